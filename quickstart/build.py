@@ -1,0 +1,203 @@
+"""Builds the mini-web: the pool's table, the files it links to, seed sets, and the truth."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import Progress
+
+from quickstart import copies, dirt
+from quickstart.pictures import Picture, Studio
+from quickstart.web import TRUTH, Row, Web
+
+VERSION = 1
+LIBRARIES = ("matplotlib", "numpy", "pillow", "PyWavelets", "scikit-image", "scikit-learn")
+
+SCENES, DIGITS = 1080, 500
+HELD_OUT_SCENES, HELD_OUT_DIGITS = 30, 10
+SEEDS = {"textures": 45, "people": 36, "digits": 50}
+POOL_FILES = 2
+
+STAMP = "stamp.json"
+FOLDERS = ("pool", "www", "seeds", "held_out")
+FILES = ("blocked.txt", "truth.parquet", "truth_sets.parquet", STAMP)
+
+Members = list[tuple[str, Picture]]
+Advance = Callable[[float], None]
+
+
+def build(out: Path, port: int, seed: int = 0) -> None:
+    """Write a mini-web for a server at `port` under the folder `out`.
+
+    Does nothing where the same mini-web stands already. The same seed and port give the same bytes.
+
+    Raises:
+        FileExistsError: `out` holds files of these names that this function has not written.
+    """
+    out = Path(out)
+    stamp = {
+        "version": VERSION,
+        "seed": seed,
+        "port": port,
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    if read_stamp(out) == {**stamp, "complete": True}:
+        return
+    _clear(out)
+    _write_stamp(out, stamp)
+    studio, web = Studio(seed), Web(out, port, seed)
+    total = SCENES + DIGITS + HELD_OUT_SCENES + HELD_OUT_DIGITS + sum(SEEDS.values())
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("cutting pictures", total=total)
+        progress = partial(bar.advance, task)
+        held_out, truth = _held_out(out, studio, progress)
+        truth += _seeds(out, studio, held_out, progress)
+        dirt.sow(web, studio)
+        shown = _show_pool(web, studio, progress)
+    copies.plant(web, shown, held_out)
+    _write_pool(web)
+    pq.write_table(pa.Table.from_pylist(truth), out / "truth_sets.parquet")
+    (out / "blocked.txt").write_text("".join(f"{one}\n" for one in dirt.BLOCKED_DOMAINS))
+    _write_stamp(out, {**stamp, "complete": True})
+
+
+def read_stamp(out: Path) -> dict[str, object]:
+    """What stands built under `out`: seed, port and versions; empty where nothing does."""
+    path = Path(out) / STAMP
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _write_stamp(out: Path, stamp: dict[str, object]) -> None:
+    (out / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
+
+
+def _clear(out: Path) -> None:
+    """Remove an earlier mini-web, and nothing that is not one."""
+    out.mkdir(parents=True, exist_ok=True)
+    present = [out / name for name in (*FOLDERS, *FILES) if (out / name).exists()]
+    if present and not read_stamp(out):
+        raise FileExistsError(
+            f"{out} holds {present[0].name!r} but no {STAMP}, so it is not a mini-web of ours; "
+            f"choose another folder or move that away"
+        )
+    for path in present:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != STAMP:
+            path.unlink()
+
+
+def _held_out(out: Path, studio: Studio, progress: Advance) -> tuple[Members, list[dict[str, str]]]:
+    """The held-out pictures by path, and their truth."""
+    names = list(studio.photographs)
+    pictures = [
+        studio.any_scene([names[index % len(names)]]) for index in range(HELD_OUT_SCENES)
+    ] + [studio.digit(index % 10) for index in range(HELD_OUT_DIGITS)]
+    progress(len(pictures))
+    members = [(f"held_out/{i:03d}{one.extension}", one) for i, one in enumerate(pictures)]
+    (out / "held_out").mkdir()
+    for path, picture in members:
+        (out / path).write_bytes(picture.data)
+    return members, [_truth("held_out", Path(path).name, one) for path, one in members]
+
+
+def _seeds(out: Path, studio: Studio, held_out: Members, progress: Advance) -> list[dict[str, str]]:
+    """Write three seed sets, one per format; returns their truth."""
+    sets: dict[str, Members] = {
+        "digits": [(f"{i:03d}", studio.digit(i % 10, form="JPEG")) for i in range(SEEDS["digits"])]
+    }
+    truth = []
+    for name, edit in {"textures": "smaller", "people": "requantised"}.items():
+        photographs = studio.theme(name)
+        drawn = [studio.any_scene(photographs, form="JPEG") for _ in range(SEEDS[name])]
+        sets[name] = [(f"{i:03d}.jpg", one) for i, one in enumerate(drawn)]
+        # one seed is a copy of a held-out picture: it must not lead that picture in
+        path, source = next((p, one) for p, one in held_out if one.photo in photographs)
+        data, _ = copies.edit(studio.rng, source, edit)
+        copy = Picture(source.photo, source.caption, data, ".jpg")
+        sets[name].append((f"{len(drawn):03d}.jpg", copy))
+        truth.append(_truth(name, sets[name][-1][0], copy, copy_of=path, edit=edit))
+    progress(sum(SEEDS.values()))
+    for name, members in sets.items():
+        (out / "seeds" / name).mkdir(parents=True)
+        SEED_WRITERS[name](out / "seeds" / name, members)
+        truth += [_truth(name, key, one) for key, one in members[: SEEDS[name]]]
+    return truth
+
+
+def _truth(name: str, member: str, picture: Picture, **copy: str) -> dict[str, str]:
+    return {
+        "set": name,
+        "member": member,
+        "photo": picture.photo,
+        "copy_of": "",
+        "edit": "",
+        **copy,
+    }
+
+
+def _write_folder(folder: Path, members: Members) -> None:
+    for name, picture in members:
+        (folder / name).write_bytes(picture.data)
+
+
+def _write_parquet(folder: Path, members: Members) -> None:
+    pictures = [one for _, one in members]
+    table = {
+        "key": [key for key, _ in members],
+        "jpg": [one.data for one in pictures],
+        "caption": [one.caption for one in pictures],
+        "label": pa.array([int(one.photo.removeprefix("digit-")) for one in pictures], pa.int32()),
+    }
+    pq.write_table(pa.table(table), folder / "digits.parquet")
+
+
+def _write_tar(folder: Path, members: Members) -> None:
+    with tarfile.open(folder / "people-000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, picture in members:
+            caption = (str(Path(name).with_suffix(".txt")), picture.caption.encode())
+            for file, data in ((name, picture.data), caption):
+                entry = tarfile.TarInfo(file)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+
+
+SEED_WRITERS = {"textures": _write_folder, "people": _write_tar, "digits": _write_parquet}
+
+
+def _show_pool(web: Web, studio: Studio, progress: Advance) -> list[tuple[Row, Picture]]:
+    """The good pictures of the pool, each with its row."""
+    shown = []
+    for index in range(SCENES + DIGITS):
+        one = studio.any_scene() if index < SCENES else studio.digit(index % 10)
+        shown.append((web.show(one), one))
+        progress(1)
+    return shown
+
+
+def _write_pool(web: Web) -> None:
+    """The pool's table in shuffled parts, as a crawl would list it, and the rows' truth."""
+    rows = [web.rows[index] for index in web.rng.permutation(len(web.rows))]
+    (web.out / "pool").mkdir()
+    for part, indices in enumerate(np.array_split(np.arange(len(rows)), POOL_FILES)):
+        some = [rows[index] for index in indices]
+        table = {
+            "URL": [row.url for row in some],
+            "TEXT": [row.text for row in some],
+            "uid": [row.uid for row in some],
+        }
+        pq.write_table(pa.table(table), web.out / "pool" / f"part-{part}.parquet")
+    records = [{field: getattr(row, field) for field in TRUTH.names} for row in rows]
+    pq.write_table(pa.Table.from_pylist(records, schema=TRUTH), web.out / "truth.parquet")

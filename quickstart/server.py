@@ -1,0 +1,183 @@
+"""A real HTTP server on loopback for the mini-web: eight sites, good and bad manners."""
+
+from __future__ import annotations
+
+import errno
+import mimetypes
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import unquote, urlsplit
+
+from quickstart.web import HOSTS
+
+HTML = b"<!doctype html><title>Sorry</title><p>This picture has moved on.</p>\n"
+PAUSE_S, CHUNKS = 0.3, 4
+
+
+class CannotServe(RuntimeError):
+    """The address cannot be had; the message says how to mend it."""
+
+
+@dataclass
+class Server:
+    """The running mini-web. `requests` counts what was asked for so far."""
+
+    port: int
+    www: Path
+    log: Path
+    requests: int = 0
+    _stream: TextIO | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def url(self, path: str, site: int = 0) -> str:
+        """The address of `path` on one of the sites."""
+        return f"http://{HOSTS[site]}:{self.port}/{path.lstrip('/')}"
+
+    def note(self, line: str) -> None:
+        """One line of the access log."""
+        with self._lock:
+            self.requests += 1
+            if self._stream:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+
+
+@contextmanager
+def serving(out: Path, port: int) -> Iterator[Server]:
+    """Serve `out/www` on the eight loopback sites while the context lasts.
+
+    Raises:
+        CannotServe: the port is taken, or this machine lacks one of the loopback addresses.
+    """
+    out = Path(out)
+    log = out / "access.log"
+    with ExitStack() as stack:
+        server = Server(port, (out / "www").resolve(), log)
+        sites = [stack.enter_context(_Site(host, server)) for host in HOSTS]
+        server._stream = stack.enter_context(log.open("a", encoding="utf-8"))
+        for site in sites:
+            threading.Thread(target=site.serve_forever, args=(0.05,), daemon=True).start()
+            stack.callback(site.shutdown)
+        yield server
+
+
+class _Site(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, host: str, server: Server) -> None:
+        self.mini_web, self.host = server, host
+        try:
+            super().__init__((host, server.port), _Handler)
+        except OSError as error:
+            raise CannotServe(_advice(error, host, server.port)) from error
+
+    def server_bind(self) -> None:
+        # HTTPServer's own looks the host's name up, which may take seconds
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.host, self.mini_web.port
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no news."""
+
+
+def _advice(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} on {host} is taken by another program; choose another one: "
+            f"QUICKSTART_PORT={port + 1} make quickstart"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f"this machine has no loopback address {host}; on macOS add it with "
+            f"'sudo ifconfig lo0 alias {host} up', likewise {HOSTS[1]} to {HOSTS[-1]}"
+        )
+    return (
+        f"cannot listen on {host}:{port}: {error.strerror}; choose another port: "
+        f"QUICKSTART_PORT=8766 make quickstart"
+    )
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 30
+    server: _Site
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        first, _, rest = path.lstrip("/").partition("/")
+        match first:
+            case "html":
+                self._send(200, HTML, "text/html; charset=utf-8")
+            case "status":
+                self._send(_status(rest), HTML, "text/html; charset=utf-8")
+            case "moved":
+                self._redirect(f"/{rest}")
+            case "inward":
+                self._redirect("http://10.1.2.3/x.jpg")
+            case "loop":
+                self._redirect(self.path)
+            case "slow":
+                self._send_file(rest, slow=True)
+            case _:
+                self._send_file(path)
+
+    do_HEAD = do_GET
+
+    def _send_file(self, path: str, *, slow: bool = False) -> None:
+        file = _inside(self.server.mini_web.www, path)
+        if file is None:
+            self._send(404, HTML, "text/html; charset=utf-8")
+            return
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        self._send(200, file.read_bytes(), kind, slow=slow)
+
+    def _redirect(self, target: str) -> None:
+        self._send(302, b"", "text/plain", location=target)
+
+    def _send(
+        self, status: int, body: bytes, kind: str, *, location: str = "", slow: bool = False
+    ) -> None:
+        self._note(status, len(body))
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if location:
+            self.send_header("Location", location)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        step = -(-len(body) // CHUNKS) if slow and body else max(1, len(body))
+        for start in range(0, len(body), step):
+            if slow:
+                time.sleep(PAUSE_S)
+            self.wfile.write(body[start : start + step])
+
+    def _note(self, status: int, size: int) -> None:
+        site = f"{self.server.server_name}:{self.server.server_port}"
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S")
+        self.server.mini_web.note(f"{moment} {site} {self.requestline!r} {status} {size}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """The access log is written by `_note`."""
+
+
+def _status(path: str) -> int:
+    number = path.partition("/")[0]
+    return int(number) if number in {"403", "410", "500", "503"} else 404
+
+
+def _inside(www: Path, path: str) -> Path | None:
+    """The file at `path` below `www`; None where there is none or the path leads out."""
+    if "\0" in path:
+        return None
+    file = (www / path.lstrip("/")).resolve()
+    return file if file.is_relative_to(www) and file.is_file() else None
