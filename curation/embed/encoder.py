@@ -1,0 +1,116 @@
+"""What an encoder is, and how a recipe's spec becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from curation.digest import file_sha256
+from curation.embed.encoders import ENCODERS
+from curation.errors import RecipeError
+from curation.params import EncoderSpec
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded model with its own preprocessing.
+
+    `preprocess` turns an RGB picture into a float tensor (3, side, side); `model` turns a batch
+    (n, 3, side, side) into features (n, dim). `identity` is what tells its vectors from others'.
+    """
+
+    model: torch.nn.Module
+    preprocess: Callable[[Image.Image], torch.Tensor]
+    input_size: int
+    dim: int
+    identity: dict[str, Any]
+
+
+@lru_cache(maxsize=4)
+def load_encoder(spec: EncoderSpec, device: str) -> Encoder:
+    """Load the encoder of a spec on a device, once a process.
+
+    Raises:
+        RecipeError: no such model or weights; the message says where to put them.
+    """
+    family, _, name = spec.model.partition("/")
+    load = import_module(ENCODERS[family]).load
+    encoder: Encoder = load(name, spec)
+    encoder.model.eval().to(device).requires_grad_(False)
+    return encoder
+
+
+def preprocessing(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
+    """Return a timm data config with what the spec overrides."""
+    given = {
+        "mean": spec.mean,
+        "std": spec.std,
+        "crop_pct": spec.crop_pct,
+        "interpolation": spec.interpolation,
+        "input_size": None if spec.input_size is None else (3, spec.input_size, spec.input_size),
+    }
+    return config | {k: v for k, v in given.items() if v is not None}
+
+
+def build_transform(config: dict[str, Any]) -> Callable[[Image.Image], torch.Tensor]:
+    """Return timm's evaluation transform of a data config: resize, centre crop, normalise."""
+    from timm.data.transforms_factory import create_transform
+
+    transform: Callable[[Image.Image], torch.Tensor] = create_transform(
+        input_size=config["input_size"],
+        is_training=False,
+        mean=config["mean"],
+        std=config["std"],
+        crop_pct=config["crop_pct"],
+        crop_mode=config.get("crop_mode", "center"),
+        interpolation=config["interpolation"],
+    )
+    return transform
+
+
+def identity_of(
+    architecture: str, weights: str, dim: int, config: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what tells the vectors of one encoder from those of another."""
+    keys = ("input_size", "mean", "std", "crop_pct", "interpolation")
+    return {
+        "architecture": architecture,
+        "weights_sha256": weights,
+        "dim": dim,
+        "preprocessing": {k: _plain(config[k]) for k in keys},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def read_weights(path: str) -> tuple[dict[str, torch.Tensor], str]:
+    """Return the tensors of a weights file and its SHA-256.
+
+    Raises:
+        RecipeError: no such file, or not safetensors / a plain state dict.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise RecipeError(f"No weights file {path!r}. Put the file there or mend `weights`.")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            # Without weights_only a pickle of a stranger's could run code.
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RecipeError(
+            f"{path!r} is neither safetensors nor a state dict of plain tensors: {error}"
+        ) from error
+    return state, file_sha256(file)

@@ -1,0 +1,24 @@
+"""The encoders by the first part of a recipe's `model`: a file each, and a line below.
+
+Names only: the files import torch, and a recipe is read where torch may be missing.
+"""
+
+ENCODERS = {
+    "vit_micro": "curation.embed.encoders.embedded",
+    "timm": "curation.embed.encoders.timm",
+}
+
+
+def check_model_name(model: str) -> str | None:
+    """Say what is wrong with a recipe's `model`, or None."""
+    family, _, rest = model.partition("/")
+    if family not in ENCODERS:
+        return (
+            f"unknown encoder {model!r}. Valid: vit_micro (embedded, for first runs), or "
+            "timm/<name of a timm model>, as in timm/vit_small_patch14_dinov2.lvd142m"
+        )
+    if family == "timm" and not rest:
+        return "timm/ needs the name of a model, as in timm/vit_small_patch14_dinov2.lvd142m"
+    if family != "timm" and rest:
+        return f"{family!r} takes no name after the slash"
+    return None

@@ -1,0 +1,77 @@
+"""Any timm model by name: `timm/<name>`, with weights from the hub or from a local file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from timm.data.config import resolve_data_config
+
+from curation.digest import digest
+from curation.embed.encoder import (
+    Encoder,
+    build_transform,
+    identity_of,
+    preprocessing,
+    read_weights,
+)
+from curation.errors import RecipeError
+from curation.params import EncoderSpec
+
+
+def load(name: str, spec: EncoderSpec) -> Encoder:
+    """Load `name` without its classifier.
+
+    Raises:
+        RecipeError: timm does not know the name, the hub cannot be reached, or the local weights do
+            not fit the architecture (strictly).
+    """
+    size = {} if spec.input_size is None else {"img_size": spec.input_size}
+    model, weights = _local(name, spec.weights, size) if spec.weights else _from_hub(name, size)
+    model.reset_classifier(0)
+    config = preprocessing(resolve_data_config(model=model), spec)  # type: ignore[no-untyped-call]
+    dim = int(model.num_features)
+    return Encoder(
+        model=model,
+        preprocess=build_transform(config),
+        input_size=int(config["input_size"][1]),
+        dim=dim,
+        identity=identity_of(f"timm/{name}", weights, dim, config),
+    )
+
+
+def _create(name: str, **options: Any) -> Any:
+    try:
+        model = timm.create_model(name, **options)
+    except RuntimeError as error:
+        close = ", ".join(timm.list_models(f"*{name.split('.', maxsplit=1)[0][:12]}*")[:8])
+        raise RecipeError(f"timm cannot make {name!r}: {error}. Close names: {close}") from error
+    return model
+
+
+def _local(name: str, path: str, size: dict[str, int]) -> tuple[Any, str]:
+    state, sha256 = read_weights(path)
+    # The head is not used, but a strict load wants one of the file's size.
+    heads = [v.shape[0] for k, v in state.items() if k in ("head.weight", "head.fc.weight")]
+    model = _create(name, pretrained=False, num_classes=heads[0] if heads else 0, **size)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise RecipeError(f"The weights {path!r} do not fit timm/{name}: {error}") from error
+    return model, sha256
+
+
+def _from_hub(name: str, size: dict[str, int]) -> tuple[Any, str]:
+    try:
+        model = _create(name, pretrained=True, **size)
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(
+            f"Cannot get the weights of timm/{name} from the hub ({type(error).__name__}: {error}). "
+            "Download its model.safetensors elsewhere and name the file under "
+            "embed.encoders.<name>.weights."
+        ) from error
+    state = model.state_dict()
+    sums = {k: float(v.double().sum()) for k, v in state.items()}
+    return model, digest(sums, 64)

@@ -1,0 +1,207 @@
+"""The flow as a table, and the plan of a recipe.
+
+The one wiring: the command line, spark-submit jobs and Airflow all walk what `plan` returns. Imports
+only the standard library, pydantic and yaml, and opens no data: schedulers parse it again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from curation.digest import digest
+from curation.errors import RecipeError
+from curation.params import (
+    AssembleStep,
+    AssignStep,
+    ClusterStep,
+    IngestStep,
+    MatchStep,
+    NeighboursStep,
+    RetrieveStep,
+    SelectStep,
+)
+from curation.recipe import Recipe
+from curation.strict import Strict, fingerprinted
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: a plain function from tables to one table (or one table an encoder).
+
+    A `map` stage works fragment by fragment and is memoised so; a `global` stage sees whole tables.
+    `version` is raised whenever the stage would give other rows than before.
+    """
+
+    number: int
+    name: str
+    kind: Literal["map", "global"]
+    writes: str
+    reads: tuple[str, ...] = ()
+    version: int = 1
+    gpus: int = 0
+
+    @property
+    def module(self) -> str:
+        """Module of the stage's function."""
+        return f"curation.{self.name}.stage"
+
+    @property
+    def job(self) -> str:
+        """The stage's spark-submit entry point, within the project."""
+        return f"jobs/{self.number:02d}_{self.name}.py"
+
+
+FLOW = (
+    Stage(0, "ingest", "map", writes="pairs"),
+    Stage(10, "fetch", "map", writes="images", reads=("pairs",)),
+    Stage(20, "screen", "map", writes="scores", reads=("images",)),
+    Stage(30, "embed", "map", writes="embeddings", reads=("images",), gpus=1),
+    Stage(35, "score", "map", writes="head_scores", reads=("images", "embeddings")),
+    Stage(40, "neighbours", "global", writes="neighbours", reads=("images", "embeddings")),
+    Stage(45, "dedup", "global", writes="copies", reads=("images", "scores", "neighbours")),
+    Stage(
+        50,
+        "select",
+        "map",
+        writes="eligible",
+        reads=("images", "scores", "head_scores", "copies", "embeddings"),
+    ),
+    Stage(60, "cluster", "global", writes="centroids", reads=("eligible", "embeddings")),
+    Stage(65, "assign", "map", writes="assignments", reads=("embeddings", "centroids")),
+    Stage(70, "match", "global", writes="matches", reads=("eligible", "embeddings")),
+    Stage(80, "retrieve", "global", writes="claims", reads=("eligible", "assignments", "matches")),
+    Stage(90, "assemble", "map", writes="dataset", reads=("images", "assignments", "claims")),
+)
+STAGES = {stage.name: stage for stage in FLOW}
+NEEDS_SEEDS = ("match", "retrieve", "assemble")
+WHOLE_TABLES = ("centroids",)
+"""Tables that a map stage reads whole, not fragment by fragment."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage with its parameters in one recipe.
+
+    `tables` are what it writes: one, or for embed one an encoder. `reads` names tables by the
+    argument of the stage's function. `fingerprint` changes when anything upstream would.
+    """
+
+    stage: Stage
+    params: Strict
+    tables: tuple[str, ...]
+    reads: Mapping[str, tuple[str, ...]]
+    upstream: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """Name of the stage."""
+        return self.stage.name
+
+
+def semantic_encoder(recipe: Recipe) -> str:
+    """Return the encoder of clusters, and of matches unless they name their own."""
+    return recipe.cluster.encoder or next(iter(recipe.embed.encoders))
+
+
+def match_encoder(recipe: Recipe) -> str:
+    """Return the encoder of matches."""
+    return recipe.match.encoder or semantic_encoder(recipe)
+
+
+def largest_k(recipe: Recipe) -> int:
+    """Return the most neighbours that any arm needs of a seed image."""
+    return max((arm.neighbours_needed() for arm in recipe.retrieve), default=0)
+
+
+def _params(recipe: Recipe) -> dict[str, Strict]:
+    """Return what each stage gets from the recipe."""
+    dedup, near, semantic = recipe.dedup, recipe.dedup.near, semantic_encoder(recipe)
+
+    def step(kind: type[Strict], block: Strict, **more: object) -> Strict:
+        return kind.model_construct(**(dict(block) | more))
+
+    params: dict[str, Strict] = {
+        "ingest": step(IngestStep, recipe.ingest, sources=recipe.sources),
+        "fetch": recipe.fetch,
+        "screen": recipe.screen,
+        "embed": recipe.embed,
+        "score": recipe.score,
+        "neighbours": NeighboursStep(
+            encoder=near.encoder if near else None,
+            k=near.k if near else 1,
+            floor=near.floor if near else 0.0,
+        ),
+        "dedup": dedup,
+        "select": SelectStep(thresholds=recipe.select, seed_copies=dedup.seed_copies),
+        "cluster": step(ClusterStep, recipe.cluster, encoder=semantic, seed=recipe.seed),
+        "assign": AssignStep(encoder=semantic),
+        "match": step(
+            MatchStep,
+            recipe.match,
+            encoder=match_encoder(recipe),
+            k=largest_k(recipe),
+            seed=recipe.seed,
+        ),
+        "retrieve": RetrieveStep.model_construct(arms=recipe.retrieve, seed=recipe.seed),
+    }
+    decides = params | {"assemble": recipe.assemble}
+    run = digest([[s.name, s.version] for s in FLOW] + [fingerprinted(decides)], 16)
+    return params | {"assemble": step(AssembleStep, recipe.assemble, run=run)}
+
+
+def _tables_read(table: str, stage: str, recipe: Recipe) -> tuple[str, ...]:
+    """Return the tables behind one argument of a stage: members for `embeddings`."""
+    if table != "embeddings":
+        return (table,)
+    near = recipe.dedup.near
+    encoders = {
+        "score": sorted({h.encoder for h in recipe.score.heads.values()}),
+        "neighbours": [near.encoder] if near else [],
+        "match": [match_encoder(recipe)],
+    }.get(stage, [semantic_encoder(recipe)])
+    return tuple(f"embeddings.{e}" for e in encoders)
+
+
+def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
+    """Return the steps of a recipe, in order. Without seeds it ends at `assign`.
+
+    Raises:
+        RecipeError: `until` is no stage, or needs seeds that the recipe does not have.
+    """
+    names = [s.name for s in FLOW]
+    if until is not None and until not in names:
+        raise RecipeError(f"No stage {until!r}. Valid: {', '.join(names)}.")
+    if not recipe.retrieve:
+        if until in NEEDS_SEEDS:
+            raise RecipeError(
+                f"Stage {until!r} needs `retrieve` with at least one arm, and a source with "
+                "role: seed; without them a recipe runs until assign."
+            )
+        until = until or "assign"
+    params = _params(recipe)
+    writer: dict[str, Step] = {}
+    steps: list[Step] = []
+    for stage in FLOW:
+        members = [f"embeddings.{e}" for e in recipe.embed.encoders]
+        tables = tuple(members) if stage.writes == "embeddings" else (stage.writes,)
+        reads = {t: _tables_read(t, stage.name, recipe) for t in stage.reads}
+        sources = [t for found in reads.values() for t in found]
+        upstream = tuple(dict.fromkeys(writer[t].name for t in sources))
+        fingerprint = digest(
+            [stage.name, stage.version, fingerprinted(params[stage.name])]
+            + [[t, writer[t].fingerprint] for t in sources]
+        )
+        step = Step(stage, params[stage.name], tables, reads, upstream, fingerprint)
+        writer |= dict.fromkeys(tables, step)
+        steps.append(step)
+        if stage.name == until:
+            break
+    return tuple(steps)
+
+
+def run_fingerprint(recipe: Recipe) -> str:
+    """Return the fingerprint that names a run: everything that decides its dataset."""
+    return str(_params(recipe)["assemble"].run)  # type: ignore[attr-defined]

@@ -1,0 +1,248 @@
+"""Reading and writing fragments: aligned parts of a table, each a Parquet file or a few.
+
+Fragment `f` of aligned tables holds the same rows in the same order, so a join between them is a zip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.errors import StoreError
+from curation.records import Books, FileEntry, Manifest, Record, add_books, count_rows
+from curation.store import Store
+from curation.table import Contract
+
+# A row group is what a reader holds in memory at once.
+GROUP_BYTES = 64 * 2**20
+GROUP_ROWS = 65_536
+RAW_COLUMNS = ("image", "vector", "phash")
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A committed part of a table; travels to workers by its addresses."""
+
+    store: Store
+    record: Record
+
+    @property
+    def name(self) -> str:
+        """Name of the fragment, the same in all tables aligned with it."""
+        return self.record.name
+
+    @property
+    def rows(self) -> int:
+        """Rows of the fragment."""
+        return self.record.rows
+
+    @property
+    def content(self) -> str:
+        """Digest of what the files hold."""
+        return self.record.content
+
+    def _open(self, entry: FileEntry) -> pq.ParquetFile:
+        where = self.store.address(entry.path)
+        remedy = "Run the same command again: what is missing or damaged is computed anew."
+        try:
+            file = pq.ParquetFile(self.store.absolute(entry.path), filesystem=self.store.fs)
+        except FileNotFoundError as error:
+            raise StoreError(f"{where} has vanished. {remedy}") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StoreError(f"{where} cannot be read ({error}). {remedy}") from error
+        if file.metadata.num_rows != entry.rows:
+            raise StoreError(
+                f"{where} holds {file.metadata.num_rows} rows, its record says {entry.rows}. {remedy}"
+            )
+        return file
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the whole fragment, or some columns of it."""
+        names = None if columns is None else list(columns)
+        try:
+            parts = [self._open(f).read(columns=names) for f in self.record.files]
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StoreError(f"Fragment {self.name} cannot be read: {error}") from error
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+
+    def batches(
+        self, columns: Sequence[str] | None = None, rows: int = 1024
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, `rows` at a time and a row group in memory."""
+        names = None if columns is None else list(columns)
+        for entry in self.record.files:
+            yield from self._open(entry).iter_batches(batch_size=rows, columns=names)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A committed table version."""
+
+    store: Store
+    manifest: Manifest
+
+    @property
+    def fragments(self) -> dict[str, Fragment]:
+        """The fragments by name, in order."""
+        return {r.name: Fragment(self.store, r) for r in self.manifest.fragments}
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return self.manifest.rows
+
+    @property
+    def content(self) -> str:
+        """Digest of what the table holds."""
+        return self.manifest.content
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the whole table, or some columns of it."""
+        return pa.concat_tables([f.read(columns) for f in self.fragments.values()])
+
+    def paths(self) -> list[str]:
+        """Return the addresses of the committed Parquet files."""
+        return [self.store.address(f.path) for r in self.manifest.fragments for f in r.files]
+
+
+def open_table(store: Store, name: str, version: str | None = None) -> Table:
+    """Return a committed table.
+
+    Raises:
+        StoreError: it has no committed version; the message lists the tables that have.
+    """
+    manifest = store.manifest(name, version)
+    if manifest is None:
+        found = ", ".join(store.tables()) or "none yet"
+        raise StoreError(
+            f"The store {store.uri} has no committed table {name!r}. Committed: {found}. "
+            "Run the stage that writes it (curation plan RECIPE shows which)."
+        )
+    return Table(store, manifest)
+
+
+class _HashingSink(io.RawIOBase):
+    """A stream that counts and hashes what it passes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        self._stream.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+class FragmentWriter:
+    """Writes the batches of one fragment, each checked against the contract of its table."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        name: str,
+        contract: Contract | None,
+        rows_per_file: int | None = None,
+    ) -> None:
+        self._store, self._folder, self._name = store, folder, name
+        self._contract, self._limit = contract, rows_per_file
+        self._files: list[FileEntry] = []
+        self._books: list[Books] = []
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._pending_bytes = 0
+        self._sink: _HashingSink | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._path, self._rows = "", 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take a batch; it reaches the disk with its row group."""
+        if self._contract:
+            batch = self._contract.conform(batch)
+        self._books.append(count_rows(batch))
+        while self._limit and self._rows + self._pending_rows + batch.num_rows > self._limit:
+            room = self._limit - self._rows - self._pending_rows
+            self._take(batch.slice(0, room))
+            batch = batch.slice(room)
+            self._finish_file()
+        self._take(batch)
+
+    def _take(self, batch: pa.RecordBatch) -> None:
+        self._pending.append(batch)
+        self._pending_rows += batch.num_rows
+        self._pending_bytes += batch.nbytes
+        if self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        table = pa.Table.from_batches(self._pending)
+        if self._writer is None:
+            self._open(table.schema)
+        assert self._writer is not None
+        self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._rows += table.num_rows
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+
+    def _open(self, schema: pa.Schema) -> None:
+        self._path = f"{self._folder}/{self._name}.{uuid.uuid4().hex[:12]}.parquet"
+        self._store.fs.create_dir(self._store.absolute(self._folder), recursive=True)
+        self._sink = _HashingSink(
+            self._store.fs.open_output_stream(self._store.absolute(self._path))
+        )
+        leaves = list(_leaves(schema))
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            # Pictures and vectors do not shrink, and identities never repeat.
+            compression={n: "none" if n in RAW_COLUMNS else "zstd" for n in leaves},
+            use_dictionary=[n for n in leaves if n not in (*RAW_COLUMNS, "pair_id", "image_id")],
+        )
+
+    def _finish_file(self) -> None:
+        self._flush()
+        if self._writer is None or self._sink is None:
+            return
+        self._writer.close()
+        self._sink.close()
+        self._files.append(
+            FileEntry(self._path, self._sink.size, self._sink.sha256.hexdigest(), self._rows)
+        )
+        self._writer, self._sink, self._rows = None, None, 0
+
+    def close(self, table_dir: str, memo: str, stats: dict[str, Any]) -> Record:
+        """Finish the files and return the record, not yet put."""
+        self._finish_file()
+        return Record(
+            table_dir, self._name, memo, tuple(self._files), add_books(self._books), stats
+        )
+
+
+def _leaves(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[str]:
+    """Yield the Parquet paths of the leaf columns."""
+    for field in fields:
+        path = f"{prefix}{field.name}"
+        if pa.types.is_struct(field.type):
+            yield from _leaves(field.type, f"{path}.")
+        elif pa.types.is_list(field.type):
+            yield from _leaves([field.type.value_field.with_name("element")], f"{path}.list.")
+        else:
+            yield path

@@ -1,0 +1,107 @@
+"""Work spread over processes: the same protocol on Spark and, for tests of one stage, in process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from curation.errors import CurationError
+from curation.progress import Progress
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Parallel(Protocol):
+    """Applies a function to items, somewhere, and returns the results in the order of the items."""
+
+    def map(self, what: str, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Return `[function(i) for i in items]`; `what` is shown while it runs."""
+        ...
+
+
+class InProcess:
+    """One item after the other, here."""
+
+    def map(self, what: str, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Return `[function(i) for i in items]`."""
+        with Progress(what, len(items)) as progress:
+            results = []
+            for item in items:
+                results.append(function(item))
+                progress.reached(len(results))
+        return results
+
+
+class Guarded:
+    """A function that returns a CurationError instead of raising it.
+
+    Spark would wrap an exception in pages of JVM trace, with the message for people lost in it.
+    """
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __call__(self, item: Any) -> Any:
+        try:
+            return self.function(item)
+        except CurationError as error:
+            return error
+
+
+class OnSpark:
+    """Each item is a task of one Spark job."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        self.spark = spark
+
+    def map(self, what: str, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Return `[function(i) for i in items]`, computed by Spark tasks.
+
+        Raises:
+            CurationError: the first one that a task met.
+        """
+        if not items:
+            return []
+        context = self.spark.sparkContext
+        group = f"curation-{what}-{id(items)}"
+        context.setJobGroup(group, what)
+        with Progress(what, len(items)) as progress, _Watch(context, group, progress):
+            found = context.parallelize(items, len(items)).map(Guarded(function)).collect()
+        for result in found:
+            if isinstance(result, CurationError):
+                raise result
+        return found
+
+
+class _Watch:
+    """Tells a progress bar how many tasks of a job group are done, from a thread beside the job."""
+
+    def __init__(self, context: Any, group: str, progress: Progress) -> None:
+        self._tracker = context.statusTracker()
+        self._group, self._progress = group, progress
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        while not self._over.wait(0.2):
+            done = 0
+            for job in self._tracker.getJobIdsForGroup(self._group):
+                info = self._tracker.getJobInfo(job)
+                for stage in info.stageIds if info else ():
+                    stage_info = self._tracker.getStageInfo(stage)
+                    done += stage_info.numCompletedTasks if stage_info else 0
+            self._progress.reached(done)
+
+    def __enter__(self) -> None:
+        if self._progress.shown:
+            self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()

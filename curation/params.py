@@ -1,0 +1,286 @@
+"""The blocks of a recipe, one model a stage. Every field has a default but those that name data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from curation.retrieve.arm import Arm
+from curation.score.heads import HEADS
+from curation.screen.filters import FILTERS, default_filters
+from curation.strict import Name, Strict, execution_only, input_file
+
+Role = Literal["pool", "seed", "held_out"]
+Format = Literal["parquet", "csv", "tsv", "jsonl", "folder", "webdataset"]
+Mapped = Literal["url", "image", "path", "caption", "key", "sha256"]
+
+
+class Source(Strict):
+    """One list of pairs. `count` is what a plan reckons with; what is found is reported beside it."""
+
+    name: Name
+    role: Role
+    format: Format
+    path: str
+    columns: dict[Mapped, str] = {}
+    count: int | None = execution_only(None, ge=1)
+
+    @model_validator(mode="after")
+    def _says_where_images_are(self) -> Source:
+        if self.format in ("folder", "webdataset"):
+            if set(self.columns) - {"caption", "key"}:
+                raise ValueError(
+                    f"a {self.format} source holds its own images; `columns` may map only caption "
+                    "and key"
+                )
+        elif not {"url", "image", "path"} & set(self.columns):
+            raise ValueError(
+                "`columns` must map at least one of url, image, path to a column of the file, "
+                "as in columns: {url: URL, caption: TEXT}"
+            )
+        return self
+
+
+class IngestParams(Strict):
+    """What is asked for. Blocked domains include their subdomains; patterns are searched in URLs."""
+
+    blocked_domains: str | None = input_file(None)
+    blocked_patterns: list[str] = []
+    max_url_length: int = Field(default=8192, ge=64)
+    rows_per_fragment: int = execution_only(10_000, ge=1, le=1_000_000)
+
+    @field_validator("blocked_patterns")
+    @classmethod
+    def _compile(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        return patterns
+
+
+class Resize(Strict):
+    """How stored images are made smaller, as img2dataset's resizer does it."""
+
+    mode: Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop"] = "keep_ratio_largest"
+    size: int = Field(default=512, ge=16, le=8192)
+
+
+class FetchParams(Strict):
+    """Bounds within which bytes of strangers are taken. `allow_hosts` opens private networks."""
+
+    timeout_s: float = Field(default=10.0, gt=0, le=600)
+    retries: int = Field(default=1, ge=0, le=10)
+    max_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**30)
+    max_pixels: int = Field(default=100_000_000, ge=1024, le=500_000_000)
+    max_redirects: int = Field(default=5, ge=0, le=20)
+    allow_hosts: list[str] = []
+    resize: Resize = Resize()
+    quality: int = Field(default=95, ge=1, le=100)
+    user_agent: str = execution_only("curation/0.1", min_length=1)
+    concurrency: int = execution_only(64, ge=1, le=1024)
+
+
+class ScreenParams(Strict):
+    """Which scores are computed; thresholds stand under `select`."""
+
+    filters: list[str] = Field(default_factory=default_filters)
+    perceptual_hash: bool = True
+
+    @field_validator("filters")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in FILTERS:
+                raise ValueError(f"unknown filter {name!r}. Valid: {', '.join(FILTERS)}")
+        if len(set(names)) != len(names):
+            raise ValueError("a filter is named more than once")
+        return names
+
+
+class EncoderSpec(Strict):
+    """One encoder. What is not given comes from the model's own config."""
+
+    model: str
+    weights: str | None = input_file(None)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    input_size: int | None = Field(default=None, ge=16, le=2048)
+    crop_pct: float | None = Field(default=None, gt=0, le=1)
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = None
+
+
+class EmbedParams(Strict):
+    """Encoders by name; each writes a table of its own."""
+
+    encoders: dict[Name, EncoderSpec] = Field(
+        default={"semantic": EncoderSpec(model="vit_micro")}, min_length=1
+    )
+    batch_size: int = Field(default=64, ge=1, le=4096)
+
+    def only(self, names: Iterable[str]) -> EmbedParams:
+        """Return the same with a part of the encoders."""
+        return self.model_copy(update={"encoders": {n: self.encoders[n] for n in names}})
+
+
+class HeadSpec(Strict):
+    """A head on the vectors of one encoder, with its weights in a file."""
+
+    kind: str = "linear"
+    encoder: str
+    weights: str = input_file()
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in HEADS:
+            raise ValueError(f"unknown head {kind!r}. Valid: {', '.join(HEADS)}")
+        return kind
+
+
+class ScoreParams(Strict):
+    """Heads by name; each is a column of `head_scores`."""
+
+    heads: dict[Name, HeadSpec] = {}
+
+
+class Perceptual(Strict):
+    """Copies by perceptual hash: at most `max_distance` of 256 bits differ."""
+
+    max_distance: int = Field(default=31, ge=0, le=128)
+
+
+class Near(Strict):
+    """Copies by vectors: cosine similarity `at_least`, among the `k` nearest above `floor`."""
+
+    encoder: str = "semantic"
+    k: int = Field(default=64, ge=1, le=1024)
+    floor: float = Field(default=0.4, ge=-1, le=1)
+    at_least: float = Field(default=0.96, ge=-1, le=1)
+
+    @model_validator(mode="after")
+    def _above_floor(self) -> Near:
+        if self.at_least < self.floor:
+            raise ValueError(
+                f"at_least {self.at_least} is under floor {self.floor}, below which no neighbour "
+                "is kept; lower the floor too"
+            )
+        return self
+
+
+class HeldOut(Strict):
+    """What copies a held-out picture leaves the pool and the seeds (LVD-142M: cosine > 0.45, SSCD)."""
+
+    at_least: float = Field(default=0.96, ge=-1, le=1)
+    whole_component: bool = True
+
+
+class DedupParams(Strict):
+    """Which ties make copies. Thresholds hold for one encoder only: 0.6 and 0.45 are SSCD's."""
+
+    exact: bool = True
+    perceptual: Perceptual | None = Perceptual()
+    near: Near | None = Near()
+    held_out: HeldOut | None = HeldOut()
+    seed_copies: Literal["keep", "drop"] = "keep"
+
+
+class Threshold(Strict):
+    """Inclusive bounds on a score. A row without the score passes only if `missing` says so."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    missing: Literal["drop", "keep"] = "drop"
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Threshold:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("give at_least, at_most or both")
+        if None not in (self.at_least, self.at_most) and self.at_least > self.at_most:  # type: ignore[operator]
+            raise ValueError(f"at_least {self.at_least} is above at_most {self.at_most}")
+        return self
+
+
+class ClusterParams(Strict):
+    """Spherical k-means of the eligible pool (LVD-142M: 100,000 clusters)."""
+
+    encoder: str | None = None
+    levels: list[Annotated[int, Field(ge=1)]] = Field(default=[64], min_length=1, max_length=1)
+    iterations: int = Field(default=20, ge=1, le=1000)
+    max_points_per_centroid: int = Field(default=256, ge=1)
+
+
+class MatchParams(Strict):
+    """How the pool is searched. `ivf_pq` re-ranks `refine`·k candidates with the stored vectors."""
+
+    encoder: str | None = None
+    index: Literal["exact", "ivf_pq"] = "exact"
+    nlist: int = Field(default=256, ge=1)
+    nprobe: int = Field(default=32, ge=1)
+    subquantizers: int = Field(default=24, ge=1)
+    refine: int = Field(default=8, ge=1)
+    recall_queries: int = Field(default=256, ge=1)
+
+
+class AssembleParams(Strict):
+    """What the dataset holds. Without `pixels` the stored images stay in the table `images`."""
+
+    pixels: bool = False
+    rows_per_file: int = execution_only(100_000, ge=1)
+
+
+class IngestStep(IngestParams):
+    """What the stage ingest gets."""
+
+    sources: list[Source]
+
+
+class NeighboursStep(Strict):
+    """What the stage neighbours gets; without an encoder there are no neighbours."""
+
+    encoder: str | None
+    k: int
+    floor: float
+
+
+class SelectStep(Strict):
+    """What the stage select gets."""
+
+    thresholds: dict[str, Threshold]
+    seed_copies: Literal["keep", "drop"]
+
+
+class ClusterStep(ClusterParams):
+    """What the stage cluster gets."""
+
+    seed: int
+
+
+class MatchStep(MatchParams):
+    """What the stage match gets; `k` is the most neighbours that any arm needs."""
+
+    k: int
+    seed: int
+
+
+class AssignStep(Strict):
+    """What the stage assign gets."""
+
+    encoder: str
+
+
+class RetrieveStep(Strict):
+    """What the stage retrieve gets."""
+
+    arms: list[SerializeAsAny[Arm]]
+    seed: int
+
+
+class AssembleStep(AssembleParams):
+    """What the stage assemble gets."""
+
+    run: str

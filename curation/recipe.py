@@ -1,0 +1,202 @@
+"""The recipe: what to compute, typed and strict, from one YAML.
+
+Imports only the standard library, pydantic and yaml, since schedulers parse recipes again and again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+
+from curation.embed.encoders import check_model_name
+from curation.errors import RecipeError
+from curation.params import (
+    AssembleParams,
+    ClusterParams,
+    DedupParams,
+    EmbedParams,
+    FetchParams,
+    IngestParams,
+    MatchParams,
+    Role,
+    ScoreParams,
+    ScreenParams,
+    Source,
+    Threshold,
+)
+from curation.retrieve.arm import Arm
+from curation.retrieve.strategies import STRATEGIES
+from curation.strict import Name, Strict
+
+
+class Recipe(Strict):
+    """Everything that decides what a run computes."""
+
+    name: Name
+    seed: int = 0
+    sources: Annotated[list[Source], Field(min_length=1)]
+    ingest: IngestParams = IngestParams()
+    fetch: FetchParams = FetchParams()
+    screen: ScreenParams = ScreenParams()
+    embed: EmbedParams = EmbedParams()
+    score: ScoreParams = ScoreParams()
+    dedup: DedupParams = DedupParams()
+    select: dict[str, Threshold] = {}
+    cluster: ClusterParams = ClusterParams()
+    match: MatchParams = MatchParams()
+    retrieve: list[SerializeAsAny[Arm]] = []
+    assemble: AssembleParams = AssembleParams()
+
+    @field_validator("retrieve", mode="before")
+    @classmethod
+    def _typed_arms(cls, arms: Any) -> Any:
+        return [_typed_arm(a) for a in arms] if isinstance(arms, list) else arms
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Recipe:
+        problems = list(_disagreements(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def with_role(self, role: Role) -> list[Source]:
+        """Return the sources of one role, in recipe order."""
+        return [s for s in self.sources if s.role == role]
+
+
+def _typed_arm(arm: Any) -> Any:
+    if not isinstance(arm, dict):
+        return arm
+    strategy = arm.get("strategy")
+    if strategy not in STRATEGIES:
+        raise ValueError(
+            f"arm {arm.get('name')!r}: unknown strategy {strategy!r}"
+            f"{_did_you_mean(strategy, STRATEGIES)}. Valid: {', '.join(STRATEGIES)}"
+        )
+    model: type[Arm] = import_module(STRATEGIES[strategy]).StrategyArm
+    try:
+        return model.model_validate(arm)
+    except ValidationError as error:
+        raise ValueError(f"arm {arm.get('name')!r}: {explain(error, model)}") from error
+
+
+def _disagreements(recipe: Recipe) -> Iterator[str]:
+    """Yield every name that points at nothing."""
+    names = [s.name for s in recipe.sources]
+    yield from _repeated("source", names)
+    yield from _repeated("arm", [a.name for a in recipe.retrieve])
+    if not recipe.with_role("pool"):
+        yield "sources: at least one source needs role: pool"
+    encoders = list(recipe.embed.encoders)
+    uses = {"cluster.encoder": recipe.cluster.encoder, "match.encoder": recipe.match.encoder}
+    if recipe.dedup.near:
+        uses["dedup.near.encoder"] = recipe.dedup.near.encoder
+    uses |= {f"score.heads.{n}.encoder": h.encoder for n, h in recipe.score.heads.items()}
+    for place, encoder in uses.items():
+        if encoder is not None and encoder not in encoders:
+            yield f"{place}: no encoder {encoder!r} under embed.encoders. Valid: {', '.join(encoders)}"
+    for name, spec in recipe.embed.encoders.items():
+        problem = check_model_name(spec.model)
+        if problem:
+            yield f"embed.encoders.{name}.model: {problem}"
+    scores = [*recipe.screen.filters, *recipe.score.heads]
+    for name in recipe.select:
+        if name not in scores:
+            yield (
+                f"select.{name}: no such score. Valid: {', '.join(scores)} "
+                "(add it to screen.filters or score.heads to have it computed)"
+            )
+    seeds = [s.name for s in recipe.with_role("seed")]
+    for arm in recipe.retrieve:
+        if arm.seeds not in seeds:
+            yield (
+                f"retrieve.{arm.name}.seeds: no source {arm.seeds!r} with role: seed. "
+                f"Valid: {', '.join(seeds) or 'none'}"
+            )
+
+
+def _repeated(what: str, names: list[str]) -> Iterator[str]:
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield f"{what} name {name!r} is used more than once"
+
+
+def _did_you_mean(word: Any, valid: Any) -> str:
+    close = difflib.get_close_matches(str(word), list(valid), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _fields_at(model: Any, place: tuple[Any, ...]) -> list[str]:
+    """Return the keys that are valid at `place` within a model."""
+    for step in place:
+        if isinstance(model, type) and issubclass(model, Strict):
+            info = model.model_fields.get(step)
+            model = info.annotation if info else None
+        models = [a for a in _flatten(model) if isinstance(a, type) and issubclass(a, Strict)]
+        model = models[0] if models else model
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, Strict) else []
+
+
+def _flatten(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _flatten(part)
+
+
+def explain(error: ValidationError, model: type[Strict]) -> str:
+    """Say in one line a problem what was found, what is valid and how to mend it."""
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(p) for p in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            valid = _fields_at(model, problem["loc"][:-1])
+            key = problem["loc"][-1]
+            lines.append(
+                f"unknown key {place!r}{_did_you_mean(key, valid)}. Valid: {', '.join(valid)}"
+            )
+        elif problem["type"] == "missing":
+            lines.append(f"{place!r} is missing; it has no default")
+        else:
+            found = (
+                "" if isinstance(problem["input"], dict | list) else f", found {problem['input']!r}"
+            )
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{place}: {message}{found}" if place else message)
+    return "\n  ".join(lines)
+
+
+def parse_recipe(spec: Any, where: str = "recipe") -> Recipe:
+    """Return the recipe in `spec` (what YAML gave).
+
+    Raises:
+        RecipeError: an unknown key, a wrong type or an impossible value, with the valid ones.
+    """
+    if not isinstance(spec, dict):
+        raise RecipeError(f"{where}: a recipe is a mapping with at least `name` and `sources`.")
+    # A block whose lines are all commented out is a block with its defaults.
+    spec = {key: value for key, value in spec.items() if value is not None}
+    try:
+        return Recipe.model_validate(spec)
+    except ValidationError as error:
+        raise RecipeError(f"{where}:\n  {explain(error, Recipe)}") from error
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Return the recipe in the YAML file `path`.
+
+    Raises:
+        RecipeError: no such file, not YAML, or not a valid recipe.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Cannot read the recipe {str(path)!r}: {error}") from error
+    try:
+        return parse_recipe(yaml.safe_load(text), str(path))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error

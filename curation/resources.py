@@ -1,0 +1,22 @@
+"""Where `schemas/` and `conf/` are: beside the package in a checkout, inside it once installed."""
+
+from pathlib import Path
+
+from curation.errors import StoreError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def resource_dir(name: str) -> Path:
+    """Return the folder `name` of the project.
+
+    Raises:
+        StoreError: the folder is neither in the checkout nor in the installed package.
+    """
+    for folder in (PACKAGE.parent / name, PACKAGE / name):
+        if folder.is_dir():
+            return folder
+    raise StoreError(
+        f"The folder {name!r} is neither beside nor inside {PACKAGE}. Reinstall the package or "
+        "run from a checkout (make setup)."
+    )

@@ -1,0 +1,11 @@
+"""The retrieval strategies by name: each says which images an arm claims, in a file of its own.
+
+A new strategy is a file here and a line below. Names only: a recipe is read where numpy may be
+missing, so a strategy imports it inside its functions.
+"""
+
+STRATEGIES = {
+    "as_is": "curation.retrieve.strategies.as_is",
+    "sample": "curation.retrieve.strategies.sample",
+    "cluster": "curation.retrieve.strategies.cluster",
+}

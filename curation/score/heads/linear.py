@@ -1,0 +1,42 @@
+"""A linear head from a file: tensors `weight` (1, dim) and `bias` (1,), as LAION's aesthetic heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.embed.encoder import read_weights
+from curation.errors import RecipeError
+from curation.vectors import Vectors
+
+Head = Callable[[Vectors], npt.NDArray[np.float32]]
+
+
+def load(path: str) -> Head:
+    """Return the head: unit vectors (n, dim) to scores (n,).
+
+    Raises:
+        RecipeError: the file does not hold a linear head, or one for vectors of another dimension.
+    """
+    state, _ = read_weights(path)
+    if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or len(state["weight"]) != 1:
+        shapes = {k: list(v.shape) for k, v in state.items()}
+        raise RecipeError(
+            f"{path!r} is no linear head: it holds {shapes}, wanted are weight (1, dim) and bias (1,)."
+        )
+    weight = state["weight"][0].double().numpy()
+    bias = float(state["bias"][0])
+
+    def head(vectors: Vectors) -> npt.NDArray[np.float32]:
+        if vectors.shape[1] != len(weight):
+            raise RecipeError(
+                f"The head {path!r} is for vectors of dimension {len(weight)}; its encoder gives "
+                f"{vectors.shape[1]}. Name the encoder it was trained on."
+            )
+        # Row by row in float64: the score does not depend on which rows are scored together.
+        scores: npt.NDArray[np.float64] = np.einsum("nd,d->n", vectors.astype(np.float64), weight)
+        return (scores + bias).astype(np.float32)
+
+    return head

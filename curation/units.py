@@ -1,0 +1,201 @@
+"""Units of work: computed at most once, wherever and whenever, and found again by their memo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.digest import digest
+from curation.fragment import FragmentWriter
+from curation.parallel import Parallel
+from curation.records import Record
+from curation.store import Store
+from curation.strict import Strict, fingerprinted
+from curation.table import contract
+
+WORK = ""
+"""The one part of a work table."""
+
+Rows = Generator[Any, None, dict[str, Any] | None]
+"""What a stage gives: it yields record batches (or pairs of part and batch), returns measurements."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a part of a unit's rows goes. `table` names the contract; empty for work tables."""
+
+    table: str
+    table_dir: str
+    folder: str
+    memo: str
+    rows_per_file: int | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One call of a stage's function; `outputs` are by the part that it yields."""
+
+    name: str
+    function: Callable[..., Rows]
+    arguments: Mapping[str, Any]
+    outputs: Mapping[str, Output]
+    needs: tuple[str, ...] = ()
+
+
+def content_of(value: Any) -> Any:
+    """Return what of an argument decides a memo: the content of tables, the value of the rest."""
+    if hasattr(value, "content"):
+        return value.content
+    if isinstance(value, Mapping):
+        return {str(k): content_of(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [content_of(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, list(value.shape), sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, Strict):
+        return fingerprinted(value)
+    return value
+
+
+def drain(
+    rows: Rows, default: str, writer_of: Callable[[str], FragmentWriter]
+) -> tuple[dict[str, FragmentWriter], dict[str, Any]]:
+    """Write what a stage yields; return the open writers by part, and its measurements."""
+    writers: dict[str, FragmentWriter] = {}
+    while True:
+        try:
+            item = next(rows)
+        except StopIteration as stop:
+            return writers, stop.value or {}
+        part, batch = item if isinstance(item, tuple) else (default, item)
+        if part not in writers:
+            writers[part] = writer_of(part)
+        writers[part].write(batch)
+
+
+def _open_writer(store: Store, name: str, output: Output) -> FragmentWriter:
+    terms = contract(output.table) if output.table else None
+    return FragmentWriter(store, output.folder, name, terms, output.rows_per_file)
+
+
+def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
+    """Compute a unit, write its rows and put its completion records; runs on a worker."""
+    arguments = dict(unit.arguments)
+    first = next(iter(unit.outputs))
+    if "device" in unit.needs:
+        from curation.spark import task_device
+
+        arguments["device"] = task_device()
+    if "workdir" in unit.needs:
+        output = unit.outputs[first]
+        arguments["workdir"] = store.address(f"work/{output.table or unit.name}/{output.memo}")
+    rows = unit.function(**arguments)
+    writers, stats = drain(
+        rows, first, lambda part: _open_writer(store, unit.name, unit.outputs[part])
+    )
+    records = {}
+    for part, output in unit.outputs.items():
+        writer = writers.get(part) or _open_writer(store, unit.name, output)
+        # Measurements of one part of a family stand under its name.
+        own = stats.get(part, stats)
+        records[part] = writer.close(output.table_dir, output.memo, own)
+        store.record(records[part])
+    return records
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Records by unit and part, with how many of them were found, not computed."""
+
+    records: Mapping[str, Mapping[str, Record]]
+    reused: int
+    computed: int
+
+
+def compute(store: Store, parallel: Parallel, what: str, units: Sequence[Unit]) -> Computed:
+    """Return the records of all units, computing the parts that no earlier run has finished."""
+    memos: dict[str, list[str]] = {}
+    for unit in units:
+        for output in unit.outputs.values():
+            memos.setdefault(output.table_dir, []).append(output.memo)
+    found = {table_dir: store.finished(table_dir, m) for table_dir, m in memos.items()}
+    records: dict[str, dict[str, Record]] = {unit.name: {} for unit in units}
+    missing = []
+    for unit in units:
+        lacking = {}
+        for part, output in unit.outputs.items():
+            record = found[output.table_dir].get(output.memo)
+            if record is None:
+                lacking[part] = output
+            else:
+                # The same rows may have been computed for a fragment of another name.
+                records[unit.name][part] = replace(record, name=unit.name)
+        if lacking:
+            missing.append(_restricted(unit, lacking))
+    results = parallel.map(what, partial(run_unit, store), missing)
+    for unit, result in zip(missing, results, strict=True):
+        records[unit.name] |= result
+    computed = sum(len(u.outputs) for u in missing)
+    return Computed(records, sum(len(u.outputs) for u in units) - computed, computed)
+
+
+def _restricted(unit: Unit, outputs: Mapping[str, Output]) -> Unit:
+    """Return the unit with a part of its outputs; a family's parameters shrink with them."""
+    if len(outputs) == len(unit.outputs):
+        return unit
+    members = [part.split(".", 1)[1] for part in outputs]
+    params = unit.arguments["params"].only(members)
+    return replace(unit, outputs=outputs, arguments={**unit.arguments, "params": params})
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a global stage may use beside its tables: workers, and a memory for what they computed."""
+
+    store: Store
+    parallel: Parallel
+    work: str
+    salt: Any
+
+    def compute(
+        self,
+        what: str,
+        function: Callable[..., Rows],
+        items: Mapping[str, Mapping[str, Any]],
+        rows_per_file: int | None = None,
+    ) -> dict[str, Record]:
+        """Return a work table an item, computed on workers; finished ones survive a crash."""
+        table_dir = f"work/{self.work}"
+        units = [
+            Unit(
+                name=name,
+                function=function,
+                arguments=arguments,
+                outputs={
+                    WORK: Output(
+                        table="",
+                        table_dir=table_dir,
+                        folder=f"{table_dir}/data",
+                        memo=digest(
+                            [self.salt, function.__module__, function.__qualname__]
+                            + [content_of(arguments), rows_per_file]
+                        ),
+                        rows_per_file=rows_per_file,
+                    )
+                },
+            )
+            for name, arguments in items.items()
+        ]
+        found = compute(self.store, self.parallel, what, units)
+        return {name: parts[WORK] for name, parts in found.records.items()}
+
+
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch without rows, so that an empty fragment still has its columns."""
+    return pa.RecordBatch.from_pylist([], schema=schema)

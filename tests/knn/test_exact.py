@@ -1,0 +1,92 @@
+"""The exact kernels against a float64 brute force, and against themselves cut into shards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.knn.exact import Candidates, build_base, merge, search
+
+
+def unit(rng: np.random.Generator, rows: int, dim: int) -> np.ndarray:
+    vectors = rng.normal(size=(rows, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def names(rng: np.random.Generator, rows: int) -> np.ndarray:
+    return np.array([rng.bytes(16).hex() for _ in range(rows)], dtype="S32")
+
+
+def brute_force(queries, vectors, ids, k):
+    """(query, id, similarity) of the k best by float64 cosine, ties by id, an id once."""
+    rows = []
+    similarity = (queries.astype(np.float64) @ vectors.astype(np.float64).T).astype(np.float32)
+    for query in range(len(queries)):
+        seen: dict[bytes, float] = {}
+        for name, value in zip(ids, similarity[query], strict=True):
+            seen[name] = max(value, seen.get(name, -2))
+        best = sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+        rows += [(query, name, value) for name, value in best]
+    return rows
+
+
+def as_rows(found: Candidates) -> list:
+    return list(zip(found.query.tolist(), found.ids.tolist(), found.similarity, strict=True))
+
+
+def assert_same(found, expected):
+    assert [r[:2] for r in as_rows(found)] == [(q, bytes(i)) for q, i, _ in expected]
+    np.testing.assert_array_equal(found.similarity, np.array([r[2] for r in expected], np.float32))
+
+
+@pytest.mark.parametrize("k", [1, 5, 64, 1000])
+def test_equals_brute_force(k):
+    rng = np.random.default_rng(0)
+    base, queries = unit(rng, 400, 32), unit(rng, 50, 32)
+    ids = names(rng, 400)
+    assert_same(search(queries, build_base(base, ids), k), brute_force(queries, base, ids, k))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), shards=st.integers(1, 7), k=st.integers(1, 12))
+def test_shards_change_nothing(seed, shards, k):
+    """Repeated vectors, repeated images and ties included."""
+    rng = np.random.default_rng(seed)
+    distinct, name = unit(rng, 60, 8), names(rng, 150)
+    # Many images share one vector, and some rows are the same image again.
+    vector_of = rng.integers(0, 60, 150)
+    rows = rng.integers(0, 150, 220)
+    vectors, ids = distinct[vector_of[rows]], name[rows]
+    queries = np.concatenate([distinct[:5], unit(rng, 5, 8)])
+    whole = search(queries, build_base(vectors, ids), k)
+    parts = [
+        search(queries, build_base(vectors[part], ids[part]), k)
+        for part in np.array_split(np.arange(220), shards)
+        if len(part)
+    ]
+    merged = merge(parts, k)
+    assert as_rows(merged) == as_rows(whole)
+    assert_same(whole, brute_force(queries, vectors, ids, k))
+
+
+def test_many_equal_vectors_do_not_push_each_other_out():
+    """A thousand blank pictures tie at the top: the smallest ids win, wherever they are."""
+    rng = np.random.default_rng(1)
+    same = np.repeat(unit(rng, 1, 16), 1000, axis=0)
+    ids = names(rng, 1000)
+    found = search(same[:1], build_base(same, ids), 4)
+    assert found.ids.tolist() == sorted(ids.tolist())[:4]
+    assert found.rank().tolist() == [1, 2, 3, 4]
+
+
+def test_at_least_and_empty():
+    rng = np.random.default_rng(2)
+    base, ids = unit(rng, 100, 16), names(rng, 100)
+    found = search(base[:10], build_base(base, ids), 100, at_least=0.5)
+    assert (found.similarity >= 0.5).all()
+    expected = [r for r in brute_force(base[:10], base, ids, 100) if r[2] >= 0.5]
+    assert_same(found, expected)
+    nothing = search(base[:0], build_base(base, ids), 3)
+    assert len(nothing.query) == 0

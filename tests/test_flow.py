@@ -1,0 +1,134 @@
+"""The flow, the jobs and the schemas are one thing; the plan follows from the recipe alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from curation.errors import RecipeError
+from curation.flow import FLOW, plan, run_fingerprint
+from curation.recipe import load_recipe, parse_recipe
+from curation.table import contracts
+
+SPEC = {
+    "name": "small",
+    "sources": [
+        {
+            "name": "web",
+            "role": "pool",
+            "format": "parquet",
+            "path": "p",
+            "columns": {"url": "URL"},
+        },
+        {"name": "flowers", "role": "seed", "format": "folder", "path": "s"},
+    ],
+    "retrieve": [{"name": "a", "seeds": "flowers", "strategy": "sample", "k": 2}],
+}
+
+
+def changed(**blocks):
+    return parse_recipe(SPEC | blocks)
+
+
+def fingerprints(recipe):
+    return {s.name: s.fingerprint for s in plan(recipe)}
+
+
+def test_jobs_schemas_and_flow_agree(root):
+    jobs = sorted(p.name for p in (root / "jobs").glob("*.py"))
+    assert jobs == [s.job.removeprefix("jobs/") for s in FLOW]
+    schemas = sorted(p.name for p in (root / "schemas").glob("*.yaml"))
+    assert schemas == [f"{s.number:02d}_{s.writes}.yaml" for s in FLOW]
+    assert list(contracts()) == [s.writes for s in FLOW]
+    for stage in FLOW:
+        assert f'main("{stage.name}")' in (root / stage.job).read_text()
+
+
+def test_every_table_is_written_before_it_is_read():
+    written = set()
+    for stage in FLOW:
+        assert set(stage.reads) <= written, stage.name
+        written.add(stage.writes)
+
+
+def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
+    """Airflow parses the plan in an environment without numpy, pyarrow, torch or Spark."""
+    code = (
+        "import sys\n"
+        "for name in ('numpy', 'pyarrow', 'torch', 'pyspark', 'pandas', 'faiss', 'PIL', 'timm'):\n"
+        "    sys.modules[name] = None\n"
+        "from curation.flow import plan\n"
+        "from curation.recipe import load_recipe\n"
+        "from curation.spark import load_cluster, spark_conf\n"
+        "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == 13\n"
+        "spark_conf(load_cluster('local'), 1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "first"),
+    [
+        ({"ingest": {"max_url_length": 100}}, "ingest"),
+        ({"fetch": {"retries": 3}}, "fetch"),
+        ({"screen": {"filters": ["aspect"]}}, "screen"),
+        ({"embed": {"encoders": {"semantic": {"model": "timm/test_vit"}}}}, "embed"),
+        ({"dedup": {"near": {"k": 3}}}, "neighbours"),
+        ({"dedup": {"near": {"at_least": 0.9}}}, "dedup"),
+        ({"select": {"aspect": {"at_most": 2}}}, "select"),
+        ({"cluster": {"levels": [3]}}, "cluster"),
+        ({"match": {"index": "ivf_pq"}}, "match"),
+        ({"assemble": {"pixels": True}}, "assemble"),
+    ],
+)
+def test_a_change_reaches_what_follows_and_nothing_before(blocks, first):
+    before, after = fingerprints(changed()), fingerprints(changed(**blocks))
+    names = list(before)
+    differ = [n for n in names if before[n] != after[n]]
+    assert differ[0] == first
+    assert differ[-1] == "assemble"
+    assert run_fingerprint(changed()) != run_fingerprint(changed(**blocks))
+
+
+def test_how_a_run_works_is_in_no_fingerprint():
+    other = changed(
+        ingest={"rows_per_fragment": 7},
+        fetch={"concurrency": 3},
+        assemble={"rows_per_file": 11},
+    )
+    assert fingerprints(other) == fingerprints(changed())
+    assert run_fingerprint(other) == run_fingerprint(changed())
+
+
+def test_without_seeds_a_plan_ends_at_assign():
+    recipe = parse_recipe({k: v for k, v in SPEC.items() if k != "retrieve"})
+    assert plan(recipe)[-1].name == "assign"
+    with pytest.raises(RecipeError, match="needs `retrieve`"):
+        plan(recipe, until="match")
+
+
+def test_two_encoders_give_two_tables_from_one_step():
+    encoders = {"semantic": {"model": "vit_micro"}, "copy": {"model": "timm/test_vit"}}
+    recipe = changed(embed={"encoders": encoders}, dedup={"near": {"encoder": "copy"}})
+    steps = {s.name: s for s in plan(recipe)}
+    assert steps["embed"].tables == ("embeddings.semantic", "embeddings.copy")
+    assert steps["neighbours"].reads["embeddings"] == ("embeddings.copy",)
+    assert steps["match"].reads["embeddings"] == ("embeddings.semantic",)
+
+
+def test_lvd142m_total_follows_from_its_parts(root):
+    from curation.composition import expected_composition
+
+    path = root / "conf" / "recipes" / "lvd142m.yaml"
+    rows = expected_composition(load_recipe(path))
+    assert len(rows) == 27
+    assert sum(r["final"] for r in rows) == 142_109_386
+    text = path.read_text()
+    assert "142109386" not in text.replace(",", "").replace("_", "")
+    by_arm = {r["arm"]: r for r in rows}
+    assert by_arm["imagenet22k-sample"]["retrieved"] == 56_788_344
+    assert by_arm["imagenet1k-sample"]["final"] == 40_997_344
+    assert by_arm["amstertime-new"]["final"] == 960_000
+    assert by_arm["met"]["retrieved"] == 62_860_000
