@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True, highlight=False)
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of the recipe (YAML).")]
@@ -106,7 +106,9 @@ def _plan_json(
 
 
 def _composition_grid(title: str, rows: list[dict[str, Any]], total: int) -> Grid:
-    names = [n for n in rows[0] if n not in ("arm", "strategy")]
+    # Seed rows and sets stand in the Parquet file and the report; a terminal is narrow.
+    hidden = ("arm", "strategy", *(("seed_set", "seed_rows") if "capped" in rows[0] else ()))
+    names = [n for n in rows[0] if n not in hidden]
     grid = Grid("arm", "strategy", *(n.replace("_", " ") for n in names), title=title)
     for column in grid.columns:
         column.overflow = "fold"

@@ -10,6 +10,19 @@ from curation.recipe import Recipe
 if TYPE_CHECKING:
     from curation.records import Manifest
 
+COUNTS = (
+    "seed_rows",
+    "seed_images",
+    "requested",
+    "available",
+    "retrieved",
+    "unique",
+    "capped",
+    "final",
+    "shortfall",
+)
+COLUMNS = ("arm", "seed_set", "strategy", *COUNTS)
+
 
 def expected_composition(recipe: Recipe) -> list[dict[str, Any]]:
     """Return what each arm is expected to give, from declared counts alone; None where they do not
@@ -41,7 +54,8 @@ def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
     Raises:
         StoreError: the sums do not agree with the claims; nothing should be built on them.
     """
-    rows: list[dict[str, Any]] = claims.stats["composition"]
+    # JSON keeps its keys sorted; people read them in the order of the work.
+    rows = [{name: row[name] for name in COLUMNS} for row in claims.stats["composition"]]
     total = sum(r["final"] for r in rows)
     for row in rows:
         if row["retrieved"] != row["capped"] + row["final"]:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from curation.errors import StoreError
 from curation.records import Books, FileEntry, Manifest, Record, add_books, count_rows
 from curation.store import Store
-from curation.table import Contract
+from curation.table import Contract, contract
 
 # A row group is what a reader holds in memory at once.
 GROUP_BYTES = 64 * 2**20
@@ -105,7 +105,11 @@ class Table:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the whole table, or some columns of it."""
-        return pa.concat_tables([f.read(columns) for f in self.fragments.values()])
+        parts = [f.read(columns) for f in self.fragments.values()]
+        if not parts:
+            empty = contract(self.manifest.table).arrow_schema().empty_table()
+            return empty if columns is None else empty.select(list(columns))
+        return pa.concat_tables(parts)
 
     def paths(self) -> list[str]:
         """Return the addresses of the committed Parquet files."""

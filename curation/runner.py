@@ -223,7 +223,8 @@ def _run_global(
         for part in sorted(writers)
     )
     _commit(step, (table, found), records, tables, store, stats)
-    return len(records), 0
+    # A table without rows was computed too.
+    return max(len(records), 1), 0
 
 
 # -- both -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,19 @@ def spark():
     session = open_session("tests", load_cluster("local"))
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def mini_web(tmp_path_factory):
+    """The quickstart's mini-web, built and served; its folder is the working directory of a run."""
+    from quickstart.build import build
+    from quickstart.server import serving
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    folder = tmp_path_factory.mktemp("quickstart")
+    out = folder / "data" / "quickstart"
+    build(out, port)
+    with serving(out, port):
+        yield folder

@@ -201,8 +201,9 @@ def _contaminated(rows: pd.DataFrame, ties: AllTies, params: DedupParams) -> pd.
         spread = rows[["role", "component_id"]].merge(
             found[["role", "component_id", *names]], how="left", on=["role", "component_id"]
         )
+        own = rows["contaminated_by"].notna()
         for name in names:
-            rows[name] = rows[name].where(rows["contaminated_by"].notna(), spread[name])
+            rows[name] = rows[name].where(own, spread[name])
     rows.loc[rows["role"] == "held_out", names] = None
     rows["contaminated_set"] = rows["contaminated_by"].map(sets)
     return rows

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 from PIL import Image
 
-from curation.embed.encoder import Encoder, load_encoder
 from curation.fragment import Fragment
 from curation.params import EmbedParams
 from curation.units import Rows
 from curation.vectors import vector_array
+
+if TYPE_CHECKING:
+    from curation.embed.encoder import Encoder
 
 COLUMNS = ["pair_id", "image_id", "status", "image"]
 
@@ -35,6 +36,9 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
     Returns:
         For each table the encoder's identity, and what its vectors are.
     """
+    # torch takes seconds to import, and a run with nothing to embed does without.
+    from curation.embed.encoder import load_encoder
+
     encoders = {n: load_encoder(s, device) for n, s in params.encoders.items()}
     for batch in images.batches(COLUMNS, rows=params.batch_size):
         pictures = [
@@ -69,6 +73,8 @@ def encode(
     Every forward pass has the same shape, so that a vector does not depend on which pictures happen
     to share its batch: fragments of any size give the same bits.
     """
+    import torch
+
     vectors = np.zeros((len(pictures), encoder.dim), dtype=np.float16)
     valid = np.zeros(len(pictures), dtype=bool)
     for rows in _blocks([i for i, p in enumerate(pictures) if p is not None], batch_size):

@@ -18,18 +18,6 @@ from curation.retrieve.strategies import STRATEGIES
 from curation.table import contract
 from curation.units import Context, Rows
 
-COMPOSITION = (
-    "seed_rows",
-    "seed_images",
-    "requested",
-    "available",
-    "retrieved",
-    "unique",
-    "capped",
-    "final",
-    "shortfall",
-)
-
 
 def retrieve(
     eligible: Table, assignments: Table, matches: Table, *, params: RetrieveStep, context: Context
@@ -75,7 +63,8 @@ def _read_rows(eligible: Table, assignments: Table) -> pd.DataFrame:
                 fragment=name,
             )
         )
-    return pd.concat(parts, ignore_index=True)
+    rows: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return rows
 
 
 def _evidence(rows: pd.DataFrame, matches: Table, params: RetrieveStep) -> Evidence:

@@ -1,0 +1,158 @@
+"""Where rows meet img2dataset: its resizer makes the stored picture, its writer keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+
+from curation.fetch.decode import Picture, upright
+from curation.fetch.outcome import Got, RefusedError
+from curation.params import FetchParams
+
+logger = logging.getLogger(__name__)
+
+ENCODED = "jpg"
+KEY_DIGITS = 9
+SHARD_DIGITS = 6
+SHARD_ROWS = 256
+_SHARD_BYTES = 128 * 2**20
+_BUFFER_BYTES = 32 * 2**20
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("format", pa.string()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("stored_bytes", pa.int64()),
+    ]
+)
+
+
+class Samples:
+    """Makes rows into stored pictures and writes them as img2dataset's Parquet shards.
+
+    Not for several threads: img2dataset's resizer moves the process's standard streams away while
+    it works.
+    """
+
+    def __init__(
+        self, folder: str, first_shard: int, params: FetchParams, keep: Callable[[str], None]
+    ) -> None:
+        """Open for rows to come.
+
+        Args:
+            folder: local folder in which shards are written.
+            first_shard: number of the first one.
+            params: how pictures are stored, and their bounds.
+            keep: takes the path of each finished shard.
+        """
+        # albumentations asks the web for newer versions of itself when it is imported.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        # Its writer imports torch: seconds that only a worker with rows to fetch should pay.
+        from img2dataset.resizer import Resizer
+
+        self._folder, self._shard, self._params, self._keep = folder, first_shard, params, keep
+        self._resizer = Resizer(
+            image_size=params.resize.size,
+            resize_mode=params.resize.mode,
+            resize_only_if_bigger=True,
+            encode_quality=params.quality,
+            encode_format=ENCODED,
+            skip_reencode=True,
+        )
+        self._writer: Any = None
+        self._rows = self._bytes = self._buffered = 0
+
+    def __enter__(self) -> Samples:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close_shard()
+
+    def take(self, got: Got) -> None:
+        """Write one row: its stored picture, or the reason why there is none."""
+        sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        stored = None
+        try:
+            if got.content is None:
+                raise RefusedError(got.reason or "connection_error")
+            stored = self._made(got, sample)
+            sample |= {"status": "ok", "stored_bytes": len(stored)}
+        except RefusedError as refused:
+            sample |= {"status": "failed", "reason": refused.reason}
+        self._write(f"{got.wanted.row:0{KEY_DIGITS}d}", stored, sample)
+
+    def _made(self, got: Got, sample: dict[str, Any]) -> bytes:
+        """Return the stored picture, noting facts in `sample` as they become known."""
+        content = got.content or b""
+        sample |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        if got.wanted.sha256 and got.wanted.sha256 != sample["sha256"]:
+            raise RefusedError("sha256_mismatch")
+        picture = upright(content, self._params.max_pixels)
+        sample |= {
+            "format": picture.format,
+            "original_width": picture.width,
+            "original_height": picture.height,
+        }
+        self._check_side(picture)
+        stored, width, height, *_, error = self._resizer(io.BytesIO(picture.encoded))
+        if error is not None or stored is None:
+            logger.debug("row %d: img2dataset: %s", got.wanted.row, error)
+            raise RefusedError("undecodable")
+        sample |= {"width": width, "height": height}
+        return bytes(stored)
+
+    def _check_side(self, picture: Picture) -> None:
+        """Refuse a line so thin that nothing of it would be left at the stored size."""
+        if self._params.resize.mode != "keep_ratio_largest":
+            return
+        long, short = sorted((picture.width, picture.height), reverse=True)
+        if short * min(1.0, self._params.resize.size / long) < 1:
+            raise RefusedError("bad_dimensions")
+
+    def _write(self, key: str, stored: bytes | None, sample: dict[str, Any]) -> None:
+        if self._writer is None:
+            self._open_shard()
+        self._writer.write(stored, key, None, sample | {"key": key})
+        size = len(stored or b"")
+        self._rows, self._bytes = self._rows + 1, self._bytes + size
+        self._buffered += size
+        if self._rows >= SHARD_ROWS or self._bytes >= _SHARD_BYTES:
+            self._close_shard()
+        elif self._buffered >= _BUFFER_BYTES:
+            # Its writer counts rows, not bytes, before it lets go of them.
+            self._writer.buffered_parquet_writer.flush()
+            self._buffered = 0
+
+    def _open_shard(self) -> None:
+        from img2dataset.writer import ParquetSampleWriter
+
+        self._writer = ParquetSampleWriter(
+            self._shard, self._folder, False, SHARD_DIGITS, SCHEMA, ENCODED
+        )
+
+    def _close_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._keep(f"{self._folder}/{self._shard:0{SHARD_DIGITS}d}.parquet")
+            self._writer, self._shard = None, self._shard + 1
+            self._rows = self._bytes = self._buffered = 0

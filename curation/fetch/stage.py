@@ -1,0 +1,133 @@
+"""Stage fetch: pairs become pictures, or the reason why not, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.errors import StoreError
+from curation.fetch.crawl import crawl
+from curation.fetch.inline import read_local
+from curation.fetch.outcome import Wanted
+from curation.fetch.samples import ENCODED, Samples
+from curation.fetch.work import WorkShards
+from curation.fragment import Fragment
+from curation.params import FetchParams
+from curation.table import contract
+from curation.units import Rows
+
+_ASKED = ("url_normalized", "location", "expected_sha256", "status")
+_FROM_PAIRS = ("pair_id", "role", "source", "source_key", "url", "caption", "metadata")
+_FROM_SAMPLES = (
+    "sha256",
+    "bytes",
+    "format",
+    "original_width",
+    "original_height",
+    "width",
+    "height",
+)
+_ID_DIGITS = 32
+
+
+def fetch(pairs: Fragment, *, params: FetchParams, workdir: str) -> Rows:
+    """Yield the images of one fragment, row by row as in `pairs`.
+
+    Rows go through img2dataset's resizer and writer into shards in `workdir`, in order of
+    completion; a run that is killed goes on from them. Returns the bytes fetched.
+
+    Raises:
+        StoreError: a file that holds many images has vanished since ingest.
+    """
+    work = WorkShards(workdir, pairs.rows)
+    work.scan()
+    local = _wanted(pairs, work.done, located=True)
+    remote = _wanted(pairs, work.done, located=False)
+    first_local, first_remote = next(local, None), next(remote, None)
+    if first_local or first_remote:
+        with (
+            work.folder() as folder,
+            Samples(folder, work.next_shard, params, work.keep) as samples,
+        ):
+            if first_local:
+                for got in read_local(chain([first_local], local), params.max_bytes):
+                    samples.take(got)
+            if first_remote:
+                crawl(chain([first_remote], remote), params, samples.take)
+        work.scan()
+    fetched = 0
+    for batch in _in_order(pairs, work):
+        fetched += pc.sum(batch.column("bytes")).as_py() or 0
+        yield batch
+    work.remove()
+    return {"bytes": fetched}
+
+
+def _wanted(pairs: Fragment, done: npt.NDArray[np.bool_], located: bool) -> Iterator[Wanted]:
+    """Yield the rows that are neither dropped nor done, those with a location or the others."""
+    row = -1
+    for batch in pairs.batches(_ASKED):
+        columns = (batch.column(name).to_pylist() for name in _ASKED)
+        for url, location, sha256, status in zip(*columns, strict=True):
+            row += 1
+            if status == "ok" and not done[row] and (location is not None) == located:
+                yield Wanted(row, url, location, sha256)
+
+
+def _in_order(pairs: Fragment, work: WorkShards) -> Iterator[pa.RecordBatch]:
+    start = 0
+    for batch in pairs.batches([*_FROM_PAIRS, "status", "reason"]):
+        for first, end in work.windows(start, start + batch.num_rows):
+            part = batch.slice(first - start, end - first)
+            yield _images(part, *work.read(first, end), name=pairs.name)
+        start += batch.num_rows
+
+
+def _images(
+    pairs: pa.RecordBatch, samples: pa.Table | None, at: npt.NDArray[np.int64], name: str
+) -> pa.RecordBatch:
+    """Return rows of `images`; `at` says which of `samples` each pair has, -1 for none."""
+    asked = np.asarray(pc.equal(pairs.column("status"), "ok"))
+    if (asked & (at < 0)).any():
+        raise StoreError(
+            f"Fragment {name}: {int((asked & (at < 0)).sum())} rows are missing from the work "
+            "shards. Another run may be at work on the same store; run the same command again."
+        )
+    if samples is None:
+        samples = pa.table({n: pa.nulls(0, t) for n, t in _sample_types()})
+    index = pa.array(at, mask=at < 0)
+
+    def of_sample(column: str) -> Any:
+        return samples.column(column).combine_chunks().take(index)
+
+    ok = pc.fill_null(pc.equal(of_sample("status"), "ok"), False)
+    sha256 = of_sample("sha256")
+    identity = pc.utf8_slice_codeunits(sha256, 0, _ID_DIGITS)
+    columns = {n: pairs.column(n) for n in _FROM_PAIRS}
+    columns |= {n: of_sample(n) for n in _FROM_SAMPLES}
+    columns |= {
+        "image_id": pc.if_else(ok, identity, pa.scalar(None, pa.string())),
+        "status": pc.fill_null(of_sample("status"), "skipped"),
+        "reason": pc.if_else(asked, of_sample("reason"), pairs.column("reason")),
+        "image": of_sample(ENCODED),
+    }
+    schema = contract("images").arrow_schema()
+    return pa.RecordBatch.from_arrays(
+        [_one_array(columns[f.name]).cast(f.type) for f in schema], schema=schema
+    )
+
+
+def _sample_types() -> Iterator[tuple[str, pa.DataType]]:
+    types = {f.name: f.type for f in contract("images").arrow_schema()}
+    yield from ((n, types[n]) for n in ("status", "reason", *_FROM_SAMPLES))
+    yield ENCODED, types["image"]
+
+
+def _one_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

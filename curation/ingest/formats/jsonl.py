@@ -1,0 +1,45 @@
+"""JSON lines: an object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Any
+
+from curation.ingest.asked import Asked, bad_row
+from curation.ingest.formats.lines import lines
+from curation.ingest.formats.mapped import asked_from, check_columns, refuse_inline
+from curation.ingest.source_file import SourceFile
+from curation.ingest.values import clean
+
+_LOOK_AT = 1000
+
+
+def read_jsonl(given: SourceFile) -> Iterator[Asked]:
+    """Yield the rows of a file; a line that is no object is a bad row, an empty line is none.
+
+    Raises:
+        RecipeError: a mapped field is in none of the first 1,000 objects.
+    """
+    refuse_inline(given)
+    rows = _objects(given)
+    first = list(islice(rows, _LOOK_AT))
+    objects = [row for row in first if isinstance(row, dict)]
+    if objects:
+        check_columns(given, dict.fromkeys(clean(key) for row in objects for key in row))
+    for row in chain(first, rows):
+        yield row if isinstance(row, Asked) else asked_from(given.source.columns, row)
+
+
+def _objects(given: SourceFile) -> Iterator[dict[str, Any] | Asked]:
+    for number, (line, whole) in enumerate(lines(given)):
+        if number == 0:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line) if whole else None
+        except (ValueError, RecursionError):
+            found = None
+        yield found if isinstance(found, dict) else bad_row(line)

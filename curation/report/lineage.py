@@ -1,0 +1,60 @@
+"""The tables that a dataset was made from, in the very versions that were read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curation.errors import StoreError
+from curation.flow import plan, run_fingerprint
+from curation.fragment import Table, open_table
+from curation.recipe import Recipe
+from curation.store import DATASET, Store
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Tables by name, those of one run."""
+
+    tables: dict[str, Table]
+
+    def __getitem__(self, name: str) -> Table:
+        return self.tables[name]
+
+    @property
+    def embeddings(self) -> dict[str, Table]:
+        """The tables of vectors by encoder."""
+        return {
+            name.split(".", 1)[1]: table
+            for name, table in self.tables.items()
+            if name.startswith("embeddings.")
+        }
+
+
+def trace(recipe: Recipe, store: Store) -> Lineage:
+    """Return the dataset of a recipe with everything it was made from.
+
+    Versions come from what manifests say they read: the current tables of the store may already be
+    those of another recipe.
+
+    Raises:
+        StoreError: the store's dataset is not of this recipe, or a table it was made from is gone.
+    """
+    dataset = open_table(store, DATASET)
+    found, wanted = dataset.manifest.params.get("run"), run_fingerprint(recipe)
+    if found != wanted:
+        raise StoreError(
+            f"The dataset in {store.uri} is of run {found}, recipe {recipe.name!r} is run {wanted}. "
+            "Run the recipe (curation run RECIPE --store DIR), then report on it."
+        )
+    tables = {DATASET: dataset}
+    waiting = [dataset]
+    while waiting:
+        for name, version in sorted(waiting.pop().manifest.reads.items()):
+            if name not in tables:
+                tables[name] = open_table(store, name, version)
+                waiting.append(tables[name])
+    for name in (t for step in plan(recipe) for t in step.tables):
+        # An encoder that no stage reads is in nobody's lineage.
+        if name not in tables:
+            tables[name] = open_table(store, name)
+    return Lineage(tables)

@@ -1,0 +1,75 @@
+"""The DAG has the plan's edges, and runs the quickstart through spark-submit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.recipe import load_recipe
+from curation.store import Store
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+AIRFLOW = ROOT / ".venv-airflow" / "bin" / "python"
+RECIPE = ROOT / "conf" / "recipes" / "quickstart.yaml"
+
+
+@pytest.fixture(scope="module")
+def airflow(mini_web, tmp_path_factory):
+    """Runs a script in Airflow's environment, with a database of its own."""
+    if not AIRFLOW.exists():
+        pytest.skip("no .venv-airflow (make setup-airflow)")
+    home = tmp_path_factory.mktemp("airflow")
+    connection = {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
+    environment = dict(os.environ) | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "airflow_dags"),
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(connection),
+        "CURATION_RECIPE": str(RECIPE),
+        "CURATION_STORE": str(mini_web / "airflow-store"),
+        "CURATION_HOME": str(ROOT),
+        "CURATION_VENV": sys.prefix,
+    }
+
+    def call(*command: str) -> str:
+        result = subprocess.run(
+            [str(AIRFLOW), *command],
+            cwd=mini_web,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+        return result.stdout
+
+    call("-m", "airflow", "db", "migrate")
+    return call
+
+
+def result_of(output: str) -> dict:
+    (line,) = (x for x in output.splitlines() if x.startswith("RESULT "))
+    return json.loads(line.removeprefix("RESULT "))
+
+
+def test_edges_are_the_plans(airflow):
+    found = result_of(airflow(str(HERE / "run_dag.py")))
+    expected = sorted([u, s.name] for s in plan(load_recipe(RECIPE)) for u in s.upstream)
+    assert found["edges"] == expected
+
+
+def test_dag_runs_the_quickstart(airflow, mini_web):
+    found = result_of(airflow(str(HERE / "run_dag.py"), "--run"))
+    assert found["states"] == {s.name: "success" for s in plan(load_recipe(RECIPE))}
+    store = Store(mini_web / "airflow-store")
+    assert open_table(store, "dataset").rows > 100
+    assert list((mini_web / "airflow-store" / "reports").glob("*/report.html"))

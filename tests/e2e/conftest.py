@@ -1,0 +1,46 @@
+"""Whole runs on a small pool, with workers on a real local Spark."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.parallel import OnSpark
+from curation.recipe import parse_recipe
+from curation.runner import Outcome, run_step
+from curation.store import Store
+
+from .small import build_small
+
+
+@pytest.fixture
+def small(tmp_path) -> dict[str, Any]:
+    """The recipe of a fresh small pool."""
+    return build_small(tmp_path / "web")
+
+
+Run = Callable[..., dict[str, Outcome]]
+
+
+@pytest.fixture
+def run(spark) -> Run:
+    """Run a recipe into a store; returns what each stage did."""
+
+    def run_all(spec: dict[str, Any], store: Path) -> dict[str, Outcome]:
+        steps = plan(parse_recipe(copy.deepcopy(spec)))
+        return {s.name: run_step(s, Store(store), OnSpark(spark)) for s in steps}
+
+    return run_all
+
+
+def dataset_rows(store: Path) -> list[dict[str, Any]]:
+    """The rows of the committed dataset, by image_id."""
+    table: pa.Table = open_table(Store(store), "dataset").read()
+    return sorted(table.to_pylist(), key=lambda row: row["image_id"])

@@ -1,0 +1,95 @@
+"""A run killed in the middle of each stage in turn ends with the same dataset as one left alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from curation.flow import FLOW
+from curation.store import Store
+
+from .conftest import dataset_rows
+
+HERE = Path(__file__).resolve().parent
+
+# Where each stage is killed: after its second fragment, or while rows of a global one are written.
+KILLS = {
+    "ingest": "record tables/pairs 2",
+    "fetch": "record tables/images 2",
+    "screen": "record tables/scores 2",
+    "embed": "record tables/embeddings.semantic 2",
+    "score": "record tables/head_scores 2",
+    "neighbours": "record work/neighbours 3",
+    "dedup": "write tables/copies/data 3",
+    "select": "record tables/eligible 2",
+    "cluster": "write tables/centroids/data 1",
+    "assign": "record tables/assignments 2",
+    "match": "record work/match 3",
+    "retrieve": "write tables/claims/data 3",
+    "assemble": "record tables/dataset 2",
+}
+FRAGMENTED = [s.name for s in FLOW if s.kind == "map"]
+
+
+@pytest.fixture
+def command(small, tmp_path):
+    """Runs the recipe on the command line, one worker, in a process group of its own."""
+    spec = small | {"assemble": {"pixels": True, "rows_per_file": 20}}
+    recipe, cluster = tmp_path / "small.yaml", tmp_path / "one.yaml"
+    recipe.write_text(yaml.safe_dump(spec))
+    conf = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1"}
+    cluster.write_text(yaml.safe_dump({"master": "local[1]", "conf": conf}))
+
+    def call(store: Path, kill: str | None = None) -> subprocess.CompletedProcess[str]:
+        environment = dict(os.environ)
+        if kill:
+            log = tmp_path / f"kill-{kill.replace(' ', '-').replace('/', '-')}"
+            environment |= {"CURATION_KILL": kill, "CURATION_KILL_LOG": str(log)}
+            environment["PYTHONPATH"] = str(HERE / "killer")
+        arguments = ["run", str(recipe), "--store", str(store), "--cluster", str(cluster)]
+        return subprocess.run(
+            [sys.executable, "-m", "curation.cli", *arguments],
+            env=environment,
+            cwd=HERE.parent.parent,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            check=False,
+        )
+
+    return call
+
+
+def reused(output: str) -> dict[str, int]:
+    """How many fragments each stage found, as the command line tells it."""
+    found = re.findall(r"^  (\w+) .*?, (\d+) reused", output, re.MULTILINE)
+    return {stage: int(count) for stage, count in found}
+
+
+def test_killed_in_every_stage(command, tmp_path):
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    assert command(alone).returncode == 0
+    assert list(KILLS) == [s.name for s in FLOW]
+    found: dict[str, int] = {}
+    for stage in FLOW:
+        result = command(killed, KILLS[stage.name])
+        assert result.returncode == -signal.SIGKILL, (stage.name, result.stderr)
+        tables = [t for t in Store(killed).tables() if t.split(".")[0] == stage.writes]
+        assert tables == [], f"{stage.writes} is visible though {stage.name} was killed"
+        found |= reused(result.stderr)
+    last = command(killed)
+    assert last.returncode == 0, last.stderr
+    found |= reused(last.stderr)
+    # Each stage found the fragments that were done when it was killed.
+    assert {name: found.get(name, 0) >= 2 for name in FRAGMENTED} == dict.fromkeys(FRAGMENTED, True)
+    assert dataset_rows(killed) == dataset_rows(alone)
+    folder = next((killed / "dataset").iterdir())
+    committed = {f.path for r in Store(killed).manifest("dataset").fragments for f in r.files}
+    assert {f"dataset/{folder.name}/{p.name}" for p in folder.iterdir()} == committed

@@ -1,0 +1,175 @@
+"""The main job as a new user runs it, on the command line, against what the mini-web really holds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import duckdb
+import pandas as pd
+import polars
+import pyarrow.parquet as pq
+import pytest
+
+from curation.fragment import open_table
+from curation.store import Store
+
+THRESHOLDS = {"min_side", "aspect", "entropy"}
+
+
+@pytest.fixture(scope="module")
+def cli(mini_web, root):
+    """Runs `curation` where the recipe's paths start."""
+
+    def call(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "curation.cli", *arguments]
+        result = subprocess.run(command, cwd=mini_web, capture_output=True, text=True, check=False)
+        assert result.returncode == status, result.stderr
+        return result
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def finished(cli, mini_web, root):
+    """The store of a finished run, and what the run printed."""
+    recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
+    result = cli("run", recipe, "--store", "store")
+    return mini_web / "store", result
+
+
+@pytest.fixture(scope="module")
+def rows(finished, mini_web):
+    """Every row of the pool beside its truth."""
+    store = Store(finished[0])
+    truth = pd.read_parquet(mini_web / "data" / "quickstart" / "truth.parquet")
+    columns = ["pair_id", "source", "source_key", "image_id", "status", "reason"]
+    images = open_table(store, "images").read(columns).to_pandas()
+    eligible = open_table(store, "eligible").read(["pair_id", "status", "reason"]).to_pandas()
+    images[["fit", "why"]] = eligible[["status", "reason"]]
+    copies = open_table(store, "copies").read(["pair_id", "representative_id", "contaminated_by"])
+    images = images[images["source"] == "web"].merge(copies.to_pandas(), how="left", on="pair_id")
+    return truth.merge(images, left_on="uid", right_on="source_key", validate="one_to_one")
+
+
+def test_prints_composition_dataset_and_report(finished):
+    store, result = finished
+    assert "Composition of quickstart" in result.stdout
+    dataset = str(next((store / "dataset").iterdir()))
+    assert dataset in result.stdout
+    (report,) = (store / "reports").glob("*/report.html")
+    assert str(report) in result.stdout
+    assert len(pq.read_table(report.parent / "composition.parquet")) == 4
+
+
+def test_every_row_of_the_pool_is_accounted_for(rows):
+    assert len(rows) >= 1500
+    assert rows["status"].notna().all()
+    lost = rows[rows["status"] != "ok"]
+    assert lost["reason"].notna().all()
+
+
+def test_dirt_is_what_it_is(rows):
+    refused = rows[rows["expected_status"] == "refused"]
+    assert (refused["status"] != "ok").all()
+    assert set(refused[refused["kind"] == "blocked_domain"]["reason"]) == {"blocked_domain"}
+    assert set(rows[rows["kind"].str.contains("private")]["reason"]) == {"private_address"}
+    failed = rows[(rows["expected_status"] == "failed") & (rows["kind"] != "duplicate_url")]
+    assert set(failed["status"]) == {"failed"}
+    assert {"http_404", "not_an_image", "connection_error", "truncated"} <= set(failed["reason"])
+    filtered = rows[rows["expected_status"] == "filtered"]
+    assert set(filtered["why"]) <= THRESHOLDS
+    fetched = rows[rows["expected_status"].isin(["ok", "leak"])]
+    assert (fetched["status"] == "ok").all()
+
+
+def test_good_pictures_stay(rows):
+    good = rows[rows["expected_status"] == "ok"]
+    # One of an exact pair goes, whichever it is.
+    originals = set(rows[rows["kind"] == "exact_copy"]["copy_of"])
+    alone = good[~good["uid"].isin(originals)]
+    share = (alone["fit"] == "eligible").mean()
+    assert share > 0.97, alone[alone["fit"] != "eligible"]["why"].value_counts().to_dict()
+
+
+def test_copies_are_found(rows):
+    image = rows.set_index("uid")["representative_id"]
+    planted = rows[rows["kind"].isin(["exact_copy", "edited_copy"])].copy()
+    planted["found"] = planted["representative_id"] == planted["copy_of"].map(image)
+    recall = planted.groupby(["kind", "hard"])["found"].mean()
+    assert recall["exact_copy", False] == 1
+    assert recall["edited_copy", False] >= 0.85, planted.groupby("edit")["found"].mean().to_dict()
+
+
+def test_crops_of_a_photograph_do_not_collapse(rows):
+    """A component holds nothing but a picture and its planted copies, with few exceptions."""
+    fetched = rows[rows["status"] == "ok"].copy()
+    fetched["origin"] = fetched["copy_of"].where(fetched["copy_of"] != "", fetched["uid"])
+    origins = fetched[fetched["kind"].isin(["ok", "exact_copy", "edited_copy"])].groupby(
+        "representative_id"
+    )["origin"]
+    assert (origins.nunique() > 1).mean() < 0.01
+    assert origins.nunique().max() <= 4
+
+
+def test_held_out_copies_leave(rows):
+    leaks = rows[rows["kind"] == "held_out_copy"]
+    assert (leaks["why"] == "contaminated").mean() >= 0.8, leaks.groupby("edit")["why"].unique()
+    good = rows[rows["kind"] == "ok"]
+    assert (good["why"] == "contaminated").mean() < 0.01
+
+
+def test_second_run_does_nothing(finished, cli, root):
+    result = cli("run", str(root / "conf" / "recipes" / "quickstart.yaml"), "--store", "store")
+    assert "Nothing to do" in result.stdout
+    assert "computed" not in result.stderr
+
+
+def test_dataset_opens_by_path_in_four_readers(finished, cli, spark):
+    (folder,) = cli("path", "dataset", "--store", "store", "--dir").stdout.split()
+    rows = open_table(Store(finished[0]), "dataset").rows
+    found = {
+        "pandas": pd.read_parquet(folder),
+        "duckdb": duckdb.sql(f"SELECT * FROM '{folder}/*.parquet'").df(),
+        "polars": polars.read_parquet(f"{folder}/*.parquet").to_pandas(),
+        "spark": spark.read.parquet(folder).toPandas(),
+    }
+    for name, frame in found.items():
+        assert len(frame) == rows, name
+        assert set(frame["image_id"]) == set(found["pandas"]["image_id"]), name
+        assert frame["weight"].sum() == found["pandas"]["weight"].sum(), name
+        assert all(len(c) == w for c, w in zip(frame["claims"], frame["weight"], strict=True)), name
+        assert bytes(frame["image"].iloc[0])[:2] in (b"\xff\xd8", b"\x89P", b"RI"), name
+
+
+def test_show_and_path(finished, cli):
+    shown = cli("show", "images", "--store", "store").stdout
+    for word in ("rows", "http_404", "image_id", "pool"):
+        assert word in shown
+    paths = cli("path", "images", "--store", "store").stdout.split()
+    assert all(p.startswith("/") and p.endswith(".parquet") for p in paths)
+    assert sum(pq.read_metadata(p).num_rows for p in paths) > 1500
+    missing = cli("show", "imges", "--store", "store", status=1)
+    assert "Committed:" in missing.stderr
+
+
+def test_bad_recipe_exits_with_two_before_any_work(cli, mini_web):
+    bad = mini_web / "bad.yaml"
+    bad.write_text("name: bad\nsources: []\nfech: {}\n")
+    result = cli("run", str(bad), "--store", "bad-store", status=2)
+    assert "did you mean 'fetch'" in result.stderr
+    missing = (
+        "name: m\nsources:\n"
+        "- {name: w, role: pool, format: csv, path: no/such.csv, columns: {url: u}}\n"
+    )
+    bad.write_text(missing)
+    result = cli("run", str(bad), "--store", "bad-store", status=2)
+    assert "no/such.csv" in result.stderr
+    assert not (mini_web / "bad-store").exists()
+
+
+def test_plan_of_the_quickstart(cli, root):
+    recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
+    steps = json.loads(cli("plan", recipe, "--json").stdout)["steps"]
+    assert len(steps) == 13

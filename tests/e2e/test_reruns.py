@@ -1,0 +1,94 @@
+"""What a second run does: nothing, or only what a change asks for."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+
+from curation.flow import STAGES
+from curation.fragment import open_table
+from curation.store import Store
+
+from .conftest import dataset_rows
+
+NAMES = list(STAGES)
+
+
+def computed(outcomes) -> list[str]:
+    return [name for name, outcome in outcomes.items() if not outcome.up_to_date]
+
+
+def test_reruns(small, run, tmp_path):
+    store = tmp_path / "store"
+    assert computed(run(small, store)) == NAMES
+    first = dataset_rows(store)
+    assert first
+
+    assert computed(run(small, store)) == []
+
+    # A moved threshold decides anew; nothing is fetched, embedded or searched for copies again.
+    stricter = small | {"select": {"min_side": {"at_least": 64}, "file_size": {"at_least": 2000}}}
+    did = computed(run(stricter, store))
+    assert did[0] == "select"
+    assert not set(did) & set(NAMES[: NAMES.index("select")])
+    assert dataset_rows(store) != first
+
+    # Back again: what was there is found, and is what readers see.
+    assert computed(run(small, store)) == []
+    assert dataset_rows(store) == first
+
+
+def test_appended_file_computes_only_its_rows(small, run, tmp_path):
+    store = tmp_path / "store"
+    before = run(small, store)
+    pool = tmp_path / "web" / "pool"
+    rows = pq.read_table(pool / "a.parquet").slice(0, 20).to_pylist()
+    more = [r | {"key": f"new-{r['key']}", "caption": "a later crawl"} for r in rows]
+    from .small import write_rows
+
+    write_rows(pool / "b.parquet", more)
+    after = run(small, store)
+    for name in ("ingest", "fetch", "screen", "embed"):
+        assert after[name].computed == 1, name
+        assert after[name].reused == before[name].computed, name
+        assert after[name].rows == before[name].rows + 20, name
+    # Those of them with pixels are exact copies of what is there.
+    images = open_table(Store(store), "images").read(["status", "source_key"]).to_pylist()
+    fetched = sum(r["status"] == "ok" for r in images if (r["source_key"] or "").startswith("new-"))
+    copies = open_table(Store(store), "copies").manifest.stats["copies"]
+    assert fetched > 10
+    assert copies["exact"] >= fetched
+
+
+def test_one_two_and_seven_partitions_give_the_same_rows(small, run, tmp_path):
+    datasets = []
+    for rows, fragments in ((150, 1), (75, 2), (22, 7)):
+        spec = small | {"ingest": {"rows_per_fragment": rows}}
+        store = tmp_path / f"store{fragments}"
+        run(spec, store)
+        pool = [n for n in open_table(Store(store), "images").fragments if n.startswith("web-")]
+        assert len(pool) == fragments
+        datasets.append(dataset_rows(store))
+    assert datasets[0]
+    assert datasets[0] == datasets[1] == datasets[2]
+
+
+def test_books_balance_in_every_table(small, run, tmp_path):
+    store = tmp_path / "store"
+    run(small, store)
+    tables = {n: open_table(Store(store), n) for n in ("pairs", "images", "eligible", "claims")}
+    for name in ("pairs", "images", "eligible"):
+        books = tables[name].manifest.books
+        assert sum(sum(o.values()) for o in books.values()) == 180, name
+    eligible = tables["eligible"].manifest.books
+    assert eligible["held_out"] == {"held_out": 6}
+    assert eligible["pool"]["contaminated"] == 3
+    assert eligible["pool"]["copy_exact"] == 10
+    assert eligible["pool"]["copy_perceptual"] + eligible["pool"].get("copy_near", 0) == 10
+    assert eligible["pool"]["min_side"] == 3
+    assert eligible["pool"]["eligible"] == 120 - 0
+    dataset = dataset_rows(store)
+    assert sum(r["weight"] for r in dataset) == tables["claims"].rows
+    composition = tables["claims"].manifest.stats["composition"]
+    assert sum(c["final"] for c in composition) == tables["claims"].rows
+    assert len({r["image_id"] for r in dataset}) == len(dataset)
+    assert all(len(r["claims"]) == r["weight"] for r in dataset)

@@ -1,0 +1,62 @@
+"""Runs ingest and fetch on a list of URLs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.fetch.conftest import Web
+from tests.ingest.helpers import run, source, table, write
+
+OPEN = {"allow_hosts": ["127.0.0.1"], "retries": 0, "timeout_s": 5}
+
+
+def images(store: Path, *sources: dict[str, Any], **fetch: Any) -> list[dict[str, Any]]:
+    """The rows of `images`."""
+    run(store, *sources, until="fetch", fetch=OPEN | fetch)
+    return table(store, "images").read().to_pylist()
+
+
+def fetched(tmp_path: Path, urls: list[str], **fetch: Any) -> list[dict[str, Any]]:
+    """What becomes of some URLs."""
+    path = write(tmp_path / "list.parquet", [{"url": u, "caption": "c"} for u in urls])
+    return images(tmp_path / "store", source(path), **fetch)
+
+
+def reason(tmp_path: Path, url: str, **fetch: Any) -> str | None:
+    """Why a URL gives no picture."""
+    (row,) = fetched(tmp_path, [url], **fetch)
+    assert (row["status"] == "ok") == (row["reason"] is None)
+    assert (row["image"] is None) == (row["status"] != "ok") == (row["image_id"] is None)
+    return row["reason"]
+
+
+def picture(width: int = 60, height: int = 40) -> Image.Image:
+    """A smooth picture without symmetry."""
+    y, x = np.mgrid[0:height, 0:width] / [[[height]], [[width]]]
+    return Image.fromarray((np.stack([x, y, 1 - x * y], 2) * 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    """The picture as a file."""
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def shown(row: dict[str, Any]) -> np.ndarray:
+    """The stored picture as a reader sees it: int, (height, width, 3)."""
+    return np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"), int)
+
+
+def served(web: Web, content: bytes) -> str:
+    """The URL at which `content` now is."""
+    from tests.fetch.conftest import answer
+
+    path = f"/{len(web.pages)}"
+    web.pages[path] = answer(content)
+    return web.url(path)

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import ipaddress
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.fetch.client import ByteBudget
+from curation.fetch.guard import Guard, is_public
+from tests.fetch.conftest import Web, answer
+from tests.fetch.helpers import encoded, fetched, images, picture, reason
+from tests.ingest.helpers import source, write
+
+JPEG = encoded(picture())
+
+
+def test_a_picture_comes_with_its_facts(web: Web, tmp_path: Path) -> None:
+    web.pages["/a.jpg"] = answer(JPEG)
+    (row,) = fetched(tmp_path, [web.url("/a.jpg")], user_agent="tester/1 (+http://a.example)")
+    sha256 = hashlib.sha256(JPEG).hexdigest()
+    assert row["status"] == "ok"
+    assert (row["sha256"], row["image_id"], row["bytes"]) == (sha256, sha256[:32], len(JPEG))
+    assert (row["format"], row["width"], row["height"]) == ("jpeg", 60, 40)
+    assert (row["original_width"], row["original_height"]) == (60, 40)
+    assert row["image"] == JPEG
+    (head,) = web.heads
+    assert head["user-agent"] == "tester/1 (+http://a.example)"
+    assert "cookie" not in head
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (answer(status="404 Not Found"), "http_404"),
+        (answer(status="410 Gone"), "http_410"),
+        (answer(status="204 No Content"), "http_204"),
+        (answer(status="500 Oops"), "http_500"),
+        (answer(), "empty"),
+        (answer(b"<!DOCTYPE html><p>gone"), "not_an_image"),
+        (answer(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "not_an_image"),
+        (answer(JPEG[: len(JPEG) // 2]), "truncated"),
+        (answer(JPEG, length=len(JPEG) + 100), "connection_error"),
+        (answer(b"x" * 2000, length=10**9), "too_large"),
+        (answer(b"x" * 60_000), "too_large"),
+        (answer(b"x" * 60_000, length=None), "too_large"),
+        (answer(gzip.compress(b"\0" * 50_000_000), Content_Encoding="gzip"), "too_large"),
+        (answer(gzip.compress(JPEG), Content_Encoding="gzip"), None),
+        (answer(b"junk", Content_Encoding="gzip"), "connection_error"),
+        (answer(JPEG, X_Long="x" * 100_000), "bad_response"),
+        (b"no http at all\r\n\r\n", "bad_response"),
+        (b"", "connection_error"),
+        (answer(status="302 Found"), "bad_redirect"),
+        (answer(status="302 Found", Location="ftp://a.example/x"), "bad_redirect"),
+        (answer(status="302 Found", Location="file:///etc/passwd"), "bad_redirect"),
+        (answer(status="302 Found", Location="http://u:p@a.example/x"), "bad_redirect"),
+        (answer(status="302 Found", Location="/page"), "too_many_redirects"),
+        (answer(status="301 Moved", Location="http://10.0.0.1/x"), "private_address"),
+        (answer(status="301 Moved", Location="http://[::1]/x"), "private_address"),
+        (answer(status="301 Moved", Location="http://169.254.169.254/latest"), "private_address"),
+    ],
+)
+def test_every_failure_has_its_reason(
+    web: Web, tmp_path: Path, page: bytes, expected: str | None
+) -> None:
+    web.pages["/page"] = page
+    assert reason(tmp_path, web.url("/page"), max_bytes=50_000) == expected
+
+
+def test_redirects_are_followed_up_to_the_bound(web: Web, tmp_path: Path) -> None:
+    for i in range(5):
+        web.pages[f"/{i}"] = answer(status="307 Later", Location=f"{i + 1}?a=b%20c")
+        web.pages[f"/{i}?a=b%20c"] = web.pages[f"/{i}"]
+    web.pages["/5?a=b%20c"] = answer(JPEG)
+    assert reason(tmp_path / "a", web.url("/0"), max_redirects=5) is None
+    assert reason(tmp_path / "b", web.url("/0"), max_redirects=4) == "too_many_redirects"
+
+
+def test_a_slow_drip_is_cut(web: Web, tmp_path: Path) -> None:
+    async def drip(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(length=1000))
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async def drip_head(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        for i in range(10_000):
+            writer.write(f"X-{i}: 1\r\n".encode())
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async def silence(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    web.pages |= {"/body": drip, "/head": drip_head, "/silence": silence, "/ok": answer(JPEG)}
+    urls = [web.url(p) for p in ("/body", "/head", "/silence", "/ok")]
+    fetched(tmp_path / "warm", [web.url("/ok")])
+    started = time.monotonic()
+    rows = fetched(tmp_path, urls, timeout_s=0.6)
+    assert [r["reason"] for r in rows] == ["timeout", "timeout", "timeout", None]
+    assert 0.6 <= time.monotonic() - started < 3
+
+
+def test_only_what_may_pass_is_tried_again(web: Web, tmp_path: Path) -> None:
+    def failing(times: int, page: bytes) -> None:
+        async def handler(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+            writer.write(page if web.asked[path] <= times else answer(JPEG))
+
+        path = f"/{len(web.pages)}"
+        web.pages[path] = handler
+
+    failing(2, answer(status="503 Busy"))
+    failing(2, answer(status="429 Slow down", Retry_After="0"))
+    failing(2, b"")
+    failing(3, answer(status="503 Busy"))
+    failing(1, answer(status="404 Not Found"))
+    failing(1, answer(b"<html>"))
+    rows = fetched(tmp_path, [web.url(p) for p in web.pages], retries=2)
+    expected = [None, None, None, "http_503", "http_404", "not_an_image"]
+    assert [r["reason"] for r in rows] == expected
+    assert [web.asked[p] for p in web.pages] == [3, 3, 3, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]", "10.1.2.3"],
+)
+def test_private_addresses_are_refused(web: Web, tmp_path: Path, host: str) -> None:
+    web.pages["/"] = answer(JPEG)
+    assert reason(tmp_path, web.url("/", host), allow_hosts=[]) == "private_address"
+    assert not web.asked
+
+
+@pytest.mark.parametrize(
+    ("host", "entry"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.0/8"),
+        ("localhost", "localhost"),
+        ("localhost", "127.0.0.1"),
+        ("LOCALHOST.", "localhost"),
+    ],
+)
+def test_allowed_hosts_open_private_networks(
+    web: Web, tmp_path: Path, host: str, entry: str
+) -> None:
+    web.pages["/"] = answer(JPEG)
+    assert reason(tmp_path, web.url("/", host), allow_hosts=[entry]) is None
+
+
+def test_a_name_is_judged_by_every_address_it_has_at_that_moment(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver that first names a public address, as in DNS rebinding, gains nothing."""
+    lookups = []
+
+    def rebinding(host: str, port: int, family: int = 0, kind: int = 0) -> list[object]:
+        lookups.append(host)
+        address = "127.0.0.1" if len(lookups) > 1 else "10.9.8.7"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    web.pages["/"] = answer(JPEG)
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    url = web.url("/", "rebind.example")
+    assert reason(tmp_path, url, allow_hosts=[], retries=2) == "private_address"
+    assert lookups
+    assert not web.asked
+
+
+def test_names_that_do_not_exist_and_ports_that_are_closed(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        assert reason(tmp_path, f"http://127.0.0.1:{port}/") == "connection_error"
+    assert reason(tmp_path, "http://no-such-name.invalid/x") == "dns_error"
+
+
+def test_https_to_what_does_not_speak_it(web: Web, tmp_path: Path) -> None:
+    assert reason(tmp_path, web.url("/").replace("http:", "https:")) == "tls_error"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_certificate_that_nobody_vouches_for(web: Web, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    order = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    order += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    order += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(order, check=True, capture_output=True)
+    web.certify(certificate, key)
+    web.pages["/"] = answer(JPEG)
+    assert reason(tmp_path, f"https://127.0.0.1:{web.tls_port}/") == "tls_error"
+    assert not web.asked
+
+
+def test_promised_hashes_hold(web: Web, tmp_path: Path) -> None:
+    web.pages["/"] = answer(JPEG)
+    good = hashlib.sha256(JPEG).hexdigest()
+    rows = [{"url": web.url("/"), "h": good}, {"url": web.url("/") + "?", "h": "ab" * 32}]
+    for i, expected in enumerate([None, "sha256_mismatch"]):
+        path = write(tmp_path / f"{i}.parquet", rows[i : i + 1])
+        spec = source(path, columns={"url": "url", "sha256": "h"})
+        (row,) = images(tmp_path / f"s{i}", spec)
+        assert (row["reason"], row["sha256"], row["bytes"]) == (expected, good, len(JPEG))
+
+
+def test_requests_at_once_stay_within_the_bound(web: Web, tmp_path: Path) -> None:
+    async def slow(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        writer.write(answer(JPEG))
+
+    urls = []
+    for i in range(40):
+        web.pages[f"/{i}"] = slow
+        urls.append(web.url(f"/{i}"))
+    assert {r["status"] for r in fetched(tmp_path, urls, concurrency=8)} == {"ok"}
+    assert 2 <= web.most_at_once <= 8
+
+
+NOT_PUBLIC = [
+    "0.0.0.0",
+    "10.0.0.1",
+    "100.64.0.1",
+    "100.100.100.200",
+    "127.0.0.1",
+    "127.255.0.1",
+    "168.63.129.16",
+    "169.254.169.254",
+    "172.16.0.1",
+    "192.0.0.1",
+    "192.0.2.1",
+    "192.88.99.1",
+    "192.168.1.1",
+    "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "239.1.1.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::7f00:1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a00:1",
+    "64:ff9b:1::1",
+    "100::1",
+    "2001::1",
+    "2001:db8::1",
+    "2002:7f00:1::",
+    "2002:808:808::",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fec0::1",
+    "ff02::1",
+]
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_addresses_that_are_not_the_public_web(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808"])
+def test_addresses_that_are(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_carried_in_another_is_as_public_as_itself(
+    address: ipaddress.IPv4Address,
+) -> None:
+    mapped = ipaddress.IPv6Address(f"::ffff:{address}")
+    assert is_public(mapped) == is_public(address)
+    assert Guard([f"{address}/32"]).admits("any.example", mapped)
+
+
+def test_bodies_at_once_stay_within_their_bytes() -> None:
+    """Waiting for memory is not the server's fault, so it does not count as time."""
+    held, most = 0, 0
+
+    async def body(budget: ByteBudget, size: int) -> None:
+        nonlocal held, most
+        async with asyncio.timeout(0.2) as deadline:
+            await budget.take(size, deadline)
+            held += size
+            most = max(most, held)
+            await asyncio.sleep(0.05)
+            held -= size
+            budget.give(size)
+
+    async def all_bodies() -> None:
+        budget = ByteBudget(100)
+        await asyncio.gather(*(body(budget, size) for size in [60, 50, 40, 10, 100] * 4))
+
+    asyncio.run(all_bodies())
+    assert 50 <= most <= 100
+    assert held == 0
+
+
+def test_long_bodies_of_unknown_length_all_come(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.fetch.client._BYTES_IN_FLIGHT", 1)
+    urls = []
+    for i in range(12):
+        web.pages[f"/{i}"] = answer(encoded(picture(40 + i, 40)), length=None)
+        urls.append(web.url(f"/{i}"))
+    assert {r["reason"] for r in fetched(tmp_path, urls, concurrency=12)} == {None}

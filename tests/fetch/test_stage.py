@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import StoreError
+from curation.fetch import samples
+from curation.fetch.outcome import Got, Wanted
+from curation.fetch.samples import Samples
+from curation.fetch.work import WorkShards
+from curation.params import FetchParams
+from curation.table import contract
+from tests.fetch.conftest import Web, answer
+from tests.fetch.helpers import OPEN, encoded, fetched, images, picture, served
+from tests.ingest.helpers import run, source, table, write
+
+JPEG = encoded(picture())
+
+
+def colours(count: int) -> list[bytes]:
+    return [encoded(picture(40 + i % 20, 40)) for i in range(count)]
+
+
+def test_rows_are_those_of_pairs_in_their_order(web: Web, tmp_path: Path) -> None:
+    urls, files = [], colours(60)
+    for i in range(120):
+        number, path = i % 60, f"/{i % 60}"
+        web.pages[path] = answer(status="404 Gone") if number % 7 == 0 else answer(files[number])
+        urls.append(web.url(path) if i % 11 else "ftp://a.example/x")
+    path = write(
+        tmp_path / "l.parquet", [{"url": u, "caption": str(i)} for i, u in enumerate(urls)]
+    )
+    run(
+        tmp_path / "store",
+        source(path),
+        until="fetch",
+        ingest={"rows_per_fragment": 50},
+        fetch=OPEN,
+    )
+    pairs, found = table(tmp_path / "store", "pairs"), table(tmp_path / "store", "images")
+    assert list(pairs.fragments) == list(found.fragments)
+    same = ["pair_id", "role", "source", "source_key", "url", "caption", "metadata"]
+    for name, fragment in pairs.fragments.items():
+        assert fragment.read(same).equals(found.fragments[name].read(same))
+    for pair, image in zip(pairs.read().to_pylist(), found.read().to_pylist(), strict=True):
+        if pair["status"] == "dropped":
+            assert (image["status"], image["reason"]) == ("skipped", pair["reason"])
+        else:
+            number = int(pair["url"].rpartition("/")[2])
+            assert image["reason"] == (None if number % 7 else "http_404")
+            assert image["image"] == (files[number] if number % 7 else None)
+    outcomes = Counter(pair["reason"] for pair in pairs.read().to_pylist())
+    assert outcomes["bad_scheme"] == 11
+    assert found.manifest.books["pool"]["bad_scheme"] == 11
+    assert sum(found.manifest.books["pool"].values()) == 120
+    assert not list((tmp_path / "store" / "work").rglob("fetch/*")), "work shards are left"
+
+
+def test_the_table_keeps_its_contract(web: Web, tmp_path: Path) -> None:
+    fetched(tmp_path, [served(web, JPEG)])
+    schema = table(tmp_path / "store", "images").read().schema
+    assert schema.names == list(contract("images").names)
+
+
+def tar_of(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as out:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "tar.gz", "parquet", "struct", "path"])
+def test_bytes_in_files_come_in_order(tmp_path: Path, kind: str) -> None:
+    contents = colours(30)
+    names = [f"d/{i:02d} #%.jpg" for i in range(30)]
+    home = tmp_path / "set"
+    (home / "d").mkdir(parents=True)
+    if kind in ("folder", "path"):
+        for name, content in zip(names, contents, strict=True):
+            (home / name).write_bytes(content)
+    if kind == "folder":
+        spec = source(home, format="folder")
+    elif kind == "path":
+        path = write(home / "l.parquet", [{"f": n} for n in names])
+        spec = source(path, columns={"path": "f"})
+    elif kind.startswith("tar"):
+        members = {n.replace(" ", "."): c for n, c in zip(names, contents, strict=True)}
+        spec = source(tar_of(home / f"s.{kind}", members), format="webdataset")
+    else:
+        values = [{"bytes": c} if kind == "struct" else c for c in contents]
+        rows = [{"img": v, "k": str(i)} for i, v in enumerate(values)]
+        write(home / "p.parquet", rows)
+        pq.write_table(pq.read_table(home / "p.parquet"), home / "p.parquet", row_group_size=4)
+        spec = source(home / "p.parquet", columns={"image": "img", "key": "k"})
+    run(tmp_path / "store", spec, until="fetch", ingest={"rows_per_fragment": 7}, fetch=OPEN)
+    found = table(tmp_path / "store", "images")
+    assert len(found.fragments) == 5
+    assert [r["image"] for r in found.read().to_pylist()] == contents
+
+
+def test_files_that_fail_say_why(tmp_path: Path) -> None:
+    home = tmp_path / "set"
+    home.mkdir()
+    for name in ("ok", "late", "big", "link"):
+        (home / f"{name}.jpg").write_bytes(JPEG)
+    path = write(home / "l.parquet", [{"f": f"{n}.jpg"} for n in ("ok", "gone", "big", "link")])
+    spec = source(path, columns={"path": "f"})
+    run(tmp_path / "store", spec)
+    (home / "big.jpg").write_bytes(JPEG + b"\0" * 200_000)
+    (home / "link.jpg").unlink()
+    (home / "link.jpg").symlink_to(tmp_path / "set" / "ok.jpg")
+    found = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in found] == [None, "file_missing", "too_large", "outside_folder"]
+
+
+def test_members_that_fail_say_why(tmp_path: Path) -> None:
+    members = {"1.jpg": JPEG, "2.jpg": JPEG + b"\0" * 200_000, "3.jpg": b"", "4.jpg": JPEG}
+    path = tar_of(tmp_path / "s.tar", members)
+    spec = source(path, format="webdataset")
+    found = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in found] == [None, "too_large", "empty", None]
+    rows = [{"img": c, "k": n} for n, c in members.items()]
+    spec = source(write(tmp_path / "p.parquet", rows), columns={"image": "img", "key": "k"})
+    found = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in found] == [None, "too_large", "empty", None]
+
+
+def test_a_container_that_vanished_stops_the_run(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.parquet", [{"img": JPEG, "k": "1"}])
+    spec = source(path, columns={"image": "img", "key": "k"})
+    run(tmp_path / "store", spec)
+    from curation.flow import plan
+    from curation.parallel import InProcess
+    from curation.recipe import parse_recipe
+    from curation.runner import run_step
+    from curation.store import Store
+
+    path.unlink()
+    step = plan(parse_recipe({"name": "t", "sources": [spec]}), until="fetch")[1]
+    with pytest.raises(StoreError, match=r"p\.parquet cannot be read any more.*Put the file back"):
+        run_step(step, Store(tmp_path / "store"), InProcess())
+
+
+class Killed(BaseException):
+    """Ends a run as a signal would."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
+    """Make the run end when this many rows have been taken."""
+    taken = []
+    take = Samples.take
+
+    def counted(self: Samples, got: Any) -> None:
+        taken.append(got)
+        if len(taken) > row:
+            raise Killed
+        take(self, got)
+
+    monkeypatch.setattr(Samples, "take", counted)
+
+
+def test_a_killed_run_goes_on_from_its_finished_shards(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = [served(web, content) for content in colours(60)]
+    monkeypatch.setattr(samples, "SHARD_ROWS", 10)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 35)
+        # What a kill does not do: close the shard that is being written.
+        patch.setattr(Samples, "__exit__", lambda *_: None)
+        with pytest.raises(Killed):
+            fetched(tmp_path, urls, concurrency=4)
+    shards = sorted((tmp_path / "store" / "work").rglob("*.parquet"))
+    shards = [s for s in shards if "fetch" in str(s) or "images" in str(s)]
+    assert len(shards) == 4
+    torn = shards[-1].read_bytes()
+    shards[-1].write_bytes(torn[: len(torn) // 2])
+    finished = set()
+    for shard in shards[:3]:
+        finished |= set(pq.read_table(shard)["key"].to_pylist())
+    assert len(finished) == 30
+    web.asked.clear()
+    rows = fetched(tmp_path, urls, concurrency=4)
+    assert [r["image"] for r in rows] == colours(60)
+    asked = {int(path[1:]) for path in web.asked}
+    assert asked == set(range(60)) - {int(key) for key in finished}
+    assert not [s for s in shards if s.exists()]
+
+
+def test_an_error_of_the_store_is_not_taken_for_a_bad_row(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Samples, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetched(tmp_path, [served(web, JPEG)])
+
+
+def test_rows_are_read_back_in_order_from_shards_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+
+    rng = np.random.default_rng(0)
+    order = rng.permutation(1000)[:900]
+    for shard, rows in enumerate(np.array_split(order, 7)):
+        columns = {
+            "key": [f"{r:09d}" for r in rows],
+            "stored_bytes": [int(r) for r in rows],
+            "jpg": [bytes([r % 256]) * int(r) for r in rows],
+        }
+        pq.write_table(pa.table(columns), tmp_path / f"{shard:06d}.parquet", row_group_size=13)
+    work = WorkShards(str(tmp_path), 1000)
+    work.scan()
+    assert set(np.flatnonzero(work.done)) == set(order.tolist())
+    monkeypatch.setattr("curation.fetch.work._WINDOW_BYTES", 20_000)
+    seen = []
+    for start, end in work.windows(0, 1000):
+        found, at = work.read(start, end)
+        for row, place in zip(range(start, end), at, strict=True):
+            assert (place >= 0) == work.done[row]
+            if place >= 0:
+                assert found is not None
+                assert found["jpg"][place].as_py() == bytes([row % 256]) * row
+        sizes = [row for row in range(start, end) if work.done[row]]
+        assert sum(sizes) <= 20_000
+        seen += list(range(start, end))
+    assert seen == list(range(1000))
+
+
+def test_it_runs_where_a_loop_runs_already(web: Web, tmp_path: Path) -> None:
+    import asyncio
+
+    async def notebook() -> list[dict[str, Any]]:
+        return fetched(tmp_path, [served(web, JPEG)])
+
+    assert asyncio.run(notebook())[0]["status"] == "ok"
+
+
+def test_shards_of_a_store_elsewhere_are_put_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not a local file system gets its shards by way of this machine's disk."""
+    from pyarrow import fs
+
+    (tmp_path / "bucket").mkdir()
+    local = fs.LocalFileSystem()
+    elsewhere = fs.SubTreeFileSystem(str(tmp_path / "bucket"), local)
+    opened = SimpleNamespace(from_uri=lambda uri: (elsewhere, uri.removeprefix("other://")))
+    with monkeypatch.context() as patch:
+        patch.setattr(fs, "FileSystem", opened)
+        work = WorkShards("other://work/1", 3)
+    with (
+        work.folder() as folder,
+        Samples(folder, 0, FetchParams(), work.keep) as taker,
+    ):
+        for row in range(3):
+            taker.take(Got(Wanted(row, None, None, None), content=JPEG))
+    assert not Path(folder).exists()
+    assert [p.name for p in tmp_path.rglob("*.parquet")] == ["000000.parquet"]
+    work.scan()
+    assert work.done.all()
+    work.remove()
+    assert not list(tmp_path.rglob("*.parquet"))

@@ -1,0 +1,60 @@
+"""Runs the real stage on small sources, without Spark."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from curation.flow import plan
+from curation.fragment import Table, open_table
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import Outcome, run_step
+from curation.store import Store
+
+
+def source(path: Path | str, **spec: Any) -> dict[str, Any]:
+    """A source of the pool, by default a Parquet list of URLs."""
+    plain = {"name": "web", "role": "pool", "format": "parquet", "path": str(path)}
+    if spec.get("format") not in ("folder", "webdataset"):
+        plain["columns"] = {"url": "url", "caption": "caption"}
+    return plain | spec
+
+
+def run(
+    store: Path, *sources: dict[str, Any], until: str = "ingest", **blocks: Any
+) -> dict[str, Outcome]:
+    """Run the first stages of a recipe; return what each did."""
+    recipe = parse_recipe({"name": "test", "sources": list(sources), **blocks})
+    target = Store(store)
+    return {s.name: run_step(s, target, InProcess()) for s in plan(recipe, until=until)}
+
+
+def pairs(store: Path, *sources: dict[str, Any], **ingest: Any) -> list[dict[str, Any]]:
+    """The rows of `pairs`."""
+    run(store, *sources, ingest=ingest)
+    return table(store, "pairs").read().to_pylist()
+
+
+def table(store: Path, name: str) -> Table:
+    """A committed table."""
+    return open_table(Store(store), name)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as Parquet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def jpeg(shade: int = 100, size: tuple[int, int] = (32, 24)) -> bytes:
+    """A small plain JPEG."""
+    out = io.BytesIO()
+    Image.new("RGB", size, (shade * 40 % 256, shade * 9 % 256, 90)).save(out, "JPEG")
+    return out.getvalue()

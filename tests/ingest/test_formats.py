@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import RecipeError, StoreError
+from tests.ingest.helpers import jpeg, pairs, source, write
+
+LIST = {"url": "url", "caption": "text", "key": "uid", "sha256": "hash"}
+ROWS = [
+    {"url": "http://a.example/1", "text": "first, with comma", "uid": "7", "size": "12"},
+    {"url": "http://a.example/2", "text": 'a "quoted" word', "uid": "8", "size": "13"},
+]
+
+
+def as_text(rows: list[dict[str, str]], mark: str) -> str:
+    def quoted(value: str) -> str:
+        return '"' + value.replace('"', '""') + '"' if mark == "," else value
+
+    lines = [mark.join(rows[0]), *(mark.join(map(quoted, r.values())) for r in rows)]
+    return "\n".join(lines) + "\n"
+
+
+CONTENTS = {
+    "csv": as_text(ROWS, ",").encode(),
+    "tsv": as_text(ROWS, "\t").encode(),
+    "jsonl": "".join(json.dumps(r) + "\n" for r in ROWS).encode(),
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
+def test_lists_give_the_same_pairs_in_every_format(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        write(path, ROWS)
+    elif kind.endswith(".gz"):
+        path.write_bytes(gzip.compress(CONTENTS[kind.removesuffix(".gz")]))
+    else:
+        path.write_bytes(CONTENTS[kind])
+    columns = {"url": "url", "caption": "text", "key": "uid"}
+    found = pairs(
+        tmp_path / "store", source(path, format=kind.removesuffix(".gz"), columns=columns)
+    )
+    assert [(r["url"], r["caption"], r["source_key"]) for r in found] == [
+        (r["url"], r["text"], r["uid"]) for r in ROWS
+    ]
+    assert [json.loads(r["metadata"]) for r in found] == [{"size": "12"}, {"size": "13"}]
+    assert {r["status"] for r in found} == {"ok"}
+    assert {len(r["pair_id"]) for r in found} == {32}
+    reference = pairs(
+        tmp_path / "other", source(write(tmp_path / "ref.parquet", ROWS), columns=columns)
+    )
+    assert [r["pair_id"] for r in found] == [r["pair_id"] for r in reference]
+
+
+def test_csv_keeps_line_ends_in_quotes_and_counts_what_is_broken(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfurl,caption\r\n"
+        b'http://a.example/1,"two\nlines"\r\n'
+        b"http://a.example/2,one,too many\r\n"
+        b"http://a.example/3\r\n"
+        b"http://a.example/4,caf\xe9\r\n"
+        b"\r\n"
+        b"http://a.example/5," + b"x" * 200_000 + b"\r\n"
+        b'http://a.example/6,"fine, ""really"""'
+    )
+    found = pairs(tmp_path / "store", source(path, format="csv"))
+    assert [(r["status"], r["caption"]) for r in found] == [
+        ("ok", "two\nlines"),
+        ("dropped", None),
+        ("dropped", None),
+        ("dropped", None),
+        ("dropped", None),
+        ("ok", 'fine, "really"'),
+    ]
+    assert {r["reason"] for r in found} == {None, "bad_row"}
+
+
+def test_a_stray_quote_costs_rows_but_not_the_file(tmp_path: Path) -> None:
+    good = b"".join(b"http://a.example/%d,plain words here\n" % i for i in range(20_000))
+    path = tmp_path / "list.csv"
+    path.write_bytes(b'url,caption\nhttp://a.example/x,"never closed\n' + good)
+    found = pairs(tmp_path / "store", source(path, format="csv"))
+    assert found[0]["reason"] == "bad_row"
+    assert found[-1]["url"] == "http://a.example/19999"
+    assert sum(r["status"] == "ok" for r in found) > 15_000
+
+
+def test_tsv_takes_quotes_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "list.tsv"
+    path.write_text('url\tcaption\nhttp://a.example/1\t"half a quote\nhttp://a.example/2\tb\n')
+    found = pairs(tmp_path / "store", source(path, format="tsv"))
+    assert [r["caption"] for r in found] == ['"half a quote', "b"]
+
+
+def test_jsonl_counts_bad_lines_and_bounds_their_length(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    lines = [
+        b'{"url": "http://a.example/1", "caption": "ok", "nan": NaN, "deep": {"b": [1, null]}}',
+        b"not json",
+        b"[1, 2]",
+        b'{"url": "http://a.example/\xff"}',
+        b"[" * 100_000,
+        b'{"url": "' + b"x" * (6 << 20) + b'"}',
+        b"",
+        b'{"url": "http://a.example/2", "caption": "half \\ud800 pair"}',
+    ]
+    path.write_bytes(b"\n".join(lines))
+    found = pairs(tmp_path / "store", source(path, format="jsonl"))
+    assert [r["reason"] for r in found] == [None, *["bad_row"] * 5, None]
+    assert json.loads(found[0]["metadata"]) == {"nan": None, "deep": {"b": [1, None]}}
+    assert found[-1]["caption"] == "half \ufffd pair".replace("\ufffd", "\ufffd" * 3)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_missing_column_is_named_with_those_found(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        write(path, ROWS)
+    else:
+        path.write_bytes(CONTENTS[kind])
+    with pytest.raises(RecipeError, match=r"list\.\w+ has no column 'TEXT'.*size, text, uid, url"):
+        pairs(
+            tmp_path / "store",
+            source(path, format=kind, columns={"url": "url", "caption": "TEXT"}),
+        )
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.parquet", ROWS).read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[:-20])
+    with pytest.raises(StoreError, match=r"cut\.parquet cannot be read as Parquet.*Replace"):
+        pairs(
+            tmp_path / "store",
+            source(tmp_path / "cut.parquet", columns={"url": "url", "caption": "text"}),
+        )
+
+
+def test_damaged_compression_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv.gz"
+    path.write_bytes(gzip.compress(b"url,caption\n" + b"http://a.example/1,b\n" * 9999)[:-30])
+    with pytest.raises(StoreError, match=r"list\.csv\.gz is damaged"):
+        pairs(tmp_path / "store", source(path, format="csv"))
+
+
+def test_parquet_metadata_is_json_whatever_the_types(tmp_path: Path) -> None:
+    row: dict[str, Any] = {
+        "url": "http://a.example/1",
+        "caption": "c",
+        "float": float("nan"),
+        "number": 3,
+        "when": date(2026, 1, 2),
+        "price": Decimal("1.50"),
+        "raw": b"\xff",
+        "nested": {"bytes": b"\xff", "list": [1.0, float("inf")]},
+        "naïve": "ü",
+    }
+    (found,) = pairs(tmp_path / "store", source(write(tmp_path / "l.parquet", [row])))
+    assert json.loads(found["metadata"]) == {
+        "float": None,
+        "number": 3,
+        "when": "2026-01-02",
+        "price": "1.50",
+        "nested": {"list": [1.0, None]},
+        "naïve": "ü",
+    }
+    assert list(json.loads(found["metadata"])) == sorted(json.loads(found["metadata"]))
+
+
+def test_text_that_is_not_utf8_makes_a_bad_row(tmp_path: Path) -> None:
+    raw = pa.array([b"good", b"bad \xff"]).cast(pa.binary())
+    captions = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
+    urls = pa.array(["http://a.example/1", "http://a.example/2"])
+    pq.write_table(pa.table({"url": urls, "caption": captions}), tmp_path / "l.parquet")
+    found = pairs(tmp_path / "store", source(tmp_path / "l.parquet"))
+    assert [r["reason"] for r in found] == [None, "bad_row"]
+
+
+@pytest.mark.parametrize("as_struct", [False, True])
+def test_inline_images_point_to_their_row(tmp_path: Path, as_struct: bool) -> None:
+    pictures = [jpeg(1), None, jpeg(2), jpeg(1)]
+    values = [{"bytes": p, "path": "x.jpg"} if as_struct else p for p in pictures]
+    path = write(tmp_path / "p#1.parquet", [{"img": v, "caption": "c"} for v in values])
+    found = pairs(tmp_path / "store", source(path, columns={"image": "img", "caption": "caption"}))
+    assert [r["location"] for r in found] == [
+        f"{tmp_path}/p%231.parquet#img/0",
+        None,
+        f"{tmp_path}/p%231.parquet#img/2",
+        f"{tmp_path}/p%231.parquet#img/3",
+    ]
+    assert [r["reason"] for r in found] == [None, "no_image", None, "duplicate_pair"]
+    assert found[0]["pair_id"] != found[2]["pair_id"]
+    assert found[3]["duplicate_of"] == found[0]["pair_id"]
+
+
+def test_inline_images_without_key_or_url_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
+    rows = [{"img": jpeg(i), "url": "" if i else "http://a.example/0"} for i in range(3)]
+    path = write(tmp_path / "p.parquet", rows)
+    found = pairs(tmp_path / "store", source(path, columns={"image": "img", "url": "url"}))
+    assert [r["status"] for r in found] == ["ok"] * 3
+
+
+def test_image_must_be_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path / "l.parquet", ROWS)
+    with pytest.raises(RecipeError, match="mapped to image, is string"):
+        pairs(tmp_path / "store", source(path, columns={"image": "url"}))
+
+
+def test_paths_stay_in_the_folder_of_their_list(tmp_path: Path) -> None:
+    home = tmp_path / "set"
+    (home / "sub").mkdir(parents=True)
+    (tmp_path / "secret.jpg").write_bytes(jpeg())
+    (home / "sub" / "100%#1.jpg").write_bytes(jpeg())
+    (home / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    names = [
+        "sub/100%#1.jpg",
+        "../secret.jpg",
+        str(tmp_path / "secret.jpg"),
+        "link.jpg",
+        str(home / "sub" / "100%#1.jpg"),
+        "file:///etc/passwd",
+        "",
+    ]
+    path = write(
+        home / "list.parquet", [{"file": n, "caption": str(i)} for i, n in enumerate(names)]
+    )
+    found = pairs(tmp_path / "store", source(path, columns={"path": "file", "caption": "caption"}))
+    outside = "outside_folder"
+    assert [r["reason"] for r in found] == [None, *[outside] * 3, None, outside, "no_image"]
+    assert found[0]["location"] == found[4]["location"] == f"{home}/sub/100%25%231.jpg"
+
+
+def test_a_folder_gives_a_row_an_image_with_the_text_beside_it(tmp_path: Path) -> None:
+    home = tmp_path / "set"
+    (home / "b" / "c").mkdir(parents=True)
+    for name in ("z.PNG", "b/1.jpg", "b/c/2.webp", "b/skip.svg", ".hidden.jpg"):
+        (home / name).write_bytes(b"x")
+    (home / "b" / "1.txt").write_text(" a flower\n")
+    (tmp_path / "out.jpg").write_bytes(b"x")
+    (home / "a.jpg").symlink_to(tmp_path / "out.jpg")
+    (home / "loop").symlink_to(home)
+    found = pairs(tmp_path / "store", source(home, format="folder"), rows_per_fragment=2)
+    assert [(r["source_key"], r["caption"], r["metadata"], r["reason"]) for r in found] == [
+        ("a.jpg", None, None, "outside_folder"),
+        ("b/1.jpg", "a flower", '{"folder": "b"}', None),
+        ("b/c/2.webp", None, '{"folder": "b/c"}', None),
+        ("z.PNG", None, None, None),
+    ]
+
+
+def tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as out:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    return path
+
+
+MEMBERS = [
+    ("a/0001.jpg", jpeg(1)),
+    ("a/0001.txt", b"one"),
+    ("a/0001.json", b'{"width": 32, "alt": "other words", "id": 11}'),
+    ("a/0002.txt", b"no picture"),
+    ("a/0003.left.png", b"x"),
+    ("a/0003.json", b"not json"),
+]
+
+
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz"])
+def test_a_tar_gives_a_row_a_key(tmp_path: Path, name: str) -> None:
+    path = tar(tmp_path / name, MEMBERS)
+    found = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert [(r["source_key"], r["caption"], r["location"], r["reason"]) for r in found] == [
+        ("a/0001", "one", f"{path}#a/0001.jpg", None),
+        ("a/0002", "no picture", None, "no_image"),
+        ("a/0003", None, f"{path}#a/0003.left.png", None),
+    ]
+    assert json.loads(found[0]["metadata"]) == {"width": 32, "alt": "other words", "id": 11}
+
+
+def test_a_tar_can_take_caption_and_key_from_its_json(tmp_path: Path) -> None:
+    path = tar(tmp_path / "s.tar", MEMBERS[:3])
+    columns = {"caption": "alt", "key": "id"}
+    (found,) = pairs(tmp_path / "store", source(path, format="webdataset", columns=columns))
+    assert (found["caption"], found["source_key"]) == ("other words", "11")
+
+
+@pytest.mark.parametrize("cut", ["in a body", "in a header", "overwritten"])
+def test_a_broken_tar_gives_what_stands_before_and_a_bad_row(tmp_path: Path, cut: str) -> None:
+    path = tar(tmp_path / "s.tar", [(f"{i:04d}.jpg", jpeg(i)) for i in range(3)])
+    content = path.read_bytes()
+    second = 512 + -(-len(jpeg(0)) // 512) * 512
+    ends = {"in a body": second + 600, "in a header": second + 100, "overwritten": second}
+    tail = b"\x55" * 5000 if cut == "overwritten" else b""
+    path.write_bytes(content[: ends[cut]] + tail)
+    found = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert found[0]["source_key"] == "0000"
+    assert found[-1]["reason"] == "bad_row"
+    assert len(found) <= 3
+
+
+def test_what_is_no_tar_is_named(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes(b"nonsense" * 1000)
+    with pytest.raises(StoreError, match=r"s\.tar is not a tar"):
+        pairs(tmp_path / "store", source(tmp_path / "s.tar", format="webdataset"))
+
+
+def test_promised_hashes_are_checked_for_their_form(tmp_path: Path) -> None:
+    rows = [
+        {"url": "http://a.example/1", "h": "AB" * 32},
+        {"url": "http://a.example/2", "h": "d41d8cd98f00b204e9800998ecf8427e"},
+        {"url": "http://a.example/3", "h": None},
+    ]
+    path = write(tmp_path / "l.parquet", rows)
+    found = pairs(tmp_path / "store", source(path, columns={"url": "url", "sha256": "h"}))
+    assert [r["expected_sha256"] for r in found] == ["ab" * 32, None, None]
+    assert [r["reason"] for r in found] == [None, "bad_row", None]

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import RecipeError
+from curation.fragment import Fragment
+from curation.ingest.asked import staged_schema
+from curation.ingest.duplicates import find_duplicates
+from curation.records import FileEntry, Record
+from curation.store import Store
+from tests.ingest.helpers import jpeg, pairs, run, source, table, write
+
+
+def urls(path: Path, names: list[str], caption: str = "c") -> Path:
+    return write(path, [{"url": f"http://a.example/{n}", "caption": caption} for n in names])
+
+
+def outcomes(rows: list[dict]) -> list[tuple[str, str | None]]:
+    return [(r["url"].rpartition("/")[2], r["reason"]) for r in rows]
+
+
+def test_the_first_pair_of_a_url_is_kept_across_files_and_sources(tmp_path: Path) -> None:
+    urls(tmp_path / "web" / "2.parquet", ["c", "a"])
+    urls(tmp_path / "web" / "1.parquet", ["a", "b", "a#part"])
+    urls(tmp_path / "more.parquet", ["b", "d"])
+    found = pairs(
+        tmp_path / "store",
+        source(tmp_path / "web"),
+        source(tmp_path / "more.parquet", name="more"),
+    )
+    twice = "duplicate_url"
+    assert outcomes(found) == [
+        ("a", None),
+        ("b", None),
+        ("a#part", twice),
+        ("c", None),
+        ("a", twice),
+        ("b", twice),
+        ("d", None),
+    ]
+    firsts = {r["url_normalized"]: r["pair_id"] for r in found if r["status"] == "ok"}
+    assert all(
+        r["duplicate_of"] == (firsts[r["url_normalized"]] if r["reason"] else None) for r in found
+    )
+
+
+def test_seed_and_held_out_sets_share_nothing_with_the_pool(tmp_path: Path) -> None:
+    path = urls(tmp_path / "l.parquet", ["a", "a"])
+    roles = {"web": "pool", "flowers": "seed", "birds": "seed", "bench": "held_out"}
+    found = pairs(tmp_path / "store", *(source(path, name=n, role=r) for n, r in roles.items()))
+    assert [r["status"] for r in found] == ["ok", "dropped"] * 4
+    assert [r["role"] for r in found[::2]] == list(roles.values())
+
+
+def test_only_rows_that_would_be_asked_for_count_as_first(tmp_path: Path) -> None:
+    rows = [
+        {"url": "http://ads.example/a", "caption": "blocked", "h": None},
+        {"url": "http://ads.example/a", "caption": "blocked too", "h": None},
+        {"url": "http://a.example/x", "caption": "bad hash", "h": "no hash"},
+        {"url": "http://a.example/x", "caption": "first that counts", "h": None},
+    ]
+    (tmp_path / "blocked.txt").write_text("ads.example\n")
+    columns = {"url": "url", "caption": "caption", "sha256": "h"}
+    found = pairs(
+        tmp_path / "store",
+        source(write(tmp_path / "l.parquet", rows), columns=columns),
+        blocked_domains=str(tmp_path / "blocked.txt"),
+    )
+    assert [r["reason"] for r in found] == ["blocked_domain", "blocked_domain", "bad_row", None]
+
+
+def test_blocked_domains_include_their_subdomains_alone(tmp_path: Path) -> None:
+    hosts = ["bad.example", "img.BAD.example:8080", "notbad.example", "bad.example.org"]
+    path = write(tmp_path / "l.parquet", [{"url": f"http://{h}/x", "caption": ""} for h in hosts])
+    (tmp_path / "blocked.txt").write_text("bad.example\n")
+    settings = {"blocked_domains": str(tmp_path / "blocked.txt"), "blocked_patterns": [r"\.org/"]}
+    found = pairs(tmp_path / "store", source(path), **settings)
+    expected = ["blocked_domain", "blocked_domain", None, "blocked_pattern"]
+    assert [r["reason"] for r in found] == expected
+    # A changed list under the same name is another list.
+    (tmp_path / "blocked.txt").write_text("notbad.example\n")
+    found = pairs(tmp_path / "store", source(path), **settings)
+    assert [r["reason"] for r in found] == [None, None, "blocked_domain", "blocked_pattern"]
+
+
+def test_rows_are_the_same_whatever_the_size_of_fragments(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        drawn = [str(n) for n in rng.integers(0, 1500, 1100)]
+        urls(tmp_path / "web" / f"{name}.parquet", drawn, caption=name)
+    (tmp_path / "img").mkdir()
+    for i in range(20):
+        (tmp_path / "img" / f"{i}.jpg").write_bytes(jpeg(i))
+    sources = (
+        source(tmp_path / "web"),
+        source(tmp_path / "img", name="flowers", role="seed", format="folder"),
+    )
+    small = pairs(tmp_path / "small", *sources, rows_per_fragment=7)
+    large = pairs(tmp_path / "large", *sources, rows_per_fragment=1000)
+    assert small == large
+    assert Counter(r["reason"] for r in large)["duplicate_url"] > 500
+    fragments = table(tmp_path / "small", "pairs").fragments
+    assert {f.rows for f in fragments.values()} <= set(range(1, 8))
+    # 1,100 rows a file are 157 fragments of 7 and one of 1.
+    assert len(fragments) == 2 * 158 + 3
+    assert list(fragments)[157].endswith("-00157")
+
+
+def test_appended_files_read_only_themselves(tmp_path: Path) -> None:
+    urls(tmp_path / "web" / "1.parquet", ["a", "b"])
+    urls(tmp_path / "web" / "3.parquet", ["c", "a"])
+    run(tmp_path / "store", source(tmp_path / "web"))
+    before = {f.name: f.content for f in table(tmp_path / "store", "pairs").fragments.values()}
+    reads = tmp_path / "store" / "work" / "ingest" / "done"
+    read_before = {p.name: p.stat().st_mtime_ns for p in reads.iterdir()}
+
+    assert run(tmp_path / "store", source(tmp_path / "web"))["ingest"].up_to_date
+    # Its pair "c" comes before that of the third file now, which drops one row more.
+    urls(tmp_path / "web" / "2.parquet", ["c", "d"])
+    outcome = run(tmp_path / "store", source(tmp_path / "web"))["ingest"]
+    read_after = {p.name: p.stat().st_mtime_ns for p in reads.iterdir()}
+    assert len(read_after) == 3
+    assert read_before.items() <= read_after.items()
+    assert (outcome.computed, outcome.reused) == (2, 1)
+    found = table(tmp_path / "store", "pairs")
+    assert outcomes(found.read().to_pylist())[-2:] == [
+        ("c", "duplicate_url"),
+        ("a", "duplicate_url"),
+    ]
+    assert len([f for f in found.fragments.values() if before.get(f.name) == f.content]) == 1
+
+
+def test_a_changed_file_of_images_changes_what_fetch_depends_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "l.parquet", [{"k": "1", "img": jpeg(1)}])
+    spec = source(path, columns={"image": "img", "key": "k"})
+    run(tmp_path / "store", spec)
+    before = table(tmp_path / "store", "pairs").content
+    write(path, [{"k": "1", "img": jpeg(2)}])
+    run(tmp_path / "store", spec)
+    found = table(tmp_path / "store", "pairs")
+    assert found.content != before
+    assert found.read().to_pylist()[0]["pair_id"] is not None
+
+
+def test_a_folder_notices_changed_pictures_and_captions(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "a.jpg").write_bytes(jpeg(1))
+    spec = source(tmp_path / "img", format="folder")
+    contents = []
+    for step in (
+        lambda: None,
+        lambda: (tmp_path / "img" / "a.jpg").write_bytes(jpeg(2, (64, 64))),
+        lambda: (tmp_path / "img" / "a.txt").write_text("words"),
+    ):
+        step()
+        run(tmp_path / "store", spec)
+        contents.append(table(tmp_path / "store", "pairs").content)
+    assert len(set(contents)) == 3
+
+
+def test_pair_ids_say_what_is_asked_for_never_where_it_stands(tmp_path: Path) -> None:
+    rows = [
+        {"url": "http://a.example/1", "caption": "one", "more": 1},
+        {"url": "HTTP://A.example:80/1", "caption": "one", "more": 2},
+        {"url": "http://a.example/1", "caption": "two", "more": 1},
+    ]
+    first = pairs(tmp_path / "s1", source(write(tmp_path / "a.parquet", rows)))
+    moved = pairs(tmp_path / "s2", source(write(tmp_path / "b" / "z.parquet", rows[::-1])))
+    assert [r["pair_id"] for r in first] == [r["pair_id"] for r in moved][::-1]
+    assert first[0]["pair_id"] == first[1]["pair_id"] != first[2]["pair_id"]
+
+
+@pytest.mark.parametrize(
+    "path", ["web/*.parquet", "web/**/*.parquet", "web/[12].parquet", "web/?.parquet"]
+)
+def test_globs_find_files_by_name(tmp_path: Path, path: str) -> None:
+    urls(tmp_path / "web" / "2.parquet", ["b"])
+    urls(tmp_path / "web" / "1.parquet", ["a"])
+    urls(tmp_path / "web" / "deep" / "er" / "3.parquet", ["c"])
+    (tmp_path / "web" / "_SUCCESS").write_text("")
+    found = pairs(tmp_path / "store", source(tmp_path / path))
+    assert [n for n, _ in outcomes(found)] == ["a", "b", "c"][: 3 if "**" in path else 2]
+
+
+def test_a_folder_skips_what_tools_leave_there_and_a_uri_is_a_path(tmp_path: Path) -> None:
+    urls(tmp_path / "my web" / "1.parquet", ["a"])
+    urls(tmp_path / "my web" / "_temporary" / "0.parquet", ["x"])
+    (tmp_path / "my web" / ".1.parquet.crc").write_bytes(b"x")
+    found = pairs(tmp_path / "store", source((tmp_path / "my web").as_uri()))
+    assert outcomes(found) == [("a", None)]
+
+
+def test_sources_without_files_or_rows_say_so(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    for path in ("web", "none.parquet", "web/*.parquet", "no/such/*.parquet"):
+        with pytest.raises(RecipeError, match=r"Source 'web': no.*Give `path`"):
+            pairs(tmp_path / "store", source(tmp_path / path))
+    (tmp_path / "empty.csv").write_text("url,caption\n")
+    with pytest.raises(RecipeError, match="holds no row in 1 file"):
+        pairs(tmp_path / "store", source(tmp_path / "empty.csv", format="csv"))
+    with pytest.raises(RecipeError, match=r"ingest\.blocked_domains.*one domain a line"):
+        urls(tmp_path / "web" / "1.parquet", ["a"])
+        pairs(tmp_path / "store", source(tmp_path / "web"), blocked_domains="no such file")
+    with pytest.raises(RecipeError, match="password"):
+        pairs(tmp_path / "store", source("s3://key:word@bucket/web"))
+
+
+def test_one_empty_file_among_others_is_fine(tmp_path: Path) -> None:
+    schema = pa.schema([("url", pa.string()), ("caption", pa.string())])
+    (tmp_path / "web").mkdir()
+    pq.write_table(schema.empty_table(), tmp_path / "web" / "0.parquet")
+    urls(tmp_path / "web" / "1.parquet", ["a"])
+    assert outcomes(pairs(tmp_path / "store", source(tmp_path / "web"))) == [("a", None)]
+
+
+def test_counts_that_differ_from_the_recipe_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = urls(tmp_path / "l.parquet", ["a", "b"])
+    with caplog.at_level(logging.WARNING):
+        pairs(tmp_path / "store", source(path, count=3))
+    assert "count says 3, found 2" in caplog.text
+
+
+@pytest.mark.parametrize("rows_a_pass", [10**9, 100, 7])
+def test_duplicates_are_those_of_a_plain_loop(tmp_path: Path, rows_a_pass: int) -> None:
+    rng = np.random.default_rng(1)
+    store, fragments, seen = Store(tmp_path), [], {}
+    expected = []
+    for number in range(5):
+        keys = [None if k == 0 else bytes([k]) * 16 for k in rng.integers(0, 90, 60)]
+        names = [f"{number}-{i}" for i in range(60)]
+        expected.append([])
+        for i, key in enumerate(keys):
+            if key in seen:
+                expected[-1].append([i, seen[key]])
+            elif key is not None:
+                seen[key] = names[i]
+        nothing = {f.name: pa.nulls(60, f.type) for f in staged_schema()}
+        columns = nothing | {
+            "same_as_key": pa.array(keys, pa.binary(16)),
+            "pair_id": pa.array(names),
+        }
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
+        entry = FileEntry(f"{number}.parquet", 0, "", 60)
+        fragments.append(Fragment(store, Record("t", str(number), "m", (entry,))))
+    assert find_duplicates(fragments, rows_a_pass) == expected

@@ -1,0 +1,275 @@
+"""The report of a real run: escaped, self-contained, and true to its books."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from curation.composition import composition_of
+from curation.errors import StoreError
+from curation.fragment import open_table
+from curation.report.books import balance, count
+from curation.report.build import report_path, write_report
+from curation.report.copies import copies_of
+from curation.report.dropped import EXAMPLES, examples
+from curation.report.lineage import trace
+from curation.report.pictures import SIDE, Album, shorten
+from curation.retrieve.stage import COMPOSITION
+from curation.store import Store
+from tests.report.conftest import Run
+from tests.report.page import Page
+
+FORBIDDEN = {"script", "link", "iframe", "object", "embed", "base", "form", "audio", "video"}
+
+
+def read(run: Run) -> tuple[str, Page]:
+    path = write_report(run.recipe, run.store)
+    assert path == report_path(run.recipe)
+    html = (run.store.get(path) or b"").decode()
+    return html, Page(html)
+
+
+@pytest.fixture(scope="module")
+def page(finished: Run) -> Page:
+    return read(finished)[1]
+
+
+def test_the_run_has_what_the_report_is_tested_on(finished: Run) -> None:
+    books = open_table(finished.store, "eligible").manifest.books
+    assert {"copy_exact", "copy_perceptual", "contaminated", "min_side", "eligible"} <= set(
+        books["pool"]
+    )
+    rows, total = composition_of(open_table(finished.store, "claims").manifest)
+    assert total > 0 and any(r["capped"] for r in rows) and any(r["shortfall"] for r in rows)
+
+
+def test_strangers_text_stays_text(finished: Run) -> None:
+    html, page = read(finished)
+    assert "&lt;script&gt;alert(" in html and "<script" not in html
+    assert "evil.example" in html
+    for tag, attributes in page.elements:
+        assert tag not in FORBIDDEN
+        assert not [a for a in attributes if a.startswith("on")]
+
+
+def test_nothing_is_loaded_from_outside(finished: Run) -> None:
+    html, page = read(finished)
+    for _, attributes in page.elements:
+        for name in (
+            "src",
+            "href",
+            "srcset",
+            "data",
+            "poster",
+            "background",
+            "action",
+            "xlink:href",
+        ):
+            assert attributes.get(name, "#").startswith(("#", "data:image/jpeg;base64,"))
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert "url(" not in style and "@import" not in style
+
+
+def test_thumbnails_are_small_jpegs_of_what_they_show(page: Page) -> None:
+    sources = list(page.images())
+    assert len(sources) > 40
+    for source in sources:
+        with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
+            assert image.format == "JPEG" and max(image.size) <= SIDE
+    alts = {a["alt"] for t, a in page.elements if t == "img"}
+    assert "seed 0" in alts or "seed 1" in alts
+
+
+def test_every_number_of_the_composition_stands_in_its_table(finished: Run, page: Page) -> None:
+    rows, total = composition_of(open_table(finished.store, "claims").manifest)
+    shown = page.sections["composition"]
+    at = shown.index(rows[0]["arm"])
+    for row in rows:
+        cells = [row["arm"], row["seed_set"], row["strategy"].replace("_", " ")]
+        cells += [f"{value:,}" for value in (row[n] for n in COMPOSITION)]
+        assert shown[at : at + len(cells)] == cells
+        at += len(cells)
+    assert shown[at : at + 2] == ["total images", f"{total:,}"]
+    assert any("," in cell and cell.replace(",", "").isdigit() for cell in shown)
+
+
+def test_the_equation_has_both_sums(finished: Run, page: Page) -> None:
+    _, total = composition_of(open_table(finished.store, "claims").manifest)
+    weight = sum(
+        open_table(finished.store, "dataset").read(["weight"]).column("weight").to_pylist()
+    )
+    (line,) = [text for text in page.sections[""] if text.startswith("Σ final")]
+    assert [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*", line)] == [total, weight]
+
+
+def test_composition_parquet_has_the_same_sums(finished: Run) -> None:
+    path = write_report(finished.recipe, finished.store).replace(
+        "report.html", "composition.parquet"
+    )
+    table = pq.read_table(io.BytesIO(finished.store.get(path) or b""))
+    rows, _ = composition_of(open_table(finished.store, "claims").manifest)
+    assert table.to_pylist() == rows
+    assert table.column_names == ["arm", "seed_set", "strategy", *COMPOSITION]
+    assert {str(f.type) for f in table.schema} == {"string", "int64"}
+
+
+def test_books_balance_and_lead_from_pairs_to_dataset(finished: Run) -> None:
+    lineage = trace(finished.recipe, finished.store)
+    _, total = composition_of(lineage["claims"].manifest)
+    counts = count(lineage, total)
+    lines = {(line.stage, line.role): line for line in balance(lineage, counts)}
+    assert all(x.rows_in == x.rows_out + x.rows_dropped for x in lines.values())
+    for role in ("pool", "seed", "held_out"):
+        way = [lines[stage, role] for stage in ("ingest", "fetch", "select")]
+        assert [x.rows_in for x in way[1:]] == [x.rows_out for x in way[:-1]]
+    assert lines["embed semantic", "all"].rows_in == sum(
+        lines["fetch", role].rows_out for role in ("pool", "seed", "held_out")
+    )
+    assert lines["fetch", "pool"].rows_dropped == 1
+    assert lines["select", "pool"].dropped["min_side"] == 1
+    assert sum(x.rows_out for (s, _), x in lines.items() if s == "retrieve") == counts.rows
+
+
+def test_sheets_show_claims_with_their_similarity(finished: Run, page: Page) -> None:
+    claims = open_table(finished.store, "claims").read().to_pandas()
+    own = claims[claims["arm"] == "nearest"]
+    shown = page.sections["retrieved"]
+    at, end = shown.index("nearest"), shown.index("clusters")
+    numbers = {t for t in shown[at:end] if re.fullmatch(r"0\.\d{3}|1\.000", t)}
+    assert numbers and numbers <= {f"{s:.3f}" for s in own["similarity"]}
+
+
+def test_copies_and_leaks_are_shown(page: Page) -> None:
+    assert "groups of copies" in page.sections["copies"]
+    assert {"exact", "stays", "perceptual"} <= set(page.sections["copies"])
+    assert {"bench", "bench in the pool", "1.000"} <= set(page.sections["held-out"])
+
+
+def test_the_same_run_gives_the_same_bytes(finished: Run) -> None:
+    assert read(finished)[0] == read(finished)[0]
+
+
+def test_a_run_without_claims_copies_or_held_out_pictures(empty: Run) -> None:
+    _, page = read(empty)
+    assert "Nothing was claimed." in page.sections["retrieved"]
+    assert any("No copies" in text for text in page.sections["copies"])
+    assert any("no held-out source" in text for text in page.sections["held-out"])
+    assert any(t.endswith("dataset 0") for t in page.sections[""])
+
+
+def test_a_report_on_another_run_is_refused(finished: Run) -> None:
+    other = finished.recipe.model_copy(update={"seed": 7})
+    with pytest.raises(StoreError, match="is of run"):
+        write_report(other, finished.store)
+
+
+def _drop_a_row(manifest: dict[str, Any]) -> None:
+    role = next(iter(manifest["books"]))
+    outcome = next(iter(manifest["books"][role]))
+    manifest["books"][role][outcome] -= 1
+
+
+def _lose_a_fragment(manifest: dict[str, Any]) -> None:
+    lost = manifest["fragments"].pop()
+    for role, outcomes in lost["books"].items():
+        for outcome, rows in outcomes.items():
+            manifest["books"][role][outcome] -= rows
+            if not manifest["books"][role][outcome]:
+                del manifest["books"][role][outcome]
+        if not manifest["books"][role]:
+            del manifest["books"][role]
+
+
+def _call_a_row_lost(manifest: dict[str, Any]) -> None:
+    """Move a row to a reason that nobody gave, in the record and in the sum alike."""
+    for books in (manifest["books"], next(_pool_books(manifest))):
+        passed = "ok" if "ok" in books["pool"] else "eligible"
+        books["pool"] = dict(sorted((books["pool"] | {"zz_lost": 1}).items()))
+        books["pool"][passed] -= 1
+
+
+def _pool_books(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (r["books"] for r in manifest["fragments"] if "pool" in r["books"])
+
+
+def _claim_more(manifest: dict[str, Any]) -> None:
+    for row in manifest["stats"]["composition"]:
+        row["retrieved"] += 1
+        row["final"] += 1
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "named"),
+    [
+        ("pairs", _drop_a_row, "ingest"),
+        ("images", _drop_a_row, "fetch"),
+        ("embeddings.semantic", _drop_a_row, "embed"),
+        ("eligible", _drop_a_row, "select"),
+        ("images", _lose_a_fragment, "fetch"),
+        ("eligible", _lose_a_fragment, "select"),
+        ("images", _call_a_row_lost, "embed"),
+        ("pairs", _call_a_row_lost, "fetch"),
+        ("claims", _claim_more, "composition"),
+        ("dataset", _lose_a_fragment, "assemble"),
+    ],
+)
+def test_a_tampered_manifest_is_refused(
+    finished: Run,
+    tmp_path: Path,
+    table: str,
+    change: Callable[[dict[str, Any]], None],
+    named: str,
+) -> None:
+    shutil.copytree(finished.store.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    version = store.get_json(f"tables/{table}/current.json")["version"]
+    place = f"tables/{table}/versions/{version}.json"
+    manifest = store.get_json(place)
+    change(manifest)
+    store.put_json(place, manifest)
+    with pytest.raises(StoreError, match=named):
+        write_report(finished.recipe, store)
+
+
+def test_text_of_strangers_is_one_short_plain_line() -> None:
+    assert shorten("a\u202eb\x00c\n d\t\ue000e") == "a b c d e"
+    assert len(shorten("word " * 500)) == 140
+
+
+def test_chosen_copies_are_what_the_table_says(finished: Run) -> None:
+    lineage = trace(finished.recipe, finished.store)
+    table = lineage["copies"].read().to_pandas()
+    copies = table[(table["role"] == "pool") & (table["method"] != "representative")]
+    found = copies_of(lineage["copies"], Album(lineage["images"]), seed=0)
+    assert found.rows == len(copies) and found.groups == copies["component_id"].nunique()
+    assert found.largest[0] == copies["component_id"].value_counts().max() + 1
+    weakest = found.weakest["perceptual"][0].similarity
+    assert weakest == copies.loc[copies["method"] == "perceptual", "similarity"].min()
+    assert sum(found.leak_counts.values()) == table["contaminated_by"].notna().sum()
+    for group in found.examples:
+        assert group.representative.pair_id in set(
+            table.loc[table["method"] == "representative", "pair_id"]
+        )
+        assert group.rows == len(group.copies) + 1
+
+
+def test_examples_of_a_reason_have_that_reason(finished: Run) -> None:
+    lineage = trace(finished.recipe, finished.store)
+    books = lineage["eligible"].manifest.books.values()
+    names = {reason for own in books for reason in own} - {"eligible"}
+    found = examples(lineage["eligible"], names, Album(lineage["images"]), seed=0)
+    fragments = lineage["eligible"].fragments
+    for reason, refs in found.items():
+        assert len(refs) == min(EXAMPLES, sum(own.get(reason, 0) for own in books))
+        for ref in refs:
+            row = fragments[ref.fragment].read(["pair_id", "reason"]).slice(ref.row, 1).to_pylist()
+            assert row == [{"pair_id": ref.pair_id, "reason": reason}]
