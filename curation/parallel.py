@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -51,6 +53,24 @@ class Guarded:
             return self.function(item)
         except CurationError as error:
             return error
+        finally:
+            _spare_the_collector()
+
+
+_seen_modules = 0
+
+
+def _spare_the_collector() -> None:
+    """Take what was imported out of the garbage collector's sight.
+
+    Spark's daemon collects garbage after every task, which with torch and its kin imported takes
+    longer than a small task itself.
+    """
+    global _seen_modules  # noqa: PLW0603
+    if len(sys.modules) > _seen_modules:
+        gc.collect()
+        gc.freeze()
+        _seen_modules = len(sys.modules)
 
 
 class OnSpark:

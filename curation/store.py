@@ -110,6 +110,10 @@ class Store:
         for path in paths:
             self.fs.delete_file(self.absolute(path))
 
+    def delete_folder(self, folder: str) -> None:
+        """Delete a folder of the store with all that is in it."""
+        self.fs.delete_dir(self.absolute(folder))
+
     def copy(self, source: str, target: str) -> None:
         """Copy a file within the store."""
         self.fs.create_dir(self.absolute(target).rsplit("/", 1)[0], recursive=True)

@@ -92,9 +92,9 @@ def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
         from curation.spark import task_device
 
         arguments["device"] = task_device()
+    workdir = f"work/{unit.outputs[first].table}/{unit.outputs[first].memo}"
     if "workdir" in unit.needs:
-        output = unit.outputs[first]
-        arguments["workdir"] = store.address(f"work/{output.table or unit.name}/{output.memo}")
+        arguments["workdir"] = store.address(workdir)
     rows = unit.function(**arguments)
     writers, stats = drain(
         rows, first, lambda part: _open_writer(store, unit.name, unit.outputs[part])
@@ -106,6 +106,9 @@ def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
         own = stats.get(part, stats)
         records[part] = writer.close(output.table_dir, output.memo, own)
         store.record(records[part])
+    if "workdir" in unit.needs:
+        # Only now: until the record is put, a crash still needs what is there.
+        store.delete_folder(workdir)
     return records
 
 

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.embed.encoders import vit_micro
-from curation.embed.encoders.vit_micro import VitMicro, load_vit_micro
+from curation.embed.encoders.vit_micro import VitMicro
 
 TEACHER: Final = "vit_tiny_patch16_224"
 TEACHER_SIZE: Final = 224
@@ -298,8 +298,7 @@ def _fill(
     def draw(index: int) -> list[Pixels]:
         rng = random.Random(seed * 1_000_003 + index)
         image = decode(images[index])
-        # Later rounds (other seeds) need no second copy of the same centre view.
-        return [random_view(image, kind if seed == 0 else kind + 1, rng) for kind in range(count)]
+        return [random_view(image, kind, rng) for kind in range(count)]
 
     def fill(start: int) -> None:
         indices = range(start, min(start + CHUNK, len(images)))
@@ -346,12 +345,20 @@ class Distiller(nn.Module):
         self.register_buffer("patch_std", patches.std(dim=0))
         self.register_buffer("class_weight", teacher.model.head.weight.detach().clone())
         self.register_buffer("class_bias", teacher.model.head.bias.detach().clone())
+        with torch.no_grad():
+            # The untrained student answers with the targets' mean and spread.
+            student.head.bias.copy_(self.cls_mean)
+            student.head.weight.mul_(self.cls_std[:, None])
 
-    @torch.no_grad()
-    def start_at_mean(self) -> None:
-        """Let the untrained student answer with the targets' mean and spread."""
-        self.student.head.bias.copy_(self.cls_mean)
-        self.student.head.weight.mul_(self.cls_std[:, None])
+    def packaged(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The student's weights, changed so that it answers with standardised features.
+
+        It learns the teacher's raw feature; taking away the mean and dividing by the spread of each
+        of the 192 numbers retrieves better, and a linear head holds both.
+        """
+        weight = state["head.weight"] / self.cls_std[:, None]
+        bias = (state["head.bias"] - self.cls_mean) / self.cls_std
+        return state | {"head.weight": weight, "head.bias": bias}
 
     def forward(self, pixels: Tensor, cls: Tensor, patches: Tensor) -> dict[str, Tensor]:
         """The losses of a batch: images [B, 3, S, S], targets [B, 192] and [B, 49, 192]."""
@@ -455,7 +462,8 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         gram = wide @ wide.T
         wide = 3.4445 * wide + (-4.7750 * gram + 2.0315 * gram @ gram) @ wide
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    result: Tensor = wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -518,9 +526,14 @@ def backward(
     return {name: value.detach() for name, value in done[0][0].items()}
 
 
+def slope_at(step: int, progress: float, warm_up: int) -> float:
+    """The learning rate over the highest: a short rise, then half a cosine down to 1 %."""
+    return min(1.0, (step + 1) / warm_up) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
 def train(
     model: Distiller,
-    rounds: list[Views],
+    views: Views,
     kept: Rows,
     options: argparse.Namespace,
     about: dict[str, Any],
@@ -542,12 +555,11 @@ def train(
         progress = step / total if total else elapsed / options.minutes
         if progress >= 1:
             break
-        warm = min(1.0, (step + 1) / options.warm_up)
-        slope = warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+        slope = slope_at(step, progress, options.warm_up)
         for optimiser, rate in zip(optimisers, highest, strict=True):
             optimiser.param_groups[0]["lr"] = rate * slope
             optimiser.zero_grad(set_to_none=True)
-        batch = draw_batch(rounds[step % len(rounds)], kept, options.batch, rng, device)
+        batch = draw_batch(views, kept, options.batch, rng, device)
         if progress < options.small_until:
             batch = smaller(*batch)
         losses = backward(model, batch, options.threads if device == "cpu" else 1, workers)
@@ -557,16 +569,13 @@ def train(
         average.update(model.student)
         step += 1
         if step % 25 == 0:
-            parts = " ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
+            parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
             print(f"step {step} {elapsed:.1f} min {progress:.3f} | {parts}", flush=True)
         if elapsed - saved > options.save_minutes:
             saved = elapsed
-            save(average.state, options.out, about | {"steps": step})
-    save(
-        average.state,
-        options.out,
-        about | {"steps": step, "minutes": round((time.monotonic() - started) / 60, 1)},
-    )
+            save(model.packaged(average.state), options.out, about | {"steps": step})
+    about = about | {"steps": step, "minutes": round((time.monotonic() - started) / 60, 1)}
+    save(model.packaged(average.state), options.out, about)
 
 
 def save(state: dict[str, Tensor], out: Path, about: dict[str, Any]) -> None:
@@ -622,16 +631,7 @@ def parse_arguments() -> argparse.Namespace:
         "--cache", type=Path, required=True, help="folder for views and teacher features (4 GB)"
     )
     parser.add_argument("--out", type=Path, required=True, help="safetensors to write")
-    parser.add_argument(
-        "--start", type=Path, help="weights of an earlier run of this script to go on from"
-    )
     parser.add_argument("--views", type=int, default=3, help="views per picture")
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        default=1,
-        help="how often views are drawn; later rounds are random only",
-    )
     parser.add_argument(
         "--minutes", type=float, default=30.0, help="length of the training, without the views"
     )
@@ -663,33 +663,24 @@ def main() -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     teacher = Teacher(options.teacher, options.device)
     images = read_images(options.images)
-    rounds = [
-        make_views(
-            images, options.views, seed, teacher, options.cache / f"views_{options.views}_{seed}"
-        )
-        for seed in range(options.rounds)
-    ]
+    folder = options.cache / f"views_{options.views}_{options.seed}"
+    views = make_views(images, options.views, options.seed, teacher, folder)
     near = np.zeros(len(images), dtype=np.bool_)
     if options.exclude:
-        centres = rounds[0].cls[:: options.views].astype(np.float32)
+        centres = views.cls[:: options.views].astype(np.float32)
         near = near_copies(options.images, centres, options.exclude, teacher, options.cache)
     print(f"{len(images)} pictures, {int(near.sum())} left out as near-copies", flush=True)
     kept = np.flatnonzero(~np.repeat(near, options.views))
     options.pictures = len(images) - int(near.sum())
-    student = load_vit_micro(options.start) if options.start else VitMicro()
     about = {
         "teacher": TEACHER,
         "pictures": options.pictures,
         "left_out": int(near.sum()),
-        "views": options.views * len(rounds),
+        "views": options.views,
         "batch": options.batch,
         "seed": options.seed,
-        "continued": options.start is not None,
     }
-    distiller = Distiller(student, rounds[0], teacher)
-    if not options.start:
-        distiller.start_at_mean()
-    train(distiller, rounds, kept, options, about)
+    train(Distiller(VitMicro(), views, teacher), views, kept, options, about)
 
 
 if __name__ == "__main__":

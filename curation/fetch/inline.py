@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from curation.errors import StoreError
 from curation.fetch.outcome import Got, RefusedError, Wanted
 from curation.ingest.formats.parquet import image_values, inline_column
-from curation.ingest.formats.webdataset import member_name, open_tar
+from curation.ingest.formats.webdataset import is_compressed, member_name, open_tar
 from curation.ingest.source_file import (
     OutsideFolderError,
     open_place,
@@ -129,21 +129,24 @@ def _of_group(
 
 
 def _tar(stream: pa.NativeFile, place: str, contained: Inside, max_bytes: int) -> Iterator[Got]:
-    missing = dict(contained)
+    missing, reason = dict(contained), "file_missing"
+    name = place.partition("?")[0]
+    # A damaged tar is data, which ingest has counted; a file system that fails is not.
+    damage = (tarfile.TarError, EOFError, *((OSError,) if is_compressed(name) else ()))
     try:
-        with open_tar(stream, place.partition("?")[0]) as tar:
+        with open_tar(stream, name) as tar:
             for member in tar:
-                row = missing.pop(member_name(member), None) if member.isreg() else None
-                if row is None:
-                    continue
-                if member.size > max_bytes:
-                    yield Got(row, reason="too_large")
-                    continue
-                found = tar.extractfile(member)
-                yield Got(row, content=found.read() if found else b"")
                 if not missing:
                     return
-    except (tarfile.TarError, EOFError):
-        # Ingest has counted the damage; rows behind it are lost.
-        pass
-    yield from (Got(row, reason="file_missing") for row in missing.values())
+                inside = member_name(member)
+                if inside not in missing or not member.isreg():
+                    continue
+                if member.size > max_bytes:
+                    yield Got(missing.pop(inside), reason="too_large")
+                    continue
+                found = tar.extractfile(member)
+                content = found.read() if found else b""
+                yield Got(missing.pop(inside), content=content)
+    except damage:
+        reason = "unreadable"
+    yield from (Got(row, reason=reason) for row in missing.values())

@@ -65,7 +65,6 @@ def fetch(pairs: Fragment, *, params: FetchParams, workdir: str) -> Rows:
     for batch in _in_order(pairs, work):
         fetched += pc.sum(batch.column("bytes")).as_py() or 0
         yield batch
-    work.remove()
     return {"bytes": fetched}
 
 

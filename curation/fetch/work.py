@@ -116,7 +116,3 @@ class WorkShards:
                     at[mine] = taken + np.arange(len(mine))
                     taken += len(mine)
         return (pa.concat_tables(parts) if parts else None), at
-
-    def remove(self) -> None:
-        """Delete the shards."""
-        self._fs.delete_dir(self._root)

@@ -159,6 +159,11 @@ def _segment(part: str) -> str:
 def _folder_parts(
     source: Source, root: str, query: str, found: list[Found], rows: int
 ) -> list[SourceFile]:
+    if "key" in source.columns:
+        raise RecipeError(
+            f"Source {source.name!r}: the key of an image in a folder is its path; take key out of "
+            "`columns`."
+        )
     beside = source.columns.get("caption", "txt")
     texts = {f.name: f for f in found if f.name.endswith(f".{beside}")}
     members = []

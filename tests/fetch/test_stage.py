@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from curation.errors import StoreError
 from curation.fetch import samples
@@ -133,6 +134,19 @@ def test_members_that_fail_say_why(tmp_path: Path) -> None:
     spec = source(write(tmp_path / "p.parquet", rows), columns={"image": "img", "key": "k"})
     found = images(tmp_path / "store", spec, max_bytes=100_000)
     assert [r["reason"] for r in found] == [None, "too_large", "empty", None]
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_rows_behind_the_damage_of_a_tar_are_lost_alone(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8))
+    contents = {f"{i}.jpg": encoded(noise.rotate(i)) for i in range(4)}
+    path = tar_of(tmp_path / f"s.{suffix}", contents)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 5 // 8])
+    found = images(tmp_path / "store", source(path, format="webdataset"))
+    assert [r["image"] for r in found[:2]] == list(contents.values())[:2]
+    assert [r["reason"] for r in found[2:]] == ["unreadable", "bad_row"]
 
 
 def test_a_container_that_vanished_stops_the_run(tmp_path: Path) -> None:
@@ -272,5 +286,3 @@ def test_shards_of_a_store_elsewhere_are_put_there(
     assert [p.name for p in tmp_path.rglob("*.parquet")] == ["000000.parquet"]
     work.scan()
     assert work.done.all()
-    work.remove()
-    assert not list(tmp_path.rglob("*.parquet"))

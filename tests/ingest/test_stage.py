@@ -212,6 +212,12 @@ def test_sources_without_files_or_rows_say_so(tmp_path: Path) -> None:
         pairs(tmp_path / "store", source("s3://key:word@bucket/web"))
 
 
+def test_a_folder_has_no_column_for_keys(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    with pytest.raises(RecipeError, match="its path; take key out"):
+        pairs(tmp_path / "store", source(tmp_path, format="folder", columns={"key": "id"}))
+
+
 def test_one_empty_file_among_others_is_fine(tmp_path: Path) -> None:
     schema = pa.schema([("url", pa.string()), ("caption", pa.string())])
     (tmp_path / "web").mkdir()

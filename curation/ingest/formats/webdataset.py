@@ -27,13 +27,18 @@ def member_name(member: tarfile.TarInfo) -> str:
     return member.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def is_compressed(name: str) -> bool:
+    """Whether a tar of this name is compressed."""
+    return name.endswith((".gz", ".tgz"))
+
+
 def open_tar(stream: Any, name: str) -> tarfile.TarFile:
     """Open a tar over a seekable stream; a compressed one is read through.
 
     Raises:
         tarfile.TarError, OSError: it is no tar.
     """
-    if name.endswith(("gz",)):
+    if is_compressed(name):
         stream = pa.CompressedInputStream(stream, "gzip")
         return tarfile.open(fileobj=stream, mode="r|")
     buffered = io.BufferedReader(stream, _READ_AHEAD)

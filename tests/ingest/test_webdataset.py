@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from curation.errors import StoreError
+from tests.ingest.helpers import jpeg, pairs, source
+
+
+def tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as out:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    return path
+
+
+MEMBERS = [
+    ("a/0001.jpg", jpeg(1)),
+    ("a/0001.txt", b"one"),
+    ("a/0001.json", b'{"width": 32, "alt": "other words", "id": 11}'),
+    ("a/0002.txt", b"no picture"),
+    ("a/0003.left.png", b"x"),
+    ("a/0003.json", b"not json"),
+]
+
+
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz"])
+def test_a_tar_gives_a_row_a_key(tmp_path: Path, name: str) -> None:
+    path = tar(tmp_path / name, MEMBERS)
+    found = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert [(r["source_key"], r["caption"], r["location"], r["reason"]) for r in found] == [
+        ("a/0001", "one", f"{path}#a/0001.jpg", None),
+        ("a/0002", "no picture", None, "no_image"),
+        ("a/0003", None, f"{path}#a/0003.left.png", None),
+    ]
+    assert json.loads(found[0]["metadata"]) == {"width": 32, "alt": "other words", "id": 11}
+
+
+def test_a_tar_can_take_caption_and_key_from_its_json(tmp_path: Path) -> None:
+    path = tar(tmp_path / "s.tar", MEMBERS[:3])
+    columns = {"caption": "alt", "key": "id"}
+    (found,) = pairs(tmp_path / "store", source(path, format="webdataset", columns=columns))
+    assert (found["caption"], found["source_key"]) == ("other words", "11")
+
+
+@pytest.mark.parametrize("cut", ["in a body", "in a header", "overwritten"])
+def test_a_broken_tar_gives_what_stands_before_and_a_bad_row(tmp_path: Path, cut: str) -> None:
+    path = tar(tmp_path / "s.tar", [(f"{i:04d}.jpg", jpeg(i)) for i in range(3)])
+    content = path.read_bytes()
+    second = 512 + -(-len(jpeg(0)) // 512) * 512
+    ends = {"in a body": second + 600, "in a header": second + 100, "overwritten": second}
+    tail = b"\x55" * 5000 if cut == "overwritten" else b""
+    path.write_bytes(content[: ends[cut]] + tail)
+    found = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert found[0]["source_key"] == "0000"
+    assert found[-1]["reason"] == "bad_row"
+    assert len(found) <= 3
+
+
+def test_what_is_no_tar_is_named(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes(b"nonsense" * 1000)
+    with pytest.raises(StoreError, match=r"s\.tar is not a tar"):
+        pairs(tmp_path / "store", source(tmp_path / "s.tar", format="webdataset"))
