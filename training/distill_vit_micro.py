@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.embed.encoders import vit_micro
-from curation.embed.encoders.vit_micro import VitMicro
+from curation.embed.encoders.vit_micro import VitMicro, load_vit_micro
 
 TEACHER: Final = "vit_tiny_patch16_224"
 TEACHER_SIZE: Final = 224
@@ -266,9 +266,11 @@ class Views:
     """[N * V, 49, 192]"""
 
 
-def make_views(images: list[bytes], count: int, seed: int, teacher: Teacher, folder: Path) -> Views:
-    """Draw `count` views of each picture and ask the teacher; a finished folder is used again."""
-    rows = len(images) * count
+def make_views(
+    images: list[bytes], kinds: range, seed: int, teacher: Teacher, folder: Path
+) -> Views:
+    """Draw a view of each kind of each picture and ask the teacher; a finished folder is used again."""
+    rows = len(images) * len(kinds)
     shapes = {
         "pixels": (rows, SIDE, SIDE, 3),
         "cls": (rows, 192),
@@ -287,18 +289,20 @@ def make_views(images: list[bytes], count: int, seed: int, teacher: Teacher, fol
         for name, shape in shapes.items()
     }
     if not done.exists():
-        _fill(maps, images, count, seed, teacher)
+        _fill(maps, images, kinds, seed, teacher)
         done.write_text(f"{rows}\n")
     return Views(pixels=maps["pixels"], cls=maps["cls"], patches=maps["patches"])
 
 
 def _fill(
-    maps: dict[str, Any], images: list[bytes], count: int, seed: int, teacher: Teacher
+    maps: dict[str, Any], images: list[bytes], kinds: range, seed: int, teacher: Teacher
 ) -> None:
+    count = len(kinds)
+
     def draw(index: int) -> list[Pixels]:
         rng = random.Random(seed * 1_000_003 + index)
         image = decode(images[index])
-        return [random_view(image, kind, rng) for kind in range(count)]
+        return [random_view(image, kind, rng) for kind in kinds]
 
     def fill(start: int) -> None:
         indices = range(start, min(start + CHUNK, len(images)))
@@ -330,7 +334,9 @@ class Distiller(nn.Module):
     class_weight: Tensor
     class_bias: Tensor
 
-    def __init__(self, student: VitMicro, views: Views, teacher: Teacher) -> None:
+    def __init__(
+        self, student: VitMicro, views: Views, teacher: Teacher, answers_standardised: bool
+    ) -> None:
         super().__init__()
         self.student = student
         self.patch_head = nn.Linear(vit_micro.WIDTH, 192)
@@ -346,8 +352,9 @@ class Distiller(nn.Module):
         self.register_buffer("class_weight", teacher.model.head.weight.detach().clone())
         self.register_buffer("class_bias", teacher.model.head.bias.detach().clone())
         with torch.no_grad():
-            # The untrained student answers with the targets' mean and spread.
-            student.head.bias.copy_(self.cls_mean)
+            # In training it answers in the teacher's own scale: see `packaged`.
+            bias = student.head.bias if answers_standardised else torch.zeros_like(self.cls_mean)
+            student.head.bias.copy_(bias * self.cls_std + self.cls_mean)
             student.head.weight.mul_(self.cls_std[:, None])
 
     def packaged(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -533,8 +540,7 @@ def slope_at(step: int, progress: float, warm_up: int) -> float:
 
 def train(
     model: Distiller,
-    views: Views,
-    kept: Rows,
+    rounds: list[tuple[Views, Rows]],
     options: argparse.Namespace,
     about: dict[str, Any],
 ) -> None:
@@ -559,7 +565,7 @@ def train(
         for optimiser, rate in zip(optimisers, highest, strict=True):
             optimiser.param_groups[0]["lr"] = rate * slope
             optimiser.zero_grad(set_to_none=True)
-        batch = draw_batch(views, kept, options.batch, rng, device)
+        batch = draw_batch(*rounds[step % len(rounds)], options.batch, rng, device)
         if progress < options.small_until:
             batch = smaller(*batch)
         losses = backward(model, batch, options.threads if device == "cpu" else 1, workers)
@@ -631,7 +637,12 @@ def parse_arguments() -> argparse.Namespace:
         "--cache", type=Path, required=True, help="folder for views and teacher features (4 GB)"
     )
     parser.add_argument("--out", type=Path, required=True, help="safetensors to write")
-    parser.add_argument("--views", type=int, default=3, help="views per picture")
+    parser.add_argument(
+        "--start", type=Path, help="weights of an earlier run of this script to go on from"
+    )
+    parser.add_argument(
+        "--views", type=int, nargs="+", default=[3, 2], help="views per picture, in rounds"
+    )
     parser.add_argument(
         "--minutes", type=float, default=30.0, help="length of the training, without the views"
     )
@@ -663,24 +674,30 @@ def main() -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     teacher = Teacher(options.teacher, options.device)
     images = read_images(options.images)
-    folder = options.cache / f"views_{options.views}_{options.seed}"
-    views = make_views(images, options.views, options.seed, teacher, folder)
+    rounds = []
+    for number, count in enumerate(options.views):
+        folder = options.cache / f"views_{count}_{options.seed + number}"
+        kinds = range(count) if number == 0 else range(2, 2 + count)
+        rounds.append(make_views(images, kinds, options.seed + number, teacher, folder))
     near = np.zeros(len(images), dtype=np.bool_)
     if options.exclude:
-        centres = views.cls[:: options.views].astype(np.float32)
+        centres = rounds[0].cls[:: options.views[0]].astype(np.float32)
         near = near_copies(options.images, centres, options.exclude, teacher, options.cache)
     print(f"{len(images)} pictures, {int(near.sum())} left out as near-copies", flush=True)
-    kept = np.flatnonzero(~np.repeat(near, options.views))
     options.pictures = len(images) - int(near.sum())
     about = {
         "teacher": TEACHER,
         "pictures": options.pictures,
         "left_out": int(near.sum()),
         "views": options.views,
+        "continued": options.start is not None,
         "batch": options.batch,
         "seed": options.seed,
     }
-    train(Distiller(VitMicro(), views, teacher), views, kept, options, about)
+    kept = [np.flatnonzero(~np.repeat(near, count)) for count in options.views]
+    student = load_vit_micro(options.start) if options.start else VitMicro()
+    model = Distiller(student, rounds[0], teacher, answers_standardised=options.start is not None)
+    train(model, list(zip(rounds, kept, strict=True)), options, about)
 
 
 if __name__ == "__main__":

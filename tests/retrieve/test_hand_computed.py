@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 
 from curation.composition import composition_of
 from curation.flow import plan
-from curation.fragment import FragmentWriter, open_table
+from curation.fragment import open_table
 from curation.parallel import InProcess
 from curation.recipe import parse_recipe
-from curation.records import Manifest
 from curation.runner import run_step
 from curation.store import Store
-from curation.table import contract
+
+from ..tables import commit
 
 SPEC = {
     "name": "hand",
@@ -99,19 +98,6 @@ def row(number: int, source: str, status: str, cluster: int) -> dict[str, object
         "format": "jpeg",
         "image": b"picture %d" % number,
     }
-
-
-def commit(store: Store, table: str, parts: dict[str, list[dict[str, object]]]) -> None:
-    terms = contract(table)
-    records = []
-    for name, rows in parts.items():
-        writer = FragmentWriter(store, f"tables/{table}/data", name, terms)
-        known = [{k: r[k] for k in r if k in terms.names} for r in rows]
-        writer.write(pa.RecordBatch.from_pylist(known, schema=terms.arrow_schema()))
-        records.append(writer.close(f"tables/{table}", name, {}))
-    store.commit(
-        Manifest(table, "v", "hand", 1, 1, {}, {}, {}, "now", tuple(records), {}, {}),
-    )
 
 
 @pytest.fixture

@@ -1,0 +1,146 @@
+"""Vectors against the library's own forward pass, and against themselves in other company."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from curation.embed.encoder import load_encoder
+from curation.embed.encoders import vit_micro
+from curation.embed.stage import decode, encode
+from curation.errors import RecipeError
+from curation.params import EncoderSpec
+
+
+def pictures(count: int, seed: int = 0) -> list[Image.Image]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        coarse = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+        side = int(rng.integers(60, 260))
+        found.append(Image.fromarray(coarse).resize((side, 120), Image.Resampling.BICUBIC))
+    return found
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small ViT of timm's with random but fixed weights, with its classifier."""
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", num_classes=7).eval()
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+    return str(path), model
+
+
+def test_equals_timms_own_forward_and_preprocessing(weights):
+    path, model = weights
+    encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
+    images = pictures(5)
+    found, valid = encode(encoder, list(images), 4, "cpu")
+    config = timm.data.resolve_model_data_config(model)
+    transform = timm.data.create_transform(**config, is_training=False)
+    with torch.inference_mode():
+        inputs = torch.stack([transform(i.convert("RGB")) for i in images])
+        features = model.forward_head(model.forward_features(inputs), pre_logits=True)
+    expected = torch.nn.functional.normalize(features.double()).numpy()
+    assert valid.all()
+    assert encoder.dim == expected.shape[1]
+    np.testing.assert_allclose(found.astype(np.float64), expected, atol=1e-3)
+
+
+def test_recipe_overrides_preprocessing(weights):
+    path, _ = weights
+    plain = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
+    other = EncoderSpec(model="timm/test_vit", weights=path, mean=(0, 0, 0), std=(1, 1, 1))
+    images = pictures(2)
+    a, b = plain.preprocess(images[0]), load_encoder(other, "cpu").preprocess(images[0])
+    assert b.min() >= 0
+    assert not torch.allclose(a, b)
+    assert plain.identity != load_encoder(other, "cpu").identity
+
+
+def test_company_and_threads_change_no_bit():
+    encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
+    images = pictures(21)
+    whole, _ = encode(encoder, list(images), 8, "cpu")
+    alone = np.concatenate([encode(encoder, [image], 8, "cpu")[0] for image in images])
+    np.testing.assert_array_equal(whole.view(np.uint16), alone.view(np.uint16))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2 if before == 1 else 1)
+        other, _ = encode(encoder, list(images[::-1]), 8, "cpu")
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(whole.view(np.uint16), other[::-1].view(np.uint16))
+
+
+def test_missing_pictures_and_not_finite_features_are_rows(weights):
+    path, _ = weights
+    encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
+    images = [None, *pictures(2), None]
+    vectors, valid = encode(encoder, images, 4, "cpu")
+    assert valid.tolist() == [False, True, True, False]
+    np.testing.assert_allclose(np.linalg.norm(vectors[1:3].astype(float), axis=1), 1, atol=1e-3)
+    broken = EncoderSpec(model="timm/test_vit", weights=path, std=(1e-45, 1e-45, 1e-45))
+    vectors, valid = encode(load_encoder(broken, "cpu"), images, 4, "cpu")
+    assert not valid.any()
+    assert not vectors.any()
+
+
+def test_damaged_bytes_are_no_picture():
+    stream = io.BytesIO()
+    pictures(1)[0].save(stream, "JPEG")
+    assert decode(stream.getvalue()).mode == "RGB"
+    assert decode(stream.getvalue()[:200]) is None
+    assert decode(b"") is None
+
+
+def test_vit_micro_is_packaged_small_and_strict():
+    assert vit_micro.WEIGHTS.stat().st_size <= 8 * 10**6
+    encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
+    assert encoder.dim == vit_micro.DIM
+    with pytest.raises(RecipeError, match="weights"):
+        load_encoder(EncoderSpec(model="vit_micro", weights="x.pt"), "cpu")
+
+
+def test_what_does_not_fit_is_told(weights, tmp_path):
+    path, _ = weights
+
+    def loading(**spec):
+        return load_encoder(EncoderSpec(**spec), "cpu")
+
+    with pytest.raises(RecipeError, match="Close names"):
+        loading(model="timm/vit_tinny_patch16_224", weights=path)
+    with pytest.raises(RecipeError, match="do not fit"):
+        loading(model="timm/vit_tiny_patch16_224", weights=path)
+    with pytest.raises(RecipeError, match="No weights file"):
+        loading(model="timm/test_vit", weights="no/such.safetensors")
+    evil = tmp_path / "evil.pt"
+    torch.save({"run": print}, evil)
+    with pytest.raises(RecipeError, match="neither safetensors nor"):
+        loading(model="timm/test_vit", weights=str(evil))
+
+
+def test_no_hub_names_the_way_out(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(RecipeError, match=r"embed\.encoders\.<name>\.weights"):
+        load_encoder(EncoderSpec(model="timm/vit_small_patch14_dinov2.lvd142m"), "cpu")
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu():
+    spec = EncoderSpec(model="vit_micro")
+    images = pictures(64)
+    cpu, _ = encode(load_encoder(spec, "cpu"), list(images), 32, "cpu")
+    gpu, _ = encode(load_encoder(spec, "cuda"), list(images), 32, "cuda")
+    cosine = (cpu.astype(np.float64) * gpu.astype(np.float64)).sum(1)
+    assert cosine.min() > 0.999

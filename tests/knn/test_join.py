@@ -1,0 +1,197 @@
+"""The stages on the join, over several fragments, against a float64 brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.errors import RecipeError
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+
+from ..tables import commit, commit_batches, embedding_batch
+
+DIM = 32
+
+
+def recipe(**blocks):
+    spec = {
+        "name": "join",
+        "sources": [
+            {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}},
+            {"name": "seeds", "role": "seed", "format": "folder", "path": "s"},
+            {"name": "test", "role": "held_out", "format": "folder", "path": "t"},
+        ],
+        "retrieve": [{"name": "a", "seeds": "seeds", "strategy": "sample", "k": 10}],
+    }
+    return parse_recipe(spec | blocks)
+
+
+def clustered(rng, rows: int) -> np.ndarray:
+    """Vectors around 40 centres, as real embeddings are not uniform."""
+    centres = np.random.default_rng(9).normal(size=(40, DIM))
+    found = centres[rng.integers(0, 40, rows)] + 0.6 * rng.normal(size=(rows, DIM))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Ids, vectors and roles of 2,400 pool images in three fragments, 40 seeds, 30 held-out."""
+    rng = np.random.default_rng(0)
+    parts = {}
+    sizes = {"web-0": 1000, "web-1": 800, "web-2": 600, "seeds-0": 40, "test-0": 30}
+    for name, rows in sizes.items():
+        ids = np.array([rng.bytes(16).hex() for _ in range(rows)], dtype="S32")
+        parts[name] = (ids, clustered(rng, rows))
+    # Two pool rows have no vector, one image stands in two fragments, a held-out one is in the pool.
+    parts["web-0"][1][:2] = 0
+    for target, source in (("web-1", "web-0"), ("test-0", "web-2")):
+        for column in (0, 1):
+            parts[target][column][5] = parts[source][column][5]
+    return parts
+
+
+@pytest.fixture
+def store(world, tmp_path):
+    opened = Store(tmp_path)
+    roles = {"web": "pool", "seeds": "seed", "test": "held_out"}
+    rows, images = {}, {}
+    for name, (ids, _) in world.items():
+        source = name.split("-")[0]
+        rows[name] = [
+            {
+                "pair_id": i.decode(),
+                "image_id": i.decode(),
+                "role": roles[source],
+                "source": source,
+                "status": "dropped" if source == "test" or n % 10 == 3 else "eligible",
+            }
+            for n, i in enumerate(ids)
+        ]
+        images[name] = [r | {"status": "ok"} for r in rows[name]]
+    commit(opened, "eligible", rows)
+    commit(opened, "images", images)
+    batches = {name: embedding_batch(*part) for name, part in world.items()}
+    commit_batches(opened, "embeddings.semantic", batches)
+    return opened
+
+
+def run(store, name, **blocks):
+    steps = {s.name: s for s in plan(recipe(**blocks))}
+    run_step(steps[name], store, InProcess())
+    return open_table(store, steps[name].tables[0])
+
+
+def gathered(world, prefix, keep=lambda n: True):
+    ids, vectors = [], []
+    for name, (own, matrix) in world.items():
+        if name.startswith(prefix):
+            rows = [n for n in range(len(own)) if keep(n) and matrix[n].any()]
+            ids += own[rows].tolist()
+            vectors.append(matrix[rows].astype(np.float64))
+    return np.array(ids), np.concatenate(vectors)
+
+
+def best(query, ids, vectors, k, exclude=None):
+    similarity = (vectors @ query).astype(np.float32)
+    order = sorted(range(len(ids)), key=lambda n: (-similarity[n], ids[n]))
+    found = []
+    for n in order:
+        if ids[n] != exclude and ids[n] not in [f for f, _ in found]:
+            found.append((ids[n], similarity[n]))
+        if len(found) == k:
+            break
+    return found
+
+
+def test_match_equals_brute_force(world, store):
+    table = run(store, "match")
+    assert table.manifest.stats["recall"] == 1.0
+    assert table.manifest.stats["shards"] == 3
+    rows = table.read().to_pandas()
+    ids, vectors = gathered(world, "web", keep=lambda n: n % 10 != 3)
+    seeds, queries = gathered(world, "seeds", keep=lambda n: n % 10 != 3)
+    assert set(rows["seed_image_id"]) == {s.decode() for s in seeds}
+    for seed, query in zip(seeds, queries, strict=True):
+        own = rows[rows["seed_image_id"] == seed.decode()].sort_values("rank")
+        expected = best(query, ids, vectors, 10)
+        assert own["image_id"].tolist() == [i.decode() for i, _ in expected]
+        np.testing.assert_array_equal(own["similarity"], np.array([s for _, s in expected]))
+        assert own["rank"].tolist() == list(range(1, 11))
+
+
+def test_ivf_pq_states_the_recall_that_it_has(world, store):
+    exact = run(store, "match").read().to_pandas()
+    index = {"index": "ivf_pq", "nlist": 16, "nprobe": 8, "subquantizers": 8, "refine": 4}
+    table = run(store, "match", match=index | {"recall_queries": 1000})
+    found = table.read().to_pandas()
+    pairs = [set(zip(t["seed_image_id"], t["image_id"], strict=True)) for t in (exact, found)]
+    measured = len(pairs[0] & pairs[1]) / len(pairs[0])
+    assert table.manifest.stats["recall"] == pytest.approx(measured, abs=1e-6)
+    assert measured > 0.8
+    assert len(found) == len(exact)
+    worse = index | {"nprobe": 1, "refine": 1, "recall_queries": 1000}
+    assert run(store, "match", match=worse).manifest.stats["recall"] < measured
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [({"subquantizers": 5}, "Valid: "), ({"subquantizers": 8, "nlist": 5000}, "Lower nlist")],
+)
+def test_an_index_that_cannot_be_trained_is_told(store, index, words):
+    with pytest.raises(RecipeError, match=words):
+        run(store, "match", match={"index": "ivf_pq"} | index)
+
+
+def test_neighbours_equal_brute_force(world, store):
+    near = {"near": {"k": 6, "floor": 0.3, "at_least": 0.9}}
+    rows = run(store, "neighbours", dedup=near).read().to_pandas()
+    prefix = {"pool": "web", "seed": "seeds", "held_out": "test"}
+    sought = {("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool")}
+    assert set(zip(rows["role_a"], rows["role_b"], strict=True)) == sought
+    for a, b in sought:
+        ids, vectors = gathered(world, prefix[b])
+        queries, matrix = gathered(world, prefix[a])
+        own = rows[(rows["role_a"] == a) & (rows["role_b"] == b)]
+        by_query = dict(list(own.groupby("image_a")))
+        for query, vector in list(zip(queries, matrix, strict=True))[::37]:
+            expected = best(vector, ids, vectors, 6, exclude=query if a == b else None)
+            expected = [(i.decode(), s) for i, s in expected if s >= np.float32(0.3)]
+            mine = by_query.get(query.decode())
+            found = [] if mine is None else mine.sort_values("rank")["image_b"].tolist()
+            assert found == [i for i, _ in expected]
+    # The held-out picture that is in the pool, byte by byte, finds itself there.
+    leak = world["test-0"][0][5].decode()
+    both = rows[(rows["image_a"] == leak) & (rows["image_b"] == leak)]
+    assert both[["role_a", "role_b", "rank"]].to_numpy().tolist() == [["held_out", "pool", 1]]
+
+
+def test_every_vector_has_its_nearest_centroid(world, store):
+    centroids = run(store, "cluster", cluster={"levels": [20]})
+    from curation.vectors import vector_matrix
+
+    matrix = vector_matrix(centroids.read().column("vector"), "<f4").astype(np.float64)
+    assert matrix.shape == (20, DIM)
+    rows = run(store, "assign", cluster={"levels": [20]}).read().to_pandas()
+    by_image = rows.drop_duplicates("image_id").set_index("image_id")
+    for ids, vectors in world.values():
+        for name, vector in zip(ids, vectors.astype(np.float64), strict=True):
+            own = by_image.loc[name.decode()]
+            if not vector.any():
+                assert np.isnan(own["cluster_id"])
+                continue
+            similarity = (matrix @ vector).astype(np.float32)
+            assert own["similarity"] == similarity.max()
+            assert similarity[int(own["cluster_id"])] == similarity.max()
+
+
+def test_more_clusters_than_vectors_is_told(store, caplog):
+    table = run(store, "cluster", cluster={"levels": [5000]})
+    stats = table.manifest.stats
+    assert stats["requested"] == 5000
+    assert stats["clusters"] == table.rows < 2400
+    assert "5000 clusters asked for" in caplog.text

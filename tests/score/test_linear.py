@@ -1,0 +1,53 @@
+"""The linear head against torch's own layer, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from curation.errors import RecipeError
+from curation.score.heads.linear import load
+
+
+@pytest.fixture
+def layer():
+    torch.manual_seed(0)
+    return torch.nn.Linear(16, 1)
+
+
+def vectors(rows: int = 9, dim: int = 16) -> np.ndarray:
+    found = np.random.default_rng(0).normal(size=(rows, dim))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_equals_torch(layer, tmp_path, suffix):
+    path = tmp_path / f"head.{suffix}"
+    state = {k: v.detach().contiguous() for k, v in layer.state_dict().items()}
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    found = load(str(path))(vectors())
+    with torch.inference_mode():
+        expected = layer(torch.from_numpy(vectors().astype(np.float32)))[:, 0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    alone = [load(str(path))(vectors()[i : i + 1])[0] for i in range(9)]
+    np.testing.assert_array_equal(found, alone)
+
+
+def test_refuses_what_it_is_not(layer, tmp_path):
+    path = tmp_path / "head.safetensors"
+    save_file({"weight": torch.zeros(2, 16), "bias": torch.zeros(2)}, path)
+    with pytest.raises(RecipeError, match="no linear head"):
+        load(str(path))
+    save_file({"weight": torch.zeros(1, 8), "bias": torch.zeros(1)}, path)
+    with pytest.raises(RecipeError, match="dimension 8"):
+        load(str(path))(vectors())
+
+
+def test_laions_aesthetic_head_loads(shared):
+    heads = shared / "models" / "heads"
+    head = load(str(heads / "aesthetic-predictor__sa_0_4_vit_b_32_linear.pth"))
+    scores = head(vectors(100, 512))
+    assert np.isfinite(scores).all()
+    assert scores.std() > 0
