@@ -269,7 +269,7 @@ class Views:
 def make_views(
     images: list[bytes], kinds: range, seed: int, teacher: Teacher, folder: Path
 ) -> Views:
-    """Draw a view of each kind of each picture and ask the teacher; a finished folder is used again."""
+    """Draw a view of each kind of each picture; a finished folder is used again."""
     rows = len(images) * len(kinds)
     shapes = {
         "pixels": (rows, SIDE, SIDE, 3),
@@ -453,6 +453,30 @@ def draw_batch(
     return pixels, cls, patches
 
 
+def shifted(
+    pixels: Tensor, cls: Tensor, patches: Tensor, least: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same batch, each picture cut to a random window of at least `least` of its side.
+
+    The teacher's feature is that of the whole view, so it is only nearly right; but without this a
+    long training learns the views by heart.
+    """
+    size = len(pixels)
+    scale = rng.uniform(least, 1.0, (size, 1))
+    place = rng.uniform(-1.0, 1.0, (size, 2)) * (1 - scale)
+    theta = np.zeros((size, 2, 3), dtype=np.float32)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale[:, 0]
+    theta[:, :, 2] = place
+    windows = torch.from_numpy(theta).to(pixels.device)
+    grid = functional.affine_grid(windows, [size, 3, SIDE, SIDE], align_corners=False)
+    pixels = functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    tokens = patches.transpose(1, 2).reshape(size, -1, TOKENS, TOKENS)
+    grid = functional.affine_grid(windows, [size, 1, TOKENS, TOKENS], align_corners=False)
+    tokens = functional.grid_sample(tokens, grid, padding_mode="border", align_corners=False)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    return pixels, cls, tokens.flatten(2).transpose(1, 2)
+
+
 def smaller(pixels: Tensor, cls: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same batch at SMALL_SIDE pixels: half the work, for the first part of a training."""
     pixels = functional.interpolate(pixels, SMALL_SIDE, mode="bilinear", antialias=True)
@@ -566,6 +590,8 @@ def train(
             optimiser.param_groups[0]["lr"] = rate * slope
             optimiser.zero_grad(set_to_none=True)
         batch = draw_batch(*rounds[step % len(rounds)], options.batch, rng, device)
+        if options.least < 1:
+            batch = shifted(*batch, options.least, rng)
         if progress < options.small_until:
             batch = smaller(*batch)
         losses = backward(model, batch, options.threads if device == "cpu" else 1, workers)
@@ -641,7 +667,7 @@ def parse_arguments() -> argparse.Namespace:
         "--start", type=Path, help="weights of an earlier run of this script to go on from"
     )
     parser.add_argument(
-        "--views", type=int, nargs="+", default=[3, 2], help="views per picture, in rounds"
+        "--views", type=int, nargs="+", default=[3], help="views per picture, in rounds"
     )
     parser.add_argument(
         "--minutes", type=float, default=30.0, help="length of the training, without the views"
@@ -651,6 +677,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--small-until", type=float, default=0.5, help=f"part of the training at {SMALL_SIDE} px"
+    )
+    parser.add_argument(
+        "--least",
+        type=float,
+        default=1.0,
+        help="cut windows of at least this part of a view's side",
     )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")

@@ -84,10 +84,7 @@ def build_small(folder: Path) -> dict[str, Any]:
             source("bench", "held_out", "held.parquet"),
         ],
         "ingest": {"rows_per_fragment": 25},
-        "embed": {
-            "batch_size": 16,
-            "encoders": {"semantic": {"model": "timm/test_vit", "weights": "/tmp/tv.safetensors"}},
-        },
+        "embed": {"batch_size": 16},
         "dedup": {"near": {"at_least": 0.995}, "held_out": {"at_least": 0.995}},
         "select": {"min_side": {"at_least": 64}},
         "cluster": {"levels": [8]},
