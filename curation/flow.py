@@ -31,7 +31,8 @@ class Stage:
     """One stage: a plain function from tables to one table (or one table an encoder).
 
     A `map` stage works fragment by fragment and is memoised so; a `global` stage sees whole tables.
-    `version` is raised whenever the stage would give other rows than before.
+    `version` is raised whenever the stage would give other rows than before. `needs` are further
+    arguments of the function: a folder for unfinished work, the device of its task.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     version: int = 1
     gpus: int = 0
+    needs: tuple[Literal["workdir", "device"], ...] = ()
 
     @property
     def module(self) -> str:
@@ -55,9 +57,9 @@ class Stage:
 
 FLOW = (
     Stage(0, "ingest", "map", writes="pairs"),
-    Stage(10, "fetch", "map", writes="images", reads=("pairs",)),
+    Stage(10, "fetch", "map", writes="images", reads=("pairs",), needs=("workdir",)),
     Stage(20, "screen", "map", writes="scores", reads=("images",)),
-    Stage(30, "embed", "map", writes="embeddings", reads=("images",), gpus=1),
+    Stage(30, "embed", "map", writes="embeddings", reads=("images",), gpus=1, needs=("device",)),
     Stage(35, "score", "map", writes="head_scores", reads=("images", "embeddings")),
     Stage(40, "neighbours", "global", writes="neighbours", reads=("images", "embeddings")),
     Stage(45, "dedup", "global", writes="copies", reads=("images", "scores", "neighbours")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,17 +16,15 @@ Books = dict[str, dict[str, int]]
 
 def count_rows(batch: pa.RecordBatch) -> Books:
     """Count the rows of a batch by role and outcome; empty for tables without outcomes."""
-    names = batch.schema.names
+    names = [n for n in ("role", "status", "reason") if n in batch.schema.names]
     if "reason" not in names:
         return {}
-    rows = batch.num_rows
-    roles = batch.column("role").to_pylist() if "role" in names else ["all"] * rows
-    statuses = batch.column("status").to_pylist() if "status" in names else ["ok"] * rows
+    counted = pa.Table.from_batches([batch.select(names)]).group_by(names)
     books: Books = {}
-    outcomes = zip(roles, statuses, batch.column("reason").to_pylist(), strict=True)
-    for (role, status, reason), rows in Counter(outcomes).items():
-        place = books.setdefault(role, {})
-        place[reason or status] = place.get(reason or status, 0) + rows
+    for row in counted.aggregate([([], "count_all")]).to_pylist():
+        outcomes = books.setdefault(row.get("role", "all"), {})
+        outcome = row["reason"] or row.get("status", "ok")
+        outcomes[outcome] = outcomes.get(outcome, 0) + row["count_all"]
     return books
 
 

@@ -24,7 +24,6 @@ from curation.units import Context, Output, Unit, compute, content_of, drain
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("pyarrow", "numpy", "torch", "timm", "img2dataset", "pillow", "pyspark")
-NEEDS = {"fetch": ("workdir",), "embed": ("device",), "score": ()}
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _map_units(
             function=function,
             arguments={**own, "params": step.params},
             outputs={t: _output(step, t, own) for t in step.tables},
-            needs=NEEDS.get(step.name, ()),
+            needs=step.stage.needs,
         )
         for name, own in arguments.items()
     ]

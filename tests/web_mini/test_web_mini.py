@@ -26,6 +26,9 @@ BASELINE = {
 DOMAIN = {name: name for name in BASELINE} | {"objects10": "objects"}
 K = 4
 
+# Embedding nine thousand pictures takes minutes on two cores.
+pytestmark = pytest.mark.timeout(1800)
+
 
 def without_truth(table: pa.Table) -> pa.Table:
     hidden = ("gt_", "seed_set")
