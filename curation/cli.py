@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation import __version__
-from curation.composition import expected_composition
+from curation.composition import expected_composition, expected_total
 from curation.errors import CurationError, RecipeError
 from curation.flow import Step, plan, run_fingerprint
 from curation.recipe import Recipe, load_recipe
@@ -67,7 +67,7 @@ def plan_command(
     loaded = load_recipe(recipe)
     steps = plan(loaded)
     composition = expected_composition(loaded)
-    total = sum(r["final"] or 0 for r in composition)
+    total = expected_total(composition)
     if as_json:
         out.print_json(json.dumps(_plan_json(loaded, steps, composition, total)))
         return
@@ -81,7 +81,7 @@ def plan_command(
 
 
 def _plan_json(
-    recipe: Recipe, steps: tuple[Step, ...], composition: list[dict[str, Any]], total: int
+    recipe: Recipe, steps: tuple[Step, ...], composition: list[dict[str, Any]], total: int | None
 ) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
@@ -105,7 +105,7 @@ def _plan_json(
     }
 
 
-def _composition_grid(title: str, rows: list[dict[str, Any]], total: int) -> Grid:
+def _composition_grid(title: str, rows: list[dict[str, Any]], total: int | None) -> Grid:
     # Seed rows and sets stand in the Parquet file and the report; a terminal is narrow.
     hidden = ("arm", "strategy", *(("seed_set", "seed_rows") if "capped" in rows[0] else ()))
     names = [n for n in rows[0] if n not in hidden]
@@ -117,8 +117,8 @@ def _composition_grid(title: str, rows: list[dict[str, Any]], total: int) -> Gri
         cells = (f"{row[n]:,}" if isinstance(row[n], int) else str(row[n] or "–") for n in names)
         grid.add_row(row["arm"], row["strategy"], *cells)
     grid.add_section()
-    sums = (f"{total:,}" if n == "final" else "" for n in names)
-    grid.add_row("total", "", *sums)
+    said = "–" if total is None else f"{total:,}"
+    grid.add_row("total", "", *(said if n == "final" else "" for n in names))
     return grid
 
 

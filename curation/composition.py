@@ -48,6 +48,12 @@ def expected_composition(recipe: Recipe) -> list[dict[str, Any]]:
     return rows
 
 
+def expected_total(composition: list[dict[str, Any]]) -> int | None:
+    """Return Σ final, each image counted once a claim; None where an arm's is not known."""
+    finals = [row["final"] for row in composition]
+    return None if None in finals else sum(finals)
+
+
 def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
     """Return the composition that a run found, and Σ final, with its sums checked.
 

@@ -155,12 +155,15 @@ class Perceptual(Strict):
 
 
 class Near(Strict):
-    """Copies by vectors: cosine similarity `at_least`, among the `k` nearest above `floor`."""
+    """Copies by vectors: cosine similarity `at_least`, among the `k` nearest above `floor`.
+
+    The default suits `vit_micro`; any other encoder needs a threshold of its own.
+    """
 
     encoder: str = "semantic"
     k: int = Field(default=64, ge=1, le=1024)
     floor: float = Field(default=0.4, ge=-1, le=1)
-    at_least: float = Field(default=0.96, ge=-1, le=1)
+    at_least: float = Field(default=0.975, ge=-1, le=1)
 
     @model_validator(mode="after")
     def _above_floor(self) -> Near:
@@ -175,7 +178,7 @@ class Near(Strict):
 class HeldOut(Strict):
     """What copies a held-out picture leaves the pool and the seeds (LVD-142M: cosine > 0.45, SSCD)."""
 
-    at_least: float = Field(default=0.96, ge=-1, le=1)
+    at_least: float = Field(default=0.975, ge=-1, le=1)
     whole_component: bool = True
 
 

@@ -41,10 +41,18 @@ def test_choose_refuses(arguments, words):
 def test_every_missing_file_is_named_at_once(tmp_path):
     blocks = {
         "ingest": {"blocked_domains": "no/blocked.txt"},
-        "embed": {"encoders": {"semantic": {"model": "timm/test_vit", "weights": "no/w.safetensors"}}},
+        "embed": {
+            "encoders": {"semantic": {"model": "timm/test_vit", "weights": "no/w.safetensors"}}
+        },
     }
     with pytest.raises(RecipeError) as error:
         check_inputs(parse_recipe(SPEC | blocks))
     said = str(error.value)
-    for place in ("ingest.blocked_domains", "no/blocked.txt", "no/w.safetensors", "'web'", "'flowers'"):
+    for place in (
+        "ingest.blocked_domains",
+        "no/blocked.txt",
+        "no/w.safetensors",
+        "'web'",
+        "'flowers'",
+    ):
         assert place in said

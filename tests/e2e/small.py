@@ -85,7 +85,7 @@ def build_small(folder: Path) -> dict[str, Any]:
         ],
         "ingest": {"rows_per_fragment": 25},
         "embed": {"batch_size": 16},
-        "dedup": {"near": {"at_least": 0.995}, "held_out": {"at_least": 0.995}},
+        "dedup": {"near": {"at_least": 0.999}, "held_out": {"at_least": 0.999}},
         "select": {"min_side": {"at_least": 64}},
         "cluster": {"levels": [8]},
         "retrieve": [
