@@ -500,7 +500,7 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose step for a matrix or a convolution is made orthogonal.
 
-    It needs about half the steps of AdamW here; the factor lets it share AdamW's learning rates.
+    The factor gives its steps about the size of AdamW's, so that one rate can scale both.
     """
 
     def __init__(self, parameters: list[nn.Parameter], rate: float, decay: float) -> None:
@@ -650,7 +650,7 @@ def save(state: dict[str, Tensor], out: Path, about: dict[str, Any]) -> None:
 def mean_with(first: Path, second: Path) -> dict[str, Tensor]:
     """The mean of the weights of two runs, one of which went on from the other.
 
-    Here it retrieved better than either of them on every seed set but one.
+    It retrieved better than the second run alone on four of web_mini's five seed sets.
     """
     ours, theirs = (load_vit_micro(path).state_dict() for path in (second, first))
     return {

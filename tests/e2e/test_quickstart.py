@@ -81,7 +81,10 @@ def test_dirt_is_what_it_is(rows):
     filtered = rows[rows["expected_status"] == "filtered"]
     assert set(filtered["why"]) <= THRESHOLDS
     fetched = rows[rows["expected_status"].isin(["ok", "leak"])]
-    assert (fetched["status"] == "ok").all()
+    # Of two rows with one URL either may come first in the shuffled list.
+    asked = fetched[fetched["reason"] != "duplicate_url"]
+    assert len(fetched) - len(asked) < 20
+    assert (asked["status"] == "ok").all()
 
 
 def test_good_pictures_stay(rows):
