@@ -1,6 +1,6 @@
 """The real flow on a small real web with hidden truth, exact and with a forced IVF-PQ index.
 
-    python -m benchmarks.web_mini --shared ../shared --store /tmp/web-mini
+    python -m benchmarks.web_mini --shared ../shared --store data/web-mini
 
 Prints the precision of `sample`, k = 4, beside the figures that the data's own README states for the
 same encoder, the recall of the compressed index, and how many planted copies are found.

@@ -163,7 +163,7 @@ class Near(Strict):
     encoder: str = "semantic"
     k: int = Field(default=64, ge=1, le=1024)
     floor: float = Field(default=0.4, ge=-1, le=1)
-    at_least: float = Field(default=0.975, ge=-1, le=1)
+    at_least: float = Field(default=0.985, ge=-1, le=1)
 
     @model_validator(mode="after")
     def _above_floor(self) -> Near:
@@ -178,7 +178,7 @@ class Near(Strict):
 class HeldOut(Strict):
     """What copies a held-out picture leaves the pool and the seeds (LVD-142M: cosine > 0.45, SSCD)."""
 
-    at_least: float = Field(default=0.975, ge=-1, le=1)
+    at_least: float = Field(default=0.985, ge=-1, le=1)
     whole_component: bool = True
 
 

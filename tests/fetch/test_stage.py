@@ -275,7 +275,7 @@ def test_shards_of_a_store_elsewhere_are_put_there(
     opened = SimpleNamespace(from_uri=lambda uri: (elsewhere, uri.removeprefix("other://")))
     with monkeypatch.context() as patch:
         patch.setattr(fs, "FileSystem", opened)
-        work = WorkShards("other://work/1", 3)
+        work = WorkShards("other://shards/1", 3)
     with (
         work.folder() as folder,
         Samples(folder, 0, FetchParams(), work.keep) as taker,

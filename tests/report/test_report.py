@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation.composition import composition_of
+from curation.composition import COUNTS, composition_of
 from curation.errors import StoreError
 from curation.fragment import open_table
 from curation.report.books import balance, count
@@ -23,7 +23,6 @@ from curation.report.copies import copies_of
 from curation.report.dropped import EXAMPLES, examples
 from curation.report.lineage import trace
 from curation.report.pictures import SIDE, Album, shorten
-from curation.retrieve.stage import COMPOSITION
 from curation.store import Store
 from tests.report.conftest import Run
 from tests.report.page import Page
@@ -95,7 +94,7 @@ def test_every_number_of_the_composition_stands_in_its_table(finished: Run, page
     at = shown.index(rows[0]["arm"])
     for row in rows:
         cells = [row["arm"], row["seed_set"], row["strategy"].replace("_", " ")]
-        cells += [f"{value:,}" for value in (row[n] for n in COMPOSITION)]
+        cells += [f"{value:,}" for value in (row[n] for n in COUNTS)]
         assert shown[at : at + len(cells)] == cells
         at += len(cells)
     assert shown[at : at + 2] == ["total images", f"{total:,}"]
@@ -118,7 +117,7 @@ def test_composition_parquet_has_the_same_sums(finished: Run) -> None:
     table = pq.read_table(io.BytesIO(finished.store.get(path) or b""))
     rows, _ = composition_of(open_table(finished.store, "claims").manifest)
     assert table.to_pylist() == rows
-    assert table.column_names == ["arm", "seed_set", "strategy", *COMPOSITION]
+    assert table.column_names == ["arm", "seed_set", "strategy", *COUNTS]
     assert {str(f.type) for f in table.schema} == {"string", "int64"}
 
 
