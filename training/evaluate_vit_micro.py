@@ -23,15 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from curation.embed.encoders.vit_micro import WEIGHTS, load_vit_micro
-from training.distill_vit_micro import (
-    Teacher,
-    Vectors,
-    in_batches,
-    normalise,
-    read_images,
-    student_pixels,
-    unit,
-)
+from training.pictures import Vectors, normalise, read_images, student_pixels
+from training.teacher import Teacher, in_batches, unit
 
 DOMAINS: Final = {"objects10": "objects"}
 """The pool domain of a seed set, where it is not the set's own name."""
