@@ -17,20 +17,20 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from curation.embed.encoders import vit_micro
-from curation.embed.encoders.vit_micro import VitMicro, load_vit_micro
+from curation.embed.encoders.vit_micro import VitMicro
 from training.optimisers import optimisers_for
 from training.pictures import SMALL_SIDE, TEACHER, Rows, read_images
 from training.student import LOSS_WEIGHTS, Average, Distiller, draw_batch, shifted, smaller
 from training.teacher import Teacher, near_copies
-from training.views import Views, make_views
+from training.views import Views, make_views, mixed, plain
 
 
 def backward(
@@ -65,7 +65,7 @@ def train(
     rounds: list[tuple[Views, Rows]],
     options: argparse.Namespace,
     about: dict[str, Any],
-) -> dict[str, Any]:
+) -> None:
     """Train until --epochs or --minutes is over, writing the average weights as it goes."""
     device = options.device
     model.to(device).train()
@@ -106,7 +106,6 @@ def train(
             save(model.packaged(average.state), options.out, about | {"steps": step})
     about = about | {"steps": step, "minutes": round((time.monotonic() - started) / 60, 1)}
     save(model.packaged(average.state), options.out, about)
-    return about
 
 
 def save(state: dict[str, Tensor], out: Path, about: dict[str, Any]) -> None:
@@ -145,16 +144,21 @@ def save(state: dict[str, Tensor], out: Path, about: dict[str, Any]) -> None:
     part.replace(out)
 
 
-def mean_with(first: Path, second: Path) -> dict[str, Tensor]:
-    """The mean of the weights of two runs, one of which went on from the other.
+def grown_from(weights: Path) -> VitMicro:
+    """The model with these weights; blocks that the file lacks begin by changing nothing."""
+    state = {name: tensor.float() for name, tensor in load_file(weights).items()}
+    model = VitMicro()
+    missing, surplus = model.load_state_dict(state, strict=False)
+    if surplus or not all(name.startswith("blocks.") for name in missing):
+        raise SystemExit(f"{weights}: not a vit_micro of this width and at most this depth")
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name in missing and name.split(".", 2)[2] in LAST_OF_BRANCH:
+                value.zero_()
+    return model
 
-    It retrieved better than the second run alone on four of web_mini's five seed sets.
-    """
-    ours, theirs = (load_vit_micro(path).state_dict() for path in (second, first))
-    return {
-        name: value.lerp(theirs[name], 0.5) if value.is_floating_point() else value
-        for name, value in ours.items()
-    }
+
+LAST_OF_BRANCH: Final = ("project.weight", "project.bias", "mlp.2.weight", "mlp.2.bias")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -174,11 +178,12 @@ def parse_arguments() -> argparse.Namespace:
         "--cache", type=Path, required=True, help="folder for views and teacher features (4 GB)"
     )
     parser.add_argument("--out", type=Path, required=True, help="safetensors to write")
+    parser.add_argument("--start", type=Path, help="weights to go on from, of this depth or less")
     parser.add_argument(
-        "--start", type=Path, help="weights to go on from; the result is the mean of both"
+        "--views", type=int, default=4, help="views per picture: the centre and random crops"
     )
     parser.add_argument(
-        "--views", type=int, nargs="+", default=[3], help="views per picture, in rounds"
+        "--mixed", type=int, default=6, help="mixtures with another picture, per picture"
     )
     parser.add_argument(
         "--minutes", type=float, default=30.0, help="length of the training, without the views"
@@ -217,14 +222,12 @@ def main() -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     teacher = Teacher(options.teacher, options.device)
     images = read_images(options.images)
-    rounds = []
-    for number, count in enumerate(options.views):
-        folder = options.cache / f"views_{count}_{options.seed + number}"
-        kinds = range(count) if number == 0 else range(2, 2 + count)
-        rounds.append(make_views(images, kinds, options.seed + number, teacher, folder))
+    folder = options.cache / f"views_{options.views}_{options.seed}"
+    draw = plain(images, options.views, options.seed)
+    views = make_views(draw, len(images), options.views, teacher, folder)
     near = np.zeros(len(images), dtype=np.bool_)
     if options.exclude:
-        centres = rounds[0].cls[:: options.views[0]].astype(np.float32)
+        centres = views.cls[:: options.views].astype(np.float32)
         near = near_copies(options.images, centres, options.exclude, teacher, options.cache)
     print(f"{len(images)} pictures, {int(near.sum())} left out as near-copies", flush=True)
     options.pictures = len(images) - int(near.sum())
@@ -233,16 +236,22 @@ def main() -> None:
         "pictures": options.pictures,
         "left_out": int(near.sum()),
         "views": options.views,
+        "mixed": options.mixed,
         "continued": options.start is not None,
         "batch": options.batch,
         "seed": options.seed,
     }
-    kept = [np.flatnonzero(~np.repeat(near, count)) for count in options.views]
-    student = load_vit_micro(options.start) if options.start else VitMicro()
-    model = Distiller(student, rounds[0], teacher, answers_standardised=options.start is not None)
-    about = train(model, list(zip(rounds, kept, strict=True)), options, about)
-    if options.start:
-        save(mean_with(options.start, options.out), options.out, about)
+    rounds = [(views, np.flatnonzero(~np.repeat(near, options.views)))]
+    if options.mixed:
+        # Only of pictures that are no near-copies, so that none of those enters by a mixture.
+        far = [image for image, is_near in zip(images, near, strict=True) if not is_near]
+        folder = options.cache / f"mixed_{options.mixed}_{options.seed}"
+        draw = mixed(far, options.mixed, options.seed)
+        mixtures = make_views(draw, len(far), options.mixed, teacher, folder)
+        rounds += [(mixtures, np.arange(len(mixtures.cls)))] * 2
+    student = grown_from(options.start) if options.start else VitMicro()
+    model = Distiller(student, views, teacher, answers_standardised=options.start is not None)
+    train(model, rounds, options, about)
 
 
 if __name__ == "__main__":

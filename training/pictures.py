@@ -19,9 +19,11 @@ from curation.embed.encoders import vit_micro
 TEACHER: Final = "vit_tiny_patch16_224"
 TEACHER_SIZE: Final = 224
 TEACHER_RESIZE: Final = 248
-SIDE: Final = vit_micro.INPUT_SIZE
-TOKENS: Final = vit_micro.TOKENS_PER_SIDE
-SMALL_SIDE: Final = 80
+SIDE: Final = 144
+"""Side of the student's input in training. It retrieves better at vit_micro.INPUT_SIZE: views of 112 px
+pictures are as blurred as pictures of about 150 px at that size."""
+TOKENS: Final = SIDE // 16
+SMALL_SIDE: Final = 112
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Rows: TypeAlias = npt.NDArray[np.int64]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -58,8 +60,9 @@ def centre_crop(image: Image.Image, resize: int, side: int) -> Image.Image:
 
 
 def student_pixels(image: Image.Image) -> Pixels:
-    """A picture as the student sees it: [SIDE, SIDE, 3], 0..255."""
-    return np.asarray(centre_crop(image, int(SIDE / vit_micro.CROP_PCT), SIDE))
+    """A picture as the student sees it in use: [INPUT_SIZE, INPUT_SIZE, 3], 0..255."""
+    side = vit_micro.INPUT_SIZE
+    return np.asarray(centre_crop(image, int(side / vit_micro.CROP_PCT), side))
 
 
 def teacher_pixels(image: Image.Image) -> Pixels:
@@ -86,19 +89,12 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def random_view(image: Image.Image, kind: int, rng: random.Random) -> Pixels:
-    """A view of a picture, [SIDE, SIDE, 3].
-
-    Kind 0 is the centre, kind 1 a square cut without resampling, any other a random crop.
-    """
+    """A view of a picture as the teacher sees it, [224, 224, 3]; kind 0 is the centre."""
     if kind == 0:
-        return student_pixels(image)
-    if kind == 1 and min(image.size) >= SIDE:
-        left, top = rng.randint(0, image.width - SIDE), rng.randint(0, image.height - SIDE)
-        view = image.crop((left, top, left + SIDE, top + SIDE))
-    else:
-        view = image.resize(
-            (SIDE, SIDE), Image.Resampling.BICUBIC, box=_random_box(image.size, rng)
-        )
+        return teacher_pixels(image)
+    view = image.resize(
+        (TEACHER_SIZE, TEACHER_SIZE), Image.Resampling.BICUBIC, box=_random_box(image.size, rng)
+    )
     if rng.random() < 0.5:
         view = ImageOps.mirror(view)
     if rng.random() < 0.8:
@@ -109,6 +105,26 @@ def random_view(image: Image.Image, kind: int, rng: random.Random) -> Pixels:
             ImageFilter.UnsharpMask(radius=1, percent=rng.randint(30, 120), threshold=0)
         )
     return np.asarray(view)
+
+
+def mixture(first: Pixels, second: Pixels, rng: random.Random) -> Pixels:
+    """Two views of one size laid over each other, or a rectangle of one cut into the other."""
+    share = rng.random()
+    if rng.random() < 0.5:
+        both = first.astype(np.float32) * share + second.astype(np.float32) * (1 - share)
+        return both.round().astype(np.uint8)
+    side = len(first)
+    height = width = int(side * math.sqrt(1 - share))
+    top, left = rng.randint(0, side - height), rng.randint(0, side - width)
+    result = first.copy()
+    cut = slice(top, top + height), slice(left, left + width)
+    result[cut] = second[cut]
+    return result
+
+
+def student_view(view: Pixels) -> Pixels:
+    """The same view as the student sees it: [SIDE, SIDE, 3]."""
+    return np.asarray(Image.fromarray(view).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def _random_box(size: tuple[int, int], rng: random.Random) -> tuple[float, float, float, float]:

@@ -60,7 +60,7 @@ class Distiller(nn.Module):
         return state | {"head.weight": weight, "head.bias": bias}
 
     def forward(self, pixels: Tensor, cls: Tensor, patches: Tensor) -> dict[str, Tensor]:
-        """The losses of a batch: images [B, 3, S, S], targets [B, 192] and [B, 49, 192]."""
+        """The losses of a batch: images [B, 3, S, S], targets [B, 192] and [B, 81, 192]."""
         tokens = self.student.tokens(pixels)
         feature = self.student.embed(tokens)
         standard = (feature - self.cls_mean) / self.cls_std

@@ -22,7 +22,6 @@ from training.pictures import (
     NEAR_BITS_COSINE,
     NEAR_COSINE,
     TEACHER,
-    TEACHER_SIZE,
     TOKENS,
     Bits,
     Item,
@@ -47,18 +46,17 @@ class Teacher:
 
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B, H, W, 3] to features [B, 192] and patches pooled to 7 x 7: [B, 49, 192]."""
+        """uint8 [B, 224, 224, 3] to features [B, 192] and patches [B, TOKENS ** 2, 192].
+
+        The patches are pooled to the student's.
+        """
         images = normalise(pixels.to(self.device))
-        if images.shape[-1] != TEACHER_SIZE:
-            images = functional.interpolate(
-                images, TEACHER_SIZE, mode="bicubic", align_corners=False
-            )
-            images = images.clamp_(-1.0, 1.0)
         with torch.autocast(self.device, dtype=torch.bfloat16):
             tokens = self.model.forward_features(images)
             cls = self.model.forward_head(tokens, pre_logits=True)
-        grid = tokens[:, 1:].float().transpose(1, 2).unflatten(2, (2 * TOKENS, 2 * TOKENS))
-        return cls.float(), functional.avg_pool2d(grid, 2).flatten(2).transpose(1, 2)
+        grid = tokens[:, 1:].float().transpose(1, 2).unflatten(2, (14, 14))
+        pooled = functional.interpolate(grid, TOKENS, mode="bilinear", antialias=True)
+        return cls.float(), pooled.flatten(2).transpose(1, 2)
 
     def embed_file(self, path: Path, cache: Path | None) -> Vectors:
         """The features [N, 192] of a Parquet file's pictures, in its own preprocessing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from training.pictures import CHUNK, SIDE, TOKENS, Pixels, decode, random_view
+from training.pictures import (
+    CHUNK,
+    SIDE,
+    TOKENS,
+    Pixels,
+    decode,
+    mixture,
+    random_view,
+    student_view,
+)
 from training.teacher import Teacher, on_every_core
 
 
@@ -25,14 +35,45 @@ class Views:
     cls: npt.NDArray[np.float16]
     """[N * V, 192]"""
     patches: npt.NDArray[np.float16]
-    """[N * V, 49, 192]"""
+    """[N * V, TOKENS ** 2, 192]"""
 
 
-def make_views(
-    images: list[bytes], kinds: range, seed: int, teacher: Teacher, folder: Path
-) -> Views:
-    """Draw a view of each kind of each picture; a finished folder is used again."""
-    rows = len(images) * len(kinds)
+Draw = Callable[[int], list[Pixels]]
+"""Gives the views of a picture by its number, always as many."""
+
+
+def plain(images: list[bytes], count: int, seed: int) -> Draw:
+    """Return what draws the centre of a picture and `count` − 1 random crops."""
+
+    def draw(index: int) -> list[Pixels]:
+        rng = random.Random(seed * 1_000_003 + index)
+        image = decode(images[index])
+        return [random_view(image, kind, rng) for kind in range(count)]
+
+    return draw
+
+
+def mixed(images: list[bytes], count: int, seed: int) -> Draw:
+    """Return what draws `count` mixtures of a crop of a picture and a crop of any other.
+
+    The teacher sees the mixture itself: few pictures then show the student far more of what its
+    teacher does (Beyer et al. 2022, section 3.1).
+    """
+
+    def draw(index: int) -> list[Pixels]:
+        rng = random.Random(seed * 1_000_003 + index)
+        image = decode(images[index])
+        others = (decode(images[rng.randrange(len(images))]) for _ in range(count))
+        return [
+            mixture(random_view(image, 1, rng), random_view(other, 1, rng), rng) for other in others
+        ]
+
+    return draw
+
+
+def make_views(draw: Draw, pictures: int, count: int, teacher: Teacher, folder: Path) -> Views:
+    """Draw `count` views of each picture; a finished folder is used again."""
+    rows = pictures * count
     shapes = {
         "pixels": (rows, SIDE, SIDE, 3),
         "cls": (rows, 192),
@@ -51,32 +92,23 @@ def make_views(
         for name, shape in shapes.items()
     }
     if not done.exists():
-        _fill(maps, images, kinds, seed, teacher)
+        _fill(maps, draw, pictures, count, teacher)
         done.write_text(f"{rows}\n")
     return Views(pixels=maps["pixels"], cls=maps["cls"], patches=maps["patches"])
 
 
-def _fill(
-    maps: dict[str, Any], images: list[bytes], kinds: range, seed: int, teacher: Teacher
-) -> None:
-    count = len(kinds)
-
-    def draw(index: int) -> list[Pixels]:
-        rng = random.Random(seed * 1_000_003 + index)
-        image = decode(images[index])
-        return [random_view(image, kind, rng) for kind in kinds]
-
+def _fill(maps: dict[str, Any], draw: Draw, pictures: int, count: int, teacher: Teacher) -> None:
     def fill(start: int) -> None:
-        indices = range(start, min(start + CHUNK, len(images)))
+        indices = range(start, min(start + CHUNK, pictures))
         pixels = np.stack([view for index in indices for view in draw(index)])
         cls, patches = teacher.features(torch.from_numpy(pixels))
         rows = slice(start * count, start * count + len(pixels))
-        maps["pixels"][rows] = pixels
+        maps["pixels"][rows] = np.stack([student_view(view) for view in pixels])
         maps["cls"][rows] = cls.cpu().numpy()
         maps["patches"][rows] = patches.cpu().numpy()
 
     started = time.monotonic()
-    for number, _ in enumerate(on_every_core(fill, range(0, len(images), CHUNK))):
+    for number, _ in enumerate(on_every_core(fill, range(0, pictures, CHUNK))):
         if number % 100 == 0:
             print(
                 f"views: {number * CHUNK} pictures, {time.monotonic() - started:.0f} s", flush=True

@@ -5,8 +5,14 @@ from __future__ import annotations
 from curation.digest import file_sha256
 from curation.embed.encoder import Encoder, build_transform, identity_of, preprocessing
 from curation.embed.encoders import vit_micro
+from curation.embed.encoders.vit_micro import VitMicro
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
+
+
+def skeleton(name: str, spec: EncoderSpec) -> tuple[VitMicro, int, int]:
+    """Return the model without weights, the side of its input and the length of its vectors."""
+    return VitMicro(), vit_micro.INPUT_SIZE, vit_micro.DIM
 
 
 def load(name: str, spec: EncoderSpec) -> Encoder:

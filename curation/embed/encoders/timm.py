@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+import torch
 from timm.data.config import resolve_data_config
 
 from curation.digest import digest
@@ -38,6 +39,15 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
         dim=dim,
         identity=identity_of(f"timm/{name}", weights, dim, config),
     )
+
+
+def skeleton(name: str, spec: EncoderSpec) -> tuple[Any, int, int]:
+    """Return the model without weights or memory, the side of its input, the length of its vectors."""
+    size = {} if spec.input_size is None else {"img_size": spec.input_size}
+    with torch.device("meta"):
+        model = _create(name, pretrained=False, num_classes=0, **size)
+    config = preprocessing(resolve_data_config(model=model), spec)  # type: ignore[no-untyped-call]
+    return model, int(config["input_size"][1]), int(model.num_features)
 
 
 def _create(name: str, **options: Any) -> Any:
