@@ -1,10 +1,13 @@
-"""The command line: plan, run, show, path, report."""
+"""The command line: plan, run, show, path, diff, report."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,9 +65,24 @@ def _options(
 def plan_command(
     recipe: RecipePath,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Predict hours, bytes and money from declared counts.")
+    ] = False,
+    rates: Annotated[
+        str | None, typer.Option("--rates", help="YAML of `curation calibrate`; needs --cost.")
+    ] = None,
+    prices: Annotated[str | None, typer.Option("--prices", help="YAML of prices.")] = None,
+    assume: Annotated[
+        list[str] | None, typer.Option("--assume", help="NAME=NUMBER; may be repeated.")
+    ] = None,
 ) -> None:
     """Show the steps of a recipe and what its arms are expected to give, without opening data."""
     loaded = load_recipe(recipe)
+    if cost:
+        from curation.cost.tell import tell_cost
+
+        tell_cost(loaded, rates, prices, assume or [], out, as_json)
+        return
     steps = plan(loaded)
     composition = expected_composition(loaded)
     total = expected_total(composition)
@@ -120,6 +138,21 @@ def _composition_grid(title: str, rows: list[dict[str, Any]], total: int | None)
     said = "–" if total is None else f"{total:,}"
     grid.add_row("total", "", *(said if n == "final" else "" for n in names))
     return grid
+
+
+@app.command()
+def calibrate(
+    to: Annotated[str, typer.Option("--out", help="YAML file to write.")],
+) -> None:
+    """Measure what this machine does in a second, for `curation plan --cost --rates FILE`."""
+    import yaml
+
+    from curation.cost.calibrate import calibrate as measured
+
+    spec = measured().model_dump()
+    Path(to).write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    for name, value in spec.items():
+        out.print(f"{name:<16} {value}")
 
 
 # -- run ------------------------------------------------------------------------------------------
@@ -262,6 +295,46 @@ def path(
         return
     for address in found.paths():
         typer.echo(address)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="STORE or STORE@VERSION.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="STORE or STORE@VERSION.")],
+    to: Annotated[
+        str | None, typer.Option("--out", help="Parquet file to write, a row an image.")
+    ] = None,
+) -> None:
+    """Tell which images two datasets do not share, and why each is missing where it is missing."""
+    from curation.difference import difference, open_dataset
+
+    both = open_dataset(before), open_dataset(after)
+    counts: Counter[tuple[str, str]] = Counter()
+    with _difference_writer(to) as write:
+        for batch in difference(*both):
+            changes, reasons = (batch.column(n).to_pylist() for n in ("change", "reason"))
+            counts.update((c, r or "") for c, r in zip(changes, reasons, strict=True))
+            write(batch)
+    grid = Grid("change", "why it is not in the other", "images", title=f"{before} → {after}")
+    grid.columns[2].justify = "right"
+    for (change, reason), images in sorted(counts.items(), key=lambda c: (c[0][0], -c[1])):
+        grid.add_row(change.replace("_", " "), reason.replace("_", " "), f"{images:,}")
+    out.print(grid if counts else "The same images, claimed by the same arms.")
+    out.print(f"A  {both[0].rows:,} images, version {both[0].manifest.version}")
+    out.print(f"B  {both[1].rows:,} images, version {both[1].manifest.version}")
+
+
+@contextmanager
+def _difference_writer(to: str | None) -> Iterator[Callable[[Any], None]]:
+    import pyarrow.parquet as pq
+
+    from curation.difference import SCHEMA
+
+    if to is None:
+        yield lambda batch: None
+        return
+    with pq.ParquetWriter(to, SCHEMA) as writer:
+        yield writer.write_batch
 
 
 @app.command()

@@ -33,7 +33,7 @@ def expected_composition(recipe: Recipe) -> list[dict[str, Any]]:
     counts = {s.name: s.count for s in recipe.sources}
     rows = []
     for arm in recipe.retrieve:
-        images = counts[arm.seeds]
+        images = counts[arm.seeds] if arm.seeds else None
         expected = arm.expected(images)
         rows.append(
             {

@@ -59,7 +59,16 @@ FLOW = (
     Stage(0, "ingest", "map", writes="pairs"),
     Stage(10, "fetch", "map", writes="images", reads=("pairs",), needs=("workdir",)),
     Stage(20, "screen", "map", writes="scores", reads=("images",)),
-    Stage(30, "embed", "map", writes="embeddings", reads=("images",), gpus=1, needs=("device",)),
+    Stage(
+        30,
+        "embed",
+        "map",
+        writes="embeddings",
+        reads=("images",),
+        version=2,
+        gpus=1,
+        needs=("device",),
+    ),
     Stage(35, "score", "map", writes="head_scores", reads=("images", "embeddings")),
     Stage(40, "neighbours", "global", writes="neighbours", reads=("images", "embeddings")),
     Stage(45, "dedup", "global", writes="copies", reads=("images", "scores", "neighbours")),
@@ -70,10 +79,17 @@ FLOW = (
         writes="eligible",
         reads=("images", "scores", "head_scores", "copies", "embeddings"),
     ),
-    Stage(60, "cluster", "global", writes="centroids", reads=("eligible", "embeddings")),
+    Stage(60, "cluster", "global", writes="centroids", reads=("eligible", "embeddings"), version=2),
     Stage(65, "assign", "map", writes="assignments", reads=("embeddings", "centroids")),
-    Stage(70, "match", "global", writes="matches", reads=("eligible", "embeddings")),
-    Stage(80, "retrieve", "global", writes="claims", reads=("eligible", "assignments", "matches")),
+    Stage(70, "match", "global", writes="matches", reads=("eligible", "embeddings"), version=2),
+    Stage(
+        80,
+        "retrieve",
+        "global",
+        writes="claims",
+        reads=("images", "eligible", "centroids", "assignments", "matches"),
+        version=2,
+    ),
     Stage(90, "assemble", "map", writes="dataset", reads=("images", "assignments", "claims")),
 )
 STAGES = {stage.name: stage for stage in FLOW}
@@ -139,7 +155,9 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
         "dedup": dedup,
         "select": SelectStep(thresholds=recipe.select, seed_copies=dedup.seed_copies),
         "cluster": step(ClusterStep, recipe.cluster, encoder=semantic, seed=recipe.seed),
-        "assign": AssignStep(encoder=semantic),
+        "assign": AssignStep(
+            encoder=semantic, metric=recipe.cluster.metric, backend=recipe.cluster.backend
+        ),
         "match": step(
             MatchStep,
             recipe.match,
@@ -147,7 +165,9 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
             k=largest_k(recipe),
             seed=recipe.seed,
         ),
-        "retrieve": RetrieveStep.model_construct(arms=recipe.retrieve, seed=recipe.seed),
+        "retrieve": RetrieveStep.model_construct(
+            arms=recipe.retrieve, balance=recipe.balance, seed=recipe.seed
+        ),
     }
     decides = params | {"assemble": recipe.assemble}
     run = digest([[s.name, s.version] for s in FLOW] + [fingerprinted(decides)], 16)

@@ -80,6 +80,17 @@ class Fragment:
         for entry in self.record.files:
             yield from self._open(entry).iter_batches(batch_size=rows, columns=names)
 
+    def between(self, column: str, first: int, last: int) -> Iterator[pa.Table]:
+        """Yield the row groups that by their statistics can hold first ≤ `column` ≤ last."""
+        for entry in self.record.files:
+            file = self._open(entry)
+            place = file.schema_arrow.names.index(column)
+            for number in range(file.metadata.num_row_groups):
+                found = file.metadata.row_group(number).column(place).statistics
+                unknown = found is None or not found.has_min_max
+                if unknown or (found.min <= last and found.max >= first):
+                    yield file.read_row_group(number)
+
 
 @dataclass(frozen=True)
 class Table:

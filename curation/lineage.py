@@ -30,6 +30,22 @@ class Lineage:
         }
 
 
+def ancestry(dataset: Table) -> Lineage:
+    """Return a dataset with the tables that it was made from, in the versions that were read.
+
+    Raises:
+        StoreError: a table it was made from is gone.
+    """
+    tables = {DATASET: dataset}
+    waiting = [dataset]
+    while waiting:
+        for name, version in sorted(waiting.pop().manifest.reads.items()):
+            if name not in tables:
+                tables[name] = open_table(dataset.store, name, version)
+                waiting.append(tables[name])
+    return Lineage(tables)
+
+
 def trace(recipe: Recipe, store: Store) -> Lineage:
     """Return the dataset of a recipe with everything it was made from.
 
@@ -46,13 +62,7 @@ def trace(recipe: Recipe, store: Store) -> Lineage:
             f"The dataset in {store.uri} is of run {found}, recipe {recipe.name!r} is run {wanted}. "
             "Run the recipe (curation run RECIPE --store DIR), then report on it."
         )
-    tables = {DATASET: dataset}
-    waiting = [dataset]
-    while waiting:
-        for name, version in sorted(waiting.pop().manifest.reads.items()):
-            if name not in tables:
-                tables[name] = open_table(store, name, version)
-                waiting.append(tables[name])
+    tables = dict(ancestry(dataset).tables)
     for name in (t for step in plan(recipe) for t in step.tables):
         # An encoder that no stage reads is in nobody's lineage.
         if name not in tables:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -208,13 +209,48 @@ class Threshold(Strict):
         return self
 
 
+class ResamplingParams(Strict):
+    """How the levels above the first are evened out (Vo et al. 2024): see `kmeans/hierarchy.py`.
+
+    `nearest` is a number a level above the first; by default the half of a cluster's mean size, which
+    is what the paper takes.
+    """
+
+    rounds: int = Field(default=10, ge=1, le=100)
+    nearest: list[Annotated[int, Field(ge=1)]] | None = None
+
+
 class ClusterParams(Strict):
-    """Spherical k-means of the eligible pool (LVD-142M: 100,000 clusters)."""
+    """k-means of the eligible pool (LVD-142M: one level of 100,000 clusters, spherical).
+
+    `levels` are numbers of clusters, the finest first. Where the training vectors take more than
+    `memory_gib`, they stay in their files.
+    """
 
     encoder: str | None = None
-    levels: list[Annotated[int, Field(ge=1)]] = Field(default=[64], min_length=1, max_length=1)
+    levels: list[Annotated[int, Field(ge=1)]] = Field(default=[64], min_length=1, max_length=8)
+    metric: Literal["spherical", "euclidean"] = "spherical"
+    start: Literal["random", "kmeans++"] = "random"
     iterations: int = Field(default=20, ge=1, le=1000)
     max_points_per_centroid: int = Field(default=256, ge=1)
+    resampling: ResamplingParams = ResamplingParams()
+    backend: Literal["auto", "torch", "faiss"] = execution_only("auto")
+    memory_gib: float = execution_only(4.0, ge=0)
+
+    @model_validator(mode="after")
+    def _levels_fall(self) -> ClusterParams:
+        if any(fine <= coarse for fine, coarse in pairwise(self.levels)):
+            raise ValueError(
+                f"levels {self.levels}: the finest stands first, and each level has fewer clusters "
+                "than the one before, as in levels: [10000, 1000, 100]"
+            )
+        given = self.resampling.nearest
+        if given is not None and len(given) != len(self.levels) - 1:
+            raise ValueError(
+                f"resampling.nearest has {len(given)} numbers; it takes one for each level above "
+                f"the first, here {len(self.levels) - 1}"
+            )
+        return self
 
 
 class MatchParams(Strict):
@@ -227,6 +263,24 @@ class MatchParams(Strict):
     subquantizers: int = Field(default=24, ge=1)
     refine: int = Field(default=8, ge=1)
     recall_queries: int = Field(default=256, ge=1)
+
+
+class BalanceParams(Strict):
+    """Caps over all arms, and a target for the whole dataset; see `retrieve/balance.py`.
+
+    `per_seed_set` caps the images that a seed set brings; `per_cluster` (of `level`, 0 the finest) and
+    `per_host` cap images of the dataset, whoever claims them. `priority` names arms whose images stay
+    first; among others an image stays with a chance that grows with the weight of its source (1 where
+    none is given).
+    """
+
+    per_seed_set: dict[Name, Annotated[int, Field(ge=0)]] = {}
+    per_cluster: int | None = Field(default=None, ge=0)
+    level: int = Field(default=0, ge=0, le=7)
+    per_host: int | None = Field(default=None, ge=0)
+    weights: dict[Name, Annotated[float, Field(gt=0)]] = {}
+    target: int | None = Field(default=None, ge=0)
+    priority: list[Name] = []
 
 
 class AssembleParams(Strict):
@@ -274,12 +328,15 @@ class AssignStep(Strict):
     """What the stage assign gets."""
 
     encoder: str
+    metric: Literal["spherical", "euclidean"] = "spherical"
+    backend: Literal["auto", "torch", "faiss"] = execution_only("auto")
 
 
 class RetrieveStep(Strict):
     """What the stage retrieve gets."""
 
     arms: list[SerializeAsAny[Arm]]
+    balance: BalanceParams = BalanceParams()
     seed: int
 
 

@@ -18,6 +18,7 @@ from curation.embed.encoders import check_model_name
 from curation.errors import RecipeError
 from curation.params import (
     AssembleParams,
+    BalanceParams,
     ClusterParams,
     DedupParams,
     EmbedParams,
@@ -51,6 +52,7 @@ class Recipe(Strict):
     cluster: ClusterParams = ClusterParams()
     match: MatchParams = MatchParams()
     retrieve: list[SerializeAsAny[Arm]] = []
+    balance: BalanceParams = BalanceParams()
     assemble: AssembleParams = AssembleParams()
 
     @field_validator("retrieve", mode="before")
@@ -112,13 +114,39 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
                 f"select.{name}: no such score. Valid: {', '.join(scores)} "
                 "(add it to screen.filters or score.heads to have it computed)"
             )
+    yield from _balance_disagreements(recipe)
     seeds = [s.name for s in recipe.with_role("seed")]
+    levels = {f"retrieve.{a.name}.level": getattr(a, "level", 0) for a in recipe.retrieve}
+    for place, level in (levels | {"balance.level": recipe.balance.level}).items():
+        if level >= len(recipe.cluster.levels):
+            yield (
+                f"{place}: no level {level}; cluster.levels has {len(recipe.cluster.levels)}, "
+                "and 0 is the finest"
+            )
     for arm in recipe.retrieve:
-        if arm.seeds not in seeds:
+        if arm.seeds is not None and arm.seeds not in seeds:
             yield (
                 f"retrieve.{arm.name}.seeds: no source {arm.seeds!r} with role: seed. "
                 f"Valid: {', '.join(seeds) or 'none'}"
             )
+
+
+def _balance_disagreements(recipe: Recipe) -> Iterator[str]:
+    arms = [a.name for a in recipe.retrieve]
+    seeds = [s.name for s in recipe.with_role("seed")]
+    sources = [s.name for s in recipe.sources if s.role != "held_out"]
+    uses = {
+        "priority": (recipe.balance.priority, arms, "arm"),
+        "per_seed_set": (list(recipe.balance.per_seed_set), seeds, "source with role: seed"),
+        "weights": (list(recipe.balance.weights), sources, "source of pool or seeds"),
+    }
+    for key, (names, valid, what) in uses.items():
+        for name in names:
+            if name not in valid:
+                yield (
+                    f"balance.{key}: no {what} {name!r}{_did_you_mean(name, valid)}. "
+                    f"Valid: {', '.join(valid) or 'none'}"
+                )
 
 
 def _repeated(what: str, names: list[str]) -> Iterator[str]:

@@ -169,6 +169,10 @@ class Store:
         spec = self.get_json(f"{home}/versions/{version}.json")
         return None if spec is None else Manifest.from_json(spec)
 
+    def versions(self, table: str) -> list[str]:
+        """Return the committed versions of a table."""
+        return sorted(Path(p).stem for p in self.sizes(f"tables/{table}/versions"))
+
     def tables(self) -> list[str]:
         """Return the names of the tables with a committed version."""
         selector = fs.FileSelector(self.absolute("tables"), allow_not_found=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.digest import digest
-from curation.fragment import FragmentWriter
+from curation.fragment import Fragment, FragmentWriter
 from curation.parallel import Parallel
 from curation.records import Record
 from curation.store import Store
@@ -174,7 +174,6 @@ class Context:
         rows_per_file: int | None = None,
     ) -> dict[str, Record]:
         """Return a work table an item, computed on workers; finished ones survive a crash."""
-        table_dir = f"work/{self.work}"
         units = [
             Unit(
                 name=name,
@@ -183,8 +182,8 @@ class Context:
                 outputs={
                     WORK: Output(
                         table="",
-                        table_dir=table_dir,
-                        folder=f"{table_dir}/data",
+                        table_dir=self.table_dir,
+                        folder=self.folder,
                         memo=digest(
                             [self.salt, function.__module__, function.__qualname__]
                             + [content_of(arguments), rows_per_file]
@@ -197,6 +196,47 @@ class Context:
         ]
         found = compute(self.store, self.parallel, what, units)
         return {name: parts[WORK] for name, parts in found.records.items()}
+
+    @property
+    def table_dir(self) -> str:
+        """Where records of work tables stand in the store."""
+        return f"work/{self.work}"
+
+    @property
+    def folder(self) -> str:
+        """Where files of work tables stand in the store."""
+        return f"{self.table_dir}/data"
+
+    def remember(self, name: str, key: Any, batch: pa.RecordBatch) -> None:
+        """Keep a state that a stopped run goes on from, in place of the one kept before.
+
+        Args:
+            name: what it is a state of.
+            key: tables and values that the work depends on; a run with others does not find it.
+            batch: the state.
+        """
+        before = self.recall(name, key)
+        writer = FragmentWriter(self.store, self.folder, name, None)
+        writer.write(batch)
+        self.store.record(writer.close(self.table_dir, self._key(name, key), {}))
+        if before is not None:
+            self.store.delete(f.path for f in before.record.files)
+
+    def recall(self, name: str, key: Any) -> Fragment | None:
+        """Return what `remember` kept, or None."""
+        memo = self._key(name, key)
+        record = self.store.finished(self.table_dir, [memo]).get(memo)
+        return None if record is None else Fragment(self.store, record)
+
+    def _key(self, name: str, key: Any) -> str:
+        return digest([self.salt, name, content_of(key)])
+
+    def forget(self, records: Iterable[Record]) -> None:
+        """Delete work tables that nothing will read again."""
+        # Two names of the same work share its record.
+        for record in {record.memo: record for record in records}.values():
+            self.store.delete([f"{record.table_dir}/done/{record.memo}.json"])
+            self.store.delete(f.path for f in record.files)
 
 
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:

@@ -15,9 +15,10 @@ PINS = ROOT / "tests" / "pins.json"
 # What a stage's rows depend on beside its own folder.
 SHARED = {
     "neighbours": ["knn", "vectors.py"],
-    "cluster": ["knn/join.py", "vectors.py", "retrieve/order.py"],
-    "assign": ["knn/exact.py", "vectors.py"],
-    "match": ["knn", "vectors.py", "retrieve/order.py", "cluster/stage.py"],
+    "cluster": ["kmeans", "knn/join.py", "knn/sample.py", "vectors.py", "retrieve/order.py"],
+    "assign": ["kmeans", "vectors.py"],
+    "match": ["knn", "vectors.py", "retrieve/order.py"],
+    "retrieve": ["kmeans/balance.py", "cluster/levels.py"],
     "embed": ["vectors.py"],
     "score": ["vectors.py"],
 }

@@ -17,6 +17,7 @@ def centroids(**changes) -> pa.RecordBatch:
         "cluster_id": pa.array([0, 1], pa.int32()),
         "vector": vector_array(np.eye(2, 4, dtype=np.float32)),
         "training_count": pa.array([3, 4], pa.int64()),
+        "parent_id": pa.array([0, None], pa.int32()),
     } | changes
     return pa.RecordBatch.from_pydict({k: v for k, v in columns.items() if v is not None})
 
@@ -25,8 +26,8 @@ def test_conform_orders_documents_and_casts():
     batch = centroids()
     shuffled = batch.select(batch.schema.names[::-1])
     found = contract("centroids").conform(shuffled)
-    assert found.schema.names == ["level", "cluster_id", "vector", "training_count"]
-    assert b"Unit-length" in found.schema.field("vector").metadata[b"doc"]
+    assert found.schema.names == ["level", "cluster_id", "vector", "training_count", "parent_id"]
+    assert b"unit length" in found.schema.field("vector").metadata[b"doc"]
     widened = centroids(training_count=pa.array([3, 4], pa.int32()))
     assert contract("centroids").conform(widened).schema.field("training_count").type == pa.int64()
 

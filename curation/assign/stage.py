@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curation.fragment import Fragment, Table
-from curation.knn.exact import build_base, search
+from curation.kmeans.backends import backend_of, chosen
+from curation.kmeans.lloyd import centroids_of
+from curation.kmeans.nearest import Centroids, Clusters, exact_scores
 from curation.params import AssignStep
 from curation.units import Rows
-from curation.vectors import vector_matrix
+from curation.vectors import Vectors, vector_matrix
 
 
 def assign(embeddings: dict[str, Fragment], centroids: Table, *, params: AssignStep) -> Rows:
-    """Assign each vector to its nearest centroid, exactly; ties go to the smaller cluster_id.
+    """Assign each vector to its nearest centroid of level 0, exactly; ties go to the smaller number.
 
     Yields:
         One batch of `assignments`, aligned with the embeddings.
     """
     rows = embeddings[params.encoder].read(["pair_id", "image_id", "vector"])
-    level = centroids.read(["cluster_id", "vector"])
-    names = level.column("cluster_id").to_numpy()
-    # The join breaks ties by id as bytes: zero-padded numbers sort as numbers do.
-    base = build_base(
-        vector_matrix(level.column("vector"), "<f4"), np.char.mod("%010d", names).astype("S32")
-    )
+    level = next(iter(centroids.fragments.values())).read(["level", "cluster_id", "vector"])
+    now = centroids_of(vector_matrix(level.column("vector"), "<f4"), params.metric)
     valid = rows.column("vector").is_valid().to_numpy()
     cluster = np.full(len(rows), -1, dtype=np.int32)
     similarity = np.zeros(len(rows), dtype=np.float32)
     if valid.any():
-        found = search(vector_matrix(rows.column("vector").drop_null()), base, 1)
-        cluster[valid] = found.ids.astype(np.int32)
-        similarity[valid] = found.similarity
+        points = vector_matrix(rows.column("vector").drop_null())
+        backend = chosen(params.backend, points.size * len(now))
+        cluster[valid] = backend_of(backend, "cpu")(points).assign(now)
+        similarity[valid] = _cosine(points, now, cluster[valid])
     yield pa.RecordBatch.from_arrays(
         [
             rows.column("pair_id").combine_chunks(),
@@ -42,3 +42,11 @@ def assign(embeddings: dict[str, Fragment], centroids: Table, *, params: AssignS
         names=["pair_id", "image_id", "cluster_id", "similarity"],
     )
     return None
+
+
+def _cosine(points: Vectors, centroids: Centroids, cluster: Clusters) -> npt.NDArray[np.float64]:
+    if not centroids.offset.any():
+        return exact_scores(points, centroids, cluster)
+    lengths = np.linalg.norm(centroids.vectors, axis=1, keepdims=True)
+    unit = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return exact_scores(points, centroids_of(unit, "spherical"), cluster)

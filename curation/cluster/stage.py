@@ -1,21 +1,29 @@
-"""cluster: spherical k-means of the eligible pool, seeded, with FAISS."""
+"""cluster: k-means of the eligible pool, one level or several, seeded."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
 
-import faiss
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.cluster.sharded import ShardedPoints, in_shards
 from curation.errors import StoreError
-from curation.fragment import Table
-from curation.knn.join import read_vectors
+from curation.fragment import Fragment, Table
+from curation.kmeans.backends import backend_of, chosen
+from curation.kmeans.hierarchy import Level, Plan, Resampling, stacked
+from curation.kmeans.lloyd import State, Trained, lloyd
+from curation.kmeans.points import ArrayPoints, Points
+from curation.kmeans.start import candidates, first_centroids
+from curation.knn.join import to_ids
+from curation.knn.sample import read_sample, sampled
 from curation.params import ClusterStep
-from curation.retrieve.order import seeded_order
+from curation.retrieve.order import seeded_keys
 from curation.units import Context, Rows
-from curation.vectors import Ids, Vectors, vector_array
+from curation.vectors import Ids, Vectors, vector_array, vector_matrix
 
 logger = logging.getLogger(__name__)
 
@@ -23,93 +31,161 @@ logger = logging.getLogger(__name__)
 def cluster(
     eligible: Table, embeddings: dict[str, Table], *, params: ClusterStep, context: Context
 ) -> Rows:
-    """Train the centroids of one level.
+    """Train the centroids of every level.
 
-    At most `max_points_per_centroid` · k vectors take part, a seeded sample in id order, so that the
-    centroids do not depend on how the pool is split.
+    About `max_points_per_centroid` · k vectors take part. They are held in memory where they fit in
+    `memory_gib`; else every pass over them is a job over shards. The centroids are the same bits.
 
     Yields:
-        (part, batch of `centroids`).
+        (part, batch of `centroids`), the finest level first.
 
     Returns:
-        What was asked for, what could be had, and the objective of each iteration (the mean cosine
-        similarity of training vectors to their centroid).
+        What was asked for, what could be had, and the objective of each pass (see `Trained`).
     """
     asked = params.levels[0]
-    ids, vectors = training_vectors(
-        eligible,
-        embeddings[str(params.encoder)],
-        asked * params.max_points_per_centroid,
-        params.seed,
+    vectors = embeddings[str(params.encoder)]
+    sample = sampled(
+        eligible, vectors, asked * params.max_points_per_centroid, params.seed, context
     )
-    if not len(ids):
+    if not any(part.rows for part in sample.values()):
         raise StoreError(
             "No eligible pool image has a vector, so there is nothing to cluster. Look at why: "
             "curation show eligible --store DIR counts the reasons."
         )
-    clusters = min(asked, len(np.unique(vectors, axis=0)))
-    if clusters < asked:
-        logger.warning("cluster: %d clusters asked for, %d vectors differ", asked, clusters)
-    centroids, objective, count = train(vectors, clusters, params.iterations, params.seed)
-    yield (
-        "level-0",
-        pa.RecordBatch.from_arrays(
-            [
-                pa.array(np.zeros(clusters, np.int32)),
-                pa.array(np.arange(clusters, dtype=np.int32)),
-                vector_array(centroids),
-                pa.array(count),
-            ],
-            names=["level", "cluster_id", "vector", "training_count"],
-        ),
+    finest = _finest(sample, params, context)
+    # A centroid that no training vector chose is a repeat of another.
+    finest = _with_points(finest)
+    found = len(finest.counts)
+    if found < asked:
+        logger.warning("cluster: %d clusters asked for, %d differ", asked, found)
+    sizes = [size for size in params.levels[1:] if size < found]
+    for size in params.levels[1 : len(params.levels) - len(sizes)]:
+        logger.warning("cluster: no level of %d clusters over %d", size, found)
+    levels = stacked(
+        finest,
+        sizes,
+        _resampling([found, *sizes], params),
+        _plan(params, finest.centroids.vectors.shape[1]),
     )
+    for number, level in enumerate(levels):
+        yield from _rows(number, level)
     return {
-        "requested": asked,
-        "clusters": clusters,
-        "training_vectors": len(ids),
-        "objective": objective,
+        "requested": [asked, *sizes],
+        "clusters": [len(level.trained.counts) for level in levels],
+        "training_vectors": sum(part.rows for part in sample.values()),
+        "objective": [list(level.trained.objective) for level in levels],
     }
 
 
-def training_vectors(
-    eligible: Table, embeddings: Table, limit: int, seed: int
-) -> tuple[Ids, Vectors]:
-    """Return a seeded sample of at most `limit` eligible pool images, in id order, each image once."""
-    vectors = embeddings.fragments
-    parts = [
-        read_vectors(vectors[name], fragment)
-        for name, fragment in eligible.fragments.items()
-        if "pool" in fragment.record.books
-    ]
-    if not parts:
-        return np.empty(0, "S32"), np.empty((0, 0), np.float16)
-    ids, first = np.unique(np.concatenate([p[0] for p in parts]), return_index=True)
-    chosen = np.sort(seeded_order(ids, seed, "train")[:limit])
-    return ids[chosen], np.concatenate([p[1] for p in parts if p[1].size])[first[chosen]]
-
-
-def train(
-    vectors: Vectors, clusters: int, iterations: int, seed: int
-) -> tuple[npt.NDArray[np.float32], list[float], npt.NDArray[np.int64]]:
-    """Run spherical k-means (Dhillon and Modha 2001) on unit vectors (n, dim).
-
-    Returns:
-        Unit centroids (clusters, dim) float32, the objective of each iteration, and how many vectors
-        are nearest to each centroid.
-    """
-    points = np.ascontiguousarray(vectors, np.float32)
-    kmeans = faiss.Kmeans(
-        points.shape[1],
-        clusters,
-        niter=iterations,
-        spherical=True,
-        seed=seed + 1,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(points),
+def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Context) -> Trained:
+    """Train level 0, going on from what a stopped run kept."""
+    key = {"sample": dict(sample), "params": params}
+    kept = context.recall("state", key)
+    ids: Ids
+    vectors: Vectors
+    points: Points
+    in_memory = _bytes(sample) <= params.memory_gib * 2**30
+    products = _bytes(sample) // 2 * params.levels[0] * params.iterations
+    backend = chosen(params.backend, products)
+    if in_memory:
+        ids, vectors = read_sample(sample)
+        points = ArrayPoints(vectors, backend_of(backend, "cpu"))
+    else:
+        points = ShardedPoints(in_shards(sample), params.metric, backend, context)
+    if kept is None:
+        many = candidates(params.start, params.levels[0])
+        if not in_memory:
+            ids, vectors = _smallest_keys(sample, many, params.seed)
+        order = np.argsort(seeded_keys(ids, params.seed, "start"), kind="stable")[:many]
+        first = first_centroids(
+            vectors[order].astype(np.float32),
+            ids[order],
+            params.start,
+            params.levels[0],
+            params.seed,
+        )
+        state = State(first)
+    else:
+        state = _state_in(kept)
+    return lloyd(
+        points,
+        state,
+        params.iterations,
+        params.metric,
+        lambda now: context.remember("state", key, _state_batch(now)),
     )
-    kmeans.train(points)
-    centroids = np.asarray(kmeans.centroids, np.float32)
-    objective = [float(o) / len(points) for o in np.asarray(kmeans.obj)]
-    _, nearest = faiss.knn(points, centroids, 1, metric=faiss.METRIC_INNER_PRODUCT)
-    count = np.bincount(nearest[:, 0], minlength=clusters).astype(np.int64)
-    return centroids, objective, count
+
+
+def _bytes(sample: Mapping[str, Fragment]) -> int:
+    return sum(part.rows * 2 * int(part.record.stats["dim"]) for part in sample.values())
+
+
+def _smallest_keys(sample: Mapping[str, Fragment], many: int, seed: int) -> tuple[Ids, Vectors]:
+    """Return the points whose seeded keys are smallest, a fragment in memory at a time."""
+    ids, vectors = np.empty(0, "S32"), None
+    for part in sample.values():
+        table = part.read()
+        own = to_ids(table.column("image_id"))
+        matrix = vector_matrix(table.column("vector"))
+        ids = np.concatenate([ids, own])
+        vectors = matrix if vectors is None else np.concatenate([vectors, matrix])
+        best = np.lexsort((ids, seeded_keys(ids, seed, "start")))[:many]
+        ids, vectors = ids[best], vectors[best]
+    assert vectors is not None
+    return ids, vectors
+
+
+def _state_batch(state: State) -> pa.RecordBatch:
+    batch = pa.RecordBatch.from_arrays([vector_array(state.vectors)], ["vector"])
+    objective = ",".join(value.hex() for value in state.objective)
+    return batch.replace_schema_metadata({"objective": objective})
+
+
+def _state_in(kept: Fragment) -> State:
+    table = kept.read()
+    said = (table.schema.metadata or {}).get(b"objective", b"").decode()
+    objective = tuple(float.fromhex(value) for value in said.split(",") if value)
+    return State(np.array(vector_matrix(table.column("vector"), "<f4")), objective)
+
+
+def _with_points(trained: Trained) -> Trained:
+    keep = trained.counts > 0
+    centroids = type(trained.centroids)(
+        trained.centroids.vectors[keep], trained.centroids.offset[keep]
+    )
+    return Trained(centroids, trained.counts[keep], trained.objective)
+
+
+def _plan(params: ClusterStep, dim: int) -> Plan:
+    products = np.prod(params.levels[:2], dtype=float) * params.iterations * dim
+    backend = chosen(params.backend, int(products))
+    return Plan(params.iterations, params.metric, params.start, params.seed, backend)
+
+
+def _resampling(sizes: list[int], params: ClusterStep) -> list[Resampling]:
+    """Return how each upper level is resampled: by default the half of the clusters' mean size."""
+    given = params.resampling.nearest
+    return [
+        Resampling(
+            params.resampling.rounds, given[number] if given else max(1, -(-below // size // 2))
+        )
+        for number, (below, size) in enumerate(pairwise(sizes))
+    ]
+
+
+def _rows(number: int, level: Level) -> Iterator[tuple[str, pa.RecordBatch]]:
+    count = len(level.trained.counts)
+    parent: Any = pa.nulls(count, pa.int32()) if level.parent is None else pa.array(level.parent)
+    yield (
+        f"level-{number}",
+        pa.RecordBatch.from_arrays(
+            [
+                pa.array(np.full(count, number, np.int32)),
+                pa.array(np.arange(count, dtype=np.int32)),
+                vector_array(level.trained.centroids.vectors),
+                pa.array(level.trained.counts),
+                parent,
+            ],
+            names=["level", "cluster_id", "vector", "training_count", "parent_id"],
+        ),
+    )

@@ -12,8 +12,10 @@ from curation.vectors import Ids, Vectors
 
 # More candidates than k, so that rounding in float32 cannot lose a neighbour before re-scoring.
 SLACK = 16
+# Products of a search from which screening them in bfloat16 saves more than torch takes to import.
+SCREENED_FROM = 2**36
 # Vectors gathered at once for re-scoring, in float64 values.
-GATHER = 2**24
+GATHER = 2**22
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,22 @@ class Candidates:
         return (np.arange(len(self.query)) - np.repeat(start, count) + 1).astype(np.int32)
 
 
+def joined(parts: list[Candidates]) -> Candidates:
+    """Return candidates of different queries as one, in the order of the parts."""
+    if not parts:
+        return Candidates(np.empty(0, np.int64), np.empty(0, "S32"), np.empty(0, np.float32))
+    return Candidates(
+        np.concatenate([p.query for p in parts]),
+        np.concatenate([p.ids for p in parts]),
+        np.concatenate([p.similarity for p in parts]),
+    )
+
+
 def merge(parts: list[Candidates], k: int) -> Candidates:
     """Return the k best of each query over several parts of the base; an image counts once."""
-    query = np.concatenate([p.query for p in parts]) if parts else np.empty(0, np.int64)
-    ids = np.concatenate([p.ids for p in parts]) if parts else np.empty(0, "S32")
-    similarity = np.concatenate([p.similarity for p in parts]) if parts else np.empty(0, np.float32)
-    order = np.lexsort((ids, -similarity, query))
-    query, ids, similarity = query[order], ids[order], similarity[order]
+    found = joined(parts)
+    order = np.lexsort((found.ids, -found.similarity, found.query))
+    query, ids, similarity = found.query[order], found.ids[order], found.similarity[order]
     # Rows of the same image have the same vector, so its repeats stand next to each other.
     repeat = np.zeros(len(query), dtype=bool)
     repeat[1:] = (query[1:] == query[:-1]) & (ids[1:] == ids[:-1])
@@ -85,6 +96,13 @@ def search(queries: Vectors, base: Base, k: int, at_least: float = -2.0) -> Cand
     """
     if not len(queries) or not len(base.vectors):
         return merge([], k)
+    if queries.size * len(base.vectors) >= SCREENED_FROM:
+        # torch takes seconds to import, and a small search does without.
+        from curation.knn import screened
+
+        if screened.pays():
+            pairs = screened.candidates(queries, base.vectors, k)
+            return rescore_pairs(queries, base, pairs, k, at_least)
     wanted = min(k + SLACK, len(base.vectors))
     _, rows = faiss.knn(
         np.ascontiguousarray(queries, np.float32),
@@ -99,29 +117,42 @@ def rescore(
     queries: Vectors, base: Base, rows: npt.NDArray[np.int64], k: int, at_least: float = -2.0
 ) -> Candidates:
     """Return the k best of the candidate rows (n, c) of each query, −1 standing for none."""
-    similarity = exact_similarity(queries, base.vectors, rows)
     query = np.repeat(np.arange(len(queries)), rows.shape[1])
-    keep = (rows.ravel() >= 0) & (similarity.ravel() >= at_least)
-    query, group = query[keep], rows.ravel()[keep]
+    known = rows.ravel() >= 0
+    return rescore_pairs(queries, base, (query[known], rows.ravel()[known]), k, at_least)
+
+
+def rescore_pairs(
+    queries: Vectors,
+    base: Base,
+    pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    k: int,
+    at_least: float = -2.0,
+) -> Candidates:
+    """Return the k best of some candidate pairs (query, base row), each shape (m,), of each query."""
+    query, group = pairs
+    similarity = exact_similarity(queries, base.vectors, query, group)
+    keep = similarity >= at_least
+    query, group, similarity = query[keep], group[keep], similarity[keep]
     # Of a vector that many images share, no query needs more than the k first.
     count = np.minimum(base.count[group], k)
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     found = Candidates(
         np.repeat(query, count),
         base.ids[np.repeat(base.start[group], count) + within],
-        np.repeat(similarity.ravel()[keep], count),
+        np.repeat(similarity, count),
     )
     return merge([found], k)
 
 
 def exact_similarity(
-    queries: Vectors, base: Vectors, rows: npt.NDArray[np.int64]
+    queries: Vectors, base: Vectors, query: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """Return the float64 dot products of each query with its candidate rows, rounded to float32."""
-    found = np.empty(rows.shape, dtype=np.float32)
-    step = max(1, GATHER // (rows.shape[1] * base.shape[1]))
-    for start in range(0, len(rows), step):
+    """Return the float64 dot product of each pair (m,), rounded to float32."""
+    found = np.empty(len(query), dtype=np.float32)
+    step = max(1, GATHER // base.shape[1])
+    for start in range(0, len(query), step):
         part = slice(start, start + step)
-        candidates = base[rows[part]].astype(np.float64)
-        found[part] = np.einsum("qd,qcd->qc", queries[part].astype(np.float64), candidates)
+        left, right = queries[query[part]], base[row[part]]
+        found[part] = np.einsum("md,md->m", left.astype(np.float64), right.astype(np.float64))
     return found

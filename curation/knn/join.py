@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curation.fragment import Fragment
 from curation.knn import ivf_pq
-from curation.knn.exact import Base, Candidates, build_base, merge, search
+from curation.knn.exact import Base, Candidates, build_base, joined, merge, search
 from curation.params import MatchStep
 from curation.units import Context, Rows
 from curation.vectors import Ids, Vectors, vector_array, vector_matrix
@@ -18,6 +18,10 @@ from curation.vectors import Ids, Vectors, vector_array, vector_matrix
 CANDIDATES = pa.schema(
     [("query", pa.int64()), ("image_id", pa.string()), ("similarity", pa.float32())]
 )
+
+
+MERGED_HERE = 20_000_000
+"""Candidates of all shards that the driver merges by itself; more are merged on workers."""
 
 
 def to_ids(column: pa.Array | pa.ChunkedArray) -> Ids:
@@ -50,7 +54,11 @@ def candidates_batch(found: Candidates) -> pa.RecordBatch:
 
 def read_candidates(fragment: Fragment) -> Candidates:
     """Read back `candidates_batch`."""
-    table = fragment.read()
+    return candidates_of(fragment.read())
+
+
+def candidates_of(table: pa.Table) -> Candidates:
+    """Return the candidates in rows of a work table."""
     return Candidates(
         table.column("query").to_numpy(),
         to_ids(table.column("image_id")),
@@ -112,8 +120,28 @@ def broadcast_join(
         for name, shard in shards.items()
     }
     records = context.compute("search", search_shard, items)
-    parts = [read_candidates(Fragment(context.store, r)) for r in records.values()]
-    return merge(parts, params.k)
+    parts = [Fragment(context.store, record) for record in records.values()]
+    if sum(part.rows for part in parts) <= MERGED_HERE:
+        return merge([read_candidates(part) for part in parts], params.k)
+    size = max(1, MERGED_HERE // (params.k * len(parts)))
+    ranges = {
+        f"from-{first:010d}": {"parts": parts, "first": first, "end": first + size, "k": params.k}
+        for first in range(0, queries.rows, size)
+    }
+    merged = context.compute("merge", merge_range, ranges)
+    return joined([read_candidates(Fragment(context.store, r)) for r in merged.values()])
+
+
+def merge_range(parts: Sequence[Fragment], first: int, end: int, k: int) -> Rows:
+    """Merge what all shards found for the queries from `first` to `end`."""
+    own = []
+    for part in parts:
+        for table in part.between("query", first, end - 1):
+            query = table.column("query").to_numpy()
+            inside = table.filter(pa.array((query >= first) & (query < end)))
+            own.append(candidates_of(inside))
+    yield candidates_batch(merge(own, k))
+    return None
 
 
 # -- self-join ------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.cluster.stage import training_vectors
 from curation.fragment import Fragment, Table
 from curation.knn.exact import Candidates
 from curation.knn.ivf_pq import sample_size
@@ -20,6 +19,7 @@ from curation.knn.join import (
     keep_queries,
     read_vectors,
 )
+from curation.knn.sample import read_sample, sampled
 from curation.params import MatchStep
 from curation.retrieve.order import seeded_order
 from curation.table import contract
@@ -93,7 +93,8 @@ def _kept(ids: Ids, vectors: Vectors, name: str, context: Context) -> Fragment:
 
 
 def _index(eligible: Table, embeddings: Table, params: MatchStep, context: Context) -> Fragment:
-    _, sample = training_vectors(eligible, embeddings, sample_size(params), params.seed)
+    parts = sampled(eligible, embeddings, sample_size(params), params.seed, context)
+    _, sample = read_sample(parts)
     items = {"index": {"sample": sample, "params": params}}
     return Fragment(context.store, context.compute("train index", keep_index, items)["index"])
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from curation.errors import StoreError
 from curation.fragment import Table
+from curation.lineage import Lineage
 from curation.records import add_books
-from curation.report.lineage import Lineage
 from curation.store import DATASET
 
 ROLES = ("pool", "seed", "held_out")

@@ -17,12 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from curation import __version__
 from curation.composition import COUNTS, composition_of
 from curation.flow import plan, run_fingerprint
+from curation.lineage import Lineage, trace
 from curation.recipe import Recipe
 from curation.report import svg
 from curation.report.books import Counts, balance, count
 from curation.report.copies import copies_of
 from curation.report.dropped import reasons_of
-from curation.report.lineage import Lineage, trace
 from curation.report.pictures import Album
 from curation.report.sheets import sheets
 from curation.store import DATASET, Store
@@ -94,19 +94,29 @@ def _content(recipe: Recipe, lineage: Lineage, counts: Counts, album: Album) -> 
     }
 
 
-def _clusters(lineage: Lineage) -> dict[str, Any]:
+def _clusters(lineage: Lineage) -> list[dict[str, Any]]:
+    """Return what to show of each level, the finest first."""
     table = lineage["centroids"]
-    sizes = sorted(table.read(["training_count"]).column("training_count").to_pylist())
+    rows = table.read(["level", "training_count"]).to_pandas()
     stats = table.manifest.stats
+    return [
+        _level(number, sorted(own.tolist()), stats, len(rows["level"].unique()))
+        for number, own in rows.groupby("level")["training_count"]
+    ]
+
+
+def _level(number: int, sizes: list[int], stats: dict[str, Any], levels: int) -> dict[str, Any]:
     return {
-        "count": table.rows,
-        "requested": stats.get("requested", table.rows),
-        "training_vectors": stats.get("training_vectors", sum(sizes)),
-        "median": sizes[len(sizes) // 2] if sizes else 0,
-        "smallest": sizes[0] if sizes else 0,
-        "largest": sizes[-1] if sizes else 0,
+        "number": number,
+        "of": levels,
+        "count": len(sizes),
+        "requested": stats["requested"][number],
+        "members": stats["training_vectors"] if number == 0 else sum(sizes),
+        "median": sizes[len(sizes) // 2],
+        "smallest": sizes[0],
+        "largest": sizes[-1],
         "histogram": svg.histogram(sizes),
-        "objective": svg.curve(stats.get("objective", [])),
+        "objective": svg.curve(stats["objective"][number]),
     }
 
 

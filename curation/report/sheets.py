@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 
+from curation.cluster.levels import at_level, read_parents
 from curation.fragment import Table
-from curation.report.lineage import Lineage
+from curation.lineage import Lineage
 from curation.report.pictures import Album, Ref, strength
 from curation.retrieve.arm import Arm
 from curation.retrieve.order import seeded_keys
@@ -48,7 +49,7 @@ class Sheet:
 
     arm: str
     strategy: str
-    seed_set: str
+    seed_set: str | None
     shown_by: str
     groups: int
     strips: list[Strip] = field(default_factory=list)
@@ -132,24 +133,34 @@ def _collect(picked: _Picked, own: pd.DataFrame, salt: tuple[object, ...]) -> No
     picked.members = both.groupby("group").head(MEMBERS[picked.kind])
 
 
+_Place: TypeAlias = tuple[str, int, int]
+"""A seed set, a level and a cluster of it."""
+
+
+def _level(arm: Arm) -> int:
+    return int(getattr(arm, "level", 0))
+
+
 class _Seeds:
-    """Where the seed images to be shown are: by (set, image), or by (set, cluster)."""
+    """Where the seed images to be shown are: by (set, image), or by (set, level, cluster)."""
 
     def __init__(
         self, lineage: Lineage, arms: list[Arm], picked: Mapping[str, _Picked], seed: int
     ) -> None:
         self.by_image: dict[tuple[str, str], tuple[str, str]] = {}
-        self.by_cluster: dict[tuple[str, int], list[tuple[int, str, str]]] = {}
-        self.in_cluster: dict[tuple[str, int], int] = {}
+        self.by_cluster: dict[_Place, list[tuple[int, str, str]]] = {}
+        self.in_cluster: dict[_Place, int] = {}
         self._seed = seed
+        self._parents = read_parents(lineage["centroids"])
         self._images: dict[str, set[str]] = {}
-        self._clusters: dict[str, set[int]] = {}
+        self._clusters: dict[tuple[str, int], set[int]] = {}
         for arm in arms:
             chosen = picked[arm.name].chosen.values()
             if picked[arm.name].kind == "seed":
-                self._images.setdefault(arm.seeds, set()).update(chosen)
+                self._images.setdefault(str(arm.seeds), set()).update(chosen)
             elif picked[arm.name].kind == "cluster":
-                self._clusters.setdefault(arm.seeds, set()).update(int(c) for c in chosen)
+                place = (str(arm.seeds), _level(arm))
+                self._clusters.setdefault(place, set()).update(int(c) for c in chosen)
         clusters = lineage["assignments"].fragments
         for name, fragment in lineage["eligible"].fragments.items():
             if "seed" not in fragment.record.books:
@@ -167,11 +178,15 @@ class _Seeds:
             for row in images.to_dict("records"):
                 place = (fragment, str(row["pair_id"]))
                 self.by_image.setdefault((str(source), str(row["image_id"])), place)
-            wanted = self._clusters.get(str(source), set())
-            for cluster, found in own[own["cluster_id"].isin(wanted)].groupby("cluster_id"):
-                self._note_cluster(fragment, (str(source), int(str(cluster))), found)
+            for (seeds, level), wanted in self._clusters.items():
+                if seeds != source:
+                    continue
+                clusters = at_level(level, own["cluster_id"].to_numpy(np.int32), self._parents)
+                at = own.assign(cluster_id=clusters)
+                for cluster, found in at[at["cluster_id"].isin(wanted)].groupby("cluster_id"):
+                    self._note_cluster(fragment, (seeds, level, int(str(cluster))), found)
 
-    def _note_cluster(self, fragment: str, key: tuple[str, int], rows: pd.DataFrame) -> None:
+    def _note_cluster(self, fragment: str, key: _Place, rows: pd.DataFrame) -> None:
         rows = rows.drop_duplicates("image_id")
         order = seeded_keys(rows["image_id"].to_numpy().astype("S32"), self._seed, "report")
         places = zip(order.tolist(), [fragment] * len(rows), rows["pair_id"], strict=True)
@@ -193,11 +208,11 @@ def _strip(arm: Arm, picked: _Picked, key: int, seeds: _Seeds, album: Album) -> 
     ]
     name = picked.chosen[key]
     if picked.kind == "seed":
-        place = seeds.by_image.get((arm.seeds, name))
+        place = seeds.by_image.get((str(arm.seeds), name))
         shown = [Shown(album.ask(*place))] if place else []
         return Strip(shown, len(shown), found, picked.claims[key])
     if picked.kind == "cluster":
-        where = (arm.seeds, int(name))
+        where = (str(arm.seeds), _level(arm), int(name))
         shown = [Shown(album.ask(f, p)) for _, f, p in seeds.by_cluster.get(where, [])]
         inside = seeds.in_cluster.get(where, 0)
         return Strip(shown, inside, found, picked.claims[key], int(name))

@@ -16,10 +16,10 @@ class Expected(NamedTuple):
 
 
 class Arm(Strict):
-    """A seed set with a strategy. One seed set may stand in several arms."""
+    """A strategy, most often with a seed set. One seed set may stand in several arms."""
 
     name: Name
-    seeds: Name
+    seeds: Name | None = None
     strategy: str
 
     def neighbours_needed(self) -> int:
@@ -29,3 +29,9 @@ class Arm(Strict):
     def expected(self, images: int | None) -> Expected:
         """Return what the arm gives when its seed set has `images` images."""
         raise TypeError(f"{type(self).__name__} does not say what it expects")
+
+
+class SeededArm(Arm):
+    """An arm that starts from a seed set."""
+
+    seeds: Name

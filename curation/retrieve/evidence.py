@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curation.cluster.levels import at_level
 from curation.retrieve.order import seeded_order
 from curation.vectors import Ids
 
@@ -52,6 +53,12 @@ class Evidence:
     seeds: Mapping[str, Members]
     rows_asked: Mapping[str, int]
     found: Mapping[str, Matches]
+    parents: tuple[Ints, ...] = ()
+    """For each level but the coarsest, the cluster of the next level of each of its clusters."""
+
+    def at_level(self, level: int, clusters: Ints) -> Ints:
+        """Return the clusters of a level that hold clusters of level 0 (−1 stays −1)."""
+        return at_level(level, clusters, self.parents)
 
     def seed_images(self, seed_set: str) -> Ids:
         """Return the eligible images of a seed set, in id order."""
@@ -74,8 +81,7 @@ class Evidence:
 class Claimed:
     """Claims of one arm, and the counts that its parameters ask for; arrays have shape (n,).
 
-    `requested` is what the parameters ask for, `available` what there was to take from, `dropped`
-    what a cap took away.
+    `requested` is what the parameters ask for, `available` what there was to take from.
     """
 
     images: Ids
@@ -87,12 +93,16 @@ class Claimed:
     cluster_id: Ints | None = None
     retrieved: int = -1
     unique: int = -1
-    dropped: int = 0
 
     def __post_init__(self) -> None:
         if self.retrieved < 0:
             object.__setattr__(self, "retrieved", len(self.images))
             object.__setattr__(self, "unique", len(np.unique(self.images)))
+
+    @property
+    def dropped(self) -> int:
+        """How many claims a cap took away."""
+        return self.retrieved - len(self.images)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Claimed:
         """Return some of the claims, with the counts of all."""
@@ -107,7 +117,6 @@ class Claimed:
             similarity=part(self.similarity),
             rank=part(self.rank),
             cluster_id=part(self.cluster_id),
-            dropped=self.retrieved - len(rows),
         )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from curation.difference import difference, open_dataset
+from curation.errors import StoreError
 from curation.flow import STAGES
 from curation.fragment import open_table
 from curation.store import Store
@@ -30,11 +34,42 @@ def test_reruns(small, run, tmp_path):
     did = computed(run(stricter, store))
     assert did[0] == "select"
     assert not set(did) & set(NAMES[: NAMES.index("select")])
-    assert dataset_rows(store) != first
+    second = dataset_rows(store)
+    assert second != first
+    check_difference(store, first, second)
 
     # Back again: what was there is found, and is what readers see.
     assert computed(run(small, store)) == []
     assert dataset_rows(store) == first
+
+
+def check_difference(store, first, second):
+    """Every image that changed is told, with the threshold that dropped it."""
+    now = open_table(Store(store), "dataset").manifest.version
+    (before,) = set(Store(store).versions("dataset")) - {now}
+    rows = pa.Table.from_batches(
+        difference(open_dataset(f"{store}@{before[:6]}"), open_dataset(str(store)))
+    ).to_pylist()
+    arms = [
+        {r["image_id"]: sorted({c["arm"] for c in r["claims"]}) for r in dataset}
+        for dataset in (first, second)
+    ]
+    expected = {
+        image: (arms[0].get(image, []), arms[1].get(image, []))
+        for image in {*arms[0], *arms[1]}
+        if arms[0].get(image) != arms[1].get(image)
+    }
+    assert {r["image_id"]: (r["arms_before"], r["arms_after"]) for r in rows} == expected
+    assert [r["image_id"] for r in rows] == sorted(expected)
+    for row in rows:
+        image = row["image_id"]
+        change = "other_arms" if image in arms[0] and image in arms[1] else None
+        assert row["change"] == (change or ("added" if image in arms[1] else "removed"))
+        assert (row["reason"] is None) == (change is not None)
+    assert "file_size" in {r["reason"] for r in rows if r["change"] == "removed"}
+    assert sum(b.num_rows for b in difference(*[open_dataset(str(store))] * 2)) == 0
+    with pytest.raises(StoreError, match=r"0 versions of the dataset .*There are: "):
+        open_dataset(f"{store}@nothing")
 
 
 def test_appended_file_computes_only_its_rows(small, run, tmp_path):

@@ -17,11 +17,11 @@ from PIL import Image
 from curation.composition import COUNTS, composition_of
 from curation.errors import StoreError
 from curation.fragment import open_table
+from curation.lineage import trace
 from curation.report.books import balance, count
 from curation.report.build import report_path, write_report
 from curation.report.copies import copies_of
 from curation.report.dropped import EXAMPLES, examples
-from curation.report.lineage import trace
 from curation.report.pictures import SIDE, Album, shorten
 from curation.store import Store
 from tests.report.conftest import Run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation.composition import composition_of
@@ -11,8 +13,9 @@ from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
 from curation.store import Store
+from curation.vectors import vector_array
 
-from ..tables import commit
+from ..tables import commit, commit_batches
 
 SPEC = {
     "name": "hand",
@@ -106,6 +109,15 @@ def outcome(tmp_path):
     rows = {name: [row(*r) for r in part] for name, part in FRAGMENTS.items()}
     commit(store, "eligible", rows)
     commit(store, "assignments", rows)
+    # One level: what its centroids are does not matter here.
+    level = {
+        "level": pa.array(np.zeros(9, np.int32)),
+        "cluster_id": pa.array(np.arange(9, dtype=np.int32)),
+        "vector": vector_array(np.eye(9, dtype=np.float32)),
+        "training_count": pa.array(np.ones(9, np.int64)),
+        "parent_id": pa.nulls(9, pa.int32()),
+    }
+    commit_batches(store, "centroids", {"level-0": pa.RecordBatch.from_pydict(level)})
     commit(store, "images", {n: [r | {"status": "ok"} for r in part] for n, part in rows.items()})
     names = ("seed_set", "seed_image_id", "image_id", "similarity", "rank")
     found = [

@@ -7,7 +7,7 @@ import pytest
 
 from curation.retrieve.evidence import Evidence, Matches, Members
 from curation.retrieve.order import seeded_keys, seeded_order
-from curation.retrieve.strategies import as_is, cluster, sample
+from curation.retrieve.strategies import as_is, cluster, hierarchical, sample
 
 
 def name(number: int) -> bytes:
@@ -49,7 +49,8 @@ def evidence(**changes) -> Evidence:
 
 def arm(module, **options):
     strategy = module.__name__.rsplit(".", 1)[1]
-    return module.StrategyArm(name="a", seeds="s", strategy=strategy, **options)
+    seeds = {} if module is hierarchical else {"seeds": "s"}
+    return module.StrategyArm(name="a", strategy=strategy, **seeds, **options)
 
 
 def pairs(claimed) -> list[tuple[int, int]]:
@@ -164,3 +165,76 @@ def test_seeded_keys_are_uniform_and_salted():
     assert not np.array_equal(keys, seeded_keys(ids, 1, "arm"))
     one_by_one = [seeded_keys(ids[i : i + 1], 0, "arm")[0] for i in range(100)]
     assert one_by_one == keys[:100].tolist()
+
+
+# -- levels ---------------------------------------------------------------------------------------
+
+
+def levels():
+    """Clusters 0 to 4 with 6, 3, 1, 4 and 0 images; 0 and 1 below the first of two at level 1."""
+    return evidence(
+        pool=members(range(10, 24), [0] * 6 + [1] * 3 + [2] + [3] * 4),
+        parents=(np.array([0, 0, 1, 1, 1], np.int32),),
+    )
+
+
+def per_cluster(claimed) -> list[int]:
+    return np.bincount(claimed.cluster_id, minlength=5).tolist()
+
+
+def test_cluster_at_a_coarser_level():
+    """Seeds of clusters 0, 0, 1 stand in one cluster of level 1, with nine pool images."""
+    claimed = cluster.claim(arm(cluster, level=1, more_than=2, per_cluster=100), levels(), 0)
+    assert images(claimed) == list(range(10, 19))
+    assert set(claimed.cluster_id.tolist()) == {0}
+    assert claimed.requested == 100
+
+
+@pytest.mark.parametrize("leaf", ["random", "nearest"])
+def test_hierarchical_shares_out_from_the_top(leaf):
+    # 8: four from each side; of 6 and 3 two each, of 1, 4, 0 one and three.
+    claimed = hierarchical.claim(arm(hierarchical, target=8, leaf=leaf), levels(), 0)
+    assert per_cluster(claimed) == [2, 2, 1, 3, 0]
+    assert (claimed.requested, claimed.available, claimed.retrieved) == (8, 14, 8)
+    assert len(set(images(claimed))) == 8
+    # 12: the second side has only five; seven from the first: four and three.
+    claimed = hierarchical.claim(arm(hierarchical, target=12, leaf=leaf), levels(), 0)
+    assert per_cluster(claimed) == [4, 3, 1, 4, 0]
+    # More than there is: all, and the shortfall shows.
+    claimed = hierarchical.claim(arm(hierarchical, target=99, leaf=leaf), levels(), 0)
+    assert images(claimed) == list(range(10, 24))
+    assert (claimed.requested, claimed.retrieved) == (99, 14)
+
+
+def test_hierarchical_repeats_rare_images_only_as_often_as_allowed():
+    claimed = hierarchical.claim(arm(hierarchical, target=12, multiplier=2), levels(), 0)
+    # Six from each side: three and three; two of the single image, four of the others.
+    assert per_cluster(claimed) == [3, 3, 2, 4, 0]
+    again = {}
+    for image, rank in zip(claimed.images.tolist(), claimed.rank.tolist(), strict=True):
+        again.setdefault(image, []).append(rank)
+    assert again[name(19)] == [1, 2]
+    assert all(sorted(ranks) == list(range(1, len(ranks) + 1)) for ranks in again.values())
+
+
+def test_hierarchical_takes_the_nearest_or_a_seeded_few():
+    given = levels()
+    near = given.pool.similarity.copy()
+    near[3] = 0.9
+    near[4] = 0.8
+    given = evidence(
+        pool=Members(given.pool.images, given.pool.cluster_id, near), parents=given.parents
+    )
+    claimed = hierarchical.claim(arm(hierarchical, target=8, leaf="nearest"), given, 0)
+    assert {13, 14} <= set(images(claimed))
+    drawn = [
+        tuple(images(hierarchical.claim(arm(hierarchical, target=8), given, seed)))
+        for seed in range(20)
+    ]
+    assert len(set(drawn)) > 5
+
+
+def test_hierarchical_is_even_on_one_level():
+    given = evidence(pool=members(range(10, 24), [0] * 6 + [1] * 3 + [2] + [3] * 4))
+    claimed = hierarchical.claim(arm(hierarchical, target=10), given, 0)
+    assert per_cluster(claimed) == [3, 3, 1, 3, 0]

@@ -8,4 +8,5 @@ STRATEGIES = {
     "as_is": "curation.retrieve.strategies.as_is",
     "sample": "curation.retrieve.strategies.sample",
     "cluster": "curation.retrieve.strategies.cluster",
+    "hierarchical": "curation.retrieve.strategies.hierarchical",
 }

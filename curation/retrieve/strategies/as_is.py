@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from curation.retrieve.arm import Arm, Expected
+from curation.retrieve.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
     from curation.retrieve.evidence import Claimed, Evidence
 
 
-class StrategyArm(Arm):
+class StrategyArm(SeededArm):
     """Every eligible image of the seed set."""
 
     strategy: Literal["as_is"]

@@ -6,22 +6,24 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from curation.retrieve.arm import Arm, Expected
+from curation.retrieve.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
     from curation.retrieve.evidence import Claimed, Evidence
 
 
-class StrategyArm(Arm):
+class StrategyArm(SeededArm):
     """From each cluster with more than `more_than` seed images, `per_cluster` images; `cap` in all.
 
     What a cluster smaller than `per_cluster` gives is open in the paper: `take_all` (default) or
-    `skip`. `expected_clusters` is what a plan reckons with; the data decides.
+    `skip`. `level` is that of the clusters, 0 the finest. `expected_clusters` is what a plan reckons
+    with; the data decides.
     """
 
     strategy: Literal["cluster"]
     per_cluster: int = Field(default=10_000, ge=1)
     more_than: int = Field(default=3, ge=0)
+    level: int = Field(default=0, ge=0, le=7)
     cap: int | None = Field(default=1_000_000, ge=0)
     small_clusters: Literal["take_all", "skip"] = "take_all"
     expected_clusters: int | None = Field(default=None, ge=0)
@@ -41,16 +43,17 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
     from curation.retrieve.evidence import Claimed, capped
     from curation.retrieve.order import seeded_order
 
-    seeds = evidence.seed_clusters(arm.seeds)
+    seeds = evidence.at_level(arm.level, evidence.seed_clusters(arm.seeds))
     numbers, seed_images = np.unique(seeds[seeds >= 0], return_counts=True)
     matching = numbers[seed_images > arm.more_than]
     pool = evidence.pool
-    rows = np.flatnonzero(np.isin(pool.cluster_id, matching))
+    clusters = evidence.at_level(arm.level, pool.cluster_id)
+    rows = np.flatnonzero(np.isin(clusters, matching))
     # A seeded order within each cluster: the first of it are a random sample that does not depend
     # on how the pool is split.
     rows = rows[seeded_order(pool.images[rows], seed, arm.name)]
-    rows = rows[np.argsort(pool.cluster_id[rows], kind="stable")]
-    _, start, size = np.unique(pool.cluster_id[rows], return_index=True, return_counts=True)
+    rows = rows[np.argsort(clusters[rows], kind="stable")]
+    _, start, size = np.unique(clusters[rows], return_index=True, return_counts=True)
     place = np.arange(len(rows)) - np.repeat(start, size)
     keep = place < arm.per_cluster
     if arm.small_clusters == "skip":
@@ -59,7 +62,7 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
     claimed = Claimed(
         images=pool.images[chosen],
         similarity=pool.similarity[chosen],
-        cluster_id=pool.cluster_id[chosen],
+        cluster_id=clusters[chosen],
         requested=len(matching) * arm.per_cluster,
         available=len(rows),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from curation.retrieve.arm import Arm, Expected
+from curation.retrieve.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Rows = npt.NDArray[int64]
 
 
-class StrategyArm(Arm):
+class StrategyArm(SeededArm):
     """What happens when two seeds retrieve the same pool image is open in the paper.
 
     `count` keeps a claim for each seed (the published rows are exact multiples of k, so this is the

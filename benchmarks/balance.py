@@ -1,0 +1,138 @@
+"""How even samples are: flat and hierarchical k-means on two toy sets (Vo et al. 2024, figure 2).
+
+    python -m benchmarks.balance --figure benchmarks/results/balance.png
+
+`ring`: 30,000 points on a ring, thick on one side and thin on the other. `long tail`: 30 round
+clusters of 12,000 points down to 30. From each way of clustering 900 points are drawn, evenly over
+clusters from the coarsest level down. A sample that covers the set evenly has a Kullback-Leibler
+divergence of 0 from the uniform distribution over 30 sectors, or over the 30 clusters.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib import pyplot as plt
+
+from curation.kmeans.backends import backend_of
+from curation.kmeans.balance import even_shares, shares_below
+from curation.kmeans.hierarchy import Level, Plan, Resampling, stacked
+from curation.kmeans.lloyd import State, lloyd
+from curation.kmeans.points import ArrayPoints, on_grid
+from curation.kmeans.start import first_centroids
+
+Points = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+DRAWN = 900
+CELLS = 30
+WAYS = {
+    "flat, 300": ((300,), 1),
+    "flat, 3000": ((3000,), 1),
+    "levels 3000, 300, 50, no resampling": ((3000, 300, 50), 1),
+    "levels 3000, 300, 50, resampled": ((3000, 300, 50), 10),
+}
+
+
+def ring(rng: np.random.Generator) -> tuple[Points, Ints]:
+    """Return points (30000, 2) whose density falls by a factor of 150 around a ring, and sectors."""
+    angle = np.pi * rng.random(30_000) ** 4 * rng.choice([-1, 1], 30_000)
+    radius = 1 + 0.08 * rng.normal(size=30_000)
+    points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    sector = ((angle + np.pi) / (2 * np.pi) * CELLS).astype(np.int64).clip(0, CELLS - 1)
+    return points.astype(np.float32), sector
+
+
+def long_tail(rng: np.random.Generator) -> tuple[Points, Ints]:
+    """Return 30 clusters of falling size on a grid, equally wide, and the cluster of each point."""
+    sizes = np.geomspace(12_000, 30, CELLS).astype(int)
+    own = np.repeat(np.arange(CELLS), sizes)
+    middle = np.stack([np.arange(CELLS) % 6, np.arange(CELLS) // 6], axis=1)[rng.permutation(CELLS)]
+    points = middle[own] + 0.12 * rng.normal(size=(len(own), 2))
+    return points.astype(np.float32), own
+
+
+def levels_of(points: Points, sizes: tuple[int, ...], rounds: int, seed: int) -> list[Level]:
+    """Return the levels of hierarchical k-means on points (n, 2)."""
+    held, _ = on_grid(points)
+    names = np.char.mod("%032x", np.arange(len(points))).astype("S32")
+    start = first_centroids(held, names, "kmeans++", sizes[0], seed)
+    finest = lloyd(ArrayPoints(held, backend_of("faiss", "cpu")), State(start), 50, "euclidean")
+    how = [Resampling(rounds, max(1, -(-below // size // 2))) for below, size in pairwise(sizes)]
+    return stacked(finest, sizes[1:], how, Plan(50, "euclidean", "kmeans++", seed, "faiss"))
+
+
+def drawn(points: Points, levels: list[Level], rng: np.random.Generator) -> Ints:
+    """Return the rows of a sample of DRAWN points, shared out evenly from the coarsest level down."""
+    held, _ = on_grid(points)
+    own = backend_of("faiss", "cpu")(held).assign(levels[0].trained.centroids)
+    sizes = [np.bincount(own, minlength=len(levels[0].trained.counts))]
+    for level in levels[:-1]:
+        assert level.parent is not None
+        sizes.append(np.bincount(level.parent, weights=sizes[-1]).astype(np.int64))
+    share = even_shares(sizes[-1], DRAWN, _keys(rng, sizes[-1]))
+    for size, level in zip(sizes[-2::-1], levels[-2::-1], strict=True):
+        assert level.parent is not None
+        share = shares_below(size, level.parent.astype(np.int64), share, _keys(rng, size))
+    order = rng.permutation(len(points))
+    order = order[np.argsort(own[order], kind="stable")]
+    place = np.arange(len(order)) - (np.cumsum(sizes[0]) - sizes[0])[own[order]]
+    return order[place < share[own[order]]]
+
+
+def _keys(rng: np.random.Generator, sizes: Ints) -> npt.NDArray[np.uint64]:
+    return rng.permutation(len(sizes)).astype(np.uint64)
+
+
+def divergence(cells: Ints) -> float:
+    """Return KL(sample || uniform) over the cells, in nats."""
+    share = np.bincount(cells, minlength=CELLS) / len(cells)
+    present = share[share > 0]
+    return float((present * np.log(present * CELLS)).sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--figure", type=Path, help="PNG to write")
+    parser.add_argument("--seeds", type=int, default=3, help="repeats; the mean is printed")
+    options = parser.parse_args()
+    mpl.use("Agg")
+    figure, axes = plt.subplots(2, len(WAYS) + 1, figsize=(16, 6.6), layout="constrained")
+    print("| toy set | clusters | KL from uniform |\n|---|---|---|")
+    for row, (name, make) in enumerate({"ring": ring, "long tail": long_tail}.items()):
+        points, cells = make(np.random.default_rng(0))
+        everything = divergence(cells)
+        print(f"| {name} | all points | {everything:.3f} |")
+        _draw(
+            axes[row, 0], points, np.arange(0, len(points), 10), f"{name}: all, KL {everything:.2f}"
+        )
+        for column, (way, (sizes, rounds)) in enumerate(WAYS.items(), start=1):
+            found = []
+            for seed in range(options.seeds):
+                rows = drawn(
+                    points, levels_of(points, sizes, rounds, seed), np.random.default_rng(seed)
+                )
+                found.append(divergence(cells[rows]))
+            print(f"| {name} | {way} | {np.mean(found):.3f} |", flush=True)
+            _draw(axes[row, column], points, rows, f"{way}\nKL {np.mean(found):.2f}")
+    if options.figure:
+        figure.savefig(options.figure, dpi=80)
+
+
+def _draw(axis: plt.Axes, points: Points, rows: Ints, title: str) -> None:
+    axis.scatter(*points.T, s=0.2, color="#d5dbe3", linewidths=0)
+    axis.scatter(*points[rows].T, s=2.5, color="#1f6f8b", linewidths=0)
+    axis.set_title(title, fontsize=9)
+    axis.set_aspect("equal")
+    axis.axis("off")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""What each stage has to do, as this version does it: rows, bytes, operations, memory of the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+
+from curation.composition import expected_composition, expected_total
+from curation.cost.rates import Assumptions
+from curation.embed.encoders import ENCODERS
+from curation.errors import RecipeError
+from curation.flow import largest_k, match_encoder, plan, semantic_encoder
+from curation.knn.join import MERGED_HERE
+from curation.params import EncoderSpec
+from curation.recipe import Recipe
+
+KIB = 1024
+BOOKKEEPING = 120
+"""Bytes of a narrow row: identities, a status, a number or two."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An encoder: length of its vectors, and floating-point operations a picture."""
+
+    dim: int
+    flop: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage does in all. `moved` are bytes that tasks read beyond their own fragments.
+
+    `seconds_of` names rates by the number of things that each does: {"screen_images": 5e9}.
+    """
+
+    stage: str
+    rows: float
+    stored: float = 0
+    moved: float = 0
+    received: float = 0
+    cpu_flop: float = 0
+    model_flop: float = 0
+    driver: float = 0
+    seconds_of: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows and pictures by role, from the recipe and the assumptions."""
+
+    asked: float
+    pool: float
+    seeds: float
+    held_out: float
+    eligible: float
+    final: float
+    fragments: float
+
+    @property
+    def images(self) -> float:
+        """Pictures of all roles."""
+        return self.pool + self.seeds + self.held_out
+
+
+def counts_of(recipe: Recipe, given: Assumptions) -> Counts:
+    """Return what a recipe's declared counts come to.
+
+    Raises:
+        RecipeError: a source has no `count`, or an arm does not tell what it will give.
+    """
+    silent = [source.name for source in recipe.sources if source.count is None]
+    if silent:
+        raise RecipeError(
+            f"A cost needs `count` on every source; these have none: {', '.join(silent)}"
+        )
+    by_role = {
+        role: float(sum(s.count or 0 for s in recipe.sources if s.role == role))
+        for role in ("pool", "seed", "held_out")
+    }
+    composition = expected_composition(recipe)
+    final = expected_total(composition)
+    if final is None:
+        silent = [row["arm"] for row in composition if row["final"] is None]
+        raise RecipeError(
+            f"A cost needs to know what each arm gives; these do not say: {', '.join(silent)}. "
+            "Give a cluster arm `expected_clusters`."
+        )
+    if recipe.balance.target is not None:
+        final = min(final, recipe.balance.target)
+    asked = sum(by_role.values())
+    pool = by_role["pool"] * given.fetched
+    default = type(recipe.ingest).model_fields["rows_per_fragment"].default
+    own = recipe.ingest.rows_per_fragment
+    per_fragment = given.rows_per_fragment if own == default else own
+    return Counts(
+        asked=asked,
+        pool=pool,
+        seeds=by_role["seed"],
+        held_out=by_role["held_out"],
+        eligible=pool * given.distinct * given.clean * given.fit,
+        final=float(final),
+        fragments=max(1.0, asked / per_fragment),
+    )
+
+
+def work_of(recipe: Recipe, shapes: Mapping[str, Shape], given: Assumptions) -> list[Work]:
+    """Return the work of every stage that the recipe runs.
+
+    Args:
+        recipe: with `count` on every source.
+        shapes: of each encoder by its name in the recipe.
+        given: what only the data will show.
+    """
+    counts = counts_of(recipe, given)
+    stages = {step.name for step in plan(recipe)}
+    makers = {
+        "ingest": _ingest,
+        "fetch": _fetch,
+        "screen": _screen,
+        "embed": _embed,
+        "score": _score,
+        "neighbours": _neighbours,
+        "dedup": _dedup,
+        "select": _select,
+        "cluster": _cluster,
+        "assign": _assign,
+        "match": _match,
+        "retrieve": _retrieve,
+        "assemble": _assemble,
+    }
+    return [make(recipe, counts, shapes, given) for name, make in makers.items() if name in stages]
+
+
+Shapes = Mapping[str, Shape]
+
+
+def _ingest(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    return Work(
+        "ingest",
+        counts.asked,
+        stored=counts.asked * given.row_bytes,
+        driver=16 * counts.asked,
+        seconds_of={"ingest_rows": counts.asked},
+    )
+
+
+def _fetch(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    return Work(
+        "fetch",
+        counts.asked,
+        stored=counts.images * given.stored_kib * KIB + counts.asked * given.row_bytes,
+        received=counts.images * given.original_kib * KIB,
+        seconds_of={"fetch_rows": counts.asked},
+    )
+
+
+def _screen(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    return Work(
+        "screen",
+        counts.asked,
+        stored=counts.asked * BOOKKEEPING,
+        seconds_of={"screen_images": counts.images},
+    )
+
+
+def _embed(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    return Work(
+        "embed",
+        counts.asked,
+        stored=counts.images * sum(2 * shape.dim + 40 for shape in shapes.values()),
+        model_flop=counts.images * sum(shape.flop for shape in shapes.values()),
+        seconds_of={"decode_images": counts.images * len(shapes)},
+    )
+
+
+def _score(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    heads = list(recipe.score.heads.values())
+    read = sum(2 * shapes[name].dim for name in {head.encoder for head in heads})
+    return Work(
+        "score",
+        counts.asked,
+        stored=counts.asked * (40 + 4 * len(heads)),
+        cpu_flop=counts.images * sum(2 * shapes[head.encoder].dim for head in heads),
+        seconds_of={"table_mb": counts.images * read / 1e6},
+    )
+
+
+def _neighbours(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    near = recipe.dedup.near
+    if near is None:
+        return Work("neighbours", 0)
+    dim = shapes[near.encoder].dim
+    # Pool among itself, and each other role against the pool and the seeds.
+    pairs = counts.pool * counts.images + counts.held_out * counts.seeds
+    found = counts.images * given.near_pairs
+    return Work(
+        "neighbours",
+        found,
+        stored=found * BOOKKEEPING,
+        moved=counts.fragments * counts.images * 2 * dim,
+        cpu_flop=2 * pairs * dim,
+        driver=100 * found,
+    )
+
+
+def _dedup(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    hashed = recipe.dedup.perceptual is not None
+    return Work(
+        "dedup",
+        counts.asked,
+        stored=counts.asked * BOOKKEEPING,
+        moved=counts.images * 200,
+        driver=counts.images * 300,
+        seconds_of={"hamming_pairs": counts.images**2 / 2 if hashed else 0},
+    )
+
+
+def _select(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    read = counts.asked * 3 * BOOKKEEPING
+    return Work(
+        "select",
+        counts.asked,
+        stored=counts.asked * BOOKKEEPING / 2,
+        seconds_of={"table_mb": read / 1e6},
+    )
+
+
+def _cluster(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    dim = shapes[semantic_encoder(recipe)].dim
+    levels, params = recipe.cluster.levels, recipe.cluster
+    points = min(counts.eligible, levels[0] * params.max_points_per_centroid)
+    flop = 2 * points * levels[0] * dim * (params.iterations + 1)
+    for below, size in pairwise(levels):
+        # Each round trains on at most all centroids below, and assigns them all.
+        passes = params.resampling.rounds * (params.iterations + 2)
+        flop += 2 * below * size * dim * passes
+    size_of_sample = points * 2 * dim
+    in_memory = size_of_sample <= params.memory_gib * 2**30
+    passes = 1 if in_memory else params.iterations + 2
+    return Work(
+        "cluster",
+        sum(levels),
+        stored=sum(levels) * 4 * dim + size_of_sample,
+        moved=size_of_sample * passes,
+        cpu_flop=flop,
+        driver=levels[0] * dim * 12 + (size_of_sample if in_memory else 0),
+    )
+
+
+def _assign(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    dim = shapes[semantic_encoder(recipe)].dim
+    centroids = recipe.cluster.levels[0]
+    return Work(
+        "assign",
+        counts.asked,
+        stored=counts.asked * BOOKKEEPING / 2,
+        moved=counts.fragments * centroids * 4 * dim,
+        cpu_flop=2 * counts.images * centroids * dim,
+    )
+
+
+def _match(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    dim, k = shapes[match_encoder(recipe)].dim, largest_k(recipe)
+    if k == 0:
+        return Work("match", 0)
+    params = recipe.match
+    if params.index == "exact":
+        flop = 2 * counts.seeds * counts.eligible * dim
+    else:
+        probed = min(1.0, params.nprobe / params.nlist)
+        flop = (
+            2 * (counts.eligible + counts.seeds * counts.fragments) * params.nlist * dim
+            + 2 * counts.seeds * counts.eligible * probed * params.subquantizers
+        )
+    shards = counts.fragments * counts.pool / max(counts.images, 1)
+    merged_here = min(counts.seeds * k * shards, MERGED_HERE)
+    return Work(
+        "match",
+        counts.seeds * k,
+        stored=counts.seeds * k * (BOOKKEEPING + shards * 44),
+        moved=shards * counts.seeds * (2 * dim + 44 * k),
+        cpu_flop=flop,
+        driver=(merged_here + counts.seeds * k) * 44,
+    )
+
+
+def _retrieve(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    found = counts.seeds * largest_k(recipe)
+    return Work(
+        "retrieve",
+        counts.final,
+        stored=counts.final * BOOKKEEPING,
+        moved=counts.images * BOOKKEEPING + found * BOOKKEEPING,
+        driver=200 * (counts.eligible + counts.final),
+        seconds_of={"table_mb": (counts.asked + found) * BOOKKEEPING / 1e6},
+    )
+
+
+def _assemble(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    pixels = given.stored_kib * KIB if recipe.assemble.pixels else 0
+    row = given.row_bytes + 3 * BOOKKEEPING + pixels
+    read = counts.images * given.row_bytes + counts.final * pixels
+    return Work(
+        "assemble",
+        counts.final,
+        stored=counts.final * row,
+        seconds_of={"table_mb": (read + counts.final * row) / 1e6},
+    )
+
+
+def shapes_of(recipe: Recipe) -> dict[str, Shape]:
+    """Return the shape of every encoder of a recipe, counted on a model without weights."""
+    return {name: _shape(spec) for name, spec in recipe.embed.encoders.items()}
+
+
+def _shape(spec: EncoderSpec) -> Shape:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    family, _, name = spec.model.partition("/")
+    model, side, dim = import_module(ENCODERS[family]).skeleton(name, spec)
+    device = next(model.parameters()).device
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        model.eval()(torch.empty(1, 3, side, side, device=device))
+    return Shape(dim, float(counter.get_total_flops()))

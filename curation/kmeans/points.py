@@ -1,0 +1,140 @@
+"""What k-means asks of its points, and points held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.kmeans.nearest import BLOCK, Centroids, Clusters, Nearest
+from curation.vectors import Vectors
+
+GRID = 2.0**24
+"""Steps of the grid in 1: float16 has them at lengths up to 1."""
+
+Doubles = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one pass over the points tells: sums (k, dim) float64 and counts (k,) by cluster.
+
+    `square` is the sum of the squared lengths of all points.
+    """
+
+    sums: Doubles
+    counts: Counts
+    square: float
+
+
+class Points(Protocol):
+    """Points that k-means runs on, wherever they are."""
+
+    @property
+    def count(self) -> int:
+        """How many points there are."""
+
+    def tally(self, centroids: Centroids) -> Tally:
+        """Give each point to its nearest centroid (ties: the smaller number) and add them up."""
+
+
+def on_grid(vectors: Vectors) -> tuple[Vectors, float]:
+    """Return the vectors as k-means takes them, and the power of two they were divided by.
+
+    float16 of length at most 1 is on the grid already and comes back as it is. Anything else becomes
+    float32, scaled to length at most 1 and rounded to multiples of 2^-24.
+    """
+    longest = _longest(vectors)
+    if vectors.dtype == np.float16 and longest <= MOST:
+        return vectors, 1.0
+    # A power of two: scaling itself rounds nothing.
+    scale = 2.0 ** np.ceil(np.log2(longest)) if longest > 0 else 1.0
+    scale = scale if longest > MOST else 1.0
+    scaled = np.rint(np.asarray(vectors, np.float64) * (GRID / scale)) / GRID
+    return scaled.astype(np.float32), float(scale)
+
+
+MOST = 1.0 + 2.0**-8
+"""Length up to which vectors count as unit vectors: rounding to float16 makes some a little longer."""
+
+
+def _longest(vectors: Vectors) -> float:
+    longest = 0.0
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK].astype(np.float32)
+        longest = max(longest, float(np.sqrt(np.einsum("nd,nd->n", block, block).max(initial=0))))
+    return longest
+
+
+@dataclass
+class ArrayPoints:
+    """Points (n, dim) in memory or memory-mapped, on the grid; see `on_grid`.
+
+    A back end keeps what it has learnt of the last centroids, so that passes get cheaper as the
+    centroids settle; sums are corrected by the points that moved.
+    """
+
+    vectors: Vectors
+    backend: Callable[[Vectors], Nearest]
+    _nearest: Nearest | None = None
+    _clusters: Clusters | None = None
+    _tally: Tally | None = field(default=None, repr=False)
+
+    @property
+    def count(self) -> int:
+        """How many points there are."""
+        return len(self.vectors)
+
+    def assign(self, centroids: Centroids) -> Clusters:
+        """Return the nearest centroid of each point, (count,)."""
+        if self._nearest is None:
+            self._nearest = self.backend(self.vectors)
+        return self._nearest.assign(centroids)
+
+    def tally(self, centroids: Centroids) -> Tally:
+        """Give each point to its nearest centroid and add them up."""
+        clusters = self.assign(centroids)
+        known = self._tally is not None and len(self._tally.counts) == len(centroids)
+        if known and self._clusters is not None and self._tally is not None:
+            moved = np.flatnonzero(clusters != self._clusters)
+            sums, counts = self._tally.sums.copy(), self._tally.counts.copy()
+            points = self.vectors[moved]
+            add_to(sums, points, clusters[moved])
+            add_to(sums, points, self._clusters[moved], sign=-1)
+            counts += np.bincount(clusters[moved], minlength=len(counts))
+            counts -= np.bincount(self._clusters[moved], minlength=len(counts))
+            square = self._tally.square
+        else:
+            sums = np.zeros(centroids.vectors.shape)
+            add_to(sums, self.vectors, clusters)
+            counts = np.bincount(clusters, minlength=len(centroids)).astype(np.int64)
+            square = _square(self.vectors)
+        self._clusters, self._tally = clusters, Tally(sums, counts, square)
+        return self._tally
+
+
+def add_to(sums: Doubles, vectors: Vectors, clusters: Clusters, sign: int = 1) -> None:
+    """Add (or take away) points to the sums of their clusters, without rounding."""
+    from scipy.sparse import csr_matrix
+
+    for start in range(0, len(vectors), BLOCK):
+        own = clusters[start : start + BLOCK]
+        present, place = np.unique(own, return_inverse=True)
+        shape = (len(present), len(own))
+        members = csr_matrix(
+            (np.full(len(own), float(sign)), (place, np.arange(len(own)))), shape=shape
+        )
+        sums[present] += members @ vectors[start : start + BLOCK].astype(np.float64)
+
+
+def _square(vectors: Vectors) -> float:
+    # In whole steps of the grid, so that this sum too is the same in any order.
+    total = 0
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK].astype(np.float64)
+        total += int(np.rint(np.einsum("nd,nd->n", block, block) * GRID).sum())
+    return total / GRID

@@ -1,0 +1,60 @@
+"""A seeded sample of the eligible pool, as work tables that every worker can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from curation.fragment import Fragment, Table
+from curation.knn.join import from_ids, read_vectors, to_ids
+from curation.retrieve.order import seeded_keys
+from curation.units import Context, Rows
+from curation.vectors import Ids, Vectors, vector_array, vector_matrix
+
+
+def eligible_rows(eligible: Table) -> int:
+    """Return how many pool rows are eligible."""
+    books = (f.record.books.get("pool", {}) for f in eligible.fragments.values())
+    return sum(own.get("eligible", 0) for own in books)
+
+
+def sampled(
+    eligible: Table, embeddings: Table, limit: int, seed: int, context: Context
+) -> dict[str, Fragment]:
+    """Return a sample of about `limit` eligible pool vectors, a work table a fragment of the pool.
+
+    Each row takes part or not by its image and the seed alone, so that the sample does not depend on
+    how the pool is split: about `limit` of them, give or take a few times its square root.
+    """
+    share = limit / max(eligible_rows(eligible), 1)
+    vectors = embeddings.fragments
+    items = {
+        name: {"embeddings": vectors[name], "eligible": fragment, "share": share, "seed": seed}
+        for name, fragment in eligible.fragments.items()
+        if fragment.record.books.get("pool", {}).get("eligible", 0)
+    }
+    records = context.compute("sample", take_sample, items)
+    return {name: Fragment(context.store, record) for name, record in records.items()}
+
+
+def take_sample(embeddings: Fragment, eligible: Fragment, share: float, seed: int) -> Rows:
+    """Write the images and vectors of one fragment that take part."""
+    ids, vectors = read_vectors(embeddings, eligible)
+    if share < 1:
+        chosen = seeded_keys(ids, seed, "train") < np.uint64(share * 2.0**64)
+        ids, vectors = ids[chosen], vectors[chosen]
+    yield pa.RecordBatch.from_arrays([from_ids(ids), vector_array(vectors)], ["image_id", "vector"])
+    return {"dim": int(vectors.shape[1])}
+
+
+def read_sample(parts: Mapping[str, Fragment]) -> tuple[Ids, Vectors]:
+    """Return the ids and vectors of a sample, in id order."""
+    tables = [part.read() for part in parts.values() if part.rows]
+    if not tables:
+        return np.empty(0, "S32"), np.empty((0, 0), np.float16)
+    ids = np.concatenate([to_ids(table.column("image_id")) for table in tables])
+    vectors = np.concatenate([vector_matrix(table.column("vector")) for table in tables])
+    order = np.argsort(ids, kind="stable")
+    return ids[order], vectors[order]

@@ -1,0 +1,183 @@
+"""The stage over fragments: in memory, in files, cut anew, stopped, and in levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.cluster.levels import at_level, read_parents
+from curation.errors import RecipeError, StoreError
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.kmeans import lloyd as lloyd_module
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+from curation.vectors import vector_matrix
+
+from ..kmeans.data import names, planted
+from ..tables import commit, commit_batches, embedding_batch
+
+DIM = 24
+
+
+def recipe(**cluster):
+    source = {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}}
+    return parse_recipe({"name": "clusters", "sources": [source], "cluster": cluster})
+
+
+def fill(store, ids, vectors, parts):
+    """Commit a pool cut into `parts` fragments; every seventh row is dropped."""
+    rows, batches = {}, {}
+    for number, part in enumerate(np.array_split(np.arange(len(ids)), parts)):
+        fragment = f"web-{number}"
+        rows[fragment] = [
+            {
+                "pair_id": ids[i].decode(),
+                "image_id": ids[i].decode(),
+                "role": "pool",
+                "source": "web",
+                "status": "dropped" if i % 7 == 0 else "eligible",
+                "reason": "min_side" if i % 7 == 0 else None,
+            }
+            for i in part
+        ]
+        batches[fragment] = embedding_batch(ids[part], vectors[part])
+    commit(store, "eligible", rows)
+    commit_batches(store, "embeddings.semantic", batches)
+    return store
+
+
+@pytest.fixture(scope="module")
+def pool():
+    rng = np.random.default_rng(0)
+    vectors, _ = planted(rng, 3000, DIM, 30, spread=0.4)
+    return names(rng, 3000), vectors
+
+
+def clustered(store, **cluster):
+    (step,) = (s for s in plan(recipe(**cluster)) if s.name == "cluster")
+    run_step(step, store, InProcess())
+    return open_table(store, "centroids")
+
+
+def rows_of(table):
+    return table.read().to_pydict()
+
+
+@pytest.mark.parametrize("metric", ["spherical", "euclidean"])
+def test_files_memory_back_ends_and_parts_give_the_same_bits(pool, tmp_path, monkeypatch, metric):
+    # Small shards and ranges of centroids, so that there are several of both.
+    monkeypatch.setattr("curation.cluster.sharded.SHARD_ROWS", 700)
+    monkeypatch.setattr("curation.cluster.sharded.RANGE_BYTES", 8 * DIM * 9)
+    options = {"levels": [40], "max_points_per_centroid": 50, "iterations": 6, "metric": metric}
+    found = []
+    for parts, more in [
+        (1, {}),
+        (4, {"memory_gib": 0}),
+        (7, {"backend": "faiss"}),
+        (3, {"memory_gib": 0, "backend": "faiss"}),
+    ]:
+        store = fill(Store(tmp_path / f"{parts}"), *pool, parts)
+        found.append(rows_of(clustered(store, **options, **more)))
+    assert len(found[0]["cluster_id"]) == 40
+    assert sum(found[0]["training_count"]) < 2571
+    for other in found[1:]:
+        assert other == found[0]
+
+
+def test_finds_planted_clusters(pool, tmp_path):
+    """Nearly every one of thirty clusters is found, and the objective rises to nearly its best."""
+    store = fill(Store(tmp_path), *pool, 2)
+    table = clustered(store, levels=[30], start="kmeans++", iterations=25)
+    (objective,) = table.manifest.stats["objective"]
+    assert (np.diff(objective) > -1e-7).all()
+    matrix = vector_matrix(table.read().column("vector"), "<f4").astype(np.float64)
+    middles = np.random.default_rng(0).normal(size=(30, DIM))
+    middles /= np.linalg.norm(middles, axis=1, keepdims=True)
+    assert ((middles @ matrix.T).max(axis=1) > 0.97).mean() >= 0.85
+
+
+class Killed(BaseException):
+    """As a kill: no stage catches it."""
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+def test_a_killed_run_goes_on_where_it_was(pool, tmp_path, monkeypatch, memory):
+    options = {"levels": [25], "iterations": 8, "memory_gib": memory}
+    whole = rows_of(clustered(fill(Store(tmp_path / "whole"), *pool, 3), **options))
+    store = fill(Store(tmp_path / "killed"), *pool, 3)
+    passes = []
+    updated = lloyd_module.updated
+
+    def dies(tally, centroids, metric):
+        passes.append(1)
+        if len(passes) == 5:
+            raise Killed
+        return updated(tally, centroids, metric)
+
+    monkeypatch.setattr(lloyd_module, "updated", dies)
+    with pytest.raises(Killed):
+        clustered(store, **options)
+    assert rows_of(clustered(store, **options)) == whole
+    # Nine passes in all, the fifth twice: what was done was not done again.
+    assert len(passes) <= 10
+
+
+def test_levels_stand_on_each_other(pool, tmp_path):
+    store = fill(Store(tmp_path), *pool, 3)
+    table = clustered(store, levels=[200, 30, 5], resampling={"rounds": 3})
+    rows = table.read().to_pandas()
+    assert rows.groupby("level")["cluster_id"].count().tolist() == [200, 30, 5]
+    parents = read_parents(table)
+    assert [len(p) for p in parents] == [200, 30]
+    fine, middle, top = (rows[rows["level"] == level] for level in range(3))
+    assert top["parent_id"].isna().all()
+    # Each centroid belongs to the nearest one above.
+    for below, above in ((fine, middle), (middle, top)):
+        matrices = [
+            np.stack([np.frombuffer(v, "<f4") for v in part["vector"]]).astype(np.float64)
+            for part in (below, above)
+        ]
+        nearest = (matrices[0] @ matrices[1].T).argmax(axis=1)
+        np.testing.assert_array_equal(below["parent_id"].to_numpy(), nearest)
+        members = np.bincount(nearest, minlength=len(above))
+        np.testing.assert_array_equal(above["training_count"].to_numpy(), members)
+    clusters = np.array([0, 199, -1], np.int32)
+    at_top = at_level(2, clusters, parents)
+    assert at_top[2] == -1
+    assert at_top[1] == parents[1][parents[0][199]]
+    with pytest.raises(RecipeError, match="the coarsest level is 2"):
+        at_level(3, clusters, parents)
+
+
+def test_levels_that_the_data_cannot_fill_are_told(tmp_path, caplog):
+    rng = np.random.default_rng(1)
+    ids, (vectors, _) = names(rng, 40), planted(rng, 40, DIM, 4)
+    table = clustered(fill(Store(tmp_path), ids, vectors, 1), levels=[1000, 100, 10])
+    assert table.manifest.stats["clusters"] == [34, 10]
+    assert "1000 clusters asked for, 34 differ" in caplog.text
+    assert "no level of 100 clusters over 34" in caplog.text
+
+
+def test_nothing_to_cluster_is_an_error(tmp_path):
+    rng = np.random.default_rng(2)
+    ids = names(rng, 1)
+    with pytest.raises(StoreError, match="nothing to cluster"):
+        clustered(fill(Store(tmp_path), ids, np.ones((1, DIM), np.float16), 1), levels=[2])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        ({"levels": [10, 100]}, "the finest stands first"),
+        ({"levels": [10, 10]}, "fewer clusters"),
+        ({"levels": [100, 10], "resampling": {"nearest": [3, 2]}}, "here 1"),
+        ({"levels": [0]}, "greater than or equal to 1"),
+        ({"metric": "manhattan"}, "spherical"),
+    ],
+)
+def test_impossible_clusters_are_refused_before_any_work(cluster, words):
+    with pytest.raises(RecipeError, match=words):
+        recipe(**cluster)

@@ -1,0 +1,169 @@
+"""The cost of a recipe against figures computed by hand, and how it grows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from curation.cli import app
+from curation.cost.calibrate import calibrate
+from curation.cost.estimate import estimate
+from curation.cost.rates import Assumptions, Prices, Rates, load, shipped
+from curation.cost.tell import assumptions, short
+from curation.cost.workload import Shape, shapes_of, work_of
+from curation.errors import RecipeError
+from curation.recipe import parse_recipe
+
+SHAPES = {"semantic": Shape(dim=100, flop=1e9)}
+GIVEN = Assumptions(fetched=0.5, distinct=0.8, clean=0.5, rows_per_fragment=1000)
+RATES = Rates(
+    measured_on="paper",
+    ingest_rows=1e4,
+    fetch_rows=10,
+    screen_images=100,
+    decode_images=200,
+    hamming_pairs=1e8,
+    table_mb=100,
+    cpu_gflop=50,
+    gpu_gflop=5000,
+)
+PRICES = Prices(core_hour=0.1, gpu_hour=2.0, stored_tb_month=20, received_tb=5)
+
+
+def recipe(pool=100_000, **blocks):
+    columns = {"image": "image"}
+    spec = {
+        "name": "cost",
+        "sources": [
+            {"name": "web", "role": "pool", "format": "parquet", "path": "p", "count": pool},
+            {"name": "birds", "role": "seed", "format": "parquet", "path": "s", "count": 500},
+            {"name": "test", "role": "held_out", "format": "parquet", "path": "t", "count": 100},
+        ],
+        "cluster": {"levels": [100], "iterations": 10, "max_points_per_centroid": 50},
+        "retrieve": [{"name": "near", "seeds": "birds", "strategy": "sample", "k": 8}],
+    }
+    for source in spec["sources"]:
+        source["columns"] = columns
+    return parse_recipe(spec | blocks)
+
+
+def by_stage(*args):
+    return {work.stage: work for work in work_of(*args)}
+
+
+def test_by_hand():
+    works = by_stage(recipe(), SHAPES, GIVEN)
+    images = 50_000 + 500 + 100
+    assert works["ingest"].rows == 100_600
+    assert works["fetch"].received == images * 150 * 1024
+    assert works["embed"].model_flop == images * 1e9
+    assert works["embed"].stored == images * 240
+    assert works["neighbours"].cpu_flop == 2 * 100 * (50_000 * images + 100 * 500)
+    # 5,000 of 20,000 eligible ones, ten passes and a last one.
+    assert works["cluster"].cpu_flop == 2 * 5000 * 100 * 100 * 11
+    assert works["assign"].cpu_flop == 2 * images * 100 * 100
+    assert works["match"].cpu_flop == 2 * 500 * 20_000 * 100
+    assert works["assemble"].rows == 4000
+    costs = {c.work.stage: c for c in estimate(list(works.values()), RATES, PRICES, months=2)}
+    embed = costs["embed"]
+    assert embed.gpu_hours == pytest.approx(images * 1e9 / 5e12 / 3600)
+    seconds = images / 200 + images * 240 / 1e8
+    assert embed.cpu_hours == pytest.approx(seconds / 3600)
+    assert embed.money == pytest.approx(
+        embed.cpu_hours * 0.1 + embed.gpu_hours * 2 + images * 240 / 1e12 * 20 * 2
+    )
+    # Without a GPU the model runs on cores.
+    (alone,) = estimate([works["embed"]], replace_gpu(RATES), PRICES, months=0)
+    assert alone.gpu_hours == 0
+    assert alone.cpu_hours == pytest.approx((seconds + images * 1e9 / 5e10) / 3600)
+
+
+def replace_gpu(rates):
+    return rates.model_copy(update={"gpu_gflop": None})
+
+
+def test_what_grows_with_the_pool_and_how():
+    small, large = (by_stage(recipe(pool), SHAPES, GIVEN) for pool in (10**6, 10**7))
+    growth = {s: large[s].model_flop / (small[s].model_flop or 1) for s in ("embed",)}
+    assert growth["embed"] == pytest.approx(10, rel=0.01)
+    assert large["neighbours"].cpu_flop / small["neighbours"].cpu_flop == pytest.approx(
+        100, rel=0.01
+    )
+    # A sample of a fixed size trains the centroids.
+    assert large["cluster"].cpu_flop == small["cluster"].cpu_flop
+    assert large["assemble"].stored == small["assemble"].stored
+
+
+def test_levels_and_an_index_change_the_work():
+    one = by_stage(recipe(), SHAPES, GIVEN)
+    levels = {"levels": [100, 10], "iterations": 10, "max_points_per_centroid": 50}
+    two = by_stage(recipe(cluster=levels), SHAPES, GIVEN)
+    assert two["cluster"].cpu_flop - one["cluster"].cpu_flop == 2 * 100 * 10 * 100 * 10 * 12
+    ivf = by_stage(recipe(match={"index": "ivf_pq", "nlist": 64, "nprobe": 4}), SHAPES, GIVEN)
+    assert ivf["match"].cpu_flop != one["match"].cpu_flop
+
+
+def test_what_is_not_declared_is_asked_for():
+    spec = recipe().model_dump(exclude_none=True)
+    without = [{k: v for k, v in s.items() if k != "count"} for s in spec["sources"]]
+    with pytest.raises(RecipeError, match="these have none: web, birds, test"):
+        work_of(parse_recipe(spec | {"sources": without}), SHAPES, GIVEN)
+    silent = [{"name": "cells", "seeds": "birds", "strategy": "cluster"}]
+    with pytest.raises(RecipeError, match="expected_clusters"):
+        work_of(recipe(retrieve=silent), SHAPES, GIVEN)
+    with pytest.raises(RecipeError, match="No assumption 'fetchd'"):
+        assumptions(["fetchd=1"])
+    with pytest.raises(RecipeError, match="less than or equal to 1"):
+        assumptions(["fetched=7"])
+    assert assumptions(["fetched=0.25"]).fetched == 0.25
+
+
+def test_flop_of_encoders_are_counted_without_weights():
+    """ViT-B/16 at 224 px takes 17.6 billion multiply-adds: twice as many operations."""
+    spec = {"semantic": {"model": "timm/vit_base_patch16_224"}, "small": {"model": "vit_micro"}}
+    shapes = shapes_of(recipe(embed={"encoders": spec}))
+    assert shapes["semantic"].dim == 768
+    assert shapes["semantic"].flop == pytest.approx(2 * 17.6e9, rel=0.03)
+    assert shapes["small"].dim == 192
+    assert shapes["small"].flop < shapes["semantic"].flop / 10
+
+
+def test_the_paper_has_a_cost(root):
+    path = str(root / "conf" / "recipes" / "lvd142m.yaml")
+    result = CliRunner().invoke(app, ["plan", path, "--cost", "--json", "--assume", "fetched=1"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert [s["stage"] for s in told["stages"]][-1] == "assemble"
+    rows = {s["stage"]: s["rows"] for s in told["stages"]}
+    assert rows["assemble"] == 142_109_386
+    assert told["money"] == pytest.approx(sum(s["money"] for s in told["stages"]))
+    shown = CliRunner().invoke(app, ["plan", path, "--cost"])
+    assert "on the driver" in shown.output
+    assert "Assumed: fetched 0.6" in shown.output
+
+
+def test_calibration_measures_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("curation.cost.calibrate.SECONDS", 0.02)
+    rates = calibrate()
+    measured = rates.model_dump(exclude={"measured_on", "gpu_gflop"})
+    assert all(value > 0 for value in measured.values())
+    path = tmp_path / "rates.yaml"
+    path.write_text(yaml.safe_dump(rates.model_dump()))
+    assert load(Rates, path) == rates
+
+
+def test_shipped_files_are_valid():
+    assert load(Assumptions, shipped("assumptions"))
+    assert load(Prices, shipped("prices"))
+    assert load(Rates, shipped("rates"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.25, "0.25"), (999, "999"), (1300, "1.3k"), (1.3e9, "1.3G"), (3.5e21, "3.5Z")],
+)
+def test_short(value, text):
+    assert short(value) == text

@@ -1,0 +1,151 @@
+"""A standalone cluster of two workers gives what local mode gives, also when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyspark
+import pytest
+import yaml
+
+from curation.spark import ensure_java
+
+from .conftest import dataset_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+# Training vectors stay in their files, so that every pass of k-means is a job over shards.
+CLUSTER = {"levels": [20, 5], "iterations": 6, "memory_gib": 0, "backend": "faiss"}
+
+
+class Standalone:
+    """A master and two workers, each a process group of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        ensure_java()
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.address = ""
+
+    def start(self) -> None:
+        self._launch("master", "master.Master", "--host", "127.0.0.1", "--port", "0")
+        self.address = self._told("master", r"Starting Spark master at (spark://\S+)")
+        for number in range(2):
+            name = f"worker-{number}"
+            options = ["--host", "127.0.0.1", "--cores", "1", "--memory", "2g"]
+            folder = ["--work-dir", str(self.folder / name)]
+            self._launch(name, "worker.Worker", *options, *folder, self.address)
+        for number in range(2):
+            self._told(f"worker-{number}", r"Successfully registered with master (\S+)")
+
+    def _launch(self, name: str, entry: str, *arguments: str) -> None:
+        program = Path(pyspark.__file__).parent / "bin" / "spark-class"
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.processes.append(
+                subprocess.Popen(
+                    [str(program), f"org.apache.spark.deploy.{entry}", "--webui-port", "0"]
+                    + list(arguments),
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"},
+                    start_new_session=True,
+                )
+            )
+
+    def _told(self, name: str, words: str) -> str:
+        log = self.folder / f"{name}.log"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            found = re.search(words, log.read_text(errors="replace"))
+            if found:
+                return found[1]
+            time.sleep(0.1)
+        raise AssertionError(f"{name} did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+    def kill(self, number: int) -> None:
+        """Kill a worker with its executors."""
+        os.killpg(self.processes[1 + number].pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def standalone(tmp_path):
+    cluster = Standalone(tmp_path)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(small, run, standalone, tmp_path):
+    spec = small | {"cluster": CLUSTER}
+    run(spec, tmp_path / "local")
+    recipe, where = tmp_path / "small.yaml", tmp_path / "two.yaml"
+    recipe.write_text(yaml.safe_dump(spec))
+    conf = {
+        "spark.ui.enabled": False,
+        "spark.driver.host": "127.0.0.1",
+        "spark.executor.cores": 1,
+        "spark.executor.memory": "1g",
+    }
+    where.write_text(yaml.safe_dump({"master": standalone.address, "conf": conf}))
+    store = tmp_path / "store"
+    arguments = ["run", str(recipe), "--store", str(store), "--cluster", str(where)]
+    with _Once(lambda: _passed_once(store), lambda: standalone.kill(0)) as did:
+        result = subprocess.run(
+            [sys.executable, "-m", "curation.cli", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert did.happened, "the run was over before the worker was killed"
+    assert dataset_rows(store) == dataset_rows(tmp_path / "local")
+    log = (tmp_path / "master.log").read_text(errors="replace")
+    assert "Registering app" in log
+    assert "Removing worker" in log or "disassociated" in log
+
+
+def _passed_once(store: Path) -> bool:
+    """Whether k-means has kept the state after a pass."""
+    return any((store / "work" / "cluster" / "data").glob("state.*"))
+
+
+class _Once:
+    """Does something as soon as a condition holds, beside what runs within."""
+
+    def __init__(self, condition: Callable[[], bool], action: Callable[[], None]) -> None:
+        self.happened = False
+        self._condition, self._action = condition, action
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            if self._condition():
+                self._action()
+                self.happened = True
+                return
+
+    def __enter__(self) -> _Once:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()

@@ -1,0 +1,59 @@
+"""Shares of a target against a brute force that hands out one image at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.kmeans.balance import even_shares, shares_below
+
+
+def one_at_a_time(sizes, target, keys):
+    """Give one more to the cluster that gave least so far (ties: smallest key), while any has more."""
+    given_ = np.zeros(len(sizes), dtype=np.int64)
+    while given_.sum() < min(target, sum(sizes)):
+        able = [i for i in range(len(sizes)) if given_[i] < sizes[i]]
+        given_[min(able, key=lambda i: (given_[i], keys[i]))] += 1
+    return given_
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=8),
+    target=st.integers(0, 60),
+    seed=st.integers(0, 2**31),
+)
+def test_equals_handing_out_one_at_a_time(sizes, target, seed):
+    keys = np.random.default_rng(seed).permutation(len(sizes)).astype(np.uint64)
+    got = even_shares(np.array(sizes, dtype=np.int64), target, keys)
+    np.testing.assert_array_equal(got, one_at_a_time(sizes, target, keys))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_parents_do_not_touch_each_other(seed):
+    rng = np.random.default_rng(seed)
+    parents, children = int(rng.integers(1, 6)), int(rng.integers(1, 30))
+    parent = rng.integers(0, parents, children)
+    sizes = rng.integers(0, 20, children)
+    targets = rng.integers(0, 40, parents)
+    keys = rng.permutation(children).astype(np.uint64)
+    got = shares_below(sizes, parent, targets, keys)
+    for number in range(parents):
+        own = parent == number
+        if own.any():
+            alone = even_shares(sizes[own], int(targets[number]), keys[own])
+            np.testing.assert_array_equal(got[own], alone)
+
+
+def test_hand_computed():
+    """Sizes 1, 5, 100 and a target of 20: 1 + 5 + 14; of 10: 1 + 5 + 4 would be uneven, so 1 + 4 + 5
+    or 1 + 5 + 4 by key."""
+    sizes = np.array([1, 5, 100])
+    keys = np.array([0, 1, 2], dtype=np.uint64)
+    assert even_shares(sizes, 20, keys).tolist() == [1, 5, 14]
+    assert even_shares(sizes, 10, keys).tolist() == [1, 5, 4]
+    assert even_shares(sizes, 10, keys[::-1].copy()).tolist() == [1, 4, 5]
+    assert even_shares(sizes, 1000, keys).tolist() == [1, 5, 100]
+    assert even_shares(sizes, 0, keys).tolist() == [0, 0, 0]

@@ -1,0 +1,97 @@
+"""Every back end against a float64 brute force, over centroids that move."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.kmeans.backends import BACKENDS, backend_of
+from curation.kmeans.backends.torch import GROUP, grouped
+from curation.kmeans.lloyd import centroids_of
+from curation.kmeans.nearest import decide
+from curation.kmeans.points import on_grid
+
+from .data import planted
+
+
+def brute_force(points, centroids):
+    scores = points.astype(np.float64) @ centroids.vectors.astype(np.float64).T - centroids.offset
+    return scores.argmax(axis=1)
+
+
+def moving(rng, points, clusters, metric, steps):
+    """Yield centroids that jump, then settle, as those of k-means do."""
+    vectors = points[rng.choice(len(points), clusters, replace=False)].astype(np.float64)
+    for size in np.geomspace(0.3, 1e-5, steps):
+        vectors = vectors + size * rng.normal(size=vectors.shape) / np.sqrt(vectors.shape[1])
+        if metric == "spherical":
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        yield centroids_of(vectors.astype(np.float32), metric)
+
+
+@pytest.mark.parametrize("metric", ["spherical", "euclidean"])
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("clusters", [1, 3, GROUP, 4 * GROUP + 17])
+def test_equals_brute_force_while_centroids_move(name, metric, clusters, monkeypatch):
+    # Several blocks, so that bounds of one are not taken for another's.
+    monkeypatch.setattr(f"curation.kmeans.backends.{name}.BLOCK", 700)
+    rng = np.random.default_rng(clusters)
+    points, _ = planted(rng, 2000, 24, 40)
+    if metric == "euclidean":
+        points, _ = on_grid(points.astype(np.float32) * 3 + 0.25)
+    nearest = backend_of(name, "cpu")(points)
+    for centroids in moving(rng, points, clusters, metric, 9):
+        np.testing.assert_array_equal(nearest.assign(centroids), brute_force(points, centroids))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_ties_and_near_ties_go_by_float64_then_number(name):
+    """Equal centroids, and centroids closer than float32 can tell."""
+    rng = np.random.default_rng(0)
+    points, _ = planted(rng, 500, 16, 5)
+    some = points[:20].astype(np.float32)
+    near = some.copy()
+    near[:, 0] += np.float32(2**-22)
+    centroids = centroids_of(np.concatenate([some, near, some]), "spherical")
+    got = backend_of(name, "cpu")(points).assign(centroids)
+    np.testing.assert_array_equal(got, brute_force(points, centroids))
+    assert (got < 40).all()
+
+
+def test_bounds_save_work():
+    """Once centroids hardly move, nearly all groups are passed over; the result is checked above."""
+    rng = np.random.default_rng(1)
+    points, _ = planted(rng, 4000, 32, 60, spread=0.3)
+    nearest = backend_of("torch", "cpu")(points)
+    for centroids in moving(rng, points, 16 * GROUP, "spherical", 8):
+        nearest.assign(centroids)
+    assert nearest.looked_at[0] == 1.0
+    assert nearest.looked_at[-1] < 0.3
+
+
+@pytest.mark.parametrize("clusters", [1, 5, 64, 65, 127, 128, 129, 1000])
+def test_groups_hold_every_centroid(clusters):
+    rng = np.random.default_rng(2)
+    order = grouped(rng.normal(size=(clusters, 8)).astype(np.float32), 64)
+    assert len(order) == -(-clusters // 64) * 64
+    assert sorted(set(order.tolist())) == list(range(clusters))
+
+
+def test_decide_by_hand():
+    points = np.eye(3, dtype=np.float16)
+    centroids = centroids_of(np.eye(3, dtype=np.float32), "spherical")
+    rows, clusters = decide(
+        points, centroids, np.array([2, 0, 2, 0]), np.array([1, 2, 2, 1], dtype=np.int32)
+    )
+    assert rows.tolist() == [0, 2]
+    assert clusters.tolist() == [1, 2]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("metric", ["spherical", "euclidean"])
+def test_cuda_equals_brute_force(metric):
+    rng = np.random.default_rng(3)
+    points, _ = planted(rng, 20_000, 64, 200)
+    nearest = backend_of("torch", "cuda")(points)
+    for centroids in moving(rng, points, 500, metric, 6):
+        np.testing.assert_array_equal(nearest.assign(centroids), brute_force(points, centroids))

@@ -1,0 +1,60 @@
+"""The bfloat16 screen keeps every true neighbour, and the search over it is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.knn import exact, screened
+from curation.knn.exact import build_base, search
+
+from .test_exact import assert_same, brute_force, names, unit
+
+
+@pytest.fixture(autouse=True)
+def always_and_in_small_blocks(monkeypatch):
+    monkeypatch.setattr(exact, "SCREENED_FROM", 0)
+    monkeypatch.setattr(screened, "pays", lambda device="cpu": True)
+    monkeypatch.setattr(screened, "BASE", 256)
+    monkeypatch.setattr(screened, "QUERIES", 33)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 64, 300, 5000])
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 257, 1000])
+def test_equals_brute_force(k, rows):
+    rng = np.random.default_rng(rows)
+    base, queries, ids = unit(rng, rows, 24), unit(rng, 70, 24), names(rng, rows)
+    assert_same(search(queries, build_base(base, ids), k), brute_force(queries, base, ids, k))
+
+
+def test_neighbours_closer_than_bfloat16_can_tell():
+    """A thousand vectors within a hair of each other: scores agree to the fourth digit."""
+    rng = np.random.default_rng(0)
+    middle = rng.normal(size=32)
+    crowd = middle + 0.004 * rng.normal(size=(1000, 32))
+    crowd = (crowd / np.linalg.norm(crowd, axis=1, keepdims=True)).astype(np.float16)
+    queries = np.concatenate([crowd[:40], -crowd[:5]])
+    ids = names(rng, 1000)
+    for k in (1, 10):
+        found = search(queries, build_base(crowd, ids), k)
+        assert_same(found, brute_force(queries, crowd, ids, k))
+
+
+def test_screen_leaves_few_pairs():
+    """It would be no use if it kept everything."""
+    rng = np.random.default_rng(1)
+    base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
+    query, _ = screened.candidates(queries, base, 10)
+    assert len(query) < 50 * 20
+    assert (np.diff(query) >= 0).all()
+    assert np.bincount(query, minlength=50).min() >= 10
+
+
+@pytest.mark.gpu
+def test_cuda_keeps_every_neighbour():
+    rng = np.random.default_rng(2)
+    base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
+    query, row = screened.candidates(queries, base, 10, "cuda")
+    kept = set(zip(query.tolist(), row.tolist(), strict=True))
+    best = np.argsort(-(queries.astype(np.float64) @ base.T.astype(np.float64)), axis=1)[:, :10]
+    assert {(q, r) for q, rows in enumerate(best.tolist()) for r in rows} <= kept

@@ -1,0 +1,126 @@
+"""Balance over arms: hand-computed caps, and invariants of the target."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from curation.errors import RecipeError
+from curation.params import BalanceParams
+from curation.recipe import parse_recipe
+from curation.retrieve.balance import balanced
+
+
+def name(number: int) -> str:
+    return f"{number:032x}"
+
+
+def world(claims, sources=None, clusters=None, hosts=None):
+    """Claims (arm, seed set, image number); facts by image number, with defaults."""
+    table = pd.DataFrame(claims, columns=["arm", "seed_set", "image_id"])
+    numbers = sorted(set(table["image_id"]))
+    table["image_id"] = table["image_id"].map(name)
+    images = pd.DataFrame(
+        {
+            "source": [(sources or {}).get(n, "web") for n in numbers],
+            "cluster_id": [(clusters or {}).get(n) for n in numbers],
+            "host": [(hosts or {}).get(n) for n in numbers],
+        },
+        index=[name(n) for n in numbers],
+    )
+    return table, images
+
+
+def kept(claims, images, **params):
+    stays = balanced(claims, images, BalanceParams(**params), seed=0)
+    rows = claims[stays]
+    return sorted(zip(rows["arm"], rows["image_id"].map(lambda i: int(i, 16)), strict=True))
+
+
+def test_without_limits_everything_stays():
+    claims, images = world([("a", "s", 1), ("b", "t", 1), ("b", "t", 2)])
+    assert kept(claims, images) == [("a", 1), ("b", 1), ("b", 2)]
+
+
+def test_a_cap_on_a_seed_set_takes_only_its_claims():
+    """Of three images of set s one stays; image 1 is also brought by t, and stays by that."""
+    claims, images = world(
+        [("a", "s", 1), ("a", "s", 2), ("c", "s", 3), ("b", "t", 1), ("b", "t", 4)]
+    )
+    got = kept(claims, images, per_seed_set={"s": 1}, priority=["c"])
+    assert got == [("b", 1), ("b", 4), ("c", 3)]
+    assert kept(claims, images, per_seed_set={"s": 0}) == [("b", 1), ("b", 4)]
+
+
+def test_caps_on_cluster_and_host_follow_priority():
+    claims, images = world(
+        [("a", "s", 1), ("b", "t", 2), ("b", "t", 3), ("a", "s", 4), ("b", "t", 5)],
+        clusters={1: 7, 2: 7, 3: 7, 4: 8},
+        hosts={1: "x", 4: "x", 2: "y"},
+    )
+    assert kept(claims, images, per_cluster=1, priority=["a"]) == [("a", 1), ("a", 4), ("b", 5)]
+    # Image 5 has neither cluster nor host, 3 has no host: no cap takes them.
+    got = kept(claims, images, per_host=1)
+    assert [c for c in got if c[0] == "b"] == [("b", 2), ("b", 3), ("b", 5)]
+    assert len(got) == 4
+    # An image that two seeds claim counts once.
+    twice, facts = world([("a", "s", 1), ("b", "t", 1), ("a", "s", 2)], clusters={1: 0, 2: 0})
+    assert kept(twice, facts, per_cluster=2) == [("a", 1), ("a", 2), ("b", 1)]
+
+
+def test_the_target_fills_small_arms_first():
+    """Arms of 1, 3 and 20 images of their own, and 9 in all: one, three and five."""
+    claims, images = world(
+        [("a", "s", 1)]
+        + [("b", "s", n) for n in range(10, 13)]
+        + [("c", "s", n) for n in range(20, 40)]
+    )
+    got = kept(claims, images, target=9)
+    assert [sum(arm == own for arm, _ in got) for own in "abc"] == [1, 3, 5]
+    assert len(kept(claims, images, target=100)) == 24
+    assert kept(claims, images, target=0) == []
+
+
+def test_an_image_of_two_arms_counts_once_for_the_target():
+    both = [(arm, "s", n) for n in range(10) for arm in "ab"]
+    claims, images = world(both + [("c", "s", n) for n in range(20, 30)])
+    got = kept(claims, images, target=8, priority=["b"])
+    assert len({image for _, image in got}) == 8
+    # b has priority: its ten stand against the ten of c; a has no image of its own.
+    assert [sum(arm == own for arm, _ in got) for own in "abc"] == [4, 4, 4]
+
+
+def test_weights_shift_the_draw_and_nothing_else():
+    numbers = range(2000)
+    sources = {n: "heavy" if n % 2 else "light" for n in numbers}
+    claims, images = world([("a", "s", n) for n in numbers], sources=sources)
+    got = [n for _, n in kept(claims, images, target=300, weights={"heavy": 4.0})]
+    assert len(got) == 300
+    assert 0.7 < np.mean([n % 2 for n in got]) < 0.87
+    even = [n for _, n in kept(claims, images, target=300)]
+    assert 0.4 < np.mean([n % 2 for n in even]) < 0.6
+    # Order of rows changes nothing.
+    mixed = claims.sample(frac=1, random_state=0)
+    assert sorted(got) == [n for _, n in kept(mixed, images, target=300, weights={"heavy": 4.0})]
+
+
+def test_names_that_point_at_nothing_are_refused():
+    spec = {
+        "name": "x",
+        "sources": [
+            {"name": "web", "role": "pool", "format": "folder", "path": "p"},
+            {"name": "birds", "role": "seed", "format": "folder", "path": "s"},
+        ],
+        "retrieve": [{"name": "birds-4", "seeds": "birds", "strategy": "sample"}],
+    }
+    for balance, words in [
+        ({"priority": ["bird-4"]}, "did you mean 'birds-4'"),
+        ({"per_seed_set": {"web": 3}}, "no source with role: seed 'web'"),
+        ({"weights": {"wbe": 1}}, "did you mean 'web'"),
+        ({"weights": {"web": 0}}, "greater than 0"),
+        ({"level": 2}, "cluster.levels has 1"),
+        ({"per_day": 3}, "unknown key"),
+    ]:
+        with pytest.raises(RecipeError, match=words):
+            parse_recipe(spec | {"balance": balance})
