@@ -20,8 +20,8 @@ HALF = 2.0**-8
 GROUP = 64
 """Images whose best score stands for all of them at first."""
 QUERIES = 1024
-BASE = 32_768
-"""Queries and images that are multiplied at once: their scores take 64 MB."""
+BASE = 8192
+"""Queries and images that are multiplied at once: their scores take 16 MB, and stay in the cache."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -78,10 +78,12 @@ def _search(exact: Tensor, blocks: list[_Blocked], k: int) -> tuple[Tensor, Tens
         for b in blocks
     )
     best = torch.full((k, len(exact)), -torch.inf, device=exact.device)
+    # Laid out anew, since a transposed factor halves the speed of a bfloat16 product.
+    columns = half.T.contiguous()
     pairs, first = [], 0
     for block in blocks:
         groups = len(block.half) // GROUP
-        scores = (block.half @ half.T).view(groups, GROUP, -1)
+        scores = (block.half @ columns).view(groups, GROUP, -1)
         tops = scores.amax(dim=1).float()
         # Rows of different groups are different rows, so the best tops are scores of so many rows.
         # With too few groups for that, the rows themselves stand for k.
