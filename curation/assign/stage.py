@@ -29,7 +29,7 @@ def assign(embeddings: dict[str, Fragment], centroids: Table, *, params: AssignS
     similarity = np.zeros(len(rows), dtype=np.float32)
     if valid.any():
         points = vector_matrix(rows.column("vector").drop_null())
-        backend = chosen(params.backend, points.size * len(now))
+        backend = chosen(params.backend)
         cluster[valid] = backend_of(backend, "cpu")(points).assign(now)
         similarity[valid] = _cosine(points, now, cluster[valid])
     yield pa.RecordBatch.from_arrays(

@@ -65,7 +65,7 @@ def cluster(
         finest,
         sizes,
         _resampling([found, *sizes], params),
-        _plan(params, finest.centroids.vectors.shape[1]),
+        _plan(params),
     )
     for number, level in enumerate(levels):
         yield from _rows(number, level)
@@ -85,8 +85,7 @@ def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Contex
     vectors: Vectors
     points: Points
     in_memory = _bytes(sample) <= params.memory_gib * 2**30
-    products = _bytes(sample) // 2 * params.levels[0] * params.iterations
-    backend = chosen(params.backend, products)
+    backend = chosen(params.backend)
     if in_memory:
         ids, vectors = read_sample(sample)
         points = ArrayPoints(vectors, backend_of(backend, "cpu"))
@@ -156,9 +155,8 @@ def _with_points(trained: Trained) -> Trained:
     return Trained(centroids, trained.counts[keep], trained.objective)
 
 
-def _plan(params: ClusterStep, dim: int) -> Plan:
-    products = np.prod(params.levels[:2], dtype=float) * params.iterations * dim
-    backend = chosen(params.backend, int(products))
+def _plan(params: ClusterStep) -> Plan:
+    backend = chosen(params.backend)
     return Plan(params.iterations, params.metric, params.start, params.seed, backend)
 
 

@@ -16,15 +16,13 @@ BACKENDS = {
 }
 
 
-SMALL = 2**36
-"""Products (points · centroids · dim) of all passes below which importing torch takes longer."""
+AUTO = "faiss"
+"""The faster one on the processors measured so far: see benchmarks/results/cluster_knn.md."""
 
 
-def chosen(name: str, products: int) -> str:
+def chosen(name: str) -> str:
     """Return the back end that `auto` stands for, or the name itself."""
-    if name != "auto":
-        return name
-    return "faiss" if products < SMALL else "torch"
+    return AUTO if name == "auto" else name
 
 
 def backend_of(name: str, device: str) -> Callable[[Any], Any]:
