@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import faiss
 import numpy as np
@@ -48,30 +49,23 @@ def ours(points: Vectors, start: Floats, iterations: int) -> Floats:
     return trained.centroids.vectors
 
 
-def faiss_kmeans(points: Vectors, start: Floats, iterations: int) -> Floats:
-    """Return centroids of `faiss.Kmeans`; the float32 copy that it needs counts."""
-    kmeans = faiss.Kmeans(
-        points.shape[1],
-        len(start),
-        niter=iterations,
-        spherical=True,
-        max_points_per_centroid=len(points),
+def _faiss(kind: Any, points: Vectors, start: Floats, iterations: int, **more: Any) -> Floats:
+    """Return centroids of a FAISS class; the float32 copy that it needs counts."""
+    most = len(points)
+    kmeans = kind(
+        points.shape[1], len(start), niter=iterations, spherical=True, max_points_per_centroid=most
     )
-    kmeans.train(points.astype(np.float32), init_centroids=start)
+    kmeans.train(points.astype(np.float32), **more)
     return np.asarray(kmeans.centroids)
+
+
+def faiss_kmeans(points: Vectors, start: Floats, iterations: int) -> Floats:
+    return _faiss(faiss.Kmeans, points, start, iterations, init_centroids=start)
 
 
 def super_kmeans(points: Vectors, start: Floats, iterations: int) -> Floats:
     """Return centroids of FAISS's SuperKMeans, which finds its own first centroids."""
-    kmeans = faiss.SuperKmeans(
-        points.shape[1],
-        len(start),
-        niter=iterations,
-        spherical=True,
-        max_points_per_centroid=len(points),
-    )
-    kmeans.train(points.astype(np.float32))
-    return np.asarray(kmeans.centroids)
+    return _faiss(faiss.SuperKmeans, points, start, iterations)
 
 
 SIDES: dict[str, Callable[[Vectors, Floats, int], Floats]] = {

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.fragment import Fragment, Table
-from curation.kmeans.backends import backend_of, chosen
+from curation.kmeans.backends import backend_of
 from curation.kmeans.lloyd import centroids_of
 from curation.kmeans.nearest import Centroids, Clusters, exact_scores
 from curation.params import AssignStep
@@ -29,8 +29,7 @@ def assign(embeddings: dict[str, Fragment], centroids: Table, *, params: AssignS
     similarity = np.zeros(len(rows), dtype=np.float32)
     if valid.any():
         points = vector_matrix(rows.column("vector").drop_null())
-        backend = chosen(params.backend)
-        cluster[valid] = backend_of(backend, "cpu")(points).assign(now)
+        cluster[valid] = backend_of(params.backend, "cpu")(points).assign(now)
         similarity[valid] = _cosine(points, now, cluster[valid])
     yield pa.RecordBatch.from_arrays(
         [

@@ -13,7 +13,7 @@ import pyarrow as pa
 from curation.cluster.sharded import ShardedPoints, in_shards
 from curation.errors import StoreError
 from curation.fragment import Fragment, Table
-from curation.kmeans.backends import backend_of, chosen
+from curation.kmeans.backends import backend_of
 from curation.kmeans.hierarchy import Level, Plan, Resampling, stacked
 from curation.kmeans.lloyd import State, Trained, lloyd
 from curation.kmeans.points import ArrayPoints, Points
@@ -85,12 +85,11 @@ def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Contex
     vectors: Vectors
     points: Points
     in_memory = _bytes(sample) <= params.memory_gib * 2**30
-    backend = chosen(params.backend)
     if in_memory:
         ids, vectors = read_sample(sample)
-        points = ArrayPoints(vectors, backend_of(backend, "cpu"))
+        points = ArrayPoints(vectors, backend_of(params.backend, "cpu"))
     else:
-        points = ShardedPoints(in_shards(sample), params.metric, backend, context)
+        points = ShardedPoints(in_shards(sample), params.metric, params.backend, context)
     if kept is None:
         many = candidates(params.start, params.levels[0])
         if not in_memory:
@@ -156,13 +155,13 @@ def _with_points(trained: Trained) -> Trained:
 
 
 def _plan(params: ClusterStep) -> Plan:
-    backend = chosen(params.backend)
-    return Plan(params.iterations, params.metric, params.start, params.seed, backend)
+    return Plan(params.iterations, params.metric, params.start, params.seed, params.backend)
 
 
 def _resampling(sizes: list[int], params: ClusterStep) -> list[Resampling]:
     """Return how each upper level is resampled: by default the half of the clusters' mean size."""
-    given = params.resampling.nearest
+    # Levels that the data cannot fill are missing at the fine end.
+    given = (params.resampling.nearest or [])[1 - len(sizes) :]
     return [
         Resampling(
             params.resampling.rounds, given[number] if given else max(1, -(-below // size // 2))

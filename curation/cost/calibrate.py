@@ -143,12 +143,11 @@ def _write_and_read() -> float:
 
 
 def _product(device: str, side: int) -> float:
-    """Return the billions of operations of a product in the type that models and searches run in."""
+    """Return the billions of operations of a product: on CPUs models and searches run in float32."""
     import torch
 
-    from curation.kmeans.backends.torch import screen_type
-
-    left = torch.ones(side, side, device=device, dtype=screen_type(device))
+    kind = torch.float32 if device == "cpu" else torch.bfloat16
+    left = torch.ones(side, side, device=device, dtype=kind)
     left @ left
     if device != "cpu":
         torch.cuda.synchronize()

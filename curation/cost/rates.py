@@ -1,4 +1,4 @@
-"""Assumptions, rates and prices: small YAML files that a user can read and change."""
+"""Assumptions, and the rates and prices that small YAML files give."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Model = TypeVar("Model", bound=Strict)
 
 
 class Assumptions(Strict):
-    """What only the data will show. Shares are of what comes before."""
+    """What only the data will show; `--assume` changes it. Shares are of what comes before."""
 
     fetched: float = Field(default=0.6, gt=0, le=1)
     """Pool rows asked for that give a picture; old lists give less."""
@@ -35,7 +35,7 @@ class Assumptions(Strict):
     """A row of a list: URL, caption, metadata."""
     near_pairs: float = Field(default=4, ge=0)
     """Pairs above the floor of `neighbours`, a picture."""
-    rows_per_fragment: int = Field(default=10_000, ge=1)
+    rows_per_fragment: int = Field(default=100_000, ge=1)
     """Rows of a fragment; a recipe's own number stands before this."""
 
 

@@ -19,6 +19,7 @@ from curation.composition import COUNTS, composition_of
 from curation.flow import plan, run_fingerprint
 from curation.lineage import Lineage, trace
 from curation.recipe import Recipe
+from curation.records import Manifest
 from curation.report import svg
 from curation.report.books import Counts, balance, count
 from curation.report.copies import copies_of
@@ -28,6 +29,11 @@ from curation.report.sheets import sheets
 from curation.store import DATASET, Store
 
 logger = logging.getLogger(__name__)
+
+MEASURES = {
+    "spherical": "mean cosine similarity to the centroid",
+    "euclidean": "mean squared distance to the centroid",
+}
 
 TEMPLATE = "report.html.j2"
 NAMES = ("arm", "seed_set", "strategy")
@@ -98,14 +104,14 @@ def _clusters(lineage: Lineage) -> list[dict[str, Any]]:
     """Return what to show of each level, the finest first."""
     table = lineage["centroids"]
     rows = table.read(["level", "training_count"]).to_pandas()
-    stats = table.manifest.stats
     return [
-        _level(number, sorted(own.tolist()), stats, len(rows["level"].unique()))
+        _level(number, sorted(own.tolist()), table.manifest, len(rows["level"].unique()))
         for number, own in rows.groupby("level")["training_count"]
     ]
 
 
-def _level(number: int, sizes: list[int], stats: dict[str, Any], levels: int) -> dict[str, Any]:
+def _level(number: int, sizes: list[int], made: Manifest, levels: int) -> dict[str, Any]:
+    stats = made.stats
     return {
         "number": number,
         "of": levels,
@@ -116,6 +122,7 @@ def _level(number: int, sizes: list[int], stats: dict[str, Any], levels: int) ->
         "smallest": sizes[0],
         "largest": sizes[-1],
         "histogram": svg.histogram(sizes),
+        "measure": MEASURES[made.params["metric"]],
         "objective": svg.curve(stats["objective"][number]),
     }
 

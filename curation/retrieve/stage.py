@@ -51,7 +51,7 @@ def retrieve(  # noqa: PLR0913  an argument a table
     }
     table = pd.concat([_frame(arm, claimed[arm.name]) for arm in params.arms], ignore_index=True)
     place = _places(table, rows)
-    if params.balance != BalanceParams():
+    if len(table) and params.balance != BalanceParams():
         facts = _facts(place, images, parents, params)
         table = table[balanced(table, facts, params.balance, params.seed)]
     final = table["arm"].value_counts()

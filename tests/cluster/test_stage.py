@@ -9,6 +9,7 @@ from curation.cluster.levels import at_level, read_parents
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
 from curation.fragment import open_table
+from curation.kmeans import hierarchy
 from curation.kmeans import lloyd as lloyd_module
 from curation.parallel import InProcess
 from curation.recipe import parse_recipe
@@ -159,6 +160,22 @@ def test_levels_that_the_data_cannot_fill_are_told(tmp_path, caplog):
     assert table.manifest.stats["clusters"] == [34, 10]
     assert "1000 clusters asked for, 34 differ" in caplog.text
     assert "no level of 100 clusters over 34" in caplog.text
+
+
+def test_resampling_stays_with_its_level_when_a_finer_one_is_left_out(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    ids, (vectors, _) = names(rng, 60), planted(rng, 60, DIM, 4)
+    asked = []
+    resampled = hierarchy.resampled
+
+    def seen(vectors, clusters, how, plan, salt):
+        asked.append((clusters, how.nearest))
+        return resampled(vectors, clusters, how, plan, salt)
+
+    monkeypatch.setattr(hierarchy, "resampled", seen)
+    levels = {"levels": [1000, 100, 10, 3], "resampling": {"rounds": 2, "nearest": [9, 4, 2]}}
+    clustered(fill(Store(tmp_path), ids, vectors, 1), **levels)
+    assert asked == [(10, 4), (3, 2)]
 
 
 def test_nothing_to_cluster_is_an_error(tmp_path):

@@ -156,7 +156,6 @@ def test_calibration_measures_this_machine(tmp_path, monkeypatch):
 
 
 def test_shipped_files_are_valid():
-    assert load(Assumptions, shipped("assumptions"))
     assert load(Prices, shipped("prices"))
     assert load(Rates, shipped("rates"))
 

@@ -55,7 +55,7 @@ def read_parquet(given: SourceFile) -> Iterator[Asked]:
         with given.open() as stream:
             file = pq.ParquetFile(stream, buffer_size=_READ_AHEAD)
             yield from _rows(given, file)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise StoreError(
             f"Source {given.source.name!r}: {given.shown} cannot be read as Parquet ({error}). "
             "Replace the file, or take it out of the source, and run again."

@@ -16,15 +16,6 @@ BACKENDS = {
 }
 
 
-AUTO = "faiss"
-"""The faster one on the processors measured so far: see benchmarks/results/cluster_knn.md."""
-
-
-def chosen(name: str) -> str:
-    """Return the back end that `auto` stands for, or the name itself."""
-    return AUTO if name == "auto" else name
-
-
 def backend_of(name: str, device: str) -> Callable[[Any], Any]:
     """Return what makes a `Nearest` of points (n, dim) on a device."""
     return partial(import_module(BACKENDS[name]).load, device=device)
