@@ -23,9 +23,9 @@ import torch
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
 from curation.kmeans.backends import backend_of
-from curation.kmeans.backends.torch import screen_type
 from curation.kmeans.lloyd import State, lloyd
 from curation.kmeans.points import ArrayPoints
+from curation.knn.screened import screen_type
 from curation.vectors import Vectors
 
 Floats = npt.NDArray[np.float32]

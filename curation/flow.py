@@ -79,7 +79,7 @@ FLOW = (
         writes="eligible",
         reads=("images", "scores", "head_scores", "copies", "embeddings"),
     ),
-    Stage(60, "cluster", "global", writes="centroids", reads=("eligible", "embeddings"), version=2),
+    Stage(60, "cluster", "global", writes="centroids", reads=("eligible", "embeddings"), version=3),
     Stage(65, "assign", "map", writes="assignments", reads=("embeddings", "centroids")),
     Stage(70, "match", "global", writes="matches", reads=("eligible", "embeddings"), version=2),
     Stage(

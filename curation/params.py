@@ -224,8 +224,8 @@ class ClusterParams(Strict):
     """k-means of the eligible pool (LVD-142M: one level of 100,000 clusters, spherical).
 
     `levels` are numbers of clusters, the finest first. Where the training vectors take more than
-    `memory_gib`, they stay in their files. Back ends give the same bits; FAISS's is the faster one on
-    the processors measured so far (benchmarks/results/cluster_knn.md).
+    `memory_gib`, they stay in their files. Back ends give the same bits; that of torch is the faster
+    one (benchmarks/results/cluster_knn.md).
     """
 
     encoder: str | None = None
@@ -235,7 +235,7 @@ class ClusterParams(Strict):
     iterations: int = Field(default=20, ge=1, le=1000)
     max_points_per_centroid: int = Field(default=256, ge=1)
     resampling: ResamplingParams = ResamplingParams()
-    backend: Literal["faiss", "torch"] = execution_only("faiss")
+    backend: Literal["faiss", "torch"] = execution_only("torch")
     memory_gib: float = execution_only(4.0, ge=0)
 
     @model_validator(mode="after")
@@ -330,7 +330,7 @@ class AssignStep(Strict):
 
     encoder: str
     metric: Literal["spherical", "euclidean"] = "spherical"
-    backend: Literal["faiss", "torch"] = execution_only("faiss")
+    backend: Literal["faiss", "torch"] = execution_only("torch")
 
 
 class RetrieveStep(Strict):

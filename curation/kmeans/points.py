@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.kmeans.nearest import BLOCK, Centroids, Clusters, Nearest
+from curation.kmeans.nearest import BLOCK, Centroids, Clusters, Nearest, Rows
 from curation.vectors import Vectors
 
 GRID = 2.0**24
 """Steps of the grid in 1: float16 has them at lengths up to 1."""
+
+STEP = 1024
+"""Points turned into float64 at once, so that they stay in the cache."""
 
 Doubles = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -98,43 +101,56 @@ class ArrayPoints:
     def tally(self, centroids: Centroids) -> Tally:
         """Give each point to its nearest centroid and add them up."""
         clusters = self.assign(centroids)
-        known = self._tally is not None and len(self._tally.counts) == len(centroids)
-        if known and self._clusters is not None and self._tally is not None:
-            moved = np.flatnonzero(clusters != self._clusters)
+        moved = self._moved(clusters, len(centroids))
+        if self._clusters is not None and self._tally is not None and moved is not None:
             sums, counts = self._tally.sums.copy(), self._tally.counts.copy()
-            points = self.vectors[moved]
-            add_to(sums, points, clusters[moved])
-            add_to(sums, points, self._clusters[moved], sign=-1)
+            for start in range(0, len(moved), BLOCK):
+                rows = moved[start : start + BLOCK]
+                points = self.vectors[rows]
+                add_to(sums, points, clusters[rows])
+                add_to(sums, points, self._clusters[rows], sign=-1)
             counts += np.bincount(clusters[moved], minlength=len(counts))
             counts -= np.bincount(self._clusters[moved], minlength=len(counts))
-            square = self._tally.square
         else:
             sums = np.zeros(centroids.vectors.shape)
             add_to(sums, self.vectors, clusters)
             counts = np.bincount(clusters, minlength=len(centroids)).astype(np.int64)
-            square = _square(self.vectors)
+        square = _square(self.vectors) if self._tally is None else self._tally.square
         self._clusters, self._tally = clusters, Tally(sums, counts, square)
         return self._tally
+
+    def _moved(self, clusters: Clusters, count: int) -> Rows | None:
+        """Return the points that changed their cluster, or None where starting anew is less work."""
+        before, tally = self._clusters, self._tally
+        if before is None or tally is None or len(tally.counts) != count:
+            return None
+        moved = np.flatnonzero(clusters != before)
+        return moved if len(moved) < len(clusters) // 2 else None
 
 
 def add_to(sums: Doubles, vectors: Vectors, clusters: Clusters, sign: int = 1) -> None:
     """Add (or take away) points to the sums of their clusters, without rounding."""
-    from scipy.sparse import csr_matrix
+    import torch
 
-    for start in range(0, len(vectors), BLOCK):
-        own = clusters[start : start + BLOCK]
-        present, place = np.unique(own, return_inverse=True)
-        shape = (len(present), len(own))
-        members = csr_matrix(
-            (np.full(len(own), float(sign)), (place, np.arange(len(own)))), shape=shape
-        )
-        sums[present] += members @ vectors[start : start + BLOCK].astype(np.float64)
+    into = torch.from_numpy(sums)
+    for rows, points in _in_doubles(vectors):
+        into.index_add_(0, torch.from_numpy(clusters[rows]), points, alpha=sign)
 
 
 def _square(vectors: Vectors) -> float:
     # In whole steps of the grid, so that this sum too is the same in any order.
     total = 0
-    for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK].astype(np.float64)
-        total += int(np.rint(np.einsum("nd,nd->n", block, block) * GRID).sum())
+    for _, points in _in_doubles(vectors):
+        total += int((points.square_().sum(dim=1) * GRID).round().sum())
     return total / GRID
+
+
+def _in_doubles(vectors: Vectors) -> Iterator[tuple[slice, Any]]:
+    """Yield rows and their vectors as a float64 tensor that the next ones overwrite."""
+    import torch
+
+    room = torch.empty((STEP, vectors.shape[1]), dtype=torch.float64)
+    for start in range(0, len(vectors), STEP):
+        rows = slice(start, min(start + STEP, len(vectors)))
+        part = torch.from_numpy(np.ascontiguousarray(vectors[rows]))
+        yield rows, room[: len(part)].copy_(part)

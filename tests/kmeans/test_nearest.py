@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curation.kmeans.backends import BACKENDS, backend_of
-from curation.kmeans.backends.torch import GROUP, grouped
+from curation.kmeans.backends.torch import LARGE, SMALL, grouped
 from curation.kmeans.lloyd import centroids_of
 from curation.kmeans.nearest import decide
 from curation.kmeans.points import on_grid
@@ -31,7 +31,7 @@ def moving(rng, points, clusters, metric, steps):
 
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
 @pytest.mark.parametrize("name", BACKENDS)
-@pytest.mark.parametrize("clusters", [1, 3, GROUP, 4 * GROUP + 17])
+@pytest.mark.parametrize("clusters", [1, 3, 64, 8 * SMALL + 17, 500])
 def test_equals_brute_force_while_centroids_move(name, metric, clusters, monkeypatch):
     # Several blocks, so that bounds of one are not taken for another's.
     monkeypatch.setattr(f"curation.kmeans.backends.{name}.BLOCK", 700)
@@ -63,7 +63,7 @@ def test_bounds_save_work():
     rng = np.random.default_rng(1)
     points, _ = planted(rng, 4000, 32, 60, spread=0.3)
     nearest = backend_of("torch", "cpu")(points)
-    for centroids in moving(rng, points, 16 * GROUP, "spherical", 8):
+    for centroids in moving(rng, points, 16 * LARGE, "spherical", 8):
         nearest.assign(centroids)
     assert nearest.looked_at[0] == 1.0
     assert nearest.looked_at[-1] < 0.3

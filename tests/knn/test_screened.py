@@ -15,8 +15,9 @@ from .test_exact import assert_same, brute_force, names, unit
 def always_and_in_small_blocks(monkeypatch):
     monkeypatch.setattr(exact, "SCREENED_FROM", 0)
     monkeypatch.setattr(screened, "pays", lambda device="cpu": True)
-    monkeypatch.setattr(screened, "BASE", 256)
-    monkeypatch.setattr(screened, "QUERIES", 33)
+    monkeypatch.setattr(screened, "TILE", 256)
+    monkeypatch.setattr(screened, "GROUPS", 16)
+    monkeypatch.setattr(screened, "STEP", 33)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 64, 300, 5000])

@@ -2,44 +2,54 @@
 
 A point's score against every member of a group of centroids is at most the best it had when last
 looked at plus how far the group's members have moved since (the bounds by group of Yinyang k-means,
-Ding et al. 2015, section 3, for inner products). Only groups whose bound reaches the score of the
-point's own centroid are looked at again, by a bfloat16 product whose error is bounded, so that only
-centroids within the bound remain to be scored in float32, and those within rounding in float64.
+Ding et al. 2015, section 3, for inner products). A few members of each group move much further than the
+others; those are looked at in every call, so that the bound grows by what the others moved only. Of the
+others, only groups whose bound reaches the score of the point's own centroid are looked at again.
+
+Looking is a bfloat16 product whose error is bounded, so that only centroids within the bound remain to
+be scored in float32, and those within rounding in float64.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from curation.kmeans.nearest import (
-    BLOCK,
-    Centroids,
-    Clusters,
-    Rows,
-    decide,
-    rounding_of,
+from curation.kmeans.nearest import Centroids, Clusters, Rows, decide, rounding_of
+from curation.knn.screened import (
+    GROUPS,
+    TILE,
+    Error,
+    Rounded,
+    Tile,
+    scan,
+    scores_of,
+    screen_type,
+    steps,
 )
 from curation.vectors import Vectors
 
-GROUP = 64
-"""Centroids in a group: large enough for a fast product, small enough to be skipped often."""
-SETTLED = 2
-"""Calls that look at everything: centroids jump in the first iterations, so bounds would not hold."""
+BLOCK = 2**15
+"""Points whose bounds are looked through at once: their vectors take 16 MB at 256 dimensions."""
+SMALL, LARGE = 16, 64
+"""Centroids in a group: fewer make products too narrow, more make bounds too wide."""
 BOUND_BYTES = 2**31
-"""Memory for bounds; where groups of 64 would take more, groups are larger."""
+"""Memory for bounds; where it would not do, groups are larger."""
+SETTLED = 1
+"""Calls that keep no bounds: centroids jump at first, so bounds would not hold."""
 FEWEST = 8
 """Groups from which keeping bounds pays."""
-HALF = 2.0**-8
-"""Relative error of rounding to bfloat16, which has 8 significant bits."""
-STEP = 1024
-"""Points in one product with all centroids."""
-FULL = 0.5
-"""Share of a block's groups to look at from which looking at all of them in one product is faster."""
+LOOSE = 4
+"""One in so many members of a group is looked at in every call: those that moved most."""
+FULL = 0.12
+"""Share of groups to look at from which looking at all of them at once is faster."""
+ALIKE = 512
+"""Points looked at in one group are filled up to a multiple of this."""
 
 
 def load(vectors: Vectors, device: str = "cpu") -> TorchNearest:
@@ -47,276 +57,319 @@ def load(vectors: Vectors, device: str = "cpu") -> TorchNearest:
     return TorchNearest(vectors, device, screen_type(device))
 
 
-def screen_type(device: str) -> torch.dtype:
-    """Return the type of the screen: bfloat16 where products in it are faster than in float32."""
-    fast = (
-        device != "cpu"
-        or torch.cpu._is_avx512_bf16_supported()
-        or torch.cpu._is_amx_tile_supported()
-    )
-    return torch.bfloat16 if fast else torch.float32
+class Columns(NamedTuple):
+    """Centroids in tiles for a scan, and the number of the centroid in each column."""
+
+    tiles: list[Tile]
+    order: Tensor
+
+    @classmethod
+    def of(cls, groups: Rows, screen: Screen) -> Columns:
+        """Lay out centroids by group, (groups, size)."""
+        together = max(1, TILE // groups.shape[1])
+        parts = [groups[i : i + together].T for i in range(0, len(groups), together)]
+        orders = [torch.from_numpy(part.ravel()).to(screen.vectors.device) for part in parts]
+        tiles = [
+            Tile.of(screen.vectors[order], screen.kind, part.shape[1], screen.shift(order))
+            for order, part in zip(orders, parts, strict=True)
+        ]
+        return cls(tiles, torch.cat(orders))
+
+    def tops(self, tops: list[Tensor], points: Rounded) -> Tensor:
+        """Return the most that points can score in each group, (groups, n)."""
+        every = [
+            tile.error(points).at_most(top.float()).T
+            for tile, top in zip(self.tiles, tops, strict=True)
+        ]
+        return torch.cat(every)
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Centroids as the screen takes them: groups of equal size, one after the other.
+class Screen:
+    """Centroids (k, dim) of one call on a device, and their groups (groups, size), some repeated."""
 
-    `order` (groups · size,) is the centroid at each place; some of a group may repeat. `rounding` is
-    how far rounding to the screen's type moves a centroid at most.
-    """
-
-    size: int
-    order: Tensor
-    half: Tensor
-    offset: Tensor
+    centroids: Centroids
+    groups: Rows
+    kind: torch.dtype
     vectors: Tensor
-    exact_offset: Tensor
-    rounding: float
-    longest: float
+    offset: Tensor
+
+    @classmethod
+    def of(
+        cls, centroids: Centroids, groups: Rows, kind: torch.dtype, device: torch.device
+    ) -> Screen:
+        """Take centroids to a device."""
+        vectors = torch.from_numpy(centroids.vectors).to(device)
+        offset = torch.from_numpy(centroids.offset.astype(np.float32)).to(device)
+        return cls(centroids, groups, kind, vectors, offset)
+
+    def shift(self, order: Tensor) -> Tensor | None:
+        """Return the offsets of some centroids, or None where all are zero."""
+        return self.offset[order] if self.centroids.offset.any() else None
+
+    def scores(self, exact: Tensor, rows: Tensor, clusters: Tensor) -> Tensor:
+        """Return the float32 score of each pair of a point and a centroid."""
+        return scores_of(exact, self.vectors, rows, clusters) - self.offset[clusters]
 
 
 class TorchNearest:
     """Nearest centroids of fixed points; each call may be cheaper than the one before."""
 
-    def __init__(self, vectors: Vectors, device: str, screen: torch.dtype) -> None:
+    def __init__(self, vectors: Vectors, device: str, kind: torch.dtype) -> None:
         self.vectors = vectors
         self.device = torch.device(device)
-        self.screen = screen
+        self.kind = kind
         self.calls = 0
         self.looked_at: list[float] = []
         self._groups: Rows | None = None
         self._before: Centroids | None = None
         self._bounds: list[Tensor] = []
-        self._passed_over: set[int] = set()
-        self._measures: dict[int, Measures] = {}
         self._nearest: Clusters = np.empty(0, np.int32)
+        self._measured: dict[int, tuple[float, float]] = {}
 
     def assign(self, centroids: Centroids) -> Clusters:
         """Return for each point the centroid of largest float64 score, ties to the smaller number."""
-        drift = self._drift(centroids)
-        if drift is None:
-            self._groups = self._grouping(centroids)
-            self._bounds = []
-        assert self._groups is not None
-        ready = self._prepare(centroids, self._groups)
+        groups, drift = self._grouped(centroids)
+        screen = Screen.of(centroids, groups, self.kind, self.device)
+        columns = Columns.of(groups, screen)
+        again = None if drift is None else Again.of(screen, drift)
+        bounded = self._bounds_pay(centroids)
         nearest = np.empty(len(self.vectors), np.int32)
         looked_at = 0.0
         for number, start in enumerate(range(0, len(self.vectors), BLOCK)):
             part = slice(start, min(start + BLOCK, len(self.vectors)))
-            block = self._block(start, self.vectors[part], centroids, ready)
-            if drift is None:
-                bounds, nearest[part] = block.look_at_all()
-                if self._bounds_pay(centroids):
-                    self._bounds.append(bounds)
-                looked_at += len(block.points)
-            else:
-                self._bounds[number] += drift[:, None]
-                if number in self._passed_over:
-                    # Bounds did not help here the last time: not asked every time again.
-                    self._passed_over.remove(number)
-                    bounds, nearest[part] = block.look_at_all()
-                    self._bounds[number], share = bounds, 1.0
-                else:
-                    own = self._nearest[part]
-                    nearest[part], share = block.look_again(self._bounds[number], own)
-                    if share == 1.0:
-                        self._passed_over.add(number)
-                looked_at += share * len(block.points)
+            block = Block(self.vectors[part], self._steps(part), screen)
+            if again is not None:
+                own = torch.from_numpy(self._nearest[part]).to(self.device).long()
+                found = again.look(block, self._bounds[number], own)
+                if found is not None:
+                    nearest[part], share = found
+                    looked_at += share * len(block.points)
+                    continue
+            if bounded and number == len(self._bounds):
+                room = torch.empty((len(groups), len(block.points)), device=self.device)
+                self._bounds.append(room)
+            nearest[part] = look_at_all(block, columns, self._bounds[number] if bounded else None)
+            looked_at += len(block.points)
         self.looked_at.append(looked_at / max(len(self.vectors), 1))
         self._nearest, self._before = nearest, centroids
         self.calls += 1
         return nearest
 
-    def _block(self, start: int, points: Vectors, centroids: Centroids, ready: Prepared) -> Block:
-        exact = torch.from_numpy(np.ascontiguousarray(points)).to(self.device)
-        half = exact.to(self.screen)
-        if start not in self._measures:
-            full = exact.float()
-            self._measures[start] = Measures(
-                float((full - half.float()).norm(dim=1).max()), float(full.norm(dim=1).max())
-            )
-        return Block(points, exact, half, centroids, ready, self._measures[start])
+    def _steps(self, block: slice) -> list[Step]:
+        """Return points in the screen's type; how far rounding moves them is measured once."""
+        found = []
+        for start, exact in steps(self.vectors[block], str(self.device)):
+            known = self._measured.get(block.start + start)
+            if known is None:
+                rounded = Rounded.of(exact, self.kind)
+                self._measured[block.start + start] = rounded.moved, rounded.longest
+            else:
+                rounded = Rounded(exact.to(self.kind), *known)
+            found.append(Step(start, exact, rounded))
+        return found
 
-    def _grouping(self, centroids: Centroids) -> Rows:
-        """Return the centroids in groups, (groups, size); neighbours only where bounds are kept."""
-        size = self._size(len(centroids))
+    def _grouped(self, centroids: Centroids) -> tuple[Rows, Tensor | None]:
+        """Return groups (groups, size), those that moved most first, and by how much scores may have
+        grown by group, the loose members left out; None if everything has to be looked at."""
+        before, groups = self._before, self._groups
         if not self._bounds_pay(centroids):
-            groups = -(-len(centroids) // GROUP)
-            return np.minimum(np.arange(groups * GROUP), len(centroids) - 1).reshape(-1, GROUP)
-        return grouped(centroids.vectors, size).reshape(-1, size)
+            size = -(-len(centroids) // GROUPS)
+            parts = -(-len(centroids) // size)
+            return np.minimum(np.arange(parts * size), len(centroids) - 1).reshape(-1, size), None
+        if before is None or groups is None or not self._bounds or len(before) != len(centroids):
+            size = self._size(len(centroids))
+            self._groups, self._bounds = grouped(centroids.vectors, size).reshape(-1, size), []
+            return self._groups, None
+        moved = centroids.vectors.astype(np.float64) - before.vectors
+        grown = np.sqrt(np.einsum("kd,kd->k", moved, moved)) * (1 + 2.0**-7)
+        grown += before.offset - centroids.offset
+        groups = np.take_along_axis(groups, np.argsort(-grown[groups], axis=1), axis=1)
+        most = grown[groups[:, loose(groups)]]
+        # Rounded up, since bounds are float32.
+        return groups, torch.from_numpy((most + 1e-6).astype(np.float32)).to(self.device)
 
     def _size(self, centroids: int) -> int:
-        return max(GROUP, -(-4 * len(self.vectors) * centroids // BOUND_BYTES))
+        fit = -(-4 * len(self.vectors) * centroids // BOUND_BYTES)
+        return max(SMALL, min(LARGE, centroids // LARGE), fit)
 
     def _bounds_pay(self, centroids: Centroids) -> bool:
         """Whether a later call can make use of the bounds of this one."""
         few = len(centroids) // self._size(len(centroids)) < FEWEST
-        return self.calls + 1 >= SETTLED and not few
-
-    def _drift(self, centroids: Centroids) -> Tensor | None:
-        """Return by how much a group's scores may have grown at most, or None to look at everything."""
-        before = self._before
-        if before is None or len(before) != len(centroids) or not self._bounds:
-            return None
-        moved = centroids.vectors.astype(np.float64) - before.vectors
-        grown = np.sqrt(np.einsum("kd,kd->k", moved, moved)) * (1 + 2.0**-7)
-        grown += before.offset - centroids.offset
-        assert self._groups is not None
-        most = grown[self._groups].max(axis=1)
-        # Rounded up, since bounds are float32.
-        return torch.from_numpy((most + 1e-6).astype(np.float32)).to(self.device)
-
-    def _prepare(self, centroids: Centroids, groups: Rows) -> Prepared:
-        vectors = torch.from_numpy(centroids.vectors).to(self.device)
-        offset = torch.from_numpy(centroids.offset.astype(np.float32)).to(self.device)
-        places = torch.from_numpy(groups.ravel()).to(self.device)
-        half = vectors.to(self.screen)
-        return Prepared(
-            size=groups.shape[1],
-            order=places,
-            half=half[places].contiguous(),
-            offset=offset[places],
-            vectors=vectors,
-            exact_offset=offset,
-            rounding=float((vectors - half.float()).norm(dim=1).max()),
-            longest=float(vectors.norm(dim=1).max()),
-        )
+        return self.calls >= SETTLED and not few
 
 
-class Measures(NamedTuple):
-    """How far the screen's rounding moves a point at most, and how long a point is at most."""
+def loose(groups: Rows) -> int:
+    """Return how many members of a group are looked at in every call."""
+    size: int = groups.shape[1]
+    return size // LOOSE
 
-    rounding: float
-    longest: float
+
+Pairs = tuple[Tensor, Tensor]
+"""Points and centroids, each (m,)."""
+
+
+class Step(NamedTuple):
+    """Some points of a block, from its row `start` on."""
+
+    start: int
+    exact: Tensor
+    rounded: Rounded
 
 
 class Block:
     """Points that are looked at together, with the centroids of one call."""
 
-    def __init__(
-        self,
-        points: Vectors,
-        exact: Tensor,
-        half: Tensor,
-        centroids: Centroids,
-        ready: Prepared,
-        measures: Measures,
-    ) -> None:
+    def __init__(self, points: Vectors, steps: list[Step], screen: Screen) -> None:
         self.points = points
-        self.exact = exact
-        self.half = half
-        self.centroids = centroids
-        self.ready = ready
-        # Between float32 and itself there is no rounding but that within the product.
-        self.relative = HALF if ready.half.dtype == torch.bfloat16 else 0.0
-        rounding, longest = measures
-        # Cauchy and Schwarz for the two roundings before the product, what float32 loses within it,
-        # and the part of the rounding after it that does not depend on the score.
-        self.error = 1.01 * (
-            rounding * ready.longest
-            + (longest + rounding) * ready.rounding
-            + rounding_of(points.shape[1])
-            + self.relative * float(ready.offset.abs().max())
+        self.steps = steps
+        self.screen = screen
+        self.nearest: Clusters = np.empty(len(points), np.int32)
+
+    @cached_property
+    def whole(self) -> Step:
+        """Return all points as one step."""
+        return Step(
+            0,
+            torch.cat([step.exact for step in self.steps]),
+            Rounded(
+                torch.cat([step.rounded.half for step in self.steps]),
+                max(step.rounded.moved for step in self.steps),
+                max(step.rounded.longest for step in self.steps),
+            ),
         )
 
-    def at_most(self, screened: Tensor) -> Tensor:
-        """Return the largest score that a screened score can stand for."""
-        return screened.float() + self.error + self.relative * screened.float().abs()
-
-    def screened_from(self, score: Tensor) -> Tensor:
-        """Return the smallest screened score that can stand for this score or a larger one."""
-        rest = score - self.error
-        wide = torch.where(rest > 0, rest / (1 + self.relative), rest / (1 - self.relative))
-        return wide - 1e-7
-
-    def look_at_all(self) -> tuple[Tensor, Clusters]:
-        """Return bounds by group (groups, n) and the nearest centroids."""
-        size = self.ready.size
-        groups = len(self.ready.order) // size
-        bounds = torch.empty((groups, len(self.points)), device=self.exact.device)
-        pairs = []
-        # As many points at once as keep the scores in the cache.
-        for start in range(0, len(self.points), STEP):
-            rows = slice(start, start + STEP)
-            # Laid out anew, since a transposed factor halves the speed of a bfloat16 product.
-            columns = self.half[rows].T.contiguous()
-            scores = (self.ready.half @ columns).view(groups, size, -1)
-            if self.centroids.offset.any():
-                scores = scores.float() - self.ready.offset.view(groups, size, 1)
-            best = scores.amax(dim=1)
-            bounds[:, rows] = self.at_most(best)
-            top = best.amax(dim=0).float()
-            least = self.screened_from(top - self.error - self.relative * top.abs())
-            group, row = torch.nonzero(best.float() >= least, as_tuple=True)
-            member = scores.transpose(1, 2)[group, row].float()
-            which, place = torch.nonzero(member >= least[row, None], as_tuple=True)
-            pairs.append((row[which] + start, self.ready.order[group[which] * size + place]))
-        rows_of, clusters = (torch.cat(part) for part in zip(*pairs, strict=True))
-        nearest = np.empty(len(self.points), np.int32)
-        self._settle(nearest, rows_of, clusters)
-        return bounds, nearest
-
-    def look_again(self, bounds: Tensor, nearest: Clusters) -> tuple[Clusters, float]:
-        """Return the nearest centroids, and the share of groups looked at; tightens the bounds.
-
-        Args:
-            bounds: the most a point can score in each group, (groups, n); changed in place.
-            nearest: the nearest centroid before, (n,).
-        """
-        own = torch.from_numpy(nearest).to(self.exact.device).long()
-        every = torch.arange(len(own), device=own.device)
-        least = self._scores(every, own) - rounding_of(self.points.shape[1])
-        needed = bounds >= least
-        share = float(needed.float().mean())
-        if share > FULL:
-            fresh, found = self.look_at_all()
-            bounds.copy_(fresh)
-            return found, 1.0
-        pairs = [(every, own)]
-        size = self.ready.size
-        for group in torch.nonzero(needed.any(dim=1))[:, 0].tolist():
-            rows = torch.nonzero(needed[group])[:, 0]
-            places = slice(group * size, (group + 1) * size)
-            scores = self.ready.half[places] @ self.half[rows].T
-            if self.centroids.offset.any():
-                scores = scores.float() - self.ready.offset[places, None]
-            bounds[group, rows] = self.at_most(scores.amax(dim=0))
-            from_here = self.screened_from(least[rows])
-            place, which = torch.nonzero(scores.float() >= from_here, as_tuple=True)
-            pairs.append((rows[which], self.ready.order[places][place]))
-        rows_of, clusters = (torch.cat(part) for part in zip(*pairs, strict=True))
-        found = nearest.copy()
-        self._settle(found, rows_of, clusters)
-        return found, share
-
-    def _settle(self, nearest: Clusters, rows: Tensor, clusters: Tensor) -> None:
-        """Write the nearest of the candidates of each row."""
-        alone = torch.bincount(rows, minlength=len(self.points))[rows] == 1
-        nearest[rows[alone].cpu().numpy()] = clusters[alone].cpu().numpy()
-        rows, clusters = rows[~alone], clusters[~alone]
-        scores = self._scores(rows, clusters)
-        best = torch.full((len(self.points),), -torch.inf, device=scores.device)
+    def settle(self, step: Step, rows: Tensor, clusters: Tensor) -> None:
+        """Write the nearest of the candidate pairs (row in step, cluster), all those of each row."""
+        nearest = self.nearest[step.start : step.start + len(step.exact)]
+        several = (torch.bincount(rows, minlength=len(nearest)) > 1)[rows]
+        nearest[rows[~several].cpu().numpy()] = clusters[~several].cpu().numpy()
+        rows, clusters = rows[several], clusters[several]
+        scores = self.screen.scores(step.exact, rows, clusters)
+        best = torch.full((len(nearest),), -torch.inf, device=scores.device)
         best = best.scatter_reduce(0, rows, scores, "amax")
         close = scores >= best[rows] - 2 * rounding_of(self.points.shape[1])
         rows_close, clusters_close = rows[close].cpu().numpy(), clusters[close].cpu().numpy()
         nearest[rows_close] = clusters_close
-        several = np.bincount(rows_close, minlength=len(self.points))[rows_close] > 1
+        several = np.bincount(rows_close, minlength=len(nearest))[rows_close] > 1
         settled, chosen = decide(
             self.points,
-            self.centroids,
-            rows_close[several],
+            self.screen.centroids,
+            rows_close[several] + step.start,
             clusters_close[several].astype(np.int32),
         )
-        nearest[settled] = chosen
+        self.nearest[settled] = chosen
 
-    def _scores(self, rows: Tensor, clusters: Tensor) -> Tensor:
-        """Return the float32 score of each pair."""
-        result = torch.empty(len(rows), device=self.exact.device)
-        for start in range(0, len(rows), 2**14):
-            part = slice(start, start + 2**14)
-            points = self.exact[rows[part]].float()
-            result[part] = (points * self.ready.vectors[clusters[part]]).sum(dim=1)
-        return result - self.ready.exact_offset[clusters]
+
+def look_at_all(block: Block, columns: Columns, bounds: Tensor | None) -> Clusters:
+    """Return the nearest centroids; writes the most a point can score to bounds (groups, n)."""
+    for step in block.steps:
+        found = scan(step.rounded, columns.tiles, 1)
+        if bounds is not None:
+            own = slice(step.start, step.start + len(step.exact))
+            bounds[:, own] = columns.tops(found.tops, step.rounded)
+        block.settle(step, found.query, columns.order[found.place])
+    return block.nearest
+
+
+@dataclass(frozen=True)
+class Again:
+    """Looking at centroids that moved a little: the loose ones, and groups whose bound is in reach.
+
+    `tight` (groups, size) are the other members, `rows` (groups · size, dim) their vectors.
+    """
+
+    drift: Tensor
+    loose: Columns
+    tight: Tensor
+    rows: Rounded
+    offset: Tensor | None
+
+    @classmethod
+    def of(cls, screen: Screen, drift: Tensor) -> Again:
+        """Lay out centroids whose groups have the loose members first."""
+        many = loose(screen.groups)
+        tight = np.ascontiguousarray(screen.groups[:, many:])
+        order = torch.from_numpy(tight).to(screen.vectors.device)
+        return cls(
+            drift,
+            Columns.of(np.ascontiguousarray(screen.groups[:, :many]), screen),
+            order,
+            Rounded.of(screen.vectors[order.ravel()], screen.kind),
+            screen.shift(order.ravel()),
+        )
+
+    def look(self, block: Block, bounds: Tensor, own: Tensor) -> tuple[Clusters, float] | None:
+        """Return the nearest centroids and the share of groups looked at; None if too many.
+
+        Args:
+            block: the points.
+            bounds: the most a point scored in each group, (groups, n); brought up to date in place.
+            own: the nearest centroid before, (n,).
+        """
+        least = self._least(block, own)
+        bounds += self.drift[:, None]
+        needed = bounds >= least
+        share = int(torch.count_nonzero(needed)) / needed.numel()
+        if share > FULL:
+            return None
+        pairs = self._look_at_groups(block, needed, least, bounds)
+        for step in block.steps:
+            pairs.append(self._look_at_loose(step, least, bounds))
+        rows, clusters = (torch.cat(part) for part in zip(*pairs, strict=True))
+        # A point's own centroid is loose, or in a group that is needed: no point is without a pair.
+        block.settle(block.whole, rows, clusters)
+        return block.nearest, share
+
+    def _least(self, block: Block, own: Tensor) -> Tensor:
+        """Return what the own centroid of each point scores at least, (n,)."""
+        scores = []
+        for step in block.steps:
+            every = torch.arange(len(step.exact), device=own.device)
+            clusters = own[step.start : step.start + len(step.exact)]
+            scores.append(block.screen.scores(step.exact, every, clusters))
+        return torch.cat(scores) - rounding_of(block.points.shape[1])
+
+    def _look_at_groups(
+        self, block: Block, needed: Tensor, least: Tensor, bounds: Tensor
+    ) -> list[Pairs]:
+        """Return what reaches `least` (n,) of the groups needed (groups, n); tightens their bounds."""
+        points = block.whole.rounded
+        most = 0.0 if self.offset is None else float(self.offset.abs().max())
+        error = Error.between(points, self.rows, most)
+        from_here = error.screened_from(least)
+        size = self.tight.shape[1]
+        pairs = []
+        for number, members in enumerate(self.tight):
+            rows = torch.nonzero(needed[number])[:, 0]
+            own = slice(number * size, (number + 1) * size)
+            # Products of few different shapes, since oneDNN compiles code for each.
+            filled = torch.nn.functional.pad(rows, (0, -len(rows) % ALIKE))
+            scores = self.rows.half[own] @ points.half.index_select(0, filled).T
+            scores = scores[:, : len(rows)]
+            if self.offset is not None:
+                scores = scores.float() - self.offset[own, None]
+            bounds[number, rows] = error.at_most(scores.amax(dim=0).float())
+            place, which = torch.nonzero(scores >= from_here[rows], as_tuple=True)
+            pairs.append((rows[which], members[place]))
+        return pairs
+
+    def _look_at_loose(self, step: Step, least: Tensor, bounds: Tensor) -> Pairs:
+        """Return which of the loose members reach `least` (n,); widens bounds to hold for them."""
+        part = slice(step.start, step.start + len(step.exact))
+        every, tops, first = [], [], 0
+        for tile in self.loose.tiles:
+            scores = tile.scores(step.rounded.half)
+            top = tile.tops(scores)
+            from_here = tile.error(step.rounded).screened_from(least[part])
+            row, column, _ = tile.reaching(from_here, scores, top)
+            every.append((row + step.start, self.loose.order[column + first]))
+            tops.append(top)
+            first += tile.rows
+        loose = self.loose.tops(tops, step.rounded)
+        bounds[:, part] = torch.maximum(bounds[:, part], loose)
+        rows, clusters = (torch.cat(part) for part in zip(*every, strict=True))
+        return rows, clusters
 
 
 def grouped(centroids: Vectors, size: int) -> Rows:
