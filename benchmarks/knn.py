@@ -51,7 +51,7 @@ def main() -> None:
     queries = planted_vectors(options.queries, options.dim, seed=0, first=options.rows)
     ids = np.char.mod("%032x", np.arange(options.rows)).astype("S32")
     every = np.arange(options.rows)
-    held = Base(base, ids, every, np.ones(options.rows, np.int64))
+    held = Base(base, ids, every, np.ones(options.rows, np.int64), every)
     # Libraries load at the first search.
     screened.candidates(queries[:64], base[:4096], 4)
     faiss.knn(queries[:64].astype(np.float32), base[:4096].astype(np.float32), 4)

@@ -16,9 +16,11 @@ from curation.params import (
     AssembleStep,
     AssignStep,
     ClusterStep,
+    IndexStep,
     IngestStep,
     MatchStep,
     NeighboursStep,
+    QuantiseStep,
     RetrieveStep,
     SelectStep,
 )
@@ -81,7 +83,16 @@ FLOW = (
     ),
     Stage(60, "cluster", "global", writes="centroids", reads=("eligible", "embeddings"), version=3),
     Stage(65, "assign", "map", writes="assignments", reads=("embeddings", "centroids")),
-    Stage(70, "match", "global", writes="matches", reads=("eligible", "embeddings"), version=2),
+    Stage(67, "quantise", "global", writes="codebooks", reads=("eligible", "embeddings")),
+    Stage(68, "index", "map", writes="lists", reads=("embeddings", "codebooks")),
+    Stage(
+        70,
+        "match",
+        "global",
+        writes="matches",
+        reads=("eligible", "embeddings", "codebooks", "lists"),
+        version=3,
+    ),
     Stage(
         80,
         "retrieve",
@@ -93,8 +104,8 @@ FLOW = (
     Stage(90, "assemble", "map", writes="dataset", reads=("images", "assignments", "claims")),
 )
 STAGES = {stage.name: stage for stage in FLOW}
-NEEDS_SEEDS = ("match", "retrieve", "assemble")
-WHOLE_TABLES = ("centroids",)
+NEEDS_SEEDS = ("quantise", "index", "match", "retrieve", "assemble")
+WHOLE_TABLES = ("centroids", "codebooks")
 """Tables that a map stage reads whole, not fragment by fragment."""
 
 
@@ -137,6 +148,7 @@ def largest_k(recipe: Recipe) -> int:
 def _params(recipe: Recipe) -> dict[str, Strict]:
     """Return what each stage gets from the recipe."""
     dedup, near, semantic = recipe.dedup, recipe.dedup.near, semantic_encoder(recipe)
+    search = {"encoder": match_encoder(recipe), "k": largest_k(recipe), "seed": recipe.seed}
 
     def step(kind: type[Strict], block: Strict, **more: object) -> Strict:
         return kind.model_construct(**(dict(block) | more))
@@ -158,13 +170,9 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
         "assign": AssignStep(
             encoder=semantic, metric=recipe.cluster.metric, backend=recipe.cluster.backend
         ),
-        "match": step(
-            MatchStep,
-            recipe.match,
-            encoder=match_encoder(recipe),
-            k=largest_k(recipe),
-            seed=recipe.seed,
-        ),
+        "quantise": _part(QuantiseStep, recipe.match, **search),
+        "index": IndexStep(encoder=match_encoder(recipe)),
+        "match": _part(MatchStep, recipe.match, **search),
         "retrieve": RetrieveStep.model_construct(
             arms=recipe.retrieve, balance=recipe.balance, seed=recipe.seed
         ),
@@ -172,6 +180,12 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
     decides = params | {"assemble": recipe.assemble}
     run = digest([[s.name, s.version] for s in FLOW] + [fingerprinted(decides)], 16)
     return params | {"assemble": step(AssembleStep, recipe.assemble, run=run)}
+
+
+def _part(kind: type[Strict], block: Strict, **more: object) -> Strict:
+    """Return the parameters of a stage that takes only some fields of a block."""
+    given = dict(block) | more
+    return kind.model_construct(**{name: given[name] for name in kind.model_fields})
 
 
 def _tables_read(table: str, stage: str, recipe: Recipe) -> tuple[str, ...]:
@@ -182,7 +196,7 @@ def _tables_read(table: str, stage: str, recipe: Recipe) -> tuple[str, ...]:
     encoders = {
         "score": sorted({h.encoder for h in recipe.score.heads.values()}),
         "neighbours": [near.encoder] if near else [],
-        "match": [match_encoder(recipe)],
+        **{name: [match_encoder(recipe)] for name in ("quantise", "index", "match")},
     }.get(stage, [semantic_encoder(recipe)])
     return tuple(f"embeddings.{e}" for e in encoders)
 

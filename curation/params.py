@@ -255,11 +255,16 @@ class ClusterParams(Strict):
 
 
 class MatchParams(Strict):
-    """How the pool is searched. `ivf_pq` re-ranks `refine`·k candidates with the stored vectors."""
+    """How the pool is searched.
+
+    `auto` is exact while that takes up to 2^50 multiplications, and `ivf_flat` beyond (see
+    `quantise/stage.py`). `ivf_pq` scores `refine`·k candidates again with the stored vectors. Without
+    `nlist` it is four times the square root of the pool's size.
+    """
 
     encoder: str | None = None
-    index: Literal["exact", "ivf_pq"] = "exact"
-    nlist: int = Field(default=256, ge=1)
+    index: Literal["auto", "exact", "ivf_flat", "ivf_pq"] = "auto"
+    nlist: int | None = Field(default=None, ge=1)
     nprobe: int = Field(default=32, ge=1)
     subquantizers: int = Field(default=24, ge=1)
     refine: int = Field(default=8, ge=1)
@@ -318,9 +323,31 @@ class ClusterStep(ClusterParams):
     seed: int
 
 
-class MatchStep(MatchParams):
+class QuantiseStep(Strict):
+    """What the stage quantise gets; without neighbours (k = 0) there is nothing to search."""
+
+    encoder: str
+    index: Literal["auto", "exact", "ivf_flat", "ivf_pq"]
+    nlist: int | None
+    nprobe: int
+    subquantizers: int
+    k: int
+    seed: int
+
+
+class IndexStep(Strict):
+    """What the stage index gets."""
+
+    encoder: str
+
+
+class MatchStep(Strict):
     """What the stage match gets; `k` is the most neighbours that any arm needs."""
 
+    encoder: str
+    nprobe: int
+    refine: int
+    recall_queries: int
     k: int
     seed: int
 

@@ -17,6 +17,8 @@ SHARED = {
     "neighbours": ["knn", "vectors.py"],
     "cluster": ["kmeans", "knn/join.py", "knn/sample.py", "vectors.py", "retrieve/order.py"],
     "assign": ["kmeans", "vectors.py"],
+    "quantise": ["knn", "kmeans", "vectors.py", "retrieve/order.py"],
+    "index": ["knn", "kmeans", "vectors.py"],
     "match": ["knn", "vectors.py", "retrieve/order.py"],
     "retrieve": ["kmeans/balance.py", "cluster/levels.py"],
     "embed": ["vectors.py"],

@@ -62,7 +62,7 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
         "from curation.flow import plan\n"
         "from curation.recipe import load_recipe\n"
         "from curation.spark import load_cluster, spark_conf\n"
-        "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == 13\n"
+        "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == 15\n"
         "spark_conf(load_cluster('local'), 1)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
@@ -79,7 +79,8 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
         ({"dedup": {"near": {"at_least": 0.9}}}, "dedup"),
         ({"select": {"aspect": {"at_most": 2}}}, "select"),
         ({"cluster": {"levels": [3]}}, "cluster"),
-        ({"match": {"index": "ivf_pq"}}, "match"),
+        ({"match": {"index": "ivf_pq"}}, "quantise"),
+        ({"match": {"refine": 3}}, "match"),
         ({"assemble": {"pixels": True}}, "assemble"),
     ],
 )

@@ -12,8 +12,10 @@ from curation.cost.rates import Assumptions
 from curation.embed.encoders import ENCODERS
 from curation.errors import RecipeError
 from curation.flow import largest_k, match_encoder, plan, semantic_encoder
+from curation.knn.choice import Choice, choose
+from curation.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.knn.join import MERGED_HERE
-from curation.params import EncoderSpec
+from curation.params import EncoderSpec, QuantiseStep
 from curation.recipe import Recipe
 
 KIB = 1024
@@ -127,6 +129,8 @@ def work_of(recipe: Recipe, shapes: Mapping[str, Shape], given: Assumptions) -> 
         "select": _select,
         "cluster": _cluster,
         "assign": _assign,
+        "quantise": _quantise,
+        "index": _index,
         "match": _match,
         "retrieve": _retrieve,
         "assemble": _assemble,
@@ -262,19 +266,50 @@ def _assign(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) 
     )
 
 
+def _choice(recipe: Recipe, counts: Counts, dim: int) -> Choice:
+    given = dict(recipe.match) | {"k": largest_k(recipe), "seed": 0, "encoder": ""}
+    step = QuantiseStep.model_construct(**{name: given[name] for name in QuantiseStep.model_fields})
+    return choose(step, int(counts.seeds), int(counts.eligible), dim)
+
+
+def _quantise(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    dim = shapes[match_encoder(recipe)].dim
+    choice = _choice(recipe, counts, dim)
+    if choice.index == "exact":
+        return Work("quantise", 0)
+    sample = min(counts.eligible, sample_size(choice.nlist))
+    flop = 2 * min(sample, TRAIN_PER_LIST * choice.nlist) * choice.nlist * dim * ITERATIONS
+    stored = 4 * choice.nlist * dim
+    return Work("quantise", choice.nlist, stored=stored, cpu_flop=flop, driver=2 * dim * sample)
+
+
+def _index(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    dim = shapes[match_encoder(recipe)].dim
+    choice = _choice(recipe, counts, dim)
+    if choice.index == "exact":
+        return Work("index", 0)
+    coded = recipe.match.subquantizers if choice.index == "ivf_pq" else 0
+    return Work(
+        "index",
+        counts.images,
+        stored=counts.images * (40 + coded),
+        moved=counts.fragments * 4 * choice.nlist * dim,
+        cpu_flop=2 * counts.images * choice.nlist * dim,
+    )
+
+
 def _match(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
     dim, k = shapes[match_encoder(recipe)].dim, largest_k(recipe)
     if k == 0:
         return Work("match", 0)
-    params = recipe.match
-    if params.index == "exact":
-        flop = 2 * counts.seeds * counts.eligible * dim
+    choice = _choice(recipe, counts, dim)
+    if choice.index == "exact":
+        flop = 2 * choice.exact
     else:
-        probed = min(1.0, params.nprobe / params.nlist)
-        flop = (
-            2 * (counts.eligible + counts.seeds * counts.fragments) * params.nlist * dim
-            + 2 * counts.seeds * counts.eligible * probed * params.subquantizers
-        )
+        probed = min(1.0, recipe.match.nprobe / choice.nlist)
+        each = dim if choice.index == "ivf_flat" else recipe.match.subquantizers
+        flop = 2 * counts.seeds * (counts.fragments * choice.nlist * dim)
+        flop += 2 * counts.seeds * counts.eligible * probed * each
     shards = counts.fragments * counts.pool / max(counts.images, 1)
     merged_here = min(counts.seeds * k * shards, MERGED_HERE)
     return Work(

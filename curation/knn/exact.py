@@ -18,6 +18,9 @@ SCREENED_FROM = 2**36
 GATHER = 2**22
 
 
+Rows = npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Near pairs, sorted by (query, falling similarity, id); arrays of shape (n,).
@@ -70,8 +73,10 @@ class Base:
 
     vectors: Vectors
     ids: Ids
-    start: npt.NDArray[np.int64]
-    count: npt.NDArray[np.int64]
+    start: Rows
+    count: Rows
+    first: Rows
+    """Row of each distinct vector among those that the base was built of."""
 
 
 def build_base(vectors: Vectors, ids: Ids) -> Base:
@@ -85,7 +90,7 @@ def build_base(vectors: Vectors, ids: Ids) -> Base:
     fresh[1:] = (group[1:] != group[:-1]) | (ids[1:] != ids[:-1])
     ids, group = ids[fresh], group[fresh]
     _, start, count = np.unique(group, return_index=True, return_counts=True)
-    return Base(rows[first], ids, start, count)
+    return Base(rows[first], ids, start, count, first)
 
 
 def search(queries: Vectors, base: Base, k: int, at_least: float = -2.0) -> Candidates:
@@ -113,9 +118,7 @@ def search(queries: Vectors, base: Base, k: int, at_least: float = -2.0) -> Cand
     return rescore(queries, base, rows, k, at_least)
 
 
-def rescore(
-    queries: Vectors, base: Base, rows: npt.NDArray[np.int64], k: int, at_least: float = -2.0
-) -> Candidates:
+def rescore(queries: Vectors, base: Base, rows: Rows, k: int, at_least: float = -2.0) -> Candidates:
     """Return the k best of the candidate rows (n, c) of each query, −1 standing for none."""
     query = np.repeat(np.arange(len(queries)), rows.shape[1])
     known = rows.ravel() >= 0
@@ -125,7 +128,7 @@ def rescore(
 def rescore_pairs(
     queries: Vectors,
     base: Base,
-    pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    pairs: tuple[Rows, Rows],
     k: int,
     at_least: float = -2.0,
 ) -> Candidates:
@@ -146,7 +149,7 @@ def rescore_pairs(
 
 
 def exact_similarity(
-    queries: Vectors, base: Vectors, query: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
+    queries: Vectors, base: Vectors, query: Rows, row: Rows
 ) -> npt.NDArray[np.float32]:
     """Return the float64 dot product of each pair (m,), rounded to float32."""
     found = np.empty(len(query), dtype=np.float32)

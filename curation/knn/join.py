@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from curation.fragment import Fragment
-from curation.knn import ivf_pq
+from curation.fragment import Fragment, Table
+from curation.knn import ivf
+from curation.knn.codebooks import read_codebooks, read_lists
 from curation.knn.exact import Base, Candidates, build_base, joined, merge, search
 from curation.params import MatchStep
 from curation.units import Context, Rows
@@ -36,12 +39,21 @@ def from_ids(ids: Ids) -> pa.Array:
 
 def read_vectors(embeddings: Fragment, eligible: Fragment | None = None) -> tuple[Ids, Vectors]:
     """Return the ids and vectors of a fragment, only those of eligible rows where they are given."""
+    _, ids, vectors = read_rows(embeddings, eligible)
+    return ids, vectors
+
+
+def read_rows(
+    embeddings: Fragment, eligible: Fragment | None = None
+) -> tuple[npt.NDArray[np.int64], Ids, Vectors]:
+    """Return `read_vectors`, after the row of each in the fragment."""
     table = embeddings.read(["image_id", "vector"])
     keep = table.column("vector").is_valid().to_numpy()
     if eligible is not None:
         keep = keep & (eligible.read(["status"]).column("status").to_numpy() == "eligible")
     table = table.filter(pa.array(keep))
-    return to_ids(table.column("image_id")), vector_matrix(table.column("vector"))
+    ids, vectors = to_ids(table.column("image_id")), vector_matrix(table.column("vector"))
+    return np.flatnonzero(keep), ids, vectors
 
 
 def candidates_batch(found: Candidates) -> pa.RecordBatch:
@@ -75,48 +87,63 @@ def keep_queries(ids: Ids, vectors: Vectors) -> Rows:
     return None
 
 
-def keep_index(sample: Vectors, params: MatchStep) -> Rows:
-    """Train an index and write it where every worker finds it."""
-    yield pa.RecordBatch.from_arrays([pa.array([ivf_pq.train(sample, params)])], ["index"])
-    return None
+@dataclass(frozen=True)
+class Shard:
+    """Aligned fragments of the base; without `eligible` every vector counts, `lists` are its index."""
+
+    embeddings: Fragment
+    eligible: Fragment | None = None
+    lists: Fragment | None = None
 
 
 def search_shard(
     embeddings: Fragment,
-    eligible: Fragment,
+    eligible: Fragment | None,
+    lists: Fragment | None,
     queries: Fragment,
-    index: Fragment | None,
+    codebooks: Table | None,
     params: MatchStep,
 ) -> Rows:
-    """Search one shard of the base for every query."""
-    base_ids, base_vectors = read_vectors(embeddings, eligible)
+    """Search one shard of the base for every query, exactly where there are no codebooks."""
+    rows, base_ids, base_vectors = read_rows(embeddings, eligible)
     _, query_vectors = read_vectors(queries)
     base = build_base(base_vectors, base_ids)
-    if index is None or not len(base.vectors):
+    if codebooks is None or lists is None or not len(base.vectors):
         found = search(query_vectors, base, params.k)
     else:
-        trained = index.read().column("index")[0].as_py()
-        found = ivf_pq.search(query_vectors, base, trained, params)
+        books = read_codebooks(codebooks)
+        assert books is not None
+        own = read_lists(lists, rows, base)
+        found = ivf.search(query_vectors, base, own, books, params, params.k)
     yield candidates_batch(found)
     return None
 
 
 def broadcast_join(
-    shards: Mapping[str, Mapping[str, Fragment]],
+    shards: Mapping[str, Shard],
     queries: Fragment,
-    index: Fragment | None,
+    codebooks: Table | None,
     params: MatchStep,
     context: Context,
 ) -> Candidates:
     """Return the k nearest base images of each query, searched shard by shard and merged.
 
     Args:
-        shards: `embeddings` and `eligible` of each fragment of the base.
+        shards: fragments of the base by name.
         queries: a work table of query vectors.
-        index: a work table with a trained index; None searches exactly.
+        codebooks: of the index whose lists the shards have; None searches exactly.
+        params: k, and how an index is searched.
+        context: where workers are.
     """
     items = {
-        name: {**shard, "queries": queries, "index": index, "params": params}
+        name: {
+            "embeddings": shard.embeddings,
+            "eligible": shard.eligible,
+            "lists": None if codebooks is None else shard.lists,
+            "queries": queries,
+            "codebooks": codebooks,
+            "params": params,
+        }
         for name, shard in shards.items()
     }
     records = context.compute("search", search_shard, items)

@@ -14,9 +14,9 @@ from curation.units import Context, Rows
 from curation.vectors import Ids, Vectors, vector_array, vector_matrix
 
 
-def eligible_rows(eligible: Table) -> int:
-    """Return how many pool rows are eligible."""
-    books = (f.record.books.get("pool", {}) for f in eligible.fragments.values())
+def eligible_rows(eligible: Table, role: str = "pool") -> int:
+    """Return how many rows of a role are eligible."""
+    books = (f.record.books.get(role, {}) for f in eligible.fragments.values())
     return sum(own.get("eligible", 0) for own in books)
 
 

@@ -269,7 +269,7 @@ def near(exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int) -> tup
     place = torch.arange(len(query), device=exact.device) - (counts.cumsum(0) - counts)[query]
     table = torch.full((len(exact), int(counts.max())), -torch.inf, device=exact.device)
     table[pairs, place[crowded]] = score
-    least = table.topk(k, dim=1).values[:, -1]
+    least = table.topk(min(k, table.shape[1]), dim=1).values[:, -1]
     kept = ~crowded
     kept[crowded] = score >= least[pairs] - 2 * rounding_of(exact.shape[1])
     return query[kept], row[kept]

@@ -10,16 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.fragment import Fragment, Table
+from curation.knn.codebooks import read_codebooks
 from curation.knn.exact import Candidates
-from curation.knn.ivf_pq import sample_size
-from curation.knn.join import (
-    broadcast_join,
-    from_ids,
-    keep_index,
-    keep_queries,
-    read_vectors,
-)
-from curation.knn.sample import read_sample, sampled
+from curation.knn.join import Shard, broadcast_join, from_ids, keep_queries, read_vectors
 from curation.params import MatchStep
 from curation.retrieve.order import seeded_order
 from curation.table import contract
@@ -28,7 +21,13 @@ from curation.vectors import Ids, Vectors
 
 
 def match(
-    eligible: Table, embeddings: dict[str, Table], *, params: MatchStep, context: Context
+    eligible: Table,
+    embeddings: dict[str, Table],
+    codebooks: Table,
+    lists: Table,
+    *,
+    params: MatchStep,
+    context: Context,
 ) -> Rows:
     """Search the eligible pool for every eligible seed image.
 
@@ -42,21 +41,21 @@ def match(
     vectors = embeddings[str(params.encoder)]
     sets, ids, queries = _seeds(eligible, vectors)
     if not len(ids) or params.k == 0:
-        return {"index": params.index, "queries": 0}
+        return {"index": "exact", "queries": 0}
     shards = {
-        name: {"embeddings": vectors.fragments[name], "eligible": fragment}
+        name: Shard(vectors.fragments[name], fragment, lists.fragments[name])
         for name, fragment in eligible.fragments.items()
         if "pool" in fragment.record.books
     }
     unique, first = np.unique(ids, return_index=True)
     kept = _kept(unique, queries[first], "queries", context)
-    index = None
-    if params.index == "ivf_pq":
-        index = _index(eligible, vectors, params, context)
+    books = read_codebooks(codebooks)
+    index = None if books is None else codebooks
     started = time.monotonic()
     found = broadcast_join(shards, kept, index, params, context)
     seconds = time.monotonic() - started
-    stats: dict[str, Any] = {"index": params.index, "queries": len(unique), "shards": len(shards)}
+    name = "exact" if books is None else books.index
+    stats: dict[str, Any] = {"index": name, "queries": len(unique), "shards": len(shards)}
     if index is None:
         stats["recall"] = 1.0
     else:
@@ -90,13 +89,6 @@ def _seeds(eligible: Table, embeddings: Table) -> tuple[npt.NDArray[Any], Ids, V
 def _kept(ids: Ids, vectors: Vectors, name: str, context: Context) -> Fragment:
     items = {name: {"ids": ids, "vectors": vectors}}
     return Fragment(context.store, context.compute("queries", keep_queries, items)[name])
-
-
-def _index(eligible: Table, embeddings: Table, params: MatchStep, context: Context) -> Fragment:
-    parts = sampled(eligible, embeddings, sample_size(params), params.seed, context)
-    _, sample = read_sample(parts)
-    items = {"index": {"sample": sample, "params": params}}
-    return Fragment(context.store, context.compute("train index", keep_index, items)["index"])
 
 
 def recall(found: Candidates, exact: Candidates, queries: npt.NDArray[np.int64]) -> float:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation.errors import RecipeError
@@ -85,6 +86,8 @@ def store(world, tmp_path):
 
 def run(store, name, **blocks):
     steps = {s.name: s for s in plan(recipe(**blocks))}
+    for before in ("quantise", "index") if name == "match" else ():
+        run_step(steps[before], store, InProcess())
     run_step(steps[name], store, InProcess())
     return open_table(store, steps[name].tables[0])
 
@@ -137,14 +140,16 @@ def test_merging_on_workers_changes_nothing(world, store, monkeypatch):
     assert len(list(Path(again.root, "work", "match", "data").glob("from-*"))) == 12
 
 
-def test_ivf_pq_states_the_recall_that_it_has(world, store):
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
+def test_an_index_states_the_recall_that_it_has(world, store, kind):
     exact = run(store, "match").read().to_pandas()
-    index = {"index": "ivf_pq", "nlist": 16, "nprobe": 8, "subquantizers": 8, "refine": 4}
+    index = {"index": kind, "nlist": 16, "nprobe": 8, "subquantizers": 4, "refine": 8}
     table = run(store, "match", match=index | {"recall_queries": 1000})
     found = table.read().to_pandas()
     pairs = [set(zip(t["seed_image_id"], t["image_id"], strict=True)) for t in (exact, found)]
     measured = len(pairs[0] & pairs[1]) / len(pairs[0])
     assert table.manifest.stats["recall"] == pytest.approx(measured, abs=1e-6)
+    assert table.manifest.stats["index"] == kind
     assert measured > 0.8
     assert len(found) == len(exact)
     worse = index | {"nprobe": 1, "refine": 1, "recall_queries": 1000}
@@ -158,6 +163,45 @@ def test_ivf_pq_states_the_recall_that_it_has(world, store):
 def test_an_index_that_cannot_be_trained_is_told(store, index, words):
     with pytest.raises(RecipeError, match=words):
         run(store, "match", match={"index": "ivf_pq"} | index)
+
+
+def test_ivf_flat_that_probes_every_list_is_exact(store):
+    exact = run(store, "match").read()
+    index = {"index": "ivf_flat", "nlist": 16, "nprobe": 16}
+    assert run(store, "match", match=index).read() == exact
+
+
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
+def test_a_longer_pool_only_adds_lists(world, store, kind):
+    """Codebooks stay, lists of old fragments are found again; a pool four times as large retrains."""
+    index = {"index": kind, "nlist": 16, "subquantizers": 4}
+    run(store, "match", match=index)
+    before = open_table(store, "codebooks").content
+    old = {name: f.content for name, f in open_table(store, "lists").fragments.items()}
+
+    def grown(parts):
+        for table in ("eligible", "images", "embeddings.semantic"):
+            rows = {n: f.read() for n, f in open_table(store, table).fragments.items()}
+            for part in range(parts):
+                more = rows["web-0"]
+                ids = pa.array([f"{part:02d}{row:030x}" for row in range(len(more))])
+                for name in ("pair_id", "image_id"):
+                    more = more.set_column(more.schema.get_field_index(name), name, ids)
+                rows[f"web-9{part}"] = more
+            batches = {n: r.combine_chunks().to_batches()[0] for n, r in rows.items()}
+            commit_batches(store, table, batches)
+
+    grown(1)
+    steps = {s.name: s for s in plan(recipe(match=index))}
+    run_step(steps["quantise"], store, InProcess())
+    assert open_table(store, "codebooks").content == before
+    outcome = run_step(steps["index"], store, InProcess())
+    assert (outcome.computed, outcome.reused) == (1, len(old))
+    lists = open_table(store, "lists").fragments
+    assert {name: lists[name].content for name in old} == old
+    grown(30)
+    run_step(steps["quantise"], store, InProcess())
+    assert open_table(store, "codebooks").content != before
 
 
 def test_neighbours_equal_brute_force(world, store):

@@ -1,0 +1,57 @@
+"""How the pool is searched: exactly, or by an index; the cost model behind `index: auto`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal
+
+from curation.params import QuantiseStep
+
+EXACT = 2**50
+"""Multiplications up to which `auto` searches exactly: an hour or so of two cores."""
+WORTH = 4
+"""How many times fewer multiplications an index must take for `auto` to choose it."""
+GROWN = 4
+"""Codebooks are trained anew when the pool has grown so many times."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How to search, with how many lists, and the multiplications of both ways."""
+
+    index: Literal["exact", "ivf_flat", "ivf_pq"]
+    nlist: int
+    exact: float
+    indexed: float
+
+
+def choose(params: QuantiseStep, queries: int, pool: int, dim: int) -> Choice:
+    """Return how to search the `pool` for `queries` vectors.
+
+    `auto` counts multiplications: queries · pool · dim for exact search; for an index
+    (pool + queries) · nlist · dim to find lists, and queries · pool · dim · nprobe / nlist within
+    them. It is exact up to 2^50, and beyond that where an index would not save three quarters.
+    """
+    nlist = params.nlist or lists_for(scale_of(pool))
+    exact = float(queries) * pool * dim
+    indexed = float(pool + queries) * nlist * dim + exact * min(1.0, params.nprobe / nlist)
+    if params.k == 0 or not queries or not pool:
+        return Choice("exact", nlist, exact, indexed)
+    if params.index != "auto":
+        return Choice(params.index, nlist, exact, indexed)
+    cheap = exact <= EXACT or exact <= WORTH * indexed
+    return Choice("exact" if cheap else "ivf_flat", nlist, exact, indexed)
+
+
+def lists_for(pool: int) -> int:
+    """Return a number of lists for a pool: four times its square root, as FAISS advises."""
+    return max(1, 4 * isqrt(pool))
+
+
+def scale_of(pool: int) -> int:
+    """Return the power of GROWN at or below the size of the pool."""
+    scale = 1
+    while scale * GROWN <= pool:
+        scale *= GROWN
+    return scale

@@ -1,0 +1,190 @@
+"""Inverted files: vectors in lists around trained centroids, of which a query probes the nearest.
+
+`ivf_flat` scores the vectors of the probed lists (Sivic and Zisserman 2003; FAISS calls it so);
+`ivf_pq` scores product codes of their residuals (Jégou et al. 2011), as LVD-142M searched its pool, and
+scores the best candidates again with the stored vectors. Codebooks are trained once; each shard fills
+lists of its own, so that shards are added without touching others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import RecipeError
+from curation.kmeans.backends import backend_of
+from curation.kmeans.lloyd import State, centroids_of, lloyd
+from curation.kmeans.nearest import Clusters, Floats
+from curation.kmeans.points import ArrayPoints
+from curation.knn.exact import Base, Candidates, Rows, build_base, merge, rescore, rescore_pairs
+from curation.knn.exact import search as search_exact
+from curation.params import MatchStep, QuantiseStep
+from curation.vectors import Vectors
+
+Codes = npt.NDArray[np.uint8]
+
+TRAIN_PER_LIST = 64
+"""Training vectors a list; FAISS warns below 39."""
+ITERATIONS = 10
+PQ_BITS = 8
+WORDS = 2**PQ_BITS
+
+
+@dataclass(frozen=True)
+class Codebooks:
+    """What lists are around, (lists, dim) float32 of unit length, and how residuals are coded.
+
+    `products` (subquantizers, 256, dim / subquantizers) float32; None keeps no codes.
+    """
+
+    coarse: Floats
+    products: Floats | None = None
+
+    @property
+    def index(self) -> Literal["ivf_flat", "ivf_pq"]:
+        """Name of the index, as in a recipe."""
+        return "ivf_flat" if self.products is None else "ivf_pq"
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The list of each vector of a base (n,), and its code (n, subquantizers)."""
+
+    own: Clusters
+    codes: Codes | None = None
+
+
+def sample_size(nlist: int) -> int:
+    """Return how many vectors training takes."""
+    return int(max(TRAIN_PER_LIST * nlist, 256 * WORDS))
+
+
+def train(
+    sample: Vectors, index: Literal["ivf_flat", "ivf_pq"], nlist: int, params: QuantiseStep
+) -> Codebooks:
+    """Return trained codebooks.
+
+    Args:
+        sample: unit vectors (n, dim), in an order that does not depend on shards.
+        index: which kind.
+        nlist: how many lists.
+        params: subquantizers and seed.
+
+    Raises:
+        RecipeError: the sample is too small for nlist, or the dimension is no multiple of
+            subquantizers.
+    """
+    count, dim = sample.shape
+    if index == "ivf_pq" and dim % params.subquantizers:
+        valid = [m for m in range(1, dim + 1) if dim % m == 0 and dim // m <= 32]
+        raise RecipeError(
+            f"match.subquantizers {params.subquantizers} does not divide the dimension {dim} of "
+            f"the encoder {params.encoder!r}. Valid: {valid}"
+        )
+    least = max(nlist, WORDS) if index == "ivf_pq" else nlist
+    if count < least:
+        raise RecipeError(
+            f"match.index {index} with nlist {nlist} needs at least {least} eligible pool "
+            f"images to train on; there are {count}. Lower nlist, or use index: exact."
+        )
+    rng = np.random.Generator(np.random.PCG64(params.seed))
+    take = min(count, TRAIN_PER_LIST * nlist)
+    points = sample[np.sort(rng.permutation(count)[:take])]
+    start = points[np.sort(rng.permutation(take)[:nlist])].astype(np.float32)
+    trained = lloyd(ArrayPoints(points, backend_of("torch", "cpu")), State(start), ITERATIONS)
+    coarse = trained.centroids.vectors
+    if index == "ivf_flat":
+        return Codebooks(coarse)
+    own = _nearest(sample, coarse)
+    quantizer = faiss.ProductQuantizer(dim, params.subquantizers, PQ_BITS)
+    quantizer.cp.seed = params.seed + 1
+    quantizer.cp.min_points_per_centroid = 1
+    quantizer.train(np.ascontiguousarray(sample.astype(np.float32) - coarse[own]))
+    words = faiss.vector_to_array(quantizer.centroids)
+    shape = (params.subquantizers, WORDS, dim // params.subquantizers)
+    return Codebooks(coarse, words.reshape(shape))
+
+
+def fill(vectors: Vectors, books: Codebooks) -> Lists:
+    """Return the list of each vector (n, dim), exactly its nearest, and its code."""
+    own = _nearest(vectors, books.coarse)
+    if books.products is None:
+        return Lists(own)
+    residuals = np.ascontiguousarray(vectors.astype(np.float32) - books.coarse[own])
+    codes: Codes = _quantizer(books.products).compute_codes(residuals)
+    return Lists(own, codes)
+
+
+def search(
+    queries: Vectors, base: Base, lists: Lists, books: Codebooks, params: MatchStep, k: int
+) -> Candidates:
+    """Return the k nearest of each query within the lists that it probes.
+
+    With `ivf_flat` those are exactly the best in these lists; with `ivf_pq` the best of the
+    `refine` · k with the best codes.
+    """
+    if not len(queries) or not len(base.vectors):
+        return merge([], k)
+    probe = min(params.nprobe, len(books.coarse))
+    if books.products is not None:
+        rows = _search_codes(queries, lists, books, probe, min(k * params.refine, len(lists.own)))
+        return rescore(queries, base, rows, k)
+    from curation.knn.probed import candidates
+
+    probes = probed_lists(queries, books.coarse, probe)
+    pairs = candidates(queries, base.vectors, lists.own, probes, k)
+    return rescore_pairs(queries, base, pairs, k)
+
+
+def probed_lists(queries: Vectors, coarse: Floats, probe: int) -> Rows:
+    """Return the lists that each query (n, dim) probes, the nearest: (n, probe), rows sorted."""
+    names = np.char.mod("%032d", np.arange(len(coarse))).astype("S32")
+    found = search_exact(queries, build_base(coarse, names), probe)
+    return np.sort(found.ids.astype(np.int64).reshape(len(queries), probe), axis=1)
+
+
+def _nearest(vectors: Vectors, coarse: Floats) -> Clusters:
+    nearest: Clusters = backend_of("torch", "cpu")(vectors).assign(
+        centroids_of(coarse, "spherical")
+    )
+    return nearest
+
+
+def _quantizer(products: Floats) -> faiss.ProductQuantizer:
+    count, _, width = products.shape
+    quantizer = faiss.ProductQuantizer(count * width, count, PQ_BITS)
+    faiss.copy_array_to_vector(products.ravel(), quantizer.centroids)
+    return quantizer
+
+
+def _search_codes(
+    queries: Vectors, lists: Lists, books: Codebooks, probe: int, wanted: int
+) -> Rows:
+    """Return the rows (n, wanted) whose codes score best, −1 standing for none."""
+    assert books.products is not None
+    assert lists.codes is not None
+    count, _, width = books.products.shape
+    coarse = faiss.IndexFlatIP(count * width)
+    coarse.add(books.coarse)
+    index = faiss.IndexIVFPQ(
+        coarse, count * width, len(books.coarse), count, PQ_BITS, faiss.METRIC_INNER_PRODUCT
+    )
+    faiss.copy_array_to_vector(books.products.ravel(), index.pq.centroids)
+    index.is_trained = True
+    assert index.invlists is not None
+    order = np.argsort(lists.own, kind="stable")
+    codes = np.ascontiguousarray(lists.codes[order])
+    present, start, size = np.unique(lists.own[order], return_index=True, return_counts=True)
+    for number, first, many in zip(present.tolist(), start, size, strict=True):
+        rows = np.ascontiguousarray(order[first : first + many])
+        own = np.ascontiguousarray(codes[first : first + many])
+        index.invlists.add_entries(number, int(many), faiss.swig_ptr(rows), faiss.swig_ptr(own))
+    index.ntotal = len(order)
+    index.nprobe = probe
+    _, rows = index.search(np.ascontiguousarray(queries, np.float32), max(wanted, 1))
+    found: Rows = rows
+    return found

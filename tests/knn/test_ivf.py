@@ -1,0 +1,123 @@
+"""Inverted files against brute force within their lists, and the choice between them and exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.knn.choice import EXACT, choose, lists_for, scale_of
+from curation.knn.exact import build_base, exact_similarity
+from curation.knn.ivf import Codebooks, Lists, fill, probed_lists, search, train
+from curation.params import MatchStep, QuantiseStep
+
+from .test_exact import names, unit
+
+
+def quantise_step(**more):
+    given = {"encoder": "e", "index": "auto", "nlist": None, "nprobe": 8, "subquantizers": 4}
+    return QuantiseStep(**given | {"k": 4, "seed": 0} | more)
+
+
+def match_step(**more):
+    return MatchStep(**{"encoder": "e", "refine": 8, "recall_queries": 9, "k": 4, "seed": 0} | more)
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(0)
+    middles = rng.normal(size=(40, 16))
+    vectors = middles[rng.integers(0, 40, 3000)] + 0.4 * rng.normal(size=(3000, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors[:2900].astype(np.float16), vectors[2900:].astype(np.float16), names(rng, 2900)
+
+
+@pytest.mark.parametrize(("nprobe", "k"), [(1, 1), (3, 5), (20, 50)])
+def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k):
+    vectors, queries, ids = world
+    books = train(vectors, "ivf_flat", 20, quantise_step())
+    base = build_base(vectors, ids)
+    lists = fill(base.vectors, books)
+    found = search(queries, base, lists, books, match_step(nprobe=nprobe), k)
+    probes = probed_lists(queries, books.coarse, nprobe)
+    for number in range(len(queries)):
+        rows = np.flatnonzero(np.isin(lists.own, probes[number]))
+        pair = np.full(len(rows), number)
+        similarity = exact_similarity(queries, base.vectors, pair, rows)
+        order = np.lexsort((base.ids[rows], -similarity))[:k]
+        own = found.query == number
+        assert found.ids[own].tolist() == base.ids[rows[order]].tolist()
+        np.testing.assert_array_equal(found.similarity[own], similarity[order])
+
+
+def test_probed_lists_are_the_nearest(world):
+    vectors, queries, _ = world
+    coarse = train(vectors, "ivf_flat", 20, quantise_step()).coarse
+    scores = queries.astype(np.float64) @ coarse.astype(np.float64).T
+    expected = np.sort(np.argsort(-scores, axis=1)[:, :6], axis=1)
+    np.testing.assert_array_equal(probed_lists(queries, coarse, 6), expected)
+
+
+def test_shards_find_what_the_whole_finds(world):
+    vectors, queries, ids = world
+    books = train(vectors, "ivf_flat", 20, quantise_step())
+    params = match_step(nprobe=4)
+
+    def found(rows):
+        base = build_base(vectors[rows], ids[rows])
+        got = search(queries, base, fill(base.vectors, books), books, params, 4)
+        return set(zip(got.query.tolist(), got.ids.tolist(), got.similarity.tolist(), strict=True))
+
+    parts = np.array_split(np.arange(len(vectors)), 3)
+    assert found(np.arange(len(vectors))) <= set().union(*(found(part) for part in parts))
+
+
+def test_codes_tell_a_vector_from_others(world):
+    vectors, _, ids = world
+    books = train(vectors, "ivf_pq", 20, quantise_step())
+    base = build_base(vectors, ids)
+    lists = fill(base.vectors, books)
+    assert lists.codes is not None
+    assert lists.codes.shape == (len(base.vectors), 4)
+    some = base.vectors[::29]
+    got = search(some, base, lists, books, match_step(nprobe=1), 1)
+    assert (got.similarity > 0.999).mean() > 0.8
+
+
+def test_empty_lists_and_few_vectors():
+    rng = np.random.default_rng(1)
+    vectors, ids = unit(rng, 3, 8), names(rng, 3)
+    books = Codebooks(unit(rng, 50, 8).astype(np.float32))
+    base = build_base(vectors, ids)
+    got = search(unit(rng, 5, 8), base, fill(base.vectors, books), books, match_step(nprobe=50), 10)
+    assert np.bincount(got.query).tolist() == [3] * 5
+    nothing = Lists(np.empty(0, np.int32))
+    empty = build_base(vectors[:0], ids[:0])
+    assert len(search(vectors, empty, nothing, books, match_step(nprobe=2), 3).query) == 0
+
+
+@pytest.mark.parametrize(
+    ("queries", "pool", "more", "index"),
+    [
+        (1000, 10_000, {}, "exact"),
+        (0, 10_000, {"index": "ivf_pq"}, "exact"),
+        (10, 10_000, {"k": 0, "index": "ivf_pq"}, "exact"),
+        (10, 10_000, {"index": "ivf_pq"}, "ivf_pq"),
+        (10**7, 10**9, {}, "ivf_flat"),
+        (10**7, 10**9, {"index": "exact"}, "exact"),
+        # Filling lists for few queries costs more than it saves.
+        (2000, 10**9, {}, "exact"),
+    ],
+)
+def test_choice(queries, pool, more, index):
+    assert choose(quantise_step(**more), queries, pool, 1024).index == index
+
+
+def test_auto_is_exact_up_to_its_bound():
+    step = quantise_step()
+    assert choose(step, EXACT // 2**30, 2**20, 2**10).index == "exact"
+    assert choose(step, EXACT // 2**30 + 1, 2**20, 2**10).index == "ivf_flat"
+
+
+def test_lists_grow_with_the_pool_in_steps():
+    assert [scale_of(n) for n in (1, 3, 4, 15, 16, 10**6)] == [1, 1, 4, 4, 16, 4**9]
+    assert lists_for(10**6) == 4000
