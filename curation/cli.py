@@ -1,4 +1,4 @@
-"""The command line: plan, run, show, path, diff, report."""
+"""The command line: plan, calibrate, run, show, path, search, diff, report."""
 
 from __future__ import annotations
 
@@ -295,6 +295,58 @@ def path(
         return
     for address in found.paths():
         typer.echo(address)
+
+
+@app.command()
+def search(
+    recipe: RecipePath,
+    store: StorePath,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", help="Picture to search with; repeatable.")
+    ] = None,
+    image_id: Annotated[
+        list[str] | None, typer.Option("--id", help="image_id in the store; repeatable.")
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option("--vectors", help=".npy of floats (n, dim).")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Images wanted a query.")] = 10,
+    exact: Annotated[bool, typer.Option("--exact", help="Pass over the index.")] = False,
+    to: Annotated[str | None, typer.Option("--out", help="Parquet file to write.")] = None,
+) -> None:
+    """Find the images nearest to pictures, images or vectors, and whether they are in the dataset."""
+    from curation.search import Search, read_queries
+    from curation.store import Store
+
+    if sum(given is not None for given in (image or None, image_id or None, vectors)) != 1:
+        raise RecipeError("Give one of --image, --id and --vectors.")
+    over = Search(load_recipe(recipe), Store(store))
+    if image:
+        queries, names = over.vectors_of_pictures(image), [str(path) for path in image]
+    elif image_id:
+        queries, names = over.vectors_of(image_id), image_id
+    else:
+        queries = read_queries(vectors)  # type: ignore[arg-type]
+        names = [f"{vectors}[{row}]" for row in range(len(queries))]
+    found, index = over.nearest(queries, k, exact)
+    if to is not None:
+        import pyarrow.parquet as pq
+
+        pq.write_table(found, to)
+        out.print(f"{len(found):,} rows: {escape(to)}")
+        return
+    _tell_found(found.to_pylist(), names, index)
+
+
+def _tell_found(rows: list[dict[str, Any]], names: list[str], index: str) -> None:
+    columns = ("query", "rank", "similarity", "image_id", "source", "arms", "caption")
+    grid = Grid(*columns, title=f"Nearest images, {index}")
+    grid.columns[3].no_wrap, grid.columns[3].min_width = True, 32
+    for row in rows:
+        shown = [_short(names[row["query"]], 16), str(row["rank"]), f"{row['similarity']:.4f}"]
+        shown += [row["image_id"], row["source"], ", ".join(row["arms"]) or "–"]
+        grid.add_row(*(escape(text) for text in [*shown, _short(row["caption"] or "", 60)]))
+    out.print(grid)
 
 
 @app.command()

@@ -31,6 +31,8 @@ KILLS = {
     "select": "record tables/eligible 2",
     "cluster": "write tables/centroids/data 1",
     "assign": "record tables/assignments 2",
+    "quantise": "write tables/codebooks/data 1",
+    "index": "record tables/lists 2",
     "match": "record work/match 3",
     "retrieve": "write tables/claims/data 3",
     "assemble": "record tables/dataset 2",
@@ -42,6 +44,7 @@ FRAGMENTED = [s.name for s in FLOW if s.kind == "map"]
 def command(small, tmp_path):
     """Runs the recipe on the command line, one worker, in a process group of its own."""
     spec = small | {"assemble": {"pixels": True, "rows_per_file": 20}}
+    spec["match"] = {"index": "ivf_flat", "nlist": 8, "nprobe": 4}
     recipe, cluster = tmp_path / "small.yaml", tmp_path / "one.yaml"
     recipe.write_text(yaml.safe_dump(spec))
     conf = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1"}
