@@ -20,7 +20,16 @@ from curation.kmeans.backends import backend_of
 from curation.kmeans.lloyd import State, centroids_of, lloyd
 from curation.kmeans.nearest import Clusters, Floats
 from curation.kmeans.points import ArrayPoints
-from curation.knn.exact import Base, Candidates, Rows, build_base, merge, rescore, rescore_pairs
+from curation.knn.exact import (
+    Base,
+    Candidates,
+    Rows,
+    build_base,
+    joined,
+    merge,
+    rescore,
+    rescore_pairs,
+)
 from curation.knn.exact import search as search_exact
 from curation.params import MatchStep, QuantiseStep
 from curation.vectors import Vectors
@@ -30,6 +39,8 @@ Codes = npt.NDArray[np.uint8]
 TRAIN_PER_LIST = 64
 """Training vectors a list; FAISS warns below 39."""
 ITERATIONS = 10
+QUERIES = 65_536
+"""Queries that meet the lists at once."""
 PQ_BITS = 8
 WORDS = 2**PQ_BITS
 
@@ -135,16 +146,22 @@ def search(
         return rescore(queries, base, rows, k)
     from curation.knn.probed import candidates
 
-    probes = probed_lists(queries, books.coarse, probe)
-    pairs = candidates(queries, base.vectors, lists.own, probes, k)
-    return rescore_pairs(queries, base, pairs, k)
+    found = []
+    for start in range(0, len(queries), QUERIES):
+        some = queries[start : start + QUERIES]
+        probes = probed_lists(some, books.coarse, probe)
+        pairs = candidates(some, base.vectors, lists.own, probes, k)
+        best = rescore_pairs(some, base, pairs, k)
+        found.append(Candidates(best.query + start, best.ids, best.similarity))
+    return joined(found)
 
 
 def probed_lists(queries: Vectors, coarse: Floats, probe: int) -> Rows:
-    """Return the lists that each query (n, dim) probes, the nearest: (n, probe), rows sorted."""
+    """Return the lists that each query (n, dim) probes, (n, probe), the nearest first."""
     names = np.char.mod("%032d", np.arange(len(coarse))).astype("S32")
     found = search_exact(queries, build_base(coarse, names), probe)
-    return np.sort(found.ids.astype(np.int64).reshape(len(queries), probe), axis=1)
+    lists: Rows = found.ids.astype(np.int64).reshape(len(queries), probe)
+    return lists
 
 
 def _nearest(vectors: Vectors, coarse: Floats) -> Clusters:

@@ -1,21 +1,33 @@
 """The best vectors within probed lists: each list is multiplied once with all queries that probe it.
 
 One query at a time, a list is read from memory for each; in batches, a list's product with its queries
-runs at the speed of a matrix product, screened in bfloat16 where that is faster (see `screened`).
+runs at the speed of a matrix product, screened in bfloat16 where that is faster (see `screened`). Each
+query first meets its nearest list, whose k best leave little of the others to look at.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from curation.kmeans.nearest import Clusters
-from curation.knn.screened import Error, Rounded, Rows, _reaching, near, screen_type
+from curation.knn.screened import Error, Rounded, Rows, near, screen_type
 from curation.vectors import Vectors
 
 ALIKE = 64
 """Queries of a list are filled up to a multiple of this, so that few shapes of products occur."""
+
+
+class Pairs(NamedTuple):
+    """Queries, rows of the base, and the most that each pair can score, all (m,)."""
+
+    query: Tensor
+    row: Tensor
+    at_most: Tensor
 
 
 def candidates(
@@ -27,42 +39,64 @@ def candidates(
         queries: (n, dim), of length about 1.
         base: (rows, dim), of length about 1.
         own: list of each base row, (rows,).
-        probes: lists that each query probes, (n, probe).
+        probes: lists that each query probes, (n, probe), the nearest first.
         k: neighbours wanted.
         device: `cpu` or `cuda[:n]`.
     """
-    kind = screen_type(device)
-    exact = torch.from_numpy(np.ascontiguousarray(queries)).to(device)
-    order = np.argsort(own, kind="stable")
-    vectors = torch.from_numpy(np.ascontiguousarray(base[order])).to(device)
-    points, others = Rounded.of(exact, kind), Rounded.of(vectors, kind)
-    error = Error.between(points, others)
-    starts = np.searchsorted(own[order], np.arange(int(probes.max()) + 2))
-    asking = np.argsort(probes.ravel(), kind="stable")
-    asked = np.searchsorted(probes.ravel()[asking], np.arange(int(probes.max()) + 2))
-    best = torch.full((len(exact), k), -torch.inf, device=exact.device)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for number in np.unique(probes).tolist():
-        rows = slice(int(starts[number]), int(starts[number + 1]))
-        if rows.start == rows.stop:
-            continue
-        who = asking[asked[number] : asked[number + 1]] // probes.shape[1]
-        query = torch.from_numpy(who).to(exact.device)
-        filled = torch.nn.functional.pad(query, (0, -len(query) % ALIKE))
-        scores = points.half.index_select(0, filled) @ others.half[rows].T
-        scores = scores[: len(query)].float()
-        top = scores.topk(min(k, scores.shape[1]), dim=1).values
-        better = torch.cat([best.index_select(0, query), top], dim=1).topk(k, dim=1).values
-        best[query] = better
-        which, place = torch.nonzero(
-            scores >= _reaching(better[:, -1], error)[:, None], as_tuple=True
-        )
-        found.append((query[which], place + rows.start, scores[which, place]))
-    if not found:
+    lists = _ListsOf(queries, base, own, device)
+    # What the k-th best of each query scores at least.
+    surely = torch.full((len(queries),), -torch.inf, device=device)
+    every = []
+    for first, probed in ((True, probes[:, :1]), (False, probes[:, 1:])):
+        for query, rows in lists.met(probed):
+            every.append(lists.reaching(query, rows, surely, k if first else 0))
+    if not every:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    query, row, score = (torch.cat(part) for part in zip(*found, strict=True))
-    left = score >= _reaching(best[:, -1], error)[query]
-    query, row = query[left], row[left]
-    query, place = torch.sort(query, stable=True)
-    query, row = near(exact, vectors, query, row[place], k)
-    return query.cpu().numpy(), order[row.cpu().numpy()]
+    pairs = Pairs(*(torch.cat(part) for part in zip(*every, strict=True)))
+    left = pairs.at_most >= surely[pairs.query]
+    query, order = torch.sort(pairs.query[left], stable=True)
+    query, row = near(lists.queries, lists.base, query, pairs.row[left][order], k)
+    return query.cpu().numpy(), row.cpu().numpy()
+
+
+class _ListsOf:
+    """The rows of each list, and the queries that are to meet them."""
+
+    def __init__(self, queries: Vectors, base: Vectors, own: Clusters, device: str) -> None:
+        self.kind = screen_type(device)
+        self.queries = torch.from_numpy(np.ascontiguousarray(queries)).to(device)
+        self.base = torch.from_numpy(np.ascontiguousarray(base)).to(device)
+        self.points = Rounded.of(self.queries, self.kind)
+        self._order = np.argsort(own, kind="stable")
+        self._present, self._start, self._size = np.unique(
+            own[self._order], return_index=True, return_counts=True
+        )
+
+    def met(self, probes: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield queries and rows of each list that has both."""
+        asking = np.argsort(probes.ravel(), kind="stable")
+        asked = probes.ravel()[asking]
+        begin = np.searchsorted(asked, self._present)
+        end = np.searchsorted(asked, self._present, side="right")
+        for number in np.flatnonzero(end > begin):
+            who = asking[begin[number] : end[number]] // probes.shape[1]
+            start = self._start[number]
+            rows = self._order[start : start + self._size[number]]
+            device = self.queries.device
+            yield torch.from_numpy(who).to(device), torch.from_numpy(rows).to(device)
+
+    def reaching(self, query: Tensor, rows: Tensor, surely: Tensor, k: int) -> Pairs:
+        """Return the pairs that may be among the best; with k, raises `surely` by what is here."""
+        others = Rounded.of(self.base.index_select(0, rows), self.kind)
+        error = Error.between(self.points, others)
+        filled = torch.nn.functional.pad(query, (0, -len(query) % ALIKE))
+        scores = self.points.half.index_select(0, filled) @ others.half.T
+        scores = scores[: len(query)]
+        if 0 < k <= len(rows):
+            kth = scores.topk(k, dim=1).values[:, -1]
+            surely[query] = error.at_least(kth.float())
+        least = error.screened_from(surely[query])
+        least = torch.where(surely[query] == -torch.inf, surely[query], least)
+        which, place = torch.nonzero(scores >= least[:, None], as_tuple=True)
+        found = scores[which, place].float()
+        return Pairs(query[which], rows[place], error.at_most(found))
