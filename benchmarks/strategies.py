@@ -2,10 +2,11 @@
 
     python -m benchmarks.strategies --shared ../shared --store data/web-mini
 
-Prints Markdown: for each seed set what each strategy claims of the pool, a mix of arms with and
-without `balance`, and how even `hierarchical` draws. A seed set wants the pool's images of its domain
-with one of its labels. Everything is counted over claims, so an image that two seeds claim counts
-twice; `once` claims the same images, each once.
+Prints Markdown: for each seed set what each strategy claims of the pool, what two of them agree on, a
+mix of arms with and without `balance`, and how even `hierarchical` draws. A seed set wants the pool's
+images of its domain with one of its labels. Everything is counted over claims, so an image that two
+seeds claim counts twice; `sample-once` claims the same images, each once. In mixes an image counts
+once.
 
 claims, images: how many, and of how many different images.
 domain: share of the claims on images of the seed set's domain.
@@ -16,14 +17,19 @@ images reached: share of the wanted images, among all eligible ones, that are cl
 balance: entropy of the labels of claims on wanted images, over the logarithm of the number of the
     seed set's labels: 1 if every label is claimed equally often.
 
-`whole pool` is what taking everything would give.
+lowest, highest: of `label`, over recipe seeds.
+
+`whole pool` is what taking everything would give. Figures are means over recipe seeds, which decide
+clusters and draws. For `hierarchical`, which has no seed set, `over domains` and `over classes` are
+the entropy of what was drawn over the logarithm of how many domains, or classes (of labelled images),
+the pool has; lowest and highest are of `over domains`.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +46,11 @@ from curation.spark import load_cluster
 from curation.store import Store
 
 Run = Callable[..., None]
+Scores = dict[tuple[str, str], dict[str, float]]
+"""Figures by (seed set, way)."""
+Measure = Callable[[Run, Store, "Truth", int], Scores]
+
+ALL_SETS = "all"
 
 ALL = 10_000
 LEVELS = [256, 64, 16]
@@ -66,6 +77,8 @@ STACKS = {
     "three levels, 256, 64, 16": LEVELS,
 }
 TARGET = 2000
+SEEDS = (0, 1, 2)
+DRAWS = 20
 MIXED = ("sample-once", "cluster")
 BALANCE = {"per_seed_set": dict.fromkeys(BASELINE, 400), "per_cluster": 40, "target": 1650}
 COLUMNS = (
@@ -155,98 +168,133 @@ def read_claims(store: Store) -> pd.DataFrame:
     return claims.assign(way=claims["arm"].str.partition("-")[2])
 
 
-def seeded(run: Run, store: Store, truth: Truth) -> dict[tuple[str, str], dict[str, float]]:
+def seeded(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
     """Return the scores of every way that starts from seeds, by (seed set, way)."""
     scores = {(name, "whole pool"): truth.score(truth.everything(), name) for name in BASELINE}
     for index, match, ways in (("", {}, WAYS), (", ivf_pq", IVF_PQ, SAMPLES)):
-        run({"match": match, "retrieve": arms_of(ways)})
+        run({"seed": seed, "match": match, "retrieve": arms_of(ways)})
         stats = open_table(store, "matches").manifest.stats
         recall = f"recall@{stats.get('recall_at', 4 * K)} {stats['recall']}"
         print(f"{stats['index']}: {stats['shards']} shards, {recall}, {stats['search_seconds']} s")
-        claims = read_claims(store)
-        for (seeds, way), own in claims.groupby(["seed_set", "way"]):
-            scores[seeds, way + index] = truth.score(own, seeds)
+        for (name, way), own in read_claims(store).groupby(["seed_set", "way"]):
+            scores[name, way + index] = truth.score(own, name)
     return scores
 
 
-def mixed(run: Run, store: Store, truth: Truth) -> tuple[dict, dict[str, dict[str, Any]]]:
-    """Return the scores of mixes of arms by (seed set, way), and what each mix is made of."""
-    scores: dict[tuple[str, str], dict[str, float]] = {}
-    whole = {}
+def agreement(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
+    """Return the scores of images that both of MIXED claim, or one alone, by (seed set, which)."""
+    run({"seed": seed, "retrieve": arms_of({way: WAYS[way] for way in MIXED})})
+    claims = read_claims(store).sort_values("way")
+    which = claims.groupby(["seed_set", "image_id"])["way"].agg(" and ".join).reset_index()
+    which = which.assign(strategy="mix", seed_image_id=None)
+    return {
+        (str(name), way if " and " in way else f"{way} alone"): truth.score(own, str(name))
+        for (name, way), own in which.groupby(["seed_set", "way"])
+    }
+
+
+def mixed(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
+    """Return the scores of mixes by (seed set, way), and as (ALL_SETS, way) what a mix is made of."""
+    scores: Scores = {}
     arms = arms_of({way: WAYS[way] for way in MIXED})
     even = {"name": "even", "strategy": "hierarchical", "target": TARGET // 2}
     for way, balance in (("mix", {}), ("mix, balanced", BALANCE)):
-        run({"retrieve": [*arms, even], "balance": balance})
+        run({"seed": seed, "retrieve": [*arms, even], "balance": balance})
         claims = read_claims(store)
         per_set = claims.dropna(subset="seed_set").drop_duplicates(["seed_set", "image_id"])
-        for seeds, own in per_set.groupby("seed_set"):
+        for name, own in per_set.groupby("seed_set"):
             # Of several arms' claims on an image one stands: it is there once.
-            scores[seeds, way] = truth.score(own.assign(seed_image_id=None), seeds)
+            scores[name, way] = truth.score(own.assign(seed_image_id=None), name)
         images = truth.pool.loc[claims["image_id"].unique()]
-        whole[way] = {
+        scores[ALL_SETS, way] = {
             "images": len(images),
             **per_set["seed_set"].value_counts()[list(BASELINE)].to_dict(),
             "even": (claims["arm"] == "even").sum(),
             "over seed sets": evenness(per_set["seed_set"], len(BASELINE)),
             "over domains": evenness(images["domain"], truth.pool["domain"].nunique()),
         }
-    return scores, whole
+    return scores
+
+
+def over_seeds(measure: Measure, run: Run, store: Store, truth: Truth) -> Scores:
+    """Return the mean of what is measured over SEEDS."""
+    found = [measure(run, store, truth, seed) for seed in SEEDS]
+    return {key: _mean([scores[key] for scores in found], "label") for key in found[0]}
+
+
+def _mean(rows: list[dict[str, float]], column: str) -> dict[str, float]:
+    """Return the mean of each column, and the lowest and highest value of one."""
+    frame = pd.DataFrame(rows)
+    values = frame.get(column, pd.Series(dtype=float))
+    return frame.mean().to_dict() | {"lowest": values.min(), "highest": values.max()}
 
 
 def spread(images: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
     """Return how even pool images (columns domain, label) are drawn over domains and classes."""
     size = pool["domain"].value_counts()
     share = images["domain"].value_counts(normalize=True).reindex(size.index, fill_value=0)
-    classes = images.dropna(subset="label").drop_duplicates(["domain", "label"])
+    classes = images.loc[images["label"].notna(), ["domain", "label"]].agg("/".join, axis=1)
+    labelled = pool.loc[pool["label"].notna(), ["domain", "label"]].drop_duplicates()
     return {
         "images": len(images),
-        "balance over domains": evenness(images["domain"], len(size)),
-        f"{size.index[0]} (largest)": share.iloc[0],
-        f"{size.index[-1]} (smallest)": share.iloc[-1],
-        "classes reached": len(classes),
+        "over domains": evenness(images["domain"], len(size)),
+        "over classes": evenness(classes, len(labelled)),
+        "classes": classes.nunique(),
+        **share.to_dict(),
     }
 
 
 def hierarchical(run: Run, store: Store, truth: Truth) -> dict[str, dict[str, float]]:
     """Return how even `hierarchical` draws TARGET images, beside the pool and a uniform draw."""
     pool = truth.pool
-    draws = [spread(pool.sample(TARGET, random_state=n), pool) for n in range(20)]
-    found = {
-        "whole pool": spread(pool, pool),
-        "uniform draw (mean of 20)": pd.DataFrame(draws).mean().to_dict(),
-    }
-    arm = {"strategy": "hierarchical", "target": TARGET}
+    draws = [spread(pool.sample(TARGET, random_state=n), pool) for n in range(DRAWS)]
+    found = {"whole pool": spread(pool, pool), "uniform draw": _mean(draws, "over domains")}
+    arms = [
+        {"name": f"even-{leaf}", "strategy": "hierarchical", "target": TARGET, "leaf": leaf}
+        for leaf in ("random", "nearest")
+    ]
     for stack, levels in STACKS.items():
-        arms = [arm | {"name": f"even-{leaf}", "leaf": leaf} for leaf in ("random", "nearest")]
-        run({"cluster": {"levels": levels}, "retrieve": arms})
-        for way, own in read_claims(store).groupby("way", sort=False):
-            found[f"{stack}, {way}"] = spread(pool.loc[own["image_id"]], pool)
+        drawn: dict[str, list[dict[str, float]]] = {"random": [], "nearest": []}
+        for seed in SEEDS:
+            run({"seed": seed, "cluster": {"levels": levels}, "retrieve": arms})
+            for way, own in read_claims(store).groupby("way"):
+                drawn[str(way)].append(spread(pool.loc[own["image_id"]], pool))
+        found |= {f"{stack}, {leaf}": _mean(rows, "over domains") for leaf, rows in drawn.items()}
     return found
 
 
 def _cell(value: float) -> str:
     if value != value:
         return "–"
-    return f"{value:,.0f}" if value > 1 else f"{value:.3f}"
+    return f"{value:,.0f}" if round(value, 3) > 1 else f"{value:.3f}"
 
 
-def show(title: str, rows: dict[str, dict[str, float]]) -> None:
-    """Print a Markdown table."""
-    columns = list(next(iter(rows.values())))
-    print(f"\n| {title} | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
-    for name, row in rows.items():
-        print(f"| {name} | {' | '.join(_cell(row[c]) for c in columns)} |", flush=True)
+def show(title: str, rows: dict[str, dict[str, float]], columns: Iterable[str]) -> None:
+    """Print some columns as a Markdown table."""
+    names = list(columns)
+    print(f"\n| {title} | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for way, row in rows.items():
+        print(f"| {way} | {' | '.join(_cell(row.get(c, np.nan)) for c in names)} |", flush=True)
 
 
-def show_seeded(scores: dict[tuple[str, str], dict[str, float]]) -> None:
-    """Print the mean over seed sets, then a table a seed set."""
+def show_seeded(scores: Scores) -> None:
+    """Print the mean over seed sets, a table a seed set, and what the mixes are made of."""
     ways = list(dict.fromkeys(way for _, way in scores))
-    mean = {way: pd.DataFrame([scores[s, way] for s in BASELINE]).mean().to_dict() for way in ways}
-    show("mean of the five", mean)
+    mean = {w: pd.DataFrame([scores[s, w] for s in BASELINE]).mean().to_dict() for w in ways}
+    show("mean of the five", mean, COLUMNS)
     for name, (domain, label) in BASELINE.items():
-        stated = dict.fromkeys(COLUMNS, np.nan) | {"domain": domain, "own label": label}
-        rows = {f"stated for sample, k = {K}": stated}
-        show(name, rows | {way: scores[name, way] for way in ways})
+        rows = {f"stated for sample, k = {K}": {"domain": domain, "own label": label}}
+        rows |= {way: scores[name, way] for way in ways}
+        show(name, rows, [*COLUMNS, "lowest", "highest"])
+    mixes = {way: scores[ALL_SETS, way] for way in ("mix", "mix, balanced")}
+    show("mix", mixes, ["images", *BASELINE, "even", "over seed sets", "over domains"])
+
+
+def show_hierarchical(rows: dict[str, dict[str, float]]) -> None:
+    """Print how even draws are, and the share of each domain in them."""
+    even = ["images", "over domains", "lowest", "highest", "over classes", "classes"]
+    show("hierarchical", rows, even)
+    show("share of", rows, [c for c in rows["whole pool"] if c not in even])
 
 
 def main() -> None:
@@ -270,11 +318,11 @@ def main() -> None:
 
     run({}, until="select")
     truth = open_truth(store, options.shared)
-    scores = seeded(run, store, truth)
-    more, mixes = mixed(run, store, truth)
-    show_seeded(scores | more)
-    show("mix", mixes)
-    show("hierarchical", hierarchical(run, store, truth))
+    scores: Scores = {}
+    for measure in (seeded, agreement, mixed):
+        scores |= over_seeds(measure, run, store, truth)
+    show_seeded(scores)
+    show_hierarchical(hierarchical(run, store, truth))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python -m benchmarks.web_mini --shared ../shared --store data/web-mini
 
 Prints the precision of `sample`, k = 4, beside the figures that the data's own README states for the
-same encoder, the recall of the compressed index, and how many planted copies are found.
+same encoder, the recall of the compressed index, and how many planted copies are found. All other
+strategies are measured on the same store by `benchmarks.strategies`.
 """
 
 from __future__ import annotations
