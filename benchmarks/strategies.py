@@ -1,0 +1,329 @@
+"""Every retrieval strategy against hidden truth, on the store that `benchmarks.web_mini` filled.
+
+    python -m benchmarks.strategies --shared ../shared --store data/web-mini
+
+Prints Markdown: for each seed set what each strategy claims of the pool, what two of them agree on, a
+mix of arms with and without `balance`, and how even `hierarchical` draws. A seed set wants the pool's
+images of its domain with one of its labels. Everything is counted over claims, so an image that two
+seeds claim counts twice; `sample-once` claims the same images, each once. In mixes an image counts
+once.
+
+claims, images: how many, and of how many different images.
+domain: share of the claims on images of the seed set's domain.
+label: share on wanted images. own label: share on images with the label of the very seed image that
+    claimed them, where the strategy knows one; this is what the data's README states for `sample`.
+labels reached: share of the seed set's labels with at least one wanted image claimed.
+images reached: share of the wanted images, among all eligible ones, that are claimed.
+balance: entropy of the labels of claims on wanted images, over the logarithm of the number of the
+    seed set's labels: 1 if every label is claimed equally often.
+
+lowest, highest: of `label`, over recipe seeds.
+
+`whole pool` is what taking everything would give. Figures are means over recipe seeds, which decide
+clusters and draws. For `hierarchical`, which has no seed set, `over domains` and `over classes` are
+the entropy of what was drawn over the logarithm of how many domains, or classes (of labelled images),
+the pool has; lowest and highest are of `over domains`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.web_mini import BASELINE, DOMAIN, IVF_PQ, K, build_spec, read_truth
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.launch import run_steps
+from curation.recipe import parse_recipe
+from curation.spark import load_cluster
+from curation.store import Store
+
+Run = Callable[..., None]
+Scores = dict[tuple[str, str], dict[str, float]]
+"""Figures by (seed set, way)."""
+Measure = Callable[[Run, Store, "Truth", int], Scores]
+
+ALL_SETS = "all"
+
+ALL = 10_000
+LEVELS = [256, 64, 16]
+SAMPLE = {"strategy": "sample", "k": K}
+CLUSTER = {"strategy": "cluster", "per_cluster": ALL, "more_than": 3, "cap": None}
+SAMPLES = {
+    "sample-count": SAMPLE | {"collisions": "count"},
+    "sample-once": SAMPLE | {"collisions": "once"},
+    "sample-reassign": SAMPLE | {"collisions": "reassign"},
+}
+WAYS = {
+    "as_is": {"strategy": "as_is"},
+    **SAMPLES,
+    "cluster": CLUSTER,
+    "cluster-cap-400": CLUSTER | {"cap": 400},
+    "cluster-per-10": CLUSTER | {"per_cluster": 10},
+    "cluster-more-0": CLUSTER | {"more_than": 0},
+    "cluster-more-9": CLUSTER | {"more_than": 9},
+    "cluster-level-1": CLUSTER | {"level": 1},
+}
+STACKS = {
+    "one level, 256": [256],
+    "two levels, 256 and 16": [256, 16],
+    "three levels, 256, 64, 16": LEVELS,
+}
+TARGET = 2000
+SEEDS = (0, 1, 2)
+DRAWS = 20
+MIXED = ("sample-once", "cluster")
+BALANCE = {"per_seed_set": dict.fromkeys(BASELINE, 400), "per_cluster": 40, "target": 1650}
+COLUMNS = (
+    "claims",
+    "images",
+    "domain",
+    "label",
+    "own label",
+    "labels reached",
+    "images reached",
+    "balance",
+)
+
+
+def arms_of(ways: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return an arm for each seed set and way."""
+    return [
+        {"name": f"{seeds}-{way}", "seeds": seeds, **params}
+        for seeds in BASELINE
+        for way, params in ways.items()
+    ]
+
+
+def evenness(values: pd.Series, kinds: int) -> float:
+    """Return the entropy of the values over log(kinds): 1 if `kinds` of them are equally frequent."""
+    share = values.value_counts(normalize=True)
+    return float(-(share * np.log(share)).sum() / np.log(kinds))
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The hidden truth: frames indexed by image_id, with columns domain and label.
+
+    `pool` holds the eligible images of the pool, `seeds` those of all seed sets, with a column
+    seed_set.
+    """
+
+    pool: pd.DataFrame
+    seeds: pd.DataFrame
+
+    def wanted(self, seed_set: str) -> tuple[str, pd.Index]:
+        """Return the pool domain of a seed set, and the labels that its images have."""
+        own = self.seeds[self.seeds["seed_set"] == seed_set]
+        return DOMAIN[seed_set], pd.Index(own["label"].unique())
+
+    def score(self, claims: pd.DataFrame, seed_set: str) -> dict[str, float]:
+        """Return COLUMNS for the claims of a seed set: columns strategy, image_id, seed_image_id."""
+        domain, labels = self.wanted(seed_set)
+        as_is = (claims["strategy"] == "as_is").all()
+        found = (self.seeds if as_is else self.pool).loc[claims["image_id"]]
+        wanted = (found["domain"] == domain) & found["label"].isin(labels)
+        pool = (self.pool["domain"] == domain) & self.pool["label"].isin(labels)
+        reached = 0 if as_is else found.index[wanted].nunique()
+        seeds = claims["seed_image_id"].dropna()
+        asked = self.seeds["label"].loc[seeds].to_numpy()
+        own = (found["label"].to_numpy() == asked).mean() if len(seeds) == len(claims) else np.nan
+        return {
+            "claims": len(claims),
+            "images": claims["image_id"].nunique(),
+            "domain": (found["domain"] == domain).mean(),
+            "label": wanted.mean(),
+            "own label": own,
+            "labels reached": found.loc[wanted, "label"].nunique() / len(labels),
+            "images reached": reached / pool.sum(),
+            "balance": evenness(found.loc[wanted, "label"], len(labels)),
+        }
+
+    def everything(self) -> pd.DataFrame:
+        """Return a claim on each eligible pool image."""
+        return pd.DataFrame(
+            {"strategy": "whole pool", "image_id": self.pool.index, "seed_image_id": None}
+        )
+
+
+def open_truth(store: Store, shared: Path) -> Truth:
+    """Return the hidden truth of what is eligible in a store."""
+    truth = read_truth(store, shared)
+    rows = open_table(store, "eligible").read(["image_id", "role", "status"]).to_pandas()
+    fit = rows.loc[(rows["role"] == "pool") & (rows["status"] == "eligible"), "image_id"]
+    return Truth(pool=truth.loc["pool"].loc[fit.unique()], seeds=truth.loc["seed"])
+
+
+def read_claims(store: Store) -> pd.DataFrame:
+    """Return the current claims, with the way of each arm."""
+    columns = ["arm", "seed_set", "strategy", "image_id", "seed_image_id"]
+    claims = open_table(store, "claims").read(columns).to_pandas()
+    return claims.assign(way=claims["arm"].str.partition("-")[2])
+
+
+def seeded(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
+    """Return the scores of every way that starts from seeds, by (seed set, way)."""
+    scores = {(name, "whole pool"): truth.score(truth.everything(), name) for name in BASELINE}
+    for index, match, ways in (("", {}, WAYS), (", ivf_pq", IVF_PQ, SAMPLES)):
+        run({"seed": seed, "match": match, "retrieve": arms_of(ways)})
+        stats = open_table(store, "matches").manifest.stats
+        recall = f"recall@{stats.get('recall_at', 4 * K)} {stats['recall']}"
+        print(f"{stats['index']}: {stats['shards']} shards, {recall}, {stats['search_seconds']} s")
+        for (name, way), own in read_claims(store).groupby(["seed_set", "way"]):
+            scores[name, way + index] = truth.score(own, name)
+    return scores
+
+
+def agreement(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
+    """Return the scores of images that both of MIXED claim, or one alone, by (seed set, which)."""
+    run({"seed": seed, "retrieve": arms_of({way: WAYS[way] for way in MIXED})})
+    claims = read_claims(store).sort_values("way")
+    which = claims.groupby(["seed_set", "image_id"])["way"].agg(" and ".join).reset_index()
+    which = which.assign(strategy="mix", seed_image_id=None)
+    return {
+        (str(name), way if " and " in way else f"{way} alone"): truth.score(own, str(name))
+        for (name, way), own in which.groupby(["seed_set", "way"])
+    }
+
+
+def mixed(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
+    """Return the scores of mixes by (seed set, way), and as (ALL_SETS, way) what a mix is made of."""
+    scores: Scores = {}
+    arms = arms_of({way: WAYS[way] for way in MIXED})
+    even = {"name": "even", "strategy": "hierarchical", "target": TARGET // 2}
+    for way, balance in (("mix", {}), ("mix, balanced", BALANCE)):
+        run({"seed": seed, "retrieve": [*arms, even], "balance": balance})
+        claims = read_claims(store)
+        per_set = claims.dropna(subset="seed_set").drop_duplicates(["seed_set", "image_id"])
+        for name, own in per_set.groupby("seed_set"):
+            # Of several arms' claims on an image one stands: it is there once.
+            scores[name, way] = truth.score(own.assign(seed_image_id=None), name)
+        images = truth.pool.loc[claims["image_id"].unique()]
+        scores[ALL_SETS, way] = {
+            "images": len(images),
+            **per_set["seed_set"].value_counts()[list(BASELINE)].to_dict(),
+            "even": (claims["arm"] == "even").sum(),
+            "over seed sets": evenness(per_set["seed_set"], len(BASELINE)),
+            "over domains": evenness(images["domain"], truth.pool["domain"].nunique()),
+        }
+    return scores
+
+
+def over_seeds(measure: Measure, run: Run, store: Store, truth: Truth) -> Scores:
+    """Return the mean of what is measured over SEEDS."""
+    found = [measure(run, store, truth, seed) for seed in SEEDS]
+    return {key: _mean([scores[key] for scores in found], "label") for key in found[0]}
+
+
+def _mean(rows: list[dict[str, float]], column: str) -> dict[str, float]:
+    """Return the mean of each column, and the lowest and highest value of one."""
+    frame = pd.DataFrame(rows)
+    values = frame.get(column, pd.Series(dtype=float))
+    return frame.mean().to_dict() | {"lowest": values.min(), "highest": values.max()}
+
+
+def spread(images: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
+    """Return how even pool images (columns domain, label) are drawn over domains and classes."""
+    size = pool["domain"].value_counts()
+    share = images["domain"].value_counts(normalize=True).reindex(size.index, fill_value=0)
+    classes = images.loc[images["label"].notna(), ["domain", "label"]].agg("/".join, axis=1)
+    labelled = pool.loc[pool["label"].notna(), ["domain", "label"]].drop_duplicates()
+    return {
+        "images": len(images),
+        "over domains": evenness(images["domain"], len(size)),
+        "over classes": evenness(classes, len(labelled)),
+        "classes": classes.nunique(),
+        **share.to_dict(),
+    }
+
+
+def hierarchical(run: Run, store: Store, truth: Truth) -> dict[str, dict[str, float]]:
+    """Return how even `hierarchical` draws TARGET images, beside the pool and a uniform draw."""
+    pool = truth.pool
+    draws = [spread(pool.sample(TARGET, random_state=n), pool) for n in range(DRAWS)]
+    found = {"whole pool": spread(pool, pool), "uniform draw": _mean(draws, "over domains")}
+    arms = [
+        {"name": f"even-{leaf}", "strategy": "hierarchical", "target": TARGET, "leaf": leaf}
+        for leaf in ("random", "nearest")
+    ]
+    for stack, levels in STACKS.items():
+        drawn: dict[str, list[dict[str, float]]] = {"random": [], "nearest": []}
+        for seed in SEEDS:
+            run({"seed": seed, "cluster": {"levels": levels}, "retrieve": arms})
+            for way, own in read_claims(store).groupby("way"):
+                drawn[str(way)].append(spread(pool.loc[own["image_id"]], pool))
+        found |= {f"{stack}, {leaf}": _mean(rows, "over domains") for leaf, rows in drawn.items()}
+    return found
+
+
+def _cell(value: float) -> str:
+    if value != value:
+        return "–"
+    return f"{value:,.0f}" if round(value, 3) > 1 else f"{value:.3f}"
+
+
+def show(title: str, rows: dict[str, dict[str, float]], columns: Iterable[str]) -> None:
+    """Print some columns as a Markdown table."""
+    names = list(columns)
+    print(f"\n| {title} | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for way, row in rows.items():
+        print(f"| {way} | {' | '.join(_cell(row.get(c, np.nan)) for c in names)} |", flush=True)
+
+
+def show_seeded(scores: Scores) -> None:
+    """Print the mean over seed sets, a table a seed set, and what the mixes are made of."""
+    ways = list(dict.fromkeys(way for _, way in scores))
+    mean = {w: pd.DataFrame([scores[s, w] for s in BASELINE]).mean().to_dict() for w in ways}
+    show("mean of the five", mean, COLUMNS)
+    for name, (domain, label) in BASELINE.items():
+        rows = {f"stated for sample, k = {K}": {"domain": domain, "own label": label}}
+        rows |= {way: scores[name, way] for way in ways}
+        show(name, rows, [*COLUMNS, "lowest", "highest"])
+    mixes = {way: scores[ALL_SETS, way] for way in ("mix", "mix, balanced")}
+    show("mix", mixes, ["images", *BASELINE, "even", "over seed sets", "over domains"])
+
+
+def show_hierarchical(rows: dict[str, dict[str, float]]) -> None:
+    """Print how even draws are, and the share of each domain in them."""
+    even = ["images", "over domains", "lowest", "highest", "over classes", "classes"]
+    show("hierarchical", rows, even)
+    show("share of", rows, [c for c in rows["whole pool"] if c not in even])
+
+
+def main() -> None:
+    """Run every strategy and print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--store", type=Path, required=True)
+    options = parser.parse_args()
+    store = Store(options.store)
+    spec = build_spec(options.shared, options.store / "lists") | {"cluster": {"levels": LEVELS}}
+
+    def run(change: dict[str, Any], until: str = "retrieve") -> None:
+        recipe = parse_recipe(spec | change)
+        started = time.monotonic()
+        run_steps(plan(recipe, until), recipe, store, load_cluster("local"))
+        print(
+            f"{', '.join(change) or 'until select'}: {time.monotonic() - started:.0f} s", flush=True
+        )
+
+    run({}, until="select")
+    truth = open_truth(store, options.shared)
+    scores: Scores = {}
+    for measure in (seeded, agreement, mixed):
+        scores |= over_seeds(measure, run, store, truth)
+    show_seeded(scores)
+    show_hierarchical(hierarchical(run, store, truth))
+
+
+if __name__ == "__main__":
+    main()
