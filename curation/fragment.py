@@ -88,6 +88,15 @@ class Fragment:
             f"file {entry.path.rsplit('/', 1)[1]} and run the whole recipe again: {_REMEDY}"
         )
 
+    def schema(self) -> pa.Schema | None:
+        """Return the columns, from the first file alone; None where there is no file.
+
+        Raises:
+            StoreError: the file has vanished or is damaged.
+        """
+        files = self.record.files
+        return self._open(files[0]).schema_arrow if files else None
+
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the whole fragment, or some columns of it.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curation.digest import digest
 from curation.fragment import FragmentWriter
 from curation.records import Manifest, add_books
 from curation.store import Store
@@ -32,7 +33,10 @@ def commit_batches(
             writer.write(batch.slice(start, PIECE))
         records.append(writer.close(f"tables/{table}", name, (stats or {}).get(name, {})))
     books = add_books(r.books for r in records)
-    store.commit(Manifest(table, "v", "hand", 1, 1, {}, {}, {}, "now", tuple(records), books, {}))
+    version = digest([[r.content, r.stats] for r in records])
+    store.commit(
+        Manifest(table, version, "hand", 1, 1, {}, {}, {}, "now", tuple(records), books, {})
+    )
 
 
 def commit(store: Store, table: str, parts: dict[str, list[dict[str, Any]]]) -> None:
@@ -72,9 +76,11 @@ def commit_vectors(
     commit_batches(store, "embeddings.semantic", batches, stats)
 
 
-def embedding_batch(ids: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
-    """Rows of `embeddings`; an all-zero vector stands for none."""
-    valid = vectors.any(axis=1)
+def embedding_batch(
+    ids: np.ndarray, vectors: np.ndarray, valid: np.ndarray | None = None
+) -> pa.RecordBatch:
+    """Rows of `embeddings`; an all-zero vector stands for none unless `valid` says otherwise."""
+    valid = vectors.any(axis=1) if valid is None else valid
     names = ids.astype("U32")
     return pa.RecordBatch.from_arrays(
         [

@@ -36,7 +36,7 @@ def store(tmp_path, monkeypatch):
     opened = Store(tmp_path)
     parts = zip(np.split(ids, 3), np.split(vectors, 3), strict=True)
     batches = {f"web-{number}": part for number, part in enumerate(parts)}
-    commit_vectors(opened, batches)
+    commit_vectors(opened, batches, {name: {"dim": DIM} for name in batches})
     run(opened, "cluster")
     return opened
 
