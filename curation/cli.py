@@ -198,13 +198,16 @@ def _tell(outcome: Any) -> None:
 
 
 def _tell_result(store: Any, recipe: Recipe) -> None:
-    from curation.composition import composition_of
+    from curation.composition import composition_of, told_target
     from curation.fragment import open_table
     from curation.report.build import report_path
 
-    rows, total = composition_of(open_table(store, "claims").manifest)
+    claims = open_table(store, "claims").manifest
+    rows, total = composition_of(claims)
     dataset = open_table(store, "dataset")
     out.print(_composition_grid(f"Composition of {recipe.name}", rows, total))
+    if "target" in claims.stats:
+        out.print(f"target   {told_target(claims.stats['target'])}")
     out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
     out.print(f"report   {store.address(report_path(recipe))}")
 

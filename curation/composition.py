@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from curation.errors import StoreError
@@ -71,3 +72,9 @@ def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
             f"The composition says {total} claims, the table holds {claims.rows} rows."
         )
     return rows, total
+
+
+def told_target(target: Mapping[str, int]) -> str:
+    """Say how far the target of `balance` was met; `target` is of the measurements of `claims`."""
+    said = f"{target['final']:,} of {target['requested']:,} images asked for"
+    return said + (f", {target['shortfall']:,} short" if target["shortfall"] else "")

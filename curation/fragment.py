@@ -9,6 +9,7 @@ import hashlib
 import io
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from curation.table import Contract, contract
 GROUP_BYTES = 64 * 2**20
 GROUP_ROWS = 65_536
 RAW_COLUMNS = ("image", "vector", "phash")
+UNREADABLE = (pa.ArrowException, OSError)
+_REMEDY = "what is missing is computed anew, what is finished is found."
 
 
 @dataclass(frozen=True)
@@ -50,46 +53,105 @@ class Fragment:
 
     def _open(self, entry: FileEntry) -> pq.ParquetFile:
         where = self.store.address(entry.path)
-        remedy = "Run the same command again: what is missing or damaged is computed anew."
         try:
-            file = pq.ParquetFile(self.store.absolute(entry.path), filesystem=self.store.fs)
-        except FileNotFoundError as error:
-            raise StoreError(f"{where} has vanished. {remedy}") from error
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StoreError(f"{where} cannot be read ({error}). {remedy}") from error
-        if file.metadata.num_rows != entry.rows:
-            raise StoreError(
-                f"{where} holds {file.metadata.num_rows} rows, its record says {entry.rows}. {remedy}"
+            file = pq.ParquetFile(
+                self.store.absolute(entry.path),
+                filesystem=self.store.fs,
+                page_checksum_verification=True,
             )
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{where} has vanished. Run the whole recipe again: {_REMEDY}"
+            ) from error
+        except UNREADABLE as error:
+            raise self._damaged(entry, f"{where} cannot be read ({error})") from error
+        if file.metadata.num_rows != entry.rows:
+            found = file.metadata.num_rows
+            raise self._damaged(entry, f"{where} holds {found} rows, its record says {entry.rows}")
         return file
 
-    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the whole fragment, or some columns of it."""
-        names = None if columns is None else list(columns)
+    @contextmanager
+    def _reading(
+        self, entry: FileEntry, columns: list[str] | None = None
+    ) -> Iterator[pq.ParquetFile]:
+        """Open a file; what cannot be read of it then is told with its row group."""
+        file = self._open(entry)
         try:
-            parts = [self._open(f).read(columns=names) for f in self.record.files]
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StoreError(f"Fragment {self.name} cannot be read: {error}") from error
+            yield file
+        except UNREADABLE as error:
+            where = f"{_unreadable_group(file, columns)} of {self.store.address(entry.path)}"
+            raise self._damaged(entry, f"{where} cannot be read ({error})") from error
+
+    def _damaged(self, entry: FileEntry, what: str) -> StoreError:
+        return StoreError(
+            f"{what}; it is part of fragment {self.name!r} in {self.record.table_dir}. Delete the "
+            f"file {entry.path.rsplit('/', 1)[1]} and run the whole recipe again: {_REMEDY}"
+        )
+
+    def schema(self) -> pa.Schema | None:
+        """Return the columns, from the first file alone; None where there is no file.
+
+        Raises:
+            StoreError: the file has vanished or is damaged.
+        """
+        files = self.record.files
+        return self._open(files[0]).schema_arrow if files else None
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the whole fragment, or some columns of it.
+
+        Raises:
+            StoreError: a file has vanished or is damaged; the message names it and the row group.
+        """
+        names = None if columns is None else list(columns)
+        parts = []
+        for entry in self.record.files:
+            with self._reading(entry, names) as file:
+                parts.append(file.read(columns=names))
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
 
     def batches(
         self, columns: Sequence[str] | None = None, rows: int = 1024
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order, `rows` at a time and a row group in memory."""
+        """Yield the rows in order, `rows` at a time and a row group in memory.
+
+        Raises:
+            StoreError: as `read`, when the damage is reached.
+        """
         names = None if columns is None else list(columns)
         for entry in self.record.files:
-            yield from self._open(entry).iter_batches(batch_size=rows, columns=names)
+            with self._reading(entry, names) as file:
+                yield from file.iter_batches(batch_size=rows, columns=names)
 
     def between(self, column: str, first: int, last: int) -> Iterator[pa.Table]:
-        """Yield the row groups that by their statistics can hold first ≤ `column` ≤ last."""
+        """Yield the row groups that by their statistics can hold first ≤ `column` ≤ last.
+
+        Raises:
+            StoreError: as `read`, when the damage is reached.
+        """
         for entry in self.record.files:
-            file = self._open(entry)
-            place = file.schema_arrow.names.index(column)
-            for number in range(file.metadata.num_row_groups):
-                found = file.metadata.row_group(number).column(place).statistics
-                unknown = found is None or not found.has_min_max
-                if unknown or (found.min <= last and found.max >= first):
-                    yield file.read_row_group(number)
+            with self._reading(entry) as file:
+                yield from _groups_between(file, column, first, last)
+
+
+def _unreadable_group(file: pq.ParquetFile, columns: list[str] | None) -> str:
+    """Say which row group cannot be read. Batches run across row groups, so a failed one is sought."""
+    groups = file.metadata.num_row_groups
+    for number in range(groups):
+        try:
+            file.read_row_group(number, columns=columns)
+        except UNREADABLE:
+            return f"row group {number} (of {groups}, counted from 0)"
+    return f"one of the {groups} row groups"
+
+
+def _groups_between(file: pq.ParquetFile, column: str, first: int, last: int) -> Iterator[pa.Table]:
+    place = file.schema_arrow.names.index(column)
+    for number in range(file.metadata.num_row_groups):
+        found = file.metadata.row_group(number).column(place).statistics
+        unknown = found is None or not found.has_min_max
+        if unknown or (found.min <= last and found.max >= first):
+            yield file.read_row_group(number)
 
 
 @dataclass(frozen=True)
@@ -230,6 +292,8 @@ class FragmentWriter:
             # Pictures and vectors do not shrink, and identities never repeat.
             compression={n: "none" if n in RAW_COLUMNS else "zstd" for n in leaves},
             use_dictionary=[n for n in leaves if n not in (*RAW_COLUMNS, "pair_id", "image_id")],
+            # Bytes that are not compressed would else be read as they are, however damaged.
+            write_page_checksum=True,
         )
 
     def _finish_file(self) -> None:

@@ -16,6 +16,7 @@ from curation.flow import WHOLE_TABLES, Step
 from curation.fragment import FragmentWriter, Table, open_table
 from curation.parallel import Parallel
 from curation.records import Manifest, Record, add_books, merge_stats
+from curation.spaces import check_spaces
 from curation.store import DATASET, Store
 from curation.strict import fingerprinted
 from curation.table import contract
@@ -57,11 +58,13 @@ def run_step(step: Step, store: Store, parallel: Parallel) -> Outcome:
     """Bring the tables of a step up to date and commit them.
 
     Raises:
-        StoreError: a table that the step reads is not committed, or is damaged.
+        StoreError: a table that the step reads is not committed or is damaged, or vectors of
+            different encoders would meet.
         ContractError: the stage gave rows that break the contract of its table.
     """
     started = time.monotonic()
     tables = {t: open_table(store, t) for names in step.reads.values() for t in names}
+    check_spaces(step.name, tables)
     run = _run_map if step.stage.kind == "map" else _run_global
     computed, reused = run(step, tables, store, parallel)
     rows = sum(open_table(store, t).rows for t in step.tables)

@@ -16,6 +16,8 @@ import pyarrow as pa
 Vectors = npt.NDArray[np.floating[Any]]
 """Embeddings: float16 or float32 of shape (n, dim), unit length."""
 
+Bools = npt.NDArray[np.bool_]
+
 Ids = npt.NDArray[np.bytes_]
 """Image ids: dtype S32, shape (n,)."""
 
@@ -42,3 +44,16 @@ def vector_matrix(column: pa.Array | pa.ChunkedArray, dtype: str = "<f2") -> Vec
     values = np.frombuffer(column.buffers()[1] or b"", dtype=dtype)
     dim = width // np.dtype(dtype).itemsize
     return values.reshape(-1, dim)[column.offset : column.offset + len(column)]
+
+
+def comparable(vectors: Vectors) -> Bools:
+    """Return which vectors (n, dim) are finite and not all zero, (n,): others have no direction."""
+    return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1), dtype=bool)
+
+
+def comparable_rows(column: pa.ChunkedArray) -> Bools:
+    """Return which rows of a column of embeddings hold a vector that can be compared, (n,)."""
+    found = np.array(column.is_valid().to_numpy(), dtype=bool)
+    if found.any():
+        found[found] = comparable(vector_matrix(column.drop_null()))
+    return found

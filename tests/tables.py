@@ -7,22 +7,36 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curation.digest import digest
 from curation.fragment import FragmentWriter
 from curation.records import Manifest, add_books
 from curation.store import Store
 from curation.table import contract
 from curation.vectors import vector_array
 
+PIECE = 50
+ROLES = {"web": "pool", "seeds": "seed", "test": "held_out"}
 
-def commit_batches(store: Store, table: str, parts: dict[str, pa.RecordBatch]) -> None:
-    """Commit a batch a fragment."""
+
+def commit_batches(
+    store: Store,
+    table: str,
+    parts: dict[str, pa.RecordBatch],
+    stats: dict[str, dict[str, Any]] | None = None,
+) -> None:
+    """Commit a batch a fragment, with what was measured of it."""
     records = []
     for name, batch in parts.items():
         writer = FragmentWriter(store, f"tables/{table}/data", name, contract(table))
-        writer.write(batch)
-        records.append(writer.close(f"tables/{table}", name, {}))
+        # In pieces, as stages give them.
+        for start in range(0, max(batch.num_rows, 1), PIECE):
+            writer.write(batch.slice(start, PIECE))
+        records.append(writer.close(f"tables/{table}", name, (stats or {}).get(name, {})))
     books = add_books(r.books for r in records)
-    store.commit(Manifest(table, "v", "hand", 1, 1, {}, {}, {}, "now", tuple(records), books, {}))
+    version = digest([[r.content, r.stats] for r in records])
+    store.commit(
+        Manifest(table, version, "hand", 1, 1, {}, {}, {}, "now", tuple(records), books, {})
+    )
 
 
 def commit(store: Store, table: str, parts: dict[str, list[dict[str, Any]]]) -> None:
@@ -41,9 +55,32 @@ def commit(store: Store, table: str, parts: dict[str, list[dict[str, Any]]]) -> 
     )
 
 
-def embedding_batch(ids: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
-    """Rows of `embeddings`; an all-zero vector stands for none."""
-    valid = vectors.any(axis=1)
+def commit_vectors(
+    store: Store,
+    parts: dict[str, tuple[np.ndarray, np.ndarray]],
+    encoders: dict[str, dict[str, Any]] | None = None,
+) -> None:
+    """Commit `images`, `eligible` (every row) and `embeddings.semantic` of ids and vectors.
+
+    Fragments are named by their source, as in web-0; `encoders` are their encoders' identities.
+    """
+    rows = {}
+    for name, (ids, _) in parts.items():
+        source = name.split("-")[0]
+        base = {"role": ROLES[source], "source": source, "status": "eligible"}
+        rows[name] = [base | dict.fromkeys(("pair_id", "image_id"), i.decode()) for i in ids]
+    commit(store, "eligible", rows)
+    commit(store, "images", {n: [r | {"status": "ok"} for r in own] for n, own in rows.items()})
+    batches = {name: embedding_batch(*part) for name, part in parts.items()}
+    stats = {name: {"encoder": identity} for name, identity in (encoders or {}).items()}
+    commit_batches(store, "embeddings.semantic", batches, stats)
+
+
+def embedding_batch(
+    ids: np.ndarray, vectors: np.ndarray, valid: np.ndarray | None = None
+) -> pa.RecordBatch:
+    """Rows of `embeddings`; an all-zero vector stands for none unless `valid` says otherwise."""
+    valid = vectors.any(axis=1) if valid is None else valid
     names = ids.astype("U32")
     return pa.RecordBatch.from_arrays(
         [

@@ -12,7 +12,7 @@ from curation.kmeans.lloyd import centroids_of
 from curation.kmeans.nearest import Centroids, Clusters, exact_scores
 from curation.params import AssignStep
 from curation.units import Rows
-from curation.vectors import Vectors, vector_matrix
+from curation.vectors import Vectors, comparable_rows, vector_matrix
 
 
 def assign(embeddings: dict[str, Fragment], centroids: Table, *, params: AssignStep) -> Rows:
@@ -24,11 +24,11 @@ def assign(embeddings: dict[str, Fragment], centroids: Table, *, params: AssignS
     rows = embeddings[params.encoder].read(["pair_id", "image_id", "vector"])
     level = next(iter(centroids.fragments.values())).read(["level", "cluster_id", "vector"])
     now = centroids_of(vector_matrix(level.column("vector"), "<f4"), params.metric)
-    valid = rows.column("vector").is_valid().to_numpy()
+    valid = comparable_rows(rows.column("vector"))
     cluster = np.full(len(rows), -1, dtype=np.int32)
     similarity = np.zeros(len(rows), dtype=np.float32)
     if valid.any():
-        points = vector_matrix(rows.column("vector").drop_null())
+        points = vector_matrix(rows.column("vector").filter(pa.array(valid)))
         cluster[valid] = backend_of(params.backend, "cpu")(points).assign(now)
         similarity[valid] = _cosine(points, now, cluster[valid])
     yield pa.RecordBatch.from_arrays(

@@ -14,7 +14,7 @@ from PIL import Image
 from curation.fragment import Fragment
 from curation.params import EmbedParams
 from curation.units import Rows
-from curation.vectors import vector_array
+from curation.vectors import comparable, vector_array
 
 if TYPE_CHECKING:
     from curation.embed.encoder import Encoder
@@ -83,10 +83,13 @@ def encode(
             inputs[place] = encoder.preprocess(pictures[row])  # type: ignore[arg-type]
         with torch.inference_mode():
             features = encoder.model(inputs.to(device)).float().cpu().numpy()[: len(rows)]
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        finite = np.isfinite(features).all(axis=1) & (lengths[:, 0] > 0)
-        vectors[rows] = np.where(finite[:, None], features / np.where(lengths > 0, lengths, 1), 0)
-        valid[rows] = finite
+        # What overflows or is no number is a row without a vector, not a warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            lengths = np.linalg.norm(features, axis=1, keepdims=True)
+            finite = np.isfinite(features).all(axis=1, keepdims=True) & (lengths > 0)
+            vectors[rows] = np.where(finite, features / np.where(lengths > 0, lengths, 1), 0)
+        # A length beyond float32 leaves nothing but zeros.
+        valid[rows] = comparable(vectors[rows])
     return vectors, valid
 
 

@@ -11,7 +11,7 @@ from curation.knn.ivf import fill
 from curation.params import IndexStep
 from curation.table import contract
 from curation.units import Rows, empty_batch
-from curation.vectors import vector_matrix
+from curation.vectors import comparable_rows, vector_matrix
 
 
 def index(embeddings: dict[str, Fragment], codebooks: Table, *, params: IndexStep) -> Rows:
@@ -22,7 +22,7 @@ def index(embeddings: dict[str, Fragment], codebooks: Table, *, params: IndexSte
     """
     books = read_codebooks(codebooks)
     rows = embeddings[params.encoder].read(["image_id", "vector"])
-    valid = np.flatnonzero(rows.column("vector").is_valid().to_numpy())
+    valid = np.flatnonzero(comparable_rows(rows.column("vector")))
     if books is None or not len(valid):
         yield empty_batch(contract("lists").arrow_schema())
         return None

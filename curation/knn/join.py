@@ -16,7 +16,7 @@ from curation.knn.codebooks import read_codebooks, read_lists
 from curation.knn.exact import Base, Candidates, build_base, joined, merge, search
 from curation.params import MatchStep
 from curation.units import Context, Rows
-from curation.vectors import Ids, Vectors, vector_array, vector_matrix
+from curation.vectors import Ids, Vectors, comparable_rows, vector_array, vector_matrix
 
 CANDIDATES = pa.schema(
     [("query", pa.int64()), ("image_id", pa.string()), ("similarity", pa.float32())]
@@ -38,7 +38,10 @@ def from_ids(ids: Ids) -> pa.Array:
 
 
 def read_vectors(embeddings: Fragment, eligible: Fragment | None = None) -> tuple[Ids, Vectors]:
-    """Return the ids and vectors of a fragment, only those of eligible rows where they are given."""
+    """Return the ids and vectors of a fragment, only those of eligible rows where they are given.
+
+    Rows without a vector that can be compared are left out.
+    """
     _, ids, vectors = read_rows(embeddings, eligible)
     return ids, vectors
 
@@ -48,7 +51,7 @@ def read_rows(
 ) -> tuple[npt.NDArray[np.int64], Ids, Vectors]:
     """Return `read_vectors`, after the row of each in the fragment."""
     table = embeddings.read(["image_id", "vector"])
-    keep = table.column("vector").is_valid().to_numpy()
+    keep = comparable_rows(table.column("vector"))
     if eligible is not None:
         keep = keep & (eligible.read(["status"]).column("status").to_numpy() == "eligible")
     table = table.filter(pa.array(keep))

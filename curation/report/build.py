@@ -15,7 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from curation import __version__
-from curation.composition import COUNTS, composition_of
+from curation.composition import COUNTS, composition_of, told_target
 from curation.flow import plan, run_fingerprint
 from curation.lineage import Lineage, trace
 from curation.recipe import Recipe
@@ -53,12 +53,14 @@ def write_report(recipe: Recipe, store: Store) -> str:
     started = time.monotonic()
     lineage = trace(recipe, store)
     composition, total = composition_of(lineage["claims"].manifest)
+    target = lineage["claims"].manifest.stats.get("target")
     counts = count(lineage, total)
     album = Album(lineage["images"])
     content = _content(recipe, lineage, counts, album) | {
         "composition": composition,
         "columns": [n for n in COUNTS if n != "shortfall"],
         "total": total,
+        "target": told_target(target) if target else None,
         "address": store.address(f"{DATASET}/{lineage[DATASET].manifest.version}"),
     }
     album.load()

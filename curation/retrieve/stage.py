@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from curation.cluster.levels import at_level, read_parents
+from curation.composition import told_target
 from curation.fragment import Table
 from curation.params import BalanceParams, RetrieveStep
 from curation.retrieve.arm import Arm
@@ -20,6 +23,8 @@ from curation.retrieve.evidence import Claimed, Evidence, Matches, Members
 from curation.retrieve.strategies import STRATEGIES
 from curation.table import contract
 from curation.units import Context, Rows
+
+logger = logging.getLogger(__name__)
 
 
 def retrieve(  # noqa: PLR0913  an argument a table
@@ -41,6 +46,7 @@ def retrieve(  # noqa: PLR0913  an argument a table
         `composition`, a row an arm: rows of the seed set, its eligible images, claims requested by
         the parameters, available to take, retrieved, images among them, claims capped away (by the
         arm or by `balance`), final claims, and the shortfall (requested − retrieved, at least 0).
+        `target`, where `balance` has one: images requested, final, and the shortfall.
     """
     rows = _read_rows(eligible, assignments)
     parents = read_parents(centroids)
@@ -59,13 +65,35 @@ def retrieve(  # noqa: PLR0913  an argument a table
         _composition(arm, evidence, claimed[arm.name], int(final.get(arm.name, 0)))
         for arm in params.arms
     ]
+    stats = {"composition": composition, "total_images": sum(c["final"] for c in composition)}
+    if params.balance.target is not None:
+        stats["target"] = _target(params.balance.target, table["image_id"].nunique())
+    _warn(stats)
     table = table.join(place[["pair_id", "fragment"]], on="image_id")
     names = list(contract("claims").names)
     schema = contract("claims").arrow_schema()
     table = table.sort_values(["image_id", "arm", "seed_image_id", "rank"])
     for fragment, own in table.groupby("fragment"):
         yield fragment, pa.RecordBatch.from_pandas(own[names], schema, preserve_index=False)
-    return {"composition": composition, "total_images": sum(c["final"] for c in composition)}
+    return stats
+
+
+def _target(requested: int, final: int) -> dict[str, int]:
+    return {"requested": requested, "final": final, "shortfall": max(requested - final, 0)}
+
+
+def _warn(stats: Mapping[str, Any]) -> None:
+    """Say what a person would not expect: arms that find nothing, a target out of reach."""
+    for arm in stats["composition"]:
+        if not arm["retrieved"]:
+            logger.warning(
+                "retrieve: arm %r finds nothing: %d rows of its seed set, %d eligible images among "
+                "them, %d claims requested, %d available",
+                *(arm[n] for n in ("arm", "seed_rows", "seed_images", "requested", "available")),
+            )
+    target = stats.get("target", {})
+    if target.get("shortfall"):
+        logger.warning("retrieve: balance.target: %s", told_target(target))
 
 
 def _read_rows(eligible: Table, assignments: Table) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from curation.fragment import Fragment
 from curation.params import HeadSpec, ScoreParams
 from curation.score.heads import HEADS
 from curation.units import Rows
-from curation.vectors import vector_matrix
+from curation.vectors import comparable_rows, vector_matrix
 
 
 def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreParams) -> Rows:
@@ -36,10 +36,10 @@ def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScorePar
 
 
 def _scores(embeddings: Fragment, spec: HeadSpec) -> pa.Array:
-    column = embeddings.read(["vector"]).column("vector").combine_chunks()
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    column = embeddings.read(["vector"]).column("vector")
+    valid = comparable_rows(column)
     found = np.full(len(column), np.nan, dtype=np.float32)
     if valid.any():
         head = import_module(HEADS[spec.kind]).load(spec.weights)
-        found[valid] = head(vector_matrix(column.drop_null()))
+        found[valid] = head(vector_matrix(column.filter(pa.array(valid))))
     return pa.array(found, pa.float32(), mask=~valid)

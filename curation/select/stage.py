@@ -11,6 +11,7 @@ from curation.fragment import Fragment
 from curation.params import SelectStep, Threshold
 from curation.table import contract
 from curation.units import Rows
+from curation.vectors import comparable_rows
 
 COPIES = ["pair_id", "method", "contaminated_by", "copy_of_seed"]
 
@@ -33,7 +34,7 @@ def select(
     """
     rows = images.read(["pair_id", "image_id", "role", "source", "status", "reason"]).to_pandas()
     found = copies.read(COPIES).to_pandas().set_index("pair_id").reindex(rows["pair_id"])
-    (vectors,) = (f.read(["reason"]).column("reason").to_pandas() for f in embeddings.values())
+    (vectors,) = (_without_vector(f) for f in embeddings.values())
     pool = rows["role"].to_numpy() == "pool"
 
     reason = np.full(len(rows), None, dtype=object)
@@ -48,7 +49,7 @@ def select(
     _first(reason, methods != "representative", np.array([f"copy_{m}" for m in methods], object))
     if params.seed_copies == "drop":
         _first(reason, pool & found["copy_of_seed"].notna().to_numpy(), "copy_of_seed")
-    _first(reason, vectors.notna().to_numpy(), np.array([f"vector_{v}" for v in vectors], object))
+    _first(reason, pd.notna(vectors), np.array([f"vector_{v}" for v in vectors], object))
 
     rows["reason"] = reason
     rows["status"] = np.where(pd.isna(reason), "eligible", "dropped")
@@ -56,6 +57,18 @@ def select(
         rows, contract("eligible").arrow_schema(), preserve_index=False
     )
     return None
+
+
+def _without_vector(embeddings: Fragment) -> npt.NDArray[np.object_]:
+    """Return why a row has no vector that can be compared; None where it has.
+
+    embed writes no other vectors and says so in its records; those of another hand are looked at.
+    """
+    reasons = embeddings.read(["reason"]).column("reason").to_numpy()
+    if "normalized" not in embeddings.record.stats:
+        comparable = comparable_rows(embeddings.read(["vector"]).column("vector"))
+        reasons = np.where(comparable | pd.notna(reasons), reasons, "not_finite")
+    return np.asarray(reasons, dtype=object)
 
 
 def _columns(fragment: Fragment) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from curation.embed.encoder import load_encoder
+from curation.embed.encoder import Encoder, load_encoder
 from curation.embed.encoders import vit_micro
 from curation.embed.stage import decode, encode
 from curation.errors import RecipeError
@@ -91,6 +91,32 @@ def test_missing_pictures_and_not_finite_features_are_rows(weights):
     vectors, valid = encode(load_encoder(broken, "cpu"), images, 4, "cpu")
     assert not valid.any()
     assert not vectors.any()
+
+
+class Scaled(torch.nn.Module):
+    """The mean colours of nine fields, times a number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(pixels, 3).flatten(1) * self.factor
+
+
+# Lengths of 1e30 do not fit float32 once they are squared, 1e39 is infinite, 0 · ∞ is no number.
+@pytest.mark.parametrize("factor", [1.0, 1e30, 1e39, float("nan")])
+def test_features_without_a_direction_give_no_vector(factor):
+    def preprocess(image):
+        return torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1) / 255)
+
+    encoder = Encoder(Scaled(factor), preprocess, input_size=32, dim=27, identity={})
+    black = Image.new("RGB", (32, 32))
+    grey = Image.new("RGB", (32, 32), (128, 128, 128))
+    vectors, valid = encode(encoder, [grey, black, grey], 2, "cpu")
+    assert valid.tolist() == [factor == 1, False, factor == 1]
+    assert not vectors[~valid].any()
+    np.testing.assert_allclose(np.linalg.norm(vectors[valid].astype(float), axis=1), 1, atol=1e-3)
 
 
 def test_damaged_bytes_are_no_picture():

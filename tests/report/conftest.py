@@ -148,6 +148,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "embed": {"encoders": {"semantic": encoder_weights(folder / "w.safetensors")}},
             "dedup": {"near": None, "perceptual": None},
             "cluster": {"levels": [2], "iterations": 3},
+            "balance": {"target": 12},
             "retrieve": [
                 {
                     "name": "clusters",

@@ -163,6 +163,8 @@ def test_a_run_without_claims_copies_or_held_out_pictures(empty: Run) -> None:
     assert any("No copies" in text for text in page.sections["copies"])
     assert any("no held-out source" in text for text in page.sections["held-out"])
     assert any(t.endswith("dataset 0") for t in page.sections[""])
+    # What is missing of the target of `balance` is no arm's shortfall, and shown all the same.
+    assert any("0 of 12 images asked for, 12 short" in t for t in page.sections["composition"])
 
 
 def test_a_report_on_another_run_is_refused(finished: Run) -> None:

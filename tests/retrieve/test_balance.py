@@ -64,6 +64,9 @@ def test_caps_on_cluster_and_host_follow_priority():
     got = kept(claims, images, per_host=1)
     assert [c for c in got if c[0] == "b"] == [("b", 2), ("b", 3), ("b", 5)]
     assert len(got) == 4
+    # A cap of nothing leaves what it does not speak of.
+    assert kept(claims, images, per_cluster=0) == [("b", 5)]
+    assert kept(claims, images, per_host=0) == [("b", 3), ("b", 5)]
     # An image that two seeds claim counts once.
     twice, facts = world([("a", "s", 1), ("b", "t", 1), ("a", "s", 2)], clusters={1: 0, 2: 0})
     assert kept(twice, facts, per_cluster=2) == [("a", 1), ("a", 2), ("b", 1)]

@@ -103,9 +103,8 @@ def row(number: int, source: str, status: str, cluster: int) -> dict[str, object
     }
 
 
-@pytest.fixture
-def outcome(tmp_path):
-    store = Store(tmp_path)
+def fill(store):
+    """Commit all that retrieve and assemble read."""
     rows = {name: [row(*r) for r in part] for name, part in FRAGMENTS.items()}
     commit(store, "eligible", rows)
     commit(store, "assignments", rows)
@@ -124,6 +123,12 @@ def outcome(tmp_path):
         dict(zip(names, (s, image(a), image(b), x, k), strict=True)) for s, a, b, x, k in MATCHES
     ]
     commit(store, "matches", {"all": found})
+
+
+@pytest.fixture
+def outcome(tmp_path):
+    store = Store(tmp_path)
+    fill(store)
     steps = {s.name: s for s in plan(parse_recipe(SPEC))}
     for name in ("retrieve", "assemble"):
         run_step(steps[name], store, InProcess())

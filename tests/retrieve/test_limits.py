@@ -1,0 +1,139 @@
+"""Limits of nothing, and more asked for than there is: told in the composition, never silent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.composition import composition_of, told_target
+from curation.errors import RecipeError
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+
+from ..kmeans.data import names, planted
+from ..tables import commit, commit_vectors
+from .test_hand_computed import FRAGMENTS, SPEC, fill, row
+
+EVERY = {"name": "every", "strategy": "hierarchical", "target": 6}
+
+
+def run(store, spec, *stages):
+    steps = {s.name: s for s in plan(parse_recipe(spec))}
+    for name in stages:
+        run_step(steps[name], store, InProcess())
+
+
+def retrieved(store, spec):
+    """Retrieve and assemble; returns the composition by arm, the claims, and the dataset."""
+    run(store, spec, "retrieve", "assemble")
+    claims, dataset = open_table(store, "claims"), open_table(store, "dataset")
+    rows, total = composition_of(claims.manifest)
+    assert total == claims.rows == sum(dataset.read(["weight"])["weight"].to_pylist())
+    return {r["arm"]: r for r in rows}, claims, dataset
+
+
+@pytest.mark.parametrize(
+    "balance",
+    [{"target": 0}, {"per_cluster": 0}, {"per_seed_set": {"cats": 0, "dogs": 0}}],
+)
+def test_limits_of_nothing_take_all_and_count_it(tmp_path, balance):
+    store = Store(tmp_path)
+    fill(store)
+    free, _, _ = retrieved(store, SPEC)
+    found, _, dataset = retrieved(store, SPEC | {"balance": balance})
+    assert dataset.rows == 0
+    assert "claims" in dataset.read().column_names
+    for arm, own in found.items():
+        assert (own["final"], own["capped"]) == (0, own["retrieved"])
+        assert own["retrieved"] == free[arm]["retrieved"]
+
+
+def test_targets_beyond_what_exists_are_told(tmp_path, caplog):
+    """Six pool images and one more seed are eligible."""
+    store = Store(tmp_path)
+    fill(store)
+    arms = [{"name": "cats", "seeds": "cats", "strategy": "as_is"}, EVERY | {"target": 99}]
+    found, claims, dataset = retrieved(store, SPEC | {"retrieve": arms, "balance": {"target": 40}})
+    every = found["every"]
+    assert (every["requested"], every["available"], every["final"]) == (99, 6, 6)
+    assert every["shortfall"] == 93
+    assert dataset.rows == 7
+    target = claims.manifest.stats["target"]
+    assert target == {"requested": 40, "final": 7, "shortfall": 33}
+    assert f"balance.target: {told_target(target)}" in caplog.text
+    assert "7 of 40 images asked for, 33 short" in caplog.text
+    within = retrieved(store, SPEC | {"retrieve": arms, "balance": {"target": 5}})[1]
+    assert within.manifest.stats["target"] == {"requested": 5, "final": 5, "shortfall": 0}
+
+
+def test_seeds_that_match_no_cluster_are_told(tmp_path, caplog):
+    store = Store(tmp_path)
+    fill(store)
+    arm = {"name": "cells", "seeds": "dogs", "strategy": "cluster", "more_than": 2}
+    found, _, _ = retrieved(store, SPEC | {"retrieve": [arm, EVERY]})
+    names = ("seed_images", "requested", "available", "retrieved", "final", "shortfall")
+    assert [found["cells"][n] for n in names] == [5, 0, 0, 0, 0, 0]
+    assert "arm 'cells' finds nothing: 5 rows of its seed set, 5 eligible" in caplog.text
+    assert "'every'" not in caplog.text
+
+
+def test_a_seed_set_without_an_eligible_image_is_told(tmp_path, caplog):
+    store = Store(tmp_path)
+    fill(store)
+    lost = {
+        name: [row(n, s, "dropped" if s == "cats" else status, c) for n, s, status, c in part]
+        for name, part in FRAGMENTS.items()
+    }
+    commit(store, "eligible", lost)
+    commit(store, "matches", {"all": []})
+    arms = [
+        {"name": name, "seeds": "cats", "strategy": name} for name in ("as_is", "sample", "cluster")
+    ]
+    found, _, dataset = retrieved(store, SPEC | {"retrieve": arms})
+    assert dataset.rows == 0
+    assert found["as_is"]["shortfall"] == found["as_is"]["requested"] == 3
+    for name in ("as_is", "sample", "cluster"):
+        assert (found[name]["seed_rows"], found[name]["seed_images"]) == (3, 0)
+        assert f"arm '{name}' finds nothing: 3 rows of its seed set, 0 eligible" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [
+        ({"strategy": "sample", "k": 0}, "greater than or equal to 1"),
+        ({"strategy": "cluster", "per_cluster": 0}, "greater than or equal to 1"),
+        ({"strategy": "cluster", "cap": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_what_no_arm_can_do_is_refused(arm, words):
+    with pytest.raises(RecipeError, match=rf"arm 'a': .*{words}"):
+        parse_recipe(SPEC | {"retrieve": [{"name": "a", "seeds": "cats"} | arm]})
+
+
+# -- neighbours -----------------------------------------------------------------------------------
+
+SOURCES = [
+    {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}},
+    {"name": "seeds", "role": "seed", "format": "folder", "path": "s"},
+]
+ARM = {"name": "a", "seeds": "seeds", "strategy": "sample", "k": 1000}
+
+
+@pytest.mark.parametrize(
+    ("pool", "seeds"), [((5, 3), 4), ((5, 3), 1), ((1,), 1), ((5, 3), 0), ((0,), 2)]
+)
+def test_more_neighbours_than_the_pool_has_images(tmp_path, pool, seeds):
+    rng = np.random.default_rng(0)
+    sizes = {f"web-{n}": size for n, size in enumerate(pool)} | {"seeds-0": seeds}
+    parts = {name: (names(rng, size), planted(rng, size, 8, 2)[0]) for name, size in sizes.items()}
+    store = Store(tmp_path)
+    commit_vectors(store, parts)
+    run(store, {"name": "k", "sources": SOURCES, "retrieve": [ARM]}, "neighbours", "match")
+    rows = open_table(store, "matches").read().to_pandas()
+    assert len(rows) == seeds * sum(pool)
+    for _, own in rows.groupby("seed_image_id"):
+        assert sorted(own["rank"]) == list(range(1, sum(pool) + 1))

@@ -1,0 +1,95 @@
+"""Vectors that are no numbers, infinite or all zero are as if they were not there, and counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+
+from .kmeans.data import names, planted
+from .tables import commit, commit_batches, commit_vectors, embedding_batch
+
+DIM = 8
+BAD = ([np.nan] * DIM, [np.inf] + [0.1] * (DIM - 1), [-np.inf] * DIM, [0.0] * DIM)
+STAGES = ("neighbours", "score", "select", "cluster", "assign", "match")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    head = {"weight": torch.ones(1, DIM), "bias": torch.zeros(1)}
+    save_file(head, tmp_path / "head.safetensors")
+    heads = {"taste": {"encoder": "semantic", "weights": str(tmp_path / "head.safetensors")}}
+    web = {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}}
+    return parse_recipe(
+        {
+            "name": "bad",
+            "sources": [web, {"name": "seeds", "role": "seed", "format": "folder", "path": "s"}],
+            "score": {"heads": heads},
+            "cluster": {"levels": [6]},
+            "retrieve": [{"name": "a", "seeds": "seeds", "strategy": "sample", "k": 20}],
+        }
+    )
+
+
+def world():
+    """Pool fragments with four bad vectors, none, and nothing but bad ones; seeds with one."""
+    rng = np.random.default_rng(0)
+    parts = {}
+    for fragment, rows in {"web-0": 60, "web-1": 40, "web-2": 4, "seeds-0": 9}.items():
+        parts[fragment] = (names(rng, rows), planted(rng, rows, DIM, 5)[0])
+    for fragment in ("web-0", "web-2"):
+        parts[fragment][1][:4] = BAD
+    parts["seeds-0"][1][5] = BAD[0]
+    return parts
+
+
+def fill(store, parts, told):
+    """Commit all that the stages read; `told` says whether bad vectors are null, with a reason."""
+    commit_vectors(store, parts)
+    copies, scores, vectors = {}, {}, {}
+    for fragment, (ids, matrix) in parts.items():
+        copies[fragment] = [
+            dict.fromkeys(("pair_id", "image_id", "component_id", "representative_id"), name)
+            | {"representative_pair_id": name, "method": "representative"}
+            | {"role": "pool" if "web" in fragment else "seed", "source": fragment[:-2]}
+            for name in ids.astype(str).tolist()
+        ]
+        scores[fragment] = pa.RecordBatch.from_pydict(
+            {"pair_id": ids.astype(str).tolist(), "phash": pa.nulls(len(ids), pa.binary())}
+        )
+        good = np.isfinite(matrix).all(axis=1) & matrix.any(axis=1)
+        vectors[fragment] = embedding_batch(ids, matrix, good if told else good | True)
+    commit(store, "copies", copies)
+    commit_batches(store, "scores", scores)
+    commit_batches(store, "embeddings.semantic", vectors)
+
+
+def test_no_stage_uses_them_and_the_books_count_them(recipe, tmp_path):
+    rows = {}
+    for told in (True, False):
+        store = Store(tmp_path / str(told))
+        fill(store, world(), told)
+        steps = {step.name: step for step in plan(recipe)}
+        for stage in STAGES:
+            run_step(steps[stage], store, InProcess())
+        tables = [open_table(store, steps[stage].tables[0]) for stage in STAGES]
+        rows[told] = [table.read().to_pydict() for table in tables]
+        books = open_table(store, "eligible").manifest.books
+        assert books == {
+            "pool": {"eligible": 96, "vector_not_finite": 8},
+            "seed": {"eligible": 8, "vector_not_finite": 1},
+        }
+    assert rows[True] == rows[False]
+    _, scores, _, centroids, assignments, matches = rows[False]
+    assert np.isfinite(np.concatenate([np.frombuffer(v, "<f4") for v in centroids["vector"]])).all()
+    assert assignments["cluster_id"].count(None) == scores["taste"].count(None) == 9
+    assert len(set(matches["seed_image_id"])) == 8

@@ -1,0 +1,122 @@
+"""Files that vanish, are cut off or rot while a run reads them: told by name, mended by a rerun."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import StoreError
+from curation.flow import plan
+from curation.fragment import Fragment, FragmentWriter, open_table
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+
+from .kmeans.data import names, planted
+from .tables import PIECE, commit_vectors
+
+DIM = 8
+GROUPS = 3
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Clustered vectors in three fragments of three row groups each."""
+    monkeypatch.setattr("curation.fragment.GROUP_ROWS", PIECE)
+    rng = np.random.default_rng(0)
+    vectors, _ = planted(rng, PIECE * GROUPS * 3, DIM, 5)
+    ids = names(rng, len(vectors))
+    opened = Store(tmp_path)
+    parts = zip(np.split(ids, 3), np.split(vectors, 3), strict=True)
+    batches = {f"web-{number}": part for number, part in enumerate(parts)}
+    commit_vectors(opened, batches, {name: {"dim": DIM} for name in batches})
+    run(opened, "cluster")
+    return opened
+
+
+def run(store, name):
+    source = {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}}
+    recipe = parse_recipe({"name": "x", "sources": [source], "cluster": {"levels": [5]}})
+    (step,) = (s for s in plan(recipe) if s.name == name)
+    return run_step(step, store, InProcess())
+
+
+def file_of(store, table, fragment) -> Path:
+    (entry,) = open_table(store, table).fragments[fragment].record.files
+    return Path(store.absolute(entry.path))
+
+
+def flip(path: Path, group: int, column: str) -> None:
+    """Change a byte in the middle of a column of a row group; the file keeps its size."""
+    metadata = pq.ParquetFile(path).metadata.row_group(group)
+    chunks = {c.path_in_schema: c for c in map(metadata.column, range(metadata.num_columns))}
+    chunk = chunks[column]
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start + chunk.total_compressed_size // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("column", ["vector", "image_id"])
+def test_rot_in_one_row_group_is_told_and_what_was_done_is_found_again(store, column):
+    path = file_of(store, "embeddings.semantic", "web-1")
+    whole = path.read_bytes()
+    flip(path, 1, column)
+    told = rf"row group 1 \(of {GROUPS}, .* of {re.escape(str(path))} .*fragment 'web-1'.*Delete"
+    with pytest.raises(StoreError, match=told):
+        run(store, "assign")
+    path.write_bytes(whole)
+    again = run(store, "assign")
+    assert (again.computed, again.reused, again.rows) == (2, 1, 3 * GROUPS * PIECE)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "gone"])
+def test_a_file_without_its_end_is_told_and_what_was_done_is_found_again(store, damage):
+    path = file_of(store, "embeddings.semantic", "web-1")
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:-100])
+    with pytest.raises(StoreError, match=f"{re.escape(str(path))} (has vanished|cannot be read)"):
+        run(store, "assign")
+    path.write_bytes(whole)
+    again = run(store, "assign")
+    assert (again.computed, again.reused) == (2, 1)
+
+
+def test_a_file_cut_off_while_it_is_read_is_told_with_its_row_group(tmp_path, monkeypatch):
+    monkeypatch.setattr("curation.fragment.GROUP_ROWS", PIECE)
+    opened = Store(tmp_path)
+    writer = FragmentWriter(opened, "data", "numbers", None)
+    for start in range(0, GROUPS * PIECE, PIECE):
+        writer.write(pa.RecordBatch.from_pydict({"n": list(range(start, start + PIECE))}))
+    fragment = Fragment(opened, writer.close("tables/numbers", "memo", {}))
+    path = tmp_path / fragment.record.files[0].path
+    groups = fragment.between("n", 0, GROUPS * PIECE)
+    assert next(groups).column("n").to_pylist() == list(range(PIECE))
+    os.truncate(path, pq.ParquetFile(path).metadata.row_group(2).column(0).dictionary_page_offset)
+    assert next(groups).num_rows == PIECE
+    with pytest.raises(StoreError, match=rf"row group 2 .* of {re.escape(str(path))}"):
+        next(groups)
+
+
+def test_the_remedy_is_one(store):
+    """A rotten file keeps its size, so that nothing but deleting it has it computed anew."""
+    run(store, "assign")
+    whole = open_table(store, "assignments").read()
+    path = file_of(store, "assignments", "web-0")
+    flip(path, 0, "similarity")
+    with pytest.raises(StoreError, match=rf"Delete the file {path.name} and run the whole recipe"):
+        open_table(store, "assignments").read()
+    path.unlink()
+    again = run(store, "assign")
+    assert (again.computed, again.reused) == (1, 2)
+    assert open_table(store, "assignments").read() == whole

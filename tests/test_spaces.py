@@ -1,0 +1,113 @@
+"""Vectors of different encoders or dimensions never meet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.digest import digest
+from curation.embed.encoder import identity_of
+from curation.errors import StoreError
+from curation.flow import plan
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+
+from .kmeans.data import names, planted
+from .tables import commit_vectors
+
+SPEC = {
+    "name": "spaces",
+    "sources": [
+        {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}},
+        {"name": "seeds", "role": "seed", "format": "folder", "path": "s"},
+    ],
+    "cluster": {"levels": [4]},
+    "retrieve": [{"name": "a", "seeds": "seeds", "strategy": "sample"}],
+}
+PREPROCESSING = {
+    "input_size": (3, 32, 32),
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "crop_pct": 0.9,
+    "interpolation": "bicubic",
+}
+
+
+def encoder(name="timm/a", weights="1f" * 32, dim=8, **changed):
+    return identity_of(name, weights, dim, PREPROCESSING | changed)
+
+
+def told(identity) -> str:
+    """The words that say which encoder it is."""
+    preprocessing = digest(identity["preprocessing"], 12)
+    return (
+        rf"{identity['architecture']} \(dimension {identity['dim']}, weights "
+        rf"{identity['weights_sha256'][:12]}, preprocessing {preprocessing}\)"
+    )
+
+
+def fill(store, encoders=None, dims=(8, 8)):
+    """Commit a pool and seeds; `encoders` and `dims` are of the one and the other."""
+    rng = np.random.default_rng(0)
+    parts = {
+        fragment: (names(rng, 30), planted(rng, 30, dim, 4)[0])
+        for fragment, dim in zip(("web-0", "seeds-0"), dims, strict=True)
+    }
+    commit_vectors(store, parts, dict(zip(parts, encoders or (), strict=False)))
+
+
+def run(store, name):
+    (step,) = (s for s in plan(parse_recipe(SPEC)) if s.name == name)
+    return run_step(step, store, InProcess())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        encoder(name="timm/b", dim=16),
+        encoder(weights="2e" * 32),
+        encoder(mean=(0.0, 0.0, 0.0)),
+    ],
+)
+@pytest.mark.parametrize("stage", ["neighbours", "cluster", "match"])
+def test_two_encoders_in_one_table_are_refused(tmp_path, stage, other):
+    """As when the weights that a hub gives for a name change between two runs."""
+    store = Store(tmp_path)
+    fill(store, [encoder(), other], (8, other["dim"]))
+    words = (
+        rf"fragment 'web-0' is by {told(encoder())}, fragment 'seeds-0' by {told(other)}.*weights"
+    )
+    with pytest.raises(StoreError, match=words):
+        run(store, stage)
+
+
+def test_seeds_of_another_dimension_are_refused_without_a_record_too(tmp_path):
+    store = Store(tmp_path)
+    fill(store, dims=(8, 12))
+    with pytest.raises(StoreError, match=r"\(dimension 8\), fragment 'seeds-0' .*dimension 12"):
+        run(store, "match")
+
+
+def test_centroids_of_another_encoder_are_refused_until_they_are_trained_anew(tmp_path):
+    store = Store(tmp_path)
+    one, other = encoder(), encoder(name="timm/b", dim=16)
+    fill(store, [one, one])
+    run(store, "cluster")
+    run(store, "assign")
+    fill(store, [other, other], (16, 16))
+    words = f"come from embeddings.semantic by {told(one)}, embeddings.semantic is by {told(other)}"
+    with pytest.raises(StoreError, match=rf"{words}.*--from cluster"):
+        run(store, "assign")
+    run(store, "cluster")
+    assert run(store, "assign").rows == 60
+
+
+def test_centroids_of_another_dimension_are_refused_without_a_record_too(tmp_path):
+    store = Store(tmp_path)
+    fill(store)
+    run(store, "cluster")
+    fill(store, dims=(16, 16))
+    with pytest.raises(StoreError, match=r"dimension 8\), embeddings.semantic .*dimension 16"):
+        run(store, "assign")
