@@ -71,7 +71,7 @@ def run(store, name):
         encoder(mean=(0.0, 0.0, 0.0)),
     ],
 )
-@pytest.mark.parametrize("stage", ["neighbours", "cluster", "match"])
+@pytest.mark.parametrize("stage", ["neighbours", "cluster", "quantise"])
 def test_two_encoders_in_one_table_are_refused(tmp_path, stage, other):
     """As when the weights that a hub gives for a name change between two runs."""
     store = Store(tmp_path)
@@ -87,7 +87,7 @@ def test_seeds_of_another_dimension_are_refused_without_a_record_too(tmp_path):
     store = Store(tmp_path)
     fill(store, dims=(8, 12))
     with pytest.raises(StoreError, match=r"\(dimension 8\), fragment 'seeds-0' .*dimension 12"):
-        run(store, "match")
+        run(store, "quantise")
 
 
 def test_centroids_of_another_encoder_are_refused_until_they_are_trained_anew(tmp_path):
@@ -102,6 +102,16 @@ def test_centroids_of_another_encoder_are_refused_until_they_are_trained_anew(tm
         run(store, "assign")
     run(store, "cluster")
     assert run(store, "assign").rows == 60
+
+
+def test_codebooks_of_another_encoder_are_refused(tmp_path):
+    store = Store(tmp_path)
+    one, other = encoder(), encoder(name="timm/b", dim=16)
+    fill(store, [one, one])
+    run(store, "quantise")
+    fill(store, [other, other], (16, 16))
+    with pytest.raises(StoreError, match=rf"codebooks come from .*{told(one)}.*--from quantise"):
+        run(store, "index")
 
 
 def test_centroids_of_another_dimension_are_refused_without_a_record_too(tmp_path):
