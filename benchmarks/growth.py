@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ from curation.vectors import vector_array
 FRAGMENT = 100_000
 SEEDS = 1_000
 STAGES = ("cluster", "assign", "quantise", "index", "match", "retrieve")
+WRITTEN = ("centroids", "assignments", "codebooks", "lists", "matches", "claims")
 TABLES = ("images", "eligible", "embeddings.semantic")
 
 
@@ -149,6 +151,8 @@ def main() -> None:
         folder = options.folder / str(rows)
         if not folder.exists():
             fill(Store(folder), rows)
+        for derived in ("work", *(f"tables/{t}" for t in WRITTEN)):
+            shutil.rmtree(folder / derived, ignore_errors=True)
         command = [sys.executable, "-m", "benchmarks.growth", "--folder", "."]
         done = subprocess.run(
             [*command, "--measure", str(folder)],

@@ -329,7 +329,7 @@ def _retrieve(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions
         counts.final,
         stored=counts.final * BOOKKEEPING,
         moved=counts.images * BOOKKEEPING + found * BOOKKEEPING,
-        driver=200 * (counts.eligible + counts.final),
+        driver=480 * (counts.asked + counts.final),
         seconds_of={"table_mb": (counts.asked + found) * BOOKKEEPING / 1e6},
     )
 

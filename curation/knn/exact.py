@@ -14,6 +14,8 @@ from curation.vectors import Ids, Vectors
 SLACK = 16
 # Products of a search from which screening them in bfloat16 saves more than torch takes to import.
 SCREENED_FROM = 2**36
+# Vectors hashed at once, so that their numbers stay in the cache.
+HASHED = 2048
 # Vectors gathered at once for re-scoring, in float64 values.
 GATHER = 2**22
 
@@ -82,8 +84,11 @@ class Base:
 def build_base(vectors: Vectors, ids: Ids) -> Base:
     """Group (n, dim) vectors and their image ids (n,) by distinct vector."""
     rows = np.ascontiguousarray(vectors)
-    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, group = np.unique(_hashes(rows), return_index=True, return_inverse=True)
+    if not np.array_equal(rows, rows[first[group]]):
+        # Two different vectors with one hash: slower, by the bytes themselves.
+        keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+        _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     order = np.lexsort((ids, group))
     ids, group = ids[order], group[order]
     fresh = np.ones(len(ids), dtype=bool)
@@ -91,6 +96,17 @@ def build_base(vectors: Vectors, ids: Ids) -> Base:
     ids, group = ids[fresh], group[fresh]
     _, start, count = np.unique(group, return_index=True, return_counts=True)
     return Base(rows[first], ids, start, count, first)
+
+
+def _hashes(rows: Vectors) -> npt.NDArray[np.uint64]:
+    """Return a number for each vector (n, dim), equal for equal ones: a product modulo 2^64."""
+    bits = rows.view(f"u{rows.dtype.itemsize}")
+    odd = np.random.default_rng(0).integers(0, 2**63, rows.shape[1], np.uint64) * 2 + 1
+    hashes = np.empty(len(rows), np.uint64)
+    for start in range(0, len(rows), HASHED):
+        part = slice(start, start + HASHED)
+        hashes[part] = (bits[part].astype(np.uint64) * odd).sum(axis=1, dtype=np.uint64)
+    return hashes
 
 
 def search(queries: Vectors, base: Base, k: int, at_least: float = -2.0) -> Candidates:

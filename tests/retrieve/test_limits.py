@@ -132,7 +132,14 @@ def test_more_neighbours_than_the_pool_has_images(tmp_path, pool, seeds):
     parts = {name: (names(rng, size), planted(rng, size, 8, 2)[0]) for name, size in sizes.items()}
     store = Store(tmp_path)
     commit_vectors(store, parts)
-    run(store, {"name": "k", "sources": SOURCES, "retrieve": [ARM]}, "neighbours", "quantise", "index", "match")
+    run(
+        store,
+        {"name": "k", "sources": SOURCES, "retrieve": [ARM]},
+        "neighbours",
+        "quantise",
+        "index",
+        "match",
+    )
     rows = open_table(store, "matches").read().to_pandas()
     assert len(rows) == seeds * sum(pool)
     for _, own in rows.groupby("seed_image_id"):
