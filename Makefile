@@ -37,8 +37,9 @@ format: setup ## mend formatting and what ruff can mend
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
+# Two processes: a run that is killed again and again uses one core. A file stays in one process.
 test: setup setup-airflow check ## everything CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 test-airflow: setup setup-airflow ## the Airflow tests alone
 	$(BIN)/python -m pytest tests/airflow

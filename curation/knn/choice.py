@@ -12,13 +12,15 @@ EXACT = 2**50
 """Multiplications up to which `auto` searches exactly: an hour or so of two cores."""
 WORTH = 4
 """How many times fewer multiplications an index must take for `auto` to choose it."""
+PROBED = 32
+"""What a multiplication within lists costs beside one of exact search, whose products are large."""
 GROWN = 4
 """Codebooks are trained anew when the pool has grown so many times."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How to search, with how many lists, and the multiplications of both ways."""
+    """How to search, with how many lists, and the costs of both ways in multiplications."""
 
     index: Literal["exact", "ivf_flat", "ivf_pq"]
     nlist: int
@@ -31,11 +33,13 @@ def choose(params: QuantiseStep, queries: int, pool: int, dim: int) -> Choice:
 
     `auto` counts multiplications: queries · pool · dim for exact search; for an index
     (pool + queries) · nlist · dim to find lists, and queries · pool · dim · nprobe / nlist within
-    them. It is exact up to 2^50, and beyond that where an index would not save three quarters.
+    them, each of which costs as much as 32 (measured: benchmarks/results/index.md). It is exact up to
+    2^50, and beyond that where an index would not save three quarters.
     """
     nlist = params.nlist or lists_for(scale_of(pool))
     exact = float(queries) * pool * dim
-    indexed = float(pool + queries) * nlist * dim + exact * min(1.0, params.nprobe / nlist)
+    indexed = float(pool + queries) * nlist * dim
+    indexed += PROBED * exact * min(1.0, params.nprobe / nlist)
     if params.k == 0 or not queries or not pool:
         return Choice("exact", nlist, exact, indexed)
     if params.index != "auto":

@@ -1,4 +1,4 @@
-"""The DAG has the plan's edges, and runs the quickstart through spark-submit."""
+"""The DAG has the plan's edges, and runs a small recipe through spark-submit."""
 
 from __future__ import annotations
 
@@ -9,20 +9,30 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from curation.flow import plan
 from curation.fragment import open_table
 from curation.recipe import load_recipe
 from curation.store import Store
 
+from ..e2e.small import build_small
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 AIRFLOW = ROOT / ".venv-airflow" / "bin" / "python"
-RECIPE = ROOT / "conf" / "recipes" / "quickstart.yaml"
 
 
 @pytest.fixture(scope="module")
-def airflow(mini_web, tmp_path_factory):
+def folder(tmp_path_factory):
+    """A small pool, its recipe and a place for its store."""
+    folder = tmp_path_factory.mktemp("dag")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(build_small(folder / "web")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def airflow(folder, tmp_path_factory):
     """Runs a script in Airflow's environment, with a database of its own."""
     if not AIRFLOW.exists():
         pytest.skip("no .venv-airflow (make setup-airflow)")
@@ -34,8 +44,8 @@ def airflow(mini_web, tmp_path_factory):
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "airflow_dags"),
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(connection),
-        "CURATION_RECIPE": str(RECIPE),
-        "CURATION_STORE": str(mini_web / "airflow-store"),
+        "CURATION_RECIPE": str(folder / "recipe.yaml"),
+        "CURATION_STORE": str(folder / "store"),
         "CURATION_HOME": str(ROOT),
         "CURATION_VENV": sys.prefix,
     }
@@ -43,7 +53,7 @@ def airflow(mini_web, tmp_path_factory):
     def call(*command: str) -> str:
         result = subprocess.run(
             [str(AIRFLOW), *command],
-            cwd=mini_web,
+            cwd=folder,
             env=environment,
             capture_output=True,
             text=True,
@@ -56,20 +66,24 @@ def airflow(mini_web, tmp_path_factory):
     return call
 
 
+def steps_of(folder):
+    return plan(load_recipe(str(folder / "recipe.yaml")))
+
+
 def result_of(output: str) -> dict:
     (line,) = (x for x in output.splitlines() if x.startswith("RESULT "))
     return json.loads(line.removeprefix("RESULT "))
 
 
-def test_edges_are_the_plans(airflow):
+def test_edges_are_the_plans(airflow, folder):
     found = result_of(airflow(str(HERE / "run_dag.py")))
-    expected = sorted([u, s.name] for s in plan(load_recipe(RECIPE)) for u in s.upstream)
+    expected = sorted([u, s.name] for s in steps_of(folder) for u in s.upstream)
     assert found["edges"] == expected
 
 
-def test_dag_runs_the_quickstart(airflow, mini_web):
+def test_dag_runs_a_recipe(airflow, folder):
     found = result_of(airflow(str(HERE / "run_dag.py"), "--run"))
-    assert found["states"] == {s.name: "success" for s in plan(load_recipe(RECIPE))}
-    store = Store(mini_web / "airflow-store")
-    assert open_table(store, "dataset").rows > 100
-    assert list((mini_web / "airflow-store" / "reports").glob("*/report.html"))
+    assert found["states"] == {s.name: "success" for s in steps_of(folder)}
+    store = Store(folder / "store")
+    assert open_table(store, "dataset").rows > 20
+    assert list((folder / "store" / "reports").glob("*/report.html"))

@@ -13,7 +13,10 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 
+from curation.errors import RecipeError, StoreError
 from curation.fragment import open_table
+from curation.recipe import load_recipe
+from curation.search import Search, read_queries
 from curation.store import Store
 
 THRESHOLDS = {"min_side", "aspect", "entropy"}
@@ -175,21 +178,26 @@ def test_bad_recipe_exits_with_two_before_any_work(cli, mini_web):
     assert not (mini_web / "bad-store").exists()
 
 
-def test_search_finds_a_picture_by_itself(cli, finished, root, mini_web):
+@pytest.fixture(scope="module")
+def over(finished, root):
+    """What `curation search` looks through."""
+    recipe = load_recipe(str(root / "conf" / "recipes" / "quickstart.yaml"))
+    return Search(recipe, Store(finished[0]))
+
+
+def test_search_finds_a_picture_by_itself(cli, over, finished, root, tmp_path):
     """A stored picture, as a file and by its id, finds itself and its neighbours by exact cosine."""
-    recipe, store = str(root / "conf" / "recipes" / "quickstart.yaml"), Store(finished[0])
+    store = Store(finished[0])
     images = open_table(store, "images").read(["image_id", "status", "role", "image"]).to_pandas()
     row = images[(images["status"] == "ok") & (images["role"] == "pool")].iloc[7]
-    picture, found = mini_web / "one.jpg", mini_web / "found.parquet"
+    picture = tmp_path / "one.jpg"
     picture.write_bytes(row["image"])
-    common = ("search", recipe, "--store", "store", "-k", "5")
-    cli(*common, "--image", str(picture), "--out", str(found))
-    by_file = pd.read_parquet(found)
-    cli(*common, "--id", row["image_id"], "--out", str(found))
-    by_id = pd.read_parquet(found)
-    assert by_file["image_id"].iloc[0] == row["image_id"]
-    assert by_file["similarity"].iloc[0] > 0.999
-    assert by_id["image_id"].tolist() == by_file["image_id"].tolist()
+    by_file, index = over.nearest(over.vectors_of_pictures([picture]), 5)
+    by_id = over.nearest(over.vectors_of([row["image_id"]]), 5)[0].to_pandas()
+    assert index == "exact"
+    assert by_file.column("image_id")[0].as_py() == row["image_id"]
+    assert by_file.column("similarity")[0].as_py() > 0.999
+    assert by_id["image_id"].tolist() == by_file.column("image_id").to_pylist()
     table = open_table(store, "embeddings.semantic").read(["image_id", "vector"]).to_pandas()
     table = table.dropna().drop_duplicates("image_id")
     matrix = np.stack([np.frombuffer(v, "<f2").astype(np.float64) for v in table["vector"]])
@@ -197,24 +205,28 @@ def test_search_finds_a_picture_by_itself(cli, finished, root, mini_web):
     np.testing.assert_allclose(by_id["similarity"], np.sort(matrix @ own)[::-1][:5], atol=1e-6)
     claimed = set(open_table(store, "claims").read().column("image_id").to_pylist())
     assert [len(arms) > 0 for arms in by_id["arms"]] == [i in claimed for i in by_id["image_id"]]
-    shown = cli(*common, "--id", row["image_id"]).stdout
-    assert "Nearest images, exact" in shown
-    assert row["image_id"] in shown
-
-
-def test_search_refuses_what_it_cannot_use(cli, finished, root, mini_web):
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
-    common = ("search", recipe, "--store", "store")
-    assert "one of --image" in cli(*common, status=2).stderr
-    assert "No vector of beef" in cli(*common, "--id", "beef", status=1).stderr
+    shown = cli("search", recipe, "--store", "store", "-k", "5", "--id", row["image_id"]).stdout
+    assert "Nearest images, exact" in shown
+    assert all(name in shown for name in by_id["image_id"])
+
+
+def test_search_refuses_what_it_cannot_use(cli, over, root, tmp_path):
+    recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
+    assert "one of --image" in cli("search", recipe, "--store", "store", status=2).stderr
+    with pytest.raises(StoreError, match="No vector of beef"):
+        over.vectors_of(["beef"])
+    with pytest.raises(StoreError, match="Queries have 7 dimensions"):
+        over.nearest(np.ones((1, 7), np.float32), 3)
+    path = tmp_path / "queries.npy"
     for array, words in (
         (np.zeros((1, 192), np.float32), "row 0 is zero"),
-        (np.ones((1, 7), np.float32), "Queries have 7 dimensions"),
+        (np.ones(7, np.float32), "wanted are floats"),
         (np.array([{"a": 1}]), "no .npy array"),
     ):
-        np.save(mini_web / "queries.npy", array, allow_pickle=True)
-        status = 1 if "dimensions" in words else 2
-        assert words in cli(*common, "--vectors", "queries.npy", status=status).stderr
+        np.save(path, array, allow_pickle=True)
+        with pytest.raises(RecipeError, match=words):
+            read_queries(path)
 
 
 def test_plan_of_the_quickstart(cli, root):
