@@ -39,7 +39,7 @@ format: setup ## mend formatting and what ruff can mend
 
 # Two processes: a run that is killed again and again uses one core. A file stays in one process.
 test: setup setup-airflow check ## everything CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 test-airflow: setup setup-airflow ## the Airflow tests alone
 	$(BIN)/python -m pytest tests/airflow
