@@ -1,8 +1,8 @@
 """The best vectors within probed lists: each list is multiplied once with all queries that probe it.
 
-Screened in bfloat16 where that is faster (see `screened`). Each query first meets its nearest list, whose
-k best leave little of the others to look at. Exact within the lists and the same for any shards; for few
-queries a list FAISS's own lists are faster (benchmarks/results/index.md).
+Screened in bfloat16 where that is faster (see `screened`). Each query first meets its nearest list,
+whose k best leave little of the others to look at. Exact within the lists, and the same for any shards;
+with few queries a list FAISS's own lists are faster (benchmarks/results/index.md).
 """
 
 from __future__ import annotations
