@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from curation.kmeans.backends import BACKENDS, backend_of
-from curation.kmeans.backends.torch import LARGE, SMALL, grouped
+from curation.kmeans.backends.torch import LARGE, SMALL
+from curation.kmeans.bounds import grouped
 from curation.kmeans.lloyd import centroids_of
 from curation.kmeans.nearest import decide
 from curation.kmeans.points import on_grid
