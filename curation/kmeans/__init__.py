@@ -1,8 +1,8 @@
 """k-means: flat and hierarchical, seeded, with the same bits on any number of shards and threads.
 
 `points` says what k-means asks of its data, and holds arrays; `nearest` finds exact nearest centroids
-(back ends in `backends/`, that of torch by `screen` and `bounds`); `lloyd` trains one level; `hierarchy` stacks levels with resampling;
-`balance` shares a target out over clusters.
+(back ends in `backends/`, that of torch by `screen` and `bounds`); `lloyd` trains one level;
+`hierarchy` stacks levels with resampling; `balance` shares a target out over clusters.
 
 Two facts make the bits equal. Values of points are multiples of 2^-24 and at most 1 in size, as those
 of unit vectors in float16 are by themselves, so float64 adds up half a billion of them without

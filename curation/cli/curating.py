@@ -1,0 +1,179 @@
+"""Commands that plan, measure, run and report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from curation.cli.app import RecipePath, StorePath, app, dataset_folder, err, out
+from curation.composition import expected_composition, expected_total
+from curation.flow import Step, plan, run_fingerprint
+from curation.recipe import Recipe, load_recipe
+
+# -- plan -----------------------------------------------------------------------------------------
+
+
+@app.command("plan")
+def plan_command(
+    recipe: RecipePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Predict hours, bytes and money from declared counts.")
+    ] = False,
+    rates: Annotated[
+        str | None, typer.Option("--rates", help="YAML of `curation calibrate`; needs --cost.")
+    ] = None,
+    prices: Annotated[str | None, typer.Option("--prices", help="YAML of prices.")] = None,
+    assume: Annotated[
+        list[str] | None, typer.Option("--assume", help="NAME=NUMBER; may be repeated.")
+    ] = None,
+) -> None:
+    """Show the steps of a recipe and what its arms are expected to give, without opening data."""
+    loaded = load_recipe(recipe)
+    if cost:
+        from curation.cost.tell import tell_cost
+
+        tell_cost(loaded, rates, prices, assume or [], out, as_json)
+        return
+    steps = plan(loaded)
+    composition = expected_composition(loaded)
+    total = expected_total(composition)
+    if as_json:
+        out.print_json(json.dumps(_plan_json(loaded, steps, composition, total)))
+        return
+    grid = Grid("stage", "reads", "writes", "fingerprint", title=f"Plan of {loaded.name}")
+    for step in steps:
+        reads = ", ".join(t for names in step.reads.values() for t in names) or "sources"
+        grid.add_row(step.name, reads, ", ".join(step.tables), step.fingerprint[:12])
+    out.print(grid)
+    if composition:
+        out.print(_composition_grid("Expected composition", composition, total))
+
+
+def _plan_json(
+    recipe: Recipe, steps: tuple[Step, ...], composition: list[dict[str, Any]], total: int | None
+) -> dict[str, Any]:
+    return {
+        "recipe": recipe.name,
+        "run": run_fingerprint(recipe),
+        "steps": [
+            {
+                "stage": s.name,
+                "number": s.stage.number,
+                "kind": s.stage.kind,
+                "upstream": list(s.upstream),
+                "reads": [t for names in s.reads.values() for t in names],
+                "tables": list(s.tables),
+                "job": s.stage.job,
+                "gpus": s.stage.gpus,
+                "fingerprint": s.fingerprint,
+            }
+            for s in steps
+        ],
+        "composition": composition,
+        "total_images": total,
+    }
+
+
+def _composition_grid(title: str, rows: list[dict[str, Any]], total: int | None) -> Grid:
+    # Seed rows and sets stand in the Parquet file and the report; a terminal is narrow.
+    hidden = ("arm", "strategy", *(("seed_set", "seed_rows") if "capped" in rows[0] else ()))
+    names = [n for n in rows[0] if n not in hidden]
+    grid = Grid("arm", "strategy", *(n.replace("_", " ") for n in names), title=title)
+    for column in grid.columns:
+        column.overflow = "fold"
+        column.justify = "left" if column.header in ("arm", "strategy", "seed set") else "right"
+    for row in rows:
+        cells = (f"{row[n]:,}" if isinstance(row[n], int) else str(row[n] or "–") for n in names)
+        grid.add_row(row["arm"], row["strategy"], *cells)
+    grid.add_section()
+    said = "–" if total is None else f"{total:,}"
+    grid.add_row("total", "", *(said if n == "final" else "" for n in names))
+    return grid
+
+
+@app.command()
+def calibrate(
+    to: Annotated[str, typer.Option("--out", help="YAML file to write.")],
+) -> None:
+    """Measure what this machine does in a second, for `curation plan --cost --rates FILE`."""
+    import yaml
+
+    from curation.cost.calibrate import calibrate as measured
+
+    spec = measured().model_dump()
+    Path(to).write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    for name, value in spec.items():
+        out.print(f"{name:<16} {value}")
+
+
+# -- run ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    store: StorePath,
+    only: Annotated[str | None, typer.Option("--only", help="Run one stage.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="Start at this stage.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="End with this stage.")] = None,
+    cluster: Annotated[
+        str, typer.Option("--cluster", help="Name or path of a conf/clusters file.")
+    ] = "local",
+) -> None:
+    """Bring the tables of a recipe up to date; what is finished is not done again."""
+    from curation.launch import choose, run_steps
+    from curation.spark import load_cluster
+    from curation.store import DATASET, Store
+
+    loaded = load_recipe(recipe)
+    steps = choose(plan(loaded), only, first, until)
+    opened = Store(store)
+    err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
+    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _tell)
+    if all(o.up_to_date for o in outcomes):
+        out.print("Nothing to do: every table is up to date.")
+    if any(s.tables == (DATASET,) for s in steps):
+        _tell_result(opened, loaded)
+
+
+def _tell(outcome: Any) -> None:
+    if outcome.up_to_date:
+        did = "up to date"
+    else:
+        did = f"{outcome.computed} computed" + (
+            f", {outcome.reused} reused" if outcome.reused else ""
+        )
+    err.print(
+        f"  {outcome.step.name:<11} {outcome.rows:>10,} rows  {outcome.seconds:6.1f} s  {did}"
+    )
+
+
+def _tell_result(store: Any, recipe: Recipe) -> None:
+    from curation.composition import composition_of, told_target
+    from curation.fragment import open_table
+    from curation.report.build import report_path
+
+    claims = open_table(store, "claims").manifest
+    rows, total = composition_of(claims)
+    dataset = open_table(store, "dataset")
+    out.print(_composition_grid(f"Composition of {recipe.name}", rows, total))
+    if "target" in claims.stats:
+        out.print(f"target   {told_target(claims.stats['target'])}")
+    out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
+    out.print(f"report   {store.address(report_path(recipe))}")
+
+
+@app.command()
+def report(recipe: RecipePath, store: StorePath) -> None:
+    """Write the HTML report and the composition of a finished run again."""
+    from curation.report.build import write_report
+    from curation.store import Store
+
+    opened = Store(store)
+    out.print(opened.address(write_report(load_recipe(recipe), opened)))
