@@ -258,8 +258,8 @@ class MatchParams(Strict):
     """How the pool is searched.
 
     `auto` is exact while that takes up to 2^50 multiplications, and `ivf_flat` beyond (see
-    `quantise/stage.py`). `ivf_pq` scores `refine`·k candidates again with the stored vectors. Without
-    `nlist` it is four times the square root of the pool's size.
+    `knn/choice.py`). `ivf_pq` scores `refine`·k candidates again with the stored vectors. Without
+    `nlist` it is four times the square root of the power of four at or below the pool's size.
     """
 
     encoder: str | None = None

@@ -9,7 +9,7 @@ lists of its own, so that shards are added without touching others.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -21,6 +21,7 @@ from curation.kmeans.lloyd import State, centroids_of, lloyd
 from curation.kmeans.nearest import Clusters, Floats
 from curation.kmeans.points import ArrayPoints
 from curation.knn.exact import (
+    SLACK,
     Base,
     Candidates,
     Rows,
@@ -28,7 +29,6 @@ from curation.knn.exact import (
     joined,
     merge,
     rescore,
-    rescore_pairs,
 )
 from curation.knn.exact import search as search_exact
 from curation.params import MatchStep, QuantiseStep
@@ -135,33 +135,33 @@ def search(
 ) -> Candidates:
     """Return the k nearest of each query within the lists that it probes.
 
-    With `ivf_flat` those are exactly the best in these lists; with `ivf_pq` the best of the
-    `refine` · k with the best codes.
+    With `ivf_flat` those are the best in these lists; with `ivf_pq` the best of the `refine` · k with
+    the best codes. FAISS proposes in float32, and what it proposes is scored again in float64.
     """
     if not len(queries) or not len(base.vectors):
         return merge([], k)
-    probe = min(params.nprobe, len(books.coarse))
-    if books.products is not None:
-        rows = _search_codes(queries, lists, books, probe, min(k * params.refine, len(lists.own)))
-        return rescore(queries, base, rows, k)
-    from curation.knn.probed import candidates
-
+    index = _filled(base, lists, books)
+    index.nprobe = min(params.nprobe, len(books.coarse))
+    wanted = k + SLACK if books.products is None else k * params.refine
     found = []
     for start in range(0, len(queries), QUERIES):
         some = queries[start : start + QUERIES]
-        probes = probed_lists(some, books.coarse, probe)
-        pairs = candidates(some, base.vectors, lists.own, probes, k)
-        best = rescore_pairs(some, base, pairs, k)
+        probed, similarity = probed_lists(some, books.coarse, index.nprobe)
+        _, rows = index.search_preassigned(some, min(wanted, index.ntotal), probed, similarity)
+        best = rescore(some, base, rows, k)
         found.append(Candidates(best.query + start, best.ids, best.similarity))
     return joined(found)
 
 
-def probed_lists(queries: Vectors, coarse: Floats, probe: int) -> Rows:
-    """Return the lists that each query (n, dim) probes, (n, probe), the nearest first."""
+def probed_lists(
+    queries: Vectors, coarse: Floats, probe: int
+) -> tuple[Rows, npt.NDArray[np.float32]]:
+    """Return the lists that each query (n, dim) probes, the nearest first, and its similarity to
+    them, (n, probe) each: exact, so that all shards probe the same."""
     names = np.char.mod("%032d", np.arange(len(coarse))).astype("S32")
     found = search_exact(queries, build_base(coarse, names), probe)
-    lists: Rows = found.ids.astype(np.int64).reshape(len(queries), probe)
-    return lists
+    shape = (len(queries), probe)
+    return found.ids.astype(np.int64).reshape(shape), found.similarity.reshape(shape)
 
 
 def _nearest(vectors: Vectors, coarse: Floats) -> Clusters:
@@ -178,30 +178,28 @@ def _quantizer(products: Floats) -> faiss.ProductQuantizer:
     return quantizer
 
 
-def _search_codes(
-    queries: Vectors, lists: Lists, books: Codebooks, probe: int, wanted: int
-) -> Rows:
-    """Return the rows (n, wanted) whose codes score best, −1 standing for none."""
-    assert books.products is not None
-    assert lists.codes is not None
-    count, _, width = books.products.shape
-    coarse = faiss.IndexFlatIP(count * width)
+def _filled(base: Base, lists: Lists, books: Codebooks) -> Any:
+    """Return FAISS's index over the rows of a base."""
+    count, dim = books.coarse.shape
+    coarse = faiss.IndexFlatIP(dim)
     coarse.add(books.coarse)
-    index = faiss.IndexIVFPQ(
-        coarse, count * width, len(books.coarse), count, PQ_BITS, faiss.METRIC_INNER_PRODUCT
-    )
-    faiss.copy_array_to_vector(books.products.ravel(), index.pq.centroids)
+    index: Any
+    if books.products is None:
+        index = faiss.IndexIVFFlat(coarse, dim, count, faiss.METRIC_INNER_PRODUCT)
+        codes = np.ascontiguousarray(base.vectors, np.float32).view(np.uint8)
+    else:
+        assert lists.codes is not None
+        parts = len(books.products)
+        index = faiss.IndexIVFPQ(coarse, dim, count, parts, PQ_BITS, faiss.METRIC_INNER_PRODUCT)
+        faiss.copy_array_to_vector(books.products.ravel(), index.pq.centroids)
+        codes = lists.codes
     index.is_trained = True
-    assert index.invlists is not None
+
     order = np.argsort(lists.own, kind="stable")
-    codes = np.ascontiguousarray(lists.codes[order])
     present, start, size = np.unique(lists.own[order], return_index=True, return_counts=True)
     for number, first, many in zip(present.tolist(), start, size, strict=True):
         rows = np.ascontiguousarray(order[first : first + many])
-        own = np.ascontiguousarray(codes[first : first + many])
+        own = np.ascontiguousarray(codes[rows])
         index.invlists.add_entries(number, int(many), faiss.swig_ptr(rows), faiss.swig_ptr(own))
     index.ntotal = len(order)
-    index.nprobe = probe
-    _, rows = index.search(np.ascontiguousarray(queries, np.float32), max(wanted, 1))
-    found: Rows = rows
-    return found
+    return index

@@ -39,7 +39,7 @@ def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monke
     base = build_base(vectors, ids)
     lists = fill(base.vectors, books)
     found = search(queries, base, lists, books, match_step(nprobe=nprobe), k)
-    probes = probed_lists(queries, books.coarse, nprobe)
+    probes, _ = probed_lists(queries, books.coarse, nprobe)
     for number in range(len(queries)):
         rows = np.flatnonzero(np.isin(lists.own, probes[number]))
         pair = np.full(len(rows), number)
@@ -55,7 +55,9 @@ def test_probed_lists_are_the_nearest(world):
     coarse = train(vectors, "ivf_flat", 20, quantise_step()).coarse
     scores = queries.astype(np.float64) @ coarse.astype(np.float64).T
     expected = np.argsort(-scores, axis=1)[:, :6]
-    np.testing.assert_array_equal(probed_lists(queries, coarse, 6), expected)
+    probed, similarity = probed_lists(queries, coarse, 6)
+    np.testing.assert_array_equal(probed, expected)
+    np.testing.assert_allclose(similarity, -np.sort(-scores, axis=1)[:, :6], atol=1e-6)
 
 
 def test_shards_find_what_the_whole_finds(world):
