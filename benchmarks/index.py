@@ -67,14 +67,12 @@ def ours(
     begun = time.perf_counter()
     sample = base.vectors[: ivf.sample_size(nlist)]
     books = ivf.train(sample, "ivf_flat", nlist, step)
-    lists = ivf.fill(base.vectors, books)
+    lists = ivf.opened(base, ivf.fill(base.vectors, books), books)
     print(f"ours: {nlist} lists, built in {time.perf_counter() - begun:.1f} s")
     points = []
     for nprobe in SWEEP:
         params = MatchStep(nprobe=nprobe, refine=1, recall_queries=1, **given)
-        seconds, found = timed(
-            lambda params=params: ivf.search(queries, base, lists, books, params, K)
-        )
+        seconds, found = timed(lambda params=params: ivf.search(queries, lists, params, K))
         recall = len(pairs(found) & truth) / len(truth)
         points.append((f"nprobe {nprobe}", recall, len(queries) / seconds))
     return points
@@ -100,13 +98,15 @@ def theirs(
     name = type(faiss.downcast_index(index)).__name__
     parameter = "efSearch" if "HNSW" in name else "nprobe"
     print(f"autofaiss: {name}, built in {built:.1f} s")
-    for value in SWEEP:
+    chosen = faiss.downcast_index(index).nprobe if parameter == "nprobe" else None
+    for value in sorted({*SWEEP, *([chosen] if chosen else [])}):
         if parameter == "efSearch" and value < K:
             continue
         faiss.ParameterSpace().set_index_parameter(index, parameter, value)
         seconds, (_, rows) = timed(lambda: index.search(queries, K))
         recall = len(pairs_of(rows) & truth) / len(truth)
-        yield f"{name}, {parameter} {value}", recall, len(queries) / seconds
+        own = " (its own choice)" if value == chosen else ""
+        yield f"{name}, {parameter} {value}{own}", recall, len(queries) / seconds
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from curation.digest import digest
 from curation.errors import RecipeError
@@ -16,16 +16,23 @@ from curation.params import (
     AssembleStep,
     AssignStep,
     ClusterStep,
+    DedupParams,
     IndexStep,
     IngestStep,
+    JoinSpec,
     MatchStep,
+    Near,
     NeighboursStep,
     QuantiseStep,
     RetrieveStep,
     SelectStep,
+    Semantic,
+    VerifyStep,
 )
 from curation.recipe import Recipe
 from curation.strict import Strict, fingerprinted
+
+S = TypeVar("S", bound=Strict)
 
 
 @dataclass(frozen=True)
@@ -60,20 +67,35 @@ class Stage:
 FLOW = (
     Stage(0, "ingest", "map", writes="pairs"),
     Stage(10, "fetch", "map", writes="images", reads=("pairs",), needs=("workdir",)),
-    Stage(20, "screen", "map", writes="scores", reads=("images",)),
+    Stage(20, "screen", "map", writes="scores", reads=("images",), version=2),
     Stage(
         30,
         "embed",
         "map",
         writes="embeddings",
         reads=("images",),
-        version=3,
+        version=4,
         gpus=1,
         needs=("device",),
     ),
     Stage(35, "score", "map", writes="head_scores", reads=("images", "embeddings")),
-    Stage(40, "neighbours", "global", writes="neighbours", reads=("images", "embeddings")),
-    Stage(45, "dedup", "global", writes="copies", reads=("images", "scores", "neighbours")),
+    Stage(
+        40,
+        "neighbours",
+        "global",
+        writes="neighbours",
+        reads=("images", "scores", "embeddings"),
+        version=2,
+    ),
+    Stage(42, "verify", "global", writes="verified", reads=("images", "neighbours")),
+    Stage(
+        45,
+        "dedup",
+        "global",
+        writes="copies",
+        reads=("images", "scores", "neighbours", "verified"),
+        version=2,
+    ),
     Stage(
         50,
         "select",
@@ -102,7 +124,14 @@ FLOW = (
         reads=("images", "eligible", "centroids", "assignments", "matches"),
         version=2,
     ),
-    Stage(90, "assemble", "map", writes="dataset", reads=("images", "assignments", "claims")),
+    Stage(
+        90,
+        "assemble",
+        "map",
+        writes="dataset",
+        reads=("images", "copies", "assignments", "claims"),
+        version=2,
+    ),
 )
 STAGES = {stage.name: stage for stage in FLOW}
 NEEDS_SEEDS = ("quantise", "index", "match", "retrieve", "assemble")
@@ -141,6 +170,12 @@ def match_encoder(recipe: Recipe) -> str:
     return recipe.match.encoder or semantic_encoder(recipe)
 
 
+def near_levels(recipe: Recipe) -> dict[str, Near | Semantic]:
+    """Return the levels of dedup that compare vectors, by their name."""
+    levels = {"near": recipe.dedup.near, "semantic": recipe.dedup.semantic}
+    return {name: level for name, level in levels.items() if level is not None}
+
+
 def largest_k(recipe: Recipe) -> int:
     """Return the most neighbours that any arm needs of a seed image."""
     return max((arm.neighbours_needed() for arm in recipe.retrieve), default=0)
@@ -148,7 +183,7 @@ def largest_k(recipe: Recipe) -> int:
 
 def _params(recipe: Recipe) -> dict[str, Strict]:
     """Return what each stage gets from the recipe."""
-    dedup, near, semantic = recipe.dedup, recipe.dedup.near, semantic_encoder(recipe)
+    dedup, semantic = recipe.dedup, semantic_encoder(recipe)
     search = {"encoder": match_encoder(recipe), "k": largest_k(recipe), "seed": recipe.seed}
 
     def step(kind: type[Strict], block: Strict, **more: object) -> Strict:
@@ -161,10 +196,10 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
         "embed": recipe.embed,
         "score": recipe.score,
         "neighbours": NeighboursStep(
-            encoder=near.encoder if near else None,
-            k=near.k if near else 1,
-            floor=near.floor if near else 0.0,
+            perceptual=dedup.perceptual,
+            joins={name: _part(JoinSpec, level) for name, level in near_levels(recipe).items()},
         ),
+        "verify": _verify_step(dedup),
         "dedup": dedup,
         "select": SelectStep(thresholds=recipe.select, seed_copies=dedup.seed_copies),
         "cluster": step(ClusterStep, recipe.cluster, encoder=semantic, seed=recipe.seed),
@@ -183,7 +218,12 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
     return params | {"assemble": step(AssembleStep, recipe.assemble, run=run)}
 
 
-def _part(kind: type[Strict], block: Strict, **more: object) -> Strict:
+def _verify_step(dedup: DedupParams) -> VerifyStep:
+    verify = dedup.verify
+    return VerifyStep(floor=verify.floor, k=verify.k) if verify else VerifyStep(floor=None, k=0)
+
+
+def _part(kind: type[S], block: Strict, **more: object) -> S:
     """Return the parameters of a stage that takes only some fields of a block."""
     given = dict(block) | more
     return kind.model_construct(**{name: given[name] for name in kind.model_fields})
@@ -193,10 +233,9 @@ def _tables_read(table: str, stage: str, recipe: Recipe) -> tuple[str, ...]:
     """Return the tables behind one argument of a stage: members for `embeddings`."""
     if table != "embeddings":
         return (table,)
-    near = recipe.dedup.near
     encoders = {
         "score": sorted({h.encoder for h in recipe.score.heads.values()}),
-        "neighbours": [near.encoder] if near else [],
+        "neighbours": sorted({level.encoder for level in near_levels(recipe).values()}),
         **{name: [match_encoder(recipe)] for name in ("quantise", "index", "match")},
     }.get(stage, [semantic_encoder(recipe)])
     return tuple(f"embeddings.{e}" for e in encoders)

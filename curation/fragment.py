@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import io
 import uuid
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +27,7 @@ GROUP_BYTES = 64 * 2**20
 GROUP_ROWS = 65_536
 RAW_COLUMNS = ("image", "vector", "phash")
 UNREADABLE = (pa.ArrowException, OSError)
+T = TypeVar("T", int, str)
 _REMEDY = "what is missing is computed anew, what is finished is found."
 
 
@@ -123,7 +125,17 @@ class Fragment:
             with self._reading(entry, names) as file:
                 yield from file.iter_batches(batch_size=rows, columns=names)
 
-    def between(self, column: str, first: int, last: int) -> Iterator[pa.Table]:
+    def holding(self, column: str, values: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the row groups that by their statistics can hold one of the sorted values.
+
+        Raises:
+            StoreError: as `read`, when the damage is reached.
+        """
+        for entry in self.record.files:
+            with self._reading(entry) as file:
+                yield from _groups_holding(file, column, values)
+
+    def between(self, column: str, first: T, last: T) -> Iterator[pa.Table]:
         """Yield the row groups that by their statistics can hold first ≤ `column` ≤ last.
 
         Raises:
@@ -132,6 +144,16 @@ class Fragment:
         for entry in self.record.files:
             with self._reading(entry) as file:
                 yield from _groups_between(file, column, first, last)
+
+
+def _groups_holding(file: pq.ParquetFile, column: str, values: Sequence[str]) -> Iterator[pa.Table]:
+    place = file.schema_arrow.names.index(column)
+    for number in range(file.metadata.num_row_groups):
+        found = file.metadata.row_group(number).column(place).statistics
+        unknown = found is None or not found.has_min_max
+        first = 0 if unknown else bisect_left(values, found.min)
+        if unknown or (first < len(values) and values[first] <= found.max):
+            yield file.read_row_group(number)
 
 
 def _unreadable_group(file: pq.ParquetFile, columns: list[str] | None) -> str:
@@ -145,7 +167,7 @@ def _unreadable_group(file: pq.ParquetFile, columns: list[str] | None) -> str:
     return f"one of the {groups} row groups"
 
 
-def _groups_between(file: pq.ParquetFile, column: str, first: int, last: int) -> Iterator[pa.Table]:
+def _groups_between(file: pq.ParquetFile, column: str, first: T, last: T) -> Iterator[pa.Table]:
     place = file.schema_arrow.names.index(column)
     for number in range(file.metadata.num_row_groups):
         found = file.metadata.row_group(number).column(place).statistics
@@ -229,7 +251,10 @@ class _HashingSink(io.RawIOBase):
 
 
 class FragmentWriter:
-    """Writes the batches of one fragment, each checked against the contract of its table."""
+    """Writes the batches of one fragment, each checked against the contract of its table.
+
+    With `batch_groups` each batch is a row group of its own.
+    """
 
     def __init__(
         self,
@@ -238,9 +263,11 @@ class FragmentWriter:
         name: str,
         contract: Contract | None,
         rows_per_file: int | None = None,
+        batch_groups: bool = False,
     ) -> None:
         self._store, self._folder, self._name = store, folder, name
         self._contract, self._limit = contract, rows_per_file
+        self._batch_groups = batch_groups
         self._files: list[FileEntry] = []
         self._books: list[Books] = []
         self._pending: list[pa.RecordBatch] = []
@@ -265,7 +292,8 @@ class FragmentWriter:
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         self._pending_bytes += batch.nbytes
-        if self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS:
+        full = self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS
+        if full or self._batch_groups:
             self._flush()
 
     def _flush(self) -> None:

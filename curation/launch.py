@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from curation.embed.checksum import checked_sha256
+from curation.embed.encoders import PROGRAMS
 from curation.errors import CurationError, RecipeError
 from curation.flow import Step, plan
 from curation.parallel import OnSpark
@@ -61,7 +63,7 @@ def check_inputs(recipe: Recipe) -> None:
     """Refuse a recipe whose files are not there, before any work.
 
     Raises:
-        RecipeError: naming every file that is missing.
+        RecipeError: naming every file that is missing, and weights whose sum is not the recipe's.
     """
     from curation.ingest.listing import source_files
 
@@ -70,6 +72,7 @@ def check_inputs(recipe: Recipe) -> None:
         for place, path in input_files(recipe)
         if "://" not in path and not Path(path).is_file()
     ]
+    problems += _mistrusted(recipe)
     for source in recipe.sources:
         try:
             source_files(source, recipe.ingest.rows_per_fragment)
@@ -81,6 +84,18 @@ def check_inputs(recipe: Recipe) -> None:
             + "\n  ".join(problems)
             + "\nRelative paths start at the working directory."
         )
+
+
+def _mistrusted(recipe: Recipe) -> Iterator[str]:
+    """Yield what is wrong with the sums of weights files; of stages done before nothing else would."""
+    for name, spec in recipe.embed.encoders.items():
+        if spec.weights is not None and Path(spec.weights).is_file():
+            program = spec.model in PROGRAMS
+            try:
+                if spec.sha256 or program:
+                    checked_sha256(spec.weights, spec.sha256, required=program)
+            except RecipeError as error:
+                yield f"embed.encoders.{name}: {error}"
 
 
 def choose(

@@ -88,6 +88,13 @@ def _typed_arm(arm: Any) -> Any:
         raise ValueError(f"arm {arm.get('name')!r}: {explain(error, model)}") from error
 
 
+_EMBEDDED = {
+    "copy": "; add `copy: {model: copy_micro}` there, the embedded copy descriptor, name another "
+    "encoder with a threshold of its own, or leave the level out by `near: null`",
+    "semantic": "; add `semantic: {model: vit_micro}` there",
+}
+
+
 def _disagreements(recipe: Recipe) -> Iterator[str]:
     """Yield every name that points at nothing."""
     names = [s.name for s in recipe.sources]
@@ -97,12 +104,15 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
         yield "sources: at least one source needs role: pool"
     encoders = list(recipe.embed.encoders)
     uses = {"cluster.encoder": recipe.cluster.encoder, "match.encoder": recipe.match.encoder}
-    if recipe.dedup.near:
-        uses["dedup.near.encoder"] = recipe.dedup.near.encoder
+    near = {"near": recipe.dedup.near, "semantic": recipe.dedup.semantic}
+    uses |= {f"dedup.{n}.encoder": level.encoder for n, level in near.items() if level}
     uses |= {f"score.heads.{n}.encoder": h.encoder for n, h in recipe.score.heads.items()}
     for place, encoder in uses.items():
         if encoder is not None and encoder not in encoders:
-            yield f"{place}: no encoder {encoder!r} under embed.encoders. Valid: {', '.join(encoders)}"
+            yield (
+                f"{place}: no encoder {encoder!r} under embed.encoders. Valid: {', '.join(encoders)}"
+                f"{_EMBEDDED.get(encoder, '')}"
+            )
     for name, spec in recipe.embed.encoders.items():
         problem = check_model_name(spec.model)
         if problem:
@@ -115,6 +125,7 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
                 "(add it to screen.filters or score.heads to have it computed)"
             )
     yield from _balance_disagreements(recipe)
+    yield from _held_out_disagreements(recipe)
     seeds = [s.name for s in recipe.with_role("seed")]
     levels = {f"retrieve.{a.name}.level": getattr(a, "level", 0) for a in recipe.retrieve}
     for place, level in (levels | {"balance.level": recipe.balance.level}).items():
@@ -128,6 +139,26 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
             yield (
                 f"retrieve.{arm.name}.seeds: no source {arm.seeds!r} with role: seed. "
                 f"Valid: {', '.join(seeds) or 'none'}"
+            )
+
+
+def _held_out_disagreements(recipe: Recipe) -> Iterator[str]:
+    held_out, near = recipe.dedup.held_out, recipe.dedup.near
+    if held_out is None:
+        return
+    valid = [s.name for s in recipe.with_role("held_out")]
+    for name in held_out.sets:
+        if name not in valid:
+            yield (
+                f"dedup.held_out.sets: no source {name!r} with role: held_out"
+                f"{_did_you_mean(name, valid)}. Valid: {', '.join(valid) or 'none'}"
+            )
+    for name in valid:
+        at_least, _ = held_out.of(name)
+        if near is not None and at_least < near.floor:
+            yield (
+                f"dedup.held_out: at_least {at_least} for {name!r} is under dedup.near.floor "
+                f"{near.floor}, below which no neighbour is kept; lower the floor too"
             )
 
 

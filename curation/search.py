@@ -71,7 +71,7 @@ class Search:
                     found = search_exact(queries, base, k)
                 else:
                     lists = read_lists(self._tables["lists"].fragments[name], rows, base)
-                    found = ivf.search(queries, base, lists, books, params, k)
+                    found = ivf.search(queries, ivf.opened(base, lists, books), params, k)
                 best = merge([best, found], k)
                 progress.reached(done)
         return self._told(best), "exact" if books is None else books.index

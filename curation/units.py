@@ -35,6 +35,7 @@ class Output:
     folder: str
     memo: str
     rows_per_file: int | None = None
+    batch_groups: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ def drain(
 
 def _open_writer(store: Store, name: str, output: Output) -> FragmentWriter:
     terms = contract(output.table) if output.table else None
-    return FragmentWriter(store, output.folder, name, terms, output.rows_per_file)
+    return FragmentWriter(
+        store, output.folder, name, terms, output.rows_per_file, output.batch_groups
+    )
 
 
 def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
@@ -172,8 +175,12 @@ class Context:
         function: Callable[..., Rows],
         items: Mapping[str, Mapping[str, Any]],
         rows_per_file: int | None = None,
+        batch_groups: bool = False,
     ) -> dict[str, Record]:
-        """Return a work table an item, computed on workers; finished ones survive a crash."""
+        """Return a work table an item, computed on workers; finished ones survive a crash.
+
+        With `batch_groups` each batch of rows is a row group, which `Fragment.between` reads alone.
+        """
         units = [
             Unit(
                 name=name,
@@ -189,6 +196,7 @@ class Context:
                             + [content_of(arguments), rows_per_file]
                         ),
                         rows_per_file=rows_per_file,
+                        batch_groups=batch_groups,
                     )
                 },
             )

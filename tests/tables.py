@@ -15,6 +15,8 @@ from curation.table import contract
 from curation.vectors import vector_array
 
 PIECE = 50
+BY_SEMANTIC: dict[str, Any] = {"near": {"encoder": "semantic"}}
+"""The block `dedup` of a recipe over hand-made tables, which have no copy encoder."""
 ROLES = {"web": "pool", "seeds": "seed", "test": "held_out"}
 
 
@@ -60,7 +62,7 @@ def commit_vectors(
     parts: dict[str, tuple[np.ndarray, np.ndarray]],
     encoders: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Commit `images`, `eligible` (every row) and `embeddings.semantic` of ids and vectors.
+    """Commit `images`, `scores` (none), `eligible` (every row) and `embeddings.semantic`.
 
     Fragments are named by their source, as in web-0; `encoders` are their encoders' identities.
     """
@@ -71,9 +73,33 @@ def commit_vectors(
         rows[name] = [base | dict.fromkeys(("pair_id", "image_id"), i.decode()) for i in ids]
     commit(store, "eligible", rows)
     commit(store, "images", {n: [r | {"status": "ok"} for r in own] for n, own in rows.items()})
+    none = {name: scores_batch([i.decode() for i in ids]) for name, (ids, _) in parts.items()}
+    commit_batches(store, "scores", none)
     batches = {name: embedding_batch(*part) for name, part in parts.items()}
     stats = {name: {"encoder": identity} for name, identity in (encoders or {}).items()}
     commit_batches(store, "embeddings.semantic", batches, stats)
+
+
+def commit_no_copies(store: Store, parts: dict[str, list[dict[str, Any]]]) -> None:
+    """Commit `copies` of rows that all stand for themselves."""
+    own = {
+        name: [
+            r
+            | dict.fromkeys(("component_id", "representative_id"), r["image_id"])
+            | {"representative_pair_id": r["pair_id"], "method": "representative"}
+            for r in rows
+            if r["image_id"]
+        ]
+        for name, rows in parts.items()
+    }
+    commit(store, "copies", own)
+
+
+def scores_batch(pair_ids: list[str]) -> pa.RecordBatch:
+    """Rows of `scores` without a score."""
+    count = len(pair_ids)
+    columns = {"phash": pa.nulls(count, pa.binary()), "pixel_id": pa.nulls(count, pa.string())}
+    return pa.RecordBatch.from_pydict({"pair_id": pair_ids} | columns)
 
 
 def embedding_batch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,7 +15,14 @@ from curation.runner import run_step
 from curation.store import Store
 
 from .kmeans.data import names, planted
-from .tables import commit, commit_batches, commit_vectors, embedding_batch
+from .tables import (
+    BY_SEMANTIC,
+    commit,
+    commit_batches,
+    commit_vectors,
+    embedding_batch,
+    scores_batch,
+)
 
 DIM = 8
 BAD = ([np.nan] * DIM, [np.inf] + [0.1] * (DIM - 1), [-np.inf] * DIM, [0.0] * DIM)
@@ -34,6 +40,7 @@ def recipe(tmp_path):
             "name": "bad",
             "sources": [web, {"name": "seeds", "role": "seed", "format": "folder", "path": "s"}],
             "score": {"heads": heads},
+            "dedup": BY_SEMANTIC,
             "cluster": {"levels": [6]},
             "retrieve": [{"name": "a", "seeds": "seeds", "strategy": "sample", "k": 20}],
         }
@@ -63,9 +70,7 @@ def fill(store, parts, told):
             | {"role": "pool" if "web" in fragment else "seed", "source": fragment[:-2]}
             for name in ids.astype(str).tolist()
         ]
-        scores[fragment] = pa.RecordBatch.from_pydict(
-            {"pair_id": ids.astype(str).tolist(), "phash": pa.nulls(len(ids), pa.binary())}
-        )
+        scores[fragment] = scores_batch(ids.astype(str).tolist())
         good = np.isfinite(matrix).all(axis=1) & matrix.any(axis=1)
         vectors[fragment] = embedding_batch(ids, matrix, good if told else good | True)
     commit(store, "copies", copies)

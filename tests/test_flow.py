@@ -62,7 +62,7 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
         "from curation.flow import plan\n"
         "from curation.recipe import load_recipe\n"
         "from curation.spark import load_cluster, spark_conf\n"
-        "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == 15\n"
+        "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == 16\n"
         "spark_conf(load_cluster('local'), 1)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
@@ -74,8 +74,10 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
         ({"ingest": {"max_url_length": 100}}, "ingest"),
         ({"fetch": {"retries": 3}}, "fetch"),
         ({"screen": {"filters": ["aspect"]}}, "screen"),
-        ({"embed": {"encoders": {"semantic": {"model": "timm/test_vit"}}}}, "embed"),
+        ({"embed": {"batch_size": 7}}, "embed"),
         ({"dedup": {"near": {"k": 3}}}, "neighbours"),
+        ({"dedup": {"verify": {"floor": 0.6}}}, "verify"),
+        ({"dedup": {"verify": {"hue": 5}}}, "dedup"),
         ({"dedup": {"near": {"at_least": 0.9}}}, "dedup"),
         ({"select": {"aspect": {"at_most": 2}}}, "select"),
         ({"cluster": {"levels": [3]}}, "cluster"),
@@ -112,7 +114,7 @@ def test_without_seeds_a_plan_ends_at_assign():
 
 def test_two_encoders_give_two_tables_from_one_step():
     encoders = {"semantic": {"model": "vit_micro"}, "copy": {"model": "timm/test_vit"}}
-    recipe = changed(embed={"encoders": encoders}, dedup={"near": {"encoder": "copy"}})
+    recipe = changed(embed={"encoders": encoders})
     steps = {s.name: s for s in plan(recipe)}
     assert steps["embed"].tables == ("embeddings.semantic", "embeddings.copy")
     assert steps["neighbours"].reads["embeddings"] == ("embeddings.copy",)

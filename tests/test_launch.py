@@ -44,6 +44,7 @@ def test_every_missing_file_is_named_at_once(tmp_path):
         "embed": {
             "encoders": {"semantic": {"model": "timm/test_vit", "weights": "no/w.safetensors"}}
         },
+        "dedup": {"near": None},
     }
     with pytest.raises(RecipeError) as error:
         check_inputs(parse_recipe(SPEC | blocks))

@@ -15,7 +15,7 @@ from curation.runner import run_step
 from curation.store import Store
 
 from .kmeans.data import names, planted
-from .tables import commit_vectors
+from .tables import BY_SEMANTIC, commit_vectors
 
 SPEC = {
     "name": "spaces",
@@ -23,6 +23,7 @@ SPEC = {
         {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}},
         {"name": "seeds", "role": "seed", "format": "folder", "path": "s"},
     ],
+    "dedup": BY_SEMANTIC,
     "cluster": {"levels": [4]},
     "retrieve": [{"name": "a", "seeds": "seeds", "strategy": "sample"}],
 }
@@ -31,6 +32,7 @@ PREPROCESSING = {
     "mean": (0.5, 0.5, 0.5),
     "std": (0.5, 0.5, 0.5),
     "crop_pct": 0.9,
+    "crop_mode": "center",
     "interpolation": "bicubic",
 }
 

@@ -33,7 +33,13 @@ FROM_IMAGES = [
 
 
 def units(
-    images: Table, assignments: Table, claims: Table, *, params: AssembleStep, context: Context
+    images: Table,
+    copies: Table,
+    assignments: Table,
+    claims: Table,
+    *,
+    params: AssembleStep,
+    context: Context,
 ) -> dict[str, dict[str, Any]]:
     """Return the files to write: neighbouring fragments together, up to `rows_per_file` claims."""
     claimed = claims.fragments
@@ -51,6 +57,7 @@ def units(
     return {
         f"part-{number:05d}": {
             "images": [images.fragments[n] for n in names],
+            "copies": [copies.fragments[n] for n in names],
             "assignments": [assignments.fragments[n] for n in names],
             "claims": [claimed[n] for n in names],
         }
@@ -60,6 +67,7 @@ def units(
 
 def assemble(
     images: list[Fragment],
+    copies: list[Fragment],
     assignments: list[Fragment],
     claims: list[Fragment],
     *,
@@ -74,19 +82,16 @@ def assemble(
     if not params.pixels:
         schema = schema.remove(schema.get_field_index("image"))
     yield empty_batch(schema)
-    for fragment, clusters, own in zip(images, assignments, claims, strict=True):
-        yield from _rows(fragment, clusters, own, params, schema)
+    for part in zip(images, copies, assignments, claims, strict=True):
+        yield from _rows(part, params, schema)
     return None
 
 
 def _rows(
-    images: Fragment,
-    assignments: Fragment,
-    claims: Fragment,
-    params: AssembleStep,
-    schema: pa.Schema,
+    part: tuple[Fragment, Fragment, Fragment, Fragment], params: AssembleStep, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    by_pair = _claims_by_pair(claims)
+    images, copies, assignments, claims = part
+    by_pair, beside = _claims_by_pair(claims), _copies_by_pair(copies)
     columns = [*FROM_IMAGES, "status", *(["image"] if params.pixels else [])]
     clusters = assignments.read(["cluster_id"]).column("cluster_id").combine_chunks()
     start = 0
@@ -102,6 +107,7 @@ def _rows(
             rows.append(
                 row
                 | {
+                    "copies": beside.get(row["pair_id"]),
                     "cluster_id": cluster_id,
                     "claims": found,
                     "weight": len(found),
@@ -109,6 +115,15 @@ def _rows(
                 }
             )
         yield pa.RecordBatch.from_pylist(rows, schema=schema)
+
+
+def _copies_by_pair(copies: Fragment) -> dict[str, list[dict[str, Any]]]:
+    """Return the copies that stand beside a row, by its pair_id."""
+    table = copies.read(["pair_id", "copies"])
+    table = table.filter(table.column("copies").is_valid())
+    return dict(
+        zip(table.column("pair_id").to_pylist(), table.column("copies").to_pylist(), strict=True)
+    )
 
 
 def _claims_by_pair(claims: Fragment) -> dict[str, list[dict[str, Any]]]:

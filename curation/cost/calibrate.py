@@ -7,6 +7,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def _measured() -> Rates:
         fetch_rows=_per_second(lambda: _store(pictures)),
         screen_images=_per_second(lambda: _screen(pictures)),
         decode_images=_per_second(lambda: _prepare(pictures)),
-        hamming_pairs=_per_second(_hamming),
+        hash_queries=_per_second(_hashes),
+        compared_pairs=_per_second(lambda: _compare(pictures)),
         table_mb=_per_second(_write_and_read),
         cpu_gflop=_per_second(lambda: _product("cpu", 1024)),
         gpu_gflop=_per_second(lambda: _product("cuda", 8192)) if gpu else None,
@@ -115,18 +117,36 @@ def _prepare(pictures: list[bytes]) -> float:
     return len(pictures)
 
 
-def _hamming() -> float:
+def _hashes() -> float:
+    """Search hashes in tables of others."""
     import faiss
 
+    from curation.cost.workload import HASHED
+    from curation.knn.hamming import within
+
     rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 256, (20_000, 32), dtype=np.uint8)
-    index = faiss.IndexBinaryFlat(256)
-    index.add(hashes)
+    hashes = rng.integers(0, 256, (HASHED, 32), dtype=np.uint8)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    index.range_search(hashes[:1000], 32)
+    within(hashes[:20_000], hashes, 24)
     faiss.omp_set_num_threads(threads)
-    return 1000 * 20_000
+    return 20_000
+
+
+def _compare(pictures: list[bytes]) -> float:
+    """Compare each picture with the next one, as pairs that are no copies."""
+    import cv2
+
+    from curation.verify.compare import compare
+    from curation.verify.picture import Picture, reduced
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    small = [Picture.of(data) for data in map(reduced, pictures) if data]
+    for left, right in pairwise(small):
+        compare(left, right)
+    cv2.setNumThreads(threads)
+    return len(small) - 1
 
 
 def _write_and_read() -> float:

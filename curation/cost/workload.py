@@ -11,14 +11,19 @@ from curation.composition import expected_composition, expected_total
 from curation.cost.rates import Assumptions
 from curation.embed.encoders import ENCODERS
 from curation.errors import RecipeError
-from curation.flow import largest_k, match_encoder, plan, semantic_encoder
-from curation.knn.choice import Choice, choose
+from curation.flow import largest_k, match_encoder, near_levels, plan, semantic_encoder
+from curation.knn.blocks import BLOCK
+from curation.knn.choice import Choice, choose, choose_join
+from curation.knn.hamming import BLOCK as HASH_BLOCK
 from curation.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.knn.join import MERGED_HERE
 from curation.params import EncoderSpec, QuantiseStep
 from curation.recipe import Recipe
+from curation.verify.stage import PICTURES
 
 KIB = 1024
+HASHED = 200_000
+"""Hashes that the rate of queries was measured against; tables of more have longer entries."""
 BOOKKEEPING = 120
 """Bytes of a narrow row: identities, a status, a number or two."""
 
@@ -125,6 +130,7 @@ def work_of(recipe: Recipe, shapes: Mapping[str, Shape], given: Assumptions) -> 
         "embed": _embed,
         "score": _score,
         "neighbours": _neighbours,
+        "verify": _verify,
         "dedup": _dedup,
         "select": _select,
         "cluster": _cluster,
@@ -193,32 +199,56 @@ def _score(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -
 
 
 def _neighbours(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    near = recipe.dedup.near
-    if near is None:
-        return Work("neighbours", 0)
-    dim = shapes[near.encoder].dim
-    # Pool among itself, and each other role against the pool and the seeds.
-    pairs = counts.pool * counts.images + counts.held_out * counts.seeds
-    found = counts.images * given.near_pairs
+    rows = counts.images
+    hashed = recipe.dedup.perceptual is not None
+    found = rows * given.near_pairs
+    flop = moved = 0.0
+    for level in near_levels(recipe).values():
+        dim = shapes[level.encoder].dim
+        choice = choose_join(level, int(rows), dim)
+        if choice.join == "exact":
+            # Pool among itself, and each other role against the pool and the seeds.
+            flop += 2 * dim * (counts.pool * rows + counts.held_out * counts.seeds)
+            moved += max(1.0, rows / BLOCK) * rows * 2 * dim
+        else:
+            flop += 2 * choice.by_cells
+            # Written once for each cell, and read.
+            moved += 2 * level.spread * rows * 2 * dim
     return Work(
         "neighbours",
         found,
         stored=found * BOOKKEEPING,
-        moved=counts.fragments * counts.images * 2 * dim,
-        cpu_flop=2 * pairs * dim,
+        moved=moved + (rows * max(1.0, rows / HASH_BLOCK) * 32 if hashed else 0),
+        cpu_flop=flop,
         driver=100 * found,
+        seconds_of={"hash_queries": rows * max(1.0, rows / HASHED) if hashed else 0},
+    )
+
+
+def _verify(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    verify = recipe.dedup.verify
+    if verify is None:
+        return Work("verify", 0)
+    pairs = counts.images * min(given.near_pairs, verify.k) / 2
+    reduced = 12 * KIB * counts.images
+    return Work(
+        "verify",
+        pairs,
+        stored=pairs * BOOKKEEPING + reduced,
+        moved=pairs * 2 * PICTURES * 12 * KIB,
+        driver=pairs * 64,
+        seconds_of={"compared_pairs": pairs, "decode_images": counts.images},
     )
 
 
 def _dedup(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    hashed = recipe.dedup.perceptual is not None
     return Work(
         "dedup",
         counts.asked,
         stored=counts.asked * BOOKKEEPING,
         moved=counts.images * 200,
-        driver=counts.images * 300,
-        seconds_of={"hamming_pairs": counts.images**2 / 2 if hashed else 0},
+        driver=counts.images * (200 + 13 * given.near_pairs),
+        seconds_of={"table_mb": counts.images * 400 / 1e6},
     )
 
 
@@ -357,7 +387,8 @@ def _shape(spec: EncoderSpec) -> Shape:
 
     family, _, name = spec.model.partition("/")
     model, side, dim = import_module(ENCODERS[family]).skeleton(name, spec)
-    device = next(model.parameters()).device
+    # A frozen TorchScript module has no parameters.
+    device = next(model.parameters(), torch.empty(0)).device
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
         model.eval()(torch.empty(1, 3, side, side, device=device))

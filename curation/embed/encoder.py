@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from curation.digest import file_sha256
+from curation.embed.checksum import checked_sha256
 from curation.embed.encoders import ENCODERS
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
@@ -48,19 +48,21 @@ def load_encoder(spec: EncoderSpec, device: str) -> Encoder:
 
 
 def preprocessing(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
-    """Return a timm data config with what the spec overrides."""
+    """Return a timm data config with what the spec overrides; it always has a crop mode."""
     given = {
         "mean": spec.mean,
         "std": spec.std,
         "crop_pct": spec.crop_pct,
+        "crop_mode": spec.crop_mode,
         "interpolation": spec.interpolation,
         "input_size": None if spec.input_size is None else (3, spec.input_size, spec.input_size),
     }
-    return config | {k: v for k, v in given.items() if v is not None}
+    own = {"crop_mode": "center"} | config
+    return own | {k: v for k, v in given.items() if v is not None}
 
 
 def build_transform(config: dict[str, Any]) -> Callable[[Image.Image], torch.Tensor]:
-    """Return timm's evaluation transform of a data config: resize, centre crop, normalise."""
+    """Return timm's evaluation transform of a data config: resize, crop, normalise."""
     from timm.data.transforms_factory import create_transform
 
     transform: Callable[[Image.Image], torch.Tensor] = create_transform(
@@ -69,7 +71,7 @@ def build_transform(config: dict[str, Any]) -> Callable[[Image.Image], torch.Ten
         mean=config["mean"],
         std=config["std"],
         crop_pct=config["crop_pct"],
-        crop_mode=config.get("crop_mode", "center"),
+        crop_mode=config["crop_mode"],
         interpolation=config["interpolation"],
     )
     return transform
@@ -79,7 +81,7 @@ def identity_of(
     architecture: str, weights: str, dim: int, config: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what tells the vectors of one encoder from those of another."""
-    keys = ("input_size", "mean", "std", "crop_pct", "interpolation")
+    keys = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
     return {
         "architecture": architecture,
         "weights_sha256": weights,
@@ -92,15 +94,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
 
 
-def read_weights(path: str) -> tuple[dict[str, torch.Tensor], str]:
+def read_weights(path: str, sha256: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
     """Return the tensors of a weights file and its SHA-256.
 
     Raises:
-        RecipeError: no such file, or not safetensors / a plain state dict.
+        RecipeError: no such file, another SHA-256 than is given, or not safetensors / a plain state
+            dict.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise RecipeError(f"No weights file {path!r}. Put the file there or mend `weights`.")
+    file, found = Path(path), checked_sha256(path, sha256)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -113,4 +114,4 @@ def read_weights(path: str) -> tuple[dict[str, torch.Tensor], str]:
         raise RecipeError(
             f"{path!r} is neither safetensors nor a state dict of plain tensors: {error}"
         ) from error
-    return state, file_sha256(file)
+    return state, found

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Literal
 
-from curation.params import QuantiseStep
+from curation.params import Join, QuantiseStep
 
 EXACT = 2**50
 """Multiplications up to which `auto` searches exactly: an hour or so of two cores."""
+EXACT_JOIN = 2**46
+"""The same for joining the pool with itself, which is done for every encoder of copies."""
 WORTH = 4
 """How many times fewer multiplications an index must take for `auto` to choose it."""
 PROBED = 32
@@ -46,6 +48,33 @@ def choose(params: QuantiseStep, queries: int, pool: int, dim: int) -> Choice:
         return Choice(params.index, nlist, exact, indexed)
     cheap = exact <= EXACT or exact <= WORTH * indexed
     return Choice("exact" if cheap else "ivf_flat", nlist, exact, indexed)
+
+
+@dataclass(frozen=True)
+class JoinChoice:
+    """How to join, with how many cells, and the costs of both ways in multiplications."""
+
+    join: Literal["exact", "cells"]
+    cells: int
+    exact: float
+    by_cells: float
+
+
+def choose_join(spec: Join, rows: int, dim: int) -> JoinChoice:
+    """Return how `rows` vectors are joined with each other: exactly, or by cells.
+
+    `auto` counts multiplications: rows² · dim for the exact join; by cells rows · cells · dim to find
+    them, and (spread · rows)² · dim / cells within them. It is exact up to 2^46, some minutes of two
+    cores, and beyond that where cells would not save three quarters.
+    """
+    cells = min(max(rows, 1), lists_for(scale_of(rows)))
+    spread = min(spec.spread, cells)
+    exact = float(rows) * rows * dim
+    by_cells = float(rows) * cells * dim + (float(spread) * rows) ** 2 * dim / cells
+    cheap = exact <= EXACT_JOIN or exact <= WORTH * by_cells
+    if spec.join != "auto":
+        return JoinChoice(spec.join, cells, exact, by_cells)
+    return JoinChoice("exact" if cheap else "cells", cells, exact, by_cells)
 
 
 def lists_for(pool: int) -> int:

@@ -28,7 +28,7 @@ def batch_of(books: Codebooks) -> pa.RecordBatch:
     )
 
 
-def read_codebooks(table: Table) -> Codebooks | None:
+def read_codebooks(table: Table | Fragment) -> Codebooks | None:
     """Return the codebooks of a table `codebooks`; None where the search is exact."""
     rows = table.read()
     if not len(rows):

@@ -125,19 +125,35 @@ def search(queries: Vectors, base: Base, k: int, at_least: float = -2.0) -> Cand
             pairs = screened.candidates(queries, base.vectors, k)
             return rescore_pairs(queries, base, pairs, k, at_least)
     wanted = min(k + SLACK, len(base.vectors))
-    _, rows = faiss.knn(
+    scores, rows = faiss.knn(
         np.ascontiguousarray(queries, np.float32),
         np.ascontiguousarray(base.vectors, np.float32),
         wanted,
         metric=faiss.METRIC_INNER_PRODUCT,
     )
-    return rescore(queries, base, rows, k, at_least)
+    return rescore(queries, base, rows, k, at_least, scores)
 
 
-def rescore(queries: Vectors, base: Base, rows: Rows, k: int, at_least: float = -2.0) -> Candidates:
-    """Return the k best of the candidate rows (n, c) of each query, −1 standing for none."""
+def rescore(
+    queries: Vectors,
+    base: Base,
+    rows: Rows,
+    k: int,
+    at_least: float = -2.0,
+    scores: npt.NDArray[np.float32] | None = None,
+) -> Candidates:
+    """Return the k best of the candidate rows (n, c) of each query, −1 standing for none.
+
+    `scores` are float32 similarities of the candidates, falling: those that rounding cannot bring
+    among the k best are not scored again.
+    """
     query = np.repeat(np.arange(len(queries)), rows.shape[1])
-    known = rows.ravel() >= 0
+    hopeful = rows >= 0
+    if scores is not None and rows.shape[1] > k:
+        # Dot products of unit vectors in float32 err by less than dim · 2^-23 (Higham 2002, 3.1).
+        error = queries.shape[1] * 2.0**-23
+        hopeful &= scores >= scores[:, k - 1 : k] - 2 * error
+    known = hopeful.ravel()
     return rescore_pairs(queries, base, (query[known], rows.ravel()[known]), k, at_least)
 
 

@@ -20,17 +20,7 @@ from curation.kmeans.backends import backend_of
 from curation.kmeans.lloyd import State, centroids_of, lloyd
 from curation.kmeans.nearest import Clusters, Floats
 from curation.kmeans.points import ArrayPoints
-from curation.knn.exact import (
-    SLACK,
-    Base,
-    Candidates,
-    Rows,
-    build_base,
-    joined,
-    merge,
-    rescore,
-)
-from curation.knn.exact import search as search_exact
+from curation.knn.exact import SLACK, Base, Candidates, joined, merge, rescore
 from curation.params import MatchStep, QuantiseStep
 from curation.vectors import Vectors
 
@@ -102,12 +92,7 @@ def train(
             f"match.index {index} with nlist {nlist} needs at least {least} eligible pool "
             f"images to train on; there are {count}. Lower nlist, or use index: exact."
         )
-    rng = np.random.Generator(np.random.PCG64(params.seed))
-    take = min(count, TRAIN_PER_LIST * nlist)
-    points = sample[np.sort(rng.permutation(count)[:take])]
-    start = points[np.sort(rng.permutation(take)[:nlist])].astype(np.float32)
-    trained = lloyd(ArrayPoints(points, backend_of("torch", "cpu")), State(start), ITERATIONS)
-    coarse = trained.centroids.vectors
+    coarse = train_coarse(sample, nlist, params.seed)
     if index == "ivf_flat":
         return Codebooks(coarse)
     own = _nearest(sample, coarse)
@@ -120,6 +105,16 @@ def train(
     return Codebooks(coarse, words.reshape(shape))
 
 
+def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
+    """Return the centroids of `nlist` lists, (nlist, dim) float32 of unit length, by k-means."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    take = min(len(sample), TRAIN_PER_LIST * nlist)
+    points = sample[np.sort(rng.permutation(len(sample))[:take])]
+    start = points[np.sort(rng.permutation(take)[:nlist])].astype(np.float32)
+    trained = lloyd(ArrayPoints(points, backend_of("torch", "cpu")), State(start), ITERATIONS)
+    return trained.centroids.vectors
+
+
 def fill(vectors: Vectors, books: Codebooks) -> Lists:
     """Return the list of each vector (n, dim), exactly its nearest, and its code."""
     own = _nearest(vectors, books.coarse)
@@ -130,38 +125,41 @@ def fill(vectors: Vectors, books: Codebooks) -> Lists:
     return Lists(own, codes)
 
 
-def search(
-    queries: Vectors, base: Base, lists: Lists, books: Codebooks, params: MatchStep, k: int
-) -> Candidates:
+@dataclass(frozen=True)
+class Opened:
+    """The lists of a base as FAISS searches them, with what their members are."""
+
+    base: Base
+    books: Codebooks
+    index: Any
+
+
+def opened(base: Base, lists: Lists, books: Codebooks) -> Opened:
+    """Return the lists of a base, ready to be searched."""
+    return Opened(base, books, _filled(base, lists, books))
+
+
+def search(queries: Vectors, lists: Opened, params: MatchStep, k: int) -> Candidates:
     """Return the k nearest of each query within the lists that it probes.
 
     With `ivf_flat` those are the best in these lists; with `ivf_pq` the best of the `refine` · k with
     the best codes. FAISS proposes in float32, and what it proposes is scored again in float64.
     """
+    base, books, index = lists.base, lists.books, lists.index
     if not len(queries) or not len(base.vectors):
         return merge([], k)
-    index = _filled(base, lists, books)
     index.nprobe = min(params.nprobe, len(books.coarse))
     wanted = k + SLACK if books.products is None else k * params.refine
     found = []
     for start in range(0, len(queries), QUERIES):
-        some = queries[start : start + QUERIES]
-        probed, similarity = probed_lists(some, books.coarse, index.nprobe)
-        _, rows = index.search_preassigned(some, min(wanted, index.ntotal), probed, similarity)
-        best = rescore(some, base, rows, k)
+        some = np.ascontiguousarray(queries[start : start + QUERIES], np.float32)
+        # Every shard has the same codebooks and queries, so all probe the same lists.
+        similarity, probed = index.quantizer.search(some, index.nprobe)
+        scores, rows = index.search_preassigned(some, min(wanted, index.ntotal), probed, similarity)
+        scores = scores if books.products is None else None
+        best = rescore(queries[start : start + QUERIES], base, rows, k, scores=scores)
         found.append(Candidates(best.query + start, best.ids, best.similarity))
     return joined(found)
-
-
-def probed_lists(
-    queries: Vectors, coarse: Floats, probe: int
-) -> tuple[Rows, npt.NDArray[np.float32]]:
-    """Return the lists that each query (n, dim) probes, the nearest first, and its similarity to
-    them, (n, probe) each: exact, so that all shards probe the same."""
-    names = np.char.mod("%032d", np.arange(len(coarse))).astype("S32")
-    found = search_exact(queries, build_base(coarse, names), probe)
-    shape = (len(queries), probe)
-    return found.ids.astype(np.int64).reshape(shape), found.similarity.reshape(shape)
 
 
 def _nearest(vectors: Vectors, coarse: Floats) -> Clusters:

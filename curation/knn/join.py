@@ -1,10 +1,9 @@
-"""The two plans of the join, over fragments; workers read vectors themselves."""
+"""The join of few queries with all shards of the base; workers read vectors themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ import pyarrow as pa
 from curation.fragment import Fragment, Table
 from curation.knn import ivf
 from curation.knn.codebooks import read_codebooks, read_lists
-from curation.knn.exact import Base, Candidates, build_base, joined, merge, search
+from curation.knn.exact import Candidates, build_base, joined, merge, search
 from curation.params import MatchStep
 from curation.units import Context, Rows
 from curation.vectors import Ids, Vectors, comparable_rows, vector_array, vector_matrix
@@ -81,9 +80,6 @@ def candidates_of(table: pa.Table) -> Candidates:
     )
 
 
-# -- few queries against all shards of the base ---------------------------------------------------
-
-
 def keep_queries(ids: Ids, vectors: Vectors) -> Rows:
     """Write query vectors where every worker finds them."""
     yield pa.RecordBatch.from_arrays([from_ids(ids), vector_array(vectors)], ["image_id", "vector"])
@@ -117,7 +113,7 @@ def search_shard(
         books = read_codebooks(codebooks)
         assert books is not None
         own = read_lists(lists, rows, base)
-        found = ivf.search(query_vectors, base, own, books, params, params.k)
+        found = ivf.search(query_vectors, ivf.opened(base, own, books), params, params.k)
     yield candidates_batch(found)
     return None
 
@@ -172,59 +168,3 @@ def merge_range(parts: Sequence[Fragment], first: int, end: int, k: int) -> Rows
             own.append(candidates_of(inside))
     yield candidates_batch(merge(own, k))
     return None
-
-
-# -- self-join ------------------------------------------------------------------------------------
-
-
-def search_fragment(
-    queries: Fragment,
-    base: Sequence[Fragment],
-    k: int,
-    at_least: float,
-    own_role: bool,
-) -> Rows:
-    """Take one fragment of queries past fragments of the base, keeping the k best.
-
-    In a search among images of its own role a query does not find itself.
-    """
-    ids, vectors = read_vectors(queries)
-    unique, first = np.unique(ids, return_index=True)
-    vectors = vectors[first]
-    best = merge([], k)
-    for fragment in base:
-        found = search(vectors, _base_of(fragment), k + own_role, at_least)
-        if own_role:
-            other = unique[found.query] != found.ids
-            found = Candidates(found.query[other], found.ids[other], found.similarity[other])
-        best = merge([best, found], k)
-    yield pa.RecordBatch.from_arrays(
-        [from_ids(unique[best.query]), from_ids(best.ids), pa.array(best.similarity)]
-        + [pa.array(best.rank())],
-        ["query_id", "image_id", "similarity", "rank"],
-    )
-    return None
-
-
-def _base_of(fragment: Fragment) -> Base:
-    ids, vectors = read_vectors(fragment)
-    return build_base(vectors, ids)
-
-
-def scan_join(
-    name: str,
-    queries: Mapping[str, Fragment],
-    base: Mapping[str, Fragment],
-    options: Mapping[str, Any],
-    context: Context,
-) -> dict[str, pa.Table]:
-    """Return for each fragment of queries its rows (query_id, image_id, similarity, rank).
-
-    `options` are k, at_least and own_role of `search_fragment`.
-    """
-    items = {
-        f"{name}-{fragment}": {"queries": own, "base": list(base.values()), **options}
-        for fragment, own in queries.items()
-    }
-    records = context.compute(name, search_fragment, items)
-    return {item: Fragment(context.store, r).read() for item, r in records.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,11 +36,27 @@ def sampled(
         for name, fragment in eligible.fragments.items()
         if fragment.record.books.get("pool", {}).get("eligible", 0)
     }
+    return _taken(items, context)
+
+
+def sampled_rows(
+    vectors: Mapping[str, Fragment], limit: int, seed: int, context: Context
+) -> dict[str, Fragment]:
+    """Return a sample of about `limit` vectors of some fragments, as `sampled` does."""
+    share = limit / max(sum(fragment.rows for fragment in vectors.values()), 1)
+    items = {
+        name: {"embeddings": fragment, "eligible": None, "share": share, "seed": seed}
+        for name, fragment in vectors.items()
+    }
+    return _taken(items, context)
+
+
+def _taken(items: Mapping[str, Mapping[str, Any]], context: Context) -> dict[str, Fragment]:
     records = context.compute("sample", take_sample, items)
     return {name: Fragment(context.store, record) for name, record in records.items()}
 
 
-def take_sample(embeddings: Fragment, eligible: Fragment, share: float, seed: int) -> Rows:
+def take_sample(embeddings: Fragment, eligible: Fragment | None, share: float, seed: int) -> Rows:
     """Write the images and vectors of one fragment that take part."""
     ids, vectors = read_vectors(embeddings, eligible)
     if share < 1:

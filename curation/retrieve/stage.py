@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.cluster.levels import at_level, read_parents
 from curation.composition import told_target
 from curation.fragment import Table
+from curation.knn.join import to_ids
 from curation.params import BalanceParams, RetrieveStep
 from curation.retrieve.arm import Arm
 from curation.retrieve.balance import balanced
@@ -23,6 +26,7 @@ from curation.retrieve.evidence import Claimed, Evidence, Matches, Members
 from curation.retrieve.strategies import STRATEGIES
 from curation.table import contract
 from curation.units import Context, Rows
+from curation.vectors import Ids
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +60,7 @@ def retrieve(  # noqa: PLR0913  an argument a table
         for arm in params.arms
     }
     table = pd.concat([_frame(arm, claimed[arm.name]) for arm in params.arms], ignore_index=True)
-    place = _places(table, rows)
+    place = _places(table, rows, eligible)
     if len(table) and params.balance != BalanceParams():
         facts = _facts(place, images, parents, params)
         table = table[balanced(table, facts, params.balance, params.seed)]
@@ -96,53 +100,82 @@ def _warn(stats: Mapping[str, Any]) -> None:
         logger.warning("retrieve: balance.target: %s", told_target(target))
 
 
-def _read_rows(eligible: Table, assignments: Table) -> pd.DataFrame:
-    """Return every row of pool and seeds with its cluster and fragment."""
+@dataclass(frozen=True)
+class Fit:
+    """The eligible rows of pool and seeds, in narrow columns: one machine holds a hundred million.
+
+    `fragment` numbers `fragments`, each of which has one role and source; `row` is the place there.
+    Arrays have shape (n,).
+    """
+
+    fragments: tuple[str, ...]
+    roles: npt.NDArray[np.str_]
+    sources: npt.NDArray[np.str_]
+    asked: Mapping[str, int]
+    images: Ids
+    fragment: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int32]
+    cluster_id: npt.NDArray[np.int32]
+    similarity: npt.NDArray[np.float32]
+
+    def of(self, role: str, source: str | None = None) -> npt.NDArray[np.int64]:
+        """Return the rows of a role, of one source if it is named."""
+        own = self.roles == role
+        if source is not None:
+            own &= self.sources == source
+        return np.flatnonzero(own[self.fragment])
+
+
+def _read_rows(eligible: Table, assignments: Table) -> Fit:
+    """Return every eligible row of pool and seeds with its cluster and fragment."""
     clusters = assignments.fragments
-    parts = []
-    for name, fragment in eligible.fragments.items():
-        part = fragment.read(["pair_id", "image_id", "role", "source", "status"]).to_pandas()
+    parts, roles, sources = [], [], []
+    asked: dict[str, int] = {}
+    for number, (name, fragment) in enumerate(eligible.fragments.items()):
+        rows = fragment.read(["image_id", "role", "source", "status"])
+        role = rows.column("role")[0].as_py() if len(rows) else ""
+        source = rows.column("source")[0].as_py() if len(rows) else ""
+        roles.append(role)
+        sources.append(source)
+        if role == "seed":
+            asked[source] = asked.get(source, 0) + len(rows)
+        fit = np.flatnonzero(rows.column("status").to_numpy() == "eligible").astype(np.int32)
         own = clusters[name].read(["cluster_id", "similarity"])
-        cluster = own.column("cluster_id").to_pandas().fillna(-1)
         parts.append(
-            part.assign(
-                cluster_id=cluster.astype(np.int32),
-                similarity=own.column("similarity").to_pandas().astype(np.float32),
-                fragment=name,
+            (
+                to_ids(rows.column("image_id").take(pa.array(fit))),
+                np.full(len(fit), number, np.int32),
+                fit,
+                pc.fill_null(own.column("cluster_id"), -1).to_numpy()[fit].astype(np.int32),
+                own.column("similarity").to_numpy()[fit].astype(np.float32),
             )
         )
-    rows: pd.DataFrame = pd.concat(parts, ignore_index=True)
-    return rows
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    names = tuple(eligible.fragments)
+    return Fit(names, np.array(roles), np.array(sources), asked, *columns)
 
 
 def _evidence(
-    rows: pd.DataFrame,
+    rows: Fit,
     parents: tuple[npt.NDArray[np.int32], ...],
     matches: Table,
     params: RetrieveStep,
 ) -> Evidence:
-    fit = rows[rows["status"] == "eligible"]
-    pool = _members(fit[fit["role"] == "pool"])
-    seeds = fit[fit["role"] == "seed"]
-    asked = rows[rows["role"] == "seed"]["source"].value_counts()
     names = sorted({arm.seeds for arm in params.arms if arm.seeds})
     table = matches.read().to_pandas()
     return Evidence(
-        pool=pool,
-        seeds={name: _members(seeds[seeds["source"] == name]) for name in names},
-        rows_asked={name: int(asked.get(name, 0)) for name in names},
+        pool=_members(rows, rows.of("pool")),
+        seeds={name: _members(rows, rows.of("seed", name)) for name in names},
+        rows_asked={name: rows.asked.get(name, 0) for name in names},
         found={name: _matches(table[table["seed_set"] == name]) for name in names},
         parents=parents,
     )
 
 
-def _members(rows: pd.DataFrame) -> Members:
-    own = rows.sort_values("image_id").drop_duplicates("image_id")
-    return Members(
-        _ids(own["image_id"]),
-        own["cluster_id"].to_numpy(np.int32),
-        own["similarity"].to_numpy(np.float32),
-    )
+def _members(rows: Fit, own: npt.NDArray[np.int64]) -> Members:
+    images, first = np.unique(rows.images[own], return_index=True)
+    own = own[first]
+    return Members(images, rows.cluster_id[own], rows.similarity[own])
 
 
 def _matches(rows: pd.DataFrame) -> Matches:
@@ -193,19 +226,41 @@ def _frame(arm: Arm, claimed: Claimed) -> pd.DataFrame:
     )
 
 
-def _places(claims: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def _places(claims: pd.DataFrame, rows: Fit, eligible: Table) -> pd.DataFrame:
     """Return the one row that stands for each claimed image, by image_id.
 
     A seed set's own row, which its curators described, goes before the pool's, but only where an arm
     takes the seed images as they are.
     """
-    fit = rows[rows["status"] == "eligible"]
+    claimed = np.unique(_ids(claims["image_id"]))
     as_is = claims.loc[claims["strategy"] == "as_is", "seed_set"].unique()
-    fit = fit[(fit["role"] == "pool") | fit["source"].isin(as_is)]
-    fit = fit[fit["image_id"].isin(claims["image_id"].unique())]
-    order = fit.assign(after=(fit["role"] == "pool")).sort_values(["image_id", "after", "pair_id"])
-    place: pd.DataFrame = order.drop_duplicates("image_id").set_index("image_id")
-    return place[["pair_id", "fragment", "source", "cluster_id"]]
+    taken = (rows.roles == "pool") | np.isin(rows.sources, as_is)
+    parts = []
+    # The rows of a fragment stand together.
+    ends = np.searchsorted(rows.fragment, np.arange(len(rows.fragments) + 1))
+    for number in np.flatnonzero(taken).tolist():
+        own = np.arange(ends[number], ends[number + 1])
+        near = np.minimum(np.searchsorted(claimed, rows.images[own]), len(claimed) - 1)
+        own = own[claimed[near] == rows.images[own]] if len(claimed) else own[:0]
+        if not len(own):
+            continue
+        name = rows.fragments[number]
+        pairs = eligible.fragments[name].read(["pair_id"]).column("pair_id")
+        part = {
+            "image_id": rows.images[own].astype("U32"),
+            "pair_id": pairs.take(pa.array(rows.row[own])).to_pandas(),
+            "fragment": name,
+            "source": rows.sources[number],
+            "cluster_id": rows.cluster_id[own],
+            "after": rows.roles[number] == "pool",
+        }
+        parts.append(pd.DataFrame(part))
+    names = ["pair_id", "fragment", "source", "cluster_id"]
+    if not parts:
+        return pd.DataFrame(columns=names, index=pd.Index([], dtype=object, name="image_id"))
+    order = pd.concat(parts).sort_values(["image_id", "after", "pair_id"])
+    place: pd.DataFrame = order.drop_duplicates("image_id").set_index("image_id").loc[:, names]
+    return place
 
 
 def _facts(

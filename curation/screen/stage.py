@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from importlib import import_module
 from typing import Any
 
@@ -51,6 +52,7 @@ def load_filter(name: str) -> Filter:
 
 def _schema(filters: dict[str, Filter]) -> pa.Schema:
     fields = [pa.field("pair_id", pa.string()), pa.field("phash", pa.binary())]
+    fields.append(pa.field("pixel_id", pa.string()))
     for name, found in filters.items():
         notes = {"doc": found.doc, "unit": found.unit}
         fields.append(pa.field(name, _TYPES[found.type], metadata=notes))
@@ -58,9 +60,10 @@ def _schema(filters: dict[str, Filter]) -> pa.Schema:
 
 
 def _score(row: dict[str, Any], filters: dict[str, Filter], hashed: bool) -> dict[str, Any]:
-    scores: dict[str, Any] = {"pair_id": row["pair_id"], "phash": None}
+    scores: dict[str, Any] = {"pair_id": row["pair_id"], "phash": None, "pixel_id": None}
     if row["status"] != "ok":
         return scores
+    scores["pixel_id"] = sha256(row["image"]).hexdigest()[:32]
     grey = decode_grey(row["image"])
     if grey is None:
         return scores

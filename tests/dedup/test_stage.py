@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -24,7 +23,7 @@ SPEC = {
     ],
     "retrieve": [{"name": "a", "seeds": "cats", "strategy": "as_is"}],
 }
-NEAR = {"near": {"at_least": 0.9}, "held_out": {"at_least": 0.8}}
+NEAR = {"near": {"at_least": 0.9}, "held_out": {"at_least": 0.8}, "verify": None}
 
 # (pair, image, width, caption). a–b–c is a chain; d and e share a hash; f stands twice; g is alone.
 WEB = [
@@ -37,9 +36,14 @@ WEB = [
     ("f2", "f", 100, "a longer caption"),
     ("g1", "g", 100, "short"),
     ("h1", "h", 100, "in the test set by its bytes"),
+    ("m1", "m", 100, "first"),
+    ("n1", "n", 100, "first, and longer"),
+    ("o1", "o", 90, "first"),
 ]
 CATS = [("k1", "k", 100, "cat"), ("k2", "k", 100, "the same cat"), ("l1", "l", 100, "near a test")]
 TEST = [("x1", "x", 100, "held out"), ("h9", "h", 100, "held out")]
+# m, n and o are files of the same pixels.
+PIXELS = {"m": "0" * 31 + "7", "n": "0" * 31 + "7", "o": "0" * 31 + "7"}
 NEIGHBOURS = [
     ("pool", "a", "pool", "b", 0.95),
     ("pool", "b", "pool", "a", 0.95),
@@ -50,20 +54,17 @@ NEIGHBOURS = [
     ("held_out", "x", "seed", "l", 0.81),
     ("seed", "k", "pool", "g", 0.97),
 ]
+HASHED = [("pool", "d", "pool", "e", 1 - 20 / 256)]
 
 
 def image(letter: str) -> str:
     return f"{ord(letter):032x}"
 
 
-def hashes() -> dict[str, bytes]:
-    rng = np.random.default_rng(0)
-    found = {n: rng.bytes(32) for n in "abcfghklx"}
-    bits = np.unpackbits(np.frombuffer(rng.bytes(32), np.uint8))
-    found["d"] = np.packbits(bits).tobytes()
-    bits[:20] ^= 1
-    found["e"] = np.packbits(bits).tobytes()
-    return found
+LOOKED = (
+    *("image_a", "image_b", "agreement", "worst", "steady", "inside", "hue", "flat", "blocks"),
+    "mirrored",
+)
 
 
 @pytest.fixture
@@ -85,7 +86,6 @@ def copies(tmp_path):
         rows["web-1"][0] | {"pair_id": "lost", "status": "failed", "image_id": None}
     )
     commit(store, "images", rows)
-    known = hashes()
     letters = {name: [i for _, i, *_ in part] for name, part in parts.items()}
     letters["web-1"].append("")
     commit_batches(
@@ -95,20 +95,30 @@ def copies(tmp_path):
             name: pa.RecordBatch.from_pydict(
                 {
                     "pair_id": [r["pair_id"] for r in rows[name]],
-                    "phash": pa.array([known.get(i) for i in own], pa.binary()),
+                    "phash": pa.nulls(len(own), pa.binary()),
+                    "pixel_id": pa.array([PIXELS.get(i, image(i) if i else None) for i in own]),
                 }
             )
             for name, own in letters.items()
         },
     )
     names = ("role_a", "image_a", "role_b", "image_b", "similarity")
-    near = [
-        dict(zip(names, (ra, image(a), rb, image(b), s), strict=True)) | {"rank": 1}
-        for ra, a, rb, b, s in NEIGHBOURS
-    ]
-    commit(store, "neighbours", {"all": near})
 
-    def run(**dedup):
+    def run(neighbours=NEIGHBOURS, verified=(), alike=(), **dedup):
+        near = [
+            dict(zip(names, (ra, image(a), rb, image(b), s), strict=True))
+            | {"rank": 1, "method": method}
+            for method, pairs in (
+                ("near", neighbours),
+                ("perceptual", HASHED),
+                ("semantic", [("pool", a, "pool", b, s) for a, b, s in alike]),
+            )
+            for ra, a, rb, b, s in pairs
+        ]
+        commit(store, "neighbours", {"all": near})
+        commit(
+            store, "verified", {"all": [dict(zip(LOOKED, row, strict=True)) for row in verified]}
+        )
         steps = {s.name: s for s in plan(parse_recipe(SPEC | {"dedup": NEAR | dedup}))}
         run_step(steps["dedup"], store, InProcess())
         table = open_table(store, "copies")
@@ -148,7 +158,7 @@ def test_contamination_spreads_over_the_component(copies):
     assert rows["x1"]["contaminated_by"] is None
     assert (
         counts["pool"]
-        == 9
+        == 12
         == counts["kept"] + counts["contaminated"] + sum(counts["copies"].values())
     )
     assert counts["contaminated"] == 4
@@ -162,9 +172,9 @@ def test_only_touching_images_when_asked(copies):
 
 
 def test_levels_are_optional(copies):
-    rows, counts = copies(perceptual=None, near=None, exact=False, held_out=None)
+    rows, counts = copies(perceptual=None, near=None, exact=False, pixels=False, held_out=None)
     assert {r["method"] for r in rows.values()} == {"representative"}
-    assert counts["kept"] == 9
+    assert counts["kept"] == 12
     rows, _ = copies(near=None)
     assert rows["a1"]["method"] == "representative"
     assert rows["d1"]["method"] == "perceptual"
@@ -175,3 +185,115 @@ def test_copies_of_seeds_are_named(copies):
     rows, _ = copies()
     assert rows["g1"]["copy_of_seed"] == image("k")
     assert rows["a1"]["copy_of_seed"] is None
+
+
+def test_equal_pixels_in_other_files_are_copies(copies):
+    rows, counts = copies()
+    assert {rows[p]["representative_id"] for p in ("m1", "n1", "o1")} == {image("n")}
+    assert [rows[p]["method"] for p in ("m1", "n1", "o1")] == ["pixels", "representative", "pixels"]
+    assert (rows["o1"]["evidence_id"], rows["o1"]["similarity"]) == (image("m"), 1.0)
+    assert counts["ties"]["pixels"] == 2
+    rows, _ = copies(pixels=False)
+    assert rows["m1"]["method"] == "representative"
+
+
+def test_urls_and_captions_of_copies_stand_beside_the_representative(copies):
+    rows, _ = copies()
+    assert rows["m1"]["copies"] is None
+    beside = rows["n1"]["copies"]
+    assert [c["pair_id"] for c in beside] == ["m1", "o1"]
+    assert {c["caption"] for c in beside} == {"first"}
+    assert [c["image_id"] for c in rows["f2"]["copies"]] == [image("f")]
+    listed = [c["pair_id"] for r in rows.values() for c in r["copies"] or []]
+    pool = {p for p, *_ in WEB}
+    stands = {p for p in pool if rows[p]["representative_pair_id"] == p}
+    assert sorted(listed) == sorted(pool - stands)
+
+
+def test_representative_by_other_criteria(copies):
+    rows, _ = copies(representative=["caption", "pixels"])
+    assert rows["d1"]["representative_id"] == image("e")
+    rows, _ = copies(representative=[])
+    assert rows["d1"]["representative_id"] == image("d")
+    assert rows["b1"]["representative_id"] == image("a")
+
+
+def test_chains_can_be_cut(copies):
+    """b, the largest, is tied to both ends of its chain; by the smallest id, a is tied to b alone."""
+    rows, _ = copies(held_out=None, chains="cut")
+    assert {rows[p]["representative_id"] for p in ("a1", "b1", "c1")} == {image("b")}
+    rows, counts = copies(held_out=None, chains="cut", representative=[])
+    assert [rows[p]["representative_id"] for p in ("a1", "b1", "c1")] == [
+        image("a"),
+        image("a"),
+        image("c"),
+    ]
+    assert rows["c1"]["method"] == "representative"
+    assert counts["largest_components"][0]["images"] == 3
+
+
+def test_each_held_out_set_has_its_threshold_and_its_report(copies):
+    rows, counts = copies(held_out={"at_least": 0.9, "sets": {"test": {"at_least": 0.79}}})
+    assert rows["g1"]["contaminated_by"] == image("x")
+    assert rows["g1"]["contaminated_via"] == image("g")
+    assert rows["a1"]["contaminated_via"] == image("c")
+    assert counts["leaks"] == {
+        "test": {
+            "images": 2,
+            "images_found": 2,
+            "pool": {"exact": 1, "near": 4},
+            "seed": {"near": 1},
+        }
+    }
+    rows, counts = copies(held_out={"at_least": 0.9})
+    assert counts["leaks"]["test"]["pool"] == {"exact": 1}
+
+
+def test_a_held_out_set_that_is_the_pool_leaves_nothing_and_says_so(copies, caplog):
+    """Every picture of the pool touches x by a tie above the threshold."""
+    pairs = [("held_out", "x", "pool", i, 0.9) for _, i, *_ in WEB]
+    _, counts = copies(neighbours=pairs)
+    assert (counts["kept"], counts["contaminated"], counts["pool"]) == (0, 12, 12)
+    assert "none is left" in caplog.text
+
+
+def looked(a, b, **measured):
+    """A pair whose pixels agree, but for what is given."""
+    same = {"agreement": 1.0, "worst": 1.0, "steady": 1.0, "inside": 1.0, "hue": 0.0, "flat": 0.0}
+    return (image(a), image(b), *(same | measured).values(), 64, False)
+
+
+@pytest.mark.parametrize(
+    ("measured", "copy"),
+    [
+        ({}, True),
+        ({"agreement": 0.84}, False),
+        ({"steady": 0.7}, False),
+        ({"inside": 0.9}, False),
+        ({"hue": 13.0}, False),
+        ({"flat": 0.6}, True),
+        ({"flat": 0.6, "agreement": 0.94}, False),
+        ({"flat": 0.6, "worst": 0.9}, False),
+        ({"flat": 0.4, "worst": 0.9, "agreement": 0.86}, True),
+    ],
+)
+def test_only_pairs_whose_pixels_agree_are_copies(copies, measured, copy):
+    pairs = [looked("a", "b"), looked("b", "c", **measured), looked("d", "e")]
+    rows, _ = copies(verified=pairs, verify={}, held_out=None)
+    assert rows["a1"]["representative_id"] == image("b")
+    assert (rows["c1"]["representative_id"] == image("b")) is copy
+    assert rows["d1"]["method"] == "perceptual"
+
+
+def test_pairs_that_nobody_looked_at_are_no_copies(copies):
+    rows, counts = copies(verify={}, held_out=None)
+    assert counts["copies"] == {"exact": 1, "pixels": 2}
+    assert rows["a1"]["representative_id"] == image("a")
+
+
+def test_likeness_of_meaning_is_not_looked_at(copies):
+    rows, _ = copies(verify={}, semantic={"epsilon": 0.03}, neighbours=[], alike=[("g", "a", 0.98)])
+    assert {rows[p]["method"] for p in ("a1", "g1")} == {"semantic", "representative"}
+    assert rows["a1"]["representative_id"] == rows["g1"]["representative_id"]
+    rows, _ = copies(verify={}, semantic={"epsilon": 0.01}, neighbours=[], alike=[("g", "a", 0.98)])
+    assert rows["a1"]["method"] == "representative"

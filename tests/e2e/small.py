@@ -84,8 +84,11 @@ def build_small(folder: Path) -> dict[str, Any]:
             source("bench", "held_out", "held.parquet"),
         ],
         "ingest": {"rows_per_fragment": 25},
-        "embed": {"batch_size": 16},
-        "dedup": {"near": {"at_least": 0.999}, "held_out": {"at_least": 0.999}},
+        "embed": {"batch_size": 16, "encoders": {"semantic": {"model": "vit_micro"}}},
+        "dedup": {
+            "near": {"encoder": "semantic", "at_least": 0.999},
+            "held_out": {"at_least": 0.999},
+        },
         "select": {"min_side": {"at_least": 64}},
         "cluster": {"levels": [8]},
         "retrieve": [

@@ -27,6 +27,7 @@ KILLS = {
     "embed": "record tables/embeddings.semantic 2",
     "score": "record tables/head_scores 2",
     "neighbours": "record work/neighbours 3",
+    "verify": "record work/verify 2",
     "dedup": "write tables/copies/data 3",
     "select": "record tables/eligible 2",
     "cluster": "write tables/centroids/data 1",

@@ -7,7 +7,7 @@ import pytest
 
 from curation.knn.choice import EXACT, choose, lists_for, scale_of
 from curation.knn.exact import build_base, exact_similarity
-from curation.knn.ivf import Codebooks, Lists, fill, probed_lists, search, train
+from curation.knn.ivf import Codebooks, Lists, fill, opened, search, train
 from curation.params import MatchStep, QuantiseStep
 
 from .test_exact import names, unit
@@ -38,8 +38,9 @@ def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monke
     books = train(vectors, "ivf_flat", 20, quantise_step())
     base = build_base(vectors, ids)
     lists = fill(base.vectors, books)
-    found = search(queries, base, lists, books, match_step(nprobe=nprobe), k)
-    probes, _ = probed_lists(queries, books.coarse, nprobe)
+    found = search(queries, opened(base, lists, books), match_step(nprobe=nprobe), k)
+    scores = queries.astype(np.float64) @ books.coarse.astype(np.float64).T
+    probes = np.argsort(-scores, axis=1)[:, :nprobe]
     for number in range(len(queries)):
         rows = np.flatnonzero(np.isin(lists.own, probes[number]))
         pair = np.full(len(rows), number)
@@ -50,16 +51,6 @@ def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monke
         np.testing.assert_array_equal(found.similarity[own], similarity[order])
 
 
-def test_probed_lists_are_the_nearest(world):
-    vectors, queries, _ = world
-    coarse = train(vectors, "ivf_flat", 20, quantise_step()).coarse
-    scores = queries.astype(np.float64) @ coarse.astype(np.float64).T
-    expected = np.argsort(-scores, axis=1)[:, :6]
-    probed, similarity = probed_lists(queries, coarse, 6)
-    np.testing.assert_array_equal(probed, expected)
-    np.testing.assert_allclose(similarity, -np.sort(-scores, axis=1)[:, :6], atol=1e-6)
-
-
 def test_shards_find_what_the_whole_finds(world):
     vectors, queries, ids = world
     books = train(vectors, "ivf_flat", 20, quantise_step())
@@ -67,7 +58,7 @@ def test_shards_find_what_the_whole_finds(world):
 
     def found(rows):
         base = build_base(vectors[rows], ids[rows])
-        got = search(queries, base, fill(base.vectors, books), books, params, 4)
+        got = search(queries, opened(base, fill(base.vectors, books), books), params, 4)
         return set(zip(got.query.tolist(), got.ids.tolist(), got.similarity.tolist(), strict=True))
 
     parts = np.array_split(np.arange(len(vectors)), 3)
@@ -82,7 +73,7 @@ def test_codes_tell_a_vector_from_others(world):
     assert lists.codes is not None
     assert lists.codes.shape == (len(base.vectors), 4)
     some = base.vectors[::29]
-    got = search(some, base, lists, books, match_step(nprobe=1), 1)
+    got = search(some, opened(base, lists, books), match_step(nprobe=1), 1)
     assert (got.similarity > 0.999).mean() > 0.8
 
 
@@ -91,11 +82,11 @@ def test_empty_lists_and_few_vectors():
     vectors, ids = unit(rng, 3, 8), names(rng, 3)
     books = Codebooks(unit(rng, 50, 8).astype(np.float32))
     base = build_base(vectors, ids)
-    got = search(unit(rng, 5, 8), base, fill(base.vectors, books), books, match_step(nprobe=50), 10)
+    lists = opened(base, fill(base.vectors, books), books)
+    got = search(unit(rng, 5, 8), lists, match_step(nprobe=50), 10)
     assert np.bincount(got.query).tolist() == [3] * 5
-    nothing = Lists(np.empty(0, np.int32))
-    empty = build_base(vectors[:0], ids[:0])
-    assert len(search(vectors, empty, nothing, books, match_step(nprobe=2), 3).query) == 0
+    nothing = opened(build_base(vectors[:0], ids[:0]), Lists(np.empty(0, np.int32)), books)
+    assert len(search(vectors, nothing, match_step(nprobe=2), 3).query) == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from curation.recipe import parse_recipe
 from curation.runner import run_step
 from curation.store import Store
 
-from ..tables import commit, commit_batches, embedding_batch
+from ..tables import commit, commit_batches, embedding_batch, scores_batch
 
 DIM = 32
 
@@ -79,6 +79,8 @@ def store(world, tmp_path):
         images[name] = [r | {"status": "ok"} for r in rows[name]]
     commit(opened, "eligible", rows)
     commit(opened, "images", images)
+    none = {name: scores_batch([r["pair_id"] for r in own]) for name, own in rows.items()}
+    commit_batches(opened, "scores", none)
     batches = {name: embedding_batch(*part) for name, part in world.items()}
     commit_batches(opened, "embeddings.semantic", batches)
     return opened
@@ -205,7 +207,7 @@ def test_a_longer_pool_only_adds_lists(world, store, kind):
 
 
 def test_neighbours_equal_brute_force(world, store):
-    near = {"near": {"k": 6, "floor": 0.3, "at_least": 0.9}}
+    near = {"near": {"encoder": "semantic", "k": 6, "floor": 0.3, "at_least": 0.9}}
     rows = run(store, "neighbours", dedup=near).read().to_pandas()
     prefix = {"pool": "web", "seed": "seeds", "held_out": "test"}
     sought = {("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool")}

@@ -116,7 +116,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
                 source(folder, "bench", "held_out"),
             ],
             "embed": {"encoders": {"semantic": encoder_weights(folder / "w.safetensors")}},
-            "dedup": {"near": {"at_least": 0.9999}, "held_out": {"at_least": 0.9999}},
+            "dedup": {
+                "near": {"encoder": "semantic", "at_least": 0.9999},
+                "held_out": {"at_least": 0.9999},
+            },
             "select": {"min_side": {"at_least": 64}},
             "cluster": {"levels": [4], "iterations": 8},
             "retrieve": [

@@ -15,7 +15,7 @@ from curation.runner import run_step
 from curation.store import Store
 from curation.vectors import vector_array
 
-from ..tables import commit, commit_batches
+from ..tables import commit, commit_batches, commit_no_copies
 
 SPEC = {
     "name": "hand",
@@ -117,6 +117,7 @@ def fill(store):
         "parent_id": pa.nulls(9, pa.int32()),
     }
     commit_batches(store, "centroids", {"level-0": pa.RecordBatch.from_pydict(level)})
+    commit_no_copies(store, rows)
     commit(store, "images", {n: [r | {"status": "ok"} for r in part] for n, part in rows.items()})
     names = ("seed_set", "seed_image_id", "image_id", "similarity", "rank")
     found = [

@@ -15,7 +15,7 @@ from curation.runner import run_step
 from curation.store import Store
 
 from ..kmeans.data import names, planted
-from ..tables import commit, commit_vectors
+from ..tables import BY_SEMANTIC, commit, commit_vectors
 from .test_hand_computed import FRAGMENTS, SPEC, fill, row
 
 EVERY = {"name": "every", "strategy": "hierarchical", "target": 6}
@@ -134,7 +134,7 @@ def test_more_neighbours_than_the_pool_has_images(tmp_path, pool, seeds):
     commit_vectors(store, parts)
     run(
         store,
-        {"name": "k", "sources": SOURCES, "retrieve": [ARM]},
+        {"name": "k", "sources": SOURCES, "dedup": BY_SEMANTIC, "retrieve": [ARM]},
         "neighbours",
         "quantise",
         "index",

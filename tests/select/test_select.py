@@ -86,7 +86,8 @@ def commit_world(store: Store) -> None:
         scores[source] = pa.RecordBatch.from_pydict(
             {
                 "pair_id": [r[0] for r in rows],
-                "phash": pa.array([None] * len(rows), pa.binary()),
+                "phash": pa.nulls(len(rows), pa.binary()),
+                "pixel_id": pa.nulls(len(rows), pa.string()),
                 "min_side": pa.array(sides, pa.int32()),
                 "aspect": pa.array(aspects, pa.float32()),
                 "entropy": pa.array(entropies, pa.float32()),

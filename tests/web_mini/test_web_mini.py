@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.web_mini import BASELINE, IVF_PQ, build_spec, copies_found, precision
+from benchmarks.web_mini import BASELINE, IVF_PQ, build_spec, precision
 from curation.flow import plan
 from curation.fragment import open_table
 from curation.parallel import OnSpark
@@ -40,15 +40,6 @@ def test_precision_of_sample_equals_the_baseline(store, shared):
     for name, (domain, label) in BASELINE.items():
         assert found.loc[name, "domain"] == pytest.approx(domain, abs=0.02), found
         assert found.loc[name, "label"] == pytest.approx(label, abs=0.02), found
-
-
-def test_planted_copies(store, shared):
-    recall, merged = copies_found(store, shared)
-    assert recall["exact"] == 1
-    assert recall["easy"] >= 0.9, recall
-    assert recall["medium"] >= 0.55, recall
-    # Of the nearest pairs of different photographs in eight thousand.
-    assert merged["photographs"] < 0.1, merged
 
 
 def test_forced_ivf_pq_over_several_shards_reports_its_recall(spec, store, shared, spark):

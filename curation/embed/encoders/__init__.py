@@ -5,8 +5,12 @@ Names only: the files import torch, and a recipe is read where torch may be miss
 
 ENCODERS = {
     "vit_micro": "curation.embed.encoders.embedded",
+    "copy_micro": "curation.embed.encoders.embedded",
     "timm": "curation.embed.encoders.timm",
+    "torchscript": "curation.embed.encoders.torchscript",
 }
+PROGRAMS = ("torchscript",)
+"""Families whose weights file is a program: a recipe must say by its sum which one it trusts."""
 
 
 def check_model_name(model: str) -> str | None:
@@ -14,8 +18,9 @@ def check_model_name(model: str) -> str | None:
     family, _, rest = model.partition("/")
     if family not in ENCODERS:
         return (
-            f"unknown encoder {model!r}. Valid: vit_micro (embedded, for first runs), or "
-            "timm/<name of a timm model>, as in timm/vit_small_patch14_dinov2.lvd142m"
+            f"unknown encoder {model!r}. Valid: vit_micro and copy_micro (embedded), "
+            "timm/<name of a timm model>, as in timm/vit_small_patch14_dinov2.lvd142m, or "
+            "torchscript with an archive under weights"
         )
     if family == "timm" and not rest:
         return "timm/ needs the name of a model, as in timm/vit_small_patch14_dinov2.lvd142m"

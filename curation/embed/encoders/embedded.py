@@ -1,6 +1,13 @@
-"""`vit_micro`: the project's own small vision transformer, in the package. For first runs and tests."""
+"""The project's own small encoders, in the package: a first run and the tests need no model hub.
+
+`vit_micro` sees what a picture is of; `copy_micro`, of the same architecture, which picture it is.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from curation.digest import file_sha256
 from curation.embed.encoder import Encoder, build_transform, identity_of, preprocessing
@@ -10,9 +17,38 @@ from curation.errors import RecipeError
 from curation.params import EncoderSpec
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """The weights of an embedded encoder, and how its pictures are prepared."""
+
+    weights: Path
+    input_size: int
+    crop_pct: float
+    crop_mode: str
+
+    def config(self) -> dict[str, Any]:
+        """Return timm's data config."""
+        return {
+            "input_size": (3, self.input_size, self.input_size),
+            "mean": vit_micro.MEAN,
+            "std": vit_micro.STD,
+            "crop_pct": self.crop_pct,
+            "crop_mode": self.crop_mode,
+            "interpolation": vit_micro.INTERPOLATION,
+        }
+
+
+WEIGHTS = vit_micro.WEIGHTS.parent
+EMBEDDED = {
+    "vit_micro": Embedded(vit_micro.WEIGHTS, vit_micro.INPUT_SIZE, vit_micro.CROP_PCT, "center"),
+    # A copy may have lost any side, so nothing is cut off.
+    "copy_micro": Embedded(WEIGHTS / "copy_micro.safetensors", 160, 1.0, "squash"),
+}
+
+
 def skeleton(name: str, spec: EncoderSpec) -> tuple[VitMicro, int, int]:
     """Return the model without weights, the side of its input and the length of its vectors."""
-    return VitMicro(), vit_micro.INPUT_SIZE, vit_micro.DIM
+    return VitMicro(), EMBEDDED[spec.model].input_size, vit_micro.DIM
 
 
 def load(name: str, spec: EncoderSpec) -> Encoder:
@@ -21,25 +57,17 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     Raises:
         RecipeError: the recipe names other weights or another input size.
     """
-    if spec.weights or spec.input_size not in (None, vit_micro.INPUT_SIZE):
+    own = EMBEDDED[spec.model]
+    if spec.weights or spec.input_size not in (None, own.input_size):
         raise RecipeError(
-            "vit_micro has its own weights and input size; leave out `weights` and `input_size`, or "
-            "name a timm model."
+            f"{spec.model} has its own weights and input size; leave out `weights` and `input_size`, "
+            "or name a timm model."
         )
-    config = preprocessing(
-        {
-            "input_size": (3, vit_micro.INPUT_SIZE, vit_micro.INPUT_SIZE),
-            "mean": vit_micro.MEAN,
-            "std": vit_micro.STD,
-            "crop_pct": vit_micro.CROP_PCT,
-            "interpolation": vit_micro.INTERPOLATION,
-        },
-        spec,
-    )
+    config = preprocessing(own.config(), spec)
     return Encoder(
-        model=vit_micro.load_vit_micro(),
+        model=vit_micro.load_vit_micro(own.weights),
         preprocess=build_transform(config),
-        input_size=vit_micro.INPUT_SIZE,
+        input_size=own.input_size,
         dim=vit_micro.DIM,
-        identity=identity_of("vit_micro", file_sha256(vit_micro.WEIGHTS), vit_micro.DIM, config),
+        identity=identity_of(spec.model, file_sha256(own.weights), vit_micro.DIM, config),
     )

@@ -24,11 +24,11 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     """Load `name` without its classifier.
 
     Raises:
-        RecipeError: timm does not know the name, the hub cannot be reached, or the local weights do
-            not fit the architecture (strictly).
+        RecipeError: timm does not know the name, the hub cannot be reached, or the local weights have
+            another sum than the recipe says or do not fit the architecture (strictly).
     """
     size = {} if spec.input_size is None else {"img_size": spec.input_size}
-    model, weights = _local(name, spec.weights, size) if spec.weights else _from_hub(name, size)
+    model, weights = _local(name, spec, size) if spec.weights else _from_hub(name, size)
     model.reset_classifier(0)
     config = preprocessing(resolve_data_config(model=model), spec)  # type: ignore[no-untyped-call]
     dim = int(model.num_features)
@@ -59,8 +59,9 @@ def _create(name: str, **options: Any) -> Any:
     return model
 
 
-def _local(name: str, path: str, size: dict[str, int]) -> tuple[Any, str]:
-    state, sha256 = read_weights(path)
+def _local(name: str, spec: EncoderSpec, size: dict[str, int]) -> tuple[Any, str]:
+    path = str(spec.weights)
+    state, sha256 = read_weights(path, spec.sha256)
     # The head is not used, but a strict load wants one of the file's size.
     heads = [v.shape[0] for k, v in state.items() if k in ("head.weight", "head.fc.weight")]
     model = _create(name, pretrained=False, num_classes=heads[0] if heads else 0, **size)

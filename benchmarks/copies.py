@@ -1,0 +1,143 @@
+"""Copies on a small real web with hidden truth: what each level of dedup finds, and what it merges.
+
+    python -m benchmarks.copies --shared ../shared --store data/copies
+
+The default recipe runs over the pool until dedup, then dedup again with single levels. Recall: part of
+the planted copies that share a component with their original, by strength. Look-alikes: how many of the
+nearest pairs of different pictures in the pool do too. Other pairs: all others of one component, most
+of them copies that nobody planted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from benchmarks.machine import conditions
+from benchmarks.web_mini import build_spec
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.launch import run_steps
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.spark import load_cluster
+from curation.store import Store
+
+STRENGTHS = ("exact", "easy", "medium", "hard")
+LARGEST = 1_000
+"""Pictures of a component from which its pairs are counted, but not listed."""
+NONE: dict[str, Any] = {"pixels": False, "perceptual": None, "near": None, "verify": None}
+LEVELS: dict[str, dict[str, Any]] = {
+    "exact": NONE,
+    "pixels": NONE | {"pixels": True},
+    "perceptual, unverified": NONE | {"perceptual": {}},
+    "perceptual": NONE | {"perceptual": {}, "verify": {}},
+    "near, unverified": NONE | {"near": {}},
+    "near": NONE | {"near": {}, "verify": {}},
+    "all, unverified": {"verify": None},
+    "all (default)": {},
+    "all, chains cut": {"chains": "cut"},
+}
+
+
+def spec_of(shared: Path, folder: Path, dedup: dict[str, Any]) -> dict[str, Any]:
+    """Return the default recipe over the pool alone, with some parameters of dedup."""
+    spec = build_spec(shared, folder)
+    names = ("name", "ingest")
+    sources = [s for s in spec["sources"] if s["role"] == "pool"]
+    return {n: spec[n] for n in names} | {"sources": sources, "dedup": dedup}
+
+
+class Truth:
+    """The planted copies and natural pairs of the pool, by the pool's own ids."""
+
+    def __init__(self, shared: Path) -> None:
+        data = shared / "data" / "web_mini"
+        self.planted = pq.read_table(data / "planted_dups.parquet").to_pandas()
+        pairs = pq.read_table(data / "natural_pairs.parquet").to_pandas()
+        pairs = pairs[(pairs["set_a"] == "pool") & (pairs["set_b"] == "pool")]
+        self.alike = pairs[pairs["verdict"] == "lookalike"]
+        groups = self.planted.groupby("group")[["dup_id", "orig_id"]]
+        members = [set(own.to_numpy().ravel()) for _, own in groups]
+        self.known = {frozenset(p) for own in members for p in combinations(sorted(own), 2)}
+        self.known |= {frozenset(p) for p in pairs[["id_a", "id_b"]].to_numpy().tolist()}
+
+
+def components(store: Store) -> pd.Series:
+    """Return the component of each picture of the pool, by the pool's own id."""
+    images = open_table(store, "images").read(["pair_id", "source_key"]).to_pandas()
+    copies = open_table(store, "copies").read(["pair_id", "representative_pair_id"]).to_pandas()
+    return images.merge(copies, on="pair_id").set_index("source_key")["representative_pair_id"]
+
+
+def measured(store: Store, truth: Truth) -> dict[str, Any]:
+    """Return recall by strength, look-alikes and other pairs in one component."""
+    stands = components(store)
+
+    def together(a: pd.Series, b: pd.Series) -> np.ndarray:
+        return np.asarray(stands.loc[a].to_numpy() == stands.loc[b].to_numpy())
+
+    planted, alike = truth.planted, truth.alike
+    found = pd.Series(together(planted["dup_id"], planted["orig_id"]))
+    merged = alike[together(alike["id_a"], alike["id_b"])]
+    others = [
+        pair
+        for _, own in stands.groupby(stands)
+        if 1 < len(own) <= LARGEST
+        for pair in combinations(sorted(own.index), 2)
+        if frozenset(pair) not in truth.known
+    ]
+    sizes = stands.value_counts()
+    known = sum(stands[a] == stands[b] for a, b in map(tuple, truth.known))
+    return {
+        "other_pairs": int((sizes * (sizes - 1) // 2).sum()) - known,
+        "recall": found.groupby(planted["strength"].to_numpy()).mean(),
+        "by_edit": found.groupby(planted["transform"].to_numpy()).mean(),
+        "alike": merged,
+        "others": others,
+    }
+
+
+def main() -> None:
+    """Run all levels and print the table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--store", type=Path, required=True)
+    options = parser.parse_args()
+    print(conditions())
+    store, truth = Store(options.store), Truth(options.shared)
+    folder = options.store / "lists"
+    recipe = parse_recipe(spec_of(options.shared, folder, {}))
+    begun = time.monotonic()
+    run_steps(plan(recipe, until="dedup"), recipe, store, load_cluster("local"))
+    print(f"default recipe until dedup: {time.monotonic() - begun:.0f} s")
+    for table in ("neighbours", "verified"):
+        found = open_table(store, table)
+        print(f"{table}: {found.rows:,} rows, {found.manifest.stats}")
+    print(f"\n| level | {' | '.join(STRENGTHS)} | look-alikes | other pairs |\n|{'---|' * 7}")
+    for name, dedup in LEVELS.items():
+        own = parse_recipe(spec_of(options.shared, folder, dedup))
+        for step in plan(own, until="dedup"):
+            if step.name in ("neighbours", "verify", "dedup"):
+                run_step(step, store, InProcess())
+        said = measured(store, truth)
+        cells = " | ".join(f"{said['recall'][s]:.3f}" for s in STRENGTHS)
+        print(f"| {name} | {cells} | {len(said['alike'])} | {said['other_pairs']:,} |", flush=True)
+        if name == "all (default)":
+            best = said
+    print("\nby edit:", ", ".join(f"{n} {v:.2f}" for n, v in best["by_edit"].items()))
+    print("\nlook-alikes merged by the default recipe:")
+    print(best["alike"][["id_a", "id_b", "source_a", "cos_vit", "dhash256"]].to_string(index=False))
+    print("\nothers merged by the default recipe:", best["others"][:60])
+
+
+if __name__ == "__main__":
+    main()

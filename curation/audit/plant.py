@@ -1,0 +1,180 @@
+"""Edited copies of sampled pictures, stored as fetch stores them, hashed and embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.audit.edits import EDITS, edited
+from curation.audit.pool import HASH_BYTES, Hashes, Pool, Sample
+from curation.embed.stage import decode, encode
+from curation.errors import StoreError
+from curation.fetch.outcome import Got, Wanted
+from curation.fetch.samples import ENCODED, Samples
+from curation.params import FetchParams
+from curation.progress import Progress
+from curation.recipe import Recipe
+from curation.report.pictures import thumbnail
+from curation.screen.stage import decode_grey, perceptual_hash
+from curation.spaces import FAMILY, Space
+from curation.vectors import Bools, Vectors, vector_matrix
+
+if TYPE_CHECKING:
+    from curation.embed.encoder import Encoder
+
+NAMES = tuple(EDITS)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A planted copy: its original, its edit (numbers both), its stored bytes or why there are none."""
+
+    original: int
+    edit: int
+    stored: bytes | None
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class Planted:
+    """All planted copies, by original and edit; arrays have shape (m,) or (m, …).
+
+    A row of `hashes` (m, 32) counts where `hashed`, one of `vectors` (m, dim) where `embedded`.
+    `shown` are data URIs of the copies of the first sampled picture, by the number of the edit.
+    """
+
+    original: npt.NDArray[np.int64]
+    edit: npt.NDArray[np.int64]
+    refused: list[str | None]
+    hashes: Hashes
+    hashed: Bools
+    vectors: Vectors
+    embedded: Bools
+    undecodable: int
+    shown: dict[int, str]
+
+
+def open_encoder(recipe: Recipe, pool: Pool, device: str) -> Encoder | None:
+    """Return the encoder of near vectors, or None where the recipe has no such level.
+
+    Raises:
+        RecipeError: it cannot be loaded.
+        StoreError: it is not the one whose vectors are stored.
+    """
+    near = recipe.dedup.near
+    if near is None or pool.embeddings is None:
+        return None
+    from curation.embed.encoder import load_encoder
+
+    encoder = load_encoder(recipe.embed.encoders[near.encoder], device)
+    own = Space(encoder.identity, encoder.dim)
+    stored = _stored_space(pool)
+    if stored is not None and not stored.holds(own):
+        raise StoreError(
+            f"The vectors in {FAMILY}{near.encoder} are by {stored}, the recipe's encoder is {own}. "
+            "Use the weights and packages of the run, or run the recipe again."
+        )
+    return encoder
+
+
+def _stored_space(pool: Pool) -> Space | None:
+    """Return the space of the stored vectors; None where there is no vector."""
+    assert pool.embeddings is not None
+    identity = pool.embeddings.manifest.stats.get("encoder")
+    if identity is not None:
+        return Space(identity, identity["dim"])
+    for fragment in pool.embeddings.fragments.values():
+        schema = fragment.schema()
+        if schema is not None and pa.types.is_fixed_size_binary(schema.field("vector").type):
+            return Space(None, vector_matrix(pa.array([], schema.field("vector").type)).shape[1])
+    return None
+
+
+def plant(
+    pool: Pool,
+    sample: Sample,
+    recipe: Recipe,
+    seed: int,
+    encoder: tuple[Encoder | None, str],
+) -> Planted:
+    """Make every edited copy of every sampled picture, a batch in memory at a time.
+
+    Args:
+        pool: where stored pictures are.
+        sample: the originals.
+        recipe: how pictures are stored and in which batches they are embedded.
+        seed: of the edits' random numbers.
+        encoder: what embeds them, and the device where it is; None leaves vectors out.
+    """
+    model, device = encoder
+    bad: list[int] = []
+    size = recipe.embed.batch_size
+    copies = _copies(pool, sample, recipe.fetch, seed, bad)
+    made: list[Copy] = []
+    hashes, vectors = [], []
+    shown: dict[int, str] = {}
+    while batch := list(islice(copies, size)):
+        made += [Copy(c.original, c.edit, None, c.refused) for c in batch]
+        hashes += [_hash(c.stored) if pool.has_hashes else None for c in batch]
+        if model is not None:
+            pictures = [decode(c.stored) if c.stored else None for c in batch]
+            vectors.append(encode(model, pictures, size, device))
+        shown |= {c.edit: thumbnail(c.stored) for c in batch if c.original == 0 and c.stored}
+    order = sorted(range(len(made)), key=lambda n: (made[n].original, made[n].edit))
+    matrix = np.concatenate([v for v, _ in vectors]) if vectors else np.zeros((len(made), 0))
+    valid = np.concatenate([v for _, v in vectors]) if vectors else np.zeros(len(made), bool)
+    raw = b"".join(h or bytes(HASH_BYTES) for h in hashes)
+    return Planted(
+        original=np.array([made[n].original for n in order], np.int64),
+        edit=np.array([made[n].edit for n in order], np.int64),
+        refused=[made[n].refused for n in order],
+        hashes=np.frombuffer(raw, np.uint8).reshape(-1, HASH_BYTES)[order],
+        hashed=np.array([hashes[n] is not None for n in order], bool),
+        vectors=matrix[order],
+        embedded=valid[order],
+        undecodable=len(bad),
+        shown=shown,
+    )
+
+
+def _hash(stored: bytes | None) -> bytes | None:
+    grey = None if stored is None else decode_grey(stored)
+    return None if grey is None else perceptual_hash(grey)
+
+
+def _copies(
+    pool: Pool, sample: Sample, fetch: FetchParams, seed: int, bad: list[int]
+) -> Iterator[Copy]:
+    """Yield the copies of each picture; the numbers of pictures that cannot be decoded go to `bad`."""
+    with Progress("plant copies", len(sample)) as progress:
+        for done, (number, image) in enumerate(pool.pictures(sample), start=1):
+            picture = decode(image)
+            if picture is None:
+                bad.append(number)
+                continue
+            image_id = sample.ids[number].decode()
+            files = [edited(picture, name, image_id, seed) for name in NAMES]
+            for edit, (stored, refused) in enumerate(store_as(files, fetch)):
+                yield Copy(number, edit, stored, refused)
+            progress.reached(done)
+
+
+def store_as(files: list[bytes], params: FetchParams) -> list[tuple[bytes | None, str | None]]:
+    """Return what stage fetch stores of files: (stored image, None), or (None, reason)."""
+    kept: list[str] = []
+    with TemporaryDirectory(prefix="curation-audit-") as folder:
+        with Samples(folder, 0, params, kept.append) as samples:
+            for row, content in enumerate(files):
+                samples.take(Got(Wanted(row, None, None, None), content))
+        parts = [pq.read_table(Path(path), columns=[ENCODED, "reason"]) for path in kept]
+    rows = pa.concat_tables(parts).to_pylist() if parts else []
+    return [(row[ENCODED], row["reason"]) for row in rows]

@@ -1,0 +1,225 @@
+"""The decision itself, in arrays: what becomes of each row, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.dedup import held_out as leaks
+from curation.dedup.components import Components, find_components, told
+from curation.dedup.held_out import Touched
+from curation.dedup.rows import Fetched, Images, Ints, images_of, order_of
+from curation.dedup.ties import (
+    METHODS,
+    Near,
+    Ties,
+    both_ways,
+    join_ties,
+    neighbour_ties,
+    pixel_ties,
+    strongest,
+)
+from curation.params import DedupParams
+from curation.vectors import Ids
+
+STANDS, EXACT = "representative", "exact"
+CURATED = ["seed", "held_out"]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What becomes of each row: `component` and `representative` are image ids, `stands` the row that
+    stands for the component, `method` how the row is tied to it."""
+
+    component: Ids
+    representative: Ids
+    stands: Ints
+    method: npt.NDArray[np.object_]
+    similarity: npt.NDArray[np.float32]
+    evidence: Ids
+    leak: dict[str, npt.NDArray[Any]]
+    seed: Ids
+    told: dict[str, Any]
+
+    def repeats(self, rows: Fetched) -> tuple[Ints, Ints]:
+        """Return the pool rows that copy another, and which."""
+        pool = rows.of("pool")
+        copies = pool[self.stands[pool] != pool]
+        return copies, self.stands[copies]
+
+
+def decide(rows: Fetched, near: Near, params: DedupParams) -> Decided:
+    """Return what becomes of each row."""
+    sides = {role: images_of(rows, rows.of(role)) for role in ("pool", *CURATED)}
+    ties = _ties(rows, sides, near, params)
+    pool = sides["pool"]
+    found = find_components(
+        ties["pool", "pool"], order_of(rows, pool, params.representative), params.chains
+    )
+    leak = _leaks(rows, sides, ties, found, params)
+    own = _by_image(rows, sides, found, ties["pool", "pool"])
+    _name_repeats(rows, own, params.exact)
+    seeds = sides["seed"]
+    from_seed = leaks.best_ties(
+        ties["seed", "pool"], seeds, pool, np.zeros(len(seeds.ids), np.int32)
+    )
+    copy_of = np.full(len(rows.images), b"", "S32")
+    of = rows.of("pool")
+    by = from_seed.by[pool.places(rows.images[of])]
+    copy_of[of[by >= 0]] = seeds.ids[by[by >= 0]]
+    said = {
+        "ties": {
+            name: int((ties["pool", "pool"].method == number).sum())
+            for number, name in enumerate(METHODS)
+        }
+    }
+    said |= told(found, ties["pool", "pool"], pool.ids)
+    return Decided(**own, leak=leak, seed=copy_of, told=said)
+
+
+def _ties(
+    rows: Fetched, sides: dict[str, Images], near: Near, params: DedupParams
+) -> dict[tuple[str, str], Ties]:
+    """Return the ties of each two roles; for held-out ones all above the least threshold of a set."""
+    least: dict[str, float] = {}
+    if params.perceptual:
+        least["perceptual"] = 1 - params.perceptual.max_distance / 256
+    if params.near:
+        least["near"] = params.near.at_least
+    if params.semantic:
+        least["semantic"] = 1 - params.semantic.epsilon
+    lowest = least.copy()
+    if params.held_out and params.near:
+        sets = [params.held_out.of(name)[0] for name in held_out_sets(rows)]
+        lowest["near"] = min([*sets, params.held_out.at_least])
+    found = {}
+    for left, right in (
+        ("pool", "pool"),
+        ("seed", "pool"),
+        ("held_out", "pool"),
+        ("held_out", "seed"),
+    ):
+        parts = [pixel_ties(rows, sides[left], sides[right])] if params.pixels else []
+        bounds = lowest if left == "held_out" else least
+        if left != "held_out" or params.held_out:
+            ends = (left, sides[left]), (right, sides[right])
+            parts.append(neighbour_ties(near, *ends, bounds))
+        found[left, right] = join_ties(parts)
+    return found
+
+
+def held_out_sets(rows: Fetched) -> list[str]:
+    """Return the names of the held-out sets, sorted."""
+    return sorted(set(rows.sources[rows.roles == "held_out"].tolist()))
+
+
+def _by_image(
+    rows: Fetched, sides: dict[str, Images], found: Components, ties: Ties
+) -> dict[str, Any]:
+    """Return the columns that come from components, for every row; others are their own."""
+    count = len(rows.images)
+    own: dict[str, Any] = {
+        "component": rows.images.copy(),
+        "representative": rows.images.copy(),
+        "stands": np.arange(count),
+        "method": np.full(count, STANDS, dtype=object),
+        "similarity": np.full(count, np.nan, np.float32),
+        "evidence": np.full(count, b"", "S32"),
+    }
+    pool, of = sides["pool"], rows.of("pool")
+    place = pool.places(rows.images[of])
+    own["component"][of] = pool.ids[found.smallest[place]]
+    own["representative"][of] = pool.ids[found.representative[place]]
+    own["stands"][of] = pool.best[found.representative[place]]
+    every = both_ways(ties)
+    best = strongest(every, len(pool.ids), pool.ids)[place]
+    tied = best >= 0
+    if tied.any():
+        own["similarity"][of[tied]] = every.strength[best[tied]]
+        own["evidence"][of[tied]] = pool.ids[every.right[best[tied]]]
+        copies = tied & (found.representative[place] != place)
+        own["method"][of[copies]] = np.array(METHODS, object)[every.method[best[copies]]]
+    # Within one seed set or held-out set only the same bytes repeat.
+    for source in sorted(set(rows.sources[np.isin(rows.roles, CURATED)].tolist())):
+        mine = np.flatnonzero((rows.sources == source)[rows.fragment])
+        images = images_of(rows, mine)
+        own["stands"][mine] = images.best[images.places(rows.images[mine])]
+    return own
+
+
+def _name_repeats(rows: Fetched, own: dict[str, Any], exact: bool) -> None:
+    """Mark rows whose bytes another row of the same scope stands for."""
+    stands = own["stands"]
+    pool = (rows.roles == "pool")[rows.fragment]
+    same_picture = rows.images[stands] == rows.images
+    best = np.where(same_picture, stands, -1)
+    scope = np.flatnonzero(pool & ~same_picture)
+    if len(scope):
+        images = images_of(rows, rows.of("pool"))
+        best[scope] = images.best[images.places(rows.images[scope])]
+    repeats = best != np.arange(len(stands))
+    if exact:
+        own["method"][repeats] = EXACT
+        own["similarity"][repeats] = 1.0
+        own["evidence"][repeats] = rows.images[repeats]
+    else:
+        # Without the level, rows with the same bytes all stand, unless their picture copies another.
+        own["stands"][repeats & same_picture] = np.flatnonzero(repeats & same_picture)
+
+
+def _leaks(
+    rows: Fetched,
+    sides: dict[str, Images],
+    ties: dict[tuple[str, str], Ties],
+    found: Components,
+    params: DedupParams,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns that say which held-out picture a row, or its component, copies."""
+    held, count = sides["held_out"], len(rows.images)
+    columns: dict[str, Any] = {
+        "by": np.full(count, b"", "S32"),
+        "via": np.full(count, b"", "S32"),
+        "set": np.full(count, None, object),
+        "method": np.full(count, None, object),
+        "similarity": np.full(count, np.nan, np.float32),
+    }
+    names = held_out_sets(rows)
+    if params.held_out is None or not names:
+        return columns
+    members = {
+        name: np.isin(held.ids, rows.images[(rows.sources == name)[rows.fragment]])
+        for name in names
+    }
+    sets = {name: (own, params.held_out.of(name)[0]) for name, own in members.items()}
+    for role in ("pool", "seed"):
+        side, of = sides[role], rows.of(role)
+        parts = leaks.over_sets(ties["held_out", role], sets, held, side)
+        if role == "pool":
+            whole = [params.held_out.of(name)[1] for name in names]
+            parts = [
+                leaks.spread(part, found.smallest) if all_of_it else part
+                for part, all_of_it in zip(parts, whole, strict=True)
+            ]
+        touched = leaks.merged(parts)
+        _tell(columns, of, touched, side.places(rows.images[of]), (held, side, names))
+    return columns
+
+
+def _tell(
+    columns: dict[str, npt.NDArray[Any]],
+    rows: Ints,
+    touched: Touched,
+    place: Ints,
+    named: tuple[Images, Images, list[str]],
+) -> None:
+    held, side, names = named
+    hit = touched.by[place] >= 0
+    of, place = rows[hit], place[hit]
+    columns["by"][of] = held.ids[touched.by[place]]
+    columns["via"][of] = side.ids[touched.via[place]]
+    columns["set"][of] = np.array(names, object)[touched.set[place]]
+    columns["method"][of] = np.array([*METHODS, EXACT], object)[touched.method[place]]
+    columns["similarity"][of] = touched.strength[place]

@@ -1,0 +1,245 @@
+"""The audit of copy detection on a real run: against brute force, whatever the seed and the cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from curation.audit.edits import EDITS, edited
+from curation.audit.pixels import saved
+from curation.audit.plant import store_as
+from curation.audit.pool import Pool, draw_sample
+from curation.audit.run import Audit
+from curation.audit.thresholds import at_most, largest_distance, lowest_cosine
+from curation.embed.encoder import load_encoder
+from curation.embed.stage import decode, encode
+from curation.fragment import open_table
+from curation.params import FetchParams
+from curation.screen.stage import decode_grey, perceptual_hash
+
+from ..report.conftest import HOSTILE
+from ..report.page import Page
+from .conftest import COPIED, PICTURES, Run, audited, pool_files
+
+FORBIDDEN = {"script", "link", "iframe", "object", "embed", "base", "form"}
+SIZE = 6
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def whole(committed: Run, out: Path) -> Audit:
+    """All of the pool: more was asked for than there is."""
+    return audited(committed, out / "whole", size=1000)
+
+
+@pytest.fixture(scope="module")
+def part(committed: Run, out: Path) -> Audit:
+    return audited(committed, out / "part")
+
+
+def pool_of(run: Run) -> pd.DataFrame:
+    """Every image of the pool once, with its stored picture, hash and vector."""
+    images = open_table(run.store, "images").read().to_pandas()
+    images["phash"] = open_table(run.store, "scores").read(["phash"]).to_pandas()
+    vectors = open_table(run.store, "embeddings.semantic").read(["vector"]).to_pandas()
+    images["vector"] = vectors["vector"]
+    own = images[(images["role"] == "pool") & (images["status"] == "ok")]
+    return own.drop_duplicates("image_id").set_index("image_id")
+
+
+def bits(one: bytes | None, other: bytes | None) -> int | None:
+    if one is None or other is None:
+        return None
+    both = [np.unpackbits(np.frombuffer(h, np.uint8)) for h in (one, other)]
+    return int((both[0] != both[1]).sum())
+
+
+def unit(vector: bytes) -> np.ndarray:
+    return np.frombuffer(vector, "<f2").astype(float)
+
+
+def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(whole):
+    by_edit = {row["edit"]: row for row in whole.told["recall"]["by_edit"]}
+    having = whole.told["sample"]["with"]["perceptual"]
+    assert by_edit["jpeg_q60"]["copies"] == PICTURES + COPIED + 1
+    assert by_edit["jpeg_q60"]["perceptual"] >= 0.95 * having / by_edit["jpeg_q60"]["copies"]
+    assert by_edit["flip"]["perceptual"] == 0.0
+    easy, _, hard = whole.told["recall"]["by_strength"]
+    assert easy["perceptual"] > hard["perceptual"]
+
+
+def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(whole):
+    assert whole.told["sample"] == {
+        "asked": 1000,
+        "taken": PICTURES + COPIED + 1,
+        "pool_rows": PICTURES + 2 * COPIED + 1,
+        "undecodable": 0,
+        "with": {"perceptual": PICTURES + COPIED, "near": PICTURES + COPIED + 1},
+    }
+
+
+def test_a_file_is_stored_as_the_run_stores_it(committed):
+    rows = open_table(committed.store, "images").read(["role", "image", "reason"]).to_pylist()
+    asked = [(row["image"], row["reason"]) for row in rows if row["role"] == "pool"]
+    assert store_as(pool_files(), committed.recipe.fetch) == asked
+    assert {reason for _, reason in asked} == {None, "undecodable"}
+    wide = decode(store_as([saved(Image.new("RGB", (900, 300)), "WEBP", 80)], FetchParams())[0][0])
+    assert wide.size == (512, 171)
+
+
+def test_copies_are_as_near_as_brute_force_says(committed, part, out):
+    pool = pool_of(committed)
+    recipe = committed.recipe
+    encoder = load_encoder(recipe.embed.encoders["semantic"], "cpu")
+    rows = pq.read_table(out / "part" / "audit.parquet").to_pandas()
+    assert len(rows) == SIZE * len(EDITS) and rows["refused"].isna().all()
+    base = np.stack([unit(v) for v in pool["vector"]])
+    for image_id, own in list(rows.groupby("image_id"))[:3]:
+        original = pool.loc[image_id]
+        files = [edited(decode(original["image"]), name, image_id, 0) for name in own["edit"]]
+        stored = [image for image, _ in store_as(files, recipe.fetch)]
+        vectors, _ = encode(encoder, [decode(s) for s in stored], 32, "cpu")
+        own_place = list(pool.index).index(image_id)
+        for row, image, vector in zip(own.itertuples(), stored, vectors, strict=True):
+            wanted = bits(perceptual_hash(decode_grey(image)), original["phash"])
+            assert (None if pd.isna(row.perceptual_distance) else row.perceptual_distance) == wanted
+            cosines = (base @ vector.astype(float)).astype(np.float32)
+            assert row.similarity == cosines[own_place]
+            order = np.lexsort((pool.index.to_numpy(str), -cosines))
+            rank = 1 + list(order).index(own_place)
+            assert (rank if rank <= 8 and row.similarity >= 0.5 else None) == (
+                None if pd.isna(row.rank) else row.rank
+            )
+            found = ["perceptual"] if wanted is not None and wanted <= 24 else []
+            found += ["near"] if row.similarity >= np.float32(0.999) and rank <= 8 else []
+            assert list(row.found_by) == found
+
+
+def test_ties_to_others_are_those_of_brute_force(committed, part):
+    pool = pool_of(committed)
+    base = np.stack([unit(v) for v in pool["vector"]])
+    for row in part.told["originals"]:
+        own = pool.loc[row["image_id"]]
+        others = pool.index != row["image_id"]
+        distances = [bits(own["phash"], h) for h in pool["phash"][others]]
+        assert row["perceptual"] == sum(d is not None and d <= 24 for d in distances)
+        cosines = np.sort((base @ unit(own["vector"])).astype(np.float32)[others])[::-1]
+        assert row["near"] == (cosines[:8] >= np.float32(0.999)).sum()
+    assert len(part.told["originals"]) == SIZE
+
+
+def test_planted_copies_of_the_pool_are_ties_and_explain_each_other(whole):
+    ties = whole.told["ties_to_others"]["perceptual"]
+    assert ties["originals_tied"] == 2 * COPIED and ties["most_of_one_original"] == 1
+
+
+def test_an_impossible_threshold_finds_nothing(committed, tmp_path):
+    near = {"encoder": "semantic", "at_least": 1.0, "floor": 1.0, "k": 1}
+    strict = committed.with_dedup(near=near, perceptual=None, held_out=None)
+    none = audited(strict, tmp_path, size=3)
+    hard = none.told["recall"]["by_strength"][2]
+    assert hard["any"] == hard["near"] == 0.0 and hard["copies"] > 0
+    assert "perceptual" not in none.told["levels"] and none.copies["distance"].isna().all()
+
+
+def test_a_level_alone(committed, tmp_path):
+    alone = audited(committed.with_dedup(near=None, held_out=None), tmp_path, size=3)
+    assert list(alone.told["thresholds"]) == ["perceptual"]
+    assert alone.told["recall"]["all"]["any"] == alone.told["recall"]["all"]["perceptual"] > 0
+    assert alone.copies["similarity"].isna().all()
+
+
+def test_the_same_seed_gives_the_same_files_and_another_another_sample(committed, part, out):
+    audited(committed, out / "again")
+    for name in ("audit.json", "audit.parquet", "audit.html"):
+        assert (out / "again" / name).read_bytes() == (out / "part" / name).read_bytes()
+    other = draw_sample(Pool(committed.recipe, committed.store), SIZE, 1)
+    assert set(other.ids.astype(str)) != set(part.copies["image_id"])
+
+
+def test_the_cut_into_fragments_changes_nothing(part, cut, out):
+    again = audited(cut, out / "cut")
+    assert len(Pool(cut.recipe, cut.store).fragments) > 4
+    pd.testing.assert_frame_equal(again.copies, part.copies)
+    differ = {"store", "tables"}
+    assert {k: v for k, v in again.told.items() if k not in differ} == {
+        k: v for k, v in part.told.items() if k not in differ
+    }
+    pages = [(out / name / "audit.html").read_text() for name in ("cut", "part")]
+    uris = [told.told["store"] for told in (again, part)]
+    assert pages[0].replace(uris[0], "") == pages[1].replace(uris[1], "")
+
+
+def test_recall_falls_and_ties_fall_as_thresholds_grow_strict(whole):
+    for level, direction in (("near", 1), ("perceptual", -1)):
+        rows = whole.told["thresholds"][level]["table"][::direction]
+        for name in ("ties_per_1000", "originals_tied_per_1000", "unexplained_originals"):
+            found = [row[name] for row in rows]
+            assert found == sorted(found, reverse=direction < 0)
+        recall = [row["recall"]["all"] for row in rows]
+        assert recall == sorted(recall, reverse=direction < 0)
+        (own,) = [row for row in rows if "recipe" in row["marks"]]
+        assert own["recall"]["all"] == whole.told["recall"]["all"][level]
+
+
+def test_a_suggestion_keeps_its_rule_and_the_next_threshold_does_not(whole):
+    found = whole.told["thresholds"]["near"]
+    rows = found["table"]
+    (place,) = [n for n, row in enumerate(rows) if "suggested" in row["marks"]]
+    assert rows[place]["unexplained_originals"] <= found["suggestion"]["allowed"] == 0
+    assert rows[place]["at_least"] == found["suggestion"]["value"]
+    assert rows[place + 1]["unexplained_originals"] > 0
+    said = whole.told["thresholds"]["perceptual"]["suggestion"]
+    assert said["value"] >= whole.told["levels"]["perceptual"]["max_distance"]
+
+
+def test_the_lowest_cosine_and_the_largest_distance():
+    assert lowest_cosine([0.9, 0.8, 0.7], 0, 0.4) == 0.901
+    assert lowest_cosine([0.9, 0.8, 0.7], 1, 0.4) == 0.801
+    assert lowest_cosine([0.9, 0.8, 0.7], 3, 0.4) == 0.4
+    assert lowest_cosine([float(np.float32(0.9))], 0, 0.4) == 0.901
+    assert lowest_cosine([1.0002], 0, 0.4) is None
+    assert largest_distance([3, 20], 0, 47) == 2
+    assert largest_distance([3, 20], 1, 47) == 19
+    assert largest_distance([3, 20], 2, 47) == 47
+    assert largest_distance([0], 0, 47) is None
+
+
+def test_the_rate_that_a_sample_excludes():
+    assert at_most(0, 3000) == pytest.approx(1 - 0.05 ** (1 / 3000))
+    assert at_most(5, 5) == 1.0
+
+
+def test_the_page_escapes_strangers_text_and_loads_nothing(whole, out):
+    html = (out / "whole" / "audit.html").read_text()
+    page = Page(html)
+    assert "&lt;script&gt;alert(" in html and "<script" not in html and HOSTILE not in html
+    for tag, attributes in page.elements:
+        assert tag not in FORBIDDEN
+        assert not [a for a in attributes if a.startswith("on")]
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/jpeg;base64,"))
+    assert "default-src 'none'" in html
+
+
+def test_the_sheet_shows_pairs_with_the_weakest_first(whole, out):
+    page = Page((out / "whole" / "audit.html").read_text())
+    shown = page.sections["ties"]
+    assert any(text.startswith("Tied by") for text in shown)
+    cosines = [float(t) for t in shown if t.startswith("0.99") or t.startswith("1.00")]
+    ties = whole.told["ties_to_others"]
+    assert 0 < len(cosines) <= min(60, ties["near"]["ties"] + ties["perceptual"]["ties"])
+    strips = " ".join(shown).split("Tied by ")[1:]
+    for strip in strips:
+        if not strip.startswith("perceptual alone"):
+            numbers = [float(w) for w in strip.split() if w[:5] in ("0.999", "1.000")]
+            assert numbers == sorted(numbers)

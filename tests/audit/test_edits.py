@@ -1,0 +1,106 @@
+"""The edits: each takes a picture of any size, is the same for the same seed, and does what it says."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curation.audit.edits import EDITS, STRENGTHS, edited
+from curation.audit.pixels import saved
+
+from ..e2e.small import picture
+
+ID = "0123456789abcdef" * 2
+WIDE, HIGH = 160, 120
+
+
+def plain(width: int = WIDE, height: int = HIGH) -> Image.Image:
+    return picture(1, np.random.default_rng(0), side=160).resize((width, height))
+
+
+def opened(name: str, image: Image.Image, seed: int = 0) -> Image.Image:
+    with Image.open(io.BytesIO(edited(image, name, ID, seed))) as found:
+        return found.convert("RGB")
+
+
+def values(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, float)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_is_seeded_and_changes_the_picture(name):
+    image = plain()
+    before = values(image).copy()
+    first = edited(image, name, ID, 5)
+    assert first == edited(image, name, ID, 5)
+    assert first != saved(image, "JPEG", 90)
+    np.testing.assert_array_equal(values(image), before)
+    assert EDITS[name].strength in STRENGTHS
+
+
+@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 3), (17, 16)])
+def test_an_edit_takes_a_picture_of_any_size(name, size):
+    assert min(opened(name, plain(*size)).size) >= 1
+
+
+def test_seeds_and_pictures_draw_different_edits():
+    files = {edited(plain(), "crop_random_40", i, s) for i in (ID, ID[::-1]) for s in (0, 1)}
+    assert len(files) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resize_half", (80, 60)),
+        ("upscale_1.4", (224, 168)),
+        ("stretch_1.25", (200, 120)),
+        ("crop_centre_75", (120, 90)),
+        ("rotate_90", (120, 160)),
+        ("rotate_4", (160, 120)),
+    ],
+)
+def test_sizes(name, size):
+    assert opened(name, plain()).size == size
+
+
+@pytest.mark.parametrize(("name", "area"), [("crop_random_60", 0.6), ("crop_random_40", 0.4)])
+def test_a_random_crop_keeps_its_share_of_the_area(name, area):
+    found = opened(name, plain())
+    assert found.width * found.height / (WIDE * HIGH) == pytest.approx(area, abs=0.05)
+
+
+def test_what_edits_do_to_pixels():
+    image = plain()
+    own = values(image)
+    flipped = values(opened("flip", image))
+    assert np.abs(flipped - own[:, ::-1]).mean() < 6 < np.abs(flipped - own).mean()
+    assert values(opened("brightness_up", image)).mean() > own.mean() + 10
+    assert values(opened("brightness_down", image)).mean() < own.mean() - 10
+    grey = values(opened("greyscale", image))
+    assert np.ptp(grey, axis=2).max() <= 4
+    assert np.ptp(values(opened("desaturate", image)), axis=2).mean() < np.ptp(own, axis=2).mean()
+    fine = [np.abs(np.diff(values(opened(n, image)), axis=1)).mean() for n in ("blur_2.5", "noise")]
+    assert fine[0] < np.abs(np.diff(own, axis=1)).mean() < fine[1]
+
+
+@pytest.mark.parametrize("name", ["border", "meme_text", "screenshot_browser", "screenshot_phone"])
+def test_what_is_laid_around_leaves_the_picture_whole(name):
+    found, own = values(opened(name, plain())), values(plain())
+    assert found.shape[0] > HIGH
+    starts = [
+        (top, left)
+        for top in range(found.shape[0] - HIGH + 1)
+        for left in range(found.shape[1] - WIDE + 1)
+    ]
+    apart = [np.abs(found[t : t + HIGH, x : x + WIDE] - own).mean() for t, x in starts]
+    assert min(apart) < 6
+
+
+@pytest.mark.parametrize("name", ["logo", "text_line", "watermark"])
+def test_what_is_laid_over_leaves_most_of_the_picture(name):
+    apart = np.abs(values(opened(name, plain())) - values(plain())).max(axis=2)
+    assert 0.01 < (apart > 60).mean() < 0.4

@@ -1,0 +1,295 @@
+"""TorchScript archives: the module's own vectors, and only from the file that the recipe trusts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torchvision import transforms
+
+from curation.cost.workload import shapes_of
+from curation.embed.encoder import load_encoder
+from curation.embed.encoders import torchscript
+from curation.embed.stage import encode
+from curation.errors import RecipeError
+from curation.flow import plan
+from curation.launch import check_inputs
+from curation.params import EncoderSpec
+from curation.recipe import parse_recipe
+
+from ..test_flow import SPEC
+from .test_embed import pictures
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIDE, DIM = 48, 16
+
+
+class Small(torch.nn.Module):
+    """A convolution, batch norm, a pool and a linear layer: pictures to (n, DIM)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 5, stride=3), torch.nn.BatchNorm2d(8), torch.nn.GELU()
+        )
+        self.head = torch.nn.Linear(8, DIM)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        maps = self.maps(pixels)
+        return self.head(maps.clamp(min=1e-6).pow(3.0).mean((2, 3)).pow(1 / 3))
+
+
+class Shaped(torch.nn.Module):
+    """Gives features of a wrong kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self.kind == "maps":
+            return pixels
+        if self.kind == "flat":
+            return pixels.flatten()
+        if self.kind == "whole":
+            return torch.ones(pixels.shape[0], 4, dtype=torch.int64)
+        return pixels.reshape(1, -1)
+
+
+class Several(torch.nn.Module):
+    """Gives two things."""
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return pixels, pixels
+
+
+def saved(module: torch.nn.Module, path: Path, how: str = "script") -> dict[str, str]:
+    """Save a module as an archive; return its place and sum as a recipe gives them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if how == "trace":
+            script = torch.jit.trace(module, torch.zeros(1, 3, SIDE, SIDE))
+        else:
+            script = torch.jit.script(module)
+        if how == "freeze":
+            script = torch.jit.freeze(script)
+        torch.jit.save(script, path)
+    return {"weights": str(path), "sha256": sum_of(path)}
+
+
+def sum_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def spec(**given) -> EncoderSpec:
+    return EncoderSpec(**({"model": "torchscript", "input_size": SIDE} | given))
+
+
+def recipe_with(**encoder):
+    encoders = {"copy": {"model": "torchscript"} | encoder}
+    return parse_recipe(SPEC | {"embed": {"encoders": encoders}, "dedup": {"near": None}})
+
+
+@pytest.fixture(scope="module")
+def model() -> Small:
+    torch.manual_seed(0)
+    small = Small()
+    small.maps(torch.randn(8, 3, SIDE, SIDE))
+    return small.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def archive(model, tmp_path_factory) -> dict[str, str]:
+    return saved(model, tmp_path_factory.mktemp("archives") / "small.torchscript.pt")
+
+
+@pytest.mark.parametrize("how", ["script", "trace", "freeze"])
+@pytest.mark.parametrize("crop", ["squash", "center"])
+def test_equals_the_modules_own_forward(model, tmp_path, how, crop):
+    """The reference is the preprocessing that SSCD's release names, by torchvision."""
+    sides = [SIDE, SIDE] if crop == "squash" else SIDE
+    reference = transforms.Compose(
+        [
+            transforms.Resize(sides),
+            transforms.CenterCrop(SIDE),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    given = saved(model, tmp_path / "m.pt", how)
+    encoder = load_encoder(spec(**given, crop_mode=crop), "cpu")
+    images = pictures(9)
+    found, valid = encode(encoder, list(images), 4, "cpu")
+    expected = torch.nn.functional.normalize(model(torch.stack([reference(i) for i in images])))
+    assert valid.all()
+    assert (encoder.dim, encoder.input_size) == (DIM, SIDE)
+    np.testing.assert_allclose(found.astype(np.float64), expected.numpy(), atol=1e-3)
+    torch.testing.assert_close(encoder.preprocess(images[0]), reference(images[0]))
+    assert encoder.identity["weights_sha256"] == given["sha256"]
+    assert encoder.identity["preprocessing"] == {
+        "input_size": [3, SIDE, SIDE],
+        "mean": list(MEAN),
+        "std": list(STD),
+        "crop_pct": 1.0,
+        "crop_mode": crop,
+        "interpolation": "bilinear",
+    }
+
+
+def test_first_passes_give_the_bits_of_later_ones(archive):
+    """torch compiles a script anew after a few passes; no vector may depend on when it was made."""
+    load_encoder.cache_clear()
+    encoder = load_encoder(spec(**archive), "cpu")
+    images = pictures(6)
+    passes = [encode(encoder, list(images), 2, "cpu")[0].tobytes() for _ in range(6)]
+    assert len(set(passes)) == 1
+
+
+def test_loading_warns_of_nothing(archive, recwarn):
+    load_encoder.cache_clear()
+    load_encoder(spec(**archive), "cpu")
+    assert not recwarn.list
+
+
+def test_sums_are_64_hex_digits_in_any_case(archive):
+    upper = spec(**archive | {"sha256": archive["sha256"].upper()})
+    assert upper.sha256 == archive["sha256"]
+    for wrong in ("abc", "g" * 64, archive["sha256"] + "0", " " + archive["sha256"][1:]):
+        with pytest.raises(ValueError, match="64 hex digits"):
+            spec(**archive | {"sha256": wrong})
+    with pytest.raises(ValueError, match="name the file under `weights`"):
+        EncoderSpec(model="timm/test_vit", sha256="0" * 64)
+
+
+def test_the_recipe_says_what_is_missing(archive):
+    with pytest.raises(RecipeError, match=r"encoders\.copy: torchscript needs `input_size`"):
+        recipe_with(**archive)
+    with pytest.raises(RecipeError, match="torchscript needs `weights`"):
+        recipe_with(input_size=SIDE)
+
+
+def test_another_file_is_refused_before_it_is_parsed(archive, tmp_path, monkeypatch):
+    def parse(*arguments, **options):
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(torch.jit, "load", parse)
+    monkeypatch.setattr(torchscript, "_is_archive", parse)
+    wrong = "0" * 64
+    words = f"{archive['weights']}.*expected sha256 {wrong}, found {archive['sha256']}"
+    with pytest.raises(RecipeError, match=words):
+        load_encoder(spec(**archive | {"sha256": wrong}), "cpu")
+    with pytest.raises(RecipeError, match=words):
+        torchscript.skeleton("", spec(**archive | {"sha256": wrong}))
+
+
+def test_without_a_sum_the_error_gives_the_one_found(archive):
+    with pytest.raises(RecipeError, match=f"no sha256.*add sha256: {archive['sha256']}"):
+        load_encoder(spec(weights=archive["weights"]), "cpu")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_local_weights_of_timm_have_a_sum_too(tmp_path, suffix):
+    torch.manual_seed(0)
+    model, path = timm.create_model("test_vit"), tmp_path / f"model{suffix}"
+    if suffix == ".pt":
+        torch.save(model.state_dict(), path)
+    else:
+        save_file(model.state_dict(), path)
+    found, wrong = sum_of(path), "1" * 64
+
+    def loaded(**more):
+        return load_encoder(EncoderSpec(model="timm/test_vit", weights=str(path), **more), "cpu")
+
+    assert loaded(sha256=found.upper()).identity == loaded().identity
+    assert loaded().identity["weights_sha256"] == found
+    words = f"{re.escape(str(path))}.*expected sha256 {wrong}, found {found}"
+    with pytest.raises(RecipeError, match=words):
+        loaded(sha256=wrong)
+    path.write_bytes(b"no weights at all")
+    with pytest.raises(RecipeError, match="expected sha256"):
+        loaded(sha256=wrong)
+
+
+def test_what_is_no_archive_is_told(model, tmp_path):
+    files = {name: tmp_path / name for name in ("state.pt", "old.pt", "text.pt", "zip.pt")}
+    torch.save(model.state_dict(), files["state.pt"])
+    torch.save(model.state_dict(), files["old.pt"], _use_new_zipfile_serialization=False)
+    files["text.pt"].write_bytes(b"<html>not found</html>")
+    files["zip.pt"].write_bytes(b"PK\x05\x06" + bytes(18))
+    for path in files.values():
+        with pytest.raises(RecipeError, match=f"{path.name}.*no TorchScript archive, but a pickle"):
+            load_encoder(spec(weights=str(path), sha256=sum_of(path)), "cpu")
+    with pytest.raises(RecipeError, match=r"No weights file 'no/such\.pt'"):
+        load_encoder(spec(weights="no/such.pt", sha256="0" * 64), "cpu")
+
+
+def test_a_damaged_archive_is_told(tmp_path):
+    path = tmp_path / "damaged.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        for place in ("version", "data.pkl", "constants.pkl", "code/__torch__.py"):
+            archive.writestr(f"damaged/{place}", "3\n")
+    with pytest.raises(RecipeError, match=r"cannot load the TorchScript archive .*damaged\.pt"):
+        load_encoder(spec(weights=str(path), sha256=sum_of(path)), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Shaped("maps"), r"float32 of shape \(2, 3, 48, 48\)"),
+        (Shaped("flat"), r"float32 of shape \(13824,\)"),
+        (Shaped("whole"), r"int64 of shape \(2, 4\)"),
+        (Shaped("one row"), r"float32 of shape \(1, 13824\)"),
+        (Several(), "a tuple"),
+        (torch.nn.Linear(7, 4), "input_size"),
+    ],
+)
+def test_features_of_another_shape_are_refused(module, words, tmp_path):
+    given = saved(module, tmp_path / "odd.pt")
+    with pytest.raises(RecipeError, match=f"odd.pt.*{words}"):
+        load_encoder(spec(**given), "cpu")
+
+
+@pytest.mark.parametrize("how", ["script", "trace", "freeze"])
+def test_its_operations_are_counted_for_the_plan(model, tmp_path, how):
+    recipe = recipe_with(**saved(model, tmp_path / "m.pt", how), input_size=SIDE)
+    side = (SIDE - 5) // 3 + 1
+    assert shapes_of(recipe)["copy"].dim == DIM
+    assert shapes_of(recipe)["copy"].flop == 2 * (side**2 * 8 * 3 * 25 + 8 * DIM)
+
+
+def test_sums_are_checked_before_any_work_and_stand_in_no_fingerprint(archive):
+    def recipe(**more):
+        return recipe_with(**archive | {"input_size": SIDE} | more)
+
+    with pytest.raises(RecipeError, match=r"embed.encoders.copy: .*expected sha256 0{64}"):
+        check_inputs(recipe(sha256="0" * 64))
+    with pytest.raises(RecipeError, match=r"embed.encoders.copy: .*add sha256"):
+        check_inputs(recipe(sha256=None))
+    fingerprints = [[s.fingerprint for s in plan(r)] for r in (recipe(), recipe(sha256=None))]
+    assert fingerprints[0] == fingerprints[1]
+
+
+def test_vectors_of_another_crop_are_another_space(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), path)
+
+    def loaded(**more):
+        return load_encoder(EncoderSpec(model="timm/test_vit", weights=str(path), **more), "cpu")
+
+    plain, squashed = loaded(), loaded(crop_mode="squash")
+    assert plain.identity["preprocessing"]["crop_mode"] == "center"
+    assert squashed.identity["preprocessing"]["crop_mode"] == "squash"
+    assert loaded(crop_mode="center").identity == plain.identity
+    image = next(i for i in pictures(5) if i.width > 1.5 * i.height)
+    assert not torch.allclose(plain.preprocess(image), squashed.preprocess(image))
+    own = load_encoder(EncoderSpec(model="vit_micro"), "cpu").identity
+    assert own["preprocessing"]["crop_mode"] == "center"

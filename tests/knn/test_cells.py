@@ -1,0 +1,206 @@
+"""The join by cells and by blocks against brute force; resume, growth and recall."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.fragment import open_table
+from curation.knn import codebooks
+from curation.knn.blocks import block_join, blocks_of
+from curation.knn.cells import cell_join, groups_of
+from curation.knn.choice import choose_join
+from curation.knn.ivf import Codebooks, train_coarse
+from curation.knn.recall import Watch
+from curation.parallel import InProcess
+from curation.params import Near
+from curation.store import Store
+from curation.units import Context
+
+from ..tables import commit_vectors
+
+DIM, K = 24, 5
+OPTIONS = {"k": K, "floor": 0.5, "spread": 3}
+SOUGHT = (("pool", "pool"), ("held_out", "pool"))
+
+
+def planted(rng, count):
+    """Unit vectors of which every third is near the one before it."""
+    vectors = rng.normal(size=(count, DIM))
+    vectors[2::3] = vectors[1::3][: len(vectors[2::3])] + 0.15 * rng.normal(
+        size=(len(vectors[2::3]), DIM)
+    )
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def names(first, count):
+    # Spread over all first digits, as digests are.
+    return np.array([f"{(n * 37) % 256:02x}{n:030x}" for n in range(first, first + count)], "S32")
+
+
+@pytest.fixture
+def world():
+    rng = np.random.default_rng(0)
+    pool = planted(rng, 900)
+    pool[890] = pool[3]
+    parts = {f"web-{n}": (names(300 * n, 300), pool[300 * n : 300 * n + 300]) for n in range(3)}
+    test = (pool[:40].astype(np.float32) + 0.05 * rng.normal(size=(40, DIM))).astype(np.float16)
+    parts["test-0"] = (names(5000, 40), test)
+    # The very image stands in the pool too, in two fragments.
+    parts["web-1"][0][0] = parts["web-0"][0][0]
+    parts["web-1"][1][0] = parts["web-0"][1][0]
+    return parts
+
+
+def context_of(store, parallel=None):
+    return Context(store, parallel or InProcess(), "joins", None)
+
+
+def by_role(store, world):
+    own = open_table(store, "embeddings.semantic").fragments
+    pool = {n: own[n] for n in world if n.startswith("web")}
+    return {"pool": pool, "held_out": {"test-0": own["test-0"]}}
+
+
+@pytest.fixture
+def store(tmp_path, world):
+    store = Store(tmp_path)
+    commit_vectors(store, world)
+    return store
+
+
+def rows_of(pairs):
+    return {
+        (a, b, r["query_id"], r["image_id"]): r["similarity"]
+        for a, b, table in pairs
+        for r in table.to_pylist()
+    }
+
+
+def truth(world, k=K, floor=0.5):
+    """All pairs of brute force in float64, the k nearest of each image."""
+    pool = {i: v for n in world if n.startswith("web") for i, v in zip(*world[n], strict=True)}
+    base = np.array(sorted(pool))
+    matrix = np.stack([pool[i] for i in base.tolist()]).astype(np.float64)
+    found = {}
+    for role, queries in (("pool", pool), ("held_out", dict(zip(*world["test-0"], strict=True)))):
+        for query, vector in queries.items():
+            similarity = (matrix @ vector.astype(np.float64)).astype(np.float32)
+            order = np.lexsort((base, -similarity))
+            near = [n for n in order if base[n] != query or role != "pool"][:k]
+            found |= {
+                (role, "pool", query.decode(), base[n].decode()): similarity[n]
+                for n in near
+                if similarity[n] >= floor
+            }
+    return found
+
+
+def books_of(store, world, cells, context):
+    vectors = np.concatenate([world[n][1] for n in world if n.startswith("web")])
+    context.remember("cells", cells, codebooks.batch_of(Codebooks(train_coarse(vectors, cells, 0))))
+    return context.recall("cells", cells)
+
+
+@pytest.mark.parametrize("block", [1000, 300, 1])
+def test_blocks_equal_brute_force(store, world, block, monkeypatch):
+    monkeypatch.setattr("curation.knn.blocks.blocks_of", lambda own: blocks_of(own, block))
+    found = block_join(by_role(store, world), SOUGHT, OPTIONS, context_of(store))
+    assert rows_of(found) == truth(world)
+
+
+class Counting(InProcess):
+    """Counts what is computed."""
+
+    def __init__(self):
+        self.done = []
+
+    def map(self, what, function, items):
+        self.done += [what] * len(items)
+        return super().map(what, function, items)
+
+
+def test_a_later_fragment_computes_only_its_own_pairs(store, world, monkeypatch):
+    monkeypatch.setattr("curation.knn.blocks.blocks_of", lambda own: blocks_of(own, 300))
+    roles = by_role(store, world)
+    early = {"pool": {n: roles["pool"][n] for n in ("web-0", "web-1")}}
+    sought = SOUGHT[:1]
+    list(block_join(early, sought, OPTIONS, context_of(store)))
+    counting = Counting()
+    later = rows_of(block_join(roles, sought, OPTIONS, context_of(store, counting)))
+    searched = [what for what in counting.done if "merged" not in what]
+    assert len(searched) == 9 - 4
+    assert later == {pair: s for pair, s in truth(world).items() if pair[0] == "pool"}
+
+
+def test_one_cell_is_exact_and_more_cells_miss_little(store, world, monkeypatch):
+    monkeypatch.setattr("curation.knn.cells.HELD", 2**14)
+    context, expected = context_of(store), truth(world)
+    one = books_of(store, world, 1, context)
+    assert rows_of(cell_join(by_role(store, world), SOUGHT, OPTIONS, one, context)) == expected
+    many = books_of(store, world, 16, context)
+    found = rows_of(cell_join(by_role(store, world), SOUGHT, OPTIONS, many, context))
+    # What is found is right, and near pairs meet.
+    same = {pair: s for pair, s in found.items() if pair in expected}
+    assert all(expected[pair] == similarity for pair, similarity in same.items())
+    near = {pair for pair, similarity in expected.items() if similarity >= 0.9}
+    assert len(near & set(found)) / len(near) > 0.97
+    narrow = OPTIONS | {"spread": 1}
+    alone = rows_of(cell_join(by_role(store, world), SOUGHT, narrow, many, context))
+    assert len(near & set(alone)) < len(near & set(found))
+
+
+def test_cells_do_not_depend_on_how_the_pool_is_split(store, world, tmp_path, monkeypatch):
+    context = context_of(store)
+    found = rows_of(
+        cell_join(
+            by_role(store, world), SOUGHT, OPTIONS, books_of(store, world, 16, context), context
+        )
+    )
+    ids, vectors = (np.concatenate([world[f"web-{n}"][p] for n in range(3)]) for p in (0, 1))
+    order = np.random.default_rng(1).permutation(len(ids))
+    other = {"web-0": (ids[order[:700]], vectors[order[:700]])}
+    other |= {"web-1": (ids[order[700:]], vectors[order[700:]]), "test-0": world["test-0"]}
+    again = Store(tmp_path / "again")
+    commit_vectors(again, other)
+    monkeypatch.setattr("curation.knn.cells.HELD", 2**14)
+    monkeypatch.setattr("curation.knn.cells.ROUTED", 100)
+    second = context_of(again)
+    books = books_of(store, world, 16, second)
+    assert rows_of(cell_join(by_role(again, other), SOUGHT, OPTIONS, books, second)) == found
+
+
+def test_recall_is_that_of_brute_force(store, world):
+    context, expected = context_of(store), truth(world)
+    pool = by_role(store, world)["pool"]
+    watch = Watch("pool", pool, context)
+    watch.choose(10_000, seed=0)
+    narrow = OPTIONS | {"spread": 1}
+    books = books_of(store, world, 16, context)
+    found = rows_of(watch.over(cell_join(by_role(store, world), SOUGHT, narrow, books, context)))
+    said = watch.told(narrow)
+    own = {pair for pair in expected if pair[0] == "pool"}
+    assert said["recall_queries"] == 899
+    assert said["recall"] == pytest.approx(len(own & set(found)) / len(own))
+    near = {pair for pair in own if expected[pair] >= 0.9}
+    assert said["recall_from"]["0.9"] == pytest.approx(len(near & set(found)) / len(near))
+    assert said["recall_from"]["0.9"] > said["recall"]
+
+
+def test_groups_cover_all_cells():
+    assert groups_of(10, 1.0) == (0, 10)
+    starts = groups_of(1000, 2.0**33)
+    assert starts[0] == 0
+    assert starts[-1] == 1000
+    assert len(starts) == 17
+    assert groups_of(3, 2.0**40) == (0, 1, 2, 3)
+
+
+def test_auto_joins_large_pools_by_cells():
+    near = Near()
+    assert choose_join(near, 100_000, 256).join == "exact"
+    large = choose_join(near, 3_000_000, 256)
+    assert large.join == "cells"
+    assert large.by_cells < large.exact / 50
+    assert choose_join(Near(join="exact"), 3_000_000, 256).join == "exact"
+    assert choose_join(Near(join="cells"), 100, 256).join == "cells"

@@ -1,0 +1,50 @@
+"""Copies and look-alikes of a small real web, by the default recipe."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.copies import Truth, measured, spec_of
+from curation.flow import plan
+from curation.parallel import OnSpark
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def said(shared, spark, tmp_path_factory):
+    """What dedup does with the planted copies and the natural pairs, and nothing else of the pool."""
+    folder = tmp_path_factory.mktemp("copies")
+    truth = Truth(shared)
+    spec = spec_of(shared, folder, {})
+    planted, pairs = truth.planted, truth.alike
+    wanted = {*planted["dup_id"], *planted["orig_id"], *pairs["id_a"], *pairs["id_b"]}
+    path = folder / "pool.parquet"
+    pool = pq.read_table(path)
+    pq.write_table(pool.filter(pc.is_in(pool.column("id"), pa.array(sorted(wanted)))), path)
+    store = Store(folder / "store")
+    for step in plan(parse_recipe(spec), until="dedup"):
+        run_step(step, store, OnSpark(spark))
+    return measured(store, truth)
+
+
+def test_planted_copies_are_found(said):
+    recall = said["recall"]
+    assert recall["exact"] == 1
+    assert recall["easy"] >= 0.98, said["by_edit"]
+    assert recall["medium"] >= 0.9, said["by_edit"]
+    assert recall["hard"] >= 0.6, said["by_edit"]
+
+
+def test_look_alikes_stay_apart(said):
+    """Three of the pairs are crops of one photograph of a texture, whatever their verdict says."""
+    merged = said["alike"]
+    assert (merged["source_a"] == "dtd").sum() <= 3, merged
+    assert (merged["source_a"] != "dtd").sum() <= 1, merged
+    assert len(said["others"]) <= 5, said["others"]
