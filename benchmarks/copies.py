@@ -96,7 +96,7 @@ def measured(store: Store, truth: Truth) -> dict[str, Any]:
         if frozenset(pair) not in truth.known
     ]
     sizes = stands.value_counts()
-    known = sum(stands[a] == stands[b] for a, b in map(tuple, truth.known))
+    known = sum(stands.get(a, a) == stands.get(b, b) for a, b in map(tuple, truth.known))
     return {
         "other_pairs": int((sizes * (sizes - 1) // 2).sum()) - known,
         "recall": found.groupby(planted["strength"].to_numpy()).mean(),

@@ -185,7 +185,7 @@ class ScoreParams(Strict):
 class Perceptual(Strict):
     """Copies by perceptual hash: at most `max_distance` of 256 bits differ, among the `k` nearest.
 
-    47 bits are the most that tables of hashes find without looking at most of them; so far apart,
+    47 bits are the most that tables of 16 bits find with two of them turned over; so far apart,
     different pictures are taken for copies anyway.
     """
 
@@ -251,7 +251,8 @@ class Semantic(Join):
 class Verify(Strict):
     """Near pairs count as copies only if their pixels agree (see `curation/verify/compare.py`).
 
-    Looked at are each picture's `k` nearest, by vectors from the similarity `floor` on. The bounds were
+    Looked at are, by vectors from the similarity `floor` on, each pool picture's `k` nearest, and all
+    neighbours of held-out pictures and seeds. The bounds were
     set on edited copies and look-alikes of benchmarks/results/copies.md. Pictures of which more than
     `flat` is flat, as drawings, differ in little, so nearly all of it must agree.
     """

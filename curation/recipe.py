@@ -153,13 +153,18 @@ def _held_out_disagreements(recipe: Recipe) -> Iterator[str]:
                 f"dedup.held_out.sets: no source {name!r} with role: held_out"
                 f"{_did_you_mean(name, valid)}. Valid: {', '.join(valid) or 'none'}"
             )
+    verify = recipe.dedup.verify
+    floors = {"dedup.near.floor": near.floor} if near else {}
+    if near and verify:
+        floors["dedup.verify.floor"] = verify.floor
     for name in valid:
         at_least, _ = held_out.of(name)
-        if near is not None and at_least < near.floor:
-            yield (
-                f"dedup.held_out: at_least {at_least} for {name!r} is under dedup.near.floor "
-                f"{near.floor}, below which no neighbour is kept; lower the floor too"
-            )
+        for place, floor in floors.items():
+            if at_least < floor:
+                yield (
+                    f"dedup.held_out: at_least {at_least} for {name!r} is under {place} {floor}, "
+                    "below which no pair is kept; lower that floor too"
+                )
 
 
 def _balance_disagreements(recipe: Recipe) -> Iterator[str]:

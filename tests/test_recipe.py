@@ -15,6 +15,7 @@ from .test_flow import SPEC
 
 ARM = SPEC["retrieve"][0]
 SOURCE = SPEC["sources"][0]
+HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,19 @@ SOURCE = SPEC["sources"][0]
         ({"cluster": {"encoder": "other"}}, ["cluster.encoder", "Valid: semantic"]),
         ({"cluster": {"levels": [0]}}, ["cluster.levels.0"]),
         ({"dedup": {"near": {"at_least": 0.2}}}, ["under floor"]),
+        ({"dedup": {"near": {"at_least": 0.6}}}, ["under verify.floor"]),
+        (
+            {"sources": [*SPEC["sources"], HELD_OUT], "dedup": {"held_out": {"at_least": 0.6}}},
+            ["at_least 0.6 for 'bench'", "under dedup.verify.floor"],
+        ),
+        (
+            {"dedup": {"held_out": {"sets": {"bench": {"at_least": 0.9}}}}},
+            ["no source 'bench' with role: held_out"],
+        ),
+        ({"dedup": {"perceptual": {"max_distance": 60}}}, ["less than or equal to 47"]),
+        ({"dedup": {"semantic": {"epsilon": 0.7}}}, ["under floor"]),
+        ({"dedup": {"representative": ["pixels", "pixels"]}}, ["more than once"]),
+        ({"dedup": {"near": {"encoder": "sscd"}}}, ["no encoder 'sscd'", "Valid: semantic, copy"]),
         ({"dedup": {"near": {"at_least": 1.2}}}, ["less than or equal to 1"]),
         (
             {"score": {"heads": {"h": {"encoder": "semantic", "weights": "w", "kind": "mlp"}}}},

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from curation.audit.edits import EDITS, STRENGTHS
+from curation.audit.look import agreeing, looked_at
 from curation.audit.plant import NAMES, Planted
 from curation.audit.pool import Pool, Sample, gather
 from curation.audit.scan import Found, Stored, hamming
@@ -28,8 +29,10 @@ def levels_of(recipe: Recipe) -> list[str]:
 def copies_table(sample: Sample, planted: Planted, found: Found, recipe: Recipe) -> pd.DataFrame:
     """Return a row a planted copy: its original, its edit, how near it is, and what finds it.
 
-    Columns: image_id, edit, strength, refused, distance (bits), similarity, rank (from 1), a column
-    `by_<level>` for each level, and `found`. What is not there is missing.
+    Columns: image_id, edit, strength, refused, distance (bits), similarity, rank (from 1), `agrees`
+    (with its original; missing where nobody looked), `allowed_<level>` (verify looks at a pair that
+    the level ties, and it agrees), a column `by_<level>` for each level, and `found`; the last two also
+    as if nothing were verified: `unverified_<level>` and `unverified`. What is not there is missing.
     """
     distance, rank = pd.Series(found.distance), pd.Series(found.rank)
     rows = pd.DataFrame(
@@ -46,10 +49,27 @@ def copies_table(sample: Sample, planted: Planted, found: Found, recipe: Recipe)
     perceptual, near = recipe.dedup.perceptual, recipe.dedup.near
     within = perceptual.max_distance if perceptual else -1
     at_least = np.float32(near.at_least if near else np.inf)
-    rows["by_perceptual"] = (found.distance >= 0) & (found.distance <= within)
-    rows["by_near"] = (found.rank > 0) & (found.similarity >= at_least)
+    rows["unverified_perceptual"] = (found.distance >= 0) & (found.distance <= within)
+    rows["unverified_near"] = (found.rank > 0) & (found.similarity >= at_least)
+    rows["unverified"] = rows["unverified_perceptual"] | rows["unverified_near"]
+    verify, agree, looked = recipe.dedup.verify, planted.agrees, np.ones(len(rows), bool)
+    if verify is None or agree is None:
+        agree = looked
+        rows["agrees"] = pd.Series(pd.NA, index=rows.index, dtype="boolean")
+    else:
+        looked = found.rank <= verify.k
+        rows["agrees"] = pd.Series(agree, dtype="boolean").mask(rows["refused"].notna())
+    rows["allowed_perceptual"], rows["allowed_near"] = agree, agree & looked
+    for level in LEVELS:
+        rows[f"by_{level}"] = rows[f"unverified_{level}"] & rows[f"allowed_{level}"]
     rows["found"] = rows["by_perceptual"] | rows["by_near"]
     return rows
+
+
+def unverified(copies: pd.DataFrame) -> pd.DataFrame:
+    """Return the same copies as the levels alone find them."""
+    columns = {f"by_{level}": copies[f"unverified_{level}"] for level in LEVELS}
+    return copies.assign(found=copies["unverified"], **columns)
 
 
 def recall(copies: pd.DataFrame, column: str, levels: Iterable[str]) -> list[dict[str, Any]]:
@@ -73,9 +93,10 @@ def pairs_table(
 ) -> pd.DataFrame:
     """Return a row an original and another pool picture that is near it, at any threshold.
 
-    Columns: original (its number), image_id, other, distance (bits), similarity, `by_perceptual` and
-    `by_near` (tied as the recipe has it), and `same_component`: equal pixels or hashes tie the two,
-    if need be over other pictures near this original.
+    Columns: original (its number), image_id, other, distance (bits), similarity, `agrees` (always where
+    the recipe does not verify, never for a pair that verify does not look at), `by_perceptual` and
+    `by_near` (tied as the recipe has it, whether they agree or not), and `same_component`: equal pixels
+    or hashes tie the two, if need be over other pictures near this original that agree with it.
     """
     hashed = pd.DataFrame({"original": found.by_hash.query, "other": found.by_hash.ids})
     near = pd.DataFrame({"original": found.by_vector.query, "other": found.by_vector.ids})
@@ -83,6 +104,8 @@ def pairs_table(
     rows = hashed.merge(near, how="outer", on=["original", "other"])
     rows = rows.sort_values(["original", "other"], ignore_index=True)
     rows["similarity"] = rows["similarity"].astype("float32")
+    rows["other"] = rows["other"].to_numpy().astype("S32").astype("U32").astype(object)
+    rows["agrees"] = _agreeing(pool, sample, rows, found, recipe)
     distance, together = _by_hashes(pool, rows, stored, recipe)
     together |= _by_pixels(pool, rows, sample)
     params = recipe.dedup
@@ -90,12 +113,23 @@ def pairs_table(
     at_least = np.float32(params.near.at_least if params.near else np.inf)
     return rows.assign(
         image_id=sample.ids[rows["original"]].astype("U32").astype(object),
-        other=rows["other"].to_numpy().astype("S32").astype("U32").astype(object),
         distance=pd.Series(distance).mask(distance < 0).astype("Int16"),
         by_perceptual=(distance >= 0) & (distance <= within),
         by_near=(rows["similarity"] >= at_least).to_numpy(),
         same_component=together,
     )
+
+
+def _agreeing(
+    pool: Pool, sample: Sample, rows: pd.DataFrame, found: Found, recipe: Recipe
+) -> Bools:
+    """Return which pairs agree, comparing no more of them than stage verify does."""
+    verify = recipe.dedup.verify
+    if verify is None:
+        return np.ones(len(rows), bool)
+    agree = looked_at(rows, found, verify)
+    agree[agree] = agreeing(pool, sample, rows[agree], verify)
+    return agree
 
 
 def _by_hashes(
@@ -109,14 +143,16 @@ def _by_hashes(
     others: Ids = rows["other"].to_numpy().astype("S32")
     hashes = gather(pool.hashes, pool.fragments, np.unique(others))
     known = np.array([bytes(i) in hashes for i in others])
-    numbers = rows["original"].to_numpy()
+    numbers, agree = rows["original"].to_numpy(), rows["agrees"].to_numpy()
     for number in np.unique(numbers[known]):
         own = np.flatnonzero((numbers == number) & known)
         if not stored.hashed[number]:
             continue
         group = np.stack([stored.hashes[number], *(hashes[bytes(others[n])] for n in own)])
         bits = hamming(group, group)
-        _, label = connected_components(bits <= perceptual.max_distance, directed=False)
+        counts = np.concatenate([[True], agree[own]])
+        ties = (bits <= perceptual.max_distance) & counts & counts[:, None]
+        _, label = connected_components(ties, directed=False)
         distance[own], together[own] = bits[0, 1:], label[1:] == label[0]
     return distance, together
 

@@ -43,7 +43,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "share": share}
+    environment.filters |= {"number": number, "share": share, "verified": verified}
     content = {
         "told": told,
         "strengths": {name: edit.strength for name, edit in EDITS.items()},
@@ -65,6 +65,18 @@ def _example(copies: pd.DataFrame, shown: Mapping[int, str]) -> list[dict[str, A
         for edit, row in enumerate(own)
         if edit in shown
     ]
+
+
+def verified(told: Mapping[str, Any]) -> str:
+    """Return in words what verify, which the recipe has, did to what was found."""
+    own = told["verify"]
+    ties = ", ".join(f"{number(n)} of {level}" for level, n in own["ties_refused"].items())
+    before, after = own["unverified_recall"]["all"]["any"], told["recall"]["all"]["any"]
+    return (
+        "Pairs are verified: they count only if their pixels agree within dedup.verify. Recall was "
+        f"{share(before)} before and is {share(after)} after, {number(own['copies_refused'])} copies "
+        f"being refused; ties to other pool pictures that are refused: {ties}."
+    )
 
 
 def number(value: float | None, digits: int = 0) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.audit.edits import EDITS, edited
+from curation.audit.look import compared, small_picture, within
 from curation.audit.pool import HASH_BYTES, Hashes, Pool, Sample
 from curation.embed.stage import decode, encode
 from curation.errors import StoreError
@@ -27,6 +28,7 @@ from curation.report.pictures import thumbnail
 from curation.screen.stage import decode_grey, perceptual_hash
 from curation.spaces import FAMILY, Space
 from curation.vectors import Bools, Vectors, vector_matrix
+from curation.verify.compare import Agreement
 
 if TYPE_CHECKING:
     from curation.embed.encoder import Encoder
@@ -36,12 +38,16 @@ NAMES = tuple(EDITS)
 
 @dataclass(frozen=True)
 class Copy:
-    """A planted copy: its original, its edit (numbers both), its stored bytes or why there are none."""
+    """A planted copy: its original, its edit (numbers both), its stored bytes or why there are none.
+
+    `agreement` is with its original, where anyone looked.
+    """
 
     original: int
     edit: int
     stored: bytes | None
     refused: str | None
+    agreement: Agreement | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Planted:
     """All planted copies, by original and edit; arrays have shape (m,) or (m, …).
 
     A row of `hashes` (m, 32) counts where `hashed`, one of `vectors` (m, dim) where `embedded`.
+    `agrees` tells which agree with their originals; None where the recipe does not verify.
     `shown` are data URIs of the copies of the first sampled picture, by the number of the edit.
     """
 
@@ -59,6 +66,7 @@ class Planted:
     hashed: Bools
     vectors: Vectors
     embedded: Bools
+    agrees: Bools | None
     undecodable: int
     shown: dict[int, str]
 
@@ -117,13 +125,13 @@ def plant(
     """
     model, device = encoder
     bad: list[int] = []
-    size = recipe.embed.batch_size
-    copies = _copies(pool, sample, recipe.fetch, seed, bad)
+    size, bounds = recipe.embed.batch_size, recipe.dedup.verify
+    copies = _copies(pool, sample, recipe, seed, bad)
     made: list[Copy] = []
     hashes, vectors = [], []
     shown: dict[int, str] = {}
     while batch := list(islice(copies, size)):
-        made += [Copy(c.original, c.edit, None, c.refused) for c in batch]
+        made += [replace(c, stored=None) for c in batch]
         hashes += [_hash(c.stored) if pool.has_hashes else None for c in batch]
         if model is not None:
             pictures = [decode(c.stored) if c.stored else None for c in batch]
@@ -141,6 +149,7 @@ def plant(
         hashed=np.array([hashes[n] is not None for n in order], bool),
         vectors=matrix[order],
         embedded=valid[order],
+        agrees=within([made[n].agreement for n in order], bounds) if bounds else None,
         undecodable=len(bad),
         shown=shown,
     )
@@ -152,9 +161,10 @@ def _hash(stored: bytes | None) -> bytes | None:
 
 
 def _copies(
-    pool: Pool, sample: Sample, fetch: FetchParams, seed: int, bad: list[int]
+    pool: Pool, sample: Sample, recipe: Recipe, seed: int, bad: list[int]
 ) -> Iterator[Copy]:
     """Yield the copies of each picture; the numbers of pictures that cannot be decoded go to `bad`."""
+    verify = recipe.dedup.verify is not None
     with Progress("plant copies", len(sample)) as progress:
         for done, (number, image) in enumerate(pool.pictures(sample), start=1):
             picture = decode(image)
@@ -163,8 +173,10 @@ def _copies(
                 continue
             image_id = sample.ids[number].decode()
             files = [edited(picture, name, image_id, seed) for name in NAMES]
-            for edit, (stored, refused) in enumerate(store_as(files, fetch)):
-                yield Copy(number, edit, stored, refused)
+            original = small_picture(image) if verify else None
+            for edit, (stored, refused) in enumerate(store_as(files, recipe.fetch)):
+                agreement = compared(original, small_picture(stored)) if verify else None
+                yield Copy(number, edit, stored, refused, agreement)
             progress.reached(done)
 
 

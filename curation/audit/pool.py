@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,11 +149,28 @@ class Pool:
 
     def pictures(self, sample: Sample) -> Iterator[tuple[int, bytes]]:
         """Yield the number of each sampled image with its stored bytes, fragment by fragment."""
-        for name in sorted(set(sample.fragment)):
-            own = [n for n, fragment in enumerate(sample.fragment) if fragment == name]
-            numbers = {int(sample.row[n]): n for n in own}
+        yield from self.stored(sample.fragment, sample.row)
+
+    def stored(
+        self, fragments: Sequence[str], rows: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield stored bytes by fragment and row in it, each with its number, fragment by fragment."""
+        for name in sorted(set(fragments)):
+            own = [n for n, fragment in enumerate(fragments) if fragment == name]
+            numbers = {int(rows[n]): n for n in own}
             for row, image in _images_of(self._images[name], sorted(numbers)):
                 yield numbers[row], image
+
+    def places(self, wanted: set[str]) -> dict[str, tuple[str, str, int]]:
+        """Return where images are: fragment, pair_id (the smallest of an image) and row."""
+        found: dict[str, tuple[str, str, int]] = {}
+        for name, table in self.rows(["image_id", "pair_id"]) if wanted else ():
+            rows = table.select(["image_id", "pair_id", "row"]).to_pandas()
+            for row in rows[rows["image_id"].isin(wanted)].itertuples(index=False):
+                place = (name, str(row.pair_id), int(row.row))
+                best = found.setdefault(row.image_id, place)
+                found[row.image_id] = min(best, place, key=lambda p: p[1])
+        return found
 
 
 def _check_aligned(table: Table, images: Table) -> None:

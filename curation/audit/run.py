@@ -19,6 +19,7 @@ from curation.audit.judge import (
     recall,
     shares,
     ties_of,
+    unverified,
 )
 from curation.audit.page import render
 from curation.audit.plant import Planted, open_encoder, plant
@@ -40,10 +41,12 @@ SCHEMA = pa.schema(
         ("perceptual_distance", pa.int16()),
         ("similarity", pa.float32()),
         ("rank", pa.int32()),
+        ("agrees", pa.bool_()),
         ("found_by", pa.list_(pa.string())),
     ]
 )
-"""Columns of audit.parquet, a row a planted copy. `refused` is why fetch would not store the copy."""
+"""Columns of audit.parquet, a row a planted copy. `refused` is why fetch would not store the copy;
+`agrees`, whether its pixels agree with its original's, is null where the recipe does not verify."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def audit_dedup(recipe: Recipe, store: Store, size: int, seed: int, folder: Path
     pairs = pairs_table(pool, sample, stored, found, recipe)
     told = _told(recipe, pool, sample, stored, planted, (copies, pairs, seed))
     album = Album(pool.images)
-    strips = strips_of(pairs, pool, album, seed)
+    strips = strips_of(pairs[pairs["agrees"]], pool, album, seed)
     album.load()
     html = render(told, copies, strips, album, planted.shown)
     (folder / "audit.html").write_bytes(html)
@@ -108,7 +111,8 @@ def _told(
     planted: Planted,
     judged: tuple[pd.DataFrame, pd.DataFrame, int],
 ) -> dict[str, Any]:
-    copies, pairs, seed = judged
+    copies, every, seed = judged
+    pairs = every[every["agrees"]]
     levels = levels_of(recipe)
     having = {"perceptual": int(stored.hashed.sum()), "near": int(stored.embedded.sum())}
     kept = copies[copies["refused"].isna()]
@@ -130,16 +134,36 @@ def _told(
             "planted": len(kept),
             "refused": copies["refused"].value_counts().sort_index().to_dict(),
         },
-        "recall": {
-            "all": shares(kept, levels),
-            "by_strength": recall(copies, "strength", levels),
-            "by_edit": recall(copies, "edit", levels),
-        },
+        "verify": _verify(recipe, copies, every),
+        "recall": _recall(copies, levels),
         "ties_to_others": ties_of(pairs, sample, levels),
         "thresholds": {
             level: THRESHOLDS[level](copies, pairs, having[level], recipe) for level in levels
         },
         "originals": by_original(pairs, sample, levels),
+    }
+
+
+def _recall(copies: pd.DataFrame, levels: list[str]) -> dict[str, Any]:
+    return {
+        "all": shares(copies[copies["refused"].isna()], levels),
+        "by_strength": recall(copies, "strength", levels),
+        "by_edit": recall(copies, "edit", levels),
+    }
+
+
+def _verify(recipe: Recipe, copies: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any] | None:
+    """Return what verify refused, and the recall without it; None where the recipe does not verify."""
+    if recipe.dedup.verify is None:
+        return None
+    levels = levels_of(recipe)
+    return {
+        "params": recipe.dedup.verify.model_dump(),
+        "copies_refused": int((copies["unverified"] & ~copies["found"]).sum()),
+        "ties_refused": {
+            level: int((pairs[f"by_{level}"] & ~pairs["agrees"]).sum()) for level in levels
+        },
+        "unverified_recall": _recall(unverified(copies), levels),
     }
 
 

@@ -44,7 +44,7 @@ def strips_of(pairs: pd.DataFrame, pool: Pool, album: Album, seed: int) -> list[
     tied = tied.sort_values(["key", "low", "high"])
     tied["turn"] = tied.groupby("tied_by").cumcount()
     chosen = tied.sort_values(["turn", "tied_by"]).head(PAIRS)
-    places = _places(pool, {*chosen["image_id"], *chosen["other"]})
+    places = pool.places({*chosen["image_id"], *chosen["other"]})
     counts = tied["tied_by"].value_counts()
     strips = []
     for kind in TIED_BY:
@@ -78,15 +78,3 @@ def _tied(pairs: pd.DataFrame, seed: int) -> pd.DataFrame:
         tied_by=np.where(both, TIED_BY[2], alone),
         key=seeded_keys(np.array(names, "S32"), seed, "audit sheet"),
     )
-
-
-def _places(pool: Pool, wanted: set[str]) -> dict[str, tuple[str, str, int]]:
-    """Return where wanted images are: fragment, pair_id (the smallest of an image) and row."""
-    found: dict[str, tuple[str, str, int]] = {}
-    for name, table in pool.rows(["image_id", "pair_id"]):
-        rows = table.select(["image_id", "pair_id", "row"]).to_pandas()
-        for row in rows[rows["image_id"].isin(wanted)].itertuples(index=False):
-            place = (name, str(row.pair_id), int(row.row))
-            best = found.setdefault(row.image_id, place)
-            found[row.image_id] = min(best, place, key=lambda p: p[1])
-    return found

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.audit.edits import EDITS, STRENGTHS
-from curation.audit.page import number, share
+from curation.audit.page import number, share, verified
 from curation.audit.thresholds import CAUTION
 
 KEYS = {"near": "at_least", "perceptual": "max_distance"}
@@ -35,6 +35,8 @@ def tell(told: Mapping[str, Any], out: Console) -> None:
             out.print(f"{sample['taken'] - count:,} sampled pictures have no {what}.")
     if told["not_audited"]:
         out.print(f"Not audited: {', '.join(told['not_audited'])}, which ties more than copies.")
+    if told["verify"]:
+        out.print(verified(told))
     out.print(_recall(told))
     out.print(_ties(told))
     for level, found in told["thresholds"].items():
@@ -45,23 +47,28 @@ def tell(told: Mapping[str, Any], out: Console) -> None:
 
 def _recall(told: Mapping[str, Any]) -> Grid:
     names = [*told["levels"], "any"]
-    grid = Grid("edit", "strength", "copies", *names, title="Recall of planted copies")
+    headers = [*names, "unverified"] if told["verify"] else names
+    grid = Grid("edit", "strength", "copies", *headers, title="Recall of planted copies")
     for column in grid.columns[2:]:
         column.justify = "right"
-    rows = told["recall"]
+    rows, before = told["recall"], told["verify"] and told["verify"]["unverified_recall"]
+
+    def cells(*place: str | int) -> list[str]:
+        row, old = rows, before
+        for key in place:
+            row, old = row[key], old and old[key]
+        found = [number(row["copies"]), *(share(row[name]) for name in names)]
+        return [*found, share(old["any"])] if old else found
+
     for strength in STRENGTHS:
-        for row in rows["by_edit"]:
+        for n, row in enumerate(rows["by_edit"]):
             if EDITS[row["edit"]].strength == strength:
-                grid.add_row(row["edit"], strength, *_cells(row, names))
+                grid.add_row(row["edit"], strength, *cells("by_edit", n))
         grid.add_section()
-    for row in rows["by_strength"]:
-        grid.add_row("all edits", row["strength"], *_cells(row, names))
-    grid.add_row("all edits", "all", *_cells(rows["all"], names))
+    for n, row in enumerate(rows["by_strength"]):
+        grid.add_row("all edits", row["strength"], *cells("by_strength", n))
+    grid.add_row("all edits", "all", *cells("all"))
     return grid
-
-
-def _cells(row: Mapping[str, Any], names: list[str]) -> list[str]:
-    return [number(row["copies"]), *(share(row[name]) for name in names)]
 
 
 def _ties(told: Mapping[str, Any]) -> Grid:

@@ -48,26 +48,27 @@ def near_thresholds(
 
     Args:
         copies: of `copies_table`.
-        pairs: of `pairs_table`.
+        pairs: of `pairs_table`, those that agree.
         originals: sampled images that have a vector.
         recipe: gives floor and thresholds.
     """
-    near, held_out = recipe.dedup.near, recipe.dedup.held_out
+    near, held_out, verify = recipe.dedup.near, recipe.dedup.held_out, recipe.dedup.verify
     assert near is not None
+    floor = max(near.floor, verify.floor) if verify else near.floor
     unexplained = pairs[~explained(pairs, "near") & pairs["similarity"].notna()]
     strongest = np.sort(unexplained.groupby("original")["similarity"].max().to_numpy())[::-1]
-    value = lowest_cosine(strongest.tolist(), originals // ONE_IN, near.floor)
+    value = lowest_cosine(strongest.tolist(), originals // ONE_IN, floor)
     marks = {"recipe": near.at_least, "suggested": value}
     if held_out:
         marks["held_out"] = held_out.at_least
-    grid = {v for v in COSINES if v >= near.floor} | {v for v in marks.values() if v is not None}
+    grid = {v for v in COSINES if v >= floor} | {v for v in marks.values() if v is not None}
 
     def ties(at: float) -> Bools:
         return np.asarray(pairs["similarity"] >= np.float32(at))
 
     def hits(at: float) -> Bools:
         close = copies["similarity"] >= np.float32(at)
-        return np.asarray(close & copies["rank"].notna())
+        return np.asarray(close & copies["rank"].notna() & copies["allowed_near"])
 
     rows = [
         {"at_least": at} | _row(copies, pairs, "near", (hits(at), ties(at)), originals)
@@ -83,7 +84,7 @@ def perceptual_thresholds(
 
     Args:
         copies: of `copies_table`.
-        pairs: of `pairs_table`.
+        pairs: of `pairs_table`, those that agree.
         originals: sampled images that have a hash.
         recipe: gives the threshold.
     """
@@ -95,13 +96,14 @@ def perceptual_thresholds(
     value = largest_distance(nearest.tolist(), originals // ONE_IN, WIDEST)
     marks = {"recipe": perceptual.max_distance, "suggested": value}
     grid = set(BITS) | {v for v in marks.values() if v is not None}
+    found = copies.assign(distance=copies["distance"].where(copies["allowed_perceptual"]))
 
     def within(rows: pd.DataFrame, at: float) -> Bools:
         return np.asarray((rows["distance"] <= at).fillna(False), dtype=bool)
 
     rows = [
         {"max_distance": at}
-        | _row(copies, pairs, "perceptual", (within(copies, at), within(pairs, at)), originals)
+        | _row(copies, pairs, "perceptual", (within(found, at), within(pairs, at)), originals)
         for at in sorted(grid)
     ]
     return _told("perceptual", rows, marks, originals)

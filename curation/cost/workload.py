@@ -22,6 +22,8 @@ from curation.recipe import Recipe
 from curation.verify.stage import PICTURES
 
 KIB = 1024
+PASSING = 5e7
+"""Pairs that pass through the driver at once, at most."""
 HASHED = 200_000
 """Hashes that the rate of queries was measured against; tables of more have longer entries."""
 BOOKKEEPING = 120
@@ -220,7 +222,7 @@ def _neighbours(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptio
         stored=found * BOOKKEEPING,
         moved=moved + (rows * max(1.0, rows / HASH_BLOCK) * 32 if hashed else 0),
         cpu_flop=flop,
-        driver=100 * found,
+        driver=100 * min(found, PASSING),
         seconds_of={"hash_queries": rows * max(1.0, rows / HASHED) if hashed else 0},
     )
 
@@ -236,7 +238,7 @@ def _verify(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) 
         pairs,
         stored=pairs * BOOKKEEPING + reduced,
         moved=pairs * 2 * PICTURES * 12 * KIB,
-        driver=pairs * 64,
+        driver=pairs * 3 * 64,
         seconds_of={"compared_pairs": pairs, "decode_images": counts.images},
     )
 
@@ -247,7 +249,7 @@ def _dedup(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -
         counts.asked,
         stored=counts.asked * BOOKKEEPING,
         moved=counts.images * 200,
-        driver=counts.images * (200 + 13 * given.near_pairs),
+        driver=counts.images * (380 + 13 * given.near_pairs),
         seconds_of={"table_mb": counts.images * 400 / 1e6},
     )
 
@@ -359,7 +361,7 @@ def _retrieve(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions
         counts.final,
         stored=counts.final * BOOKKEEPING,
         moved=counts.images * BOOKKEEPING + found * BOOKKEEPING,
-        driver=480 * (counts.asked + counts.final),
+        driver=100 * counts.images + 480 * counts.final,
         seconds_of={"table_mb": (counts.asked + found) * BOOKKEEPING / 1e6},
     )
 

@@ -63,9 +63,8 @@ def decide(rows: Fetched, near: Near, params: DedupParams) -> Decided:
     own = _by_image(rows, sides, found, ties["pool", "pool"])
     _name_repeats(rows, own, params.exact)
     seeds = sides["seed"]
-    from_seed = leaks.best_ties(
-        ties["seed", "pool"], seeds, pool, np.zeros(len(seeds.ids), np.int32)
-    )
+    seen = leaks.strong_enough(ties["seed", "pool"], -1.0)
+    from_seed = leaks.best_ties(seen, seeds, pool, np.zeros(len(seeds.ids), np.int32))
     copy_of = np.full(len(rows.images), b"", "S32")
     of = rows.of("pool")
     by = from_seed.by[pool.places(rows.images[of])]
@@ -134,7 +133,9 @@ def _by_image(
     own["component"][of] = pool.ids[found.smallest[place]]
     own["representative"][of] = pool.ids[found.representative[place]]
     own["stands"][of] = pool.best[found.representative[place]]
-    every = both_ways(ties)
+    # Of chains that were cut only ties within a component count.
+    within = found.representative[ties.left] == found.representative[ties.right]
+    every = both_ways(ties.take(within))
     best = strongest(every, len(pool.ids), pool.ids)[place]
     tied = best >= 0
     if tied.any():

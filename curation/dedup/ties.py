@@ -15,6 +15,7 @@ from curation.fragment import Table
 from curation.knn.join import to_ids
 from curation.params import Verify
 from curation.vectors import Ids
+from curation.verify.bounds import MEASURED, agrees
 
 METHODS = ("pixels", "perceptual", "near", "semantic")
 """The surest first: of an image's ties the first of these counts, then the strongest."""
@@ -88,19 +89,8 @@ def agreeing_pairs(verified: Table, bounds: Verify) -> npt.NDArray[np.bytes_]:
         table = fragment.read()
         if not len(table):
             continue
-        measured = {
-            name: table.column(name).to_numpy()
-            for name in ("agreement", "worst", "steady", "inside", "hue", "flat")
-        }
-        least = np.where(measured["flat"] > bounds.flat, bounds.flat_agreement, 0.0)
-        agrees = (
-            (measured["agreement"] >= np.maximum(bounds.agreement, least))
-            & (measured["worst"] >= np.where(least > 0, least, -1.0))
-            & (measured["steady"] >= bounds.steady)
-            & (measured["inside"] >= bounds.inside)
-            & (measured["hue"] <= bounds.hue)
-        )
-        ends = [to_ids(table.column(f"image_{end}"))[agrees] for end in "ab"]
+        own = agrees({name: table.column(name).to_numpy() for name in MEASURED}, bounds)
+        ends = [to_ids(table.column(f"image_{end}"))[own] for end in "ab"]
         found.append(np.column_stack(ends).view("S64").ravel())
     return np.sort(np.concatenate(found))
 

@@ -122,7 +122,9 @@ def search(queries: Vectors, base: Base, k: int, at_least: float = -2.0) -> Cand
         from curation.knn import screened
 
         if screened.pays():
-            pairs = screened.candidates(queries, base.vectors, k)
+            # What the screen takes for less than that by its rounding alone still passes.
+            least = at_least - queries.shape[1] * 2.0**-23
+            pairs = screened.candidates(queries, base.vectors, k, least)
             return rescore_pairs(queries, base, pairs, k, at_least)
     wanted = min(k + SLACK, len(base.vectors))
     scores, rows = faiss.knn(
@@ -152,7 +154,7 @@ def rescore(
     if scores is not None and rows.shape[1] > k:
         # Dot products of unit vectors in float32 err by less than dim · 2^-23 (Higham 2002, 3.1).
         error = queries.shape[1] * 2.0**-23
-        hopeful &= scores >= scores[:, k - 1 : k] - 2 * error
+        hopeful &= scores >= np.maximum(scores[:, k - 1 : k] - 2 * error, at_least - error)
     known = hopeful.ravel()
     return rescore_pairs(queries, base, (query[known], rows.ravel()[known]), k, at_least)
 

@@ -168,9 +168,10 @@ class Scan(NamedTuple):
     tops: list[Tensor]
 
 
-def scan(queries: Rounded, tiles: list[Tile], k: int) -> Scan:
-    """Return pairs among which are the k best of each query, over all tiles."""
+def scan(queries: Rounded, tiles: list[Tile], k: int, at_least: float = -torch.inf) -> Scan:
+    """Return pairs among which are the k best of each query that reach a score, over all tiles."""
     error = widest(tile.error(queries) for tile in tiles)
+    floor = error.screened_from(torch.tensor(at_least, device=queries.half.device))
     best = torch.full((len(queries.half), k), -torch.inf, device=queries.half.device)
     found, tops, first = [], [], 0
     for tile in tiles:
@@ -179,14 +180,15 @@ def scan(queries: Rounded, tiles: list[Tile], k: int) -> Scan:
         # Members of different groups are different vectors, so the best tops are scores of so many.
         # With too few groups for that, the vectors themselves stand for k.
         best = _best(best, top if k <= tile.groups else scores)
-        query, place, score = tile.reaching(_reaching(best[:, -1], error), scores, top)
+        least = torch.maximum(_reaching(best[:, -1], error), floor)
+        query, place, score = tile.reaching(least, scores, top)
         found.append((query, place + first, score))
         tops.append(top)
         first += tile.rows
     query, place, score = found[0]
     if len(tiles) > 1:
         query, place, score = (torch.cat(part) for part in zip(*found, strict=True))
-        left = score >= _reaching(best[:, -1], error)[query]
+        left = score >= torch.maximum(_reaching(best[:, -1], error), floor)[query]
         query, place = query[left], place[left]
     return Scan(query, place, tops)
 
@@ -217,7 +219,13 @@ def _down(least: Tensor, kind: torch.dtype) -> Tensor:
     return (least - HALF * least.abs()).to(kind) if kind == torch.bfloat16 else least
 
 
-def candidates(queries: Vectors, base: Vectors, k: int, device: str = "cpu") -> tuple[Rows, Rows]:
+def candidates(
+    queries: Vectors,
+    base: Vectors,
+    k: int,
+    at_least: float = -torch.inf,
+    device: str = "cpu",
+) -> tuple[Rows, Rows]:
     """Return pairs (query, base row), each shape (m,), that hold the k nearest rows of every query.
 
     Pairs are sorted by query. There are about k a query, more where scores lie within rounding of the
@@ -227,6 +235,7 @@ def candidates(queries: Vectors, base: Vectors, k: int, device: str = "cpu") -> 
         queries: (n, dim), of length about 1.
         base: (rows, dim), of length about 1.
         k: neighbours wanted.
+        at_least: score below which nothing is wanted.
         device: `cpu` or `cuda[:n]`.
     """
     rows = torch.from_numpy(np.ascontiguousarray(base))
@@ -237,7 +246,7 @@ def candidates(queries: Vectors, base: Vectors, k: int, device: str = "cpu") -> 
     ]
     every, wanted = [], min(k, len(base))
     for start, exact in steps(queries, device):
-        found = scan(Rounded.of(exact, kind), tiles, wanted)
+        found = scan(Rounded.of(exact, kind), tiles, wanted, at_least)
         query, row = found.query.cpu(), found.place.cpu()
         order = torch.argsort(query, stable=True)
         query, row = near(exact.cpu(), rows, query[order], row[order], wanted)
@@ -260,10 +269,12 @@ def near(exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int) -> tup
         base: (rows, dim).
         query: of each pair, rising.
         row: of each pair.
-        k: neighbours wanted, at least so many pairs a query.
+        k: neighbours wanted.
     """
     counts = torch.bincount(query, minlength=len(exact))
     crowded = (counts > k)[query]
+    if not crowded.any():
+        return query, row
     pairs, rows = query[crowded], row[crowded]
     score = scores_of(exact, base, pairs, rows)
     place = torch.arange(len(query), device=exact.device) - (counts.cumsum(0) - counts)[query]

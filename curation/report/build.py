@@ -89,6 +89,11 @@ def _content(recipe: Recipe, lineage: Lineage, counts: Counts, album: Album) -> 
         "sheets": sheets(lineage, list(recipe.retrieve), album, seed),
         "copies": copies_of(lineage["copies"], album, seed),
         "found": lineage["copies"].manifest.stats,
+        "linked": [
+            own
+            for own in lineage["copies"].manifest.stats["largest_components"]
+            if own["images"] > 2 and "weakest_link" in own
+        ],
         "dedup": recipe.dedup,
         "held_out_sources": [s.name for s in recipe.with_role("held_out")],
         "clusters": _clusters(lineage),

@@ -24,7 +24,7 @@ from curation.verify.picture import Picture, reduced
 
 LOOKED_AT = ("near", "perceptual")
 """Methods whose pairs may be copies; likeness of meaning is not to be seen in pixels."""
-READ = ["method", "image_a", "image_b", "similarity", "rank"]
+READ = ["method", "role_a", "image_a", "role_b", "image_b", "similarity", "rank"]
 PAIRS = 1_000
 """Pairs that one task compares."""
 PICTURES = 16
@@ -74,7 +74,9 @@ def _pairs(neighbours: Table, floor: float, k: int) -> tuple[Ids, Ids]:
                 pc.equal(table.column("method"), "perceptual"),
             )
             wanted = pc.is_in(table.column("method"), pa.array(LOOKED_AT))
-            best = pc.less_equal(table.column("rank"), k)
+            # A held-out picture or a seed may have many copies, of which none forms a component.
+            across = pc.not_equal(table.column("role_a"), table.column("role_b"))
+            best = pc.or_(across, pc.less_equal(table.column("rank"), k))
             table = table.filter(pc.and_(pc.and_(near, best), wanted))
             ends = np.column_stack([to_ids(table.column(f"image_{end}")) for end in "ab"])
             found.append(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1))

@@ -70,6 +70,7 @@ def make(folder: Path, weights: dict[str, Any], rows_per_fragment: int) -> Run:
         "dedup": {
             "near": {"encoder": "semantic", "k": 8, "at_least": 0.999, "floor": 0.5},
             "held_out": {"at_least": 0.99},
+            "verify": None,
         },
     }
     run = Run(spec, Store(folder / "store"))

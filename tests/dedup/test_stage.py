@@ -104,14 +104,14 @@ def copies(tmp_path):
     )
     names = ("role_a", "image_a", "role_b", "image_b", "similarity")
 
-    def run(neighbours=NEIGHBOURS, verified=(), alike=(), **dedup):
+    def run(neighbours=NEIGHBOURS, verified=(), alike=(), across=(), **dedup):
         near = [
             dict(zip(names, (ra, image(a), rb, image(b), s), strict=True))
             | {"rank": 1, "method": method}
             for method, pairs in (
                 ("near", neighbours),
                 ("perceptual", HASHED),
-                ("semantic", [("pool", a, "pool", b, s) for a, b, s in alike]),
+                ("semantic", [*(("pool", a, "pool", b, s) for a, b, s in alike), *across]),
             )
             for ra, a, rb, b, s in pairs
         ]
@@ -297,3 +297,17 @@ def test_likeness_of_meaning_is_not_looked_at(copies):
     assert rows["a1"]["representative_id"] == rows["g1"]["representative_id"]
     rows, _ = copies(verify={}, semantic={"epsilon": 0.01}, neighbours=[], alike=[("g", "a", 0.98)])
     assert rows["a1"]["method"] == "representative"
+
+
+def test_a_picture_of_the_same_is_no_copy_of_a_seed(copies):
+    pair = [("seed", "k", "pool", "g", 0.99)]
+    rows, _ = copies(semantic={"epsilon": 0.03}, neighbours=[], across=pair)
+    assert rows["g1"]["copy_of_seed"] is None
+    rows, _ = copies(neighbours=pair)
+    assert rows["g1"]["copy_of_seed"] == image("k")
+
+
+def test_evidence_of_cut_chains_stays_within_the_component(copies):
+    rows, _ = copies(held_out=None, chains="cut", representative=[])
+    assert (rows["c1"]["evidence_id"], rows["c1"]["similarity"]) == (None, None)
+    assert rows["b1"]["evidence_id"] == image("a")

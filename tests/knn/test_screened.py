@@ -28,6 +28,26 @@ def test_equals_brute_force(k, rows):
     assert_same(search(queries, build_base(base, ids), k), brute_force(queries, base, ids, k))
 
 
+@pytest.mark.parametrize("at_least", [-0.5, 0.2, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("k", [1, 5, 200])
+def test_a_floor_leaves_what_reaches_it(k, at_least):
+    rng = np.random.default_rng(3)
+    base, ids = unit(rng, 900, 24), names(rng, 900)
+    queries = np.concatenate([unit(rng, 60, 24), base[:10]])
+    base = np.concatenate([base, -base[:5]]).astype(np.float16)
+    ids = np.concatenate([ids, names(np.random.default_rng(4), 5)])
+    every = brute_force(queries, base, ids, k)
+    expected = [row for row in every if row[2] >= np.float32(at_least)]
+    assert_same(search(queries, build_base(base, ids), k, at_least), expected)
+
+
+def test_a_floor_spares_work():
+    rng = np.random.default_rng(5)
+    base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
+    query, _ = screened.candidates(queries, base, 10, 0.9)
+    assert len(query) == 0
+
+
 def test_neighbours_closer_than_bfloat16_can_tell():
     """A thousand vectors within a hair of each other: scores agree to the fourth digit."""
     rng = np.random.default_rng(0)
@@ -55,7 +75,7 @@ def test_screen_leaves_few_pairs():
 def test_cuda_keeps_every_neighbour():
     rng = np.random.default_rng(2)
     base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
-    query, row = screened.candidates(queries, base, 10, "cuda")
+    query, row = screened.candidates(queries, base, 10, device="cuda")
     kept = set(zip(query.tolist(), row.tolist(), strict=True))
     best = np.argsort(-(queries.astype(np.float64) @ base.T.astype(np.float64)), axis=1)[:, :10]
     assert {(q, r) for q, rows in enumerate(best.tolist()) for r in rows} <= kept

@@ -1,0 +1,241 @@
+"""Finding copies beside imagededup and a plain self-join, and how the join by cells grows.
+
+    pip install imagededup                         # not needed by the project
+    python -m benchmarks.dedup peers --shared ../shared
+    python -m benchmarks.dedup growth --folder /tmp/joins --rows 10000 100000 1000000 3000000
+
+`peers`: on the same pictures of a small real web, perceptual hashes made and all near pairs found by
+imagededup and by us (its hash has 64 bits, ours 256); then on the same vectors its search of all
+pairs, FAISS's flat index asked for the 64 nearest of each, and our exact join with the same k and with
+the floor of the default recipe. `growth`: planted vectors (float16, 256), every tenth a copy of another
+at a cosine of about 0.9; the stage's own join, exact where it chooses so and by cells from there on,
+each size in a process of its own. Recall: planted pairs found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks.machine import conditions
+from benchmarks.planted import planted_vectors
+from curation.fragment import Fragment, FragmentWriter
+from curation.knn.blocks import block_join, nearest_others
+from curation.knn.cells import cell_join
+from curation.knn.choice import choose_join
+from curation.knn.exact import build_base
+from curation.knn.hamming import within
+from curation.parallel import InProcess
+from curation.params import Near, Perceptual
+from curation.store import Store
+from curation.units import Context
+
+DIM, FRAGMENT, K = 256, 100_000, 64
+FLOOR = 0.75
+SOUGHT = (("pool", "pool"),)
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Return seconds and result."""
+    begun = time.perf_counter()
+    result = call()
+    return time.perf_counter() - begun, result
+
+
+# -- beside others --------------------------------------------------------------------------------
+
+
+def hashes_of(images: list[bytes]) -> np.ndarray:
+    """Return our hashes (n, 32); flat pictures have none and are left out."""
+    from curation.screen.stage import decode_grey, perceptual_hash
+
+    found = [perceptual_hash(grey) for grey in map(decode_grey, images) if grey is not None]
+    return np.stack([np.frombuffer(own, np.uint8) for own in found if own])
+
+
+def hash_peers(images: list[bytes]) -> None:
+    """Print seconds for hashes and pairs of both."""
+    from imagededup.methods import PHash
+
+    ours, hashes = timed(lambda: hashes_of(images))
+    join, _ = timed(lambda: within(hashes, hashes, Perceptual().max_distance))
+    with tempfile.TemporaryDirectory() as folder:
+        for number, image in enumerate(images):
+            (Path(folder) / f"{number:05d}.jpg").write_bytes(image)
+        peer = PHash(verbose=False)
+        theirs, encoded = timed(lambda: peer.encode_images(image_dir=folder, num_enc_workers=2))
+        pairs, _ = timed(
+            lambda: peer.find_duplicates(encoding_map=encoded, max_distance_threshold=6)
+        )
+    print("| perceptual hash | imagededup, s | ours, s | faster by |\n|---|---|---|---|")
+    print(f"| {len(images):,} hashes | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} |")
+    print(f"| all near pairs | {pairs:.2f} | {join:.2f} | {pairs / join:.1f} |", flush=True)
+
+
+def vector_peers(vectors: np.ndarray) -> None:
+    """Print seconds for all near pairs of the same vectors."""
+    from imagededup.methods import CNN
+
+    ids = np.char.mod("%032x", np.arange(len(vectors))).astype("S32")
+    wide = vectors.astype(np.float32)
+    options = {"k": K, "floor": FLOOR, "own_role": 1.0}
+    ours, found = timed(lambda: nearest_others(ids, vectors, build_base(vectors, ids), options))
+    whole, _ = timed(
+        lambda: nearest_others(ids, vectors, build_base(vectors, ids), options | {"floor": -1.0})
+    )
+    index = faiss.IndexFlatIP(wide.shape[1])
+    index.add(wide)
+    flat, (score, rows) = timed(lambda: index.search(wide, K + 1))
+    same = (rows != np.arange(len(rows))[:, None]) & (score >= FLOOR)
+    peer = CNN(verbose=False)
+    encoded = {name.decode(): vector for name, vector in zip(ids, wide, strict=True)}
+    theirs, _ = timed(
+        lambda: peer.find_duplicates(encoding_map=encoded, min_similarity_threshold=FLOOR)
+    )
+    print(f"\n| {len(vectors):,} × {wide.shape[1]} vectors | s | ours, s | faster by |")
+    print("|---|---|---|---|")
+    print(
+        f"| imagededup, pairs from {FLOOR} on | {theirs:.2f} | {ours:.2f} | {theirs / ours:.1f} |"
+    )
+    print(f"| FAISS flat, k = {K} | {flat:.2f} | {whole:.2f} | {flat / whole:.2f} |")
+    print(f"\npairs from {FLOOR} on: ours {len(found.query):,}, FAISS {int(same.sum()):,}")
+
+
+def peers(shared: Path, rows: int) -> None:
+    """Print all comparisons."""
+    images = pq.read_table(shared / "data" / "web_mini" / "pool.parquet", columns=["image"])
+    hash_peers(images["image"].to_pylist())
+    vector_peers(planted_vectors(rows, DIM, seed=0))
+
+
+# -- growth ---------------------------------------------------------------------------------------
+
+
+def fill(store: Store, rows: int) -> None:
+    """Write planted vectors as fragments: of ten neighbouring rows the last copies the first."""
+    import pyarrow as pa
+
+    from curation.knn.join import from_ids
+    from curation.vectors import vector_array
+
+    for start in range(0, rows, FRAGMENT):
+        count = min(FRAGMENT, rows - start)
+        vectors = planted_vectors(count, DIM, seed=0, first=start).astype(np.float32)
+        rng = np.random.default_rng(start)
+        copies = vectors[0 : count - 9 : 10] + 0.03 * rng.normal(size=(len(vectors[9::10]), DIM))
+        vectors[9::10] = copies / np.linalg.norm(copies, axis=1, keepdims=True)
+        ids = from_ids(np.char.mod("%032x", mixed(np.arange(start, start + count))).astype("S32"))
+        half = vector_array(vectors.astype(np.float16))
+        batch = pa.RecordBatch.from_arrays([ids, half], names=["image_id", "vector"])
+        writer = FragmentWriter(store, "vectors", f"web-{start:010d}", None)
+        writer.write(batch)
+        store.record(writer.close("vectors", f"web-{start:010d}", {}))
+
+
+def mixed(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers whose hex digits are spread as those of digests are, one to one."""
+    return (numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
+
+
+def joined(folder: Path, rows: int) -> dict[str, Any]:
+    """Join the vectors of a store with each other; return seconds, recall and memory."""
+    from curation.fragment import open_table  # noqa: F401
+    from curation.knn import codebooks
+    from curation.knn.ivf import Codebooks, sample_size, train_coarse
+    from curation.knn.sample import read_sample, sampled_rows
+
+    store = Store(folder)
+    names = [f"web-{start:010d}" for start in range(0, rows, FRAGMENT)]
+    records = store.finished("vectors", names)
+    pool = {name: Fragment(store, records[name]) for name in names}
+    context = Context(store, InProcess(), "join", None)
+    near = Near()
+    options = {"k": near.k, "floor": FLOOR, "spread": near.spread}
+    choice = choose_join(near, rows, DIM)
+    begun = time.perf_counter()
+    if choice.join == "exact":
+        pairs = block_join({"pool": pool}, SOUGHT, options, context)
+    else:
+        _, sample = read_sample(sampled_rows(pool, sample_size(choice.cells), 0, context))
+        trained = Codebooks(train_coarse(sample, choice.cells, seed=0))
+        context.remember("cells", rows, codebooks.batch_of(trained))
+        books = context.recall("cells", rows)
+        assert books is not None
+        pairs = cell_join({"pool": pool}, SOUGHT, options, books, context)
+    firsts = mixed(np.arange(0, rows - 9, 10))
+    wanted = dict(zip(firsts.tolist(), mixed(np.arange(9, rows, 10)).tolist(), strict=True))
+    found, count = 0, 0
+    for _, _, table in pairs:
+        count += len(table)
+        left, right = (table.column(n).to_pylist() for n in ("query_id", "image_id"))
+        found += sum(wanted.get(int(a, 16)) == int(b, 16) for a, b in zip(left, right, strict=True))
+    return {
+        "rows": rows,
+        "join": choice.join,
+        "cells": choice.cells,
+        "seconds": time.perf_counter() - begun,
+        "recall": found / len(wanted),
+        "pairs": count,
+        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def growth(folder: Path, sizes: list[int]) -> None:
+    """Print a row a size."""
+    print("| rows | join | cells | s | exponent | recall | pairs | peak, GiB |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    last: dict[str, Any] | None = None
+    for rows in sizes:
+        own = folder / str(rows)
+        fill(Store(own), rows)
+        command = [sys.executable, "-m", "benchmarks.dedup", "one", "--folder", str(own)]
+        out = subprocess.run(
+            [*command, "--rows", str(rows)], check=True, capture_output=True, text=True
+        )
+        said = json.loads(out.stdout.splitlines()[-1])
+        slope = "–"
+        if last:
+            ratio = np.log(said["seconds"] / last["seconds"])
+            slope = f"{ratio / np.log(said['rows'] / last['rows']):.2f}"
+        print(
+            f"| {rows:,} | {said['join']} | {said['cells']:,} | {said['seconds']:.1f} | {slope} "
+            f"| {said['recall']:.4f} | {said['pairs']:,} | {said['gib']:.2f} |",
+            flush=True,
+        )
+        last = said
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["peers", "growth", "one"])
+    parser.add_argument("--shared", type=Path)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument(
+        "--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000, 3_000_000]
+    )
+    options = parser.parse_args()
+    if options.what == "one":
+        print(json.dumps(joined(options.folder, options.rows[0])))
+        return
+    print(conditions())
+    if options.what == "peers":
+        peers(options.shared, 50_000)
+    else:
+        growth(options.folder, options.rows)
+
+
+if __name__ == "__main__":
+    main()

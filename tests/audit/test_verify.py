@@ -1,0 +1,153 @@
+"""The audit of a recipe that verifies: what counts is found by a level, and agrees in its pixels."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import ImageOps
+from rich.console import Console
+
+from curation.audit.edits import EDITS, Edit, edited
+from curation.audit.look import compared, small_picture, within
+from curation.audit.plant import store_as
+from curation.audit.run import Audit
+from curation.audit.tell import tell
+from curation.embed.stage import decode
+from curation.params import Verify
+
+from ..report.page import Page
+from .conftest import Run, audited
+from .test_audit import bits, pool_of, unit
+
+LEVELS = ("perceptual", "near")
+
+
+def words(told: Audit) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    tell(told.told, console)
+    assert isinstance(console.file, io.StringIO)
+    return " ".join(console.file.getvalue().split())
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("verified")
+
+
+@pytest.fixture(scope="module")
+def plain(committed: Run, out: Path) -> Audit:
+    """Nothing is verified."""
+    return audited(committed, out / "plain", size=1000)
+
+
+@pytest.fixture(scope="module")
+def verified(committed: Run, out: Path) -> Audit:
+    return audited(committed.with_dedup(verify={}), out / "verified", size=1000)
+
+
+def test_a_copy_is_found_if_a_level_finds_it_and_its_pixels_agree(plain, verified):
+    before, after = plain.copies, verified.copies
+    agrees = after["agrees"].fillna(False).to_numpy(bool)
+    assert 0 < agrees.sum() < len(after) and before["agrees"].isna().all()
+    reach = {"perceptual": True, "near": (after["rank"] <= 8).fillna(False).to_numpy(bool)}
+    for level in LEVELS:
+        wanted = before[f"by_{level}"].to_numpy(bool) & agrees & reach[level]
+        np.testing.assert_array_equal(after[f"by_{level}"], wanted)
+    np.testing.assert_array_equal(after["found"], after["by_perceptual"] | after["by_near"])
+
+
+def test_agreement_is_that_of_the_stored_pictures(committed, verified, out):
+    pool, bounds = pool_of(committed), Verify()
+    rows = pq.read_table(out / "verified" / "audit.parquet").to_pandas()
+    for image_id, own in list(rows.groupby("image_id"))[:2]:
+        image = pool.loc[image_id]["image"]
+        files = [edited(decode(image), name, image_id, 0) for name in own["edit"]]
+        stored = [small_picture(s) for s, _ in store_as(files, committed.recipe.fetch)]
+        measures = [compared(small_picture(image), other) for other in stored]
+        assert own["agrees"].tolist() == within(measures, bounds).tolist()
+
+
+def test_recall_before_is_that_of_a_recipe_that_does_not_verify(plain, verified, out):
+    own = verified.told["verify"]
+    assert plain.told["verify"] is None
+    assert own["unverified_recall"] == plain.told["recall"]
+    assert verified.told["recall"]["all"]["any"] <= plain.told["recall"]["all"]["any"]
+    lost = plain.copies["found"].sum() - verified.copies["found"].sum()
+    assert own["copies_refused"] == lost
+    for level in LEVELS:
+        ties = [audit.told["ties_to_others"][level]["ties"] for audit in (plain, verified)]
+        assert own["ties_refused"][level] == ties[0] - ties[1] >= 0
+    pages = {name: (out / name / "audit.html").read_text() for name in ("plain", "verified")}
+    assert "Pairs are verified" in pages["verified"] and "unverified" in words(verified)
+    assert " ".join(Page(pages["verified"]).sections["recall"]).count("unverified") >= 2
+    assert "Pairs are verified" in words(verified)
+    assert "verified" not in pages["plain"] and "verified" not in words(plain)
+    assert json.loads((out / "verified" / "audit.json").read_text())["verify"] == own
+
+
+def test_ties_to_others_count_if_they_agree(committed, verified):
+    pool, bounds = pool_of(committed), Verify()
+    small = {i: small_picture(row["image"]) for i, row in pool.iterrows()}
+    vectors = {i: unit(row["vector"]) for i, row in pool.iterrows()}
+
+    def agree(a: str, b: str) -> bool:
+        low, high = sorted((a, b))
+        return bool(within([compared(small[low], small[high])], bounds)[0])
+
+    counts = np.zeros(2, int)
+    for row in verified.told["originals"][:12]:
+        own, others = row["image_id"], [i for i in pool.index if i != row["image_id"]]
+        distance = {i: bits(pool.loc[own]["phash"], pool.loc[i]["phash"]) for i in others}
+        tied = [i for i, d in distance.items() if d is not None and d <= 24]
+        cosine = {i: np.float32(vectors[own] @ vectors[i]) for i in others}
+        nearest = sorted(others, key=lambda i, c=cosine: (-c[i], i))[:8]
+        near = [i for i in nearest if cosine[i] >= np.float32(0.999)]
+        wanted = [sum(agree(own, i) for i in side) for side in (tied, near)]
+        assert [row["perceptual"], row["near"]] == wanted
+        counts += wanted
+    assert counts.all()
+
+
+def test_a_threshold_tells_of_agreeing_pairs_from_the_floor_of_verify_on(plain, verified):
+    for level in LEVELS:
+        key = {"perceptual": "max_distance", "near": "at_least"}[level]
+        rows = verified.told["thresholds"][level]["table"]
+        before = {row[key]: row for row in plain.told["thresholds"][level]["table"]}
+        (own,) = [row for row in rows if "recipe" in row["marks"]]
+        assert own["recall"]["all"] == verified.told["recall"]["all"][level]
+        for row in rows:
+            if row[key] in before:
+                assert row["recall"]["all"] <= before[row[key]]["recall"]["all"]
+                assert row["ties_per_1000"] <= before[row[key]]["ties_per_1000"]
+    cosines = [row["at_least"] for row in verified.told["thresholds"]["near"]["table"]]
+    assert min(cosines) >= Verify().floor
+
+
+def test_an_edit_that_verify_refuses_is_not_found(committed, tmp_path, monkeypatch):
+    negative = Edit("medium", lambda image, rng: ImageOps.invert(image))
+    monkeypatch.setitem(EDITS, "flip", negative)
+    near = {"encoder": "semantic", "at_least": -1.0, "floor": -1.0, "k": 64}
+    everything = {"near": near, "perceptual": None, "held_out": None}
+    found = {}
+    for name, verify in (("plain", None), ("verified", {"floor": -1.0, "k": 64})):
+        run = committed.with_dedup(**everything, verify=verify)
+        copies = audited(run, tmp_path / name).copies
+        found[name] = copies.groupby("edit")["found"].mean()
+    assert (found["plain"] == 1.0).all()
+    assert found["verified"]["flip"] == 0.0 and found["verified"]["jpeg_q60"] >= 0.5
+
+
+def test_the_cut_into_fragments_changes_nothing(committed, cut, tmp_path):
+    audits = [
+        audited(run.with_dedup(verify={}), tmp_path / str(n))
+        for n, run in enumerate((committed, cut))
+    ]
+    pd.testing.assert_frame_equal(audits[0].copies, audits[1].copies)
+    for key in ("verify", "ties_to_others", "thresholds", "originals"):
+        assert audits[0].told[key] == audits[1].told[key]

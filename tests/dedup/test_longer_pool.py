@@ -1,0 +1,97 @@
+"""A shard added later gives the partition of a run over all, and computes only its own pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.flow import plan
+from curation.fragment import open_table
+from curation.knn.blocks import blocks_of
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+
+from ..tables import commit_vectors
+
+DIM = 16
+
+
+@pytest.fixture
+def recipe():
+    return parse_recipe(
+        {
+            "name": "longer",
+            "sources": [
+                {
+                    "name": "web",
+                    "role": "pool",
+                    "format": "csv",
+                    "path": "w",
+                    "columns": {"url": "u"},
+                },
+                {"name": "test", "role": "held_out", "format": "folder", "path": "t"},
+            ],
+            "dedup": {
+                "near": {"encoder": "semantic", "k": 6, "at_least": 0.9, "join": "exact"},
+                "held_out": {"at_least": 0.95},
+                "verify": None,
+                "perceptual": None,
+            },
+        }
+    )
+
+
+def world():
+    """Three fragments of chains: each vector is near the one before it, across fragments too."""
+    rng = np.random.default_rng(0)
+    starts = rng.normal(size=(60, DIM))
+    chain = np.concatenate([starts + 0.08 * n * rng.normal(size=(60, DIM)) for n in range(5)])
+    vectors = chain / np.linalg.norm(chain, axis=1, keepdims=True)
+    ids = np.array([f"{(n * 7919) % 300:032x}" for n in range(300)], "S32")
+    order = rng.permutation(300)
+    parts = {
+        f"web-{n}": (ids[own], vectors[own].astype(np.float16))
+        for n, own in enumerate(np.array_split(order, 3))
+    }
+    test = np.array([f"{900 + n:032x}" for n in range(8)], "S32")
+    return parts | {"test-0": (test, vectors[:8].astype(np.float16))}
+
+
+class Counting(InProcess):
+    """Counts what is computed."""
+
+    def __init__(self):
+        self.done = []
+
+    def map(self, what, function, items):
+        self.done += [what] * len(items)
+        return super().map(what, function, items)
+
+
+def copies(store, recipe, parts, parallel):
+    commit_vectors(store, parts)
+    steps = {step.name: step for step in plan(recipe)}
+    for name in ("neighbours", "verify", "dedup"):
+        run_step(steps[name], store, parallel)
+    return {row["pair_id"]: row for row in open_table(store, "copies").read().to_pylist()}
+
+
+def test_the_same_partition_and_little_work(tmp_path, recipe, monkeypatch):
+    monkeypatch.setattr("curation.knn.blocks.blocks_of", lambda own: blocks_of(own, 100))
+    parts = world()
+    whole = copies(Store(tmp_path / "whole"), recipe, parts, InProcess())
+    grown, counting = Store(tmp_path / "grown"), Counting()
+    early = {name: part for name, part in parts.items() if name != "web-2"}
+    first = copies(grown, recipe, early, counting)
+    counting.done.clear()
+    second = copies(grown, recipe, parts, counting)
+    assert second == whole
+    assert {n: first[n]["component_id"] for n in first} != {
+        n: whole[n]["component_id"] for n in first
+    }
+    # Of nine pairs of blocks four are found; held-out pictures meet the new block alone.
+    searched = [what for what in counting.done if "merged" not in what]
+    assert searched.count("near pool-pool") == 5
+    assert searched.count("near held_out-pool") == 1
