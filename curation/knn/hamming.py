@@ -8,6 +8,7 @@ every such pair and looks at few others.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import faiss
 import numpy as np
@@ -25,6 +26,9 @@ from curation.vectors import Ids
 BITS = 256
 TABLES = 16
 """Parts of a hash; each of 16 bits, so that a table has 65,536 entries."""
+TABLES_FROM = 1_000_000
+"""Hashes from which tables are faster than comparing all: a query looks into 272 entries, which takes
+about as long as 900,000 comparisons."""
 BLOCK = 2_000_000
 """Hashes in the tables of one task: they take about 250 MB."""
 QUERIES = 65_536
@@ -37,12 +41,16 @@ def within(queries: Hashes, base: Hashes, distance: int) -> tuple[npt.NDArray[np
 
     Args:
         queries: (q, 32) uint8.
-        base: (b, 32) uint8.
+        base: (b, 32) uint8; tables are made of many, few are all compared.
         distance: bits, inclusive, below TABLES · 3 = 48 lest a table's entries be too many.
     """
-    index = faiss.IndexBinaryMultiHash(BITS, TABLES, BITS // TABLES)
+    index: Any
+    if len(base) < TABLES_FROM:
+        index = faiss.IndexBinaryFlat(BITS)
+    else:
+        index = faiss.IndexBinaryMultiHash(BITS, TABLES, BITS // TABLES)
+        index.nflip = distance // TABLES
     index.add(np.ascontiguousarray(base))
-    index.nflip = distance // TABLES
     # FAISS returns what is strictly nearer than the radius.
     limits, found, rows = index.range_search(np.ascontiguousarray(queries), distance + 1)
     count: npt.NDArray[np.int64] = limits[1:].astype(np.int64) - limits[:-1].astype(np.int64)

@@ -30,6 +30,12 @@ def distances(a, b):
     return np.bitwise_count(a[:, None] ^ b[None]).sum(-1)
 
 
+@pytest.fixture(params=[0, 10**6], ids=["tables", "all compared"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways must find the same."""
+    monkeypatch.setattr("curation.knn.hamming.TABLES_FROM", request.param)
+
+
 @pytest.mark.parametrize("distance", [0, 7, 15, 16, 24, 31, 32, 47])
 def test_every_pair_within_the_distance_is_found(distance):
     rng = np.random.default_rng(distance)
