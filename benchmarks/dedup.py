@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
+from curation.dedup.params import Near, Perceptual
 from curation.fragment import Fragment, FragmentWriter
 from curation.knn.blocks import block_join, nearest_others
 from curation.knn.cells import cell_join
@@ -38,7 +39,6 @@ from curation.knn.choice import choose_join
 from curation.knn.exact import build_base
 from curation.knn.hamming import within
 from curation.parallel import InProcess
-from curation.params import Near, Perceptual
 from curation.store import Store
 from curation.units import Context
 

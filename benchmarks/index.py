@@ -25,7 +25,7 @@ from benchmarks.planted import planted_vectors
 from curation.knn import ivf
 from curation.knn.choice import lists_for
 from curation.knn.exact import Base, Candidates, search
-from curation.params import MatchStep, QuantiseStep
+from curation.steps import MatchStep, QuantiseStep
 from curation.vectors import Vectors
 
 K = 10

@@ -10,26 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from curation.dedup.params import DedupParams, Near, Semantic
 from curation.digest import digest
 from curation.errors import RecipeError
-from curation.params import (
+from curation.recipe import Recipe
+from curation.steps import (
     AssembleStep,
     AssignStep,
     ClusterStep,
-    DedupParams,
     IndexStep,
     IngestStep,
     JoinSpec,
     MatchStep,
-    Near,
     NeighboursStep,
     QuantiseStep,
     RetrieveStep,
     SelectStep,
-    Semantic,
     VerifyStep,
 )
-from curation.recipe import Recipe
 from curation.strict import Strict, fingerprinted
 
 S = TypeVar("S", bound=Strict)

@@ -14,13 +14,13 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from curation.dedup.params import DedupParams
 from curation.embed.encoders import check_model_name
 from curation.errors import RecipeError
 from curation.params import (
     AssembleParams,
     BalanceParams,
     ClusterParams,
-    DedupParams,
     EmbedParams,
     FetchParams,
     IngestParams,

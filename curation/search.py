@@ -19,9 +19,9 @@ from curation.knn.exact import Candidates, build_base, merge
 from curation.knn.exact import search as search_exact
 from curation.knn.join import from_ids, read_rows
 from curation.lineage import Lineage, trace
-from curation.params import MatchStep
 from curation.progress import Progress
 from curation.recipe import Recipe
+from curation.steps import MatchStep
 from curation.store import Store
 from curation.vectors import Vectors, vector_matrix
 

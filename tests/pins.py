@@ -14,7 +14,8 @@ PINS = ROOT / "tests" / "pins.json"
 
 # What a stage's rows depend on beside its own folder.
 SHARED = {
-    "neighbours": ["knn", "vectors.py"],
+    "neighbours": ["knn", "kmeans", "vectors.py", "retrieve/order.py"],
+    "dedup": ["knn/join.py", "verify/bounds.py"],
     "cluster": ["kmeans", "knn/join.py", "knn/sample.py", "vectors.py", "retrieve/order.py"],
     "assign": ["kmeans", "vectors.py"],
     "quantise": ["knn", "kmeans", "vectors.py", "retrieve/order.py"],

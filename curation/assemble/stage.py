@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from curation.fragment import Fragment, Table
-from curation.params import AssembleStep
+from curation.steps import AssembleStep
 from curation.table import contract
 from curation.units import Context, Rows, empty_batch
 

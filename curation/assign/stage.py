@@ -10,7 +10,7 @@ from curation.fragment import Fragment, Table
 from curation.kmeans.backends import backend_of
 from curation.kmeans.lloyd import centroids_of
 from curation.kmeans.nearest import Centroids, Clusters, exact_scores
-from curation.params import AssignStep
+from curation.steps import AssignStep
 from curation.units import Rows
 from curation.vectors import Vectors, comparable_rows, vector_matrix
 

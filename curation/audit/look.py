@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from curation.audit.pool import Pool, Sample
-from curation.params import Verify
+from curation.dedup.params import Verify
 from curation.progress import Progress
 from curation.table import contract
 from curation.vectors import Bools

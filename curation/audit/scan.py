@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from curation.audit.plant import Planted
 from curation.audit.pool import Hashes, Pool, Sample, gather
+from curation.dedup.params import Near
 from curation.knn.exact import Candidates, build_base, exact_similarity, joined, merge, search
-from curation.params import Near
 from curation.progress import Progress
 from curation.recipe import Recipe
 from curation.vectors import Bools, Ids, Vectors

@@ -20,8 +20,8 @@ from curation.kmeans.points import ArrayPoints, Points
 from curation.kmeans.start import candidates, first_centroids
 from curation.knn.join import to_ids
 from curation.knn.sample import read_sample, sampled
-from curation.params import ClusterStep
 from curation.retrieve.order import seeded_keys
+from curation.steps import ClusterStep
 from curation.units import Context, Rows
 from curation.vectors import Ids, Vectors, vector_array, vector_matrix
 

@@ -17,8 +17,9 @@ from curation.knn.choice import Choice, choose, choose_join
 from curation.knn.hamming import BLOCK as HASH_BLOCK
 from curation.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.knn.join import MERGED_HERE
-from curation.params import EncoderSpec, QuantiseStep
+from curation.params import EncoderSpec
 from curation.recipe import Recipe
+from curation.steps import QuantiseStep
 from curation.verify.stage import PICTURES
 
 KIB = 1024

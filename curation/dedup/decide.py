@@ -11,6 +11,7 @@ import numpy.typing as npt
 from curation.dedup import held_out as leaks
 from curation.dedup.components import Components, find_components, told
 from curation.dedup.held_out import Touched
+from curation.dedup.params import DedupParams
 from curation.dedup.rows import Fetched, Images, Ints, images_of, order_of
 from curation.dedup.ties import (
     METHODS,
@@ -22,7 +23,6 @@ from curation.dedup.ties import (
     pixel_ties,
     strongest,
 )
-from curation.params import DedupParams
 from curation.vectors import Ids
 
 STANDS, EXACT = "representative", "exact"

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.dedup.params import Criterion
 from curation.fragment import Fragment, Table
 from curation.knn.join import to_ids
-from curation.params import Criterion
 from curation.vectors import Ids
 
 Ints = npt.NDArray[np.int64]

@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from curation.dedup.decide import STANDS, Decided, decide, held_out_sets
 from curation.dedup.members import copied, members_by_fragment
+from curation.dedup.params import DedupParams
 from curation.dedup.rows import Fetched, Ints, read_rows
 from curation.dedup.ties import Near, agreeing_pairs
 from curation.fragment import Table
 from curation.knn.join import from_ids
-from curation.params import DedupParams
 from curation.table import contract
 from curation.units import Context, Rows
 from curation.vectors import Ids

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.dedup.params import Verify
 from curation.dedup.rows import Fetched, Images, Ints
 from curation.fragment import Table
 from curation.knn.join import to_ids
-from curation.params import Verify
 from curation.vectors import Ids
 from curation.verify.bounds import MEASURED, agrees
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from curation.fragment import Fragment, Table
 from curation.knn.codebooks import lists_batch, read_codebooks
 from curation.knn.ivf import fill
-from curation.params import IndexStep
+from curation.steps import IndexStep
 from curation.table import contract
 from curation.units import Rows, empty_batch
 from curation.vectors import comparable_rows, vector_matrix

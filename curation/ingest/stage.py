@@ -19,8 +19,9 @@ from curation.ingest.formats import FORMATS
 from curation.ingest.listing import source_files
 from curation.ingest.source_file import SourceFile
 from curation.ingest.urls import BlockedDomains, Rules
-from curation.params import IngestStep, Source
+from curation.params import Source
 from curation.records import Record
+from curation.steps import IngestStep
 from curation.units import Context, Rows
 
 logger = logging.getLogger(__name__)

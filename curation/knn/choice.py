@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Literal
 
-from curation.params import Join, QuantiseStep
+from curation.dedup.params import Join
+from curation.steps import QuantiseStep
 
 EXACT = 2**50
 """Multiplications up to which `auto` searches exactly: an hour or so of two cores."""

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curation.dedup.params import Perceptual
 from curation.fragment import Fragment
 from curation.knn.blocks import PAIRS, blocks_of, merge_blocks
 from curation.knn.exact import Candidates, merge
 from curation.knn.join import from_ids, to_ids
-from curation.params import Perceptual
 from curation.units import Context, Rows
 from curation.vectors import Ids
 

@@ -21,7 +21,7 @@ from curation.kmeans.lloyd import State, centroids_of, lloyd
 from curation.kmeans.nearest import Clusters, Floats
 from curation.kmeans.points import ArrayPoints
 from curation.knn.exact import SLACK, Base, Candidates, joined, merge, rescore
-from curation.params import MatchStep, QuantiseStep
+from curation.steps import MatchStep, QuantiseStep
 from curation.vectors import Vectors
 
 Codes = npt.NDArray[np.uint8]

@@ -13,7 +13,7 @@ from curation.fragment import Fragment, Table
 from curation.knn import ivf
 from curation.knn.codebooks import read_codebooks, read_lists
 from curation.knn.exact import Candidates, build_base, joined, merge, search
-from curation.params import MatchStep
+from curation.steps import MatchStep
 from curation.units import Context, Rows
 from curation.vectors import Ids, Vectors, comparable_rows, vector_array, vector_matrix
 

@@ -13,8 +13,8 @@ from curation.fragment import Fragment, Table
 from curation.knn.codebooks import read_codebooks
 from curation.knn.exact import Candidates
 from curation.knn.join import Shard, broadcast_join, from_ids, keep_queries, read_vectors
-from curation.params import MatchStep
 from curation.retrieve.order import seeded_order
+from curation.steps import MatchStep
 from curation.table import contract
 from curation.units import Context, Rows, empty_batch
 from curation.vectors import Ids, Vectors

@@ -18,8 +18,8 @@ from curation.knn.hamming import hash_join
 from curation.knn.ivf import Codebooks, sample_size, train_coarse
 from curation.knn.recall import Watch
 from curation.knn.sample import read_sample, sampled_rows
-from curation.params import JoinSpec, NeighboursStep
 from curation.quantise.stage import dimension
+from curation.steps import JoinSpec, NeighboursStep
 from curation.table import contract
 from curation.units import Context, Rows, empty_batch
 

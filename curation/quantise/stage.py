@@ -10,7 +10,7 @@ from curation.knn import codebooks
 from curation.knn.choice import choose, scale_of
 from curation.knn.ivf import sample_size, train
 from curation.knn.sample import eligible_rows, read_sample, sampled
-from curation.params import QuantiseStep
+from curation.steps import QuantiseStep
 from curation.table import contract
 from curation.units import Context, Rows, empty_batch
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow as pa
 
 from curation.fragment import Fragment
-from curation.params import SelectStep, Threshold
+from curation.params import Threshold
+from curation.steps import SelectStep
 from curation.table import contract
 from curation.units import Rows
 from curation.vectors import comparable_rows

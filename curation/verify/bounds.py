@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.params import Verify
+from curation.dedup.params import Verify
 from curation.vectors import Bools
 
 MEASURED = ("agreement", "worst", "steady", "inside", "hue", "flat")

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from curation.fragment import Fragment, Table
 from curation.knn.join import to_ids
-from curation.params import VerifyStep
+from curation.steps import VerifyStep
 from curation.table import contract
 from curation.units import Context, Rows, empty_batch
 from curation.vectors import Ids

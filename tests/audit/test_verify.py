@@ -18,8 +18,8 @@ from curation.audit.look import compared, small_picture, within
 from curation.audit.plant import store_as
 from curation.audit.run import Audit
 from curation.audit.tell import tell
+from curation.dedup.params import Verify
 from curation.embed.stage import decode
-from curation.params import Verify
 
 from ..report.page import Page
 from .conftest import Run, audited

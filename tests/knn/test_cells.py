@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from curation.dedup.params import Near
 from curation.fragment import open_table
 from curation.knn import codebooks
 from curation.knn.blocks import block_join, blocks_of
@@ -13,7 +14,6 @@ from curation.knn.choice import choose_join
 from curation.knn.ivf import Codebooks, train_coarse
 from curation.knn.recall import Watch
 from curation.parallel import InProcess
-from curation.params import Near
 from curation.store import Store
 from curation.units import Context
 

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation.dedup.params import Perceptual
 from curation.fragment import open_table
 from curation.knn.hamming import hash_join, within
 from curation.parallel import InProcess
-from curation.params import Perceptual
 from curation.store import Store
 from curation.units import Context
 

@@ -8,7 +8,7 @@ import pytest
 from curation.knn.choice import EXACT, choose, lists_for, scale_of
 from curation.knn.exact import build_base, exact_similarity
 from curation.knn.ivf import Codebooks, Lists, fill, opened, search, train
-from curation.params import MatchStep, QuantiseStep
+from curation.steps import MatchStep, QuantiseStep
 
 from .test_exact import names, unit
 

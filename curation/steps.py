@@ -1,0 +1,109 @@
+"""What each stage gets of a recipe, where that is not just a block of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import SerializeAsAny
+
+from curation.dedup.params import Join, Perceptual
+from curation.params import (
+    AssembleParams,
+    BalanceParams,
+    ClusterParams,
+    IngestParams,
+    Source,
+    Threshold,
+)
+from curation.retrieve.arm import Arm
+from curation.strict import Strict, execution_only
+
+
+class IngestStep(IngestParams):
+    """What the stage ingest gets."""
+
+    sources: list[Source]
+
+
+class JoinSpec(Join):
+    """How the vectors of one encoder are joined."""
+
+    encoder: str
+
+
+class NeighboursStep(Strict):
+    """What the stage neighbours gets: the levels that look for pairs."""
+
+    perceptual: Perceptual | None
+    joins: dict[str, JoinSpec]
+
+
+class VerifyStep(Strict):
+    """What the stage verify gets; without a floor nothing is looked at."""
+
+    floor: float | None
+    k: int
+
+
+class SelectStep(Strict):
+    """What the stage select gets."""
+
+    thresholds: dict[str, Threshold]
+    seed_copies: Literal["keep", "drop"]
+
+
+class ClusterStep(ClusterParams):
+    """What the stage cluster gets."""
+
+    seed: int
+
+
+class QuantiseStep(Strict):
+    """What the stage quantise gets; without neighbours (k = 0) there is nothing to search."""
+
+    encoder: str
+    index: Literal["auto", "exact", "ivf_flat", "ivf_pq"]
+    nlist: int | None
+    nprobe: int
+    subquantizers: int
+    k: int
+    seed: int
+
+
+class IndexStep(Strict):
+    """What the stage index gets."""
+
+    encoder: str
+
+
+class MatchStep(Strict):
+    """What the stage match gets; `k` is the most neighbours that any arm needs."""
+
+    encoder: str
+    nprobe: int
+    refine: int
+    recall_queries: int
+    k: int
+    seed: int
+
+
+class AssignStep(Strict):
+    """What the stage assign gets."""
+
+    encoder: str
+    metric: Literal["spherical", "euclidean"] = "spherical"
+    backend: Literal["faiss", "torch"] = execution_only("torch")
+
+
+class RetrieveStep(Strict):
+    """What the stage retrieve gets."""
+
+    arms: list[SerializeAsAny[Arm]]
+    balance: BalanceParams = BalanceParams()
+    seed: int
+
+
+class AssembleStep(AssembleParams):
+    """What the stage assemble gets."""
+
+    run: str
