@@ -85,7 +85,7 @@ FLOW = (
         reads=("images", "scores", "embeddings"),
         version=2,
     ),
-    Stage(42, "verify", "global", writes="verified", reads=("images", "neighbours")),
+    Stage(42, "verify", "global", writes="verified", reads=("images", "neighbours"), version=2),
     Stage(
         45,
         "dedup",

@@ -12,7 +12,6 @@ the teacher is copied: the student starts from random numbers and has another ar
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from curation.embed.encoders import vit_micro
@@ -31,6 +30,7 @@ from training.pictures import SMALL_SIDE, TEACHER, Rows, read_images
 from training.student import LOSS_WEIGHTS, Average, Distiller, draw_batch, shifted, smaller
 from training.teacher import Teacher, near_copies
 from training.views import Views, make_views, mixed, plain
+from training.weights import save_half
 
 
 def backward(
@@ -71,7 +71,7 @@ def train(
     model.to(device).train()
     model.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Average(model.student, options.average)
-    optimisers = optimisers_for(model, options.rate)
+    optimisers = optimisers_for(model.student, model.parameters(), options.rate)
     highest = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
     rng = np.random.default_rng(options.seed)
     workers = ThreadPoolExecutor(options.threads)
@@ -108,40 +108,27 @@ def train(
     save(model.packaged(average.state), options.out, about)
 
 
-def save(state: dict[str, Tensor], out: Path, about: dict[str, Any]) -> None:
-    """Write the weights as float16, with what a reader must know to use them."""
-    half = {
-        name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
-        for name, value in state.items()
+def save(state: dict[str, Tensor], out: Path, training: dict[str, Any]) -> None:
+    about = {
+        "architecture": {
+            "name": "vit_micro",
+            "stem": list(vit_micro.STEM),
+            "width": vit_micro.WIDTH,
+            "depth": vit_micro.DEPTH,
+            "heads": vit_micro.HEADS,
+            "patch": 16,
+            "dim": vit_micro.DIM,
+        },
+        "preprocessing": {
+            "input_size": vit_micro.INPUT_SIZE,
+            "crop_pct": vit_micro.CROP_PCT,
+            "interpolation": vit_micro.INTERPOLATION,
+            "mean": list(vit_micro.MEAN),
+            "std": list(vit_micro.STD),
+        },
+        "training": training,
     }
-    metadata = {
-        "format": "pt",
-        "architecture": json.dumps(
-            {
-                "name": "vit_micro",
-                "stem": list(vit_micro.STEM),
-                "width": vit_micro.WIDTH,
-                "depth": vit_micro.DEPTH,
-                "heads": vit_micro.HEADS,
-                "patch": 16,
-                "dim": vit_micro.DIM,
-            }
-        ),
-        "preprocessing": json.dumps(
-            {
-                "input_size": vit_micro.INPUT_SIZE,
-                "crop_pct": vit_micro.CROP_PCT,
-                "interpolation": vit_micro.INTERPOLATION,
-                "mean": list(vit_micro.MEAN),
-                "std": list(vit_micro.STD),
-            }
-        ),
-        "training": json.dumps(about),
-        "license": "Apache-2.0",
-    }
-    part = out.with_suffix(".part")
-    save_file(half, part, metadata=metadata)
-    part.replace(out)
+    save_half(state, out, about)
 
 
 def grown_from(weights: Path) -> VitMicro:

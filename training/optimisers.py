@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from training.student import Distiller
+from curation.embed.encoders.vit_micro import VitMicro
 
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
@@ -44,15 +45,18 @@ class Muon(torch.optim.Optimizer):
                 value.sub_(orthogonal(change).view(value.shape), alpha=group["lr"] * scale)
 
 
-def optimisers_for(model: Distiller, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the inner matrices, AdamW for the first and last layers, norms and biases."""
+def optimisers_for(
+    network: VitMicro, parameters: Iterable[nn.Parameter], rate: float
+) -> list[torch.optim.Optimizer]:
+    """Muon for the network's inner matrices, AdamW for all other parameters: its first and last layers,
+    norms, biases, and what a training has beside it."""
     inner = [
         value
-        for name, value in model.student.named_parameters()
+        for name, value in network.named_parameters()
         if value.ndim > 1 and not name.startswith(("stem.maps.0", "head"))
     ]
     chosen = {id(value) for value in inner}
-    outer = [value for value in model.parameters() if id(value) not in chosen]
+    outer = [value for value in parameters if id(value) not in chosen]
     return [
         Muon(inner, 2 * rate, 0.05),
         torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),

@@ -14,7 +14,6 @@ from (cross-batch memory, Wang et al. 2020), and a batch is made of look-alikes.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -31,10 +30,11 @@ from torch.nn import functional
 from curation.embed.encoders.vit_micro import DIM, VitMicro, load_vit_micro
 from training.distill_vit_micro import slope_at
 from training.edits import edited
-from training.optimisers import Muon
+from training.optimisers import optimisers_for
 from training.pictures import Pixels, Rows, decode, normalise, read_images
 from training.student import Average
 from training.teacher import Teacher, near_copies, unit
+from training.weights import save_half
 
 SIDE: Final = 128
 """Side of the square that a picture is pressed into for training."""
@@ -136,20 +136,6 @@ def losses(vectors: Tensor, pictures: Tensor, memory: Memory) -> tuple[Tensor, T
 # -- the training ---------------------------------------------------------------------------------
 
 
-def optimisers_of(model: VitMicro, rate: float) -> list[torch.optim.Optimizer]:
-    inner = [
-        value
-        for name, value in model.named_parameters()
-        if value.ndim > 1 and not name.startswith(("stem.maps.0", "head"))
-    ]
-    chosen = {id(value) for value in inner}
-    outer = [value for value in model.parameters() if id(value) not in chosen]
-    return [
-        Muon(inner, 2 * rate, 0.05),
-        torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
-    ]
-
-
 def backward(
     model: VitMicro,
     batch: tuple[Rows, Pixels],
@@ -202,7 +188,7 @@ def train(images: list[bytes], alike: Rows, options: argparse.Namespace) -> None
     model.train().requires_grad_(True)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average, memory = Average(model, options.average), Memory()
-    optimisers = optimisers_of(model, options.rate)
+    optimisers = optimisers_for(model, model.parameters(), options.rate)
     highest = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
     workers = ThreadPoolExecutor(options.threads)
     torch.set_num_threads(1)
@@ -229,21 +215,9 @@ def train(images: list[bytes], alike: Rows, options: argparse.Namespace) -> None
             )
         if elapsed - saved > options.save_minutes:
             saved = elapsed
-            save(average.state, options.out, about | {"steps": step})
-    save(average.state, options.out, about | {"steps": step, "minutes": round(elapsed, 1)})
-
-
-def save(state: dict[str, Tensor], out: Path, about: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
-    half = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in state.items()
-    }
-    metadata = {"format": "pt", "training": json.dumps(about), "license": "Apache-2.0"}
-    part = out.with_suffix(".part")
-    save_file(half, part, metadata=metadata)
-    part.replace(out)
+            save_half(average.state, options.out, {"training": about | {"steps": step}})
+    about |= {"steps": step, "minutes": round(elapsed, 1)}
+    save_half(average.state, options.out, {"training": about})
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from curation.audit.edits import EDITS, STRENGTHS
 from curation.audit.look import agreeing, looked_at
 from curation.audit.plant import NAMES, Planted
 from curation.audit.pool import Pool, Sample, gather
-from curation.audit.scan import Found, Stored, hamming
+from curation.audit.scan import Found, Stored
+from curation.knn.hamming import BITS, within
 from curation.recipe import Recipe
 from curation.vectors import Bools, Ids
 
@@ -149,7 +150,9 @@ def _by_hashes(
         if not stored.hashed[number]:
             continue
         group = np.stack([stored.hashes[number], *(hashes[bytes(others[n])] for n in own)])
-        bits = hamming(group, group)
+        left, right, between = within(group, group, BITS)
+        bits = np.empty((len(group), len(group)), np.int64)
+        bits[left, right] = between
         counts = np.concatenate([[True], agree[own]])
         ties = (bits <= perceptual.max_distance) & counts & counts[:, None]
         _, label = connected_components(ties, directed=False)

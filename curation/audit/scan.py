@@ -9,21 +9,17 @@ import numpy.typing as npt
 
 from curation.audit.plant import Planted
 from curation.audit.pool import Hashes, Pool, Sample, gather
-from curation.dedup.params import Near
+from curation.dedup.params import WIDEST, Near
 from curation.knn.exact import Candidates, build_base, exact_similarity, joined, merge, search
+from curation.knn.hamming import BITS, within
 from curation.progress import Progress
 from curation.recipe import Recipe
 from curation.vectors import Bools, Ids, Vectors
 
-HASH_BITS = 256
-WIDEST = 47
-"""Hamming distance, in bits, up to which ties are looked at: the largest that a recipe may have."""
 MOST_TIES = 64
-"""Pictures within that distance that are kept of one original, the nearest first."""
+"""Pictures within WIDEST bits that are kept of one original, the nearest first."""
 BLOCK = 4096
 """Queries searched at once."""
-_PAIRS = 2**22
-"""Hamming distances computed at once."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def read_stored(pool: Pool, sample: Sample) -> Stored:
     hashes = gather(pool.hashes, names, sample.ids) if pool.has_hashes else {}
     vectors = gather(pool.vectors, names, sample.ids) if pool.embeddings else {}
     keys = [bytes(i) for i in sample.ids]
-    no_hash = np.zeros(HASH_BITS // 8, np.uint8)
+    no_hash = np.zeros(BITS // 8, np.uint8)
     no_vector = np.zeros_like(next(iter(vectors.values()), np.zeros(0, np.float16)))
     return Stored(
         hashes=np.stack([hashes.get(k, no_hash) for k in keys]),
@@ -96,29 +92,14 @@ def scan(pool: Pool, sample: Sample, stored: Stored, planted: Planted, recipe: R
     return Found(by_hash, by_vector, distance, _own_similarity(stored, planted), rank)
 
 
-def hamming(left: Hashes, right: Hashes) -> npt.NDArray[np.int16]:
-    """Return the distance in bits of each pair of hashes, (n, 32) and (m, 32) → (n, m)."""
-    a, b = (np.ascontiguousarray(h).view(np.uint64) for h in (left, right))
-    found = np.zeros((len(a), len(b)), np.int16)
-    for word in range(a.shape[1]):
-        found += np.bitwise_count(a[:, word, None] ^ b[None, :, word])
-    return found
-
-
 def _hash_ties(own: Ids, stored: Stored, ids: Ids, hashes: Hashes) -> Candidates:
     """Return which other pictures of a fragment (ids, hashes) are how near to which originals."""
     numbers = np.flatnonzero(stored.hashed)
-    step = max(1, _PAIRS // max(1, len(numbers)))
-    parts = []
-    for start in range(0, len(ids), step):
-        some = ids[start : start + step]
-        distance = hamming(stored.hashes[numbers], hashes[start : start + step])
-        query, row = np.nonzero(distance <= WIDEST)
-        strength = (1 - distance[query, row] / HASH_BITS).astype(np.float32)
-        other = own[numbers[query]] != some[row]
-        found = Candidates(numbers[query[other]], some[row[other]], strength[other])
-        parts.append(merge([found], MOST_TIES))
-    return merge(parts, MOST_TIES)
+    query, row, bits = within(stored.hashes[numbers], hashes, WIDEST)
+    strength = (1 - bits / BITS).astype(np.float32)
+    other = own[numbers[query]] != ids[row]
+    found = Candidates(numbers[query[other]], ids[row[other]], strength[other])
+    return merge([found], MOST_TIES)
 
 
 def _own_similarity(stored: Stored, planted: Planted) -> npt.NDArray[np.float32]:

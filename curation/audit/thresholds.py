@@ -11,7 +11,7 @@ from scipy.stats import beta
 
 from curation.audit.edits import STRENGTHS
 from curation.audit.judge import explained
-from curation.audit.scan import WIDEST
+from curation.dedup.params import WIDEST
 from curation.recipe import Recipe
 from curation.vectors import Bools
 

@@ -250,7 +250,7 @@ def _dedup(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -
         counts.asked,
         stored=counts.asked * BOOKKEEPING,
         moved=counts.images * 200,
-        driver=counts.images * (380 + 13 * given.near_pairs),
+        driver=counts.images * (310 + 13 * given.near_pairs),
         seconds_of={"table_mb": counts.images * 400 / 1e6},
     )
 

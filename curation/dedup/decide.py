@@ -23,25 +23,55 @@ from curation.dedup.ties import (
     pixel_ties,
     strongest,
 )
-from curation.vectors import Ids
 
-STANDS, EXACT = "representative", "exact"
+HOW = [*METHODS, "exact", "representative"]
+"""How a row is tied to the one that stands for its component; `method` numbers these."""
+EXACT, STANDS = len(METHODS), len(METHODS) + 1
 CURATED = ["seed", "held_out"]
+NONE = -1
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Which held-out picture each row, or its component, copies; (n,) each.
+
+    `by` is a row of that picture and `via` one of the picture through which it is reached, NONE
+    without; `set` numbers the held-out sets, `method` HOW.
+    """
+
+    by: Ints
+    via: Ints
+    set: npt.NDArray[np.int16]
+    method: npt.NDArray[np.int8]
+    similarity: npt.NDArray[np.float32]
+
+    @classmethod
+    def none(cls, rows: int) -> Leak:
+        """Return that no row copies a held-out picture."""
+        return cls(
+            np.full(rows, NONE),
+            np.full(rows, NONE),
+            np.full(rows, NONE, np.int16),
+            np.full(rows, NONE, np.int8),
+            np.full(rows, np.nan, np.float32),
+        )
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What becomes of each row: `component` and `representative` are image ids, `stands` the row that
-    stands for the component, `method` how the row is tied to it."""
+    """What becomes of each row, (n,) each. Pictures are told by a row of theirs, NONE without:
 
-    component: Ids
-    representative: Ids
+    `component` is the one with the smallest image_id, `stands` the row that stands for the component,
+    `evidence` the strongest tie and `seed` the seed that the row copies; `method` numbers HOW.
+    """
+
+    component: Ints
     stands: Ints
-    method: npt.NDArray[np.object_]
+    method: npt.NDArray[np.int8]
     similarity: npt.NDArray[np.float32]
-    evidence: Ids
-    leak: dict[str, npt.NDArray[Any]]
-    seed: Ids
+    evidence: Ints
+    leak: Leak
+    seed: Ints
     told: dict[str, Any]
 
     def repeats(self, rows: Fetched) -> tuple[Ints, Ints]:
@@ -65,10 +95,10 @@ def decide(rows: Fetched, near: Near, params: DedupParams) -> Decided:
     seeds = sides["seed"]
     seen = leaks.strong_enough(ties["seed", "pool"], -1.0)
     from_seed = leaks.best_ties(seen, seeds, pool, np.zeros(len(seeds.ids), np.int32))
-    copy_of = np.full(len(rows.images), b"", "S32")
+    copy_of = np.full(len(rows.images), NONE)
     of = rows.of("pool")
     by = from_seed.by[pool.places(rows.images[of])]
-    copy_of[of[by >= 0]] = seeds.ids[by[by >= 0]]
+    copy_of[of[by >= 0]] = seeds.best[by[by >= 0]]
     said = {
         "ties": {
             name: int((ties["pool", "pool"].method == number).sum())
@@ -121,17 +151,15 @@ def _by_image(
     """Return the columns that come from components, for every row; others are their own."""
     count = len(rows.images)
     own: dict[str, Any] = {
-        "component": rows.images.copy(),
-        "representative": rows.images.copy(),
+        "component": np.arange(count),
         "stands": np.arange(count),
-        "method": np.full(count, STANDS, dtype=object),
+        "method": np.full(count, STANDS, np.int8),
         "similarity": np.full(count, np.nan, np.float32),
-        "evidence": np.full(count, b"", "S32"),
+        "evidence": np.full(count, NONE),
     }
     pool, of = sides["pool"], rows.of("pool")
     place = pool.places(rows.images[of])
-    own["component"][of] = pool.ids[found.smallest[place]]
-    own["representative"][of] = pool.ids[found.representative[place]]
+    own["component"][of] = pool.best[found.smallest[place]]
     own["stands"][of] = pool.best[found.representative[place]]
     # Of chains that were cut only ties within a component count.
     within = found.representative[ties.left] == found.representative[ties.right]
@@ -140,9 +168,9 @@ def _by_image(
     tied = best >= 0
     if tied.any():
         own["similarity"][of[tied]] = every.strength[best[tied]]
-        own["evidence"][of[tied]] = pool.ids[every.right[best[tied]]]
+        own["evidence"][of[tied]] = pool.best[every.right[best[tied]]]
         copies = tied & (found.representative[place] != place)
-        own["method"][of[copies]] = np.array(METHODS, object)[every.method[best[copies]]]
+        own["method"][of[copies]] = every.method[best[copies]]
     # Within one seed set or held-out set only the same bytes repeat.
     for source in sorted(set(rows.sources[np.isin(rows.roles, CURATED)].tolist())):
         mine = np.flatnonzero((rows.sources == source)[rows.fragment])
@@ -165,7 +193,7 @@ def _name_repeats(rows: Fetched, own: dict[str, Any], exact: bool) -> None:
     if exact:
         own["method"][repeats] = EXACT
         own["similarity"][repeats] = 1.0
-        own["evidence"][repeats] = rows.images[repeats]
+        own["evidence"][repeats] = np.flatnonzero(repeats)
     else:
         # Without the level, rows with the same bytes all stand, unless their picture copies another.
         own["stands"][repeats & same_picture] = np.flatnonzero(repeats & same_picture)
@@ -177,19 +205,11 @@ def _leaks(
     ties: dict[tuple[str, str], Ties],
     found: Components,
     params: DedupParams,
-) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns that say which held-out picture a row, or its component, copies."""
-    held, count = sides["held_out"], len(rows.images)
-    columns: dict[str, Any] = {
-        "by": np.full(count, b"", "S32"),
-        "via": np.full(count, b"", "S32"),
-        "set": np.full(count, None, object),
-        "method": np.full(count, None, object),
-        "similarity": np.full(count, np.nan, np.float32),
-    }
+) -> Leak:
+    held, leak = sides["held_out"], Leak.none(len(rows.images))
     names = held_out_sets(rows)
     if params.held_out is None or not names:
-        return columns
+        return leak
     members = {
         name: np.isin(held.ids, rows.images[(rows.sources == name)[rows.fragment]])
         for name in names
@@ -204,23 +224,19 @@ def _leaks(
                 leaks.spread(part, found.smallest) if all_of_it else part
                 for part, all_of_it in zip(parts, whole, strict=True)
             ]
-        touched = leaks.merged(parts)
-        _tell(columns, of, touched, side.places(rows.images[of]), (held, side, names))
-    return columns
+        _tell(leak, of, leaks.merged(parts), side.places(rows.images[of]), (held, side))
+    return leak
 
 
 def _tell(
-    columns: dict[str, npt.NDArray[Any]],
-    rows: Ints,
-    touched: Touched,
-    place: Ints,
-    named: tuple[Images, Images, list[str]],
+    leak: Leak, rows: Ints, touched: Touched, place: Ints, sides: tuple[Images, Images]
 ) -> None:
-    held, side, names = named
+    held, side = sides
     hit = touched.by[place] >= 0
     of, place = rows[hit], place[hit]
-    columns["by"][of] = held.ids[touched.by[place]]
-    columns["via"][of] = side.ids[touched.via[place]]
-    columns["set"][of] = np.array(names, object)[touched.set[place]]
-    columns["method"][of] = np.array([*METHODS, EXACT], object)[touched.method[place]]
-    columns["similarity"][of] = touched.strength[place]
+    leak.by[of] = held.best[touched.by[place]]
+    leak.via[of] = side.best[touched.via[place]]
+    leak.set[of] = touched.set[place]
+    method = touched.method[place]
+    leak.method[of] = np.where(method == leaks.EXACT, EXACT, method)
+    leak.similarity[of] = touched.strength[place]

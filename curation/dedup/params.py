@@ -8,15 +8,15 @@ from pydantic import Field, field_validator, model_validator
 
 from curation.strict import Name, Strict
 
+WIDEST = 47
+"""Bits by which two hashes may differ at most: what tables of 16 bits find with two of them turned.
+So far apart, different pictures are taken for copies anyway."""
+
 
 class Perceptual(Strict):
-    """Copies by perceptual hash: at most `max_distance` of 256 bits differ, among the `k` nearest.
+    """Copies by perceptual hash: at most `max_distance` of 256 bits differ, among the `k` nearest."""
 
-    47 bits are the most that tables of 16 bits find with two of them turned over; so far apart,
-    different pictures are taken for copies anyway.
-    """
-
-    max_distance: int = Field(default=24, ge=0, le=47)
+    max_distance: int = Field(default=24, ge=0, le=WIDEST)
     k: int = Field(default=64, ge=1, le=1024)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.dedup.decide import STANDS, Decided, decide, held_out_sets
+from curation.dedup.decide import HOW, NONE, STANDS, Decided, decide, held_out_sets
 from curation.dedup.members import copied, members_by_fragment
 from curation.dedup.params import DedupParams
 from curation.dedup.rows import Fetched, Ints, read_rows
@@ -19,7 +19,6 @@ from curation.fragment import Table
 from curation.knn.join import from_ids
 from curation.table import contract
 from curation.units import Context, Rows
-from curation.vectors import Ids
 
 GIANT = 1_000
 """Images of a component that a person should look at."""
@@ -75,25 +74,31 @@ def _columns(rows: Fetched, decided: Decided, part: Ints, number: int) -> dict[s
     standing = pair_id.to_numpy(zero_copy_only=False).astype("S32")
     if len(elsewhere):
         standing[elsewhere] = rows.pair_ids(stands[elsewhere])
-    leak = {name: values[part] for name, values in decided.leak.items()}
-    size = len(part)
+    leak, size = decided.leak, len(part)
+
+    def ids(of: Ints) -> pa.Array:
+        known = np.flatnonzero(of[part] != NONE)
+        named = np.full(size, b"", "S32")
+        named[known] = rows.images[of[part[known]]]
+        return pa.array(named.astype("U32"), pa.string(), mask=of[part] == NONE)
+
     return {
         "pair_id": pair_id,
         "image_id": from_ids(rows.images[part]),
         "role": pa.array([str(rows.roles[number])] * size, pa.string()),
         "source": pa.array([str(rows.sources[number])] * size, pa.string()),
-        "component_id": from_ids(decided.component[part]),
-        "representative_id": from_ids(decided.representative[part]),
+        "component_id": ids(decided.component),
+        "representative_id": ids(decided.stands),
         "representative_pair_id": from_ids(standing),
-        "method": pa.array(decided.method[part], pa.string()),
+        "method": _text(HOW, decided.method[part]),
         "similarity": _known(decided.similarity[part]),
-        "evidence_id": _named(decided.evidence[part]),
-        "contaminated_by": _named(leak["by"]),
-        "contaminated_via": _named(leak["via"]),
-        "contaminated_set": pa.array(leak["set"], pa.string()),
-        "contamination_method": pa.array(leak["method"], pa.string()),
-        "contamination_similarity": _known(leak["similarity"]),
-        "copy_of_seed": _named(decided.seed[part]),
+        "evidence_id": ids(decided.evidence),
+        "contaminated_by": ids(leak.by),
+        "contaminated_via": ids(leak.via),
+        "contaminated_set": _text(held_out_sets(rows), leak.set[part]),
+        "contamination_method": _text(HOW, leak.method[part]),
+        "contamination_similarity": _known(leak.similarity[part]),
+        "copy_of_seed": ids(decided.seed),
     }
 
 
@@ -101,43 +106,49 @@ def _known(values: npt.NDArray[np.float32]) -> pa.Array:
     return pa.array(values, pa.float32(), mask=np.isnan(values))
 
 
-def _named(ids: Ids) -> pa.Array:
-    return pa.array(ids.astype("U32"), pa.string(), mask=ids == b"")
+def _text(names: list[str], numbers: npt.NDArray[Any]) -> pa.Array:
+    return pa.array(np.array([*names, None], object)[numbers], pa.string())
 
 
 def _books(rows: Fetched, decided: Decided, params: DedupParams) -> dict[str, Any]:
     """Return the books in rows: pool = kept + copies + contaminated."""
     pool = rows.of("pool")
-    by, method = decided.leak["by"], decided.method
-    leaked = by[pool] != b""
+    by, method = decided.leak.by, decided.method
+    leaked = by[pool] != NONE
     clean = pool[~leaked]
     copies = clean[method[clean] != STANDS]
-    names, counts = np.unique(method[copies].astype(str), return_counts=True)
     return {
         "pool": len(pool),
         "kept": len(clean) - len(copies),
         "contaminated": int(leaked.sum()),
-        "copies": dict(zip(names.tolist(), counts.tolist(), strict=True)),
-        "contaminated_seeds": int((by[rows.of("seed")] != b"").sum()),
+        "copies": _counted(method[copies]),
+        "contaminated_seeds": int((by[rows.of("seed")] != NONE).sum()),
         "leaks": {
-            name: dict(_leak_report(rows, decided, name))
-            for name in held_out_sets(rows)
+            name: dict(_leak_report(rows, decided, name, number))
+            for number, name in enumerate(held_out_sets(rows))
             if params.held_out
         },
     }
 
 
-def _leak_report(rows: Fetched, decided: Decided, name: str) -> Iterator[tuple[str, Any]]:
+def _counted(methods: npt.NDArray[np.int8]) -> dict[str, int]:
+    found, counts = np.unique(methods, return_counts=True)
+    by_name = {HOW[method]: count for method, count in zip(found, counts.tolist(), strict=True)}
+    return dict(sorted(by_name.items()))
+
+
+def _leak_report(
+    rows: Fetched, decided: Decided, name: str, number: int
+) -> Iterator[tuple[str, Any]]:
     """Yield how many pictures a set has, how many of them stand in pool or seeds, and how rows do."""
     own = rows.images[(rows.sources == name)[rows.fragment]]
-    hit = decided.leak["set"] == name
+    leak = decided.leak
+    hit = leak.set == number
     yield "images", len(np.unique(own))
-    yield "images_found", len(np.unique(decided.leak["by"][hit]))
+    yield "images_found", len(np.unique(leak.by[hit]))
     for role in ("pool", "seed"):
         of = rows.of(role)
-        methods = decided.leak["method"][of[hit[of]]].astype(str)
-        found, counts = np.unique(methods, return_counts=True)
-        yield role, dict(zip(found.tolist(), counts.tolist(), strict=True))
+        yield role, _counted(leak.method[of[hit[of]]])
 
 
 def _warn(stats: dict[str, Any], params: DedupParams) -> None:

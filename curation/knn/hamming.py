@@ -42,7 +42,8 @@ def within(queries: Hashes, base: Hashes, distance: int) -> tuple[npt.NDArray[np
     Args:
         queries: (q, 32) uint8.
         base: (b, 32) uint8; tables are made of many, few are all compared.
-        distance: bits, inclusive, below TABLES · 3 = 48 lest a table's entries be too many.
+        distance: bits, inclusive; of many hashes below TABLES · 3 = 48 lest a table's entries be too
+            many.
     """
     index: Any
     if len(base) < TABLES_FROM:

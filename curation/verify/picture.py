@@ -17,6 +17,10 @@ KEYPOINTS = 400
 FLAT = 1.0
 """Grey levels a pixel below which a gradient counts as none."""
 
+MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][..., -np.arange(8)].ravel()
+"""Where the values of a keypoint's vector come from when its picture is mirrored: what lay across its
+direction changes sides, and gradients turn the other way round."""
+
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -37,9 +41,10 @@ def reduced(image: bytes) -> bytes | None:
 
 @dataclass(frozen=True)
 class Picture:
-    """A reduced picture, uint8 BGR (height, width, 3)."""
+    """A reduced picture, uint8 BGR (height, width, 3); perhaps the mirror image of another."""
 
     pixels: Pixels
+    mirrors: Picture | None = None
 
     @classmethod
     def of(cls, image: bytes) -> Picture:
@@ -49,7 +54,7 @@ class Picture:
     @cached_property
     def mirrored(self) -> Picture:
         """The same in a mirror."""
-        return Picture(np.ascontiguousarray(self.pixels[:, ::-1]))
+        return Picture(np.ascontiguousarray(self.pixels[:, ::-1]), self)
 
     @cached_property
     def grey(self) -> Pixels:
@@ -78,6 +83,8 @@ class Picture:
     @cached_property
     def keypoints(self) -> tuple[Floats, Floats] | None:
         """Places (n, 2) and RootSIFT vectors (n, 128) (Lowe 2004; Arandjelović and Zisserman 2012)."""
+        if self.mirrors is not None:
+            return self._mirrored_keypoints(self.mirrors)
         sift: Any = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=0.02)
         found, vectors = sift.detectAndCompute(self.grey, None)
         if vectors is None or len(found) < 4:
@@ -85,3 +92,10 @@ class Picture:
         root = np.sqrt(vectors / (vectors.sum(axis=1, keepdims=True) + 1e-7))
         places = np.array([point.pt for point in found], dtype=np.float32)
         return places, root.astype(np.float32)
+
+    def _mirrored_keypoints(self, source: Picture) -> tuple[Floats, Floats] | None:
+        if source.keypoints is None:
+            return None
+        places, vectors = source.keypoints
+        last = np.float32(self.pixels.shape[1] - 1)
+        return np.column_stack([last - places[:, 0], places[:, 1]]), vectors[:, MIRRORED]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -47,14 +47,11 @@ def verify(images: Table, neighbours: Table, *, params: VerifyStep, context: Con
         return {"pairs": 0}
     left, right = _pairs(neighbours, params.floor, params.k)
     pictures = _reduced(images, np.unique(np.concatenate([left, right])), context)
-    items = {
-        f"pairs-{start:010d}": {
-            "pictures": pictures,
-            "left": left[start : start + PAIRS],
-            "right": right[start : start + PAIRS],
-        }
-        for start in range(0, len(left), PAIRS)
-    }
+    items = {}
+    for start in range(0, len(left), PAIRS):
+        pairs = {"left": left[start : start + PAIRS], "right": right[start : start + PAIRS]}
+        own = pictures.holding(np.concatenate(list(pairs.values())))
+        items[f"pairs-{start:010d}"] = {"pictures": own} | pairs
     done = 0
     for record in context.compute("compare", compare_pairs, items).values():
         for batch in Fragment(context.store, record).batches(rows=65_536):
@@ -85,19 +82,34 @@ def _pairs(neighbours: Table, floor: float, k: int) -> tuple[Ids, Ids]:
     return both[:, 0].copy(), both[:, 1].copy()
 
 
-def _reduced(images: Table, wanted: Ids, context: Context) -> list[Fragment]:
-    """Return work tables with each wanted picture at the size that is compared."""
-    left, items = wanted, {}
-    for name, fragment in images.fragments.items():
+@dataclass(frozen=True)
+class Reduced:
+    """Work tables of reduced pictures: that of `ids[i]`, of all sorted ids, is number `table[i]`."""
+
+    ids: Ids
+    table: npt.NDArray[np.int32]
+    tables: list[Fragment]
+
+    def holding(self, ids: Ids) -> list[Fragment]:
+        """Return the tables that hold some pictures."""
+        numbers = np.unique(self.table[np.searchsorted(self.ids, ids)])
+        return [self.tables[number] for number in numbers.tolist()]
+
+
+def _reduced(images: Table, wanted: Ids, context: Context) -> Reduced:
+    """Return each wanted picture at the size that is compared."""
+    table = np.full(len(wanted), -1, np.int32)
+    items: dict[str, dict[str, Any]] = {}
+    for name, fragment in images.fragments.items() if len(wanted) else ():
         ids = to_ids(pc.fill_null(fragment.read(["image_id"]).column("image_id"), ""))
-        place = np.minimum(np.searchsorted(left, ids), max(len(left) - 1, 0))
-        rows = np.flatnonzero(left[place] == ids) if len(left) else np.empty(0, np.int64)
-        own, first = np.unique(ids[rows], return_index=True)
+        place = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
+        rows = np.flatnonzero((wanted[place] == ids) & (table[place] < 0))
+        own, first = np.unique(place[rows], return_index=True)
         if len(own):
+            table[own] = len(items)
             items[name] = {"images": fragment, "rows": np.sort(rows[first])}
-            left = np.setdiff1d(left, own, assume_unique=True)
     records = context.compute("reduce", reduce_pictures, items, batch_groups=True)
-    return [Fragment(context.store, record) for record in records.values()]
+    return Reduced(wanted, table, [Fragment(context.store, records[name]) for name in items])
 
 
 def reduce_pictures(images: Fragment, rows: npt.NDArray[np.int64]) -> Rows:

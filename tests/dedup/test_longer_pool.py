@@ -13,6 +13,7 @@ from curation.recipe import parse_recipe
 from curation.runner import run_step
 from curation.store import Store
 
+from ..counting import Counting
 from ..tables import commit_vectors
 
 DIM = 16
@@ -57,17 +58,6 @@ def world():
     }
     test = np.array([f"{900 + n:032x}" for n in range(8)], "S32")
     return parts | {"test-0": (test, vectors[:8].astype(np.float16))}
-
-
-class Counting(InProcess):
-    """Counts what is computed."""
-
-    def __init__(self):
-        self.done = []
-
-    def map(self, what, function, items):
-        self.done += [what] * len(items)
-        return super().map(what, function, items)
 
 
 def copies(store, recipe, parts, parallel):

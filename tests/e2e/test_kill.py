@@ -24,12 +24,9 @@ HERE = Path(__file__).resolve().parent
 KILLS = {
     "fetch": "record tables/images 2",
     "embed": "record tables/embeddings.semantic 2",
-    "neighbours": "record work/neighbours 3",
     "verify": "record work/verify 2",
     "dedup": "write tables/copies/data 3",
-    "cluster": "write tables/centroids/data 1",
     "match": "record work/match 3",
-    "retrieve": "write tables/claims/data 3",
     "assemble": "record tables/dataset 2",
 }
 FRAGMENTED = [s.name for s in FLOW if s.kind == "map" and s.name in KILLS]

@@ -17,6 +17,7 @@ from curation.parallel import InProcess
 from curation.store import Store
 from curation.units import Context
 
+from ..counting import Counting
 from ..tables import commit_vectors
 
 DIM, K = 24, 5
@@ -107,17 +108,6 @@ def test_blocks_equal_brute_force(store, world, block, monkeypatch):
     monkeypatch.setattr("curation.knn.blocks.blocks_of", lambda own: blocks_of(own, block))
     found = block_join(by_role(store, world), SOUGHT, OPTIONS, context_of(store))
     assert rows_of(found) == truth(world)
-
-
-class Counting(InProcess):
-    """Counts what is computed."""
-
-    def __init__(self):
-        self.done = []
-
-    def map(self, what, function, items):
-        self.done += [what] * len(items)
-        return super().map(what, function, items)
 
 
 def test_a_later_fragment_computes_only_its_own_pairs(store, world, monkeypatch):

@@ -1,0 +1,14 @@
+"""Workers that say what they computed."""
+
+from curation.parallel import InProcess
+
+
+class Counting(InProcess):
+    """Counts what is computed."""
+
+    def __init__(self):
+        self.done = []
+
+    def map(self, what, function, items):
+        self.done += [what] * len(items)
+        return super().map(what, function, items)
