@@ -5,9 +5,10 @@
     python -m benchmarks.dedup growth --folder /tmp/joins --rows 10000 100000 1000000 3000000
 
 `peers`: on the same pictures of a small real web, perceptual hashes made and all near pairs found by
-imagededup and by us (its hash has 64 bits, ours 256); then on the same vectors its search of all
-pairs, FAISS's flat index asked for the 64 nearest of each, and our exact join with the same k and with
-the floor of the default recipe. `growth`: planted vectors (float16, 256), every tenth a copy of another
+imagededup (in two processes) and by us (in one, as a task does; its hash has 64 bits, ours 256), and
+vectors of the same ViT; then on these vectors, and on more planted ones, its search of all pairs,
+FAISS's flat index asked for the 64 nearest of each, and our exact join with the same k and with the
+floor of the default recipe. `growth`: planted vectors (float16, 256), every tenth a copy of another
 at a cosine of about 0.9; the stage's own join, exact where it chooses so and by cells from there on,
 each size in a process of its own. Recall: planted pairs found.
 """
@@ -65,29 +66,56 @@ def hashes_of(images: list[bytes]) -> np.ndarray:
     return np.stack([np.frombuffer(own, np.uint8) for own in found if own])
 
 
-def hash_peers(images: list[bytes]) -> None:
+def hash_peers(images: list[bytes], folder: Path) -> None:
     """Print seconds for hashes and pairs of both."""
     from imagededup.methods import PHash
 
     ours, hashes = timed(lambda: hashes_of(images))
     join, _ = timed(lambda: within(hashes, hashes, Perceptual().max_distance))
-    with tempfile.TemporaryDirectory() as folder:
-        for number, image in enumerate(images):
-            (Path(folder) / f"{number:05d}.jpg").write_bytes(image)
-        peer = PHash(verbose=False)
-        theirs, encoded = timed(lambda: peer.encode_images(image_dir=folder, num_enc_workers=2))
-        pairs, _ = timed(
-            lambda: peer.find_duplicates(encoding_map=encoded, max_distance_threshold=6)
-        )
+    peer = PHash(verbose=False)
+    theirs, encoded = timed(lambda: peer.encode_images(image_dir=folder, num_enc_workers=2))
+    pairs, _ = timed(lambda: peer.find_duplicates(encoding_map=encoded, max_distance_threshold=6))
     print("| perceptual hash | imagededup, s | ours, s | faster by |\n|---|---|---|---|")
     print(f"| {len(images):,} hashes | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} |")
     print(f"| all near pairs | {pairs:.2f} | {join:.2f} | {pairs / join:.1f} |", flush=True)
 
 
-def vector_peers(vectors: np.ndarray) -> None:
-    """Print seconds for all near pairs of the same vectors."""
+def encode_peers(images: list[bytes], folder: Path, weights: Path) -> tuple[Any, np.ndarray]:
+    """Print seconds for the vectors of one ViT; return the peer and our vectors."""
     from imagededup.methods import CNN
+    from imagededup.utils import CustomModel
 
+    from curation.embed.encoder import load_encoder
+    from curation.embed.stage import decode, encode
+    from curation.params import EncoderSpec
+
+    spec = EncoderSpec(model="timm/vit_tiny_patch16_224", weights=str(weights))
+    encoder = load_encoder(spec, "cpu")
+
+    def embedded() -> np.ndarray:
+        parts = []
+        for start in range(0, len(images), 64):
+            pictures = [decode(image) for image in images[start : start + 64]]
+            parts.append(encode(encoder, pictures, 64, "cpu")[0])
+        return np.concatenate(parts)
+
+    ours, vectors = timed(embedded)
+    model = CustomModel(name="vit_tiny", model=encoder.model, transform=encoder.preprocess)
+    peer = CNN(verbose=False, model_config=model)
+    theirs, encoded = timed(lambda: peer.encode_images(image_dir=folder, num_enc_workers=0))
+    unlike = [
+        1 - float(own.astype(np.float32) @ (other / np.linalg.norm(other)))
+        for own, (_, other) in zip(vectors, sorted(encoded.items()), strict=True)
+    ]
+    print("\n| one ViT, on the same pictures | imagededup, s | ours, s | faster by |")
+    print("|---|---|---|---|")
+    print(f"| {len(images):,} vectors | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} |")
+    print(f"\nlargest cosine distance between the two vectors of a picture: {max(unlike):.1e}")
+    return peer, vectors
+
+
+def vector_peers(vectors: np.ndarray, peer: Any) -> None:
+    """Print seconds for all near pairs of the same vectors."""
     ids = np.char.mod("%032x", np.arange(len(vectors))).astype("S32")
     wide = vectors.astype(np.float32)
     options = {"k": K, "floor": FLOOR, "own_role": 1.0}
@@ -99,7 +127,6 @@ def vector_peers(vectors: np.ndarray) -> None:
     index.add(wide)
     flat, (score, rows) = timed(lambda: index.search(wide, K + 1))
     same = (rows != np.arange(len(rows))[:, None]) & (score >= FLOOR)
-    peer = CNN(verbose=False)
     encoded = {name.decode(): vector for name, vector in zip(ids, wide, strict=True)}
     theirs, _ = timed(
         lambda: peer.find_duplicates(encoding_map=encoded, min_similarity_threshold=FLOOR)
@@ -115,9 +142,17 @@ def vector_peers(vectors: np.ndarray) -> None:
 
 def peers(shared: Path, rows: int) -> None:
     """Print all comparisons."""
-    images = pq.read_table(shared / "data" / "web_mini" / "pool.parquet", columns=["image"])
-    hash_peers(images["image"].to_pylist())
-    vector_peers(planted_vectors(rows, DIM, seed=0))
+    table = pq.read_table(shared / "data" / "web_mini" / "pool.parquet", columns=["image"])
+    images = table["image"].to_pylist()
+    weights = shared / "models" / "vit_tiny_patch16_224.safetensors"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number, image in enumerate(images):
+            (folder / f"{number:05d}.jpg").write_bytes(image)
+        hash_peers(images, folder)
+        peer, vectors = encode_peers(images, folder, weights)
+    vector_peers(vectors, peer)
+    vector_peers(planted_vectors(rows, DIM, seed=0), peer)
 
 
 # -- growth ---------------------------------------------------------------------------------------

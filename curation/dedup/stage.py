@@ -77,10 +77,7 @@ def _columns(rows: Fetched, decided: Decided, part: Ints, number: int) -> dict[s
     leak, size = decided.leak, len(part)
 
     def ids(of: Ints) -> pa.Array:
-        known = np.flatnonzero(of[part] != NONE)
-        named = np.full(size, b"", "S32")
-        named[known] = rows.images[of[part[known]]]
-        return pa.array(named.astype("U32"), pa.string(), mask=of[part] == NONE)
+        return from_ids(rows.images[of[part]], known=of[part] != NONE)
 
     return {
         "pair_id": pair_id,

@@ -83,7 +83,8 @@ def route(
     if not parts:
         return None
     ids, vectors = (np.concatenate([p[n] for p in parts]) for n in (1, 2))
-    roles = np.repeat([p[0] for p in parts], [len(p[1]) for p in parts])
+    names = sorted({p[0] for p in parts})
+    roles = np.repeat([names.index(p[0]) for p in parts], [len(p[1]) for p in parts])
     cells = nearest_cells(vectors, books.coarse, spread)
     row = np.repeat(np.arange(len(ids)), spread)
     order = np.argsort(cells.ravel(), kind="stable")
@@ -91,9 +92,12 @@ def route(
     for first, last in pairwise(np.searchsorted(cell, groups)):
         own = row[first:last]
         if len(own):
-            columns = [pa.array(cell[first:last]), pa.array(roles[own]), from_ids(ids[own])]
-            names = ["cell", "role", "image_id", "vector"]
-            yield pa.RecordBatch.from_arrays([*columns, vector_array(vectors[own])], names=names)
+            role = pa.DictionaryArray.from_arrays(roles[own], names).dictionary_decode()
+            columns = [pa.array(cell[first:last]), role, from_ids(ids[own])]
+            yield pa.RecordBatch.from_arrays(
+                [*columns, vector_array(vectors[own])],
+                names=["cell", "role", "image_id", "vector"],
+            )
     return None
 
 
