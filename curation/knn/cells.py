@@ -31,8 +31,8 @@ ROUTED = 1_000_000
 """Rows that one task routes."""
 HELD = 2**29
 """Bytes of routed vectors that one task joins; working on them takes about four times that."""
-MERGED = 1_000_000
-"""Queries whose finds are merged at once, about."""
+MERGED = 2_000_000
+"""Finds that are merged at once, about; each takes some 300 bytes while they are sorted."""
 RANGES = 256
 """Ranges of image ids in which what was found is merged: by their first two hex digits."""
 
@@ -190,7 +190,6 @@ def cell_join(
     coarse = read_codebooks(books)
     assert coarse is not None
     cells, dim = coarse.coarse.shape
-    rows = sum(fragment.rows for _, fragment in fragments)
     # By what the codebooks are made for, not by the rows there are: so routes are found again.
     groups = groups_of(cells, 2.0 * options["spread"] * dim * GROWN * (cells / 4) ** 2)
     routes = {
@@ -216,7 +215,8 @@ def cell_join(
     }
     joined = context.compute("cells", join_cells, joins, batch_groups=True)
     found = [Fragment(context.store, record) for record in joined.values()]
-    step = RANGES // min(RANGES, max(1, 2 ** int(np.log2(max(1, rows // MERGED)))))
+    ranges = min(RANGES, 1 << (sum(part.rows for part in found) // MERGED).bit_length())
+    step = RANGES // ranges
     names = _ranges("U2")
     merges = {
         f"merge-{names[low]}": {
