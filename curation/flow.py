@@ -13,11 +13,13 @@ from typing import Literal, TypeVar
 from curation.dedup.params import DedupParams, Near, Semantic
 from curation.digest import digest
 from curation.errors import RecipeError
+from curation.params import UrlParams
 from curation.recipe import Recipe
 from curation.steps import (
     AssembleStep,
     AssignStep,
     ClusterStep,
+    FetchStep,
     IndexStep,
     IngestStep,
     JoinSpec,
@@ -63,8 +65,8 @@ class Stage:
 
 
 FLOW = (
-    Stage(0, "ingest", "map", writes="pairs"),
-    Stage(10, "fetch", "map", writes="images", reads=("pairs",), needs=("workdir",)),
+    Stage(0, "ingest", "map", writes="pairs", version=2),
+    Stage(10, "fetch", "map", writes="images", reads=("pairs",), version=2, needs=("workdir",)),
     Stage(20, "screen", "map", writes="scores", reads=("images",), version=2),
     Stage(
         30,
@@ -189,7 +191,7 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
 
     params: dict[str, Strict] = {
         "ingest": step(IngestStep, recipe.ingest, sources=recipe.sources),
-        "fetch": recipe.fetch,
+        "fetch": step(FetchStep, recipe.fetch, redirects=_part(UrlParams, recipe.ingest)),
         "screen": recipe.screen,
         "embed": recipe.embed,
         "score": recipe.score,

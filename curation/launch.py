@@ -35,13 +35,19 @@ class SparkWhenNeeded:
         self._name, self._cluster, self._gpus = name, cluster, gpus
         self._session: SparkSession | None = None
 
-    def map(self, what: str, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    def map(
+        self,
+        what: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Callable[[], str] | None = None,
+    ) -> list[R]:
         """Return `[function(i) for i in items]`, computed by Spark tasks."""
         if not items:
             return []
         if self._session is None:
             self._session = open_session(self._name, self._cluster, self._gpus)
-        return OnSpark(self._session).map(what, function, items)
+        return OnSpark(self._session).map(what, function, items, note)
 
     def stop(self) -> None:
         """Stop the session, if one was started."""

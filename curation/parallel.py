@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -14,6 +16,8 @@ from curation.progress import Progress
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,21 +25,35 @@ R = TypeVar("R")
 class Parallel(Protocol):
     """Applies a function to items, somewhere, and returns the results in the order of the items."""
 
-    def map(self, what: str, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Return `[function(i) for i in items]`; `what` is shown while it runs."""
+    def map(
+        self,
+        what: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Callable[[], str] | None = None,
+    ) -> list[R]:
+        """Return `[function(i) for i in items]`; `what` and `note` are shown while it runs."""
         ...
 
 
 class InProcess:
     """One item after the other, here."""
 
-    def map(self, what: str, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    def map(
+        self,
+        what: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Callable[[], str] | None = None,
+    ) -> list[R]:
         """Return `[function(i) for i in items]`."""
         with Progress(what, len(items)) as progress:
             results = []
             for item in items:
                 results.append(function(item))
                 progress.reached(len(results))
+                if note and progress.shown:
+                    progress.note(note())
         return results
 
 
@@ -79,7 +97,13 @@ class OnSpark:
     def __init__(self, spark: SparkSession) -> None:
         self.spark = spark
 
-    def map(self, what: str, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    def map(
+        self,
+        what: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Callable[[], str] | None = None,
+    ) -> list[R]:
         """Return `[function(i) for i in items]`, computed by Spark tasks.
 
         Raises:
@@ -90,7 +114,7 @@ class OnSpark:
         context = self.spark.sparkContext
         group = f"curation-{what}-{id(items)}"
         context.setJobGroup(group, what)
-        with Progress(what, len(items)) as progress, _Watch(context, group, progress):
+        with Progress(what, len(items)) as progress, _Watch(context, group, progress, note):
             found = context.parallelize(items, len(items)).map(Guarded(function)).collect()
         for result in found:
             if isinstance(result, CurationError):
@@ -98,12 +122,20 @@ class OnSpark:
         return found
 
 
+NOTED_S = 2.0
+"""Seconds between two notes where a person watches; without one they go into the log, more rarely."""
+LOGGED_S = 60.0
+
+
 class _Watch:
     """Tells a progress bar how many tasks of a job group are done, from a thread beside the job."""
 
-    def __init__(self, context: Any, group: str, progress: Progress) -> None:
+    def __init__(
+        self, context: Any, group: str, progress: Progress, note: Callable[[], str] | None
+    ) -> None:
         self._tracker = context.statusTracker()
-        self._group, self._progress = group, progress
+        self._group, self._progress, self._note = group, progress, note
+        self._noted = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -116,9 +148,26 @@ class _Watch:
                     stage_info = self._tracker.getStageInfo(stage)
                     done += stage_info.numCompletedTasks if stage_info else 0
             self._progress.reached(done)
+            self._tell()
+
+    def _tell(self) -> None:
+        pause = NOTED_S if self._progress.shown else LOGGED_S
+        if self._note is None or time.monotonic() - self._noted < pause:
+            return
+        self._noted = time.monotonic()
+        try:
+            text = self._note()
+        except OSError as error:
+            # The work goes on without its notes.
+            logger.debug("no note: %s", error)
+            return
+        if self._progress.shown:
+            self._progress.note(text)
+        else:
+            logger.info("%s", text)
 
     def __enter__(self) -> None:
-        if self._progress.shown:
+        if self._progress.shown or self._note is not None:
             self._thread.start()
 
     def __exit__(self, *error: object) -> None:

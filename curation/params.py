@@ -9,13 +9,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from curation.ingest.presets import PRESETS
 from curation.score.heads import HEADS
 from curation.screen.filters import FILTERS, default_filters
 from curation.strict import Name, Strict, execution_only, input_file
 
 Role = Literal["pool", "seed", "held_out"]
-Format = Literal["parquet", "csv", "tsv", "jsonl", "folder", "webdataset"]
-Mapped = Literal["url", "image", "path", "caption", "key", "sha256"]
+READERS = ("parquet", "csv", "tsv", "jsonl", "txt", "wat", "folder", "webdataset")
+"""Formats of files; those of `ingest/presets.py` are lists of the field written in one of them."""
+FIXED = {"folder": ("caption", "key"), "webdataset": ("caption", "key"), "txt": (), "wat": ()}
+"""Formats that say themselves where images are, and what may be mapped all the same."""
+Mapped = Literal["url", "image", "path", "caption", "key", "sha256", "faces"]
 
 
 class Source(Strict):
@@ -23,20 +27,49 @@ class Source(Strict):
 
     name: Name
     role: Role
-    format: Format
+    format: str
     path: str
     columns: dict[Mapped, str] = {}
     count: int | None = execution_only(None, ge=1)
 
+    @property
+    def reader(self) -> str:
+        """The format of the files."""
+        return PRESETS[self.format].reader if self.format in PRESETS else self.format
+
+    @property
+    def mapped(self) -> dict[str, tuple[str, ...]]:
+        """For what is mapped, the columns that may hold it; `columns` come before a preset's."""
+        preset = PRESETS[self.format].columns if self.format in PRESETS else {}
+        return dict(preset) | {name: (column,) for name, column in self.columns.items()}
+
+    @property
+    def asks_hosts(self) -> bool:
+        """Whether its images are behind URLs alone."""
+        if self.reader in FIXED:
+            return self.reader in ("txt", "wat")
+        return "url" in self.mapped and not {"image", "path"} & set(self.mapped)
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in READERS and name not in PRESETS:
+            raise ValueError(
+                f"unknown format {name!r}. Valid: {', '.join(READERS)}, or one of the lists "
+                f"{', '.join(PRESETS)}"
+            )
+        return name
+
     @model_validator(mode="after")
     def _says_where_images_are(self) -> Source:
-        if self.format in ("folder", "webdataset"):
-            if set(self.columns) - {"caption", "key"}:
+        if self.format in FIXED:
+            if set(self.columns) - set(FIXED[self.format]):
+                may = " and ".join(FIXED[self.format])
                 raise ValueError(
-                    f"a {self.format} source holds its own images; `columns` may map only caption "
-                    "and key"
+                    f"a {self.format} source says itself where its images are; `columns` may map "
+                    + (f"only {may}" if may else "nothing")
                 )
-        elif not {"url", "image", "path"} & set(self.columns):
+        elif not {"url", "image", "path"} & set(self.mapped):
             raise ValueError(
                 "`columns` must map at least one of url, image, path to a column of the file, "
                 "as in columns: {url: URL, caption: TEXT}"
@@ -44,13 +77,12 @@ class Source(Strict):
         return self
 
 
-class IngestParams(Strict):
-    """What is asked for. Blocked domains include their subdomains; patterns are searched in URLs."""
+class UrlParams(Strict):
+    """Which URLs are asked. Blocked domains include their subdomains; patterns are searched in URLs."""
 
     blocked_domains: str | None = input_file(None)
     blocked_patterns: list[str] = []
     max_url_length: int = Field(default=8192, ge=64)
-    rows_per_fragment: int = execution_only(10_000, ge=1, le=1_000_000)
 
     @field_validator("blocked_patterns")
     @classmethod
@@ -63,6 +95,12 @@ class IngestParams(Strict):
         return patterns
 
 
+class IngestParams(UrlParams):
+    """What is asked for."""
+
+    rows_per_fragment: int = execution_only(10_000, ge=1, le=1_000_000)
+
+
 class Resize(Strict):
     """How stored images are made smaller, as img2dataset's resizer does it."""
 
@@ -70,8 +108,40 @@ class Resize(Strict):
     size: int = Field(default=512, ge=16, le=8192)
 
 
+class FaceParams(Strict):
+    """Which faces are blurred: those of the source's column `faces`, and those of a detector.
+
+    `haar` comes with OpenCV and finds upright faces seen from the front; `yunet` is better and needs
+    its network, a file (`weights`); it keeps what it is `at_least` so sure of.
+    """
+
+    listed: bool = True
+    detector: Literal["haar", "yunet"] | None = None
+    weights: str | None = input_file(None)
+    at_least: float = Field(default=0.6, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> FaceParams:
+        if (self.detector == "yunet") != (self.weights is not None):
+            raise ValueError("`weights` go with detector: yunet, and it does not work without")
+        return self
+
+
+class PerHost(Strict):
+    """How much one host is asked: requests at once, and requests a second (null: no bound)."""
+
+    concurrency: int = Field(default=4, ge=1, le=1024)
+    per_second: float | None = Field(default=10.0, gt=0)
+
+
 class FetchParams(Strict):
-    """Bounds within which bytes of strangers are taken. `allow_hosts` opens private networks."""
+    """Bounds within which bytes of strangers are taken, and how strangers are treated.
+
+    `allow_hosts` opens private networks. `retries` are passes over what failed in passing, each after
+    all other rows of a fragment. `contact`, an address or a page, tells hosts who asks; without it only
+    `allow_hosts` are asked. `opt_out` are directives of X-Robots-Tag that say no. A host that wishes to
+    be asked slowly is asked only for what `patience_s` leaves time for.
+    """
 
     timeout_s: float = Field(default=10.0, gt=0, le=600)
     retries: int = Field(default=1, ge=0, le=10)
@@ -81,8 +151,19 @@ class FetchParams(Strict):
     allow_hosts: list[str] = []
     resize: Resize = Resize()
     quality: int = Field(default=95, ge=1, le=100)
-    user_agent: str = execution_only("curation/0.1", min_length=1)
+    faces: FaceParams = FaceParams()
+    robots: bool = True
+    opt_out: list[str] = ["noai", "noimageai", "noindex", "noimageindex"]
+    patience_s: float = Field(default=600.0, ge=0)
+    contact: str | None = execution_only(None, pattern=r"^[ -~]+$")
+    user_agent: str = execution_only("curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
+    per_host: PerHost = execution_only(PerHost())
     concurrency: int = execution_only(64, ge=1, le=1024)
+
+    @property
+    def header(self) -> str:
+        """What hosts are told of who asks."""
+        return f"{self.user_agent} (+{self.contact})" if self.contact else self.user_agent
 
 
 class ScreenParams(Strict):

@@ -21,15 +21,20 @@ class Progress:
             bars.MofNCompleteColumn(),
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
             transient=True,
             disable=not self.shown,
         )
-        self._task = self._bar.add_task(what, total=total)
+        self._task = self._bar.add_task(what, total=total, note="")
 
     def reached(self, done: int) -> None:
         """Show that `done` items are finished."""
         self._bar.update(self._task, completed=min(done, self._total))
+
+    def note(self, text: str) -> None:
+        """Show how the work goes beside the bar."""
+        self._bar.update(self._task, note=text)
 
     def __enter__(self) -> Progress:
         self._bar.start()

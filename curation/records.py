@@ -42,12 +42,12 @@ def add_books(all_books: Iterable[Books]) -> Books:
 def merge_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Merge the measurements of fragments: counts add up, anything else is the same in each.
 
-    `origin`, which is of one fragment, is left out.
+    `origin` and `hosts`, which are of one fragment, are left out.
     """
     merged: dict[str, Any] = {}
     for stats in all_stats:
         for name, value in stats.items():
-            if name == "origin":
+            if name in ("origin", "hosts"):
                 continue
             is_count = isinstance(value, int) and not isinstance(value, bool)
             merged[name] = merged.get(name, 0) + value if is_count else value

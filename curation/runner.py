@@ -97,7 +97,8 @@ def _run_map(
         return 0, len(units) * len(versions)
     if step.tables == (DATASET,):
         units = [_in_folder(u, f"{DATASET}/{versions[DATASET]}") for u in units]
-    done = compute(store, parallel, step.name, units)
+    telling = getattr(import_module(step.stage.module), "telling", None)
+    done = compute(store, parallel, step.name, units, telling)
     for table, found in versions.items():
         records = tuple(done.records[u.name][table] for u in units)
         if table == DATASET:
@@ -118,6 +119,7 @@ def _map_units(
         arguments = module.units(**given, params=step.params, context=context)
     else:
         arguments = _by_fragment(given)
+    chains = module.chains(**given) if hasattr(module, "chains") else {}
     return [
         Unit(
             name=name,
@@ -125,6 +127,7 @@ def _map_units(
             arguments={**own, "params": step.params},
             outputs={t: _output(step, t, own) for t in step.tables},
             needs=step.stage.needs,
+            chain=chains.get(name),
         )
         for name, own in arguments.items()
     ]

@@ -11,9 +11,11 @@ from curation.params import (
     AssembleParams,
     BalanceParams,
     ClusterParams,
+    FetchParams,
     IngestParams,
     Source,
     Threshold,
+    UrlParams,
 )
 from curation.retrieve.arm import Arm
 from curation.strict import Strict, execution_only
@@ -23,6 +25,12 @@ class IngestStep(IngestParams):
     """What the stage ingest gets."""
 
     sources: list[Source]
+
+
+class FetchStep(FetchParams):
+    """What the stage fetch gets; `redirects` says where none may lead."""
+
+    redirects: UrlParams = execution_only(UrlParams())
 
 
 class JoinSpec(Join):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,13 @@ class Output:
     batch_groups: bool = False
 
 
+class Chain(NamedTuple):
+    """Units of one name are worked on one after the other, and phases too: for what must not meet."""
+
+    phase: int
+    name: str
+
+
 @dataclass(frozen=True)
 class Unit:
     """One call of a stage's function; `outputs` are by the part that it yields."""
@@ -47,6 +54,15 @@ class Unit:
     arguments: Mapping[str, Any]
     outputs: Mapping[str, Output]
     needs: tuple[str, ...] = ()
+    chain: Chain | None = None
+
+
+@dataclass(frozen=True)
+class Aside:
+    """An argument that no memo depends on: it changes how rows are made, not which."""
+
+    value: Any
+    content: None = None
 
 
 def content_of(value: Any) -> Any:
@@ -87,15 +103,21 @@ def _open_writer(store: Store, name: str, output: Output) -> FragmentWriter:
     )
 
 
+def workdir_of(unit: Unit) -> str:
+    """Return the folder in the store in which a unit keeps what it has done so far."""
+    first = next(iter(unit.outputs.values()))
+    return f"work/{first.table}/{first.memo}"
+
+
 def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
     """Compute a unit, write its rows and put its completion records; runs on a worker."""
     arguments = dict(unit.arguments)
     first = next(iter(unit.outputs))
+    workdir = workdir_of(unit)
     if "device" in unit.needs:
         from curation.spark import task_device
 
         arguments["device"] = task_device()
-    workdir = f"work/{unit.outputs[first].table}/{unit.outputs[first].memo}"
     if "workdir" in unit.needs:
         arguments["workdir"] = store.address(workdir)
     rows = unit.function(**arguments)
@@ -115,6 +137,30 @@ def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
     return records
 
 
+def run_chain(store: Store, units: Sequence[Unit]) -> list[dict[str, Record]]:
+    """Compute units one after the other; of a chain that is begun anew only what is missing."""
+    results = []
+    for unit in units:
+        done: dict[str, Record] = {}
+        if len(units) > 1:
+            for part, output in unit.outputs.items():
+                for record in store.finished(output.table_dir, [output.memo]).values():
+                    done[part] = record
+        results.append(done if len(done) == len(unit.outputs) else run_unit(store, unit))
+    return results
+
+
+def _phases(units: Sequence[Unit]) -> list[list[list[Unit]]]:
+    """Return the chains of each phase; a unit without one is a chain of its own in the first."""
+    phases: dict[int, dict[str, list[Unit]]] = {}
+    for unit in units:
+        phase, name = (
+            (unit.chain.phase, f"chain {unit.chain.name}") if unit.chain else (0, unit.name)
+        )
+        phases.setdefault(phase, {}).setdefault(name, []).append(unit)
+    return [list(phases[phase].values()) for phase in sorted(phases)]
+
+
 @dataclass(frozen=True)
 class Computed:
     """Records by unit and part, with how many of them were found, not computed."""
@@ -124,7 +170,17 @@ class Computed:
     computed: int
 
 
-def compute(store: Store, parallel: Parallel, what: str, units: Sequence[Unit]) -> Computed:
+Telling = Callable[[Store, Sequence[Unit]], Callable[[], str]]
+"""Given what will be computed, it gives what says how that goes."""
+
+
+def compute(
+    store: Store,
+    parallel: Parallel,
+    what: str,
+    units: Sequence[Unit],
+    telling: Telling | None = None,
+) -> Computed:
     """Return the records of all units, computing the parts that no earlier run has finished."""
     memos: dict[str, list[str]] = {}
     for unit in units:
@@ -144,9 +200,12 @@ def compute(store: Store, parallel: Parallel, what: str, units: Sequence[Unit]) 
                 records[unit.name][part] = replace(record, name=unit.name)
         if lacking:
             missing.append(_restricted(unit, lacking))
-    results = parallel.map(what, partial(run_unit, store), missing)
-    for unit, result in zip(missing, results, strict=True):
-        records[unit.name] |= result
+    note = telling(store, missing) if telling and missing else None
+    for chains in _phases(missing):
+        results = parallel.map(what, partial(run_chain, store), chains, note)
+        for chain, found_by in zip(chains, results, strict=True):
+            for unit, result in zip(chain, found_by, strict=True):
+                records[unit.name] |= result
     computed = sum(len(u.outputs) for u in missing)
     return Computed(records, sum(len(u.outputs) for u in units) - computed, computed)
 

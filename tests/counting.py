@@ -9,6 +9,6 @@ class Counting(InProcess):
     def __init__(self):
         self.done = []
 
-    def map(self, what, function, items):
+    def map(self, what, function, items, note=None):
         self.done += [what] * len(items)
-        return super().map(what, function, items)
+        return super().map(what, function, items, note)

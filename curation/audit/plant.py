@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.audit.edits import EDITS, edited
 from curation.audit.look import compared, small_picture, within
@@ -21,6 +19,7 @@ from curation.embed.stage import decode, encode
 from curation.errors import StoreError
 from curation.fetch.outcome import Got, Wanted
 from curation.fetch.samples import ENCODED, Samples
+from curation.fetch.work import WorkShards
 from curation.params import FetchParams
 from curation.progress import Progress
 from curation.recipe import Recipe
@@ -182,11 +181,14 @@ def _copies(
 
 def store_as(files: list[bytes], params: FetchParams) -> list[tuple[bytes | None, str | None]]:
     """Return what stage fetch stores of files: (stored image, None), or (None, reason)."""
-    kept: list[str] = []
     with TemporaryDirectory(prefix="curation-audit-") as folder:
-        with Samples(folder, 0, params, kept.append) as samples:
+        work = WorkShards(folder, len(files))
+        with Samples(folder, params, work) as samples:
             for row, content in enumerate(files):
                 samples.take(Got(Wanted(row, None, None, None), content))
-        parts = [pq.read_table(Path(path), columns=[ENCODED, "reason"]) for path in kept]
-    rows = pa.concat_tables(parts).to_pylist() if parts else []
+        work.scan()
+        found, at = work.read(0, len(files))
+    if found is None:
+        return []
+    rows = found.take(pa.array(at)).to_pylist()
     return [(row[ENCODED], row["reason"]) for row in rows]

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 
 import aiohttp
@@ -17,13 +19,12 @@ from yarl import URL
 
 from curation.fetch.guard import Guard, GuardedResolver, PrivateAddressError
 from curation.fetch.outcome import RefusedError
+from curation.fetch.robots import ROBOTS_BYTES, opted_out, product_of
 from curation.ingest.urls import RefusedURLError, normalize
 from curation.params import FetchParams
 
 _CHUNK = 64 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
-_FIRST_WAIT_S = 0.25
-_LONGEST_WAIT_S = 5.0
 _BYTES_IN_FLIGHT = 512 * 2**20
 _HEADER_BYTES = 16 * 1024
 _DNS_THREADS = 16
@@ -85,11 +86,19 @@ class Body:
     release: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class Redirect:
+    """Where a server says that to go instead, normalised."""
+
+    url: str
+
+
 class Client:
     """One session for a fragment. Nothing is kept between requests but connections."""
 
     def __init__(self, params: FetchParams) -> None:
         self._params = params
+        self._product = product_of(params.user_agent)
         self._guard = Guard(params.allow_hosts)
         self._budget = ByteBudget(max(_BYTES_IN_FLIGHT, 2 * params.max_bytes))
         self._dns = ThreadPoolExecutor(min(_DNS_THREADS, params.concurrency), "curation-dns")
@@ -101,7 +110,7 @@ class Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             # Images are compressed already; what comes compressed all the same is bounded too.
             headers={
-                "User-Agent": params.user_agent,
+                "User-Agent": params.header,
                 "Accept": "image/*,*/*;q=0.5",
                 "Accept-Encoding": "identity",
             },
@@ -125,55 +134,57 @@ class Client:
         # A lookup may hang for long after its row has timed out.
         self._dns.shutdown(wait=False, cancel_futures=True)
 
-    async def get(self, url: str) -> Body:
-        """Return the body behind a normalised URL.
+    async def ask(self, url: str, robots: bool = False) -> Body | Redirect:
+        """Return what is behind a normalised URL, or where it has gone.
+
+        Args:
+            url: of the picture, or of a robots.txt, of which no more is read than counts.
+            robots: whether it is a robots.txt.
 
         Raises:
-            RefusedError: there is none within the bounds; says whether trying again made sense.
+            RefusedError: there is neither within the bounds.
         """
-        wait_s = _FIRST_WAIT_S
-        for attempt in range(self._params.retries + 1):
-            try:
-                return await self._attempt(url)
-            except RefusedError as refused:
-                if not refused.transient or attempt == self._params.retries:
-                    raise
-                await asyncio.sleep(min(max(wait_s, refused.wait_s), _LONGEST_WAIT_S))
-                wait_s *= 2
-        raise AssertionError("unreachable")
-
-    async def _attempt(self, url: str) -> Body:
         try:
             async with asyncio.timeout(self._params.timeout_s) as deadline:
                 share = Share(self._budget, deadline)
                 try:
-                    return Body(await self._follow(url, share), share.release)
+                    found = await self._respond(url, share, robots)
                 except BaseException:
                     share.release()
                     raise
         except TimeoutError as error:
-            raise RefusedError("timeout", transient=True) from error
+            raise RefusedError("timeout", transient=True, silent=True) from error
         except PrivateAddressError as error:
-            raise RefusedError("private_address") from error
+            raise RefusedError("private_address", silent=True, whole_host=True) from error
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             raise _refusal(error) from error
+        return found if isinstance(found, Redirect) else Body(found, share.release)
 
-    async def _follow(self, url: str, share: Share) -> bytes:
-        for _ in range(self._params.max_redirects + 1):
-            target = URL(url, encoded=True)
-            self._guard.check_literal(target.raw_host or "")
-            async with self._session.get(target, allow_redirects=False) as response:
-                if response.status not in _REDIRECTS:
-                    return await self._body(response, share)
-                url = _redirected(target, response.headers.get("Location"))
-        raise RefusedError("too_many_redirects")
+    async def _respond(self, url: str, share: Share, robots: bool) -> bytes | Redirect:
+        target = URL(url, encoded=True)
+        self._guard.check_literal(target.raw_host or "")
+        async with self._session.get(target, allow_redirects=False) as response:
+            if response.status in _REDIRECTS:
+                return Redirect(_redirected(target, response.headers.get("Location")))
+            if response.status != 200:
+                raise _unwilling(response)
+            if robots:
+                return await self._head(response, share)
+            if opted_out(response.headers, self._product, self._params.opt_out):
+                raise RefusedError("opted_out")
+            return await self._body(response, share)
+
+    async def _head(self, response: aiohttp.ClientResponse, share: Share) -> bytes:
+        """Return as much of a body as counts in a robots.txt."""
+        await share.take(ROBOTS_BYTES)
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            body += chunk
+            if len(body) >= ROBOTS_BYTES:
+                break
+        return bytes(body[:ROBOTS_BYTES])
 
     async def _body(self, response: aiohttp.ClientResponse, share: Share) -> bytes:
-        if response.status != 200:
-            passing = response.status == 429 or response.status >= 500
-            asked = response.headers.get("Retry-After", "")
-            wait_s = float(asked) if asked.isdecimal() and len(asked) < 6 else 0.0
-            raise RefusedError(f"http_{response.status}", transient=passing, wait_s=wait_s)
         limit = self._params.max_bytes
         length = response.content_length
         if length is not None and length > limit:
@@ -187,6 +198,28 @@ class Client:
                 raise RefusedError("too_large")
         share.shrink(len(body))
         return bytes(body)
+
+
+def _unwilling(response: aiohttp.ClientResponse) -> RefusedError:
+    """Return the reason of a status other than 200; busy servers say when to come again."""
+    reason = f"http_{response.status}"
+    if response.status in (429, 503):
+        wait_s = _seconds(response.headers.get("Retry-After", ""))
+        return RefusedError(reason, transient=True, wait_s=wait_s)
+    return RefusedError(reason, transient=response.status >= 500)
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the seconds that a Retry-After asks for, as a number or a date; 0 where it does not."""
+    if retry_after.isdecimal():
+        return float(retry_after[:9])
+    try:
+        due = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return 0.0
+    if due.tzinfo is None:
+        due = due.replace(tzinfo=UTC)
+    return max(0.0, (due - datetime.now(UTC)).total_seconds())
 
 
 def _redirected(origin: URL, location: str | None) -> str:
@@ -204,17 +237,18 @@ def _refusal(error: Exception) -> RefusedError:
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
         if isinstance(cause, PrivateAddressError):
-            return RefusedError("private_address")
+            return RefusedError("private_address", silent=True, whole_host=True)
         if isinstance(error, aiohttp.ClientSSLError) or isinstance(cause, ssl.SSLError):
             return RefusedError("tls_error")
         if isinstance(error, aiohttp.ClientConnectorDNSError):
-            gone = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN
-            return RefusedError("dns_error", transient=gone)
-        return RefusedError("connection_error", transient=True)
+            # Only a resolver that is in trouble itself may know the name later.
+            busy = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN
+            return RefusedError("dns_error", transient=busy, silent=True, whole_host=not busy)
+        return RefusedError("connection_error", transient=True, silent=True)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return RefusedError("tls_error")
     if isinstance(error, aiohttp.InvalidURL):
         return RefusedError("bad_url")
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         return RefusedError("bad_response")
-    return RefusedError("connection_error", transient=True)
+    return RefusedError("connection_error", transient=True, silent=True)

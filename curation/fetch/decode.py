@@ -52,12 +52,16 @@ _START_OF_SCAN = b"\xff\xda"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that the resizer reads right: encoded, upright, 8 bit; size in pixels."""
+    """A picture that the resizer reads right: encoded, upright, 8 bit; size in pixels.
+
+    `turn` is the EXIF orientation of the file, which is no longer needed.
+    """
 
     encoded: bytes
     format: str
     width: int
     height: int
+    turn: int = 1
 
 
 def upright(content: bytes, max_pixels: int) -> Picture:
@@ -87,7 +91,7 @@ def upright(content: bytes, max_pixels: int) -> Picture:
             found = _decoded(image, turn if kind != "tiff" else 1)
     encoded = io.BytesIO()
     found.save(encoded, "BMP")
-    return Picture(encoded.getvalue(), kind, found.width, found.height)
+    return Picture(encoded.getvalue(), kind, found.width, found.height, turn)
 
 
 def _opened(content: bytes) -> Image.Image:

@@ -74,6 +74,13 @@ class Guard:
             except ValueError:
                 self._names.add(entry.lower().rstrip("."))
 
+    def names(self, host: str) -> bool:
+        """Whether `allow_hosts` names a host, or the network of a literal address."""
+        address = parse_address(host)
+        if address is None:
+            return host.lower().rstrip(".") in self._names
+        return any(address in n for n in self._networks if n.version == address.version)
+
     def admits(self, host: str, address: Address) -> bool:
         """Whether `host` may be asked at `address`."""
         if is_public(address) or host.lower().rstrip(".") in self._names:

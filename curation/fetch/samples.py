@@ -6,14 +6,15 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from curation.fetch.decode import Picture, upright
-from curation.fetch.outcome import Got, RefusedError
+from curation.fetch.faces import Box, blurred, boxes_of, find_faces
+from curation.fetch.outcome import Got, RefusedError, Wanted
+from curation.fetch.telling import Notes
 from curation.params import FetchParams
 
 logger = logging.getLogger(__name__)
@@ -37,9 +38,27 @@ SCHEMA = pa.schema(
         ("original_height", pa.int32()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("faces_blurred", pa.int32()),
         ("stored_bytes", pa.int64()),
     ]
 )
+
+
+def _blur(img: Any, bbox_list: list[Box]) -> Any:
+    """Blur faces where img2dataset's resizer calls for it, with the names that it uses."""
+    return blurred(img, bbox_list)
+
+
+class Work(Protocol):
+    """Where shards go."""
+
+    next_shard: int
+
+    def keep(self, path: str) -> None:
+        """Take a finished shard."""
+
+    def note(self, content: bytes) -> None:
+        """Take word of how the work goes."""
 
 
 class Samples:
@@ -49,31 +68,20 @@ class Samples:
     it works.
     """
 
-    def __init__(
-        self, folder: str, first_shard: int, params: FetchParams, keep: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: str, params: FetchParams, work: Work) -> None:
         """Open for rows to come.
 
         Args:
             folder: local folder in which shards are written.
-            first_shard: number of the first one.
             params: how pictures are stored, and their bounds.
-            keep: takes the path of each finished shard.
+            work: numbers shards, and takes each that is finished.
         """
+        self._folder, self._params, self._work = folder, params, work
+        self._shard = work.next_shard
+        self._notes = Notes(work.note)
         # albumentations asks the web for newer versions of itself when it is imported.
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        # Its writer imports torch: seconds that only a worker with rows to fetch should pay.
-        from img2dataset.resizer import Resizer
-
-        self._folder, self._shard, self._params, self._keep = folder, first_shard, params, keep
-        self._resizer = Resizer(
-            image_size=params.resize.size,
-            resize_mode=params.resize.mode,
-            resize_only_if_bigger=True,
-            encode_quality=params.quality,
-            encode_format=ENCODED,
-            skip_reencode=True,
-        )
+        self._resizers: dict[bool, Any] = {}
         self._writer: Any = None
         self._rows = self._bytes = self._buffered = 0
 
@@ -101,6 +109,12 @@ class Samples:
             sample |= {"status": "failed", "reason": refused.reason}
         self._write(f"{got.wanted.row:0{KEY_DIGITS}d}", stored, sample)
 
+    def keep(self, row: int, stored: bytes | None, facts: dict[str, Any]) -> None:
+        """Write a row whose picture, or failure, is known."""
+        sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        sample |= facts | {"stored_bytes": len(stored) if stored is not None else None}
+        self._write(f"{row:0{KEY_DIGITS}d}", stored, sample)
+
     def _made(self, got: Got, sample: dict[str, Any]) -> bytes:
         """Return the stored picture, noting facts in `sample` as they become known."""
         content = got.content or b""
@@ -114,12 +128,38 @@ class Samples:
             "original_height": picture.height,
         }
         self._check_side(picture)
-        stored, width, height, *_, error = self._resizer(io.BytesIO(picture.encoded))
+        faces = self._faces(got.wanted, picture)
+        stream = io.BytesIO(picture.encoded)
+        made = self._resizer(True)(stream, faces) if faces else self._resizer(False)(stream)
+        stored, width, height, *_, error = made
         if error is not None or stored is None:
             logger.debug("row %d: img2dataset: %s", got.wanted.row, error)
             raise RefusedError("undecodable")
-        sample |= {"width": width, "height": height}
+        sample |= {"width": width, "height": height, "faces_blurred": len(faces)}
         return bytes(stored)
+
+    def _resizer(self, blurs: bool) -> Any:
+        if blurs not in self._resizers:
+            # Its module imports torch: seconds that only a worker with rows to fetch should pay.
+            from img2dataset.resizer import Resizer
+
+            self._resizers[blurs] = Resizer(
+                image_size=self._params.resize.size,
+                resize_mode=self._params.resize.mode,
+                resize_only_if_bigger=True,
+                encode_quality=self._params.quality,
+                encode_format=ENCODED,
+                # With it the file is given back as it came where only faces were blurred.
+                skip_reencode=not blurs,
+                blurrer=_blur if blurs else None,
+            )
+        return self._resizers[blurs]
+
+    def _faces(self, wanted: Wanted, picture: Picture) -> list[Box]:
+        """Return the faces to blur: of the list, and of the detector."""
+        params = self._params.faces
+        listed = boxes_of(wanted.faces, picture.turn) if params.listed else []
+        return listed + find_faces(picture.encoded, params)
 
     def _check_side(self, picture: Picture) -> None:
         """Refuse a line so thin that nothing of it would be left at the stored size."""
@@ -133,6 +173,7 @@ class Samples:
         if self._writer is None:
             self._open_shard()
         self._writer.write(stored, key, None, sample | {"key": key})
+        self._notes.count(sample["reason"] or "ok", sample["bytes"] or 0)
         size = len(stored or b"")
         self._rows, self._bytes = self._rows + 1, self._bytes + size
         self._buffered += size
@@ -153,6 +194,6 @@ class Samples:
     def _close_shard(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            self._keep(f"{self._folder}/{self._shard:0{SHARD_DIGITS}d}.parquet")
+            self._work.keep(f"{self._folder}/{self._shard:0{SHARD_DIGITS}d}.parquet")
             self._writer, self._shard = None, self._shard + 1
             self._rows = self._bytes = self._buffered = 0

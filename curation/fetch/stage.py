@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import StoreError
+from curation.errors import RecipeError, StoreError
 from curation.fetch.crawl import crawl
+from curation.fetch.guard import Guard
+from curation.fetch.hosts import host_of
 from curation.fetch.inline import read_local
 from curation.fetch.outcome import Wanted
+from curation.fetch.reuse import Earlier, earlier_images, fetched_before, same_place
 from curation.fetch.samples import ENCODED, Samples
+from curation.fetch.telling import Telling
 from curation.fetch.work import WorkShards
-from curation.fragment import Fragment
-from curation.params import FetchParams
+from curation.fragment import Fragment, Table
+from curation.ingest.urls import rules_of
+from curation.steps import FetchStep
+from curation.store import Store
 from curation.table import contract
-from curation.units import Rows
+from curation.units import Aside, Chain, Context, Rows, Unit
 
-_ASKED = ("url_normalized", "location", "expected_sha256", "status")
+_ASKED = ("url_normalized", "location", "expected_sha256", "face_boxes", "status")
 _FROM_PAIRS = ("pair_id", "role", "source", "source_key", "url", "caption", "metadata")
 _FROM_SAMPLES = (
     "sha256",
@@ -32,40 +37,69 @@ _FROM_SAMPLES = (
     "original_height",
     "width",
     "height",
+    "faces_blurred",
 )
 _ID_DIGITS = 32
 
 
-def fetch(pairs: Fragment, *, params: FetchParams, workdir: str) -> Rows:
+def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dict[str, Any]]:
+    """Return the arguments of `fetch` for each fragment."""
+    rules = Aside(rules_of(params.redirects, context))
+    images, failures = earlier_images(params, context)
+    return {
+        name: {
+            "pairs": own,
+            "rules": rules,
+            "earlier": Earlier(same_place(name, images), failures),
+        }
+        for name, own in pairs.fragments.items()
+    }
+
+
+def telling(store: Store, units: Sequence[Unit]) -> Telling:
+    """Return what says how the fetch of some fragments goes."""
+    return Telling(store, units)
+
+
+def chains(pairs: Table) -> dict[str, Chain]:
+    """Return which fragments may share hosts: they are fetched one after the other.
+
+    Hosts of two fragments that ingest cut into as many buckets are the same or all different; between
+    others nothing is known, so they are fetched in phases of their own.
+    """
+    hosts = {name: own.record.stats.get("hosts") for name, own in pairs.fragments.items()}
+    return {name: Chain(place[0], str(place[1])) for name, place in hosts.items() if place}
+
+
+def fetch(
+    pairs: Fragment, rules: Aside, earlier: Earlier, *, params: FetchStep, workdir: str
+) -> Rows:
     """Yield the images of one fragment, row by row as in `pairs`.
 
     Rows go through img2dataset's resizer and writer into shards in `workdir`, in order of
     completion; a run that is killed goes on from them. Returns the bytes fetched.
 
     Raises:
+        RecipeError: hosts would be asked without knowing whom to write to.
         StoreError: a file that holds many images has vanished since ingest.
     """
     work = WorkShards(workdir, pairs.rows)
     work.scan()
-    local = _wanted(pairs, work.done, located=True)
-    remote = _wanted(pairs, work.done, located=False)
-    first_local, first_remote = next(local, None), next(remote, None)
-    if first_local or first_remote:
-        with (
-            work.folder() as folder,
-            Samples(folder, work.next_shard, params, work.keep) as samples,
-        ):
-            if first_local:
-                for got in read_local(chain([first_local], local), params.max_bytes):
-                    samples.take(got)
-            if first_remote:
-                crawl(chain([first_remote], remote), params, samples.take)
-        work.scan()
+    done, kept = work.done.copy(), 0
+    with work.folder() as folder, Samples(folder, params, work) as samples:
+        for row, image, facts in fetched_before(pairs, earlier, done, params):
+            samples.keep(row, image, facts)
+            done[row], kept = True, kept + 1
+        for got in read_local(_wanted(pairs, done, located=True), params.max_bytes):
+            samples.take(got)
+        remote = _open_to_us(_wanted(pairs, done, located=False), params)
+        crawl(remote, params, rules.value, samples.take)
+    work.scan()
     fetched = 0
     for batch in _in_order(pairs, work):
         fetched += pc.sum(batch.column("bytes")).as_py() or 0
         yield batch
-    return {"bytes": fetched}
+    return {"bytes": fetched, "rows_kept": kept}
 
 
 def _wanted(pairs: Fragment, done: npt.NDArray[np.bool_], located: bool) -> Iterator[Wanted]:
@@ -73,10 +107,25 @@ def _wanted(pairs: Fragment, done: npt.NDArray[np.bool_], located: bool) -> Iter
     row = -1
     for batch in pairs.batches(_ASKED):
         columns = (batch.column(name).to_pylist() for name in _ASKED)
-        for url, location, sha256, status in zip(*columns, strict=True):
+        for url, location, sha256, faces, status in zip(*columns, strict=True):
             row += 1
             if status == "ok" and not done[row] and (location is not None) == located:
-                yield Wanted(row, url, location, sha256)
+                yield Wanted(row, url, location, sha256, faces)
+
+
+def _open_to_us(wanted: Iterator[Wanted], params: FetchStep) -> Iterator[Wanted]:
+    """Yield the rows, as long as their hosts are the user's own or can see who asks."""
+    guard = Guard(params.allow_hosts)
+    for row in wanted:
+        host = host_of(row.url or "")
+        if params.contact is None and not guard.names(host):
+            raise RecipeError(
+                f"fetch: {host} is somebody else's, and would not know who asks. Say under "
+                "`fetch.contact` how you can be reached, an e-mail address or a page about your "
+                "crawl (the User-Agent header will show it); hosts of your own go under "
+                "`fetch.allow_hosts`."
+            )
+        yield row
 
 
 def _in_order(pairs: Fragment, work: WorkShards) -> Iterator[pa.RecordBatch]:

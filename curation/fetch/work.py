@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from curation.fetch.telling import NOTE
+
 logger = logging.getLogger(__name__)
 
 _NOWHERE = -1
@@ -62,6 +64,11 @@ class WorkShards:
                 destination_filesystem=self._fs,
             )
             Path(path).unlink()
+
+    def note(self, content: bytes) -> None:
+        """Leave word of how the work goes."""
+        with self._fs.open_output_stream(f"{self._root}/{NOTE}") as stream:
+            stream.write(content)
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:

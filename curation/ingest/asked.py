@@ -37,6 +37,7 @@ class Asked:
     caption: str | None = None
     key: str | None = None
     sha256: str | None = None
+    faces: str | None = None
     metadata: str | None = None
     member: str | None = None
     picture: str | None = None
@@ -98,6 +99,9 @@ def _row(
     elif reason is None and not has_bytes and url is None:
         reason = "no_image"
     identity = [given.source.name, row.key, url or row.url, picture, row.caption]
+    if row.faces is not None:
+        # Other boxes make another picture of the same file.
+        identity.append(row.faces)
     pair_id = _hash(_encode(identity)).hexdigest()[:32]
     asked_for = f"pair {pair_id}" if has_bytes else f"url {url}"
     return {
@@ -108,6 +112,7 @@ def _row(
         "location": location,
         "caption": row.caption,
         "metadata": row.metadata,
+        "face_boxes": row.faces if reason != "bad_row" else None,
         "expected_sha256": row.sha256 if reason != "bad_row" else None,
         "status": "dropped" if reason else "ok",
         "reason": reason,

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from curation.errors import RecipeError
-from curation.ingest.source_file import Member, SourceFile
+from curation.ingest.source_file import Member, SourceFile, filesystem_of
 from curation.params import Source
 
 IMAGES = ("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff")
@@ -22,6 +22,8 @@ _EXTENSIONS = {
     "csv": tuple(f".csv{c}" for c in _COMPRESSED),
     "tsv": tuple(f".tsv{c}" for c in _COMPRESSED),
     "jsonl": tuple(f"{e}{c}" for e in (".jsonl", ".ndjson") for c in _COMPRESSED),
+    "txt": tuple(f".txt{c}" for c in _COMPRESSED),
+    "wat": (".wat.gz", ".wat"),
     "folder": tuple(f".{e}" for e in IMAGES),
     "webdataset": (".tar", ".tar.gz", ".tgz"),
 }
@@ -43,10 +45,10 @@ def source_files(source: Source, rows_per_fragment: int) -> list[SourceFile]:
         RecipeError: there is none, or the address of the source cannot be used.
     """
     root, query, found = _list_uri(source) if "://" in source.path else _list_local(source)
-    if source.format == "folder":
+    if source.reader == "folder":
         return _folder_parts(source, root, query, found, rows_per_fragment)
     if not found:
-        raise _nothing(source, f"no {' or '.join(_EXTENSIONS[source.format][:2])} file")
+        raise _nothing(source, f"no {' or '.join(_EXTENSIONS[source.reader][:2])} file")
     return [SourceFile(source, root, f.name, f.size, f.mtime_ns, query) for f in found]
 
 
@@ -59,7 +61,7 @@ def _nothing(source: Source, what: str) -> RecipeError:
 
 def _list_local(source: Source) -> tuple[str, str, list[Found]]:
     path = Path(source.path).absolute()
-    if path.is_file() and source.format != "folder":
+    if path.is_file() and source.reader != "folder":
         return str(path.parent), "", [_stat(path.parent, path.name)]
     if path.is_dir():
         return str(path), "", [f for f in _walk(path) if _wanted(source, f.name)]
@@ -82,7 +84,7 @@ def _list_uri(source: Source) -> tuple[str, str, list[Found]]:
     address = source.path.removesuffix(query).rstrip("/")
     base, pattern = _split_glob(address)
     try:
-        filesystem, path = fs.FileSystem.from_uri((base if pattern else address) + query)
+        filesystem, path = filesystem_of((base if pattern else address) + query)
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:
             root, _, name = address.rpartition("/")
@@ -100,9 +102,9 @@ def _list_uri(source: Source) -> tuple[str, str, list[Found]]:
 def _wanted(source: Source, name: str) -> bool:
     """Whether a file of a listed folder holds rows; names with `.` or `_` first are tools' own."""
     hidden = any(part.startswith((".", "_")) for part in name.split("/"))
-    if source.format == "folder":
+    if source.reader == "folder":
         return not any(part.startswith(".") for part in name.split("/"))
-    return not hidden and name.lower().endswith(_EXTENSIONS[source.format])
+    return not hidden and name.lower().endswith(_EXTENSIONS[source.reader])
 
 
 def _walk(folder: Path) -> Iterator[Found]:

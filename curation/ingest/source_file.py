@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
@@ -42,6 +43,24 @@ def split_location(location: str) -> tuple[str, str | None]:
     return place, unescape(inside) if mark else None
 
 
+def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a URI and the path within it: Arrow's own, or what fsspec knows.
+
+    Raises:
+        ValueError: nobody knows it.
+        OSError: it cannot be reached.
+    """
+    try:
+        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
+        return found
+    except pa.ArrowInvalid as unknown:
+        try:
+            own, path = fsspec.core.url_to_fs(uri)
+        except (ValueError, ImportError) as error:
+            raise ValueError(f"{unknown}; {error}") from error
+        return fs.PyFileSystem(fs.FSSpecHandler(own)), path
+
+
 def open_place(place: str) -> pa.NativeFile:
     """Open the file part of a location for random access.
 
@@ -50,7 +69,7 @@ def open_place(place: str) -> pa.NativeFile:
         OutsideFolderError: a link now stands where ingest found none.
     """
     if "://" in place:
-        filesystem, path = fs.FileSystem.from_uri(place)
+        filesystem, path = filesystem_of(place)
         return filesystem.open_input_file(path)
     path = unescape(place)
     if os.path.realpath(path) != path:

@@ -6,37 +6,46 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from curation.errors import RecipeError
 from curation.fragment import Fragment
-from curation.ingest.asked import SAME_AS, stage
+from curation.ingest.arrange import (
+    Gathered,
+    Group,
+    InOrder,
+    gathered,
+    groups_of,
+    recall_groups,
+    remember_groups,
+    routes_of,
+)
+from curation.ingest.asked import stage
 from curation.ingest.duplicates import find_duplicates
 from curation.ingest.formats import FORMATS
 from curation.ingest.listing import source_files
 from curation.ingest.source_file import SourceFile
-from curation.ingest.urls import BlockedDomains, Rules
+from curation.ingest.urls import Rules, rules_of
 from curation.params import Source
 from curation.records import Record
 from curation.steps import IngestStep
-from curation.units import Context, Rows
+from curation.table import contract
+from curation.units import Context, Rows, empty_batch
 
 logger = logging.getLogger(__name__)
 
 
 def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
-    """Return the arguments of `ingest` for each fragment, in source, file and row order.
+    """Return the arguments of `ingest` for each fragment.
 
-    Every file is read once and remembered by its path, size and time of change.
+    Every file is read once and remembered by its path, size and time of change. Rows stand in source,
+    file and row order, but those of lists of URLs, which are arranged by host.
 
     Raises:
         RecipeError: a source has no file or no row, or its files lack a mapped column.
         StoreError: a file cannot be read.
     """
-    rules = _rules(params, context)
+    rules = rules_of(params, context)
     items = _items(params)
     records = context.compute(
         "read",
@@ -45,12 +54,52 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
         rows_per_file=params.rows_per_fragment,
     )
     _check_counts(params.sources, items, records)
+    groups = _groups(params, {name: records[name].rows for name in items}, items, context)
     staged = _fragments(items, records, context)
-    losers = find_duplicates(list(staged.values()))
-    return {
-        name: {"staged": fragment, "duplicates": rows}
-        for (name, fragment), rows in zip(staged.items(), losers, strict=True)
+    by_file = {name: list(own.values()) for name, own in staged.items()}
+    # Who came first keeps what several ask for: what has been fetched stays.
+    grouped = [name for group in groups for name in group.files if name in items]
+    settled = [name for name in items if name not in set(grouped)]
+    in_order = [fragment for name in settled + grouped for fragment in by_file[name]]
+    found = zip(in_order, find_duplicates(in_order), strict=True)
+    losers = {fragment.name: rows for fragment, rows in found}
+    units: dict[str, dict[str, Any]] = {
+        fragment.name: {"pairs": InOrder(fragment, losers[fragment.name])}
+        for name in settled
+        for fragment in by_file[name]
     }
+    earlier = _committed(context)
+    routes = routes_of(groups, by_file, losers, context)
+    for group in groups:
+        own = gathered(group, routes[group.name], earlier, params.rows_per_fragment)
+        units |= {name: {"pairs": pairs} for name, pairs in own.items()}
+    return units
+
+
+def _groups(
+    params: IngestStep, rows: dict[str, int], items: Mapping[str, SourceFile], context: Context
+) -> list[Group]:
+    """Return how the files of lists of URLs are grouped: as before, and new ones after them."""
+    known = recall_groups(context)
+    found = []
+    for source in params.sources:
+        if source.asks_hosts:
+            own = {n: rows[n] for n, given in items.items() if given.source.name == source.name}
+            found += groups_of(own, source.name, known, params.rows_per_fragment)
+    names = {group.name for group in found}
+    remembered = [group for group in known if group.name not in names]
+    place = {group.name: number for number, group in enumerate(known)}
+    found.sort(key=lambda group: place.get(group.name, len(known)))
+    remember_groups(context, remembered + found)
+    return found
+
+
+def _committed(context: Context) -> dict[str, Fragment]:
+    """Return the fragments of `pairs` as the last run left them."""
+    manifest = context.store.manifest("pairs")
+    if manifest is None:
+        return {}
+    return {record.name: Fragment(context.store, record) for record in manifest.fragments}
 
 
 def read_file(given: SourceFile, rules: Rules) -> Rows:
@@ -60,64 +109,20 @@ def read_file(given: SourceFile, rules: Rules) -> Rows:
         RecipeError: a mapped column is not in the file.
         StoreError: the file cannot be read.
     """
-    reader = FORMATS[given.source.format]
+    reader = FORMATS[given.source.reader]
     yield from stage(given, reader(given), rules)
-    holds_bytes = given.source.format in ("folder", "webdataset")
-    if holds_bytes or {"image", "path"} & set(given.source.columns):
+    holds_bytes = given.source.reader in ("folder", "webdataset")
+    if holds_bytes or {"image", "path"} & set(given.source.mapped):
         # Pictures behind `path` are known by their list only: a changed one needs a new list.
         return {"origin": given.origin}
     return {}
 
 
-def ingest(staged: Fragment, duplicates: list[list[Any]], *, params: IngestStep) -> Rows:
-    """Yield the pairs of one fragment, with `duplicates` ([row, pair_id of the first]) dropped."""
-    first_of = dict(duplicates)
-    start = 0
-    for batch in staged.batches():
-        rows = range(start, start + batch.num_rows)
-        start += batch.num_rows
-        yield _without(batch, {r - rows.start: first_of[r] for r in rows if r in first_of})
-    origin = staged.record.stats.get("origin")
-    return {"origin": origin} if origin else {}
-
-
-def _without(batch: pa.RecordBatch, first_of: Mapping[int, str]) -> pa.RecordBatch:
-    """Return the batch with some rows dropped as duplicates, and without the key."""
-    batch = batch.drop_columns([SAME_AS])
-    if not first_of:
-        return batch
-    columns = {
-        name: batch.column(name).to_pylist()
-        for name in ("status", "reason", "duplicate_of", "location")
-    }
-    for row, first in first_of.items():
-        by_url = columns["location"][row] is None
-        columns["status"][row] = "dropped"
-        columns["reason"][row] = "duplicate_url" if by_url else "duplicate_pair"
-        columns["duplicate_of"][row] = first
-    for name in ("status", "reason", "duplicate_of"):
-        at = batch.schema.get_field_index(name)
-        batch = batch.set_column(at, batch.schema.field(at), pa.array(columns[name], pa.string()))
-    return batch
-
-
-def _rules(params: IngestStep, context: Context) -> Rules:
-    """Return the rules for URLs, with the block list put where workers can read it."""
-    blocked = None
-    if params.blocked_domains is not None:
-        try:
-            content = Path(params.blocked_domains).read_bytes()
-        except OSError as error:
-            raise RecipeError(
-                f"ingest.blocked_domains: {params.blocked_domains!r} cannot be read ({error}). "
-                "Give a text file with one domain a line."
-            ) from error
-        sha256 = hashlib.sha256(content).hexdigest()
-        path = f"work/{context.work}/blocked/{sha256}.txt"
-        if context.store.get(path) != content:
-            context.store.put(path, content)
-        blocked = BlockedDomains(context.store, path, sha256)
-    return Rules(params.max_url_length, tuple(params.blocked_patterns), blocked)
+def ingest(pairs: InOrder | Gathered, *, params: IngestStep) -> Rows:
+    """Yield the pairs of one fragment."""
+    yield empty_batch(contract("pairs").arrow_schema())
+    yield from pairs.batches()
+    return pairs.stats
 
 
 def _items(params: IngestStep) -> dict[str, SourceFile]:
@@ -152,15 +157,16 @@ def _check_counts(
 
 def _fragments(
     items: Mapping[str, SourceFile], records: Mapping[str, Record], context: Context
-) -> dict[str, Fragment]:
-    """Return each file of the staged records as a fragment of its own, named by its place."""
-    staged = {}
+) -> dict[str, dict[str, Fragment]]:
+    """Return each file of the staged records as a fragment of its own, by item and place."""
+    staged: dict[str, dict[str, Fragment]] = {}
     for item, given in items.items():
         stem, part = item.rsplit("-", 1)
+        staged[item] = {}
         # A part of a folder holds no more rows than a fragment; a file is one part of many.
         first = int(part) if given.members else 0
         for number, entry in enumerate(records[item].files, start=first):
             name = f"{stem}-{number:05d}"
             record = replace(records[item], name=name, files=(entry,), books={})
-            staged[name] = Fragment(context.store, record)
+            staged[item][name] = Fragment(context.store, record)
     return staged

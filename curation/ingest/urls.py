@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from yarl import URL
 
-from curation.errors import StoreError
+from curation.errors import RecipeError, StoreError
+from curation.params import UrlParams
 from curation.store import Store
+from curation.units import Context
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f\\]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -153,6 +157,29 @@ class Rules:
         if any(p.search(found) or p.search(url) for p in _compiled(self.patterns)):
             return found, "blocked_pattern"
         return found, None
+
+
+def rules_of(params: UrlParams, context: Context) -> Rules:
+    """Return the rules for URLs, with the block list put where workers can read it.
+
+    Raises:
+        RecipeError: the block list cannot be read.
+    """
+    blocked = None
+    if params.blocked_domains is not None:
+        try:
+            content = Path(params.blocked_domains).read_bytes()
+        except OSError as error:
+            raise RecipeError(
+                f"ingest.blocked_domains: {params.blocked_domains!r} cannot be read ({error}). "
+                "Give a text file with one domain a line."
+            ) from error
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = f"work/{context.work}/blocked/{sha256}.txt"
+        if context.store.get(path) != content:
+            context.store.put(path, content)
+        blocked = BlockedDomains(context.store, path, sha256)
+    return Rules(params.max_url_length, tuple(params.blocked_patterns), blocked)
 
 
 @lru_cache(maxsize=16)

@@ -47,6 +47,26 @@ def clean(value: str) -> str:
     return value
 
 
+def boxes(value: Any) -> tuple[str | None, bool]:
+    """Return boxes within a picture as JSON, and whether the value is none of these.
+
+    A box is left, top, right and bottom in parts of width and height, 0 to 1; what reaches beyond the
+    picture is cut. Text is read as JSON.
+    """
+    try:
+        if isinstance(value, str | bytes):
+            value = json.loads(value) if value else None
+        rows = [] if value is None else [[float(v) for v in box] for box in value]
+    except (TypeError, ValueError, RecursionError):
+        return None, True
+    if not all(len(box) == 4 and all(math.isfinite(v) for v in box) for box in rows):
+        return None, True
+    cut = [[min(max(v, 0.0), 1.0) for v in box] for box in rows]
+    if any(box[2] < box[0] or box[3] < box[1] for box in cut):
+        return None, True
+    return (_encode(cut) if cut else None), False
+
+
 def as_json(values: Mapping[str, Any]) -> str | None:
     """Return the columns as one JSON object with sorted keys; None where there are none.
 

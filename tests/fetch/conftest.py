@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from curation.fetch.robots import Known
+
+HOSTS = [f"127.0.0.{n}" for n in range(1, 9)]
 Handler = Callable[[dict[str, str], asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -27,20 +32,43 @@ def answer(
 
 
 @dataclass
+class Visit:
+    """One request: the host and path asked, when it came and when it was over (monotonic)."""
+
+    host: str
+    path: str
+    came: float
+    over: float = math.inf
+
+
+@dataclass
 class Web:
-    """Pages by path: the bytes of a response, or what writes one. `asked` counts requests."""
+    """Pages by path, or by host and path: the bytes of a response, or what writes one.
+
+    `asked` counts requests by path, but for robots.txt; `log` has them all, in order.
+    """
 
     pages: dict[str, bytes | Handler] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     heads: list[dict[str, str]] = field(default_factory=list)
+    log: list[Visit] = field(default_factory=list)
     port: int = 0
-    most_at_once: int = 0
-    now: int = 0
     tls_port: int = 0
     loop: asyncio.AbstractEventLoop | None = None
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.port}{path}"
+
+    def visits(self, host: str | None = None, robots: bool = False) -> list[Visit]:
+        """The requests to a host, or to all, without those for robots.txt."""
+        return [
+            v for v in self.log if host in (None, v.host) and (robots or v.path != "/robots.txt")
+        ]
+
+    def most_at_once(self, host: str | None = None) -> int:
+        """The most requests to a host, or to all, that were under way at one time."""
+        visits = self.visits(host, robots=True)
+        return max((sum(v.came <= w.came < v.over for v in visits) for w in visits), default=0)
 
     def certify(self, certificate: Path, key: Path) -> None:
         """Serve the same pages over TLS too, at `tls_port`."""
@@ -52,8 +80,7 @@ class Web:
         self.tls_port = server.sockets[0].getsockname()[1]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.now += 1
-        self.most_at_once = max(self.most_at_once, self.now)
+        visit = None
         try:
             first = await reader.readexactly(1)
             if not first.isalpha():
@@ -62,9 +89,14 @@ class Web:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             path = lines[0].split(" ")[1]
             head = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
-            self.asked[path] += 1
-            self.heads.append(head)
-            page = self.pages.get(path, answer(status="404 Not Found"))
+            host = head.get("host", "").rsplit(":", 1)[0]
+            visit = Visit(host, path, time.monotonic())
+            self.log.append(visit)
+            if path != "/robots.txt":
+                self.asked[path] += 1
+                self.heads.append(head)
+            missing = answer(status="404 Not Found")
+            page = self.pages.get(host + path, self.pages.get(path, missing))
             if isinstance(page, bytes):
                 writer.write(page)
             else:
@@ -73,14 +105,17 @@ class Web:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            self.now -= 1
+            if visit is not None:
+                visit.over = time.monotonic()
             writer.close()
 
 
 def start(web: Web, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
     async def main() -> None:
-        server = await asyncio.start_server(web.serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(web.serve, HOSTS[0], 0)
         web.port = server.sockets[0].getsockname()[1]
+        for host in HOSTS[1:]:
+            await asyncio.start_server(web.serve, host, web.port)
         ready.set()
 
     loop.create_task(main())
@@ -89,6 +124,12 @@ def start(web: Web, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> 
         task.cancel()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No robots.txt of another test's server."""
+    monkeypatch.setattr("curation.fetch.hosts.KNOWN", Known())
 
 
 @pytest.fixture

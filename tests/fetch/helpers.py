@@ -12,7 +12,13 @@ from PIL import Image
 from tests.fetch.conftest import Web
 from tests.ingest.helpers import run, source, table, write
 
-OPEN = {"allow_hosts": ["127.0.0.1"], "retries": 0, "timeout_s": 5}
+OPEN = {
+    "allow_hosts": ["127.0.0.0/8"],
+    "retries": 0,
+    "timeout_s": 5,
+    "contact": "tests@curation.example",
+    "per_host": {"concurrency": 64, "per_second": None},
+}
 
 
 def images(store: Path, *sources: dict[str, Any], **fetch: Any) -> list[dict[str, Any]]:

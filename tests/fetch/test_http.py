@@ -21,7 +21,8 @@ JPEG = encoded(picture())
 
 def test_a_picture_comes_with_its_facts(web: Web, tmp_path: Path) -> None:
     web.pages["/a.jpg"] = answer(JPEG)
-    (row,) = fetched(tmp_path, [web.url("/a.jpg")], user_agent="tester/1 (+http://a.example)")
+    about = {"user_agent": "tester/1", "contact": "http://a.example"}
+    (row,) = fetched(tmp_path, [web.url("/a.jpg")], **about)
     sha256 = hashlib.sha256(JPEG).hexdigest()
     assert row["status"] == "ok"
     assert (row["sha256"], row["image_id"], row["bytes"]) == (sha256, sha256[:32], len(JPEG))
@@ -177,8 +178,8 @@ def test_names_that_do_not_exist_and_ports_that_are_closed(tmp_path: Path) -> No
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-        assert reason(tmp_path, f"http://127.0.0.1:{port}/") == "connection_error"
-    assert reason(tmp_path, "http://no-such-name.invalid/x") == "dns_error"
+        assert reason(tmp_path / "a", f"http://127.0.0.1:{port}/") == "connection_error"
+    assert reason(tmp_path / "b", "http://no-such-name.invalid/x") == "dns_error"
 
 
 def test_https_to_what_does_not_speak_it(web: Web, tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_requests_at_once_stay_within_the_bound(web: Web, tmp_path: Path) -> Non
         web.pages[f"/{i}"] = slow
         urls.append(web.url(f"/{i}"))
     assert {r["status"] for r in fetched(tmp_path, urls, concurrency=8)} == {"ok"}
-    assert 2 <= web.most_at_once <= 8
+    assert 2 <= web.most_at_once() <= 8
 
 
 def test_bodies_at_once_stay_within_their_bytes() -> None:

@@ -278,7 +278,7 @@ def test_shards_of_a_store_elsewhere_are_put_there(
         work = WorkShards("other://shards/1", 3)
     with (
         work.folder() as folder,
-        Samples(folder, 0, FetchParams(), work.keep) as taker,
+        Samples(folder, FetchParams(), work) as taker,
     ):
         for row in range(3):
             taker.take(Got(Wanted(row, None, None, None), content=JPEG))

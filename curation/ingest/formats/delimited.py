@@ -1,4 +1,4 @@
-"""CSV and TSV with a header line.
+"""CSV and TSV, with a header line unless the list is known to have none.
 
 Python's reader, not Arrow's: one stray quote makes Arrow give up the whole file, here it costs a row.
 """
@@ -12,7 +12,8 @@ from typing import Any
 from curation.errors import RecipeError
 from curation.ingest.asked import Asked, bad_row
 from curation.ingest.formats.lines import lines
-from curation.ingest.formats.mapped import asked_from, check_columns, refuse_inline
+from curation.ingest.formats.mapped import asked_from, columns_of, refuse_inline
+from curation.ingest.presets import PRESETS
 from curation.ingest.source_file import SourceFile
 
 # What a stray quote can swallow before the reader gives up the row.
@@ -25,14 +26,18 @@ def read_csv(given: SourceFile) -> Iterator[Asked]:
 
 
 def read_tsv(given: SourceFile) -> Iterator[Asked]:
-    """Yield the rows of a TSV file; quotes are plain characters, as web lists have them."""
+    """Yield the rows of a TSV file; quotes are plain characters, as most web lists have them."""
+    preset = PRESETS.get(given.source.format)
+    if preset and preset.quoted:
+        return _read(given, {"delimiter": "\t"})
     return _read(given, {"delimiter": "\t", "quoting": csv.QUOTE_NONE})
 
 
 def _read(given: SourceFile, dialect: dict[str, Any]) -> Iterator[Asked]:
     refuse_inline(given)
     rows = _fields(given, dialect)
-    header = next(rows, None)
+    preset = PRESETS.get(given.source.format)
+    header = list(preset.header) if preset and preset.header else next(rows, None)
     if header is None:
         return
     if isinstance(header, Asked) or len(set(header)) != len(header):
@@ -40,14 +45,14 @@ def _read(given: SourceFile, dialect: dict[str, Any]) -> Iterator[Asked]:
             f"Source {given.source.name!r}: the first line of {given.shown} is not a header with "
             "a name of its own for each column. Write one."
         )
-    check_columns(given, header)
+    columns = columns_of(given, header)
     for row in rows:
         if isinstance(row, Asked):
             yield row
         elif len(row) != len(header):
             yield bad_row(repr(row).encode())
         else:
-            yield asked_from(given.source.columns, dict(zip(header, row, strict=True)))
+            yield asked_from(columns, dict(zip(header, row, strict=True)))
 
 
 def _fields(given: SourceFile, dialect: dict[str, Any]) -> Iterator[list[str] | Asked]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from curation.ingest.asked import Asked, bad_row
 from curation.ingest.formats.lines import lines
-from curation.ingest.formats.mapped import asked_from, check_columns, refuse_inline
+from curation.ingest.formats.mapped import asked_from, columns_of, refuse_inline
 from curation.ingest.source_file import SourceFile
 from curation.ingest.values import clean
 
@@ -26,10 +26,10 @@ def read_jsonl(given: SourceFile) -> Iterator[Asked]:
     rows = _objects(given)
     first = list(islice(rows, _LOOK_AT))
     objects = [row for row in first if isinstance(row, dict)]
-    if objects:
-        check_columns(given, dict.fromkeys(clean(key) for row in objects for key in row))
+    names = dict.fromkeys(clean(key) for row in objects for key in row)
+    columns = columns_of(given, names) if objects else given.source.mapped
     for row in chain(first, rows):
-        yield row if isinstance(row, Asked) else asked_from(given.source.columns, row)
+        yield row if isinstance(row, Asked) else asked_from(columns, row)
 
 
 def _objects(given: SourceFile) -> Iterator[dict[str, Any] | Asked]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import RecipeError, StoreError
 from curation.ingest.asked import Asked, bad_row
-from curation.ingest.formats.mapped import asked_from, check_columns
+from curation.ingest.formats.mapped import Columns, asked_from, columns_of
 from curation.ingest.source_file import SourceFile
 from curation.ingest.values import BadTextError
 
@@ -63,12 +63,11 @@ def read_parquet(given: SourceFile) -> Iterator[Asked]:
 
 
 def _rows(given: SourceFile, file: pq.ParquetFile) -> Iterator[Asked]:
-    columns = given.source.columns
     schema = file.schema_arrow
-    check_columns(given, schema.names)
-    image = columns.get("image")
+    columns = columns_of(given, schema.names)
+    image = columns["image"][0] if "image" in columns else None
     inline = _inline(given, schema, image) if image else None
-    mapped = set(columns.values())
+    mapped = {column for candidates in columns.values() for column in candidates}
     # Bytes beside the image cannot stand in JSON.
     wanted = [n for n in schema.names if n in mapped or not is_bytes(schema.field(n).type)]
     if inline:
@@ -103,9 +102,9 @@ def _inline(given: SourceFile, schema: pa.Schema, image: str) -> str:
     return inline
 
 
-def _all_named(file: pq.ParquetFile, columns: Any) -> bool:
+def _all_named(file: pq.ParquetFile, columns: Columns) -> bool:
     """Whether every row has a key or a URL, so that its bytes are not needed to tell it apart."""
-    names = [columns[m] for m in ("key", "url") if m in columns]
+    names = [column for m in ("key", "url") for column in columns.get(m, ())]
     if not names:
         return False
     for batch in file.iter_batches(batch_size=ROWS, columns=names):
@@ -163,7 +162,7 @@ def _or_none(value: pa.Scalar) -> Any:
         return None
 
 
-def _asked(columns: Any, values: dict[str, Any]) -> Asked:
+def _asked(columns: Columns, values: dict[str, Any]) -> Asked:
     try:
         return asked_from(columns, values)
     except BadTextError:

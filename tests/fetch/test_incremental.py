@@ -1,0 +1,116 @@
+"""What has been fetched is not asked for again: the server's log is the judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fetch.conftest import HOSTS, Web, answer
+from tests.fetch.helpers import OPEN, encoded, images, picture
+from tests.ingest.helpers import run, source, table, write
+
+
+@pytest.fixture
+def listed(web: Web) -> list[dict[str, Any]]:
+    """Rows of which one is missing and one fails in passing."""
+    rows = []
+    for n in range(40):
+        web.pages[f"/{n}.jpg"] = answer(encoded(picture(40 + n)))
+        rows.append({"url": web.url(f"/{n}.jpg", HOSTS[n % 8]), "caption": f"c{n}"})
+    web.pages["/3.jpg"] = answer(status="404 Not Found")
+    web.pages["/4.jpg"] = answer(status="500 Oops")
+    return rows
+
+
+def asked(web: Web) -> set[str]:
+    paths = {v.path for v in web.visits()}
+    web.log.clear()
+    return paths
+
+
+def test_only_new_rows_of_a_longer_list_are_asked(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    path, store = tmp_path / "l.parquet", tmp_path / "store"
+    write(path, listed[:25])
+    before = {r["caption"]: r for r in images(store, source(path))}
+    asked(web)
+    write(path, listed[10:])
+    after = {r["caption"]: r for r in images(store, source(path))}
+    assert asked(web) == {"/4.jpg"} - {"/4.jpg"} | {f"/{n}.jpg" for n in range(25, 40)}
+    assert len(after) == 40
+    for n in range(10, 25):
+        assert after[f"c{n}"] == before[f"c{n}"]
+    assert {after[f"c{n}"]["reason"] for n in range(10)} == {"removed"}
+    fresh = {r["caption"]: r for r in images(tmp_path / "fresh", source(path))}
+    assert {c: r for c, r in after.items() if r["reason"] != "removed"} == fresh
+
+
+def test_a_new_list_of_a_source_is_asked_alone(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    lists, store = tmp_path / "lists", tmp_path / "store"
+    write(lists / "b.parquet", listed[:25])
+    images(store, source(lists))
+    asked(web)
+    write(lists / "a.parquet", listed[20:])
+    images(store, source(lists))
+    assert asked(web) == {f"/{n}.jpg" for n in range(25, 40)}
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"timeout_s": 6.0}, {"/3.jpg", "/4.jpg"}),
+        ({"per_host": {"concurrency": 3, "per_second": None}}, set()),
+        ({"max_bytes": 2**20}, {"/3.jpg", "/4.jpg"}),
+        ({"quality": 60}, {f"/{n}.jpg" for n in range(12)}),
+        ({"opt_out": ["noai"]}, {f"/{n}.jpg" for n in range(12)}),
+    ],
+)
+def test_parameters_that_change_no_picture_ask_for_failures_alone(
+    web: Web,
+    tmp_path: Path,
+    listed: list[dict[str, Any]],
+    change: dict[str, Any],
+    again: set[str],
+) -> None:
+    path, store = write(tmp_path / "l.parquet", listed[:12]), tmp_path / "store"
+    images(store, source(path))
+    asked(web)
+    images(store, source(path), **change)
+    assert asked(web) == again
+
+
+def test_failures_in_passing_are_asked_again_when_the_list_changes(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    path, store = tmp_path / "l.parquet", tmp_path / "store"
+    write(path, listed[:12])
+    images(store, source(path))
+    asked(web)
+    write(path, listed[:13])
+    web.pages["/4.jpg"] = answer(encoded(picture(44)))
+    rows = {r["caption"]: r for r in images(store, source(path))}
+    assert asked(web) == {"/4.jpg", "/12.jpg"}
+    assert rows["c4"]["status"] == "ok"
+    assert rows["c3"]["reason"] == "http_404"
+    stats = table(store, "images").manifest.stats
+    assert stats["rows_kept"] == 11
+
+
+def test_fragments_that_share_hosts_are_not_fetched_at_once(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    """Two sources on the same hosts, each cut into a number of buckets of its own."""
+    one = write(tmp_path / "one.parquet", listed[:8])
+    two = write(tmp_path / "two.parquet", listed)
+    sources = [source(one), source(two, name="other", role="seed")]
+    run(tmp_path / "s", *sources, until="fetch", fetch=OPEN, ingest={"rows_per_fragment": 10})
+    from curation.fetch.stage import chains
+
+    order = chains(table(tmp_path / "s", "pairs"))
+    phases = {phase for phase, _ in order.values()}
+    assert phases == {0, 2}

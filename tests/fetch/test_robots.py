@@ -1,0 +1,146 @@
+"""What sites ask of robots is done; the server's log is the judge."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fetch.conftest import HOSTS, Handler, Web, answer
+from tests.fetch.helpers import encoded, fetched, picture, reason
+
+JPEG = encoded(picture())
+EVERYTHING = b"User-agent: *\nDisallow: /\n"
+
+
+@pytest.fixture
+def site(web: Web) -> Web:
+    web.pages["/open.jpg"] = web.pages["/closed/a.jpg"] = answer(JPEG)
+    return web
+
+
+def test_disallowed_paths_are_not_asked(site: Web, tmp_path: Path) -> None:
+    site.pages["/robots.txt"] = answer(b"User-agent: *\nDisallow: /closed\n")
+    urls = [site.url(p) for p in ("/open.jpg", "/closed/a.jpg", "/closed/b.jpg", "/open.jpg?2")]
+    site.pages["/open.jpg?2"] = answer(JPEG)
+    rows = fetched(tmp_path, urls)
+    assert [r["reason"] for r in rows] == [None, "robots_disallowed", "robots_disallowed", None]
+    assert [v.path for v in site.log].count("/robots.txt") == 1
+    assert not any("closed" in v.path for v in site.log)
+    assert site.log[0].path == "/robots.txt"
+
+
+def test_rules_for_our_name_come_before_those_for_all(site: Web, tmp_path: Path) -> None:
+    site.pages["/robots.txt"] = answer(EVERYTHING + b"\nUser-agent: our-bot\nAllow: /\n")
+    assert reason(tmp_path / "a", site.url("/open.jpg")) == "robots_disallowed"
+    site.pages["/robots.txt"] = answer(b"User-agent: our-bot\nDisallow: /\n")
+    url = site.url("/open.jpg", HOSTS[1])
+    assert reason(tmp_path / "b", url, user_agent="our-bot/3") == "robots_disallowed"
+    assert reason(tmp_path / "c", site.url("/open.jpg", HOSTS[2]), user_agent="other/3") is None
+
+
+def test_robots_are_left_out_only_where_the_recipe_says_so(site: Web, tmp_path: Path) -> None:
+    site.pages["/robots.txt"] = answer(EVERYTHING)
+    assert reason(tmp_path, site.url("/open.jpg"), robots=False) is None
+    assert [v.path for v in site.log] == ["/open.jpg"]
+
+
+def endless(body: bytes) -> Handler:
+    async def handler(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(body, length=None))
+        while True:
+            writer.write(b"# and so on\n" * 1000)
+            await writer.drain()
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("robots", "expected"),
+    [
+        (answer(status="404 Not Found"), None),
+        (answer(status="403 Forbidden"), None),
+        (answer(b""), None),
+        (answer(b"<!DOCTYPE html><p>no such page"), None),
+        (answer(b"\xff\xfe\0nonsense\0" * 1000), None),
+        (answer(status="500 Oops"), "robots_unreachable"),
+        (answer(status="429 Slow down"), "robots_unreachable"),
+        (answer(status="302 Found", Location="/robots.txt"), None),
+        (answer(status="302 Found", Location="http://10.0.0.1/robots.txt"), "robots_unreachable"),
+        (answer(status="302 Found", Location="/elsewhere"), "robots_disallowed"),
+        (answer(EVERYTHING + b"# long\n" * 1_500_000), "robots_disallowed"),
+        (answer(b"# long\n" * 1_500_000 + EVERYTHING), None),
+        (endless(EVERYTHING), "robots_disallowed"),
+        (b"no http at all\r\n\r\n", "robots_unreachable"),
+        (b"", "connection_error"),
+    ],
+)
+def test_whatever_robots_txt_is(
+    site: Web, tmp_path: Path, robots: bytes | Handler, expected: str | None
+) -> None:
+    site.pages |= {"/robots.txt": robots, "/elsewhere": answer(EVERYTHING)}
+    assert reason(tmp_path, site.url("/open.jpg")) == expected
+    assert site.asked["/open.jpg"] == (expected is None)
+
+
+def test_redirects_lead_nowhere_that_robots_may_not_go(site: Web, tmp_path: Path) -> None:
+    site.pages[f"{HOSTS[1]}/robots.txt"] = answer(b"User-agent: *\nDisallow: /closed\n")
+    for name, target in (("a", "/closed/a.jpg"), ("b", "/open.jpg")):
+        there = site.url(target, HOSTS[1])
+        site.pages[f"{HOSTS[0]}/{name}"] = answer(status="301 Moved", Location=there)
+    rows = fetched(tmp_path, [site.url("/a"), site.url("/b")])
+    assert [r["reason"] for r in rows] == ["robots_disallowed", None]
+    assert not site.asked["/closed/a.jpg"]
+
+
+def test_a_site_is_asked_no_faster_than_it_wishes(site: Web, tmp_path: Path) -> None:
+    site.pages["/robots.txt"] = answer(b"User-agent: *\nCrawl-delay: 0.2\n")
+    site.pages |= {f"/{n}": answer(JPEG) for n in range(4)}
+    rows = fetched(tmp_path, [site.url(f"/{n}") for n in range(4)])
+    assert {r["reason"] for r in rows} == {None}
+    came = [v.came for v in site.log]
+    assert min(b - a for a, b in pairwise(came)) > 0.15
+
+
+def test_rows_for_which_there_is_no_patience_are_told(site: Web, tmp_path: Path) -> None:
+    site.pages["/robots.txt"] = answer(b"User-agent: *\nCrawl-delay: 0.1\n")
+    site.pages |= {f"/{n}": answer(JPEG) for n in range(9)}
+    rows = fetched(tmp_path, [site.url(f"/{n}") for n in range(9)], patience_s=0.35)
+    found = [r["reason"] for r in rows]
+    assert found == [None] * 3 + ["host_too_slow"] * 6
+    assert len(site.visits()) == 3
+
+
+def opting(**headers: Any) -> bytes:
+    return answer(JPEG, **headers)
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (opting(X_Robots_Tag="noai"), "opted_out"),
+        (opting(X_Robots_Tag="NoImageAI, max-snippet: 3"), "opted_out"),
+        (opting(X_Robots_Tag="nofollow, noindex"), "opted_out"),
+        (opting(X_Robots_Tag="noarchive"), None),
+        (opting(X_Robots_Tag="otherbot: noai, noindex"), None),
+        (opting(X_Robots_Tag="curation: noai"), "opted_out"),
+        (opting(X_Robots_Tag="unavailable_after: 1 Jan 2030 00:00:00 GMT, noai"), "opted_out"),
+        (opting(X_Robots_Tag="otherbot: noai\r\nX-Robots-Tag: noai"), "opted_out"),
+        (opting(tdm_reservation="1"), "opted_out"),
+        (opting(tdm_reservation="0"), None),
+    ],
+)
+def test_pictures_that_are_not_to_be_used_are_not(
+    site: Web, tmp_path: Path, page: bytes, expected: str | None
+) -> None:
+    site.pages["/page"] = page
+    assert reason(tmp_path / "a", site.url("/page")) == expected
+    assert reason(tmp_path / "b", site.url("/page"), opt_out=[]) is None
+
+
+def test_which_words_say_no_is_for_the_recipe_to_say(site: Web, tmp_path: Path) -> None:
+    site.pages["/page"] = opting(X_Robots_Tag="noarchive")
+    assert reason(tmp_path, site.url("/page"), opt_out=["noarchive"]) == "opted_out"

@@ -1,0 +1,84 @@
+"""What is told of a fetch while it runs adds up to its books."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.fetch.telling import told
+from curation.flow import plan
+from curation.parallel import InProcess
+from curation.recipe import parse_recipe
+from curation.runner import run_step
+from curation.store import Store
+from tests.fetch.conftest import Web, answer
+from tests.fetch.helpers import OPEN, encoded, fetched, picture
+from tests.ingest.helpers import source, write
+
+
+def test_one_line_says_how_it_goes() -> None:
+    line = told({"ok": 700, "http_404": 200, "timeout": 100}, 3_210_000_000, 4000, 50.0)
+    begin = "1,000 of 4,000 rows · 3.21 GB · ok 70 % · http_404 20 % · timeout 10 %"
+    assert line == f"{begin} · 14 images/s · 2 min left"
+    assert told({}, 0, 10, 0.0) == "0 of 10 rows · 0.00 GB"
+
+
+class Watched(InProcess):
+    """Asks for notes while it works, as a driver does."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def map(
+        self,
+        what: str,
+        function: Callable[[Any], Any],
+        items: Sequence[Any],
+        note: Callable[[], str] | None = None,
+    ) -> list[Any]:
+        if note is None:
+            return super().map(what, function, items)
+        found: list[Any] = []
+        working = threading.Thread(
+            target=lambda: found.extend(InProcess().map(what, function, items))
+        )
+        working.start()
+        while working.is_alive():
+            self.notes.append(note())
+            working.join(0.05)
+        self.notes.append(note())
+        return found
+
+
+def test_notes_add_up_to_the_books(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.fetch.telling.EVERY_S", 0.0)
+
+    async def slow(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.02)
+        writer.write(answer(encoded(picture())))
+
+    web.pages = {f"/{n}": slow for n in range(60)}
+    # img2dataset takes seconds to import, in which downloads only pile up.
+    fetched(tmp_path / "warm", [web.url("/0")])
+    rows = [{"url": web.url(f"/{n}"), "caption": "c"} for n in range(80)]
+    path = write(tmp_path / "l.parquet", rows)
+    few = {"per_host": {"concurrency": 2, "per_second": None}}
+    recipe = parse_recipe({"name": "t", "sources": [source(path)], "fetch": OPEN | few})
+    watched = Watched()
+    for step in plan(recipe, until="fetch"):
+        run_step(step, Store(tmp_path / "store"), watched)
+    counts = [int(re.match(r"(\d+) of 80 rows", line)[1]) for line in watched.notes]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 5
+    assert watched.notes[-1].startswith("80 of 80 rows")
+    assert "ok 75 %" in watched.notes[-1]
+    assert "http_404 25 %" in watched.notes[-1]
+    assert not list((tmp_path / "store").rglob("progress.json"))

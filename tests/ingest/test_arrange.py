@@ -1,0 +1,123 @@
+"""Lists of URLs are cut by host, and stay as they were when more comes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.fetch.stage import chains
+from curation.ingest.arrange import GROUP_ROWS, groups_of
+from tests.ingest.helpers import pairs, run, source, table, write
+
+
+def rows(count: int, hosts: int, first: int = 0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(first)
+    return [
+        {"url": f"http://h{rng.integers(hosts)}.example/{n}.jpg", "caption": f"c{n}"}
+        for n in range(first, first + count)
+    ]
+
+
+def fragments(store: Path) -> dict[str, list[dict[str, Any]]]:
+    return {n: f.read().to_pylist() for n, f in table(store, "pairs").fragments.items()}
+
+
+def host(row: dict[str, Any]) -> str:
+    return row["url"].split("/")[2]
+
+
+def test_all_rows_of_a_host_stand_in_one_fragment(tmp_path: Path) -> None:
+    listed = rows(400, 60)
+    write(tmp_path / "lists" / "a.parquet", listed[:150])
+    write(tmp_path / "lists" / "b.parquet", listed[150:])
+    run(tmp_path / "store", source(tmp_path / "lists"), ingest={"rows_per_fragment": 50})
+    found = fragments(tmp_path / "store")
+    assert len(found) >= 8
+    assert sorted(r["url"] for own in found.values() for r in own) == sorted(
+        r["url"] for r in listed
+    )
+    stems = defaultdict(set)
+    for name, own in found.items():
+        for row in own:
+            stems[host(row)].add(name.rpartition("-")[0])
+    assert {len(names) for names in stems.values()} == {1}
+    assert max(len(own) for own in found.values()) <= 50
+
+
+def test_parts_of_a_large_host_are_one_chain(tmp_path: Path) -> None:
+    listed = rows(120, 1) + rows(200, 40, first=1000)
+    run(
+        tmp_path / "store",
+        source(write(tmp_path / "a.parquet", listed)),
+        ingest={"rows_per_fragment": 40},
+    )
+    pairs_ = table(tmp_path / "store", "pairs")
+    order = chains(pairs_)
+    by_host = defaultdict(set)
+    for name, own in fragments(tmp_path / "store").items():
+        for row in own:
+            by_host[host(row)].add(order[name])
+    assert {len(found) for found in by_host.values()} == {1}
+    sizes = Counter(order.values())
+    assert sizes[next(iter(by_host["h0.example"]))] >= 3
+
+
+def test_rows_keep_their_order_within_a_bucket(tmp_path: Path) -> None:
+    found = pairs(tmp_path / "store", source(write(tmp_path / "a.parquet", rows(60, 5))))
+    assert [r["url"] for r in found] == [r["url"] for r in rows(60, 5)]
+
+
+def test_a_list_that_comes_later_changes_no_earlier_fragment(tmp_path: Path) -> None:
+    lists, store = tmp_path / "lists", tmp_path / "store"
+    spec, ingest = source(lists), {"rows_per_fragment": 50}
+    write(lists / "m.parquet", rows(200, 30))
+    run(store, spec, ingest=ingest)
+    before = fragments(store)
+    # Its name comes first, and it asks for some of the same.
+    write(lists / "a.parquet", rows(20, 30) + rows(150, 30, first=500))
+    outcome = run(store, spec, ingest=ingest)["ingest"]
+    after = fragments(store)
+    assert {name: after[name] for name in before} == before
+    new = [r for name in after.keys() - before.keys() for r in after[name]]
+    assert Counter(r["reason"] for r in new) == {None: 150, "duplicate_url": 20}
+    assert outcome.reused == len(before)
+    assert run(store, spec, ingest=ingest)["ingest"].up_to_date
+
+
+def test_what_is_listed_no_more_stays_and_says_so(tmp_path: Path) -> None:
+    lists, store = tmp_path / "lists", tmp_path / "store"
+    spec = source(lists)
+    write(lists / "a.parquet", rows(30, 5))
+    write(lists / "b.parquet", rows(30, 5, first=100))
+    run(store, spec)
+    write(lists / "a.parquet", rows(20, 5))
+    run(store, spec)
+    (lists / "b.parquet").unlink()
+    run(store, spec)
+    found = table(store, "pairs").read().to_pylist()
+    by_reason = defaultdict(set)
+    for row in found:
+        by_reason[row["reason"]].add(row["caption"])
+    assert by_reason[None] == {f"c{n}" for n in range(20)}
+    gone = {f"c{n}" for n in range(20, 30)} | {f"c{n}" for n in range(100, 130)}
+    assert by_reason["removed"] == gone
+    assert len(found) == 60
+    # And comes back.
+    write(lists / "b.parquet", rows(30, 5, first=100))
+    run(store, spec)
+    found = table(store, "pairs").read().to_pylist()
+    assert Counter(r["reason"] for r in found) == {None: 50, "removed": 10}
+
+
+def test_files_form_groups_of_bounded_size() -> None:
+    files = {f"f{n}": GROUP_ROWS // 3 for n in range(10)}
+    groups = groups_of(files, "web", [], 10_000)
+    assert [len(g.files) for g in groups] == [3, 3, 3, 1]
+    assert {g.bits for g in groups[:3]} == {10}
+    more = groups_of({"e": 10, **files}, "web", groups, 10_000)
+    assert more[:4] == groups
+    assert more[4].files == ("e",)
+    assert more[4].bits == 0

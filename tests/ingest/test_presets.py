@@ -1,0 +1,237 @@
+"""The lists of the field, written as they are published, become pairs without a word of mapping."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastwarc.stream_io import GzipWriter
+from fastwarc.warc import WarcRecord, WarcRecordType
+
+from curation.errors import RecipeError, StoreError
+from curation.ingest.presets import PRESETS
+from tests.ingest.helpers import pairs, source, write
+
+SHA = "ab" * 32
+
+
+def listed(tmp_path: Path, kind: str, path: Path, **spec: Any) -> list[dict[str, Any]]:
+    return pairs(tmp_path / "store", source(path, format=kind, **({"columns": {}} | spec)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "expected"),
+    [
+        (
+            "laion",
+            {
+                "SAMPLE_ID": 7.0,
+                "URL": "http://a.example/1.jpg",
+                "TEXT": "a cat",
+                "HEIGHT": 3,
+                "similarity": 0.31,
+                "punsafe": 0.01,
+                "pwatermark": 0.2,
+                "hash": -3,
+            },
+            {"source_key": "7", "caption": "a cat"},
+        ),
+        (
+            "laion",
+            {"url": "http://a.example/1.jpg", "caption": "a cat", "key": "k", "similarity": 0.31},
+            {"source_key": "k", "caption": "a cat"},
+        ),
+        (
+            "datacomp",
+            {
+                "uid": "0af",
+                "url": "http://a.example/1.jpg",
+                "text": "a cat",
+                "sha256": SHA,
+                "face_bboxes": [[0.1, 0.2, 0.3, 0.4], [-0.1, 0.5, 0.2, 1.2]],
+                "clip_l14_similarity_score": 0.2,
+            },
+            {
+                "source_key": "0af",
+                "caption": "a cat",
+                "expected_sha256": SHA,
+                "face_boxes": "[[0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.2, 1.0]]",
+            },
+        ),
+        (
+            "coyo",
+            {"id": 5, "url": "http://a.example/1.jpg", "text": "a cat", "watermark_score": 0.1},
+            {"source_key": "5", "caption": "a cat"},
+        ),
+        (
+            "url_alt",
+            {"url": "http://a.example/1.jpg", "alt": "a cat", "page": "http://a.example/"},
+            {"caption": "a cat"},
+        ),
+    ],
+)
+def test_parquet_lists(
+    tmp_path: Path, kind: str, row: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    (found,) = listed(tmp_path, kind, write(tmp_path / "part-0.parquet", [row]))
+    assert found["status"] == "ok"
+    assert found["url"] == "http://a.example/1.jpg"
+    assert {name: found[name] for name in expected} == expected
+    used = {c for candidates in PRESETS[kind].columns.values() for c in candidates}
+    assert set(json.loads(found["metadata"] or "{}")) == set(row) - used
+
+
+def test_lists_without_a_header_line(tmp_path: Path) -> None:
+    url = "http://a.example/{}.jpg"
+    cc3m, cc12m = tmp_path / "cc3m.tsv", tmp_path / "cc12m.tsv"
+    cc3m.write_text(f'a "quoted cat\t{url.format(1)}\na dog\t{url.format(2)}\n')
+    cc12m.write_text(f"{url.format(1)}\ta cat\n{url.format(2)}\ta dog\n")
+    found = listed(tmp_path / "a", "cc3m", cc3m)
+    assert [(r["url"], r["caption"]) for r in found] == [
+        (url.format(1), 'a "quoted cat'),
+        (url.format(2), "a dog"),
+    ]
+    found = listed(tmp_path / "b", "cc12m", cc12m)
+    assert [(r["url"], r["caption"]) for r in found] == [
+        (url.format(1), "a cat"),
+        (url.format(2), "a dog"),
+    ]
+
+
+def test_wikipedia_takes_the_first_caption_that_there_is(tmp_path: Path) -> None:
+    names = [
+        "language",
+        "image_url",
+        "caption_reference_description",
+        "caption_attribution_description",
+        "caption_alt_text_description",
+    ]
+    rows = [
+        ["en", "http://a.example/1.jpg", "reference", "attribution", "alt"],
+        ["en", "http://a.example/2.jpg", "", '"two ""words"" in\tone field"', "alt"],
+        ["en", "http://a.example/3.jpg", "", "", ""],
+    ]
+    text = "\n".join("\t".join(row) for row in [names, *rows]) + "\n"
+    path = tmp_path / "wit.tsv.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    found = listed(tmp_path, "wit", path)
+    assert [r["caption"] for r in found] == ["reference", 'two "words" in\tone field', None]
+    assert json.loads(found[0]["metadata"]) == {"language": "en"}
+
+
+def test_plain_lists(tmp_path: Path) -> None:
+    path = tmp_path / "urls.txt"
+    text = "# mine\nhttp://a.example/1.jpg\n\n  http://a.example/2.jpg\r\nnot a url\n"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"http://a.example/\xff\n")
+    found = listed(tmp_path, "txt", path)
+    assert [r["reason"] for r in found] == [None, None, "bad_scheme", "bad_row"]
+
+
+def wat(*pages: Any) -> bytes:
+    """A WAT file with a metadata record a page."""
+    out = io.BytesIO()
+    for page in pages:
+        record = WarcRecord()
+        record.init_headers(record_type=WarcRecordType.metadata)
+        content = page if isinstance(page, bytes) else json.dumps(page).encode()
+        record.set_bytes_content(content)
+        stream = GzipWriter(out)
+        record.write(stream)
+        stream.close()
+    return out.getvalue()
+
+
+def page(links: Any, base: str | None = None) -> dict[str, Any]:
+    head = {"Base": base} if base else {}
+    html = {"Head": head, "Links": links}
+    return {
+        "Envelope": {
+            "WARC-Header-Metadata": {"WARC-Target-URI": "http://a.example/dir/page.html"},
+            "Payload-Metadata": {"HTTP-Response-Metadata": {"HTML-Metadata": html}},
+        }
+    }
+
+
+def test_images_of_pages_in_common_crawl(tmp_path: Path) -> None:
+    links = [
+        {"path": "IMG@/src", "url": "1.jpg", "alt": " a cat "},
+        {"path": "A@/href", "url": "/other.html", "text": "no image"},
+        {"path": "IMG@/src", "url": "//b.example/2.jpg"},
+        {"path": "IMG@/src", "url": "http://[bad/3.jpg", "alt": "x"},
+        {"path": "IMG@/src"},
+        "nonsense",
+    ]
+    text = {"Envelope": {"Payload-Metadata": {"Actual-Content-Type": "text/plain"}}}
+    pages_ = [page(links), text, page(links[:1], base="/else/"), b"{no json", page(None)]
+    path = tmp_path / "one.wat.gz"
+    path.write_bytes(wat(*pages_))
+    found = listed(tmp_path, "wat", path)
+    assert [(r["url"], r["caption"], r["reason"]) for r in found] == [
+        ("http://a.example/dir/1.jpg", "a cat", None),
+        ("http://b.example/2.jpg", None, None),
+        ("http://[bad/3.jpg", "x", "bad_url"),
+        (None, None, "no_image"),
+        ("http://a.example/else/1.jpg", "a cat", None),
+        (None, None, "bad_row"),
+    ]
+    assert json.loads(found[0]["metadata"]) == {"page_url": "http://a.example/dir/page.html"}
+
+
+def test_a_truncated_wat_says_which_file(tmp_path: Path) -> None:
+    path = tmp_path / "one.wat.gz"
+    whole = wat(*(page([{"path": "IMG@/src", "url": f"{n}.jpg"}]) for n in range(50)))
+    path.write_bytes(whole[: len(whole) * 2 // 3 + 7])
+    with pytest.raises(StoreError, match=r"one\.wat\.gz"):
+        listed(tmp_path, "wat", path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "words"),
+    [
+        ("laion", {"LINK": "http://a.example/1.jpg"}, r"no laion list.*URL, url.*LINK"),
+        ("coyo", {"uri": "http://a.example/1.jpg"}, r"no coyo list"),
+        ("tsvv", {"url": "x"}, r"unknown format 'tsvv'.*parquet.*datacomp"),
+    ],
+)
+def test_another_list_is_refused_with_what_it_has(
+    tmp_path: Path, kind: str, row: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"(?s){words}"):
+        listed(tmp_path, kind, write(tmp_path / "l.parquet", [row]))
+
+
+def test_columns_of_the_recipe_come_before_those_of_the_preset(tmp_path: Path) -> None:
+    path = write(tmp_path / "l.parquet", [{"URL": "http://a.example/1", "TEXT": "a", "ALT": "b"}])
+    (found,) = listed(tmp_path, "laion", path, columns={"caption": "ALT"})
+    assert found["caption"] == "b"
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    ["[[0.1, 0.2, 0.3]]", "[[0.5, 0.2, 0.3, 0.4]]", "[[0, 0, 1, NaN]]", "faces", "[1, 2, 3, 4]"],
+)
+def test_boxes_that_are_none_cost_a_row(tmp_path: Path, boxes: str) -> None:
+    path = tmp_path / "l.jsonl"
+    rows = [{"u": "http://a.example/1", "f": boxes}, {"u": "http://a.example/2", "f": None}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = listed(tmp_path, "jsonl", path, columns={"url": "u", "faces": "f"})
+    assert [r["reason"] for r in found] == ["bad_row", None]
+
+
+def test_lists_behind_any_file_system_that_fsspec_knows(tmp_path: Path) -> None:
+    import fsspec
+
+    table = pa.table({"URL": ["http://a.example/1.jpg"], "TEXT": ["a cat"]})
+    with fsspec.open("memory://lists/part-0.parquet", "wb") as file:
+        pq.write_table(table, file)
+    spec = source("memory://lists", format="laion", columns={})
+    (found,) = pairs(tmp_path / "store", spec)
+    assert found["caption"] == "a cat"
+    with pytest.raises(RecipeError, match="nosuch"):
+        pairs(tmp_path / "other", source("nosuch://lists", format="laion", columns={}))
