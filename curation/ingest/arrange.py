@@ -28,6 +28,8 @@ GROUP_ROWS = 2**23
 ROUTED_ROWS = 2**19
 """Rows that one task arranges in memory, a few hundred bytes each."""
 MOST_BITS = 12
+SPREAD, FEWEST = 16, 500
+"""Buckets that a short list is cut into, so that several tasks share it, if each has that many rows."""
 BUCKET = "bucket"
 REMOVED = "removed"
 """The reason of a pair that was listed once and no longer is."""
@@ -64,7 +66,8 @@ def groups_of(
             stop += 1
         members = tuple(new[start:stop])
         digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:8]
-        bits = min(MOST_BITS, max(0, -(-rows // rows_per_fragment) - 1).bit_length())
+        bucket_rows = min(rows_per_fragment, max(FEWEST, -(-rows // SPREAD)))
+        bits = min(MOST_BITS, (max(rows - 1, 0) // bucket_rows).bit_length())
         found.append(Group(f"{source}-{digest}", source, bits, members))
         start = stop
     return found
