@@ -158,7 +158,7 @@ class FetchParams(Strict):
     contact: str | None = execution_only(None, pattern=r"^[ -~]+$")
     user_agent: str = execution_only("curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
     per_host: PerHost = execution_only(PerHost())
-    concurrency: int = execution_only(64, ge=1, le=1024)
+    concurrency: int = execution_only(256, ge=1, le=1024)
 
     @property
     def header(self) -> str:
