@@ -44,8 +44,11 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A progressive JPEG of very many scans costs minutes; encoders write about ten.
+# A progressive JPEG of very many scans costs minutes; encoders write about ten. Each scan may touch
+# every pixel, so that large ones may have fewer: this is some twenty seconds of work.
 _MAX_SCANS = 500
+_FREE_SCANS = 16
+_MAX_VISITS = 2_000_000_000
 _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_SCAN = b"\xff\xda"
 
@@ -85,7 +88,7 @@ def upright(content: bytes, max_pixels: int) -> Picture:
             if kind == "png":
                 _check_chunks(content)
             if kind == "jpeg":
-                _check_complete(content)
+                _check_complete(content, image.width * image.height)
                 if image.mode in ("RGB", "L") and turn not in _TURNS:
                     return Picture(content, kind, image.width, image.height)
             found = _decoded(image, turn if kind != "tiff" else 1)
@@ -127,10 +130,11 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
-def _check_complete(content: bytes) -> None:
-    """Refuse a JPEG cut short, which OpenCV would fill up with grey."""
+def _check_complete(content: bytes, pixels: int) -> None:
+    """Refuse a JPEG cut short, which OpenCV would fill up with grey, and one that takes too long."""
     scan = _first_scan(content)
-    if content.count(_START_OF_SCAN, scan) > _MAX_SCANS:
+    scans = content.count(_START_OF_SCAN, scan)
+    if scans > _MAX_SCANS or (scans > _FREE_SCANS and scans * pixels > _MAX_VISITS):
         raise RefusedError("undecodable")
     if content.find(_END_OF_IMAGE, scan) < 0:
         raise RefusedError("truncated")

@@ -28,7 +28,7 @@ GROUP_ROWS = 2**23
 ROUTED_ROWS = 2**19
 """Rows that one task arranges in memory, a few hundred bytes each."""
 MOST_BITS = 12
-SPREAD, FEWEST = 16, 2_000
+SPREAD, FEWEST = 4, 1_500
 """Buckets that a short list is cut into, so that several tasks share it, if each has that many rows."""
 BUCKET = "bucket"
 REMOVED = "removed"

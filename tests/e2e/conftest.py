@@ -17,6 +17,7 @@ from curation.recipe import parse_recipe
 from curation.runner import Outcome, run_step
 from curation.store import Store
 
+from ..fetch.conftest import web  # noqa: F401
 from .small import build_small
 
 

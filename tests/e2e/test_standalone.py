@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -9,16 +10,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyspark
 import pytest
 import yaml
 
+from curation.fragment import open_table
 from curation.spark import ensure_java
+from curation.store import Store
 
+from ..fetch.conftest import HOSTS, answer
 from .conftest import dataset_rows
+from .small import encoded, picture, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 # Training vectors stay in their files, so that every pass of k-means is a job over shards.
@@ -90,30 +98,82 @@ def standalone(tmp_path):
         cluster.stop()
 
 
-def test_a_worker_killed_in_the_middle_changes_nothing(small, run, standalone, tmp_path):
-    spec = small | {"cluster": CLUSTER}
-    run(spec, tmp_path / "local")
-    recipe, where = tmp_path / "small.yaml", tmp_path / "two.yaml"
-    recipe.write_text(yaml.safe_dump(spec))
+@pytest.fixture
+def two_workers(standalone, tmp_path):
+    """Runs a recipe on the command line, on the two workers; returns its store."""
     conf = {
         "spark.ui.enabled": False,
         "spark.driver.host": "127.0.0.1",
         "spark.executor.cores": 1,
         "spark.executor.memory": "1g",
     }
+    where, recipe, store = (tmp_path / name for name in ("two.yaml", "recipe.yaml", "store"))
     where.write_text(yaml.safe_dump({"master": standalone.address, "conf": conf}))
-    store = tmp_path / "store"
-    arguments = ["run", str(recipe), "--store", str(store), "--cluster", str(where)]
-    with _Once(lambda: _passed_once(store), lambda: standalone.kill(0)) as did:
+
+    def call(spec: dict[str, Any], *options: str) -> Path:
+        recipe.write_text(yaml.safe_dump(spec))
+        arguments = ["run", str(recipe), "--store", str(store), "--cluster", str(where)]
         result = subprocess.run(
-            [sys.executable, "-m", "curation.cli", *arguments],
+            [sys.executable, "-m", "curation.cli", *arguments, *options],
             cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=400,
             check=False,
         )
-    assert result.returncode == 0, result.stderr[-3000:]
+        assert result.returncode == 0, result.stderr[-3000:]
+        return store
+
+    return call
+
+
+def test_two_workers_together_ask_a_host_no_more_than_one_may(web, two_workers, tmp_path):
+    """Hosts are skewed, and the list is cut into far more fragments than there are workers."""
+
+    async def slowly(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.03)
+        writer.write(answer(encoded(picture(0, np.random.default_rng(0)))))
+
+    rows = []
+    for number, host in enumerate(HOSTS):
+        for n in range(200 if number == 0 else 20):
+            web.pages[f"/{n}.jpg"] = slowly
+            rows.append({"url": web.url(f"/{n}.jpg", host)})
+    write_rows(tmp_path / "list.parquet", rows)
+    spec = {
+        "name": "hosts",
+        "sources": [
+            {
+                "name": "web",
+                "role": "pool",
+                "format": "parquet",
+                "path": str(tmp_path / "list.parquet"),
+                "columns": {"url": "url"},
+            }
+        ],
+        "ingest": {"rows_per_fragment": 20},
+        "fetch": {
+            "allow_hosts": ["127.0.0.0/8"],
+            "per_host": {"concurrency": 2, "per_second": None},
+        },
+    }
+    store = Store(two_workers(spec, "--until", "fetch"))
+    statuses = open_table(store, "images").read(["status"]).column(0).to_pylist()
+    assert statuses == ["ok"] * len(rows)
+    assert len(open_table(store, "images").fragments) > 10
+    assert {host: web.most_at_once(host) for host in HOSTS} == dict.fromkeys(HOSTS, 2)
+    assert web.most_at_once() > 2
+    assert Counter(v.path for v in web.visits(HOSTS[0])).most_common(1)[0][1] == 1
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(
+    small, run, standalone, two_workers, tmp_path
+):
+    spec = small | {"cluster": CLUSTER}
+    run(spec, tmp_path / "local")
+    store = tmp_path / "store"
+    with _Once(lambda: _passed_once(store), lambda: standalone.kill(0)) as did:
+        two_workers(spec)
     assert did.happened, "the run was over before the worker was killed"
     assert dataset_rows(store) == dataset_rows(tmp_path / "local")
     log = (tmp_path / "master.log").read_text(errors="replace")

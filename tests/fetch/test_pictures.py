@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -186,3 +187,32 @@ def test_the_shared_bad_inputs(shared: Path, tmp_path: Path) -> None:
             small = small.resize((8, 8), Image.Resampling.BOX)
             difference = np.asarray(small, int).ravel() - np.array(told["ref_thumb8x8"])
             assert np.abs(difference).max() <= 6, told["filename"]
+
+
+def forged(scans: int, side: int | None = None) -> bytes:
+    """A progressive JPEG with more scans, that may say it is larger than it is."""
+    content = encoded(PLAIN, progressive=True)
+    last = content.rindex(b"\xff\xda")
+    end = content.rindex(b"\xff\xd9")
+    content = content[:end] + content[last:end] * scans + content[end:]
+    if side is not None:
+        at = content.index(b"\xff\xc2") + 5
+        content = content[:at] + struct.pack(">HH", side, side) + content[at + 4 :]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (forged(0), None),
+        (forged(30), None),
+        (forged(600), "undecodable"),
+        (forged(30, 9000), "undecodable"),
+    ],
+)
+def test_jpegs_that_would_hold_up_the_others_are_refused(
+    web: Web, tmp_path: Path, content: bytes, expected: str | None
+) -> None:
+    started = time.monotonic()
+    assert reason(tmp_path, served(web, content)) == expected
+    assert time.monotonic() - started < 20
