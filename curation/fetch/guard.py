@@ -81,6 +81,11 @@ class Guard:
             return host.lower().rstrip(".") in self._names
         return any(address in n for n in self._networks if n.version == address.version)
 
+    def may_ask(self, host: str) -> bool:
+        """Whether a host may be asked at all, as far as can be told without resolving its name."""
+        address = parse_address(host)
+        return address is None or self.admits(host, address)
+
     def admits(self, host: str, address: Address) -> bool:
         """Whether `host` may be asked at `address`."""
         if is_public(address) or host.lower().rstrip(".") in self._names:

@@ -118,7 +118,7 @@ def _open_to_us(wanted: Iterator[Wanted], params: FetchStep) -> Iterator[Wanted]
     guard = Guard(params.allow_hosts)
     for row in wanted:
         host = host_of(row.url or "")
-        if params.contact is None and not guard.names(host):
+        if params.contact is None and guard.may_ask(host) and not guard.names(host):
             raise RecipeError(
                 f"fetch: {host} is somebody else's, and would not know who asks. Say under "
                 "`fetch.contact` how you can be reached, an e-mail address or a page about your "

@@ -136,8 +136,10 @@ def test_what_failed_in_passing_is_asked_again_after_all_others(web: Web, tmp_pa
 
 def test_strangers_can_see_who_asks(web: Web, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"fetch\.contact"):
-        fetched(tmp_path, [web.url("/a")], contact=None, allow_hosts=["127.0.0.9"])
+        fetched(tmp_path / "a", [web.url("/a", "stranger.example")], contact=None)
     assert not web.log
+    # Nobody is asked at an address that is refused anyway.
+    assert reason(tmp_path / "b", "http://10.1.2.3/a", contact=None) == "private_address"
 
 
 def test_what_the_recipe_blocks_is_no_place_to_be_sent_to(web: Web, tmp_path: Path) -> None:
