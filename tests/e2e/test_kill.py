@@ -26,7 +26,6 @@ KILLS = {
     "embed": "record tables/embeddings.semantic 2",
     "verify": "record work/verify 2",
     "dedup": "write tables/copies/data 3",
-    "match": "record work/match 3",
     "assemble": "record tables/dataset 2",
 }
 FRAGMENTED = [s.name for s in FLOW if s.kind == "map" and s.name in KILLS]
