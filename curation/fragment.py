@@ -176,6 +176,19 @@ def _groups_between(file: pq.ParquetFile, column: str, first: T, last: T) -> Ite
             yield file.read_row_group(number)
 
 
+def stem_of(name: str) -> str:
+    """Return the name of a fragment without the number of its part."""
+    return name.rpartition("-")[0]
+
+
+def by_stem(fragments: Iterable[Fragment]) -> dict[str, list[Fragment]]:
+    """Return fragments by the stem of their names, in order."""
+    found: dict[str, list[Fragment]] = {}
+    for fragment in fragments:
+        found.setdefault(stem_of(fragment.name), []).append(fragment)
+    return found
+
+
 @dataclass(frozen=True)
 class Table:
     """A committed table version."""

@@ -15,6 +15,7 @@ from itertools import count
 
 from curation.fetch.outcome import Got, RefusedError, Wanted
 from curation.fetch.robots import KNOWN, Rules, parse_robots, product_of, without_robots
+from curation.ingest.urls import host_of
 from curation.params import FetchParams
 
 HELD = 100_000
@@ -29,12 +30,6 @@ _LONGEST_WAIT_S = 30.0
 def origin_of(url: str) -> str:
     """Return scheme, host and port of a normalised URL."""
     return "/".join(url.split("/", 3)[:3])
-
-
-def host_of(url: str) -> str:
-    """Return the host of a normalised URL: for all its ports one."""
-    authority = url.split("/", 3)[2]
-    return authority.split("]", 1)[0] if authority.startswith("[") else authority.split(":", 1)[0]
 
 
 @dataclass(slots=True, eq=False)

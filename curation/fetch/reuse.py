@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.fetch.outcome import is_final
-from curation.fragment import Fragment
+from curation.fetch.samples import FACTS
+from curation.fragment import Fragment, by_stem
 from curation.steps import FetchStep
 from curation.strict import fingerprinted
 from curation.units import Context
@@ -28,18 +29,6 @@ LENIENT = {
     "max_pixels",
 }
 """Parameters that decide which rows fail, but nothing of a picture that came."""
-FACTS = (
-    "status",
-    "reason",
-    "sha256",
-    "bytes",
-    "format",
-    "original_width",
-    "original_height",
-    "width",
-    "height",
-    "faces_blurred",
-)
 
 
 @dataclass(frozen=True)
@@ -54,8 +43,11 @@ class Earlier:
     content: None = None
 
 
-def earlier_images(params: FetchStep, context: Context) -> tuple[dict[str, Fragment], bool]:
-    """Return the fragments of `images` that this run may take rows from, and whether failures too."""
+def earlier_images(params: FetchStep, context: Context) -> tuple[dict[str, list[Fragment]], bool]:
+    """Return the fragments of `images` that this run may take rows from, and whether failures too.
+
+    They are by the stem of their names: a row may have moved to another part of its bucket or file.
+    """
     manifest = context.store.manifest("images")
     if manifest is None or [manifest.stage, manifest.stage_version] != context.salt:
         return {}, False
@@ -64,17 +56,7 @@ def earlier_images(params: FetchStep, context: Context) -> tuple[dict[str, Fragm
     # A network of the same name may be another one.
     if changed - LENIENT or params.faces.weights:
         return {}, False
-    fragments = {r.name: Fragment(context.store, r) for r in manifest.fragments}
-    return fragments, not changed
-
-
-def same_place(name: str, fragments: dict[str, Fragment]) -> tuple[Fragment, ...]:
-    """Return the fragments whose rows may stand in the fragment `name` now.
-
-    Parts of a bucket, or of a file, differ in what follows the last hyphen.
-    """
-    stem = name.rpartition("-")[0]
-    return tuple(own for other, own in fragments.items() if other.rpartition("-")[0] == stem)
+    return by_stem(Fragment(context.store, r) for r in manifest.fragments), not changed
 
 
 def fetched_before(

@@ -42,6 +42,8 @@ SCHEMA = pa.schema(
         ("stored_bytes", pa.int64()),
     ]
 )
+FACTS = tuple(name for name in SCHEMA.names if name not in ("key", "stored_bytes"))
+"""What a shard and the table `images` both say of a row."""
 
 
 def _blur(img: Any, bbox_list: list[Box]) -> Any:

@@ -13,15 +13,14 @@ import pyarrow.compute as pc
 from curation.errors import RecipeError, StoreError
 from curation.fetch.crawl import crawl
 from curation.fetch.guard import Guard
-from curation.fetch.hosts import host_of
 from curation.fetch.inline import read_local
 from curation.fetch.outcome import Wanted
-from curation.fetch.reuse import Earlier, earlier_images, fetched_before, same_place
-from curation.fetch.samples import ENCODED, Samples
+from curation.fetch.reuse import Earlier, earlier_images, fetched_before
+from curation.fetch.samples import ENCODED, FACTS, Samples
 from curation.fetch.telling import Telling
 from curation.fetch.work import WorkShards
-from curation.fragment import Fragment, Table
-from curation.ingest.urls import rules_of
+from curation.fragment import Fragment, Table, stem_of
+from curation.ingest.urls import host_of, rules_of
 from curation.steps import FetchStep
 from curation.store import Store
 from curation.table import contract
@@ -29,16 +28,7 @@ from curation.units import Aside, Chain, Context, Rows, Unit
 
 _ASKED = ("url_normalized", "location", "expected_sha256", "face_boxes", "status")
 _FROM_PAIRS = ("pair_id", "role", "source", "source_key", "url", "caption", "metadata")
-_FROM_SAMPLES = (
-    "sha256",
-    "bytes",
-    "format",
-    "original_width",
-    "original_height",
-    "width",
-    "height",
-    "faces_blurred",
-)
+_FROM_SAMPLES = tuple(name for name in FACTS if name not in ("status", "reason"))
 _ID_DIGITS = 32
 
 
@@ -50,7 +40,7 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
         name: {
             "pairs": own,
             "rules": rules,
-            "earlier": Earlier(same_place(name, images), failures),
+            "earlier": Earlier(tuple(images.get(stem_of(name), ())), failures),
         }
         for name, own in pairs.fragments.items()
     }

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from curation.fragment import Fragment
 from curation.ingest.asked import SAME_AS
+from curation.ingest.urls import host_of
 from curation.table import contract
 from curation.units import Context, Rows, content_of
 
@@ -57,7 +58,8 @@ def groups_of(
         rows_per_fragment: about as many a bucket will have.
     """
     found = [group for group in known if group.source == source]
-    new = [name for name in files if not any(name in group.files for group in found)]
+    grouped = {name for group in found for name in group.files}
+    new = [name for name in files if name not in grouped]
     start = 0
     while start < len(new):
         stop, rows = start, 0
@@ -93,7 +95,7 @@ def remember_groups(context: Context, groups: Sequence[Group]) -> None:
 
 def bucket_of(url: str | None, pair_id: str, bits: int) -> int:
     """Return the bucket of a row: that of its host, where it has one."""
-    name = url.split("/", 3)[2].rsplit(":", 1)[0] if url else pair_id
+    name = host_of(url) if url else pair_id
     return zlib.crc32(name.encode()) >> (32 - bits) if bits else 0
 
 
@@ -249,14 +251,17 @@ def routes_of(
 
 
 def gathered(
-    group: Group, routes: list[Fragment], earlier: Mapping[str, Fragment], rows_per_fragment: int
+    group: Group,
+    routes: list[Fragment],
+    earlier: Mapping[str, list[Fragment]],
+    rows_per_fragment: int,
 ) -> dict[str, Gathered]:
     """Return the fragments of a group by name: buckets, large ones in several parts.
 
     Args:
         group: a group.
         routes: its routes.
-        earlier: fragments of `pairs` as an earlier run left them, by name.
+        earlier: fragments of `pairs` as an earlier run left them, by stem.
         rows_per_fragment: rows of a part.
     """
     counts = np.zeros(2**group.bits, np.int64)
@@ -265,7 +270,7 @@ def gathered(
     found = {}
     for bucket, rows in enumerate(counts.tolist()):
         stem = f"{group.name}-{bucket:04d}"
-        before = [own for name, own in earlier.items() if name.rpartition("-")[0] == stem]
+        before = earlier.get(stem, [])
         for part in range(max(1 if rows or before else 0, -(-rows // rows_per_fragment))):
             start = part * rows_per_fragment
             stop = min(start + rows_per_fragment, rows)

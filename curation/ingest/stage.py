@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from curation.errors import RecipeError
-from curation.fragment import Fragment
+from curation.fragment import Fragment, by_stem
 from curation.ingest.arrange import (
     Gathered,
     Group,
@@ -94,12 +94,11 @@ def _groups(
     return found
 
 
-def _committed(context: Context) -> dict[str, Fragment]:
-    """Return the fragments of `pairs` as the last run left them."""
+def _committed(context: Context) -> dict[str, list[Fragment]]:
+    """Return the fragments of `pairs` as the last run left them, by the stem of their names."""
     manifest = context.store.manifest("pairs")
-    if manifest is None:
-        return {}
-    return {record.name: Fragment(context.store, record) for record in manifest.fragments}
+    records = manifest.fragments if manifest else ()
+    return by_stem(Fragment(context.store, record) for record in records)
 
 
 def read_file(given: SourceFile, rules: Rules) -> Rows:

@@ -66,6 +66,12 @@ def normalize(url: str) -> str:
         raise RefusedURLError("bad_url") from error
 
 
+def host_of(url: str) -> str:
+    """Return the host of a normalised URL, for all its ports one; of IPv6 what stands before `]`."""
+    authority = url.split("/", 3)[2]
+    return authority.split("]", 1)[0] if authority.startswith("[") else authority.split(":", 1)[0]
+
+
 @lru_cache(maxsize=65_536)
 def _checked_host(host: str) -> str:
     """Return a host, without its brackets or in ASCII, as it stands in an authority.

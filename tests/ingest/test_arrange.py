@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from curation.fetch.stage import chains
-from curation.ingest.arrange import GROUP_ROWS, groups_of
+from curation.ingest.arrange import GROUP_ROWS, bucket_of, groups_of
 from tests.ingest.helpers import pairs, run, source, table, write
 
 
@@ -121,3 +122,9 @@ def test_files_form_groups_of_bounded_size() -> None:
     assert more[:4] == groups
     assert more[4].files == ("e",)
     assert more[4].bits == 0
+
+
+@pytest.mark.parametrize("host", ["h.example", "[2001:db8::1]", "192.0.2.7"])
+def test_all_ports_of_a_host_share_a_bucket(host: str) -> None:
+    urls = [f"http://{host}/a", f"https://{host}/b", f"http://{host}:8080/a:1/c"]
+    assert len({bucket_of(url, "", 12) for url in urls}) == 1

@@ -15,7 +15,9 @@ from fastwarc.stream_io import GzipWriter
 from fastwarc.warc import WarcRecord, WarcRecordType
 
 from curation.errors import RecipeError, StoreError
+from curation.ingest.formats import FORMATS
 from curation.ingest.presets import PRESETS
+from curation.params import READERS
 from tests.ingest.helpers import pairs, source, write
 
 SHA = "ab" * 32
@@ -235,3 +237,8 @@ def test_lists_behind_any_file_system_that_fsspec_knows(tmp_path: Path) -> None:
     assert found["caption"] == "a cat"
     with pytest.raises(RecipeError, match="nosuch"):
         pairs(tmp_path / "other", source("nosuch://lists", format="laion", columns={}))
+
+
+def test_every_format_has_a_reader() -> None:
+    assert set(READERS) == set(FORMATS)
+    assert {preset.reader for preset in PRESETS.values()} <= set(FORMATS)
