@@ -40,8 +40,8 @@ class Stage:
     """One stage: a plain function from tables to one table (or one table an encoder).
 
     A `map` stage works fragment by fragment and is memoised so; a `global` stage sees whole tables.
-    `version` is raised whenever the stage would give other rows than before. `needs` are further
-    arguments of the function: a folder for unfinished work, the device of its task.
+    `version` is raised whenever the stage would give other rows than before. `gpus` is 1 where some of
+    its tasks compute on a GPU, if there is one.
     """
 
     number: int
@@ -51,7 +51,6 @@ class Stage:
     reads: tuple[str, ...] = ()
     version: int = 1
     gpus: int = 0
-    needs: tuple[Literal["workdir", "device"], ...] = ()
 
     @property
     def module(self) -> str:
@@ -66,18 +65,9 @@ class Stage:
 
 FLOW = (
     Stage(0, "ingest", "map", writes="pairs", version=2),
-    Stage(10, "fetch", "map", writes="images", reads=("pairs",), version=2, needs=("workdir",)),
+    Stage(10, "fetch", "map", writes="images", reads=("pairs",), version=2),
     Stage(20, "screen", "map", writes="scores", reads=("images",), version=2),
-    Stage(
-        30,
-        "embed",
-        "map",
-        writes="embeddings",
-        reads=("images",),
-        version=4,
-        gpus=1,
-        needs=("device",),
-    ),
+    Stage(30, "embed", "map", writes="embeddings", reads=("images",), version=4, gpus=1),
     Stage(35, "score", "map", writes="head_scores", reads=("images", "embeddings")),
     Stage(
         40,
@@ -86,6 +76,7 @@ FLOW = (
         writes="neighbours",
         reads=("images", "scores", "embeddings"),
         version=2,
+        gpus=1,
     ),
     Stage(42, "verify", "global", writes="verified", reads=("images", "neighbours"), version=2),
     Stage(
@@ -104,10 +95,18 @@ FLOW = (
         reads=("images", "scores", "head_scores", "copies", "embeddings"),
         version=2,
     ),
-    Stage(60, "cluster", "global", writes="centroids", reads=("eligible", "embeddings"), version=3),
-    Stage(65, "assign", "map", writes="assignments", reads=("embeddings", "centroids")),
+    Stage(
+        60,
+        "cluster",
+        "global",
+        writes="centroids",
+        reads=("eligible", "embeddings"),
+        version=3,
+        gpus=1,
+    ),
+    Stage(65, "assign", "map", writes="assignments", reads=("embeddings", "centroids"), gpus=1),
     Stage(67, "quantise", "global", writes="codebooks", reads=("eligible", "embeddings")),
-    Stage(68, "index", "map", writes="lists", reads=("embeddings", "codebooks")),
+    Stage(68, "index", "map", writes="lists", reads=("embeddings", "codebooks"), gpus=1),
     Stage(
         70,
         "match",
@@ -115,6 +114,7 @@ FLOW = (
         writes="matches",
         reads=("eligible", "embeddings", "codebooks", "lists"),
         version=3,
+        gpus=1,
     ),
     Stage(
         80,

@@ -41,13 +41,14 @@ class SparkWhenNeeded:
         function: Callable[[T], R],
         items: Sequence[T],
         note: Callable[[], str] | None = None,
+        gpu: bool = False,
     ) -> list[R]:
         """Return `[function(i) for i in items]`, computed by Spark tasks."""
         if not items:
             return []
         if self._session is None:
             self._session = open_session(self._name, self._cluster, self._gpus)
-        return OnSpark(self._session).map(what, function, items, note)
+        return OnSpark(self._session).map(what, function, items, note, gpu)
 
     def stop(self) -> None:
         """Stop the session, if one was started."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from curation.errors import CurationError
 from curation.progress import Progress
+from curation.spark import gpu_profile
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -31,8 +32,12 @@ class Parallel(Protocol):
         function: Callable[[T], R],
         items: Sequence[T],
         note: Callable[[], str] | None = None,
+        gpu: bool = False,
     ) -> list[R]:
-        """Return `[function(i) for i in items]`; `what` and `note` are shown while it runs."""
+        """Return `[function(i) for i in items]`; `what` and `note` are shown while it runs.
+
+        With `gpu`, each item has a GPU to itself where there are some.
+        """
         ...
 
 
@@ -45,6 +50,7 @@ class InProcess:
         function: Callable[[T], R],
         items: Sequence[T],
         note: Callable[[], str] | None = None,
+        gpu: bool = False,
     ) -> list[R]:
         """Return `[function(i) for i in items]`."""
         with Progress(what, len(items)) as progress:
@@ -103,6 +109,7 @@ class OnSpark:
         function: Callable[[T], R],
         items: Sequence[T],
         note: Callable[[], str] | None = None,
+        gpu: bool = False,
     ) -> list[R]:
         """Return `[function(i) for i in items]`, computed by Spark tasks.
 
@@ -112,10 +119,15 @@ class OnSpark:
         if not items:
             return []
         context = self.spark.sparkContext
+        rows = context.parallelize(items, len(items))
+        profile = gpu_profile(self.spark) if gpu else None
+        if profile is not None:
+            # Of the whole job: other stages go on using every core of the same executors.
+            rows = rows.withResources(profile)
         group = f"curation-{what}-{id(items)}"
         context.setJobGroup(group, what)
         with Progress(what, len(items)) as progress, _Watch(context, group, progress, note):
-            found = context.parallelize(items, len(items)).map(Guarded(function)).collect()
+            found = rows.map(Guarded(function)).collect()
         for result in found:
             if isinstance(result, CurationError):
                 raise result

@@ -126,7 +126,6 @@ def _map_units(
             function=function,
             arguments={**own, "params": step.params},
             outputs={t: _output(step, t, own) for t in step.tables},
-            needs=step.stage.needs,
             chain=chains.get(name),
         )
         for name, own in arguments.items()

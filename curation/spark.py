@@ -18,6 +18,7 @@ from curation.resources import resource_dir
 from curation.strict import Strict
 
 if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
 
 JAVA = (17, 21)
@@ -49,14 +50,14 @@ def load_cluster(name: str) -> Cluster:
 
 
 def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
-    """Return the Spark configuration of a stage whose tasks want `gpus` whole GPUs each.
+    """Return the Spark configuration of stages some of whose tasks want a GPU (`gpus` > 0).
 
-    On a cluster without GPUs the same stages run slower on its CPUs.
+    Executors get a GPU then, and `gpu_profile` says which tasks do. On a cluster without GPUs the same
+    stages run on its CPUs.
     """
     conf = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in cluster.conf.items()}
     if gpus and cluster.gpus:
         conf.setdefault("spark.executor.resource.gpu.amount", str(gpus))
-        conf["spark.task.resource.gpu.amount"] = str(gpus)
     return conf
 
 
@@ -115,14 +116,19 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     return session
 
 
-def task_device() -> str:
-    """Return the device of the task that this runs in: the GPU that Spark gave it, or what is here."""
-    from pyspark import TaskContext
+def gpu_profile(session: SparkSession) -> ResourceProfile | None:
+    """Return what a task on a GPU asks for: one, and its share of the executor's cores.
 
-    context = TaskContext.get()
-    given = context.resources().get("gpu") if context else None
-    if given is not None:
-        return f"cuda:{given.addresses[0]}"
-    import torch
+    None where executors have no GPU; and where `spark.task.resource.gpu.amount` is set, since then
+    every task has what was asked for there.
+    """
+    from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    conf = session.sparkContext.getConf()
+    gpus = int(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
+    if not gpus or conf.get("spark.task.resource.gpu.amount", None):
+        return None
+    cores = max(1, int(conf.get("spark.executor.cores", "1") or 1) // gpus)
+    wanted = TaskResourceRequests().cpus(cores).resource("gpu", 1)
+    profile: ResourceProfile = ResourceProfileBuilder().require(wanted).build
+    return profile

@@ -6,11 +6,13 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from curation.device import task_device
 from curation.digest import digest
 from curation.fragment import Fragment, FragmentWriter
 from curation.parallel import Parallel
@@ -47,14 +49,22 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True)
 class Unit:
-    """One call of a stage's function; `outputs` are by the part that it yields."""
+    """One call of a stage's function; `outputs` are by the part that it yields.
+
+    Two arguments are not given but filled in where it runs, if the function has them: `device`, on
+    which it computes (see `curation.device`), and `workdir`, a folder for unfinished work.
+    """
 
     name: str
     function: Callable[..., Rows]
     arguments: Mapping[str, Any]
     outputs: Mapping[str, Output]
-    needs: tuple[str, ...] = ()
     chain: Chain | None = None
+
+
+def needs(unit: Unit, argument: str) -> bool:
+    """Whether a unit's function has an argument that is filled in where it runs."""
+    return argument in signature(unit.function).parameters
 
 
 @dataclass(frozen=True)
@@ -114,11 +124,9 @@ def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
     arguments = dict(unit.arguments)
     first = next(iter(unit.outputs))
     workdir = workdir_of(unit)
-    if "device" in unit.needs:
-        from curation.spark import task_device
-
+    if needs(unit, "device"):
         arguments["device"] = task_device()
-    if "workdir" in unit.needs:
+    if needs(unit, "workdir"):
         arguments["workdir"] = store.address(workdir)
     rows = unit.function(**arguments)
     writers, stats = drain(
@@ -131,7 +139,7 @@ def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
         own = stats.get(part, stats)
         records[part] = writer.close(output.table_dir, output.memo, own)
         store.record(records[part])
-    if "workdir" in unit.needs:
+    if needs(unit, "workdir"):
         # Only now: until the record is put, a crash still needs what is there.
         store.delete_folder(workdir)
     return records
@@ -201,8 +209,9 @@ def compute(
         if lacking:
             missing.append(_restricted(unit, lacking))
     note = telling(store, missing) if telling and missing else None
+    gpu = any(needs(unit, "device") for unit in missing)
     for chains in _phases(missing):
-        results = parallel.map(what, partial(run_chain, store), chains, note)
+        results = parallel.map(what, partial(run_chain, store), chains, note, gpu)
         for chain, found_by in zip(chains, results, strict=True):
             for unit, result in zip(chain, found_by, strict=True):
                 records[unit.name] |= result

@@ -9,6 +9,6 @@ class Counting(InProcess):
     def __init__(self):
         self.done = []
 
-    def map(self, what, function, items, note=None):
+    def map(self, what, function, items, note=None, gpu=False):
         self.done += [what] * len(items)
-        return super().map(what, function, items, note)
+        return super().map(what, function, items, note, gpu)

@@ -9,18 +9,18 @@ import sys
 
 import pytest
 
+from curation.device import devices_here, task_device
 from curation.errors import RecipeError
-from curation.spark import Cluster, load_cluster, spark_conf, task_device
+from curation.spark import Cluster, load_cluster, spark_conf
 
 
 def test_gpus_become_spark_resources_where_the_cluster_has_them():
     cluster = Cluster(gpus=True, conf={"spark.executor.cores": 4, "spark.ui.enabled": False})
     conf = spark_conf(cluster, 1)
-    assert conf["spark.task.resource.gpu.amount"] == "1"
     assert conf["spark.executor.resource.gpu.amount"] == "1"
     assert conf["spark.ui.enabled"] == "false"
-    assert "spark.task.resource.gpu.amount" not in spark_conf(cluster, 0)
-    assert "spark.task.resource.gpu.amount" not in spark_conf(Cluster(), 1)
+    assert "spark.executor.resource.gpu.amount" not in spark_conf(cluster, 0)
+    assert "spark.executor.resource.gpu.amount" not in spark_conf(Cluster(), 1)
 
 
 @pytest.mark.parametrize("name", ["local", "standalone", "yarn", "k8s"])
@@ -40,34 +40,54 @@ def test_unknown_cluster_lists_the_valid_ones(tmp_path):
 def test_without_a_task_the_device_is_what_is_here():
     import torch
 
-    assert task_device() == ("cuda" if torch.cuda.is_available() else "cpu")
+    count = torch.cuda.device_count()
+    assert devices_here() == (tuple(f"cuda:{n}" for n in range(count)) or ("cpu",))
+    assert task_device() == devices_here()[0]
 
 
-def test_each_task_gets_a_gpu_of_its_own(tmp_path, root):
-    """On a local cluster whose executors discover two GPUs that are not there."""
-    script = tmp_path / "gpus.sh"
-    script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0", "1"]}\'\n')
-    script.chmod(0o755)
-    code = f"""
-import json
-from curation.spark import Cluster, open_session, task_device
+TWO_GPUS = """
+import json, time
+from pathlib import Path
+from curation.device import task_device
+from curation.parallel import OnSpark
+from curation.spark import Cluster, open_session
+
+def meet(item):
+    # Each waits until all of its kind have come, so it returns only if they run at once.
+    name, number, all_of_them = item
+    (Path({folder!r}) / f"{{name}}-{{number}}").touch()
+    until = time.monotonic() + 60
+    while len(list(Path({folder!r}).glob(f"{{name}}-*"))) < all_of_them:
+        assert time.monotonic() < until, f"{{all_of_them}} tasks {{name}} never ran at once"
+        time.sleep(0.01)
+    return task_device()
+
 conf = {{
     "spark.ui.enabled": False,
     "spark.driver.host": "127.0.0.1",
+    "spark.executor.cores": 4,
     "spark.worker.resource.gpu.amount": 2,
-    "spark.worker.resource.gpu.discoveryScript": {str(script)!r},
+    "spark.worker.resource.gpu.discoveryScript": {script!r},
     "spark.executor.resource.gpu.amount": 2,
-    "spark.executor.resource.gpu.discoveryScript": {str(script)!r},
+    "spark.executor.resource.gpu.discoveryScript": {script!r},
 }}
-cluster = Cluster(master="local-cluster[1,2,1024]", gpus=True, conf=conf)
-spark = open_session("gpus", cluster, gpus=1)
-# Two tasks wait for each other, so that they run at once.
-devices = spark.sparkContext.parallelize(range(2), 2).barrier().mapPartitions(
-    lambda rows: [task_device()]
-).collect()
-print("RESULT " + json.dumps(sorted(devices)))
-spark.stop()
+cluster = Cluster(master="local-cluster[1,4,1024]", gpus=True, conf=conf)
+session = open_session("gpus", cluster, gpus=1)
+workers = OnSpark(session)
+devices = workers.map("on GPUs", meet, [("gpu", n, 2) for n in range(2)], gpu=True)
+# Of four tasks on GPUs only two run at once; four others do, on the same executor.
+plain = workers.map("on cores", meet, [("plain", n, 4) for n in range(4)])
+print("RESULT " + json.dumps([sorted(devices), plain]))
+session.stop()
 """
+
+
+def test_tasks_on_gpus_get_one_each_and_others_every_core(tmp_path, root):
+    """On a local cluster whose executor discovers two GPUs that are not there."""
+    script = tmp_path / "gpus.sh"
+    script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0", "1"]}\'\n')
+    script.chmod(0o755)
+    code = TWO_GPUS.format(folder=str(tmp_path), script=str(script))
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=root,
@@ -79,4 +99,6 @@ spark.stop()
     )
     assert result.returncode == 0, result.stderr[-3000:]
     (line,) = (x for x in result.stdout.splitlines() if x.startswith("RESULT "))
-    assert json.loads(line.removeprefix("RESULT ")) == ["cuda:0", "cuda:1"]
+    devices, plain = json.loads(line.removeprefix("RESULT "))
+    assert devices == ["cuda:0", "cuda:1"]
+    assert plain == [devices_here()[0]] * 4

@@ -15,7 +15,9 @@ from curation.units import Rows
 from curation.vectors import Vectors, comparable_rows, vector_matrix
 
 
-def assign(embeddings: dict[str, Fragment], centroids: Table, *, params: AssignStep) -> Rows:
+def assign(
+    embeddings: dict[str, Fragment], centroids: Table, *, params: AssignStep, device: str
+) -> Rows:
     """Assign each vector to its nearest centroid of level 0, exactly; ties go to the smaller number.
 
     Yields:
@@ -29,7 +31,7 @@ def assign(embeddings: dict[str, Fragment], centroids: Table, *, params: AssignS
     similarity = np.zeros(len(rows), dtype=np.float32)
     if valid.any():
         points = vector_matrix(rows.column("vector").filter(pa.array(valid)))
-        cluster[valid] = backend_of(params.backend, "cpu")(points).assign(now)
+        cluster[valid] = backend_of(params.backend, device)(points).assign(now)
         similarity[valid] = _cosine(points, now, cluster[valid])
     yield pa.RecordBatch.from_arrays(
         [

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from curation.audit import layers, pixels
+from curation.audit import layers, pixels, styles
 from curation.audit.pixels import Rng, saved
 from curation.digest import digest
 
@@ -64,6 +64,8 @@ EDITS: dict[str, Edit] = {
     "desaturate": Edit("easy", partial(pixels.light, colour=0.4)),
     "greyscale": Edit("easy", partial(pixels.light, colour=0.0)),
     "blur_1": Edit("easy", partial(pixels.blur, sigma=1.0)),
+    "vignette": Edit("easy", partial(styles.vignette, dark=0.5)),
+    "posterise": Edit("easy", partial(styles.posterise, bits=3)),
     "jpeg_q20": Edit("medium", _file("JPEG", 20)),
     "crop_centre_75": Edit("medium", partial(pixels.crop_centre, part=0.75)),
     "crop_random_60": Edit("medium", partial(pixels.crop_random, area=0.6)),
@@ -76,6 +78,12 @@ EDITS: dict[str, Edit] = {
     "watermark": Edit("medium", layers.watermark),
     "rotate_4": Edit("medium", partial(pixels.rotate, degrees=4.0)),
     "stretch_1.25": Edit("medium", partial(pixels.resize, wide=1.25, high=1.0)),
+    "lens": Edit("medium", partial(styles.lens, bulge=0.12)),
+    "wave": Edit("medium", partial(styles.wave, height=0.03)),
+    "motion_blur": Edit("medium", partial(styles.motion_blur, part=0.06)),
+    "dither": Edit("medium", partial(styles.dither, colours=16)),
+    "pixelate": Edit("hard", partial(styles.pixelate, across=28)),
+    "screen_photo": Edit("hard", styles.screen_photo),
     "crop_random_40": Edit("hard", partial(pixels.crop_random, area=0.4)),
     "rotate_90": Edit("hard", pixels.quarter_turn),
     "meme_text": Edit("hard", layers.meme),

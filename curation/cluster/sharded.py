@@ -102,7 +102,9 @@ def keep_centroids(vectors: np.ndarray) -> Rows:
     return None
 
 
-def tally_shard(shard: list[Fragment], centroids: Fragment, metric: Metric, backend: str) -> Rows:
+def tally_shard(
+    shard: list[Fragment], centroids: Fragment, metric: Metric, backend: str, device: str
+) -> Rows:
     """Add up the points of one shard by cluster; only clusters with points have a row."""
     now = centroids_of(vector_matrix(centroids.read().column("vector"), "<f4"), metric)
     sums, counts = np.zeros(now.vectors.shape), np.zeros(len(now), np.int64)
@@ -111,7 +113,7 @@ def tally_shard(shard: list[Fragment], centroids: Fragment, metric: Metric, back
         if not part.rows:
             continue
         points = vector_matrix(part.read(["vector"]).column("vector"))
-        own = ArrayPoints(points, backend_of(backend, "cpu")).tally(now)
+        own = ArrayPoints(points, backend_of(backend, device)).tally(now)
         sums += own.sums
         counts += own.counts
         square += own.square

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.cluster.sharded import ShardedPoints, in_shards
+from curation.device import devices_here
 from curation.errors import StoreError
 from curation.fragment import Fragment, Table
 from curation.kmeans.backends import backend_of
@@ -87,7 +88,7 @@ def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Contex
     in_memory = _bytes(sample) <= params.memory_gib * 2**30
     if in_memory:
         ids, vectors = read_sample(sample)
-        points = ArrayPoints(vectors, backend_of(params.backend, "cpu"))
+        points = ArrayPoints(vectors, backend_of(params.backend, *devices_here()))
     else:
         points = ShardedPoints(in_shards(sample), params.metric, params.backend, context)
     if kept is None:
@@ -155,7 +156,14 @@ def _with_points(trained: Trained) -> Trained:
 
 
 def _plan(params: ClusterStep) -> Plan:
-    return Plan(params.iterations, params.metric, params.start, params.seed, params.backend)
+    return Plan(
+        params.iterations,
+        params.metric,
+        params.start,
+        params.seed,
+        params.backend,
+        devices_here(),
+    )
 
 
 def _resampling(sizes: list[int], params: ClusterStep) -> list[Resampling]:

@@ -14,7 +14,9 @@ from curation.units import Rows, empty_batch
 from curation.vectors import comparable_rows, vector_matrix
 
 
-def index(embeddings: dict[str, Fragment], codebooks: Table, *, params: IndexStep) -> Rows:
+def index(
+    embeddings: dict[str, Fragment], codebooks: Table, *, params: IndexStep, device: str
+) -> Rows:
     """Put the vectors of one fragment into lists, whatever their role or copies.
 
     Yields:
@@ -29,5 +31,5 @@ def index(embeddings: dict[str, Fragment], codebooks: Table, *, params: IndexSte
     kept = rows.take(pa.array(valid))
     vectors = vector_matrix(kept.column("vector"))
     ids = kept.column("image_id").combine_chunks()
-    yield lists_batch(valid, ids, fill(vectors, books))
+    yield lists_batch(valid, ids, fill(vectors, books, device))
     return None

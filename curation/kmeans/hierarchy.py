@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.device import CPU
 from curation.kmeans.backends import backend_of
 from curation.kmeans.lloyd import Metric, State, Trained, centroids_of, lloyd
 from curation.kmeans.nearest import Clusters, Floats, Rows, exact_scores
@@ -37,7 +38,7 @@ class Plan:
     start: Start
     seed: int
     backend: str
-    device: str = "cpu"
+    devices: tuple[str, ...] = (CPU,)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _run(
 ) -> tuple[Trained, Clusters]:
     """Train on the kept points and assign all of them."""
     seed = plan.seed + salt
-    load = backend_of(plan.backend, plan.device)
+    load = backend_of(plan.backend, *plan.devices)
     among = np.sort(seeded_order(names[kept], seed, "start")[: candidates(plan.start, clusters)])
     start = first_centroids(points[kept[among]], names[kept[among]], plan.start, clusters, seed)
     trained = lloyd(ArrayPoints(points[kept], load), State(start), plan.iterations, plan.metric)

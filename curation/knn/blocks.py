@@ -78,11 +78,11 @@ def pairs_of(table: pa.Table) -> tuple[Ids, Candidates]:
 
 
 def nearest_others(
-    queries: Ids, vectors: Vectors, base: Base, options: Mapping[str, float]
+    queries: Ids, vectors: Vectors, base: Base, options: Mapping[str, float], device: str
 ) -> Candidates:
     """Return the k nearest above the floor of each query; in a self-join none finds itself."""
     k, own_role = int(options["k"]), bool(options["own_role"])
-    found = search(vectors, base, k + own_role, options["floor"])
+    found = search(vectors, base, k + own_role, options["floor"], device)
     if not own_role:
         return found
     other = queries[found.query] != found.ids
@@ -91,14 +91,16 @@ def nearest_others(
 
 
 def search_block(
-    queries: Sequence[Fragment], base: Sequence[Fragment], options: Mapping[str, float]
+    queries: Sequence[Fragment],
+    base: Sequence[Fragment],
+    options: Mapping[str, float],
+    device: str,
 ) -> Rows:
     """Find the nearest of each query within one block of the base."""
     ids, vectors = read_block(queries)
     base_ids, base_vectors = read_block(base)
-    yield pairs_batch(
-        ids, nearest_others(ids, vectors, build_base(base_vectors, base_ids), options)
-    )
+    built = build_base(base_vectors, base_ids)
+    yield pairs_batch(ids, nearest_others(ids, vectors, built, options, device))
     return None
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.device import CPU
 from curation.fragment import Fragment
 from curation.knn.blocks import PAIRS, nearest_others, pairs_batch, pairs_of
 from curation.knn.choice import GROWN
@@ -48,16 +49,19 @@ def groups_of(cells: int, held: float) -> tuple[int, ...]:
     return tuple(int(cell) for cell in np.linspace(0, cells, count + 1).round())
 
 
-def nearest_cells(vectors: Vectors, coarse: npt.NDArray[np.float32], spread: int) -> Cells:
+def nearest_cells(
+    vectors: Vectors, coarse: npt.NDArray[np.float32], spread: int, device: str = CPU
+) -> Cells:
     """Return the nearest cells of each vector (n, dim), (n, spread), the nearest first.
 
     Args:
         vectors: unit vectors.
         coarse: (cells, dim) float32 centroids.
         spread: at most the number of cells.
+        device: `cpu` or `cuda[:n]`.
     """
     names = np.char.mod("%032d", np.arange(len(coarse))).astype("S32")
-    found = search_exact(vectors, build_base(coarse, names), spread)
+    found = search_exact(vectors, build_base(coarse, names), spread, device=device)
     return found.ids.astype(np.int32).reshape(len(vectors), spread)
 
 
@@ -66,6 +70,7 @@ def route(
     codebooks: Fragment,
     spread: int,
     groups: tuple[int, ...],
+    device: str,
 ) -> Rows:
     """Write each vector once for each of its cells, in the order of cells, a row group a group.
 
@@ -74,6 +79,7 @@ def route(
         codebooks: of the quantiser.
         spread: cells of a vector.
         groups: what will be read at once.
+        device: `cpu` or `cuda[:n]`.
     """
     books = read_codebooks(codebooks)
     assert books is not None
@@ -85,7 +91,7 @@ def route(
     ids, vectors = (np.concatenate([p[n] for p in parts]) for n in (1, 2))
     names = sorted({p[0] for p in parts})
     roles = np.repeat([names.index(p[0]) for p in parts], [len(p[1]) for p in parts])
-    cells = nearest_cells(vectors, books.coarse, spread)
+    cells = nearest_cells(vectors, books.coarse, spread, device)
     row = np.repeat(np.arange(len(ids)), spread)
     order = np.argsort(cells.ravel(), kind="stable")
     row, cell = row[order], cells.ravel()[order]
@@ -102,7 +108,11 @@ def route(
 
 
 def join_cells(
-    parts: Sequence[Fragment], cells: tuple[int, int], sought: Sought, options: Mapping[str, float]
+    parts: Sequence[Fragment],
+    cells: tuple[int, int],
+    sought: Sought,
+    options: Mapping[str, float],
+    device: str,
 ) -> Rows:
     """Join the cells from `cells[0]` to `cells[1]`, each among itself.
 
@@ -116,7 +126,7 @@ def join_cells(
             if left.any() and right.any():
                 mine = dict(options) | {"own_role": float(query_role == base_role)}
                 base = build_base(vectors[right], ids[right])
-                near = nearest_others(ids[left], vectors[left], base, mine)
+                near = nearest_others(ids[left], vectors[left], base, mine, device)
                 found.append(_told(pairs_batch(ids[left], near), number))
     table = pa.concat_tables(found).sort_by("query_id")
     first_digits = table.column("query_id").to_numpy(zero_copy_only=False).astype("S2")

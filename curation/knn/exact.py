@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from curation.device import CPU
 from curation.vectors import Ids, Vectors
 
 # More candidates than k, so that rounding in float32 cannot lose a neighbour before re-scoring.
@@ -109,7 +110,9 @@ def _hashes(rows: Vectors) -> npt.NDArray[np.uint64]:
     return hashes
 
 
-def search(queries: Vectors, base: Base, k: int, at_least: float = -2.0) -> Candidates:
+def search(
+    queries: Vectors, base: Base, k: int, at_least: float = -2.0, device: str = CPU
+) -> Candidates:
     """Return the k nearest images of each query by cosine similarity (unit vectors).
 
     Ties go to the smaller id. Candidates are found in float32 and scored again in float64, each pair
@@ -121,10 +124,10 @@ def search(queries: Vectors, base: Base, k: int, at_least: float = -2.0) -> Cand
         # torch takes seconds to import, and a small search does without.
         from curation.knn import screened
 
-        if screened.pays():
+        if screened.pays(device):
             # What the screen takes for less than that by its rounding alone still passes.
             least = at_least - queries.shape[1] * 2.0**-23
-            pairs = screened.candidates(queries, base.vectors, k, least)
+            pairs = screened.candidates(queries, base.vectors, k, least, device)
             return rescore_pairs(queries, base, pairs, k, at_least)
     wanted = min(k + SLACK, len(base.vectors))
     scores, rows = faiss.knn(

@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from curation.device import CPU, devices_here
 from curation.errors import RecipeError
 from curation.kmeans.backends import backend_of
 from curation.kmeans.lloyd import State, centroids_of, lloyd
@@ -95,7 +96,7 @@ def train(
     coarse = train_coarse(sample, nlist, params.seed)
     if index == "ivf_flat":
         return Codebooks(coarse)
-    own = _nearest(sample, coarse)
+    own = _nearest(sample, coarse, *devices_here())
     quantizer = faiss.ProductQuantizer(dim, params.subquantizers, PQ_BITS)
     quantizer.cp.seed = params.seed + 1
     quantizer.cp.min_points_per_centroid = 1
@@ -111,13 +112,15 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
     take = min(len(sample), TRAIN_PER_LIST * nlist)
     points = sample[np.sort(rng.permutation(len(sample))[:take])]
     start = points[np.sort(rng.permutation(take)[:nlist])].astype(np.float32)
-    trained = lloyd(ArrayPoints(points, backend_of("torch", "cpu")), State(start), ITERATIONS)
+    trained = lloyd(
+        ArrayPoints(points, backend_of("torch", *devices_here())), State(start), ITERATIONS
+    )
     return trained.centroids.vectors
 
 
-def fill(vectors: Vectors, books: Codebooks) -> Lists:
+def fill(vectors: Vectors, books: Codebooks, device: str = CPU) -> Lists:
     """Return the list of each vector (n, dim), exactly its nearest, and its code."""
-    own = _nearest(vectors, books.coarse)
+    own = _nearest(vectors, books.coarse, device)
     if books.products is None:
         return Lists(own)
     residuals = np.ascontiguousarray(vectors.astype(np.float32) - books.coarse[own])
@@ -162,11 +165,8 @@ def search(queries: Vectors, lists: Opened, params: MatchStep, k: int) -> Candid
     return joined(found)
 
 
-def _nearest(vectors: Vectors, coarse: Floats) -> Clusters:
-    nearest: Clusters = backend_of("torch", "cpu")(vectors).assign(
-        centroids_of(coarse, "spherical")
-    )
-    return nearest
+def _nearest(vectors: Vectors, coarse: Floats, *devices: str) -> Clusters:
+    return backend_of("torch", *devices)(vectors).assign(centroids_of(coarse, "spherical"))
 
 
 def _quantizer(products: Floats) -> faiss.ProductQuantizer:

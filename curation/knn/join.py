@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -101,8 +101,7 @@ def keep_queries(ids: Ids, vectors: Vectors) -> Rows:
     return None
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(NamedTuple):
     """Aligned fragments of the base; without `eligible` every vector counts, `lists` are its index."""
 
     embeddings: Fragment
@@ -111,23 +110,18 @@ class Shard:
 
 
 def search_shard(
-    embeddings: Fragment,
-    eligible: Fragment | None,
-    lists: Fragment | None,
-    queries: Fragment,
-    codebooks: Table | None,
-    params: MatchStep,
+    shard: Shard, queries: Fragment, codebooks: Table | None, params: MatchStep, device: str
 ) -> Rows:
     """Search one shard of the base for every query, exactly where there are no codebooks."""
-    rows, base_ids, base_vectors = read_rows(embeddings, eligible)
+    rows, base_ids, base_vectors = read_rows(shard.embeddings, shard.eligible)
     _, query_vectors = read_vectors(queries)
     base = build_base(base_vectors, base_ids)
-    if codebooks is None or lists is None or not len(base.vectors):
-        found = search(query_vectors, base, params.k)
+    if codebooks is None or shard.lists is None or not len(base.vectors):
+        found = search(query_vectors, base, params.k, device=device)
     else:
         books = read_codebooks(codebooks)
         assert books is not None
-        own = read_lists(lists, rows, base)
+        own = read_lists(shard.lists, rows, base)
         found = ivf.search(query_vectors, ivf.opened(base, own, books), params, params.k)
     yield candidates_batch(found)
     return None
@@ -151,9 +145,7 @@ def broadcast_join(
     """
     items = {
         name: {
-            "embeddings": shard.embeddings,
-            "eligible": shard.eligible,
-            "lists": None if codebooks is None else shard.lists,
+            "shard": shard if codebooks is not None else shard._replace(lists=None),
             "queries": queries,
             "codebooks": codebooks,
             "params": params,

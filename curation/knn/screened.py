@@ -22,6 +22,9 @@ from torch import Tensor
 from curation.kmeans.nearest import rounding_of
 from curation.vectors import Vectors
 
+# Else cuBLAS may add up parts of a product in bfloat16, which `Error` does not allow for.
+torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
 HALF = 2.0**-8
 """Relative error of rounding to bfloat16, which has 8 significant bits."""
 GROUPS = 128
@@ -238,19 +241,17 @@ def candidates(
         at_least: score below which nothing is wanted.
         device: `cpu` or `cuda[:n]`.
     """
-    rows = torch.from_numpy(np.ascontiguousarray(base))
+    rows = torch.from_numpy(np.ascontiguousarray(base)).to(device)
     kind = torch.bfloat16
     tiles = [
-        Tile.of(rows[start : start + TILE].to(device), kind, GROUPS)
-        for start in range(0, len(base), TILE)
+        Tile.of(rows[start : start + TILE], kind, GROUPS) for start in range(0, len(base), TILE)
     ]
     every, wanted = [], min(k, len(base))
     for start, exact in steps(queries, device):
         found = scan(Rounded.of(exact, kind), tiles, wanted, at_least)
-        query, row = found.query.cpu(), found.place.cpu()
-        order = torch.argsort(query, stable=True)
-        query, row = near(exact.cpu(), rows, query[order], row[order], wanted)
-        every.append((query.numpy() + start, row.numpy()))
+        order = torch.argsort(found.query, stable=True)
+        query, row = near(exact, rows, found.query[order], found.place[order], wanted)
+        every.append((query.cpu().numpy() + start, row.cpu().numpy()))
     return np.concatenate([q for q, _ in every]), np.concatenate([r for _, r in every])
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from curation.audit import styles
 from curation.audit.edits import EDITS, STRENGTHS, edited
 from curation.audit.pixels import saved
 
@@ -15,6 +17,7 @@ from ..e2e.small import picture
 
 ID = "0123456789abcdef" * 2
 WIDE, HIGH = 160, 120
+RNG = np.random.default_rng(1)
 
 
 def plain(width: int = WIDE, height: int = HIGH) -> Image.Image:
@@ -104,3 +107,30 @@ def test_what_is_laid_around_leaves_the_picture_whole(name):
 def test_what_is_laid_over_leaves_most_of_the_picture(name):
     apart = np.abs(values(opened(name, plain())) - values(plain())).max(axis=2)
     assert 0.01 < (apart > 60).mean() < 0.4
+
+
+def test_what_filters_do():
+    image = plain()
+    own = values(image)
+    assert len(np.unique(np.asarray(styles.posterise(image, RNG, 3)))) <= 8
+    assert len(styles.dither(image, RNG, 16).getcolors()) <= 16
+    tiles = np.asarray(styles.pixelate(image, RNG, 12))
+    assert len(np.unique(tiles.reshape(-1, 3), axis=0)) <= 12 * 16
+    dark = values(styles.vignette(image, RNG, 0.5)).mean(axis=2) / own.mean(axis=2).clip(1)
+    assert dark[0, 0] < 0.75 * dark[HIGH // 2, WIDE // 2]
+    smeared = values(styles.motion_blur(image, RNG, 0.06))
+    assert smeared.mean() == pytest.approx(own.mean(), abs=2)
+    fine = [sum(np.abs(np.diff(v, axis=a)).mean() for a in (0, 1)) for v in (smeared, own)]
+    assert fine[0] < 0.9 * fine[1]
+
+
+@pytest.mark.parametrize(
+    ("edit", "least"),
+    [(partial(styles.lens, bulge=0.12), 2), (partial(styles.wave, height=0.03), 1)],
+)
+def test_what_bends_a_picture_moves_its_pixels_by_some(edit, least):
+    # A ramp from left to right: its values say where each pixel came from.
+    ramp = np.tile(np.linspace(0, 255, WIDE), (HIGH, 1))
+    image = Image.fromarray(np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8))
+    moved = np.abs(values(edit(image, RNG))[..., 0] - ramp) * (WIDE - 1) / 255
+    assert least < moved.max() < WIDE / 8

@@ -88,11 +88,24 @@ def test_decide_by_hand():
     assert clusters.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+def test_several_devices_share_the_points(name):
+    rng = np.random.default_rng(4)
+    points, _ = planted(rng, 2001, 24, 40)
+    one, three = backend_of(name, "cpu")(points), backend_of(name, "cpu", "cpu", "cpu")(points)
+    assert [len(part.vectors) for part in three.parts] == [667, 667, 667]
+    for centroids in moving(rng, points, 300, "spherical", 5):
+        np.testing.assert_array_equal(three.assign(centroids), one.assign(centroids))
+    few = backend_of(name, "cpu", "cpu", "cpu")(points[:2])
+    np.testing.assert_array_equal(few.assign(centroids), one.assign(centroids)[:2])
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
-def test_cuda_equals_brute_force(metric):
+@pytest.mark.parametrize("name", BACKENDS)
+def test_cuda_equals_brute_force(name, metric):
     rng = np.random.default_rng(3)
     points, _ = planted(rng, 20_000, 64, 200)
-    nearest = backend_of("torch", "cuda")(points)
+    nearest = backend_of(name, "cuda")(points)
     for centroids in moving(rng, points, 500, metric, 6):
         np.testing.assert_array_equal(nearest.assign(centroids), brute_force(points, centroids))

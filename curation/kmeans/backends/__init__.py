@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any
+
+from curation.kmeans.nearest import Nearest
+from curation.kmeans.shared import SharedNearest
+from curation.vectors import Vectors
 
 BACKENDS = {
     "torch": "curation.kmeans.backends.torch",
@@ -16,6 +19,9 @@ BACKENDS = {
 }
 
 
-def backend_of(name: str, device: str) -> Callable[[Any], Any]:
-    """Return what makes a `Nearest` of points (n, dim) on a device."""
-    return partial(import_module(BACKENDS[name]).load, device=device)
+def backend_of(name: str, *devices: str) -> Callable[[Vectors], Nearest]:
+    """Return what makes a `Nearest` of points (n, dim); several devices share the points."""
+    load = import_module(BACKENDS[name]).load
+    if len(devices) > 1:
+        return partial(SharedNearest, load=load, devices=devices)
+    return partial(load, device=devices[0])
