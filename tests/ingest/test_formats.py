@@ -215,6 +215,48 @@ def test_image_must_be_bytes(tmp_path: Path) -> None:
         pairs(tmp_path / "store", source(path, columns={"image": "url"}))
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"url": [1, 2]}, r"column 'url' of .*l\.parquet, mapped to url, is int64\. Map url to"),
+        ({"url": [["http://a.example/1"]]}, "mapped to url, is list"),
+        ({"url": ["http://a.example/1"], "caption": [["a", "b"]]}, "mapped to caption, is list"),
+        ({"url": ["http://a.example/1"], "caption": [{"en": "a"}]}, "mapped to caption, is struct"),
+    ],
+)
+def test_columns_that_cannot_be_what_they_are_mapped_to(
+    tmp_path: Path, columns: dict[str, list[object]], said: str
+) -> None:
+    path = tmp_path / "l.parquet"
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(RecipeError, match=said):
+        pairs(tmp_path / "store", source(path, columns={name: name for name in columns}))
+
+
+def test_numbers_may_be_captions_and_keys(tmp_path: Path) -> None:
+    rows = [{"url": "http://a.example/1", "n": 7, "x": 2.5}]
+    path = write(tmp_path / "l.parquet", rows)
+    columns = {"url": "url", "caption": "x", "key": "n"}
+    (row,) = pairs(tmp_path / "store", source(path, columns=columns))
+    assert (row["status"], row["caption"], row["source_key"]) == ("ok", "2.5", "7")
+
+
+def test_a_column_that_stands_there_twice_is_named(tmp_path: Path) -> None:
+    urls = [pa.array(["http://a.example/1"]), pa.array(["http://a.example/2"])]
+    pq.write_table(pa.table(urls, names=["url", "url"]), tmp_path / "l.parquet")
+    with pytest.raises(RecipeError, match=r"l\.parquet has more than one column 'url'"):
+        pairs(tmp_path / "store", source(tmp_path / "l.parquet", columns={"url": "url"}))
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_other_encodings_are_named(tmp_path: Path, kind: str, encoding: str) -> None:
+    path = tmp_path / f"l.{kind}"
+    path.write_bytes(CONTENTS[kind].decode().encode(encoding))
+    with pytest.raises(StoreError, match=rf"l\.{kind} begins as UTF-16 .*iconv"):
+        pairs(tmp_path / "store", source(path, format=kind))
+
+
 def test_paths_stay_in_the_folder_of_their_list(tmp_path: Path) -> None:
     home = tmp_path / "set"
     (home / "sub").mkdir(parents=True)

@@ -11,6 +11,8 @@ from curation.ingest.source_file import SourceFile
 
 BLOCK = 1 << 20
 MAX_LINE = 4 << 20
+WIDE = (b"\xff\xfe", b"\xfe\xff")
+"""How a file in UTF-16 or UTF-32 may begin."""
 _CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd", "lz4": "lz4"}
 
 
@@ -18,13 +20,19 @@ def lines(given: SourceFile, limit: int = MAX_LINE) -> Iterator[tuple[bytes, boo
     """Yield each line without its end, and whether it is whole; of an overlong one its beginning.
 
     Raises:
-        StoreError: the file cannot be read or its compression is damaged.
+        StoreError: the file cannot be read, its compression is damaged, or it is not in UTF-8.
     """
     with given.open() as file:
         codec = _CODECS.get(given.name.rpartition(".")[2])
         stream = pa.CompressedInputStream(file, codec) if codec else file
-        held, overlong = b"", False
+        held, overlong, first = b"", False, True
         for block in _blocks(stream, given):
+            if first and block.startswith(WIDE):
+                raise StoreError(
+                    f"Source {given.source.name!r}: {given.shown} begins as UTF-16 or UTF-32 does; "
+                    "lists are read as UTF-8. Convert it: iconv -f UTF-16 -t UTF-8."
+                )
+            first = False
             *ended, rest = (held + block).split(b"\n")
             for line in ended:
                 yield line[:limit].removesuffix(b"\r"), not overlong and len(line) <= limit

@@ -48,7 +48,7 @@ def read_parquet(given: SourceFile) -> Iterator[Asked]:
     """Yield the rows of a file; inline images are read only where nothing else names the row.
 
     Raises:
-        RecipeError: a mapped column is missing, or `image` does not hold bytes.
+        RecipeError: a mapped column is missing, stands there twice, or cannot hold what it is mapped to.
         StoreError: the file is damaged.
     """
     try:
@@ -67,6 +67,7 @@ def _rows(given: SourceFile, file: pq.ParquetFile) -> Iterator[Asked]:
     columns = columns_of(given, schema.names)
     image = columns["image"][0] if "image" in columns else None
     inline = _inline(given, schema, image) if image else None
+    _refuse_other_types(given, schema, columns)
     mapped = {column for candidates in columns.values() for column in candidates}
     # Bytes beside the image cannot stand in JSON.
     wanted = [n for n in schema.names if n in mapped or not is_bytes(schema.field(n).type)]
@@ -89,6 +90,34 @@ def _rows(given: SourceFile, file: pq.ParquetFile) -> Iterator[Asked]:
                     row.picture = hashlib.sha256(content).hexdigest()
             yield row
             number += 1
+
+
+def _refuse_other_types(given: SourceFile, schema: pa.Schema, columns: Columns) -> None:
+    """Raise RecipeError where a whole column cannot be what it is mapped to."""
+    for mapped, candidates in columns.items():
+        for column in candidates:
+            if len(schema.get_all_field_indices(column)) > 1:
+                raise RecipeError(
+                    f"Source {given.source.name!r}: {given.shown} has more than one column "
+                    f"{column!r}, mapped to {mapped}. Give each a name of its own."
+                )
+            kind = schema.field(column).type
+            if mapped not in ("image", "faces") and not _may_be(mapped, kind):
+                raise RecipeError(
+                    f"Source {given.source.name!r}: column {column!r} of {given.shown}, mapped to "
+                    f"{mapped}, is {kind}. Map {mapped} to a column of text."
+                )
+
+
+def _may_be(mapped: str, kind: pa.DataType) -> bool:
+    """Whether values of a type can be a URL, path, hash (text), caption or key (a number too)."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _may_be(mapped, kind.value_type)
+    texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_null, is_bytes)
+    if any(of(kind) for of in texts):
+        return True
+    return mapped in ("caption", "key") and not types.is_nested(kind)
 
 
 def _inline(given: SourceFile, schema: pa.Schema, image: str) -> str:
