@@ -166,10 +166,20 @@ class FetchParams(Strict):
         return f"{self.user_agent} (+{self.contact})" if self.contact else self.user_agent
 
 
+class WordList(Strict):
+    """A file with a word or phrase a line."""
+
+    file: str = input_file()
+
+
 class ScreenParams(Strict):
-    """Which scores are computed; thresholds stand under `select`."""
+    """Which scores are computed; thresholds stand under `select`.
+
+    `words` are lists by name: `words: {profanity: {file: words.txt}}` gives a score `words_profanity`.
+    """
 
     filters: list[str] = Field(default_factory=default_filters)
+    words: dict[Name, WordList] = {}
     perceptual_hash: bool = True
 
     @field_validator("filters")
@@ -263,16 +273,22 @@ class ScoreParams(Strict):
 
 
 class Threshold(Strict):
-    """Inclusive bounds on a score. A row without the score passes only if `missing` says so."""
+    """Inclusive bounds on a score, or the values that a score of text may have.
+
+    A row without the score passes only if `missing` says so.
+    """
 
     at_least: float | None = None
     at_most: float | None = None
+    one_of: list[str] | None = Field(default=None, min_length=1)
     missing: Literal["drop", "keep"] = "drop"
 
     @model_validator(mode="after")
     def _bounds(self) -> Threshold:
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("give at_least, at_most or both")
+        if self.at_least is None and self.at_most is None and self.one_of is None:
+            raise ValueError("give at_least, at_most or both, or one_of for a score of text")
+        if self.one_of is not None and (self.at_least, self.at_most) != (None, None):
+            raise ValueError("one_of is for scores of text, at_least and at_most for numbers")
         if None not in (self.at_least, self.at_most) and self.at_least > self.at_most:  # type: ignore[operator]
             raise ValueError(f"at_least {self.at_least} is above at_most {self.at_most}")
         return self

@@ -33,6 +33,7 @@ from curation.params import (
 )
 from curation.retrieve.arm import Arm
 from curation.retrieve.strategies import STRATEGIES
+from curation.screen.filters import TEXTS
 from curation.strict import Name, Strict
 
 
@@ -117,12 +118,18 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
         problem = check_model_name(spec.model)
         if problem:
             yield f"embed.encoders.{name}.model: {problem}"
-    scores = [*recipe.screen.filters, *recipe.score.heads]
-    for name in recipe.select:
+    words = [f"words_{name}" for name in recipe.screen.words]
+    scores = [*recipe.screen.filters, *words, *recipe.score.heads]
+    for name, threshold in recipe.select.items():
         if name not in scores:
             yield (
                 f"select.{name}: no such score. Valid: {', '.join(scores)} "
                 "(add it to screen.filters or score.heads to have it computed)"
+            )
+        elif (name in TEXTS) != (threshold.one_of is not None):
+            bound = "one_of" if name in TEXTS else "at_least or at_most"
+            yield f"select.{name}: wants {bound}, since its score is " + (
+                "text" if name in TEXTS else "a number"
             )
     yield from _balance_disagreements(recipe)
     yield from _held_out_disagreements(recipe)

@@ -99,7 +99,7 @@ def _screen(pictures: list[bytes]) -> float:
     for data in pictures:
         grey = decode_grey(data)
         assert grey is not None
-        pair = Pair(640, 480, len(data), "a caption of a picture", grey)
+        pair = Pair(640, 480, len(data), "a caption of a picture", data, grey)
         for own in filters:
             own.score(pair)
         perceptual_hash(grey)

@@ -17,13 +17,14 @@ from curation.fragment import Fragment
 from curation.params import ScreenParams
 from curation.screen.filter import Filter, Pair
 from curation.screen.filters import FILTERS
+from curation.screen.words import load_words
 from curation.units import Rows
 
 COLUMNS = ["pair_id", "status", "original_width", "original_height", "bytes", "caption", "image"]
 HASH_SIDE = 16
 # A picture flatter than this has no structure to hash: all such pictures would seem copies.
 FLAT = 4.0
-_TYPES = {"float": pa.float32(), "int32": pa.int32()}
+_TYPES = {"float": pa.float32(), "int32": pa.int32(), "string": pa.string()}
 
 
 def screen(images: Fragment, *, params: ScreenParams) -> Rows:
@@ -31,12 +32,13 @@ def screen(images: Fragment, *, params: ScreenParams) -> Rows:
 
     Args:
         images: a fragment of the table `images`.
-        params: names of filters, and whether the perceptual hash is wanted.
+        params: names of filters, lists of words, and whether the perceptual hash is wanted.
 
     Yields:
         Batches of `scores`, aligned with `images`.
     """
     filters = {name: load_filter(name) for name in params.filters}
+    filters |= {f"words_{name}": load_words(given.file) for name, given in params.words.items()}
     schema = _schema(filters)
     for batch in images.batches(COLUMNS, rows=256):
         rows = [_score(row, filters, params.perceptual_hash) for row in batch.to_pylist()]
@@ -67,7 +69,14 @@ def _score(row: dict[str, Any], filters: dict[str, Filter], hashed: bool) -> dic
     grey = decode_grey(row["image"])
     if grey is None:
         return scores
-    pair = Pair(row["original_width"], row["original_height"], row["bytes"], row["caption"], grey)
+    pair = Pair(
+        row["original_width"],
+        row["original_height"],
+        row["bytes"],
+        row["caption"],
+        row["image"],
+        grey,
+    )
     scores |= {name: found.score(pair) for name, found in filters.items()}
     if hashed:
         scores["phash"] = perceptual_hash(grey)

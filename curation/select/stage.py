@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -86,8 +88,10 @@ def _first(
     reason[fresh] = what if isinstance(what, str) else what[fresh]
 
 
-def _fails(values: pd.Series[float], threshold: Threshold) -> npt.NDArray[np.bool_]:
+def _fails(values: pd.Series[Any], threshold: Threshold) -> npt.NDArray[np.bool_]:
     fails = np.zeros(len(values), dtype=bool)
+    if threshold.one_of is not None:
+        fails |= ~values.isin(threshold.one_of).to_numpy()
     if threshold.at_least is not None:
         fails |= (values < threshold.at_least).to_numpy()
     if threshold.at_most is not None:

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from curation.errors import RecipeError
 from curation.screen.filter import Pair
-from curation.screen.filters import FILTERS
+from curation.screen.filters import FILTERS, TEXTS
 from curation.screen.stage import decode_grey, load_filter, perceptual_hash
+from curation.screen.words import load_words
 
 
-def pair(grey=None, width=300, height=100, size=5000, caption="a dog") -> Pair:
-    grey = np.zeros((10, 30), np.uint8) if grey is None else np.asarray(grey, np.uint8)
-    return Pair(width, height, size, caption, grey)
+def pair(grey=None, width=300, height=100, size=5000, caption="a dog", image=None) -> Pair:
+    grey = np.zeros((24, 30), np.uint8) if grey is None else np.asarray(grey, np.uint8)
+    grey = grey if image is None else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    stored = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) if image is None else image
+    _, data = cv2.imencode(".png", stored[..., ::-1])
+    return Pair(width, height, size, caption, data.tobytes(), grey)
+
+
+def photo(side: int = 256, seed: int = 0) -> np.ndarray:
+    """A picture with edges: coarse colours, sharp borders between them."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)
 
 
 def score(name: str, given: Pair) -> float:
@@ -26,9 +38,13 @@ def score(name: str, given: Pair) -> float:
 def test_every_filter_is_documented_and_scores(name):
     found = load_filter(name)
     assert found.doc
-    assert found.unit
     assert found.usual
-    assert score(name, pair()) is not None
+    given = score(name, pair(image=photo(250), caption="a dog on the beach"))
+    assert given is not None
+    assert isinstance(given, str) == (found.type == "string") == (name in TEXTS)
+    # A picture of one pixel, a caption of nothing or of a hundred kilobytes: a score or none.
+    for caption in (None, "", "\x00\u202e\u0007", "🙂" * 25_000, "\u05d0 " * 50_000):
+        score(name, pair(np.zeros((1, 1)), caption=caption))
 
 
 def test_values_by_hand():
@@ -44,6 +60,104 @@ def test_values_by_hand():
     every = np.arange(256).reshape(16, 16)
     assert score("entropy", pair(every)) == pytest.approx(8)
     assert score("contrast", pair(halves)) == 127.5
+
+
+def test_sharpness_falls_with_blur_and_knows_no_size():
+    sharp = photo(512)
+    found = [
+        score("sharpness", pair(image=cv2.GaussianBlur(sharp, (0, 0), s))) for s in (0.1, 2, 6)
+    ]
+    assert found[0] > 2 * found[1] > 4 * found[2]
+    reduced = cv2.resize(sharp, (256, 256), interpolation=cv2.INTER_AREA)
+    assert score("sharpness", pair(image=reduced)) == pytest.approx(found[0], rel=0.01)
+    rows = np.tile(np.array([[0, 255]], np.uint8), (4, 8))
+    assert score("sharpness", pair(rows)) == cv2.Laplacian(rows, cv2.CV_64F).var()
+
+
+def test_blank_and_dark_pictures():
+    assert score("blankness", pair(np.full((9, 9), 200))) == 1
+    halves = np.repeat([[10, 240]], 8, axis=0)
+    assert score("blankness", pair(halves)) == 0.5
+    assert score("blankness", pair(np.arange(0, 250).reshape(10, 25))) == pytest.approx(
+        5 / 250, abs=0.01
+    )
+    assert score("brightness", pair(halves)) == 125
+
+
+def test_colourfulness_by_hand():
+    assert score("colourfulness", pair(image=np.full((8, 8, 3), 90, np.uint8))) == 0
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    # No spread; the means of red - green and (red + green) / 2 - blue are 255 and 127.5.
+    assert score("colourfulness", pair(image=red)) == pytest.approx(0.3 * np.hypot(255, 127.5))
+    assert score("colourfulness", pair(image=photo())) > 60
+
+
+def test_blockiness_sees_coarse_jpegs_alone():
+    smooth = cv2.resize(photo(16), (256, 256), interpolation=cv2.INTER_CUBIC)
+    found = {}
+    for quality in (5, 30, 95):
+        _, data = cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        found[quality] = score("blockiness", pair(image=cv2.imdecode(data, cv2.IMREAD_COLOR)))
+    assert found[5] > 2 > found[30] > found[95] > 0.9
+    assert score("blockiness", pair(np.zeros((15, 100)))) is None
+    assert score("blockiness", pair(np.zeros((16, 16)))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "caption", "expected"),
+    [
+        ("caption_words", " a  dog\ton the\nbeach ", 5),
+        ("caption_words", None, 0),
+        ("caption_letters", "ab 1-", 0.5),
+        ("caption_letters", "犬の写真", 1),
+        ("caption_letters", "   ", None),
+        ("caption_links", "see https://a.example/b and www.c.example", 2),
+        ("caption_links", "IMG_1234.JPG", 1),
+        ("caption_links", "mail me@example.org.", 1),
+        ("caption_links", "a dog. It runs, e.g. fast", 0),
+        ("caption_boilerplate", "IMG_20190101_123456", 1),
+        ("caption_boilerplate", "DSC 0042", 1),
+        ("caption_boilerplate", "Click here to enlarge", 1),
+        ("caption_boilerplate", "Featured image 3", 1),
+        ("caption_boilerplate", "a photo of a dog", 0),
+        ("caption_boilerplate", "p", 0),
+        ("caption_boilerplate", "", None),
+        ("caption_language", "A photograph of two dogs that play on the beach", "en"),
+        ("caption_language", "Zwei Hunde spielen am Strand in der Abendsonne", "de"),
+        ("caption_language", "犬の写真です", "ja"),
+        ("caption_language", "מכונית אדומה ברחוב", "he"),
+        ("caption_language", "12345", None),
+    ],
+)
+def test_what_captions_score(name, caption, expected):
+    assert score(name, pair(caption=caption)) == expected
+
+
+def test_short_captions_are_guesses():
+    sure = "caption_language_sure"
+    long = "A photograph of two dogs that play on the beach"
+    assert score(sure, pair(caption=long)) > 0.9 > score(sure, pair(caption="Ok"))
+
+
+def test_lists_of_words(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("# a comment\nDARN\nso and so\nStraße\n\n", encoding="utf-8")
+    found = load_words(str(path))
+    for caption, count in [
+        ("Darn! A so-and-so, DARN.", 3),
+        ("darning", 0),
+        ("STRASSE", 1),
+        (None, 0),
+    ]:
+        assert found.score(pair(caption=caption)) == count
+    path.write_bytes(b"\xff\xfe\x00")
+    load_words.cache_clear()
+    with pytest.raises(RecipeError, match=r"words\.txt' cannot be read as UTF-8"):
+        load_words(str(path))
+    path.write_text("# nothing\n")
+    with pytest.raises(RecipeError, match="holds no word"):
+        load_words(str(path))
 
 
 def picture(seed: int = 0) -> Image.Image:

@@ -48,7 +48,7 @@ def read_parquet(given: SourceFile) -> Iterator[Asked]:
     """Yield the rows of a file; inline images are read only where nothing else names the row.
 
     Raises:
-        RecipeError: a mapped column is missing, stands there twice, or cannot hold what it is mapped to.
+        RecipeError: a mapped column is missing, is there twice, or cannot hold what it is mapped to.
         StoreError: the file is damaged.
     """
     try:
