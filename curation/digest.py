@@ -15,6 +15,10 @@ def digest(value: Any, length: int = 32) -> str:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file (hex)."""
+    """Return the SHA-256 of a file (hex); of a folder, that of the names and sums of its files."""
+    if Path(path).is_dir():
+        files = sorted(p for p in Path(path).rglob("*") if p.is_file())
+        sums = [[p.relative_to(path).as_posix(), file_sha256(p)] for p in files]
+        return digest(sums, 64)
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

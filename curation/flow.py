@@ -13,8 +13,9 @@ from typing import Literal, TypeVar
 from curation.dedup.params import DedupParams, Near, Semantic
 from curation.digest import digest
 from curation.errors import RecipeError
-from curation.params import UrlParams
+from curation.params import EncoderSpec, UrlParams
 from curation.recipe import Recipe
+from curation.score.heads import WITH_PROMPTS
 from curation.steps import (
     AssembleStep,
     AssignStep,
@@ -27,6 +28,7 @@ from curation.steps import (
     NeighboursStep,
     QuantiseStep,
     RetrieveStep,
+    ScoreStep,
     SelectStep,
     VerifyStep,
 )
@@ -181,6 +183,12 @@ def largest_k(recipe: Recipe) -> int:
     return max((arm.neighbours_needed() for arm in recipe.retrieve), default=0)
 
 
+def _prompted(recipe: Recipe) -> dict[str, EncoderSpec]:
+    """Return the encoders whose text towers heads need."""
+    heads = recipe.score.heads.values()
+    return {h.encoder: recipe.embed.encoders[h.encoder] for h in heads if h.kind in WITH_PROMPTS}
+
+
 def _params(recipe: Recipe) -> dict[str, Strict]:
     """Return what each stage gets from the recipe."""
     dedup, semantic = recipe.dedup, semantic_encoder(recipe)
@@ -194,7 +202,7 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
         "fetch": step(FetchStep, recipe.fetch, redirects=_part(UrlParams, recipe.ingest)),
         "screen": recipe.screen,
         "embed": recipe.embed,
-        "score": recipe.score,
+        "score": step(ScoreStep, recipe.score, encoders=_prompted(recipe)),
         "neighbours": NeighboursStep(
             perceptual=dedup.perceptual,
             joins={name: _part(JoinSpec, level) for name, level in near_levels(recipe).items()},
@@ -234,7 +242,7 @@ def _tables_read(table: str, stage: str, recipe: Recipe) -> tuple[str, ...]:
     if table != "embeddings":
         return (table,)
     encoders = {
-        "score": sorted({h.encoder for h in recipe.score.heads.values()}),
+        "score": sorted({name for h in recipe.score.heads.values() for name in h.reads()}),
         "neighbours": sorted({level.encoder for level in near_levels(recipe).values()}),
         **{name: [match_encoder(recipe)] for name in ("quantise", "index", "match")},
     }.get(stage, [semantic_encoder(recipe)])

@@ -77,7 +77,7 @@ def check_inputs(recipe: Recipe) -> None:
     problems = [
         f"{place}: no file {path!r}"
         for place, path in input_files(recipe)
-        if "://" not in path and not Path(path).is_file()
+        if "://" not in path and not Path(path).exists()
     ]
     problems += _mistrusted(recipe)
     for source in recipe.sources:

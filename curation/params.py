@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from curation.embed.encoders import WITH_TEXT
 from curation.ingest.presets import PRESETS
 from curation.score.heads import HEADS
 from curation.screen.filters import FILTERS, default_filters
@@ -196,11 +197,13 @@ class ScreenParams(Strict):
 class EncoderSpec(Strict):
     """One encoder. What is not given comes from the model's own config.
 
+    `of: caption` embeds captions with the model's text tower, into the space of its pictures.
     `sha256` is the sum that the file `weights` must have. `crop_mode` is `center`, where the shorter
     side is resized and the middle cut out, or `squash`, where both sides are resized.
     """
 
     model: str
+    of: Literal["image", "caption"] = "image"
     weights: str | None = input_file(None)
     sha256: str | None = execution_only(None)
     mean: tuple[float, float, float] | None = None
@@ -224,8 +227,18 @@ class EncoderSpec(Strict):
                 "`sha256` is the sum of a weights file; name the file under `weights`, or leave the "
                 "sum out"
             )
+        family, _, name = self.model.partition("/")
+        if self.of == "caption" and family not in WITH_TEXT:
+            raise ValueError(f"of: caption needs a text tower; only {', '.join(WITH_TEXT)} has one")
+        if family == "open_clip" and not name and self.weights is None:
+            raise ValueError(
+                "open_clip without an architecture needs `weights`: a folder as the hub has it, with "
+                "open_clip_config.json"
+            )
         if self.model == "torchscript" and self.weights is None:
             raise ValueError("torchscript needs `weights`, the path of the archive")
+        if self.model == "onnx" and self.weights is None:
+            raise ValueError("onnx needs `weights`, the path of the file")
         if self.model == "torchscript" and self.input_size is None:
             raise ValueError(
                 "torchscript needs `input_size`, the side in pixels that the archive was made for: "
@@ -252,11 +265,43 @@ class EmbedParams(Strict):
 
 
 class HeadSpec(Strict):
-    """A head on the vectors of one encoder, with its weights in a file."""
+    """A head on the vectors of one encoder; `HEADS` says which kind needs what.
+
+    `weights` is a file, `captions` the encoder of captions, `prompts` and `against` are texts.
+    """
 
     kind: str = "linear"
     encoder: str
-    weights: str = input_file()
+    weights: str | None = input_file(None)
+    activation: Literal["none", "relu"] = "none"
+    output: Literal["none", "sigmoid"] = "none"
+    captions: str | None = None
+    prompts: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    scale: float = Field(default=100.0, gt=0)
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the encoders whose vectors the head reads."""
+        return (self.encoder,) if self.captions is None else (self.encoder, self.captions)
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> HeadSpec:
+        kind = HEADS[self.kind]
+        missing = [name for name in kind.needs if not getattr(self, name)]
+        given = self.model_fields_set - {"kind", "encoder", *kind.needs, *kind.takes}
+        if missing or given:
+            fields = ", ".join([*kind.needs, *(f"{name} (optional)" for name in kind.takes)])
+            raise ValueError(
+                f"a head of kind {self.kind} has encoder, {fields}; "
+                + (
+                    f"missing: {', '.join(missing)}"
+                    if missing
+                    else f"not {', '.join(sorted(given))}"
+                )
+            )
+        if not all(text.strip() for text in (*self.prompts, *self.against)):
+            raise ValueError("a prompt is blank")
+        return self
 
     @field_validator("kind")
     @classmethod

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from curation.dedup.params import DedupParams
-from curation.embed.encoders import check_model_name
+from curation.embed.encoders import WITH_TEXT, check_model_name
 from curation.errors import RecipeError
 from curation.params import (
     AssembleParams,
@@ -33,6 +33,7 @@ from curation.params import (
 )
 from curation.retrieve.arm import Arm
 from curation.retrieve.strategies import STRATEGIES
+from curation.score.heads import WITH_PROMPTS
 from curation.screen.filters import TEXTS
 from curation.strict import Name, Strict
 
@@ -96,6 +97,30 @@ _EMBEDDED = {
 }
 
 
+def _head_disagreements(recipe: Recipe) -> Iterator[str]:
+    """Yield every head whose encoders cannot give what it needs."""
+    encoders = recipe.embed.encoders
+    for name, head in recipe.score.heads.items():
+        place, own = f"score.heads.{name}", encoders.get(head.encoder)
+        texts = encoders.get(head.captions or "")
+        if own is None or (head.captions and texts is None):
+            continue
+        if head.kind in (*WITH_PROMPTS, "similarity") and own.of != "image":
+            yield f"{place}.encoder: {head.encoder} embeds captions; name an encoder of pictures"
+        if head.kind in WITH_PROMPTS and own.model.partition("/")[0] not in WITH_TEXT:
+            yield (
+                f"{place}.encoder: {head.encoder} ({own.model}) has no text tower for the prompts; "
+                f"families with one: {', '.join(WITH_TEXT)}"
+            )
+        if texts is not None and texts.of != "caption":
+            yield f"{place}.captions: {head.captions} embeds pictures; give it `of: caption`"
+        elif texts is not None and (texts.model, texts.weights) != (own.model, own.weights):
+            yield (
+                f"{place}: {head.encoder} and {head.captions} are not of one model with the same "
+                "weights, so their vectors cannot be compared"
+            )
+
+
 def _disagreements(recipe: Recipe) -> Iterator[str]:
     """Yield every name that points at nothing."""
     names = [s.name for s in recipe.sources]
@@ -108,6 +133,7 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
     near = {"near": recipe.dedup.near, "semantic": recipe.dedup.semantic}
     uses |= {f"dedup.{n}.encoder": level.encoder for n, level in near.items() if level}
     uses |= {f"score.heads.{n}.encoder": h.encoder for n, h in recipe.score.heads.items()}
+    uses |= {f"score.heads.{n}.captions": h.captions for n, h in recipe.score.heads.items()}
     for place, encoder in uses.items():
         if encoder is not None and encoder not in encoders:
             yield (
@@ -131,6 +157,7 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
             yield f"select.{name}: wants {bound}, since its score is " + (
                 "text" if name in TEXTS else "a number"
             )
+    yield from _head_disagreements(recipe)
     yield from _balance_disagreements(recipe)
     yield from _held_out_disagreements(recipe)
     seeds = [s.name for s in recipe.with_role("seed")]

@@ -11,8 +11,10 @@ from curation.params import (
     AssembleParams,
     BalanceParams,
     ClusterParams,
+    EncoderSpec,
     FetchParams,
     IngestParams,
+    ScoreParams,
     Source,
     Threshold,
     UrlParams,
@@ -31,6 +33,12 @@ class FetchStep(FetchParams):
     """What the stage fetch gets; `redirects` says where none may lead."""
 
     redirects: UrlParams = execution_only(UrlParams())
+
+
+class ScoreStep(ScoreParams):
+    """What the stage score gets; `encoders` are those whose text towers heads need."""
+
+    encoders: dict[str, EncoderSpec]
 
 
 class JoinSpec(Join):

@@ -41,6 +41,19 @@ HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"
         ({"screen": {"filters": ["sharp"]}}, ["'sharp'", "entropy"]),
         ({"select": {"sharp": {"at_least": 1}}}, ["select.sharp", "Valid:"]),
         ({"select": {"aspect": {}}}, ["at_least, at_most"]),
+        ({"select": {"aspect": {"one_of": ["a"]}}}, ["select.aspect: wants at_least or at_most"]),
+        (
+            {
+                "screen": {"filters": ["caption_language"]},
+                "select": {"caption_language": {"at_least": 1}},
+            },
+            ["select.caption_language: wants one_of"],
+        ),
+        (
+            {"select": {"aspect": {"one_of": ["a"], "at_least": 1}}},
+            ["one_of is for scores of text"],
+        ),
+        ({"screen": {"words": {"bad": {}}}}, ["screen.words.bad.file"]),
         ({"select": {"aspect": {"at_least": 3, "at_most": 2}}}, ["above at_most"]),
         ({"embed": {"encoders": {"s": {"model": "resnet"}}}}, ["'resnet'", "vit_micro", "timm/"]),
         ({"cluster": {"encoder": "other"}}, ["cluster.encoder", "Valid: semantic"]),
@@ -61,7 +74,7 @@ HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"
         ({"dedup": {"near": {"encoder": "sscd"}}}, ["no encoder 'sscd'", "Valid: semantic, copy"]),
         ({"dedup": {"near": {"at_least": 1.2}}}, ["less than or equal to 1"]),
         (
-            {"score": {"heads": {"h": {"encoder": "semantic", "weights": "w", "kind": "mlp"}}}},
+            {"score": {"heads": {"h": {"encoder": "semantic", "weights": "w", "kind": "svm"}}}},
             ["linear"],
         ),
         ({"ingest": {"blocked_patterns": ["("]}}, ["not a regular expression"]),

@@ -389,10 +389,10 @@ def _shape(spec: EncoderSpec) -> Shape:
     from torch.utils.flop_counter import FlopCounterMode
 
     family, _, name = spec.model.partition("/")
-    model, side, dim = import_module(ENCODERS[family]).skeleton(name, spec)
+    model, blank, dim = import_module(ENCODERS[family]).skeleton(name, spec)
     # A frozen TorchScript module has no parameters.
     device = next(model.parameters(), torch.empty(0)).device
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
-        model.eval()(torch.empty(1, 3, side, side, device=device))
+        model.eval()(blank.to(device)[None])
     return Shape(dim, float(counter.get_total_flops()))

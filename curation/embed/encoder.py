@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from curation.embed.checksum import checked_sha256
 from curation.embed.encoders import ENCODERS
@@ -22,13 +21,14 @@ from curation.params import EncoderSpec
 class Encoder:
     """A loaded model with its own preprocessing.
 
-    `preprocess` turns an RGB picture into a float tensor (3, side, side); `model` turns a batch
-    (n, 3, side, side) into features (n, dim). `identity` is what tells its vectors from others'.
+    `preprocess` turns what is embedded, an RGB picture or a caption, into a tensor like `blank`, which
+    fills up a batch: (3, side, side) float or (length,) int64. `model` turns a batch of them into
+    features (n, dim). `identity` is what tells its vectors from others'.
     """
 
     model: torch.nn.Module
-    preprocess: Callable[[Image.Image], torch.Tensor]
-    input_size: int
+    preprocess: Callable[[Any], torch.Tensor]
+    blank: torch.Tensor
     dim: int
     identity: dict[str, Any]
 
@@ -61,11 +61,16 @@ def preprocessing(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
     return own | {k: v for k, v in given.items() if v is not None}
 
 
-def build_transform(config: dict[str, Any]) -> Callable[[Image.Image], torch.Tensor]:
+def no_picture(config: dict[str, Any]) -> torch.Tensor:
+    """Return what fills up a batch of pictures: zeros (3, side, side)."""
+    return torch.zeros(config["input_size"])
+
+
+def build_transform(config: dict[str, Any]) -> Callable[[Any], torch.Tensor]:
     """Return timm's evaluation transform of a data config: resize, crop, normalise."""
     from timm.data.transforms_factory import create_transform
 
-    transform: Callable[[Image.Image], torch.Tensor] = create_transform(
+    transform: Callable[[Any], torch.Tensor] = create_transform(
         input_size=config["input_size"],
         is_training=False,
         mean=config["mean"],

@@ -1,10 +1,10 @@
-"""embed: a vector an encoder for every fetched picture, all encoders over one decode."""
+"""embed: a vector an encoder for every fetched picture, or its caption, all over one decode."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,12 @@ from curation.vectors import comparable, vector_array
 if TYPE_CHECKING:
     from curation.embed.encoder import Encoder
 
-COLUMNS = ["pair_id", "image_id", "status", "image"]
+NARROW = ["pair_id", "image_id", "status"]
+Embedded = Literal["image", "caption"]
 
 
 def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
-    """Embed each picture with every encoder.
+    """Embed each picture, or its caption, with every encoder.
 
     Args:
         images: a fragment of the table `images`.
@@ -40,20 +41,35 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
     from curation.embed.encoder import load_encoder
 
     encoders = {n: load_encoder(s, device) for n, s in params.encoders.items()}
-    for batch in images.batches(COLUMNS, rows=params.batch_size):
-        pictures = [
-            decode(image) if status == "ok" else None
-            for status, image in zip(
-                batch.column("status").to_pylist(), batch.column("image").to_pylist(), strict=True
-            )
-        ]
+    wanted = sorted({spec.of for spec in params.encoders.values()})
+    for batch in images.batches([*NARROW, *wanted], rows=params.batch_size):
+        given = {of: _given(batch, of) for of in wanted}
         for name, encoder in encoders.items():
-            vectors, valid = encode(encoder, pictures, params.batch_size, device)
-            yield f"embeddings.{name}", _rows(batch, pictures, vectors, valid)
+            of = params.encoders[name].of
+            vectors, valid = encode(encoder, given[of], params.batch_size, device)
+            yield f"embeddings.{name}", _rows(batch, given[of], vectors, valid, _ABSENT[of])
     return {f"embeddings.{n}": {"encoder": e.identity, **_STORED} for n, e in encoders.items()}
 
 
 _STORED = {"dtype": "<f2", "normalized": "L2"}
+_ABSENT = {"image": "undecodable", "caption": "no_caption"}
+"""Why a fetched row has nothing to embed."""
+
+
+def _given(batch: pa.RecordBatch, of: Embedded) -> list[Any]:
+    """Return what is embedded of each row, None where there is nothing."""
+    usable = decode if of == "image" else readable
+    return [
+        usable(value) if status == "ok" and value is not None else None
+        for status, value in zip(
+            batch.column("status").to_pylist(), batch.column(of).to_pylist(), strict=True
+        )
+    ]
+
+
+def readable(caption: str) -> str | None:
+    """Return a caption, or None where it is blank."""
+    return caption if caption.strip() else None
 
 
 def decode(image: bytes) -> Image.Image | None:
@@ -66,21 +82,27 @@ def decode(image: bytes) -> Image.Image | None:
 
 
 def encode(
-    encoder: Encoder, pictures: list[Image.Image | None], batch_size: int, device: str
+    encoder: Encoder, given: Sequence[Any], batch_size: int, device: str
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
     """Return unit vectors (n, dim) and which of them are valid; the others are zero.
 
-    Every forward pass has the same shape, so that a vector does not depend on which pictures happen
-    to share its batch: fragments of any size give the same bits.
+    Every forward pass has the same shape, so that a vector does not depend on what happens to share
+    its batch: fragments of any size give the same bits.
+
+    Args:
+        encoder: the model.
+        given: RGB pictures, or captions, None where there is none.
+        batch_size: rows of a forward pass.
+        device: where the model is.
     """
     import torch
 
-    vectors = np.zeros((len(pictures), encoder.dim), dtype=np.float16)
-    valid = np.zeros(len(pictures), dtype=bool)
-    for rows in _blocks([i for i, p in enumerate(pictures) if p is not None], batch_size):
-        inputs = torch.zeros(batch_size, 3, encoder.input_size, encoder.input_size)
+    vectors = np.zeros((len(given), encoder.dim), dtype=np.float16)
+    valid = np.zeros(len(given), dtype=bool)
+    for rows in _blocks([i for i, one in enumerate(given) if one is not None], batch_size):
+        inputs = encoder.blank.repeat(batch_size, *[1] * encoder.blank.ndim)
         for place, row in enumerate(rows):
-            inputs[place] = encoder.preprocess(pictures[row])  # type: ignore[arg-type]
+            inputs[place] = encoder.preprocess(given[row])
         with torch.inference_mode():
             features = encoder.model(inputs.to(device)).float().cpu().numpy()[: len(rows)]
         # What overflows or is no number is a row without a vector, not a warning.
@@ -100,20 +122,21 @@ def _blocks(items: list[int], size: int) -> Iterator[list[int]]:
 
 def _rows(
     batch: pa.RecordBatch,
-    pictures: list[Image.Image | None],
+    given: Sequence[Any],
     vectors: npt.NDArray[np.float16],
     valid: npt.NDArray[np.bool_],
+    absent: str,
 ) -> pa.RecordBatch:
-    def reason(status: str, picture: Any, has_vector: bool) -> str | None:
+    def reason(status: str, one: Any, has_vector: bool) -> str | None:
         if status != "ok":
             return "no_pixels"
-        if picture is None:
-            return "undecodable"
+        if one is None:
+            return absent
         return None if has_vector else "not_finite"
 
     reasons = [
-        reason(s, p, bool(v))
-        for s, p, v in zip(batch.column("status").to_pylist(), pictures, valid, strict=True)
+        reason(s, one, bool(v))
+        for s, one, v in zip(batch.column("status").to_pylist(), given, valid, strict=True)
     ]
     return pa.RecordBatch.from_arrays(
         [

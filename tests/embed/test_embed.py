@@ -110,7 +110,7 @@ def test_features_without_a_direction_give_no_vector(factor):
     def preprocess(image):
         return torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1) / 255)
 
-    encoder = Encoder(Scaled(factor), preprocess, input_size=32, dim=27, identity={})
+    encoder = Encoder(Scaled(factor), preprocess, torch.zeros(3, 32, 32), dim=27, identity={})
     black = Image.new("RGB", (32, 32))
     grey = Image.new("RGB", (32, 32), (128, 128, 128))
     vectors, valid = encode(encoder, [grey, black, grey], 2, "cpu")

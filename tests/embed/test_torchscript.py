@@ -130,7 +130,7 @@ def test_equals_the_modules_own_forward(model, tmp_path, how, crop):
     found, valid = encode(encoder, list(images), 4, "cpu")
     expected = torch.nn.functional.normalize(model(torch.stack([reference(i) for i in images])))
     assert valid.all()
-    assert (encoder.dim, encoder.input_size) == (DIM, SIDE)
+    assert (encoder.dim, tuple(encoder.blank.shape)) == (DIM, (3, SIDE, SIDE))
     np.testing.assert_allclose(found.astype(np.float64), expected.numpy(), atol=1e-3)
     torch.testing.assert_close(encoder.preprocess(images[0]), reference(images[0]))
     assert encoder.identity["weights_sha256"] == given["sha256"]

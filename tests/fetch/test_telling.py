@@ -41,6 +41,7 @@ class Watched(InProcess):
         function: Callable[[Any], Any],
         items: Sequence[Any],
         note: Callable[[], str] | None = None,
+        gpu: bool = False,
     ) -> list[Any]:
         if note is None:
             return super().map(what, function, items)

@@ -8,7 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 from curation.errors import RecipeError
-from curation.score.heads.linear import load
+from curation.params import HeadSpec
+from curation.score.head import Given
+from curation.score.heads import linear
+
+
+def load(path):
+    spec = HeadSpec(kind="linear", encoder="clip", weights=path)
+    return linear.load(spec, Given({}, {"clip": None}))
 
 
 @pytest.fixture

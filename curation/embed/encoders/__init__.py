@@ -7,8 +7,12 @@ ENCODERS = {
     "vit_micro": "curation.embed.encoders.embedded",
     "copy_micro": "curation.embed.encoders.embedded",
     "timm": "curation.embed.encoders.timm",
+    "open_clip": "curation.embed.encoders.open_clip",
     "torchscript": "curation.embed.encoders.torchscript",
+    "onnx": "curation.embed.encoders.onnx",
 }
+WITH_TEXT = ("open_clip",)
+"""Families that have a text tower, for `of: caption`."""
 PROGRAMS = ("torchscript",)
 """Families whose weights file is a program: a recipe must say by its sum which one it trusts."""
 
@@ -19,11 +23,12 @@ def check_model_name(model: str) -> str | None:
     if family not in ENCODERS:
         return (
             f"unknown encoder {model!r}. Valid: vit_micro and copy_micro (embedded), "
-            "timm/<name of a timm model>, as in timm/vit_small_patch14_dinov2.lvd142m, or "
-            "torchscript with an archive under weights"
+            "timm/<name of a timm model>, as in timm/vit_small_patch14_dinov2.lvd142m, "
+            "open_clip/<architecture>[/<tag of the hub>], as in open_clip/ViT-B-32/laion2b_s34b_b79k, "
+            "open_clip with a folder under weights, torchscript with an archive, or onnx with a file"
         )
     if family == "timm" and not rest:
         return "timm/ needs the name of a model, as in timm/vit_small_patch14_dinov2.lvd142m"
-    if family != "timm" and rest:
+    if family not in ("timm", "open_clip") and rest:
         return f"{family!r} takes no name after the slash"
     return None

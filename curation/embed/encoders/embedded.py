@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from curation.digest import file_sha256
-from curation.embed.encoder import Encoder, build_transform, identity_of, preprocessing
+from curation.embed.encoder import Encoder, build_transform, identity_of, no_picture, preprocessing
 from curation.embed.encoders import vit_micro
 from curation.embed.encoders.vit_micro import VitMicro
 from curation.errors import RecipeError
@@ -46,9 +48,9 @@ EMBEDDED = {
 }
 
 
-def skeleton(name: str, spec: EncoderSpec) -> tuple[VitMicro, int, int]:
-    """Return the model without weights, the side of its input and the length of its vectors."""
-    return VitMicro(), EMBEDDED[spec.model].input_size, vit_micro.DIM
+def skeleton(name: str, spec: EncoderSpec) -> tuple[VitMicro, torch.Tensor, int]:
+    """Return the model without weights, one blank input, and the length of its vectors."""
+    return VitMicro(), no_picture(EMBEDDED[spec.model].config()), vit_micro.DIM
 
 
 def load(name: str, spec: EncoderSpec) -> Encoder:
@@ -67,7 +69,7 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     return Encoder(
         model=vit_micro.load_vit_micro(own.weights),
         preprocess=build_transform(config),
-        input_size=own.input_size,
+        blank=no_picture(config),
         dim=vit_micro.DIM,
         identity=identity_of(spec.model, file_sha256(own.weights), vit_micro.DIM, config),
     )

@@ -13,6 +13,7 @@ from curation.embed.encoder import (
     Encoder,
     build_transform,
     identity_of,
+    no_picture,
     preprocessing,
     read_weights,
 )
@@ -35,19 +36,19 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     return Encoder(
         model=model,
         preprocess=build_transform(config),
-        input_size=int(config["input_size"][1]),
+        blank=no_picture(config),
         dim=dim,
         identity=identity_of(f"timm/{name}", weights, dim, config),
     )
 
 
-def skeleton(name: str, spec: EncoderSpec) -> tuple[Any, int, int]:
-    """Return the model without weights or memory, the side of its input, the length of its vectors."""
+def skeleton(name: str, spec: EncoderSpec) -> tuple[Any, torch.Tensor, int]:
+    """Return the model without weights or memory, one blank input, and the length of its vectors."""
     size = {} if spec.input_size is None else {"img_size": spec.input_size}
     with torch.device("meta"):
         model = _create(name, pretrained=False, num_classes=0, **size)
     config = preprocessing(resolve_data_config(model=model), spec)  # type: ignore[no-untyped-call]
-    return model, int(config["input_size"][1]), int(model.num_features)
+    return model, no_picture(config), int(model.num_features)
 
 
 def _create(name: str, **options: Any) -> Any:

@@ -16,7 +16,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from curation.embed.checksum import checked_sha256
-from curation.embed.encoder import Encoder, build_transform, identity_of, preprocessing
+from curation.embed.encoder import Encoder, build_transform, identity_of, no_picture, preprocessing
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
 
@@ -61,20 +61,20 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     return Encoder(
         model=model,
         preprocess=build_transform(config),
-        input_size=side,
+        blank=no_picture(config),
         dim=dim,
         identity=identity_of("torchscript", sha256, dim, config),
     )
 
 
-def skeleton(name: str, spec: EncoderSpec) -> tuple[Scripted, int, int]:
-    """Return the model, the side of its input and the length of its vectors.
+def skeleton(name: str, spec: EncoderSpec) -> tuple[Scripted, torch.Tensor, int]:
+    """Return the model, one blank input, and the length of its vectors.
 
     With its weights: only the archive knows what the model does. Raises what `load` raises.
     """
-    side = int(preprocessing(CONFIG, spec)["input_size"][1])
+    blank = no_picture(preprocessing(CONFIG, spec))
     model, _ = _open(spec)
-    return model, side, _probe(model, side, spec)
+    return model, blank, _probe(model, blank.shape[1], spec)
 
 
 def _open(spec: EncoderSpec) -> tuple[Scripted, str]:

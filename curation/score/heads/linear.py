@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
 from curation.embed.encoder import read_weights
 from curation.errors import RecipeError
+from curation.params import HeadSpec
+from curation.score.head import Given, Head, Scores
 from curation.vectors import Vectors
 
-Head = Callable[[Vectors], npt.NDArray[np.float32]]
 
-
-def load(path: str) -> Head:
+def load(spec: HeadSpec, given: Given) -> Head:
     """Return the head: unit vectors (n, dim) to scores (n,).
 
     Raises:
         RecipeError: the file does not hold a linear head, or one for vectors of another dimension.
     """
+    path = str(spec.weights)
     state, _ = read_weights(path)
     if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or len(state["weight"]) != 1:
         shapes = {k: list(v.shape) for k, v in state.items()}
@@ -29,7 +28,7 @@ def load(path: str) -> Head:
     weight = state["weight"][0].double().numpy()
     bias = float(state["bias"][0])
 
-    def head(vectors: Vectors) -> npt.NDArray[np.float32]:
+    def head(vectors: Vectors) -> Scores:
         if vectors.shape[1] != len(weight):
             raise RecipeError(
                 f"The head {path!r} is for vectors of dimension {len(weight)}; its encoder gives "

@@ -1,0 +1,254 @@
+"""CLIP and its kin through open_clip, pictures or captions: `open_clip/<architecture>[/<tag>]`.
+
+Weights come from the hub by tag, from a file, or from a folder as the hub has it (`model: open_clip`,
+`weights: FOLDER`), with open_clip_config.json, the weights, and the tokenizer where the model has its
+own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.factory import _find_checkpoint_in_dir
+from open_clip.transform import PreprocessCfg, image_transform_v2
+
+from curation.digest import digest
+from curation.embed.checksum import checked_sha256
+from curation.embed.encoder import Encoder, no_picture
+from curation.errors import RecipeError
+from curation.params import EncoderSpec
+
+CONFIG = "open_clip_config.json"
+LONGEST = 4096
+"""Characters of a caption that are tokenized: many times what any of the models reads."""
+CROPS = {"center": "shortest", "squash": "squash"}
+"""`crop_mode` of a recipe, as open_clip calls it."""
+
+
+class Tower(torch.nn.Module):
+    """One tower of a model: pictures, or tokens of captions, to features in the space of both."""
+
+    def __init__(self, model: torch.nn.Module, of: str) -> None:
+        super().__init__()
+        self.of = of
+        self.model = model
+        if of == "caption":
+            # The other tower only takes memory.
+            del model.visual
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        """Pictures (n, 3, side, side) or tokens (n, length) to features (n, dim)."""
+        encode: Any = self.model.encode_text if self.of == "caption" else self.model.encode_image
+        return encode(inputs)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model is: what open_clip calls it, its configuration, and its weights file or tag."""
+
+    name: str
+    config: dict[str, Any]
+    file: str | None
+    tag: str | None = None
+
+    @property
+    def architecture(self) -> str:
+        """Return the name that vectors of the model tell: a folder goes by what is in it."""
+        name = self.name.removeprefix("local-dir:")
+        return digest(self.config) if name != self.name else name
+
+
+def load(name: str, spec: EncoderSpec) -> Encoder:
+    """Load one tower of a model.
+
+    Raises:
+        RecipeError: no such model or tag, no hub, or weights that do not fit it (strictly).
+    """
+    place = _place(name, spec)
+    sha256 = checked_sha256(place.file, spec.sha256) if place.file else None
+    model = _create(place, spec).eval()
+    weights = sha256 or _sums(model)
+    architecture = f"open_clip/{place.architecture}"
+    if spec.of == "caption":
+        tokenize, blank, told = _tokens(place, spec)
+        tower = Tower(model, "caption")
+        told = {"tower": "caption", "preprocessing": told}
+        preprocess: Callable[[Any], torch.Tensor] = tokenize
+    else:
+        config = PreprocessCfg(**model.visual.preprocess_cfg)
+        preprocess = image_transform_v2(config, is_train=False)
+        tower, blank = Tower(model, "image"), no_picture({"input_size": config.input_size})
+        told = {"preprocessing": _plain(config)}
+    with torch.inference_mode():
+        dim = int(tower(blank[None]).shape[1])
+    identity = {"architecture": architecture, "weights_sha256": weights, "dim": dim} | told
+    return Encoder(tower, preprocess, blank, dim, identity)
+
+
+def skeleton(name: str, spec: EncoderSpec) -> tuple[Tower, torch.Tensor, int]:
+    """Return the tower without weights or memory, one blank input, and the length of its vectors."""
+    place = _place(name, spec)
+    with torch.device("meta"):
+        model = _created(place, spec, load_weights=False)
+    dim = int(place.config["embed_dim"])
+    if spec.of == "caption":
+        length = int(place.config["text_cfg"].get("context_length", 77))
+        return Tower(model, "caption"), torch.zeros(length, dtype=torch.int64), dim
+    config = PreprocessCfg(**model.visual.preprocess_cfg)
+    return Tower(model, "image"), no_picture({"input_size": config.input_size}), dim
+
+
+def _place(name: str, spec: EncoderSpec) -> Place:
+    if not name:
+        return _folder(str(spec.weights))
+    architecture, _, tag = name.partition("/")
+    config = open_clip.get_model_config(architecture)
+    if config is None:
+        raise RecipeError(
+            f"open_clip knows no model {architecture!r}. "
+            + _close(architecture, open_clip.list_models())
+        )
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag and tag.lower() not in tags:
+        raise RecipeError(
+            f"open_clip has no weights {tag!r} of {architecture}. Valid: {', '.join(tags)}"
+        )
+    if tag and spec.weights:
+        raise RecipeError(
+            f"open_clip/{name} names weights of the hub; leave out `weights` or the tag."
+        )
+    if not tag and not spec.weights:
+        raise RecipeError(
+            f"open_clip/{architecture} needs weights: a file under `weights`, or a tag of the hub, as "
+            f"in open_clip/{architecture}/{tags[0] if tags else '<tag>'}. Valid tags: {', '.join(tags)}"
+        )
+    return Place(architecture, config, spec.weights, tag or None)
+
+
+def _folder(folder: str) -> Place:
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"{str(path)!r} is no configuration of open_clip ({type(error).__name__}: {error}). Under "
+            "`weights` name a folder as the hub has it, with that file; or name an architecture, as in "
+            "model: open_clip/ViT-B-32, and a file."
+        ) from error
+    weights = _find_checkpoint_in_dir(Path(folder))
+    if weights is None:
+        raise RecipeError(
+            f"The folder {folder!r} holds no weights; put open_clip_model.safetensors there."
+        )
+    return Place(f"local-dir:{folder}", config, str(weights))
+
+
+def _close(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=6, cutoff=0.4)
+    return f"Close names: {', '.join(near)}" if near else f"Valid: {', '.join(known)}"
+
+
+def _create(place: Place, spec: EncoderSpec) -> Any:
+    try:
+        return _created(place, spec, load_weights=True)
+    except RecipeError:
+        raise
+    except Exception as error:
+        if place.tag:
+            raise RecipeError(
+                f"Cannot get open_clip/{place.name}/{place.tag} from the hub "
+                f"({type(error).__name__}: {error}). Download its open_clip_model.safetensors "
+                f"elsewhere and name the file under `weights` of model: open_clip/{place.name}."
+            ) from error
+        raise RecipeError(
+            f"The weights {place.file!r} do not fit open_clip/{place.architecture}, or a part of it is "
+            f"not here ({type(error).__name__}: {error}). Text towers from transformers load from a "
+            "folder that holds their own config.json (model: open_clip, weights: FOLDER)."
+        ) from error
+
+
+def _created(place: Place, spec: EncoderSpec, load_weights: bool) -> Any:
+    own: dict[str, Any] = {}
+    if place.name.startswith("local-dir:") and "hf_model_name" in place.config["text_cfg"]:
+        # The folder holds what open_clip would ask the hub for.
+        folder = place.name.removeprefix("local-dir:")
+        own["text_cfg"] = place.config["text_cfg"] | {
+            "hf_model_name": folder,
+            "hf_model_pretrained": False,
+        }
+    before = logging.root.manager.disable
+    # open_clip tells every step to the root logger.
+    logging.disable(logging.WARNING)
+    try:
+        return open_clip.create_model(
+            place.name,
+            pretrained=(place.tag or place.file) if load_weights else None,
+            load_weights=load_weights,
+            require_pretrained=load_weights,
+            pretrained_image=False,
+            pretrained_text=False,
+            force_image_size=spec.input_size,
+            force_preprocess_cfg=_overrides(spec),
+            weights_only=True,
+            **own,
+        )
+    finally:
+        logging.disable(before)
+
+
+def _overrides(spec: EncoderSpec) -> dict[str, Any]:
+    if spec.crop_pct not in (None, 1.0):
+        raise RecipeError(
+            "open_clip models see the whole middle of a picture; leave out `crop_pct`."
+        )
+    given = {
+        "mean": spec.mean,
+        "std": spec.std,
+        "interpolation": spec.interpolation,
+        "resize_mode": CROPS[spec.crop_mode] if spec.crop_mode else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _tokens(
+    place: Place, spec: EncoderSpec
+) -> tuple[Callable[[Any], torch.Tensor], torch.Tensor, dict[str, Any]]:
+    """Return what turns a caption into tokens, the tokens of none, and what it is."""
+    try:
+        tokenizer = open_clip.get_tokenizer(place.name)
+    except Exception as error:
+        raise RecipeError(
+            f"The tokenizer of open_clip/{place.architecture} is not here ({type(error).__name__}: "
+            f"{error}). It needs the package transformers (extra [text]) and the hub, or a folder with "
+            "the tokenizer's files (model: open_clip, weights: FOLDER)."
+        ) from error
+
+    def tokenize(caption: str) -> torch.Tensor:
+        tokens: torch.Tensor = tokenizer(caption[:LONGEST])[0]
+        return tokens
+
+    blank = tokenize("")
+    return tokenize, blank, {"tokenizer": type(tokenizer).__name__, "length": len(blank)}
+
+
+def _plain(config: PreprocessCfg) -> dict[str, Any]:
+    return {
+        "input_size": list(config.input_size),
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "interpolation": config.interpolation,
+        "resize_mode": config.resize_mode,
+    }
+
+
+def _sums(model: torch.nn.Module) -> str:
+    return digest({k: float(v.double().sum()) for k, v in model.state_dict().items()}, 64)

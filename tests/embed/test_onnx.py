@@ -1,0 +1,108 @@
+"""A small graph against the same sums in torch, and what is no such graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
+
+from curation.digest import file_sha256
+from curation.embed.encoder import load_encoder
+from curation.embed.encoders import onnx as family
+from curation.embed.stage import encode
+from curation.errors import RecipeError
+from curation.params import EncoderSpec
+
+from .test_embed import pictures
+
+SIDE, DIM = 32, 7
+
+
+def write(path, shape=("n", 3, SIDE, SIDE), pooled=True, kernel=8):
+    """A convolution, a rectifier, and the mean over places; return torch's layer."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, DIM, kernel, stride=kernel)
+    weights = [
+        numpy_helper.from_array(value.detach().numpy(), name)
+        for name, value in (("w", layer.weight), ("b", layer.bias))
+    ]
+    nodes = [
+        helper.make_node("Conv", ["pixels", "w", "b"], ["c"], strides=[kernel, kernel]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"] if pooled else ["r"], ["features"])
+        if pooled
+        else helper.make_node("Identity", ["r"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, None)],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return layer
+
+
+def spec(path, **more):
+    return EncoderSpec(model="onnx", weights=str(path), **more)
+
+
+@pytest.mark.parametrize(
+    ("shape", "more"),
+    [
+        (("n", 3, SIDE, SIDE), {}),
+        (("n", 3, "h", "w"), {"input_size": SIDE}),
+        ((1, 3, SIDE, SIDE), {}),
+        ((2, 3, SIDE, SIDE), {"input_size": SIDE}),
+    ],
+)
+def test_equals_torch(tmp_path, shape, more):
+    path = tmp_path / "model.onnx"
+    layer = write(path, shape)
+    encoder = load_encoder(spec(path, mean=(0.5, 0.5, 0.5), **more), "cpu")
+    images = pictures(5)
+    found, valid = encode(encoder, images, 4, "cpu")
+    with torch.inference_mode():
+        pixels = torch.stack([encoder.preprocess(image) for image in images])
+        expected = torch.nn.functional.normalize(layer(pixels).relu().mean(dim=(2, 3))).numpy()
+    assert valid.all()
+    np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)
+    assert encoder.identity["weights_sha256"] == file_sha256(path)
+    assert encoder.identity["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+    alone = np.concatenate([encode(encoder, [image], 4, "cpu")[0] for image in images])
+    np.testing.assert_array_equal(found.view(np.uint16), alone.view(np.uint16))
+
+
+def test_what_does_not_fit_is_told(tmp_path):
+    path = tmp_path / "model.onnx"
+
+    def loading(**more):
+        return load_encoder(spec(path, **more), "cpu")
+
+    write(path, ("n", 3, "h", "w"))
+    with pytest.raises(RecipeError, match="give the side in pixels under `input_size`"):
+        loading()
+    write(path)
+    with pytest.raises(RecipeError, match="must be the one of the file"):
+        loading(input_size=64)
+    with pytest.raises(RecipeError, match="not the file that the recipe trusts"):
+        loading(sha256="0" * 64)
+    write(path, pooled=False)
+    with pytest.raises(RecipeError, match=r"shape \[2, 7, 4, 4\].*with its pooling"):
+        loading()
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(RecipeError, match="onnxruntime cannot load"):
+        loading()
+    path.unlink()
+    with pytest.raises(RecipeError, match="No weights file"):
+        loading()
+    with pytest.raises(RecipeError, match="cost cannot be foretold"):
+        family.skeleton("", spec(path))
+    with pytest.raises(ValidationError, match="onnx needs `weights`"):
+        EncoderSpec(model="onnx")
