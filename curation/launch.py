@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from curation.embed.checksum import checked_sha256
-from curation.embed.encoders import PROGRAMS
+from curation.embed.encoders import PACKAGED, PROGRAMS
 from curation.errors import CurationError, RecipeError
 from curation.flow import Step, plan
 from curation.parallel import OnSpark
@@ -19,7 +19,7 @@ from curation.recipe import Recipe, load_recipe
 from curation.runner import Outcome, run_step
 from curation.spark import Cluster, load_cluster, open_session
 from curation.store import DATASET, Store
-from curation.strict import input_files
+from curation.strict import fingerprinted, input_files
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -93,6 +93,41 @@ def check_inputs(recipe: Recipe) -> None:
         )
 
 
+def check_encoders(steps: Sequence[Step], store: Store) -> None:
+    """Load the encoders whose vectors are not there yet, so that none fails after days of fetching.
+
+    Raises:
+        RecipeError: naming every encoder that cannot be loaded, and why.
+    """
+    for step in (s for s in steps if s.name == "embed"):
+        specs = step.params.encoders  # type: ignore[attr-defined]
+        missing = {n: s for n, s in specs.items() if not _embedded(n, step, store)}
+        problems = []
+        for name, spec in missing.items():
+            if spec.model in PACKAGED:
+                continue
+            from curation.embed.encoder import load_encoder
+
+            try:
+                load_encoder(spec, "cpu")
+            except RecipeError as error:
+                problems.append(f"embed.encoders.{name}: {error}")
+            finally:
+                load_encoder.cache_clear()
+        if problems:
+            raise RecipeError("\n".join(problems))
+
+
+def _embedded(name: str, step: Step, store: Store) -> bool:
+    """Whether the store has vectors by this encoder as the recipe has it."""
+    manifest = store.manifest(f"embeddings.{name}")
+    if manifest is None:
+        return False
+    before = manifest.params.get("encoders", {}).get(name)
+    now: dict[str, Any] = fingerprinted(step.params)["encoders"]
+    return bool(before == now[name])
+
+
 def _mistrusted(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with the sums of weights files; of stages done before nothing else would."""
     for name, spec in recipe.embed.encoders.items():
@@ -138,6 +173,7 @@ def run_steps(
 ) -> list[Outcome]:
     """Bring the tables of the steps up to date, in order; after the last stage write the report."""
     check_inputs(recipe)
+    check_encoders(steps, store)
     outcomes = []
     with workers(recipe.name, cluster, steps) as parallel:
         for step in steps:

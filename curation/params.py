@@ -194,6 +194,19 @@ class ScreenParams(Strict):
         return names
 
 
+class Checkpoint(Strict):
+    """How a training run's own file becomes the weights of an architecture.
+
+    `entry` names the part of the file that is the model, as `teacher`. `drop` leaves out keys by how
+    they begin, `rename` gives the rest other beginnings, the longest that fits. What then does not
+    match the architecture to the last key is an error.
+    """
+
+    entry: str | None = None
+    drop: tuple[str, ...] = ()
+    rename: dict[str, str] = {}
+
+
 class EncoderSpec(Strict):
     """One encoder. What is not given comes from the model's own config.
 
@@ -206,12 +219,16 @@ class EncoderSpec(Strict):
     of: Literal["image", "caption"] = "image"
     weights: str | None = input_file(None)
     sha256: str | None = execution_only(None)
+    checkpoint: Checkpoint | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     input_size: int | None = Field(default=None, ge=16, le=2048)
     crop_pct: float | None = Field(default=None, gt=0, le=1)
     crop_mode: Literal["center", "squash"] | None = None
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @field_validator("sha256")
     @classmethod
@@ -228,6 +245,8 @@ class EncoderSpec(Strict):
                 "sum out"
             )
         family, _, name = self.model.partition("/")
+        if self.checkpoint and (family != "timm" or not self.weights):
+            raise ValueError("`checkpoint` says how a file under `weights` fits a timm model")
         if self.of == "caption" and family not in WITH_TEXT:
             raise ValueError(f"of: caption needs a text tower; only {', '.join(WITH_TEXT)} has one")
         if family == "open_clip" and not name and self.weights is None:

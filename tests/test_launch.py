@@ -6,8 +6,10 @@ import pytest
 
 from curation.errors import RecipeError
 from curation.flow import plan
-from curation.launch import check_inputs, choose
+from curation.launch import check_encoders, check_inputs, choose, run_steps
 from curation.recipe import parse_recipe
+from curation.spark import Cluster
+from curation.store import Store
 
 from .test_flow import SPEC
 
@@ -57,3 +59,31 @@ def test_every_missing_file_is_named_at_once(tmp_path):
         "'flowers'",
     ):
         assert place in said
+
+
+def test_encoders_are_tried_before_days_of_fetching(tmp_path):
+    lists = tmp_path / "urls.txt"
+    lists.write_text("http://127.0.0.1:9/a.jpg\n")
+    pool = {"name": "web", "role": "pool", "format": "txt", "path": str(lists)}
+    encoders = {
+        "semantic": {"model": "vit_micro"},
+        "one": {"model": "timm/vit_tinny_patch16_224.augreg_in21k"},
+        "two": {"model": "open_clip/ViT-B-23", "weights": str(lists)},
+    }
+    spec = {
+        "name": "t",
+        "sources": [pool],
+        "embed": {"encoders": encoders},
+        "dedup": {"near": None},
+    }
+    recipe = parse_recipe(spec)
+    store = Store(tmp_path / "store")
+    with pytest.raises(RecipeError) as error:
+        run_steps(plan(recipe), recipe, store, Cluster())
+    told = str(error.value)
+    assert "embed.encoders.one: timm cannot make 'vit_tinny" in told
+    assert "Close names: vit_tiny_patch16_224" in told
+    assert "embed.encoders.two: open_clip knows no model 'ViT-B-23'" in told
+    assert store.manifest("pairs") is None
+    # Where nothing is to be embedded, nothing is tried.
+    check_encoders(choose(plan(recipe), until="fetch"), store)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -14,7 +14,7 @@ import torch
 from curation.embed.checksum import checked_sha256
 from curation.embed.encoders import ENCODERS
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
+from curation.params import Checkpoint, EncoderSpec
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
 
 
-def read_weights(path: str, sha256: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
-    """Return the tensors of a weights file and its SHA-256.
+def read_weights(
+    path: str, sha256: str | None = None, checkpoint: Checkpoint | None = None
+) -> tuple[dict[str, torch.Tensor], str]:
+    """Return the tensors of a weights file, under the names that `checkpoint` gives, and its SHA-256.
 
     Raises:
-        RecipeError: no such file, another SHA-256 than is given, or not safetensors / a plain state
-            dict.
+        RecipeError: no such file, another SHA-256 than is given, not safetensors / plain tensors, or
+            not what `checkpoint` says.
     """
     file, found = Path(path), checked_sha256(path, sha256)
     try:
@@ -119,4 +121,47 @@ def read_weights(path: str, sha256: str | None = None) -> tuple[dict[str, torch.
         raise RecipeError(
             f"{path!r} is neither safetensors nor a state dict of plain tensors: {error}"
         ) from error
-    return state, found
+    return _renamed(state, checkpoint or Checkpoint(), path), found
+
+
+def _renamed(state: dict[str, Any], checkpoint: Checkpoint, path: str) -> dict[str, torch.Tensor]:
+    if checkpoint.entry is not None:
+        if not isinstance(state.get(checkpoint.entry), dict):
+            raise RecipeError(
+                f"{path!r} has no entry {checkpoint.entry!r} with a model; it has "
+                f"{_told(state)}. Mend `checkpoint.entry`."
+            )
+        state = state[checkpoint.entry]
+    others = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise RecipeError(
+            f"{path!r} is no plain state dict: {_told(others)} are no tensors. If one of them holds "
+            "the model, name it under `checkpoint.entry`."
+        )
+    found: dict[str, torch.Tensor] = {}
+    used = set()
+    for name, value in state.items():
+        dropped = next((start for start in checkpoint.drop if name.startswith(start)), None)
+        if dropped is not None:
+            used.add(dropped)
+            continue
+        starts = [start for start in checkpoint.rename if name.startswith(start)]
+        start = max(starts, key=len, default="")
+        used.update([start] if starts else [])
+        own = checkpoint.rename.get(start, start) + name.removeprefix(start)
+        if own in found:
+            raise RecipeError(f"{path!r}: `checkpoint.rename` gives two tensors the name {own!r}.")
+        found[own] = value
+    unused = [start for start in (*checkpoint.drop, *checkpoint.rename) if start not in used]
+    if unused:
+        raise RecipeError(
+            f"{path!r} has no key that begins with {_told(unused)}; its keys are {_told(state)}. Mend "
+            "`checkpoint`."
+        )
+    return found
+
+
+def _told(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - 8} more" if len(every) > 8 else ""
+    return ", ".join(repr(name) for name in every[:8]) + more

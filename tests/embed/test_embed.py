@@ -162,6 +162,59 @@ def test_no_hub_names_the_way_out(monkeypatch):
         load_encoder(EncoderSpec(model="timm/vit_small_patch14_dinov2.lvd142m"), "cpu")
 
 
+@pytest.fixture
+def checkpoint(weights, tmp_path):
+    """The same weights as a self-supervised training run leaves them, with its own head beside."""
+    _, model = weights
+    backbone = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
+    state = {f"module.backbone.{k}": v for k, v in backbone.items()}
+    state["module.head.mlp.0.weight"] = torch.zeros(4, 4)
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"student": {}, "teacher": state, "epoch": 3, "args": {"lr": 0.1}}, path)
+    return str(path)
+
+
+RENAMED = {"entry": "teacher", "drop": ["module.head."], "rename": {"module.backbone.": ""}}
+
+
+def test_a_training_runs_checkpoint_fits_by_saying_how(weights, checkpoint):
+    path, _ = weights
+    images = pictures(3)
+    plain = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
+    spec = EncoderSpec(model="timm/test_vit", weights=checkpoint, checkpoint=RENAMED)
+    found, _ = encode(load_encoder(spec, "cpu"), images, 4, "cpu")
+    expected, _ = encode(plain, images, 4, "cpu")
+    np.testing.assert_array_equal(found.view(np.uint16), expected.view(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (None, "'student', 'teacher', 'epoch', 'args' are no tensors.*checkpoint.entry"),
+        ({"entry": "model"}, "has no entry 'model' with a model; it has 'student', 'teacher'"),
+        ({"entry": "epoch"}, "has no entry 'epoch'"),
+        ({"drop": []}, r"do not fit timm/test_vit.*module\.head\.mlp\.0\.weight"),
+        ({"drop": ["module.head.", "queue"]}, "no key that begins with 'queue'; its keys are 'mod"),
+        ({"rename": {"module.backbon.": ""}}, "no key that begins with 'module.backbon.'"),
+        (
+            {"rename": {"module.backbone.": "", "module.backbone.blocks.1.": "blocks.0."}},
+            "gives two tensors the name 'blocks.0.",
+        ),
+    ],
+)
+def test_what_does_not_match_is_an_error(checkpoint, change, said):
+    given = None if change is None else RENAMED | change
+    spec = EncoderSpec(model="timm/test_vit", weights=checkpoint, checkpoint=given)
+    with pytest.raises(RecipeError, match=f"(?s){said}"):
+        load_encoder(spec, "cpu")
+
+
+def test_names_like_an_unknown_one_are_told(weights):
+    path, _ = weights
+    with pytest.raises(RecipeError, match=r"Close names: .*vit_tiny_patch16_224"):
+        load_encoder(EncoderSpec(model="timm/vit_tinny_patch16_224", weights=path), "cpu")
+
+
 @pytest.mark.gpu
 def test_gpu_agrees_with_cpu():
     spec = EncoderSpec(model="vit_micro")

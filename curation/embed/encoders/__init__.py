@@ -3,6 +3,8 @@
 Names only: the files import torch, and a recipe is read where torch may be missing.
 """
 
+from difflib import get_close_matches
+
 ENCODERS = {
     "vit_micro": "curation.embed.encoders.embedded",
     "copy_micro": "curation.embed.encoders.embedded",
@@ -11,10 +13,18 @@ ENCODERS = {
     "torchscript": "curation.embed.encoders.torchscript",
     "onnx": "curation.embed.encoders.onnx",
 }
+PACKAGED = ("vit_micro", "copy_micro")
+"""Encoders whose weights come with the package."""
 WITH_TEXT = ("open_clip",)
 """Families that have a text tower, for `of: caption`."""
 PROGRAMS = ("torchscript",)
 """Families whose weights file is a program: a recipe must say by its sum which one it trusts."""
+
+
+def close_names(name: str, known: list[str]) -> str:
+    """Say which known names are like one that is not."""
+    near = get_close_matches(name, known, n=6, cutoff=0.5)
+    return f"Close names: {', '.join(near)}" if near else f"There are {len(known)} others"
 
 
 def check_model_name(model: str) -> str | None:

@@ -22,6 +22,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from curation.digest import digest
 from curation.embed.checksum import checked_sha256
 from curation.embed.encoder import Encoder, no_picture
+from curation.embed.encoders import close_names
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
 
@@ -113,7 +114,7 @@ def _place(name: str, spec: EncoderSpec) -> Place:
     if config is None:
         raise RecipeError(
             f"open_clip knows no model {architecture!r}. "
-            + _close(architecture, open_clip.list_models())
+            + close_names(architecture, open_clip.list_models())
         )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag and tag.lower() not in tags:
@@ -148,13 +149,6 @@ def _folder(folder: str) -> Place:
             f"The folder {folder!r} holds no weights; put open_clip_model.safetensors there."
         )
     return Place(f"local-dir:{folder}", config, str(weights))
-
-
-def _close(name: str, known: list[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=6, cutoff=0.4)
-    return f"Close names: {', '.join(near)}" if near else f"Valid: {', '.join(known)}"
 
 
 def _create(place: Place, spec: EncoderSpec) -> Any:

@@ -17,6 +17,7 @@ from curation.embed.encoder import (
     preprocessing,
     read_weights,
 )
+from curation.embed.encoders import close_names
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
 
@@ -55,21 +56,26 @@ def _create(name: str, **options: Any) -> Any:
     try:
         model = timm.create_model(name, **options)
     except RuntimeError as error:
-        close = ", ".join(timm.list_models(f"*{name.split('.', maxsplit=1)[0][:12]}*")[:8])
-        raise RecipeError(f"timm cannot make {name!r}: {error}. Close names: {close}") from error
+        known = timm.list_models() + timm.list_models(pretrained=True)
+        raise RecipeError(
+            f"timm cannot make {name!r}: {error}. {close_names(name, known)}"
+        ) from error
     return model
 
 
 def _local(name: str, spec: EncoderSpec, size: dict[str, int]) -> tuple[Any, str]:
     path = str(spec.weights)
-    state, sha256 = read_weights(path, spec.sha256)
+    state, sha256 = read_weights(path, spec.sha256, spec.checkpoint)
     # The head is not used, but a strict load wants one of the file's size.
     heads = [v.shape[0] for k, v in state.items() if k in ("head.weight", "head.fc.weight")]
     model = _create(name, pretrained=False, num_classes=heads[0] if heads else 0, **size)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise RecipeError(f"The weights {path!r} do not fit timm/{name}: {error}") from error
+        raise RecipeError(
+            f"The weights {path!r} do not fit timm/{name}: {error}. If they are of that architecture "
+            "under other names, `checkpoint: {entry, drop, rename}` says how they are called there."
+        ) from error
     return model, sha256
 
 
