@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 
 from rich import progress as bars
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+
+class _Bar(bars.Progress):
+    """A bar with a line of words under it."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bar, and the note where there is one."""
+        yield self.make_tasks_table(self.tasks)
+        if self.note:
+            yield Text(self.note, style="dim")
 
 
 class Progress:
@@ -15,26 +29,25 @@ class Progress:
     def __init__(self, what: str, total: int) -> None:
         self.shown = sys.stderr.isatty()
         self._total = total
-        self._bar = bars.Progress(
+        self._bar = _Bar(
             bars.TextColumn("{task.description:>24}"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
-            bars.TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
             transient=True,
             disable=not self.shown,
         )
-        self._task = self._bar.add_task(what, total=total, note="")
+        self._task = self._bar.add_task(what, total=total)
 
     def reached(self, done: int) -> None:
         """Show that `done` items are finished."""
         self._bar.update(self._task, completed=min(done, self._total))
 
     def note(self, text: str) -> None:
-        """Show how the work goes beside the bar."""
-        self._bar.update(self._task, note=text)
+        """Show how the work goes under the bar."""
+        self._bar.note = text
 
     def __enter__(self) -> Progress:
         self._bar.start()

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table as Grid
 
 from curation.cli.app import RecipePath, StorePath, app, dataset_folder, err, out
@@ -52,7 +55,7 @@ def plan_command(
         grid.add_row(step.name, reads, ", ".join(step.tables), step.fingerprint[:12])
     out.print(grid)
     if composition:
-        out.print(_composition_grid("Expected composition", composition, total))
+        out.print(composition_grid("Expected composition", composition, total, out))
 
 
 def _plan_json(
@@ -80,20 +83,43 @@ def _plan_json(
     }
 
 
-def _composition_grid(title: str, rows: list[dict[str, Any]], total: int | None) -> Grid:
-    # Seed rows and sets stand in the Parquet file and the report; a terminal is narrow.
-    hidden = ("arm", "strategy", *(("seed_set", "seed_rows") if "capped" in rows[0] else ()))
-    names = [n for n in rows[0] if n not in hidden]
-    grid = Grid("arm", "strategy", *(n.replace("_", " ") for n in names), title=title)
-    for column in grid.columns:
-        column.overflow = "fold"
-        column.justify = "left" if column.header in ("arm", "strategy", "seed set") else "right"
+LESS = ("seed_set", "seed_rows", "strategy", "seed_images", "retrieved", "available")
+"""Columns of a composition that a narrow terminal leaves out, one after the other."""
+WIDEST = 1000
+
+
+def composition_grid(
+    title: str, rows: list[dict[str, Any]], total: int | None, console: Console
+) -> Grid:
+    """Return the composition as a table that the console shows without breaking a word."""
+    # Seed rows and sets stand in the Parquet file and the report.
+    first = 2 if "capped" in rows[0] else 0
+    for hidden in range(first, len(LESS) + 1):
+        names = [name for name in rows[0] if name not in LESS[:hidden]]
+        grid = _grid_of(title, rows, total, names)
+        wanted = Measurement.get(console, console.options.update_width(WIDEST), grid).maximum
+        if wanted <= console.width:
+            break
+    left_out = [name.replace("_", " ") for name in LESS[first:hidden] if name in rows[0]]
+    if left_out:
+        grid.caption = f"For want of room without: {', '.join(left_out)}"
+    return grid
+
+
+def _grid_of(title: str, rows: list[dict[str, Any]], total: int | None, names: list[str]) -> Grid:
+    grid = Grid(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), collapse_padding=True)
+    for name in names:
+        left = name in ("arm", "strategy", "seed_set")
+        # A header may take two lines, a value may not.
+        header = name.replace("_", "\n")
+        grid.add_column(header, justify="left" if left else "right", no_wrap=True)
     for row in rows:
-        cells = (f"{row[n]:,}" if isinstance(row[n], int) else str(row[n] or "–") for n in names)
-        grid.add_row(row["arm"], row["strategy"], *cells)
+        grid.add_row(
+            *(f"{row[n]:,}" if isinstance(row[n], int) else str(row[n] or "–") for n in names)
+        )
     grid.add_section()
-    said = "–" if total is None else f"{total:,}"
-    grid.add_row("total", "", *(said if n == "final" else "" for n in names))
+    said = {"arm": "total", "final": "–" if total is None else f"{total:,}"}
+    grid.add_row(*(said.get(name, "") for name in names))
     return grid
 
 
@@ -162,7 +188,7 @@ def _tell_result(store: Any, recipe: Recipe) -> None:
     claims = open_table(store, "claims").manifest
     rows, total = composition_of(claims)
     dataset = open_table(store, "dataset")
-    out.print(_composition_grid(f"Composition of {recipe.name}", rows, total))
+    out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))
     if "target" in claims.stats:
         out.print(f"target   {told_target(claims.stats['target'])}")
     out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich.filesize import decimal
+
 from curation.store import Store
 from curation.units import Unit, workdir_of
 
@@ -92,14 +94,14 @@ def told(outcomes: Mapping[str, int], size: int, rows: int, seconds: float) -> s
         seconds: since the beginning.
     """
     done = sum(outcomes.values())
-    parts = [f"{done:,} of {rows:,} rows", f"{size / 1e9:.2f} GB"]
-    if done:
-        common = sorted(outcomes.items(), key=lambda item: (-item[1], item[0]))
-        parts += [f"{name} {100 * count / done:.0f} %" for name, count in common[:SHOWN]]
+    parts = [f"{done:,} of {rows:,} rows", decimal(size)]
     if seconds > 0 and done:
         left = max(rows - done, 0) * seconds / done
         parts.append(f"{outcomes.get('ok', 0) / seconds:,.0f} images/s")
         parts.append(f"{_span(left)} left")
+    if done:
+        common = sorted(outcomes.items(), key=lambda item: (-item[1], item[0]))
+        parts += [f"{name} {100 * count / done:.0f} %" for name, count in common[:SHOWN]]
     return " · ".join(parts)
 
 

@@ -24,9 +24,9 @@ from tests.ingest.helpers import source, write
 
 def test_one_line_says_how_it_goes() -> None:
     line = told({"ok": 700, "http_404": 200, "timeout": 100}, 3_210_000_000, 4000, 50.0)
-    begin = "1,000 of 4,000 rows · 3.21 GB · ok 70 % · http_404 20 % · timeout 10 %"
-    assert line == f"{begin} · 14 images/s · 2 min left"
-    assert told({}, 0, 10, 0.0) == "0 of 10 rows · 0.00 GB"
+    begin = "1,000 of 4,000 rows · 3.2 GB · 14 images/s · 2 min left"
+    assert line == f"{begin} · ok 70 % · http_404 20 % · timeout 10 %"
+    assert told({}, 0, 10, 0.0) == "0 of 10 rows · 0 bytes"
 
 
 class Watched(InProcess):

@@ -17,6 +17,7 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.factory import _find_checkpoint_in_dir
+from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from curation.digest import digest
@@ -38,16 +39,16 @@ class Tower(torch.nn.Module):
 
     def __init__(self, model: torch.nn.Module, of: str) -> None:
         super().__init__()
-        self.of = of
-        self.model = model
+        # The other tower only takes memory.
+        self.part, self.call = model, f"encode_{'text' if of == 'caption' else 'image'}"
         if of == "caption":
-            # The other tower only takes memory.
             del model.visual
+        elif type(model) in (CLIP, CustomTextCLIP):
+            self.part, self.call = model.visual, "forward"  # type: ignore[assignment]
 
     def forward(self, inputs: torch.Tensor) -> Any:
         """Pictures (n, 3, side, side) or tokens (n, length) to features (n, dim)."""
-        encode: Any = self.model.encode_text if self.of == "caption" else self.model.encode_image
-        return encode(inputs)
+        return getattr(self.part, self.call)(inputs)
 
 
 @dataclass(frozen=True)
