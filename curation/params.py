@@ -226,6 +226,7 @@ class EncoderSpec(Strict):
     crop_pct: float | None = Field(default=None, gt=0, le=1)
     crop_mode: Literal["center", "squash"] | None = None
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
@@ -245,6 +246,8 @@ class EncoderSpec(Strict):
                 "sum out"
             )
         family, _, name = self.model.partition("/")
+        if self.precision != "fp32" and family in ("torchscript", "onnx"):
+            raise ValueError(f"{family} computes as its file says; leave out `precision`")
         if self.checkpoint and (family != "timm" or not self.weights):
             raise ValueError("`checkpoint` says how a file under `weights` fits a timm model")
         if self.of == "caption" and family not in WITH_TEXT:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from PIL import Image
 
 from curation.audit.edits import EDITS, edited
 from curation.audit.look import compared, small_picture, within
@@ -170,8 +171,8 @@ def _copies(
             if picture is None:
                 bad.append(number)
                 continue
-            image_id = sample.ids[number].decode()
-            files = [edited(picture, name, image_id, seed) for name in NAMES]
+            image_id, whole = sample.ids[number].decode(), Image.fromarray(picture)
+            files = [edited(whole, name, image_id, seed) for name in NAMES]
             original = small_picture(image) if verify else None
             for edit, (stored, refused) in enumerate(store_as(files, recipe.fetch)):
                 agreement = compared(original, small_picture(stored)) if verify else None

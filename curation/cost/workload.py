@@ -394,5 +394,6 @@ def _shape(spec: EncoderSpec) -> Shape:
     device = next(model.parameters(), torch.empty(0)).device
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
-        model.eval()(blank.to(device)[None])
+        given = blank.float() if blank.dtype == torch.uint8 else blank
+        model.eval()(given.to(device)[None])
     return Shape(dim, float(counter.get_total_flops()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from curation.embed.checksum import checked_sha256
 from curation.embed.encoders import ENCODERS
@@ -22,7 +25,7 @@ class Encoder:
     """A loaded model with its own preprocessing.
 
     `preprocess` turns what is embedded, an RGB picture or a caption, into a tensor like `blank`, which
-    fills up a batch: (3, side, side) float or (length,) int64. `model` turns a batch of them into
+    fills up a batch: (3, side, side) uint8 or (length,) int64. `model` turns a batch of them into
     features (n, dim). `identity` is what tells its vectors from others'.
     """
 
@@ -62,24 +65,103 @@ def preprocessing(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
 
 
 def no_picture(config: dict[str, Any]) -> torch.Tensor:
-    """Return what fills up a batch of pictures: zeros (3, side, side)."""
-    return torch.zeros(config["input_size"])
+    """Return what fills up a batch of pictures: zeros (3, side, side), uint8."""
+    return torch.zeros(config["input_size"], dtype=torch.uint8)
+
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Normalised(torch.nn.Module):
+    """A model of pictures that takes their bytes: what is normalised where the model is, at a quarter
+    of the bytes to carry there."""
+
+    def __init__(
+        self, model: torch.nn.Module, config: dict[str, Any], precision: str = "fp32"
+    ) -> None:
+        super().__init__()
+        self.kind = PRECISIONS[precision]
+        self.model = model.to(self.kind)
+        mean, std = (torch.tensor(config[name]).reshape(3, 1, 1) for name in ("mean", "std"))
+        self.shift: torch.Tensor
+        self.scale: torch.Tensor
+        self.register_buffer("shift", 255 * mean)
+        self.register_buffer("scale", 1 / (255 * std))
+
+    def forward(self, pixels: torch.Tensor) -> Any:
+        """Pictures (n, 3, side, side) uint8 to what the model makes of them."""
+        if pixels.device.type != "cpu":
+            return self.model(self._normal(pixels.float()).to(self.kind))
+        normal = torch.empty(pixels.shape, dtype=self.kind)
+        for number, picture in enumerate(pixels):
+            # One by one they stay in the cache, which is twenty times as fast.
+            normal[number] = self._normal(picture.float())
+        return self.model(normal)
+
+    def _normal(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.sub_(self.shift).mul_(self.scale)
 
 
 def build_transform(config: dict[str, Any]) -> Callable[[Any], torch.Tensor]:
-    """Return timm's evaluation transform of a data config: resize, crop, normalise."""
-    from timm.data.transforms_factory import create_transform
+    """Return what timm's evaluation transform does of a data config: resize, crop, to bytes (3, side,
+    side)."""
+    side = int(config["input_size"][1])
+    if config["crop_mode"] == "squash":
+        return shaping([side, side], side, config["interpolation"])
+    if config["crop_mode"] != "center":
+        from timm.data.transforms_factory import create_transform
 
-    transform: Callable[[Any], torch.Tensor] = create_transform(
-        input_size=config["input_size"],
-        is_training=False,
-        mean=config["mean"],
-        std=config["std"],
-        crop_pct=config["crop_pct"],
-        crop_mode=config["crop_mode"],
-        interpolation=config["interpolation"],
-    )
-    return transform
+        names = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
+        given = {name: config[name] for name in names}
+        # use_prefetcher: bytes, not normalised numbers.
+        whole: Any = create_transform(is_training=False, use_prefetcher=True, **given)
+        return lambda picture: whole(pillow(picture))
+    return shaping([math.floor(side / config["crop_pct"])], side, config["interpolation"])
+
+
+def shaping(size: list[int], side: int, interpolation: str) -> Callable[[Any], torch.Tensor]:
+    """Return what resizes an RGB picture and cuts out its middle, to bytes (3, side, side).
+
+    torch resizes bytes several times as fast as Pillow; its values differ by at most 2 of 255, and that
+    rarely.
+
+    Args:
+        size: of the shorter side, or of both sides.
+        side: of what is cut out.
+        interpolation: as timm calls it.
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    how = InterpolationMode(interpolation)
+
+    def shaped(picture: Any) -> torch.Tensor:
+        # Tensors know no Lanczos.
+        given = pillow(picture) if how is InterpolationMode.LANCZOS else as_tensor(picture)
+        resized = functional.resize(given, size, interpolation=how, antialias=True)
+        cut = functional.center_crop(resized, [side, side])
+        found: torch.Tensor = (
+            cut if isinstance(cut, torch.Tensor) else functional.pil_to_tensor(cut)
+        )
+        return found
+
+    return shaped
+
+
+def pillow(picture: Any) -> Any:
+    """Return an RGB picture as Pillow has it."""
+    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+
+
+def as_tensor(picture: Any) -> torch.Tensor:
+    """Return an RGB picture as bytes (3, height, width), the colours of a pixel side by side."""
+    pixels = picture if isinstance(picture, np.ndarray) else np.array(picture)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def at_precision(identity: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
+    """Return an identity that tells the precision, where it is not the usual one."""
+    return identity if spec.precision == "fp32" else identity | {"precision": spec.precision}
 
 
 def identity_of(

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import simplejpeg
 from PIL import Image
 
+from curation.device import CPU
 from curation.fragment import Fragment
 from curation.params import EmbedParams
 from curation.units import Rows
-from curation.vectors import comparable, vector_array
+from curation.vectors import vector_array
 
 if TYPE_CHECKING:
     from curation.embed.encoder import Encoder
 
 NARROW = ["pair_id", "image_id", "status"]
 Embedded = Literal["image", "caption"]
+WINDOW = 1024
+"""Rows whose pictures are held at once; batches are filled across their failures."""
+MOST = 2**28
+"""Pixels of a JPEG that are decoded without Pillow's own bound."""
+Pixels = npt.NDArray[np.uint8]
+FEWEST = 8
+"""Threads that prepare pictures for a GPU, if Spark does not give the task more cores."""
 
 
 def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
@@ -39,15 +51,35 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
     """
     # torch takes seconds to import, and a run with nothing to embed does without.
     from curation.embed.encoder import load_encoder
+    from curation.embed.forward import Passes, ahead
 
     encoders = {n: load_encoder(s, device) for n, s in params.encoders.items()}
     wanted = sorted({spec.of for spec in params.encoders.values()})
-    for batch in images.batches([*NARROW, *wanted], rows=params.batch_size):
-        given = {of: _given(batch, of) for of in wanted}
-        for name, encoder in encoders.items():
-            of = params.encoders[name].of
-            vectors, valid = encode(encoder, given[of], params.batch_size, device)
-            yield f"embeddings.{name}", _rows(batch, given[of], vectors, valid, _ABSENT[of])
+
+    def prepare(row: Mapping[str, Any]) -> dict[str, Any]:
+        given = {of: _given(row, of) for of in wanted}
+        of_each = {name: given[spec.of] for name, spec in params.encoders.items()}
+        return {n: None if g is None else encoders[n].preprocess(g) for n, g in of_each.items()}
+
+    with _preparers(device) as pool:
+        for batch in images.batches([*NARROW, *wanted], rows=WINDOW):
+            passes = {
+                name: Passes(encoder, len(batch), params.batch_size, device)
+                for name, encoder in encoders.items()
+            }
+            there: dict[str, list[bool]] = {name: [] for name in encoders}
+            rows = ahead(pool, prepare, _rows_of(batch), 2 * params.batch_size)
+            for number, prepared in enumerate(rows):
+                for name, tensor in prepared.items():
+                    there[name].append(tensor is not None)
+                    if tensor is not None:
+                        passes[name].add(number, tensor)
+            for name in encoders:
+                absent = _ABSENT[params.encoders[name].of]
+                yield (
+                    f"embeddings.{name}",
+                    _told(batch, there[name], passes[name].finish(), absent),
+                )
     return {f"embeddings.{n}": {"encoder": e.identity, **_STORED} for n, e in encoders.items()}
 
 
@@ -56,15 +88,34 @@ _ABSENT = {"image": "undecodable", "caption": "no_caption"}
 """Why a fetched row has nothing to embed."""
 
 
-def _given(batch: pa.RecordBatch, of: Embedded) -> list[Any]:
-    """Return what is embedded of each row, None where there is nothing."""
-    usable = decode if of == "image" else readable
-    return [
-        usable(value) if status == "ok" and value is not None else None
-        for status, value in zip(
-            batch.column("status").to_pylist(), batch.column(of).to_pylist(), strict=True
-        )
-    ]
+def _rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Yield the rows one by one, so that only a few pictures are held twice."""
+    for number in range(len(batch)):
+        yield batch.slice(number, 1).to_pylist()[0]
+
+
+def _given(row: Mapping[str, Any], of: Embedded) -> Any:
+    """Return what is embedded of a row, None where there is nothing."""
+    if row["status"] != "ok" or row[of] is None:
+        return None
+    return decode(row[of]) if of == "image" else readable(row[of])
+
+
+@contextmanager
+def _preparers(device: str) -> Iterator[Executor | None]:
+    """Give threads that decode and prepare while a GPU computes; None where they would only compete
+    with the model for the same core."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    cores = int(context.cpus()) if context else 1
+    if device != CPU:
+        cores = max(cores, min(FEWEST, os.cpu_count() or 1))
+    if cores == 1:
+        yield None
+        return
+    with ThreadPoolExecutor(cores) as pool:
+        yield pool
 
 
 def readable(caption: str) -> str | None:
@@ -72,13 +123,26 @@ def readable(caption: str) -> str | None:
     return caption if caption.strip() else None
 
 
-def decode(image: bytes) -> Image.Image | None:
-    """Return a stored image as RGB, or None where it cannot be decoded."""
+def decode(image: bytes) -> Pixels | None:
+    """Return a stored image as RGB, uint8 (height, width, 3), or None where it cannot be decoded."""
     try:
-        with Image.open(io.BytesIO(image)) as picture:
-            return picture.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
+        return _decoded_jpeg(image)
+    except ValueError:
+        # Another format, a colour space or sampling that only Pillow knows, or damage.
+        try:
+            with Image.open(io.BytesIO(image)) as picture:
+                return np.array(picture.convert("RGB"))
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return None
+
+
+def _decoded_jpeg(image: bytes) -> Pixels:
+    """Return the same bits as Pillow does, in less time; raises ValueError for what it leaves to it."""
+    height, width, space, _ = simplejpeg.decode_jpeg_header(image)
+    if space not in ("YCbCr", "RGB", "Gray") or height * width > MOST:
+        raise ValueError(space)
+    found: Pixels = simplejpeg.decode_jpeg(image, "RGB")
+    return found
 
 
 def encode(
@@ -86,57 +150,38 @@ def encode(
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
     """Return unit vectors (n, dim) and which of them are valid; the others are zero.
 
-    Every forward pass has the same shape, so that a vector does not depend on what happens to share
-    its batch: fragments of any size give the same bits.
-
     Args:
         encoder: the model.
-        given: RGB pictures, or captions, None where there is none.
+        given: RGB pictures (of Pillow, or arrays), or captions, None where there is none.
         batch_size: rows of a forward pass.
         device: where the model is.
     """
-    import torch
+    from curation.embed.forward import Passes
 
-    vectors = np.zeros((len(given), encoder.dim), dtype=np.float16)
-    valid = np.zeros(len(given), dtype=bool)
-    for rows in _blocks([i for i, one in enumerate(given) if one is not None], batch_size):
-        inputs = encoder.blank.repeat(batch_size, *[1] * encoder.blank.ndim)
-        for place, row in enumerate(rows):
-            inputs[place] = encoder.preprocess(given[row])
-        with torch.inference_mode():
-            features = encoder.model(inputs.to(device)).float().cpu().numpy()[: len(rows)]
-        # What overflows or is no number is a row without a vector, not a warning.
-        with np.errstate(over="ignore", invalid="ignore"):
-            lengths = np.linalg.norm(features, axis=1, keepdims=True)
-            finite = np.isfinite(features).all(axis=1, keepdims=True) & (lengths > 0)
-            vectors[rows] = np.where(finite, features / np.where(lengths > 0, lengths, 1), 0)
-        # A length beyond float32 leaves nothing but zeros.
-        valid[rows] = comparable(vectors[rows])
-    return vectors, valid
+    passes = Passes(encoder, len(given), batch_size, device)
+    for number, one in enumerate(given):
+        if one is not None:
+            passes.add(number, encoder.preprocess(one))
+    return passes.finish()
 
 
-def _blocks(items: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _rows(
+def _told(
     batch: pa.RecordBatch,
-    given: Sequence[Any],
-    vectors: npt.NDArray[np.float16],
-    valid: npt.NDArray[np.bool_],
+    there: Sequence[bool],
+    found: tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]],
     absent: str,
 ) -> pa.RecordBatch:
-    def reason(status: str, one: Any, has_vector: bool) -> str | None:
+    def reason(status: str, given: bool, has_vector: bool) -> str | None:
         if status != "ok":
             return "no_pixels"
-        if one is None:
+        if not given:
             return absent
         return None if has_vector else "not_finite"
 
+    vectors, valid = found
     reasons = [
-        reason(s, one, bool(v))
-        for s, one, v in zip(batch.column("status").to_pylist(), given, valid, strict=True)
+        reason(s, given, bool(v))
+        for s, given, v in zip(batch.column("status").to_pylist(), there, valid, strict=True)
     ]
     return pa.RecordBatch.from_arrays(
         [

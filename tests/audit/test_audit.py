@@ -93,7 +93,7 @@ def test_a_file_is_stored_as_the_run_stores_it(committed):
     assert store_as(pool_files(), committed.recipe.fetch) == asked
     assert {reason for _, reason in asked} == {None, "undecodable"}
     wide = decode(store_as([saved(Image.new("RGB", (900, 300)), "WEBP", 80)], FetchParams())[0][0])
-    assert wide.size == (512, 171)
+    assert wide.shape == (171, 512, 3)
 
 
 def test_copies_are_as_near_as_brute_force_says(committed, part, out):
@@ -105,7 +105,10 @@ def test_copies_are_as_near_as_brute_force_says(committed, part, out):
     base = np.stack([unit(v) for v in pool["vector"]])
     for image_id, own in list(rows.groupby("image_id"))[:3]:
         original = pool.loc[image_id]
-        files = [edited(decode(original["image"]), name, image_id, 0) for name in own["edit"]]
+        files = [
+            edited(Image.fromarray(decode(original["image"])), name, image_id, 0)
+            for name in own["edit"]
+        ]
         stored = [image for image, _ in store_as(files, recipe.fetch)]
         vectors, _ = encode(encoder, [decode(s) for s in stored], 32, "cpu")
         own_place = list(pool.index).index(image_id)

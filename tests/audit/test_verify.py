@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from rich.console import Console
 
 from curation.audit.edits import EDITS, Edit, edited
@@ -67,7 +67,7 @@ def test_agreement_is_that_of_the_stored_pictures(committed, verified, out):
     rows = pq.read_table(out / "verified" / "audit.parquet").to_pandas()
     for image_id, own in list(rows.groupby("image_id"))[:2]:
         image = pool.loc[image_id]["image"]
-        files = [edited(decode(image), name, image_id, 0) for name in own["edit"]]
+        files = [edited(Image.fromarray(decode(image)), name, image_id, 0) for name in own["edit"]]
         stored = [small_picture(s) for s, _ in store_as(files, committed.recipe.fetch)]
         measures = [compared(small_picture(image), other) for other in stored]
         assert own["agrees"].tolist() == within(measures, bounds).tolist()

@@ -69,7 +69,10 @@ def test_equals_torch(tmp_path, shape, more):
     images = pictures(5)
     found, valid = encode(encoder, images, 4, "cpu")
     with torch.inference_mode():
-        pixels = torch.stack([encoder.preprocess(image) for image in images])
+        mean, std = (
+            torch.tensor(v).reshape(3, 1, 1) for v in ((0.5, 0.5, 0.5), family.CONFIG["std"])
+        )
+        pixels = torch.stack([(encoder.preprocess(i).float() / 255 - mean) / std for i in images])
         expected = torch.nn.functional.normalize(layer(pixels).relu().mean(dim=(2, 3))).numpy()
     assert valid.all()
     np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)

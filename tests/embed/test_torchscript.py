@@ -132,7 +132,9 @@ def test_equals_the_modules_own_forward(model, tmp_path, how, crop):
     assert valid.all()
     assert (encoder.dim, tuple(encoder.blank.shape)) == (DIM, (3, SIDE, SIDE))
     np.testing.assert_allclose(found.astype(np.float64), expected.numpy(), atol=1e-3)
-    torch.testing.assert_close(encoder.preprocess(images[0]), reference(images[0]))
+    shaped = transforms.Compose([*reference.transforms[:2], transforms.PILToTensor()])
+    apart = (encoder.preprocess(images[0]).int() - shaped(images[0]).int()).abs()
+    assert apart.max() <= 2 and (apart > 0).float().mean() < 0.05
     assert encoder.identity["weights_sha256"] == given["sha256"]
     assert encoder.identity["preprocessing"] == {
         "input_size": [3, SIDE, SIDE],

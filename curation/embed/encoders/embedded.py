@@ -12,7 +12,15 @@ from typing import Any
 import torch
 
 from curation.digest import file_sha256
-from curation.embed.encoder import Encoder, build_transform, identity_of, no_picture, preprocessing
+from curation.embed.encoder import (
+    Encoder,
+    Normalised,
+    at_precision,
+    build_transform,
+    identity_of,
+    no_picture,
+    preprocessing,
+)
 from curation.embed.encoders import vit_micro
 from curation.embed.encoders.vit_micro import VitMicro
 from curation.errors import RecipeError
@@ -67,9 +75,11 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
         )
     config = preprocessing(own.config(), spec)
     return Encoder(
-        model=vit_micro.load_vit_micro(own.weights),
+        model=Normalised(vit_micro.load_vit_micro(own.weights), config, spec.precision),
         preprocess=build_transform(config),
         blank=no_picture(config),
         dim=vit_micro.DIM,
-        identity=identity_of(spec.model, file_sha256(own.weights), vit_micro.DIM, config),
+        identity=at_precision(
+            identity_of(spec.model, file_sha256(own.weights), vit_micro.DIM, config), spec
+        ),
     )

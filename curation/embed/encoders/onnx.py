@@ -17,6 +17,7 @@ import torch
 from curation.embed.checksum import checked_sha256
 from curation.embed.encoder import (
     Encoder,
+    Normalised,
     build_transform,
     identity_of,
     no_picture,
@@ -85,7 +86,7 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     blank = no_picture(config)
     dim = _probe(model, blank, path)
     return Encoder(
-        model=model,
+        model=Normalised(model, config),
         preprocess=build_transform(config),
         blank=blank,
         dim=dim,
@@ -148,7 +149,7 @@ def _size(model: Graph, spec: EncoderSpec) -> tuple[int, int, int]:
 
 def _probe(model: Graph, blank: torch.Tensor, path: str) -> int:
     try:
-        features = model(blank.repeat(PROBED, 1, 1, 1))
+        features = model(blank.repeat(PROBED, 1, 1, 1).float())
     except RecipeError:
         raise
     except Exception as error:

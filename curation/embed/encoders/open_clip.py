@@ -19,10 +19,19 @@ import torch
 from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
 from curation.digest import digest
 from curation.embed.checksum import checked_sha256
-from curation.embed.encoder import Encoder, no_picture
+from curation.embed.encoder import (
+    PRECISIONS,
+    Encoder,
+    Normalised,
+    at_precision,
+    no_picture,
+    pillow,
+    shaping,
+)
 from curation.embed.encoders import close_names
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
@@ -30,6 +39,8 @@ from curation.params import EncoderSpec
 CONFIG = "open_clip_config.json"
 LONGEST = 4096
 """Characters of a caption that are tokenized: many times what any of the models reads."""
+SIZES = {"shortest": 1, "squash": 2}
+"""Sides that a way of resizing gives a length of their own."""
 CROPS = {"center": "shortest", "squash": "squash"}
 """`crop_mode` of a recipe, as open_clip calls it."""
 
@@ -80,18 +91,20 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     architecture = f"open_clip/{place.architecture}"
     if spec.of == "caption":
         tokenize, blank, told = _tokens(place, spec)
-        tower = Tower(model, "caption")
+        tower: torch.nn.Module = Tower(model, "caption").to(PRECISIONS[spec.precision])
         told = {"tower": "caption", "preprocessing": told}
         preprocess: Callable[[Any], torch.Tensor] = tokenize
     else:
         config = PreprocessCfg(**model.visual.preprocess_cfg)
-        preprocess = image_transform_v2(config, is_train=False)
-        tower, blank = Tower(model, "image"), no_picture({"input_size": config.input_size})
+        preprocess = _shaping(config)
+        facts = {"mean": config.mean, "std": config.std}
+        tower = Normalised(Tower(model, "image"), facts, spec.precision)
+        blank = no_picture({"input_size": config.input_size})
         told = {"preprocessing": _plain(config)}
     with torch.inference_mode():
         dim = int(tower(blank[None]).shape[1])
     identity = {"architecture": architecture, "weights_sha256": weights, "dim": dim} | told
-    return Encoder(tower, preprocess, blank, dim, identity)
+    return Encoder(tower, preprocess, blank, dim, at_precision(identity, spec))
 
 
 def skeleton(name: str, spec: EncoderSpec) -> tuple[Tower, torch.Tensor, int]:
@@ -233,6 +246,17 @@ def _tokens(
 
     blank = tokenize("")
     return tokenize, blank, {"tokenizer": type(tokenizer).__name__, "length": len(blank)}
+
+
+def _shaping(config: PreprocessCfg) -> Callable[[Any], torch.Tensor]:
+    """Return open_clip's transform with bytes in the place of normalised numbers."""
+    side = int(config.input_size[1])
+    if config.resize_mode in SIZES and config.input_size[1] == config.input_size[2]:
+        return shaping(SIZES[config.resize_mode] * [side], side, config.interpolation)
+    *steps, to_tensor, normalise = image_transform_v2(config, is_train=False).transforms
+    assert isinstance(to_tensor, ToTensor) and isinstance(normalise, Normalize)
+    whole = Compose([*steps, PILToTensor()])
+    return lambda picture: whole(pillow(picture))
 
 
 def _plain(config: PreprocessCfg) -> dict[str, Any]:

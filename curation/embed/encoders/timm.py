@@ -11,6 +11,8 @@ from timm.data.config import resolve_data_config
 from curation.digest import digest
 from curation.embed.encoder import (
     Encoder,
+    Normalised,
+    at_precision,
     build_transform,
     identity_of,
     no_picture,
@@ -35,11 +37,11 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     config = preprocessing(resolve_data_config(model=model), spec)  # type: ignore[no-untyped-call]
     dim = int(model.num_features)
     return Encoder(
-        model=model,
+        model=Normalised(model, config, spec.precision),
         preprocess=build_transform(config),
         blank=no_picture(config),
         dim=dim,
-        identity=identity_of(f"timm/{name}", weights, dim, config),
+        identity=at_precision(identity_of(f"timm/{name}", weights, dim, config), spec),
     )
 
 

@@ -16,7 +16,14 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from curation.embed.checksum import checked_sha256
-from curation.embed.encoder import Encoder, build_transform, identity_of, no_picture, preprocessing
+from curation.embed.encoder import (
+    Encoder,
+    Normalised,
+    build_transform,
+    identity_of,
+    no_picture,
+    preprocessing,
+)
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
 
@@ -59,7 +66,7 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     model, sha256 = _open(spec)
     dim = _probe(model, side, spec)
     return Encoder(
-        model=model,
+        model=Normalised(model, config),
         preprocess=build_transform(config),
         blank=no_picture(config),
         dim=dim,
