@@ -1,3 +1,18 @@
 """Uncurated image–text pairs in, a curated, balanced, deduplicated Parquet dataset out."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curation.reading import embedding_batches, read_embeddings
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "embedding_batches", "read_embeddings"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what notebooks use when they do: the command line starts without it."""
+    if name in ("embedding_batches", "read_embeddings"):
+        from curation import reading
+
+        return getattr(reading, name)
+    raise AttributeError(f"module 'curation' has no attribute {name!r}")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from curation.embed.encoder import read_weights
 from curation.errors import RecipeError
 from curation.params import HeadSpec
-from curation.score.head import Given, Head, Scores
+from curation.score.head import Given, Head, Scores, check_own_encoder
 from curation.vectors import Vectors
 
 
@@ -20,6 +20,7 @@ def load(spec: HeadSpec, given: Given) -> Head:
     """
     path = str(spec.weights)
     state, _ = read_weights(path)
+    check_own_encoder(path, given.identities.get(spec.encoder))
     if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or len(state["weight"]) != 1:
         shapes = {k: list(v.shape) for k, v in state.items()}
         raise RecipeError(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from curation.embed.encoder import read_weights
 from curation.errors import RecipeError
 from curation.params import HeadSpec
-from curation.score.head import Given, Head, Scores
+from curation.score.head import Given, Head, Scores, check_own_encoder
 from curation.vectors import Vectors
 
 Doubles = npt.NDArray[np.float64]
@@ -38,6 +38,7 @@ def load(spec: HeadSpec, given: Given) -> Head:
     """
     path = str(spec.weights)
     state, _ = read_weights(path)
+    check_own_encoder(path, given.identities.get(spec.encoder))
     layers = layers_of(state, path)
     between, last = ACTIVATIONS[spec.activation], ACTIVATIONS[spec.output]
     dim = layers[0][0].shape[1]

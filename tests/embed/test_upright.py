@@ -1,0 +1,41 @@
+"""Files of all kinds give the vector of the upright RGB picture in them."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from curation.embed.encoder import load_encoder
+from curation.embed.stage import encode
+from curation.params import EncoderSpec
+
+from ..fetch.test_pictures import CASES
+from ..ingest.helpers import run, source, table, write
+
+
+def test_vectors_are_those_of_the_upright_picture(tmp_path):
+    # Names say nothing: all of them claim to be PNG.
+    rows = [{"image": make(), "uid": f"{n}.png"} for n, (make, _, _) in enumerate(CASES.values())]
+    columns = {"image": "image", "key": "uid"}
+    pool = source(write(tmp_path / "pairs.parquet", rows), columns=columns)
+    encoders = {"semantic": {"model": "vit_micro"}}
+    run(
+        tmp_path / "store",
+        pool,
+        until="embed",
+        embed={"encoders": encoders},
+        dedup={"near": None},
+    )
+    images = table(tmp_path / "store", "images").read(["pair_id", "source_key"]).to_pandas()
+    vectors = table(tmp_path / "store", "embeddings.semantic").read().to_pandas()
+    found = images.merge(vectors, on="pair_id").set_index("source_key")
+    encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
+    for number, (name, (_, shown, _)) in enumerate(CASES.items()):
+        upright = Image.fromarray(shown.round().astype(np.uint8))
+        (expected,), _ = encode(encoder, [upright], 1, "cpu")
+        own = np.frombuffer(found.loc[f"{number}.png", "vector"], "<f2").astype(float)
+        assert own @ expected.astype(float) > 0.99, name
+    # A bound that means something: another picture is further away.
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    (far,), _ = encode(encoder, [turned], 1, "cpu")
+    assert own @ far.astype(float) < 0.98

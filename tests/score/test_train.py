@@ -1,0 +1,148 @@
+"""A filter learned from labels: it ranks what it has not seen, and serves in a recipe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from curation.cli import app
+from curation.errors import CurationError, RecipeError
+from curation.score.train import read_labels, train_filter
+
+from ..fetch.helpers import encoded
+from ..ingest.helpers import run, table
+
+SIZE = 160
+ENCODER = {"encoders": {"semantic": {"model": "vit_micro"}}}
+
+
+def stripes(number: int) -> bytes:
+    """Stripes across (even numbers) or upright (odd ones), of some width and colours."""
+    rng = np.random.default_rng(number)
+    ramp = np.sin(np.linspace(0, rng.uniform(20, 60), 64) + rng.uniform(0, 6))
+    grey = np.repeat(ramp[:, None], 64, axis=1)
+    grey = grey if number % 2 == 0 else grey.T
+    values = 128 + 100 * grey[..., None] * rng.uniform(0.5, 1, 3)
+    return encoded(Image.fromarray(values.astype(np.uint8)), "PNG")
+
+
+def source_of(folder):
+    rows = [{"image": stripes(n), "uid": str(n)} for n in range(SIZE)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
+    columns = {"image": "image", "key": "uid"}
+    path = str(folder / "pairs.parquet")
+    return {"name": "web", "role": "pool", "format": "parquet", "path": path, "columns": columns}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A store with vectors, and the truth by image."""
+    folder = tmp_path_factory.mktemp("made")
+    blocks = {"embed": ENCODER, "dedup": {"near": None}}
+    run(folder / "store", source_of(folder), until="embed", **blocks)
+    rows = table(folder / "store", "images").read(["image_id", "pair_id", "source_key"]).to_pandas()
+    rows["label"] = rows["source_key"].astype(int) % 2
+    return folder, rows
+
+
+def labels_of(folder, rows):
+    path = folder / "labels.parquet"
+    pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), path)
+    return path
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_a_filter_ranks_what_it_has_not_seen(made, tmp_path, hidden):
+    folder, rows = made
+    labels = read_labels(labels_of(tmp_path, rows[["image_id", "label"]].iloc[:120]))
+    out = tmp_path / "head.safetensors"
+    learned = train_filter(table(folder / "store", "embeddings.semantic"), labels, out, hidden)
+    assert (learned.pictures, learned.held_back) == (120, 24)
+    assert learned.roc_auc > 0.95
+    again = tmp_path / "again.safetensors"
+    train_filter(table(folder / "store", "embeddings.semantic"), labels, again, hidden)
+    assert again.read_bytes() == out.read_bytes()
+    # The run with the head in its recipe scores the forty that were no labels.
+    more = {"activation": "relu", "output": "sigmoid"} if hidden else {}
+    head = {
+        "kind": "mlp" if hidden else "linear",
+        "encoder": "semantic",
+        "weights": str(out),
+    } | more
+    run(
+        folder / "store",
+        source_of(folder),
+        until="score",
+        embed=ENCODER,
+        dedup={"near": None},
+        score={"heads": {"good": head}},
+    )
+    scores = table(folder / "store", "head_scores").read().to_pandas().set_index("pair_id")["good"]
+    unseen = rows.iloc[120:]
+    found = scores[unseen["pair_id"]].to_numpy() > (0.5 if hidden else 0)
+    assert (found == (unseen["label"].to_numpy() == 1)).mean() > 0.9
+
+
+def test_a_head_serves_its_own_encoder_alone(made, tmp_path):
+    folder, rows = made
+    labels = read_labels(labels_of(tmp_path, rows[["pair_id", "label"]]))
+    out = tmp_path / "head.safetensors"
+    train_filter(table(folder / "store", "embeddings.semantic"), labels, out)
+    other = {"encoders": {"semantic": {"model": "vit_micro", "precision": "bf16"}}}
+    head = {"kind": "linear", "encoder": "semantic", "weights": str(out)}
+    with pytest.raises(CurationError, match=r"was trained on vectors of .*train it anew"):
+        run(
+            tmp_path / "store",
+            source_of(folder),
+            until="score",
+            embed=other,
+            dedup={"near": None},
+            score={"heads": {"good": head}},
+        )
+
+
+def test_what_labels_must_be(made, tmp_path):
+    folder, rows = made
+    embeddings = table(folder / "store", "embeddings.semantic")
+
+    def reading(frame):
+        return read_labels(labels_of(tmp_path, frame))
+
+    with pytest.raises(RecipeError, match="wanted are image_id or pair_id, and label"):
+        reading(rows[["source_key", "label"]])
+    with pytest.raises(RecipeError, match="1 labels are neither 0 nor 1, as 2"):
+        reading(rows[["image_id", "label"]].assign(label=[2, *[0] * (SIZE - 1)]))
+    twice = rows[["image_id", "label"]].iloc[[0, 0]].assign(label=[0, 1])
+    with pytest.raises(RecipeError, match="both 0 and 1"):
+        reading(twice)
+    (tmp_path / "labels.parquet").write_bytes(b"no")
+    with pytest.raises(RecipeError, match="cannot be read as Parquet"):
+        read_labels(tmp_path / "labels.parquet")
+    few = reading(rows[["image_id", "label"]].iloc[:12])
+    with pytest.raises(RecipeError, match="6 are wanted and 6 not; at least 10"):
+        train_filter(embeddings, few, tmp_path / "h.safetensors")
+    strangers = reading(
+        rows[["image_id", "label"]].assign(image_id=lambda f: f["image_id"].str[::-1])
+    )
+    with pytest.raises(CurationError, match="No labelled picture has a vector"):
+        train_filter(embeddings, strangers, tmp_path / "h.safetensors")
+
+
+def test_the_command_tells_how_to_use_the_head(made, tmp_path):
+    import yaml
+
+    folder, rows = made
+    labels = labels_of(tmp_path, rows[["image_id", "label"]])
+    spec = {"name": "t", "sources": [source_of(folder)], "embed": ENCODER, "dedup": {"near": None}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(spec))
+    out = tmp_path / "good.safetensors"
+    given = ["--store", str(folder / "store"), "--labels", str(labels), "--out", str(out)]
+    result = CliRunner().invoke(app, ["train-filter", str(tmp_path / "recipe.yaml"), *given])
+    assert result.exit_code == 0, result.output
+    assert "160 labelled pictures, 80 of them wanted" in result.output
+    assert "area under the ROC curve" in result.output
+    assert f"good: {{kind: linear, encoder: semantic, weights: {out}}}" in result.output
