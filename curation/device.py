@@ -21,7 +21,12 @@ def task_device() -> str:
     given = context.resources().get("gpu") if context else None
     if given is not None:
         return f"cuda:{given.addresses[0]}"
-    return devices_here()[0]
+    return shared_device(devices_here(), context.partitionId() if context else 0)
+
+
+def shared_device(here: tuple[str, ...], task: int) -> str:
+    """Return the device of a task by its number, where Spark deals out none: all have their turn."""
+    return here[task % len(here)]
 
 
 def devices_here() -> tuple[str, ...]:

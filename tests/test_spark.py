@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from curation.device import devices_here, task_device
+from curation.device import devices_here, shared_device, task_device
 from curation.errors import RecipeError
 from curation.spark import Cluster, load_cluster, spark_conf
 
@@ -43,6 +43,12 @@ def test_without_a_task_the_device_is_what_is_here():
     count = torch.cuda.device_count()
     assert devices_here() == (tuple(f"cuda:{n}" for n in range(count)) or ("cpu",))
     assert task_device() == devices_here()[0]
+
+
+def test_tasks_without_a_gpu_of_their_own_take_turns_with_those_here():
+    here = ("cuda:0", "cuda:1", "cuda:2")
+    assert [shared_device(here, task) for task in range(4)] == [*here, "cuda:0"]
+    assert shared_device(("cpu",), 5) == "cpu"
 
 
 TWO_GPUS = """

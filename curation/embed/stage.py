@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,8 @@ NARROW = ["pair_id", "image_id", "status"]
 Embedded = Literal["image", "caption"]
 WINDOW = 1024
 """Rows whose pictures are held at once; batches are filled across their failures."""
+WINDOW_BYTES = 2**28
+"""Bytes of these pictures as they are stored, where they are large."""
 MOST = 2**28
 """Pixels of a JPEG that are decoded without Pillow's own bound."""
 Pixels = npt.NDArray[np.uint8]
@@ -62,13 +64,15 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
         return {n: None if g is None else encoders[n].preprocess(g) for n, g in of_each.items()}
 
     with _preparers(device) as pool:
-        for batch in images.batches([*NARROW, *wanted], rows=WINDOW):
+        batches = images.batches([*NARROW, *wanted], rows=params.batch_size)
+        for window in windows(batches, WINDOW, WINDOW_BYTES):
+            narrow = pa.Table.from_batches(window).select(NARROW)
             passes = {
-                name: Passes(encoder, len(batch), params.batch_size, device)
+                name: Passes(encoder, len(narrow), params.batch_size, device)
                 for name, encoder in encoders.items()
             }
             there: dict[str, list[bool]] = {name: [] for name in encoders}
-            rows = ahead(pool, prepare, _rows_of(batch), 2 * params.batch_size)
+            rows = ahead(pool, prepare, _rows_of(window), 2 * params.batch_size)
             for number, prepared in enumerate(rows):
                 for name, tensor in prepared.items():
                     there[name].append(tensor is not None)
@@ -76,10 +80,8 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
                         passes[name].add(number, tensor)
             for name in encoders:
                 absent = _ABSENT[params.encoders[name].of]
-                yield (
-                    f"embeddings.{name}",
-                    _told(batch, there[name], passes[name].finish(), absent),
-                )
+                told = _told(narrow, there[name], passes[name].finish(), absent)
+                yield f"embeddings.{name}", told
     return {f"embeddings.{n}": {"encoder": e.identity, **_STORED} for n, e in encoders.items()}
 
 
@@ -88,10 +90,26 @@ _ABSENT = {"image": "undecodable", "caption": "no_caption"}
 """Why a fetched row has nothing to embed."""
 
 
-def _rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+def windows(
+    batches: Iterable[pa.RecordBatch], rows: int, size: int
+) -> Iterator[list[pa.RecordBatch]]:
+    """Yield batches together, up to so many rows and bytes, or one that is larger."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        together = [*held, batch]
+        if held and (sum(map(len, together)) > rows or sum(b.nbytes for b in together) > size):
+            yield held
+            together = [batch]
+        held = together
+    if held:
+        yield held
+
+
+def _rows_of(window: Sequence[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
     """Yield the rows one by one, so that only a few pictures are held twice."""
-    for number in range(len(batch)):
-        yield batch.slice(number, 1).to_pylist()[0]
+    for batch in window:
+        for number in range(len(batch)):
+            yield batch.slice(number, 1).to_pylist()[0]
 
 
 def _given(row: Mapping[str, Any], of: Embedded) -> Any:
@@ -166,7 +184,7 @@ def encode(
 
 
 def _told(
-    batch: pa.RecordBatch,
+    rows: pa.Table,
     there: Sequence[bool],
     found: tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]],
     absent: str,
@@ -181,12 +199,12 @@ def _told(
     vectors, valid = found
     reasons = [
         reason(s, given, bool(v))
-        for s, given, v in zip(batch.column("status").to_pylist(), there, valid, strict=True)
+        for s, given, v in zip(rows.column("status").to_pylist(), there, valid, strict=True)
     ]
     return pa.RecordBatch.from_arrays(
         [
-            batch.column("pair_id"),
-            batch.column("image_id"),
+            rows.column("pair_id").combine_chunks(),
+            rows.column("image_id").combine_chunks(),
             vector_array(vectors, valid),
             pa.array(reasons, pa.string()),
         ],

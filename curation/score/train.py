@@ -55,7 +55,8 @@ def read_labels(path: Path) -> Labels:
     """Return the labels of a Parquet file with `image_id` or `pair_id`, and `label` (0 or 1).
 
     Raises:
-        RecipeError: the file cannot be read, lacks a column, or labels one picture in two ways.
+        RecipeError: the file cannot be read, lacks a column, is empty, or labels one picture in two
+            ways.
     """
     try:
         table = pq.read_table(path)
@@ -68,6 +69,8 @@ def read_labels(path: Path) -> Labels:
             "image_id or pair_id, and label (0 or 1)."
         )
     rows = table.select([by, "label"]).to_pandas()
+    if not len(rows):
+        raise RecipeError(f"{str(path)!r} holds no label.")
     bad = rows["label"][~rows["label"].isin([0, 1])]
     if len(bad):
         raise RecipeError(

@@ -6,12 +6,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from curation.embed.encoder import Encoder, load_encoder
 from curation.embed.forward import Passes, ahead
-from curation.embed.stage import encode
+from curation.embed.stage import encode, windows
 from curation.params import EncoderSpec
 
 from .test_embed import pictures
@@ -89,6 +90,19 @@ def test_what_is_prepared_ahead_is_bounded_and_in_order():
         reader.join(60)
         assert first + list(found) == list(range(50))
     assert list(ahead(None, prepare, range(3), depth=2)) == [0, 1, 2]
+
+
+def test_windows_are_bounded_in_rows_and_bytes():
+    small = pa.record_batch({"image": [b"x" * 10] * 4})
+    large = pa.record_batch({"image": [b"x" * 600] * 4})
+    batches = [small, small, small, large, large, small]
+    found = list(windows(iter(batches), rows=8, size=4000))
+    # Two small ones fill eight rows; a large one takes more bytes than there is room for beside it.
+    assert [[len(b) for b in window] for window in found] == [[4, 4], [4, 4], [4, 4]]
+    assert [b for window in found for b in window] == batches
+    (alone, rest) = windows(iter([large, small]), rows=8, size=1)
+    assert (alone, rest) == ([large], [small])
+    assert not list(windows(iter([]), rows=8, size=1))
 
 
 def test_half_precision_is_near_and_tells_itself_apart():

@@ -122,6 +122,8 @@ def test_what_labels_must_be(made, tmp_path):
     (tmp_path / "labels.parquet").write_bytes(b"no")
     with pytest.raises(RecipeError, match="cannot be read as Parquet"):
         read_labels(tmp_path / "labels.parquet")
+    with pytest.raises(RecipeError, match="holds no label"):
+        reading(rows[["image_id", "label"]].iloc[:0])
     few = reading(rows[["image_id", "label"]].iloc[:12])
     with pytest.raises(RecipeError, match="6 are wanted and 6 not; at least 10"):
         train_filter(embeddings, few, tmp_path / "h.safetensors")

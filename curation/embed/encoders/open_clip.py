@@ -236,8 +236,8 @@ def _tokens(
     except Exception as error:
         raise RecipeError(
             f"The tokenizer of open_clip/{place.architecture} is not here ({type(error).__name__}: "
-            f"{error}). It needs the package transformers (extra [text]) and the hub, or a folder with "
-            "the tokenizer's files (model: open_clip, weights: FOLDER)."
+            f"{error}). It needs the package transformers (pip install transformers) and the hub, or a "
+            "folder with the tokenizer's files (model: open_clip, weights: FOLDER)."
         ) from error
 
     def tokenize(caption: str) -> torch.Tensor:

@@ -19,7 +19,7 @@ def _identifier() -> LanguageIdentifier:
 
 @lru_cache(maxsize=SEEN)
 def language_of(caption: str) -> tuple[str, float]:
-    """Return the ISO 639-1 code of the likeliest language, and its probability among 97."""
+    """Return the code of the likeliest language, and its probability among all that it knows."""
     code, probability = _identifier().classify(caption[:LONGEST])
     return str(code), float(probability)
 
@@ -31,8 +31,8 @@ def score(pair: Pair) -> str | None:
 
 
 FILTER = Filter(
-    doc="ISO 639-1 code of the caption's language (langid: Lui and Baldwin 2012, 97 languages); null "
-    "without a letter. Of a few words it is often wrong: see caption_language_sure",
+    doc="Code of the caption's language (after langid, Lui and Baldwin 2012; 140 languages, most by "
+    "ISO 639-1); null without a letter. Of a few words it is often wrong: see caption_language_sure",
     unit="",
     type="string",
     usual="one_of: [en] (DataComp, basic filtering)",
