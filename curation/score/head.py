@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
+from curation.params import EncoderSpec, HeadSpec
+from curation.vectors import Vectors
 
 Scores = npt.NDArray[np.float32]
 Head = Callable[..., Scores]
@@ -30,23 +31,46 @@ class Given:
     identities: Mapping[str, Identity]
 
 
-def check_own_encoder(path: str, identity: Identity) -> None:
-    """Refuse a head that says it was trained on vectors of another encoder.
+def head_weights(spec: HeadSpec, given: Given) -> dict[str, Any]:
+    """Return the tensors of a head's file.
 
     Raises:
-        RecipeError: it does.
+        RecipeError: it cannot be read, or says that it was trained on vectors of another encoder.
     """
-    if not path.endswith(".safetensors") or identity is None:
-        return
+    from curation.embed.encoder import read_weights
+
+    path, identity = str(spec.weights), given.identities.get(spec.encoder)
+    state, _ = read_weights(path)
+    trained_on = _trained_on(path)
+    if None not in (trained_on, identity) and trained_on != identity:
+        raise RecipeError(
+            f"The head {path!r} was trained on vectors of {trained_on}; those here are of {identity}. "
+            "Name the encoder it was trained on, or train it anew."
+        )
+    return state
+
+
+def _trained_on(path: str) -> Identity:
+    if not path.endswith(".safetensors"):
+        return None
     from safetensors import safe_open
 
     with safe_open(path, "numpy") as file:
         told = (file.metadata() or {}).get(ABOUT)
-    trained_on = json.loads(told)["encoder"] if told else None
-    if trained_on is not None and trained_on != identity:
+    found: Identity = json.loads(told)["encoder"] if told else None
+    return found
+
+
+def check_dimension(spec: HeadSpec, wanted: int, vectors: Vectors) -> None:
+    """Refuse vectors of another length than a head is for.
+
+    Raises:
+        RecipeError: they are.
+    """
+    if vectors.shape[1] != wanted:
         raise RecipeError(
-            f"The head {path!r} was trained on vectors of {trained_on}; those here are of {identity}. "
-            "Name the encoder it was trained on, or train it anew."
+            f"The head {spec.weights!r} is for vectors of dimension {wanted}; its encoder gives "
+            f"{vectors.shape[1]}. Name the encoder it was trained on."
         )
 
 

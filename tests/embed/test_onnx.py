@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_told(tmp_path):
     with pytest.raises(RecipeError, match="not the file that the recipe trusts"):
         loading(sha256="0" * 64)
     write(path, pooled=False)
-    with pytest.raises(RecipeError, match=r"shape \[2, 7, 4, 4\].*with its pooling"):
+    with pytest.raises(RecipeError, match=r"shape \(2, 7, 4, 4\).*with its pooling"):
         loading()
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(RecipeError, match="onnxruntime cannot load"):

@@ -38,6 +38,12 @@ def source_of(folder):
     return {"name": "web", "role": "pool", "format": "parquet", "path": path, "columns": columns}
 
 
+def scored(store, folder, head, embed=ENCODER):
+    """Run until the head has scored."""
+    blocks = {"embed": embed, "dedup": {"near": None}, "score": {"heads": {"good": head}}}
+    run(store, source_of(folder), until="score", **blocks)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A store with vectors, and the truth by image."""
@@ -73,14 +79,7 @@ def test_a_filter_ranks_what_it_has_not_seen(made, tmp_path, hidden):
         "encoder": "semantic",
         "weights": str(out),
     } | more
-    run(
-        folder / "store",
-        source_of(folder),
-        until="score",
-        embed=ENCODER,
-        dedup={"near": None},
-        score={"heads": {"good": head}},
-    )
+    scored(folder / "store", folder, head)
     scores = table(folder / "store", "head_scores").read().to_pandas().set_index("pair_id")["good"]
     unseen = rows.iloc[120:]
     found = scores[unseen["pair_id"]].to_numpy() > (0.5 if hidden else 0)
@@ -95,14 +94,7 @@ def test_a_head_serves_its_own_encoder_alone(made, tmp_path):
     other = {"encoders": {"semantic": {"model": "vit_micro", "precision": "bf16"}}}
     head = {"kind": "linear", "encoder": "semantic", "weights": str(out)}
     with pytest.raises(CurationError, match=r"was trained on vectors of .*train it anew"):
-        run(
-            tmp_path / "store",
-            source_of(folder),
-            until="score",
-            embed=other,
-            dedup={"near": None},
-            score={"heads": {"good": head}},
-        )
+        scored(tmp_path / "store", folder, head, embed=other)
 
 
 def test_what_labels_must_be(made, tmp_path):

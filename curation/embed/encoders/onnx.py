@@ -23,6 +23,7 @@ from curation.embed.encoder import (
     no_picture,
     preprocessing,
 )
+from curation.embed.probe import probed_dim
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
 
@@ -35,8 +36,6 @@ CONFIG = {
     "crop_mode": "center",
     "interpolation": "bicubic",
 }
-PROBED = 2
-"""Pictures of the pass that finds the length of the vectors."""
 
 
 class Graph(torch.nn.Module):
@@ -84,7 +83,7 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     model = Graph(path)
     config = preprocessing(CONFIG | {"input_size": _size(model, spec)}, spec)
     blank = no_picture(config)
-    dim = _probe(model, blank, path)
+    dim = probed_dim(model, blank.shape[1], path)
     return Encoder(
         model=Normalised(model, config),
         preprocess=build_transform(config),
@@ -145,20 +144,3 @@ def _size(model: Graph, spec: EncoderSpec) -> tuple[int, int, int]:
         )
     side = sides.pop()
     return 3, side, side
-
-
-def _probe(model: Graph, blank: torch.Tensor, path: str) -> int:
-    try:
-        features = model(blank.repeat(PROBED, 1, 1, 1).float())
-    except RecipeError:
-        raise
-    except Exception as error:
-        raise RecipeError(
-            f"{path!r} does not take pictures of {list(blank.shape)}: {error}"
-        ) from error
-    if features.ndim != 2 or len(features) != PROBED or not features.is_floating_point():
-        raise RecipeError(
-            f"{path!r} gives {features.dtype} of shape {list(features.shape)} for {PROBED} pictures; "
-            "wanted are floats (n, dim), a row a picture. Export the model with its pooling."
-        )
-    return int(features.shape[1])

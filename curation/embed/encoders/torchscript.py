@@ -24,6 +24,7 @@ from curation.embed.encoder import (
     no_picture,
     preprocessing,
 )
+from curation.embed.probe import probed_dim
 from curation.errors import RecipeError
 from curation.params import EncoderSpec
 
@@ -33,8 +34,6 @@ CONFIG = {
     "crop_pct": 1.0,
     "interpolation": "bilinear",
 }
-PROBED = 2
-"""Pictures of the pass that finds the length of the vectors: one would hide a lost batch axis."""
 
 
 class Scripted(torch.nn.Module):
@@ -64,7 +63,7 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     config = preprocessing(CONFIG, spec)
     side = int(config["input_size"][1])
     model, sha256 = _open(spec)
-    dim = _probe(model, side, spec)
+    dim = probed_dim(model, side, str(spec.weights))
     return Encoder(
         model=Normalised(model, config),
         preprocess=build_transform(config),
@@ -81,7 +80,7 @@ def skeleton(name: str, spec: EncoderSpec) -> tuple[Scripted, torch.Tensor, int]
     """
     blank = no_picture(preprocessing(CONFIG, spec))
     model, _ = _open(spec)
-    return model, blank, _probe(model, blank.shape[1], spec)
+    return model, blank, probed_dim(model, blank.shape[1], str(spec.weights))
 
 
 def _open(spec: EncoderSpec) -> tuple[Scripted, str]:
@@ -112,25 +111,3 @@ def _is_archive(path: str) -> bool:
     except zipfile.BadZipFile:
         return False
     return "constants.pkl" in places and any(place.startswith("code/") for place in places)
-
-
-def _probe(model: Scripted, side: int, spec: EncoderSpec) -> int:
-    """Return the length of the vectors, by a pass on black pictures."""
-    try:
-        with torch.inference_mode():
-            features = model(torch.zeros(PROBED, 3, side, side))
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise RecipeError(
-            f"{spec.weights!r} does not take pictures ({PROBED}, 3, {side}, {side}); its own "
-            f"`input_size` may be another. torch says: {error}"
-        ) from error
-    if not isinstance(features, torch.Tensor):
-        found = f"a {type(features).__name__}"
-    elif features.ndim == 2 and len(features) == PROBED and features.is_floating_point():
-        return features.shape[1]
-    else:
-        found = f"{features.dtype} of shape {tuple(features.shape)}"
-    raise RecipeError(
-        f"{spec.weights!r} gives {found} for {PROBED} pictures; wanted are floats ({PROBED}, dim), a "
-        "row a picture."
-    )

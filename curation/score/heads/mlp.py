@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.embed.encoder import read_weights
 from curation.errors import RecipeError
 from curation.params import HeadSpec
-from curation.score.head import Given, Head, Scores, check_own_encoder
+from curation.score.head import Given, Head, Scores, check_dimension, head_weights
 from curation.vectors import Vectors
 
 Doubles = npt.NDArray[np.float64]
@@ -36,19 +35,13 @@ def load(spec: HeadSpec, given: Given) -> Head:
     Raises:
         RecipeError: the file does not hold such a network, or one for vectors of another dimension.
     """
-    path = str(spec.weights)
-    state, _ = read_weights(path)
-    check_own_encoder(path, given.identities.get(spec.encoder))
-    layers = layers_of(state, path)
+    state = head_weights(spec, given)
+    layers = layers_of(state, str(spec.weights))
     between, last = ACTIVATIONS[spec.activation], ACTIVATIONS[spec.output]
     dim = layers[0][0].shape[1]
 
     def head(vectors: Vectors) -> Scores:
-        if vectors.shape[1] != dim:
-            raise RecipeError(
-                f"The head {path!r} is for vectors of dimension {dim}; its encoder gives "
-                f"{vectors.shape[1]}. Name the encoder it was trained on."
-            )
+        check_dimension(spec, dim, vectors)
         scores = np.empty(len(vectors), np.float32)
         for start in range(0, len(vectors), BLOCK):
             some = vectors[start : start + BLOCK]
