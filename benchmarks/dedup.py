@@ -86,8 +86,8 @@ def encode_peers(images: list[bytes], folder: Path, weights: Path) -> tuple[Any,
     from imagededup.utils import CustomModel
 
     from curation.embed.encoder import load_encoder
+    from curation.embed.params import EncoderSpec
     from curation.embed.stage import decode, encode
-    from curation.params import EncoderSpec
 
     spec = EncoderSpec(model="timm/vit_tiny_patch16_224", weights=str(weights))
     encoder = load_encoder(spec, "cpu")

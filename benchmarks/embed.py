@@ -96,7 +96,7 @@ def prepare(folder: Path, count: int) -> int:
 
 def spec_of(options: argparse.Namespace) -> Any:
     """The encoder as a recipe has it."""
-    from curation.params import EncoderSpec
+    from curation.embed.params import EncoderSpec
 
     return EncoderSpec(model=options.model, weights=options.weights, precision=options.precision)
 
@@ -123,9 +123,9 @@ def limit(options: argparse.Namespace, folder: Path, parts: list[int], count: in
 
 def ours(options: argparse.Namespace, folder: Path, parts: list[int], count: int) -> float:
     """Seconds of the stage, its files written."""
+    from curation.embed.params import EmbedParams
     from curation.embed.stage import embed
     from curation.fragment import open_table
-    from curation.params import EmbedParams
     from curation.store import Store
     from curation.units import Output, Unit, run_unit
 

@@ -22,8 +22,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from curation.embed.encoder import load_encoder
+from curation.embed.params import EncoderSpec
 from curation.embed.stage import encode
-from curation.params import EncoderSpec
 
 TIMM = {
     "DINOv2": "vit_small_patch14_dinov2.lvd142m",

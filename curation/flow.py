@@ -12,8 +12,9 @@ from typing import Literal, TypeVar
 
 from curation.dedup.params import DedupParams, Near, Semantic
 from curation.digest import digest
+from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
-from curation.params import EncoderSpec, UrlParams
+from curation.ingest.params import UrlParams
 from curation.recipe import Recipe
 from curation.score.heads import WITH_PROMPTS
 from curation.steps import (

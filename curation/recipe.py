@@ -14,27 +14,23 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from curation.assemble.params import AssembleParams
+from curation.cluster.params import ClusterParams
 from curation.dedup.params import DedupParams
 from curation.embed.encoders import WITH_TEXT, check_model_name
+from curation.embed.params import EmbedParams
 from curation.errors import RecipeError
-from curation.params import (
-    AssembleParams,
-    BalanceParams,
-    ClusterParams,
-    EmbedParams,
-    FetchParams,
-    IngestParams,
-    MatchParams,
-    Role,
-    ScoreParams,
-    ScreenParams,
-    Source,
-    Threshold,
-)
+from curation.fetch.params import FetchParams
+from curation.ingest.params import IngestParams, Role, Source
+from curation.match.params import MatchParams
 from curation.retrieve.arm import Arm
+from curation.retrieve.params import BalanceParams
 from curation.retrieve.strategies import STRATEGIES
 from curation.score.heads import WITH_PROMPTS
+from curation.score.params import ScoreParams
 from curation.screen.filters import TEXTS
+from curation.screen.params import ScreenParams
+from curation.select.params import Threshold
 from curation.strict import Name, Strict
 
 

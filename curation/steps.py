@@ -6,20 +6,16 @@ from typing import Literal
 
 from pydantic import SerializeAsAny
 
+from curation.assemble.params import AssembleParams
+from curation.cluster.params import ClusterParams
 from curation.dedup.params import Join, Perceptual
-from curation.params import (
-    AssembleParams,
-    BalanceParams,
-    ClusterParams,
-    EncoderSpec,
-    FetchParams,
-    IngestParams,
-    ScoreParams,
-    Source,
-    Threshold,
-    UrlParams,
-)
+from curation.embed.params import EncoderSpec
+from curation.fetch.params import FetchParams
+from curation.ingest.params import IngestParams, Source, UrlParams
 from curation.retrieve.arm import Arm
+from curation.retrieve.params import BalanceParams
+from curation.score.params import ScoreParams
+from curation.select.params import Threshold
 from curation.strict import Strict, execution_only
 
 

@@ -19,9 +19,9 @@ from curation.audit.pool import HASH_BYTES, Hashes, Pool, Sample
 from curation.embed.stage import decode, encode
 from curation.errors import StoreError
 from curation.fetch.outcome import Got, Wanted
+from curation.fetch.params import FetchParams
 from curation.fetch.samples import ENCODED, Samples
 from curation.fetch.work import WorkShards
-from curation.params import FetchParams
 from curation.progress import Progress
 from curation.recipe import Recipe
 from curation.report.pictures import thumbnail

@@ -91,8 +91,8 @@ def _store(pictures: list[bytes]) -> float:
 
 
 def _screen(pictures: list[bytes]) -> float:
-    from curation.params import ScreenParams
     from curation.screen.filter import Pair
+    from curation.screen.params import ScreenParams
     from curation.screen.stage import decode_grey, load_filter, perceptual_hash
 
     filters = [load_filter(name) for name in ScreenParams().filters]
@@ -108,7 +108,7 @@ def _screen(pictures: list[bytes]) -> float:
 
 def _prepare(pictures: list[bytes]) -> float:
     from curation.embed.encoder import load_encoder
-    from curation.params import EncoderSpec
+    from curation.embed.params import EncoderSpec
 
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
     for data in pictures:

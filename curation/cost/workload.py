@@ -10,6 +10,7 @@ from itertools import pairwise
 from curation.composition import expected_composition, expected_total
 from curation.cost.rates import Assumptions
 from curation.embed.encoders import ENCODERS
+from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
 from curation.flow import largest_k, match_encoder, near_levels, plan, semantic_encoder
 from curation.knn.blocks import BLOCK
@@ -17,7 +18,6 @@ from curation.knn.choice import Choice, choose, choose_join
 from curation.knn.hamming import BLOCK as HASH_BLOCK
 from curation.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.knn.join import MERGED_HERE
-from curation.params import EncoderSpec
 from curation.recipe import Recipe
 from curation.steps import QuantiseStep
 from curation.verify.stage import PICTURES

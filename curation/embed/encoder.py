@@ -16,8 +16,8 @@ from PIL import Image
 
 from curation.embed.checksum import checked_sha256
 from curation.embed.encoders import ENCODERS
+from curation.embed.params import Checkpoint, EncoderSpec
 from curation.errors import RecipeError
-from curation.params import Checkpoint, EncoderSpec
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import simplejpeg
 from PIL import Image
 
 from curation.device import CPU
+from curation.embed.params import EmbedParams
 from curation.fragment import Fragment
-from curation.params import EmbedParams
 from curation.units import Rows
 from curation.vectors import vector_array
 

@@ -19,9 +19,9 @@ from yarl import URL
 
 from curation.fetch.guard import Guard, GuardedResolver, PrivateAddressError
 from curation.fetch.outcome import RefusedError
+from curation.fetch.params import FetchParams
 from curation.fetch.robots import ROBOTS_BYTES, opted_out, product_of
 from curation.ingest.urls import RefusedURLError, normalize
-from curation.params import FetchParams
 
 _CHUNK = 64 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)

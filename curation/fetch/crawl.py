@@ -10,8 +10,8 @@ from itertools import chain
 from curation.fetch.client import Client, Redirect
 from curation.fetch.hosts import Hosts, Trip
 from curation.fetch.outcome import Got, RefusedError, Wanted
+from curation.fetch.params import FetchParams
 from curation.ingest.urls import Rules
-from curation.params import FetchParams
 
 
 def crawl(

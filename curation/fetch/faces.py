@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import RecipeError
-from curation.params import FaceParams
+from curation.fetch.params import FaceParams
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from curation.fetch.outcome import Got, RefusedError, Wanted
+from curation.fetch.params import FetchParams
 from curation.fetch.robots import KNOWN, Rules, parse_robots, product_of, without_robots
 from curation.ingest.urls import host_of
-from curation.params import FetchParams
 
 HELD = 100_000
 """Rows that wait in memory; the others stay in their file."""

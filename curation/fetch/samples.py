@@ -14,8 +14,8 @@ import pyarrow as pa
 from curation.fetch.decode import Picture, upright
 from curation.fetch.faces import Box, blurred, boxes_of, find_faces
 from curation.fetch.outcome import Got, RefusedError, Wanted
+from curation.fetch.params import FetchParams
 from curation.fetch.telling import Notes
-from curation.params import FetchParams
 
 logger = logging.getLogger(__name__)
 

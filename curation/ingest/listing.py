@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from curation.errors import RecipeError
+from curation.ingest.params import Source
 from curation.ingest.source_file import Member, SourceFile, filesystem_of
-from curation.params import Source
 
 IMAGES = ("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff")
 _COMPRESSED = ("", ".gz", ".bz2", ".zst", ".lz4")

@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from curation.digest import digest
 from curation.errors import StoreError
-from curation.params import Source
+from curation.ingest.params import Source
 
 
 class OutsideFolderError(ValueError):

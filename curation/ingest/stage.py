@@ -24,9 +24,9 @@ from curation.ingest.asked import stage
 from curation.ingest.duplicates import find_duplicates
 from curation.ingest.formats import FORMATS
 from curation.ingest.listing import source_files
+from curation.ingest.params import Source
 from curation.ingest.source_file import SourceFile
 from curation.ingest.urls import Rules, rules_of
-from curation.params import Source
 from curation.records import Record
 from curation.steps import IngestStep
 from curation.table import contract

@@ -12,7 +12,7 @@ from pathlib import Path
 from yarl import URL
 
 from curation.errors import RecipeError, StoreError
-from curation.params import UrlParams
+from curation.ingest.params import UrlParams
 from curation.store import Store
 from curation.units import Context
 

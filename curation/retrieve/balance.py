@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from curation.kmeans.balance import even_shares
-from curation.params import BalanceParams
 from curation.retrieve.order import seeded_keys
+from curation.retrieve.params import BalanceParams
 
 Bools = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]

@@ -19,10 +19,10 @@ from curation.cluster.levels import at_level, read_parents
 from curation.composition import told_target
 from curation.fragment import Table
 from curation.knn.join import to_ids
-from curation.params import BalanceParams
 from curation.retrieve.arm import Arm
 from curation.retrieve.balance import balanced
 from curation.retrieve.evidence import Claimed, Evidence, Matches, Members
+from curation.retrieve.params import BalanceParams
 from curation.retrieve.strategies import STRATEGIES
 from curation.steps import RetrieveStep
 from curation.table import contract

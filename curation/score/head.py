@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
-from curation.params import EncoderSpec, HeadSpec
+from curation.score.params import HeadSpec
 from curation.vectors import Vectors
 
 Scores = npt.NDArray[np.float32]

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from curation.fragment import Fragment
-from curation.params import HeadSpec
 from curation.score.head import Given, Head
 from curation.score.heads import HEADS
+from curation.score.params import HeadSpec
 from curation.steps import ScoreStep
 from curation.units import Rows
 from curation.vectors import comparable_rows, vector_matrix

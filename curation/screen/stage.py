@@ -14,9 +14,9 @@ import pyarrow as pa
 from PIL import Image
 
 from curation.fragment import Fragment
-from curation.params import ScreenParams
 from curation.screen.filter import Filter, Pair
 from curation.screen.filters import FILTERS
+from curation.screen.params import ScreenParams
 from curation.screen.words import load_words
 from curation.units import Rows
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from curation.fragment import Fragment
-from curation.params import Threshold
+from curation.select.params import Threshold
 from curation.steps import SelectStep
 from curation.table import contract
 from curation.units import Rows

@@ -18,8 +18,8 @@ from curation.audit.run import Audit
 from curation.audit.thresholds import at_most, largest_distance, lowest_cosine
 from curation.embed.encoder import load_encoder
 from curation.embed.stage import decode, encode
+from curation.fetch.params import FetchParams
 from curation.fragment import open_table
-from curation.params import FetchParams
 from curation.screen.stage import decode_grey, perceptual_hash
 
 from ..report.conftest import HOSTILE

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from curation.embed.encoder import Encoder, load_encoder
 from curation.embed.encoders import vit_micro
+from curation.embed.params import EncoderSpec
 from curation.embed.stage import decode, encode
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
 
 
 def pictures(count: int, seed: int = 0) -> list[Image.Image]:

@@ -12,8 +12,8 @@ import torch
 
 from curation.embed.encoder import Encoder, load_encoder
 from curation.embed.forward import Passes, ahead
+from curation.embed.params import EncoderSpec
 from curation.embed.stage import encode, windows
-from curation.params import EncoderSpec
 
 from .test_embed import pictures
 

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from curation.digest import file_sha256
 from curation.embed.encoder import load_encoder
 from curation.embed.encoders import onnx as family
+from curation.embed.params import EncoderSpec
 from curation.embed.stage import encode
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
 
 from .test_embed import pictures
 

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from curation.digest import file_sha256
 from curation.embed.encoder import load_encoder
+from curation.embed.params import EncoderSpec
 from curation.embed.stage import encode
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
 
 from .clip import DIM, PREPROCESS, SIDE, write_clip
 from .test_embed import pictures

@@ -18,11 +18,11 @@ from torchvision import transforms
 from curation.cost.workload import shapes_of
 from curation.embed.encoder import load_encoder
 from curation.embed.encoders import torchscript
+from curation.embed.params import EncoderSpec
 from curation.embed.stage import encode
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.launch import check_inputs
-from curation.params import EncoderSpec
 from curation.recipe import parse_recipe
 
 from ..test_flow import SPEC

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from curation.embed.encoder import load_encoder
+from curation.embed.params import EncoderSpec
 from curation.embed.stage import encode
-from curation.params import EncoderSpec
 
 from ..fetch.test_pictures import CASES
 from ..ingest.helpers import run, source, table, write

@@ -15,9 +15,9 @@ from PIL import Image
 from curation.errors import StoreError
 from curation.fetch import samples
 from curation.fetch.outcome import Got, Wanted
+from curation.fetch.params import FetchParams
 from curation.fetch.samples import Samples
 from curation.fetch.work import WorkShards
-from curation.params import FetchParams
 from curation.table import contract
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, images, picture, served

@@ -16,8 +16,8 @@ from fastwarc.warc import WarcRecord, WarcRecordType
 
 from curation.errors import RecipeError, StoreError
 from curation.ingest.formats import FORMATS
+from curation.ingest.params import READERS
 from curation.ingest.presets import PRESETS
-from curation.params import READERS
 from tests.ingest.helpers import pairs, source, write
 
 SHA = "ab" * 32

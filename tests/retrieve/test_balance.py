@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from curation.errors import RecipeError
-from curation.params import BalanceParams
 from curation.recipe import parse_recipe
 from curation.retrieve.balance import balanced
+from curation.retrieve.params import BalanceParams
 
 
 def name(number: int) -> str:

@@ -12,11 +12,12 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
+from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
-from curation.params import EncoderSpec, HeadSpec
 from curation.recipe import parse_recipe
 from curation.score.head import Given
 from curation.score.heads import mlp, similarity, zero_shot
+from curation.score.params import HeadSpec
 
 from ..embed.clip import DIM, write_clip
 from ..ingest.helpers import jpeg, run, table

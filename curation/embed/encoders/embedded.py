@@ -23,8 +23,8 @@ from curation.embed.encoder import (
 )
 from curation.embed.encoders import vit_micro
 from curation.embed.encoders.vit_micro import VitMicro
+from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from curation.embed.encoder import (
     shaping,
 )
 from curation.embed.encoders import close_names
+from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
 
 CONFIG = "open_clip_config.json"
 LONGEST = 4096

@@ -20,8 +20,8 @@ from curation.embed.encoder import (
     read_weights,
 )
 from curation.embed.encoders import close_names
+from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
 
 
 def load(name: str, spec: EncoderSpec) -> Encoder:

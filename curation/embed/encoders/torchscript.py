@@ -24,9 +24,9 @@ from curation.embed.encoder import (
     no_picture,
     preprocessing,
 )
+from curation.embed.params import EncoderSpec
 from curation.embed.probe import probed_dim
 from curation.errors import RecipeError
-from curation.params import EncoderSpec
 
 CONFIG = {
     "mean": IMAGENET_DEFAULT_MEAN,

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import RecipeError
-from curation.params import HeadSpec
 from curation.score.head import Given, Head, Scores, check_dimension, head_weights
+from curation.score.params import HeadSpec
 from curation.vectors import Vectors
 
 Doubles = npt.NDArray[np.float64]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from curation.params import HeadSpec
 from curation.score.head import Given, Head, Scores, check_one_model
+from curation.score.params import HeadSpec
 from curation.vectors import Vectors
 
 

@@ -12,9 +12,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
-from curation.params import EncoderSpec, HeadSpec
 from curation.score.head import Given, Head, Scores, check_one_model
+from curation.score.params import HeadSpec
 from curation.vectors import Vectors
 
 Doubles = npt.NDArray[np.float64]
