@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from curation.embed.encoder import Encoder
 
 NARROW = ["pair_id", "image_id", "status"]
-Embedded = Literal["image", "caption"]
 WINDOW = 1024
 """Rows whose pictures are held at once; batches are filled across their failures."""
 WINDOW_BYTES = 2**28
@@ -112,7 +111,7 @@ def _rows_of(window: Sequence[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
             yield batch.slice(number, 1).to_pylist()[0]
 
 
-def _given(row: Mapping[str, Any], of: Embedded) -> Any:
+def _given(row: Mapping[str, Any], of: str) -> Any:
     """Return what is embedded of a row, None where there is nothing."""
     if row["status"] != "ok" or row[of] is None:
         return None

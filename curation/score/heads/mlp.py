@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from curation.errors import RecipeError
 from curation.score.head import Given, Head, Scores, check_dimension, head_weights
@@ -25,7 +26,7 @@ BLOCK = 1024
 ACTIVATIONS: dict[str, Callable[[Doubles], Doubles]] = {
     "none": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "sigmoid": expit,
 }
 
 

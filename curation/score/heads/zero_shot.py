@@ -11,10 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
-from curation.score.head import Given, Head, Scores, check_one_model
+from curation.score.head import Given, Head, Identity, Scores, check_one_model
 from curation.score.params import HeadSpec
 from curation.vectors import Vectors
 
@@ -35,10 +36,9 @@ def load(spec: HeadSpec, given: Given) -> Head:
         near = _cosines(pictures, wanted)
         if not spec.against:
             return np.asarray(near.max(axis=1), np.float32)
-        every = spec.scale * np.concatenate([near, _cosines(pictures, others)], axis=1)
-        weights = np.exp(every - every.max(axis=1, keepdims=True))
-        share = weights[:, : len(wanted)].sum(axis=1) / weights.sum(axis=1)
-        return np.asarray(share, np.float32)
+        every = np.concatenate([near, _cosines(pictures, others)], axis=1)
+        shares = softmax(spec.scale * every, axis=1)
+        return np.asarray(shares[:, : len(wanted)].sum(axis=1), np.float32)
 
     return head
 
@@ -49,10 +49,10 @@ def _cosines(pictures: Vectors, texts: Doubles) -> Doubles:
     return cosines
 
 
-def _embedded(spec: EncoderSpec, texts: tuple[str, ...], pictures: object) -> Doubles:
+def _embedded(spec: EncoderSpec, texts: tuple[str, ...], pictures: Identity) -> Doubles:
     from curation.embed.encoder import load_encoder
 
-    check_one_model("zero_shot", pictures, load_encoder(spec, "cpu").identity)  # type: ignore[arg-type]
+    check_one_model("zero_shot", pictures, load_encoder(spec, "cpu").identity)
     return _vectors(spec, texts)
 
 
