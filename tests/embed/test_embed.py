@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +162,39 @@ def test_what_does_not_fit_is_told(weights, tmp_path):
     torch.save({"run": print}, evil)
     with pytest.raises(RecipeError, match="neither safetensors nor"):
         loading(model="timm/test_vit", weights=str(evil))
+
+
+def test_a_models_folder_as_the_hub_has_it(weights, tmp_path):
+    path, _ = weights
+
+    def loading(**spec):
+        load_encoder.cache_clear()
+        return load_encoder(
+            EncoderSpec(model="timm/test_vit", weights=str(tmp_path), **spec), "cpu"
+        )
+
+    with pytest.raises(RecipeError, match=r"holds no model\.safetensors.*one model"):
+        loading()
+    (tmp_path / "model.safetensors").write_bytes(Path(path).read_bytes())
+    alone = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu").identity
+    assert loading().identity == alone
+    with pytest.raises(RecipeError, match="expected sha256"):
+        loading(sha256="0" * 64)
+    # What its own configuration says of pictures holds, and what the recipe says holds more.
+    config = tmp_path / "config.json"
+    mean = [0.1, 0.2, 0.3]
+    told = {"architecture": "test_vit", "num_classes": 7, "pretrained_cfg": {"mean": mean}}
+    config.write_text(json.dumps(told | {"model_args": {"class_token": True}}))
+    other = loading().identity
+    assert other["weights_sha256"] == alone["weights_sha256"]
+    assert other["preprocessing"] == alone["preprocessing"] | {"mean": mean}
+    assert loading(mean=(0, 0, 0)).identity["preprocessing"]["mean"] == [0, 0, 0]
+    config.write_text(json.dumps(told | {"architecture": "vit_tiny_patch16_224"}))
+    with pytest.raises(RecipeError, match=r"'vit_tiny_patch16_224', not of timm/test_vit"):
+        loading()
+    config.write_text("[1]")
+    with pytest.raises(RecipeError, match="is no configuration of timm"):
+        loading()
 
 
 def test_no_hub_names_the_way_out(monkeypatch):

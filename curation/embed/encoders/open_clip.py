@@ -33,12 +33,11 @@ from curation.embed.encoder import (
     shaping,
 )
 from curation.embed.encoders import close_names
+from curation.embed.encoders.texts import LONGEST, check_text, tokens_of, tower_config
 from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
 
 CONFIG = "open_clip_config.json"
-LONGEST = 4096
-"""Characters of a caption that are tokenized: many times what any of the models reads."""
 SIZES = {"shortest": 1, "squash": 2}
 """Sides that a way of resizing gives a length of their own."""
 CROPS = {"center": "shortest", "squash": "squash"}
@@ -72,10 +71,19 @@ class Place:
     tag: str | None = None
 
     @property
+    def folder(self) -> str | None:
+        """Return the folder that holds all of the model, if one does."""
+        name = self.name.removeprefix("local-dir:")
+        return name if name != self.name else None
+
+    @property
     def architecture(self) -> str:
         """Return the name that vectors of the model tell: a folder goes by what is in it."""
-        name = self.name.removeprefix("local-dir:")
-        return digest(self.config) if name != self.name else name
+        if self.folder is None:
+            return self.name
+        # Of a tower of transformers' the shape stands in a file of its own.
+        own = "hf_model_name" in self.config["text_cfg"]
+        return digest([self.config, tower_config(self.folder)] if own else self.config)
 
 
 def load(name: str, spec: EncoderSpec) -> Encoder:
@@ -86,11 +94,12 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     """
     place = _place(name, spec)
     sha256 = checked_sha256(place.file, spec.sha256) if place.file else None
+    check_text(place.config["text_cfg"], place.folder, spec.of)
     model = _create(place, spec).eval()
     weights = sha256 or _sums(model)
     architecture = f"open_clip/{place.architecture}"
     if spec.of == "caption":
-        tokenize, blank, told = _tokens(place, spec)
+        tokenize, blank, told = tokens_of(place.name, place.architecture, model)
         tower: torch.nn.Module = Tower(model, "caption").to(PRECISIONS[spec.precision])
         told = {"tower": "caption", "preprocessing": told}
         preprocess: Callable[[Any], torch.Tensor] = tokenize
@@ -101,15 +110,27 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
         tower = Normalised(Tower(model, "image"), facts, spec.precision)
         blank = no_picture({"input_size": config.input_size})
         told = {"preprocessing": _plain(config)}
-    with torch.inference_mode():
-        dim = int(tower(blank[None]).shape[1])
+    dim = _dim(tower, blank if spec.of == "image" else preprocess("a " * LONGEST), place)
     identity = {"architecture": architecture, "weights_sha256": weights, "dim": dim} | told
     return Encoder(tower, preprocess, blank, dim, at_precision(identity, spec))
+
+
+def _dim(tower: torch.nn.Module, one: torch.Tensor, place: Place) -> int:
+    """Return the length of vectors, by a pass over one input that is as long as any."""
+    try:
+        with torch.inference_mode():
+            return int(tower(one[None]).shape[1])
+    except (IndexError, RuntimeError) as error:
+        raise RecipeError(
+            f"open_clip/{place.architecture} does not take an input of {tuple(one.shape)} "
+            f"({type(error).__name__}: {error}). Are its configuration and its tokenizer of one model?"
+        ) from error
 
 
 def skeleton(name: str, spec: EncoderSpec) -> tuple[Tower, torch.Tensor, int]:
     """Return the tower without weights or memory, one blank input, and the length of its vectors."""
     place = _place(name, spec)
+    check_text(place.config["text_cfg"], place.folder, spec.of)
     with torch.device("meta"):
         model = _created(place, spec, load_weights=False)
     dim = int(place.config["embed_dim"])
@@ -150,7 +171,8 @@ def _place(name: str, spec: EncoderSpec) -> Place:
 def _folder(folder: str) -> Place:
     path = Path(folder) / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+        config = dict(json.loads(path.read_text(encoding="utf-8"))["model_cfg"])
+        dict(config["text_cfg"]), dict(config["vision_cfg"]), int(config["embed_dim"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
             f"{str(path)!r} is no configuration of open_clip ({type(error).__name__}: {error}). Under "
@@ -186,11 +208,10 @@ def _create(place: Place, spec: EncoderSpec) -> Any:
 
 def _created(place: Place, spec: EncoderSpec, load_weights: bool) -> Any:
     own: dict[str, Any] = {}
-    if place.name.startswith("local-dir:") and "hf_model_name" in place.config["text_cfg"]:
+    if place.folder is not None and "hf_model_name" in place.config["text_cfg"]:
         # The folder holds what open_clip would ask the hub for.
-        folder = place.name.removeprefix("local-dir:")
         own["text_cfg"] = place.config["text_cfg"] | {
-            "hf_model_name": folder,
+            "hf_model_name": place.folder,
             "hf_model_pretrained": False,
         }
     before = logging.root.manager.disable
@@ -201,6 +222,7 @@ def _created(place: Place, spec: EncoderSpec, load_weights: bool) -> Any:
             place.name,
             pretrained=(place.tag or place.file) if load_weights else None,
             load_weights=load_weights,
+            device="cpu" if load_weights else "meta",
             require_pretrained=load_weights,
             pretrained_image=False,
             pretrained_text=False,
@@ -225,27 +247,6 @@ def _overrides(spec: EncoderSpec) -> dict[str, Any]:
         "resize_mode": CROPS[spec.crop_mode] if spec.crop_mode else None,
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _tokens(
-    place: Place, spec: EncoderSpec
-) -> tuple[Callable[[Any], torch.Tensor], torch.Tensor, dict[str, Any]]:
-    """Return what turns a caption into tokens, the tokens of none, and what it is."""
-    try:
-        tokenizer = open_clip.get_tokenizer(place.name)
-    except Exception as error:
-        raise RecipeError(
-            f"The tokenizer of open_clip/{place.architecture} is not here ({type(error).__name__}: "
-            f"{error}). It needs the package transformers (pip install transformers) and the hub, or a "
-            "folder with the tokenizer's files (model: open_clip, weights: FOLDER)."
-        ) from error
-
-    def tokenize(caption: str) -> torch.Tensor:
-        tokens: torch.Tensor = tokenizer(caption[:LONGEST])[0]
-        return tokens
-
-    blank = tokenize("")
-    return tokenize, blank, {"tokenizer": type(tokenizer).__name__, "length": len(blank)}
 
 
 def _shaping(config: PreprocessCfg) -> Callable[[Any], torch.Tensor]:

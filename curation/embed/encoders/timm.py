@@ -1,7 +1,9 @@
-"""Any timm model by name: `timm/<name>`, with weights from the hub or from a local file."""
+"""Any timm model by name: `timm/<name>`, with weights from the hub, a file, or a model's folder."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -22,6 +24,10 @@ from curation.embed.encoder import (
 from curation.embed.encoders import close_names
 from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+SEEN = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
+"""What a folder's configuration says of the pictures."""
 
 
 def load(name: str, spec: EncoderSpec) -> Encoder:
@@ -66,11 +72,14 @@ def _create(name: str, **options: Any) -> Any:
 
 
 def _local(name: str, spec: EncoderSpec, size: dict[str, int]) -> tuple[Any, str]:
-    path = str(spec.weights)
+    path, own = str(spec.weights), dict[str, Any]()
+    if Path(path).is_dir():
+        path, own = _folder(name, path)
     state, sha256 = read_weights(path, spec.sha256, spec.checkpoint)
     # The head is not used, but a strict load wants one of the file's size.
     heads = [v.shape[0] for k, v in state.items() if k in ("head.weight", "head.fc.weight")]
-    model = _create(name, pretrained=False, num_classes=heads[0] if heads else 0, **size)
+    classes = heads[0] if heads else 0
+    model = _create(name, pretrained=False, num_classes=classes, **(own | size))
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -79,6 +88,35 @@ def _local(name: str, spec: EncoderSpec, size: dict[str, int]) -> tuple[Any, str
             "under other names, `checkpoint: {entry, drop, rename}` says how they are called there."
         ) from error
     return model, sha256
+
+
+def _folder(name: str, folder: str) -> tuple[str, dict[str, Any]]:
+    """Return the weights file of one model's folder as the hub has it, and what its config.json says of
+    how the model is made and what pictures it sees."""
+    path, config = Path(folder) / WEIGHTS, Path(folder) / CONFIG
+    if not path.is_file():
+        raise RecipeError(
+            f"The folder {folder!r} holds no {WEIGHTS}. Under `weights` name that file, or the folder "
+            f"of this one model as the hub has it ({WEIGHTS} and {CONFIG}), not one that holds several."
+        )
+    if not config.is_file():
+        return str(path), {}
+    try:
+        told = dict(json.loads(config.read_text(encoding="utf-8")))
+        sees, made = dict(told.get("pretrained_cfg") or {}), dict(told.get("model_args") or {})
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RecipeError(
+            f"{str(config)!r} is no configuration of timm ({type(error).__name__}: {error}). Put the "
+            f"file there as the hub has it, or name {WEIGHTS} alone under `weights`."
+        ) from error
+    architecture = told.get("architecture")
+    if architecture not in (None, name.partition(".")[0]):
+        raise RecipeError(
+            f"{str(config)!r} says that the weights are of {architecture!r}, not of timm/{name}. Mend "
+            "`model` or `weights`."
+        )
+    overlay = {key: sees[key] for key in SEEN if key in sees}
+    return str(path), made | {"pretrained_cfg_overlay": overlay}
 
 
 def _from_hub(name: str, size: dict[str, int]) -> tuple[Any, str]:

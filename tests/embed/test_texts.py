@@ -1,0 +1,259 @@
+"""Text towers and tokenizers of transformers, from folders alone, against open_clip's own."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import huggingface_hub.constants
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from curation.embed.encoder import load_encoder
+from curation.embed.encoders.open_clip import skeleton
+from curation.embed.params import EncoderSpec
+from curation.embed.stage import encode
+from curation.errors import RecipeError
+
+from .clip import DIM, PREPROCESS
+from .test_embed import pictures
+from .texts import KINDS, write_text
+
+CAPTIONS = [
+    "a dog on the beach",
+    "Zwei Hunde & eine Katze!",
+    "犬",
+    "a red ball " * 9_000,
+    "\u202e\u0000 evil \u05d0",
+    "<s></s><pad>[SEP]",
+]
+OF_THE_HUB = [kind for kind in KINDS if KINDS[kind][1] is not None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_hub():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder and its model, by kind."""
+    home = tmp_path_factory.mktemp("texts")
+    return {kind: (home / kind, write_text(home / kind, kind)) for kind in KINDS}
+
+
+def loaded(folder, **more):
+    return load_encoder(EncoderSpec(model="open_clip", weights=str(folder), **more), "cpu")
+
+
+def unit(features: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.normalize(features.double()).numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_equal_the_librarys(folders, kind):
+    folder, model = folders[kind]
+    found, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(CAPTIONS)
+    with torch.inference_mode():
+        expected = unit(model.encode_text(tokens))
+    assert valid.tolist() == [True] * len(CAPTIONS) + [False]
+    np.testing.assert_allclose(found[:-1].astype(float), expected, atol=1e-3)
+    # Captions differ by far more than that.
+    assert np.abs(expected[0] - expected[1]).max() > 1e-2
+
+    images = pictures(3)
+    side = model.visual.image_size
+    transform = image_transform_v2(PreprocessCfg(size=side, **PREPROCESS), is_train=False)
+    found, valid = encode(loaded(folder), images, 4, "cpu")
+    with torch.inference_mode():
+        expected = unit(model.encode_image(torch.stack([transform(one) for one in images])))
+    assert valid.all() and found.shape[1] == DIM
+    np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)
+
+
+def test_tokens_are_those_of_the_file(folders):
+    """The tokenizer's file read by itself: added are cleaning, length and padding."""
+    folder, _ = folders["siglip"]
+    whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    encoder = loaded(folder, of="caption")
+    ids = whole.encode("a red ball").ids
+    found = encoder.preprocess(" A_Red,  (BALL)!! ")
+    assert found.tolist() == ids + [1] * (len(found) - len(ids))
+    folder, _ = folders["nllb"]
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a dog").ids
+    language = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    found = loaded(folder, of="caption").preprocess("a dog").tolist()
+    assert found[: len(ids) + 1] == [language["eng_Latn"], *ids]
+    folder, _ = folders["clipa"]
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a dog").ids
+    # The mark at the end becomes padding.
+    assert loaded(folder, of="caption").preprocess("a dog").tolist()[: len(ids)] == [*ids[:-1], 0]
+
+
+@pytest.mark.parametrize("kind", ["roberta", "siglip"])
+def test_company_changes_no_bit(folders, kind):
+    encoder = loaded(folders[kind][0], of="caption")
+    whole, _ = encode(encoder, CAPTIONS, 4, "cpu")
+    alone = np.concatenate([encode(encoder, [caption], 4, "cpu")[0] for caption in CAPTIONS])
+    np.testing.assert_array_equal(whole.view(np.uint16), alone.view(np.uint16))
+
+
+def test_what_tells_vectors_apart(folders, tmp_path):
+    folder, _ = folders["roberta"]
+    identity = loaded(folder, of="caption").identity
+    write_text(tmp_path / "again", "roberta")
+    assert loaded(tmp_path / "again", of="caption").identity == identity
+    other = json.loads((tmp_path / "again" / "tokenizer.json").read_text())
+    vocabulary = other["model"]["vocab"]
+    first, second = list(vocabulary)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    write_text(tmp_path / "other", "roberta")
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(other))
+    told = loaded(tmp_path / "other", of="caption").identity
+    assert told["weights_sha256"] == identity["weights_sha256"]
+    assert told["architecture"] == identity["architecture"]
+    assert told != identity
+    assert loaded(tmp_path / "other").identity == loaded(folder).identity
+    # The tower's own file says how many heads the same weights have.
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    write_text(tmp_path / "heads", "roberta")
+    (tmp_path / "heads" / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}))
+    assert loaded(tmp_path / "heads", of="caption").identity != identity
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "nllb", "siglip"])
+def test_a_cost_is_told_without_weights(folders, kind):
+    spec = EncoderSpec(model="open_clip", weights=str(folders[kind][0]), of="caption")
+    tower, blank, dim = skeleton("", spec)
+    assert dim == DIM
+    assert blank.shape == loaded(folders[kind][0], of="caption").blank.shape
+    assert all(p.is_meta for p in tower.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "said"),
+    [
+        ("roberta", "image", "text tower is one of the package transformers.*extra `text`"),
+        ("clipa", "caption", "tokenizer is one of the package transformers.*extra `text`"),
+    ],
+)
+def test_without_the_package(folders, monkeypatch, kind, of, said):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    load_encoder.cache_clear()
+    with pytest.raises(RecipeError, match=said):
+        loaded(folders[kind][0], of=of)
+    # A tokenizer that pictures do not need is not asked for.
+    loaded(folders["clipa"][0])
+
+
+def test_architectures_of_the_hub_without_it_name_the_way_out(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    spec = EncoderSpec(model="open_clip/roberta-ViT-B-32", weights=str(path))
+    with pytest.raises(RecipeError, match=r"Text towers from transformers load from a folder"):
+        load_encoder(spec, "cpu")
+
+
+@pytest.fixture(params=["roberta"])
+def folder(request, tmp_path):
+    write_text(tmp_path, request.param)
+    return tmp_path
+
+
+def changed(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json"])
+def test_what_is_missing_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(RecipeError, match=name.replace(".", r"\.")):
+        loaded(folder, of="caption")
+    (folder / name).write_text("{")
+    with pytest.raises(RecipeError, match=r"cannot be (read|loaded)"):
+        loaded(folder, of="caption")
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
+def test_code_of_a_folder_is_not_run(folder, name):
+    ran = folder / "ran"
+    program = f"import pathlib\npathlib.Path({str(ran)!r}).write_text('')\n"
+    (folder / "evil.py").write_text(program + "class Evil: ...\n")
+    names = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}
+    names["AutoTokenizer"] = ["evil.Evil", "evil.Evil"]
+    changed(folder / name, auto_map=names)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    for _ in range(2):
+        with pytest.raises(RecipeError, match=r"auto_map"):
+            loaded(folder, of="caption")
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+    assert not ran.exists()
+
+
+def test_options_of_a_tokenizer_reach_no_further(folder):
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(RecipeError, match=r"sets trust_remote_code.*Valid.*clean"):
+        loaded(folder, of="caption")
+
+
+def test_weights_that_do_not_fit(folder, tmp_path):
+    path = folder / "open_clip_model.safetensors"
+    state = load_file(path)
+    save_file({k: v for k, v in state.items() if "layer.1.attention" not in k}, path)
+    with pytest.raises(RecipeError, match=r"(?s)do not fit.*Missing key"):
+        loaded(folder, of="caption")
+    changed(folder / "config.json", hidden_size=64)
+    save_file(state, path)
+    with pytest.raises(RecipeError, match=r"(?s)do not fit.*size mismatch"):
+        loaded(folder, of="caption")
+
+
+def test_a_pickle_in_a_folder_is_not_run(folder):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(folder / "ran"), "w"))
+
+    (folder / "open_clip_model.safetensors").unlink()
+    torch.save({"a": Evil()}, folder / "open_clip_pytorch_model.bin")
+    torch.save({"a": Evil()}, folder / "pytorch_model.bin")
+    with pytest.raises(RecipeError, match="do not fit"):
+        loaded(folder, of="caption")
+    assert not (folder / "ran").exists()
+
+
+def test_a_tokenizer_of_another_model(folder):
+    config = json.loads((folder / "config.json").read_text())
+    changed(folder / "config.json", vocab_size=120)
+    state = load_file(folder / "open_clip_model.safetensors")
+    name = "text.transformer.embeddings.word_embeddings.weight"
+    save_file(state | {name: state[name][:120].clone()}, folder / "open_clip_model.safetensors")
+    with pytest.raises(RecipeError, match=r"300 pieces, 180 of them beyond the 120.*another model"):
+        loaded(folder, of="caption")
+    # Fewer than one in a hundred are marks, which a caption may hold all the same.
+    load_encoder.cache_clear()
+    changed(folder / "config.json", vocab_size=298, max_position_embeddings=90)
+    save_file(state | {name: state[name][:298].clone()}, folder / "open_clip_model.safetensors")
+    encoder = loaded(folder, of="caption")
+    vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    last = vocabulary.id_to_token(299)
+    assert 3 in encoder.preprocess(last).tolist()
+    assert encode(encoder, [last], 2, "cpu")[1].all()
+    # Captions longer than the tower has places for.
+    load_encoder.cache_clear()
+    changed(folder / "config.json", **config | {"max_position_embeddings": 20})
+    name = "text.transformer.embeddings.position_embeddings.weight"
+    save_file(state | {name: state[name][:20].clone()}, folder / "open_clip_model.safetensors")
+    with pytest.raises(RecipeError, match="does not take an input of"):
+        loaded(folder, of="caption")
