@@ -31,6 +31,7 @@ from curation.steps import (
     RetrieveStep,
     ScoreStep,
     SelectStep,
+    TallyStep,
     VerifyStep,
 )
 from curation.strict import Strict, fingerprinted
@@ -90,12 +91,13 @@ FLOW = (
         reads=("images", "scores", "neighbours", "verified"),
         version=2,
     ),
+    Stage(47, "tally", "global", writes="tallies", reads=("images", "copies")),
     Stage(
         50,
         "select",
         "map",
         writes="eligible",
-        reads=("images", "scores", "head_scores", "copies", "embeddings"),
+        reads=("images", "scores", "head_scores", "tallies", "embeddings"),
         version=2,
     ),
     Stage(
@@ -210,6 +212,7 @@ def _params(recipe: Recipe) -> dict[str, Strict]:
         ),
         "verify": _verify_step(dedup),
         "dedup": dedup,
+        "tally": TallyStep(),
         "select": SelectStep(thresholds=recipe.select, seed_copies=dedup.seed_copies),
         "cluster": step(ClusterStep, recipe.cluster, encoder=semantic, seed=recipe.seed),
         "assign": AssignStep(

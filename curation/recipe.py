@@ -30,7 +30,7 @@ from curation.score.heads import WITH_PROMPTS
 from curation.score.params import ScoreParams
 from curation.screen.filters import TEXTS
 from curation.screen.params import ScreenParams
-from curation.select.params import Threshold
+from curation.select.params import COUNTED, Threshold
 from curation.strict import Name, Strict
 
 
@@ -141,7 +141,7 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
         if problem:
             yield f"embed.encoders.{name}.model: {problem}"
     words = [f"words_{name}" for name in recipe.screen.words]
-    scores = [*recipe.screen.filters, *words, *recipe.score.heads]
+    scores = [*recipe.screen.filters, *words, *recipe.score.heads, *COUNTED]
     for name, threshold in recipe.select.items():
         if name not in scores:
             yield (

@@ -57,6 +57,10 @@ class VerifyStep(Strict):
     k: int
 
 
+class TallyStep(Strict):
+    """What the stage tally gets: nothing, since it knows no thresholds."""
+
+
 class SelectStep(Strict):
     """What the stage select gets."""
 

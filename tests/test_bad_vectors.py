@@ -26,7 +26,17 @@ from .tables import (
 
 DIM = 8
 BAD = ([np.nan] * DIM, [np.inf] + [0.1] * (DIM - 1), [-np.inf] * DIM, [0.0] * DIM)
-STAGES = ("neighbours", "score", "select", "cluster", "assign", "quantise", "index", "match")
+STAGES = (
+    "neighbours",
+    "score",
+    "tally",
+    "select",
+    "cluster",
+    "assign",
+    "quantise",
+    "index",
+    "match",
+)
 
 
 @pytest.fixture
@@ -94,7 +104,7 @@ def test_no_stage_uses_them_and_the_books_count_them(recipe, tmp_path):
             "seed": {"eligible": 8, "vector_not_finite": 1},
         }
     assert rows[True] == rows[False]
-    _, scores, _, centroids, assignments, _, _, matches = rows[False]
+    _, scores, _, _, centroids, assignments, _, _, matches = rows[False]
     assert np.isfinite(np.concatenate([np.frombuffer(v, "<f4") for v in centroids["vector"]])).all()
     assert assignments["cluster_id"].count(None) == scores["taste"].count(None) == 9
     assert len(set(matches["seed_image_id"])) == 8

@@ -62,7 +62,7 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
         "from curation.flow import plan\n"
         "from curation.recipe import load_recipe\n"
         "from curation.spark import load_cluster, spark_conf\n"
-        "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == 16\n"
+        "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == 17\n"
         "spark_conf(load_cluster('local'), 1)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

@@ -135,6 +135,7 @@ def work_of(recipe: Recipe, shapes: Mapping[str, Shape], given: Assumptions) -> 
         "neighbours": _neighbours,
         "verify": _verify,
         "dedup": _dedup,
+        "tally": _tally,
         "select": _select,
         "cluster": _cluster,
         "assign": _assign,
@@ -252,6 +253,17 @@ def _dedup(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -
         moved=counts.images * 200,
         driver=counts.images * (310 + 13 * given.near_pairs),
         seconds_of={"table_mb": counts.images * 400 / 1e6},
+    )
+
+
+def _tally(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    return Work(
+        "tally",
+        counts.asked,
+        stored=counts.asked * BOOKKEEPING / 2,
+        moved=counts.images * 24,
+        driver=counts.asked * 4 + min(counts.pool, 2**27) * 80,
+        seconds_of={"table_mb": counts.images * 200 / 1e6},
     )
 
 

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from curation.strict import Strict
 
+COUNTED = ("caption_repeats",)
+"""Scores of the table `tallies`, which every recipe has."""
+
 
 class Threshold(Strict):
     """Inclusive bounds on a score, or the values that a score of text may have.

@@ -10,20 +10,20 @@ import pandas as pd
 import pyarrow as pa
 
 from curation.fragment import Fragment
-from curation.select.params import Threshold
+from curation.select.params import COUNTED, Threshold
 from curation.steps import SelectStep
 from curation.table import contract
 from curation.units import Rows
 from curation.vectors import comparable_rows
 
-COPIES = ["pair_id", "method", "contaminated_by", "copy_of_seed"]
+TOLD = ["method", "contaminated", "copy_of_seed"]
 
 
 def select(
     images: Fragment,
     scores: Fragment,
     head_scores: Fragment,
-    copies: Fragment,
+    tallies: Fragment,
     embeddings: dict[str, Fragment],
     *,
     params: SelectStep,
@@ -36,22 +36,23 @@ def select(
         One batch of `eligible`, aligned with `images`.
     """
     rows = images.read(["pair_id", "image_id", "role", "source", "status", "reason"]).to_pandas()
-    found = copies.read(COPIES).to_pandas().set_index("pair_id").reindex(rows["pair_id"])
+    found = tallies.read(TOLD).to_pandas()
     (vectors,) = (_without_vector(f) for f in embeddings.values())
     pool = rows["role"].to_numpy() == "pool"
 
     reason = np.full(len(rows), None, dtype=object)
     _first(reason, rows["status"].to_numpy() != "ok", rows["reason"].to_numpy())
     _first(reason, rows["role"].to_numpy() == "held_out", "held_out")
-    _first(reason, found["contaminated_by"].notna().to_numpy(), "contaminated")
+    _first(reason, found["contaminated"].to_numpy(), "contaminated")
     for name, threshold in params.thresholds.items():
-        table = scores if name in _columns(scores) else head_scores
+        measured = scores if name in _columns(scores) else head_scores
+        table = tallies if name in COUNTED else measured
         values = table.read([name]).column(name).to_pandas()
         _first(reason, pool & _fails(values, threshold), name)
     methods = found["method"].to_numpy()
     _first(reason, methods != "representative", np.array([f"copy_{m}" for m in methods], object))
     if params.seed_copies == "drop":
-        _first(reason, pool & found["copy_of_seed"].notna().to_numpy(), "copy_of_seed")
+        _first(reason, pool & found["copy_of_seed"].to_numpy(), "copy_of_seed")
     _first(reason, pd.notna(vectors), np.array([f"vector_{v}" for v in vectors], object))
 
     rows["reason"] = reason

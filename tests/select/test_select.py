@@ -109,7 +109,8 @@ def test_first_reason(tmp_path, policy, of_seed):
     commit_world(store)
     recipe = parse_recipe(SPEC | {"dedup": {"seed_copies": policy}})
     steps = {s.name: s for s in plan(recipe)}
-    run_step(steps["select"], store, InProcess())
+    for name in ("tally", "select"):
+        run_step(steps[name], store, InProcess())
     rows = open_table(store, "eligible").read().to_pylist()
     assert {r["pair_id"]: r["reason"] for r in rows} == EXPECTED | {"of-seed": of_seed}
     assert all((r["status"] == "eligible") == (r["reason"] is None) for r in rows)
