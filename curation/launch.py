@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curation.embed.checksum import checked_sha256
 from curation.embed.encoders import PACKAGED, PROGRAMS
+from curation.embed.params import EncoderSpec
 from curation.errors import CurationError, RecipeError
 from curation.flow import Step, plan
 from curation.parallel import OnSpark
 from curation.recipe import Recipe, load_recipe
 from curation.runner import Outcome, run_step
+from curation.score.heads import HEADS
+from curation.score.params import HeadSpec
 from curation.spark import Cluster, load_cluster, open_session
 from curation.store import DATASET, Store
 from curation.strict import fingerprinted, input_files
@@ -94,28 +98,63 @@ def check_inputs(recipe: Recipe) -> None:
 
 
 def check_encoders(steps: Sequence[Step], store: Store) -> None:
-    """Load the encoders whose vectors are not there yet, so that none fails after days of fetching.
+    """Load the encoders whose vectors are not there yet, and the heads on them, so that none fails
+    after days of fetching.
 
     Raises:
-        RecipeError: naming every encoder that cannot be loaded, and why.
+        RecipeError: naming every encoder and head that cannot be loaded, and why.
     """
+    heads = {
+        name: spec
+        for step in steps
+        if step.name == "score"
+        for name, spec in step.params.heads.items()  # type: ignore[attr-defined]
+    }
+    read = {name for spec in heads.values() for name in spec.reads()}
     for step in (s for s in steps if s.name == "embed"):
-        specs = step.params.encoders  # type: ignore[attr-defined]
+        specs: dict[str, EncoderSpec] = step.params.encoders  # type: ignore[attr-defined]
         missing = {n: s for n, s in specs.items() if not _embedded(n, step, store)}
-        problems = []
+        problems, loaded = [], {}
         for name, spec in missing.items():
-            if spec.model in PACKAGED:
+            if spec.model in PACKAGED and name not in read:
                 continue
             from curation.embed.encoder import load_encoder
 
             try:
-                load_encoder(spec, "cpu")
+                encoder = load_encoder(spec, "cpu")
+                loaded[name] = encoder.dim, encoder.identity
             except RecipeError as error:
                 problems.append(f"embed.encoders.{name}: {error}")
             finally:
                 load_encoder.cache_clear()
+        fit = {n: s for n, s in heads.items() if set(s.reads()) <= set(loaded)}
+        problems += list(_bad_heads(fit, specs, loaded))
         if problems:
             raise RecipeError("\n".join(problems))
+
+
+def _bad_heads(
+    heads: Mapping[str, HeadSpec],
+    encoders: Mapping[str, EncoderSpec],
+    loaded: Mapping[str, tuple[int, dict[str, Any]]],
+) -> Iterator[str]:
+    """Yield what is wrong with heads, each loaded and tried on no vectors of the right length."""
+    if not heads:
+        return
+    import numpy as np
+
+    from curation.embed.encoder import load_encoder
+    from curation.score.head import Given
+
+    for name, spec in heads.items():
+        given = Given(encoders, {n: identity for n, (_, identity) in loaded.items()})
+        try:
+            head = import_module(HEADS[spec.kind].module).load(spec, given)
+            head(*(np.zeros((0, loaded[n][0]), np.float16) for n in spec.reads()))
+        except RecipeError as error:
+            yield f"score.heads.{name}: {error}"
+        finally:
+            load_encoder.cache_clear()
 
 
 def _embedded(name: str, step: Step, store: Store) -> bool:

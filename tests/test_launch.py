@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from curation.errors import RecipeError
 from curation.flow import plan
@@ -84,6 +86,20 @@ def test_encoders_are_tried_before_days_of_fetching(tmp_path):
     assert "embed.encoders.one: timm cannot make 'vit_tinny" in told
     assert "Close names: vit_tiny_patch16_224" in told
     assert "embed.encoders.two: open_clip knows no model 'ViT-B-23'" in told
+    assert store.manifest("pairs") is None
+    # So are the heads on them: the file, and whether it fits the vectors.
+    save_file({"weight": torch.zeros(1, 7), "bias": torch.zeros(1)}, tmp_path / "seven.safetensors")
+    heads = {
+        "text": {"kind": "linear", "encoder": "semantic", "weights": str(lists)},
+        "wide": {"encoder": "semantic", "weights": str(tmp_path / "seven.safetensors")},
+    }
+    spec |= {"embed": {"encoders": {"semantic": {"model": "vit_micro"}}}, "score": {"heads": heads}}
+    recipe = parse_recipe(spec)
+    with pytest.raises(RecipeError) as error:
+        run_steps(plan(recipe), recipe, store, Cluster())
+    told = str(error.value)
+    assert "score.heads.text: " in told and "neither safetensors nor" in told
+    assert "score.heads.wide: " in told and "for vectors of dimension 7" in told
     assert store.manifest("pairs") is None
     # Where nothing is to be embedded, nothing is tried.
     check_encoders(choose(plan(recipe), until="fetch"), store)

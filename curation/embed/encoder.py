@@ -206,7 +206,11 @@ def read_weights(
     return _renamed(state, checkpoint or Checkpoint(), path), found
 
 
-def _renamed(state: dict[str, Any], checkpoint: Checkpoint, path: str) -> dict[str, torch.Tensor]:
+def _renamed(state: Any, checkpoint: Checkpoint, path: str) -> dict[str, torch.Tensor]:
+    if not isinstance(state, dict):
+        raise RecipeError(
+            f"{path!r} holds a {type(state).__name__}, no state dict. Save the model's state_dict()."
+        )
     if checkpoint.entry is not None:
         if not isinstance(state.get(checkpoint.entry), dict):
             raise RecipeError(

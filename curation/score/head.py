@@ -42,6 +42,12 @@ def head_weights(spec: HeadSpec, given: Given) -> dict[str, Any]:
 
     path, identity = str(spec.weights), given.identities.get(spec.encoder)
     state, _ = read_weights(path)
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise RecipeError(
+            f"The head {path!r} has weights that are no finite numbers, in {', '.join(broken[:8])}. "
+            "Train it anew, or fetch the file again."
+        )
     trained_on = _trained_on(path)
     if None not in (trained_on, identity) and trained_on != identity:
         raise RecipeError(
@@ -58,7 +64,16 @@ def _trained_on(path: str) -> Identity:
 
     with safe_open(path, "numpy") as file:
         told = (file.metadata() or {}).get(ABOUT)
-    found: Identity = json.loads(told)["encoder"] if told else None
+    if not told:
+        return None
+    try:
+        found: Identity = json.loads(told)["encoder"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RecipeError(
+            f"The head {path!r} does not tell in {ABOUT!r} of its metadata which encoder it was "
+            f"trained on, as train-filter writes it ({type(error).__name__}: {error}). Train it anew, "
+            "or leave that entry out."
+        ) from error
     return found
 
 

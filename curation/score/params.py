@@ -45,8 +45,11 @@ class HeadSpec(Strict):
                     else f"not {', '.join(sorted(given))}"
                 )
             )
-        if not all(text.strip() for text in (*self.prompts, *self.against)):
+        texts = (*self.prompts, *self.against)
+        if not all(text.strip() for text in texts):
             raise ValueError("a prompt is blank")
+        if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
+            raise ValueError("a prompt has half of a surrogate pair, which is no character")
         return self
 
     @field_validator("kind")

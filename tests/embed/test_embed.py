@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from curation.embed.encoder import Encoder, load_encoder
-from curation.embed.encoders import vit_micro
+from curation.embed.encoders import check_model_name, vit_micro
 from curation.embed.params import EncoderSpec
 from curation.embed.stage import decode, encode
 from curation.errors import RecipeError
+from curation.score.head import Given
+from curation.score.heads import HEADS
+from curation.score.params import HeadSpec
 
 
 def pictures(count: int, seed: int = 0) -> list[Image.Image]:
@@ -138,6 +143,29 @@ def test_damaged_bytes_are_no_picture():
     assert decode(b"") is None
 
 
+def test_gifs_have_the_first_of_their_frames_or_none():
+    first, second = Image.new("P", (9, 9), 1), Image.new("P", (9, 9), 2)
+    stream = io.BytesIO()
+    first.save(stream, "GIF", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(decode(stream.getvalue()), np.asarray(first.convert("RGB")))
+    header = b"GIF89a\x09\x00\x09\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff"
+    assert decode(header + b";") is None
+    assert decode(header) is None
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
+def test_pictures_of_a_pixel_or_a_line_have_vectors(weights, crop_mode, interpolation):
+    sizes = [(1, 1), (1, 2000), (2000, 1), (3, 2)]
+    grey = [Image.new("RGB", size, (90, 90, 90)) for size in sizes]
+    own = {"crop_mode": crop_mode, "interpolation": interpolation}
+    encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=weights[0], **own), "cpu")
+    found, valid = encode(encoder, grey, 4, "cpu")
+    assert valid.all()
+    # All of one grey, they are one picture to the model.
+    np.testing.assert_allclose(found.astype(float), found[:1].astype(float).repeat(4, 0), atol=1e-3)
+
+
 def test_vit_micro_is_packaged_small_and_strict():
     assert vit_micro.WEIGHTS.stat().st_size <= 8 * 10**6
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
@@ -158,10 +186,54 @@ def test_what_does_not_fit_is_told(weights, tmp_path):
         loading(model="timm/vit_tiny_patch16_224", weights=path)
     with pytest.raises(RecipeError, match="No weights file"):
         loading(model="timm/test_vit", weights="no/such.safetensors")
-    evil = tmp_path / "evil.pt"
-    torch.save({"run": print}, evil)
-    with pytest.raises(RecipeError, match="neither safetensors nor"):
-        loading(model="timm/test_vit", weights=str(evil))
+    whole = Path(path).read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    for content in (whole[:-9], whole[:100], b"", b"\xff" * 8 + whole):
+        cut.write_bytes(content)
+        load_encoder.cache_clear()
+        with pytest.raises(RecipeError, match=r"cut\.safetensors' is neither safetensors nor"):
+            loading(model="timm/test_vit", weights=str(cut))
+    other = tmp_path / "other.pt"
+    for value, kind in (([1], "list"), (torch.zeros(3), "Tensor")):
+        torch.save(value, other)
+        load_encoder.cache_clear()
+        with pytest.raises(RecipeError, match=f"holds a {kind}, no state dict"):
+            loading(model="timm/test_vit", weights=str(other))
+
+
+class Evil:
+    """What runs when its pickle is read: it opens a file."""
+
+    def __init__(self, ran: Path) -> None:
+        self.ran = ran
+
+    def __reduce__(self):
+        return open, (str(self.ran), "w")
+
+
+@pytest.mark.parametrize("name", ["evil.pt", "evil.pth", "evil.bin", "evil.safetensors"])
+@pytest.mark.parametrize("how", [torch.save, lambda v, p: p.write_bytes(pickle.dumps(v))])
+@pytest.mark.filterwarnings("ignore")
+def test_no_pickle_is_run(tmp_path, name, how):
+    evil = tmp_path / name
+    how({"weight": Evil(tmp_path / "ran"), "bias": torch.zeros(1)}, evil)
+    for model in ("timm/test_vit", "open_clip/ViT-S-32-alt", "onnx"):
+        with pytest.raises(RecipeError):
+            load_encoder(EncoderSpec(model=model, weights=str(evil)), "cpu")
+    for kind in ("linear", "mlp"):
+        spec = HeadSpec(kind=kind, encoder="semantic", weights=str(evil))
+        load = import_module(HEADS[kind].module).load
+        with pytest.raises(RecipeError, match="neither safetensors nor"):
+            load(spec, Given({}, {"semantic": None}))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["timm/hf-hub:a/b", "timm/a/b", "timm/../x", "open_clip/hf-hub:a", "open_clip/local-dir:x"],
+)
+def test_names_lead_to_no_repository_and_no_folder(model):
+    assert "name its folder under `weights`" in check_model_name(model)
 
 
 def test_a_models_folder_as_the_hub_has_it(weights, tmp_path):

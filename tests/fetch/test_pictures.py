@@ -147,6 +147,7 @@ def thumbnail_then_cut() -> bytes:
         (thumbnail_then_cut, "truncated"),
         (lambda: encoded(PLAIN, "PNG")[:-300], "truncated"),
         (lambda: encoded(PLAIN, "GIF")[:-200], "truncated"),
+        (lambda: b"GIF89a\x09\0\x09\0\x80\0\0\0\0\0\xff\xff\xff;", "undecodable"),
         (lambda: encoded(PLAIN, "TIFF")[:100], "undecodable"),
         (lambda: encoded(PLAIN, "WEBP")[:100], "undecodable"),
         (lambda: b"\xff\xd8\xff", "undecodable"),

@@ -175,6 +175,7 @@ def test_pictures_and_captions_are_scored_together(clip, tmp_path):
         ({"kind": "similarity", "encoder": "clip"}, "missing: captions"),
         ({"kind": "linear", "encoder": "clip", "weights": "w", "prompts": ["a"]}, "not prompts"),
         ({"kind": "zero_shot", "encoder": "clip", "prompts": ["a", " "]}, "a prompt is blank"),
+        ({"kind": "zero_shot", "encoder": "clip", "prompts": ["a\ud800"]}, "half of a surrogate"),
         ({"kind": "zero_shot", "encoder": "clip", "prompts": []}, "missing: prompts"),
         ({"kind": "linaer", "encoder": "clip"}, "unknown head 'linaer'. Valid: linear, mlp"),
     ],

@@ -52,6 +52,23 @@ def test_refuses_what_it_is_not(layer, tmp_path):
         load(str(path))(vectors())
 
 
+@pytest.mark.parametrize("told", ["{", "[]", "{}", "null"])
+def test_refuses_a_file_that_does_not_tell_its_encoder(tmp_path, told):
+    path = tmp_path / "head.safetensors"
+    state = {"weight": torch.zeros(1, 16), "bias": torch.zeros(1)}
+    save_file(state, path, metadata={"curation": told})
+    with pytest.raises(RecipeError, match=r"does not tell .*which encoder"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_refuses_weights_that_are_no_numbers(tmp_path, number):
+    path = tmp_path / "head.safetensors"
+    save_file({"weight": torch.full((1, 16), number), "bias": torch.zeros(1)}, path)
+    with pytest.raises(RecipeError, match="no finite numbers, in weight"):
+        load(str(path))
+
+
 def test_laions_aesthetic_head_loads(shared):
     heads = shared / "models" / "heads"
     head = load(str(heads / "aesthetic-predictor__sa_0_4_vit_b_32_linear.pth"))

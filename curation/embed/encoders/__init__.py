@@ -39,6 +39,11 @@ def check_model_name(model: str) -> str | None:
         )
     if family == "timm" and not rest:
         return "timm/ needs the name of a model, as in timm/vit_small_patch14_dinov2.lvd142m"
+    if ":" in rest or (family == "timm" and "/" in rest):
+        return (
+            f"{rest!r} is no name that {family} itself has; repositories and folders are not named "
+            "there. Download the model and name its folder under `weights`"
+        )
     if family not in ("timm", "open_clip") and rest:
         return f"{family!r} takes no name after the slash"
     return None
