@@ -71,7 +71,7 @@ FLOW = (
     Stage(0, "ingest", "map", writes="pairs", version=2),
     Stage(10, "fetch", "map", writes="images", reads=("pairs",), version=2),
     Stage(20, "screen", "map", writes="scores", reads=("images",), version=2),
-    Stage(30, "embed", "map", writes="embeddings", reads=("images",), version=5, gpus=1),
+    Stage(30, "embed", "map", writes="embeddings", reads=("images",), version=6, gpus=1),
     Stage(35, "score", "map", writes="head_scores", reads=("images", "embeddings")),
     Stage(
         40,

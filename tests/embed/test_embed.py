@@ -61,6 +61,33 @@ def test_equals_timms_own_forward_and_preprocessing(weights):
     np.testing.assert_allclose(found.astype(np.float64), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
+def test_convolutional_models_lie_by_pixel(tmp_path, name):
+    """Laid out for processors they give timm's vectors, and the same bits in any company."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=0).eval()
+    path = tmp_path / "model.safetensors"
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+    encoder = load_encoder(EncoderSpec(model=f"timm/{name}", weights=str(path)), "cpu")
+    kernels = [
+        p for p in encoder.model.parameters() if p.ndim == 4 and p.shape[-1] > 1 < p.shape[1]
+    ]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    images = pictures(5)
+    found, valid = encode(encoder, list(images), 4, "cpu")
+    transform = timm.data.create_transform(
+        **timm.data.resolve_model_data_config(model), is_training=False
+    )
+    with torch.inference_mode():
+        features = model(torch.stack([transform(image) for image in images]))
+    expected = torch.nn.functional.normalize(features.double()).numpy()
+    assert valid.all()
+    np.testing.assert_allclose(found.astype(np.float64), expected, atol=1e-3)
+    alone = np.concatenate([encode(encoder, [image], 4, "cpu")[0] for image in images])
+    np.testing.assert_array_equal(found.view(np.uint16), alone.view(np.uint16))
+
+
 def test_recipe_overrides_preprocessing(weights):
     path, _ = weights
     plain = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")

@@ -61,6 +61,7 @@ def check_text(text: Mapping[str, Any], folder: str | None, of: str) -> None:
         )
     if folder is None:
         return
+    # A tokenizer may be told by this file too.
     config = _config(folder, TOWER, needed=tower)
     if tower and "model_type" not in config:
         raise RecipeError(
@@ -68,8 +69,6 @@ def check_text(text: Mapping[str, Any], folder: str | None, of: str) -> None:
         )
     if not tokenizer:
         return
-    # A tokenizer may be told by the tower's file.
-    _config(folder, TOWER, needed=False)
     if not any((Path(folder) / name).is_file() for name in VOCABULARIES):
         raise RecipeError(
             f"The folder {folder!r} holds no tokenizer: put the model's tokenizer.json there, with "
