@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     model, weights = _local(name, spec, size) if spec.weights else _from_hub(name, size)
     model.reset_classifier(0)
     config = preprocessing(resolve_data_config(model=model), spec)  # type: ignore[no-untyped-call]
-    dim = int(model.num_features)
+    dim = _dim(model)
     return Encoder(
         model=Normalised(model, config, spec.precision),
         preprocess=build_transform(config),
@@ -57,7 +58,12 @@ def skeleton(name: str, spec: EncoderSpec) -> tuple[Any, torch.Tensor, int]:
     with torch.device("meta"):
         model = _create(name, pretrained=False, num_classes=0, **size)
     config = preprocessing(resolve_data_config(model=model), spec)  # type: ignore[no-untyped-call]
-    return model, no_picture(config), int(model.num_features)
+    return model, no_picture(config), _dim(model)
+
+
+def _dim(model: Any) -> int:
+    """Return the length of a model's vectors: some have a layer between pooling and classifier."""
+    return int(getattr(model, "head_hidden_size", model.num_features))
 
 
 def _create(name: str, **options: Any) -> Any:
@@ -77,8 +83,7 @@ def _local(name: str, spec: EncoderSpec, size: dict[str, int]) -> tuple[Any, str
         path, own = _folder(name, path)
     state, sha256 = read_weights(path, spec.sha256, spec.checkpoint)
     # The head is not used, but a strict load wants one of the file's size.
-    heads = [v.shape[0] for k, v in state.items() if k in ("head.weight", "head.fc.weight")]
-    classes = heads[0] if heads else 0
+    classes = _classes(name, state)
     model = _create(name, pretrained=False, num_classes=classes, **(own | size))
     try:
         model.load_state_dict(state, strict=True)
@@ -88,6 +93,17 @@ def _local(name: str, spec: EncoderSpec, size: dict[str, int]) -> tuple[Any, str
             "under other names, `checkpoint: {entry, drop, rename}` says how they are called there."
         ) from error
     return model, sha256
+
+
+def _classes(name: str, state: Mapping[str, torch.Tensor]) -> int:
+    """Return how many classes the classifier in a file tells apart; 0 without one."""
+    architecture = name.partition(".")[0]
+    known = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
+    own: Any = known.classifier if known else None
+    # A distilled model has two.
+    places = [own] if isinstance(own, str) else list(own or ())
+    heads = [state.get(f"{place}.weight") for place in [*places, "head", "head.fc"]]
+    return next((len(head) for head in heads if head is not None), 0)
 
 
 def _folder(name: str, folder: str) -> tuple[str, dict[str, Any]]:
