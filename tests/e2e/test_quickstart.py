@@ -233,4 +233,4 @@ def test_search_refuses_what_it_cannot_use(cli, over, root, tmp_path):
 def test_plan_of_the_quickstart(cli, root):
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
     steps = json.loads(cli("plan", recipe, "--json").stdout)["steps"]
-    assert len(steps) == 16
+    assert len(steps) == 17
