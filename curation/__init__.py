@@ -1,5 +1,6 @@
 """Uncurated image–text pairs in, a curated, balanced, deduplicated Parquet dataset out."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -7,6 +8,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "embedding_batches", "read_embeddings"]
+
+# MKL, inside torch, reads it at its first product. Without, the bits of a vector depend on the number
+# of threads on processors with AMX; its price was within the noise.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 def __getattr__(name: str) -> Any:

@@ -292,6 +292,14 @@ def test_a_models_folder_as_the_hub_has_it(weights, tmp_path):
     config.write_text(json.dumps(told | {"architecture": "vit_tiny_patch16_224"}))
     with pytest.raises(RecipeError, match=r"'vit_tiny_patch16_224', not of timm/test_vit"):
         loading()
+    for made, problem in (
+        ({"checkpoint_path": "/etc/passwd"}, r"sets checkpoint_path under model_args"),
+        ({"no_such": 1}, r"timm/test_vit is not made of .*no_such"),
+        ({"embed_dim": "x"}, r"timm/test_vit is not made of .*embed_dim"),
+    ):
+        config.write_text(json.dumps(told | {"model_args": made}))
+        with pytest.raises(RecipeError, match=problem):
+            loading()
     config.write_text("[1]")
     with pytest.raises(RecipeError, match="is no configuration of timm"):
         loading()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def _dim(model: Any) -> int:
 def _create(name: str, **options: Any) -> Any:
     try:
         model = timm.create_model(name, **options)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"timm/{name} is not made of {options} ({error}).") from error
     except RuntimeError as error:
         known = timm.list_models() + timm.list_models(pretrained=True)
         raise RecipeError(
@@ -125,6 +128,12 @@ def _folder(name: str, folder: str) -> tuple[str, dict[str, Any]]:
             f"{str(config)!r} is no configuration of timm ({type(error).__name__}: {error}). Put the "
             f"file there as the hub has it, or name {WEIGHTS} alone under `weights`."
         ) from error
+    beyond = sorted(set(made) & set(signature(timm.create_model).parameters))
+    if beyond:
+        raise RecipeError(
+            f"{str(config)!r} sets {', '.join(beyond)} under model_args, which is not taken from a "
+            "folder. Take it out, or fetch the file again from where the model was published."
+        )
     architecture = told.get("architecture")
     if architecture not in (None, name.partition(".")[0]):
         raise RecipeError(
@@ -132,6 +141,7 @@ def _folder(name: str, folder: str) -> tuple[str, dict[str, Any]]:
             "`model` or `weights`."
         )
     overlay = {key: sees[key] for key in SEEN if key in sees}
+    made.pop("num_classes", None)
     return str(path), made | {"pretrained_cfg_overlay": overlay}
 
 
