@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -50,9 +50,23 @@ class SparkWhenNeeded:
         """Return `[function(i) for i in items]`, computed by Spark tasks."""
         if not items:
             return []
+        return self._spark().map(what, function, items, note, gpu)
+
+    def exchange(
+        self,
+        what: str,
+        send: Callable[[T], Iterable[tuple[int, Any]]],
+        items: Sequence[T],
+        receive: Callable[[int, list[Any]], R],
+        parts: Sequence[int],
+    ) -> list[R]:
+        """Return what `receive` makes of each part, by a shuffle of Spark's."""
+        return self._spark().exchange(what, send, items, receive, parts)
+
+    def _spark(self) -> OnSpark:
         if self._session is None:
             self._session = open_session(self._name, self._cluster, self._gpus)
-        return OnSpark(self._session).map(what, function, items, note, gpu)
+        return OnSpark(self._session)
 
     def stop(self) -> None:
         """Stop the session, if one was started."""

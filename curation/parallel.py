@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from curation.errors import CurationError
@@ -40,6 +40,25 @@ class Parallel(Protocol):
         """
         ...
 
+    def exchange(
+        self,
+        what: str,
+        send: Callable[[T], Iterable[tuple[int, Any]]],
+        items: Sequence[T],
+        receive: Callable[[int, list[Any]], R],
+        parts: Sequence[int],
+    ) -> list[R]:
+        """Return what `receive` makes of each part: of all that `send` gives it, in no order.
+
+        Args:
+            what: is shown while it runs.
+            send: gives (part, what it gets) for an item, of the parts asked for alone.
+            items: to send.
+            receive: is given a part and what it gets.
+            parts: numbers of the parts.
+        """
+        ...
+
 
 class InProcess:
     """One item after the other, here."""
@@ -60,6 +79,27 @@ class InProcess:
                 progress.reached(len(results))
                 if note and progress.shown:
                     progress.note(note())
+        return results
+
+    def exchange(
+        self,
+        what: str,
+        send: Callable[[T], Iterable[tuple[int, Any]]],
+        items: Sequence[T],
+        receive: Callable[[int, list[Any]], R],
+        parts: Sequence[int],
+    ) -> list[R]:
+        """Return what `receive` makes of each part; all that is sent is held at once."""
+        boxes: dict[int, list[Any]] = {part: [] for part in parts}
+        with Progress(what, len(items) + len(parts)) as progress:
+            for done, item in enumerate(items, 1):
+                for part, sent in send(item):
+                    boxes[part].append(sent)
+                progress.reached(done)
+            results = []
+            for part in parts:
+                results.append(receive(part, boxes.pop(part)))
+                progress.reached(len(items) + len(results))
         return results
 
 
@@ -97,6 +137,37 @@ def _spare_the_collector() -> None:
         _seen_modules = len(sys.modules)
 
 
+class _Sending:
+    """Sends an item; where that fails every part gets the error, so that none goes on without it."""
+
+    def __init__(
+        self, send: Callable[[Any], Iterable[tuple[int, Any]]], parts: Sequence[int]
+    ) -> None:
+        self._send, self._parts = send, parts
+
+    def __call__(self, item: Any) -> Iterator[tuple[int, Any]]:
+        try:
+            yield from self._send(item)
+        except CurationError as error:
+            for part in self._parts:
+                yield part, error
+
+
+class _Receiving:
+    """Receives what a part of a shuffle got, or returns the error that a sender met."""
+
+    def __init__(self, receive: Callable[[int, list[Any]], Any], parts: Sequence[int]) -> None:
+        self._receive, self._parts = receive, parts
+
+    def __call__(self, place: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Any]:
+        sent = [own for _, own in rows]
+        errors = [own for own in sent if isinstance(own, CurationError)]
+        if errors:
+            yield errors[0]
+        else:
+            yield Guarded(lambda part: self._receive(part, sent))(self._parts[place])
+
+
 class OnSpark:
     """Each item is a task of one Spark job."""
 
@@ -128,10 +199,38 @@ class OnSpark:
         context.setJobGroup(group, what)
         with Progress(what, len(items)) as progress, _Watch(context, group, progress, note):
             found = rows.map(Guarded(function)).collect()
-        for result in found:
-            if isinstance(result, CurationError):
-                raise result
-        return found
+        return _unless_failed(found)
+
+    def exchange(
+        self,
+        what: str,
+        send: Callable[[T], Iterable[tuple[int, Any]]],
+        items: Sequence[T],
+        receive: Callable[[int, list[Any]], R],
+        parts: Sequence[int],
+    ) -> list[R]:
+        """Return what `receive` makes of each part, by one shuffle of Spark's.
+
+        Raises:
+            CurationError: the first one that a task met.
+        """
+        context = self.spark.sparkContext
+        place = {part: number for number, part in enumerate(parts)}
+        sent = context.parallelize(items, max(1, len(items))).flatMap(_Sending(send, parts))
+        shuffled = sent.partitionBy(len(parts), place.__getitem__)
+        group = f"curation-{what}-{id(items)}"
+        context.setJobGroup(group, what)
+        total = len(items) + len(parts)
+        with Progress(what, total) as progress, _Watch(context, group, progress, None):
+            found = shuffled.mapPartitionsWithIndex(_Receiving(receive, parts)).collect()
+        return _unless_failed(found)
+
+
+def _unless_failed(found: list[R]) -> list[R]:
+    for result in found:
+        if isinstance(result, CurationError):
+            raise result
+    return found
 
 
 NOTED_S = 2.0

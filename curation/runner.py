@@ -20,7 +20,7 @@ from curation.spaces import check_spaces
 from curation.store import DATASET, Store
 from curation.strict import fingerprinted
 from curation.table import contract
-from curation.units import Context, Output, Unit, compute, content_of, drain
+from curation.units import FILE_ROWS, Context, Output, Rows, Unit, compute, content_of, drain
 
 logger = logging.getLogger(__name__)
 
@@ -219,16 +219,29 @@ def _run_global(
     rows = function(**given, params=step.params, context=_context(step, store, parallel))
 
     def writer_of(part: str) -> FragmentWriter:
-        return FragmentWriter(store, f"tables/{table}/data", part, terms)
+        return FragmentWriter(store, f"tables/{table}/data", part, terms, FILE_ROWS)
 
-    writers, stats = drain(rows, "all", writer_of)
-    records = tuple(
-        writers[part].close(f"tables/{table}", digest([found, part]), {})
-        for part in sorted(writers)
-    )
-    _commit(step, (table, found), records, tables, store, stats)
+    records: list[Record] = []
+    writers, stats = drain(_without_records(rows, records), "all", writer_of)
+    for part, writer in writers.items():
+        records.append(writer.close(f"tables/{table}", digest([found, part]), {}))
+    in_order = tuple(sorted(records, key=lambda record: record.name))
+    _commit(step, (table, found), in_order, tables, store, stats)
     # A table without rows was computed too.
     return max(len(records), 1), 0
+
+
+def _without_records(rows: Rows, records: list[Record]) -> Rows:
+    """Pass rows on; fragments that workers have written are added to `records`."""
+    while True:
+        try:
+            item = next(rows)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        if isinstance(item, Record):
+            records.append(item)
+        else:
+            yield item
 
 
 # -- both -----------------------------------------------------------------------------------------

@@ -24,13 +24,19 @@ from curation.table import contract
 WORK = ""
 """The one part of a work table."""
 
+FILE_ROWS = 10_000_000
+"""Rows of a file of a table that a stage gives as a whole, so that many workers can read it."""
+
 Rows = Generator[Any, None, dict[str, Any] | None]
 """What a stage gives: it yields record batches (or pairs of part and batch), returns measurements."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where a part of a unit's rows goes. `table` names the contract; empty for work tables."""
+    """Where a part of a unit's rows goes. `table` names the contract; empty for work tables.
+
+    The rows are a fragment of the unit's name, or of `name`.
+    """
 
     table: str
     table_dir: str
@@ -38,6 +44,7 @@ class Output:
     memo: str
     rows_per_file: int | None = None
     batch_groups: bool = False
+    name: str | None = None
 
 
 class Chain(NamedTuple):
@@ -108,8 +115,9 @@ def drain(
 
 def _open_writer(store: Store, name: str, output: Output) -> FragmentWriter:
     terms = contract(output.table) if output.table else None
+    own = output.name or name
     return FragmentWriter(
-        store, output.folder, name, terms, output.rows_per_file, output.batch_groups
+        store, output.folder, own, terms, output.rows_per_file, output.batch_groups
     )
 
 

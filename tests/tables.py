@@ -25,11 +25,12 @@ def commit_batches(
     table: str,
     parts: dict[str, pa.RecordBatch],
     stats: dict[str, dict[str, Any]] | None = None,
+    rows_per_file: int | None = None,
 ) -> None:
     """Commit a batch a fragment, with what was measured of it."""
     records = []
     for name, batch in parts.items():
-        writer = FragmentWriter(store, f"tables/{table}/data", name, contract(table))
+        writer = FragmentWriter(store, f"tables/{table}/data", name, contract(table), rows_per_file)
         # In pieces, as stages give them.
         for start in range(0, max(batch.num_rows, 1), PIECE):
             writer.write(batch.slice(start, PIECE))
@@ -41,7 +42,12 @@ def commit_batches(
     )
 
 
-def commit(store: Store, table: str, parts: dict[str, list[dict[str, Any]]]) -> None:
+def commit(
+    store: Store,
+    table: str,
+    parts: dict[str, list[dict[str, Any]]],
+    rows_per_file: int | None = None,
+) -> None:
     """Commit rows a fragment; keys that the table does not have are left out."""
     terms = contract(table)
     schema = terms.arrow_schema()
@@ -54,6 +60,7 @@ def commit(store: Store, table: str, parts: dict[str, list[dict[str, Any]]]) -> 
             )
             for name, rows in parts.items()
         },
+        rows_per_file=rows_per_file,
     )
 
 

@@ -113,17 +113,7 @@ def _ties(
     rows: Fetched, sides: dict[str, Images], near: Near, params: DedupParams
 ) -> dict[tuple[str, str], Ties]:
     """Return the ties of each two roles; for held-out ones all above the least threshold of a set."""
-    least: dict[str, float] = {}
-    if params.perceptual:
-        least["perceptual"] = 1 - params.perceptual.max_distance / 256
-    if params.near:
-        least["near"] = params.near.at_least
-    if params.semantic:
-        least["semantic"] = 1 - params.semantic.epsilon
-    lowest = least.copy()
-    if params.held_out and params.near:
-        sets = [params.held_out.of(name)[0] for name in held_out_sets(rows)]
-        lowest["near"] = min([*sets, params.held_out.at_least])
+    least, lowest = bounds_of(params, rows.held_out)
     found = {}
     for left, right in (
         ("pool", "pool"),
@@ -140,9 +130,20 @@ def _ties(
     return found
 
 
-def held_out_sets(rows: Fetched) -> list[str]:
-    """Return the names of the held-out sets, sorted."""
-    return sorted(set(rows.sources[rows.roles == "held_out"].tolist()))
+def bounds_of(params: DedupParams, sets: list[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the least similarity of ties by method, and of ties of held-out pictures."""
+    least: dict[str, float] = {}
+    if params.perceptual:
+        least["perceptual"] = 1 - params.perceptual.max_distance / 256
+    if params.near:
+        least["near"] = params.near.at_least
+    if params.semantic:
+        least["semantic"] = 1 - params.semantic.epsilon
+    lowest = least.copy()
+    if params.held_out and params.near:
+        own = [params.held_out.of(name)[0] for name in sets]
+        lowest["near"] = min([*own, params.held_out.at_least])
+    return least, lowest
 
 
 def _by_image(
@@ -207,7 +208,7 @@ def _leaks(
     params: DedupParams,
 ) -> Leak:
     held, leak = sides["held_out"], Leak.none(len(rows.images))
-    names = held_out_sets(rows)
+    names = rows.held_out
     if params.held_out is None or not names:
         return leak
     members = {

@@ -40,20 +40,23 @@ def copied(fetched: Fetched, rows: Ints, of: Ints) -> Copied:
     return Copied(rows[listed], of[listed])
 
 
-def members_by_fragment(fetched: Fetched, copies: Copied, kind: pa.DataType) -> Iterator[pa.Array]:
-    """Yield for each fragment in turn the list column of its rows, null for rows without copies."""
-    ends = np.searchsorted(copies.of, fetched.ends)
+def members(
+    fetched: Fetched, copies: Copied, bounds: Ints, kind: pa.DataType
+) -> Iterator[pa.Array]:
+    """Yield for each stretch of rows between two of the bounds, which begin with 0 and end with the
+    number of rows, the list column of its rows, null for rows without copies."""
+    ends = np.searchsorted(copies.of, bounds)
     first = 0
-    fragments = len(fetched.fragments)
-    while first < fragments:
+    stretches = len(bounds) - 1
+    while first < stretches:
         last = first + 1
-        while last < fragments and ends[last + 1] - ends[first] <= GATHERED:
+        while last < stretches and ends[last + 1] - ends[first] <= GATHERED:
             last += 1
-        texts = fetched.columns(copies.rows[ends[first] : ends[last]], TEXTS)
+        texts = fetched.texts(copies.rows[ends[first] : ends[last]], TEXTS)
         for number in range(first, last):
             part = slice(ends[number] - ends[first], ends[number + 1] - ends[first])
-            own = copies.of[ends[number] : ends[number + 1]] - fetched.ends[number]
-            rows = int(fetched.ends[number + 1] - fetched.ends[number])
+            own = copies.of[ends[number] : ends[number + 1]] - bounds[number]
+            rows = int(bounds[number + 1] - bounds[number])
             yield _lists(texts.slice(part.start, part.stop - part.start), own, rows, kind)
         first = last
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from curation.strict import Name, Strict
+from curation.strict import Name, Strict, execution_only
 
 WIDEST = 47
 """Bits by which two hashes may differ at most: what tables of 16 bits find with two of them turned.
@@ -128,7 +128,8 @@ class DedupParams(Strict):
 
     The picture that stands for its copies is the first by the criteria of `representative`: most
     pixels, longest caption, largest file; then the smallest image_id. `chains: cut` leaves in a
-    component only what is tied to that picture itself.
+    component only what is tied to that picture itself. Beyond `rows_at_once` rows, of about 310 bytes
+    each on the driver, parts of them are decided on workers, with the same result.
     """
 
     exact: bool = True
@@ -141,6 +142,7 @@ class DedupParams(Strict):
     chains: Literal["join", "cut"] = "join"
     held_out: HeldOut | None = HeldOut()
     seed_copies: Literal["keep", "drop"] = "keep"
+    rows_at_once: int = execution_only(20_000_000, ge=1)
 
     @model_validator(mode="after")
     def _looks_far_enough(self) -> DedupParams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +21,27 @@ Ints = npt.NDArray[np.int64]
 READ = ["image_id", "status", "caption", "original_width", "original_height", "bytes"]
 
 
+class Texts(Protocol):
+    """Gives some columns of rows by their place among all, in the order asked for."""
+
+    def __call__(self, rows: Ints, names: list[str]) -> pa.Table:
+        """Return the columns `names` of `rows`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Fetched:
-    """Every fetched row, in the order of fragments. A fragment has one role and one source.
+    """Fetched rows, in the order of fragments. A fragment has one role and one source.
 
-    Arrays have shape (n,): `fragment` numbers `fragments`, `row` is the place there; `pixels` are
-    width × height of the original, `caption` and `bytes` are lengths; `stored` names the stored
-    picture, equal where the pixels are.
+    Arrays have shape (n,): `fragment` numbers `roles` and `sources`, `row` is the place there;
+    `pixels` are width × height of the original, `caption` and `bytes` are lengths; `stored` names the
+    stored picture, equal where the pixels are. `held_out` are the names of all held-out sets, sorted.
     """
 
-    fragments: tuple[Fragment, ...]
     roles: npt.NDArray[np.str_]
     sources: npt.NDArray[np.str_]
+    held_out: list[str]
+    texts: Texts
     fragment: npt.NDArray[np.int32]
     row: npt.NDArray[np.int32]
     images: Ids
@@ -44,14 +53,27 @@ class Fetched:
     @cached_property
     def ends(self) -> Ints:
         """Where the rows of each fragment begin, and the end, (fragments + 1,)."""
-        return np.searchsorted(self.fragment, np.arange(len(self.fragments) + 1))
+        return np.searchsorted(self.fragment, np.arange(len(self.roles) + 1))
 
     def of(self, role: str) -> Ints:
         """Return the rows of a role."""
         return np.flatnonzero((self.roles == role)[self.fragment])
 
-    def columns(self, rows: Ints, names: list[str]) -> pa.Table:
-        """Return some columns of some rows, in the order given."""
+    def pair_ids(self, rows: Ints) -> Ids:
+        """Return the pair_id of some rows."""
+        return to_ids(self.texts(rows, ["pair_id"]).column("pair_id"))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Texts that stay in their fragments until they are asked for."""
+
+    fragments: tuple[Fragment, ...]
+    fragment: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int32]
+
+    def __call__(self, rows: Ints, names: list[str]) -> pa.Table:
+        """Return the columns `names` of `rows`, reading each fragment once."""
         order = np.argsort(rows, kind="stable")
         parts = [pa.table({name: pa.array([], pa.string()) for name in names})]
         ordered = rows[order]
@@ -63,35 +85,53 @@ class Fetched:
         back[order] = np.arange(len(rows))
         return pa.concat_tables(parts, promote_options="permissive").take(pa.array(back))
 
-    def pair_ids(self, rows: Ints) -> Ids:
-        """Return the pair_id of some rows."""
-        return to_ids(self.columns(rows, ["pair_id"]).column("pair_id"))
+
+@dataclass(frozen=True)
+class Held:
+    """Texts that are in memory, a row each."""
+
+    table: pa.Table
+
+    def __call__(self, rows: Ints, names: list[str]) -> pa.Table:
+        """Return the columns `names` of `rows`."""
+        return self.table.select(names).take(pa.array(rows))
 
 
 def read_rows(images: Table, scores: Table | None) -> Fetched:
     """Return every fetched row; `scores` are read for the identity of stored pictures, if given."""
     fragments = tuple(images.fragments.values())
-    roles, sources, parts = [], [], []
+    told = [told_of(fragment) for fragment in fragments]
+    parts = []
     for number, fragment in enumerate(fragments):
-        head: dict[str, list[str]] = {"role": [""], "source": [""]}
-        for batch in fragment.batches(["role", "source"], rows=1):
-            head = batch.to_pydict()
-            break
-        roles.append(head["role"][0])
-        sources.append(head["source"][0])
-        pixel_id = scores.fragments[fragment.name].read(["pixel_id"]) if scores else None
-        parts.append(_narrow(number, fragment.read(READ), pixel_id))
-    columns = [np.concatenate(own) for own in zip(*parts, strict=True)]
-    return Fetched(fragments, np.array(roles), np.array(sources), *columns)
+        own = scores.fragments[fragment.name] if scores else None
+        parts.append(narrow(number, fragment.read(READ), own))
+    columns = {name: np.concatenate([own[name] for own in parts]) for name in parts[0]}
+    roles, sources = (np.array(own) for own in zip(*told, strict=True))
+    texts = Stored(fragments, columns["fragment"], columns["row"])
+    return Fetched(roles, sources, held_out_sets(images), texts, **columns)
 
 
-def _narrow(number: int, table: pa.Table, pixel_id: pa.Table | None) -> tuple[Any, ...]:
+def told_of(fragment: Fragment) -> tuple[str, str]:
+    """Return the role and the source of a fragment of `images`, blank for one without rows."""
+    for batch in fragment.batches(["role", "source"], rows=1):
+        return batch.column("role")[0].as_py(), batch.column("source")[0].as_py()
+    return "", ""
+
+
+def held_out_sets(images: Table) -> list[str]:
+    """Return the names of the held-out sets, sorted."""
+    own = [f for f in images.fragments.values() if "held_out" in f.record.books]
+    return sorted({told_of(fragment)[1] for fragment in own})
+
+
+def narrow(number: int, table: pa.Table, scores: Fragment | None) -> dict[str, Any]:
+    """Return the arrays of `Fetched` for the fetched rows of one fragment; `table` has READ."""
     row = np.flatnonzero(table.column("status").to_numpy() == "ok").astype(np.int32)
     table = table.take(pa.array(row))
-    images = to_ids(table.column("image_id"))
     stored = np.full(len(row), b"", "S32")
-    if pixel_id is not None:
-        stored = to_ids(pc.fill_null(pixel_id.column("pixel_id").take(pa.array(row)), ""))
+    if scores is not None:
+        pixel_id = scores.read(["pixel_id"]).column("pixel_id").take(pa.array(row))
+        stored = to_ids(pc.fill_null(pixel_id, ""))
 
     def number_of(column: pa.ChunkedArray, kind: Any) -> npt.NDArray[Any]:
         return np.asarray(pc.fill_null(column, 0).to_numpy(), dtype=kind)
@@ -99,10 +139,15 @@ def _narrow(number: int, table: pa.Table, pixel_id: pa.Table | None) -> tuple[An
     width, height = (
         number_of(table.column(f"original_{side}"), np.int64) for side in ("width", "height")
     )
-    caption = number_of(pc.utf8_length(table.column("caption")), np.int32)
-    size = number_of(table.column("bytes"), np.int64)
-    where = np.full(len(row), number, np.int32)
-    return where, row, images, stored, (width * height).astype(np.int32), caption, size
+    return {
+        "fragment": np.full(len(row), number, np.int32),
+        "row": row,
+        "images": to_ids(table.column("image_id")),
+        "stored": stored,
+        "pixels": (width * height).astype(np.int32),
+        "caption": number_of(pc.utf8_length(table.column("caption")), np.int32),
+        "bytes": number_of(table.column("bytes"), np.int64),
+    }
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,15 @@ import pyarrow.compute as pc
 
 from curation.dedup.params import Verify
 from curation.dedup.rows import Fetched, Images, Ints
-from curation.fragment import Table
+from curation.fragment import Fragment
 from curation.knn.join import to_ids
 from curation.vectors import Ids
 from curation.verify.bounds import MEASURED, agrees
 
 METHODS = ("pixels", "perceptual", "near", "semantic")
 """The surest first: of an image's ties the first of these counts, then the strongest."""
+BATCH = 2**20
+"""Neighbours that are looked at at once."""
 NARROW = ["method", "role_a", "image_a", "role_b", "image_b", "similarity"]
 Floats = npt.NDArray[np.float32]
 Methods = npt.NDArray[np.int8]
@@ -65,10 +67,10 @@ def both_ways(ties: Ties) -> Ties:
 
 @dataclass(frozen=True)
 class Near:
-    """The table of neighbours, and the pairs of images whose pixels agree: sorted S64, the two ids one
-    after the other, the smaller first; None where nobody looked."""
+    """Neighbours, in fragments or as a table with NARROW, and the pairs of images whose pixels agree:
+    sorted S64, the two ids one after the other, the smaller first; None where nobody looked."""
 
-    neighbours: Table
+    neighbours: Sequence[Fragment] | pa.Table
     agreeing: npt.NDArray[np.bytes_] | None = None
 
     def agree(self, left: Ids, right: Ids) -> npt.NDArray[np.bool_]:
@@ -82,17 +84,22 @@ class Near:
         return np.asarray(self.agreeing[place] == pairs, dtype=bool)
 
 
-def agreeing_pairs(verified: Table, bounds: Verify) -> npt.NDArray[np.bytes_]:
+def agreeing_pairs(verified: Iterable[Fragment], bounds: Verify) -> npt.NDArray[np.bytes_]:
     """Return the pairs whose pixels agree within the bounds, as `Near` has them."""
     found = [np.empty(0, "S64")]
-    for fragment in verified.fragments.values():
+    for fragment in verified:
         table = fragment.read()
-        if not len(table):
-            continue
         own = agrees({name: table.column(name).to_numpy() for name in MEASURED}, bounds)
-        ends = [to_ids(table.column(f"image_{end}"))[own] for end in "ab"]
-        found.append(np.column_stack(ends).view("S64").ravel())
+        found.append(pairs_of(table.filter(pa.array(own))))
     return np.sort(np.concatenate(found))
+
+
+def pairs_of(table: pa.Table) -> npt.NDArray[np.bytes_]:
+    """Return the pairs of the columns image_a and image_b as S64."""
+    if not len(table):
+        return np.empty(0, "S64")
+    ends = [to_ids(table.column(f"image_{end}")) for end in "ab"]
+    return np.column_stack(ends).view("S64").ravel()
 
 
 def neighbour_ties(
@@ -131,17 +138,28 @@ def neighbour_ties(
 
 def _strong(near: Near, role_a: str, role_b: str, least: Mapping[str, float]) -> Iterator[pa.Table]:
     """Yield the neighbours of two roles that are near enough for their method."""
-    for fragment in near.neighbours.fragments.values():
-        for batch in fragment.batches(NARROW, rows=2**20):
-            table = pa.Table.from_batches([batch])
-            roles = pc.and_(
-                pc.equal(table.column("role_a"), role_a), pc.equal(table.column("role_b"), role_b)
-            )
-            table = table.filter(roles)
-            for method, bound in least.items():
-                # The bound as float32 has it, which similarities are.
-                near = pc.greater_equal(table.column("similarity"), float(np.float32(bound)))
-                yield table.filter(pc.and_(near, pc.equal(table.column("method"), method)))
+    for batch in _batches(near.neighbours):
+        table = pa.Table.from_batches([batch])
+        roles = pc.and_(
+            pc.equal(table.column("role_a"), role_a), pc.equal(table.column("role_b"), role_b)
+        )
+        yield from near_enough(table.filter(roles), least)
+
+
+def _batches(neighbours: Sequence[Fragment] | pa.Table) -> Iterator[pa.RecordBatch]:
+    if isinstance(neighbours, pa.Table):
+        yield from neighbours.select(NARROW).to_batches(max_chunksize=BATCH)
+        return
+    for fragment in neighbours:
+        yield from fragment.batches(NARROW, rows=BATCH)
+
+
+def near_enough(table: pa.Table, least: Mapping[str, float]) -> Iterator[pa.Table]:
+    """Yield by method the neighbours that are near enough for it."""
+    for method, bound in least.items():
+        # The bound as float32 has it, which similarities are.
+        near = pc.greater_equal(table.column("similarity"), float(np.float32(bound)))
+        yield table.filter(pc.and_(near, pc.equal(table.column("method"), method)))
 
 
 def pixel_ties(fetched: Fetched, left: Images, right: Images) -> Ties:

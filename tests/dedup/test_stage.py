@@ -68,9 +68,12 @@ LOOKED = (
 
 
 @pytest.fixture
-def copies(tmp_path):
-    """Runs dedup with some parameters; returns the rows by pair and the manifest's counts."""
-    store = Store(tmp_path)
+def copies(tmp_path, monkeypatch):
+    """Runs dedup with some parameters, here and in parts, which must give the same files and counts;
+    returns the rows by pair and the manifest's counts."""
+    # Three rows a part: components of two fragments meet, and parts without a row are decided too.
+    monkeypatch.setattr("curation.dedup.parts.ROWS_A_PART", 3)
+    stores = {at_once: Store(tmp_path / str(at_once)) for at_once in (1000, 1)}
     parts = {"web-0": WEB[:5], "web-1": WEB[5:], "cats-0": CATS, "test-0": TEST}
     roles = {"web": "pool", "cats": "seed", "test": "held_out"}
     rows = {
@@ -85,23 +88,22 @@ def copies(tmp_path):
     rows["web-1"].append(
         rows["web-1"][0] | {"pair_id": "lost", "status": "failed", "image_id": None}
     )
-    commit(store, "images", rows)
+    for store in stores.values():
+        commit(store, "images", rows)
     letters = {name: [i for _, i, *_ in part] for name, part in parts.items()}
     letters["web-1"].append("")
-    commit_batches(
-        store,
-        "scores",
-        {
-            name: pa.RecordBatch.from_pydict(
-                {
-                    "pair_id": [r["pair_id"] for r in rows[name]],
-                    "phash": pa.nulls(len(own), pa.binary()),
-                    "pixel_id": pa.array([PIXELS.get(i, image(i) if i else None) for i in own]),
-                }
-            )
-            for name, own in letters.items()
-        },
-    )
+    scores = {
+        name: pa.RecordBatch.from_pydict(
+            {
+                "pair_id": [r["pair_id"] for r in rows[name]],
+                "phash": pa.nulls(len(own), pa.binary()),
+                "pixel_id": pa.array([PIXELS.get(i, image(i) if i else None) for i in own]),
+            }
+        )
+        for name, own in letters.items()
+    }
+    for store in stores.values():
+        commit_batches(store, "scores", scores)
     names = ("role_a", "image_a", "role_b", "image_b", "similarity")
 
     def run(neighbours=NEIGHBOURS, verified=(), alike=(), across=(), **dedup):
@@ -115,14 +117,19 @@ def copies(tmp_path):
             )
             for ra, a, rb, b, s in pairs
         ]
-        commit(store, "neighbours", {"all": near})
-        commit(
-            store, "verified", {"all": [dict(zip(LOOKED, row, strict=True)) for row in verified]}
-        )
-        steps = {s.name: s for s in plan(parse_recipe(SPEC | {"dedup": NEAR | dedup}))}
-        run_step(steps["dedup"], store, InProcess())
-        table = open_table(store, "copies")
-        return {r["pair_id"]: r for r in table.read().to_pylist()}, table.manifest.stats
+        looked = [dict(zip(LOOKED, row, strict=True)) for row in verified]
+        tables = []
+        for at_once, store in stores.items():
+            commit(store, "neighbours", {"all": near})
+            commit(store, "verified", {"all": looked})
+            spec = SPEC | {"dedup": NEAR | dedup | {"rows_at_once": at_once}}
+            steps = {s.name: s for s in plan(parse_recipe(spec))}
+            run_step(steps["dedup"], store, InProcess())
+            tables.append(open_table(store, "copies"))
+        whole, parted = (table.manifest for table in tables)
+        assert (parted.content, parted.stats) == (whole.content, whole.stats)
+        assert parted.stats["largest_components"] == whole.stats["largest_components"]
+        return {r["pair_id"]: r for r in tables[1].read().to_pylist()}, parted.stats
 
     return run
 

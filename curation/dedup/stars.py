@@ -1,0 +1,146 @@
+"""Connected components of more edges than one machine holds: exact, by exchanges between workers.
+
+Kiveris et al. (2014, Connected Components in MapReduce and Beyond): each node hangs its larger
+neighbours under the smallest node that it sees (large star), then itself and its smaller neighbours
+under the smallest of them (small star), in turns, until what is left are stars: every node but the
+smallest of a component has that one alone for a neighbour. What a worker holds it joins by itself first
+(`forest.py`), which leaves at most an edge a node and makes rounds few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.dedup.forest import Forest
+from curation.errors import CurationError
+from curation.exchange import KEY, Exchange, Input, Reading, exchanged
+from curation.fragment import Fragment
+from curation.records import Record
+from curation.units import Context, Rows
+
+Nodes: TypeAlias = npt.NDArray[np.uint64]
+EDGES = pa.schema([("left", pa.uint64()), ("right", pa.uint64())])
+"""An edge hangs `left`, the larger node, under `right`."""
+LABELS = pa.schema([("node", pa.uint64()), ("label", pa.uint64())])
+ROUNDS = 64
+"""Many times what any graph has taken; a path of a million nodes takes a handful."""
+
+
+def edges_table(left: Nodes, right: Nodes) -> pa.Table:
+    """Return edges as rows, joined to stars as far as these edges go."""
+    nodes, places = np.unique(np.concatenate([left, right]), return_inverse=True)
+    forest = Forest(len(nodes))
+    forest.join(places[: len(left)], places[len(left) :])
+    smallest = forest.labels()
+    hung = np.flatnonzero(smallest != np.arange(len(nodes)))
+    return pa.table([nodes[hung], nodes[smallest[hung]]], schema=EDGES)
+
+
+def components(edges: Sequence[Fragment], parts: int, context: Context) -> list[list[Record]]:
+    """Return work tables of EDGES by round, the last of which are stars: each node of a component but
+    the smallest hangs under that.
+
+    Args:
+        edges: work tables of EDGES, of nodes in any order that hashes have.
+        parts: of the exchanges; a worker holds the edges of one.
+        context: workers, and where they keep rounds that are done.
+
+    Raises:
+        CurationError: there is no end after ROUNDS rounds.
+    """
+    rounds: list[list[Record]] = []
+    for number in range(1, ROUNDS + 1):
+        rounds.append(_round(f"components {number}", large_star, edges, parts, context))
+        if not sum(record.stats["apart"] for record in rounds[-1]):
+            return rounds
+        edges = [Fragment(context.store, record) for record in rounds[-1]]
+        rounds.append(_round(f"components {number}, small", small_star, edges, parts, context))
+        edges = [Fragment(context.store, record) for record in rounds[-1]]
+    raise CurationError(
+        f"The components of copies are not joined after {ROUNDS} rounds, which no graph should take. "
+        "Set dedup.rows_at_once above the rows of the pool if a machine has the memory, and report it."
+    )
+
+
+def _round(
+    what: str,
+    function: Callable[..., Rows],
+    edges: Sequence[Fragment],
+    parts: int,
+    context: Context,
+) -> list[Record]:
+    both = function is large_star
+    readings = [Reading(read_ends, {"edges": own, "both": both}) for own in edges]
+    return exchanged(Exchange(what, {"edges": Input(EDGES, readings)}, function, parts), context)
+
+
+def read_ends(edges: Fragment, both: bool) -> Iterator[pa.Table]:
+    """Yield edges by their left end, and with `both` once more by the other, which is then `left`."""
+    table = edges.read(EDGES.names)
+    left, right = (np.asarray(table.column(name)) for name in EDGES.names)
+    if both:
+        left, right = np.concatenate([left, right]), np.concatenate([right, left])
+    yield pa.table({KEY: left, "left": left, "right": right})
+
+
+def large_star(edges: pa.Table) -> Rows:
+    """Hang the larger neighbours of each node under the smallest node that it sees.
+
+    Args:
+        edges: all edges of some nodes, which are `left`.
+
+    Returns:
+        In how many nodes (`apart`) the graph is no star yet.
+    """
+    left, right, smallest = _grouped(edges)
+    above = right > left
+    least = np.minimum(left, smallest)
+    # In a star a node has larger neighbours alone, or one, which is smaller.
+    apart = np.unique(left[(smallest < left) & (right != smallest)])
+    yield _batch(edges_table(right[above], least[above]))
+    return {"apart": len(apart)}
+
+
+def small_star(edges: pa.Table) -> Rows:
+    """Hang each node and its smaller neighbours under the smallest of these.
+
+    Args:
+        edges: edges of some nodes to smaller ones; the node is `left`.
+    """
+    left, right, smallest = _grouped(edges)
+    nodes = np.concatenate([left, right])
+    under = np.concatenate([smallest, smallest])
+    moved = nodes != under
+    yield _batch(edges_table(nodes[moved], under[moved]))
+    return None
+
+
+def _grouped(edges: pa.Table) -> tuple[Nodes, Nodes, Nodes]:
+    """Return the different edges by their left end, and the smallest right end of each's node."""
+    left, right = (np.asarray(edges.column(name), np.uint64) for name in EDGES.names)
+    order = np.lexsort((right, left))
+    left, right = left[order], right[order]
+    fresh = np.ones(len(left), dtype=bool)
+    fresh[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
+    left, right = left[fresh], right[fresh]
+    _, start, place = np.unique(left, return_index=True, return_inverse=True)
+    return left, right, right[start[place]] if len(left) else right
+
+
+def _batch(table: pa.Table) -> pa.RecordBatch:
+    found: Any = table.combine_chunks().to_batches()
+    return found[0] if found else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def read_labels(stars: Fragment) -> Iterator[pa.Table]:
+    """Yield LABELS of all nodes of stars, by node; the smallest of a component is its own."""
+    table = stars.read(EDGES.names)
+    node, label = (np.asarray(table.column(name)) for name in EDGES.names)
+    roots = np.unique(label)
+    node, label = np.concatenate([node, roots]), np.concatenate([label, roots])
+    yield pa.table({KEY: node, "node": node, "label": label})

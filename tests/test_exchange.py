@@ -1,0 +1,141 @@
+"""Rows that meet by their key, here and by a shuffle of Spark's; parts that are done stay done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from curation.errors import CurationError, StoreError
+from curation.exchange import KEY, Exchange, Input, Reading, exchanged
+from curation.fragment import Fragment
+from curation.parallel import InProcess, OnSpark
+from curation.store import Store
+from curation.units import Context
+
+LEFT = pa.schema([("id", pa.int64()), ("reading", pa.int64())])
+RIGHT = pa.schema([("id", pa.int64()), ("name", pa.string())])
+PARTS = 7
+IDS = 1_000
+
+
+def read_left(number: int, log: str | None = None) -> Iterator[pa.Table]:
+    """Yield ids, twice, in several tables."""
+    if log:
+        with Path(log).open("a", encoding="utf-8") as file:
+            file.write(f"{number}\n")
+    ids = np.random.default_rng(number).integers(0, IDS, 500)
+    for own in (ids, ids[::-1]):
+        columns = {"id": own, "reading": np.full(500, number), KEY: own.astype(np.uint64)}
+        yield pa.table(columns)
+
+
+def read_right() -> Iterator[pa.Table]:
+    """Yield a name for each even id."""
+    ids = np.arange(0, IDS, 2)
+    names = pa.array([f"n{i}" for i in ids])
+    yield pa.table({"id": ids, "name": names, KEY: ids.astype(np.uint64)})
+
+
+def read_none() -> Iterator[pa.Table]:
+    """Yield a table without rows."""
+    yield pa.table({"id": np.empty(0, int), "name": [], KEY: np.empty(0, np.uint64)}).cast(
+        pa.schema([*RIGHT, (KEY, pa.uint64())])
+    )
+
+
+def read_broken() -> Iterator[pa.Table]:
+    """Yield something, then fail."""
+    yield next(read_right())
+    raise StoreError("a file has vanished")
+
+
+def join(left: pa.Table, right: pa.Table, broken: str | None = None):
+    """Give the rows on the left with their names; fail in one part while a file is there."""
+    if broken and Path(broken).exists() and 3 in left.column("id").to_pylist():
+        raise StoreError("killed here")
+    yield (
+        left.join(right, "id")
+        .sort_by([("id", "ascending"), ("reading", "ascending")])
+        .to_batches()[0]
+    )
+    return {"rows": len(left)}
+
+
+def job(readings=9, right=read_right, log=None, broken=None) -> Exchange:
+    given = {} if log is None else {"log": log}
+    return Exchange(
+        "join",
+        {
+            "left": Input(
+                LEFT, [Reading(read_left, {"number": n} | given) for n in range(readings)]
+            ),
+            "right": Input(RIGHT, [Reading(right, {})]),
+        },
+        join,
+        PARTS,
+        {} if broken is None else {"broken": broken},
+    )
+
+
+@pytest.fixture(params=["here", "spark"])
+def context(request, tmp_path):
+    parallel = InProcess() if request.param == "here" else OnSpark(request.getfixturevalue("spark"))
+    return Context(Store(tmp_path / "store"), parallel, "meeting", ["test"])
+
+
+def rows_of(records, context) -> pa.Table:
+    return pa.concat_tables([Fragment(context.store, r).read() for r in records])
+
+
+def test_rows_meet_by_their_key(context, tmp_path):
+    records = exchanged(job(), context)
+    assert len(records) == PARTS
+    found = rows_of(records, context).to_pandas()
+    ids = np.concatenate([np.random.default_rng(n).integers(0, IDS, 500) for n in range(9)])
+    assert sorted(found["id"]) == sorted(np.repeat(ids, 2))
+    expected = [f"n{i}" if i % 2 == 0 else None for i in found["id"]]
+    assert [n if isinstance(n, str) else None for n in found["name"]] == expected
+    for number, record in enumerate(records):
+        own = Fragment(context.store, record).read(["id"]).column("id").to_numpy()
+        assert set(own % PARTS) == {number}
+        assert record.stats["rows"] == len(own)
+    # Whatever ran first, the same files; and they are found again.
+    other = Context(Store(tmp_path / "other"), InProcess(), "meeting", ["test"])
+    assert [r.content for r in exchanged(job(), other)] == [r.content for r in records]
+    before = context.store.sizes("work/meeting/data")
+    assert exchanged(job(), context) == records
+    assert context.store.sizes("work/meeting/data") == before
+
+
+def test_parts_without_rows_have_their_columns(context):
+    records = exchanged(job(readings=1, right=read_none), context)
+    assert rows_of(records, context).column("name").null_count == 1000
+
+
+def test_what_cannot_be_read_stops_every_part(context):
+    with pytest.raises(CurationError, match="a file has vanished"):
+        exchanged(job(right=read_broken), context)
+    assert not context.store.sizes("work/meeting/done")
+
+
+def test_a_stopped_exchange_goes_on_with_the_parts_that_are_missing(context, tmp_path):
+    log, broken = tmp_path / "log", tmp_path / "broken"
+    broken.write_text("")
+    given = {"log": str(log), "broken": str(broken)}
+    with pytest.raises(CurationError, match="killed here"):
+        exchanged(job(**given), context)
+    done = set(context.store.sizes("work/meeting/done"))
+    assert 0 < len(done) < PARTS
+    broken.unlink()
+    found = exchanged(job(**given), context)
+    assert done < set(context.store.sizes("work/meeting/done"))
+    whole = [Fragment(context.store, r).read() for r in exchanged(job(), context)]
+    assert [Fragment(context.store, r).read() for r in found] == whole
+    # Nothing is read again when nothing is missing.
+    log.unlink()
+    exchanged(job(**given), context)
+    assert not log.exists()
