@@ -246,13 +246,16 @@ def _verify(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) 
 
 
 def _dedup(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+    here = counts.asked <= recipe.dedup.rows_at_once
     return Work(
         "dedup",
         counts.asked,
         stored=counts.asked * BOOKKEEPING,
-        moved=counts.images * 200,
-        driver=counts.images * (310 + 13 * given.near_pairs),
-        seconds_of={"table_mb": counts.images * 400 / 1e6},
+        # In parts rows go with their captions to the labels, to their part and to their fragment.
+        moved=counts.images * 200 * (1 if here else 6),
+        driver=counts.images * (310 + 13 * given.near_pairs) if here else 0,
+        # By benchmarks/results/parts.md: 14 µs a row here, 26 of a core in parts.
+        seconds_of={"table_mb": counts.images * (2500 if here else 4500) / 1e6},
     )
 
 

@@ -121,7 +121,7 @@ def in_parts(tables: Mapping[str, Table], params: DedupParams, context: Context)
     """
     pool = Pool(tables, params, context)
     edges = _edges(pool)
-    rounds = components(pool.opened(edges), pool.parts, context)
+    rounds = components(pool.opened(edges), context)
     inputs = {what: _labelled(what, own, rounds[-1], pool) for what, own in _inputs(pool).items()}
     arguments = {"params": params, "sets": pool.sets}
     decided = exchanged(Exchange("decide", inputs, decide_part, pool.parts, arguments), context)

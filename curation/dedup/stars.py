@@ -27,6 +27,8 @@ Nodes: TypeAlias = npt.NDArray[np.uint64]
 EDGES = pa.schema([("left", pa.uint64()), ("right", pa.uint64())])
 """An edge hangs `left`, the larger node, under `right`."""
 LABELS = pa.schema([("node", pa.uint64()), ("label", pa.uint64())])
+ENDS_A_PART = 4_000_000
+"""Ends of edges that a worker joins at once, at about 400 bytes each."""
 ROUNDS = 64
 """Many times what any graph has taken; a path of a million nodes takes a handful."""
 
@@ -41,13 +43,12 @@ def edges_table(left: Nodes, right: Nodes) -> pa.Table:
     return pa.table([nodes[hung], nodes[smallest[hung]]], schema=EDGES)
 
 
-def components(edges: Sequence[Fragment], parts: int, context: Context) -> list[list[Record]]:
+def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]]:
     """Return work tables of EDGES by round, the last of which are stars: each node of a component but
     the smallest hangs under that.
 
     Args:
         edges: work tables of EDGES, of nodes in any order that hashes have.
-        parts: of the exchanges; a worker holds the edges of one.
         context: workers, and where they keep rounds that are done.
 
     Raises:
@@ -55,11 +56,11 @@ def components(edges: Sequence[Fragment], parts: int, context: Context) -> list[
     """
     rounds: list[list[Record]] = []
     for number in range(1, ROUNDS + 1):
-        rounds.append(_round(f"components {number}", large_star, edges, parts, context))
+        rounds.append(_round(f"components {number}", large_star, edges, context))
         if not sum(record.stats["apart"] for record in rounds[-1]):
             return rounds
         edges = [Fragment(context.store, record) for record in rounds[-1]]
-        rounds.append(_round(f"components {number}, small", small_star, edges, parts, context))
+        rounds.append(_round(f"components {number}, small", small_star, edges, context))
         edges = [Fragment(context.store, record) for record in rounds[-1]]
     raise CurationError(
         f"The components of copies are not joined after {ROUNDS} rounds, which no graph should take. "
@@ -71,10 +72,10 @@ def _round(
     what: str,
     function: Callable[..., Rows],
     edges: Sequence[Fragment],
-    parts: int,
     context: Context,
 ) -> list[Record]:
     both = function is large_star
+    parts = max(1, -(-2 * sum(own.rows for own in edges) // ENDS_A_PART))
     readings = [Reading(read_ends, {"edges": own, "both": both}) for own in edges]
     return exchanged(Exchange(what, {"edges": Input(EDGES, readings)}, function, parts), context)
 

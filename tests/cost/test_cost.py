@@ -147,8 +147,19 @@ def test_the_paper_has_a_cost(root):
     assert rows["assemble"] == 142_109_386
     assert told["money"] == pytest.approx(sum(s["money"] for s in told["stages"]))
     shown = CliRunner().invoke(app, ["plan", path, "--cost"])
-    assert "on the driver" in shown.output
+    assert "on the driver" not in shown.output
     assert "Assumed: fetched 0.6" in shown.output
+
+
+def test_what_no_driver_holds_is_told(root, tmp_path):
+    """Dedup is spread, unless the recipe says that a machine has the memory."""
+    spec = yaml.safe_load((root / "conf" / "recipes" / "lvd142m.yaml").read_text(encoding="utf-8"))
+    spec["dedup"]["rows_at_once"] = 2_000_000_000
+    path = tmp_path / "large.yaml"
+    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    shown = CliRunner().invoke(app, ["plan", str(path), "--cost"])
+    assert "dedup holds" in shown.output
+    assert "on the driver" in shown.output
 
 
 def test_calibration_measures_this_machine(tmp_path, monkeypatch):

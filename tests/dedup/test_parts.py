@@ -150,6 +150,7 @@ VARIANTS = [
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr("curation.dedup.parts.ROWS_A_PART", 100)
+    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 300)
 
 
 @pytest.mark.parametrize("dedup", VARIANTS)

@@ -73,6 +73,7 @@ def copies(tmp_path, monkeypatch):
     returns the rows by pair and the manifest's counts."""
     # Three rows a part: components of two fragments meet, and parts without a row are decided too.
     monkeypatch.setattr("curation.dedup.parts.ROWS_A_PART", 3)
+    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 4)
     stores = {at_once: Store(tmp_path / str(at_once)) for at_once in (1000, 1)}
     parts = {"web-0": WEB[:5], "web-1": WEB[5:], "cats-0": CATS, "test-0": TEST}
     roles = {"web": "pool", "cats": "seed", "test": "held_out"}

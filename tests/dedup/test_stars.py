@@ -27,13 +27,12 @@ def joining(folder, parallel=None) -> Context:
     return Context(Store(folder), parallel or InProcess(), "joining", ["test"])
 
 
-def labels_of(left, right, nodes, cut, context):
+def labels_of(left, right, nodes, pieces, context):
     """Label each of the nodes by exchanges over edges in pieces, not joined beforehand."""
-    pieces, parts = cut
     cut = zip(np.array_split(left, pieces), np.array_split(right, pieces), strict=True)
     items = {f"edges-{n}": {"left": a, "right": b} for n, (a, b) in enumerate(cut)}
     made = context.compute("edges", edges_of, items)
-    found = components([Fragment(context.store, r) for r in made.values()], parts, context)
+    found = components([Fragment(context.store, r) for r in made.values()], context)
     own = {}
     for record in found[-1]:
         for table in read_labels(Fragment(context.store, record)):
@@ -69,8 +68,9 @@ KINDS = ("sparse", "about one giant", "star", "power law", "path", "path in no o
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("pieces", "parts"), [(1, 1), (40, 13)])
-def test_the_partition_is_scipys(tmp_path, kind, pieces, parts):
+@pytest.mark.parametrize(("pieces", "ends"), [(1, 10_000), (40, 500)])
+def test_the_partition_is_scipys(tmp_path, kind, pieces, ends, monkeypatch):
+    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", ends)
     rng = np.random.default_rng(0)
     left, right, n = graph(kind, rng)
     # Numbers in no order, as hashes are, some beyond int64; and in the order of the graph.
@@ -78,30 +78,32 @@ def test_the_partition_is_scipys(tmp_path, kind, pieces, parts):
         (rng.integers(0, 2**64, n, np.uint64), np.arange(n, dtype=np.uint64))
     ):
         context = joining(tmp_path / str(number))
-        found = labels_of(nodes[left], nodes[right], nodes, (pieces, parts), context)
+        found = labels_of(nodes[left], nodes[right], nodes, pieces, context)
         np.testing.assert_array_equal(found, expected(left, right, nodes))
 
 
-def test_on_spark(tmp_path, spark):
+def test_on_spark(tmp_path, spark, monkeypatch):
+    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 2_000)
     rng = np.random.default_rng(1)
     left, right, n = graph("about one giant", rng)
     nodes = rng.integers(0, 2**64, n, np.uint64)
-    found = labels_of(nodes[left], nodes[right], nodes, (5, 3), joining(tmp_path, OnSpark(spark)))
+    found = labels_of(nodes[left], nodes[right], nodes, 5, joining(tmp_path, OnSpark(spark)))
     np.testing.assert_array_equal(found, expected(left, right, nodes))
 
 
 def test_no_edges(tmp_path):
     nodes = np.arange(5, dtype=np.uint64)
     none = np.empty(0, np.uint64)
-    found = labels_of(none, none, nodes, (2, 3), joining(tmp_path))
+    found = labels_of(none, none, nodes, 2, joining(tmp_path))
     np.testing.assert_array_equal(found, nodes)
 
 
 def test_without_end_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("curation.dedup.stars.ROUNDS", 1)
+    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 100)
     path = np.random.default_rng(0).permutation(500).astype(np.uint64)
     with pytest.raises(CurationError, match=r"not joined after 1 rounds.*rows_at_once"):
-        labels_of(path[:-1], path[1:], path, (20, 7), joining(tmp_path))
+        labels_of(path[:-1], path[1:], path, 20, joining(tmp_path))
 
 
 def test_edges_are_joined_as_far_as_they_go():

@@ -1,0 +1,345 @@
+"""dedup in parts on Spark's workers beside the same decision on one machine.
+
+    python -m benchmarks.parts edges --folder /tmp/edges --edges 10000000
+    python -m benchmarks.parts rows --folder /tmp/rows --rows 2000000
+
+`edges`: connected components by exchanges between workers (`dedup/stars.py`) beside the forest of one
+process (`dedup/forest.py`), of as many edges as nodes, drawn as `benchmarks.components` draws them;
+nodes are hashes. The forest is given numbers, not hashes: numbering is not counted there. `rows`: the
+stage dedup on planted tables: each tenth picture copies another, found by near vectors and looked at;
+of every twenty rows one repeats a picture, one its pixels; URLs and captions of 60 letters. Each side
+runs in a process of its own, on a local Spark with a worker a core where it is in parts. Peak memory:
+of the driver's Python process, and of the largest worker; Java's heap (1 GiB) comes on top. The results
+are compared: the same smallest node for every node, the same bytes of `copies` and the same books.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from benchmarks.components import all_edges
+from benchmarks.components import edges as pieces
+from benchmarks.machine import conditions
+from curation.dedup.forest import Forest
+from curation.dedup.stars import components, edges_table, read_labels
+from curation.flow import plan
+from curation.fragment import Fragment, FragmentWriter, open_table
+from curation.knn.join import from_ids
+from curation.parallel import InProcess, OnSpark
+from curation.recipe import parse_recipe
+from curation.records import Manifest, Record, add_books
+from curation.runner import run_step
+from curation.spark import load_cluster, open_session
+from curation.store import Store
+from curation.table import contract
+from curation.units import Context
+
+FRAGMENT = 10_000
+WORDS = "a photo of a dog on a green lawn in front of an old house, no. "
+
+
+# -- what both measure ------------------------------------------------------------------------------
+
+
+def peak_of(process: str) -> int:
+    """Return the most memory that a process has had, in KiB; 0 for one that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def workers_peak() -> int:
+    """Return the peak memory of the largest of Spark's Python workers, in KiB."""
+    found = [0]
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = place.read_bytes()
+        except OSError:
+            continue
+        if b"pyspark" in command and b"daemon" in command:
+            found.append(peak_of(place.parent.name))
+    return max(found)
+
+
+class Watch(threading.Thread):
+    """Looks at the workers' memory until it is stopped: those that end early count too."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self.over = 0, threading.Event()
+
+    def run(self) -> None:
+        """Look twice a second."""
+        while not self.over.wait(0.5):
+            self.peak = max(self.peak, workers_peak())
+
+
+@contextmanager
+def measured(told: dict[str, Any]) -> Iterator[None]:
+    """Note seconds and peak memory in GiB of what is done inside."""
+    watch, begun = Watch(), time.perf_counter()
+    watch.start()
+    yield
+    told["seconds"] = time.perf_counter() - begun
+    watch.over.set()
+    watch.join()
+    told["driver"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    told["worker"] = watch.peak / 2**20
+
+
+def workers() -> OnSpark:
+    """Return workers on this machine, a core each."""
+    return OnSpark(open_session("benchmark", load_cluster("local")))
+
+
+# -- edges ------------------------------------------------------------------------------------------
+
+
+def hashes(nodes: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Return a hash a node, one to one; the order of nodes is not that of hashes."""
+    mixed = nodes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return mixed ^ (mixed >> np.uint64(29))
+
+
+def drawn(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Iterator[pa.RecordBatch]:
+    """Give a piece of the edges, as a task that has read ties gives them."""
+    yield from edges_table(hashes(left), hashes(right)).to_batches()
+    return None
+
+
+def by_exchanges(kind: str, many: int, folder: Path) -> dict[str, Any]:
+    """Join on workers."""
+    told: dict[str, Any] = {}
+    context = Context(Store(folder), workers(), "joining", ["benchmark"])
+    # Drawn here, one after the other: that is not counted.
+    here, edges = Context(context.store, InProcess(), "joining", ["benchmark"]), []
+    for number, (left, right) in enumerate(pieces(kind, many, many)):
+        made = here.compute("draw", drawn, {f"edges-{number}": {"left": left, "right": right}})
+        edges += [Fragment(context.store, record) for record in made.values()]
+    with measured(told):
+        rounds = components(edges, context)
+    told["rounds"] = len(rounds)
+    told["sent"] = sum(2 * edge.rows for edge in edges) + sum(
+        record.rows * (2 if number % 2 else 1)
+        for number, own in enumerate(rounds[:-1])
+        for record in own
+    )
+    names = hashes(np.arange(many))
+    order, label = np.argsort(names), np.arange(many)
+    names = names[order]
+    for record in rounds[-1]:
+        for table in read_labels(Fragment(context.store, record)):
+            node, least = (table.column(name).to_numpy() for name in ("node", "label"))
+            label[order[np.searchsorted(names, node)]] = order[np.searchsorted(names, least)]
+    np.save(folder / "exchanges.npy", label)
+    return told
+
+
+def by_forest(kind: str, many: int, folder: Path) -> dict[str, Any]:
+    """Join here."""
+    told: dict[str, Any] = {}
+    left, right = all_edges(kind, many, many)
+    with measured(told):
+        forest = Forest(many)
+        forest.join(left, right)
+        label = forest.labels()
+    np.save(folder / "forest.npy", label)
+    return told
+
+
+def same_partition(folder: Path) -> bool:
+    """Whether both gave the same components: one label of either for one of the other."""
+    one, other = (np.load(folder / f"{side}.npy") for side in ("exchanges", "forest"))
+    pairs = len(np.unique(one.astype(np.int64) * len(one) + other))
+    return pairs == len(np.unique(one)) == len(np.unique(other))
+
+
+def compare_edges(folder: Path, many: int) -> None:
+    """Print both sides."""
+    print(
+        "| edges | | rounds | edges sent | s | one process, s | ratio | worker, GiB | driver, GiB |"
+        " one process, GiB | same |\n" + "|---" * 11 + "|"
+    )
+    for kind in ("random", "power law"):
+        own = folder / kind.replace(" ", "-")
+        own.mkdir(parents=True, exist_ok=True)
+        ours, one = (apart(side, str(own), kind, str(many)) for side in ("exchanges", "forest"))
+        print(
+            f"| {many:,} | {kind} | {ours['rounds']} | {ours['sent']:,} | {ours['seconds']:.1f} "
+            f"| {one['seconds']:.1f} | {ours['seconds'] / one['seconds']:.1f} | {ours['worker']:.2f} "
+            f"| {ours['driver']:.2f} | {one['driver']:.2f} "
+            f"| {'yes' if same_partition(own) else 'NO'} |",
+            flush=True,
+        )
+
+
+# -- rows -------------------------------------------------------------------------------------------
+
+
+def fill(store: Store, rows: int) -> None:
+    """Commit the tables that dedup reads."""
+    records: dict[str, list[Record]] = {}
+
+    def put(table: str, name: str, columns: dict[str, Any], many: int) -> None:
+        terms = contract(table)
+        schema = terms.arrow_schema()
+        arrays = [columns.get(field.name, pa.nulls(many, field.type)) for field in schema]
+        own = pa.table(arrays, schema=schema)
+        writer = FragmentWriter(store, f"tables/{table}/data", name, terms, 1_000_000)
+        for batch in own.to_batches(FRAGMENT):
+            writer.write(batch)
+        records.setdefault(table, []).append(writer.close(f"tables/{table}", name, {}))
+
+    for start in range(0, rows, FRAGMENT):
+        place = np.arange(start, min(start + FRAGMENT, rows))
+        of = np.where(place % 20 == 7, place - 3, place)
+        name, many = f"web-{start:010d}", len(place)
+        images = {
+            "pair_id": _ids(place),
+            "image_id": _ids(of),
+            "role": pa.repeat("pool", many),
+            "source": pa.repeat("web", many),
+            "status": pa.repeat("ok", many),
+            "url": pa.array([f"https://pictures.example/some/folder/of/them/{n}.jpg" for n in of]),
+            "caption": pa.array([f"{WORDS}{n}" for n in place]),
+            "original_width": pa.array(100 + of % 900, pa.int32()),
+            "original_height": pa.array(100 + of % 700, pa.int32()),
+            "bytes": pa.array(of * 7 % 90_000),
+        }
+        put("images", name, images, many)
+        pixels = np.where(of % 20 == 9, of - 1, of)
+        put("scores", name, {"pair_id": _ids(place), "pixel_id": _ids(pixels)}, many)
+    copies = np.arange(0, rows, 10)
+    # Chains now and then: a copy of what is a copy itself, in another fragment.
+    ends = _ids((copies * 31 + 1) % rows // 20 * 20), _ids(copies)
+    size = len(copies)
+    near = {
+        "method": pa.repeat("near", size),
+        "role_a": pa.repeat("pool", size),
+        "image_a": ends[1],
+        "role_b": pa.repeat("pool", size),
+        "image_b": ends[0],
+        "similarity": pa.array((900 + copies % 99) / 1000, pa.float32()),
+        "rank": pa.array(np.ones(size), pa.int32()),
+    }
+    put("neighbours", "all", near, size)
+    full, none = pa.array(np.ones(size), pa.float32()), pa.array(np.zeros(size), pa.float32())
+    looked = dict.fromkeys(("agreement", "worst", "steady", "inside"), full)
+    looked |= dict.fromkeys(("hue", "flat"), none)
+    looked |= {
+        "blocks": pa.array(np.full(size, 64), pa.int32()),
+        "mirrored": pa.array(np.zeros(size, bool)),
+    }
+    pairs = np.sort(np.column_stack([own.to_numpy(False).astype("S32") for own in ends]), axis=1)
+    looked |= {
+        f"image_{end}": from_ids(np.ascontiguousarray(own))
+        for end, own in zip("ab", pairs.T, strict=True)
+    }
+    put("verified", "all", looked, size)
+    for table, own in records.items():
+        books = add_books(record.books for record in own)
+        version = Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), books, {})
+        store.commit(version)
+
+
+def _ids(numbers: npt.NDArray[Any]) -> pa.Array:
+    mixed = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return pa.array([f"{number:016x}{number:016x}" for number in mixed.tolist()])
+
+
+def decided(rows_at_once: int, folder: Path) -> dict[str, Any]:
+    """Run dedup on a filled store; return how that went and what it gave."""
+    place = {"format": "parquet", "path": "unused", "columns": {"image": "i"}}
+    spec = {
+        "name": "parts",
+        "sources": [{"name": "web", "role": "pool", **place}],
+        "retrieve": [{"name": "even", "strategy": "hierarchical", "target": 10}],
+        "dedup": {"rows_at_once": rows_at_once},
+    }
+    step = next(step for step in plan(parse_recipe(spec)) if step.name == "dedup")
+    store, told = Store(folder), dict[str, Any]()
+    rows = open_table(store, "images").rows
+    parallel = InProcess() if rows <= rows_at_once else workers()
+    with measured(told):
+        run_step(step, store, parallel)
+    manifest = open_table(store, "copies").manifest
+    store.delete_folder("tables/copies")
+    return told | {"content": manifest.content, "stats": manifest.stats, "rows": manifest.rows}
+
+
+def compare_rows(folder: Path, rows: int) -> None:
+    """Print both sides."""
+    store = Store(folder)
+    if store.manifest("images") is None:
+        fill(store, rows)
+    parts, whole = (apart(f"{at_once}", str(folder)) for at_once in (1, 10**9))
+    same = all(parts[name] == whole[name] for name in ("content", "stats", "rows"))
+    print("| rows | | s | ratio | driver, GiB | worker, GiB | same bytes and books |")
+    print("|---|---|---|---|---|---|---|")
+    print(
+        f"| {rows:,} | one machine | {whole['seconds']:.1f} | 1 | {whole['driver']:.2f} | – | – |"
+    )
+    print(
+        f"| {rows:,} | in parts | {parts['seconds']:.1f} | {parts['seconds'] / whole['seconds']:.2f} "
+        f"| {parts['driver']:.2f} | {parts['worker']:.2f} | {'yes' if same else 'NO'} |"
+    )
+    print(
+        f"\nkept {whole['stats']['kept']:,}, copies {whole['stats']['copies']}, "
+        f"largest component {whole['stats']['largest_components'][0]['images']:,}"
+    )
+
+
+# -- both -------------------------------------------------------------------------------------------
+
+
+def apart(*given: str) -> dict[str, Any]:
+    """Run one side in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.parts", "side", *given]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def side(name: str, folder: Path, given: list[str]) -> dict[str, Any]:
+    """Do what `apart` asked for."""
+    if name in ("exchanges", "forest"):
+        run = by_exchanges if name == "exchanges" else by_forest
+        return run(given[0], int(given[1]), folder)
+    return decided(int(name), folder)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["side"]:
+        print(json.dumps(side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])))
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("edges", "rows"))
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--edges", type=int, default=10_000_000)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    options = parser.parse_args()
+    print(f"{conditions()}\n")
+    if options.what == "edges":
+        compare_edges(options.folder, options.edges)
+    else:
+        compare_rows(options.folder, options.rows)
+
+
+if __name__ == "__main__":
+    main()
