@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from inspect import signature
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,17 @@ import pyarrow as pa
 
 from curation.digest import digest
 from curation.fragment import Fragment
+from curation.parallel import Shuffle
 from curation.records import Record
 from curation.units import FILE_ROWS, WORK, Context, Output, Rows, Unit, content_of, run_unit
 
+Places: TypeAlias = npt.NDArray[np.int64]
+
 KEY = "key"
-"""The column of what is read that says where a row goes: uint64, rows of one key go to one part."""
-SLICE = 65_536
-"""Rows of one message at most, so that none outgrows what the engine carries at once."""
+"""The column of what is read that says where a row goes: a number (uint64), or several in a list of
+fixed size. Rows of one key meet in one part; a row of several goes to the part of each, once."""
+MESSAGE = 2**20
+"""Bytes of a message at most, about: the engine holds some hundreds at once."""
 
 
 class Reading(NamedTuple):
@@ -41,8 +46,9 @@ class Exchange:
     """What meets where, and what is made of it.
 
     `function` gets the rows of a part by the name of their input, as tables without KEY, in the order
-    of readings, and `arguments`; it gives rows as any unit does. They are a work table a part, or go
-    where `outputs` says for a part: by what the function yields them under, name of fragment and table.
+    of readings, `arguments`, and the number of the part where it has an argument `part`; it gives rows
+    as any unit does. They are a work table a part, or go where `outputs` says for a part: fragments by
+    name, of a table each, under whose names the function yields them.
     """
 
     what: str
@@ -78,7 +84,9 @@ def exchange(job: Exchange, context: Context) -> list[dict[str, Record]]:
             for number, reading in enumerate(own.readings)
         ]
         send = partial(_send, parts=job.parts, wanted=frozenset(missing))
-        done = context.parallel.exchange(job.what, send, items, making.receive, missing)
+        gpu = "device" in signature(job.function).parameters
+        shuffle = Shuffle(job.what, send, items, making.receive, missing, gpu)
+        done = context.parallel.exchange(shuffle)
         records |= dict(zip(missing, done, strict=True))
     return [records[part] for part in range(job.parts)]
 
@@ -93,19 +101,31 @@ def _send(
 ) -> Iterator[tuple[int, Any]]:
     name, number, reading = item
     for table in reading.function(**reading.arguments):
-        keys = np.asarray(table.column(KEY), np.uint64)
-        part = (keys % np.uint64(parts)).astype(np.int64)
-        order = np.argsort(part, kind="stable")
-        rows = table.drop_columns([KEY]).take(pa.array(order)).combine_chunks()
-        for own, start, stop in _runs(part[order]):
+        part, row = _goes(table.column(KEY).combine_chunks(), parts)
+        rows = table.drop_columns([KEY]).combine_chunks()
+        at_once = max(1, MESSAGE * len(rows) // max(1, rows.nbytes))
+        for own, start, stop in _runs(part):
             if own not in wanted:
                 continue
-            for first in range(start, stop, SLICE):
-                piece = rows.slice(first, min(SLICE, stop - first))
+            for first in range(start, stop, at_once):
+                piece = rows.take(pa.array(row[first : min(stop, first + at_once)]))
                 yield own, (name, number, _packed(piece))
 
 
-def _runs(values: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+def _goes(keys: pa.Array, parts: int) -> tuple[Places, Places]:
+    """Return the parts that rows go to, sorted, and which row goes there, in their order."""
+    listed = pa.types.is_fixed_size_list(keys.type)
+    several = keys.type.list_size if listed else 1
+    flat = np.asarray(keys.flatten() if listed else keys, np.uint64)
+    part = (flat % np.uint64(parts)).astype(np.int64)
+    order = np.argsort(part, kind="stable")
+    part, row = part[order], order // several
+    fresh = np.ones(len(row), dtype=bool)
+    fresh[1:] = (part[1:] != part[:-1]) | (row[1:] != row[:-1])
+    return part[fresh], row[fresh]
+
+
+def _runs(values: Places) -> Iterator[tuple[int, int, int]]:
     """Yield each of some sorted values with where it begins and ends."""
     found, start = np.unique(values, return_index=True)
     stop = np.append(start, len(values))[1:]
@@ -164,6 +184,8 @@ class _Making:
         sent.clear()
         unit = self.unit(part)
         arguments = {**unit.arguments, **tables}
+        if "part" in signature(unit.function).parameters:
+            arguments["part"] = part
         return run_unit(self._store, Unit(unit.name, unit.function, arguments, unit.outputs))
 
 

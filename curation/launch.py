@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +16,7 @@ from curation.embed.encoders import PACKAGED, PROGRAMS
 from curation.embed.params import EncoderSpec
 from curation.errors import CurationError, RecipeError
 from curation.flow import Step, plan
-from curation.parallel import OnSpark
+from curation.parallel import OnSpark, Shuffle
 from curation.recipe import Recipe, load_recipe
 from curation.runner import Outcome, run_step
 from curation.score.heads import HEADS
@@ -52,16 +52,9 @@ class SparkWhenNeeded:
             return []
         return self._spark().map(what, function, items, note, gpu)
 
-    def exchange(
-        self,
-        what: str,
-        send: Callable[[T], Iterable[tuple[int, Any]]],
-        items: Sequence[T],
-        receive: Callable[[int, list[Any]], R],
-        parts: Sequence[int],
-    ) -> list[R]:
-        """Return what `receive` makes of each part, by a shuffle of Spark's."""
-        return self._spark().exchange(what, send, items, receive, parts)
+    def exchange(self, job: Shuffle) -> list[Any]:
+        """Return what each part makes of all that it is sent, by a shuffle of Spark's."""
+        return self._spark().exchange(job)
 
     def _spark(self) -> OnSpark:
         if self._session is None:

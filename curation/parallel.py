@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from curation.errors import CurationError
 from curation.progress import Progress
@@ -21,6 +21,23 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Shuffle(NamedTuple):
+    """Items that send to parts: `send` gives (part, what it gets) for an item, of `parts` alone, and
+    `receive` is given a part and all that it got, in no order; with `gpu` it has one to itself."""
+
+    what: str
+    send: Callable[[Any], Iterable[tuple[int, Any]]]
+    items: Sequence[Any]
+    receive: Callable[[int, list[Any]], Any]
+    parts: Sequence[int]
+    gpu: bool = False
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks it takes."""
+        return len(self.items) + len(self.parts)
 
 
 class Parallel(Protocol):
@@ -40,23 +57,8 @@ class Parallel(Protocol):
         """
         ...
 
-    def exchange(
-        self,
-        what: str,
-        send: Callable[[T], Iterable[tuple[int, Any]]],
-        items: Sequence[T],
-        receive: Callable[[int, list[Any]], R],
-        parts: Sequence[int],
-    ) -> list[R]:
-        """Return what `receive` makes of each part: of all that `send` gives it, in no order.
-
-        Args:
-            what: is shown while it runs.
-            send: gives (part, what it gets) for an item, of the parts asked for alone.
-            items: to send.
-            receive: is given a part and what it gets.
-            parts: numbers of the parts.
-        """
+    def exchange(self, job: Shuffle) -> list[Any]:
+        """Return what each part makes of all that it is sent."""
         ...
 
 
@@ -81,25 +83,18 @@ class InProcess:
                     progress.note(note())
         return results
 
-    def exchange(
-        self,
-        what: str,
-        send: Callable[[T], Iterable[tuple[int, Any]]],
-        items: Sequence[T],
-        receive: Callable[[int, list[Any]], R],
-        parts: Sequence[int],
-    ) -> list[R]:
-        """Return what `receive` makes of each part; all that is sent is held at once."""
-        boxes: dict[int, list[Any]] = {part: [] for part in parts}
-        with Progress(what, len(items) + len(parts)) as progress:
-            for done, item in enumerate(items, 1):
-                for part, sent in send(item):
+    def exchange(self, job: Shuffle) -> list[Any]:
+        """Return what each part makes of all that it is sent, which is held at once."""
+        boxes: dict[int, list[Any]] = {part: [] for part in job.parts}
+        with Progress(job.what, job.tasks) as progress:
+            for done, item in enumerate(job.items, 1):
+                for part, sent in job.send(item):
                     boxes[part].append(sent)
                 progress.reached(done)
             results = []
-            for part in parts:
-                results.append(receive(part, boxes.pop(part)))
-                progress.reached(len(items) + len(results))
+            for part in job.parts:
+                results.append(job.receive(part, boxes.pop(part)))
+                progress.reached(len(job.items) + len(results))
         return results
 
 
@@ -140,10 +135,8 @@ def _spare_the_collector() -> None:
 class _Sending:
     """Sends an item; where that fails every part gets the error, so that none goes on without it."""
 
-    def __init__(
-        self, send: Callable[[Any], Iterable[tuple[int, Any]]], parts: Sequence[int]
-    ) -> None:
-        self._send, self._parts = send, parts
+    def __init__(self, job: Shuffle) -> None:
+        self._send, self._parts = job.send, job.parts
 
     def __call__(self, item: Any) -> Iterator[tuple[int, Any]]:
         try:
@@ -156,8 +149,8 @@ class _Sending:
 class _Receiving:
     """Receives what a part of a shuffle got, or returns the error that a sender met."""
 
-    def __init__(self, receive: Callable[[int, list[Any]], Any], parts: Sequence[int]) -> None:
-        self._receive, self._parts = receive, parts
+    def __init__(self, job: Shuffle) -> None:
+        self._receive, self._parts = job.receive, job.parts
 
     def __call__(self, place: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Any]:
         sent = [own for _, own in rows]
@@ -201,28 +194,24 @@ class OnSpark:
             found = rows.map(Guarded(function)).collect()
         return _unless_failed(found)
 
-    def exchange(
-        self,
-        what: str,
-        send: Callable[[T], Iterable[tuple[int, Any]]],
-        items: Sequence[T],
-        receive: Callable[[int, list[Any]], R],
-        parts: Sequence[int],
-    ) -> list[R]:
-        """Return what `receive` makes of each part, by one shuffle of Spark's.
+    def exchange(self, job: Shuffle) -> list[Any]:
+        """Return what each part makes of all that it is sent, by one shuffle of Spark's.
 
         Raises:
             CurationError: the first one that a task met.
         """
         context = self.spark.sparkContext
-        place = {part: number for number, part in enumerate(parts)}
-        sent = context.parallelize(items, max(1, len(items))).flatMap(_Sending(send, parts))
-        shuffled = sent.partitionBy(len(parts), place.__getitem__)
-        group = f"curation-{what}-{id(items)}"
-        context.setJobGroup(group, what)
-        total = len(items) + len(parts)
-        with Progress(what, total) as progress, _Watch(context, group, progress, None):
-            found = shuffled.mapPartitionsWithIndex(_Receiving(receive, parts)).collect()
+        place = {part: number for number, part in enumerate(job.parts)}
+        items = context.parallelize(job.items, max(1, len(job.items)))
+        shuffled = items.flatMap(_Sending(job)).partitionBy(len(place), place.__getitem__)
+        received = shuffled.mapPartitionsWithIndex(_Receiving(job))
+        profile = gpu_profile(self.spark) if job.gpu else None
+        if profile is not None:
+            received = received.withResources(profile)
+        group = f"curation-{job.what}-{id(job)}"
+        context.setJobGroup(group, job.what)
+        with Progress(job.what, job.tasks) as progress, _Watch(context, group, progress, None):
+            found = received.collect()
         return _unless_failed(found)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curation.errors import CurationError, StoreError
-from curation.exchange import KEY, Exchange, Input, Reading, exchanged
+from curation.exchange import KEY, Exchange, Input, Reading, _send, exchanged
 from curation.fragment import Fragment
 from curation.parallel import InProcess, OnSpark
 from curation.store import Store
@@ -109,6 +109,40 @@ def test_rows_meet_by_their_key(context, tmp_path):
     before = context.store.sizes("work/meeting/data")
     assert exchanged(job(), context) == records
     assert context.store.sizes("work/meeting/data") == before
+
+
+def read_several() -> Iterator[pa.Table]:
+    """Yield ids that go to three keys each, two of which may be of one part."""
+    ids = np.arange(IDS)
+    keys = np.stack([ids, ids + PARTS, ids * 31 + 1], 1).astype(np.uint64)
+    own = pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), 3)
+    yield pa.table({"id": ids, KEY: own})
+
+
+def numbered(rows: pa.Table, part: int):
+    """Give the rows with the number of their part."""
+    yield rows.append_column("part", pa.array([part] * len(rows))).to_batches()[0]
+    return None
+
+
+def test_rows_of_several_keys_go_to_the_part_of_each_once(context):
+    given = Input(pa.schema([("id", pa.int64())]), [Reading(read_several, {})])
+    records = exchanged(Exchange("number", {"rows": given}, numbered, PARTS), context)
+    found = rows_of(records, context)
+    pairs = set(zip(*(found.column(n).to_pylist() for n in ("id", "part")), strict=True))
+    assert pairs == {(i, key % PARTS) for i in range(IDS) for key in (i, i * 31 + 1)}
+    assert len(found) == len(pairs)
+
+
+def test_messages_are_small(context, monkeypatch):
+    """What is sent is cut where the driver says: the readers here are its own process."""
+    whole = [r.content for r in exchanged(job(), context)]
+    monkeypatch.setattr("curation.exchange.MESSAGE", 512)
+    sent = [own for _, own in _send(("left", 0, Reading(read_left, {"number": 0})), 2, {0, 1})]
+    assert len(sent) > 20
+    assert max(len(packed) for *_, packed in sent) < 2048
+    other = Context(Store(context.store.uri + "-cut"), InProcess(), "meeting", ["test"])
+    assert [r.content for r in exchanged(job(), other)] == whole
 
 
 def test_parts_without_rows_have_their_columns(context):

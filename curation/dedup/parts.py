@@ -48,7 +48,6 @@ ROWS_A_PART = 500_000
 """Rows that a worker reads, or decides, at once: some hundred MB with their captions."""
 BATCH = 65_536
 PLACED = pa.schema([*PLACE, *SCHEMA])
-NAMES = pa.schema([("fragment", pa.int32()), ("name", pa.string())])
 BY = {"rows": "image_id", "ties": "image_a", "pairs": "image_a"}
 """The image by which rows of each kind meet its label."""
 
@@ -243,17 +242,15 @@ def decide_part(
 def _written(decided: Sequence[Record], pool: Pool) -> Iterator[Record]:
     """Yield the fragments of `copies`, written by workers."""
     names = [[fragment.name for fragment in group] for group in pool.groups]
-    firsts = np.cumsum([0, *map(len, names)])[:-1]
+    firsts = np.cumsum([0, *map(len, names)])
     rows = [Reading(read_placed, {"rows": own, "firsts": firsts}) for own in pool.opened(decided)]
     job = Exchange(
         "write copies",
-        {
-            "rows": Input(PLACED, rows),
-            "fragments": Input(NAMES, [Reading(read_names, {"names": names})]),
-        },
+        {"rows": Input(PLACED, rows)},
         write_copies,
         len(names),
-        outputs=lambda part: dict.fromkeys(names[part], "copies"),
+        {"names": names, "firsts": firsts},
+        lambda part: dict.fromkeys(names[part], "copies"),
     )
     for records in exchange(job, pool.context):
         yield from records.values()
@@ -266,25 +263,13 @@ def read_placed(rows: Fragment, firsts: Ints) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
 
 
-def read_names(names: list[list[str]]) -> Iterator[pa.Table]:
-    """Yield NAMES of the fragments of each group, by the group."""
-    groups = np.repeat(np.arange(len(names)), [len(own) for own in names])
-    own = [
-        pa.array(np.arange(len(groups), dtype=np.int32)),
-        pa.array([n for g in names for n in g]),
-    ]
-    yield pa.table(own, schema=NAMES).append_column(KEY, pa.array(groups.astype(np.uint64)))
-
-
-def write_copies(rows: pa.Table, fragments: pa.Table) -> Rows:
-    """Give the rows of some fragments in order, each fragment's under its name."""
+def write_copies(rows: pa.Table, names: list[list[str]], firsts: Ints, part: int) -> Rows:
+    """Give the rows of a group of fragments in order, each fragment's under its name."""
     rows = rows.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
-    numbers = fragments.column("fragment").to_numpy()
-    bounds = np.searchsorted(rows.column("fragment").to_numpy(), [*numbers, numbers[-1] + 1])
+    numbers = np.arange(firsts[part], firsts[part + 1] + 1)
+    bounds = np.searchsorted(rows.column("fragment").to_numpy(), numbers)
     rows = rows.select(SCHEMA.names)
-    for name, (start, stop) in zip(
-        fragments.column("name").to_pylist(), pairwise(bounds.tolist()), strict=True
-    ):
+    for name, (start, stop) in zip(names[part], pairwise(bounds.tolist()), strict=True):
         own = rows.slice(start, stop - start).combine_chunks()
         yield name, own.to_batches()[0] if len(own) else empty_batch(SCHEMA)
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,38 +22,34 @@ BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 class Watch:
-    """Takes note of what a self-join finds for sampled queries, as its pairs pass by."""
+    """Knows sampled queries of a self-join, and which part of their nearest it finds."""
 
     def __init__(self, role: str, fragments: Mapping[str, Fragment], context: Context) -> None:
         self._role, self._fragments, self._context = role, fragments, context
         self._sample: dict[str, Fragment] = {}
-        self._ids: Ids = np.empty(0, "S32")
-        self._seen: list[pa.Table] = []
+        self.ids: Ids = np.empty(0, "S32")
 
     def choose(self, queries: int, seed: int) -> None:
         """Draw about as many queries."""
         self._sample = sampled_rows(self._fragments, queries, seed, self._context)
-        self._ids = np.unique(read_sample(self._sample)[0])
+        self.ids = np.unique(read_sample(self._sample)[0])
 
-    def over(
-        self, pairs: Iterator[tuple[str, str, pa.Table]]
-    ) -> Iterator[tuple[str, str, pa.Table]]:
-        """Pass pairs on."""
-        wanted = from_ids(self._ids)
-        for query_role, base_role, table in pairs:
-            if query_role == base_role == self._role:
-                self._seen.append(table.filter(pc.is_in(table.column("query_id"), wanted)))
-            yield query_role, base_role, table
-
-    def told(self, options: Mapping[str, float]) -> dict[str, Any]:
+    def told(self, options: Mapping[str, float], found: Iterable[pa.Table]) -> dict[str, Any]:
         """Return the queries and the part of what is to be found that was found: `recall` above the
-        floor, `recall_from` by similarity (None where nothing is to be found)."""
+        floor, `recall_from` by similarity (None where nothing is to be found).
+
+        Args:
+            options: k and floor of the join.
+            found: PAIRS that it found, those of the queries at least.
+        """
+        wanted = from_ids(self.ids)
+        seen = [own.filter(pc.is_in(own.column("query_id"), wanted)) for own in found]
         by_role = {"sample": self._sample, self._role: dict(self._fragments)}
         more = dict(options) | {"k": options["k"] + 1}
         sought = [("sample", self._role)]
         exact = [table for *_, table in block_join(by_role, sought, more, self._context, "recall")]
         truth = _near(exact, int(options["k"]))
-        found = {pair for pair, _ in _near(self._seen, int(options["k"]))}
+        found = {pair for pair, _ in _near(seen, int(options["k"]))}
 
         def recall(least: float) -> float | None:
             wanted = [pair for pair, similarity in truth if similarity >= least]
@@ -61,7 +57,7 @@ class Watch:
 
         bands = [band for band in BANDS if band > options["floor"]]
         return {
-            "recall_queries": len(self._ids),
+            "recall_queries": len(self.ids),
             "recall": recall(options["floor"]),
             "recall_from": {str(band): recall(band) for band in bands},
         }

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curation.exchange import exchange
 from curation.fragment import Fragment, Table
 from curation.knn import codebooks
-from curation.knn.blocks import block_join
-from curation.knn.cells import cell_join
+from curation.knn.blocks import PAIRS, block_join
+from curation.knn.cells import find_in_cells, merging, nearest_found
 from curation.knn.choice import choose_join
 from curation.knn.hamming import hash_join
 from curation.knn.ivf import Codebooks, sample_size, train_coarse
+from curation.knn.join import from_ids
 from curation.knn.recall import Watch
 from curation.knn.sample import read_sample, sampled_rows
 from curation.quantise.stage import dimension
+from curation.records import Record
 from curation.steps import JoinSpec, NeighboursStep
 from curation.table import contract
 from curation.units import Context, Rows, empty_batch
+from curation.vectors import Ids
 
 # (role of the query, role of the base): where copies are sought.
 SOUGHT = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
@@ -46,7 +53,7 @@ def neighbours(
         params: the levels.
 
     Yields:
-        ("all", batch of `neighbours`).
+        ("all", batch of `neighbours`), and records of fragments that workers wrote.
 
     Returns:
         For each level how it was searched, with its recall.
@@ -56,7 +63,7 @@ def neighbours(
     if params.perceptual is not None:
         pairs = {name: (own, scores.fragments[name]) for name, own in images.fragments.items()}
         found = hash_join(_by_role(images, pairs), SOUGHT, params.perceptual, context)
-        yield from _rows("perceptual", found)
+        yield from _here("perceptual", found)
         said["perceptual"] = {"search": "exact", "recall": 1.0}
     for method, spec in params.joins.items():
         vectors = embeddings[spec.encoder]
@@ -78,14 +85,56 @@ def _near(
         "multiplications": {"exact": choice.exact, "cells": choice.by_cells},
     }
     if choice.join == "exact":
-        yield from _rows(method, block_join(by_role, SOUGHT, options, context, method))
+        yield from _here(method, block_join(by_role, SOUGHT, options, context, method))
         return said | {"recall": 1.0}
     books = _quantiser(embeddings, pool, choice.cells, context)
     watch = Watch("pool", pool, context)
     watch.choose(spec.recall_queries, seed=0)
-    found = cell_join(by_role, SOUGHT, options, books, context)
-    yield from _rows(method, watch.over(found))
-    return said | {"cells": choice.cells} | watch.told(options)
+    found = find_in_cells(by_role, SOUGHT, options, books, context)
+    job = merging(found, near_rows, {"k": spec.k, "method": method})
+    written = [
+        record
+        for own in exchange(replace(job, outputs=partial(_named, method)), context)
+        for record in own.values()
+    ]
+    yield from written
+    seen = _seen(written, watch.ids, context)
+    return said | {"cells": choice.cells} | watch.told(options, seen)
+
+
+def _named(method: str, part: int) -> dict[str, str]:
+    return {f"{method}-{part:06d}": "neighbours"}
+
+
+def near_rows(found: pa.Table, k: int, method: str) -> Rows:
+    """Give the k nearest of each query as rows of `neighbours`; `found` is FOUND of some queries."""
+    yield empty_batch(contract("neighbours").arrow_schema())
+    for number, pairs in nearest_found(found, k):
+        yield from _rows(method, SOUGHT[number], pa.Table.from_batches([pairs]))
+    return None
+
+
+def _seen(written: list[Record], ids: Ids, context: Context) -> list[pa.Table]:
+    """Return what some pool images found in the pool."""
+    items = {
+        record.name: {"near": Fragment(context.store, record), "ids": ids} for record in written
+    }
+    records = context.compute("recall, what was found", pairs_seen, items)
+    return [Fragment(context.store, record).read() for record in records.values()]
+
+
+def pairs_seen(near: Fragment, ids: Ids) -> Rows:
+    """Give what some pool images found in the pool, as PAIRS; `near` is of `neighbours`."""
+    yield empty_batch(PAIRS)
+    wanted, pool = from_ids(ids), pa.scalar("pool")
+    for batch in near.batches(["role_a", "image_a", "role_b", "image_b", "similarity"], rows=BATCH):
+        own = pc.and_(
+            pc.equal(batch.column("role_a"), pool), pc.equal(batch.column("role_b"), pool)
+        )
+        found = batch.filter(pc.and_(own, pc.is_in(batch.column("image_a"), wanted)))
+        columns = [found.column(name) for name in ("image_a", "image_b", "similarity")]
+        yield pa.RecordBatch.from_arrays(columns, schema=PAIRS)
+    return None
 
 
 def _quantiser(
@@ -112,23 +161,28 @@ def _by_role(images: Table, fragments: Mapping[str, T]) -> dict[str, dict[str, T
     return by_role
 
 
-def _rows(method: str, pairs: Iterator[tuple[str, str, pa.Table]]) -> Iterator[Any]:
+def _here(method: str, pairs: Iterator[tuple[str, str, pa.Table]]) -> Iterator[Any]:
+    """Yield pairs as rows of `neighbours` that are written here."""
+    for query_role, base_role, table in pairs:
+        for batch in _rows(method, (query_role, base_role), table):
+            yield "all", batch
+
+
+def _rows(method: str, roles: tuple[str, str], table: pa.Table) -> Iterator[pa.RecordBatch]:
     """Yield pairs as rows of `neighbours`, with the rank of each among those of its query."""
     names = list(contract("neighbours").names)
-    for query_role, base_role, table in pairs:
-        count = len(table)
-        columns = {
-            "method": pa.array([method] * count, pa.string()),
-            "role_a": pa.array([query_role] * count, pa.string()),
-            "image_a": table.column("query_id"),
-            "role_b": pa.array([base_role] * count, pa.string()),
-            "image_b": table.column("image_id"),
-            "similarity": table.column("similarity"),
-            "rank": pa.array(_ranks(table)),
-        }
-        whole = pa.table([columns[name] for name in names], names=names)
-        for batch in whole.to_batches(max_chunksize=BATCH):
-            yield "all", batch
+    count = len(table)
+    columns = {
+        "method": pa.repeat(method, count),
+        "role_a": pa.repeat(roles[0], count),
+        "image_a": table.column("query_id"),
+        "role_b": pa.repeat(roles[1], count),
+        "image_b": table.column("image_id"),
+        "similarity": table.column("similarity"),
+        "rank": pa.array(_ranks(table)),
+    }
+    whole = pa.table([columns[name] for name in names], names=names)
+    yield from whole.to_batches(max_chunksize=BATCH)
 
 
 def _ranks(table: pa.Table) -> npt.NDArray[np.int32]:

@@ -178,19 +178,19 @@ def test_on_spark_and_after_a_stop(tmp_path, small, spark, monkeypatch):
     store = tmp_path / "parts"
 
     class Stopped(Counting):
-        def exchange(self, what, *given):
-            if what == "write copies":
+        def exchange(self, job):
+            if job.what == "write copies":
                 raise CurationError("stopped")
-            return super().exchange(what, *given)
+            return super().exchange(job)
 
     with pytest.raises(CurationError, match="stopped"):
         run(world, store, Stopped())
     on_spark = OnSpark(spark)
     asked = []
 
-    def counted(what, *given):
-        asked.append(what)
-        return OnSpark.exchange(on_spark, what, *given)
+    def counted(job):
+        asked.append(job.what)
+        return OnSpark.exchange(on_spark, job)
 
     monkeypatch.setattr(on_spark, "exchange", counted)
     found = run(world, store, on_spark)

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from curation.dedup.params import Near
+from curation.flow import plan
 from curation.fragment import open_table
 from curation.knn import codebooks
 from curation.knn.blocks import block_join, blocks_of
 from curation.knn.cells import cell_join, groups_of
-from curation.knn.choice import choose_join
+from curation.knn.choice import JoinChoice, choose_join
 from curation.knn.ivf import Codebooks, train_coarse
 from curation.knn.recall import Watch
-from curation.parallel import InProcess
+from curation.parallel import InProcess, OnSpark
+from curation.recipe import parse_recipe
+from curation.runner import run_step
 from curation.store import Store
 from curation.units import Context
 
@@ -23,6 +26,13 @@ from ..tables import commit_vectors
 DIM, K = 24, 5
 OPTIONS = {"k": K, "floor": 0.5, "spread": 3}
 SOUGHT = (("pool", "pool"), ("held_out", "pool"))
+RECIPE = {
+    "name": "cells",
+    "sources": [
+        {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}},
+        {"name": "test", "role": "held_out", "format": "folder", "path": "t"},
+    ],
+}
 
 
 def planted(rng, count):
@@ -45,7 +55,8 @@ def world():
     pool = planted(rng, 900)
     pool[890] = pool[3]
     parts = {f"web-{n}": (names(300 * n, 300), pool[300 * n : 300 * n + 300]) for n in range(3)}
-    test = (pool[:40].astype(np.float32) + 0.05 * rng.normal(size=(40, DIM))).astype(np.float16)
+    test = pool[:40].astype(np.float32) + 0.05 * rng.normal(size=(40, DIM))
+    test = (test / np.linalg.norm(test, axis=1, keepdims=True)).astype(np.float16)
     parts["test-0"] = (names(5000, 40), test)
     # The very image stands in the pool too, in two fragments.
     parts["web-1"][0][0] = parts["web-0"][0][0]
@@ -154,7 +165,7 @@ def test_cells_do_not_depend_on_how_the_pool_is_split(store, world, tmp_path, mo
     again = Store(tmp_path / "again")
     commit_vectors(again, other)
     monkeypatch.setattr("curation.knn.cells.HELD", 2**14)
-    monkeypatch.setattr("curation.knn.cells.ROUTED", 100)
+    monkeypatch.setattr("curation.knn.routes.ROUTED", 100)
     second = context_of(again)
     books = books_of(store, world, 16, second)
     assert rows_of(cell_join(by_role(again, other), SOUGHT, OPTIONS, books, second)) == found
@@ -167,8 +178,10 @@ def test_recall_is_that_of_brute_force(store, world):
     watch.choose(10_000, seed=0)
     narrow = OPTIONS | {"spread": 1}
     books = books_of(store, world, 16, context)
-    found = rows_of(watch.over(cell_join(by_role(store, world), SOUGHT, narrow, books, context)))
-    said = watch.told(narrow)
+    pairs = list(cell_join(by_role(store, world), SOUGHT, narrow, books, context))
+    found = rows_of(pairs)
+    own = [table for a, b, table in pairs if a == b == "pool"]
+    said = watch.told(narrow, own)
     own = {pair for pair in expected if pair[0] == "pool"}
     assert said["recall_queries"] == 899
     assert said["recall"] == pytest.approx(len(own & set(found)) / len(own))
@@ -194,3 +207,35 @@ def test_auto_joins_large_pools_by_cells():
     assert large.by_cells < large.exact / 50
     assert choose_join(Near(join="exact"), 3_000_000, 256).join == "exact"
     assert choose_join(Near(join="cells"), 100, 256).join == "cells"
+
+
+@pytest.mark.parametrize("where", ["here", "spark"])
+def test_the_stage_writes_what_brute_force_finds(store, world, where, request, monkeypatch):
+    """With each vector in every cell the stage is exact; workers write the rows of queries in parts."""
+    monkeypatch.setattr("curation.knn.cells.MERGED", 3_000)
+    monkeypatch.setattr("curation.knn.cells.HELD", 2**16)
+    monkeypatch.setattr(
+        "curation.neighbours.stage.choose_join", lambda *_: JoinChoice("cells", 9, 0, 0)
+    )
+    parallel = InProcess() if where == "here" else OnSpark(request.getfixturevalue("spark"))
+    near = {"encoder": "semantic", "k": K, "floor": 0.5, "at_least": 0.9, "spread": 9}
+    spec = RECIPE | {"dedup": {"near": near, "perceptual": None, "verify": None}}
+    step = {s.name: s for s in plan(parse_recipe(spec))}["neighbours"]
+    run_step(step, store, parallel)
+    table = open_table(store, "neighbours")
+    assert len(table.fragments) > 3
+    rows = table.read().to_pylist()
+    found = {
+        tuple(r[name] for name in ("role_a", "role_b", "image_a", "image_b")): r["similarity"]
+        for r in rows
+    }
+    assert found == truth(world)
+    ranked: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for r in rows:
+        ranked.setdefault((r["role_a"], r["image_a"]), []).append((r["rank"], -r["similarity"]))
+    for own in ranked.values():
+        assert [rank for rank, _ in sorted(own)] == list(range(1, len(own) + 1))
+        assert sorted(own) == sorted(own, key=lambda pair: (pair[1], pair[0]))
+    said = table.manifest.stats["near"]
+    assert (said["search"], said["cells"], said["recall"]) == ("cells", 9, 1.0)
+    assert said["recall_queries"] > 100
