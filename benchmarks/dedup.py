@@ -10,38 +10,44 @@ vectors of the same ViT; then on these vectors, and on more planted ones, its se
 FAISS's flat index asked for the 64 nearest of each, and our exact join with the same k and with the
 floor of the default recipe. `growth`: planted vectors (float16, 256), every tenth a copy of another
 at a cosine of about 0.9; the stage's own join, exact where it chooses so and by cells from there on,
-each size in a process of its own. Recall: planted pairs found.
+by a local Spark with a worker a core, each size in a process of its own. Recall: planted pairs found.
+Peak memory: of the driver's Python process, and of the largest worker; Java's heap (1 GiB) on top.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.machine import conditions
+from benchmarks.measure import measured, workers
 from benchmarks.planted import planted_vectors
 from curation.dedup.params import Near, Perceptual
 from curation.fragment import Fragment, FragmentWriter
+from curation.knn import codebooks
 from curation.knn.blocks import block_join, nearest_others
 from curation.knn.cells import cell_join
-from curation.knn.choice import choose_join
+from curation.knn.choice import JoinChoice, choose_join
 from curation.knn.exact import build_base
 from curation.knn.hamming import within
-from curation.parallel import InProcess
+from curation.knn.ivf import Codebooks, sample_size, train_coarse
+from curation.knn.join import from_ids
+from curation.knn.sample import read_sample, sampled_rows
 from curation.store import Store
 from curation.units import Context
+from curation.vectors import vector_array
 
 DIM, FRAGMENT, K = 256, 100_000, 64
 FLOOR = 0.75
@@ -160,11 +166,6 @@ def peers(shared: Path, rows: int) -> None:
 
 def fill(store: Store, rows: int) -> None:
     """Write planted vectors as fragments: of ten neighbouring rows the last copies the first."""
-    import pyarrow as pa
-
-    from curation.knn.join import from_ids
-    from curation.vectors import vector_array
-
     for start in range(0, rows, FRAGMENT):
         count = min(FRAGMENT, rows - start)
         vectors = planted_vectors(count, DIM, seed=0, first=start).astype(np.float32)
@@ -187,53 +188,50 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
 
 def joined(folder: Path, rows: int) -> dict[str, Any]:
     """Join the vectors of a store with each other; return seconds, recall and memory."""
-    from curation.fragment import open_table  # noqa: F401
-    from curation.knn import codebooks
-    from curation.knn.ivf import Codebooks, sample_size, train_coarse
-    from curation.knn.sample import read_sample, sampled_rows
-
     store = Store(folder)
     names = [f"web-{start:010d}" for start in range(0, rows, FRAGMENT)]
     records = store.finished("vectors", names)
     pool = {name: Fragment(store, records[name]) for name in names}
-    context = Context(store, InProcess(), "join", None)
     near = Near()
     options = {"k": near.k, "floor": FLOOR, "spread": near.spread}
     choice = choose_join(near, rows, DIM)
-    begun = time.perf_counter()
-    if choice.join == "exact":
-        pairs = block_join({"pool": pool}, SOUGHT, options, context)
-    else:
-        _, sample = read_sample(sampled_rows(pool, sample_size(choice.cells), 0, context))
-        trained = Codebooks(train_coarse(sample, choice.cells, seed=0))
-        context.remember("cells", rows, codebooks.batch_of(trained))
-        books = context.recall("cells", rows)
-        assert books is not None
-        pairs = cell_join({"pool": pool}, SOUGHT, options, books, context)
+    told: dict[str, Any] = {"rows": rows, "join": choice.join, "cells": choice.cells}
     firsts = mixed(np.arange(0, rows - 9, 10))
     wanted = dict(zip(firsts.tolist(), mixed(np.arange(9, rows, 10)).tolist(), strict=True))
+    context = Context(store, workers(), "join", None)
     found, count = 0, 0
-    for _, _, table in pairs:
-        count += len(table)
-        left, right = (table.column(n).to_pylist() for n in ("query_id", "image_id"))
-        found += sum(
-            wanted.get(int(a[:16], 16)) == int(b[:16], 16) for a, b in zip(left, right, strict=True)
-        )
-    return {
-        "rows": rows,
-        "join": choice.join,
-        "cells": choice.cells,
-        "seconds": time.perf_counter() - begun,
-        "recall": found / len(wanted),
-        "pairs": count,
-        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }
+    with measured(told):
+        for _, _, table in pairs_by(choice, pool, options, context):
+            count += len(table)
+            left, right = (table.column(n).to_pylist() for n in ("query_id", "image_id"))
+            found += sum(
+                wanted.get(int(a[:16], 16)) == int(b[:16], 16)
+                for a, b in zip(left, right, strict=True)
+            )
+    return told | {"recall": found / len(wanted), "pairs": count}
+
+
+def pairs_by(
+    choice: JoinChoice,
+    pool: dict[str, Fragment],
+    options: dict[str, float],
+    context: Context,
+) -> Iterator[tuple[str, str, pa.Table]]:
+    """Return the pairs of the join that was chosen."""
+    if choice.join == "exact":
+        return block_join({"pool": pool}, SOUGHT, options, context)
+    _, sample = read_sample(sampled_rows(pool, sample_size(choice.cells), 0, context))
+    trained = Codebooks(train_coarse(sample, choice.cells, seed=0))
+    context.remember("cells", choice.cells, codebooks.batch_of(trained))
+    books = context.recall("cells", choice.cells)
+    assert books is not None
+    return cell_join({"pool": pool}, SOUGHT, options, books, context)
 
 
 def growth(folder: Path, sizes: list[int]) -> None:
     """Print a row a size."""
-    print("| rows | join | cells | s | exponent | recall | pairs | peak, GiB |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| rows | join | cells | s | exponent | recall | pairs | driver, GiB | worker, GiB |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     last: dict[str, Any] | None = None
     for rows in sizes:
         own = folder / str(rows)
@@ -249,7 +247,8 @@ def growth(folder: Path, sizes: list[int]) -> None:
             slope = f"{ratio / np.log(said['rows'] / last['rows']):.2f}"
         print(
             f"| {rows:,} | {said['join']} | {said['cells']:,} | {said['seconds']:.1f} | {slope} "
-            f"| {said['recall']:.4f} | {said['pairs']:,} | {said['gib']:.2f} |",
+            f"| {said['recall']:.4f} | {said['pairs']:,} | {said['driver']:.2f} "
+            f"| {said['worker']:.2f} |",
             flush=True,
         )
         last = said
