@@ -3,10 +3,11 @@
     python -m benchmarks.parts edges --folder /tmp/edges --edges 10000000
     python -m benchmarks.parts rows --folder /tmp/rows --rows 2000000
 
-`edges`: connected components by exchanges between workers (`dedup/stars.py`) beside the forest of one
-process (`dedup/forest.py`), of as many edges as nodes, drawn as `benchmarks.components` draws them;
-nodes are hashes. The forest is given numbers, not hashes: numbering is not counted there. `rows`: the
-stage dedup on planted tables: each tenth picture copies another, found by near vectors and looked at;
+`edges`: connected components (`dedup/stars.py`) by one worker that reads all edges, as it is up to 20
+million, and by exchanges between workers, beside the forest of one process (`dedup/forest.py`); as many
+edges as nodes, drawn as `benchmarks.components` draws them, nodes hashed. The forest is given numbers,
+not hashes: numbering is not counted there. `rows`: the stage dedup on planted tables: each tenth picture
+copies another, found by near vectors and looked at;
 of every twenty rows one repeats a picture, one its pixels; URLs and captions of 60 letters. Each side
 runs in a process of its own, on a local Spark with a worker a core where it is in parts. Peak memory:
 of the driver's Python process, and of the largest worker; Java's heap (1 GiB) comes on top. The results
@@ -31,6 +32,7 @@ from benchmarks.components import all_edges
 from benchmarks.components import edges as pieces
 from benchmarks.machine import conditions
 from benchmarks.measure import measured, workers
+from curation.dedup import stars
 from curation.dedup.forest import Forest
 from curation.dedup.stars import components, edges_table, read_labels
 from curation.flow import plan
@@ -63,8 +65,9 @@ def drawn(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Iterator[pa.Record
     return None
 
 
-def by_exchanges(kind: str, many: int, folder: Path) -> dict[str, Any]:
-    """Join on workers."""
+def by_workers(kind: str, many: int, at_once: int, folder: Path) -> dict[str, Any]:
+    """Join on workers: on one, where there are no more edges than `at_once`."""
+    stars.AT_ONCE = at_once
     told: dict[str, Any] = {}
     context = Context(Store(folder), workers(), "joining", ["benchmark"])
     # Drawn here, one after the other: that is not counted.
@@ -75,11 +78,9 @@ def by_exchanges(kind: str, many: int, folder: Path) -> dict[str, Any]:
     with measured(told):
         rounds = components(edges, context)
     told["rounds"] = len(rounds)
-    told["sent"] = sum(2 * edge.rows for edge in edges) + sum(
-        record.rows * (2 if number % 2 else 1)
-        for number, own in enumerate(rounds[:-1])
-        for record in own
-    )
+    # Of large stars, every other exchange, an edge goes to both of its ends.
+    sizes = [sum(e.rows for e in edges), *(sum(r.rows for r in own) for own in rounds[:-1])]
+    told["sent"] = 0 if at_once else sum(n * (1 if i % 2 else 2) for i, n in enumerate(sizes))
     names = hashes(np.arange(many))
     order, label = np.argsort(names), np.arange(many)
     names = names[order]
@@ -111,22 +112,30 @@ def same_partition(folder: Path) -> bool:
 
 
 def compare_edges(folder: Path, many: int) -> None:
-    """Print both sides."""
+    """Print all sides."""
     print(
-        "| edges | | rounds | edges sent | s | one process, s | ratio | worker, GiB | driver, GiB |"
-        " one process, GiB | same |\n" + "|---" * 11 + "|"
+        "| edges | | by | rounds | edges sent | s | ratio | driver, GiB | worker, GiB | same |\n"
+        + "|---" * 10
+        + "|"
     )
     for kind in ("random", "power law"):
         own = folder / kind.replace(" ", "-")
         own.mkdir(parents=True, exist_ok=True)
-        ours, one = (apart(side, str(own), kind, str(many)) for side in ("exchanges", "forest"))
+        one = apart("forest", str(own), kind, str(many))
         print(
-            f"| {many:,} | {kind} | {ours['rounds']} | {ours['sent']:,} | {ours['seconds']:.1f} "
-            f"| {one['seconds']:.1f} | {ours['seconds'] / one['seconds']:.1f} | {ours['worker']:.2f} "
-            f"| {ours['driver']:.2f} | {one['driver']:.2f} "
-            f"| {'yes' if same_partition(own) else 'NO'} |",
+            f"| {many:,} | {kind} | one process | – | – | {one['seconds']:.1f} | 1 "
+            f"| {one['driver']:.2f} | – | – |",
             flush=True,
         )
+        for name, at_once in (("one worker", many), ("exchanges", 0)):
+            ours = apart("exchanges", str(own), kind, str(many), str(at_once))
+            print(
+                f"| {many:,} | {kind} | {name} | {ours['rounds']} | {ours['sent']:,} "
+                f"| {ours['seconds']:.1f} | {ours['seconds'] / one['seconds']:.1f} "
+                f"| {ours['driver']:.2f} | {ours['worker']:.2f} "
+                f"| {'yes' if same_partition(own) else 'NO'} |",
+                flush=True,
+            )
 
 
 # -- rows -------------------------------------------------------------------------------------------
@@ -259,8 +268,9 @@ def apart(*given: str) -> dict[str, Any]:
 def side(name: str, folder: Path, given: list[str]) -> dict[str, Any]:
     """Do what `apart` asked for."""
     if name in ("exchanges", "forest"):
-        run = by_exchanges if name == "exchanges" else by_forest
-        return run(given[0], int(given[1]), folder)
+        if name == "forest":
+            return by_forest(given[0], int(given[1]), folder)
+        return by_workers(given[0], int(given[1]), int(given[2]), folder)
     return decided(int(name), folder)
 
 

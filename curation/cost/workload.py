@@ -216,8 +216,8 @@ def _neighbours(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptio
             moved += max(1.0, rows / BLOCK) * rows * 2 * dim
         else:
             flop += 2 * choice.by_cells
-            # Written once for each cell, and read.
-            moved += 2 * level.spread * rows * 2 * dim
+            # Sent once to each cell.
+            moved += level.spread * rows * 2 * dim
     return Work(
         "neighbours",
         found,

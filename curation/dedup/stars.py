@@ -4,13 +4,14 @@ Kiveris et al. (2014, Connected Components in MapReduce and Beyond): each node h
 neighbours under the smallest node that it sees (large star), then itself and its smaller neighbours
 under the smallest of them (small star), in turns, until what is left are stars: every node but the
 smallest of a component has that one alone for a neighbour. What a worker holds it joins by itself first
-(`forest.py`), which leaves at most an edge a node and makes rounds few.
+(`forest.py`), which leaves at most an edge a node and makes rounds few; and as soon as what is left is
+no more than one worker joins quickly, one does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +22,17 @@ from curation.errors import CurationError
 from curation.exchange import KEY, Exchange, Input, Reading, exchanged
 from curation.fragment import Fragment
 from curation.records import Record
-from curation.units import Context, Rows
+from curation.units import Context, Rows, empty_batch
 
 Nodes: TypeAlias = npt.NDArray[np.uint64]
 EDGES = pa.schema([("left", pa.uint64()), ("right", pa.uint64())])
 """An edge hangs `left`, the larger node, under `right`."""
 LABELS = pa.schema([("node", pa.uint64()), ("label", pa.uint64())])
+AT_ONCE = 20_000_000
+"""Edges up to which one worker takes less time for all than many with what they send each other."""
 ENDS_A_PART = 4_000_000
 """Ends of edges that a worker joins at once, at about 400 bytes each."""
+BATCH = 2**20
 ROUNDS = 64
 """Many times what any graph has taken; a path of a million nodes takes a handful."""
 
@@ -45,7 +49,7 @@ def edges_table(left: Nodes, right: Nodes) -> pa.Table:
 
 def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]]:
     """Return work tables of EDGES by round, the last of which are stars: each node of a component but
-    the smallest hangs under that.
+    the smallest hangs under that. Up to AT_ONCE edges one worker joins all.
 
     Args:
         edges: work tables of EDGES, of nodes in any order that hashes have.
@@ -56,6 +60,10 @@ def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]
     """
     rounds: list[list[Record]] = []
     for number in range(1, ROUNDS + 1):
+        if sum(own.rows for own in edges) <= AT_ONCE:
+            name = f"joined-{number:02d}"
+            joined = context.compute("components", join_all, {name: {"edges": list(edges)}})
+            return [*rounds, list(joined.values())]
         rounds.append(_round(f"components {number}", large_star, edges, context))
         if not sum(record.stats["apart"] for record in rounds[-1]):
             return rounds
@@ -66,6 +74,33 @@ def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]
         f"The components of copies are not joined after {ROUNDS} rounds, which no graph should take. "
         "Set dedup.rows_at_once above the rows of the pool if a machine has the memory, and report it."
     )
+
+
+def join_all(edges: Sequence[Fragment]) -> Rows:
+    """Join all edges here; memory is about 60 bytes an edge."""
+    ends = [np.empty(0, np.uint64)]
+    for own in edges:
+        ends.append(np.unique(np.concatenate(_ends(own))))
+    nodes = np.unique(np.concatenate(ends))
+    ends.clear()
+    forest = Forest(len(nodes))
+    for own in edges:
+        left, right = _ends(own)
+        forest.join(np.searchsorted(nodes, left), np.searchsorted(nodes, right))
+    smallest = forest.labels()
+    yield empty_batch(EDGES)
+    for start in range(0, len(nodes), BATCH):
+        part = slice(start, start + BATCH)
+        hung = np.flatnonzero(smallest[part] != np.arange(start, start + len(nodes[part])))
+        columns = [nodes[part][hung], nodes[smallest[part][hung]]]
+        yield pa.RecordBatch.from_arrays([pa.array(own) for own in columns], schema=EDGES)
+    return None
+
+
+def _ends(edges: Fragment) -> tuple[Nodes, Nodes]:
+    table = edges.read(EDGES.names)
+    left, right = (np.asarray(table.column(name), np.uint64) for name in EDGES.names)
+    return left, right
 
 
 def _round(
@@ -82,8 +117,7 @@ def _round(
 
 def read_ends(edges: Fragment, both: bool) -> Iterator[pa.Table]:
     """Yield edges by their left end, and with `both` once more by the other, which is then `left`."""
-    table = edges.read(EDGES.names)
-    left, right = (np.asarray(table.column(name)) for name in EDGES.names)
+    left, right = _ends(edges)
     if both:
         left, right = np.concatenate([left, right]), np.concatenate([right, left])
     yield pa.table({KEY: left, "left": left, "right": right})
@@ -134,14 +168,13 @@ def _grouped(edges: pa.Table) -> tuple[Nodes, Nodes, Nodes]:
 
 
 def _batch(table: pa.Table) -> pa.RecordBatch:
-    found: Any = table.combine_chunks().to_batches()
-    return found[0] if found else pa.RecordBatch.from_pylist([], schema=table.schema)
+    found = table.combine_chunks().to_batches()
+    return found[0] if found else empty_batch(table.schema)
 
 
 def read_labels(stars: Fragment) -> Iterator[pa.Table]:
     """Yield LABELS of all nodes of stars, by node; the smallest of a component is its own."""
-    table = stars.read(EDGES.names)
-    node, label = (np.asarray(table.column(name)) for name in EDGES.names)
+    node, label = _ends(stars)
     roots = np.unique(label)
     node, label = np.concatenate([node, roots]), np.concatenate([label, roots])
     yield pa.table({KEY: node, "node": node, "label": label})

@@ -149,6 +149,8 @@ VARIANTS = [
 
 @pytest.fixture
 def small(monkeypatch):
+    """Makes parts of few rows, and of few edges."""
+    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", 0)
     monkeypatch.setattr("curation.dedup.parts.ROWS_A_PART", 100)
     monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 300)
 

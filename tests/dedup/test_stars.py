@@ -68,9 +68,14 @@ KINDS = ("sparse", "about one giant", "star", "power law", "path", "path in no o
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("pieces", "ends"), [(1, 10_000), (40, 500)])
-def test_the_partition_is_scipys(tmp_path, kind, pieces, ends, monkeypatch):
+@pytest.mark.parametrize(
+    ("pieces", "ends", "at_once"),
+    [(40, 500, 10_000), (1, 10_000, 0), (40, 500, 0), (40, 500, 2000)],
+)
+def test_the_partition_is_scipys(tmp_path, kind, pieces, ends, at_once, monkeypatch):
+    """By one worker, by one part, by many parts, and by many until one can do it."""
     monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", ends)
+    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     left, right, n = graph(kind, rng)
     # Numbers in no order, as hashes are, some beyond int64; and in the order of the graph.
@@ -84,6 +89,7 @@ def test_the_partition_is_scipys(tmp_path, kind, pieces, ends, monkeypatch):
 
 def test_on_spark(tmp_path, spark, monkeypatch):
     monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 2_000)
+    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", 0)
     rng = np.random.default_rng(1)
     left, right, n = graph("about one giant", rng)
     nodes = rng.integers(0, 2**64, n, np.uint64)
@@ -91,7 +97,9 @@ def test_on_spark(tmp_path, spark, monkeypatch):
     np.testing.assert_array_equal(found, expected(left, right, nodes))
 
 
-def test_no_edges(tmp_path):
+@pytest.mark.parametrize("at_once", [0, 10])
+def test_no_edges(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", at_once - 1)
     nodes = np.arange(5, dtype=np.uint64)
     none = np.empty(0, np.uint64)
     found = labels_of(none, none, nodes, 2, joining(tmp_path))
@@ -101,6 +109,7 @@ def test_no_edges(tmp_path):
 def test_without_end_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("curation.dedup.stars.ROUNDS", 1)
     monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 100)
+    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", 0)
     path = np.random.default_rng(0).permutation(500).astype(np.uint64)
     with pytest.raises(CurationError, match=r"not joined after 1 rounds.*rows_at_once"):
         labels_of(path[:-1], path[1:], path, 20, joining(tmp_path))

@@ -95,9 +95,12 @@ def test_appended_file_computes_only_its_rows(small, run, tmp_path):
 
 
 def test_one_two_and_seven_partitions_give_the_same_rows(small, run, tmp_path):
+    """Those of seven are also deduplicated on workers, in parts."""
     datasets = []
     for rows, fragments in ((150, 1), (75, 2), (22, 7)):
         spec = small | {"ingest": {"rows_per_fragment": rows}}
+        if fragments == 7:
+            spec["dedup"] = small.get("dedup", {}) | {"rows_at_once": 50}
         store = tmp_path / f"store{fragments}"
         run(spec, store)
         pool = [n for n in open_table(Store(store), "images").fragments if n.startswith("web-")]
