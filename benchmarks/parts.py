@@ -7,7 +7,8 @@
 million, and by exchanges between workers, beside the forest of one process (`dedup/forest.py`); as many
 edges as nodes, drawn as `benchmarks.components` draws them, nodes hashed. The forest is given numbers,
 not hashes: numbering is not counted there. `rows`: the stage dedup on planted tables: each tenth
-picture copies another, found by near vectors and looked at; of every twenty rows one repeats a picture, one its pixels; URLs and captions of 60 letters. Each side
+picture copies another, found by near vectors and looked at; of every twenty
+rows one repeats a picture, one its pixels; URLs and captions of 60 letters. Each side
 runs in a process of its own, on a local Spark with a worker a core where it is in parts. Peak memory:
 of the driver's Python process, and of the largest worker; Java's heap (1 GiB) comes on top. The results
 are compared: the same smallest node for every node, the same bytes of `copies` and the same books.
