@@ -10,9 +10,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as Grid
 
+from curation.cost.counts import counts_of
 from curation.cost.estimate import Cost, estimate
 from curation.cost.rates import Assumptions, Prices, Rates, load, shipped
-from curation.cost.workload import Shape, counts_of, shapes_of, work_of
+from curation.cost.shapes import Shape, shapes_of
+from curation.cost.workload import work_of
 from curation.errors import RecipeError
 from curation.recipe import Recipe, explain
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
 
-from curation.composition import expected_composition, expected_total
+from curation.cost.counts import Counts, counts_of
 from curation.cost.rates import Assumptions
-from curation.embed.encoders import ENCODERS
-from curation.embed.params import EncoderSpec
-from curation.errors import RecipeError
+from curation.cost.shapes import Shape
 from curation.flow import largest_k, match_encoder, near_levels, plan, semantic_encoder
 from curation.knn.blocks import BLOCK
 from curation.knn.choice import Choice, choose, choose_join
@@ -32,14 +29,6 @@ BOOKKEEPING = 120
 
 
 @dataclass(frozen=True)
-class Shape:
-    """An encoder: length of its vectors, and floating-point operations a picture."""
-
-    dim: int
-    flop: float
-
-
-@dataclass(frozen=True)
 class Work:
     """What a stage does in all. `moved` are bytes that tasks read beyond their own fragments.
 
@@ -55,65 +44,6 @@ class Work:
     model_flop: float = 0
     driver: float = 0
     seconds_of: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Rows and pictures by role, from the recipe and the assumptions."""
-
-    asked: float
-    pool: float
-    seeds: float
-    held_out: float
-    eligible: float
-    final: float
-    fragments: float
-
-    @property
-    def images(self) -> float:
-        """Pictures of all roles."""
-        return self.pool + self.seeds + self.held_out
-
-
-def counts_of(recipe: Recipe, given: Assumptions) -> Counts:
-    """Return what a recipe's declared counts come to.
-
-    Raises:
-        RecipeError: a source has no `count`, or an arm does not tell what it will give.
-    """
-    silent = [source.name for source in recipe.sources if source.count is None]
-    if silent:
-        raise RecipeError(
-            f"A cost needs `count` on every source; these have none: {', '.join(silent)}"
-        )
-    by_role = {
-        role: float(sum(s.count or 0 for s in recipe.sources if s.role == role))
-        for role in ("pool", "seed", "held_out")
-    }
-    composition = expected_composition(recipe)
-    final = expected_total(composition)
-    if final is None:
-        silent = [row["arm"] for row in composition if row["final"] is None]
-        raise RecipeError(
-            f"A cost needs to know what each arm gives; these do not say: {', '.join(silent)}. "
-            "Give a cluster arm `expected_clusters`."
-        )
-    if recipe.balance.target is not None:
-        final = min(final, recipe.balance.target)
-    asked = sum(by_role.values())
-    pool = by_role["pool"] * given.fetched
-    default = type(recipe.ingest).model_fields["rows_per_fragment"].default
-    own = recipe.ingest.rows_per_fragment
-    per_fragment = given.rows_per_fragment if own == default else own
-    return Counts(
-        asked=asked,
-        pool=pool,
-        seeds=by_role["seed"],
-        held_out=by_role["held_out"],
-        eligible=pool * given.distinct * given.clean * given.fit,
-        final=float(final),
-        fragments=max(1.0, asked / per_fragment),
-    )
 
 
 def work_of(recipe: Recipe, shapes: Mapping[str, Shape], given: Assumptions) -> list[Work]:
@@ -392,23 +322,3 @@ def _assemble(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions
         stored=counts.final * row,
         seconds_of={"table_mb": (read + counts.final * row) / 1e6},
     )
-
-
-def shapes_of(recipe: Recipe) -> dict[str, Shape]:
-    """Return the shape of every encoder of a recipe, counted on a model without weights."""
-    return {name: _shape(spec) for name, spec in recipe.embed.encoders.items()}
-
-
-def _shape(spec: EncoderSpec) -> Shape:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    family, _, name = spec.model.partition("/")
-    model, blank, dim = import_module(ENCODERS[family]).skeleton(name, spec)
-    # A frozen TorchScript module has no parameters.
-    device = next(model.parameters(), torch.empty(0)).device
-    counter = FlopCounterMode(display=False)
-    with counter, torch.inference_mode():
-        given = blank.float() if blank.dtype == torch.uint8 else blank
-        model.eval()(given.to(device)[None])
-    return Shape(dim, float(counter.get_total_flops()))

@@ -12,8 +12,9 @@ from curation.cli import app
 from curation.cost.calibrate import calibrate
 from curation.cost.estimate import estimate
 from curation.cost.rates import Assumptions, Prices, Rates, load, shipped
+from curation.cost.shapes import Shape, shapes_of
 from curation.cost.tell import assumptions, short
-from curation.cost.workload import Shape, shapes_of, work_of
+from curation.cost.workload import work_of
 from curation.errors import RecipeError
 from curation.recipe import parse_recipe
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import transforms
 
-from curation.cost.workload import shapes_of
+from curation.cost.shapes import shapes_of
 from curation.embed.encoder import load_encoder
 from curation.embed.encoders import torchscript
 from curation.embed.params import EncoderSpec
