@@ -88,12 +88,14 @@ class Pool:
             rows += fragment.rows
         return found
 
+    @cached_property
+    def scored(self) -> dict[str, Fragment]:
+        """The fragments of `scores` by name; none where equal pixels make no copies."""
+        return self.tables["scores"].fragments if "scores" in self.tables else {}
+
     def scores(self, group: list[Fragment]) -> list[Fragment] | None:
         """Return the scores of some fragments; None where equal pixels make no copies."""
-        if "scores" not in self.tables:
-            return None
-        own = self.tables["scores"].fragments
-        return [own[fragment.name] for fragment in group]
+        return [self.scored[fragment.name] for fragment in group] if self.scored else None
 
     def files(self, table: str) -> list[Fragment]:
         """Return the files of a table, for a task each."""
@@ -164,7 +166,7 @@ def _edges(pool: Pool) -> list[Record]:
         files = pool.files("verified")
         items = {f"pairs-{n:06d}": {"verified": f, "bounds": bounds} for n, f in enumerate(files)}
         found += context.compute("edges of pairs", pair_edges, items).values()
-    if "scores" in pool.tables:
+    if pool.scored:
         readings = [
             Reading(read_pixels, {"images": own, "scores": pool.scores(own)}) for own in pool.groups
         ]
