@@ -195,7 +195,8 @@ def _together(schema: pa.Schema, messages: Iterable[bytes]) -> pa.Table:
 
 
 def _content(given: Input) -> list[Any]:
-    return [
+    # The columns too: of two inputs without readings only these differ.
+    return [given.schema.to_string()] + [
         [r.function.__module__, r.function.__qualname__, content_of(r.arguments)]
         for r in given.readings
     ]

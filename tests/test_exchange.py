@@ -150,6 +150,18 @@ def test_parts_without_rows_have_their_columns(context):
     assert rows_of(records, context).column("name").null_count == 1000
 
 
+def passed_on(rows: pa.Table):
+    """Give the rows as they are."""
+    yield pa.RecordBatch.from_pylist(rows.to_pylist(), schema=rows.schema)
+    return None
+
+
+def test_inputs_without_readings_keep_their_own_columns(context):
+    for schema in (LEFT, RIGHT):
+        job = Exchange("nothing", {"rows": Input(schema, [])}, passed_on, 2)
+        assert rows_of(exchanged(job, context), context).schema == schema
+
+
 def test_what_cannot_be_read_stops_every_part(context):
     with pytest.raises(CurationError, match="a file has vanished"):
         exchanged(job(right=read_broken), context)

@@ -46,8 +46,8 @@ def dedup(
     """
     tables = {"images": images, "neighbours": neighbours, "verified": verified}
     tables |= {"scores": scores} if params.pixels else {}
-    way = _whole(tables, params) if images.rows <= params.rows_at_once else None
-    stats = yield from way or in_parts(tables, params, context)
+    here = images.rows <= params.rows_at_once
+    stats = yield from _whole(tables, params) if here else in_parts(tables, params, context)
     assert stats is not None
     _warn(stats, params)
     return stats

@@ -21,7 +21,7 @@ BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Similarities from which recall is told apart, where they lie above the floor."""
 
 
-class Watch:
+class Recall:
     """Knows sampled queries of a self-join, and which part of their nearest it finds."""
 
     def __init__(self, role: str, fragments: Mapping[str, Fragment], context: Context) -> None:

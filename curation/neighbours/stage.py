@@ -21,7 +21,7 @@ from curation.knn.choice import choose_join
 from curation.knn.hamming import hash_join
 from curation.knn.ivf import Codebooks, sample_size, train_coarse
 from curation.knn.join import from_ids
-from curation.knn.recall import Watch
+from curation.knn.recall import Recall
 from curation.knn.sample import read_sample, sampled_rows
 from curation.quantise.stage import dimension
 from curation.records import Record
@@ -88,8 +88,8 @@ def _near(
         yield from _here(method, block_join(by_role, SOUGHT, options, context, method))
         return said | {"recall": 1.0}
     books = _quantiser(embeddings, pool, choice.cells, context)
-    watch = Watch("pool", pool, context)
-    watch.choose(spec.recall_queries, seed=0)
+    recall = Recall("pool", pool, context)
+    recall.choose(spec.recall_queries, seed=0)
     found = find_in_cells(by_role, SOUGHT, options, books, context)
     job = merging(found, near_rows, {"k": spec.k, "method": method})
     written = [
@@ -98,8 +98,8 @@ def _near(
         for record in own.values()
     ]
     yield from written
-    seen = _seen(written, watch.ids, context)
-    return said | {"cells": choice.cells} | watch.told(options, seen)
+    seen = _seen(written, recall.ids, context)
+    return said | {"cells": choice.cells} | recall.told(options, seen)
 
 
 def _named(method: str, part: int) -> dict[str, str]:

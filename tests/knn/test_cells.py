@@ -13,7 +13,7 @@ from curation.knn.blocks import block_join, blocks_of
 from curation.knn.cells import cell_join, groups_of
 from curation.knn.choice import JoinChoice, choose_join
 from curation.knn.ivf import Codebooks, train_coarse
-from curation.knn.recall import Watch
+from curation.knn.recall import Recall
 from curation.parallel import InProcess, OnSpark
 from curation.recipe import parse_recipe
 from curation.runner import run_step
@@ -174,14 +174,14 @@ def test_cells_do_not_depend_on_how_the_pool_is_split(store, world, tmp_path, mo
 def test_recall_is_that_of_brute_force(store, world):
     context, expected = context_of(store), truth(world)
     pool = by_role(store, world)["pool"]
-    watch = Watch("pool", pool, context)
-    watch.choose(10_000, seed=0)
+    recall = Recall("pool", pool, context)
+    recall.choose(10_000, seed=0)
     narrow = OPTIONS | {"spread": 1}
     books = books_of(store, world, 16, context)
     pairs = list(cell_join(by_role(store, world), SOUGHT, narrow, books, context))
     found = rows_of(pairs)
     own = [table for a, b, table in pairs if a == b == "pool"]
-    said = watch.told(narrow, own)
+    said = recall.told(narrow, own)
     own = {pair for pair in expected if pair[0] == "pool"}
     assert said["recall_queries"] == 899
     assert said["recall"] == pytest.approx(len(own & set(found)) / len(own))
