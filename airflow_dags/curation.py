@@ -16,9 +16,9 @@ HOME = Path(os.environ.get("CURATION_HOME", Path(__file__).resolve().parent.pare
 VENV = Path(os.environ.get("CURATION_VENV", HOME / ".venv"))
 sys.path.insert(0, str(HOME))
 
+from curation.engine.spark import load_cluster, spark_conf  # noqa: E402
 from curation.flow import plan  # noqa: E402
 from curation.recipe import load_recipe  # noqa: E402
-from curation.spark import load_cluster, spark_conf  # noqa: E402
 
 RECIPE, STORE = os.environ["CURATION_RECIPE"], os.environ["CURATION_STORE"]
 CLUSTER = load_cluster(os.environ.get("CURATION_CLUSTER", "local"))
@@ -30,7 +30,7 @@ with DAG(dag_id="curation", schedule=None, catchup=False, tags=["curation"]) as 
             task_id=step.name,
             application=str(HOME / step.stage.job),
             application_args=["--recipe", RECIPE, "--store", STORE],
-            conf=spark_conf(CLUSTER, step.stage.gpus),
+            conf=spark_conf(CLUSTER, int(step.stage.gpu)),
             env_vars={"PYSPARK_PYTHON": str(VENV / "bin" / "python")},
             spark_binary=str(VENV / "bin" / "spark-submit"),
         )

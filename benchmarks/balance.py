@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
 
-from curation.kmeans.backends import backend_of
-from curation.kmeans.balance import even_shares, shares_below
-from curation.kmeans.hierarchy import Level, Plan, Resampling, stacked
-from curation.kmeans.lloyd import State, lloyd
-from curation.kmeans.points import ArrayPoints, on_grid
-from curation.kmeans.start import first_centroids
+from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.balance import even_shares, shares_below
+from curation.algorithms.kmeans.hierarchy import Level, Plan, Resampling, stacked
+from curation.algorithms.kmeans.initialisation import first_centroids
+from curation.algorithms.kmeans.lloyd import State, lloyd
+from curation.algorithms.kmeans.points import ArrayPoints, on_grid
 
 Points = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -22,11 +22,11 @@ import torch
 
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
-from curation.kmeans.backends import backend_of
-from curation.kmeans.lloyd import State, lloyd
-from curation.kmeans.points import ArrayPoints
-from curation.knn.screened import screen_type
-from curation.vectors import Vectors
+from curation.algorithms.arrays.screened_products import screen_type
+from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.lloyd import State, lloyd
+from curation.algorithms.kmeans.points import ArrayPoints
 
 Floats = npt.NDArray[np.float32]
 

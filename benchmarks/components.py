@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.machine import conditions
-from curation.dedup.forest import Forest
+from curation.algorithms.components.union_find import Forest
 
 Nodes: TypeAlias = npt.NDArray[np.int32]
 

@@ -22,14 +22,14 @@ import pyarrow.parquet as pq
 
 from benchmarks.machine import conditions
 from benchmarks.web_mini import build_spec
+from curation.engine.parallel import InProcess
+from curation.engine.spark import load_cluster
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
 from curation.launch import run_steps
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.spark import load_cluster
-from curation.store import Store
 
 STRENGTHS = ("exact", "easy", "medium", "hard")
 LARGEST = 1_000

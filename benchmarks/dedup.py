@@ -34,20 +34,22 @@ import pyarrow.parquet as pq
 from benchmarks.machine import conditions
 from benchmarks.measure import measured, workers
 from benchmarks.planted import planted_vectors
-from curation.dedup.params import Near, Perceptual
-from curation.fragment import Fragment, FragmentWriter
-from curation.knn import codebooks
-from curation.knn.blocks import block_join, nearest_others
-from curation.knn.cells import cell_join
-from curation.knn.choice import JoinChoice, choose_join
-from curation.knn.exact import build_base
-from curation.knn.hamming import within
-from curation.knn.ivf import Codebooks, sample_size, train_coarse
-from curation.knn.join import from_ids
-from curation.knn.sample import read_sample, sampled_rows
-from curation.store import Store
-from curation.units import Context
-from curation.vectors import vector_array
+from curation.algorithms.arrays.ids import from_ids
+from curation.algorithms.arrays.vectors import vector_array
+from curation.algorithms.knn import codebooks
+from curation.algorithms.knn.blocks import block_join, nearest_others
+from curation.algorithms.knn.cells import cell_join
+from curation.algorithms.knn.choice import JoinChoice, choose_join
+from curation.algorithms.knn.exact import build_base
+from curation.algorithms.knn.hamming import within
+from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
+from curation.algorithms.knn.params import HammingParams
+from curation.algorithms.knn.sample import read_sample, sampled_rows
+from curation.engine.context import Context
+from curation.engine.fragment import Fragment
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.store import Store
+from curation.stages.dedup.params import Near
 
 DIM, FRAGMENT, K = 256, 100_000, 64
 FLOOR = 0.75
@@ -66,7 +68,7 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def hashes_of(images: list[bytes]) -> np.ndarray:
     """Return our hashes (n, 32); flat pictures have none and are left out."""
-    from curation.screen.stage import decode_grey, perceptual_hash
+    from curation.media.pictures.hashes import decode_grey, perceptual_hash
 
     found = [perceptual_hash(grey) for grey in map(decode_grey, images) if grey is not None]
     return np.stack([np.frombuffer(own, np.uint8) for own in found if own])
@@ -77,7 +79,7 @@ def hash_peers(images: list[bytes], folder: Path) -> None:
     from imagededup.methods import PHash
 
     ours, hashes = timed(lambda: hashes_of(images))
-    join, _ = timed(lambda: within(hashes, hashes, Perceptual().max_distance))
+    join, _ = timed(lambda: within(hashes, hashes, HammingParams().max_distance))
     peer = PHash(verbose=False)
     theirs, encoded = timed(lambda: peer.encode_images(image_dir=folder, num_enc_workers=2))
     pairs, _ = timed(lambda: peer.find_duplicates(encoding_map=encoded, max_distance_threshold=6))
@@ -91,9 +93,10 @@ def encode_peers(images: list[bytes], folder: Path, weights: Path) -> tuple[Any,
     from imagededup.methods import CNN
     from imagededup.utils import CustomModel
 
-    from curation.embed.encoder import load_encoder
-    from curation.embed.params import EncoderSpec
-    from curation.embed.stage import decode, encode
+    from curation.media.encoders.encoder import load_encoder
+    from curation.media.encoders.forward import encode
+    from curation.media.encoders.params import EncoderSpec
+    from curation.media.pictures.decode import decode
 
     spec = EncoderSpec(model="timm/vit_tiny_patch16_224", weights=str(weights))
     encoder = load_encoder(spec, "cpu")

@@ -62,12 +62,12 @@ def photographs(count: int) -> list[bytes]:
 
 def prepare(folder: Path, count: int) -> int:
     """Write the store with its table of images, and the same pictures as tars; return their bytes."""
+    from curation.engine.parallel import InProcess
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
     from curation.flow import plan
-    from curation.fragment import open_table
-    from curation.parallel import InProcess
     from curation.recipe import parse_recipe
     from curation.runner import run_step
-    from curation.store import Store
 
     rows = [{"image": data, "uid": str(n)} for n, data in enumerate(photographs(count))]
     pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
@@ -96,7 +96,7 @@ def prepare(folder: Path, count: int) -> int:
 
 def spec_of(options: argparse.Namespace) -> Any:
     """The encoder as a recipe has it."""
-    from curation.embed.params import EncoderSpec
+    from curation.media.encoders.params import EncoderSpec
 
     return EncoderSpec(model=options.model, weights=options.weights, precision=options.precision)
 
@@ -105,7 +105,7 @@ def limit(options: argparse.Namespace, folder: Path, parts: list[int], count: in
     """Seconds of the forward passes alone."""
     import torch
 
-    from curation.embed.encoder import load_encoder
+    from curation.media.encoders.encoder import load_encoder
 
     encoder = load_encoder(spec_of(options), options.device)
     model, kind = encoder.model.model, encoder.model.kind
@@ -123,11 +123,11 @@ def limit(options: argparse.Namespace, folder: Path, parts: list[int], count: in
 
 def ours(options: argparse.Namespace, folder: Path, parts: list[int], count: int) -> float:
     """Seconds of the stage, its files written."""
-    from curation.embed.params import EmbedParams
-    from curation.embed.stage import embed
-    from curation.fragment import open_table
-    from curation.store import Store
-    from curation.units import Output, Unit, run_unit
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
+    from curation.engine.units import Output, Unit, run_unit
+    from curation.stages.embed.params import EmbedParams
+    from curation.stages.embed.stage import embed
 
     store = Store(folder / "store")
     fragments = list(open_table(store, "images").fragments.values())
@@ -151,7 +151,7 @@ def loader(options: argparse.Namespace, folder: Path, parts: list[int], count: i
     import torch
     import webdataset
 
-    from curation.embed.encoder import load_encoder
+    from curation.media.encoders.encoder import load_encoder
 
     model = load_encoder(spec_of(options), options.device).model.model
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]

@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from curation.embed.encoder import load_encoder
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import encode
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.encoders.params import EncoderSpec
 
 TIMM = {
     "DINOv2": "vit_small_patch14_dinov2.lvd142m",

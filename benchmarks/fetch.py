@@ -140,13 +140,13 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     """Run ingest and fetch; return the seconds of fetch and the pictures that came."""
     import logging
 
+    from curation.engine.spark import load_cluster, open_session
+    from curation.engine.spark_workers import SparkWorkers
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
     from curation.flow import plan
-    from curation.fragment import open_table
-    from curation.parallel import OnSpark
     from curation.recipe import parse_recipe
     from curation.runner import run_step
-    from curation.spark import load_cluster, open_session
-    from curation.store import Store
 
     logging.disable(logging.INFO)
     recipe = parse_recipe(
@@ -170,7 +170,7 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
         }
     )
     session = open_session("benchmark", load_cluster("local"))
-    store, parallel = Store(folder / "ours"), OnSpark(session)
+    store, parallel = Store(folder / "ours"), SparkWorkers(lambda: session)
     ingest, fetch = plan(recipe, until="fetch")
     run_step(ingest, store, parallel)
     parallel.map("warm", _import_all, [0, 1])
@@ -350,8 +350,8 @@ def _log(port: int) -> dict[str, int]:
 
 
 def _rows(folder: Path) -> list[tuple[Any, ...]]:
-    from curation.fragment import open_table
-    from curation.store import Store
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
 
     rows = []
     for fragment in open_table(Store(folder / "ours"), "images").fragments.values():

@@ -29,15 +29,15 @@ from matplotlib import pyplot as plt
 
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
+from curation.algorithms.arrays.vectors import vector_array
+from curation.engine.contract import contract
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.manifest import Manifest, Record, add_books
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
 from curation.flow import plan
-from curation.fragment import FragmentWriter
-from curation.parallel import InProcess
 from curation.recipe import Recipe, parse_recipe
-from curation.records import Manifest, Record, add_books
 from curation.runner import run_step
-from curation.store import Store
-from curation.table import contract
-from curation.vectors import vector_array
 
 FRAGMENT = 100_000
 SEEDS = 1_000

@@ -22,14 +22,14 @@ from torch import Tensor
 
 from benchmarks.machine import conditions
 from benchmarks.planted import planted
-from curation.kmeans.backends import backend_of
-from curation.kmeans.balance import even_shares, shares_below
-from curation.kmeans.hierarchy import Plan, Resampling, stacked
-from curation.kmeans.lloyd import State, lloyd
-from curation.kmeans.points import ArrayPoints
-from curation.kmeans.start import candidates, first_centroids
-from curation.retrieve.order import seeded_order
-from curation.vectors import Vectors
+from curation.algorithms.arrays.seeded_order import seeded_order
+from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.balance import even_shares, shares_below
+from curation.algorithms.kmeans.hierarchy import Plan, Resampling, stacked
+from curation.algorithms.kmeans.initialisation import candidates, first_centroids
+from curation.algorithms.kmeans.lloyd import State, lloyd
+from curation.algorithms.kmeans.points import ArrayPoints
 
 Clusters = npt.NDArray[np.int64]
 DRAWN = 10_000

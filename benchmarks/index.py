@@ -22,11 +22,12 @@ import numpy.typing as npt
 
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
-from curation.knn import ivf
-from curation.knn.choice import lists_for
-from curation.knn.exact import Base, Candidates, search
-from curation.steps import MatchStep, QuantiseStep
-from curation.vectors import Vectors
+from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.knn import ivf
+from curation.algorithms.knn.choice import lists_for
+from curation.algorithms.knn.exact import Base, Candidates, search
+from curation.stages.match.params import MatchStep
+from curation.stages.quantise.params import QuantiseStep
 
 K = 10
 SWEEP = (1, 4, 16, 64, 256)

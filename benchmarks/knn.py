@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
-from curation.knn import screened
-from curation.knn.exact import Base, search
-from curation.vectors import Vectors
+from curation.algorithms.arrays import screened_products as screened
+from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.knn.exact import Base, search
 
 CHECKED = 32
 

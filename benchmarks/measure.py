@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.parallel import OnSpark
-from curation.spark import load_cluster, open_session
+from curation.engine.spark import load_cluster, open_session
+from curation.engine.spark_workers import SparkWorkers
 
 
 def peak_of(process: str) -> int:
@@ -62,6 +62,6 @@ def measured(told: dict[str, Any]) -> Iterator[None]:
     told["worker"] = watch.peak / 2**20
 
 
-def workers() -> OnSpark:
+def workers() -> SparkWorkers:
     """Return workers on this machine, a core each."""
-    return OnSpark(open_session("benchmark", load_cluster("local")))
+    return SparkWorkers(lambda: open_session("benchmark", load_cluster("local")))

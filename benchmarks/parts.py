@@ -3,13 +3,14 @@
     python -m benchmarks.parts edges --folder /tmp/edges --edges 10000000
     python -m benchmarks.parts rows --folder /tmp/rows --rows 2000000
 
-`edges`: connected components (`dedup/stars.py`) by one worker that reads all edges, as it is up to 20
-million, and by exchanges between workers, beside the forest of one process (`dedup/forest.py`); as many
-edges as nodes, drawn as `benchmarks.components` draws them, nodes hashed. The forest is given numbers,
-not hashes: numbering is not counted there. `rows`: the stage dedup on planted tables: each tenth
-picture copies another, found by near vectors and looked at; of every twenty
-rows one repeats a picture, one its pixels; URLs and captions of 60 letters. Each side
-runs in a process of its own, on a local Spark with a worker a core where it is in parts. Peak memory:
+`edges`: connected components (`curation/algorithms/components`) by one worker that reads all edges,
+as it is up to 20 million, and by exchanges between workers, beside the union-find of one process;
+as many edges as nodes, drawn as `benchmarks.components` draws them, nodes hashed. The union-find
+gets numbers, not hashes; numbering is not counted there. `rows`: the stage dedup on planted tables:
+each tenth picture copies another, found by near vectors and looked at; of every twenty rows one
+repeats a picture, one its pixels; URLs and captions of 60 letters. Each side runs in a process of
+its own, on a local Spark with a worker a core where it is in parts.
+Peak memory:
 of the driver's Python process, and of the largest worker; Java's heap (1 GiB) comes on top. The results
 are compared: the same smallest node for every node, the same bytes of `copies` and the same books.
 """
@@ -32,19 +33,21 @@ from benchmarks.components import all_edges
 from benchmarks.components import edges as pieces
 from benchmarks.machine import conditions
 from benchmarks.measure import measured, workers
-from curation.dedup import stars
-from curation.dedup.forest import Forest
-from curation.dedup.stars import components, edges_table, read_labels
+from curation.algorithms.arrays.ids import from_ids
+from curation.algorithms.components import distributed as stars
+from curation.algorithms.components.distributed import components, edges_table, read_labels
+from curation.algorithms.components.union_find import Forest
+from curation.engine.context import Context
+from curation.engine.contract import contract
+from curation.engine.fragment import Fragment
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.manifest import Manifest, Record, add_books
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import Fragment, FragmentWriter, open_table
-from curation.knn.join import from_ids
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
-from curation.records import Manifest, Record, add_books
 from curation.runner import run_step
-from curation.store import Store
-from curation.table import contract
-from curation.units import Context
 
 FRAGMENT = 10_000
 WORDS = "a photo of a dog on a green lawn in front of an old house, no. "

@@ -38,12 +38,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.web_mini import BASELINE, DOMAIN, IVF_PQ, K, build_spec, read_truth
+from curation.engine.spark import load_cluster
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
 from curation.launch import run_steps
 from curation.recipe import parse_recipe
-from curation.spark import load_cluster
-from curation.store import Store
 
 Run = Callable[..., None]
 Scores = dict[tuple[str, str], dict[str, float]]

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.engine.spark import load_cluster
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
 from curation.launch import run_steps
 from curation.recipe import parse_recipe
-from curation.spark import load_cluster
-from curation.store import Store
 
 # Domain and label precision of ViT-Tiny features, cosine, k = 4, as the data's own README states.
 BASELINE = {

@@ -1,161 +1,159 @@
 """The flow as a table, and the plan of a recipe.
 
-The one wiring: the command line, spark-submit jobs and Airflow all walk what `plan` returns. Imports
-only the standard library, pydantic and yaml, and opens no data: schedulers parse it again and again.
+The command line, spark-submit jobs and Airflow all run what `plan` returns. This module imports only
+the standard library, pydantic and yaml, and opens no data, since schedulers parse it again and again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, TypeVar
 
-from curation.dedup.params import DedupParams, Near, Semantic
-from curation.digest import digest
-from curation.embed.params import EncoderSpec
+from curation.algorithms.knn.params import IndexParams, SearchParams
+from curation.engine.digest import digest
+from curation.engine.params_base import StrictModel, derived, fingerprinted
+from curation.engine.stage import Stage
+from curation.engine.table_name import Family, TableName
 from curation.errors import RecipeError
-from curation.ingest.params import UrlParams
+from curation.media.web.params import UrlParams
 from curation.recipe import Recipe
-from curation.score.heads import WITH_PROMPTS
-from curation.steps import (
-    AssembleStep,
-    AssignStep,
-    ClusterStep,
-    FetchStep,
-    IndexStep,
-    IngestStep,
-    JoinSpec,
-    MatchStep,
-    NeighboursStep,
-    QuantiseStep,
-    RetrieveStep,
-    ScoreStep,
-    SelectStep,
-    TallyStep,
-    VerifyStep,
-)
-from curation.strict import Strict, fingerprinted
+from curation.stages.assemble import params as assemble
+from curation.stages.assign import params as assign
+from curation.stages.cluster import params as cluster
+from curation.stages.dedup import params as dedup
+from curation.stages.embed import params as embed
+from curation.stages.fetch import params as fetch
+from curation.stages.index import params as index
+from curation.stages.ingest import params as ingest
+from curation.stages.match import params as match
+from curation.stages.neighbours import params as neighbours
+from curation.stages.quantise import params as quantise
+from curation.stages.retrieve import params as retrieve
+from curation.stages.score import params as score
+from curation.stages.screen import params as screen
+from curation.stages.select import params as select
+from curation.stages.tally import params as tally
+from curation.stages.verify import params as verify
 
-S = TypeVar("S", bound=Strict)
+P = TypeVar("P", bound=StrictModel)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage: a plain function from tables to one table (or one table an encoder).
+class FlowRow:
+    """A stage, and what it gets of a recipe."""
 
-    A `map` stage works fragment by fragment and is memoised so; a `global` stage sees whole tables.
-    `version` is raised whenever the stage would give other rows than before. `gpus` is 1 where some of
-    its tasks compute on a GPU, if there is one.
-    """
-
-    number: int
-    name: str
-    kind: Literal["map", "global"]
-    writes: str
-    reads: tuple[str, ...] = ()
-    version: int = 1
-    gpus: int = 0
-
-    @property
-    def module(self) -> str:
-        """Module of the stage's function."""
-        return f"curation.{self.name}.stage"
-
-    @property
-    def job(self) -> str:
-        """The stage's spark-submit entry point, within the project."""
-        return f"jobs/{self.number:02d}_{self.name}.py"
+    stage: Stage[Any]
+    params: Callable[[Recipe], StrictModel]
 
 
 FLOW = (
-    Stage(0, "ingest", "map", writes="pairs", version=2),
-    Stage(10, "fetch", "map", writes="images", reads=("pairs",), version=2),
-    Stage(20, "screen", "map", writes="scores", reads=("images",), version=2),
-    Stage(30, "embed", "map", writes="embeddings", reads=("images",), version=6, gpus=1),
-    Stage(35, "score", "map", writes="head_scores", reads=("images", "embeddings")),
-    Stage(
-        40,
-        "neighbours",
-        "global",
-        writes="neighbours",
-        reads=("images", "scores", "embeddings"),
-        version=2,
-        gpus=1,
+    FlowRow(
+        ingest.STAGE,
+        lambda recipe: derived(ingest.IngestStep, recipe.ingest, sources=recipe.sources),
     ),
-    Stage(42, "verify", "global", writes="verified", reads=("images", "neighbours"), version=2),
-    Stage(
-        45,
-        "dedup",
-        "global",
-        writes="copies",
-        reads=("images", "scores", "neighbours", "verified"),
-        version=2,
+    FlowRow(
+        fetch.STAGE,
+        lambda recipe: derived(
+            fetch.FetchStep, recipe.fetch, redirects=derived(UrlParams, recipe.ingest)
+        ),
     ),
-    Stage(47, "tally", "global", writes="tallies", reads=("images", "copies")),
-    Stage(
-        50,
-        "select",
-        "map",
-        writes="eligible",
-        reads=("images", "scores", "head_scores", "tallies", "embeddings"),
-        version=2,
+    FlowRow(screen.STAGE, lambda recipe: recipe.screen),
+    FlowRow(embed.STAGE, lambda recipe: recipe.embed),
+    FlowRow(
+        score.STAGE,
+        lambda recipe: derived(score.ScoreStep, recipe.score, encoders=recipe.prompted_encoders),
     ),
-    Stage(
-        60,
-        "cluster",
-        "global",
-        writes="centroids",
-        reads=("eligible", "embeddings"),
-        version=3,
-        gpus=1,
+    FlowRow(
+        neighbours.STAGE,
+        lambda recipe: neighbours.NeighboursStep(
+            perceptual=recipe.dedup.perceptual,
+            joins={
+                name: derived(neighbours.JoinSpec, level)
+                for name, level in recipe.dedup.vector_levels.items()
+            },
+        ),
     ),
-    Stage(65, "assign", "map", writes="assignments", reads=("embeddings", "centroids"), gpus=1),
-    Stage(67, "quantise", "global", writes="codebooks", reads=("eligible", "embeddings")),
-    Stage(68, "index", "map", writes="lists", reads=("embeddings", "codebooks"), gpus=1),
-    Stage(
-        70,
-        "match",
-        "global",
-        writes="matches",
-        reads=("eligible", "embeddings", "codebooks", "lists"),
-        version=3,
-        gpus=1,
+    FlowRow(
+        verify.STAGE,
+        lambda recipe: (
+            derived(verify.VerifyStep, recipe.dedup.verify)
+            if recipe.dedup.verify
+            else verify.VerifyStep(floor=None, k=0)
+        ),
     ),
-    Stage(
-        80,
-        "retrieve",
-        "global",
-        writes="claims",
-        reads=("images", "eligible", "centroids", "assignments", "matches"),
-        version=2,
+    FlowRow(dedup.STAGE, lambda recipe: recipe.dedup),
+    FlowRow(tally.STAGE, lambda recipe: tally.TallyStep()),
+    FlowRow(
+        select.STAGE,
+        lambda recipe: select.SelectStep(
+            thresholds=recipe.select,
+            seed_copies=recipe.dedup.seed_copies,
+            encoder=recipe.semantic_encoder,
+        ),
     ),
-    Stage(
-        90,
-        "assemble",
-        "map",
-        writes="dataset",
-        reads=("images", "copies", "assignments", "claims"),
-        version=2,
+    FlowRow(
+        cluster.STAGE,
+        lambda recipe: derived(
+            cluster.ClusterStep,
+            recipe.cluster,
+            encoder=recipe.semantic_encoder,
+            seed=recipe.seed,
+        ),
+    ),
+    FlowRow(
+        assign.STAGE,
+        lambda recipe: derived(assign.AssignStep, recipe.cluster, encoder=recipe.semantic_encoder),
+    ),
+    FlowRow(
+        quantise.STAGE,
+        lambda recipe: quantise.QuantiseStep(
+            encoder=recipe.match_encoder,
+            index=derived(IndexParams, recipe.match),
+            k=recipe.largest_k,
+            seed=recipe.seed,
+        ),
+    ),
+    FlowRow(index.STAGE, lambda recipe: index.IndexStep(encoder=recipe.match_encoder)),
+    FlowRow(
+        match.STAGE,
+        lambda recipe: match.MatchStep(
+            encoder=recipe.match_encoder,
+            search=derived(SearchParams, recipe.match),
+            k=recipe.largest_k,
+            seed=recipe.seed,
+        ),
+    ),
+    FlowRow(
+        retrieve.STAGE,
+        lambda recipe: retrieve.RetrieveStep(
+            arms=recipe.retrieve, balance=recipe.balance, seed=recipe.seed
+        ),
+    ),
+    FlowRow(
+        assemble.STAGE,
+        lambda recipe: derived(assemble.AssembleStep, recipe.assemble, run=run_fingerprint(recipe)),
     ),
 )
-STAGES = {stage.name: stage for stage in FLOW}
-NEEDS_SEEDS = ("quantise", "index", "match", "retrieve", "assemble")
-WHOLE_TABLES = ("centroids", "codebooks")
-"""Tables that a map stage reads whole, not fragment by fragment."""
+"""Every stage in order, each after those that it reads."""
+STAGES: dict[str, Stage[Any]] = {row.stage.name: row.stage for row in FLOW}
 
 
 @dataclass(frozen=True)
 class Step:
     """A stage with its parameters in one recipe.
 
-    `tables` are what it writes: one, or for embed one an encoder. `reads` names tables by the
-    argument of the stage's function. `fingerprint` changes when anything upstream would.
+    Attributes:
+        tables: what it writes: one table, or those of the members of a family.
+        reads: the tables behind each argument of the stage's function.
+        upstream: the steps that write them.
+        fingerprint: changes when this step or any before it would give other rows.
     """
 
-    stage: Stage
-    params: Strict
-    tables: tuple[str, ...]
-    reads: Mapping[str, tuple[str, ...]]
+    stage: Stage[Any]
+    params: StrictModel
+    tables: tuple[TableName, ...]
+    reads: Mapping[str, tuple[TableName, ...]]
     upstream: tuple[str, ...]
     fingerprint: str
 
@@ -164,93 +162,33 @@ class Step:
         """Name of the stage."""
         return self.stage.name
 
+    @property
+    def inputs(self) -> tuple[TableName, ...]:
+        """Every table that the step reads."""
+        return tuple(table for tables in self.reads.values() for table in tables)
 
-def semantic_encoder(recipe: Recipe) -> str:
-    """Return the encoder of clusters, and of matches unless they name their own."""
-    return recipe.cluster.encoder or next(iter(recipe.embed.encoders))
+    def params_as(self, kind: type[P]) -> P:
+        """Return the parameters, which are of this kind.
 
-
-def match_encoder(recipe: Recipe) -> str:
-    """Return the encoder of matches."""
-    return recipe.match.encoder or semantic_encoder(recipe)
-
-
-def near_levels(recipe: Recipe) -> dict[str, Near | Semantic]:
-    """Return the levels of dedup that compare vectors, by their name."""
-    levels = {"near": recipe.dedup.near, "semantic": recipe.dedup.semantic}
-    return {name: level for name, level in levels.items() if level is not None}
-
-
-def largest_k(recipe: Recipe) -> int:
-    """Return the most neighbours that any arm needs of a seed image."""
-    return max((arm.neighbours_needed() for arm in recipe.retrieve), default=0)
+        Raises:
+            TypeError: they are not.
+        """
+        if not isinstance(self.params, kind):
+            raise TypeError(f"{self.name} has {type(self.params).__name__}, not {kind.__name__}")
+        return self.params
 
 
-def _prompted(recipe: Recipe) -> dict[str, EncoderSpec]:
-    """Return the encoders whose text towers heads need."""
-    heads = recipe.score.heads.values()
-    return {h.encoder: recipe.embed.encoders[h.encoder] for h in heads if h.kind in WITH_PROMPTS}
+def decides(stage: Stage[Any], params: StrictModel) -> list[Any]:
+    """Return what of a stage and its parameters decides rows: the part of every fingerprint."""
+    return [stage.name, stage.version, fingerprinted(params), dict(stage.versions(params))]
 
 
-def _params(recipe: Recipe) -> dict[str, Strict]:
-    """Return what each stage gets from the recipe."""
-    dedup, semantic = recipe.dedup, semantic_encoder(recipe)
-    search = {"encoder": match_encoder(recipe), "k": largest_k(recipe), "seed": recipe.seed}
-
-    def step(kind: type[Strict], block: Strict, **more: object) -> Strict:
-        return kind.model_construct(**(dict(block) | more))
-
-    params: dict[str, Strict] = {
-        "ingest": step(IngestStep, recipe.ingest, sources=recipe.sources),
-        "fetch": step(FetchStep, recipe.fetch, redirects=_part(UrlParams, recipe.ingest)),
-        "screen": recipe.screen,
-        "embed": recipe.embed,
-        "score": step(ScoreStep, recipe.score, encoders=_prompted(recipe)),
-        "neighbours": NeighboursStep(
-            perceptual=dedup.perceptual,
-            joins={name: _part(JoinSpec, level) for name, level in near_levels(recipe).items()},
-        ),
-        "verify": _verify_step(dedup),
-        "dedup": dedup,
-        "tally": TallyStep(),
-        "select": SelectStep(thresholds=recipe.select, seed_copies=dedup.seed_copies),
-        "cluster": step(ClusterStep, recipe.cluster, encoder=semantic, seed=recipe.seed),
-        "assign": AssignStep(
-            encoder=semantic, metric=recipe.cluster.metric, backend=recipe.cluster.backend
-        ),
-        "quantise": _part(QuantiseStep, recipe.match, **search),
-        "index": IndexStep(encoder=match_encoder(recipe)),
-        "match": _part(MatchStep, recipe.match, **search),
-        "retrieve": RetrieveStep.model_construct(
-            arms=recipe.retrieve, balance=recipe.balance, seed=recipe.seed
-        ),
-    }
-    decides = params | {"assemble": recipe.assemble}
-    run = digest([[s.name, s.version] for s in FLOW] + [fingerprinted(decides)], 16)
-    return params | {"assemble": step(AssembleStep, recipe.assemble, run=run)}
-
-
-def _verify_step(dedup: DedupParams) -> VerifyStep:
-    verify = dedup.verify
-    return VerifyStep(floor=verify.floor, k=verify.k) if verify else VerifyStep(floor=None, k=0)
-
-
-def _part(kind: type[S], block: Strict, **more: object) -> S:
-    """Return the parameters of a stage that takes only some fields of a block."""
-    given = dict(block) | more
-    return kind.model_construct(**{name: given[name] for name in kind.model_fields})
-
-
-def _tables_read(table: str, stage: str, recipe: Recipe) -> tuple[str, ...]:
-    """Return the tables behind one argument of a stage: members for `embeddings`."""
-    if table != "embeddings":
-        return (table,)
-    encoders = {
-        "score": sorted({name for h in recipe.score.heads.values() for name in h.reads()}),
-        "neighbours": sorted({level.encoder for level in near_levels(recipe).values()}),
-        **{name: [match_encoder(recipe)] for name in ("quantise", "index", "match")},
-    }.get(stage, [semantic_encoder(recipe)])
-    return tuple(f"embeddings.{e}" for e in encoders)
+def run_fingerprint(recipe: Recipe) -> str:
+    """Return the fingerprint that names a run: everything that decides its dataset."""
+    rows = [row for row in FLOW if row.stage is not assemble.STAGE]
+    parts = [decides(row.stage, row.params(recipe)) for row in rows]
+    last = [assemble.STAGE.name, assemble.STAGE.version, fingerprinted(recipe.assemble)]
+    return digest([*parts, last], 16)
 
 
 def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
@@ -259,37 +197,37 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
     Raises:
         RecipeError: `until` is no stage, or needs seeds that the recipe does not have.
     """
-    names = [s.name for s in FLOW]
-    if until is not None and until not in names:
-        raise RecipeError(f"No stage {until!r}. Valid: {', '.join(names)}.")
-    if not recipe.retrieve:
-        if until in NEEDS_SEEDS:
-            raise RecipeError(
-                f"Stage {until!r} needs `retrieve` with at least one arm, and a source with "
-                "role: seed; without them a recipe runs until assign."
-            )
-        until = until or "assign"
-    params = _params(recipe)
-    writer: dict[str, Step] = {}
-    steps: list[Step] = []
-    for stage in FLOW:
-        members = [f"embeddings.{e}" for e in recipe.embed.encoders]
-        tables = tuple(members) if stage.writes == "embeddings" else (stage.writes,)
-        reads = {t: _tables_read(t, stage.name, recipe) for t in stage.reads}
-        sources = [t for found in reads.values() for t in found]
-        upstream = tuple(dict.fromkeys(writer[t].name for t in sources))
-        fingerprint = digest(
-            [stage.name, stage.version, fingerprinted(params[stage.name])]
-            + [[t, writer[t].fingerprint] for t in sources]
+    if until is not None and until not in STAGES:
+        raise RecipeError(f"No stage {until!r}. Valid: {', '.join(STAGES)}.")
+    if until is not None and STAGES[until].needs_seeds and not recipe.retrieve:
+        raise RecipeError(
+            f"Stage {until!r} needs `retrieve` with at least one arm, and a source with "
+            "role: seed; without them a recipe runs until assign."
         )
-        step = Step(stage, params[stage.name], tables, reads, upstream, fingerprint)
-        writer |= dict.fromkeys(tables, step)
-        steps.append(step)
-        if stage.name == until:
+    steps: list[Step] = []
+    for row in FLOW:
+        if recipe.retrieve or not row.stage.needs_seeds:
+            steps.append(_step(row.stage, row.params(recipe), steps))
+        if row.stage.name == until:
             break
     return tuple(steps)
 
 
-def run_fingerprint(recipe: Recipe) -> str:
-    """Return the fingerprint that names a run: everything that decides its dataset."""
-    return str(_params(recipe)["assemble"].run)  # type: ignore[attr-defined]
+def _step(stage: Stage[Any], params: StrictModel, before: list[Step]) -> Step:
+    writer = {table: step for step in before for table in step.tables}
+    reads = {read.argument: _tables(read.table, stage, params) for read in stage.reads}
+    inputs = [table for tables in reads.values() for table in tables]
+    return Step(
+        stage,
+        params,
+        _tables(stage.writes, stage, params),
+        reads,
+        tuple(dict.fromkeys(writer[table].name for table in inputs)),
+        digest([decides(stage, params), [[t, writer[t].fingerprint] for t in inputs]]),
+    )
+
+
+def _tables(table: str | Family, stage: Stage[Any], params: StrictModel) -> tuple[TableName, ...]:
+    if isinstance(table, Family):
+        return tuple(table.table(member) for member in stage.members(params))
+    return (TableName(table),)

@@ -2,79 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from curation.embed.checksum import checked_sha256
-from curation.embed.encoders import PACKAGED, PROGRAMS
-from curation.embed.params import EncoderSpec
-from curation.errors import CurationError, RecipeError
-from curation.flow import Step, plan
-from curation.parallel import OnSpark, Shuffle
-from curation.recipe import Recipe, load_recipe
+from curation.engine.params_base import changed_fields, input_files
+from curation.engine.spark import Cluster
+from curation.engine.spark_workers import spark_workers
+from curation.engine.store import Store
+from curation.errors import RecipeError
+from curation.flow import Step
+from curation.media.encoders import PACKAGED, PROGRAMS
+from curation.media.encoders.checksum import checked_sha256
+from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.recipe import Recipe
 from curation.runner import Outcome, run_step
-from curation.score.heads import HEADS
-from curation.score.params import HeadSpec
-from curation.spark import Cluster, load_cluster, open_session
-from curation.store import DATASET, Store
-from curation.strict import fingerprinted, input_files
+from curation.stages.embed.params import EmbedParams
+from curation.stages.score.heads import HEADS
+from curation.stages.score.heads.spec import HeadSpec
+from curation.stages.score.params import ScoreStep
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    pass
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class SparkWhenNeeded:
-    """Workers on Spark; the session starts with the first work, so a run with none starts none."""
-
-    def __init__(self, name: str, cluster: Cluster, gpus: int = 0) -> None:
-        self._name, self._cluster, self._gpus = name, cluster, gpus
-        self._session: SparkSession | None = None
-
-    def map(
-        self,
-        what: str,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        note: Callable[[], str] | None = None,
-        gpu: bool = False,
-    ) -> list[R]:
-        """Return `[function(i) for i in items]`, computed by Spark tasks."""
-        if not items:
-            return []
-        return self._spark().map(what, function, items, note, gpu)
-
-    def exchange(self, job: Shuffle) -> list[Any]:
-        """Return what each part makes of all that it is sent, by a shuffle of Spark's."""
-        return self._spark().exchange(job)
-
-    def _spark(self) -> OnSpark:
-        if self._session is None:
-            self._session = open_session(self._name, self._cluster, self._gpus)
-        return OnSpark(self._session)
-
-    def stop(self) -> None:
-        """Stop the session, if one was started."""
-        if self._session is not None:
-            self._session.stop()
-
-
-@contextmanager
-def workers(name: str, cluster: Cluster, steps: Sequence[Step]) -> Iterator[SparkWhenNeeded]:
-    """Give workers for some steps, and stop them afterwards."""
-    parallel = SparkWhenNeeded(name, cluster, max((s.stage.gpus for s in steps), default=0))
-    try:
-        yield parallel
-    finally:
-        parallel.stop()
 
 
 def check_inputs(recipe: Recipe) -> None:
@@ -83,7 +36,7 @@ def check_inputs(recipe: Recipe) -> None:
     Raises:
         RecipeError: naming every file that is missing, and weights whose sum is not the recipe's.
     """
-    from curation.ingest.listing import source_files
+    from curation.stages.ingest.sources.listing import source_files
 
     problems = [
         f"{place}: no file {path!r}"
@@ -115,17 +68,17 @@ def check_encoders(steps: Sequence[Step], store: Store) -> None:
         name: spec
         for step in steps
         if step.name == "score"
-        for name, spec in step.params.heads.items()  # type: ignore[attr-defined]
+        for name, spec in step.params_as(ScoreStep).heads.items()
     }
     read = {name for spec in heads.values() for name in spec.reads()}
     for step in (s for s in steps if s.name == "embed"):
-        specs: dict[str, EncoderSpec] = step.params.encoders  # type: ignore[attr-defined]
+        specs = step.params_as(EmbedParams).encoders
         missing = {n: s for n, s in specs.items() if not _embedded(n, step, store)}
         problems, loaded = [], {}
         for name, spec in missing.items():
             if spec.model in PACKAGED and name not in read:
                 continue
-            from curation.embed.encoder import load_encoder
+            from curation.media.encoders.encoder import load_encoder
 
             try:
                 encoder = load_encoder(spec, "cpu")
@@ -150,8 +103,8 @@ def _bad_heads(
         return
     import numpy as np
 
-    from curation.embed.encoder import load_encoder
-    from curation.score.head import Given
+    from curation.media.encoders.encoder import load_encoder
+    from curation.stages.score.heads.base import Given
 
     for name, spec in heads.items():
         given = Given(encoders, {n: identity for n, (_, identity) in loaded.items()})
@@ -166,12 +119,11 @@ def _bad_heads(
 
 def _embedded(name: str, step: Step, store: Store) -> bool:
     """Whether the store has vectors by this encoder as the recipe has it."""
-    manifest = store.manifest(f"embeddings.{name}")
+    manifest = store.manifest(EMBEDDINGS.table(name))
     if manifest is None:
         return False
-    before = manifest.params.get("encoders", {}).get(name)
-    now: dict[str, Any] = fingerprinted(step.params)["encoders"]
-    return bool(before == now[name])
+    before = manifest.params["encoders"].get(name)
+    return not changed_fields(step.params_as(EmbedParams).encoders[name], before)
 
 
 def _mistrusted(recipe: Recipe) -> Iterator[str]:
@@ -215,45 +167,25 @@ def run_steps(
     recipe: Recipe,
     store: Store,
     cluster: Cluster,
-    tell: Callable[[Outcome], None] = lambda outcome: None,
+    after: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Bring the tables of the steps up to date, in order; after the last stage write the report."""
+    """Bring the tables of the steps up to date, in order.
+
+    Args:
+        steps: of the plan of the recipe.
+        recipe: whose inputs are checked before any work.
+        store: where tables are.
+        cluster: where tasks run.
+        after: called after each step.
+
+    Raises:
+        RecipeError: an input or a model is missing or not the one that the recipe names.
+    """
     check_inputs(recipe)
     check_encoders(steps, store)
     outcomes = []
-    with workers(recipe.name, cluster, steps) as parallel:
+    with spark_workers(recipe.name, cluster, any(s.stage.gpu for s in steps)) as workers:
         for step in steps:
-            outcomes.append(run_step(step, store, parallel))
-            tell(outcomes[-1])
-    if any(step.tables == (DATASET,) for step in steps):
-        from curation.report.build import write_report
-
-        write_report(recipe, store)
+            outcomes.append(run_step(step, store, workers))
+            after(outcomes[-1])
     return outcomes
-
-
-def main(stage: str) -> None:
-    """Run one stage: the entry point of `jobs/`, for spark-submit."""
-    parser = argparse.ArgumentParser(description=f"Run the stage {stage} of a recipe.")
-    parser.add_argument("--recipe", required=True, help="path of the recipe")
-    parser.add_argument("--store", required=True, help="folder or URI of the store")
-    parser.add_argument(
-        "--cluster",
-        default=None,
-        help="name or path of a conf/clusters file; default: spark-submit's",
-    )
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # What spark-submit was told about master and resources stands; a cluster file only adds to it.
-    cluster = load_cluster(arguments.cluster) if arguments.cluster else Cluster()
-    try:
-        recipe = load_recipe(arguments.recipe)
-        steps = choose(plan(recipe), only=stage)
-        run_steps(steps, recipe, Store(arguments.store), cluster)
-    except CurationError as error:
-        sys.exit(_fail(error))
-
-
-def _fail(error: CurationError) -> int:
-    logging.getLogger(__name__).error("%s", error)
-    return 2 if isinstance(error, RecipeError) else 1

@@ -14,27 +14,29 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from curation.assemble.params import AssembleParams
-from curation.cluster.params import ClusterParams
-from curation.dedup.params import DedupParams
-from curation.embed.encoders import WITH_TEXT, check_model_name
-from curation.embed.params import EmbedParams
+from curation.engine.params_base import Name, StrictModel
 from curation.errors import RecipeError
-from curation.fetch.params import FetchParams
-from curation.ingest.params import IngestParams, Role, Source
-from curation.match.params import MatchParams
-from curation.retrieve.arm import Arm
-from curation.retrieve.params import BalanceParams
-from curation.retrieve.strategies import STRATEGIES
-from curation.score.heads import WITH_PROMPTS
-from curation.score.params import ScoreParams
-from curation.screen.filters import TEXTS
-from curation.screen.params import ScreenParams
-from curation.select.params import COUNTED, Threshold
-from curation.strict import Name, Strict
+from curation.media.encoders import WITH_TEXT, check_model_name
+from curation.media.encoders.params import EncoderSpec
+from curation.stages.assemble.params import AssembleParams
+from curation.stages.cluster.params import ClusterParams
+from curation.stages.dedup.params import DedupParams
+from curation.stages.embed.params import EmbedParams
+from curation.stages.fetch.params import FetchParams
+from curation.stages.ingest.params import IngestParams
+from curation.stages.ingest.sources.source import Role, Source
+from curation.stages.match.params import MatchParams
+from curation.stages.retrieve.params import BalanceParams
+from curation.stages.retrieve.strategies import STRATEGIES
+from curation.stages.retrieve.strategies.arm import Arm
+from curation.stages.score.heads import WITH_PROMPTS
+from curation.stages.score.params import ScoreParams
+from curation.stages.screen.filters import TEXTS
+from curation.stages.screen.params import ScreenParams
+from curation.stages.select.params import COUNTED, Threshold
 
 
-class Recipe(Strict):
+class Recipe(StrictModel):
     """Everything that decides what a run computes."""
 
     name: Name
@@ -68,6 +70,27 @@ class Recipe(Strict):
     def with_role(self, role: Role) -> list[Source]:
         """Return the sources of one role, in recipe order."""
         return [s for s in self.sources if s.role == role]
+
+    @property
+    def semantic_encoder(self) -> str:
+        """The encoder of clusters, and of matches unless they name another."""
+        return self.cluster.encoder or next(iter(self.embed.encoders))
+
+    @property
+    def match_encoder(self) -> str:
+        """The encoder of matches."""
+        return self.match.encoder or self.semantic_encoder
+
+    @property
+    def largest_k(self) -> int:
+        """The most neighbours that any arm needs of a seed image."""
+        return max((arm.neighbours_needed() for arm in self.retrieve), default=0)
+
+    @property
+    def prompted_encoders(self) -> dict[str, EncoderSpec]:
+        """The encoders whose text towers heads need."""
+        heads = self.score.heads.values()
+        return {h.encoder: self.embed.encoders[h.encoder] for h in heads if h.kind in WITH_PROMPTS}
 
 
 def _typed_arm(arm: Any) -> Any:
@@ -228,12 +251,16 @@ def _did_you_mean(word: Any, valid: Any) -> str:
 def _fields_at(model: Any, place: tuple[Any, ...]) -> list[str]:
     """Return the keys that are valid at `place` within a model."""
     for step in place:
-        if isinstance(model, type) and issubclass(model, Strict):
+        if isinstance(model, type) and issubclass(model, StrictModel):
             info = model.model_fields.get(step)
             model = info.annotation if info else None
-        models = [a for a in _flatten(model) if isinstance(a, type) and issubclass(a, Strict)]
+        models = [a for a in _flatten(model) if isinstance(a, type) and issubclass(a, StrictModel)]
         model = models[0] if models else model
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, Strict) else []
+    return (
+        list(model.model_fields)
+        if isinstance(model, type) and issubclass(model, StrictModel)
+        else []
+    )
 
 
 def _flatten(annotation: Any) -> Iterator[Any]:
@@ -242,7 +269,7 @@ def _flatten(annotation: Any) -> Iterator[Any]:
         yield from _flatten(part)
 
 
-def explain(error: ValidationError, model: type[Strict]) -> str:
+def explain(error: ValidationError, model: type[StrictModel]) -> str:
     """Say in one line a problem what was found, what is valid and how to mend it."""
     lines = []
     for problem in error.errors():

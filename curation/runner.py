@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib import import_module
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from curation.digest import digest, file_sha256
-from curation.flow import WHOLE_TABLES, Step
-from curation.fragment import FragmentWriter, Table, open_table
-from curation.parallel import Parallel
-from curation.records import Manifest, Record, add_books, merge_stats
-from curation.spaces import check_spaces
-from curation.store import DATASET, Store
-from curation.strict import fingerprinted
-from curation.table import contract
-from curation.units import FILE_ROWS, Context, Output, Rows, Unit, compute, content_of, drain
+from curation.engine.context import Context
+from curation.engine.contract import contract
+from curation.engine.digest import digest, file_sha256
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.manifest import Manifest, Record, add_books, merge_stats
+from curation.engine.parallel import Parallel
+from curation.engine.params_base import described, fingerprinted
+from curation.engine.stage import Read
+from curation.engine.store import DATASET, Store
+from curation.engine.table import Table, open_table
+from curation.engine.table_name import Family, TableName
+from curation.engine.units import FILE_ROWS, Output, Rows, Unit, compute, content_of, drain
+from curation.flow import Step
+from curation.media.encoders.compatibility import check_spaces
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +67,7 @@ def run_step(step: Step, store: Store, parallel: Parallel) -> Outcome:
         ContractError: the stage gave rows that break the contract of its table.
     """
     started = time.monotonic()
-    tables = {t: open_table(store, t) for names in step.reads.values() for t in names}
+    tables: dict[str, Table] = {name: open_table(store, name) for name in step.inputs}
     check_spaces(step.name, tables)
     run = _run_map if step.stage.kind == "map" else _run_global
     computed, reused = run(step, tables, store, parallel)
@@ -87,7 +91,7 @@ def _run_map(
     step: Step, tables: Mapping[str, Table], store: Store, parallel: Parallel
 ) -> tuple[int, int]:
     units = _map_units(step, tables, store, parallel)
-    versions = {
+    versions: dict[str, str] = {
         table: digest([step.name] + [[u.name, u.outputs[table].memo] for u in units])
         for table in step.tables
     }
@@ -97,8 +101,8 @@ def _run_map(
         return 0, len(units) * len(versions)
     if step.tables == (DATASET,):
         units = [_in_folder(u, f"{DATASET}/{versions[DATASET]}") for u in units]
-    telling = getattr(import_module(step.stage.module), "telling", None)
-    done = compute(store, parallel, step.name, units, telling)
+    progress = step.stage.progress.load() if step.stage.progress else None
+    done = compute(store, parallel, step.name, units, progress)
     for table, found in versions.items():
         records = tuple(done.records[u.name][table] for u in units)
         if table == DATASET:
@@ -110,67 +114,81 @@ def _run_map(
 def _map_units(
     step: Step, tables: Mapping[str, Table], store: Store, parallel: Parallel
 ) -> list[Unit]:
-    """Return a unit a fragment, or what the stage's own `units` makes of its tables."""
-    module = import_module(step.stage.module)
-    function = getattr(module, step.name)
-    given = {argument: _given(argument, names, tables) for argument, names in step.reads.items()}
-    if hasattr(module, "units"):
+    """Return a unit for each fragment, or for what the stage's `units` makes of its tables."""
+    stage = step.stage
+    given = _given(step, tables)
+    if stage.units:
         context = _context(step, store, parallel)
-        arguments = module.units(**given, params=step.params, context=context)
+        arguments = stage.units.load()(**given, params=step.params, context=context)
     else:
-        arguments = _by_fragment(given)
-    chains = module.chains(**given) if hasattr(module, "chains") else {}
+        arguments = _by_fragment(step, given)
+    chains = stage.chains.load()(**given) if stage.chains else {}
     return [
         Unit(
             name=name,
-            function=function,
+            function=stage.function.load(),
             arguments={**own, "params": step.params},
             outputs={t: _output(step, t, own) for t in step.tables},
             chain=chains.get(name),
+            gpu=stage.gpu,
+            work_folder=stage.work_folder,
+            only=partial(_only, step) if stage.only else None,
         )
         for name, own in arguments.items()
     ]
 
 
-def _given(argument: str, names: tuple[str, ...], tables: Mapping[str, Table]) -> Any:
-    """Return a table, or for the family of embeddings the tables by encoder."""
-    if argument == "embeddings":
-        return {name.split(".", 1)[1]: tables[name] for name in names}
-    return tables[names[0]]
+def _only(step: Step, tables: Collection[str]) -> dict[str, Any]:
+    """Return the arguments that differ where only some members of a family are computed."""
+    assert step.stage.only is not None
+    members = [str(TableName(table).member) for table in tables]
+    return {"params": step.stage.only(step.params, members)}
 
 
-def _by_fragment(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _given(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
+    """Return the tables that a stage's function gets by argument; of a family a table a member."""
+    given: dict[str, Any] = {}
+    for read in step.stage.reads:
+        own: dict[str, Table] = {name: tables[name] for name in step.reads[read.argument]}
+        if isinstance(read.table, Family):
+            given[read.argument] = read.table.members(own)
+        else:
+            given[read.argument] = own[read.table]
+    return given
+
+
+def _by_fragment(step: Step, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the arguments of each fragment: aligned fragments, and whole tables as they are."""
+    names = _aligned(step.stage.reads[0], given).fragments
+    whole = {read.argument for read in step.stage.reads if read.whole}
 
-    def parts(argument: str, value: Any) -> Any:
+    def part(argument: str, name: str) -> Any:
+        value = given[argument]
+        if argument in whole:
+            return value
         if isinstance(value, dict):
-            return {member: table.fragments for member, table in value.items()}
-        return None if argument in WHOLE_TABLES else value.fragments
+            return {member: table.fragments[name] for member, table in value.items()}
+        return value.fragments[name]
 
-    def pick(argument: str, name: str) -> Any:
-        found = fragments[argument]
-        if found is None:
-            return given[argument]
-        if isinstance(given[argument], dict):
-            return {member: own[name] for member, own in found.items()}
-        return found[name]
-
-    fragments = {argument: parts(argument, value) for argument, value in given.items()}
-    first = next(iter(fragments.values()))
-    names = next(iter(first.values())) if isinstance(next(iter(given.values())), dict) else first
-    return {name: {argument: pick(argument, name) for argument in given} for name in names}
+    return {name: {argument: part(argument, name) for argument in given} for name in names}
 
 
-def _output(step: Step, table: str, own: Mapping[str, Any]) -> Output:
-    params = step.params
-    if len(step.tables) > 1 or table.startswith("embeddings."):
-        params = params.only([table.split(".", 1)[1]])  # type: ignore[attr-defined]
+def _aligned(read: Read, given: Mapping[str, Any]) -> Table:
+    value = given[read.argument]
+    table: Table = next(iter(value.values())) if isinstance(value, dict) else value
+    return table
+
+
+def _output(step: Step, table: TableName, own: Mapping[str, Any]) -> Output:
+    stage, params = step.stage, step.params
+    if stage.only and table.member:
+        params = stage.only(params, [table.member])
     terms = contract(table)
     memo = digest(
-        [step.name, step.stage.version, terms.version]
+        [stage.name, stage.version, terms.version, dict(stage.versions(params))]
         + [fingerprinted(params, file_sha256), content_of(own)]
     )
-    limit = getattr(params, "rows_per_file", None)
+    limit = stage.rows_per_file(params) if stage.rows_per_file else None
     return Output(table, f"tables/{table}", f"tables/{table}/data", memo, limit)
 
 
@@ -207,16 +225,15 @@ def _run_global(
     (table,) = step.tables
     terms = contract(table)
     found = digest(
-        [step.name, step.stage.version, terms.version]
+        [step.name, step.stage.version, terms.version, dict(step.stage.versions(step.params))]
         + [fingerprinted(step.params, file_sha256), content_of(tables)]
     )
     manifest = store.manifest(table, found)
     if manifest is not None and _committed(store, table, found):
         store.point(table, found)
         return 0, len(manifest.fragments)
-    function = getattr(import_module(step.stage.module), step.name)
-    given = {argument: _given(argument, names, tables) for argument, names in step.reads.items()}
-    rows = function(**given, params=step.params, context=_context(step, store, parallel))
+    function, context = step.stage.function.load(), _context(step, store, parallel)
+    rows = function(**_given(step, tables), params=step.params, context=context)
 
     def writer_of(part: str) -> FragmentWriter:
         return FragmentWriter(store, f"tables/{table}/data", part, terms, FILE_ROWS)
@@ -284,7 +301,7 @@ def _commit(
             stage=step.name,
             stage_version=step.stage.version,
             contract_version=contract(table).version,
-            params=fingerprinted(step.params),
+            params=described(step.params),
             reads={name: t.manifest.version for name, t in tables.items()},
             libraries=libraries(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-from curation.launch import main
+from curation.cli.jobs import main
 
 if __name__ == "__main__":
     main("embed")

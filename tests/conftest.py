@@ -54,7 +54,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def spark():
     """One local Spark session for all tests that share a process."""
-    from curation.spark import load_cluster, open_session
+    from curation.engine.spark import load_cluster, open_session
 
     session = open_session("tests", load_cluster("local"))
     yield session

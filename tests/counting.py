@@ -1,6 +1,6 @@
 """Workers that say what they computed."""
 
-from curation.parallel import InProcess
+from curation.engine.parallel import InProcess
 
 
 class Counting(InProcess):

@@ -7,23 +7,43 @@ import hashlib
 import json
 from pathlib import Path
 
-from curation.flow import FLOW
+from curation.flow import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PINS = ROOT / "tests" / "pins.json"
 
 # What a stage's rows depend on beside its own folder.
 SHARED = {
-    "neighbours": ["knn", "kmeans", "vectors.py", "retrieve/order.py"],
-    "dedup": ["knn/join.py", "verify/bounds.py"],
-    "cluster": ["kmeans", "knn/join.py", "knn/sample.py", "vectors.py", "retrieve/order.py"],
-    "assign": ["kmeans", "vectors.py"],
-    "quantise": ["knn", "kmeans", "vectors.py", "retrieve/order.py"],
-    "index": ["knn", "kmeans", "vectors.py"],
-    "match": ["knn", "vectors.py", "retrieve/order.py"],
-    "retrieve": ["kmeans/balance.py", "cluster/levels.py"],
-    "embed": ["vectors.py"],
-    "score": ["vectors.py"],
+    "neighbours": [
+        "knn",
+        "kmeans",
+        "curation/algorithms/arrays/vectors.py",
+        "curation/algorithms/arrays/seeded_order.py",
+    ],
+    "dedup": ["curation/algorithms/knn/broadcast.py", "curation/stages/dedup/agreement.py"],
+    "cluster": [
+        "kmeans",
+        "curation/algorithms/knn/broadcast.py",
+        "curation/algorithms/knn/sample.py",
+        "curation/algorithms/arrays/vectors.py",
+        "curation/algorithms/arrays/seeded_order.py",
+    ],
+    "assign": ["kmeans", "curation/algorithms/arrays/vectors.py"],
+    "quantise": [
+        "knn",
+        "kmeans",
+        "curation/algorithms/arrays/vectors.py",
+        "curation/algorithms/arrays/seeded_order.py",
+    ],
+    "index": ["knn", "kmeans", "curation/algorithms/arrays/vectors.py"],
+    "match": [
+        "knn",
+        "curation/algorithms/arrays/vectors.py",
+        "curation/algorithms/arrays/seeded_order.py",
+    ],
+    "retrieve": ["curation/algorithms/kmeans/balance.py", "curation/algorithms/kmeans/levels.py"],
+    "embed": ["curation/algorithms/arrays/vectors.py"],
+    "score": ["curation/algorithms/arrays/vectors.py"],
 }
 
 
@@ -50,7 +70,7 @@ def source_digest(stage: str) -> str:
 
 def current_pins() -> dict[str, list[object]]:
     """Version and source digest of each stage."""
-    return {s.name: [s.version, source_digest(s.name)] for s in FLOW}
+    return {s.name: [s.version, source_digest(s.name)] for s in STAGES.values()}
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.digest import digest
-from curation.fragment import FragmentWriter
-from curation.records import Manifest, add_books
-from curation.store import Store
-from curation.table import contract
-from curation.vectors import vector_array
+from curation.algorithms.arrays.vectors import vector_array
+from curation.engine.contract import contract
+from curation.engine.digest import digest
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.manifest import Manifest, add_books
+from curation.engine.store import Store
 
 PIECE = 50
 BY_SEMANTIC: dict[str, Any] = {"near": {"encoder": "semantic"}}

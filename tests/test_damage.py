@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.engine.fragment import Fragment
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import plan
-from curation.fragment import Fragment, FragmentWriter, open_table
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 from .kmeans.data import names, planted
 from .tables import PIECE, commit_vectors
@@ -29,7 +31,7 @@ GROUPS = 3
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Clustered vectors in three fragments of three row groups each."""
-    monkeypatch.setattr("curation.fragment.GROUP_ROWS", PIECE)
+    monkeypatch.setattr("curation.engine.fragment_writer.GROUP_ROWS", PIECE)
     rng = np.random.default_rng(0)
     vectors, _ = planted(rng, PIECE * GROUPS * 3, DIM, 5)
     ids = names(rng, len(vectors))
@@ -93,7 +95,7 @@ def test_a_file_without_its_end_is_told_and_what_was_done_is_found_again(store, 
 
 
 def test_a_file_cut_off_while_it_is_read_is_told_with_its_row_group(tmp_path, monkeypatch):
-    monkeypatch.setattr("curation.fragment.GROUP_ROWS", PIECE)
+    monkeypatch.setattr("curation.engine.fragment_writer.GROUP_ROWS", PIECE)
     opened = Store(tmp_path)
     writer = FragmentWriter(opened, "data", "numbers", None)
     for start in range(0, GROUPS * PIECE, PIECE):

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation.engine.context import Context
+from curation.engine.exchange import KEY, Exchange, Input, Reading, _send, exchanged
+from curation.engine.fragment import Fragment
+from curation.engine.parallel import InProcess
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.store import Store
 from curation.errors import CurationError, StoreError
-from curation.exchange import KEY, Exchange, Input, Reading, _send, exchanged
-from curation.fragment import Fragment
-from curation.parallel import InProcess, OnSpark
-from curation.store import Store
-from curation.units import Context
 
 LEFT = pa.schema([("id", pa.int64()), ("reading", pa.int64())])
 RIGHT = pa.schema([("id", pa.int64()), ("name", pa.string())])
@@ -83,7 +84,11 @@ def job(readings=9, right=read_right, log=None, broken=None) -> Exchange:
 
 @pytest.fixture(params=["here", "spark"])
 def context(request, tmp_path):
-    parallel = InProcess() if request.param == "here" else OnSpark(request.getfixturevalue("spark"))
+    parallel = (
+        InProcess()
+        if request.param == "here"
+        else SparkWorkers(lambda: request.getfixturevalue("spark"))
+    )
     return Context(Store(tmp_path / "store"), parallel, "meeting", ["test"])
 
 
@@ -137,7 +142,7 @@ def test_rows_of_several_keys_go_to_the_part_of_each_once(context):
 def test_messages_are_small(context, monkeypatch):
     """What is sent is cut where the driver says: the readers here are its own process."""
     whole = [r.content for r in exchanged(job(), context)]
-    monkeypatch.setattr("curation.exchange.MESSAGE", 512)
+    monkeypatch.setattr("curation.engine.exchange.MESSAGE", 512)
     sent = [own for _, own in _send(("left", 0, Reading(read_left, {"number": 0})), 2, {0, 1})]
     assert len(sent) > 20
     assert max(len(packed) for *_, packed in sent) < 2048

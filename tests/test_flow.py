@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
+from curation.engine.contract import contracts
 from curation.errors import RecipeError
-from curation.flow import FLOW, plan, run_fingerprint
+from curation.flow import STAGES, plan, run_fingerprint
 from curation.recipe import load_recipe, parse_recipe
-from curation.table import contracts
 
 SPEC = {
     "name": "small",
@@ -38,19 +38,19 @@ def fingerprints(recipe):
 
 def test_jobs_schemas_and_flow_agree(root):
     jobs = sorted(p.name for p in (root / "jobs").glob("*.py"))
-    assert jobs == [s.job.removeprefix("jobs/") for s in FLOW]
+    assert jobs == [s.job.removeprefix("jobs/") for s in STAGES.values()]
     schemas = sorted(p.name for p in (root / "schemas").glob("*.yaml"))
-    assert schemas == [f"{s.number:02d}_{s.writes}.yaml" for s in FLOW]
-    assert list(contracts()) == [s.writes for s in FLOW]
-    for stage in FLOW:
+    assert schemas == [f"{s.number:02d}_{s.contract}.yaml" for s in STAGES.values()]
+    assert list(contracts()) == [s.contract for s in STAGES.values()]
+    for stage in STAGES.values():
         assert f'main("{stage.name}")' in (root / stage.job).read_text()
 
 
 def test_every_table_is_written_before_it_is_read():
     written = set()
-    for stage in FLOW:
-        assert set(stage.reads) <= written, stage.name
-        written.add(stage.writes)
+    for stage in STAGES.values():
+        assert {read.argument for read in stage.reads} <= written, stage.name
+        written.add(stage.contract)
 
 
 def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
@@ -61,7 +61,7 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
         "    sys.modules[name] = None\n"
         "from curation.flow import plan\n"
         "from curation.recipe import load_recipe\n"
-        "from curation.spark import load_cluster, spark_conf\n"
+        "from curation.engine.spark import load_cluster, spark_conf\n"
         "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == 17\n"
         "spark_conf(load_cluster('local'), 1)\n"
     )
@@ -122,7 +122,7 @@ def test_two_encoders_give_two_tables_from_one_step():
 
 
 def test_lvd142m_total_follows_from_its_parts(root):
-    from curation.composition import expected_composition
+    from curation.inspect.composition import expected_composition
 
     path = root / "conf" / "recipes" / "lvd142m.yaml"
     rows = expected_composition(load_recipe(path))

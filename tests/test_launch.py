@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from curation.engine.spark import Cluster
+from curation.engine.store import Store
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.launch import check_encoders, check_inputs, choose, run_steps
 from curation.recipe import parse_recipe
-from curation.spark import Cluster
-from curation.store import Store
 
 from .test_flow import SPEC
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.digest import digest
-from curation.embed.encoder import identity_of
+from curation.engine.digest import digest
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
 from curation.errors import StoreError
 from curation.flow import plan
-from curation.parallel import InProcess
+from curation.media.encoders.encoder import identity_of
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 from .kmeans.data import names, planted
 from .tables import BY_SEMANTIC, commit_vectors

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from curation.device import devices_here, shared_device, task_device
+from curation.engine.device import devices_here, shared_device, task_device
+from curation.engine.spark import Cluster, load_cluster, spark_conf
 from curation.errors import RecipeError
-from curation.spark import Cluster, load_cluster, spark_conf
 
 
 def test_gpus_become_spark_resources_where_the_cluster_has_them():
@@ -55,7 +55,7 @@ TWO_GPUS = """
 import json, time
 from pathlib import Path
 from curation.device import task_device
-from curation.parallel import OnSpark
+from curation.engine.spark_workers import SparkWorkers
 from curation.spark import Cluster, open_session
 
 def meet(item):
@@ -79,7 +79,7 @@ conf = {{
 }}
 cluster = Cluster(master="local-cluster[1,4,1024]", gpus=True, conf=conf)
 session = open_session("gpus", cluster, gpus=1)
-workers = OnSpark(session)
+workers = SparkWorkers(lambda: session)
 devices = workers.map("on GPUs", meet, [("gpu", n, 2) for n in range(2)], gpu=True)
 # Of four tasks on GPUs only two run at once; four others do, on the same executor.
 plain = workers.map("on cores", meet, [("plain", n, 4) for n in range(4)])

@@ -7,12 +7,15 @@ import pickle
 import pyarrow as pa
 import pytest
 
+from curation.engine.context import Context
+from curation.engine.fragment import Fragment
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.manifest import Manifest
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
+from curation.engine.units import content_of
 from curation.errors import StoreError
-from curation.fragment import Fragment, FragmentWriter, open_table
-from curation.parallel import InProcess
-from curation.records import Manifest
-from curation.store import Store
-from curation.units import Context, content_of
 
 
 def numbers(start: int, stop: int):

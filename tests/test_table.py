@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation.algorithms.arrays.vectors import vector_array, vector_matrix
+from curation.engine.contract import contract, contracts
 from curation.errors import ContractError
-from curation.table import contract, contracts
-from curation.vectors import vector_array, vector_matrix
 
 
 def centroids(**changes) -> pa.RecordBatch:

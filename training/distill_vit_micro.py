@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from curation.embed.encoders import vit_micro
-from curation.embed.encoders.vit_micro import VitMicro
+from curation.media.encoders import vit_micro
+from curation.media.encoders.vit_micro import VitMicro
 from training.optimisers import optimisers_for
 from training.pictures import SMALL_SIDE, TEACHER, Rows, read_images
 from training.student import LOSS_WEIGHTS, Average, Distiller, draw_batch, shifted, smaller

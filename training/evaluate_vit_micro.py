@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from curation.embed.encoders.vit_micro import WEIGHTS, load_vit_micro
+from curation.media.encoders.vit_micro import WEIGHTS, load_vit_micro
 from training.pictures import Vectors, normalise, read_images, student_pixels
 from training.teacher import Teacher, in_batches, unit
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from curation.embed.encoders.vit_micro import VitMicro
+from curation.media.encoders.vit_micro import VitMicro
 
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
-from curation.embed.encoders import vit_micro
+from curation.media.encoders import vit_micro
 
 TEACHER: Final = "vit_tiny_patch16_224"
 TEACHER_SIZE: Final = 224

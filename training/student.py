@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from curation.embed.encoders import vit_micro
-from curation.embed.encoders.vit_micro import VitMicro
+from curation.media.encoders import vit_micro
+from curation.media.encoders.vit_micro import VitMicro
 from training.pictures import SIDE, SMALL_SIDE, TOKENS, Rows, normalise
 from training.teacher import Teacher
 from training.views import Views

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from curation.embed.encoders.vit_micro import DIM, VitMicro, load_vit_micro
+from curation.media.encoders.vit_micro import DIM, VitMicro, load_vit_micro
 from training.distill_vit_micro import slope_at
 from training.edits import edited
 from training.optimisers import optimisers_for

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from curation import __version__
 from curation.errors import CurationError, RecipeError
+from curation.version import __version__
 
 app = typer.Typer(
     help="Uncurated image-text pairs in, a curated, documented Parquet dataset out.",

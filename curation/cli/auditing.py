@@ -26,9 +26,9 @@ def dedup(
     folder: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path("audit"),
 ) -> None:
     """Plant edited copies of pool pictures, and tell which of them the recipe's dedup finds."""
-    from curation.audit.run import audit_dedup
-    from curation.audit.tell import tell
-    from curation.store import Store
+    from curation.engine.store import Store
+    from curation.inspect.audit.console import tell
+    from curation.inspect.audit.run import audit_dedup
 
     found = audit_dedup(load_recipe(recipe), Store(store), sample, seed, folder)
     tell(found.told, out)

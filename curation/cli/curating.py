@@ -14,8 +14,8 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 
 from curation.cli.app import RecipePath, StorePath, app, dataset_folder, err, out
-from curation.composition import expected_composition, expected_total
 from curation.flow import Step, plan, run_fingerprint
+from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
 
 # -- plan -----------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def plan_command(
     """Show the steps of a recipe and what its arms are expected to give, without opening data."""
     loaded = load_recipe(recipe)
     if cost:
-        from curation.cost.tell import tell_cost
+        from curation.inspect.cost.console import tell_cost
 
         tell_cost(loaded, rates, prices, assume or [], out, as_json)
         return
@@ -51,7 +51,7 @@ def plan_command(
         return
     grid = Grid("stage", "reads", "writes", "fingerprint", title=f"Plan of {loaded.name}")
     for step in steps:
-        reads = ", ".join(t for names in step.reads.values() for t in names) or "sources"
+        reads = ", ".join(step.inputs) or "sources"
         grid.add_row(step.name, reads, ", ".join(step.tables), step.fingerprint[:12])
     out.print(grid)
     if composition:
@@ -70,10 +70,10 @@ def _plan_json(
                 "number": s.stage.number,
                 "kind": s.stage.kind,
                 "upstream": list(s.upstream),
-                "reads": [t for names in s.reads.values() for t in names],
+                "reads": list(s.inputs),
                 "tables": list(s.tables),
                 "job": s.stage.job,
-                "gpus": s.stage.gpus,
+                "gpus": int(s.stage.gpu),
                 "fingerprint": s.fingerprint,
             }
             for s in steps
@@ -130,7 +130,7 @@ def calibrate(
     """Measure what this machine does in a second, for `curation plan --cost --rates FILE`."""
     import yaml
 
-    from curation.cost.calibrate import calibrate as measured
+    from curation.inspect.cost.calibrate import calibrate as measured
 
     spec = measured().model_dump()
     Path(to).write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
@@ -153,22 +153,25 @@ def run(
     ] = "local",
 ) -> None:
     """Bring the tables of a recipe up to date; what is finished is not done again."""
+    from curation.engine.spark import load_cluster
+    from curation.engine.store import DATASET, Store
     from curation.launch import choose, run_steps
-    from curation.spark import load_cluster
-    from curation.store import DATASET, Store
 
     loaded = load_recipe(recipe)
     steps = choose(plan(loaded), only, first, until)
     opened = Store(store)
     err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
-    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _tell)
+    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome)
     if all(o.up_to_date for o in outcomes):
         out.print("Nothing to do: every table is up to date.")
-    if any(s.tables == (DATASET,) for s in steps):
-        _tell_result(opened, loaded)
+    if any(step.tables == (DATASET,) for step in steps):
+        from curation.inspect.report.build import write_report
+
+        write_report(loaded, opened)
+        _print_result(opened, loaded)
 
 
-def _tell(outcome: Any) -> None:
+def _print_outcome(outcome: Any) -> None:
     if outcome.up_to_date:
         did = "up to date"
     else:
@@ -180,10 +183,11 @@ def _tell(outcome: Any) -> None:
     )
 
 
-def _tell_result(store: Any, recipe: Recipe) -> None:
-    from curation.composition import composition_of, told_target
-    from curation.fragment import open_table
-    from curation.report.build import report_path
+def _print_result(store: Any, recipe: Recipe) -> None:
+    from curation.engine.table import open_table
+    from curation.inspect.composition import composition_of
+    from curation.inspect.report.build import report_path
+    from curation.stages.retrieve.balance import told_target
 
     claims = open_table(store, "claims").manifest
     rows, total = composition_of(claims)
@@ -198,8 +202,8 @@ def _tell_result(store: Any, recipe: Recipe) -> None:
 @app.command()
 def report(recipe: RecipePath, store: StorePath) -> None:
     """Write the HTML report and the composition of a finished run again."""
-    from curation.report.build import write_report
-    from curation.store import Store
+    from curation.engine.store import Store
+    from curation.inspect.report.build import write_report
 
     opened = Store(store)
     out.print(opened.address(write_report(load_recipe(recipe), opened)))

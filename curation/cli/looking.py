@@ -28,9 +28,9 @@ def show(
     version: Version = None,
 ) -> None:
     """Print where a committed table is, its counts and a sample."""
-    from curation.fragment import open_table
-    from curation.store import Store
-    from curation.table import contract
+    from curation.engine.contract import contract
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
 
     found = open_table(Store(store), table, version)
     manifest = found.manifest
@@ -81,8 +81,8 @@ def path(
     version: Version = None,
 ) -> None:
     """Print the Parquet files of a committed table, one absolute path a line."""
-    from curation.fragment import open_table
-    from curation.store import DATASET, Store
+    from curation.engine.store import DATASET, Store
+    from curation.engine.table import open_table
 
     opened = Store(store)
     found = open_table(opened, table, version)
@@ -115,8 +115,8 @@ def search(
     to: Annotated[str | None, typer.Option("--out", help="Parquet file to write.")] = None,
 ) -> None:
     """Find the images nearest to pictures, images or vectors, and whether they are in the dataset."""
-    from curation.search import Search, read_queries
-    from curation.store import Store
+    from curation.engine.store import Store
+    from curation.inspect.search import Search, read_queries
 
     if sum(given is not None for given in (image or None, image_id or None, vectors)) != 1:
         raise RecipeError("Give one of --image, --id and --vectors.")
@@ -158,7 +158,7 @@ def diff(
     ] = None,
 ) -> None:
     """Tell which images two datasets do not share, and why each is missing where it is missing."""
-    from curation.difference import difference, open_dataset
+    from curation.inspect.diff import difference, open_dataset
 
     both = open_dataset(before), open_dataset(after)
     counts: Counter[tuple[str, str]] = Counter()
@@ -180,7 +180,7 @@ def diff(
 def _difference_writer(to: str | None) -> Iterator[Callable[[Any], None]]:
     import pyarrow.parquet as pq
 
-    from curation.difference import SCHEMA
+    from curation.inspect.diff import SCHEMA
 
     if to is None:
         yield lambda batch: None

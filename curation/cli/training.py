@@ -30,18 +30,18 @@ def train_filter(
     seed: Annotated[int, typer.Option("--seed", help="Decides what is held back.")] = 0,
 ) -> None:
     """Learn from labels which pictures are wanted: a head for score.heads."""
-    from curation.flow import semantic_encoder
-    from curation.fragment import open_table
-    from curation.score import train
-    from curation.store import Store
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
+    from curation.inspect import train_filter as train
+    from curation.media.encoders.params import EMBEDDINGS
 
     loaded = load_recipe(recipe)
-    name = encoder or semantic_encoder(loaded)
+    name = encoder or loaded.semantic_encoder
     if name not in loaded.embed.encoders:
         raise RecipeError(
             f"No encoder {name!r} in {recipe}. Valid: {', '.join(loaded.embed.encoders)}."
         )
-    table = open_table(Store(store), f"embeddings.{name}")
+    table = open_table(Store(store), EMBEDDINGS.table(name))
     learned = train.train_filter(table, train.read_labels(labels), to, hidden, seed)
     out.print(
         f"{learned.pictures:,} labelled pictures, {learned.wanted:,} of them wanted"

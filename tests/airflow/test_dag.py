@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.parallel import InProcess
 from curation.recipe import load_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 from ..e2e.small import build_small
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.audit.run import Audit, audit_dedup
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
 from curation.flow import plan
-from curation.parallel import InProcess
+from curation.inspect.audit.run import Audit, audit_dedup
 from curation.recipe import Recipe, parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 from tests.e2e.small import encoded, picture
 from tests.report.conftest import HOSTILE, source, write_source
 

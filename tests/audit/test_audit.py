@@ -10,17 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation.audit.edits import EDITS, edited
-from curation.audit.pixels import saved
-from curation.audit.plant import store_as
-from curation.audit.pool import Pool, draw_sample
-from curation.audit.run import Audit
-from curation.audit.thresholds import at_most, largest_distance, lowest_cosine
-from curation.embed.encoder import load_encoder
-from curation.embed.stage import decode, encode
-from curation.fetch.params import FetchParams
-from curation.fragment import open_table
-from curation.screen.stage import decode_grey, perceptual_hash
+from curation.engine.table import open_table
+from curation.inspect.audit.edits import EDITS, edited
+from curation.inspect.audit.inject import store_as
+from curation.inspect.audit.pixels import saved
+from curation.inspect.audit.pool import Pool, draw_sample
+from curation.inspect.audit.run import Audit
+from curation.inspect.audit.thresholds import at_most, largest_distance, lowest_cosine
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.pictures.decode import decode
+from curation.media.pictures.hashes import decode_grey, perceptual_hash
+from curation.stages.fetch.params import FetchParams
 
 from ..report.conftest import HOSTILE
 from ..report.page import Page

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.audit import styles
-from curation.audit.edits import EDITS, STRENGTHS, edited
-from curation.audit.pixels import saved
+from curation.inspect.audit import styles
+from curation.inspect.audit.edits import EDITS, STRENGTHS, edited
+from curation.inspect.audit.pixels import saved
 
 from ..e2e.small import picture
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from curation.audit.edits import EDITS
 from curation.cli import app
+from curation.engine.store import Store
 from curation.errors import RecipeError, StoreError
-from curation.store import Store
+from curation.inspect.audit.edits import EDITS
 
 from .conftest import Run, audited
 

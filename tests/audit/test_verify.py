@@ -13,13 +13,13 @@ import pytest
 from PIL import Image, ImageOps
 from rich.console import Console
 
-from curation.audit.edits import EDITS, Edit, edited
-from curation.audit.look import compared, small_picture, within
-from curation.audit.plant import store_as
-from curation.audit.run import Audit
-from curation.audit.tell import tell
-from curation.dedup.params import Verify
-from curation.embed.stage import decode
+from curation.inspect.audit.console import tell
+from curation.inspect.audit.edits import EDITS, Edit, edited
+from curation.inspect.audit.inject import store_as
+from curation.inspect.audit.run import Audit
+from curation.inspect.audit.verify_pairs import compared, small_picture, within
+from curation.media.pictures.decode import decode
+from curation.stages.dedup.params import Verify
 
 from ..report.page import Page
 from .conftest import Run, audited

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.cluster.levels import at_level, read_parents
+from curation.algorithms.arrays.vectors import vector_matrix
+from curation.algorithms.kmeans import hierarchy
+from curation.algorithms.kmeans import lloyd as lloyd_module
+from curation.algorithms.kmeans.levels import at_level, read_parents
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.kmeans import hierarchy
-from curation.kmeans import lloyd as lloyd_module
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
-from curation.vectors import vector_matrix
 
 from ..kmeans.data import names, planted
 from ..tables import commit, commit_batches, embedding_batch
@@ -70,8 +70,8 @@ def rows_of(table):
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
 def test_files_memory_back_ends_and_parts_give_the_same_bits(pool, tmp_path, monkeypatch, metric):
     # Small shards and ranges of centroids, so that there are several of both.
-    monkeypatch.setattr("curation.cluster.sharded.SHARD_ROWS", 700)
-    monkeypatch.setattr("curation.cluster.sharded.RANGE_BYTES", 8 * DIM * 9)
+    monkeypatch.setattr("curation.algorithms.kmeans.sharded.SHARD_ROWS", 700)
+    monkeypatch.setattr("curation.algorithms.kmeans.sharded.RANGE_BYTES", 8 * DIM * 9)
     options = {"levels": [40], "max_points_per_centroid": 50, "iterations": 6, "metric": metric}
     found = []
     for parts, more in [

@@ -9,13 +9,13 @@ import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
-from curation.cost.calibrate import calibrate
-from curation.cost.estimate import estimate
-from curation.cost.rates import Assumptions, Prices, Rates, load, shipped
-from curation.cost.shapes import Shape, shapes_of
-from curation.cost.tell import assumptions, short
-from curation.cost.workload import work_of
 from curation.errors import RecipeError
+from curation.inspect.cost.calibrate import calibrate
+from curation.inspect.cost.console import assumptions, short
+from curation.inspect.cost.estimate import estimate
+from curation.inspect.cost.rates import Assumptions, Prices, Rates, load, shipped
+from curation.inspect.cost.shapes import Shape, shapes_of
+from curation.inspect.cost.workload import work_of
 from curation.recipe import parse_recipe
 
 SHAPES = {"semantic": Shape(dim=100, flop=1e9)}
@@ -164,7 +164,7 @@ def test_what_no_driver_holds_is_told(root, tmp_path):
 
 
 def test_calibration_measures_this_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr("curation.cost.calibrate.SECONDS", 0.02)
+    monkeypatch.setattr("curation.inspect.cost.calibrate.SECONDS", 0.02)
     rates = calibrate()
     measured = rates.model_dump(exclude={"measured_on", "gpu_gflop"})
     assert all(value > 0 for value in measured.values())

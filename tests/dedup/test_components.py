@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.dedup.components import find_components, told
-from curation.dedup.ties import METHODS, Ties, both_ways, join_ties, no_ties, strongest
+from curation.stages.dedup.components import find_components, told
+from curation.stages.dedup.ties import METHODS, Ties, both_ways, join_ties, no_ties, strongest
 
 NEAR = METHODS.index("near")
 

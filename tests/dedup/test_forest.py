@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from curation.dedup import forest
-from curation.dedup.forest import Forest
+from curation.algorithms.components import union_find as forest
+from curation.algorithms.components.union_find import Forest
 
 
 def union_find(n: int, left, right) -> np.ndarray:

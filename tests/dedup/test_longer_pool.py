@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from curation.algorithms.knn.blocks import blocks_of
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.knn.blocks import blocks_of
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 from ..counting import Counting
 from ..tables import commit_vectors
@@ -69,7 +69,7 @@ def copies(store, recipe, parts, parallel):
 
 
 def test_the_same_partition_and_little_work(tmp_path, recipe, monkeypatch):
-    monkeypatch.setattr("curation.knn.blocks.blocks_of", lambda own: blocks_of(own, 100))
+    monkeypatch.setattr("curation.algorithms.knn.blocks.blocks_of", lambda own: blocks_of(own, 100))
     parts = world()
     whole = copies(Store(tmp_path / "whole"), recipe, parts, InProcess())
     grown, counting = Store(tmp_path / "grown"), Counting()

@@ -6,13 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation.engine.parallel import InProcess
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.errors import CurationError
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.parallel import InProcess, OnSpark
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 from ..counting import Counting
 from ..tables import commit, commit_batches
@@ -150,9 +151,9 @@ VARIANTS = [
 @pytest.fixture
 def small(monkeypatch):
     """Makes parts of few rows, and of few edges."""
-    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", 0)
-    monkeypatch.setattr("curation.dedup.parts.ROWS_A_PART", 100)
-    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 300)
+    monkeypatch.setattr("curation.algorithms.components.distributed.AT_ONCE", 0)
+    monkeypatch.setattr("curation.stages.dedup.partitioned.ROWS_A_PART", 100)
+    monkeypatch.setattr("curation.algorithms.components.distributed.ENDS_A_PART", 300)
 
 
 @pytest.mark.parametrize("dedup", VARIANTS)
@@ -187,16 +188,16 @@ def test_on_spark_and_after_a_stop(tmp_path, small, spark, monkeypatch):
 
     with pytest.raises(CurationError, match="stopped"):
         run(world, store, Stopped())
-    on_spark = OnSpark(spark)
+    on_spark = SparkWorkers(lambda: spark)
     asked = []
 
     def counted(job):
         asked.append(job.what)
-        return OnSpark.exchange(on_spark, job)
+        return SparkWorkers.exchange(on_spark, job)
 
     monkeypatch.setattr(on_spark, "exchange", counted)
     found = run(world, store, on_spark)
     assert asked == ["write copies"]
     assert (found.content, found.stats) == (whole.content, whole.stats)
-    everything = run(world, tmp_path / "spark", OnSpark(spark))
+    everything = run(world, tmp_path / "spark", SparkWorkers(lambda: spark))
     assert (everything.content, everything.stats) == (whole.content, whole.stats)

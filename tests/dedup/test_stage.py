@@ -5,12 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 from ..tables import commit, commit_batches
 
@@ -72,8 +72,8 @@ def copies(tmp_path, monkeypatch):
     """Runs dedup with some parameters, here and in parts, which must give the same files and counts;
     returns the rows by pair and the manifest's counts."""
     # Three rows a part: components of two fragments meet, and parts without a row are decided too.
-    monkeypatch.setattr("curation.dedup.parts.ROWS_A_PART", 3)
-    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 4)
+    monkeypatch.setattr("curation.stages.dedup.partitioned.ROWS_A_PART", 3)
+    monkeypatch.setattr("curation.algorithms.components.distributed.ENDS_A_PART", 4)
     stores = {at_once: Store(tmp_path / str(at_once)) for at_once in (1000, 1)}
     parts = {"web-0": WEB[:5], "web-1": WEB[5:], "cats-0": CATS, "test-0": TEST}
     roles = {"web": "pool", "cats": "seed", "test": "held_out"}

@@ -8,12 +8,14 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from curation.dedup.stars import EDGES, components, edges_table, read_labels
+from curation.algorithms.components.distributed import EDGES, components, edges_table, read_labels
+from curation.engine.context import Context
+from curation.engine.fragment import Fragment
+from curation.engine.parallel import InProcess
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.store import Store
+from curation.engine.units import empty_batch
 from curation.errors import CurationError
-from curation.fragment import Fragment
-from curation.parallel import InProcess, OnSpark
-from curation.store import Store
-from curation.units import Context, empty_batch
 
 
 def edges_of(left, right):
@@ -74,8 +76,8 @@ KINDS = ("sparse", "about one giant", "star", "power law", "path", "path in no o
 )
 def test_the_partition_is_scipys(tmp_path, kind, pieces, ends, at_once, monkeypatch):
     """By one worker, by one part, by many parts, and by many until one can do it."""
-    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", ends)
-    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", at_once)
+    monkeypatch.setattr("curation.algorithms.components.distributed.ENDS_A_PART", ends)
+    monkeypatch.setattr("curation.algorithms.components.distributed.AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     left, right, n = graph(kind, rng)
     # Numbers in no order, as hashes are, some beyond int64; and in the order of the graph.
@@ -88,18 +90,20 @@ def test_the_partition_is_scipys(tmp_path, kind, pieces, ends, at_once, monkeypa
 
 
 def test_on_spark(tmp_path, spark, monkeypatch):
-    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 2_000)
-    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", 0)
+    monkeypatch.setattr("curation.algorithms.components.distributed.ENDS_A_PART", 2_000)
+    monkeypatch.setattr("curation.algorithms.components.distributed.AT_ONCE", 0)
     rng = np.random.default_rng(1)
     left, right, n = graph("about one giant", rng)
     nodes = rng.integers(0, 2**64, n, np.uint64)
-    found = labels_of(nodes[left], nodes[right], nodes, 5, joining(tmp_path, OnSpark(spark)))
+    found = labels_of(
+        nodes[left], nodes[right], nodes, 5, joining(tmp_path, SparkWorkers(lambda: spark))
+    )
     np.testing.assert_array_equal(found, expected(left, right, nodes))
 
 
 @pytest.mark.parametrize("at_once", [0, 10])
 def test_no_edges(tmp_path, monkeypatch, at_once):
-    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", at_once - 1)
+    monkeypatch.setattr("curation.algorithms.components.distributed.AT_ONCE", at_once - 1)
     nodes = np.arange(5, dtype=np.uint64)
     none = np.empty(0, np.uint64)
     found = labels_of(none, none, nodes, 2, joining(tmp_path))
@@ -107,9 +111,9 @@ def test_no_edges(tmp_path, monkeypatch, at_once):
 
 
 def test_without_end_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("curation.dedup.stars.ROUNDS", 1)
-    monkeypatch.setattr("curation.dedup.stars.ENDS_A_PART", 100)
-    monkeypatch.setattr("curation.dedup.stars.AT_ONCE", 0)
+    monkeypatch.setattr("curation.algorithms.components.distributed.ROUNDS", 1)
+    monkeypatch.setattr("curation.algorithms.components.distributed.ENDS_A_PART", 100)
+    monkeypatch.setattr("curation.algorithms.components.distributed.AT_ONCE", 0)
     path = np.random.default_rng(0).permutation(500).astype(np.uint64)
     with pytest.raises(CurationError, match=r"not joined after 1 rounds.*rows_at_once"):
         labels_of(path[:-1], path[1:], path, 20, joining(tmp_path))

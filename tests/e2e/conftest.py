@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.parallel import OnSpark
 from curation.recipe import parse_recipe
 from curation.runner import Outcome, run_step
-from curation.store import Store
 
 from ..fetch.conftest import web  # noqa: F401
 from .small import build_small
@@ -36,7 +36,7 @@ def run(spark) -> Run:
 
     def run_all(spec: dict[str, Any], store: Path) -> dict[str, Outcome]:
         steps = plan(parse_recipe(copy.deepcopy(spec)))
-        return {s.name: run_step(s, Store(store), OnSpark(spark)) for s in steps}
+        return {s.name: run_step(s, Store(store), SparkWorkers(lambda: spark)) for s in steps}
 
     return run_all
 

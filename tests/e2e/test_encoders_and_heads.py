@@ -8,14 +8,14 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from curation.embed.encoders.vit_micro import DIM
+from curation.algorithms.arrays.vectors import vector_matrix
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.parallel import InProcess
+from curation.media.encoders.vit_micro import DIM
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
-from curation.vectors import vector_matrix
 
 
 @pytest.fixture

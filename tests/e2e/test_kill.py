@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from curation.flow import FLOW
-from curation.store import Store
+from curation.engine.store import Store
+from curation.flow import STAGES
 
 from .conftest import dataset_rows
 
@@ -28,7 +28,7 @@ KILLS = {
     "dedup": "write tables/copies/data 3",
     "assemble": "record tables/dataset 2",
 }
-FRAGMENTED = [s.name for s in FLOW if s.kind == "map" and s.name in KILLS]
+FRAGMENTED = [s.name for s in STAGES.values() if s.kind == "map" and s.name in KILLS]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_killed_in_one_stage_after_another(command, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     assert command(alone).returncode == 0
     found: dict[str, int] = {}
-    for stage in (s for s in FLOW if s.name in KILLS):
+    for stage in (s for s in STAGES.values() if s.name in KILLS):
         result = command(killed, KILLS[stage.name])
         assert result.returncode == -signal.SIGKILL, (stage.name, result.stderr)
         tables = [t for t in Store(killed).tables() if t.split(".")[0] == stage.writes]

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.difference import difference, open_dataset
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import STAGES
-from curation.fragment import open_table
-from curation.store import Store
+from curation.inspect.diff import difference, open_dataset
 
 from .conftest import dataset_rows
 

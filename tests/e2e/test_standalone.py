@@ -20,9 +20,9 @@ import pyspark
 import pytest
 import yaml
 
-from curation.fragment import open_table
-from curation.spark import ensure_java
-from curation.store import Store
+from curation.engine.spark import ensure_java
+from curation.engine.store import Store
+from curation.engine.table import open_table
 
 from ..fetch.conftest import HOSTS, answer
 from .conftest import dataset_rows

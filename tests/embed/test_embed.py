@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from curation.embed.encoder import Encoder, load_encoder
-from curation.embed.encoders import check_model_name, vit_micro
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import decode, encode
 from curation.errors import RecipeError
-from curation.score.head import Given
-from curation.score.heads import HEADS
-from curation.score.params import HeadSpec
+from curation.media.encoders import check_model_name, vit_micro
+from curation.media.encoders.encoder import Encoder, load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.encoders.params import EncoderSpec
+from curation.media.pictures.decode import decode
+from curation.stages.score.heads import HEADS
+from curation.stages.score.heads.base import Given
+from curation.stages.score.heads.spec import HeadSpec
 
 
 def pictures(count: int, seed: int = 0) -> list[Image.Image]:

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from curation.embed.encoder import Encoder, load_encoder
-from curation.embed.forward import Passes, ahead
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import encode, windows
+from curation.media.encoders.encoder import Encoder, load_encoder
+from curation.media.encoders.forward import Passes, ahead, encode
+from curation.media.encoders.params import EncoderSpec
+from curation.stages.embed.stage import windows
 
 from .test_embed import pictures
 

@@ -9,12 +9,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 
-from curation.digest import file_sha256
-from curation.embed.encoder import load_encoder
-from curation.embed.encoders import onnx as family
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import encode
+from curation.engine.digest import file_sha256
 from curation.errors import RecipeError
+from curation.media.encoders import onnx as family
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.encoders.params import EncoderSpec
 
 from .test_embed import pictures
 

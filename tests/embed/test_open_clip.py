@@ -12,11 +12,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from curation.digest import file_sha256
-from curation.embed.encoder import load_encoder
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import encode
+from curation.engine.digest import file_sha256
 from curation.errors import RecipeError
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.encoders.params import EncoderSpec
 
 from .clip import DIM, PREPROCESS, SIDE, write_clip
 from .test_embed import pictures

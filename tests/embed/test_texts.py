@@ -14,11 +14,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from curation.embed.encoder import load_encoder
-from curation.embed.encoders.open_clip import skeleton
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import encode
 from curation.errors import RecipeError
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.encoders.open_clip import skeleton
+from curation.media.encoders.params import EncoderSpec
 
 from .clip import DIM, PREPROCESS
 from .test_embed import pictures

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import save_file
 from torchvision import transforms
 
-from curation.cost.shapes import shapes_of
-from curation.embed.encoder import load_encoder
-from curation.embed.encoders import torchscript
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import encode
 from curation.errors import RecipeError
 from curation.flow import plan
+from curation.inspect.cost.shapes import shapes_of
 from curation.launch import check_inputs
+from curation.media.encoders import torchscript
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.encoders.params import EncoderSpec
 from curation.recipe import parse_recipe
 
 from ..test_flow import SPEC

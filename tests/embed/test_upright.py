@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from curation.embed.encoder import load_encoder
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import encode
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.encoders.params import EncoderSpec
 
 from ..fetch.test_pictures import CASES
 from ..ingest.helpers import run, source, table, write

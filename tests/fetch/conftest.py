@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.fetch.robots import Known
+from curation.media.web.robots import Known
 
 HOSTS = [f"127.0.0.{n}" for n in range(1, 9)]
 Handler = Callable[[dict[str, str], asyncio.StreamWriter], Awaitable[None]]
@@ -129,7 +129,7 @@ def start(web: Web, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """No robots.txt of another test's server."""
-    monkeypatch.setattr("curation.fetch.hosts.KNOWN", Known())
+    monkeypatch.setattr("curation.stages.fetch.hosts.KNOWN", Known())
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.fetch.guard import Guard, is_public
+from curation.media.web.guard import Guard, is_public
 
 NOT_PUBLIC = [
     "0.0.0.0",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from curation.errors import RecipeError
-from curation.fetch.hosts import SILENCES
+from curation.stages.fetch.hosts import SILENCES
 from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import encoded, fetched, picture, reason
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.fetch.client import ByteBudget
+from curation.stages.fetch.client import ByteBudget
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import encoded, fetched, images, picture, reason
 from tests.ingest.helpers import source, write
@@ -260,7 +260,7 @@ def test_bodies_at_once_stay_within_their_bytes() -> None:
 def test_long_bodies_of_unknown_length_all_come(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.fetch.client._BYTES_IN_FLIGHT", 1)
+    monkeypatch.setattr("curation.stages.fetch.client._BYTES_IN_FLIGHT", 1)
     urls = []
     for i in range(12):
         web.pages[f"/{i}"] = answer(encoded(picture(40 + i, 40)), length=None)

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.engine.contract import contract
 from curation.errors import StoreError
-from curation.fetch import samples
-from curation.fetch.outcome import Got, Wanted
-from curation.fetch.params import FetchParams
-from curation.fetch.samples import Samples
-from curation.fetch.work import WorkShards
-from curation.table import contract
+from curation.stages.fetch import samples
+from curation.stages.fetch.outcome import Got, Wanted
+from curation.stages.fetch.params import FetchParams
+from curation.stages.fetch.samples import Samples
+from curation.stages.fetch.work_shards import WorkShards
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, images, picture, served
 from tests.ingest.helpers import run, source, table, write
@@ -153,11 +153,11 @@ def test_a_container_that_vanished_stops_the_run(tmp_path: Path) -> None:
     path = write(tmp_path / "p.parquet", [{"img": JPEG, "k": "1"}])
     spec = source(path, columns={"image": "img", "key": "k"})
     run(tmp_path / "store", spec)
+    from curation.engine.parallel import InProcess
+    from curation.engine.store import Store
     from curation.flow import plan
-    from curation.parallel import InProcess
     from curation.recipe import parse_recipe
     from curation.runner import run_step
-    from curation.store import Store
 
     path.unlink()
     step = plan(parse_recipe({"name": "t", "sources": [spec]}), until="fetch")[1]
@@ -239,7 +239,7 @@ def test_rows_are_read_back_in_order_from_shards_in_any_order(
     work = WorkShards(str(tmp_path), 1000)
     work.scan()
     assert set(np.flatnonzero(work.done)) == set(order.tolist())
-    monkeypatch.setattr("curation.fetch.work._WINDOW_BYTES", 20_000)
+    monkeypatch.setattr("curation.stages.fetch.work_shards._WINDOW_BYTES", 20_000)
     seen = []
     for start, end in work.windows(0, 1000):
         found, at = work.read(start, end)

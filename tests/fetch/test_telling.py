@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from curation.fetch.telling import told
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
 from curation.flow import plan
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
+from curation.stages.fetch.progress_notes import told
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, picture
 from tests.ingest.helpers import source, write
@@ -60,7 +60,7 @@ class Watched(InProcess):
 def test_notes_add_up_to_the_books(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.fetch.telling.EVERY_S", 0.0)
+    monkeypatch.setattr("curation.stages.fetch.progress_notes.EVERY_S", 0.0)
 
     async def slow(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import Table, open_table
 from curation.flow import plan
-from curation.fragment import Table, open_table
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import Outcome, run_step
-from curation.store import Store
 
 
 def source(path: Path | str, **spec: Any) -> dict[str, Any]:

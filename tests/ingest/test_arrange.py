@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.fetch.stage import chains
-from curation.ingest.arrange import GROUP_ROWS, bucket_of, groups_of
+from curation.stages.fetch.stage import chains
+from curation.stages.ingest.group_by_host import GROUP_ROWS, bucket_of, groups_of
 from tests.ingest.helpers import pairs, run, source, table, write
 
 

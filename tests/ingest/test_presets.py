@@ -15,9 +15,9 @@ from fastwarc.stream_io import GzipWriter
 from fastwarc.warc import WarcRecord, WarcRecordType
 
 from curation.errors import RecipeError, StoreError
-from curation.ingest.formats import FORMATS
-from curation.ingest.params import READERS
-from curation.ingest.presets import PRESETS
+from curation.stages.ingest.formats import FORMATS
+from curation.stages.ingest.sources.presets import PRESETS
+from curation.stages.ingest.sources.source import READERS
 from tests.ingest.helpers import pairs, source, write
 
 SHA = "ab" * 32

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.engine.fragment import Fragment
+from curation.engine.manifest import FileEntry, Record
+from curation.engine.store import Store
 from curation.errors import RecipeError
-from curation.fragment import Fragment
-from curation.ingest.asked import staged_schema
-from curation.ingest.duplicates import find_duplicates
-from curation.records import FileEntry, Record
-from curation.store import Store
+from curation.stages.ingest.duplicates import find_duplicates
+from curation.stages.ingest.formats.source_row import staged_schema
 from tests.ingest.helpers import jpeg, pairs, run, source, table, write
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.ingest.urls import RefusedURLError, Rules, normalize, parse_domains
+from curation.media.web.urls import RefusedURLError, Rules, normalize, parse_domains
 
 # Expected by RFC 3986 section 6.2, RFC 5891 for hosts.
 SAME = [

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.kmeans.balance import even_shares, shares_below
+from curation.algorithms.kmeans.balance import even_shares, shares_below
 
 
 def one_at_a_time(sizes, target, keys):

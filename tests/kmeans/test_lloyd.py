@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.kmeans.backends import BACKENDS, backend_of
-from curation.kmeans.lloyd import State, centroids_of, lloyd, updated
-from curation.kmeans.points import GRID, ArrayPoints, Tally, add_to, on_grid
-from curation.kmeans.start import first_centroids
+from curation.algorithms.kmeans.backends import BACKENDS, backend_of
+from curation.algorithms.kmeans.initialisation import first_centroids
+from curation.algorithms.kmeans.lloyd import State, centroids_of, lloyd, updated
+from curation.algorithms.kmeans.points import GRID, ArrayPoints, Tally, add_to, on_grid
 
 from .data import names, planted
 

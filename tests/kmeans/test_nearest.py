@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.kmeans.backends import BACKENDS, backend_of
-from curation.kmeans.backends.torch import LARGE, SMALL
-from curation.kmeans.bounds import grouped
-from curation.kmeans.lloyd import centroids_of
-from curation.kmeans.nearest import decide
-from curation.kmeans.points import on_grid
+from curation.algorithms.kmeans.backends import BACKENDS, backend_of
+from curation.algorithms.kmeans.backends.bounds import grouped
+from curation.algorithms.kmeans.backends.nearest import decide
+from curation.algorithms.kmeans.backends.torch import LARGE, SMALL
+from curation.algorithms.kmeans.lloyd import centroids_of
+from curation.algorithms.kmeans.points import on_grid
 
 from .data import planted
 
@@ -35,7 +35,7 @@ def moving(rng, points, clusters, metric, steps):
 @pytest.mark.parametrize("clusters", [1, 3, 64, 8 * SMALL + 17, 500])
 def test_equals_brute_force_while_centroids_move(name, metric, clusters, monkeypatch):
     # Several blocks, so that bounds of one are not taken for another's.
-    monkeypatch.setattr(f"curation.kmeans.backends.{name}.BLOCK", 700)
+    monkeypatch.setattr(f"curation.algorithms.kmeans.backends.{name}.BLOCK", 700)
     rng = np.random.default_rng(clusters)
     points, _ = planted(rng, 2000, 24, 40)
     if metric == "euclidean":

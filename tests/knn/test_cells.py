@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.dedup.params import Near
+from curation.algorithms.knn import codebooks
+from curation.algorithms.knn.blocks import block_join, blocks_of
+from curation.algorithms.knn.cells import cell_join, groups_of
+from curation.algorithms.knn.choice import JoinChoice, choose_join
+from curation.algorithms.knn.ivf import Codebooks, train_coarse
+from curation.algorithms.knn.recall import Recall
+from curation.engine.context import Context
+from curation.engine.parallel import InProcess
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.knn import codebooks
-from curation.knn.blocks import block_join, blocks_of
-from curation.knn.cells import cell_join, groups_of
-from curation.knn.choice import JoinChoice, choose_join
-from curation.knn.ivf import Codebooks, train_coarse
-from curation.knn.recall import Recall
-from curation.parallel import InProcess, OnSpark
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
-from curation.units import Context
+from curation.stages.dedup.params import Near
 
 from ..counting import Counting
 from ..tables import commit_vectors
@@ -116,13 +117,15 @@ def books_of(store, world, cells, context):
 
 @pytest.mark.parametrize("block", [1000, 300, 1])
 def test_blocks_equal_brute_force(store, world, block, monkeypatch):
-    monkeypatch.setattr("curation.knn.blocks.blocks_of", lambda own: blocks_of(own, block))
+    monkeypatch.setattr(
+        "curation.algorithms.knn.blocks.blocks_of", lambda own: blocks_of(own, block)
+    )
     found = block_join(by_role(store, world), SOUGHT, OPTIONS, context_of(store))
     assert rows_of(found) == truth(world)
 
 
 def test_a_later_fragment_computes_only_its_own_pairs(store, world, monkeypatch):
-    monkeypatch.setattr("curation.knn.blocks.blocks_of", lambda own: blocks_of(own, 300))
+    monkeypatch.setattr("curation.algorithms.knn.blocks.blocks_of", lambda own: blocks_of(own, 300))
     roles = by_role(store, world)
     early = {"pool": {n: roles["pool"][n] for n in ("web-0", "web-1")}}
     sought = SOUGHT[:1]
@@ -135,7 +138,7 @@ def test_a_later_fragment_computes_only_its_own_pairs(store, world, monkeypatch)
 
 
 def test_one_cell_is_exact_and_more_cells_miss_little(store, world, monkeypatch):
-    monkeypatch.setattr("curation.knn.cells.HELD", 2**14)
+    monkeypatch.setattr("curation.algorithms.knn.cells.HELD", 2**14)
     context, expected = context_of(store), truth(world)
     one = books_of(store, world, 1, context)
     assert rows_of(cell_join(by_role(store, world), SOUGHT, OPTIONS, one, context)) == expected
@@ -164,8 +167,8 @@ def test_cells_do_not_depend_on_how_the_pool_is_split(store, world, tmp_path, mo
     other |= {"web-1": (ids[order[700:]], vectors[order[700:]]), "test-0": world["test-0"]}
     again = Store(tmp_path / "again")
     commit_vectors(again, other)
-    monkeypatch.setattr("curation.knn.cells.HELD", 2**14)
-    monkeypatch.setattr("curation.knn.routes.ROUTED", 100)
+    monkeypatch.setattr("curation.algorithms.knn.cells.HELD", 2**14)
+    monkeypatch.setattr("curation.algorithms.knn.routing.ROUTED", 100)
     second = context_of(again)
     books = books_of(store, world, 16, second)
     assert rows_of(cell_join(by_role(again, other), SOUGHT, OPTIONS, books, second)) == found
@@ -212,12 +215,14 @@ def test_auto_joins_large_pools_by_cells():
 @pytest.mark.parametrize("where", ["here", "spark"])
 def test_the_stage_writes_what_brute_force_finds(store, world, where, request, monkeypatch):
     """With each vector in every cell the stage is exact; workers write the rows of queries in parts."""
-    monkeypatch.setattr("curation.knn.cells.MERGED", 3_000)
-    monkeypatch.setattr("curation.knn.cells.HELD", 2**16)
+    monkeypatch.setattr("curation.algorithms.knn.cells.MERGED", 3_000)
+    monkeypatch.setattr("curation.algorithms.knn.cells.HELD", 2**16)
     monkeypatch.setattr(
-        "curation.neighbours.stage.choose_join", lambda *_: JoinChoice("cells", 9, 0, 0)
+        "curation.stages.neighbours.stage.choose_join", lambda *_: JoinChoice("cells", 9, 0, 0)
     )
-    parallel = InProcess() if where == "here" else OnSpark(request.getfixturevalue("spark"))
+    parallel = (
+        InProcess() if where == "here" else SparkWorkers(lambda: request.getfixturevalue("spark"))
+    )
     near = {"encoder": "semantic", "k": K, "floor": 0.5, "at_least": 0.9, "spread": 9}
     spec = RECIPE | {"dedup": {"near": near, "perceptual": None, "verify": None}}
     step = {s.name: s for s in plan(parse_recipe(spec))}["neighbours"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.knn.exact import Candidates, build_base, merge, search
+from curation.algorithms.knn.exact import Candidates, build_base, merge, search
 
 
 def unit(rng: np.random.Generator, rows: int, dim: int) -> np.ndarray:

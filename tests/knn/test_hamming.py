@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.dedup.params import Perceptual
-from curation.fragment import open_table
-from curation.knn.hamming import hash_join, within
-from curation.parallel import InProcess
-from curation.store import Store
-from curation.units import Context
+from curation.algorithms.knn.hamming import hash_join, within
+from curation.algorithms.knn.params import HammingParams
+from curation.engine.context import Context
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 
 from ..tables import commit, commit_batches
 
@@ -33,7 +33,7 @@ def distances(a, b):
 @pytest.fixture(params=[0, 10**6], ids=["tables", "all compared"], autouse=True)
 def way(request, monkeypatch):
     """Both ways must find the same."""
-    monkeypatch.setattr("curation.knn.hamming.TABLES_FROM", request.param)
+    monkeypatch.setattr("curation.algorithms.knn.hamming.TABLES_FROM", request.param)
 
 
 @pytest.mark.parametrize("distance", [0, 7, 15, 16, 24, 31, 32, 47])
@@ -63,7 +63,7 @@ def test_hard_case_of_the_pigeonhole():
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr("curation.knn.hamming.BLOCK", 60)
+    monkeypatch.setattr("curation.algorithms.knn.hamming.BLOCK", 60)
     rng = np.random.default_rng(0)
     store = Store(tmp_path)
     hashes = near_hashes(rng, 150)
@@ -102,7 +102,7 @@ def joined(store, **params):
     }
     sought = [("pool", "pool"), ("held_out", "pool")]
     context = Context(store, InProcess(), "hashes", None)
-    return list(hash_join(by_role, sought, Perceptual(**params), context))
+    return list(hash_join(by_role, sought, HammingParams(**params), context))
 
 
 def test_ties_connect_what_brute_force_connects(store):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from curation.knn.join import from_ids, to_ids
+from curation.algorithms.arrays.ids import from_ids, to_ids
 
 
 def names(count: int) -> np.ndarray:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.knn.choice import EXACT, choose, lists_for, scale_of
-from curation.knn.exact import build_base, exact_similarity
-from curation.knn.ivf import Codebooks, Lists, fill, opened, search, train
-from curation.steps import MatchStep, QuantiseStep
+from curation.algorithms.knn.choice import EXACT, choose, lists_for, scale_of
+from curation.algorithms.knn.exact import build_base, exact_similarity
+from curation.algorithms.knn.ivf import Codebooks, Lists, fill, opened, search, train
+from curation.stages.match.params import MatchStep
+from curation.stages.quantise.params import QuantiseStep
 
 from .test_exact import names, unit
 
@@ -33,7 +34,7 @@ def world():
 
 @pytest.mark.parametrize(("nprobe", "k"), [(1, 1), (3, 5), (20, 50)])
 def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monkeypatch):
-    monkeypatch.setattr("curation.knn.ivf.QUERIES", 37)
+    monkeypatch.setattr("curation.algorithms.knn.ivf.QUERIES", 37)
     vectors, queries, ids = world
     books = train(vectors, "ivf_flat", 20, quantise_step())
     base = build_base(vectors, ids)

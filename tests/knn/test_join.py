@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 from ..tables import commit, commit_batches, embedding_batch, scores_batch
 
@@ -137,7 +137,7 @@ def test_merging_on_workers_changes_nothing(world, store, monkeypatch):
     again = Store(f"{store.root}-merged")
     shutil.copytree(store.root, again.root, ignore=shutil.ignore_patterns("work", "matches"))
     # Ranges of three queries each.
-    monkeypatch.setattr("curation.knn.join.MERGED_HERE", 3 * 3 * 10)
+    monkeypatch.setattr("curation.algorithms.knn.broadcast.MERGED_HERE", 3 * 3 * 10)
     assert run(again, "match").read() == whole
     assert len(list(Path(again.root, "work", "match", "data").glob("from-*"))) == 12
 
@@ -231,7 +231,7 @@ def test_neighbours_equal_brute_force(world, store):
 
 def test_every_vector_has_its_nearest_centroid(world, store):
     centroids = run(store, "cluster", cluster={"levels": [20]})
-    from curation.vectors import vector_matrix
+    from curation.algorithms.arrays.vectors import vector_matrix
 
     matrix = vector_matrix(centroids.read().column("vector"), "<f4").astype(np.float64)
     assert matrix.shape == (20, DIM)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.knn import exact, screened
-from curation.knn.exact import build_base, search
+from curation.algorithms.arrays import screened_products as screened
+from curation.algorithms.knn import exact
+from curation.algorithms.knn.exact import build_base, search
 
 from .test_exact import assert_same, brute_force, names, unit
 

@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation.composition import COUNTS, composition_of
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.errors import StoreError
-from curation.fragment import open_table
-from curation.lineage import trace
-from curation.report.books import balance, count
-from curation.report.build import report_path, write_report
-from curation.report.copies import copies_of
-from curation.report.dropped import EXAMPLES, examples
-from curation.report.pictures import SIDE, Album, shorten
-from curation.store import Store
+from curation.inspect.composition import COUNTS, composition_of
+from curation.inspect.lineage import trace
+from curation.inspect.report.books import balance, count
+from curation.inspect.report.build import report_path, write_report
+from curation.inspect.report.copies import copies_of
+from curation.inspect.report.dropped import EXAMPLES, examples
+from curation.inspect.report.pictures import SIDE, Album, shorten
 from tests.report.conftest import Run
 from tests.report.page import Page
 

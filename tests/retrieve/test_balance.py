@@ -8,8 +8,8 @@ import pytest
 
 from curation.errors import RecipeError
 from curation.recipe import parse_recipe
-from curation.retrieve.balance import balanced
-from curation.retrieve.params import BalanceParams
+from curation.stages.retrieve.balance import balanced
+from curation.stages.retrieve.params import BalanceParams
 
 
 def name(number: int) -> str:

@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.composition import composition_of
+from curation.algorithms.arrays.vectors import vector_array
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.parallel import InProcess
+from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
-from curation.vectors import vector_array
 
 from ..tables import commit, commit_batches, commit_no_copies
 

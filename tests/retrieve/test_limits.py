@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.composition import composition_of, told_target
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.parallel import InProcess
+from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
+from curation.stages.retrieve.balance import told_target
 
 from ..kmeans.data import names, planted
 from ..tables import BY_SEMANTIC, commit, commit_vectors

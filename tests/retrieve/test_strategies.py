@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.retrieve.evidence import Evidence, Matches, Members
-from curation.retrieve.order import seeded_keys, seeded_order
-from curation.retrieve.strategies import as_is, cluster, hierarchical, sample
+from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
+from curation.stages.retrieve.strategies import as_is, cluster, hierarchical, sample
+from curation.stages.retrieve.strategies.evidence import Evidence, Matches, Members
 
 
 def name(number: int) -> bytes:

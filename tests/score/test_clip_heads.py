@@ -12,12 +12,12 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from curation.embed.params import EncoderSpec
 from curation.errors import RecipeError
+from curation.media.encoders.params import EncoderSpec
 from curation.recipe import parse_recipe
-from curation.score.head import Given
-from curation.score.heads import mlp, similarity, zero_shot
-from curation.score.params import HeadSpec
+from curation.stages.score.heads import mlp, similarity, zero_shot
+from curation.stages.score.heads.base import Given
+from curation.stages.score.heads.spec import HeadSpec
 
 from ..embed.clip import DIM, write_clip
 from ..ingest.helpers import jpeg, run, table

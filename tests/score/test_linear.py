@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from curation.errors import RecipeError
-from curation.score.head import Given
-from curation.score.heads import linear
-from curation.score.params import HeadSpec
+from curation.stages.score.heads import linear
+from curation.stages.score.heads.base import Given
+from curation.stages.score.heads.spec import HeadSpec
 
 
 def load(path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.errors import CurationError, RecipeError
-from curation.score.train import read_labels, train_filter
+from curation.inspect.train_filter import read_labels, train_filter
 
 from ..fetch.helpers import encoded
 from ..ingest.helpers import run, table

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from curation.errors import RecipeError
-from curation.screen.filter import Pair
-from curation.screen.filters import FILTERS, TEXTS
-from curation.screen.stage import decode_grey, load_filter, perceptual_hash
-from curation.screen.words import load_words
+from curation.media.pictures.hashes import decode_grey, perceptual_hash
+from curation.stages.screen.filters import FILTERS, TEXTS
+from curation.stages.screen.filters.base import Pair
+from curation.stages.screen.stage import load_filter
+from curation.stages.screen.words import load_words
 
 
 def pair(grey=None, width=300, height=100, size=5000, caption="a dog", image=None) -> Pair:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from curation.engine.context import Context
+from curation.engine.fragment import Fragment
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
-from curation.fragment import Fragment, open_table
-from curation.parallel import InProcess
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
-from curation.tally.captions import caption_keys, repeats, same_caption
-from curation.units import Context
+from curation.stages.tally.captions import caption_keys, repeats, same_caption
 
 from ..tables import commit, commit_batches, embedding_batch, scores_batch
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from curation.verify.compare import Agreement, compare
-from curation.verify.picture import Picture, reduced
+from curation.stages.verify.compare import Agreement, compare
+from curation.stages.verify.picture import Picture, reduced
 
 
 def encoded(image, kind="JPEG", quality=90):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from skimage import data
 
-from curation.verify.picture import Picture, reduced
+from curation.stages.verify.picture import Picture, reduced
 
 from ..e2e.small import encoded
 

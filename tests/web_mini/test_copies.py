@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.copies import Truth, measured, spec_of
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.store import Store
 from curation.flow import plan
-from curation.parallel import OnSpark
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -30,7 +30,7 @@ def said(shared, spark, tmp_path_factory):
     pq.write_table(pool.filter(pc.is_in(pool.column("id"), pa.array(sorted(wanted)))), path)
     store = Store(folder / "store")
     for step in plan(parse_recipe(spec), until="dedup"):
-        run_step(step, store, OnSpark(spark))
+        run_step(step, store, SparkWorkers(lambda: spark))
     return measured(store, truth)
 
 

@@ -19,9 +19,10 @@ from timm.data import (
     resolve_model_data_config,
 )
 
-from curation.embed.encoder import load_encoder
-from curation.embed.params import EncoderSpec
-from curation.embed.stage import decode, encode
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.forward import encode
+from curation.media.encoders.params import EncoderSpec
+from curation.media.pictures.decode import decode
 
 NAME = "vit_tiny_patch16_224"
 EACH = 100

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from benchmarks.web_mini import BASELINE, IVF_PQ, build_spec, precision
+from curation.algorithms.arrays.screened_products import screen_type
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import plan
-from curation.fragment import open_table
-from curation.knn.screened import screen_type
-from curation.parallel import OnSpark
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.store import Store
 
 # Embedding nine thousand pictures takes minutes on two cores.
 pytestmark = pytest.mark.timeout(1800)
@@ -38,7 +38,7 @@ def store(spec, spark, tmp_path_factory):
 
 def run(spec, store, spark) -> None:
     for step in plan(parse_recipe(spec)):
-        run_step(step, store, OnSpark(spark))
+        run_step(step, store, SparkWorkers(lambda: spark))
 
 
 def test_precision_of_sample_equals_the_baseline(store, shared):

@@ -34,8 +34,8 @@ def _count(what: str, folder: str) -> None:
 
 
 def _install() -> None:
-    from curation.fragment import FragmentWriter
-    from curation.store import Store
+    from curation.engine.fragment_writer import FragmentWriter
+    from curation.engine.store import Store
 
     record, write = Store.record, FragmentWriter.write
 

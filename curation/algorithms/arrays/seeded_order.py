@@ -1,0 +1,36 @@
+"""Seeded orders that depend on identities alone, never on positions."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.engine.digest import digest
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the splitmix64 finaliser of each value (Steele, Lea and Flood 2014)."""
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def seeded_keys(image_ids: npt.NDArray[np.bytes_], *salt: object) -> npt.NDArray[np.uint64]:
+    """Return a pseudo-random uint64 an image, the same for the same image and salt.
+
+    Args:
+        image_ids: shape (n,), dtype S32: hex digits, themselves of a cryptographic hash.
+        salt: what tells one order from another, as the recipe's seed and the arm's name.
+    """
+    if not len(image_ids):
+        return np.empty(0, dtype=np.uint64)
+    digits = image_ids.astype("S32").tobytes()
+    halves = np.frombuffer(bytes.fromhex(digits.decode()), dtype=">u8").astype(np.uint64)
+    salted = halves[::2] ^ np.uint64(int(digest([str(s) for s in salt], 16), 16))
+    return _mix(_mix(salted) ^ halves[1::2])
+
+
+def seeded_order(image_ids: npt.NDArray[np.bytes_], *salt: object) -> npt.NDArray[np.int64]:
+    """Return the permutation that puts images in a seeded order; equal keys go by image_id."""
+    return np.lexsort((image_ids, seeded_keys(image_ids, *salt)))

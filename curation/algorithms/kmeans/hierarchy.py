@@ -1,0 +1,124 @@
+"""Levels of clusters: centroids are clustered again, evened out by resampling (Vo et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.algorithms.arrays.seeded_order import seeded_order
+from curation.algorithms.arrays.vectors import Ids
+from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.nearest import Clusters, Floats, Rows, exact_scores
+from curation.algorithms.kmeans.initialisation import Start, candidates, first_centroids
+from curation.algorithms.kmeans.lloyd import Metric, State, Trained, centroids_of, lloyd
+from curation.algorithms.kmeans.points import ArrayPoints, on_grid
+from curation.engine.device import CPU
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """`rounds` runs of k-means a level, each after the first on the `nearest` points of each cluster.
+
+    Vo et al. take 10 rounds with 10, 5 and 3 nearest points from the second level to the fourth
+    (section 4.1); 1 round is k-means without resampling.
+    """
+
+    rounds: int = 1
+    nearest: int = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the levels above the first are made."""
+
+    iterations: int
+    metric: Metric
+    start: Start
+    seed: int
+    backend: str
+    devices: tuple[str, ...] = (CPU,)
+
+
+@dataclass(frozen=True)
+class Level:
+    """Clusters of one level; `parent` (k,) is the cluster of the next level that each belongs to."""
+
+    trained: Trained
+    parent: Clusters | None = None
+
+
+def stacked(
+    finest: Trained,
+    sizes: Sequence[int],
+    resampling: Sequence[Resampling],
+    plan: Plan,
+    done: Callable[[int, Trained], None] = lambda level, trained: None,
+) -> list[Level]:
+    """Return all levels from the finest up.
+
+    Args:
+        finest: the clusters of level 0.
+        sizes: clusters of level 1 and up, falling.
+        resampling: of level 1 and up.
+        plan: what the levels share.
+        done: called with each level's number and clusters.
+    """
+    levels = [Level(finest)]
+    for number, (size, how) in enumerate(zip(sizes, resampling, strict=True), start=1):
+        below = levels[-1].trained.centroids.vectors
+        trained, parent = resampled(below, size, how, plan, number)
+        levels[-1] = Level(levels[-1].trained, parent)
+        levels.append(Level(trained))
+        done(number, trained)
+    return levels
+
+
+def resampled(
+    vectors: Floats, clusters: int, how: Resampling, plan: Plan, salt: int
+) -> tuple[Trained, Clusters]:
+    """Cluster points (n, dim) with resampling; return the clusters and each point's (Vo et al., A.1).
+
+    Resampling keeps a few points of each cluster, so that dense places weigh no more than sparse ones.
+    """
+    points, scale = on_grid(vectors)
+    names = _names(len(points))
+    kept: Rows = np.arange(len(points))
+    trained, own = _run(points, kept, names, clusters, plan, salt * 1000)
+    for number in range(1, how.rounds):
+        kept = nearest_of_each(points, trained, own, how.nearest)
+        trained, own = _run(points, kept, names, clusters, plan, salt * 1000 + number)
+    counts = np.bincount(own, minlength=len(trained.centroids)).astype(np.int64)
+    centroids = centroids_of((trained.centroids.vectors * scale).astype(np.float32), plan.metric)
+    return Trained(centroids, counts, trained.objective), own
+
+
+def _run(
+    points: Floats, kept: Rows, names: Ids, clusters: int, plan: Plan, salt: int
+) -> tuple[Trained, Clusters]:
+    """Train on the kept points and assign all of them."""
+    seed = plan.seed + salt
+    load = backend_of(plan.backend, *plan.devices)
+    among = np.sort(seeded_order(names[kept], seed, "start")[: candidates(plan.start, clusters)])
+    start = first_centroids(points[kept[among]], names[kept[among]], plan.start, clusters, seed)
+    trained = lloyd(ArrayPoints(points[kept], load), State(start), plan.iterations, plan.metric)
+    return trained, load(points).assign(trained.centroids)
+
+
+def nearest_of_each(points: Floats, trained: Trained, own: Clusters, most: int) -> Rows:
+    """Return the `most` points of largest score in each cluster, ties to the smaller number, sorted."""
+    score = exact_scores(points, trained.centroids, own)
+    if trained.centroids.offset.any():
+        # Distance, not score: within a cluster they differ by the length of the point.
+        doubles = points.astype(np.float64)
+        score = 2 * score - np.einsum("nd,nd->n", doubles, doubles)
+    order = np.lexsort((-score, own))
+    _, start, size = np.unique(own[order], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(start, size)
+    return np.sort(order[place < most])
+
+
+def _names(count: int) -> Ids:
+    """Return an identity for each centroid below: its number, as digits that `seeded_keys` reads."""
+    return np.char.mod("%032x", np.arange(count)).astype("S32")

@@ -1,0 +1,156 @@
+"""What k-means asks of its points, and points held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.kmeans.backends.nearest import BLOCK, Centroids, Clusters, Nearest, Rows
+
+GRID = 2.0**24
+"""Steps of the grid in 1: float16 has them at lengths up to 1."""
+
+STEP = 1024
+"""Points turned into float64 at once, so that they stay in the cache."""
+
+Doubles = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one pass over the points tells: sums (k, dim) float64 and counts (k,) by cluster.
+
+    `square` is the sum of the squared lengths of all points.
+    """
+
+    sums: Doubles
+    counts: Counts
+    square: float
+
+
+class Points(Protocol):
+    """Points that k-means runs on, wherever they are."""
+
+    @property
+    def count(self) -> int:
+        """How many points there are."""
+
+    def tally(self, centroids: Centroids) -> Tally:
+        """Give each point to its nearest centroid (ties: the smaller number) and add them up."""
+
+
+def on_grid(vectors: Vectors) -> tuple[Vectors, float]:
+    """Return the vectors as k-means takes them, and the power of two they were divided by.
+
+    float16 of length at most 1 is on the grid already and comes back as it is. Anything else becomes
+    float32, scaled to length at most 1 and rounded to multiples of 2^-24.
+    """
+    longest = _longest(vectors)
+    if vectors.dtype == np.float16 and longest <= MOST:
+        return vectors, 1.0
+    # A power of two: scaling itself rounds nothing.
+    scale = 2.0 ** np.ceil(np.log2(longest)) if longest > 0 else 1.0
+    scale = scale if longest > MOST else 1.0
+    scaled = np.rint(np.asarray(vectors, np.float64) * (GRID / scale)) / GRID
+    return scaled.astype(np.float32), float(scale)
+
+
+MOST = 1.0 + 2.0**-8
+"""Length up to which vectors count as unit vectors: rounding to float16 makes some a little longer."""
+
+
+def _longest(vectors: Vectors) -> float:
+    longest = 0.0
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK].astype(np.float32)
+        longest = max(longest, float(np.sqrt(np.einsum("nd,nd->n", block, block).max(initial=0))))
+    return longest
+
+
+@dataclass
+class ArrayPoints:
+    """Points (n, dim) in memory or memory-mapped, on the grid; see `on_grid`.
+
+    A back end keeps what it has learnt of the last centroids, so that passes get cheaper as the
+    centroids settle; sums are corrected by the points that moved.
+    """
+
+    vectors: Vectors
+    backend: Callable[[Vectors], Nearest]
+    _nearest: Nearest | None = None
+    _clusters: Clusters | None = None
+    _tally: Tally | None = field(default=None, repr=False)
+
+    @property
+    def count(self) -> int:
+        """How many points there are."""
+        return len(self.vectors)
+
+    def assign(self, centroids: Centroids) -> Clusters:
+        """Return the nearest centroid of each point, (count,)."""
+        if self._nearest is None:
+            self._nearest = self.backend(self.vectors)
+        return self._nearest.assign(centroids)
+
+    def tally(self, centroids: Centroids) -> Tally:
+        """Give each point to its nearest centroid and add them up."""
+        clusters = self.assign(centroids)
+        moved = self._moved(clusters, len(centroids))
+        if self._clusters is not None and self._tally is not None and moved is not None:
+            sums, counts = self._tally.sums.copy(), self._tally.counts.copy()
+            for start in range(0, len(moved), BLOCK):
+                rows = moved[start : start + BLOCK]
+                points = self.vectors[rows]
+                add_to(sums, points, clusters[rows])
+                add_to(sums, points, self._clusters[rows], sign=-1)
+            counts += np.bincount(clusters[moved], minlength=len(counts))
+            counts -= np.bincount(self._clusters[moved], minlength=len(counts))
+        else:
+            sums = np.zeros(centroids.vectors.shape)
+            add_to(sums, self.vectors, clusters)
+            counts = np.bincount(clusters, minlength=len(centroids)).astype(np.int64)
+        square = _square(self.vectors) if self._tally is None else self._tally.square
+        self._clusters, self._tally = clusters, Tally(sums, counts, square)
+        return self._tally
+
+    def _moved(self, clusters: Clusters, count: int) -> Rows | None:
+        """Return the points that changed their cluster, or None where starting anew is less work."""
+        before, tally = self._clusters, self._tally
+        if before is None or tally is None or len(tally.counts) != count:
+            return None
+        moved = np.flatnonzero(clusters != before)
+        return moved if len(moved) < len(clusters) // 2 else None
+
+
+def add_to(sums: Doubles, vectors: Vectors, clusters: Clusters, sign: int = 1) -> None:
+    """Add (or take away) points to the sums of their clusters, without rounding."""
+    import torch
+
+    into = torch.from_numpy(sums)
+    for rows, points in _in_doubles(vectors):
+        into.index_add_(0, torch.from_numpy(clusters[rows]), points, alpha=sign)
+
+
+def _square(vectors: Vectors) -> float:
+    # In whole steps of the grid, so that this sum too is the same in any order.
+    total = 0
+    for _, points in _in_doubles(vectors):
+        total += int((points.square_().sum(dim=1) * GRID).round().sum())
+    return total / GRID
+
+
+def _in_doubles(vectors: Vectors) -> Iterator[tuple[slice, Any]]:
+    """Yield rows and their vectors as a float64 tensor that the next ones overwrite."""
+    import torch
+
+    room = torch.empty((STEP, vectors.shape[1]), dtype=torch.float64)
+    for start in range(0, len(vectors), STEP):
+        rows = slice(start, min(start + STEP, len(vectors)))
+        part = torch.from_numpy(np.ascontiguousarray(vectors[rows]))
+        yield rows, room[: len(part)].copy_(part)

@@ -1,0 +1,45 @@
+"""The entry point of `jobs/`, for spark-submit."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from curation.engine.spark import Cluster, load_cluster
+from curation.engine.store import DATASET, Store
+from curation.errors import CurationError, RecipeError
+from curation.flow import plan
+from curation.launch import choose, run_steps
+from curation.recipe import load_recipe
+
+
+def main(stage: str) -> None:
+    """Run one stage of a recipe, and after the last stage write the report."""
+    parser = argparse.ArgumentParser(description=f"Run the stage {stage} of a recipe.")
+    parser.add_argument("--recipe", required=True, help="path of the recipe")
+    parser.add_argument("--store", required=True, help="folder or URI of the store")
+    parser.add_argument(
+        "--cluster",
+        default=None,
+        help="name or path of a conf/clusters file; default: spark-submit's",
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        _run(stage, arguments.recipe, arguments.store, arguments.cluster)
+    except CurationError as error:
+        logging.getLogger(__name__).error("%s", error)
+        sys.exit(2 if isinstance(error, RecipeError) else 1)
+
+
+def _run(stage: str, recipe_path: str, store_path: str, cluster_name: str | None) -> None:
+    # spark-submit decides master and resources; a cluster file only adds to them.
+    cluster = load_cluster(cluster_name) if cluster_name else Cluster()
+    recipe, store = load_recipe(recipe_path), Store(store_path)
+    steps = choose(plan(recipe), only=stage)
+    run_steps(steps, recipe, store, cluster)
+    if any(step.tables == (DATASET,) for step in steps):
+        from curation.inspect.report.build import write_report
+
+        write_report(recipe, store)

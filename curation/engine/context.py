@@ -1,0 +1,108 @@
+"""What a global stage may use beside its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from curation.engine.digest import digest
+from curation.engine.fragment import Fragment
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.manifest import Record
+from curation.engine.parallel import Parallel
+from curation.engine.store import Store
+from curation.engine.units import WORK, Output, Rows, Unit, compute, content_of
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a global stage may use beside its tables: workers, and a memory for what they computed."""
+
+    store: Store
+    parallel: Parallel
+    work: str
+    salt: Any
+
+    def compute(
+        self,
+        what: str,
+        function: Callable[..., Rows],
+        items: Mapping[str, Mapping[str, Any]],
+        rows_per_file: int | None = None,
+        batch_groups: bool = False,
+        gpu: bool = False,
+    ) -> dict[str, Record]:
+        """Return a work table an item, computed on workers; finished ones survive a crash.
+
+        With `batch_groups` each batch of rows is a row group, which `Fragment.between` reads alone.
+        With `gpu` the function gets one more argument, `device`. Memos name the function and `what`,
+        not the module, so that code may move.
+        """
+        units = [
+            Unit(
+                name=name,
+                function=function,
+                arguments=arguments,
+                outputs={
+                    WORK: Output(
+                        table="",
+                        table_dir=self.table_dir,
+                        folder=self.folder,
+                        memo=digest(
+                            [self.salt, what, function.__qualname__]
+                            + [content_of(arguments), rows_per_file]
+                        ),
+                        rows_per_file=rows_per_file,
+                        batch_groups=batch_groups,
+                    )
+                },
+                gpu=gpu,
+            )
+            for name, arguments in items.items()
+        ]
+        found = compute(self.store, self.parallel, what, units)
+        return {name: parts[WORK] for name, parts in found.records.items()}
+
+    @property
+    def table_dir(self) -> str:
+        """Where records of work tables stand in the store."""
+        return f"work/{self.work}"
+
+    @property
+    def folder(self) -> str:
+        """Where files of work tables stand in the store."""
+        return f"{self.table_dir}/data"
+
+    def remember(self, name: str, key: Any, batch: pa.RecordBatch) -> None:
+        """Keep a state that a stopped run goes on from, in place of the one kept before.
+
+        Args:
+            name: what it is a state of.
+            key: tables and values that the work depends on; a run with others does not find it.
+            batch: the state.
+        """
+        before = self.recall(name, key)
+        writer = FragmentWriter(self.store, self.folder, name, None)
+        writer.write(batch)
+        self.store.record(writer.close(self.table_dir, self._key(name, key), {}))
+        if before is not None:
+            self.store.delete(f.path for f in before.record.files)
+
+    def recall(self, name: str, key: Any) -> Fragment | None:
+        """Return what `remember` kept, or None."""
+        memo = self._key(name, key)
+        record = self.store.finished(self.table_dir, [memo]).get(memo)
+        return None if record is None else Fragment(self.store, record)
+
+    def _key(self, name: str, key: Any) -> str:
+        return digest([self.salt, name, content_of(key)])
+
+    def forget(self, records: Iterable[Record]) -> None:
+        """Delete work tables that nothing will read again."""
+        # Two names of the same work share its record.
+        for record in {record.memo: record for record in records}.values():
+            self.store.delete([f"{record.table_dir}/done/{record.memo}.json"])
+            self.store.delete(f.path for f in record.files)

@@ -1,0 +1,153 @@
+"""Writing fragments: Parquet files whose rows were checked against a contract."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.engine.contract import Contract
+from curation.engine.manifest import Books, FileEntry, Record, add_books, count_rows
+from curation.engine.store import Store
+
+# A row group is what a reader holds in memory at once.
+GROUP_BYTES = 64 * 2**20
+
+
+GROUP_ROWS = 65_536
+
+
+RAW_COLUMNS = ("image", "vector", "phash")
+
+
+class _HashingSink(io.RawIOBase):
+    """A stream that counts and hashes what it passes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        self._stream.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+class FragmentWriter:
+    """Writes the batches of one fragment, each checked against the contract of its table.
+
+    With `batch_groups` each batch is a row group of its own.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        name: str,
+        contract: Contract | None,
+        rows_per_file: int | None = None,
+        batch_groups: bool = False,
+    ) -> None:
+        self._store, self._folder, self._name = store, folder, name
+        self._contract, self._limit = contract, rows_per_file
+        self._batch_groups = batch_groups
+        self._files: list[FileEntry] = []
+        self._books: list[Books] = []
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._pending_bytes = 0
+        self._sink: _HashingSink | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._path, self._rows = "", 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take a batch; it reaches the disk with its row group."""
+        if self._contract:
+            batch = self._contract.conform(batch)
+        self._books.append(count_rows(batch))
+        while self._limit and self._rows + self._pending_rows + batch.num_rows > self._limit:
+            room = self._limit - self._rows - self._pending_rows
+            self._take(batch.slice(0, room))
+            batch = batch.slice(room)
+            self._finish_file()
+        self._take(batch)
+
+    def _take(self, batch: pa.RecordBatch) -> None:
+        self._pending.append(batch)
+        self._pending_rows += batch.num_rows
+        self._pending_bytes += batch.nbytes
+        full = self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS
+        if full or self._batch_groups:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        table = pa.Table.from_batches(self._pending)
+        if self._writer is None:
+            self._open(table.schema)
+        assert self._writer is not None
+        self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._rows += table.num_rows
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+
+    def _open(self, schema: pa.Schema) -> None:
+        self._path = f"{self._folder}/{self._name}.{uuid.uuid4().hex[:12]}.parquet"
+        self._store.fs.create_dir(self._store.absolute(self._folder), recursive=True)
+        self._sink = _HashingSink(
+            self._store.fs.open_output_stream(self._store.absolute(self._path))
+        )
+        leaves = list(_leaves(schema))
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            # Pictures and vectors do not shrink, and identities never repeat.
+            compression={n: "none" if n in RAW_COLUMNS else "zstd" for n in leaves},
+            use_dictionary=[n for n in leaves if n not in (*RAW_COLUMNS, "pair_id", "image_id")],
+            # Bytes that are not compressed would else be read as they are, however damaged.
+            write_page_checksum=True,
+        )
+
+    def _finish_file(self) -> None:
+        self._flush()
+        if self._writer is None or self._sink is None:
+            return
+        self._writer.close()
+        self._sink.close()
+        self._files.append(
+            FileEntry(self._path, self._sink.size, self._sink.sha256.hexdigest(), self._rows)
+        )
+        self._writer, self._sink, self._rows = None, None, 0
+
+    def close(self, table_dir: str, memo: str, stats: dict[str, Any]) -> Record:
+        """Finish the files and return the record, not yet put."""
+        self._finish_file()
+        return Record(
+            table_dir, self._name, memo, tuple(self._files), add_books(self._books), stats
+        )
+
+
+def _leaves(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[str]:
+    """Yield the Parquet paths of the leaf columns."""
+    for field in fields:
+        path = f"{prefix}{field.name}"
+        if pa.types.is_struct(field.type):
+            yield from _leaves(field.type, f"{path}.")
+        elif pa.types.is_list(field.type):
+            yield from _leaves([field.type.value_field.with_name("element")], f"{path}.list.")
+        else:
+            yield path

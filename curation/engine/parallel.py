@@ -1,0 +1,92 @@
+"""Work spread over processes: the same protocol on Spark and, for tests of one stage, in process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from curation.engine.progress import Progress
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Shuffle(NamedTuple):
+    """Items that send to parts: `send` gives (part, what it gets) for an item, of `parts` alone, and
+    `receive` is given a part and all that it got, in no order; with `gpu` it has one to itself."""
+
+    what: str
+    send: Callable[[Any], Iterable[tuple[int, Any]]]
+    items: Sequence[Any]
+    receive: Callable[[int, list[Any]], Any]
+    parts: Sequence[int]
+    gpu: bool = False
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks it takes."""
+        return len(self.items) + len(self.parts)
+
+
+class Parallel(Protocol):
+    """Applies a function to items, somewhere, and returns the results in the order of the items."""
+
+    def map(
+        self,
+        what: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Callable[[], str] | None = None,
+        gpu: bool = False,
+    ) -> list[R]:
+        """Return `[function(i) for i in items]`; `what` and `note` are shown while it runs.
+
+        With `gpu`, each item has a GPU to itself where there are some.
+        """
+        ...
+
+    def exchange(self, job: Shuffle) -> list[Any]:
+        """Return what each part makes of all that it is sent."""
+        ...
+
+
+class InProcess:
+    """One item after the other, here."""
+
+    def map(
+        self,
+        what: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Callable[[], str] | None = None,
+        gpu: bool = False,
+    ) -> list[R]:
+        """Return `[function(i) for i in items]`."""
+        with Progress(what, len(items)) as progress:
+            results = []
+            for item in items:
+                results.append(function(item))
+                progress.reached(len(results))
+                if note and progress.shown:
+                    progress.note(note())
+        return results
+
+    def exchange(self, job: Shuffle) -> list[Any]:
+        """Return what each part makes of all that it is sent, which is held at once."""
+        boxes: dict[int, list[Any]] = {part: [] for part in job.parts}
+        with Progress(job.what, job.tasks) as progress:
+            for done, item in enumerate(job.items, 1):
+                for part, sent in job.send(item):
+                    boxes[part].append(sent)
+                progress.reached(done)
+            results = []
+            for part in job.parts:
+                results.append(job.receive(part, boxes.pop(part)))
+                progress.reached(len(job.items) + len(results))
+        return results

@@ -1,0 +1,134 @@
+"""The Spark session: Java found, workers with the same Python, and who has which accelerator."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from curation.engine.params_base import StrictModel
+from curation.engine.resources import resource_dir
+from curation.errors import RecipeError
+
+if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
+    from pyspark.sql import SparkSession
+
+JAVA = (17, 21)
+
+
+class Cluster(StrictModel):
+    """Where a run runs: a file of `conf/clusters/`. Without a master, spark-submit's own counts."""
+
+    master: str | None = None
+    gpus: bool = False
+    conf: dict[str, str | int | bool | float] = {}
+
+
+def load_cluster(name: str) -> Cluster:
+    """Return a cluster by the name of its file in `conf/clusters/`, or by path.
+
+    Raises:
+        RecipeError: no such file, or not a cluster.
+    """
+    folder = resource_dir("conf") / "clusters"
+    path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
+    if not path.is_file():
+        valid = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise RecipeError(f"No cluster {name!r}. Valid: {valid}, or the path of a YAML file.")
+    try:
+        return Cluster.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (ValidationError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} is not a cluster: {error}") from error
+
+
+def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
+    """Return the Spark configuration of stages some of whose tasks want a GPU (`gpus` > 0).
+
+    Executors get a GPU then, and `gpu_profile` says which tasks do. On a cluster without GPUs the same
+    stages run on its CPUs.
+    """
+    conf = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in cluster.conf.items()}
+    if gpus and cluster.gpus:
+        conf.setdefault("spark.executor.resource.gpu.amount", str(gpus))
+    return conf
+
+
+def _version_of(java: str) -> int | None:
+    try:
+        said = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r'version "(\d+)', said.stderr + said.stdout)
+    return int(found.group(1)) if found else None
+
+
+def ensure_java() -> None:
+    """Set JAVA_HOME to a Java that Spark runs on.
+
+    Raises:
+        RecipeError: none is found; the message says how to get one.
+    """
+    home = os.environ.get("JAVA_HOME")
+    on_path = shutil.which("java")
+    # Where the machine has no Java, set-up puts a launcher beside our Python; it is no link to follow.
+    beside = Path(sys.executable).parent / "java"
+    candidates = [Path(home) / "bin" / "java"] if home else []
+    candidates += [Path(on_path).resolve()] if on_path and Path(on_path) != beside else []
+    for java in [*candidates, beside]:
+        if (_version_of(str(java)) or 0) >= min(JAVA):
+            os.environ["JAVA_HOME"] = str(java.parent.parent)
+            return
+    raise RecipeError(
+        f"Spark needs Java {' or '.join(map(str, JAVA))}, and none was found. Run `make setup`, which "
+        "installs one from the Python registry, or set JAVA_HOME."
+    )
+
+
+def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
+    """Start (or join) the Spark session of a run."""
+    ensure_java()
+    # Workers would otherwise take whichever python3 comes first on their PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    from pyspark.sql import SparkSession
+
+    builder: Any = SparkSession.builder.appName(f"curation {name}")
+    if cluster.master:
+        builder = builder.master(cluster.master)
+    logging = resource_dir("conf") / "log4j2.properties"
+    settings = {
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
+        **spark_conf(cluster, gpus),
+    }
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    session: SparkSession = builder.getOrCreate()
+    return session
+
+
+def gpu_profile(session: SparkSession) -> ResourceProfile | None:
+    """Return what a task on a GPU asks for: one, and its share of the executor's cores.
+
+    None where executors have no GPU; and where `spark.task.resource.gpu.amount` is set, since then
+    every task has what was asked for there.
+    """
+    from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+
+    conf = session.sparkContext.getConf()
+    gpus = int(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
+    if not gpus or conf.get("spark.task.resource.gpu.amount", None):
+        return None
+    cores = max(1, int(conf.get("spark.executor.cores", "1") or 1) // gpus)
+    wanted = TaskResourceRequests().cpus(cores).resource("gpu", 1)
+    profile: ResourceProfile = ResourceProfileBuilder().require(wanted).build
+    return profile

@@ -1,0 +1,45 @@
+"""Names of tables: of one that stands alone, or of a member of a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class TableName(str):
+    """The name of a table in a store: `images`, or `embeddings.semantic` for a member of a family."""
+
+    __slots__ = ()
+
+    @property
+    def contract(self) -> str:
+        """The name of the contract: that of the family for a member."""
+        return self.partition(".")[0]
+
+    @property
+    def member(self) -> str | None:
+        """The name of the member within its family; None for a table that stands alone."""
+        return self.partition(".")[2] or None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tables of one contract, one a member: `embeddings` has a table for each encoder."""
+
+    name: str
+
+    def table(self, member: str) -> TableName:
+        """Return the name of a member's table."""
+        return TableName(f"{self.name}.{member}")
+
+    def holds(self, table: str) -> bool:
+        """Whether a table is a member of the family."""
+        name = TableName(table)
+        return name.contract == self.name and name.member is not None
+
+    def members(self, tables: Mapping[str, T]) -> dict[str, T]:
+        """Return what belongs to the tables of the family, by member."""
+        return {str(TableName(t).member): value for t, value in tables.items() if self.holds(t)}

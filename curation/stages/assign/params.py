@@ -1,0 +1,25 @@
+"""What the stage assign gets."""
+
+from __future__ import annotations
+
+from curation.algorithms.kmeans.params import NearestParams
+from curation.engine.stage import Read, Stage
+from curation.media.encoders.params import EMBEDDINGS
+
+
+class AssignStep(NearestParams):
+    """What the stage assign gets."""
+
+    encoder: str
+
+
+STAGE = Stage(
+    number=65,
+    name="assign",
+    kind="map",
+    params=AssignStep,
+    writes="assignments",
+    reads=(Read(EMBEDDINGS), Read("centroids", whole=True)),
+    gpu=True,
+    members=lambda params: (params.encoder,),
+)

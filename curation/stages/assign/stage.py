@@ -1,0 +1,54 @@
+"""assign: the nearest centroid of every picture, pool and seeds alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.algorithms.arrays.vectors import Vectors, comparable_rows, vector_matrix
+from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters, exact_scores
+from curation.algorithms.kmeans.lloyd import centroids_of
+from curation.engine.fragment import Fragment
+from curation.engine.table import Table
+from curation.engine.units import Rows
+from curation.stages.assign.params import AssignStep
+
+
+def assign(
+    embeddings: dict[str, Fragment], centroids: Table, *, params: AssignStep, device: str
+) -> Rows:
+    """Assign each vector to its nearest centroid of level 0, exactly; ties go to the smaller number.
+
+    Yields:
+        One batch of `assignments`, aligned with the embeddings.
+    """
+    rows = embeddings[params.encoder].read(["pair_id", "image_id", "vector"])
+    level = next(iter(centroids.fragments.values())).read(["level", "cluster_id", "vector"])
+    now = centroids_of(vector_matrix(level.column("vector"), "<f4"), params.metric)
+    valid = comparable_rows(rows.column("vector"))
+    cluster = np.full(len(rows), -1, dtype=np.int32)
+    similarity = np.zeros(len(rows), dtype=np.float32)
+    if valid.any():
+        points = vector_matrix(rows.column("vector").filter(pa.array(valid)))
+        cluster[valid] = backend_of(params.backend, device)(points).assign(now)
+        similarity[valid] = _cosine(points, now, cluster[valid])
+    yield pa.RecordBatch.from_arrays(
+        [
+            rows.column("pair_id").combine_chunks(),
+            rows.column("image_id").combine_chunks(),
+            pa.array(cluster, mask=~valid),
+            pa.array(similarity, mask=~valid),
+        ],
+        names=["pair_id", "image_id", "cluster_id", "similarity"],
+    )
+    return None
+
+
+def _cosine(points: Vectors, centroids: Centroids, cluster: Clusters) -> npt.NDArray[np.float64]:
+    if not centroids.offset.any():
+        return exact_scores(points, centroids, cluster)
+    lengths = np.linalg.norm(centroids.vectors, axis=1, keepdims=True)
+    unit = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return exact_scores(points, centroids_of(unit, "spherical"), cluster)

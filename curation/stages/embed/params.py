@@ -1,0 +1,42 @@
+"""The block `embed` of a recipe: encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import Field
+
+from curation.engine.params_base import Name, StrictModel
+from curation.engine.stage import Read, Stage
+from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+
+
+class EmbedParams(StrictModel):
+    """Encoders by name; each writes a table of its own."""
+
+    encoders: dict[Name, EncoderSpec] = Field(
+        default={
+            "semantic": EncoderSpec(model="vit_micro"),
+            "copy": EncoderSpec(model="copy_micro"),
+        },
+        min_length=1,
+    )
+    batch_size: int = Field(default=64, ge=1, le=4096)
+
+    def only(self, names: Iterable[str]) -> EmbedParams:
+        """Return the same with a part of the encoders."""
+        return self.model_copy(update={"encoders": {n: self.encoders[n] for n in names}})
+
+
+STAGE = Stage(
+    number=30,
+    name="embed",
+    kind="map",
+    params=EmbedParams,
+    writes=EMBEDDINGS,
+    reads=(Read("images"),),
+    version=6,
+    gpu=True,
+    members=lambda params: tuple(params.encoders),
+    only=EmbedParams.only,
+)

@@ -1,0 +1,26 @@
+"""What the stage index gets."""
+
+from __future__ import annotations
+
+from curation.engine.params_base import StrictModel
+from curation.engine.stage import Read, Stage
+from curation.media.encoders.params import EMBEDDINGS
+
+
+class IndexStep(StrictModel):
+    """What the stage index gets."""
+
+    encoder: str
+
+
+STAGE = Stage(
+    number=68,
+    name="index",
+    kind="map",
+    params=IndexStep,
+    writes="lists",
+    reads=(Read(EMBEDDINGS), Read("codebooks", whole=True)),
+    gpu=True,
+    needs_seeds=True,
+    members=lambda params: (params.encoder,),
+)

@@ -1,0 +1,31 @@
+"""The block `ingest` of a recipe, and its sources."""
+
+from __future__ import annotations
+
+from curation.engine.params_base import execution_only
+from curation.engine.stage import FunctionPath, Stage
+from curation.media.web.params import UrlParams
+from curation.stages.ingest.sources.source import Source
+
+
+class IngestParams(UrlParams):
+    """What is asked for."""
+
+    rows_per_fragment: int = execution_only(10_000, ge=1, le=1_000_000)
+
+
+class IngestStep(IngestParams):
+    """What the stage ingest gets."""
+
+    sources: list[Source]
+
+
+STAGE = Stage(
+    number=0,
+    name="ingest",
+    kind="map",
+    params=IngestStep,
+    writes="pairs",
+    version=2,
+    units=FunctionPath("curation.stages.ingest.stage:units"),
+)

@@ -1,0 +1,34 @@
+"""What the stage neighbours gets."""
+
+from __future__ import annotations
+
+from curation.algorithms.knn.params import HammingParams, JoinParams
+from curation.engine.params_base import StrictModel
+from curation.engine.stage import Read, Stage
+from curation.media.encoders.params import EMBEDDINGS
+
+
+class JoinSpec(JoinParams):
+    """How the vectors of one encoder are joined."""
+
+    encoder: str
+
+
+class NeighboursStep(StrictModel):
+    """What the stage neighbours gets: the levels that look for pairs."""
+
+    perceptual: HammingParams | None
+    joins: dict[str, JoinSpec]
+
+
+STAGE = Stage(
+    number=40,
+    name="neighbours",
+    kind="global",
+    params=NeighboursStep,
+    writes="neighbours",
+    reads=(Read("images"), Read("scores"), Read(EMBEDDINGS)),
+    version=2,
+    gpu=True,
+    members=lambda params: sorted({join.encoder for join in params.joins.values()}),
+)

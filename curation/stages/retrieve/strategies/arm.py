@@ -1,0 +1,37 @@
+"""What every retrieval arm has, and the row of the composition that it expects or gives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from curation.engine.params_base import Name, StrictModel
+
+
+class Expected(NamedTuple):
+    """What an arm is expected to give, in images; None where the counts do not tell."""
+
+    requested: int | None
+    retrieved: int | None
+    final: int | None
+
+
+class Arm(StrictModel):
+    """A strategy, most often with a seed set. One seed set may stand in several arms."""
+
+    name: Name
+    seeds: Name | None = None
+    strategy: str
+
+    def neighbours_needed(self) -> int:
+        """Return how many pool neighbours of each seed image the arm looks at."""
+        return 0
+
+    def expected(self, images: int | None) -> Expected:
+        """Return what the arm gives when its seed set has `images` images."""
+        raise TypeError(f"{type(self).__name__} does not say what it expects")
+
+
+class SeededArm(Arm):
+    """An arm that starts from a seed set."""
+
+    seeds: Name

@@ -1,0 +1,33 @@
+"""The seed images themselves, as ImageNet-22k and others enter LVD-142M (DINOv2, table 15)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from curation.stages.retrieve.strategies.arm import Expected, SeededArm
+
+if TYPE_CHECKING:
+    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence
+
+
+class StrategyArm(SeededArm):
+    """Every eligible image of the seed set."""
+
+    strategy: Literal["as_is"]
+
+    def expected(self, images: int | None) -> Expected:
+        """Return the whole seed set; nothing is retrieved."""
+        return Expected(requested=images, retrieved=None, final=images)
+
+
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+    """Claim each eligible seed image once; `seed` is not needed."""
+    from curation.stages.retrieve.strategies.evidence import Claimed
+
+    images = evidence.seed_images(arm.seeds)
+    return Claimed(
+        images=images,
+        seed_images=images,
+        requested=evidence.seed_rows(arm.seeds),
+        available=len(images),
+    )

@@ -1,0 +1,69 @@
+"""Images of the clusters that hold seed images (DINOv2, appendix A.3; 100,000 clusters)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from curation.stages.retrieve.strategies.arm import Expected, SeededArm
+
+if TYPE_CHECKING:
+    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence
+
+
+class StrategyArm(SeededArm):
+    """From each cluster with more than `more_than` seed images, `per_cluster` images; `cap` in all.
+
+    What a cluster smaller than `per_cluster` gives is open in the paper: `take_all` (default) or
+    `skip`. `level` is that of the clusters, 0 the finest. `expected_clusters` is what a plan reckons
+    with; the data decides.
+    """
+
+    strategy: Literal["cluster"]
+    per_cluster: int = Field(default=10_000, ge=1)
+    more_than: int = Field(default=3, ge=0)
+    level: int = Field(default=0, ge=0, le=7)
+    cap: int | None = Field(default=1_000_000, ge=0)
+    small_clusters: Literal["take_all", "skip"] = "take_all"
+    expected_clusters: int | None = Field(default=None, ge=0)
+
+    def expected(self, images: int | None) -> Expected:
+        """Return `per_cluster` for each expected cluster, at most the cap."""
+        if self.expected_clusters is None:
+            return Expected(None, None, None)
+        asked = self.expected_clusters * self.per_cluster
+        return Expected(asked, asked, asked if self.cap is None else min(asked, self.cap))
+
+
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+    """Claim a seeded sample of each matching cluster."""
+    import numpy as np
+
+    from curation.algorithms.arrays.seeded_order import seeded_order
+    from curation.stages.retrieve.strategies.evidence import Claimed, capped
+
+    seeds = evidence.at_level(arm.level, evidence.seed_clusters(arm.seeds))
+    numbers, seed_images = np.unique(seeds[seeds >= 0], return_counts=True)
+    matching = numbers[seed_images > arm.more_than]
+    pool = evidence.pool
+    clusters = evidence.at_level(arm.level, pool.cluster_id)
+    rows = np.flatnonzero(np.isin(clusters, matching))
+    # A seeded order within each cluster: the first of it are a random sample that does not depend
+    # on how the pool is split.
+    rows = rows[seeded_order(pool.images[rows], seed, arm.name)]
+    rows = rows[np.argsort(clusters[rows], kind="stable")]
+    _, start, size = np.unique(clusters[rows], return_index=True, return_counts=True)
+    place = np.arange(len(rows)) - np.repeat(start, size)
+    keep = place < arm.per_cluster
+    if arm.small_clusters == "skip":
+        keep &= np.repeat(size >= arm.per_cluster, size)
+    chosen = rows[keep]
+    claimed = Claimed(
+        images=pool.images[chosen],
+        similarity=pool.similarity[chosen],
+        cluster_id=clusters[chosen],
+        requested=len(matching) * arm.per_cluster,
+        available=len(rows),
+    )
+    return capped(claimed, arm.cap, seed, arm.name)

@@ -1,0 +1,103 @@
+"""The k nearest pool images of each seed image (DINOv2, appendix A.3; k = 4 or 32)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from curation.stages.retrieve.strategies.arm import Expected, SeededArm
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from numpy import int64
+
+    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence, Matches
+
+    Rows = npt.NDArray[int64]
+
+
+class StrategyArm(SeededArm):
+    """What happens when two seeds retrieve the same pool image is open in the paper.
+
+    `count` keeps a claim for each seed (the published rows are exact multiples of k, so this is the
+    default); `once` keeps the claim of the most similar seed; `reassign` gives the image to the most
+    similar seed and lets the others go on to their next neighbour, among k · `candidates`.
+    """
+
+    strategy: Literal["sample"]
+    k: int = Field(default=4, ge=1, le=1024)
+    collisions: Literal["count", "once", "reassign"] = "count"
+    candidates: int = Field(default=4, ge=1, le=64)
+    cap: int | None = Field(default=None, ge=0)
+
+    def neighbours_needed(self) -> int:
+        """Return k, or as many as a reassigned seed may look at."""
+        return self.k * self.candidates if self.collisions == "reassign" else self.k
+
+    def expected(self, images: int | None) -> Expected:
+        """Return k for each seed image, at most the cap."""
+        if images is None:
+            return Expected(None, None, None)
+        asked = self.k * images
+        return Expected(asked, asked, asked if self.cap is None else min(asked, self.cap))
+
+
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+    """Claim the nearest pool images of each eligible seed image."""
+    from curation.stages.retrieve.strategies.evidence import Claimed, capped
+
+    found = evidence.matches(arm.seeds)
+    within = found.take(found.rank <= arm.k)
+    if arm.collisions == "reassign":
+        chosen = found.take(_reassigned(found, arm.k))
+    elif arm.collisions == "once":
+        chosen = within.take(_first_claims(within))
+    else:
+        chosen = within
+    claimed = Claimed(
+        images=chosen.images,
+        seed_images=chosen.seed_images,
+        similarity=chosen.similarity,
+        rank=chosen.rank,
+        requested=arm.k * len(evidence.seed_images(arm.seeds)),
+        available=len(within),
+    )
+    return capped(claimed, arm.cap, seed, arm.name)
+
+
+def _by_similarity(found: Matches) -> Rows:
+    """Return the order of claims by falling similarity, then seed image, then image."""
+    import numpy as np
+
+    return np.lexsort((found.images, found.seed_images, -found.similarity))
+
+
+def _first_claims(found: Matches) -> Rows:
+    """Return which claims are the best on their image."""
+    import numpy as np
+
+    order = _by_similarity(found)
+    _, first = np.unique(found.images[order], return_index=True)
+    return np.sort(order[first])
+
+
+def _reassigned(found: Matches, k: int) -> Rows:
+    """Return which claims stand when images go to their most similar seed that still needs any.
+
+    Going through all claims by falling similarity makes the result independent of any order of
+    seeds.
+    """
+    import numpy as np
+
+    _, image = np.unique(found.images, return_inverse=True)
+    _, seed_image = np.unique(found.seed_images, return_inverse=True)
+    taken = np.zeros(image.max(initial=-1) + 1, dtype=bool)
+    got = np.zeros(seed_image.max(initial=-1) + 1, dtype=np.int64)
+    kept = []
+    for row in _by_similarity(found):
+        if not taken[image[row]] and got[seed_image[row]] < k:
+            taken[image[row]] = True
+            got[seed_image[row]] += 1
+            kept.append(row)
+    return np.sort(np.array(kept, dtype=np.int64))

@@ -1,0 +1,35 @@
+"""The block `score` of a recipe: heads."""
+
+from __future__ import annotations
+
+from curation.engine.params_base import Name, StrictModel
+from curation.engine.stage import Read, Stage
+from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.stages.score.heads.spec import HeadSpec
+
+
+class ScoreParams(StrictModel):
+    """Heads by name; each is a column of `head_scores`."""
+
+    heads: dict[Name, HeadSpec] = {}
+
+
+class ScoreStep(ScoreParams):
+    """What the stage score gets; `encoders` are those whose text towers heads need."""
+
+    encoders: dict[str, EncoderSpec]
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the encoders whose vectors the heads read."""
+        return tuple(sorted({name for head in self.heads.values() for name in head.reads()}))
+
+
+STAGE = Stage(
+    number=35,
+    name="score",
+    kind="map",
+    params=ScoreStep,
+    writes="head_scores",
+    reads=(Read("images"), Read(EMBEDDINGS)),
+    members=ScoreStep.reads,
+)

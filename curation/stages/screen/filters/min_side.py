@@ -1,0 +1,11 @@
+"""Shorter side of the original picture."""
+
+from curation.stages.screen.filters.base import Filter
+
+FILTER = Filter(
+    doc="Shorter side of the original, upright picture",
+    unit="pixels",
+    type="int32",
+    usual="at_least: 200 (DataComp, basic filtering)",
+    score=lambda pair: min(pair.original_width, pair.original_height),
+)

@@ -1,0 +1,76 @@
+"""screen: a score a filter for every fetched pair, in one pass over the pixels. No thresholds here."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from importlib import import_module
+from typing import Any
+
+import pyarrow as pa
+
+from curation.engine.fragment import Fragment
+from curation.engine.units import Rows
+from curation.media.pictures.hashes import decode_grey, perceptual_hash
+from curation.stages.screen.filters import FILTERS
+from curation.stages.screen.filters.base import Filter, Pair
+from curation.stages.screen.params import ScreenParams
+from curation.stages.screen.words import load_words
+
+COLUMNS = ["pair_id", "status", "original_width", "original_height", "bytes", "caption", "image"]
+_TYPES = {"float": pa.float32(), "int32": pa.int32(), "string": pa.string()}
+
+
+def screen(images: Fragment, *, params: ScreenParams) -> Rows:
+    """Score each pair with the filters of the recipe.
+
+    Args:
+        images: a fragment of the table `images`.
+        params: names of filters, lists of words, and whether the perceptual hash is wanted.
+
+    Yields:
+        Batches of `scores`, aligned with `images`.
+    """
+    filters = {name: load_filter(name) for name in params.filters}
+    filters |= {f"words_{name}": load_words(given.file) for name, given in params.words.items()}
+    schema = _schema(filters)
+    for batch in images.batches(COLUMNS, rows=256):
+        rows = [_score(row, filters, params.perceptual_hash) for row in batch.to_pylist()]
+        yield pa.RecordBatch.from_pylist(rows, schema=schema)
+    return None
+
+
+def load_filter(name: str) -> Filter:
+    """Return a filter by its name in the registry."""
+    found: Filter = import_module(FILTERS[name]).FILTER
+    return found
+
+
+def _schema(filters: dict[str, Filter]) -> pa.Schema:
+    fields = [pa.field("pair_id", pa.string()), pa.field("phash", pa.binary())]
+    fields.append(pa.field("pixel_id", pa.string()))
+    for name, found in filters.items():
+        notes = {"doc": found.doc, "unit": found.unit}
+        fields.append(pa.field(name, _TYPES[found.type], metadata=notes))
+    return pa.schema(fields)
+
+
+def _score(row: dict[str, Any], filters: dict[str, Filter], hashed: bool) -> dict[str, Any]:
+    scores: dict[str, Any] = {"pair_id": row["pair_id"], "phash": None, "pixel_id": None}
+    if row["status"] != "ok":
+        return scores
+    scores["pixel_id"] = sha256(row["image"]).hexdigest()[:32]
+    grey = decode_grey(row["image"])
+    if grey is None:
+        return scores
+    pair = Pair(
+        row["original_width"],
+        row["original_height"],
+        row["bytes"],
+        row["caption"],
+        row["image"],
+        grey,
+    )
+    scores |= {name: found.score(pair) for name, found in filters.items()}
+    if hashed:
+        scores["phash"] = perceptual_hash(grey)
+    return scores

@@ -1,0 +1,62 @@
+"""The block `select` of a recipe: thresholds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from curation.engine.params_base import StrictModel
+from curation.engine.stage import Read, Stage
+from curation.media.encoders.params import EMBEDDINGS
+
+COUNTED = ("caption_repeats",)
+"""Scores of the table `tallies`, which every recipe has."""
+
+
+class Threshold(StrictModel):
+    """Inclusive bounds on a score, or the values that a score of text may have.
+
+    A row without the score passes only if `missing` says so.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    one_of: list[str] | None = Field(default=None, min_length=1)
+    missing: Literal["drop", "keep"] = "drop"
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Threshold:
+        if self.at_least is None and self.at_most is None and self.one_of is None:
+            raise ValueError("give at_least, at_most or both, or one_of for a score of text")
+        if self.one_of is not None and (self.at_least, self.at_most) != (None, None):
+            raise ValueError("one_of is for scores of text, at_least and at_most for numbers")
+        if None not in (self.at_least, self.at_most) and self.at_least > self.at_most:  # type: ignore[operator]
+            raise ValueError(f"at_least {self.at_least} is above at_most {self.at_most}")
+        return self
+
+
+class SelectStep(StrictModel):
+    """What the stage gets; `encoder` is that of clusters and matches, whose vector a row must have."""
+
+    encoder: str
+    thresholds: dict[str, Threshold]
+    seed_copies: Literal["keep", "drop"]
+
+
+STAGE = Stage(
+    number=50,
+    name="select",
+    kind="map",
+    params=SelectStep,
+    writes="eligible",
+    reads=(
+        Read("images"),
+        Read("scores"),
+        Read("head_scores"),
+        Read("tallies"),
+        Read(EMBEDDINGS),
+    ),
+    version=2,
+    members=lambda params: (params.encoder,),
+)

@@ -1,0 +1,24 @@
+"""What the stage verify gets."""
+
+from __future__ import annotations
+
+from curation.engine.params_base import StrictModel
+from curation.engine.stage import Read, Stage
+
+
+class VerifyStep(StrictModel):
+    """What the stage verify gets; without a floor nothing is looked at."""
+
+    floor: float | None
+    k: int
+
+
+STAGE = Stage(
+    number=42,
+    name="verify",
+    kind="global",
+    params=VerifyStep,
+    writes="verified",
+    reads=(Read("images"), Read("neighbours")),
+    version=2,
+)
