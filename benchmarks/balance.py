@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
 
-from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.balance import even_shares, shares_below
 from curation.algorithms.kmeans.hierarchy import Level, Plan, Resampling, stacked
 from curation.algorithms.kmeans.initialisation import first_centroids

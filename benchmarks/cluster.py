@@ -24,7 +24,7 @@ from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.screened_products import screen_type
 from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.lloyd import State, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints
 

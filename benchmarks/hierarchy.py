@@ -24,7 +24,7 @@ from benchmarks.machine import conditions
 from benchmarks.planted import planted
 from curation.algorithms.arrays.seeded_order import seeded_order
 from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.balance import even_shares, shares_below
 from curation.algorithms.kmeans.hierarchy import Plan, Resampling, stacked
 from curation.algorithms.kmeans.initialisation import candidates, first_centroids

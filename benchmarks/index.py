@@ -26,8 +26,7 @@ from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.knn import ivf
 from curation.algorithms.knn.choice import lists_for
 from curation.algorithms.knn.exact import Base, Candidates, search
-from curation.stages.match.params import MatchStep
-from curation.stages.quantise.params import QuantiseStep
+from curation.algorithms.knn.params import SearchParams
 
 K = 10
 SWEEP = (1, 4, 16, 64, 256)
@@ -63,16 +62,14 @@ def ours(
 ) -> list[tuple[str, float, float]]:
     """Return name, recall and queries per second for each nprobe."""
     nlist = lists_for(len(base.vectors))
-    given = {"encoder": "", "k": K, "seed": 0}
-    step = QuantiseStep(index="ivf_flat", nlist=nlist, nprobe=1, subquantizers=1, **given)
     begun = time.perf_counter()
     sample = base.vectors[: ivf.sample_size(nlist)]
-    books = ivf.train(sample, "ivf_flat", nlist, step)
+    books = ivf.train(sample, "ivf_flat", nlist, subquantizers=1, seed=0)
     lists = ivf.opened(base, ivf.fill(base.vectors, books), books)
     print(f"ours: {nlist} lists, built in {time.perf_counter() - begun:.1f} s")
     points = []
     for nprobe in SWEEP:
-        params = MatchStep(nprobe=nprobe, refine=1, recall_queries=1, **given)
+        params = SearchParams(nprobe=nprobe)
         seconds, found = timed(lambda params=params: ivf.search(queries, lists, params, K))
         recall = len(pairs(found) & truth) / len(truth)
         points.append((f"nprobe {nprobe}", recall, len(queries) / seconds))

@@ -7,7 +7,7 @@ the standard library, pydantic and yaml, and opens no data, since schedulers par
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from curation.algorithms.knn.params import IndexParams, SearchParams
@@ -90,6 +90,7 @@ FLOW = (
             thresholds=recipe.select,
             seed_copies=recipe.dedup.seed_copies,
             encoder=recipe.semantic_encoder,
+            tables=recipe.score_tables,
         ),
     ),
     FlowRow(
@@ -148,6 +149,7 @@ class Step:
         reads: the tables behind each argument of the stage's function.
         upstream: the steps that write them.
         fingerprint: changes when this step or any before it would give other rows.
+        plugins: the plug-ins of the recipe.
     """
 
     stage: Stage[Any]
@@ -156,6 +158,7 @@ class Step:
     reads: Mapping[str, tuple[TableName, ...]]
     upstream: tuple[str, ...]
     fingerprint: str
+    plugins: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -207,7 +210,8 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
     steps: list[Step] = []
     for row in FLOW:
         if recipe.retrieve or not row.stage.needs_seeds:
-            steps.append(_step(row.stage, row.params(recipe), steps))
+            step = _step(row.stage, row.params(recipe), steps)
+            steps.append(replace(step, plugins=tuple(recipe.plugins)))
         if row.stage.name == until:
             break
     return tuple(steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,9 +12,10 @@ from curation.engine.spark_workers import spark_workers
 from curation.engine.store import Store
 from curation.errors import RecipeError
 from curation.flow import Step
-from curation.media.encoders import PACKAGED, PROGRAMS
+from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.plugins import files_of
 from curation.recipe import Recipe
 from curation.runner import Outcome, run_step
 from curation.stages.embed.params import EmbedParams
@@ -76,7 +76,7 @@ def check_encoders(steps: Sequence[Step], store: Store) -> None:
         missing = {n: s for n, s in specs.items() if not _embedded(n, step, store)}
         problems, loaded = [], {}
         for name, spec in missing.items():
-            if spec.model in PACKAGED and name not in read:
+            if ENCODERS[spec.family].packaged and name not in read:
                 continue
             from curation.media.encoders.encoder import load_encoder
 
@@ -109,7 +109,7 @@ def _bad_heads(
     for name, spec in heads.items():
         given = Given(encoders, {n: identity for n, (_, identity) in loaded.items()})
         try:
-            head = import_module(HEADS[spec.kind].module).load(spec, given)
+            head = HEADS.load(spec.kind).load(spec, given)
             head(*(np.zeros((0, loaded[n][0]), np.float16) for n in spec.reads()))
         except RecipeError as error:
             yield f"score.heads.{name}: {error}"
@@ -130,7 +130,7 @@ def _mistrusted(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with the sums of weights files; of stages done before nothing else would."""
     for name, spec in recipe.embed.encoders.items():
         if spec.weights is not None and Path(spec.weights).is_file():
-            program = spec.model in PROGRAMS
+            program = ENCODERS[spec.family].program
             try:
                 if spec.sha256 or program:
                     checked_sha256(spec.weights, spec.sha256, required=program)
@@ -184,7 +184,8 @@ def run_steps(
     check_inputs(recipe)
     check_encoders(steps, store)
     outcomes = []
-    with spark_workers(recipe.name, cluster, any(s.stage.gpu for s in steps)) as workers:
+    gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
+    with spark_workers(recipe.name, cluster, gpu, files) as workers:
         for step in steps:
             outcomes.append(run_step(step, store, workers))
             after(outcomes[-1])

@@ -25,6 +25,7 @@ from curation.engine.table_name import Family, TableName
 from curation.engine.units import FILE_ROWS, Output, Rows, Unit, compute, content_of, drain
 from curation.flow import Step
 from curation.media.encoders.compatibility import check_spaces
+from curation.plugins import activation
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ def _map_units(
             gpu=stage.gpu,
             work_folder=stage.work_folder,
             only=partial(_only, step) if stage.only else None,
+            prepare=activation(step.plugins),
         )
         for name, own in arguments.items()
     ]
@@ -266,7 +268,8 @@ def _without_records(rows: Rows, records: list[Record]) -> Rows:
 
 def _context(step: Step, store: Store, parallel: Parallel) -> Context:
     # Work tables serve every version of a step whose function is the same.
-    return Context(store, parallel, step.name, [step.name, step.stage.version])
+    salt = [step.name, step.stage.version]
+    return Context(store, parallel, step.name, salt, activation(step.plugins))
 
 
 def _committed(store: Store, table: str, found: str) -> bool:

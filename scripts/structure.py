@@ -19,6 +19,7 @@ LAYERS = (
     ("algorithms",),
     ("media",),
     ("stages",),
+    ("plugins",),
     ("recipe",),
     ("flow",),
     ("runner", "launch"),

@@ -1,77 +1,144 @@
-"""Pins each stage's source to its version. `python -m tests.pins` writes the pins anew."""
+"""Pins each stage, registry member and contract to its version. `python -m tests.pins` writes them."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from pydantic import BaseModel
+
+from curation.engine.contract import Contract, contracts
+from curation.engine.params_base import StrictModel, described, marked
+from curation.engine.registry import Entry, Registry
+from curation.engine.stage import Stage
 from curation.flow import STAGES
+from scripts.closure import Code, Node, definitions, named
 
 ROOT = Path(__file__).resolve().parent.parent
 PINS = ROOT / "tests" / "pins.json"
 
-# What a stage's rows depend on beside its own folder.
-SHARED = {
-    "neighbours": [
-        "knn",
-        "kmeans",
-        "curation/algorithms/arrays/vectors.py",
-        "curation/algorithms/arrays/seeded_order.py",
-    ],
-    "dedup": ["curation/algorithms/knn/broadcast.py", "curation/stages/dedup/agreement.py"],
-    "cluster": [
-        "kmeans",
-        "curation/algorithms/knn/broadcast.py",
-        "curation/algorithms/knn/sample.py",
-        "curation/algorithms/arrays/vectors.py",
-        "curation/algorithms/arrays/seeded_order.py",
-    ],
-    "assign": ["kmeans", "curation/algorithms/arrays/vectors.py"],
-    "quantise": [
-        "knn",
-        "kmeans",
-        "curation/algorithms/arrays/vectors.py",
-        "curation/algorithms/arrays/seeded_order.py",
-    ],
-    "index": ["knn", "kmeans", "curation/algorithms/arrays/vectors.py"],
-    "match": [
-        "knn",
-        "curation/algorithms/arrays/vectors.py",
-        "curation/algorithms/arrays/seeded_order.py",
-    ],
-    "retrieve": ["curation/algorithms/kmeans/balance.py", "curation/algorithms/kmeans/levels.py"],
-    "embed": ["curation/algorithms/arrays/vectors.py"],
-    "score": ["curation/algorithms/arrays/vectors.py"],
-}
+Pins = dict[str, dict[str, dict[str, Any]]]
+"""By kind and name: the version, and digests of what must not change without it."""
 
 
-def _bare(path: Path) -> str:
-    """The code of a file without comments, docstrings and layout."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if not (isinstance(body, list) and body and isinstance(body[0], ast.Expr)):
+def stage_pins(code: Code) -> dict[str, dict[str, Any]]:
+    """Return for each stage its version, the code that decides its rows, and its defaults."""
+    return {
+        name: {
+            "version": stage.version,
+            "code": code.digest(stage_roots(stage)),
+            "defaults": _digest(defaults(stage.params)),
+            "fields": sorted(defaults(stage.params)),
+        }
+        for name, stage in STAGES.items()
+    }
+
+
+def stage_roots(stage: Stage[Any]) -> list[Node]:
+    """Return the function of a stage, what cuts its work into units, and its parameters."""
+    paths = [stage.function, *([stage.units] if stage.units else [])]
+    params = stage.params.__module__, stage.params.__name__
+    return [*(named(path.path) for path in paths), params]
+
+
+def defaults(model: type[BaseModel], place: str = "") -> dict[str, Any]:
+    """Return the default of every field that decides rows, by its place."""
+    found: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        if marked(model, name, "execution_only"):
             continue
-        first = body[0].value
-        if isinstance(first, ast.Constant) and isinstance(first.value, str):
-            first.value = ""
-    return ast.dump(tree)
+        here = f"{place}{name}"
+        value = None if info.is_required() else info.get_default(call_default_factory=True)
+        found[here] = "required" if info.is_required() else _plain(value)
+    return found
 
 
-def source_digest(stage: str) -> str:
-    """The digest of all code that decides a stage's rows."""
-    places = [ROOT / "curation" / p for p in (stage, *SHARED.get(stage, []))]
-    files = sorted({f for p in places for f in (p.rglob("*.py") if p.is_dir() else [p])})
-    text = "\n".join(f"{f.relative_to(ROOT)} {_bare(f)}" for f in files)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _plain(value: Any) -> Any:
+    if isinstance(value, StrictModel):
+        return described(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def current_pins() -> dict[str, list[object]]:
-    """Version and source digest of each stage."""
-    return {s.name: [s.version, source_digest(s.name)] for s in STAGES.values()}
+def member_pins(code: Code) -> dict[str, dict[str, Any]]:
+    """Return for each member of a registry its version, and what decides what it gives."""
+    pins = {}
+    for module, name in sorted(code.registries):
+        registry: Registry[Entry] = getattr(import_module(module), name)
+        for member, entry in registry.items() if not registry.same_results else ():
+            own = registry.module_of(member)
+            roots = definitions(code, own) if own in code.modules else []
+            pins[f"{registry.noun} {member}"] = {
+                "version": entry.version,
+                "code": code.digest(roots),
+                "entry": _digest({**vars(entry), "version": None, "module": None}),
+            }
+    return pins
+
+
+def contract_pins() -> dict[str, dict[str, Any]]:
+    """Return for each contract its version, and its columns without their documentation."""
+    return {
+        name: {"version": terms.version, "columns": _digest(_terms(terms))}
+        for name, terms in contracts().items()
+    }
+
+
+def _terms(terms: Contract) -> list[Any]:
+    columns = [{**vars(column), "doc": None, "unit": None} for column in terms.columns]
+    return [list(terms.key), terms.aligned, bool(terms.dynamic), columns]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def current_pins(code: Code | None = None) -> Pins:
+    """Return all pins as the source has them now."""
+    code = code or Code()
+    return {
+        "stage": stage_pins(code),
+        "member": member_pins(code),
+        "contract": contract_pins(),
+    }
+
+
+def changes(before: Pins, after: Pins) -> list[str]:
+    """Return a line for each thing that is not as it was pinned, and whether its version moved."""
+    lines = []
+    for kind in after:
+        for name in sorted({*before.get(kind, {}), *after[kind]}):
+            old, new = before.get(kind, {}).get(name), after[kind].get(name)
+            if old == new:
+                continue
+            if old is None or new is None:
+                lines.append(f"{kind} {name}: {'new' if old is None else 'gone'}")
+                continue
+            what = [part for part in new if part != "version" and old.get(part) != new[part]]
+            moved = old["version"] != new["version"]
+            version = (
+                f"version {old['version']} → {new['version']}"
+                if moved
+                else f"version {new['version']} not raised"
+            )
+            lines.append(
+                f"{kind} {name}: {' and '.join(what) or 'nothing else'} changed, {version}"
+            )
+    return lines
+
+
+def write() -> None:
+    """Write the pins anew, and print what changed."""
+    before = json.loads(PINS.read_text()) if PINS.is_file() else {}
+    after = current_pins()
+    for line in changes(before, after):
+        print(line)
+    PINS.write_text(json.dumps(after, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    PINS.write_text(json.dumps(current_pins(), indent=1) + "\n")
+    write()

@@ -132,7 +132,9 @@ def numbered(rows: pa.Table, part: int):
 
 def test_rows_of_several_keys_go_to_the_part_of_each_once(context):
     given = Input(pa.schema([("id", pa.int64())]), [Reading(read_several, {})])
-    records = exchanged(Exchange("number", {"rows": given}, numbered, PARTS), context)
+    records = exchanged(
+        Exchange("number", {"rows": given}, numbered, PARTS, numbered=True), context
+    )
     found = rows_of(records, context)
     pairs = set(zip(*(found.column(n).to_pylist() for n in ("id", "part")), strict=True))
     assert pairs == {(i, key % PARTS) for i in range(IDS) for key in (i, i * 31 + 1)}

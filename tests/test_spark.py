@@ -54,9 +54,9 @@ def test_tasks_without_a_gpu_of_their_own_take_turns_with_those_here():
 TWO_GPUS = """
 import json, time
 from pathlib import Path
-from curation.device import task_device
+from curation.engine.device import task_device
 from curation.engine.spark_workers import SparkWorkers
-from curation.spark import Cluster, open_session
+from curation.engine.spark import Cluster, open_session
 
 def meet(item):
     # Each waits until all of its kind have come, so it returns only if they run at once.

@@ -16,6 +16,9 @@ from curation.engine.parallel import Parallel
 from curation.engine.store import Store
 from curation.engine.units import WORK, Output, Rows, Unit, compute, content_of
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -25,6 +28,7 @@ class Context:
     parallel: Parallel
     work: str
     salt: Any
+    prepare: Callable[[], object] | None = None
 
     def compute(
         self,
@@ -60,6 +64,7 @@ class Context:
                     )
                 },
                 gpu=gpu,
+                prepare=self.prepare,
             )
             for name, arguments in items.items()
         ]

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
 CPU = "cpu"
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Files of a GPU's driver: of NVIDIA, of it under WSL, of AMD."""

@@ -147,7 +147,7 @@ class _Making:
     def __init__(self, job: Exchange, context: Context) -> None:
         self._what, self._function, self._arguments = job.what, job.function, job.arguments
         self._outputs, self._store = job.outputs, context.store
-        self._numbered, self._gpu = job.numbered, job.gpu
+        self._numbered, self._gpu, self._prepare = job.numbered, job.gpu, context.prepare
         self._schemas = {name: own.schema for name, own in job.inputs.items()}
         self._work = context.table_dir, context.folder
         self._memo = digest(
@@ -173,7 +173,9 @@ class _Making:
                 for name, table in self._outputs(part).items()
             }
         name = f"{self._what.replace(' ', '-')}-{part:06d}"
-        return Unit(name, self._function, self._arguments, outputs, gpu=self._gpu)
+        return Unit(
+            name, self._function, self._arguments, outputs, gpu=self._gpu, prepare=self._prepare
+        )
 
     def receive(self, part: int, sent: list[tuple[str, int, bytes]]) -> dict[str, Record]:
         """Compute a part from all that was sent to it."""

@@ -15,6 +15,10 @@ from curation.engine.contract import Contract
 from curation.engine.manifest import Books, FileEntry, Record, add_books, count_rows
 from curation.engine.store import Store
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
 # A row group is what a reader holds in memory at once.
 GROUP_BYTES = 64 * 2**20
 

@@ -10,6 +10,10 @@ import pyarrow as pa
 
 from curation.engine.digest import digest
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
 Books = dict[str, dict[str, int]]
 """Rows by role (or `all`) and outcome: a reason, or the status where there is no reason."""
 

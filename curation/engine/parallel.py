@@ -11,6 +11,10 @@ from curation.engine.progress import Progress
 if TYPE_CHECKING:
     pass
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")

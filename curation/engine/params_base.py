@@ -28,8 +28,9 @@ def input_file(default: Any = ...) -> Any:
     return Field(default=default, json_schema_extra={"input_file": True})
 
 
-def _marked(model: StrictModel, name: str, mark: str) -> bool:
-    extra = type(model).model_fields[name].json_schema_extra
+def marked(model: type[BaseModel], name: str, mark: str) -> bool:
+    """Whether a field was declared `execution_only` or `input_file`."""
+    extra = model.model_fields[name].json_schema_extra
     return isinstance(extra, dict) and mark in extra
 
 
@@ -47,7 +48,7 @@ def fingerprinted(value: Any, content: Callable[[str], str] | None = None) -> An
         return {
             name: _field(value, name, content)
             for name in type(value).model_fields
-            if not _marked(value, name, "execution_only") and not _at_default(value, name)
+            if not marked(type(value), name, "execution_only") and not _at_default(value, name)
         }
     if isinstance(value, dict):
         return {k: fingerprinted(v, content) for k, v in value.items()}
@@ -61,7 +62,7 @@ def described(model: StrictModel) -> dict[str, Any]:
     return {
         name: _described(getattr(model, name))
         for name in type(model).model_fields
-        if not _marked(model, name, "execution_only")
+        if not marked(type(model), name, "execution_only")
     }
 
 
@@ -97,7 +98,7 @@ def _at_default(model: StrictModel, name: str) -> bool:
 
 def _field(model: StrictModel, name: str, content: Callable[[str], str] | None) -> Any:
     value = getattr(model, name)
-    if content and value is not None and _marked(model, name, "input_file"):
+    if content and value is not None and marked(type(model), name, "input_file"):
         return content(value)
     return fingerprinted(value, content)
 
@@ -118,7 +119,7 @@ def input_files(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
         for name in type(value).model_fields:
             found = getattr(value, name)
             here = f"{place}.{name}" if place else name
-            if _marked(value, name, "input_file"):
+            if marked(type(value), name, "input_file"):
                 if found is not None:
                     yield here, found
             else:

@@ -10,6 +10,9 @@ from rich import progress as bars
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
 
 class _Bar(bars.Progress):
     """A bar with a line of words under it."""

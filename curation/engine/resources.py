@@ -4,7 +4,7 @@ from pathlib import Path
 
 from curation.errors import StoreError
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def resource_dir(name: str) -> Path:

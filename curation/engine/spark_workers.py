@@ -19,6 +19,10 @@ from curation.errors import CurationError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
 logger = logging.getLogger(__name__)
 
 
@@ -150,15 +154,25 @@ class SparkWorkers:
 
 
 @contextmanager
-def spark_workers(name: str, cluster: Cluster, gpu: bool = False) -> Iterator[SparkWorkers]:
+def spark_workers(
+    name: str, cluster: Cluster, gpu: bool = False, files: Sequence[str] = ()
+) -> Iterator[SparkWorkers]:
     """Give workers on a cluster, and stop their session afterwards.
 
     Args:
         name: shown by Spark.
         cluster: where they run.
         gpu: whether executors need a GPU.
+        files: Python files that workers import.
     """
-    workers = SparkWorkers(lambda: open_session(name, cluster, int(gpu)))
+
+    def session() -> SparkSession:
+        opened = open_session(name, cluster, int(gpu))
+        for file in files:
+            opened.sparkContext.addPyFile(file)
+        return opened
+
+    workers = SparkWorkers(session)
     try:
         yield workers
     finally:

@@ -14,6 +14,9 @@ from typing import Any, Generic, Literal, TypeVar
 from curation.engine.params_base import StrictModel
 from curation.engine.table_name import Family
 
+ScoreType = Literal["number", "text"]
+"""What a score is that `select` may bound: bounds are for numbers, values for texts."""
+
 P = TypeVar("P", bound=StrictModel)
 
 

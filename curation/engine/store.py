@@ -25,6 +25,10 @@ from pyarrow import fs
 from curation.engine.manifest import Manifest, Record
 from curation.errors import StoreError
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
 DATASET = "dataset"
 
 

@@ -19,6 +19,10 @@ from curation.engine.parallel import Parallel
 from curation.engine.params_base import StrictModel, fingerprinted
 from curation.engine.store import Store
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
 WORK = ""
 """The one part of a work table."""
 
@@ -59,6 +63,7 @@ class Unit:
     With `gpu` the function gets one more argument, `device`: where it computes, see
     `curation.engine.device`. With `work_folder` it gets `workdir`: a folder for unfinished work. Where
     only some of several outputs are missing, `only` gives the arguments that compute these alone.
+    `prepare` is called first: it makes plug-ins known where the unit runs.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Unit:
     gpu: bool = False
     work_folder: bool = False
     only: Callable[[Collection[str]], Mapping[str, Any]] | None = None
+    prepare: Callable[[], object] | None = None
 
 
 @runtime_checkable
@@ -135,6 +141,8 @@ def workdir_of(unit: Unit) -> str:
 
 def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
     """Compute a unit, write its rows and put its completion records; runs on a worker."""
+    if unit.prepare:
+        unit.prepare()
     arguments = dict(unit.arguments)
     first = next(iter(unit.outputs))
     workdir = workdir_of(unit)

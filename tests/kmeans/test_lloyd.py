@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.algorithms.kmeans.backends import BACKENDS, backend_of
+from curation.algorithms.kmeans.backends import BACKENDS
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.initialisation import first_centroids
 from curation.algorithms.kmeans.lloyd import State, centroids_of, lloyd, updated
 from curation.algorithms.kmeans.points import GRID, ArrayPoints, Tally, add_to, on_grid

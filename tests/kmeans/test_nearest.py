@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.algorithms.kmeans.backends import BACKENDS, backend_of
+from curation.algorithms.kmeans.backends import BACKENDS
 from curation.algorithms.kmeans.backends.bounds import grouped
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.backends.nearest import decide
 from curation.algorithms.kmeans.backends.torch import LARGE, SMALL
 from curation.algorithms.kmeans.lloyd import centroids_of

@@ -8,19 +8,13 @@ import pytest
 from curation.algorithms.knn.choice import EXACT, choose, lists_for, scale_of
 from curation.algorithms.knn.exact import build_base, exact_similarity
 from curation.algorithms.knn.ivf import Codebooks, Lists, fill, opened, search, train
-from curation.stages.match.params import MatchStep
-from curation.stages.quantise.params import QuantiseStep
+from curation.algorithms.knn.params import IndexParams, SearchParams
 
 from .test_exact import names, unit
 
 
-def quantise_step(**more):
-    given = {"encoder": "e", "index": "auto", "nlist": None, "nprobe": 8, "subquantizers": 4}
-    return QuantiseStep(**given | {"k": 4, "seed": 0} | more)
-
-
-def match_step(**more):
-    return MatchStep(**{"encoder": "e", "refine": 8, "recall_queries": 9, "k": 4, "seed": 0} | more)
+def trained(sample, index):
+    return train(sample, index, nlist=20, subquantizers=4, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +30,10 @@ def world():
 def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monkeypatch):
     monkeypatch.setattr("curation.algorithms.knn.ivf.QUERIES", 37)
     vectors, queries, ids = world
-    books = train(vectors, "ivf_flat", 20, quantise_step())
+    books = trained(vectors, "ivf_flat")
     base = build_base(vectors, ids)
     lists = fill(base.vectors, books)
-    found = search(queries, opened(base, lists, books), match_step(nprobe=nprobe), k)
+    found = search(queries, opened(base, lists, books), SearchParams(nprobe=nprobe), k)
     scores = queries.astype(np.float64) @ books.coarse.astype(np.float64).T
     probes = np.argsort(-scores, axis=1)[:, :nprobe]
     for number in range(len(queries)):
@@ -54,8 +48,8 @@ def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monke
 
 def test_shards_find_what_the_whole_finds(world):
     vectors, queries, ids = world
-    books = train(vectors, "ivf_flat", 20, quantise_step())
-    params = match_step(nprobe=4)
+    books = trained(vectors, "ivf_flat")
+    params = SearchParams(nprobe=4)
 
     def found(rows):
         base = build_base(vectors[rows], ids[rows])
@@ -68,13 +62,13 @@ def test_shards_find_what_the_whole_finds(world):
 
 def test_codes_tell_a_vector_from_others(world):
     vectors, _, ids = world
-    books = train(vectors, "ivf_pq", 20, quantise_step())
+    books = trained(vectors, "ivf_pq")
     base = build_base(vectors, ids)
     lists = fill(base.vectors, books)
     assert lists.codes is not None
     assert lists.codes.shape == (len(base.vectors), 4)
     some = base.vectors[::29]
-    got = search(some, opened(base, lists, books), match_step(nprobe=1), 1)
+    got = search(some, opened(base, lists, books), SearchParams(nprobe=1), 1)
     assert (got.similarity > 0.999).mean() > 0.8
 
 
@@ -84,33 +78,34 @@ def test_empty_lists_and_few_vectors():
     books = Codebooks(unit(rng, 50, 8).astype(np.float32))
     base = build_base(vectors, ids)
     lists = opened(base, fill(base.vectors, books), books)
-    got = search(unit(rng, 5, 8), lists, match_step(nprobe=50), 10)
+    got = search(unit(rng, 5, 8), lists, SearchParams(nprobe=50), 10)
     assert np.bincount(got.query).tolist() == [3] * 5
     nothing = opened(build_base(vectors[:0], ids[:0]), Lists(np.empty(0, np.int32)), books)
-    assert len(search(vectors, nothing, match_step(nprobe=2), 3).query) == 0
+    assert len(search(vectors, nothing, SearchParams(nprobe=2), 3).query) == 0
 
 
 @pytest.mark.parametrize(
-    ("queries", "pool", "more", "index"),
+    ("k", "queries", "pool", "more", "index"),
     [
-        (1000, 10_000, {}, "exact"),
-        (0, 10_000, {"index": "ivf_pq"}, "exact"),
-        (10, 10_000, {"k": 0, "index": "ivf_pq"}, "exact"),
-        (10, 10_000, {"index": "ivf_pq"}, "ivf_pq"),
-        (10**7, 10**9, {}, "ivf_flat"),
-        (10**7, 10**9, {"index": "exact"}, "exact"),
+        (4, 1000, 10_000, {}, "exact"),
+        (4, 0, 10_000, {"index": "ivf_pq"}, "exact"),
+        (0, 10, 10_000, {"index": "ivf_pq"}, "exact"),
+        (4, 10, 10_000, {"index": "ivf_pq"}, "ivf_pq"),
+        (4, 10**7, 10**9, {}, "ivf_flat"),
+        (4, 10**7, 10**9, {"index": "exact"}, "exact"),
         # Filling lists for few queries costs more than it saves.
-        (2000, 10**9, {}, "exact"),
+        (4, 2000, 10**9, {}, "exact"),
     ],
 )
-def test_choice(queries, pool, more, index):
-    assert choose(quantise_step(**more), queries, pool, 1024).index == index
+def test_choice(k, queries, pool, more, index):
+    params = IndexParams(**{"nprobe": 8, "subquantizers": 4} | more)
+    assert choose(params, k, queries, pool, 1024).index == index
 
 
 def test_auto_is_exact_up_to_its_bound():
-    step = quantise_step()
-    assert choose(step, EXACT // 2**30, 2**20, 2**10).index == "exact"
-    assert choose(step, EXACT // 2**30 + 1, 2**20, 2**10).index == "ivf_flat"
+    params = IndexParams(nprobe=8)
+    assert choose(params, 4, EXACT // 2**30, 2**20, 2**10).index == "exact"
+    assert choose(params, 4, EXACT // 2**30 + 1, 2**20, 2**10).index == "ivf_flat"
 
 
 def test_lists_grow_with_the_pool_in_steps():

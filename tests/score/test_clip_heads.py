@@ -177,7 +177,7 @@ def test_pictures_and_captions_are_scored_together(clip, tmp_path):
         ({"kind": "zero_shot", "encoder": "clip", "prompts": ["a", " "]}, "a prompt is blank"),
         ({"kind": "zero_shot", "encoder": "clip", "prompts": ["a\ud800"]}, "half of a surrogate"),
         ({"kind": "zero_shot", "encoder": "clip", "prompts": []}, "missing: prompts"),
-        ({"kind": "linaer", "encoder": "clip"}, "unknown head 'linaer'. Valid: linear, mlp"),
+        ({"kind": "linaer", "encoder": "clip"}, "did you mean 'linear'"),
     ],
 )
 def test_heads_say_what_they_need(head, said):

@@ -11,8 +11,9 @@ from PIL import Image
 
 from curation.errors import RecipeError
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
-from curation.stages.screen.filters import FILTERS, TEXTS
+from curation.stages.screen.filters import DEFAULT_FILTERS, FILTERS
 from curation.stages.screen.filters.base import Pair
+from curation.stages.screen.params import ScreenParams
 from curation.stages.screen.stage import load_filter
 from curation.stages.screen.words import load_words
 
@@ -35,6 +36,12 @@ def score(name: str, given: Pair) -> float:
     return load_filter(name).score(given)
 
 
+def test_a_recipe_that_names_no_filters_has_those_of_always():
+    """A new filter is on where a recipe names it, so that stored runs stay as they are."""
+    assert ScreenParams().filters == list(DEFAULT_FILTERS)
+    assert len(DEFAULT_FILTERS) == 15 and set(DEFAULT_FILTERS) <= set(FILTERS)
+
+
 @pytest.mark.parametrize("name", FILTERS)
 def test_every_filter_is_documented_and_scores(name):
     found = load_filter(name)
@@ -42,7 +49,7 @@ def test_every_filter_is_documented_and_scores(name):
     assert found.usual
     given = score(name, pair(image=photo(250), caption="a dog on the beach"))
     assert given is not None
-    assert isinstance(given, str) == (found.type == "string") == (name in TEXTS)
+    assert isinstance(given, str) == (found.type == "string") == FILTERS[name].text
     # A picture of one pixel, a caption of nothing or of a hundred kilobytes: a score or none.
     for caption in (None, "", "\x00\u202e\u0007", "🙂" * 25_000, "\u05d0 " * 50_000):
         score(name, pair(np.zeros((1, 1)), caption=caption))

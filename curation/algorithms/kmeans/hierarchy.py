@@ -9,7 +9,7 @@ import numpy as np
 
 from curation.algorithms.arrays.seeded_order import seeded_order
 from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.backends.nearest import Clusters, Floats, Rows, exact_scores
 from curation.algorithms.kmeans.initialisation import Start, candidates, first_centroids
 from curation.algorithms.kmeans.lloyd import Metric, State, Trained, centroids_of, lloyd

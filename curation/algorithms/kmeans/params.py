@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
+from curation.algorithms.kmeans.backends import BACKENDS
 from curation.engine.params_base import StrictModel, execution_only
 
 
@@ -14,4 +17,9 @@ class NearestParams(StrictModel):
     """
 
     metric: Literal["spherical", "euclidean"] = "spherical"
-    backend: Literal["faiss", "torch"] = execution_only("torch")
+    backend: str = execution_only("torch")
+
+    @field_validator("backend")
+    @classmethod
+    def _known(cls, backend: str) -> str:
+        return BACKENDS.check(backend)

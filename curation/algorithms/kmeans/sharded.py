@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import vector_array, vector_matrix
-from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.backends.nearest import Centroids
 from curation.algorithms.kmeans.lloyd import Metric, centroids_of
 from curation.algorithms.kmeans.points import ArrayPoints, Tally

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.backends.nearest import Clusters, Floats
 from curation.algorithms.kmeans.lloyd import State, centroids_of, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints
-from curation.algorithms.knn.choice import Choice
 from curation.algorithms.knn.exact import SLACK, Base, Candidates, joined, merge, rescore
 from curation.algorithms.knn.params import SearchParams
 from curation.engine.device import CPU, devices_here
@@ -66,12 +65,19 @@ def sample_size(nlist: int) -> int:
     return int(max(TRAIN_PER_LIST * nlist, 256 * WORDS))
 
 
-def train(sample: Vectors, choice: Choice, subquantizers: int, seed: int) -> Codebooks:
+def train(
+    sample: Vectors,
+    index: Literal["ivf_flat", "ivf_pq"],
+    nlist: int,
+    subquantizers: int,
+    seed: int,
+) -> Codebooks:
     """Return trained codebooks.
 
     Args:
         sample: unit vectors (n, dim), in an order that does not depend on shards.
-        choice: which index (not exact search), and of how many lists.
+        index: which kind.
+        nlist: how many lists.
         subquantizers: codes a vector of `ivf_pq`.
         seed: of the random choices.
 
@@ -80,7 +86,6 @@ def train(sample: Vectors, choice: Choice, subquantizers: int, seed: int) -> Cod
             subquantizers.
     """
     count, dim = sample.shape
-    index, nlist = choice.index, choice.nlist
     if index == "ivf_pq" and dim % subquantizers:
         valid = [m for m in range(1, dim + 1) if dim % m == 0 and dim // m <= 32]
         raise RecipeError(

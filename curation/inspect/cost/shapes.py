@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.params import EncoderSpec
@@ -27,8 +26,8 @@ def _shape(spec: EncoderSpec) -> Shape:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    family, _, name = spec.model.partition("/")
-    model, blank, dim = import_module(ENCODERS[family]).skeleton(name, spec)
+    name = spec.model.partition("/")[2]
+    model, blank, dim = ENCODERS.load(spec.family).skeleton(name, spec)
     # A frozen TorchScript module has no parameters.
     device = next(model.parameters(), torch.empty(0)).device
     counter = FlopCounterMode(display=False)

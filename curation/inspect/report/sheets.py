@@ -16,6 +16,7 @@ from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.table import Table
 from curation.inspect.lineage import Lineage
 from curation.inspect.report.pictures import Album, Ref, strength
+from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
 
 CLAIM = ["arm", "image_id", "pair_id", "seed_image_id", "similarity", "rank", "cluster_id"]
@@ -69,18 +70,13 @@ class _Picked:
 def sheets(lineage: Lineage, arms: list[Arm], album: Album, seed: int) -> list[Sheet]:
     """Return a sheet an arm. Claims are read twice, a fragment at a time: to choose and to show."""
     claims = lineage["claims"]
-    picked = {arm.name: _Picked(_kind(arm.strategy)) for arm in arms}
+    picked = {arm.name: _Picked(STRATEGIES[arm.strategy].grouped_by) for arm in arms}
     for _, own, arm in _by_arm(claims, ["arm", "seed_image_id", "cluster_id"]):
         _choose(picked[arm], own, (seed, "report", arm))
     for fragment, own, arm in _by_arm(claims, CLAIM):
         _collect(picked[arm], own.assign(fragment=fragment), (seed, "report", arm))
     seeds = _Seeds(lineage, arms, picked, seed)
     return [_sheet(arm, picked[arm.name], seeds, album) for arm in arms]
-
-
-def _kind(strategy: str) -> str:
-    """Return how claims are grouped: a strategy of someone else's is shown as it comes."""
-    return {"sample": "seed", "cluster": "cluster"}.get(strategy, "flat")
 
 
 def _by_arm(claims: Table, columns: list[str]) -> Iterator[tuple[str, pd.DataFrame, str]]:

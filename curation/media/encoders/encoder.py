@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +46,8 @@ def load_encoder(spec: EncoderSpec, device: str) -> Encoder:
     Raises:
         RecipeError: no such model or weights; the message says where to put them.
     """
-    family, _, name = spec.model.partition("/")
-    load = import_module(ENCODERS[family]).load
-    encoder: Encoder = load(name, spec)
+    name = spec.model.partition("/")[2]
+    encoder: Encoder = ENCODERS.load(spec.family).load(name, spec)
     encoder.model.eval().to(device).requires_grad_(False)
     if device == CPU:
         by_pixel(encoder.model)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.table_name import Family
-from curation.media.encoders import WITH_TEXT
+from curation.media.encoders import ENCODERS, SPECIAL, EncoderEntry, with_text
 
 EMBEDDINGS = Family("embeddings")
 """The tables of vectors, one an encoder."""
@@ -33,7 +33,8 @@ class EncoderSpec(StrictModel):
 
     `of: caption` embeds captions with the model's text tower, into the space of its pictures.
     `sha256` is the sum that the file `weights` must have. `crop_mode` is `center`, where the shorter
-    side is resized and the middle cut out, or `squash`, where both sides are resized.
+    side is resized and the middle cut out, or `squash`, where both sides are resized. `options` are
+    those that the family alone has.
     """
 
     model: str
@@ -48,6 +49,12 @@ class EncoderSpec(StrictModel):
     crop_mode: Literal["center", "squash"] | None = None
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    options: dict[str, Any] = {}
+
+    @property
+    def family(self) -> str:
+        """The family of the model."""
+        return self.model.partition("/")[0]
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
@@ -66,25 +73,36 @@ class EncoderSpec(StrictModel):
                 "`sha256` is the sum of a weights file; name the file under `weights`, or leave the "
                 "sum out"
             )
-        family, _, name = self.model.partition("/")
-        if self.precision != "fp32" and family in ("torchscript", "onnx"):
-            raise ValueError(f"{family} computes as its file says; leave out `precision`")
-        if self.checkpoint and (family != "timm" or not self.weights):
-            raise ValueError("`checkpoint` says how a file under `weights` fits a timm model")
-        if self.of == "caption" and family not in WITH_TEXT:
-            raise ValueError(f"of: caption needs a text tower; only {', '.join(WITH_TEXT)} has one")
-        if family == "open_clip" and not name and self.weights is None:
-            raise ValueError(
-                "open_clip without an architecture needs `weights`: a folder as the hub has it, with "
-                "open_clip_config.json"
-            )
-        if self.model == "torchscript" and self.weights is None:
-            raise ValueError("torchscript needs `weights`, the path of the archive")
-        if self.model == "onnx" and self.weights is None:
-            raise ValueError("onnx needs `weights`, the path of the file")
-        if self.model == "torchscript" and self.input_size is None:
-            raise ValueError(
-                "torchscript needs `input_size`, the side in pixels that the archive was made for: "
-                "it does not tell"
-            )
+        if self.checkpoint and not self.weights:
+            raise ValueError("`checkpoint` says how a file under `weights` fits the architecture")
+        if self.family in ENCODERS:
+            _check_family(self, ENCODERS[self.family])
         return self
+
+
+def _check_family(spec: EncoderSpec, entry: EncoderEntry) -> None:
+    """Refuse what the family of an encoder does not take, or needs and does not have."""
+    for name in SPECIAL:
+        default = type(spec).model_fields[name].default
+        if getattr(spec, name) != default and name not in entry.takes:
+            takes = [family for family, other in ENCODERS.items() if name in other.takes]
+            raise ValueError(
+                f"{spec.family} takes no `{name}`; leave it out. Families that take it: "
+                f"{', '.join(takes)}"
+            )
+    if spec.of == "caption" and not entry.text:
+        raise ValueError(f"of: caption needs a text tower; only {', '.join(with_text())} has one")
+    if entry.name == "optional" and spec.model == spec.family and spec.weights is None:
+        raise ValueError(
+            f"{spec.family} without an architecture needs `weights`: a folder as the hub has it, "
+            "with its configuration"
+        )
+    for name, why in entry.needs:
+        if getattr(spec, name) is None:
+            raise ValueError(f"{spec.family} needs `{name}`, {why}")
+    unknown = sorted(set(spec.options) - set(entry.options))
+    if unknown:
+        raise ValueError(
+            f"{spec.family} has no option {', '.join(unknown)}. Valid: "
+            f"{', '.join(entry.options) or 'none'}"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curation.engine.params_base import StrictModel, execution_only
-from curation.engine.stage import Read, Stage
+from curation.engine.stage import FunctionPath, Read, Stage
 
 
 class AssembleParams(StrictModel):
@@ -28,5 +28,6 @@ STAGE = Stage(
     reads=(Read("images"), Read("copies"), Read("assignments"), Read("claims")),
     version=2,
     needs_seeds=True,
+    units=FunctionPath("curation.stages.assemble.stage:units"),
     rows_per_file=lambda params: params.rows_per_file,
 )

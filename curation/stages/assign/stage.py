@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import Vectors, comparable_rows, vector_matrix
-from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters, exact_scores
 from curation.algorithms.kmeans.lloyd import centroids_of
 from curation.engine.fragment import Fragment

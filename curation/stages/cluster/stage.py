@@ -13,7 +13,7 @@ import pyarrow as pa
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, vector_array, vector_matrix
-from curation.algorithms.kmeans.backends import backend_of
+from curation.algorithms.kmeans.backends.load import backend_of
 from curation.algorithms.kmeans.hierarchy import Level, Plan, Resampling, stacked
 from curation.algorithms.kmeans.initialisation import candidates, first_centroids
 from curation.algorithms.kmeans.lloyd import State, Trained, lloyd

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from curation.engine.params_base import Name, StrictModel
 from curation.engine.stage import Read, Stage
+from curation.media.encoders import ENCODERS
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 
 
@@ -39,4 +40,5 @@ STAGE = Stage(
     gpu=True,
     members=lambda params: tuple(params.encoders),
     only=EmbedParams.only,
+    versions=lambda params: ENCODERS.versions(spec.family for spec in params.encoders.values()),
 )

@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import RecipeError
+from curation.stages.fetch.detectors import DETECTORS
 from curation.stages.fetch.params import FaceParams
 
 Pixels = npt.NDArray[np.uint8]
@@ -99,41 +96,7 @@ def find_faces(encoded: bytes, params: FaceParams) -> list[Box]:
     height, width = image.shape[:2]
     return [
         (x / width, y / height, (x + w) / width, (y + h) / height)
-        for x, y, w, h in DETECTORS[params.detector](image, params)
+        for x, y, w, h in DETECTORS.load(params.detector).detect(
+            image, params.weights, params.at_least
+        )
     ]
-
-
-def _haar(image: Pixels, params: FaceParams) -> list[tuple[float, float, float, float]]:
-    grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
-    found = _cascade().detectMultiScale(grey, scaleFactor=1.1, minNeighbors=4, minSize=(20, 20))
-    return [tuple(float(v) for v in box) for box in found]  # type: ignore[misc]
-
-
-@lru_cache(maxsize=1)
-def _cascade() -> Any:
-    folder: str = cv2.data.haarcascades  # type: ignore[attr-defined]
-    return cv2.CascadeClassifier(str(Path(folder) / "haarcascade_frontalface_default.xml"))
-
-
-def _yunet(image: Pixels, params: FaceParams) -> list[tuple[float, float, float, float]]:
-    detector = _network(params.weights or "", params.at_least)
-    detector.setInputSize((image.shape[1], image.shape[0]))
-    found = detector.detect(image)[1]
-    return [] if found is None else [tuple(float(v) for v in row[:4]) for row in found]  # type: ignore[misc]
-
-
-@lru_cache(maxsize=2)
-def _network(weights: str, at_least: float) -> Any:
-    try:
-        return cv2.FaceDetectorYN.create(weights, "", (320, 320), at_least)
-    except cv2.error as error:
-        raise RecipeError(
-            f"fetch.faces.weights: {weights!r} is no YuNet network that OpenCV can read ({error}). "
-            "Take face_detection_yunet_2023mar.onnx from OpenCV's model zoo."
-        ) from error
-
-
-DETECTORS: dict[str, Callable[[Pixels, FaceParams], list[tuple[float, float, float, float]]]] = {
-    "haar": _haar,
-    "yunet": _yunet,
-}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.stage import FunctionPath, Read, Stage
 from curation.media.web.params import UrlParams
+from curation.stages.fetch.detectors import DETECTORS
 
 
 class Resize(StrictModel):
@@ -26,15 +27,24 @@ class FaceParams(StrictModel):
     """
 
     listed: bool = True
-    detector: Literal["haar", "yunet"] | None = None
+    detector: str | None = None
     weights: str | None = input_file(None)
     at_least: float = Field(default=0.6, ge=0, le=1)
 
     @model_validator(mode="after")
     def _has_weights(self) -> FaceParams:
-        if (self.detector == "yunet") != (self.weights is not None):
-            raise ValueError("`weights` go with detector: yunet, and it does not work without")
+        needs = self.detector is not None and DETECTORS[self.detector].weights
+        if needs != (self.weights is not None):
+            trained = ", ".join(name for name, entry in DETECTORS.items() if entry.weights)
+            raise ValueError(
+                f"`weights` is the file of a detector that needs one ({trained}), and of no other"
+            )
         return self
+
+    @field_validator("detector")
+    @classmethod
+    def _known(cls, detector: str | None) -> str | None:
+        return None if detector is None else DETECTORS.check(detector)
 
 
 class PerHost(StrictModel):
@@ -91,6 +101,9 @@ STAGE = Stage(
     reads=(Read("pairs"),),
     version=2,
     work_folder=True,
+    versions=lambda params: DETECTORS.versions(
+        [params.faces.detector] if params.faces.detector else []
+    ),
     units=FunctionPath("curation.stages.fetch.stage:units"),
     chains=FunctionPath("curation.stages.fetch.stage:chains"),
     progress=FunctionPath("curation.stages.fetch.stage:progress"),

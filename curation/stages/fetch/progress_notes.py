@@ -17,6 +17,9 @@ from rich.filesize import decimal
 from curation.engine.store import Store
 from curation.engine.units import Unit, workdir_of
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
 logger = logging.getLogger(__name__)
 
 NOTE = "progress.json"

@@ -16,7 +16,6 @@ from curation.engine.units import Rows, empty_batch
 from curation.errors import RecipeError
 from curation.media.web.urls import Rules, rules_of
 from curation.stages.ingest.duplicates import find_duplicates
-from curation.stages.ingest.formats import FORMATS
 from curation.stages.ingest.formats.source_row import stage
 from curation.stages.ingest.group_by_host import (
     Gathered,
@@ -29,6 +28,7 @@ from curation.stages.ingest.group_by_host import (
     routes_of,
 )
 from curation.stages.ingest.params import IngestStep
+from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.listing import source_files
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -51,7 +51,10 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
     records = context.compute(
         "read",
         read_file,
-        {name: {"given": given, "rules": rules} for name, given in items.items()},
+        {
+            name: {"given": given, "rules": rules, "version": given.source.version}
+            for name, given in items.items()
+        },
         rows_per_file=params.rows_per_fragment,
     )
     _check_counts(params.sources, items, records)
@@ -102,17 +105,19 @@ def _committed(context: Context) -> dict[str, list[Fragment]]:
     return by_stem(Fragment(context.store, record) for record in records)
 
 
-def read_file(given: SourceFile, rules: Rules) -> Rows:
+def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> Rows:
     """Yield the rows of one file, staged: columns of `pairs` and the key of duplicates.
+
+    `version` is that of the format, for the memo.
 
     Raises:
         RecipeError: a mapped column is not in the file.
         StoreError: the file cannot be read.
     """
-    reader = FORMATS[given.source.reader]
-    yield from stage(given, reader(given), rules)
-    holds_bytes = given.source.reader in ("folder", "webdataset")
-    if holds_bytes or {"image", "path"} & set(given.source.mapped):
+    entry = FORMATS[given.source.reader]
+    read = getattr(FORMATS.load(given.source.reader), entry.function)
+    yield from stage(given, read(given), rules)
+    if entry.holds_images or {"image", "path"} & set(given.source.mapped):
         # Pictures behind `path` are known by their list only: a changed one needs a new list.
         return {"origin": given.origin}
     return {}

@@ -58,7 +58,9 @@ def quantise(
         return said | {"nlist": choice.nlist, "training_vectors": 0}
     parts = sampled(eligible, vectors, sample_size(choice.nlist), params.seed, context)
     _, sample = read_sample(parts)
-    batch = codebooks.batch_of(train(sample, choice, params.index.subquantizers, params.seed))
+    batch = codebooks.batch_of(
+        train(sample, choice.index, choice.nlist, params.index.subquantizers, params.seed)
+    )
     context.remember("codebooks", key, batch)
     yield "all", batch
     return said | {"nlist": choice.nlist, "training_vectors": len(sample)}

@@ -8,6 +8,7 @@ from pydantic import Field, SerializeAsAny
 
 from curation.engine.params_base import Name, StrictModel
 from curation.engine.stage import Read, Stage
+from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
 
 
@@ -52,4 +53,5 @@ STAGE = Stage(
     ),
     version=2,
     needs_seeds=True,
+    versions=lambda params: STRATEGIES.versions(arm.strategy for arm in params.arms),
 )

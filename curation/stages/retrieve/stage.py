@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,7 +55,7 @@ def retrieve(  # noqa: PLR0913  an argument a table
     parents = read_parents(centroids)
     evidence = _evidence(rows, parents, matches, params)
     claimed = {
-        arm.name: import_module(STRATEGIES[arm.strategy]).claim(arm, evidence, params.seed)
+        arm.name: STRATEGIES.load(arm.strategy).claim(arm, evidence, params.seed)
         for arm in params.arms
     }
     table = pd.concat([_frame(arm, claimed[arm.name]) for arm in params.arms], ignore_index=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from curation.engine.params_base import Name, StrictModel
-from curation.engine.stage import Read, Stage
+from curation.engine.stage import Read, ScoreType, Stage
+from curation.media.encoders import ENCODERS
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
 
 
@@ -12,6 +14,10 @@ class ScoreParams(StrictModel):
     """Heads by name; each is a column of `head_scores`."""
 
     heads: dict[Name, HeadSpec] = {}
+
+    def scores(self) -> dict[str, ScoreType]:
+        """Return the type of every score that the table holds."""
+        return dict.fromkeys(self.heads, "number")
 
 
 class ScoreStep(ScoreParams):
@@ -32,4 +38,8 @@ STAGE = Stage(
     writes="head_scores",
     reads=(Read("images"), Read(EMBEDDINGS)),
     members=ScoreStep.reads,
+    versions=lambda params: (
+        HEADS.versions(head.kind for head in params.heads.values())
+        | ENCODERS.versions(spec.family for spec in params.encoders.values())
+    ),
 )

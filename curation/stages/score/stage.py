@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import numpy as np
 import pyarrow as pa
 
@@ -44,6 +42,6 @@ def _scores(embeddings: list[Fragment], spec: HeadSpec, params: ScoreStep) -> pa
     if valid.any():
         identities = (fragment.record.stats.get("encoder") for fragment in embeddings)
         given = Given(params.encoders, dict(zip(spec.reads(), identities, strict=True)))
-        head: Head = import_module(HEADS[spec.kind].module).load(spec, given)
+        head: Head = HEADS.load(spec.kind).load(spec, given)
         found[valid] = head(*(vector_matrix(column.filter(pa.array(valid))) for column in columns))
     return pa.array(found, pa.float32(), mask=~valid)

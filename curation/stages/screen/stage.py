@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from curation.engine.units import Rows
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
 from curation.stages.screen.filters import FILTERS
 from curation.stages.screen.filters.base import Filter, Pair
-from curation.stages.screen.params import ScreenParams
+from curation.stages.screen.params import ScreenParams, words_score
 from curation.stages.screen.words import load_words
 
 COLUMNS = ["pair_id", "status", "original_width", "original_height", "bytes", "caption", "image"]
@@ -31,7 +30,7 @@ def screen(images: Fragment, *, params: ScreenParams) -> Rows:
         Batches of `scores`, aligned with `images`.
     """
     filters = {name: load_filter(name) for name in params.filters}
-    filters |= {f"words_{name}": load_words(given.file) for name, given in params.words.items()}
+    filters |= {words_score(name): load_words(given.file) for name, given in params.words.items()}
     schema = _schema(filters)
     for batch in images.batches(COLUMNS, rows=256):
         rows = [_score(row, filters, params.perceptual_hash) for row in batch.to_pylist()]
@@ -41,7 +40,7 @@ def screen(images: Fragment, *, params: ScreenParams) -> Rows:
 
 def load_filter(name: str) -> Filter:
     """Return a filter by its name in the registry."""
-    found: Filter = import_module(FILTERS[name]).FILTER
+    found: Filter = FILTERS.load(name).FILTER
     return found
 
 

@@ -10,8 +10,8 @@ from curation.engine.params_base import StrictModel
 from curation.engine.stage import Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
 
-COUNTED = ("caption_repeats",)
-"""Scores of the table `tallies`, which every recipe has."""
+SCORE_TABLES = ("scores", "head_scores", "tallies")
+"""The tables with scores that thresholds may bound; all are aligned with `images`."""
 
 
 class Threshold(StrictModel):
@@ -37,9 +37,14 @@ class Threshold(StrictModel):
 
 
 class SelectStep(StrictModel):
-    """What the stage gets; `encoder` is that of clusters and matches, whose vector a row must have."""
+    """What the stage gets.
+
+    `encoder` is that of clusters, whose vector a row must have. `tables` says for each score under
+    `thresholds` which of SCORE_TABLES holds it.
+    """
 
     encoder: str
+    tables: dict[str, str]
     thresholds: dict[str, Threshold]
     seed_copies: Literal["keep", "drop"]
 
@@ -52,9 +57,7 @@ STAGE = Stage(
     writes="eligible",
     reads=(
         Read("images"),
-        Read("scores"),
-        Read("head_scores"),
-        Read("tallies"),
+        *(Read(table) for table in SCORE_TABLES),
         Read(EMBEDDINGS),
     ),
     version=2,

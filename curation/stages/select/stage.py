@@ -13,29 +13,29 @@ from curation.algorithms.arrays.vectors import comparable_rows
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.units import Rows
-from curation.stages.select.params import COUNTED, SelectStep, Threshold
+from curation.stages.select.params import SelectStep, Threshold
 
 TOLD = ["method", "contaminated", "copy_of_seed"]
 
 
 def select(
-    images: Fragment,
-    scores: Fragment,
-    head_scores: Fragment,
-    tallies: Fragment,
-    embeddings: dict[str, Fragment],
-    *,
-    params: SelectStep,
+    images: Fragment, embeddings: dict[str, Fragment], *, params: SelectStep, **tables: Fragment
 ) -> Rows:
     """Decide which rows may be retrieved (pool) or may retrieve (seeds).
 
     Thresholds hold for the pool alone: seeds were curated by their owners.
 
+    Args:
+        images: gives the rows.
+        embeddings: the vectors of the encoder of clusters.
+        params: thresholds, and where each score is.
+        tables: those of SCORE_TABLES.
+
     Yields:
         One batch of `eligible`, aligned with `images`.
     """
     rows = images.read(["pair_id", "image_id", "role", "source", "status", "reason"]).to_pandas()
-    found = tallies.read(TOLD).to_pandas()
+    found = tables["tallies"].read(TOLD).to_pandas()
     (vectors,) = (_without_vector(f) for f in embeddings.values())
     pool = rows["role"].to_numpy() == "pool"
 
@@ -44,9 +44,7 @@ def select(
     _first(reason, rows["role"].to_numpy() == "held_out", "held_out")
     _first(reason, found["contaminated"].to_numpy(), "contaminated")
     for name, threshold in params.thresholds.items():
-        measured = scores if name in _columns(scores) else head_scores
-        table = tallies if name in COUNTED else measured
-        values = table.read([name]).column(name).to_pandas()
+        values = tables[params.tables[name]].read([name]).column(name).to_pandas()
         _first(reason, pool & _fails(values, threshold), name)
     methods = found["method"].to_numpy()
     _first(reason, methods != "representative", np.array([f"copy_{m}" for m in methods], object))
@@ -72,10 +70,6 @@ def _without_vector(embeddings: Fragment) -> npt.NDArray[np.object_]:
         comparable = comparable_rows(embeddings.read(["vector"]).column("vector"))
         reasons = np.where(comparable | pd.notna(reasons), reasons, "not_finite")
     return np.asarray(reasons, dtype=object)
-
-
-def _columns(fragment: Fragment) -> list[str]:
-    return next(iter(fragment.batches(rows=1))).schema.names if fragment.rows else []
 
 
 def _first(

@@ -1,27 +1,16 @@
-"""Back ends of k-means by name: each finds the same exact nearest centroids, at its own speed.
+"""The back ends of k-means by name: each finds the same exact nearest centroids, at its own speed.
 
-A new back end is a file here with `load(vectors, device)`, and a line below.
+A new back end is a file in this folder with `load(vectors, device)`, and a line in `BACKENDS`. See
+docs/extending.md. Back ends give the same bits, so no memo names them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from importlib import import_module
+from curation.engine.registry import Entry, Registry
 
-from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.multi_device import SharedNearest
-from curation.algorithms.kmeans.backends.nearest import Nearest
-
-BACKENDS = {
-    "torch": "curation.algorithms.kmeans.backends.torch",
-    "faiss": "curation.algorithms.kmeans.backends.faiss",
-}
-
-
-def backend_of(name: str, *devices: str) -> Callable[[Vectors], Nearest]:
-    """Return what makes a `Nearest` of points (n, dim); several devices share the points."""
-    load = import_module(BACKENDS[name]).load
-    if len(devices) > 1:
-        return partial(SharedNearest, load=load, devices=devices)
-    return partial(load, device=devices[0])
+BACKENDS = Registry(
+    "back end",
+    "curation.algorithms.kmeans.backends",
+    {"torch": Entry(), "faiss": Entry()},
+    same_results=True,
+)

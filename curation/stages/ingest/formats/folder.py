@@ -12,7 +12,7 @@ from curation.stages.ingest.sources.source_file import Member, SourceFile
 _MAX_TEXT = 64 * 1024
 
 
-def read_folder(given: SourceFile) -> Iterator[Asked]:
+def read(given: SourceFile) -> Iterator[Asked]:
     """Yield a row an image; its key is its path within the folder, its metadata the folder."""
     for member in given.members:
         key = clean(member.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))

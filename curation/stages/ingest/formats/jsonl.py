@@ -16,7 +16,7 @@ from curation.stages.ingest.sources.source_file import SourceFile
 _LOOK_AT = 1000
 
 
-def read_jsonl(given: SourceFile) -> Iterator[Asked]:
+def read(given: SourceFile) -> Iterator[Asked]:
     """Yield the rows of a file; a line that is no object is a bad row, an empty line is none.
 
     Raises:

@@ -21,7 +21,7 @@ ROWS_WITH_BYTES = 64
 _READ_AHEAD = 1 << 20
 
 
-def read_parquet(given: SourceFile) -> Iterator[Asked]:
+def read(given: SourceFile) -> Iterator[Asked]:
     """Yield the rows of a file; inline images are read only where nothing else names the row.
 
     Raises:

@@ -22,7 +22,7 @@ MAX_RECORD = 64 << 20
 _PATHS = ("IMG@/src",)
 
 
-def read_wat(given: SourceFile) -> Iterator[Asked]:
+def read(given: SourceFile) -> Iterator[Asked]:
     """Yield the images of all pages: their URL, made whole, the alternative text, and the page.
 
     Raises:

@@ -13,7 +13,7 @@ from curation.errors import StoreError
 from curation.media.files.tar import member_name, open_tar
 from curation.stages.ingest.formats.source_row import Asked, bad_row
 from curation.stages.ingest.formats.values import as_json, text
-from curation.stages.ingest.sources.listing import IMAGES
+from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.stages.ingest.sources.source_file import SourceFile
 
 _MAX_TEXT = 64 * 1024
@@ -29,7 +29,7 @@ class _Sample:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def read_webdataset(given: SourceFile) -> Iterator[Asked]:
+def read(given: SourceFile) -> Iterator[Asked]:
     """Yield a row a sample; where a tar breaks off, what stands before, and one bad row.
 
     Raises:
@@ -79,7 +79,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def _take(sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, extension: str) -> None:
-    if extension.rpartition(".")[2] in IMAGES:
+    if extension.rpartition(".")[2] in IMAGE_ENDINGS:
         sample.image = sample.image or member_name(member)
         return
     limit = _MAX_JSON if extension == "json" else _MAX_TEXT

@@ -13,21 +13,10 @@ from pyarrow import fs
 
 from curation.errors import RecipeError
 from curation.media.files.location import filesystem_of
+from curation.stages.ingest.sources import FORMATS, IMAGE_ENDINGS
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import Member, SourceFile
 
-IMAGES = ("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff")
-_COMPRESSED = ("", ".gz", ".bz2", ".zst", ".lz4")
-_EXTENSIONS = {
-    "parquet": (".parquet", ".parq", ".pq"),
-    "csv": tuple(f".csv{c}" for c in _COMPRESSED),
-    "tsv": tuple(f".tsv{c}" for c in _COMPRESSED),
-    "jsonl": tuple(f"{e}{c}" for e in (".jsonl", ".ndjson") for c in _COMPRESSED),
-    "txt": tuple(f".txt{c}" for c in _COMPRESSED),
-    "wat": (".wat.gz", ".wat"),
-    "folder": tuple(f".{e}" for e in IMAGES),
-    "webdataset": (".tar", ".tar.gz", ".tgz"),
-}
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -49,7 +38,7 @@ def source_files(source: Source, rows_per_fragment: int) -> list[SourceFile]:
     if source.reader == "folder":
         return _folder_parts(source, root, query, found, rows_per_fragment)
     if not found:
-        raise _nothing(source, f"no {' or '.join(_EXTENSIONS[source.reader][:2])} file")
+        raise _nothing(source, f"no {' or '.join(FORMATS[source.reader].endings[:2])} file")
     return [SourceFile(source, root, f.name, f.size, f.mtime_ns, query) for f in found]
 
 
@@ -105,7 +94,7 @@ def _wanted(source: Source, name: str) -> bool:
     hidden = any(part.startswith((".", "_")) for part in name.split("/"))
     if source.reader == "folder":
         return not any(part.startswith(".") for part in name.split("/"))
-    return not hidden and name.lower().endswith(_EXTENSIONS[source.reader])
+    return not hidden and name.lower().endswith(FORMATS[source.reader].endings)
 
 
 def _walk(folder: Path) -> Iterator[Found]:
@@ -171,7 +160,7 @@ def _folder_parts(
     texts = {f.name: f for f in found if f.name.endswith(f".{beside}")}
     members = []
     for file in found:
-        if not file.name.lower().endswith(_EXTENSIONS["folder"]):
+        if not file.name.lower().endswith(FORMATS["folder"].endings):
             continue
         text = texts.get(f"{file.name.rpartition('.')[0]}.{beside}")
         members.append(
@@ -184,7 +173,7 @@ def _folder_parts(
             )
         )
     if not members:
-        raise _nothing(source, f"no image ({', '.join(IMAGES)})")
+        raise _nothing(source, f"no image ({', '.join(IMAGE_ENDINGS)})")
     return [
         SourceFile(
             source, root, "", 0, 0, query=query, members=tuple(members[start : start + rows])

@@ -20,6 +20,7 @@ class Preset:
         header: names of the columns where files have no line that says them.
         quoted: whether text fields may be quoted, as CSV has them.
         doc: what it is.
+        version: raised whenever the same files would give other rows.
     """
 
     reader: str
@@ -27,6 +28,7 @@ class Preset:
     header: tuple[str, ...] = ()
     quoted: bool = False
     doc: str = field(default="", compare=False)
+    version: int = 1
 
 
 PRESETS: dict[str, Preset] = {

@@ -7,17 +7,11 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from curation.engine.params_base import Name, StrictModel, execution_only
+from curation.engine.registry import did_you_mean
+from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.presets import PRESETS
 
 Role = Literal["pool", "seed", "held_out"]
-
-
-READERS = ("parquet", "csv", "tsv", "jsonl", "txt", "wat", "folder", "webdataset")
-"""Formats of files. Those of `presets.py` are published lists, written in one of these formats."""
-
-
-FIXED = {"folder": ("caption", "key"), "webdataset": ("caption", "key"), "txt": (), "wat": ()}
-"""Formats that say themselves where images are, and what may be mapped all the same."""
 
 
 Mapped = Literal["url", "image", "path", "caption", "key", "sha256", "faces"]
@@ -39,6 +33,12 @@ class Source(StrictModel):
         return PRESETS[self.format].reader if self.format in PRESETS else self.format
 
     @property
+    def version(self) -> list[int | str]:
+        """The versions of the format, and of the published list where it is one."""
+        preset = [PRESETS[self.format].version] if self.format in PRESETS else []
+        return [FORMATS[self.reader].version, *preset]
+
+    @property
     def mapped(self) -> dict[str, tuple[str, ...]]:
         """For what is mapped, the columns that may hold it; `columns` come before a preset's."""
         preset = PRESETS[self.format].columns if self.format in PRESETS else {}
@@ -47,25 +47,27 @@ class Source(StrictModel):
     @property
     def asks_hosts(self) -> bool:
         """Whether its images are behind URLs alone."""
-        if self.reader in FIXED:
-            return self.reader in ("txt", "wat")
+        entry = FORMATS[self.reader]
+        if entry.maps is not None:
+            return entry.hosts
         return "url" in self.mapped and not {"image", "path"} & set(self.mapped)
 
     @field_validator("format")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in READERS and name not in PRESETS:
+        if name not in FORMATS and name not in PRESETS:
             raise ValueError(
-                f"unknown format {name!r}. Valid: {', '.join(READERS)}, or one of the lists "
-                f"{', '.join(PRESETS)}"
+                f"unknown format {name!r}{did_you_mean(name, [*FORMATS, *PRESETS])}. Valid: "
+                f"{', '.join(FORMATS)}, or one of the lists {', '.join(PRESETS)}"
             )
         return name
 
     @model_validator(mode="after")
     def _says_where_images_are(self) -> Source:
-        if self.format in FIXED:
-            if set(self.columns) - set(FIXED[self.format]):
-                may = " and ".join(FIXED[self.format])
+        maps = None if self.format in PRESETS else FORMATS[self.format].maps
+        if maps is not None:
+            if set(self.columns) - set(maps):
+                may = " and ".join(maps)
                 raise ValueError(
                     f"a {self.format} source says itself where its images are; `columns` may map "
                     + (f"only {may}" if may else "nothing")

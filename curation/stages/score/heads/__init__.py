@@ -1,28 +1,44 @@
 """The kinds of head by name: each turns vectors into one score a picture.
 
-A new kind is a file here and a line below, with the fields of a recipe's head that it needs.
+A new kind is a file in this folder and a line in `HEADS`. See docs/extending.md.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curation.engine.registry import Entry, Registry
 
 
-class Kind(NamedTuple):
-    """Where a kind of head is, and which fields it needs and may have beside `kind` and `encoder`."""
+@dataclass(frozen=True)
+class HeadEntry(Entry):
+    """What the recipe needs to know of a kind of head.
 
-    module: str
-    needs: tuple[str, ...]
+    Attributes:
+        needs: fields of `HeadSpec` that it needs beside `kind` and `encoder`.
+        takes: fields that it may have beside these.
+        options: keys that it takes under `options`.
+        images: its `encoder` must embed images.
+        prompts: it embeds texts of the recipe with the text tower of its encoder.
+    """
+
+    needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    images: bool = False
+    prompts: bool = False
 
 
-HEADS = {
-    "linear": Kind("curation.stages.score.heads.linear", needs=("weights",)),
-    "mlp": Kind(
-        "curation.stages.score.heads.mlp", needs=("weights",), takes=("activation", "output")
-    ),
-    "similarity": Kind("curation.stages.score.heads.similarity", needs=("captions",)),
-    "zero_shot": Kind(
-        "curation.stages.score.heads.zero_shot", needs=("prompts",), takes=("against", "scale")
-    ),
-}
-WITH_PROMPTS = ("zero_shot",)
-"""Kinds that embed texts of the recipe with the text tower of their encoder."""
+HEADS = Registry(
+    "head",
+    "curation.stages.score.heads",
+    {
+        "linear": HeadEntry(needs=("weights",)),
+        "mlp": HeadEntry(needs=("weights",), takes=("activation", "output")),
+        "similarity": HeadEntry(needs=("captions",), images=True),
+        "zero_shot": HeadEntry(
+            needs=("prompts",), takes=("against", "scale"), images=True, prompts=True
+        ),
+    },
+    requires=("load",),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,7 @@ class HeadSpec(StrictModel):
     """A head on the vectors of one encoder; `HEADS` says which kind needs what.
 
     `weights` is a file, `captions` the encoder of captions, `prompts` and `against` are texts.
+    `options` are those that the kind alone has.
     """
 
     kind: str = "linear"
@@ -25,6 +26,7 @@ class HeadSpec(StrictModel):
     prompts: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
     scale: float = Field(default=100.0, gt=0)
+    options: dict[str, Any] = {}
 
     def reads(self) -> tuple[str, ...]:
         """Return the encoders whose vectors the head reads."""
@@ -34,9 +36,11 @@ class HeadSpec(StrictModel):
     def _has_what_it_needs(self) -> HeadSpec:
         kind = HEADS[self.kind]
         missing = [name for name in kind.needs if not getattr(self, name)]
-        given = self.model_fields_set - {"kind", "encoder", *kind.needs, *kind.takes}
+        given = self.model_fields_set - {"kind", "encoder", "options", *kind.needs, *kind.takes}
+        given |= set(self.options) - set(kind.options)
         if missing or given:
-            fields = ", ".join([*kind.needs, *(f"{name} (optional)" for name in kind.takes)])
+            optional = [*kind.takes, *(f"options.{name}" for name in kind.options)]
+            fields = ", ".join([*kind.needs, *(f"{name} (optional)" for name in optional)])
             raise ValueError(
                 f"a head of kind {self.kind} has encoder, {fields}; "
                 + (
@@ -55,6 +59,4 @@ class HeadSpec(StrictModel):
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
-        if kind not in HEADS:
-            raise ValueError(f"unknown head {kind!r}. Valid: {', '.join(HEADS)}")
-        return kind
+        return HEADS.check(kind)

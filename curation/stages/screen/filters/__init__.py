@@ -1,35 +1,62 @@
-"""The filters by name: each is a score of a picture or its caption, in a file of its own.
+"""The filters by name: each scores a picture or its caption, in a file of its own.
 
-A new filter is a file here, a line below and a threshold under `select` in the recipe.
+A new filter is a file in this folder and a line in `FILTERS`. See docs/extending.md.
 """
 
-FILTERS = {
-    "min_side": "curation.stages.screen.filters.min_side",
-    "aspect": "curation.stages.screen.filters.aspect",
-    "file_size": "curation.stages.screen.filters.file_size",
-    "caption_length": "curation.stages.screen.filters.caption_length",
-    "caption_words": "curation.stages.screen.filters.caption_words",
-    "caption_letters": "curation.stages.screen.filters.caption_letters",
-    "caption_links": "curation.stages.screen.filters.caption_links",
-    "caption_boilerplate": "curation.stages.screen.filters.caption_boilerplate",
-    "caption_language": "curation.stages.screen.filters.caption_language",
-    "caption_language_sure": "curation.stages.screen.filters.caption_language_sure",
-    "entropy": "curation.stages.screen.filters.entropy",
-    "contrast": "curation.stages.screen.filters.contrast",
-    "brightness": "curation.stages.screen.filters.brightness",
-    "blankness": "curation.stages.screen.filters.blankness",
-    "sharpness": "curation.stages.screen.filters.sharpness",
-    "blockiness": "curation.stages.screen.filters.blockiness",
-    "colourfulness": "curation.stages.screen.filters.colourfulness",
-}
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curation.engine.registry import Entry, Registry
 
 
-TEXTS = ("caption_language",)
-"""Filters whose scores are text, not numbers."""
-ON_DEMAND = ("caption_language", "caption_language_sure")
-"""Filters whose model takes a second or two to load on every worker."""
+@dataclass(frozen=True)
+class FilterEntry(Entry):
+    """What the recipe needs to know of a filter: whether its scores are `text`, not numbers."""
+
+    text: bool = False
 
 
-def default_filters() -> list[str]:
-    """Return every filter that is cheap: thresholds decide later."""
-    return [name for name in FILTERS if name not in ON_DEMAND]
+FILTERS = Registry(
+    "filter",
+    "curation.stages.screen.filters",
+    {
+        "min_side": FilterEntry(),
+        "aspect": FilterEntry(),
+        "file_size": FilterEntry(),
+        "caption_length": FilterEntry(),
+        "caption_words": FilterEntry(),
+        "caption_letters": FilterEntry(),
+        "caption_links": FilterEntry(),
+        "caption_boilerplate": FilterEntry(),
+        "caption_language": FilterEntry(text=True),
+        "caption_language_sure": FilterEntry(),
+        "entropy": FilterEntry(),
+        "contrast": FilterEntry(),
+        "brightness": FilterEntry(),
+        "blankness": FilterEntry(),
+        "sharpness": FilterEntry(),
+        "blockiness": FilterEntry(),
+        "colourfulness": FilterEntry(),
+    },
+    requires=("FILTER",),
+)
+
+DEFAULT_FILTERS = (
+    "min_side",
+    "aspect",
+    "file_size",
+    "caption_length",
+    "caption_words",
+    "caption_letters",
+    "caption_links",
+    "caption_boilerplate",
+    "entropy",
+    "contrast",
+    "brightness",
+    "blankness",
+    "sharpness",
+    "blockiness",
+    "colourfulness",
+)
+"""What a recipe computes that names no filters. A new filter is not added here: stored runs stay."""

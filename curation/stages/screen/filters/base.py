@@ -6,11 +6,11 @@ import builtins
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import cv2
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Score = float | str | None
 LARGE = 64
@@ -37,6 +37,9 @@ class Pair:
 
         None if it cannot be decoded.
         """
+        import cv2
+        import numpy as np
+
         large = min(self.grey.shape) >= LARGE
         how = cv2.IMREAD_REDUCED_COLOR_2 if large else cv2.IMREAD_COLOR
         found = cv2.imdecode(np.frombuffer(self.image, np.uint8), how)

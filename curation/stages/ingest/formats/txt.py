@@ -9,7 +9,7 @@ from curation.stages.ingest.formats.source_row import Asked, bad_row
 from curation.stages.ingest.sources.source_file import SourceFile
 
 
-def read_plain(given: SourceFile) -> Iterator[Asked]:
+def read(given: SourceFile) -> Iterator[Asked]:
     """Yield a row a line; empty lines and those that begin with `#` are none."""
     for number, (line, whole) in enumerate(lines(given)):
         if number == 0:

@@ -1,0 +1,116 @@
+"""Registries: what a recipe chooses by name, each member in a file of its own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a registry knows of a member without importing it.
+
+    Attributes:
+        module: the module of the member; by default the one of its name in the registry's package.
+        version: raised whenever the member would give other values for the same input. The memos of
+            the stages that use it name it.
+    """
+
+    module: str = ""
+    version: int | str = 1
+
+
+E = TypeVar("E", bound=Entry)
+
+
+def did_you_mean(word: Any, valid: Iterable[str]) -> str:
+    """Return a suggestion in brackets for a misspelt word, or nothing."""
+    close = difflib.get_close_matches(str(word), list(valid), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class Registry(Mapping[str, E], Generic[E]):
+    """The members of one kind by name, in the order in which they were declared.
+
+    Args:
+        noun: what a member is, for messages.
+        package: the package in which the modules of members stand.
+        entries: the members.
+        requires: what the module of a member must define.
+        same_results: all members give the same results, so that no memo names which was used.
+    """
+
+    def __init__(
+        self,
+        noun: str,
+        package: str,
+        entries: Mapping[str, E],
+        *,
+        requires: tuple[str, ...] = (),
+        same_results: bool = False,
+    ) -> None:
+        self.noun, self.package = noun, package
+        self.requires, self.same_results = requires, same_results
+        self._entries = dict(entries)
+
+    @property
+    def entry_type(self) -> type[Entry]:
+        """The type of its entries."""
+        return type(next(iter(self._entries.values())))
+
+    def __getitem__(self, name: str) -> E:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def check(self, name: Any) -> str:
+        """Return the name of a member.
+
+        Raises:
+            ValueError: there is no such member; the message lists the valid names.
+        """
+        if name not in self._entries:
+            raise ValueError(
+                f"unknown {self.noun} {name!r}{did_you_mean(name, self)}. Valid: {', '.join(self)}"
+            )
+        return str(name)
+
+    def module_of(self, name: str) -> str:
+        """Return the name of a member's module."""
+        return self._entries[name].module or f"{self.package}.{name}"
+
+    def load(self, name: str) -> Any:
+        """Import a member: its module, or where the entry says `module:object` that object."""
+        module, _, attribute = self.module_of(name).partition(":")
+        found = import_module(module)
+        return getattr(found, attribute) if attribute else found
+
+    def problem_of(self, name: str) -> str | None:
+        """Return what is wrong with a member, or None."""
+        try:
+            member = self.load(name)
+        except (ImportError, AttributeError) as error:
+            return f"cannot be loaded ({type(error).__name__}: {error})"
+        missing = [wanted for wanted in self.requires if not hasattr(member, wanted)]
+        if missing:
+            return f"lacks {', '.join(missing)}; {self.module_of(name)} must define it"
+        return None
+
+    def add(self, name: str, entry: E) -> None:
+        """Add a member of a plug-in."""
+        self._entries[name] = entry
+
+    def remove(self, name: str) -> None:
+        """Take a member away again."""
+        del self._entries[name]
+
+    def versions(self, names: Iterable[str]) -> dict[str, int | str]:
+        """Return the version of each named member, for memos."""
+        return {f"{self.noun} {name}": self._entries[name].version for name in names}

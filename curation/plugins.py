@@ -1,0 +1,203 @@
+"""Plug-ins: modules that a recipe names, which bring members of registries without a fork.
+
+A plug-in is a Python file, an importable module, or an entry point of the group `curation.plugins` of
+an installed package. It declares what it brings in dictionaries that are called as the registries are:
+
+    FILTERS = {"greenness": FilterEntry(module="my_filters:Greenness")}
+
+See docs/extending.md. A plug-in's code runs with the rights of whoever runs the recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from curation.engine.registry import Entry, Registry
+from curation.errors import RecipeError
+from curation.media.encoders import ENCODERS
+from curation.stages.retrieve.strategies import STRATEGIES
+from curation.stages.score.heads import HEADS
+from curation.stages.screen.filters import FILTERS
+
+GROUP = "curation.plugins"
+REGISTRIES: dict[str, Registry[Any]] = {
+    "FILTERS": FILTERS,
+    "HEADS": HEADS,
+    "ENCODERS": ENCODERS,
+    "STRATEGIES": STRATEGIES,
+}
+"""The registries that a plug-in may add to, by the name that its dictionary has."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded plug-in.
+
+    Attributes:
+        name: as the recipe has it.
+        module: the module that was imported.
+        path: its file, where the recipe names one: workers get a copy.
+        digest: SHA-256 of its source, which stands in memos.
+        brings: names of members by registry.
+    """
+
+    name: str
+    module: str
+    path: str | None
+    digest: str
+    brings: dict[str, tuple[str, ...]]
+
+
+_LOADED: dict[str, Plugin] = {}
+
+
+def load_plugins(names: Iterable[str]) -> list[Plugin]:
+    """Import plug-ins and add what they bring to the registries. Loading one again changes nothing.
+
+    Raises:
+        RecipeError: there is no such plug-in, it cannot be imported, a name is taken already, or a
+            member does not have what its registry needs.
+    """
+    return [_load(name) for name in names]
+
+
+def loaded_plugins() -> list[Plugin]:
+    """Return the plug-ins that this process has loaded."""
+    return list(_LOADED.values())
+
+
+def installed_plugins() -> list[str]:
+    """Return the names of the plug-ins that installed packages offer."""
+    return sorted(point.name for point in entry_points(group=GROUP))
+
+
+def files_of(names: Iterable[str]) -> list[str]:
+    """Return the files of plug-ins that workers need a copy of."""
+    return [plugin.path for plugin in load_plugins(names) if plugin.path is not None]
+
+
+def activation(names: Iterable[str]) -> partial[list[Plugin]] | None:
+    """Return what makes the plug-ins of a recipe known on a worker; None where there are none."""
+    modules = [plugin.module for plugin in load_plugins(names)]
+    return partial(load_plugins, modules) if modules else None
+
+
+def _load(name: str) -> Plugin:
+    module, path = _module_of(name)
+    digest = _digest(module)
+    known = _LOADED.get(module.__name__)
+    if known is not None and known.digest == digest:
+        return known
+    if known is not None:
+        raise RecipeError(
+            f"plugins: {name!r} has changed since this process loaded it. Start a new process."
+        )
+    brings = {}
+    for attribute, registry in REGISTRIES.items():
+        entries = getattr(module, attribute, {})
+        for member, entry in entries.items():
+            _add(name, registry, member, entry, digest)
+        brings[attribute] = tuple(entries)
+    if not any(brings.values()):
+        raise RecipeError(
+            f"plugins: {name!r} brings nothing. Declare at least one of {', '.join(REGISTRIES)}, a "
+            "dictionary of entries by name (docs/extending.md)."
+        )
+    plugin = Plugin(name, module.__name__, path, digest, brings)
+    _LOADED[module.__name__] = plugin
+    return plugin
+
+
+def _add(plugin: str, registry: Registry[Any], member: str, entry: Any, digest: str) -> None:
+    if not isinstance(entry, registry.entry_type):
+        raise RecipeError(
+            f"plugins: {plugin!r}: {registry.noun} {member!r} is a {type(entry).__name__}; it must be "
+            f"a {registry.entry_type.__name__}"
+        )
+    if member in registry:
+        raise RecipeError(
+            f"plugins: {plugin!r} brings the {registry.noun} {member!r}, but there is one of that name "
+            f"already, in {registry.module_of(member)}. Give yours another name."
+        )
+    # A plug-in's source stands in the memos of what it computed.
+    versioned: Entry = replace(entry, version=f"{entry.version} {digest}")
+    registry.add(member, versioned)
+    problem = registry.problem_of(member)
+    if problem:
+        registry.remove(member)
+        raise RecipeError(f"plugins: {plugin!r}: {registry.noun} {member!r} {problem}")
+
+
+def _module_of(name: str) -> tuple[ModuleType, str | None]:
+    """Import a plug-in, and return its module and the file that workers need a copy of, if any."""
+    if name.endswith(".py"):
+        return _from_file(name), str(Path(name).resolve())
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    try:
+        return import_module(points[name].module if name in points else name), None
+    except Exception as error:
+        offered = ", ".join(points) or "none"
+        raise RecipeError(
+            f"plugins: {name!r} cannot be imported ({type(error).__name__}: {error}). Give the path of "
+            f"a Python file, an importable module, or an entry point of {GROUP}; installed: {offered}."
+        ) from error
+
+
+def _from_file(name: str) -> ModuleType:
+    path = Path(name).resolve()
+    stem = path.stem
+    if not path.is_file():
+        raise RecipeError(
+            f"plugins: no file {name!r}. Relative paths start at the working directory."
+        )
+    known = sys.modules.get(stem)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    other = None if known is not None or not stem.isidentifier() else importlib.util.find_spec(stem)
+    taken = known is not None or (other is not None and other.origin != str(path))
+    if taken or not stem.isidentifier():
+        raise RecipeError(
+            f"plugins: {name!r} cannot be imported under the name {stem!r}, which is no identifier or "
+            "the name of another module. Rename the file."
+        )
+    spec = importlib.util.spec_from_file_location(stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Workers import it by this name, and so do pickles of its classes.
+    sys.modules[stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[stem]
+        raise RecipeError(
+            f"plugins: {name!r} cannot be imported ({type(error).__name__}: {error})."
+        ) from error
+    return module
+
+
+def _digest(module: ModuleType) -> str:
+    """Return the first digits of the SHA-256 of a plug-in's source: its file, or all of its package."""
+    sha256 = hashlib.sha256()
+    for path in _sources(module):
+        sha256.update(path.name.encode() + b"\0" + path.read_bytes())
+    return sha256.hexdigest()[:16]
+
+
+def _sources(module: ModuleType) -> Iterator[Path]:
+    file = Path(str(module.__file__))
+    top = module.__name__.partition(".")[0]
+    package = getattr(sys.modules.get(top), "__path__", None)
+    if package:
+        yield from sorted(Path(next(iter(package))).rglob("*.py"))
+    else:
+        yield file

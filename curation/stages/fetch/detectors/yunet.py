@@ -1,0 +1,37 @@
+"""YuNet, a small network (Wu, Peng and Yu 2023), from a file of OpenCV's model zoo."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import RecipeError
+
+
+def detect(
+    image: npt.NDArray[np.uint8], weights: str | None, at_least: float
+) -> list[tuple[float, ...]]:
+    """Return a box (x, y, width, height) in pixels for each face with a score of `at_least`.
+
+    Raises:
+        RecipeError: the weights are no such network.
+    """
+    detector = _network(weights or "", at_least)
+    detector.setInputSize((image.shape[1], image.shape[0]))
+    rows = detector.detect(image)[1]
+    return [] if rows is None else [tuple(float(v) for v in row[:4]) for row in rows]
+
+
+@lru_cache(maxsize=2)
+def _network(weights: str, at_least: float) -> Any:
+    try:
+        return cv2.FaceDetectorYN.create(weights, "", (320, 320), at_least)
+    except cv2.error as error:
+        raise RecipeError(
+            f"fetch.faces.weights: {weights!r} is no YuNet network that OpenCV can read ({error}). "
+            "Take face_detection_yunet_2023mar.onnx from OpenCV's model zoo."
+        ) from error

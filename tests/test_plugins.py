@@ -1,0 +1,199 @@
+"""Plug-ins bring members of registries without a fork, or say before any work why they do not fit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+FILTER = """
+    from curation.stages.screen.filters import FilterEntry
+    from curation.stages.screen.filters.base import Filter
+
+    FILTERS = {"greenness": FilterEntry(module=f"{__name__}:Greenness")}
+
+
+    def greenness(pair):
+        import numpy as np
+
+        colour = pair.colour
+        return None if colour is None else float(np.mean(colour[:, :, 1]) / 255)
+
+
+    class Greenness:
+        FILTER = Filter("Mean of the green channel", "share", "float", "none", greenness)
+"""
+
+STRATEGY = """
+    from typing import Literal
+
+    from curation.stages.retrieve.strategies import StrategyEntry
+    from curation.stages.retrieve.strategies.arm import Expected, SeededArm
+
+    STRATEGIES = {"nothing": StrategyEntry(module=__name__)}
+
+
+    class StrategyArm(SeededArm):
+        strategy: Literal["nothing"]
+
+        def expected(self, images):
+            return Expected(0, 0, 0)
+
+
+    def claim(arm, evidence, seed):
+        raise NotImplementedError
+"""
+
+SOURCES = [
+    {"name": "web", "role": "pool", "format": "folder", "path": "pool"},
+    {"name": "birds", "role": "seed", "format": "folder", "path": "seeds"},
+]
+
+
+def written(folder: Path, name: str, code: str) -> str:
+    path = folder / name
+    path.write_text(textwrap.dedent(code))
+    return str(path)
+
+
+def in_python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own: plug-ins stay loaded in theirs."""
+    return subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def parsed(folder: Path, **blocks: object) -> subprocess.CompletedProcess[str]:
+    spec = json.dumps({"name": "own", "sources": SOURCES} | blocks)
+    return in_python(
+        folder,
+        f"""
+        import json
+        from curation.errors import CurationError
+        from curation.flow import plan
+        from curation.recipe import parse_recipe
+        try:
+            recipe = parse_recipe(json.loads({spec!r}))
+            print(json.dumps({{step.name: step.fingerprint for step in plan(recipe)}}))
+        except CurationError as error:
+            print(error)
+        """,
+    )
+
+
+def test_a_filter_is_named_like_any_other_and_its_source_counts(tmp_path):
+    blocks = {
+        "plugins": ["green.py"],
+        "screen": {"filters": ["aspect", "greenness"]},
+        "select": {"greenness": {"at_least": 0.2}},
+    }
+    written(tmp_path, "green.py", FILTER)
+    first = json.loads(parsed(tmp_path, **blocks).stdout)
+    again = json.loads(parsed(tmp_path, **blocks).stdout)
+    written(tmp_path, "green.py", FILTER.replace("/ 255", "/ 256"))
+    edited = json.loads(parsed(tmp_path, **blocks).stdout)
+    assert first == again
+    changed = [name for name in first if first[name] != edited[name]]
+    assert changed[0] == "screen" and "embed" not in changed
+
+
+def test_a_plug_in_that_is_not_used_changes_nothing(tmp_path):
+    written(tmp_path, "green.py", FILTER)
+    without = json.loads(parsed(tmp_path).stdout)
+    assert json.loads(parsed(tmp_path, plugins=["green.py"]).stdout) == without
+
+
+def test_a_strategy_comes_with_its_arm(tmp_path):
+    written(tmp_path, "nothing.py", STRATEGY)
+    arms = [{"name": "a", "seeds": "birds", "strategy": "nothing"}]
+    assert "retrieve" in json.loads(parsed(tmp_path, plugins=["nothing.py"], retrieve=arms).stdout)
+    unknown = arms[0] | {"color": "red"}
+    out = parsed(tmp_path, plugins=["nothing.py"], retrieve=[unknown]).stdout
+    assert "unknown key 'color'" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("absent.py", None, "no file 'absent.py'"),
+        ("calendar.py", FILTER, "Rename the file"),
+        ("my-filter.py", FILTER, "Rename the file"),
+        ("broken.py", "1 / 0", "ZeroDivisionError"),
+        ("empty.py", "x = 1", "brings nothing"),
+        ("taken.py", FILTER.replace('"greenness": ', '"aspect": '), "there is one of that name"),
+        (
+            "other.py",
+            FILTER.replace("FilterEntry(module=f", "dict(module=f"),
+            "is a dict; it must be",
+        ),
+        ("lacking.py", FILTER.replace("FILTER = Filter", "OTHER = Filter"), "lacks FILTER"),
+        ("lost.py", FILTER.replace(":Greenness", ":Nothing"), "cannot be loaded"),
+        ("no_such_module", None, "cannot be imported"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_any_work(tmp_path, name, code, message):
+    if code is not None:
+        written(tmp_path, name, code)
+    assert message in parsed(tmp_path, plugins=[name]).stdout
+
+
+def test_two_plug_ins_with_one_name_are_refused(tmp_path):
+    written(tmp_path, "one.py", FILTER)
+    written(tmp_path, "two.py", FILTER)
+    out = parsed(tmp_path, plugins=["one.py", "two.py"]).stdout
+    assert "'two.py' brings the filter 'greenness'" in out and "one" in out
+
+
+def test_workers_know_the_plug_in(tmp_path, root):
+    """A run on Spark's workers, from the command line."""
+    import numpy as np
+    from PIL import Image
+
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
+
+    (tmp_path / "pool").mkdir()
+    for number in range(4):
+        pixels = np.zeros((32, 40, 3), np.uint8)
+        pixels[:, :, 1] = 60 * number
+        Image.fromarray(pixels).save(tmp_path / "pool" / f"{number}.png")
+    written(tmp_path, "green.py", FILTER)
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        json.dumps(
+            {
+                "name": "own",
+                "plugins": ["green.py"],
+                "sources": SOURCES[:1],
+                "screen": {"filters": ["greenness"]},
+            }
+        )
+    )
+    run = [sys.executable, "-m", "curation.cli", "run", str(recipe), "--store", "store"]
+    done = subprocess.run(
+        [*run, "--until", "screen"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    scores = open_table(Store(tmp_path / "store"), "scores").read(["greenness"])
+    found = sorted(scores.column("greenness").to_pylist())
+    assert found == pytest.approx([0, 60 / 255, 120 / 255, 180 / 255], abs=0.02)
+
+
+def test_the_command_lists_what_there_is(root):
+    listed = subprocess.run(
+        [sys.executable, "-m", "curation.cli", "plugins"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in ("min_side", "linear", "vit_micro", "hierarchical"):
+        assert name in listed
