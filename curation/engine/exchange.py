@@ -16,6 +16,7 @@ from curation.engine.digest import digest
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import Record
 from curation.engine.parallel import Shuffle
+from curation.engine.runs import run_starts
 from curation.engine.units import FILE_ROWS, WORK, Output, Rows, Unit, content_of, run_unit
 
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -121,9 +122,8 @@ def _goes(keys: pa.Array, parts: int) -> tuple[Places, Places]:
     part = (flat % np.uint64(parts)).astype(np.int64)
     order = np.argsort(part, kind="stable")
     part, row = part[order], order // several
-    fresh = np.ones(len(row), dtype=bool)
-    fresh[1:] = (part[1:] != part[:-1]) | (row[1:] != row[:-1])
-    return part[fresh], row[fresh]
+    first = run_starts(part, row)
+    return part[first], row[first]
 
 
 def _runs(values: Places) -> Iterator[tuple[int, int, int]]:

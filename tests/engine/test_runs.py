@@ -1,0 +1,45 @@
+"""Runs and positions against what plain Python finds."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.engine.runs import positions_in, run_starts
+
+numbers = st.lists(st.integers(0, 4), max_size=30)
+
+
+@given(numbers, st.data())
+def test_run_starts(left, data):
+    right = data.draw(st.lists(st.integers(0, 2), min_size=len(left), max_size=len(left)))
+    rows = list(zip(left, right, strict=True))
+    wanted = [n == 0 or rows[n] != rows[n - 1] for n in range(len(rows))]
+    assert run_starts(np.array(left, int), np.array(right, int)).tolist() == wanted
+    names = np.array([str(n) for n in left], dtype="S8")
+    assert run_starts(names).tolist() == [
+        n == 0 or left[n] != left[n - 1] for n in range(len(left))
+    ]
+
+
+def test_rows_of_several_numbers_are_compared_whole():
+    rows = np.array([[1, 2], [1, 2], [1, 3], [0, 3]])
+    assert run_starts(rows).tolist() == [True, False, True, True]
+
+
+@given(numbers, numbers)
+def test_positions_in(values, among):
+    among.sort()
+    positions, known = positions_in(np.array(values, int), np.array(among, int))
+    assert known.tolist() == [value in among for value in values]
+    for value, position, found in zip(values, positions, known, strict=True):
+        if found:
+            assert position == among.index(value)
+        else:
+            assert 0 <= position < max(len(among), 1)
+
+
+def test_nothing_is_found_in_nothing():
+    positions, known = positions_in(np.array([b"a"]), np.empty(0, "S1"))
+    assert positions.tolist() == [0] and known.tolist() == [False]
