@@ -27,5 +27,8 @@ STAGE = Stage(
     params=IngestStep,
     writes="pairs",
     version=2,
+    versions=lambda params: {
+        f"format {source.format}": " ".join(map(str, source.version)) for source in params.sources
+    },
     units=FunctionPath("curation.stages.ingest.stage:units"),
 )

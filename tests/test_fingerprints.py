@@ -1,0 +1,122 @@
+"""What decides rows stands in fingerprints and memos, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from curation.engine.context import Context
+from curation.engine.params_base import StrictModel, changed_fields, described, fingerprinted
+from curation.engine.parallel import InProcess
+from curation.engine.store import Store
+from curation.flow import plan, run_fingerprint
+from curation.media.encoders.params import EncoderSpec
+from curation.recipe import load_recipe, parse_recipe
+from curation.stages.embed.params import EmbedParams
+
+GOLDEN = Path(__file__).parent / "fingerprints.json"
+RECIPES = ("quickstart", "lvd142m", "lvd1689m")
+
+
+def shipped(root: Path) -> dict[str, dict[str, str]]:
+    """Return the fingerprints of the shipped recipes by step; `python -m tests.test_fingerprints`."""
+    found = {}
+    for name in RECIPES:
+        recipe = load_recipe(root / "conf" / "recipes" / f"{name}.yaml")
+        steps = {step.name: step.fingerprint[:16] for step in plan(recipe)}
+        found[name] = {"run": run_fingerprint(recipe)} | steps
+    return found
+
+
+def test_the_shipped_recipes_keep_their_fingerprints(root):
+    """A new optional field changes none; a stage's version changes its own and those after it."""
+    golden, found = json.loads(GOLDEN.read_text()), shipped(root)
+    changed = [
+        f"{recipe}: {step}"
+        for recipe, steps in found.items()
+        for step, value in steps.items()
+        if golden[recipe].get(step) != value
+    ]
+    assert not changed, (
+        f"Stored runs of these would be computed anew: {', '.join(changed)}. If that is meant, since a "
+        "stage's version was raised, run `python -m tests.test_fingerprints`."
+    )
+
+
+class WiderSpec(EncoderSpec):
+    """An encoder's spec with an option that came later."""
+
+    bins: int | None = None
+    scales: list[int] = [1]
+
+
+def test_an_option_that_comes_later_changes_no_fingerprint():
+    spec = {"model": "timm/vit_small_patch14_dinov2.lvd142m", "precision": "bf16"}
+    assert fingerprinted(WiderSpec(**spec)) == fingerprinted(EncoderSpec(**spec))
+    assert fingerprinted(WiderSpec(**spec, bins=4)) != fingerprinted(EncoderSpec(**spec))
+
+
+def test_a_default_that_is_written_out_is_the_default():
+    spec: dict[str, Any] = {
+        "name": "small",
+        "sources": [{"name": "web", "role": "pool", "format": "folder", "path": "p"}],
+    }
+    blocks = {
+        "dedup": {"near": {"k": 64, "at_least": 0.75}, "chains": "join"},
+        "cluster": {"levels": [64], "resampling": {"rounds": 10}},
+        "embed": {"batch_size": 64},
+        "select": {},
+    }
+    short, long = parse_recipe(spec), parse_recipe(spec | blocks)
+    assert [s.fingerprint for s in plan(short)] == [s.fingerprint for s in plan(long)]
+
+
+def test_null_is_not_the_default_where_the_default_is_a_block():
+    spec: dict[str, Any] = {
+        "name": "small",
+        "sources": [{"name": "web", "role": "pool", "format": "folder", "path": "p"}],
+    }
+    without = parse_recipe(spec | {"dedup": {"near": None}})
+    assert plan(without)[-1].fingerprint != plan(parse_recipe(spec))[-1].fingerprint
+
+
+def test_what_a_manifest_says_of_parameters_can_be_compared_with_those_of_today():
+    before = described(EmbedParams())
+    assert before["batch_size"] == 64 and set(before["encoders"]) == {"semantic", "copy"}
+    assert changed_fields(EmbedParams(), before) == set()
+    assert changed_fields(EmbedParams(batch_size=7), before) == {"batch_size"}
+    spec = EncoderSpec(model="timm/vit_tiny_patch16_224")
+    assert changed_fields(WiderSpec(**dict(spec)), described(spec)) == set()
+    assert "model" in changed_fields(spec, {"model": 3})
+
+
+def one_row(number: int):
+    yield pa.record_batch({"number": [number]})
+    return None
+
+
+@pytest.mark.parametrize("attribute", ["__module__", "__doc__"])
+def test_a_function_may_move(tmp_path, monkeypatch, attribute):
+    """Work that a stopped run finished is found although its function stands elsewhere now."""
+    context = Context(Store(tmp_path), InProcess(), "moving", ["moving", 1])
+    before = context.compute("rows", one_row, {"a": {"number": 1}})
+    monkeypatch.setattr(one_row, attribute, "another.module")
+    after = context.compute("rows", one_row, {"a": {"number": 1}})
+    assert before["a"].files == after["a"].files
+
+
+def test_models_of_two_kinds_are_told_apart():
+    class One(StrictModel):
+        strategy: str
+        k: int = 4
+
+    assert fingerprinted(One(strategy="sample")) != fingerprinted(One(strategy="cluster"))
+
+
+if __name__ == "__main__":
+    root = Path(__file__).resolve().parent.parent
+    GOLDEN.write_text(json.dumps(shipped(root), indent=1) + "\n")
