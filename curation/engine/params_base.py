@@ -13,9 +13,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 class StrictModel(BaseModel):
-    """A model that refuses unknown keys and cannot change."""
+    """A model that refuses unknown keys and cannot change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    The string literal below a field is its description in the recipe reference.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 def execution_only(default: Any, **limits: Any) -> Any:

@@ -29,11 +29,14 @@ JAVA = (17, 21)
 
 
 class Cluster(StrictModel):
-    """Where a run runs: a file of `conf/clusters/`. Without a master, spark-submit's own counts."""
+    """Where a run runs: a file of `conf/clusters/`."""
 
     master: str | None = None
+    """Spark master URL, as `local[*]`; null takes the one that spark-submit sets."""
     gpus: bool = False
+    """Whether executors request GPUs for the stages that use one."""
     conf: dict[str, str | int | bool | float] = {}
+    """Spark configuration properties by name."""
 
 
 def load_cluster(name: str) -> Cluster:

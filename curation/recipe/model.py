@@ -32,21 +32,38 @@ class Recipe(StrictModel):
     """Everything that decides what a run computes."""
 
     name: Name
+    """Name of the recipe: lower-case letters, digits, `-` and `_`."""
     seed: int = 0
+    """Seed of all random choices; the same recipe, data and seed give the same dataset."""
     plugins: list[str] = []
+    """Plug-ins that are loaded before the rest of the recipe is read: paths of Python files, modules,
+    or names of installed entry points."""
     sources: Annotated[list[Source], Field(min_length=1)]
+    """What goes in: uncurated pools, curated seed sets and held-out evaluation sets."""
     ingest: IngestParams = IngestParams()
+    """How lists become rows, and which URLs are dropped."""
     fetch: FetchParams = FetchParams()
+    """How images are downloaded and stored."""
     screen: ScreenParams = ScreenParams()
+    """Which scores of images and captions are computed."""
     embed: EmbedParams = EmbedParams()
+    """Which encoders embed images and captions."""
     score: ScoreParams = ScoreParams()
+    """Which scores are computed from vectors."""
     dedup: DedupParams = DedupParams()
+    """Which images are copies of each other or of held-out images."""
     select: dict[str, Threshold] = {}
+    """Thresholds by score; a pool row that fails one of them is dropped. Seeds are not filtered."""
     cluster: ClusterParams = ClusterParams()
+    """How the eligible pool is clustered."""
     match: MatchParams = MatchParams()
+    """How the pool is searched for the neighbours of seed images."""
     retrieve: list[SerializeAsAny[Arm]] = []
+    """Arms: each claims images for the dataset by one strategy."""
     balance: BalanceParams = BalanceParams()
+    """Caps over all arms, and a target for the whole dataset."""
     assemble: AssembleParams = AssembleParams()
+    """What the dataset holds."""
 
     @field_validator("retrieve", mode="before")
     @classmethod

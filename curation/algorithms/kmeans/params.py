@@ -11,13 +11,14 @@ from curation.engine.params_base import StrictModel, execution_only
 
 
 class NearestParams(StrictModel):
-    """Which centroid is the nearest to a vector, and which back end finds it.
-
-    Back ends give the same bits; that of torch is the faster one (benchmarks/results/cluster_knn.md).
-    """
+    """Which centroid is the nearest to a vector, and which back end finds it."""
 
     metric: Literal["spherical", "euclidean"] = "spherical"
+    """`spherical` compares by cosine similarity with centroids of unit length, `euclidean` by squared
+    distance."""
     backend: str = execution_only("torch")
+    """Library that finds nearest centroids, `torch` or `faiss`; both give the same bits, and `torch`
+    is faster (benchmarks/results/cluster_knn.md)."""
 
     @field_validator("backend")
     @classmethod

@@ -17,52 +17,69 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 class Assumptions(StrictModel):
-    """What only the data will show; `--assume` changes it. Shares are of what comes before."""
+    """Figures that only the data can show; `--assume` changes them."""
 
     fetched: float = Field(default=0.6, gt=0, le=1)
-    """Pool rows asked for that give a picture; old lists give less."""
+    """Share of pool rows whose image can be downloaded; smaller for old lists."""
     distinct: float = Field(default=0.85, gt=0, le=1)
-    """Fetched pool pictures that stay when copies go (LVD-142M: 1.1 of 1.3 billion)."""
+    """Share of downloaded pool images that stay after copies are removed (LVD-142M: 1.1 of 1.3
+    billion)."""
     clean: float = Field(default=0.68, gt=0, le=1)
-    """Of those, not near a held-out picture (LVD-142M: 744 million of 1.1 billion)."""
+    """Share of distinct pool images that are not copies of a held-out image (LVD-142M: 744 million of
+    1.1 billion)."""
     fit: float = Field(default=1.0, gt=0, le=1)
-    """Of those, within the thresholds of `select`."""
+    """Share of clean pool images that pass all thresholds of `select`."""
     original_kib: float = Field(default=150, gt=0)
-    """A picture as it comes over the network."""
+    """Mean size of a downloaded image file in KiB."""
     stored_kib: float = Field(default=60, gt=0)
-    """A picture as it is stored, after resizing."""
+    """Mean size of a stored image after resizing, in KiB."""
     row_bytes: int = Field(default=250, ge=1)
-    """A row of a list: URL, caption, metadata."""
+    """Mean size of a row without its image (URL, caption, metadata), in bytes."""
     near_pairs: float = Field(default=4, ge=0)
-    """Pairs above the floor of `neighbours`, a picture."""
+    """Number of pairs per image above the floor of `neighbours`."""
     rows_per_fragment: int = Field(default=100_000, ge=1)
-    """Rows of a fragment; a recipe's own number stands before this."""
+    """Number of rows of a fragment, if the recipe leaves `ingest.rows_per_fragment` at its default."""
 
 
 class Rates(StrictModel):
-    """What one core, or one GPU, does in a second; `curation calibrate` measures the first part."""
+    """What one CPU core or one GPU does in a second; `curation calibrate` measures it."""
 
     measured_on: str
+    """Machine on which the rates were measured."""
     ingest_rows: float = Field(gt=0)
+    """List rows per second and core that are read and normalised."""
     fetch_rows: float = Field(gt=0)
+    """Images per second and core that are decoded, resized and encoded."""
     screen_images: float = Field(gt=0)
+    """Images per second and core that the default filters score."""
     decode_images: float = Field(gt=0)
+    """Images per second and core that are decoded and prepared for an encoder."""
     hash_queries: float = Field(gt=0)
+    """Perceptual hashes per second and core that are looked up among a million others."""
     compared_pairs: float = Field(gt=0)
+    """Pairs of images per second and core whose pixels are compared."""
     table_mb: float = Field(gt=0)
+    """Megabytes of Parquet per second and core that are written and read."""
     cpu_gflop: float = Field(gt=0)
+    """Billions of float32 operations per second and core in a matrix product."""
     gpu_gflop: float | None = Field(default=None, gt=0)
-    """Of one GPU, in the products of a model; none: encoders run on CPUs."""
+    """Billions of bfloat16 operations per second and GPU in a matrix product; null runs encoders on
+    CPUs."""
 
 
 class Prices(StrictModel):
-    """What things cost; any currency."""
+    """What computing, storage and transfer cost."""
 
     currency: str = "USD"
+    """Currency of all prices, for display."""
     core_hour: float = Field(ge=0)
+    """Price of one CPU core for one hour."""
     gpu_hour: float = Field(ge=0)
+    """Price of one GPU for one hour."""
     stored_tb_month: float = Field(ge=0)
+    """Price of one terabyte (10^12 bytes) of storage for one month."""
     received_tb: float = Field(ge=0)
+    """Price of one terabyte (10^12 bytes) received over the network."""
 
 
 def load(model: type[Model], path: str | Path) -> Model:

@@ -1,4 +1,4 @@
-"""What a recipe says of an encoder."""
+"""The parameters of an encoder in a recipe."""
 
 from __future__ import annotations
 
@@ -12,44 +12,57 @@ from curation.engine.table_name import Family
 from curation.media.encoders import ENCODERS, SPECIAL, EncoderEntry, with_text
 
 EMBEDDINGS = Family("embeddings")
-"""The tables of vectors, one an encoder."""
+"""The tables of vectors, one per encoder."""
 
 
 class Checkpoint(StrictModel):
-    """How a training run's own file becomes the weights of an architecture.
+    """How the checkpoint of a training run becomes the weights of an architecture.
 
-    `entry` names the part of the file that is the model, as `teacher`. `drop` leaves out keys by how
-    they begin, `rename` gives the rest other beginnings, the longest that fits. What then does not
-    match the architecture to the last key is an error.
+    After these changes, the keys of the state dict must match those of the architecture exactly.
     """
 
     entry: str | None = None
+    """Key of the checkpoint that holds the state dict of the model, as `teacher`; null means that the
+    file itself is the state dict."""
     drop: tuple[str, ...] = ()
+    """Prefixes; keys of the state dict that begin with one of them are left out."""
     rename: dict[str, str] = {}
+    """New prefixes by old prefix of the remaining keys; the longest old prefix that matches counts."""
 
 
 class EncoderSpec(StrictModel):
-    """One encoder. What is not given comes from the model's own config.
-
-    `of: caption` embeds captions with the model's text tower, into the space of its pictures.
-    `sha256` is the sum that the file `weights` must have. `crop_mode` is `center`, where the shorter
-    side is resized and the middle cut out, or `squash`, where both sides are resized. `options` are
-    those that the family alone has.
-    """
+    """One encoder. A preprocessing field that is null comes from the model's own configuration."""
 
     model: str
+    """Family and name of the model, as `timm/vit_small_patch14_dinov2.lvd142m` or
+    `open_clip/ViT-B-32/laion2b_s34b_b79k`."""
     of: Literal["image", "caption"] = "image"
+    """What is embedded: `image`, or `caption` with the text tower of the model, into the space of its
+    images."""
     weights: str | None = input_file(None)
+    """Path of the weights: a safetensors file, a state dict, or for some families the folder of the
+    model; null takes the weights that the model name stands for."""
     sha256: str | None = execution_only(None)
+    """SHA-256 that the file `weights` must have, 64 hexadecimal digits; `torchscript` requires it."""
     checkpoint: Checkpoint | None = None
+    """How the keys of a training checkpoint under `weights` map to those of the architecture."""
     mean: tuple[float, float, float] | None = None
+    """Mean that is subtracted from the red, green and blue channels, on a scale of 0 to 1."""
     std: tuple[float, float, float] | None = None
+    """Standard deviation that the red, green and blue channels are divided by, on a scale of 0 to 1."""
     input_size: int | None = Field(default=None, ge=16, le=2048)
+    """Side of the square input in pixels."""
     crop_pct: float | None = Field(default=None, gt=0, le=1)
+    """Side of the crop as a fraction of the resized image; 1 crops nothing from the shorter side."""
     crop_mode: Literal["center", "squash"] | None = None
+    """`center` resizes the shorter side and crops the centre; `squash` resizes both sides and does not
+    keep the aspect ratio."""
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = None
+    """Interpolation that images are resized with."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Floating-point format of the forward pass; vectors of two precisions are never compared."""
     options: dict[str, Any] = {}
+    """Further options that only the model's family has, by name."""
 
     @property
     def family(self) -> str:

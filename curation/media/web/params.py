@@ -1,4 +1,4 @@
-"""Which URLs are asked for: the part of a recipe."""
+"""Which URLs are requested: the part of a recipe."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from curation.engine.params_base import StrictModel, input_file
 
 
 class UrlParams(StrictModel):
-    """Which URLs are asked. Blocked domains include their subdomains; patterns are searched in URLs."""
+    """Which URLs are requested."""
 
     blocked_domains: str | None = input_file(None)
+    """Path of a text file with one domain per line; URLs of these domains and of their subdomains are
+    dropped."""
     blocked_patterns: list[str] = []
+    """Regular expressions; a URL in which one of them is found is dropped."""
     max_url_length: int = Field(default=8192, ge=64)
+    """Largest length of a URL in characters; a longer one is dropped as `bad_url`."""
 
     @field_validator("blocked_patterns")
     @classmethod

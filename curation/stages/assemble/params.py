@@ -7,16 +7,19 @@ from curation.engine.stage import FunctionPath, Read, Stage
 
 
 class AssembleParams(StrictModel):
-    """What the dataset holds. Without `pixels` the stored images stay in the table `images`."""
+    """What the dataset holds."""
 
     pixels: bool = False
+    """Whether the dataset holds the stored images; otherwise they are only in the table `images`."""
     rows_per_file: int = execution_only(100_000, ge=1)
+    """Number of claims after which a new file of the dataset begins."""
 
 
 class AssembleStep(AssembleParams):
     """What the stage assemble gets."""
 
     run: str
+    """Fingerprint of the run, which each row of the dataset names."""
 
 
 STAGE = Stage(

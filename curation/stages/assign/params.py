@@ -11,6 +11,7 @@ class AssignStep(NearestParams):
     """What the stage assign gets."""
 
     encoder: str
+    """Name of the encoder whose vectors are assigned to clusters."""
 
 
 STAGE = Stage(

@@ -14,33 +14,36 @@ from curation.media.encoders.params import EMBEDDINGS
 
 
 class ResamplingParams(StrictModel):
-    """How the levels above the first are evened out (Vo et al. 2024).
+    """Resampling of the levels above the first (Vo et al. 2024).
 
     See `curation/algorithms/kmeans/hierarchy.py`.
-
-    `nearest` is a number a level above the first; by default the half of a cluster's mean size, which
-    is what the paper takes.
     """
 
     rounds: int = Field(default=10, ge=1, le=100)
+    """Number of k-means runs per level; 1 is k-means without resampling."""
     nearest: list[Annotated[int, Field(ge=1)]] | None = None
+    """For each level above the first, how many points nearest to each centroid the next run trains on;
+    null takes half the mean cluster size, as the paper does."""
 
 
 class ClusterParams(NearestParams):
-    """k-means of the eligible pool (LVD-142M: one level of 100,000 clusters, spherical).
-
-    `levels` are numbers of clusters, the finest first. Where the training vectors take more than
-    `memory_gib`, they stay in their files. Back ends give the same bits; that of torch is the faster
-    one (benchmarks/results/cluster_knn.md).
-    """
+    """k-means of the eligible pool (LVD-142M: one level of 100,000 clusters, spherical)."""
 
     encoder: str | None = None
+    """Name of the encoder under `embed.encoders` whose vectors are clustered; null takes the first."""
     levels: list[Annotated[int, Field(ge=1)]] = Field(default=[64], min_length=1, max_length=8)
+    """Number of clusters of each level, the finest level (level 0) first, each larger than the next."""
     start: Literal["random", "kmeans++"] = "random"
+    """How the first centroids are drawn: `random`, or `kmeans++` (Arthur and Vassilvitskii 2007)."""
     iterations: int = Field(default=20, ge=1, le=1000)
+    """Largest number of updates of the centroids; training stops earlier if no centroid moves."""
     max_points_per_centroid: int = Field(default=256, ge=1)
+    """Size of the training sample in vectors per centroid of the finest level."""
     resampling: ResamplingParams = ResamplingParams()
+    """Resampling of the levels above the first."""
     memory_gib: float = execution_only(4.0, ge=0)
+    """Memory on the driver for the training vectors, in GiB; a larger sample is read from files on
+    workers in each iteration."""
 
     @model_validator(mode="after")
     def _levels_fall(self) -> ClusterParams:
@@ -62,7 +65,9 @@ class ClusterStep(ClusterParams):
     """What the stage gets."""
 
     encoder: str
+    """Name of the encoder whose vectors are clustered."""
     seed: int
+    """Seed of the recipe."""
 
 
 STAGE = Stage(

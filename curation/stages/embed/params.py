@@ -13,7 +13,7 @@ from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 
 
 class EmbedParams(StrictModel):
-    """Encoders by name; each writes a table of its own."""
+    """Which encoders embed images and captions."""
 
     encoders: dict[Name, EncoderSpec] = Field(
         default={
@@ -22,7 +22,9 @@ class EmbedParams(StrictModel):
         },
         min_length=1,
     )
+    """Encoders by name; each writes its vectors to the table `embeddings.<name>`."""
     batch_size: int = Field(default=64, ge=1, le=4096)
+    """Number of images or captions per forward pass."""
 
     def only(self, names: Iterable[str]) -> EmbedParams:
         """Return the same with a part of the encoders."""

@@ -13,23 +13,27 @@ from curation.stages.fetch.detectors import DETECTORS
 
 
 class Resize(StrictModel):
-    """How stored images are made smaller, as img2dataset's resizer does it."""
+    """How stored images are made smaller, by the resizer of img2dataset; none is made larger."""
 
     mode: Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop"] = "keep_ratio_largest"
+    """`no` keeps the size, `keep_ratio` resizes the shorter side to `size`, `keep_ratio_largest` the
+    longer side, and `center_crop` also crops to a square."""
     size: int = Field(default=512, ge=16, le=8192)
+    """Side of the stored image in pixels."""
 
 
 class FaceParams(StrictModel):
-    """Which faces are blurred: those of the source's column `faces`, and those of a detector.
-
-    `haar` comes with OpenCV and finds upright faces seen from the front; `yunet` is better and needs
-    its network, a file (`weights`); it keeps what it is `at_least` so sure of.
-    """
+    """Which faces are blurred (Yang et al. 2022, section 3)."""
 
     listed: bool = True
+    """Whether the face boxes that a source lists in its column `faces` are blurred."""
     detector: str | None = None
+    """Face detector whose faces are blurred too: `haar` (upright frontal faces, part of OpenCV) or
+    `yunet` (a small network, more accurate); null uses none."""
     weights: str | None = input_file(None)
+    """Path of the network of a detector that needs one (`yunet`)."""
     at_least: float = Field(default=0.6, ge=0, le=1)
+    """Smallest confidence of a detected face, from 0 to 1; `haar` has none and ignores it."""
 
     @model_validator(mode="after")
     def _has_weights(self) -> FaceParams:
@@ -48,48 +52,66 @@ class FaceParams(StrictModel):
 
 
 class PerHost(StrictModel):
-    """How much one host is asked: requests at once, and requests a second (null: no bound)."""
+    """How many requests one host gets, over all tasks of a run."""
 
     concurrency: int = Field(default=4, ge=1, le=1024)
+    """Largest number of requests to one host at the same time."""
     per_second: float | None = Field(default=10.0, gt=0)
+    """Largest number of requests to one host per second; null sets no limit."""
 
 
 class FetchParams(StrictModel):
-    """Bounds within which bytes of strangers are taken, and how strangers are treated.
-
-    `allow_hosts` opens private networks. `retries` are passes over what failed in passing, each after
-    all other rows of a fragment. `contact`, an address or a page, tells hosts who asks; without it only
-    `allow_hosts` are asked. `opt_out` are directives of X-Robots-Tag that say no. A host that wishes to
-    be asked slowly is asked only for what `patience_s` leaves time for.
-    """
+    """Limits on what is downloaded, how hosts are treated, and how images are stored."""
 
     timeout_s: float = Field(default=10.0, gt=0, le=600)
+    """Largest duration of one request in seconds, from the name lookup to the last byte."""
     retries: int = Field(default=1, ge=0, le=10)
+    """How often rows with a transient failure (timeout, broken connection, 429, 5xx) are tried again,
+    each time after all other rows of the fragment."""
     max_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**30)
+    """Largest size of an image file in bytes; a larger one fails as `too_large`."""
     max_pixels: int = Field(default=100_000_000, ge=1024, le=500_000_000)
+    """Largest width times height of an image in pixels; a larger one fails as `too_many_pixels`."""
     max_redirects: int = Field(default=5, ge=0, le=20)
+    """Largest number of redirects that are followed for one row."""
     allow_hosts: list[str] = []
+    """Host names, IP addresses or networks (CIDR) that may be requested although they are private, and
+    without `contact`."""
     resize: Resize = Resize()
+    """How stored images are made smaller."""
     quality: int = Field(default=95, ge=1, le=100)
+    """JPEG quality of stored images, from 1 to 100."""
     faces: FaceParams = FaceParams()
+    """Which faces are blurred before an image is stored."""
     robots: bool = True
+    """Whether robots.txt (RFC 9309) of each host is read and followed."""
     opt_out: list[str] = ["noai", "noimageai", "noindex", "noimageindex"]
+    """Directives of the header X-Robots-Tag for which an image is not stored; an empty list also
+    ignores the header tdm-reservation."""
     patience_s: float = Field(default=600.0, ge=0)
+    """Largest wait in seconds for a host that demands a delay (Crawl-delay, Retry-After); rows that
+    would wait longer fail as `host_too_slow`."""
     contact: str | None = execution_only(None, pattern=r"^[ -~]+$")
+    """E-mail address or web page in the User-Agent header, by which hosts can reach you; without it
+    only `allow_hosts` are requested."""
     user_agent: str = execution_only("curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
+    """Name of the crawler in the User-Agent header; robots.txt is read for the part before the `/`."""
     per_host: PerHost = execution_only(PerHost())
+    """How many requests one host gets."""
     concurrency: int = execution_only(256, ge=1, le=1024)
+    """Largest number of requests of one task at the same time."""
 
     @property
     def header(self) -> str:
-        """What hosts are told of who asks."""
+        """The value of the User-Agent header."""
         return f"{self.user_agent} (+{self.contact})" if self.contact else self.user_agent
 
 
 class FetchStep(FetchParams):
-    """What the stage fetch gets; `redirects` says where none may lead."""
+    """What the stage fetch gets."""
 
     redirects: UrlParams = execution_only(UrlParams())
+    """The URL rules of `ingest`, which redirects must follow too."""
 
 
 STAGE = Stage(

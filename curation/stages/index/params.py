@@ -11,6 +11,7 @@ class IndexStep(StrictModel):
     """What the stage index gets."""
 
     encoder: str
+    """Name of the encoder whose vectors are indexed."""
 
 
 STAGE = Stage(

@@ -9,15 +9,17 @@ from curation.stages.ingest.sources.source import Source
 
 
 class IngestParams(UrlParams):
-    """What is asked for."""
+    """How lists become rows, and which URLs are dropped."""
 
     rows_per_fragment: int = execution_only(10_000, ge=1, le=1_000_000)
+    """Number of rows of a fragment, the unit of work of all stages that process rows one by one."""
 
 
 class IngestStep(IngestParams):
     """What the stage ingest gets."""
 
     sources: list[Source]
+    """The sources of the recipe, in its order."""
 
 
 STAGE = Stage(

@@ -9,18 +9,24 @@ from curation.media.encoders.params import EMBEDDINGS
 
 
 class MatchParams(IndexParams, SearchParams):
-    """The block `match`: how the pool is searched for the neighbours of seed images."""
+    """How the pool is searched for the neighbours of seed images."""
 
     encoder: str | None = None
+    """Name of the encoder under `embed.encoders` whose vectors are searched; null takes the one of
+    `cluster`."""
 
 
 class MatchStep(StrictModel):
-    """What the stage gets; `k` is the most neighbours that any arm needs, 0 where none needs any."""
+    """What the stage gets."""
 
     encoder: str
+    """Name of the encoder whose vectors are searched."""
     search: SearchParams
+    """How the index is searched."""
     k: int
+    """Largest number of neighbours per seed image that an arm needs; 0 if no arm needs any."""
     seed: int
+    """Seed of the recipe."""
 
 
 STAGE = Stage(

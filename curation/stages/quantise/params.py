@@ -9,12 +9,16 @@ from curation.media.encoders.params import EMBEDDINGS
 
 
 class QuantiseStep(StrictModel):
-    """What the stage gets; `k` is the most neighbours that any arm needs, 0 where none needs any."""
+    """What the stage gets."""
 
     encoder: str
+    """Name of the encoder whose vectors are indexed."""
     index: IndexParams
+    """Which index the pool gets."""
     k: int
+    """Largest number of neighbours per seed image that an arm needs; 0 if no arm needs any."""
     seed: int
+    """Seed of the recipe."""
 
 
 STAGE = Stage(

@@ -13,29 +13,38 @@ from curation.stages.retrieve.strategies.arm import Arm
 
 
 class BalanceParams(StrictModel):
-    """Caps over all arms, and a target for the whole dataset; see `balance.py`.
+    """Caps over all arms, and a target for the whole dataset.
 
-    `per_seed_set` caps the images that a seed set brings; `per_cluster` (of `level`, 0 the finest) and
-    `per_host` cap images of the dataset, whoever claims them. `priority` names arms whose images stay
-    first; among others an image stays with a chance that grows with the weight of its source (1 where
-    none is given).
+    Where a cap or the target is exceeded, images are drawn without replacement, by priority and weight
+    (Efraimidis and Spirakis 2006).
     """
 
     per_seed_set: dict[Name, Annotated[int, Field(ge=0)]] = {}
+    """Largest number of images that the arms of a seed set claim together, by seed set."""
     per_cluster: int | None = Field(default=None, ge=0)
+    """Largest number of images of one cluster in the dataset."""
     level: int = Field(default=0, ge=0, le=7)
+    """Level of the clusters that `per_cluster` counts; 0 is the finest."""
     per_host: int | None = Field(default=None, ge=0)
+    """Largest number of images from one host in the dataset."""
     weights: dict[Name, Annotated[float, Field(gt=0)]] = {}
+    """Weight of each source in the draw; the chance of an image to stay grows with the weight of its
+    source, and 1 is the default."""
     target: int | None = Field(default=None, ge=0)
+    """Largest number of images in the dataset, shared out evenly over the arms."""
     priority: list[Name] = []
+    """Arms in the order in which their images stay; images of all other arms come after them."""
 
 
 class RetrieveStep(StrictModel):
     """What the stage retrieve gets."""
 
     arms: list[SerializeAsAny[Arm]]
+    """The arms of the recipe, in its order."""
     balance: BalanceParams = BalanceParams()
+    """Caps over all arms, and a target for the whole dataset."""
     seed: int
+    """Seed of the recipe."""
 
 
 STAGE = Stage(

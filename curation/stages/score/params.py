@@ -11,9 +11,10 @@ from curation.stages.score.heads.spec import HeadSpec
 
 
 class ScoreParams(StrictModel):
-    """Heads by name; each is a column of `head_scores`."""
+    """Which scores are computed from vectors; their thresholds stand under `select`."""
 
     heads: dict[Name, HeadSpec] = {}
+    """Heads by name; each gives the column of that name in the table `head_scores`."""
 
     def scores(self) -> dict[str, ScoreType]:
         """Return the type of every score that the table holds."""
@@ -21,9 +22,10 @@ class ScoreParams(StrictModel):
 
 
 class ScoreStep(ScoreParams):
-    """What the stage score gets; `encoders` are those whose text towers heads need."""
+    """What the stage score gets."""
 
     encoders: dict[str, EncoderSpec]
+    """Encoders by name whose text towers embed the prompts of heads."""
 
     def reads(self) -> tuple[str, ...]:
         """Return the encoders whose vectors the heads read."""

@@ -10,9 +10,10 @@ from curation.stages.screen.filters import DEFAULT_FILTERS, FILTERS
 
 
 class WordList(StrictModel):
-    """A file with a word or phrase a line."""
+    """A list of words."""
 
     file: str = input_file()
+    """Path of a UTF-8 text file with one word or phrase per line; `#` begins a comment line."""
 
 
 def words_score(name: str) -> str:
@@ -21,14 +22,15 @@ def words_score(name: str) -> str:
 
 
 class ScreenParams(StrictModel):
-    """Which scores are computed; thresholds stand under `select`.
-
-    `words` are lists by name: `words: {profanity: {file: words.txt}}` gives a score `words_profanity`.
-    """
+    """Which scores are computed; their thresholds stand under `select`."""
 
     filters: list[str] = list(DEFAULT_FILTERS)
+    """Names of the filters; each gives one score per row."""
     words: dict[Name, WordList] = {}
+    """Lists of words by name; the list `profanity` gives the score `words_profanity`, the number of its
+    words in the caption."""
     perceptual_hash: bool = True
+    """Whether the perceptual hash of each image is computed, which `dedup.perceptual` needs."""
 
     def scores(self) -> dict[str, ScoreType]:
         """Return the type of every score that the table holds."""

@@ -15,15 +15,16 @@ SCORE_TABLES = ("scores", "head_scores", "tallies")
 
 
 class Threshold(StrictModel):
-    """Inclusive bounds on a score, or the values that a score of text may have.
-
-    A row without the score passes only if `missing` says so.
-    """
+    """Inclusive bounds on a numeric score, or the valid values of a text score."""
 
     at_least: float | None = None
+    """Smallest score that passes, in the unit of the score."""
     at_most: float | None = None
+    """Largest score that passes, in the unit of the score."""
     one_of: list[str] | None = Field(default=None, min_length=1)
+    """Values that pass, for a text score."""
     missing: Literal["drop", "keep"] = "drop"
+    """Whether a row without this score is dropped or kept."""
 
     @model_validator(mode="after")
     def _bounds(self) -> Threshold:
@@ -37,16 +38,16 @@ class Threshold(StrictModel):
 
 
 class SelectStep(StrictModel):
-    """What the stage gets.
-
-    `encoder` is that of clusters, whose vector a row must have. `tables` says for each score under
-    `thresholds` which of SCORE_TABLES holds it.
-    """
+    """What the stage gets."""
 
     encoder: str
+    """Name of the encoder of clusters, whose vector a row must have."""
     tables: dict[str, str]
+    """The table of SCORE_TABLES that holds each score under `thresholds`."""
     thresholds: dict[str, Threshold]
+    """Thresholds by score."""
     seed_copies: Literal["keep", "drop"]
+    """Whether pool images that are copies of a seed image are kept or dropped."""
 
 
 STAGE = Stage(

@@ -7,10 +7,12 @@ from curation.engine.stage import Read, Stage
 
 
 class VerifyStep(StrictModel):
-    """What the stage verify gets; without a floor nothing is looked at."""
+    """What the stage verify gets."""
 
     floor: float | None
+    """Smallest cosine similarity of a pair of near vectors that is compared; null compares no pair."""
     k: int
+    """Number of nearest neighbours per pool image whose pixels are compared."""
 
 
 STAGE = Stage(

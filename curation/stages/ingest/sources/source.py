@@ -18,14 +18,24 @@ Mapped = Literal["url", "image", "path", "caption", "key", "sha256", "faces"]
 
 
 class Source(StrictModel):
-    """One list of pairs. `count` is what a plan reckons with; what is found is reported beside it."""
+    """One list of image-text pairs, or one set of images."""
 
     name: Name
+    """Name of the source, unique in the recipe."""
     role: Role
+    """`pool` for uncurated pairs, `seed` for a curated set that retrieves from the pool, `held_out` for
+    an evaluation set whose copies leave the dataset."""
     format: str
+    """Format of the files (as `parquet`, `webdataset` or `folder`), or a published list (as `laion` or
+    `datacomp`), whose columns are known."""
     path: str
+    """File, folder or glob, as a local path (relative to the working directory) or a URI."""
     columns: dict[Mapped, str] = {}
+    """Column of the files by what it holds: `url`, `image` (encoded bytes), `path` (of an image file),
+    `caption`, `key` (the source's own id), `sha256` (expected, of the image file) or `faces` (boxes);
+    other columns become metadata."""
     count: int | None = execution_only(None, ge=1)
+    """Number of rows that plans and costs are computed with; a run warns if it reads another number."""
 
     @property
     def reader(self) -> str:

@@ -16,11 +16,14 @@ class Expected(NamedTuple):
 
 
 class Arm(StrictModel):
-    """A strategy, most often with a seed set. One seed set may stand in several arms."""
+    """A strategy, most often with a seed set. Several arms may use the same seed set."""
 
     name: Name
+    """Name of the arm, unique in the recipe."""
     seeds: Name | None = None
+    """Name of the source with `role: seed` that the arm starts from; null if it needs none."""
     strategy: str
+    """Name of the strategy that chooses the images."""
 
     def neighbours_needed(self) -> int:
         """Return how many pool neighbours of each seed image the arm looks at."""
@@ -35,3 +38,4 @@ class SeededArm(Arm):
     """An arm that starts from a seed set."""
 
     seeds: Name
+    """Name of the source with `role: seed` that the arm starts from."""

@@ -14,6 +14,7 @@ class StrategyArm(SeededArm):
     """Every eligible image of the seed set."""
 
     strategy: Literal["as_is"]
+    """`as_is`: claims every eligible image of the seed set."""
 
     def expected(self, images: int | None) -> Expected:
         """Return the whole seed set; nothing is retrieved."""

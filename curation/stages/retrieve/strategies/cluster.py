@@ -13,20 +13,23 @@ if TYPE_CHECKING:
 
 
 class StrategyArm(SeededArm):
-    """From each cluster with more than `more_than` seed images, `per_cluster` images; `cap` in all.
-
-    What a cluster smaller than `per_cluster` gives is open in the paper: `take_all` (default) or
-    `skip`. `level` is that of the clusters, 0 the finest. `expected_clusters` is what a plan reckons
-    with; the data decides.
-    """
+    """A sample of the pool images of each cluster that holds enough seed images."""
 
     strategy: Literal["cluster"]
+    """`cluster`: claims pool images of the clusters that hold seed images."""
     per_cluster: int = Field(default=10_000, ge=1)
+    """Number of pool images that are sampled from each such cluster."""
     more_than: int = Field(default=3, ge=0)
+    """A cluster is sampled if it holds more than this number of seed images."""
     level: int = Field(default=0, ge=0, le=7)
+    """Level of the clusters; 0 is the finest."""
     cap: int | None = Field(default=1_000_000, ge=0)
+    """Largest number of claims of the arm, a sample of all its claims; null sets no limit."""
     small_clusters: Literal["take_all", "skip"] = "take_all"
+    """Whether a cluster with fewer than `per_cluster` pool images gives all of them or none; the paper
+    leaves this open."""
     expected_clusters: int | None = Field(default=None, ge=0)
+    """Number of sampled clusters that plans and costs are computed with; a run ignores it."""
 
     def expected(self, images: int | None) -> Expected:
         """Return `per_cluster` for each expected cluster, at most the cap."""

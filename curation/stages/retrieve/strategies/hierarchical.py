@@ -18,17 +18,23 @@ if TYPE_CHECKING:
 
 
 class StrategyArm(Arm):
-    """`target` images, shared out as evenly as sizes allow over the coarsest clusters, then below each.
+    """A balanced sample of the pool.
 
-    At the leaves images are taken at `random`, or those `nearest` to the centroid. An image is
-    claimed at most `multiplier` times, so that rare concepts may be repeated.
+    The target is shared out over the coarsest clusters as evenly as their sizes allow, and then over
+    the clusters below each of them, down to the finest level.
     """
 
     strategy: Literal["hierarchical"]
+    """`hierarchical`: claims a sample of the pool that is balanced over all levels of clusters."""
     seeds: None = None
+    """Always null: this strategy needs no seed set."""
     target: int = Field(ge=0)
+    """Number of claims of the arm."""
     leaf: Literal["random", "nearest"] = "random"
+    """Which images of a finest cluster are claimed: a random sample, or those nearest to its
+    centroid."""
     multiplier: int = Field(default=1, ge=1, le=1000)
+    """Largest number of claims on one image; above 1, images of small clusters may be repeated."""
 
     def expected(self, images: int | None) -> Expected:
         """Return the target."""

@@ -18,18 +18,24 @@ if TYPE_CHECKING:
 
 
 class StrategyArm(SeededArm):
-    """What happens when two seeds retrieve the same pool image is open in the paper.
+    """The nearest pool images of each seed image.
 
-    `count` keeps a claim for each seed (the published rows are exact multiples of k, so this is the
-    default); `once` keeps the claim of the most similar seed; `reassign` gives the image to the most
-    similar seed and lets the others go on to their next neighbour, among k · `candidates`.
+    The paper leaves open what happens when two seed images retrieve the same pool image. Its published
+    numbers are exact multiples of k, so `collisions: count` is the default.
     """
 
     strategy: Literal["sample"]
+    """`sample`: claims the nearest pool images of each seed image."""
     k: int = Field(default=4, ge=1, le=1024)
+    """Number of nearest pool images that each seed image claims."""
     collisions: Literal["count", "once", "reassign"] = "count"
+    """What happens when several seed images retrieve one pool image: `count` keeps a claim for each of
+    them, `once` keeps only the claim of the most similar one, and `reassign` also lets the others claim
+    their next neighbour."""
     candidates: int = Field(default=4, ge=1, le=64)
+    """With `reassign`, each seed image chooses among its k · `candidates` nearest pool images."""
     cap: int | None = Field(default=None, ge=0)
+    """Largest number of claims of the arm, a sample of all its claims; null sets no limit."""
 
     def neighbours_needed(self) -> int:
         """Return k, or as many as a reassigned seed may look at."""

@@ -1,4 +1,4 @@
-"""What a recipe says of a head."""
+"""The parameters of a head in a recipe."""
 
 from __future__ import annotations
 
@@ -11,22 +11,31 @@ from curation.stages.score.heads import HEADS
 
 
 class HeadSpec(StrictModel):
-    """A head on the vectors of one encoder; `HEADS` says which kind needs what.
-
-    `weights` is a file, `captions` the encoder of captions, `prompts` and `against` are texts.
-    `options` are those that the kind alone has.
-    """
+    """A head on the vectors of one encoder; `HEADS` lists the fields that each kind takes."""
 
     kind: str = "linear"
+    """Kind of the head: `linear` and `mlp` apply a trained head, `similarity` compares image and
+    caption, `zero_shot` compares the image with prompts."""
     encoder: str
+    """Name of the encoder under `embed.encoders` whose vectors are scored."""
     weights: str | None = input_file(None)
+    """For `linear` and `mlp`: path of the weights, a safetensors file or a state dict."""
     activation: Literal["none", "relu"] = "none"
+    """For `mlp`: activation between its layers."""
     output: Literal["none", "sigmoid"] = "none"
+    """For `mlp`: function applied to the output of the last layer."""
     captions: str | None = None
+    """For `similarity`: name of the encoder of captions, with the same model and weights."""
     prompts: tuple[str, ...] = ()
+    """For `zero_shot`: texts of the class; the score is their share of the softmax over all texts."""
     against: tuple[str, ...] = ()
+    """For `zero_shot`: texts of all other classes; without any, the score is the largest cosine
+    similarity to one of `prompts`."""
     scale: float = Field(default=100.0, gt=0)
+    """For `zero_shot`: factor on the cosine similarities before the softmax (the inverse of the
+    temperature)."""
     options: dict[str, Any] = {}
+    """Further options that only the kind has, by name."""
 
     def reads(self) -> tuple[str, ...]:
         """Return the encoders whose vectors the head reads."""
