@@ -22,7 +22,7 @@ from curation.engine.stage import Read
 from curation.engine.store import DATASET, Store
 from curation.engine.table import Table, open_table
 from curation.engine.table_name import Family, TableName
-from curation.engine.units import FILE_ROWS, Output, Rows, Unit, compute, content_of, drain
+from curation.engine.units import FILE_ROWS, Output, StageOutput, Unit, compute, content_of, drain
 from curation.flow import Step
 from curation.media.encoders.compatibility import check_spaces
 from curation.plugins import activation
@@ -250,7 +250,7 @@ def _run_global(
     return max(len(records), 1), 0
 
 
-def _without_records(rows: Rows, records: list[Record]) -> Rows:
+def _without_records(rows: StageOutput, records: list[Record]) -> StageOutput:
     """Pass rows on; fragments that workers have written are added to `records`."""
     while True:
         try:

@@ -14,7 +14,7 @@ from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.manifest import Record
 from curation.engine.parallel import Parallel
 from curation.engine.store import Store
-from curation.engine.units import WORK, Output, Rows, Unit, compute, content_of
+from curation.engine.units import WORK, Output, StageOutput, Unit, compute, content_of
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -33,7 +33,7 @@ class Context:
     def compute(
         self,
         what: str,
-        function: Callable[..., Rows],
+        function: Callable[..., StageOutput],
         items: Mapping[str, Mapping[str, Any]],
         rows_per_file: int | None = None,
         batch_groups: bool = False,

@@ -17,7 +17,7 @@ from curation.engine.fragment import Fragment
 from curation.engine.manifest import Record
 from curation.engine.parallel import Shuffle
 from curation.engine.runs import run_starts
-from curation.engine.units import FILE_ROWS, WORK, Output, Rows, Unit, content_of, run_unit
+from curation.engine.units import FILE_ROWS, WORK, Output, StageOutput, Unit, content_of, run_unit
 
 Places: TypeAlias = npt.NDArray[np.int64]
 
@@ -54,7 +54,7 @@ class Exchange:
 
     what: str
     inputs: Mapping[str, Input]
-    function: Callable[..., Rows]
+    function: Callable[..., StageOutput]
     parts: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     outputs: Callable[[int], Mapping[str, str]] | None = None

@@ -29,7 +29,7 @@ WORK = ""
 FILE_ROWS = 10_000_000
 """Rows of a file of a table that a stage gives as a whole, so that many workers can read it."""
 
-Rows = Generator[Any, None, dict[str, Any] | None]
+StageOutput = Generator[Any, None, dict[str, Any] | None]
 """What a stage gives: it yields record batches (or pairs of part and batch), returns measurements."""
 
 
@@ -67,7 +67,7 @@ class Unit:
     """
 
     name: str
-    function: Callable[..., Rows]
+    function: Callable[..., StageOutput]
     arguments: Mapping[str, Any]
     outputs: Mapping[str, Output]
     chain: Chain | None = None
@@ -110,7 +110,7 @@ def content_of(value: Any) -> Any:
 
 
 def drain(
-    rows: Rows, default: str, writer_of: Callable[[str], FragmentWriter]
+    rows: StageOutput, default: str, writer_of: Callable[[str], FragmentWriter]
 ) -> tuple[dict[str, FragmentWriter], dict[str, Any]]:
     """Write what a stage yields; return the open writers by part, and its measurements."""
     writers: dict[str, FragmentWriter] = {}

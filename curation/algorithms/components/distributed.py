@@ -22,7 +22,7 @@ from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, Input, Reading, exchanged
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import Record
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.errors import CurationError
 
 Nodes: TypeAlias = npt.NDArray[np.uint64]
@@ -77,7 +77,7 @@ def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]
     )
 
 
-def join_all(edges: Sequence[Fragment]) -> Rows:
+def join_all(edges: Sequence[Fragment]) -> StageOutput:
     """Join all edges here."""
     ends = [np.empty(0, np.uint64)]
     for own in edges:
@@ -106,7 +106,7 @@ def _ends(edges: Fragment) -> tuple[Nodes, Nodes]:
 
 def _round(
     what: str,
-    function: Callable[..., Rows],
+    function: Callable[..., StageOutput],
     edges: Sequence[Fragment],
     context: Context,
 ) -> list[Record]:
@@ -124,7 +124,7 @@ def read_ends(edges: Fragment, both: bool) -> Iterator[pa.Table]:
     yield pa.table({KEY: left, "left": left, "right": right})
 
 
-def large_star(edges: pa.Table) -> Rows:
+def large_star(edges: pa.Table) -> StageOutput:
     """Hang the larger neighbours of each node under the smallest node that it sees.
 
     Args:
@@ -142,7 +142,7 @@ def large_star(edges: pa.Table) -> Rows:
     return {"apart": len(apart)}
 
 
-def small_star(edges: pa.Table) -> Rows:
+def small_star(edges: pa.Table) -> StageOutput:
     """Hang each node and its smaller neighbours under the smallest of these.
 
     Args:

@@ -16,7 +16,7 @@ from curation.algorithms.kmeans.points import ArrayPoints, Tally
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import Record
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 
 SHARD_ROWS = 1_000_000
 """Points whose sums one task adds up before it writes them."""
@@ -98,7 +98,7 @@ def in_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:
     return {f"shard-{number:05d}": shard for number, shard in enumerate(shards)}
 
 
-def keep_centroids(vectors: np.ndarray) -> Rows:
+def keep_centroids(vectors: np.ndarray) -> StageOutput:
     """Write centroids where every worker finds them."""
     yield pa.RecordBatch.from_arrays([vector_array(vectors)], ["vector"])
     return None
@@ -106,7 +106,7 @@ def keep_centroids(vectors: np.ndarray) -> Rows:
 
 def tally_shard(
     shard: list[Fragment], centroids: Fragment, metric: Metric, backend: str, device: str
-) -> Rows:
+) -> StageOutput:
     """Add up the points of one shard by cluster; only clusters with points have a row."""
     now = centroids_of(vector_matrix(centroids.read().column("vector"), "<f4"), metric)
     sums, counts = np.zeros(now.vectors.shape), np.zeros(len(now), np.int64)
@@ -123,7 +123,7 @@ def tally_shard(
     return {"square": square}
 
 
-def add_range(parts: list[Fragment], first: int, end: int) -> Rows:
+def add_range(parts: list[Fragment], first: int, end: int) -> StageOutput:
     """Add up the sums of all shards for the clusters from `first` to `end`."""
     sums: np.ndarray | None = None
     counts = np.zeros(end - first, np.int64)
@@ -142,7 +142,7 @@ def add_range(parts: list[Fragment], first: int, end: int) -> Rows:
     return None
 
 
-def _summed(sums: np.ndarray, counts: np.ndarray, rows: np.ndarray, first: int = 0) -> Rows:
+def _summed(sums: np.ndarray, counts: np.ndarray, rows: np.ndarray, first: int = 0) -> StageOutput:
     step = 8192
     for start in range(0, max(len(rows), 1), step):
         own = rows[start : start + step]

@@ -28,7 +28,7 @@ from curation.algorithms.knn.routing import batches_of, read_routed, route
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, Input, Reading, exchanged
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 
 HELD = 2**29
 """Bytes of vectors that one task joins; working on them takes about four times that."""
@@ -54,7 +54,7 @@ def join_cells(
     options: Mapping[str, float],
     part: int,
     device: str,
-) -> Rows:
+) -> StageOutput:
     """Join the cells of a group, each among itself.
 
     Args:
@@ -165,7 +165,7 @@ def find_in_cells(
 
 
 def merging(
-    found: Sequence[Fragment], function: Callable[..., Rows], arguments: Mapping[str, Any]
+    found: Sequence[Fragment], function: Callable[..., StageOutput], arguments: Mapping[str, Any]
 ) -> Exchange:
     """Return the exchange in which all that a query found in its cells comes together.
 
@@ -194,7 +194,7 @@ def nearest_found(found: pa.Table, k: int) -> Iterator[tuple[int, pa.RecordBatch
         yield number, pairs_batch(queries, merge([own], k))
 
 
-def merge_cells(found: pa.Table, k: int) -> Rows:
+def merge_cells(found: pa.Table, k: int) -> StageOutput:
     """Give the k nearest of each query, as FOUND."""
     yield empty_batch(FOUND)
     for number, pairs in nearest_found(found, k):

@@ -15,7 +15,7 @@ from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 
 
 def eligible_rows(eligible: Table, role: str = "pool") -> int:
@@ -59,7 +59,9 @@ def _taken(items: Mapping[str, Mapping[str, Any]], context: Context) -> dict[str
     return {name: Fragment(context.store, record) for name, record in records.items()}
 
 
-def take_sample(embeddings: Fragment, eligible: Fragment | None, share: float, seed: int) -> Rows:
+def take_sample(
+    embeddings: Fragment, eligible: Fragment | None, share: float, seed: int
+) -> StageOutput:
     """Write the images and vectors of one fragment that take part."""
     ids, vectors = read_vectors(embeddings, eligible)
     if share < 1:

@@ -12,13 +12,13 @@ from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters, exa
 from curation.algorithms.kmeans.lloyd import centroids_of
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.stages.assign.params import AssignStep
 
 
 def assign(
     embeddings: dict[str, Fragment], centroids: Table, *, params: AssignStep, device: str
-) -> Rows:
+) -> StageOutput:
     """Assign each vector to its nearest centroid of level 0, exactly; ties go to the smaller number.
 
     Yields:

@@ -24,7 +24,7 @@ from curation.engine.context import Context
 from curation.engine.device import devices_here
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.errors import StoreError
 from curation.stages.cluster.params import ClusterStep
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 def cluster(
     eligible: Table, embeddings: dict[str, Table], *, params: ClusterStep, context: Context
-) -> Rows:
+) -> StageOutput:
     """Train the centroids of every level.
 
     About `max_points_per_centroid` · k vectors take part. They are held in memory where they fit in

@@ -23,7 +23,7 @@ from curation.engine.exchange import KEY, Exchange, Input, Reading, by_file, exc
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import Record
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.dedup.decide import bounds_of, decide
 from curation.stages.dedup.exchange_io import (
     PAIRS,
@@ -108,7 +108,7 @@ class Pool:
         return [Fragment(self.context.store, record) for record in records]
 
 
-def in_parts(tables: Mapping[str, Table], params: DedupParams, context: Context) -> Rows:
+def in_parts(tables: Mapping[str, Table], params: DedupParams, context: Context) -> StageOutput:
     """Decide who copies whom, in parts.
 
     Args:
@@ -191,7 +191,7 @@ def _labelled(what: str, rows: Input, stars: Sequence[Record], pool: Pool) -> In
     return Input(rows.schema, [Reading(read_keyed, {"rows": own}) for own in found])
 
 
-def labelled(rows: pa.Table, labels: pa.Table, by: str, alone: bool) -> Rows:
+def labelled(rows: pa.Table, labels: pa.Table, by: str, alone: bool) -> StageOutput:
     """Give rows with the label of their component.
 
     Args:
@@ -221,7 +221,7 @@ def read_keyed(rows: Fragment) -> Iterator[pa.Table]:
 
 def decide_part(
     rows: pa.Table, ties: pa.Table, pairs: pa.Table, params: DedupParams, sets: list[str]
-) -> Rows:
+) -> StageOutput:
     """Decide a part: give rows of `copies`, with the number of their fragment and their place in it.
 
     Args:
@@ -268,7 +268,7 @@ def read_placed(rows: Fragment, firsts: Ints) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
 
 
-def write_copies(rows: pa.Table, names: list[list[str]], firsts: Ints, part: int) -> Rows:
+def write_copies(rows: pa.Table, names: list[list[str]], firsts: Ints, part: int) -> StageOutput:
     """Give the rows of a group of fragments in order, each fragment's under its name."""
     rows = rows.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
     numbers = np.arange(firsts[part], firsts[part + 1] + 1)

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows, content_of
+from curation.engine.units import StageOutput, content_of
 from curation.media.web.urls import host_of
 from curation.stages.ingest.formats.source_row import SAME_AS
 
@@ -197,7 +197,7 @@ class Gathered:
                     yield gone
 
 
-def route(staged: Sequence[Fragment], duplicates: list[list[list[Any]]], bits: int) -> Rows:
+def route(staged: Sequence[Fragment], duplicates: list[list[list[Any]]], bits: int) -> StageOutput:
     """Write the rows of staged fragments by bucket, a row group each; return how many each has."""
     parts = []
     for fragment, rows in zip(staged, duplicates, strict=True):

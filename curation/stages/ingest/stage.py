@@ -12,7 +12,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment, by_stem
 from curation.engine.manifest import Record
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError
 from curation.media.web.urls import Rules, rules_of
 from curation.stages.ingest.duplicates import find_duplicates
@@ -105,7 +105,7 @@ def _committed(context: Context) -> dict[str, list[Fragment]]:
     return by_stem(Fragment(context.store, record) for record in records)
 
 
-def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> Rows:
+def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> StageOutput:
     """Yield the rows of one file, staged: columns of `pairs` and the key of duplicates.
 
     `version` is that of the format, for the memo.
@@ -123,7 +123,7 @@ def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> Rows
     return {}
 
 
-def ingest(pairs: InOrder | Gathered, *, params: IngestStep) -> Rows:
+def ingest(pairs: InOrder | Gathered, *, params: IngestStep) -> StageOutput:
     """Yield the pairs of one fragment."""
     yield empty_batch(contract("pairs").arrow_schema())
     yield from pairs.batches()

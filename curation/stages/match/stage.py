@@ -20,7 +20,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.match.params import MatchStep
 
 
@@ -32,7 +32,7 @@ def match(
     *,
     params: MatchStep,
     context: Context,
-) -> Rows:
+) -> StageOutput:
     """Search the eligible pool for every eligible seed image.
 
     Yields:

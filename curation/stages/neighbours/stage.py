@@ -29,7 +29,7 @@ from curation.engine.exchange import exchange
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import Record
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.neighbours.params import JoinSpec, NeighboursStep
 
 # (role of the query, role of the base): where copies are sought.
@@ -45,7 +45,7 @@ def neighbours(
     *,
     params: NeighboursStep,
     context: Context,
-) -> Rows:
+) -> StageOutput:
     """Find the k nearest of each image, role by role, for each level that the recipe asks for.
 
     Args:
@@ -108,7 +108,7 @@ def _named(method: str, part: int) -> dict[str, str]:
     return {f"{method}-{part:06d}": "neighbours"}
 
 
-def near_rows(found: pa.Table, k: int, method: str) -> Rows:
+def near_rows(found: pa.Table, k: int, method: str) -> StageOutput:
     """Give the k nearest of each query as rows of `neighbours`; `found` is FOUND of some queries."""
     yield empty_batch(contract("neighbours").arrow_schema())
     for number, pairs in nearest_found(found, k):
@@ -125,7 +125,7 @@ def _seen(written: list[Record], ids: Ids, context: Context) -> list[pa.Table]:
     return [Fragment(context.store, record).read() for record in records.values()]
 
 
-def pairs_seen(near: Fragment, ids: Ids) -> Rows:
+def pairs_seen(near: Fragment, ids: Ids) -> StageOutput:
     """Give what some pool images found in the pool, as PAIRS; `near` is of `neighbours`."""
     yield empty_batch(PAIRS)
     wanted, pool = from_ids(ids), pa.scalar("pool")

@@ -20,7 +20,7 @@ from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.stages.retrieve.balance import balanced, told_target
 from curation.stages.retrieve.params import BalanceParams, RetrieveStep
 from curation.stages.retrieve.strategies import STRATEGIES
@@ -39,7 +39,7 @@ def retrieve(  # noqa: PLR0913  an argument a table
     *,
     params: RetrieveStep,
     context: Context,
-) -> Rows:
+) -> StageOutput:
     """Run every arm, balance what they claim, and keep all claims on an image.
 
     Yields:
