@@ -19,7 +19,7 @@ from curation.engine.parallel import Shuffle
 from curation.engine.runs import run_starts
 from curation.engine.units import FILE_ROWS, WORK, Output, StageOutput, Unit, content_of, run_unit
 
-Places: TypeAlias = npt.NDArray[np.int64]
+Integers: TypeAlias = npt.NDArray[np.int64]
 
 KEY = "key"
 """The column of what is read that says where a row goes: a number (uint64), or several in a list of
@@ -114,7 +114,7 @@ def _send(
                 yield own, (name, number, _packed(piece))
 
 
-def _goes(keys: pa.Array, parts: int) -> tuple[Places, Places]:
+def _goes(keys: pa.Array, parts: int) -> tuple[Integers, Integers]:
     """Return the parts that rows go to, sorted, and which row goes there, in their order."""
     listed = pa.types.is_fixed_size_list(keys.type)
     several = keys.type.list_size if listed else 1
@@ -126,7 +126,7 @@ def _goes(keys: pa.Array, parts: int) -> tuple[Places, Places]:
     return part[first], row[first]
 
 
-def _runs(values: Places) -> Iterator[tuple[int, int, int]]:
+def _runs(values: Integers) -> Iterator[tuple[int, int, int]]:
     """Yield each of some sorted values with where it begins and ends."""
     found, start = np.unique(values, return_index=True)
     stop = np.append(start, len(values))[1:]

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from curation.algorithms.arrays.rounding import rounding_of
-from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 
 # Else cuBLAS may add up parts of a product in bfloat16, which `Error` does not allow for.
 torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -35,8 +34,6 @@ STEP = 1024
 """Queries that meet a tile at once: their scores take 8 MB, and stay in the cache."""
 ON_GPU = 16
 """How many times as many queries a GPU takes at once."""
-
-Rows = npt.NDArray[np.int64]
 
 
 def pays(device: str = "cpu") -> bool:
@@ -228,7 +225,7 @@ def candidates(
     k: int,
     at_least: float = -torch.inf,
     device: str = "cpu",
-) -> tuple[Rows, Rows]:
+) -> tuple[RowNumbers, RowNumbers]:
     """Return pairs (query, base row), each shape (m,), that hold the k nearest rows of every query.
 
     Pairs are sorted by query. There are about k a query, more where scores lie within rounding of the

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.algorithms.arrays.seeded_order import seeded_order
-from curation.algorithms.arrays.vectors import Ids
+from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.backends.nearest import Clusters, Floats, Rows, exact_scores
+from curation.algorithms.kmeans.backends.nearest import Clusters, Floats, exact_scores
 from curation.algorithms.kmeans.initialisation import Start, candidates, first_centroids
 from curation.algorithms.kmeans.lloyd import Metric, State, Trained, centroids_of, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, on_grid
@@ -84,7 +84,7 @@ def resampled(
     """
     points, scale = on_grid(vectors)
     names = _names(len(points))
-    kept: Rows = np.arange(len(points))
+    kept: RowNumbers = np.arange(len(points))
     trained, own = _run(points, kept, names, clusters, plan, salt * 1000)
     for number in range(1, how.rounds):
         kept = nearest_of_each(points, trained, own, how.nearest)
@@ -95,7 +95,7 @@ def resampled(
 
 
 def _run(
-    points: Floats, kept: Rows, names: Ids, clusters: int, plan: Plan, salt: int
+    points: Floats, kept: RowNumbers, names: Ids, clusters: int, plan: Plan, salt: int
 ) -> tuple[Trained, Clusters]:
     """Train on the kept points and assign all of them."""
     seed = plan.seed + salt
@@ -106,7 +106,7 @@ def _run(
     return trained, load(points).assign(trained.centroids)
 
 
-def nearest_of_each(points: Floats, trained: Trained, own: Clusters, most: int) -> Rows:
+def nearest_of_each(points: Floats, trained: Trained, own: Clusters, most: int) -> RowNumbers:
     """Return the `most` points of largest score in each cluster, ties to the smaller number, sorted."""
     score = exact_scores(points, trained.centroids, own)
     if trained.centroids.offset.any():

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from curation.algorithms.arrays.seeded_order import seeded_order
-from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.kmeans.backends.nearest import Floats, Rows
+from curation.algorithms.arrays.vectors import Ids, RowNumbers
+from curation.algorithms.kmeans.backends.nearest import Floats
 from curation.algorithms.kmeans.points import Doubles
 
 Start = Literal["random", "kmeans++"]
@@ -45,7 +45,7 @@ def first_centroids(vectors: Floats, ids: Ids, start: Start, clusters: int, seed
     return np.ascontiguousarray(chosen[_plus_plus(chosen, clusters, seed)], np.float32)
 
 
-def _plus_plus(points: Floats, clusters: int, seed: int) -> Rows:
+def _plus_plus(points: Floats, clusters: int, seed: int) -> RowNumbers:
     """Return rows drawn with a chance that grows with the squared distance to those drawn before.
 
     Several are drawn by distances a little out of date, and each is kept with a chance of its distance
@@ -70,7 +70,7 @@ def _plus_plus(points: Floats, clusters: int, seed: int) -> Rows:
     return drawn
 
 
-def _least_distance(points: Floats, square: Doubles, rows: Rows) -> Doubles:
+def _least_distance(points: Floats, square: Doubles, rows: RowNumbers) -> Doubles:
     """Return the squared distance of each point (n, dim) to the nearest of some of them: (n,)."""
     least = np.empty(len(points))
     drawn = points[rows].T.astype(np.float64)

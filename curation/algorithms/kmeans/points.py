@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.nearest import BLOCK, Centroids, Clusters, Nearest, Rows
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
+from curation.algorithms.kmeans.backends.nearest import BLOCK, Centroids, Clusters, Nearest
 
 GRID = 2.0**24
 """Steps of the grid in 1: float16 has them at lengths up to 1."""
@@ -119,7 +119,7 @@ class ArrayPoints:
         self._clusters, self._tally = clusters, Tally(sums, counts, square)
         return self._tally
 
-    def _moved(self, clusters: Clusters, count: int) -> Rows | None:
+    def _moved(self, clusters: Clusters, count: int) -> RowNumbers | None:
         """Return the points that changed their cluster, or None where starting anew is less work."""
         before, tally = self._clusters, self._tally
         if before is None or tally is None or len(tally.counts) != count:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     pass
 
 Bools = npt.NDArray[np.bool_]
-Places = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
 
 
 def balanced(claims: pd.DataFrame, images: pd.DataFrame, params: BalanceParams, seed: int) -> Bools:
@@ -35,7 +35,7 @@ def balanced(claims: pd.DataFrame, images: pd.DataFrame, params: BalanceParams, 
     """
     order = _order(claims, images, params, seed)
     stays = np.ones(len(claims), dtype=bool)
-    place: Places = order.reindex(claims["image_id"]).to_numpy().astype(np.int64)
+    place: Positions = order.reindex(claims["image_id"]).to_numpy().astype(np.int64)
     for name, cap in sorted(params.per_seed_set.items()):
         own = (claims["seed_set"] == name).to_numpy()
         stays[own] &= _first_of_group(pd.Series(0, index=claims.index)[own], place[own], cap)
@@ -78,7 +78,7 @@ def _priority(claims: pd.DataFrame, params: BalanceParams) -> pd.Series[int]:
     return claims["arm"].map(first).fillna(len(first)).astype(int)
 
 
-def _first_of_group(groups: pd.Series[Any], place: Places, cap: int) -> Bools:
+def _first_of_group(groups: pd.Series[Any], place: Positions, cap: int) -> Bools:
     """Return which claims are on one of the `cap` first images of their group."""
     frame = pd.DataFrame({"group": groups.to_numpy(), "place": place})
     rank = frame.groupby("group")["place"].rank(method="dense")
@@ -88,7 +88,7 @@ def _first_of_group(groups: pd.Series[Any], place: Places, cap: int) -> Bools:
 def _within_target(
     claims: pd.DataFrame,
     stays: Bools,
-    place: Places,
+    place: Positions,
     params: BalanceParams,
     seed: int,
 ) -> Bools:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from curation.algorithms.arrays.rounding import rounding_of
 from curation.algorithms.arrays.screened_products import Error, Rounded
-from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.nearest import Clusters, Rows
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
+from curation.algorithms.kmeans.backends.nearest import Clusters
 from curation.algorithms.kmeans.backends.screen import Block, Columns, Screen, Step
 
 LOOSE = 4
@@ -31,7 +31,7 @@ Pairs = tuple[Tensor, Tensor]
 """Points and centroids, each (m,)."""
 
 
-def loose(groups: Rows) -> int:
+def loose(groups: RowNumbers) -> int:
     """Return how many members of a group are looked at in every call."""
     size: int = groups.shape[1]
     return size // LOOSE
@@ -137,14 +137,14 @@ class Again:
         return rows, clusters
 
 
-def grouped(centroids: Vectors, size: int) -> Rows:
+def grouped(centroids: Vectors, size: int) -> RowNumbers:
     """Return the centroids in groups of `size` neighbours each, (groups · size,), some repeated.
 
     Halved again and again across the direction of largest spread; the grouping costs or saves time and
     never changes a result.
     """
     groups = -(-len(centroids) // size)
-    found: list[Rows] = []
+    found: list[RowNumbers] = []
     waiting = [(np.arange(len(centroids)), groups)]
     while waiting:
         rows, parts = waiting.pop()

@@ -6,8 +6,8 @@ import faiss
 import numpy as np
 
 from curation.algorithms.arrays.rounding import rounding_of
-from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.nearest import BLOCK, Centroids, Clusters, Rows, decide
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
+from curation.algorithms.kmeans.backends.nearest import BLOCK, Centroids, Clusters, decide
 from curation.errors import RecipeError
 
 NEAR = 4
@@ -64,13 +64,13 @@ class FaissNearest:
             nearest[row] = decide(points, centroids, np.full(len(base), row), every)[1][0]
         return nearest
 
-    def _search(self, queries: Vectors, base: Vectors, k: int) -> tuple[Vectors, Rows]:
+    def _search(self, queries: Vectors, base: Vectors, k: int) -> tuple[Vectors, RowNumbers]:
         metric = faiss.METRIC_INNER_PRODUCT
         if self.device == "cpu":
             return faiss.knn(queries, base, k, metric=metric)
         number = int(self.device.partition(":")[2] or 0)
         resources = faiss.StandardGpuResources()
-        found: tuple[Vectors, Rows] = faiss.knn_gpu(
+        found: tuple[Vectors, RowNumbers] = faiss.knn_gpu(
             resources, queries, base, k, metric=metric, device=number
         )
         return found

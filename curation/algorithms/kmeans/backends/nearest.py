@@ -8,11 +8,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 
 Floats = npt.NDArray[np.float32]
 Clusters = npt.NDArray[np.int32]
-Rows = npt.NDArray[np.int64]
 
 BLOCK = 65_536
 """Points handled at once."""
@@ -54,8 +53,8 @@ def exact_scores(
 
 
 def decide(
-    points: Vectors, centroids: Centroids, rows: Rows, clusters: Clusters
-) -> tuple[Rows, Clusters]:
+    points: Vectors, centroids: Centroids, rows: RowNumbers, clusters: Clusters
+) -> tuple[RowNumbers, Clusters]:
     """Return the rows among the candidate pairs, rising, and the nearest candidate of each.
 
     Args:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from curation.algorithms.arrays.rounding import rounding_of
 from curation.algorithms.arrays.screened_products import TILE, Rounded, Tile, scan, scores_of
-from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters, Rows, decide
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
+from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters, decide
 
 
 class Columns(NamedTuple):
@@ -26,7 +26,7 @@ class Columns(NamedTuple):
     order: Tensor
 
     @classmethod
-    def of(cls, groups: Rows, screen: Screen) -> Columns:
+    def of(cls, groups: RowNumbers, screen: Screen) -> Columns:
         """Lay out centroids by group, (groups, size)."""
         together = max(1, TILE // groups.shape[1])
         parts = [groups[i : i + together].T for i in range(0, len(groups), together)]
@@ -51,14 +51,14 @@ class Screen:
     """Centroids (k, dim) of one call on a device, and their groups (groups, size), some repeated."""
 
     centroids: Centroids
-    groups: Rows
+    groups: RowNumbers
     kind: torch.dtype
     vectors: Tensor
     offset: Tensor
 
     @classmethod
     def of(
-        cls, centroids: Centroids, groups: Rows, kind: torch.dtype, device: torch.device
+        cls, centroids: Centroids, groups: RowNumbers, kind: torch.dtype, device: torch.device
     ) -> Screen:
         """Take centroids to a device."""
         vectors = torch.from_numpy(centroids.vectors).to(device)

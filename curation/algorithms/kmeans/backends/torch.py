@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from curation.algorithms.arrays.screened_products import GROUPS, Rounded, screen_type, steps
-from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 from curation.algorithms.kmeans.backends.bounds import Again, grouped, loose
-from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters, Rows
+from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters
 from curation.algorithms.kmeans.backends.screen import Block, Columns, Screen, Step, look_at_all
 
 BLOCK = 2**15
@@ -38,7 +38,7 @@ class TorchNearest:
         self.kind = kind
         self.calls = 0
         self.looked_at: list[float] = []
-        self._groups: Rows | None = None
+        self._groups: RowNumbers | None = None
         self._before: Centroids | None = None
         self._bounds: list[Tensor] = []
         self._nearest: Clusters = np.empty(0, np.int32)
@@ -86,7 +86,7 @@ class TorchNearest:
             found.append(Step(start, exact, rounded))
         return found
 
-    def _grouped(self, centroids: Centroids) -> tuple[Rows, Tensor | None]:
+    def _grouped(self, centroids: Centroids) -> tuple[RowNumbers, Tensor | None]:
         """Return groups (groups, size), those that moved most first, and by how much scores may have
         grown by group, the loose members left out; None if everything has to be looked at."""
         before, groups = self._before, self._groups

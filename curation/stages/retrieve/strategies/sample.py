@@ -9,12 +9,8 @@ from pydantic import Field
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-    from numpy import int64
-
+    from curation.algorithms.arrays.vectors import RowNumbers
     from curation.stages.retrieve.strategies.evidence import Claimed, Evidence, Matches
-
-    Rows = npt.NDArray[int64]
 
 
 class StrategyArm(SeededArm):
@@ -66,14 +62,14 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
     return capped(claimed, arm.cap, seed, arm.name)
 
 
-def _by_similarity(found: Matches) -> Rows:
+def _by_similarity(found: Matches) -> RowNumbers:
     """Return the order of claims by falling similarity, then seed image, then image."""
     import numpy as np
 
     return np.lexsort((found.images, found.seed_images, -found.similarity))
 
 
-def _first_claims(found: Matches) -> Rows:
+def _first_claims(found: Matches) -> RowNumbers:
     """Return which claims are the best on their image."""
     import numpy as np
 
@@ -82,7 +78,7 @@ def _first_claims(found: Matches) -> Rows:
     return np.sort(order[first])
 
 
-def _reassigned(found: Matches, k: int) -> Rows:
+def _reassigned(found: Matches, k: int) -> RowNumbers:
     """Return which claims stand when images go to their most similar seed that still needs any.
 
     Going through all claims by falling similarity makes the result independent of any order of
