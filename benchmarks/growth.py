@@ -32,7 +32,7 @@ from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.contract import contract
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest, Record, add_books
+from curation.engine.manifest import Manifest, Record, sum_counts
 from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.flow import plan
@@ -82,9 +82,9 @@ def fill(store: Store, rows: int) -> None:
             )
             records[table].append(writer.close(f"tables/{table}", name, {}))
     for table, own in records.items():
-        books = add_books(r.books for r in own)
+        counts = sum_counts(r.counts for r in own)
         store.commit(
-            Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), books, {})
+            Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), counts, {})
         )
 
 

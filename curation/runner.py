@@ -15,7 +15,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.digest import digest, file_sha256
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest, Record, add_books, merge_stats
+from curation.engine.manifest import Manifest, Record, merge_stats, sum_counts
 from curation.engine.parallel import Parallel
 from curation.engine.params_base import described, fingerprinted
 from curation.engine.stage import Read
@@ -309,7 +309,7 @@ def _commit(
             libraries=libraries(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             fragments=records,
-            books=add_books(r.books for r in records),
+            counts=sum_counts(r.counts for r in records),
             stats=dict(stats) if stats is not None else merge_stats(r.stats for r in records),
         )
     )

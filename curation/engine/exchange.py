@@ -211,7 +211,7 @@ def by_file(fragment: Fragment) -> list[Fragment]:
         Fragment(
             fragment.store,
             Record(
-                record.table_dir, record.name, record.memo, (entry,), record.books, record.stats
+                record.table_dir, record.name, record.memo, (entry,), record.counts, record.stats
             ),
         )
         for entry in record.files

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.engine.contract import Contract
-from curation.engine.manifest import Books, FileEntry, Record, add_books, count_rows
+from curation.engine.manifest import FileEntry, Record, RowCounts, count_rows, sum_counts
 from curation.engine.store import Store
 
 EXECUTION_ONLY = True
@@ -71,7 +71,7 @@ class FragmentWriter:
         self._contract, self._limit = contract, rows_per_file
         self._batch_groups = batch_groups
         self._files: list[FileEntry] = []
-        self._books: list[Books] = []
+        self._counts: list[RowCounts] = []
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = self._pending_bytes = 0
         self._sink: _HashingSink | None = None
@@ -82,7 +82,7 @@ class FragmentWriter:
         """Take a batch; it reaches the disk with its row group."""
         if self._contract:
             batch = self._contract.conform(batch)
-        self._books.append(count_rows(batch))
+        self._counts.append(count_rows(batch))
         while self._limit and self._rows + self._pending_rows + batch.num_rows > self._limit:
             room = self._limit - self._rows - self._pending_rows
             self._take(batch.slice(0, room))
@@ -141,7 +141,7 @@ class FragmentWriter:
         """Finish the files and return the record, not yet put."""
         self._finish_file()
         return Record(
-            table_dir, self._name, memo, tuple(self._files), add_books(self._books), stats
+            table_dir, self._name, memo, tuple(self._files), sum_counts(self._counts), stats
         )
 
 

@@ -20,8 +20,8 @@ from curation.engine.units import StageOutput
 
 def eligible_rows(eligible: Table, role: str = "pool") -> int:
     """Return how many rows of a role are eligible."""
-    books = (f.record.books.get(role, {}) for f in eligible.fragments.values())
-    return sum(own.get("eligible", 0) for own in books)
+    counts = (f.record.counts.get(role, {}) for f in eligible.fragments.values())
+    return sum(own.get("eligible", 0) for own in counts)
 
 
 def sampled(
@@ -37,7 +37,7 @@ def sampled(
     items = {
         name: {"embeddings": vectors[name], "eligible": fragment, "share": share, "seed": seed}
         for name, fragment in eligible.fragments.items()
-        if fragment.record.books.get("pool", {}).get("eligible", 0)
+        if fragment.record.counts.get("pool", {}).get("eligible", 0)
     }
     return _taken(items, context)
 

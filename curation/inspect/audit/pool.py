@@ -106,7 +106,7 @@ class Pool:
     def fragments(self) -> list[str]:
         """Names of the fragments that have pool pictures; a fragment comes from one source."""
         records = self.images.manifest.fragments
-        return [r.name for r in records if r.books.get("pool", {}).get("ok")]
+        return [r.name for r in records if r.counts.get("pool", {}).get("ok")]
 
     @property
     def versions(self) -> dict[str, str]:

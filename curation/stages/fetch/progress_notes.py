@@ -72,8 +72,8 @@ class FetchProgress:
         if not memos:
             return
         for memo, record in self._store.finished("tables/images", list(memos)).items():
-            for books in record.books.values():
-                self._finished.update(books)
+            for outcomes in record.counts.values():
+                self._finished.update(outcomes)
             self._bytes += int(record.stats.get("bytes", 0))
             del self._open[memos[memo]]
 

@@ -172,6 +172,6 @@ def _fragments(
         first = int(part) if given.members else 0
         for number, entry in enumerate(records[item].files, start=first):
             name = f"{stem}-{number:05d}"
-            record = replace(records[item], name=name, files=(entry,), books={})
+            record = replace(records[item], name=name, files=(entry,), counts={})
             staged[item][name] = Fragment(context.store, record)
     return staged

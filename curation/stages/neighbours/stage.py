@@ -158,7 +158,7 @@ def _by_role(images: Table, fragments: Mapping[str, T]) -> dict[str, dict[str, T
     """Return fragments by role; a fragment comes from one source."""
     by_role: dict[str, dict[str, T]] = {}
     for name, fragment in images.fragments.items():
-        for role in fragment.record.books:
+        for role in fragment.record.counts:
             by_role.setdefault(role, {})[name] = fragments[name]
     return by_role
 
