@@ -15,7 +15,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.digest import digest, file_sha256
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest, Record, merge_stats, sum_counts
+from curation.engine.manifest import FragmentRecord, Manifest, aggregate_stats, sum_counts
 from curation.engine.parallel import Parallel
 from curation.engine.params_base import described, fingerprinted
 from curation.engine.stage import Read
@@ -98,7 +98,7 @@ def _run_map(
     }
     if all(_committed(store, t, v) for t, v in versions.items()):
         for table, found in versions.items():
-            store.point(table, found)
+            store.set_current(table, found)
         return 0, len(units) * len(versions)
     if step.tables == (DATASET,):
         units = [_in_folder(u, f"{DATASET}/{versions[DATASET]}") for u in units]
@@ -199,7 +199,9 @@ def _in_folder(unit: Unit, folder: str) -> Unit:
     return replace(unit, outputs=outputs)
 
 
-def _one_folder(store: Store, folder: str, records: tuple[Record, ...]) -> tuple[Record, ...]:
+def _one_folder(
+    store: Store, folder: str, records: tuple[FragmentRecord, ...]
+) -> tuple[FragmentRecord, ...]:
     """Return the records with every file in `folder`, and nothing else in it.
 
     A dataset version is opened by path by tools that know no manifest.
@@ -232,7 +234,7 @@ def _run_global(
     )
     manifest = store.manifest(table, found)
     if manifest is not None and _committed(store, table, found):
-        store.point(table, found)
+        store.set_current(table, found)
         return 0, len(manifest.fragments)
     function, context = step.stage.function.load(), _context(step, store, parallel)
     rows = function(**_given(step, tables), params=step.params, context=context)
@@ -240,7 +242,7 @@ def _run_global(
     def writer_of(part: str) -> FragmentWriter:
         return FragmentWriter(store, f"tables/{table}/data", part, terms, FILE_ROWS)
 
-    records: list[Record] = []
+    records: list[FragmentRecord] = []
     writers, stats = drain(_without_records(rows, records), "all", writer_of)
     for part, writer in writers.items():
         records.append(writer.close(f"tables/{table}", digest([found, part]), {}))
@@ -250,14 +252,14 @@ def _run_global(
     return max(len(records), 1), 0
 
 
-def _without_records(rows: StageOutput, records: list[Record]) -> StageOutput:
+def _without_records(rows: StageOutput, records: list[FragmentRecord]) -> StageOutput:
     """Pass rows on; fragments that workers have written are added to `records`."""
     while True:
         try:
             item = next(rows)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-        if isinstance(item, Record):
+        if isinstance(item, FragmentRecord):
             records.append(item)
         else:
             yield item
@@ -290,7 +292,7 @@ def _committed(store: Store, table: str, found: str) -> bool:
 def _commit(
     step: Step,
     made: tuple[str, str],
-    records: tuple[Record, ...],
+    records: tuple[FragmentRecord, ...],
     tables: Mapping[str, Table],
     store: Store,
     stats: Mapping[str, Any] | None = None,
@@ -310,6 +312,6 @@ def _commit(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             fragments=records,
             counts=sum_counts(r.counts for r in records),
-            stats=dict(stats) if stats is not None else merge_stats(r.stats for r in records),
+            stats=dict(stats) if stats is not None else aggregate_stats(r.stats for r in records),
         )
     )

@@ -11,7 +11,7 @@ import pyarrow as pa
 from curation.engine.digest import digest
 from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.parallel import Parallel
 from curation.engine.store import Store
 from curation.engine.units import WORK, Output, StageOutput, Unit, compute, content_of
@@ -38,7 +38,7 @@ class Context:
         rows_per_file: int | None = None,
         batch_groups: bool = False,
         gpu: bool = False,
-    ) -> dict[str, Record]:
+    ) -> dict[str, FragmentRecord]:
         """Return a work table an item, computed on workers; finished ones survive a crash.
 
         With `batch_groups` each batch of rows is a row group, which `Fragment.between` reads alone.
@@ -81,7 +81,7 @@ class Context:
         """Where files of work tables stand in the store."""
         return f"{self.table_dir}/data"
 
-    def remember(self, name: str, key: Any, batch: pa.RecordBatch) -> None:
+    def save_state(self, name: str, key: Any, batch: pa.RecordBatch) -> None:
         """Keep a state that a stopped run goes on from, in place of the one kept before.
 
         Args:
@@ -89,23 +89,23 @@ class Context:
             key: tables and values that the work depends on; a run with others does not find it.
             batch: the state.
         """
-        before = self.recall(name, key)
+        before = self.load_state(name, key)
         writer = FragmentWriter(self.store, self.folder, name, None)
         writer.write(batch)
-        self.store.record(writer.close(self.table_dir, self._key(name, key), {}))
+        self.store.put_record(writer.close(self.table_dir, self._key(name, key), {}))
         if before is not None:
             self.store.delete(f.path for f in before.record.files)
 
-    def recall(self, name: str, key: Any) -> Fragment | None:
-        """Return what `remember` kept, or None."""
+    def load_state(self, name: str, key: Any) -> Fragment | None:
+        """Return what `save_state` kept, or None."""
         memo = self._key(name, key)
-        record = self.store.finished(self.table_dir, [memo]).get(memo)
+        record = self.store.finished_records(self.table_dir, [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
 
     def _key(self, name: str, key: Any) -> str:
         return digest([self.salt, name, content_of(key)])
 
-    def forget(self, records: Iterable[Record]) -> None:
+    def delete_records(self, records: Iterable[FragmentRecord]) -> None:
         """Delete work tables that nothing will read again."""
         # Two names of the same work share its record.
         for record in {record.memo: record for record in records}.values():

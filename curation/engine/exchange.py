@@ -14,7 +14,7 @@ import pyarrow as pa
 from curation.engine.context import Context
 from curation.engine.digest import digest
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.parallel import Shuffle
 from curation.engine.runs import run_starts
 from curation.engine.units import FILE_ROWS, WORK, Output, StageOutput, Unit, content_of, run_unit
@@ -62,7 +62,7 @@ class Exchange:
     gpu: bool = False
 
 
-def exchange(job: Exchange, context: Context) -> list[dict[str, Record]]:
+def exchange(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]:
     """Return the records of each part, by output; parts that an earlier run has finished are found.
 
     Nothing is sent to those, so that a run that was stopped goes on with what is missing.
@@ -71,7 +71,11 @@ def exchange(job: Exchange, context: Context) -> list[dict[str, Record]]:
     units = [making.unit(part) for part in range(job.parts)]
     dirs = {o.table_dir for unit in units[:1] for o in unit.outputs.values()}
     memos = [o.memo for unit in units for o in unit.outputs.values()]
-    found = {memo: r for place in dirs for memo, r in context.store.finished(place, memos).items()}
+    found = {
+        memo: r
+        for place in dirs
+        for memo, r in context.store.finished_records(place, memos).items()
+    }
     missing = [
         n for n, u in enumerate(units) if any(o.memo not in found for o in u.outputs.values())
     ]
@@ -93,7 +97,7 @@ def exchange(job: Exchange, context: Context) -> list[dict[str, Record]]:
     return [records[part] for part in range(job.parts)]
 
 
-def exchanged(job: Exchange, context: Context) -> list[Record]:
+def exchanged(job: Exchange, context: Context) -> list[FragmentRecord]:
     """Return `exchange` where each part is one work table."""
     return [records[WORK] for records in exchange(job, context)]
 
@@ -177,7 +181,7 @@ class _Making:
             name, self._function, self._arguments, outputs, gpu=self._gpu, prepare=self._prepare
         )
 
-    def receive(self, part: int, sent: list[tuple[str, int, bytes]]) -> dict[str, Record]:
+    def receive(self, part: int, sent: list[tuple[str, int, bytes]]) -> dict[str, FragmentRecord]:
         """Compute a part from all that was sent to it."""
         # In the order of readings, whichever came first: the same rows give the same files.
         sent.sort(key=lambda own: own[1])
@@ -210,7 +214,7 @@ def by_file(fragment: Fragment) -> list[Fragment]:
     return [
         Fragment(
             fragment.store,
-            Record(
+            FragmentRecord(
                 record.table_dir, record.name, record.memo, (entry,), record.counts, record.stats
             ),
         )

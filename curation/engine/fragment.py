@@ -14,7 +14,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.engine.manifest import FileEntry, Record
+from curation.engine.manifest import FileEntry, FragmentRecord
 from curation.engine.store import Store
 from curation.errors import StoreError
 
@@ -28,7 +28,7 @@ class Fragment:
     """A committed part of a table; travels to workers by its addresses."""
 
     store: Store
-    record: Record
+    record: FragmentRecord
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.engine.contract import Contract
-from curation.engine.manifest import FileEntry, Record, RowCounts, count_rows, sum_counts
+from curation.engine.manifest import FileEntry, FragmentRecord, RowCounts, count_rows, sum_counts
 from curation.engine.store import Store
 
 EXECUTION_ONLY = True
@@ -137,10 +137,10 @@ class FragmentWriter:
         )
         self._writer, self._sink, self._rows = None, None, 0
 
-    def close(self, table_dir: str, memo: str, stats: dict[str, Any]) -> Record:
+    def close(self, table_dir: str, memo: str, stats: dict[str, Any]) -> FragmentRecord:
         """Finish the files and return the record, not yet put."""
         self._finish_file()
-        return Record(
+        return FragmentRecord(
             table_dir, self._name, memo, tuple(self._files), sum_counts(self._counts), stats
         )
 

@@ -43,7 +43,7 @@ def sum_counts(all_counts: Iterable[RowCounts]) -> RowCounts:
     return {role: dict(sorted(total[role].items())) for role in sorted(total)}
 
 
-def merge_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def aggregate_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Merge the measurements of fragments: counts add up, anything else is the same in each.
 
     `origin` and `hosts`, which are of one fragment, are left out.
@@ -69,7 +69,7 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class Record:
+class FragmentRecord:
     """Completion record of a fragment: its files, counted rows and measurements."""
 
     table_dir: str
@@ -97,10 +97,10 @@ class Record:
         return asdict(self)
 
     @staticmethod
-    def from_json(spec: dict[str, Any]) -> Record:
+    def from_json(spec: dict[str, Any]) -> FragmentRecord:
         """Read back `to_json`."""
         files = tuple(FileEntry(**f) for f in spec["files"])
-        return Record(**(spec | {"files": files}))
+        return FragmentRecord(**(spec | {"files": files}))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Manifest:
     reads: dict[str, str]
     libraries: dict[str, str]
     created: str
-    fragments: tuple[Record, ...]
+    fragments: tuple[FragmentRecord, ...]
     counts: RowCounts
     stats: dict[str, Any]
 
@@ -137,6 +137,6 @@ class Manifest:
     @staticmethod
     def from_json(spec: dict[str, Any]) -> Manifest:
         """Read back `to_json`."""
-        fragments = tuple(Record.from_json(r) for r in spec["fragments"])
+        fragments = tuple(FragmentRecord.from_json(r) for r in spec["fragments"])
         known = {k: v for k, v in spec.items() if k != "rows"}
         return Manifest(**(known | {"fragments": fragments}))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from curation.engine.contract import contract
 from curation.engine.device import task_device
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.parallel import Parallel
 from curation.engine.params_base import StrictModel, fingerprinted
 from curation.engine.store import Store
@@ -139,7 +139,7 @@ def workdir_of(unit: Unit) -> str:
     return f"work/{first.table}/{first.memo}"
 
 
-def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
+def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
     """Compute a unit, write its rows and put its completion records; runs on a worker."""
     if unit.prepare:
         unit.prepare()
@@ -160,21 +160,21 @@ def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
         # Measurements of one part of a family stand under its name.
         own = stats.get(part, stats)
         records[part] = writer.close(output.table_dir, output.memo, own)
-        store.record(records[part])
+        store.put_record(records[part])
     if unit.work_folder:
         # Only now: until the record is put, a crash still needs what is there.
         store.delete_folder(workdir)
     return records
 
 
-def run_chain(store: Store, units: Sequence[Unit]) -> list[dict[str, Record]]:
+def run_chain(store: Store, units: Sequence[Unit]) -> list[dict[str, FragmentRecord]]:
     """Compute units one after the other; of a chain that is begun anew only what is missing."""
     results = []
     for unit in units:
-        done: dict[str, Record] = {}
+        done: dict[str, FragmentRecord] = {}
         if len(units) > 1:
             for part, output in unit.outputs.items():
-                for record in store.finished(output.table_dir, [output.memo]).values():
+                for record in store.finished_records(output.table_dir, [output.memo]).values():
                     done[part] = record
         results.append(done if len(done) == len(unit.outputs) else run_unit(store, unit))
     return results
@@ -195,7 +195,7 @@ def _phases(units: Sequence[Unit]) -> list[list[list[Unit]]]:
 class Computed:
     """Records by unit and part, with how many of them were found, not computed."""
 
-    records: Mapping[str, Mapping[str, Record]]
+    records: Mapping[str, Mapping[str, FragmentRecord]]
     reused: int
     computed: int
 
@@ -216,8 +216,8 @@ def compute(
     for unit in units:
         for output in unit.outputs.values():
             memos.setdefault(output.table_dir, []).append(output.memo)
-    found = {table_dir: store.finished(table_dir, m) for table_dir, m in memos.items()}
-    records: dict[str, dict[str, Record]] = {unit.name: {} for unit in units}
+    found = {table_dir: store.finished_records(table_dir, m) for table_dir, m in memos.items()}
+    records: dict[str, dict[str, FragmentRecord]] = {unit.name: {} for unit in units}
     missing = []
     for unit in units:
         lacking = {}

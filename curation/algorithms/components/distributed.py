@@ -21,7 +21,7 @@ from curation.algorithms.components.union_find import Forest
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, Input, Reading, exchanged
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import CurationError
 
@@ -48,7 +48,7 @@ def edges_table(left: Nodes, right: Nodes) -> pa.Table:
     return pa.table([nodes[hung], nodes[smallest[hung]]], schema=EDGES)
 
 
-def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]]:
+def components(edges: Sequence[Fragment], context: Context) -> list[list[FragmentRecord]]:
     """Return work tables of EDGES by round, the last of which are stars: each node of a component but
     the smallest hangs under that. Up to AT_ONCE edges one worker joins all.
 
@@ -59,7 +59,7 @@ def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]
     Raises:
         CurationError: there is no end after ROUNDS rounds.
     """
-    rounds: list[list[Record]] = []
+    rounds: list[list[FragmentRecord]] = []
     for number in range(1, ROUNDS + 1):
         if sum(own.rows for own in edges) <= AT_ONCE:
             name = f"joined-{number:02d}"
@@ -109,7 +109,7 @@ def _round(
     function: Callable[..., StageOutput],
     edges: Sequence[Fragment],
     context: Context,
-) -> list[Record]:
+) -> list[FragmentRecord]:
     both = function is large_star
     parts = max(1, -(-2 * sum(own.rows for own in edges) // ENDS_A_PART))
     readings = [Reading(read_ends, {"edges": own, "both": both}) for own in edges]

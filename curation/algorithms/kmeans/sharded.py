@@ -15,7 +15,7 @@ from curation.algorithms.kmeans.lloyd import Metric, centroids_of
 from curation.algorithms.kmeans.points import ArrayPoints, Tally
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput
 
 SHARD_ROWS = 1_000_000
@@ -35,7 +35,7 @@ class ShardedPoints:
     metric: Metric
     backend: str
     context: Context
-    _before: list[Record] = field(default_factory=list)
+    _before: list[FragmentRecord] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -80,7 +80,7 @@ class ShardedPoints:
             tally.counts[rows] = table.column("count").to_numpy()
         square = sum(r.stats["square"] for r in parts.values())
         # The pass before served whoever went on from it; now this one does.
-        self.context.forget(self._before)
+        self.context.delete_records(self._before)
         self._before = [record, *parts.values(), *sums.values()]
         return Tally(tally.sums, tally.counts, square)
 

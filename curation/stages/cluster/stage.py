@@ -83,7 +83,7 @@ def cluster(
 def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Context) -> Trained:
     """Train level 0, going on from what a stopped run kept."""
     key = {"sample": dict(sample), "params": params}
-    kept = context.recall("state", key)
+    kept = context.load_state("state", key)
     ids: Ids
     vectors: Vectors
     points: Points
@@ -113,7 +113,7 @@ def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Contex
         state,
         params.iterations,
         params.metric,
-        lambda now: context.remember("state", key, _state_batch(now)),
+        lambda now: context.save_state("state", key, _state_batch(now)),
     )
 
 

@@ -21,7 +21,7 @@ from curation.algorithms.components.distributed import LABELS, components, read_
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, Input, Reading, by_file, exchange, exchanged
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.dedup.decide import bounds_of, decide
@@ -103,7 +103,7 @@ class Pool:
         """Return the files of a table, for a task each."""
         return [f for own in self.tables[table].fragments.values() for f in by_file(own)]
 
-    def opened(self, records: Sequence[Record]) -> list[Fragment]:
+    def opened(self, records: Sequence[FragmentRecord]) -> list[Fragment]:
         """Return work tables."""
         return [Fragment(self.context.store, record) for record in records]
 
@@ -130,7 +130,7 @@ def in_parts(tables: Mapping[str, Table], params: DedupParams, context: Context)
     decided = exchanged(Exchange("decide", inputs, decide_part, pool.parts, arguments), context)
     yield from _written(decided, pool)
     met = [own.arguments["rows"].record for given in inputs.values() for own in given.readings]
-    context.forget([*edges, *chain.from_iterable(rounds), *met, *decided])
+    context.delete_records([*edges, *chain.from_iterable(rounds), *met, *decided])
     return added([record.stats for record in decided])
 
 
@@ -154,12 +154,12 @@ def _inputs(pool: Pool) -> dict[str, Input]:
     return {"rows": Input(ROWS, rows), "ties": Input(TIES, ties), "pairs": Input(PAIRS, pairs)}
 
 
-def _edges(pool: Pool) -> list[Record]:
+def _edges(pool: Pool) -> list[FragmentRecord]:
     """Return the edges that hold parts together: of pairs that agree, of ties that nobody looks at, and
     of equal pixels."""
     context, bounds = pool.context, pool.params.verify
     unseen = {m: bound for m, bound in pool.least.items() if not bounds or m == "semantic"}
-    found: list[Record] = []
+    found: list[FragmentRecord] = []
     if unseen:
         files = pool.files("neighbours")
         items = {f"ties-{n:06d}": {"neighbours": f, "least": unseen} for n, f in enumerate(files)}
@@ -177,7 +177,7 @@ def _edges(pool: Pool) -> list[Record]:
     return found
 
 
-def _labelled(what: str, rows: Input, stars: Sequence[Record], pool: Pool) -> Input:
+def _labelled(what: str, rows: Input, stars: Sequence[FragmentRecord], pool: Pool) -> Input:
     """Return what reads rows of a kind by the label of their component, after they have met it."""
     labels = [Reading(read_labels, {"stars": own}) for own in pool.opened(stars)]
     given = Exchange(
@@ -243,7 +243,7 @@ def decide_part(
     return books(own, decided, params)
 
 
-def _written(decided: Sequence[Record], pool: Pool) -> Iterator[Record]:
+def _written(decided: Sequence[FragmentRecord], pool: Pool) -> Iterator[FragmentRecord]:
     """Yield the fragments of `copies`, written by workers."""
     names = [[fragment.name for fragment in group] for group in pool.groups]
     firsts = np.cumsum([0, *map(len, names)])

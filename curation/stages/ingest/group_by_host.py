@@ -78,7 +78,7 @@ def groups_of(
 
 def recall_groups(context: Context) -> list[Group]:
     """Return the groups that `remember_groups` kept."""
-    kept = context.recall("groups", "all")
+    kept = context.load_state("groups", "all")
     if kept is None:
         return []
     return [Group(**row | {"files": tuple(row["files"])}) for row in kept.read().to_pylist()]
@@ -91,7 +91,7 @@ def remember_groups(context: Context, groups: Sequence[Group]) -> None:
     rows = [{**vars(group), "files": list(group.files)} for group in groups]
     kinds = [pa.string(), pa.string(), pa.int32(), pa.list_(pa.string())]
     schema = pa.schema(list(zip(("name", "source", "bits", "files"), kinds, strict=True)))
-    context.remember("groups", "all", pa.RecordBatch.from_pylist(rows, schema=schema))
+    context.save_state("groups", "all", pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
 def bucket_of(url: str | None, pair_id: str, bits: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment, by_stem
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError
 from curation.media.web.urls import Rules, rules_of
@@ -146,7 +146,7 @@ def _items(params: IngestStep) -> dict[str, SourceFile]:
 
 
 def _check_counts(
-    sources: list[Source], items: Mapping[str, SourceFile], records: Mapping[str, Record]
+    sources: list[Source], items: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord]
 ) -> None:
     for source in sources:
         mine = [name for name, given in items.items() if given.source.name == source.name]
@@ -161,7 +161,7 @@ def _check_counts(
 
 
 def _fragments(
-    items: Mapping[str, SourceFile], records: Mapping[str, Record], context: Context
+    items: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord], context: Context
 ) -> dict[str, dict[str, Fragment]]:
     """Return each file of the staged records as a fragment of its own, by item and place."""
     staged: dict[str, dict[str, Fragment]] = {}

@@ -27,7 +27,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.exchange import exchange
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.neighbours.params import JoinSpec, NeighboursStep
@@ -116,7 +116,7 @@ def near_rows(found: pa.Table, k: int, method: str) -> StageOutput:
     return None
 
 
-def _seen(written: list[Record], ids: Ids, context: Context) -> list[pa.Table]:
+def _seen(written: list[FragmentRecord], ids: Ids, context: Context) -> list[pa.Table]:
     """Return what some pool images found in the pool."""
     items = {
         record.name: {"near": Fragment(context.store, record), "ids": ids} for record in written
@@ -144,12 +144,12 @@ def _quantiser(
 ) -> Fragment:
     """Return trained codebooks, those of an earlier run until the pool has grown fourfold."""
     key = {"encoder": embeddings.manifest.stats.get("encoder"), "cells": cells}
-    kept = context.recall("cells", key)
+    kept = context.load_state("cells", key)
     if kept is None:
         _, sample = read_sample(sampled_rows(pool, sample_size(cells), 0, context))
         trained = Codebooks(train_coarse(sample, min(cells, len(sample)), seed=0))
-        context.remember("cells", key, codebooks.batch_of(trained))
-        kept = context.recall("cells", key)
+        context.save_state("cells", key, codebooks.batch_of(trained))
+        kept = context.load_state("cells", key)
     assert kept is not None
     return kept
 

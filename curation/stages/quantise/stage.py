@@ -50,7 +50,7 @@ def quantise(
         "scale": scale_of(pool),
         "index": [choice.index, choice.nlist, params.index.subquantizers, params.seed],
     }
-    kept = context.recall("codebooks", key)
+    kept = context.load_state("codebooks", key)
     if kept is not None:
         logger.info("quantise: codebooks of an earlier run serve again")
         for batch in kept.batches():
@@ -61,6 +61,6 @@ def quantise(
     batch = codebooks.batch_of(
         train(sample, choice.index, choice.nlist, params.index.subquantizers, params.seed)
     )
-    context.remember("codebooks", key, batch)
+    context.save_state("codebooks", key, batch)
     yield "all", batch
     return said | {"nlist": choice.nlist, "training_vectors": len(sample)}
