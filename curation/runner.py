@@ -22,7 +22,15 @@ from curation.engine.stage import Read
 from curation.engine.store import DATASET, Store
 from curation.engine.table import Table, open_table
 from curation.engine.table_name import Family, TableName
-from curation.engine.units import FILE_ROWS, Output, StageOutput, Unit, compute, content_of, drain
+from curation.engine.units import (
+    FILE_ROWS,
+    Output,
+    StageOutput,
+    Unit,
+    compute,
+    content_of,
+    write_output,
+)
 from curation.flow import Step
 from curation.media.encoders.compatibility import check_spaces
 from curation.plugins import activation
@@ -243,7 +251,7 @@ def _run_global(
         return FragmentWriter(store, f"tables/{table}/data", part, terms, FILE_ROWS)
 
     records: list[FragmentRecord] = []
-    writers, stats = drain(_without_records(rows, records), "all", writer_of)
+    writers, stats = write_output(_without_records(rows, records), "all", writer_of)
     for part, writer in writers.items():
         records.append(writer.close(f"tables/{table}", digest([found, part]), {}))
     in_order = tuple(sorted(records, key=lambda record: record.name))

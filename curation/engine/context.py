@@ -32,7 +32,7 @@ class Context:
 
     def compute(
         self,
-        what: str,
+        label: str,
         function: Callable[..., StageOutput],
         items: Mapping[str, Mapping[str, Any]],
         rows_per_file: int | None = None,
@@ -42,7 +42,7 @@ class Context:
         """Return a work table an item, computed on workers; finished ones survive a crash.
 
         With `batch_groups` each batch of rows is a row group, which `Fragment.between` reads alone.
-        With `gpu` the function gets one more argument, `device`. Memos name the function and `what`,
+        With `gpu` the function gets one more argument, `device`. Memos name the function and `label`,
         not the module, so that code may move.
         """
         units = [
@@ -56,7 +56,7 @@ class Context:
                         table_dir=self.table_dir,
                         folder=self.folder,
                         memo=digest(
-                            [self.salt, what, function.__qualname__]
+                            [self.salt, label, function.__qualname__]
                             + [content_of(arguments), rows_per_file]
                         ),
                         rows_per_file=rows_per_file,
@@ -68,7 +68,7 @@ class Context:
             )
             for name, arguments in items.items()
         ]
-        found = compute(self.store, self.parallel, what, units)
+        found = compute(self.store, self.parallel, label, units)
         return {name: parts[WORK] for name, parts in found.records.items()}
 
     @property

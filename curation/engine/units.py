@@ -109,7 +109,7 @@ def content_of(value: Any) -> Any:
     return value
 
 
-def drain(
+def write_output(
     rows: StageOutput, default: str, writer_of: Callable[[str], FragmentWriter]
 ) -> tuple[dict[str, FragmentWriter], dict[str, Any]]:
     """Write what a stage yields; return the open writers by part, and its measurements."""
@@ -151,7 +151,7 @@ def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
     if unit.work_folder:
         arguments["workdir"] = store.address(workdir)
     rows = unit.function(**arguments)
-    writers, stats = drain(
+    writers, stats = write_output(
         rows, first, lambda part: _open_writer(store, unit.name, unit.outputs[part])
     )
     records = {}
@@ -192,7 +192,7 @@ def _phases(units: Sequence[Unit]) -> list[list[list[Unit]]]:
 
 
 @dataclass(frozen=True)
-class Computed:
+class ComputeResult:
     """Records by unit and part, with how many of them were found, not computed."""
 
     records: Mapping[str, Mapping[str, FragmentRecord]]
@@ -200,17 +200,17 @@ class Computed:
     computed: int
 
 
-Progress = Callable[[Store, Sequence[Unit]], Callable[[], str]]
+ProgressFunction = Callable[[Store, Sequence[Unit]], Callable[[], str]]
 """Given the units that will be computed, it returns a function that describes how far they are."""
 
 
 def compute(
     store: Store,
     parallel: Parallel,
-    what: str,
+    label: str,
     units: Sequence[Unit],
-    progress: Progress | None = None,
-) -> Computed:
+    progress: ProgressFunction | None = None,
+) -> ComputeResult:
     """Return the records of all units, computing the parts that no earlier run has finished."""
     memos: dict[str, list[str]] = {}
     for unit in units:
@@ -233,12 +233,12 @@ def compute(
     note = progress(store, missing) if progress and missing else None
     gpu = any(unit.gpu for unit in missing)
     for chains in _phases(missing):
-        results = parallel.map(what, partial(run_chain, store), chains, note, gpu)
+        results = parallel.map(label, partial(run_chain, store), chains, note, gpu)
         for chain, found_by in zip(chains, results, strict=True):
             for unit, result in zip(chain, found_by, strict=True):
                 records[unit.name] |= result
     computed = sum(len(u.outputs) for u in missing)
-    return Computed(records, sum(len(u.outputs) for u in units) - computed, computed)
+    return ComputeResult(records, sum(len(u.outputs) for u in units) - computed, computed)
 
 
 def _restricted(unit: Unit, outputs: Mapping[str, Output]) -> Unit:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from curation.algorithms.components.union_find import Forest
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, Input, Reading, exchanged
+from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput, empty_batch
@@ -112,8 +112,10 @@ def _round(
 ) -> list[FragmentRecord]:
     both = function is large_star
     parts = max(1, -(-2 * sum(own.rows for own in edges) // ENDS_A_PART))
-    readings = [Reading(read_ends, {"edges": own, "both": both}) for own in edges]
-    return exchanged(Exchange(what, {"edges": Input(EDGES, readings)}, function, parts), context)
+    readings = [MapTask(read_ends, {"edges": own, "both": both}) for own in edges]
+    return exchange_tables(
+        Exchange(what, {"edges": ExchangeInput(EDGES, readings)}, function, parts), context
+    )
 
 
 def read_ends(edges: Fragment, both: bool) -> Iterator[pa.Table]:

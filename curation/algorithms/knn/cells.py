@@ -26,7 +26,7 @@ from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import build_base, merge
 from curation.algorithms.knn.routing import batches_of, read_routed, route
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, Input, Reading, exchanged
+from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
 from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput, empty_batch
 
@@ -134,7 +134,7 @@ def find_in_cells(
     held = 2.0 * options["spread"] * dim * sum(fragment.rows for _, fragment in fragments)
     groups = groups_of(cells, held)
     readings = [
-        Reading(
+        MapTask(
             read_routed,
             {"fragments": batch, "routed": Fragment(context.store, routed[name]), "groups": groups},
         )
@@ -150,7 +150,7 @@ def find_in_cells(
     )
     job = Exchange(
         "cells",
-        {"vectors": Input(schema, readings)},
+        {"vectors": ExchangeInput(schema, readings)},
         join_cells,
         len(groups) - 1,
         {
@@ -158,10 +158,10 @@ def find_in_cells(
             "sought": tuple(sought),
             "options": {name: options[name] for name in ("k", "floor")},
         },
-        numbered=True,
+        pass_part=True,
         gpu=True,
     )
-    return [Fragment(context.store, record) for record in exchanged(job, context)]
+    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
 
 
 def merging(
@@ -174,9 +174,9 @@ def merging(
         function: is given `found`, FOUND of some queries, and the arguments.
         arguments: k among them.
     """
-    readings = [Reading(read_found, {"found": own}) for own in found]
+    readings = [MapTask(read_found, {"found": own}) for own in found]
     parts = max(1, -(-sum(own.rows for own in found) // MERGED))
-    return Exchange("merge", {"found": Input(FOUND, readings)}, function, parts, arguments)
+    return Exchange("merge", {"found": ExchangeInput(FOUND, readings)}, function, parts, arguments)
 
 
 def read_found(found: Fragment) -> Iterator[pa.Table]:
@@ -214,7 +214,7 @@ def cell_join(
     The arguments are those of `find_in_cells`.
     """
     found = find_in_cells(by_role, sought, options, books, context)
-    for record in exchanged(merging(found, merge_cells, {"k": int(options["k"])}), context):
+    for record in exchange_tables(merging(found, merge_cells, {"k": int(options["k"])}), context):
         table = Fragment(context.store, record).read()
         for number, (query_role, base_role) in enumerate(sought):
             own = table.filter(pc.equal(table.column("sought"), number))
