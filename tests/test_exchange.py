@@ -151,7 +151,7 @@ def test_rows_of_several_keys_go_to_the_part_of_each_once(context):
 def test_messages_are_small(context, monkeypatch):
     """What is sent is cut where the driver says: the readers here are its own process."""
     whole = [r.content for r in exchange_tables(job(), context)]
-    monkeypatch.setattr("curation.engine.exchange.MESSAGE", 512)
+    monkeypatch.setattr("curation.engine.exchange.MESSAGE_BYTES", 512)
     sent = [own for _, own in _send(("left", 0, MapTask(read_left, {"number": 0})), 2, {0, 1})]
     assert len(sent) > 20
     assert max(len(packed) for *_, packed in sent) < 2048
