@@ -155,10 +155,10 @@ def run(
     """Bring the tables of a recipe up to date; what is finished is not done again."""
     from curation.engine.spark import load_cluster
     from curation.engine.store import DATASET, Store
-    from curation.launch import choose, run_steps
+    from curation.launch import run_steps, select_steps
 
     loaded = load_recipe(recipe)
-    steps = choose(plan(loaded), only, first, until)
+    steps = select_steps(plan(loaded), only, first, until)
     opened = Store(store)
     err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
     outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome)

@@ -41,7 +41,8 @@ class Context:
     ) -> dict[str, FragmentRecord]:
         """Return a work table an item, computed on workers; finished ones survive a crash.
 
-        With `batch_groups` each batch of rows is a row group, which `Fragment.between` reads alone.
+        With `batch_groups` each batch of rows is a row group, which
+        `Fragment.row_groups_between` reads alone.
         With `gpu` the function gets one more argument, `device`. Memos name the function and `label`,
         not the module, so that code may move.
         """

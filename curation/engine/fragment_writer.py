@@ -20,13 +20,13 @@ EXECUTION_ONLY = True
 
 
 # A row group is what a reader holds in memory at once.
-GROUP_BYTES = 64 * 2**20
+ROW_GROUP_BYTES = 64 * 2**20
 
 
-GROUP_ROWS = 65_536
+ROW_GROUP_ROWS = 65_536
 
 
-RAW_COLUMNS = ("image", "vector", "phash")
+UNCOMPRESSED_COLUMNS = ("image", "vector", "phash")
 
 
 class _HashingSink(io.RawIOBase):
@@ -94,7 +94,7 @@ class FragmentWriter:
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         self._pending_bytes += batch.nbytes
-        full = self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS
+        full = self._pending_bytes >= ROW_GROUP_BYTES or self._pending_rows >= ROW_GROUP_ROWS
         if full or self._batch_groups:
             self._flush()
 
@@ -120,8 +120,10 @@ class FragmentWriter:
             self._sink,
             schema,
             # Pictures and vectors do not shrink, and identities never repeat.
-            compression={n: "none" if n in RAW_COLUMNS else "zstd" for n in leaves},
-            use_dictionary=[n for n in leaves if n not in (*RAW_COLUMNS, "pair_id", "image_id")],
+            compression={n: "none" if n in UNCOMPRESSED_COLUMNS else "zstd" for n in leaves},
+            use_dictionary=[
+                n for n in leaves if n not in (*UNCOMPRESSED_COLUMNS, "pair_id", "image_id")
+            ],
             # Bytes that are not compressed would else be read as they are, however damaged.
             write_page_checksum=True,
         )

@@ -16,7 +16,7 @@ from curation.engine.device import task_device
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.manifest import FragmentRecord
 from curation.engine.parallel import Parallel
-from curation.engine.params_base import StrictModel, fingerprinted
+from curation.engine.params_base import StrictModel, fingerprint_params
 from curation.engine.store import Store
 
 EXECUTION_ONLY = True
@@ -105,7 +105,7 @@ def content_of(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return [value.dtype.str, list(value.shape), sha256(value.tobytes()).hexdigest()]
     if isinstance(value, StrictModel):
-        return fingerprinted(value)
+        return fingerprint_params(value)
     return value
 
 

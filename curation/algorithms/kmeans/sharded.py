@@ -128,7 +128,7 @@ def add_range(parts: list[Fragment], first: int, end: int) -> StageOutput:
     sums: np.ndarray | None = None
     counts = np.zeros(end - first, np.int64)
     for part in parts:
-        for table in part.between("cluster_id", first, end - 1):
+        for table in part.row_groups_between("cluster_id", first, end - 1):
             rows = table.column("cluster_id").to_numpy()
             inside = (rows >= first) & (rows < end)
             own = vector_matrix(table.column("sum"), "<f8")[inside]

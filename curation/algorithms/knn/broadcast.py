@@ -136,7 +136,7 @@ def merge_range(parts: Sequence[Fragment], first: int, end: int, k: int) -> Stag
     """Merge what all shards found for the queries from `first` to `end`."""
     own = []
     for part in parts:
-        for table in part.between("query", first, end - 1):
+        for table in part.row_groups_between("query", first, end - 1):
             query = table.column("query").to_numpy()
             inside = table.filter(pa.array((query >= first) & (query < end)))
             own.append(candidates_of(inside))

@@ -22,7 +22,7 @@ from curation.algorithms.kmeans.lloyd import State, centroids_of, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints
 from curation.algorithms.knn.exact import SLACK, Base, Candidates, joined, merge, rescore
 from curation.algorithms.knn.params import SearchParams
-from curation.engine.device import CPU, devices_here
+from curation.engine.device import CPU, local_devices
 from curation.errors import RecipeError
 
 Codes = npt.NDArray[np.uint8]
@@ -101,7 +101,7 @@ def train(
     coarse = train_coarse(sample, nlist, seed)
     if index == "ivf_flat":
         return Codebooks(coarse)
-    own = _nearest(sample, coarse, *devices_here())
+    own = _nearest(sample, coarse, *local_devices())
     quantizer = faiss.ProductQuantizer(dim, subquantizers, PQ_BITS)
     quantizer.cp.seed = seed + 1
     quantizer.cp.min_points_per_centroid = 1
@@ -118,7 +118,7 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
     points = sample[np.sort(rng.permutation(len(sample))[:take])]
     start = points[np.sort(rng.permutation(take)[:nlist])].astype(np.float32)
     trained = lloyd(
-        ArrayPoints(points, backend_of("torch", *devices_here())), State(start), ITERATIONS
+        ArrayPoints(points, backend_of("torch", *local_devices())), State(start), ITERATIONS
     )
     return trained.centroids.vectors
 

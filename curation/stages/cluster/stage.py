@@ -21,7 +21,7 @@ from curation.algorithms.kmeans.points import ArrayPoints, Points
 from curation.algorithms.kmeans.sharded import ShardedPoints, in_shards
 from curation.algorithms.knn.sample import read_sample, sampled
 from curation.engine.context import Context
-from curation.engine.device import devices_here
+from curation.engine.device import local_devices
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
@@ -90,7 +90,7 @@ def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Contex
     in_memory = _bytes(sample) <= params.memory_gib * 2**30
     if in_memory:
         ids, vectors = read_sample(sample)
-        points = ArrayPoints(vectors, backend_of(params.backend, *devices_here()))
+        points = ArrayPoints(vectors, backend_of(params.backend, *local_devices()))
     else:
         points = ShardedPoints(in_shards(sample), params.metric, params.backend, context)
     if kept is None:
@@ -164,7 +164,7 @@ def _plan(params: ClusterStep) -> Plan:
         params.start,
         params.seed,
         params.backend,
-        devices_here(),
+        local_devices(),
     )
 
 

@@ -176,7 +176,9 @@ class Gathered:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield rows of `pairs`."""
         names = contract("pairs").arrow_schema().names
-        parts = [t for r in self.routes for t in r.between(BUCKET, self.bucket, self.bucket)]
+        parts = [
+            t for r in self.routes for t in r.row_groups_between(BUCKET, self.bucket, self.bucket)
+        ]
         listed = pa.concat_tables(parts) if parts else None
         if listed is not None:
             listed = listed.filter(pc.equal(listed.column(BUCKET), self.bucket)).select(names)

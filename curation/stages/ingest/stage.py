@@ -10,7 +10,7 @@ from typing import Any
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment, by_stem
+from curation.engine.fragment import Fragment, group_by_stem
 from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError
@@ -102,7 +102,7 @@ def _committed(context: Context) -> dict[str, list[Fragment]]:
     """Return the fragments of `pairs` as the last run left them, by the stem of their names."""
     manifest = context.store.manifest("pairs")
     records = manifest.fragments if manifest else ()
-    return by_stem(Fragment(context.store, record) for record in records)
+    return group_by_stem(Fragment(context.store, record) for record in records)
 
 
 def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> StageOutput:

@@ -159,7 +159,7 @@ def _read(pictures: Sequence[Fragment], wanted: Ids) -> Mapping[bytes, bytes]:
     """Return the reduced pictures of some images."""
     found: dict[bytes, bytes] = {}
     for fragment in pictures:
-        for table in fragment.holding("image_id", wanted.astype("U32").tolist()):
+        for table in fragment.row_groups_with("image_id", wanted.astype("U32").tolist()):
             ids = table.column("image_id").to_pylist()
             found.update(
                 zip((i.encode() for i in ids), table.column("image").to_pylist(), strict=True)
