@@ -121,10 +121,10 @@ def search(
         # torch takes seconds to import, and a small search does without.
         from curation.algorithms.arrays import screened_products as screened
 
-        if screened.pays(device):
+        if screened.is_faster(device):
             # What the screen takes for less than that by its rounding alone still passes.
             least = at_least - queries.shape[1] * 2.0**-23
-            pairs = screened.candidates(queries, base.vectors, k, least, device)
+            pairs = screened.candidate_pairs(queries, base.vectors, k, least, device)
             return rescore_pairs(queries, base, pairs, k, at_least)
     wanted = min(k + SLACK, len(base.vectors))
     scores, rows = faiss.knn(

@@ -70,7 +70,7 @@ def _shares(
     """Return how many claims each cluster of level 0 gives, from the coarsest level down."""
     import numpy as np
 
-    from curation.algorithms.kmeans.balance import even_shares, shares_below
+    from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
 
     sizes = [leaves.astype(np.int64)]
     for level, parent in enumerate(parents):
@@ -80,7 +80,7 @@ def _shares(
     share = even_shares(sizes[-1], arm.target, _keys(len(sizes[-1]), arm, seed, len(parents)))
     for level in range(len(parents) - 1, -1, -1):
         keys = _keys(len(sizes[level]), arm, seed, level)
-        share = shares_below(sizes[level], parents[level].astype(np.int64), share, keys)
+        share = even_shares_by_parent(sizes[level], parents[level].astype(np.int64), share, keys)
     return share
 
 
