@@ -187,14 +187,14 @@ def _print_result(store: Any, recipe: Recipe) -> None:
     from curation.engine.table import open_table
     from curation.inspect.composition import composition_of
     from curation.inspect.report.build import report_path
-    from curation.stages.retrieve.balance import told_target
+    from curation.stages.retrieve.balance import describe_target
 
     claims = open_table(store, "claims").manifest
     rows, total = composition_of(claims)
     dataset = open_table(store, "dataset")
     out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))
     if "target" in claims.stats:
-        out.print(f"target   {told_target(claims.stats['target'])}")
+        out.print(f"target   {describe_target(claims.stats['target'])}")
     out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
     out.print(f"report   {store.address(report_path(recipe))}")
 

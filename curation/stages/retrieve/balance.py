@@ -20,7 +20,9 @@ Bools = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
 
-def balanced(claims: pd.DataFrame, images: pd.DataFrame, params: BalanceParams, seed: int) -> Bools:
+def apply_balance(
+    claims: pd.DataFrame, images: pd.DataFrame, params: BalanceParams, seed: int
+) -> Bools:
     """Return which claims stay, (claims,).
 
     Caps are applied one after the other: seed set (which takes claims of that set alone), cluster,
@@ -110,7 +112,7 @@ def _within_target(
     return np.asarray(np.isin(place, kept.to_numpy()), dtype=bool)
 
 
-def told_target(target: Mapping[str, int]) -> str:
+def describe_target(target: Mapping[str, int]) -> str:
     """Say how far the target of `balance` was met; `target` is of the measurements of `claims`."""
     said = f"{target['final']:,} of {target['requested']:,} images asked for"
     return said + (f", {target['shortfall']:,} short" if target["shortfall"] else "")

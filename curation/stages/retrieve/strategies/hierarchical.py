@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from numpy import int32, int64, uint64
 
-    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
 
     Counts = npt.NDArray[int64]
 
@@ -35,11 +35,11 @@ class StrategyArm(Arm):
         return Expected(self.target, self.target, self.target)
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     """Claim `target` pool images, or all there are."""
     import numpy as np
 
-    from curation.stages.retrieve.strategies.evidence import Claimed
+    from curation.stages.retrieve.strategies.evidence import ArmClaims
 
     pool = evidence.pool
     placed = np.flatnonzero(pool.cluster_id >= 0)
@@ -54,7 +54,7 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
     times = whole[own] + (place < more[own])
     chosen = np.repeat(placed[order], times)
     again = np.arange(len(chosen)) - np.repeat(np.cumsum(times) - times, times)
-    return Claimed(
+    return ArmClaims(
         images=pool.images[chosen],
         similarity=pool.similarity[chosen],
         rank=(again + 1).astype(np.int32),

@@ -10,7 +10,7 @@ from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
     from curation.algorithms.arrays.vectors import RowNumbers
-    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence, Matches
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence, Matches
 
 
 class StrategyArm(SeededArm):
@@ -39,9 +39,9 @@ class StrategyArm(SeededArm):
         return Expected(asked, asked, asked if self.cap is None else min(asked, self.cap))
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     """Claim the nearest pool images of each eligible seed image."""
-    from curation.stages.retrieve.strategies.evidence import Claimed, capped
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, apply_cap
 
     found = evidence.matches(arm.seeds)
     within = found.take(found.rank <= arm.k)
@@ -51,7 +51,7 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
         chosen = within.take(_first_claims(within))
     else:
         chosen = within
-    claimed = Claimed(
+    claimed = ArmClaims(
         images=chosen.images,
         seed_images=chosen.seed_images,
         similarity=chosen.similarity,
@@ -59,7 +59,7 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
         requested=arm.k * len(evidence.seed_images(arm.seeds)),
         available=len(within),
     )
-    return capped(claimed, arm.cap, seed, arm.name)
+    return apply_cap(claimed, arm.cap, seed, arm.name)
 
 
 def _by_similarity(found: Matches) -> RowNumbers:
