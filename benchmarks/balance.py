@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
 
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.balance import even_shares, shares_below
-from curation.algorithms.kmeans.hierarchy import Level, Plan, Resampling, stacked
-from curation.algorithms.kmeans.initialisation import first_centroids
-from curation.algorithms.kmeans.lloyd import State, lloyd
-from curation.algorithms.kmeans.points import ArrayPoints, on_grid
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
+from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOptions, build_levels
+from curation.algorithms.kmeans.initialisation import initial_centroids
+from curation.algorithms.kmeans.lloyd import TrainingState, lloyd
+from curation.algorithms.kmeans.points import ArrayPoints, round_to_grid
 
 Points = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -59,18 +59,22 @@ def long_tail(rng: np.random.Generator) -> tuple[Points, Ints]:
 
 def levels_of(points: Points, sizes: tuple[int, ...], rounds: int, seed: int) -> list[Level]:
     """Return the levels of hierarchical k-means on points (n, 2)."""
-    held, _ = on_grid(points)
+    held, _ = round_to_grid(points)
     names = np.char.mod("%032x", np.arange(len(points))).astype("S32")
-    start = first_centroids(held, names, "kmeans++", sizes[0], seed)
-    finest = lloyd(ArrayPoints(held, backend_of("faiss", "cpu")), State(start), 50, "euclidean")
+    start = initial_centroids(held, names, "kmeans++", sizes[0], seed)
+    finest = lloyd(
+        ArrayPoints(held, load_backend("faiss", "cpu")), TrainingState(start), 50, "euclidean"
+    )
     how = [Resampling(rounds, max(1, -(-below // size // 2))) for below, size in pairwise(sizes)]
-    return stacked(finest, sizes[1:], how, Plan(50, "euclidean", "kmeans++", seed, "faiss"))
+    return build_levels(
+        finest, sizes[1:], how, TrainingOptions(50, "euclidean", "kmeans++", seed, "faiss")
+    )
 
 
 def drawn(points: Points, levels: list[Level], rng: np.random.Generator) -> Ints:
     """Return the rows of a sample of DRAWN points, shared out evenly from the coarsest level down."""
-    held, _ = on_grid(points)
-    own = backend_of("faiss", "cpu")(held).assign(levels[0].trained.centroids)
+    held, _ = round_to_grid(points)
+    own = load_backend("faiss", "cpu")(held).assign(levels[0].trained.centroids)
     sizes = [np.bincount(own, minlength=len(levels[0].trained.counts))]
     for level in levels[:-1]:
         assert level.parent is not None
@@ -78,7 +82,7 @@ def drawn(points: Points, levels: list[Level], rng: np.random.Generator) -> Ints
     share = even_shares(sizes[-1], DRAWN, _keys(rng, sizes[-1]))
     for size, level in zip(sizes[-2::-1], levels[-2::-1], strict=True):
         assert level.parent is not None
-        share = shares_below(size, level.parent.astype(np.int64), share, _keys(rng, size))
+        share = even_shares_by_parent(size, level.parent.astype(np.int64), share, _keys(rng, size))
     order = rng.permutation(len(points))
     order = order[np.argsort(own[order], kind="stable")]
     place = np.arange(len(order)) - (np.cumsum(sizes[0]) - sizes[0])[own[order]]

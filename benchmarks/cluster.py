@@ -24,8 +24,8 @@ from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.screened_products import screen_type
 from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.lloyd import State, lloyd
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.lloyd import TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints
 
 Floats = npt.NDArray[np.float32]
@@ -44,8 +44,8 @@ def objective(points: Vectors, centroids: Floats) -> float:
 
 def ours(points: Vectors, start: Floats, iterations: int) -> Floats:
     """Return centroids of the project's k-means, which ends with a pass that counts members."""
-    held = ArrayPoints(points, backend_of("torch", "cpu"))
-    trained = lloyd(held, State(start), iterations)
+    held = ArrayPoints(points, load_backend("torch", "cpu"))
+    trained = lloyd(held, TrainingState(start), iterations)
     return trained.centroids.vectors
 
 

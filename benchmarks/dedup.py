@@ -181,7 +181,7 @@ def fill(store: Store, rows: int) -> None:
         batch = pa.RecordBatch.from_arrays([ids, half], names=["image_id", "vector"])
         writer = FragmentWriter(store, "vectors", f"web-{start:010d}", None)
         writer.write(batch)
-        store.record(writer.close("vectors", f"web-{start:010d}", {}))
+        store.put_record(writer.close("vectors", f"web-{start:010d}", {}))
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:
@@ -193,7 +193,7 @@ def joined(folder: Path, rows: int) -> dict[str, Any]:
     """Join the vectors of a store with each other; return seconds, recall and memory."""
     store = Store(folder)
     names = [f"web-{start:010d}" for start in range(0, rows, FRAGMENT)]
-    records = store.finished("vectors", names)
+    records = store.finished_records("vectors", names)
     pool = {name: Fragment(store, records[name]) for name in names}
     near = Near()
     options = {"k": near.k, "floor": FLOOR, "spread": near.spread}
@@ -225,8 +225,8 @@ def pairs_by(
         return block_join({"pool": pool}, SOUGHT, options, context)
     _, sample = read_sample(sampled_rows(pool, sample_size(choice.cells), 0, context))
     trained = Codebooks(train_coarse(sample, choice.cells, seed=0))
-    context.remember("cells", choice.cells, codebooks.batch_of(trained))
-    books = context.recall("cells", choice.cells)
+    context.save_state("cells", choice.cells, codebooks.batch_of(trained))
+    books = context.load_state("cells", choice.cells)
     assert books is not None
     return cell_join({"pool": pool}, SOUGHT, options, books, context)
 

@@ -177,8 +177,8 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     begun = time.perf_counter()
     run_step(fetch, store, parallel)
     seconds = time.perf_counter() - begun
-    books = open_table(store, "images").manifest.books
-    print(json.dumps(books, default=str), file=sys.stderr)
+    counts = open_table(store, "images").manifest.counts
+    print(json.dumps(counts, default=str), file=sys.stderr)
     statuses = open_table(store, "images").read(["status"])["status"].to_pylist()
     came = statuses.count("ok")
     session.stop()

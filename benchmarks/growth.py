@@ -32,7 +32,7 @@ from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.contract import contract
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest, Record, add_books
+from curation.engine.manifest import FragmentRecord, Manifest, sum_counts
 from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.flow import plan
@@ -72,7 +72,7 @@ def fill(store: Store, rows: int) -> None:
     """Commit the tables that the stages read, with planted vectors."""
     parts = {f"web-{n:05d}": (n * FRAGMENT, FRAGMENT) for n in range(rows // FRAGMENT)}
     parts["seeds-00000"] = (10**9, SEEDS)
-    records: dict[str, list[Record]] = {table: [] for table in TABLES}
+    records: dict[str, list[FragmentRecord]] = {table: [] for table in TABLES}
     for name, (first, many) in parts.items():
         for table, batch in _batches(name, first, many).items():
             terms = contract(table)
@@ -82,9 +82,9 @@ def fill(store: Store, rows: int) -> None:
             )
             records[table].append(writer.close(f"tables/{table}", name, {}))
     for table, own in records.items():
-        books = add_books(r.books for r in own)
+        counts = sum_counts(r.counts for r in own)
         store.commit(
-            Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), books, {})
+            Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), counts, {})
         )
 
 

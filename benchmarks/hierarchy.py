@@ -24,11 +24,11 @@ from benchmarks.machine import conditions
 from benchmarks.planted import planted
 from curation.algorithms.arrays.seeded_order import seeded_order
 from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.balance import even_shares, shares_below
-from curation.algorithms.kmeans.hierarchy import Plan, Resampling, stacked
-from curation.algorithms.kmeans.initialisation import candidates, first_centroids
-from curation.algorithms.kmeans.lloyd import State, lloyd
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
+from curation.algorithms.kmeans.hierarchy import Resampling, TrainingOptions, build_levels
+from curation.algorithms.kmeans.initialisation import init_sample_size, initial_centroids
+from curation.algorithms.kmeans.lloyd import TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints
 
 Clusters = npt.NDArray[np.int64]
@@ -81,15 +81,15 @@ def peer(points: Vectors, levels: list[int], rounds: int, iterations: int) -> li
 def ours(points: Vectors, levels: list[int], rounds: int, iterations: int) -> list[Clusters]:
     """Return the same of the project."""
     names = np.char.mod("%032x", np.arange(len(points))).astype("S32")
-    among = seeded_order(names, 0, "start")[: candidates("kmeans++", levels[0])]
-    start = first_centroids(
+    among = seeded_order(names, 0, "start")[: init_sample_size("kmeans++", levels[0])]
+    start = initial_centroids(
         points[among].astype(np.float32), names[among], "kmeans++", levels[0], 0
     )
-    held = ArrayPoints(points, backend_of("torch", "cpu"))
-    finest = lloyd(held, State(start), iterations, "euclidean")
+    held = ArrayPoints(points, load_backend("torch", "cpu"))
+    finest = lloyd(held, TrainingState(start), iterations, "euclidean")
     how = [Resampling(rounds, max(1, -(-b // k // 2))) for b, k in pairwise(levels)]
-    plan = Plan(iterations, "euclidean", "kmeans++", 0, "faiss")
-    stack = stacked(finest, levels[1:], how, plan)
+    plan = TrainingOptions(iterations, "euclidean", "kmeans++", 0, "faiss")
+    stack = build_levels(finest, levels[1:], how, plan)
     own = held.assign(finest.centroids)
     return [own] + [np.asarray(level.parent) for level in stack[:-1]]
 
@@ -102,7 +102,7 @@ def balance(found: list[Clusters], truth: Clusters) -> float:
     share = even_shares(sizes[-1], DRAWN, np.arange(len(sizes[-1]), dtype=np.uint64))
     for size, parent in zip(sizes[-2::-1], found[:0:-1], strict=True):
         keys = np.arange(len(size), dtype=np.uint64)
-        share = shares_below(size, parent[: len(size)].astype(np.int64), share, keys)
+        share = even_shares_by_parent(size, parent[: len(size)].astype(np.int64), share, keys)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(truth))
     order = order[np.argsort(found[0][order], kind="stable")]

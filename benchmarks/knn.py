@@ -53,7 +53,7 @@ def main() -> None:
     every = np.arange(options.rows)
     held = Base(base, ids, every, np.ones(options.rows, np.int64), every)
     # Libraries load at the first search.
-    screened.candidates(queries[:64], base[:4096], 4)
+    screened.candidate_pairs(queries[:64], base[:4096], 4)
     faiss.knn(queries[:64].astype(np.float32), base[:4096].astype(np.float32), 4)
     print(f"{options.queries:,} queries, {options.rows:,} x {options.dim} float16\n")
     print("| k | faiss.knn, s | ours, s | ours is faster by | ours = float64 | faiss = float64 |")

@@ -41,7 +41,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest, Record, add_books
+from curation.engine.manifest import FragmentRecord, Manifest, sum_counts
 from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.engine.table import open_table
@@ -146,7 +146,7 @@ def compare_edges(folder: Path, many: int) -> None:
 
 def fill(store: Store, rows: int) -> None:
     """Commit the tables that dedup reads."""
-    records: dict[str, list[Record]] = {}
+    records: dict[str, list[FragmentRecord]] = {}
 
     def put(table: str, name: str, columns: dict[str, Any], many: int) -> None:
         terms = contract(table)
@@ -205,8 +205,8 @@ def fill(store: Store, rows: int) -> None:
     }
     put("verified", "all", looked, size)
     for table, own in records.items():
-        books = add_books(record.books for record in own)
-        version = Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), books, {})
+        counts = sum_counts(record.counts for record in own)
+        version = Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), counts, {})
         store.commit(version)
 
 

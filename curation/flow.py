@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from curation.algorithms.knn.params import IndexParams, SearchParams
 from curation.engine.digest import digest
-from curation.engine.params_base import StrictModel, derived, fingerprinted
+from curation.engine.params_base import StrictModel, derive_params, fingerprint_params
 from curation.engine.stage import Stage
 from curation.engine.table_name import Family, TableName
 from curation.errors import RecipeError
@@ -50,26 +50,28 @@ class FlowRow:
 FLOW = (
     FlowRow(
         ingest.STAGE,
-        lambda recipe: derived(ingest.IngestStep, recipe.ingest, sources=recipe.sources),
+        lambda recipe: derive_params(ingest.IngestStep, recipe.ingest, sources=recipe.sources),
     ),
     FlowRow(
         fetch.STAGE,
-        lambda recipe: derived(
-            fetch.FetchStep, recipe.fetch, redirects=derived(UrlParams, recipe.ingest)
+        lambda recipe: derive_params(
+            fetch.FetchStep, recipe.fetch, redirects=derive_params(UrlParams, recipe.ingest)
         ),
     ),
     FlowRow(screen.STAGE, lambda recipe: recipe.screen),
     FlowRow(embed.STAGE, lambda recipe: recipe.embed),
     FlowRow(
         score.STAGE,
-        lambda recipe: derived(score.ScoreStep, recipe.score, encoders=recipe.prompted_encoders),
+        lambda recipe: derive_params(
+            score.ScoreStep, recipe.score, encoders=recipe.prompted_encoders
+        ),
     ),
     FlowRow(
         neighbours.STAGE,
         lambda recipe: neighbours.NeighboursStep(
             perceptual=recipe.dedup.perceptual,
             joins={
-                name: derived(neighbours.JoinSpec, level)
+                name: derive_params(neighbours.JoinSpec, level)
                 for name, level in recipe.dedup.vector_levels.items()
             },
         ),
@@ -77,7 +79,7 @@ FLOW = (
     FlowRow(
         verify.STAGE,
         lambda recipe: (
-            derived(verify.VerifyStep, recipe.dedup.verify)
+            derive_params(verify.VerifyStep, recipe.dedup.verify)
             if recipe.dedup.verify
             else verify.VerifyStep(floor=None, k=0)
         ),
@@ -95,7 +97,7 @@ FLOW = (
     ),
     FlowRow(
         cluster.STAGE,
-        lambda recipe: derived(
+        lambda recipe: derive_params(
             cluster.ClusterStep,
             recipe.cluster,
             encoder=recipe.semantic_encoder,
@@ -104,13 +106,15 @@ FLOW = (
     ),
     FlowRow(
         assign.STAGE,
-        lambda recipe: derived(assign.AssignStep, recipe.cluster, encoder=recipe.semantic_encoder),
+        lambda recipe: derive_params(
+            assign.AssignStep, recipe.cluster, encoder=recipe.semantic_encoder
+        ),
     ),
     FlowRow(
         quantise.STAGE,
         lambda recipe: quantise.QuantiseStep(
             encoder=recipe.match_encoder,
-            index=derived(IndexParams, recipe.match),
+            index=derive_params(IndexParams, recipe.match),
             k=recipe.largest_k,
             seed=recipe.seed,
         ),
@@ -120,7 +124,7 @@ FLOW = (
         match.STAGE,
         lambda recipe: match.MatchStep(
             encoder=recipe.match_encoder,
-            search=derived(SearchParams, recipe.match),
+            search=derive_params(SearchParams, recipe.match),
             k=recipe.largest_k,
             seed=recipe.seed,
         ),
@@ -133,7 +137,9 @@ FLOW = (
     ),
     FlowRow(
         assemble.STAGE,
-        lambda recipe: derived(assemble.AssembleStep, recipe.assemble, run=run_fingerprint(recipe)),
+        lambda recipe: derive_params(
+            assemble.AssembleStep, recipe.assemble, run=run_fingerprint(recipe)
+        ),
     ),
 )
 """Every stage in order, each after those that it reads."""
@@ -181,16 +187,16 @@ class Step:
         return self.params
 
 
-def decides(stage: Stage[Any], params: StrictModel) -> list[Any]:
+def fingerprint_parts(stage: Stage[Any], params: StrictModel) -> list[Any]:
     """Return what of a stage and its parameters decides rows: the part of every fingerprint."""
-    return [stage.name, stage.version, fingerprinted(params), dict(stage.versions(params))]
+    return [stage.name, stage.version, fingerprint_params(params), dict(stage.versions(params))]
 
 
 def run_fingerprint(recipe: Recipe) -> str:
     """Return the fingerprint that names a run: everything that decides its dataset."""
     rows = [row for row in FLOW if row.stage is not assemble.STAGE]
-    parts = [decides(row.stage, row.params(recipe)) for row in rows]
-    last = [assemble.STAGE.name, assemble.STAGE.version, fingerprinted(recipe.assemble)]
+    parts = [fingerprint_parts(row.stage, row.params(recipe)) for row in rows]
+    last = [assemble.STAGE.name, assemble.STAGE.version, fingerprint_params(recipe.assemble)]
     return digest([*parts, last], 16)
 
 
@@ -227,7 +233,7 @@ def _step(stage: Stage[Any], params: StrictModel, before: list[Step]) -> Step:
         _tables(stage.writes, stage, params),
         reads,
         tuple(dict.fromkeys(writer[table].name for table in inputs)),
-        digest([decides(stage, params), [[t, writer[t].fingerprint] for t in inputs]]),
+        digest([fingerprint_parts(stage, params), [[t, writer[t].fingerprint] for t in inputs]]),
     )
 
 

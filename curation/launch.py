@@ -17,7 +17,7 @@ from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 from curation.plugins import files_of
 from curation.recipe import Recipe
-from curation.runner import Outcome, run_step
+from curation.runner import StepResult, run_step
 from curation.stages.embed.params import EmbedParams
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
@@ -43,7 +43,7 @@ def check_inputs(recipe: Recipe) -> None:
         for place, path in input_files(recipe)
         if "://" not in path and not Path(path).exists()
     ]
-    problems += _mistrusted(recipe)
+    problems += _wrong_checksums(recipe)
     for source in recipe.sources:
         try:
             source_files(source, recipe.ingest.rows_per_fragment)
@@ -126,7 +126,7 @@ def _embedded(name: str, step: Step, store: Store) -> bool:
     return not changed_fields(step.params_as(EmbedParams).encoders[name], before)
 
 
-def _mistrusted(recipe: Recipe) -> Iterator[str]:
+def _wrong_checksums(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with the sums of weights files; of stages done before nothing else would."""
     for name, spec in recipe.embed.encoders.items():
         if spec.weights is not None and Path(spec.weights).is_file():
@@ -138,7 +138,7 @@ def _mistrusted(recipe: Recipe) -> Iterator[str]:
                 yield f"embed.encoders.{name}: {error}"
 
 
-def choose(
+def select_steps(
     steps: Sequence[Step],
     only: str | None = None,
     first: str | None = None,
@@ -167,8 +167,8 @@ def run_steps(
     recipe: Recipe,
     store: Store,
     cluster: Cluster,
-    after: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
+    after: Callable[[StepResult], None] = lambda outcome: None,
+) -> list[StepResult]:
     """Bring the tables of the steps up to date, in order.
 
     Args:

@@ -15,14 +15,22 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.digest import digest, file_sha256
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest, Record, add_books, merge_stats
+from curation.engine.manifest import FragmentRecord, Manifest, aggregate_stats, sum_counts
 from curation.engine.parallel import Parallel
-from curation.engine.params_base import described, fingerprinted
+from curation.engine.params_base import fingerprint_params, manifest_params
 from curation.engine.stage import Read
 from curation.engine.store import DATASET, Store
 from curation.engine.table import Table, open_table
 from curation.engine.table_name import Family, TableName
-from curation.engine.units import FILE_ROWS, Output, Rows, Unit, compute, content_of, drain
+from curation.engine.units import (
+    FILE_ROWS,
+    Output,
+    StageOutput,
+    Unit,
+    compute,
+    content_of,
+    write_output,
+)
 from curation.flow import Step
 from curation.media.encoders.compatibility import check_spaces
 from curation.plugins import activation
@@ -33,7 +41,7 @@ LIBRARIES = ("pyarrow", "numpy", "torch", "timm", "img2dataset", "pillow", "pysp
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """What one step did: fragments computed anew and reused, rows in the table, wall seconds."""
 
     step: Step
@@ -48,7 +56,7 @@ class Outcome:
         return self.computed == 0
 
 
-def libraries() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that rows depend on."""
     found = {}
     for name in (*LIBRARIES, "faiss-cpu", "faiss-gpu"):
@@ -59,7 +67,7 @@ def libraries() -> dict[str, str]:
     return found
 
 
-def run_step(step: Step, store: Store, parallel: Parallel) -> Outcome:
+def run_step(step: Step, store: Store, parallel: Parallel) -> StepResult:
     """Bring the tables of a step up to date and commit them.
 
     Raises:
@@ -73,7 +81,7 @@ def run_step(step: Step, store: Store, parallel: Parallel) -> Outcome:
     run = _run_map if step.stage.kind == "map" else _run_global
     computed, reused = run(step, tables, store, parallel)
     rows = sum(open_table(store, t).rows for t in step.tables)
-    outcome = Outcome(step, computed, reused, rows, time.monotonic() - started)
+    outcome = StepResult(step, computed, reused, rows, time.monotonic() - started)
     logger.info(
         "%s: %d fragments computed, %d reused, %d rows, %.1f s",
         step.name,
@@ -98,16 +106,16 @@ def _run_map(
     }
     if all(_committed(store, t, v) for t, v in versions.items()):
         for table, found in versions.items():
-            store.point(table, found)
+            store.set_current(table, found)
         return 0, len(units) * len(versions)
     if step.tables == (DATASET,):
-        units = [_in_folder(u, f"{DATASET}/{versions[DATASET]}") for u in units]
+        units = [_write_into(u, f"{DATASET}/{versions[DATASET]}") for u in units]
     progress = step.stage.progress.load() if step.stage.progress else None
     done = compute(store, parallel, step.name, units, progress)
     for table, found in versions.items():
         records = tuple(done.records[u.name][table] for u in units)
         if table == DATASET:
-            records = _one_folder(store, f"{DATASET}/{found}", records)
+            records = _move_into(store, f"{DATASET}/{found}", records)
         _commit(step, (table, found), records, tables, store)
     return done.computed, done.reused
 
@@ -117,12 +125,12 @@ def _map_units(
 ) -> list[Unit]:
     """Return a unit for each fragment, or for what the stage's `units` makes of its tables."""
     stage = step.stage
-    given = _given(step, tables)
+    given = _tables_by_argument(step, tables)
     if stage.units:
         context = _context(step, store, parallel)
         arguments = stage.units.load()(**given, params=step.params, context=context)
     else:
-        arguments = _by_fragment(step, given)
+        arguments = _arguments_by_fragment(step, given)
     chains = stage.chains.load()(**given) if stage.chains else {}
     return [
         Unit(
@@ -133,21 +141,21 @@ def _map_units(
             chain=chains.get(name),
             gpu=stage.gpu,
             work_folder=stage.work_folder,
-            only=partial(_only, step) if stage.only else None,
+            only=partial(_arguments_of_members, step) if stage.only else None,
             prepare=activation(step.plugins),
         )
         for name, own in arguments.items()
     ]
 
 
-def _only(step: Step, tables: Collection[str]) -> dict[str, Any]:
+def _arguments_of_members(step: Step, tables: Collection[str]) -> dict[str, Any]:
     """Return the arguments that differ where only some members of a family are computed."""
     assert step.stage.only is not None
     members = [str(TableName(table).member) for table in tables]
     return {"params": step.stage.only(step.params, members)}
 
 
-def _given(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
+def _tables_by_argument(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
     """Return the tables that a stage's function gets by argument; of a family a table a member."""
     given: dict[str, Any] = {}
     for read in step.stage.reads:
@@ -159,7 +167,7 @@ def _given(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
     return given
 
 
-def _by_fragment(step: Step, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _arguments_by_fragment(step: Step, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the arguments of each fragment: aligned fragments, and whole tables as they are."""
     names = _aligned(step.stage.reads[0], given).fragments
     whole = {read.argument for read in step.stage.reads if read.whole}
@@ -188,18 +196,20 @@ def _output(step: Step, table: TableName, own: Mapping[str, Any]) -> Output:
     terms = contract(table)
     memo = digest(
         [stage.name, stage.version, terms.version, dict(stage.versions(params))]
-        + [fingerprinted(params, file_sha256), content_of(own)]
+        + [fingerprint_params(params, file_sha256), content_of(own)]
     )
     limit = stage.rows_per_file(params) if stage.rows_per_file else None
     return Output(table, f"tables/{table}", f"tables/{table}/data", memo, limit)
 
 
-def _in_folder(unit: Unit, folder: str) -> Unit:
+def _write_into(unit: Unit, folder: str) -> Unit:
     outputs = {t: replace(o, folder=folder) for t, o in unit.outputs.items()}
     return replace(unit, outputs=outputs)
 
 
-def _one_folder(store: Store, folder: str, records: tuple[Record, ...]) -> tuple[Record, ...]:
+def _move_into(
+    store: Store, folder: str, records: tuple[FragmentRecord, ...]
+) -> tuple[FragmentRecord, ...]:
     """Return the records with every file in `folder`, and nothing else in it.
 
     A dataset version is opened by path by tools that know no manifest.
@@ -228,20 +238,20 @@ def _run_global(
     terms = contract(table)
     found = digest(
         [step.name, step.stage.version, terms.version, dict(step.stage.versions(step.params))]
-        + [fingerprinted(step.params, file_sha256), content_of(tables)]
+        + [fingerprint_params(step.params, file_sha256), content_of(tables)]
     )
     manifest = store.manifest(table, found)
     if manifest is not None and _committed(store, table, found):
-        store.point(table, found)
+        store.set_current(table, found)
         return 0, len(manifest.fragments)
     function, context = step.stage.function.load(), _context(step, store, parallel)
-    rows = function(**_given(step, tables), params=step.params, context=context)
+    rows = function(**_tables_by_argument(step, tables), params=step.params, context=context)
 
     def writer_of(part: str) -> FragmentWriter:
         return FragmentWriter(store, f"tables/{table}/data", part, terms, FILE_ROWS)
 
-    records: list[Record] = []
-    writers, stats = drain(_without_records(rows, records), "all", writer_of)
+    records: list[FragmentRecord] = []
+    writers, stats = write_output(_without_records(rows, records), "all", writer_of)
     for part, writer in writers.items():
         records.append(writer.close(f"tables/{table}", digest([found, part]), {}))
     in_order = tuple(sorted(records, key=lambda record: record.name))
@@ -250,14 +260,14 @@ def _run_global(
     return max(len(records), 1), 0
 
 
-def _without_records(rows: Rows, records: list[Record]) -> Rows:
+def _without_records(rows: StageOutput, records: list[FragmentRecord]) -> StageOutput:
     """Pass rows on; fragments that workers have written are added to `records`."""
     while True:
         try:
             item = next(rows)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-        if isinstance(item, Record):
+        if isinstance(item, FragmentRecord):
             records.append(item)
         else:
             yield item
@@ -290,7 +300,7 @@ def _committed(store: Store, table: str, found: str) -> bool:
 def _commit(
     step: Step,
     made: tuple[str, str],
-    records: tuple[Record, ...],
+    records: tuple[FragmentRecord, ...],
     tables: Mapping[str, Table],
     store: Store,
     stats: Mapping[str, Any] | None = None,
@@ -304,12 +314,12 @@ def _commit(
             stage=step.name,
             stage_version=step.stage.version,
             contract_version=contract(table).version,
-            params=described(step.params),
+            params=manifest_params(step.params),
             reads={name: t.manifest.version for name, t in tables.items()},
-            libraries=libraries(),
+            libraries=library_versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             fragments=records,
-            books=add_books(r.books for r in records),
-            stats=dict(stats) if stats is not None else merge_stats(r.stats for r in records),
+            counts=sum_counts(r.counts for r in records),
+            stats=dict(stats) if stats is not None else aggregate_stats(r.stats for r in records),
         )
     )

@@ -1,14 +1,14 @@
-"""Workers that say what they computed."""
+"""Workers that record what they computed."""
 
 from curation.engine.parallel import InProcess
 
 
 class Counting(InProcess):
-    """Counts what is computed."""
+    """Records the label of each item that is computed."""
 
     def __init__(self):
         self.done = []
 
-    def map(self, what, function, items, note=None, gpu=False):
-        self.done += [what] * len(items)
-        return super().map(what, function, items, note, gpu)
+    def map(self, label, function, items, note=None, gpu=False):
+        self.done += [label] * len(items)
+        return super().map(label, function, items, note, gpu)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from curation.engine.contract import Contract, contracts
-from curation.engine.params_base import StrictModel, described, marked
+from curation.engine.params_base import StrictModel, has_mark, manifest_params
 from curation.engine.registry import Entry, Registry
 from curation.engine.stage import Stage
 from curation.flow import STAGES
@@ -48,7 +48,7 @@ def defaults(model: type[BaseModel], place: str = "") -> dict[str, Any]:
     """Return the default of every field that decides rows, by its place."""
     found: dict[str, Any] = {}
     for name, info in model.model_fields.items():
-        if marked(model, name, "execution_only"):
+        if has_mark(model, name, "execution_only"):
             continue
         here = f"{place}{name}"
         value = None if info.is_required() else info.get_default(call_default_factory=True)
@@ -58,7 +58,7 @@ def defaults(model: type[BaseModel], place: str = "") -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, StrictModel):
-        return described(value)
+        return manifest_params(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

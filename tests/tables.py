@@ -11,7 +11,7 @@ from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.contract import contract
 from curation.engine.digest import digest
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest, add_books
+from curation.engine.manifest import Manifest, sum_counts
 from curation.engine.store import Store
 
 PIECE = 50
@@ -35,10 +35,10 @@ def commit_batches(
         for start in range(0, max(batch.num_rows, 1), PIECE):
             writer.write(batch.slice(start, PIECE))
         records.append(writer.close(f"tables/{table}", name, (stats or {}).get(name, {})))
-    books = add_books(r.books for r in records)
+    counts = sum_counts(r.counts for r in records)
     version = digest([[r.content, r.stats] for r in records])
     store.commit(
-        Manifest(table, version, "hand", 1, 1, {}, {}, {}, "now", tuple(records), books, {})
+        Manifest(table, version, "hand", 1, 1, {}, {}, {}, "now", tuple(records), counts, {})
     )
 
 

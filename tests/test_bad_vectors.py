@@ -98,8 +98,8 @@ def test_no_stage_uses_them_and_the_books_count_them(recipe, tmp_path):
             run_step(steps[stage], store, InProcess())
         tables = [open_table(store, steps[stage].tables[0]) for stage in STAGES]
         rows[told] = [table.read().to_pydict() for table in tables]
-        books = open_table(store, "eligible").manifest.books
-        assert books == {
+        counts = open_table(store, "eligible").manifest.counts
+        assert counts == {
             "pool": {"eligible": 96, "vector_not_finite": 8},
             "seed": {"eligible": 8, "vector_not_finite": 1},
         }

@@ -31,7 +31,7 @@ GROUPS = 3
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Clustered vectors in three fragments of three row groups each."""
-    monkeypatch.setattr("curation.engine.fragment_writer.GROUP_ROWS", PIECE)
+    monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", PIECE)
     rng = np.random.default_rng(0)
     vectors, _ = planted(rng, PIECE * GROUPS * 3, DIM, 5)
     ids = names(rng, len(vectors))
@@ -95,14 +95,14 @@ def test_a_file_without_its_end_is_told_and_what_was_done_is_found_again(store, 
 
 
 def test_a_file_cut_off_while_it_is_read_is_told_with_its_row_group(tmp_path, monkeypatch):
-    monkeypatch.setattr("curation.engine.fragment_writer.GROUP_ROWS", PIECE)
+    monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", PIECE)
     opened = Store(tmp_path)
     writer = FragmentWriter(opened, "data", "numbers", None)
     for start in range(0, GROUPS * PIECE, PIECE):
         writer.write(pa.RecordBatch.from_pydict({"n": list(range(start, start + PIECE))}))
     fragment = Fragment(opened, writer.close("tables/numbers", "memo", {}))
     path = tmp_path / fragment.record.files[0].path
-    groups = fragment.between("n", 0, GROUPS * PIECE)
+    groups = fragment.row_groups_between("n", 0, GROUPS * PIECE)
     assert next(groups).column("n").to_pylist() == list(range(PIECE))
     os.truncate(path, pq.ParquetFile(path).metadata.row_group(2).column(0).dictionary_page_offset)
     assert next(groups).num_rows == PIECE

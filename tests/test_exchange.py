@@ -10,7 +10,14 @@ import pyarrow as pa
 import pytest
 
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, Input, Reading, _send, exchanged
+from curation.engine.exchange import (
+    KEY,
+    Exchange,
+    ExchangeInput,
+    MapTask,
+    _send,
+    exchange_tables,
+)
 from curation.engine.fragment import Fragment
 from curation.engine.parallel import InProcess
 from curation.engine.spark_workers import SparkWorkers
@@ -71,10 +78,10 @@ def job(readings=9, right=read_right, log=None, broken=None) -> Exchange:
     return Exchange(
         "join",
         {
-            "left": Input(
-                LEFT, [Reading(read_left, {"number": n} | given) for n in range(readings)]
+            "left": ExchangeInput(
+                LEFT, [MapTask(read_left, {"number": n} | given) for n in range(readings)]
             ),
-            "right": Input(RIGHT, [Reading(right, {})]),
+            "right": ExchangeInput(RIGHT, [MapTask(right, {})]),
         },
         join,
         PARTS,
@@ -97,7 +104,7 @@ def rows_of(records, context) -> pa.Table:
 
 
 def test_rows_meet_by_their_key(context, tmp_path):
-    records = exchanged(job(), context)
+    records = exchange_tables(job(), context)
     assert len(records) == PARTS
     found = rows_of(records, context).to_pandas()
     ids = np.concatenate([np.random.default_rng(n).integers(0, IDS, 500) for n in range(9)])
@@ -110,9 +117,9 @@ def test_rows_meet_by_their_key(context, tmp_path):
         assert record.stats["rows"] == len(own)
     # Whatever ran first, the same files; and they are found again.
     other = Context(Store(tmp_path / "other"), InProcess(), "meeting", ["test"])
-    assert [r.content for r in exchanged(job(), other)] == [r.content for r in records]
+    assert [r.content for r in exchange_tables(job(), other)] == [r.content for r in records]
     before = context.store.sizes("work/meeting/data")
-    assert exchanged(job(), context) == records
+    assert exchange_tables(job(), context) == records
     assert context.store.sizes("work/meeting/data") == before
 
 
@@ -131,9 +138,9 @@ def numbered(rows: pa.Table, part: int):
 
 
 def test_rows_of_several_keys_go_to_the_part_of_each_once(context):
-    given = Input(pa.schema([("id", pa.int64())]), [Reading(read_several, {})])
-    records = exchanged(
-        Exchange("number", {"rows": given}, numbered, PARTS, numbered=True), context
+    given = ExchangeInput(pa.schema([("id", pa.int64())]), [MapTask(read_several, {})])
+    records = exchange_tables(
+        Exchange("number", {"rows": given}, numbered, PARTS, pass_part=True), context
     )
     found = rows_of(records, context)
     pairs = set(zip(*(found.column(n).to_pylist() for n in ("id", "part")), strict=True))
@@ -143,17 +150,17 @@ def test_rows_of_several_keys_go_to_the_part_of_each_once(context):
 
 def test_messages_are_small(context, monkeypatch):
     """What is sent is cut where the driver says: the readers here are its own process."""
-    whole = [r.content for r in exchanged(job(), context)]
-    monkeypatch.setattr("curation.engine.exchange.MESSAGE", 512)
-    sent = [own for _, own in _send(("left", 0, Reading(read_left, {"number": 0})), 2, {0, 1})]
+    whole = [r.content for r in exchange_tables(job(), context)]
+    monkeypatch.setattr("curation.engine.exchange.MESSAGE_BYTES", 512)
+    sent = [own for _, own in _send(("left", 0, MapTask(read_left, {"number": 0})), 2, {0, 1})]
     assert len(sent) > 20
     assert max(len(packed) for *_, packed in sent) < 2048
     other = Context(Store(context.store.uri + "-cut"), InProcess(), "meeting", ["test"])
-    assert [r.content for r in exchanged(job(), other)] == whole
+    assert [r.content for r in exchange_tables(job(), other)] == whole
 
 
 def test_parts_without_rows_have_their_columns(context):
-    records = exchanged(job(readings=1, right=read_none), context)
+    records = exchange_tables(job(readings=1, right=read_none), context)
     assert rows_of(records, context).column("name").null_count == 1000
 
 
@@ -165,13 +172,13 @@ def passed_on(rows: pa.Table):
 
 def test_inputs_without_readings_keep_their_own_columns(context):
     for schema in (LEFT, RIGHT):
-        job = Exchange("nothing", {"rows": Input(schema, [])}, passed_on, 2)
-        assert rows_of(exchanged(job, context), context).schema == schema
+        job = Exchange("nothing", {"rows": ExchangeInput(schema, [])}, passed_on, 2)
+        assert rows_of(exchange_tables(job, context), context).schema == schema
 
 
 def test_what_cannot_be_read_stops_every_part(context):
     with pytest.raises(CurationError, match="a file has vanished"):
-        exchanged(job(right=read_broken), context)
+        exchange_tables(job(right=read_broken), context)
     assert not context.store.sizes("work/meeting/done")
 
 
@@ -180,15 +187,15 @@ def test_a_stopped_exchange_goes_on_with_the_parts_that_are_missing(context, tmp
     broken.write_text("")
     given = {"log": str(log), "broken": str(broken)}
     with pytest.raises(CurationError, match="killed here"):
-        exchanged(job(**given), context)
+        exchange_tables(job(**given), context)
     done = set(context.store.sizes("work/meeting/done"))
     assert 0 < len(done) < PARTS
     broken.unlink()
-    found = exchanged(job(**given), context)
+    found = exchange_tables(job(**given), context)
     assert done < set(context.store.sizes("work/meeting/done"))
-    whole = [Fragment(context.store, r).read() for r in exchanged(job(), context)]
+    whole = [Fragment(context.store, r).read() for r in exchange_tables(job(), context)]
     assert [Fragment(context.store, r).read() for r in found] == whole
     # Nothing is read again when nothing is missing.
     log.unlink()
-    exchanged(job(**given), context)
+    exchange_tables(job(**given), context)
     assert not log.exists()

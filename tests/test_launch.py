@@ -10,7 +10,7 @@ from curation.engine.spark import Cluster
 from curation.engine.store import Store
 from curation.errors import RecipeError
 from curation.flow import plan
-from curation.launch import check_encoders, check_inputs, choose, run_steps
+from curation.launch import check_encoders, check_inputs, run_steps, select_steps
 from curation.recipe import parse_recipe
 
 from .test_flow import SPEC
@@ -23,11 +23,11 @@ def names(steps) -> list[str]:
 
 
 def test_choose():
-    assert names(choose(STEPS)) == names(STEPS)
-    assert names(choose(STEPS, only="select")) == ["select"]
-    assert names(choose(STEPS, first="match")) == ["match", "retrieve", "assemble"]
-    assert names(choose(STEPS, until="fetch")) == ["ingest", "fetch"]
-    assert names(choose(STEPS, first="fetch", until="screen")) == ["fetch", "screen"]
+    assert names(select_steps(STEPS)) == names(STEPS)
+    assert names(select_steps(STEPS, only="select")) == ["select"]
+    assert names(select_steps(STEPS, first="match")) == ["match", "retrieve", "assemble"]
+    assert names(select_steps(STEPS, until="fetch")) == ["ingest", "fetch"]
+    assert names(select_steps(STEPS, first="fetch", until="screen")) == ["fetch", "screen"]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_choose():
 )
 def test_choose_refuses(arguments, words):
     with pytest.raises(RecipeError, match=words):
-        choose(STEPS, **arguments)
+        select_steps(STEPS, **arguments)
 
 
 def test_every_missing_file_is_named_at_once(tmp_path):
@@ -102,4 +102,4 @@ def test_encoders_are_tried_before_days_of_fetching(tmp_path):
     assert "score.heads.wide: " in told and "for vectors of dimension 7" in told
     assert store.manifest("pairs") is None
     # Where nothing is to be embedded, nothing is tried.
-    check_encoders(choose(plan(recipe), until="fetch"), store)
+    check_encoders(select_steps(plan(recipe), until="fetch"), store)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from curation.engine.device import devices_here, shared_device, task_device
+from curation.engine.device import device_of_task, local_devices, task_device
 from curation.engine.spark import Cluster, load_cluster, spark_conf
 from curation.errors import RecipeError
 
@@ -41,14 +41,14 @@ def test_without_a_task_the_device_is_what_is_here():
     import torch
 
     count = torch.cuda.device_count()
-    assert devices_here() == (tuple(f"cuda:{n}" for n in range(count)) or ("cpu",))
-    assert task_device() == devices_here()[0]
+    assert local_devices() == (tuple(f"cuda:{n}" for n in range(count)) or ("cpu",))
+    assert task_device() == local_devices()[0]
 
 
 def test_tasks_without_a_gpu_of_their_own_take_turns_with_those_here():
     here = ("cuda:0", "cuda:1", "cuda:2")
-    assert [shared_device(here, task) for task in range(4)] == [*here, "cuda:0"]
-    assert shared_device(("cpu",), 5) == "cpu"
+    assert [device_of_task(here, task) for task in range(4)] == [*here, "cuda:0"]
+    assert device_of_task(("cpu",), 5) == "cpu"
 
 
 TWO_GPUS = """
@@ -107,4 +107,4 @@ def test_tasks_on_gpus_get_one_each_and_others_every_core(tmp_path, root):
     (line,) = (x for x in result.stdout.splitlines() if x.startswith("RESULT "))
     devices, plain = json.loads(line.removeprefix("RESULT "))
     assert devices == ["cuda:0", "cuda:1"]
-    assert plain == [devices_here()[0]] * 4
+    assert plain == [local_devices()[0]] * 4

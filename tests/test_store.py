@@ -106,7 +106,7 @@ def test_version_is_visible_only_when_its_manifest_is(tmp_path):
     for batch in numbers(0, 5):
         writer.write(batch)
     record = writer.close("tables/x", "memo", {})
-    store.record(record)
+    store.put_record(record)
     assert store.tables() == []
     store.commit(
         Manifest("x", "v1", "s", 1, 1, {}, {}, {}, "now", (record,), {}, {}),

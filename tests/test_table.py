@@ -36,8 +36,8 @@ def test_conform_orders_documents_and_casts():
     ("changes", "words"),
     [
         ({"level": None}, "'level' is missing"),
-        ({"level": pa.array([0, None], pa.int32())}, "1 null"),
-        ({"cluster_id": pa.array([-1, 0], pa.int32())}, "least allowed is 0"),
+        ({"level": pa.array([0, None], pa.int32())}, "found 1 null"),
+        ({"cluster_id": pa.array([-1, 0], pa.int32())}, "minimum is 0"),
         ({"cluster_id": pa.array(["a", "b"])}, "'cluster_id'"),
         ({"vector": pa.array([b"a", b"b"])}, "fixed-size"),
         ({"more": pa.array([1, 2])}, "unknown columns"),
@@ -64,10 +64,10 @@ def test_unknown_table_lists_the_valid_ones():
 def test_spark_ddl_is_what_spark_takes(spark):
     from pyspark.sql.types import StructType
 
-    for terms in contracts().values():
-        parsed = StructType.fromDDL(terms.spark_ddl())
-        assert parsed.names == list(terms.names)
-        assert [f.nullable for f in parsed] == [c.nullable for c in terms.columns]
+    for table_contract in contracts().values():
+        parsed = StructType.fromDDL(table_contract.spark_ddl())
+        assert parsed.names == list(table_contract.names)
+        assert [f.nullable for f in parsed] == [c.nullable for c in table_contract.columns]
 
 
 def test_vectors_survive_with_nulls_and_slices():

@@ -155,10 +155,10 @@ def run(
     """Bring the tables of a recipe up to date; what is finished is not done again."""
     from curation.engine.spark import load_cluster
     from curation.engine.store import DATASET, Store
-    from curation.launch import choose, run_steps
+    from curation.launch import run_steps, select_steps
 
     loaded = load_recipe(recipe)
-    steps = choose(plan(loaded), only, first, until)
+    steps = select_steps(plan(loaded), only, first, until)
     opened = Store(store)
     err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
     outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome)
@@ -187,14 +187,14 @@ def _print_result(store: Any, recipe: Recipe) -> None:
     from curation.engine.table import open_table
     from curation.inspect.composition import composition_of
     from curation.inspect.report.build import report_path
-    from curation.stages.retrieve.balance import told_target
+    from curation.stages.retrieve.balance import describe_target
 
     claims = open_table(store, "claims").manifest
     rows, total = composition_of(claims)
     dataset = open_table(store, "dataset")
     out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))
     if "target" in claims.stats:
-        out.print(f"target   {told_target(claims.stats['target'])}")
+        out.print(f"target   {describe_target(claims.stats['target'])}")
     out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
     out.print(f"report   {store.address(report_path(recipe))}")
 

@@ -10,7 +10,7 @@ from curation.engine.spark import Cluster, load_cluster
 from curation.engine.store import DATASET, Store
 from curation.errors import CurationError, RecipeError
 from curation.flow import plan
-from curation.launch import choose, run_steps
+from curation.launch import run_steps, select_steps
 from curation.recipe import load_recipe
 
 
@@ -37,7 +37,7 @@ def _run(stage: str, recipe_path: str, store_path: str, cluster_name: str | None
     # spark-submit decides master and resources; a cluster file only adds to them.
     cluster = load_cluster(cluster_name) if cluster_name else Cluster()
     recipe, store = load_recipe(recipe_path), Store(store_path)
-    steps = choose(plan(recipe), only=stage)
+    steps = select_steps(plan(recipe), only=stage)
     run_steps(steps, recipe, store, cluster)
     if any(step.tables == (DATASET,) for step in steps):
         from curation.inspect.report.build import write_report

@@ -39,7 +39,7 @@ def show(
     out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
     out.print(f"path     {_home(found)}")
     out.print(f"rows     {manifest.rows:,} in {len(manifest.fragments)} fragments")
-    for role, outcomes in manifest.books.items():
+    for role, outcomes in manifest.counts.items():
         counts = ", ".join(f"{name} {count:,}" for name, count in outcomes.items())
         out.print(f"{role:<8} {counts}")
     for name, value in manifest.stats.items():

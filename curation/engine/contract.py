@@ -1,6 +1,7 @@
-"""Contracts: what each table of the flow holds, read from `schemas/`.
+"""Contracts: what each table of the flow holds, as the files of `schemas/` say.
 
-The Arrow schema and the Spark DDL are both derived from the contract, never written a second time.
+The Arrow schema and the Spark DDL of a table are derived from its contract, and `FragmentWriter` checks
+every batch against it.
 """
 
 from __future__ import annotations
@@ -8,61 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
+from curation.engine.column_types import VECTOR, Type, arrow_type, ddl_type
 from curation.engine.resources import resource_dir
+from curation.engine.schema_file import ColumnSpec, TableSpec, read_schema_file
 from curation.engine.table_name import TableName
 from curation.errors import ContractError
 
-Type = str | dict[str, Any]
-
-_ARROW: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "binary": pa.binary(),
-    "bool": pa.bool_(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-}
-_DDL = {
-    "string": "STRING",
-    "binary": "BINARY",
-    "bool": "BOOLEAN",
-    "int32": "INT",
-    "int64": "BIGINT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    # Spark has no half float and no fixed-size binary: it reads vectors as plain bytes.
-    "vector": "BINARY",
-}
 _DYNAMIC_TYPES = (pa.float32(), pa.float64(), pa.int32(), pa.int64(), pa.bool_(), pa.string())
-
-
-def _arrow_type(declared: Type) -> pa.DataType:
-    if isinstance(declared, str):
-        return _ARROW[declared]
-    if "list" in declared:
-        return pa.list_(_arrow_type(declared["list"]))
-    return pa.struct([(name, _arrow_type(t)) for name, t in declared["struct"].items()])
-
-
-def _ddl_type(declared: Type) -> str:
-    if isinstance(declared, str):
-        return _DDL[declared]
-    if "list" in declared:
-        return f"ARRAY<{_ddl_type(declared['list'])}>"
-    fields = ", ".join(f"{name}: {_ddl_type(t)}" for name, t in declared["struct"].items())
-    return f"STRUCT<{fields}>"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `low` and `high` are inclusive bounds, an optional column may be absent."""
+    """One column of a contract.
+
+    Attributes:
+        values: every value that is allowed, empty where any is.
+        low: smallest value that is allowed, None for no bound.
+        high: largest value that is allowed, None for no bound.
+        optional: whether the whole column may be absent.
+    """
 
     name: str
     type: Type
@@ -75,31 +45,47 @@ class Column:
     optional: bool = False
 
     def arrow_field(self, actual: pa.DataType) -> pa.Field:
-        """Return the Arrow field with its documentation; a vector keeps its actual width."""
-        declared = actual if self.type == "vector" else _arrow_type(self.type)
-        notes = {"doc": self.doc} | ({"unit": self.unit} if self.unit else {})
-        return pa.field(self.name, declared, nullable=self.nullable, metadata=notes)
+        """Return the Arrow field with its documentation as metadata.
 
-    def faults(self, values: pa.Array) -> str | None:
-        """Say what is wrong with `values`, or None."""
+        Args:
+            actual: the type of the values, which a vector keeps: its width is known from them alone.
+        """
+        column_type = actual if self.type == VECTOR else arrow_type(self.type)
+        metadata = {"doc": self.doc} | ({"unit": self.unit} if self.unit else {})
+        return pa.field(self.name, column_type, nullable=self.nullable, metadata=metadata)
+
+    def problem(self, values: pa.Array) -> str | None:
+        """Return which check the values break, and how, or None."""
         if not self.nullable and values.null_count:
-            return f"{values.null_count} null values where none is allowed"
+            return f"found {values.null_count} null values, none is allowed"
         if self.values:
-            found = set(pc.unique(values).to_pylist()) - {None, *self.values}
-            if found:
-                return f"found {sorted(found)}, valid are {list(self.values)}"
-        if (self.low is not None or self.high is not None) and len(values) > values.null_count:
-            span = pc.min_max(values).as_py()
-            if self.low is not None and span["min"] < self.low:
-                return f"found {span['min']}, the least allowed is {self.low}"
-            if self.high is not None and span["max"] > self.high:
-                return f"found {span['max']}, the most allowed is {self.high}"
+            unknown = set(pc.unique(values).to_pylist()) - {None, *self.values}
+            if unknown:
+                return f"found {sorted(unknown)}, valid are {list(self.values)}"
+        if (self.low is None and self.high is None) or len(values) == values.null_count:
+            return None
+        span = pc.min_max(values).as_py()
+        if self.low is not None and span["min"] < self.low:
+            return f"found {span['min']}, the minimum is {self.low}"
+        if self.high is not None and span["max"] > self.high:
+            return f"found {span['max']}, the maximum is {self.high}"
         return None
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a table promises: grain, key, columns. `dynamic` says what its further columns are."""
+    """What a table promises.
+
+    Attributes:
+        table: name of the table, or of the family of tables.
+        version: raised whenever columns change; part of every memo of the table.
+        grain: what one row stands for.
+        key: the columns that identify a row.
+        columns: the fixed columns, in their published order.
+        aligned: whether fragments hold the same rows in the same order as those of `images`.
+        dynamic: what further columns mean; empty if there may be none.
+        names: the names of the fixed columns.
+    """
 
     table: str
     version: int
@@ -114,102 +100,134 @@ class Contract:
         object.__setattr__(self, "names", tuple(c.name for c in self.columns))
 
     def arrow_schema(self, extra: Sequence[pa.Field] = (), vector_bytes: int = 0) -> pa.Schema:
-        """Return the Arrow schema; `vector_bytes` is the byte width of a vector column."""
+        """Return the Arrow schema.
+
+        Args:
+            extra: fields of further columns, for a table with `dynamic` ones.
+            vector_bytes: width of the vector column in bytes; 0 leaves it open.
+        """
         vector = pa.binary(vector_bytes) if vector_bytes else pa.binary()
         return pa.schema([*(c.arrow_field(vector) for c in self.columns), *extra])
 
     def spark_ddl(self) -> str:
         """Return the Spark DDL of the fixed columns."""
         return ", ".join(
-            f"{c.name} {_ddl_type(c.type)}" + ("" if c.nullable else " NOT NULL")
+            f"{c.name} {ddl_type(c.type)}" + ("" if c.nullable else " NOT NULL")
             for c in self.columns
         )
 
     def conform(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return `batch` in contract order and types, documented and checked.
+        """Return a batch with its columns in the order and types of the contract, and documented.
 
         Raises:
-            ContractError: a column is missing, of another type, or breaks a check.
+            ContractError: a column is missing, unknown or of another type, or breaks a check.
         """
         extra = [f for f in batch.schema if f.name not in self.names]
         if extra and not self.dynamic:
-            raise self._error(f"unknown columns {[f.name for f in extra]}")
+            names = [f.name for f in extra]
+            raise self._error(f"unknown columns {names}; valid are {list(self.names)}")
         arrays, fields = [], []
         for column in self.columns:
             if column.optional and column.name not in batch.schema.names:
                 continue
-            values = self._column(batch, column)
+            values = self._checked_column(batch, column)
             arrays.append(values)
             fields.append(column.arrow_field(values.type))
         for extra_field in extra:
             if extra_field.type not in _DYNAMIC_TYPES:
-                raise self._error(f"column {extra_field.name!r} has type {extra_field.type}")
+                raise self._error(
+                    f"column {extra_field.name!r} has type {extra_field.type}; valid are "
+                    f"{', '.join(map(str, _DYNAMIC_TYPES))}"
+                )
             arrays.append(batch.column(extra_field.name))
             fields.append(extra_field)
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
-    def _column(self, batch: pa.RecordBatch, column: Column) -> pa.Array:
+    def _checked_column(self, batch: pa.RecordBatch, column: Column) -> pa.Array:
         index = batch.schema.get_field_index(column.name)
         if index < 0:
             raise self._error(f"column {column.name!r} is missing; found {batch.schema.names}")
         values = batch.column(index)
-        if column.type == "vector":
+        if column.type == VECTOR:
             if not pa.types.is_fixed_size_binary(values.type):
                 raise self._error(f"column {column.name!r} is {values.type}, not fixed-size bytes")
-        elif values.type != _arrow_type(column.type):
+        elif values.type != arrow_type(column.type):
             try:
-                values = values.cast(_arrow_type(column.type))
+                values = values.cast(arrow_type(column.type))
             except pa.ArrowInvalid as error:
                 raise self._error(f"column {column.name!r}: {error}") from error
-        fault = column.faults(values)
-        if fault:
-            raise self._error(f"column {column.name!r}: {fault}")
+        problem = column.problem(values)
+        if problem:
+            raise self._error(f"column {column.name!r}: {problem}")
         return values
 
-    def _error(self, what: str) -> ContractError:
-        return ContractError(f"Table {self.table!r}: {what}. Its contract is in schemas/.")
+    def _error(self, problem: str) -> ContractError:
+        return ContractError(f"Table {self.table!r}: {problem}. Its contract is in schemas/.")
+
+
+def read_contracts(folder: Path) -> dict[str, Contract]:
+    """Read the contract of each file of a folder, in the order of file names.
+
+    Raises:
+        ContractError: a file is not valid (see `read_schema_file`), or two describe the same table.
+    """
+    specs: dict[str, TableSpec] = {}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        spec = read_schema_file(path)
+        if spec.table in specs:
+            raise ContractError(
+                f"{files[spec.table]} and {path} both describe table {spec.table!r}."
+            )
+        specs[spec.table], files[spec.table] = spec, path
+    return {table: _contract_from(spec) for table, spec in specs.items()}
+
+
+def _contract_from(spec: TableSpec) -> Contract:
+    return Contract(
+        table=spec.table,
+        version=spec.version,
+        grain=spec.grain,
+        key=tuple(spec.key),
+        columns=tuple(_column_from(column) for column in spec.columns),
+        aligned=spec.aligned,
+        dynamic=spec.dynamic,
+    )
+
+
+def _column_from(spec: ColumnSpec) -> Column:
+    return Column(
+        name=spec.name,
+        type=spec.type,
+        doc=spec.doc,
+        nullable=spec.nullable,
+        unit=spec.unit,
+        values=tuple(spec.values),
+        low=spec.min,
+        high=spec.max,
+        optional=spec.optional,
+    )
 
 
 @lru_cache(maxsize=1)
 def contracts() -> dict[str, Contract]:
-    """Return every contract of `schemas/`, in flow order."""
-    found = {}
-    for path in sorted(resource_dir("schemas").glob("*.yaml")):
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-        columns = tuple(
-            Column(
-                name=c["name"],
-                type=c["type"],
-                doc=c["doc"],
-                nullable=c.get("nullable", True),
-                unit=c.get("unit", ""),
-                values=tuple(c.get("values", ())),
-                low=c.get("min"),
-                high=c.get("max"),
-                optional=c.get("optional", False),
-            )
-            for c in spec["columns"]
-        )
-        found[spec["table"]] = Contract(
-            table=spec["table"],
-            version=spec["version"],
-            grain=spec["grain"],
-            key=tuple(spec["key"]),
-            columns=columns,
-            aligned=spec.get("aligned", False),
-            dynamic=spec.get("dynamic", ""),
-        )
-    return found
+    """Return every contract of `schemas/` by table, in flow order; the files are read once.
+
+    Raises:
+        ContractError: a file is not valid; the message names it, the column and what is valid.
+    """
+    return read_contracts(resource_dir("schemas"))
 
 
 def contract(table: str) -> Contract:
-    """Return the contract of `table`; a member of a family (`embeddings.semantic`) has the family's.
+    """Return the contract of a table. A member of a family has the family's: that of `embeddings` is
+    the contract of `embeddings.semantic`.
 
     Raises:
-        ContractError: no such table; the message lists the valid ones.
+        ContractError: there is no such table; the message lists the valid ones.
     """
-    known = contracts()
-    family = TableName(table).contract
-    if family not in known:
-        raise ContractError(f"No table {table!r}. Valid tables: {', '.join(known)}.")
-    return known[family]
+    by_table = contracts()
+    name = TableName(table).contract
+    if name not in by_table:
+        raise ContractError(f"No table {table!r}. Valid tables: {', '.join(by_table)}.")
+    return by_table[name]

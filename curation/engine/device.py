@@ -13,7 +13,7 @@ EXECUTION_ONLY = True
 
 
 CPU = "cpu"
-DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+DRIVER_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Files of a GPU's driver: of NVIDIA, of it under WSL, of AMD."""
 
 
@@ -25,17 +25,17 @@ def task_device() -> str:
     given = context.resources().get("gpu") if context else None
     if given is not None:
         return f"cuda:{given.addresses[0]}"
-    return shared_device(devices_here(), context.partitionId() if context else 0)
+    return device_of_task(local_devices(), context.partitionId() if context else 0)
 
 
-def shared_device(here: tuple[str, ...], task: int) -> str:
+def device_of_task(here: tuple[str, ...], task: int) -> str:
     """Return the device of a task by its number, where Spark deals out none: all have their turn."""
     return here[task % len(here)]
 
 
-def devices_here() -> tuple[str, ...]:
+def local_devices() -> tuple[str, ...]:
     """Return every GPU that this process sees, or `cpu`; CUDA_VISIBLE_DEVICES chooses among them."""
-    if not any(Path(driver).exists() for driver in DRIVERS):
+    if not any(Path(driver).exists() for driver in DRIVER_FILES):
         # torch takes seconds to import, and much of what asks here does without.
         return (CPU,)
     import torch

@@ -14,7 +14,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.engine.manifest import FileEntry, Record
+from curation.engine.manifest import FileEntry, FragmentRecord
 from curation.engine.store import Store
 from curation.errors import StoreError
 
@@ -28,7 +28,7 @@ class Fragment:
     """A committed part of a table; travels to workers by its addresses."""
 
     store: Store
-    record: Record
+    record: FragmentRecord
 
     @property
     def name(self) -> str:
@@ -117,7 +117,7 @@ class Fragment:
             with self._reading(entry, names) as file:
                 yield from file.iter_batches(batch_size=rows, columns=names)
 
-    def holding(self, column: str, values: Sequence[str]) -> Iterator[pa.Table]:
+    def row_groups_with(self, column: str, values: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the row groups that by their statistics can hold one of the sorted values.
 
         Raises:
@@ -125,9 +125,9 @@ class Fragment:
         """
         for entry in self.record.files:
             with self._reading(entry) as file:
-                yield from _groups_holding(file, column, values)
+                yield from _row_groups_with(file, column, values)
 
-    def between(self, column: str, first: T, last: T) -> Iterator[pa.Table]:
+    def row_groups_between(self, column: str, first: T, last: T) -> Iterator[pa.Table]:
         """Yield the row groups that by their statistics can hold first ≤ `column` ≤ last.
 
         Raises:
@@ -135,10 +135,12 @@ class Fragment:
         """
         for entry in self.record.files:
             with self._reading(entry) as file:
-                yield from _groups_between(file, column, first, last)
+                yield from _row_groups_between(file, column, first, last)
 
 
-def _groups_holding(file: pq.ParquetFile, column: str, values: Sequence[str]) -> Iterator[pa.Table]:
+def _row_groups_with(
+    file: pq.ParquetFile, column: str, values: Sequence[str]
+) -> Iterator[pa.Table]:
     place = file.schema_arrow.names.index(column)
     for number in range(file.metadata.num_row_groups):
         found = file.metadata.row_group(number).column(place).statistics
@@ -159,7 +161,7 @@ def _unreadable_group(file: pq.ParquetFile, columns: list[str] | None) -> str:
     return f"one of the {groups} row groups"
 
 
-def _groups_between(file: pq.ParquetFile, column: str, first: T, last: T) -> Iterator[pa.Table]:
+def _row_groups_between(file: pq.ParquetFile, column: str, first: T, last: T) -> Iterator[pa.Table]:
     place = file.schema_arrow.names.index(column)
     for number in range(file.metadata.num_row_groups):
         found = file.metadata.row_group(number).column(place).statistics
@@ -173,7 +175,7 @@ def stem_of(name: str) -> str:
     return name.rpartition("-")[0]
 
 
-def by_stem(fragments: Iterable[Fragment]) -> dict[str, list[Fragment]]:
+def group_by_stem(fragments: Iterable[Fragment]) -> dict[str, list[Fragment]]:
     """Return fragments by the stem of their names, in order."""
     found: dict[str, list[Fragment]] = {}
     for fragment in fragments:

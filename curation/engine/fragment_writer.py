@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.engine.contract import Contract
-from curation.engine.manifest import Books, FileEntry, Record, add_books, count_rows
+from curation.engine.manifest import FileEntry, FragmentRecord, RowCounts, count_rows, sum_counts
 from curation.engine.store import Store
 
 EXECUTION_ONLY = True
@@ -20,13 +20,13 @@ EXECUTION_ONLY = True
 
 
 # A row group is what a reader holds in memory at once.
-GROUP_BYTES = 64 * 2**20
+ROW_GROUP_BYTES = 64 * 2**20
 
 
-GROUP_ROWS = 65_536
+ROW_GROUP_ROWS = 65_536
 
 
-RAW_COLUMNS = ("image", "vector", "phash")
+UNCOMPRESSED_COLUMNS = ("image", "vector", "phash")
 
 
 class _HashingSink(io.RawIOBase):
@@ -71,7 +71,7 @@ class FragmentWriter:
         self._contract, self._limit = contract, rows_per_file
         self._batch_groups = batch_groups
         self._files: list[FileEntry] = []
-        self._books: list[Books] = []
+        self._counts: list[RowCounts] = []
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = self._pending_bytes = 0
         self._sink: _HashingSink | None = None
@@ -82,7 +82,7 @@ class FragmentWriter:
         """Take a batch; it reaches the disk with its row group."""
         if self._contract:
             batch = self._contract.conform(batch)
-        self._books.append(count_rows(batch))
+        self._counts.append(count_rows(batch))
         while self._limit and self._rows + self._pending_rows + batch.num_rows > self._limit:
             room = self._limit - self._rows - self._pending_rows
             self._take(batch.slice(0, room))
@@ -94,7 +94,7 @@ class FragmentWriter:
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         self._pending_bytes += batch.nbytes
-        full = self._pending_bytes >= GROUP_BYTES or self._pending_rows >= GROUP_ROWS
+        full = self._pending_bytes >= ROW_GROUP_BYTES or self._pending_rows >= ROW_GROUP_ROWS
         if full or self._batch_groups:
             self._flush()
 
@@ -120,8 +120,10 @@ class FragmentWriter:
             self._sink,
             schema,
             # Pictures and vectors do not shrink, and identities never repeat.
-            compression={n: "none" if n in RAW_COLUMNS else "zstd" for n in leaves},
-            use_dictionary=[n for n in leaves if n not in (*RAW_COLUMNS, "pair_id", "image_id")],
+            compression={n: "none" if n in UNCOMPRESSED_COLUMNS else "zstd" for n in leaves},
+            use_dictionary=[
+                n for n in leaves if n not in (*UNCOMPRESSED_COLUMNS, "pair_id", "image_id")
+            ],
             # Bytes that are not compressed would else be read as they are, however damaged.
             write_page_checksum=True,
         )
@@ -137,11 +139,11 @@ class FragmentWriter:
         )
         self._writer, self._sink, self._rows = None, None, 0
 
-    def close(self, table_dir: str, memo: str, stats: dict[str, Any]) -> Record:
+    def close(self, table_dir: str, memo: str, stats: dict[str, Any]) -> FragmentRecord:
         """Finish the files and return the record, not yet put."""
         self._finish_file()
-        return Record(
-            table_dir, self._name, memo, tuple(self._files), add_books(self._books), stats
+        return FragmentRecord(
+            table_dir, self._name, memo, tuple(self._files), sum_counts(self._counts), stats
         )
 
 

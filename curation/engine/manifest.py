@@ -1,4 +1,4 @@
-"""What the store writes down about rows: files, completion records, manifests, and their books."""
+"""What the store writes down: files, completion records and manifests, and the counts of their rows."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 
-Books = dict[str, dict[str, int]]
+RowCounts = dict[str, dict[str, int]]
 """Rows by role (or `all`) and outcome: a reason, or the status where there is no reason."""
 
 
-def count_rows(batch: pa.RecordBatch) -> Books:
+def count_rows(batch: pa.RecordBatch) -> RowCounts:
     """Count the rows of a batch by role and outcome; empty for tables without outcomes."""
     names = [n for n in ("role", "status", "reason") if n in batch.schema.names]
     if "reason" not in names:
         return {}
     counted = pa.Table.from_batches([batch.select(names)]).group_by(names)
-    books: Books = {}
+    counts: RowCounts = {}
     for row in counted.aggregate([([], "count_all")]).to_pylist():
-        outcomes = books.setdefault(row.get("role", "all"), {})
+        outcomes = counts.setdefault(row.get("role", "all"), {})
         outcome = row["reason"] or row.get("status", "ok")
         outcomes[outcome] = outcomes.get(outcome, 0) + row["count_all"]
-    return books
+    return counts
 
 
-def add_books(all_books: Iterable[Books]) -> Books:
-    """Return the sum of several books."""
-    total: Books = {}
-    for books in all_books:
-        for role, outcomes in books.items():
+def sum_counts(all_counts: Iterable[RowCounts]) -> RowCounts:
+    """Return the sum of counts."""
+    total: RowCounts = {}
+    for counts in all_counts:
+        for role, outcomes in counts.items():
             place = total.setdefault(role, {})
             for outcome, rows in outcomes.items():
                 place[outcome] = place.get(outcome, 0) + rows
     return {role: dict(sorted(total[role].items())) for role in sorted(total)}
 
 
-def merge_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def aggregate_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Merge the measurements of fragments: counts add up, anything else is the same in each.
 
     `origin` and `hosts`, which are of one fragment, are left out.
@@ -69,14 +69,14 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class Record:
+class FragmentRecord:
     """Completion record of a fragment: its files, counted rows and measurements."""
 
     table_dir: str
     name: str
     memo: str
     files: tuple[FileEntry, ...]
-    books: Books = field(default_factory=dict)
+    counts: RowCounts = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,10 +97,10 @@ class Record:
         return asdict(self)
 
     @staticmethod
-    def from_json(spec: dict[str, Any]) -> Record:
+    def from_json(spec: dict[str, Any]) -> FragmentRecord:
         """Read back `to_json`."""
         files = tuple(FileEntry(**f) for f in spec["files"])
-        return Record(**(spec | {"files": files}))
+        return FragmentRecord(**(spec | {"files": files}))
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Manifest:
     reads: dict[str, str]
     libraries: dict[str, str]
     created: str
-    fragments: tuple[Record, ...]
-    books: Books
+    fragments: tuple[FragmentRecord, ...]
+    counts: RowCounts
     stats: dict[str, Any]
 
     @property
@@ -137,6 +137,6 @@ class Manifest:
     @staticmethod
     def from_json(spec: dict[str, Any]) -> Manifest:
         """Read back `to_json`."""
-        fragments = tuple(Record.from_json(r) for r in spec["fragments"])
+        fragments = tuple(FragmentRecord.from_json(r) for r in spec["fragments"])
         known = {k: v for k, v in spec.items() if k != "rows"}
         return Manifest(**(known | {"fragments": fragments}))

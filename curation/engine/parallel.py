@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from curation.engine.progress import Progress
+from curation.engine.progress import ProgressBar
 
 if TYPE_CHECKING:
     pass
@@ -21,11 +21,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Shuffle(NamedTuple):
+class ShuffleJob(NamedTuple):
     """Items that send to parts: `send` gives (part, what it gets) for an item, of `parts` alone, and
     `receive` is given a part and all that it got, in no order; with `gpu` it has one to itself."""
 
-    what: str
+    label: str
     send: Callable[[Any], Iterable[tuple[int, Any]]]
     items: Sequence[Any]
     receive: Callable[[int, list[Any]], Any]
@@ -33,7 +33,7 @@ class Shuffle(NamedTuple):
     gpu: bool = False
 
     @property
-    def tasks(self) -> int:
+    def task_count(self) -> int:
         """How many tasks it takes."""
         return len(self.items) + len(self.parts)
 
@@ -43,19 +43,19 @@ class Parallel(Protocol):
 
     def map(
         self,
-        what: str,
+        label: str,
         function: Callable[[T], R],
         items: Sequence[T],
         note: Callable[[], str] | None = None,
         gpu: bool = False,
     ) -> list[R]:
-        """Return `[function(i) for i in items]`; `what` and `note` are shown while it runs.
+        """Return `[function(i) for i in items]`; `label` and `note` are shown while it runs.
 
         With `gpu`, each item has a GPU to itself where there are some.
         """
         ...
 
-    def exchange(self, job: Shuffle) -> list[Any]:
+    def exchange(self, job: ShuffleJob) -> list[Any]:
         """Return what each part makes of all that it is sent."""
         ...
 
@@ -65,32 +65,32 @@ class InProcess:
 
     def map(
         self,
-        what: str,
+        label: str,
         function: Callable[[T], R],
         items: Sequence[T],
         note: Callable[[], str] | None = None,
         gpu: bool = False,
     ) -> list[R]:
         """Return `[function(i) for i in items]`."""
-        with Progress(what, len(items)) as progress:
+        with ProgressBar(label, len(items)) as progress:
             results = []
             for item in items:
                 results.append(function(item))
-                progress.reached(len(results))
+                progress.set_done(len(results))
                 if note and progress.shown:
-                    progress.note(note())
+                    progress.set_note(note())
         return results
 
-    def exchange(self, job: Shuffle) -> list[Any]:
+    def exchange(self, job: ShuffleJob) -> list[Any]:
         """Return what each part makes of all that it is sent, which is held at once."""
         boxes: dict[int, list[Any]] = {part: [] for part in job.parts}
-        with Progress(job.what, job.tasks) as progress:
+        with ProgressBar(job.label, job.task_count) as progress:
             for done, item in enumerate(job.items, 1):
                 for part, sent in job.send(item):
                     boxes[part].append(sent)
-                progress.reached(done)
+                progress.set_done(done)
             results = []
             for part in job.parts:
                 results.append(job.receive(part, boxes.pop(part)))
-                progress.reached(len(job.items) + len(results))
+                progress.set_done(len(job.items) + len(results))
         return results

@@ -33,13 +33,13 @@ def input_file(default: Any = ...) -> Any:
     return Field(default=default, json_schema_extra={"input_file": True})
 
 
-def marked(model: type[BaseModel], name: str, mark: str) -> bool:
+def has_mark(model: type[BaseModel], name: str, mark: str) -> bool:
     """Whether a field was declared `execution_only` or `input_file`."""
     extra = model.model_fields[name].json_schema_extra
     return isinstance(extra, dict) and mark in extra
 
 
-def fingerprinted(value: Any, content: Callable[[str], str] | None = None) -> Any:
+def fingerprint_params(value: Any, content: Callable[[str], str] | None = None) -> Any:
     """Return the JSON-able part of a model that decides what a stage gives.
 
     A field at its default is left out, so that a new optional field changes no fingerprint. A default
@@ -53,27 +53,27 @@ def fingerprinted(value: Any, content: Callable[[str], str] | None = None) -> An
         return {
             name: _field(value, name, content)
             for name in type(value).model_fields
-            if not marked(type(value), name, "execution_only") and not _at_default(value, name)
+            if not has_mark(type(value), name, "execution_only") and not _at_default(value, name)
         }
     if isinstance(value, dict):
-        return {k: fingerprinted(v, content) for k, v in value.items()}
+        return {k: fingerprint_params(v, content) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [fingerprinted(v, content) for v in value]
+        return [fingerprint_params(v, content) for v in value]
     return value
 
 
-def described(model: StrictModel) -> dict[str, Any]:
+def manifest_params(model: StrictModel) -> dict[str, Any]:
     """Return all fields of a model that decide rows, those at their default too, for a manifest."""
     return {
         name: _described(getattr(model, name))
         for name in type(model).model_fields
-        if not marked(type(model), name, "execution_only")
+        if not has_mark(type(model), name, "execution_only")
     }
 
 
 def _described(value: Any) -> Any:
     if isinstance(value, StrictModel):
-        return described(value)
+        return manifest_params(value)
     if isinstance(value, dict):
         return {key: _described(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -82,15 +82,15 @@ def _described(value: Any) -> Any:
 
 
 def changed_fields(model: StrictModel, before: Any) -> set[str]:
-    """Return the fields in which a model differs from what `described` gave of an earlier one.
+    """Return the fields in which a model differs from what `manifest_params` gave of an earlier one.
 
     A field that the earlier one did not know yet counts as its default.
     """
     try:
-        then = fingerprinted(type(model).model_validate(before))
+        then = fingerprint_params(type(model).model_validate(before))
     except ValidationError:
         return set(type(model).model_fields)
-    now = fingerprinted(model)
+    now = fingerprint_params(model)
     return {name for name in now.keys() | then.keys() if now.get(name) != then.get(name)}
 
 
@@ -103,12 +103,12 @@ def _at_default(model: StrictModel, name: str) -> bool:
 
 def _field(model: StrictModel, name: str, content: Callable[[str], str] | None) -> Any:
     value = getattr(model, name)
-    if content and value is not None and marked(type(model), name, "input_file"):
+    if content and value is not None and has_mark(type(model), name, "input_file"):
         return content(value)
-    return fingerprinted(value, content)
+    return fingerprint_params(value, content)
 
 
-def derived(kind: type[S], model: StrictModel, **more: Any) -> S:
+def derive_params(kind: type[S], model: StrictModel, **more: Any) -> S:
     """Return a `kind` with the fields that it shares with `model`, and `more`, validated.
 
     What a stage gets of a recipe's block is a base class of the block, or a class built on it, so that
@@ -124,7 +124,7 @@ def input_files(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
         for name in type(value).model_fields:
             found = getattr(value, name)
             here = f"{place}.{name}" if place else name
-            if marked(type(value), name, "input_file"):
+            if has_mark(type(value), name, "input_file"):
                 if found is not None:
                     yield here, found
             else:

@@ -26,10 +26,10 @@ class _Bar(bars.Progress):
             yield Text(self.note, style="dim")
 
 
-class Progress:
+class ProgressBar:
     """A bar on standard error that counts items of one piece of work."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, label: str, total: int) -> None:
         self.shown = sys.stderr.isatty()
         self._total = total
         self._bar = _Bar(
@@ -42,17 +42,17 @@ class Progress:
             transient=True,
             disable=not self.shown,
         )
-        self._task = self._bar.add_task(what, total=total)
+        self._task = self._bar.add_task(label, total=total)
 
-    def reached(self, done: int) -> None:
+    def set_done(self, done: int) -> None:
         """Show that `done` items are finished."""
         self._bar.update(self._task, completed=min(done, self._total))
 
-    def note(self, text: str) -> None:
+    def set_note(self, text: str) -> None:
         """Show how the work goes under the bar."""
         self._bar.note = text
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         self._bar.start()
         return self
 

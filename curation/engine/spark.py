@@ -25,7 +25,7 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 
-JAVA = (17, 21)
+JAVA_VERSIONS = (17, 21)
 
 
 class Cluster(StrictModel):
@@ -92,12 +92,12 @@ def ensure_java() -> None:
     candidates = [Path(home) / "bin" / "java"] if home else []
     candidates += [Path(on_path).resolve()] if on_path and Path(on_path) != beside else []
     for java in [*candidates, beside]:
-        if (_version_of(str(java)) or 0) >= min(JAVA):
+        if (_version_of(str(java)) or 0) >= min(JAVA_VERSIONS):
             os.environ["JAVA_HOME"] = str(java.parent.parent)
             return
     raise RecipeError(
-        f"Spark needs Java {' or '.join(map(str, JAVA))}, and none was found. Run `make setup`, which "
-        "installs one from the Python registry, or set JAVA_HOME."
+        f"Spark needs Java {' or '.join(map(str, JAVA_VERSIONS))}, and none was found. Run "
+        "`make setup`, which installs one from the Python registry, or set JAVA_HOME."
     )
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from curation.engine.parallel import R, Shuffle, T
-from curation.engine.progress import Progress
+from curation.engine.parallel import R, ShuffleJob, T
+from curation.engine.progress import ProgressBar
 from curation.engine.spark import Cluster, gpu_profile, open_session
 from curation.errors import CurationError
 
@@ -26,7 +26,7 @@ EXECUTION_ONLY = True
 logger = logging.getLogger(__name__)
 
 
-class Guarded:
+class _ErrorAsResult:
     """A function that returns a CurationError instead of raising it.
 
     Spark would wrap an exception in pages of JVM trace, with the message for people lost in it.
@@ -60,10 +60,10 @@ def _spare_the_collector() -> None:
         _seen_modules = len(sys.modules)
 
 
-class _Sending:
+class _SendItem:
     """Sends an item; where that fails every part gets the error, so that none goes on without it."""
 
-    def __init__(self, job: Shuffle) -> None:
+    def __init__(self, job: ShuffleJob) -> None:
         self._send, self._parts = job.send, job.parts
 
     def __call__(self, item: Any) -> Iterator[tuple[int, Any]]:
@@ -74,10 +74,10 @@ class _Sending:
                 yield part, error
 
 
-class _Receiving:
+class _ReceivePart:
     """Receives what a part of a shuffle got, or returns the error that a sender met."""
 
-    def __init__(self, job: Shuffle) -> None:
+    def __init__(self, job: ShuffleJob) -> None:
         self._receive, self._parts = job.receive, job.parts
 
     def __call__(self, place: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Any]:
@@ -86,7 +86,7 @@ class _Receiving:
         if errors:
             yield errors[0]
         else:
-            yield Guarded(lambda part: self._receive(part, sent))(self._parts[place])
+            yield _ErrorAsResult(lambda part: self._receive(part, sent))(self._parts[place])
 
 
 class SparkWorkers:
@@ -104,7 +104,7 @@ class SparkWorkers:
 
     def map(
         self,
-        what: str,
+        label: str,
         function: Callable[[T], R],
         items: Sequence[T],
         note: Callable[[], str] | None = None,
@@ -118,9 +118,9 @@ class SparkWorkers:
         if not items:
             return []
         rows = self._spark.sparkContext.parallelize(items, len(items))
-        return self._collected(rows.map(Guarded(function)), what, len(items), note, gpu)
+        return self._collected(rows.map(_ErrorAsResult(function)), label, len(items), note, gpu)
 
-    def exchange(self, job: Shuffle) -> list[Any]:
+    def exchange(self, job: ShuffleJob) -> list[Any]:
         """Return what each part makes of all that it is sent, by one shuffle of Spark's.
 
         Raises:
@@ -128,12 +128,12 @@ class SparkWorkers:
         """
         place = {part: number for number, part in enumerate(job.parts)}
         items = self._spark.sparkContext.parallelize(job.items, max(1, len(job.items)))
-        shuffled = items.flatMap(_Sending(job)).partitionBy(len(place), place.__getitem__)
-        received = shuffled.mapPartitionsWithIndex(_Receiving(job))
-        return self._collected(received, job.what, job.tasks, None, job.gpu)
+        shuffled = items.flatMap(_SendItem(job)).partitionBy(len(place), place.__getitem__)
+        received = shuffled.mapPartitionsWithIndex(_ReceivePart(job))
+        return self._collected(received, job.label, job.task_count, None, job.gpu)
 
     def _collected(
-        self, rows: Any, what: str, tasks: int, note: Callable[[], str] | None, gpu: bool
+        self, rows: Any, label: str, tasks: int, note: Callable[[], str] | None, gpu: bool
     ) -> list[Any]:
         """Run a job and return its results; with `gpu` its tasks ask for a GPU each."""
         context = self._spark.sparkContext
@@ -141,9 +141,9 @@ class SparkWorkers:
         if profile is not None:
             # Of this job alone: other stages go on using every core of the same executors.
             rows = rows.withResources(profile)
-        group = f"curation-{what}-{id(rows)}"
-        context.setJobGroup(group, what)
-        with Progress(what, tasks) as progress, _Watch(context, group, progress, note):
+        group = f"curation-{label}-{id(rows)}"
+        context.setJobGroup(group, label)
+        with ProgressBar(label, tasks) as progress, _ProgressPoller(context, group, progress, note):
             results = rows.collect()
         return _unless_failed(results)
 
@@ -186,18 +186,18 @@ def _unless_failed(found: list[R]) -> list[R]:
     return found
 
 
-NOTED_S = 2.0
+NOTE_SECONDS = 2.0
 """Seconds between two notes where a person watches; without one they go into the log, more rarely."""
 
 
-LOGGED_S = 60.0
+LOG_SECONDS = 60.0
 
 
-class _Watch:
+class _ProgressPoller:
     """Tells a progress bar how many tasks of a job group are done, from a thread beside the job."""
 
     def __init__(
-        self, context: Any, group: str, progress: Progress, note: Callable[[], str] | None
+        self, context: Any, group: str, progress: ProgressBar, note: Callable[[], str] | None
     ) -> None:
         self._tracker = context.statusTracker()
         self._group, self._progress, self._note = group, progress, note
@@ -213,11 +213,11 @@ class _Watch:
                 for stage in info.stageIds if info else ():
                     stage_info = self._tracker.getStageInfo(stage)
                     done += stage_info.numCompletedTasks if stage_info else 0
-            self._progress.reached(done)
+            self._progress.set_done(done)
             self._tell()
 
     def _tell(self) -> None:
-        pause = NOTED_S if self._progress.shown else LOGGED_S
+        pause = NOTE_SECONDS if self._progress.shown else LOG_SECONDS
         if self._note is None or time.monotonic() - self._noted < pause:
             return
         self._noted = time.monotonic()
@@ -228,7 +228,7 @@ class _Watch:
             logger.debug("no note: %s", error)
             return
         if self._progress.shown:
-            self._progress.note(text)
+            self._progress.set_note(text)
         else:
             logger.info("%s", text)
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from curation.engine.manifest import Manifest, Record
+from curation.engine.manifest import FragmentRecord, Manifest
 from curation.errors import StoreError
 
 EXECUTION_ONLY = True
@@ -125,11 +125,11 @@ class Store:
 
     # -- completion records -----------------------------------------------------------------------
 
-    def record(self, record: Record) -> None:
+    def put_record(self, record: FragmentRecord) -> None:
         """Put the completion record of a fragment whose files are written."""
         self.put_json(f"{record.table_dir}/done/{record.memo}.json", record.to_json())
 
-    def finished(self, table_dir: str, memos: Sequence[str]) -> dict[str, Record]:
+    def finished_records(self, table_dir: str, memos: Sequence[str]) -> dict[str, FragmentRecord]:
         """Return the completion records among `memos` whose files are all there, in full size."""
         done = {Path(p).stem for p in self.sizes(f"{table_dir}/done")}
         found = {}
@@ -137,7 +137,7 @@ class Store:
         for memo in memos:
             if memo not in done:
                 continue
-            record = Record.from_json(self.get_json(f"{table_dir}/done/{memo}.json"))
+            record = FragmentRecord.from_json(self.get_json(f"{table_dir}/done/{memo}.json"))
             if all(self._has(f.path, f.size, listed) for f in record.files):
                 found[memo] = record
         return found
@@ -154,9 +154,9 @@ class Store:
         """Make a table version visible; this is the last write of a step."""
         home = f"tables/{manifest.table}"
         self.put_json(f"{home}/versions/{manifest.version}.json", manifest.to_json())
-        self.point(manifest.table, manifest.version)
+        self.set_current(manifest.table, manifest.version)
 
-    def point(self, table: str, version: str) -> None:
+    def set_current(self, table: str, version: str) -> None:
         """Make a committed version the one that readers see."""
         path = f"tables/{table}/current.json"
         if self.get_json(path) != {"version": version}:

@@ -14,9 +14,9 @@ import pyarrow as pa
 from curation.engine.contract import contract
 from curation.engine.device import task_device
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.parallel import Parallel
-from curation.engine.params_base import StrictModel, fingerprinted
+from curation.engine.params_base import StrictModel, fingerprint_params
 from curation.engine.store import Store
 
 EXECUTION_ONLY = True
@@ -29,7 +29,7 @@ WORK = ""
 FILE_ROWS = 10_000_000
 """Rows of a file of a table that a stage gives as a whole, so that many workers can read it."""
 
-Rows = Generator[Any, None, dict[str, Any] | None]
+StageOutput = Generator[Any, None, dict[str, Any] | None]
 """What a stage gives: it yields record batches (or pairs of part and batch), returns measurements."""
 
 
@@ -67,7 +67,7 @@ class Unit:
     """
 
     name: str
-    function: Callable[..., Rows]
+    function: Callable[..., StageOutput]
     arguments: Mapping[str, Any]
     outputs: Mapping[str, Output]
     chain: Chain | None = None
@@ -105,12 +105,12 @@ def content_of(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return [value.dtype.str, list(value.shape), sha256(value.tobytes()).hexdigest()]
     if isinstance(value, StrictModel):
-        return fingerprinted(value)
+        return fingerprint_params(value)
     return value
 
 
-def drain(
-    rows: Rows, default: str, writer_of: Callable[[str], FragmentWriter]
+def write_output(
+    rows: StageOutput, default: str, writer_of: Callable[[str], FragmentWriter]
 ) -> tuple[dict[str, FragmentWriter], dict[str, Any]]:
     """Write what a stage yields; return the open writers by part, and its measurements."""
     writers: dict[str, FragmentWriter] = {}
@@ -139,7 +139,7 @@ def workdir_of(unit: Unit) -> str:
     return f"work/{first.table}/{first.memo}"
 
 
-def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
+def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
     """Compute a unit, write its rows and put its completion records; runs on a worker."""
     if unit.prepare:
         unit.prepare()
@@ -151,7 +151,7 @@ def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
     if unit.work_folder:
         arguments["workdir"] = store.address(workdir)
     rows = unit.function(**arguments)
-    writers, stats = drain(
+    writers, stats = write_output(
         rows, first, lambda part: _open_writer(store, unit.name, unit.outputs[part])
     )
     records = {}
@@ -160,21 +160,21 @@ def run_unit(store: Store, unit: Unit) -> dict[str, Record]:
         # Measurements of one part of a family stand under its name.
         own = stats.get(part, stats)
         records[part] = writer.close(output.table_dir, output.memo, own)
-        store.record(records[part])
+        store.put_record(records[part])
     if unit.work_folder:
         # Only now: until the record is put, a crash still needs what is there.
         store.delete_folder(workdir)
     return records
 
 
-def run_chain(store: Store, units: Sequence[Unit]) -> list[dict[str, Record]]:
+def run_chain(store: Store, units: Sequence[Unit]) -> list[dict[str, FragmentRecord]]:
     """Compute units one after the other; of a chain that is begun anew only what is missing."""
     results = []
     for unit in units:
-        done: dict[str, Record] = {}
+        done: dict[str, FragmentRecord] = {}
         if len(units) > 1:
             for part, output in unit.outputs.items():
-                for record in store.finished(output.table_dir, [output.memo]).values():
+                for record in store.finished_records(output.table_dir, [output.memo]).values():
                     done[part] = record
         results.append(done if len(done) == len(unit.outputs) else run_unit(store, unit))
     return results
@@ -192,32 +192,32 @@ def _phases(units: Sequence[Unit]) -> list[list[list[Unit]]]:
 
 
 @dataclass(frozen=True)
-class Computed:
+class ComputeResult:
     """Records by unit and part, with how many of them were found, not computed."""
 
-    records: Mapping[str, Mapping[str, Record]]
+    records: Mapping[str, Mapping[str, FragmentRecord]]
     reused: int
     computed: int
 
 
-Progress = Callable[[Store, Sequence[Unit]], Callable[[], str]]
+ProgressFunction = Callable[[Store, Sequence[Unit]], Callable[[], str]]
 """Given the units that will be computed, it returns a function that describes how far they are."""
 
 
 def compute(
     store: Store,
     parallel: Parallel,
-    what: str,
+    label: str,
     units: Sequence[Unit],
-    progress: Progress | None = None,
-) -> Computed:
+    progress: ProgressFunction | None = None,
+) -> ComputeResult:
     """Return the records of all units, computing the parts that no earlier run has finished."""
     memos: dict[str, list[str]] = {}
     for unit in units:
         for output in unit.outputs.values():
             memos.setdefault(output.table_dir, []).append(output.memo)
-    found = {table_dir: store.finished(table_dir, m) for table_dir, m in memos.items()}
-    records: dict[str, dict[str, Record]] = {unit.name: {} for unit in units}
+    found = {table_dir: store.finished_records(table_dir, m) for table_dir, m in memos.items()}
+    records: dict[str, dict[str, FragmentRecord]] = {unit.name: {} for unit in units}
     missing = []
     for unit in units:
         lacking = {}
@@ -233,12 +233,12 @@ def compute(
     note = progress(store, missing) if progress and missing else None
     gpu = any(unit.gpu for unit in missing)
     for chains in _phases(missing):
-        results = parallel.map(what, partial(run_chain, store), chains, note, gpu)
+        results = parallel.map(label, partial(run_chain, store), chains, note, gpu)
         for chain, found_by in zip(chains, results, strict=True):
             for unit, result in zip(chain, found_by, strict=True):
                 records[unit.name] |= result
     computed = sum(len(u.outputs) for u in missing)
-    return Computed(records, sum(len(u.outputs) for u in units) - computed, computed)
+    return ComputeResult(records, sum(len(u.outputs) for u in units) - computed, computed)
 
 
 def _restricted(unit: Unit, outputs: Mapping[str, Output]) -> Unit:

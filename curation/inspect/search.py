@@ -17,7 +17,7 @@ from curation.algorithms.knn.codebooks import read_codebooks, read_lists
 from curation.algorithms.knn.exact import Candidates, build_base, merge
 from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.read import read_rows
-from curation.engine.progress import Progress
+from curation.engine.progress import ProgressBar
 from curation.engine.store import Store
 from curation.engine.table import Table
 from curation.errors import RecipeError, StoreError
@@ -59,7 +59,7 @@ class Search:
         books = None if exact else read_codebooks(self._tables["codebooks"])
         fragments = self.embeddings.fragments
         best = merge([], k)
-        with Progress("search", len(fragments)) as progress:
+        with ProgressBar("search", len(fragments)) as progress:
             for done, (name, fragment) in enumerate(fragments.items(), start=1):
                 rows, ids, vectors = read_rows(fragment)
                 self._check(queries, vectors)
@@ -72,7 +72,7 @@ class Search:
                         queries, ivf.opened(base, lists, books), self._recipe.match, k
                     )
                 best = merge([best, found], k)
-                progress.reached(done)
+                progress.set_done(done)
         return self._told(best), "exact" if books is None else books.index
 
     def vectors_of(self, image_ids: Sequence[str]) -> Vectors:

@@ -110,7 +110,7 @@ def test_a_killed_run_goes_on_where_it_was(pool, tmp_path, monkeypatch, memory):
     whole = rows_of(clustered(fill(Store(tmp_path / "whole"), *pool, 3), **options))
     store = fill(Store(tmp_path / "killed"), *pool, 3)
     passes = []
-    updated = lloyd_module.updated
+    updated = lloyd_module.update_centroids
 
     def dies(tally, centroids, metric):
         passes.append(1)
@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_where_it_was(pool, tmp_path, monkeypatch, memory):
             raise Killed
         return updated(tally, centroids, metric)
 
-    monkeypatch.setattr(lloyd_module, "updated", dies)
+    monkeypatch.setattr(lloyd_module, "update_centroids", dies)
     with pytest.raises(Killed):
         clustered(store, **options)
     assert rows_of(clustered(store, **options)) == whole
@@ -166,13 +166,13 @@ def test_resampling_stays_with_its_level_when_a_finer_one_is_left_out(tmp_path, 
     rng = np.random.default_rng(3)
     ids, (vectors, _) = names(rng, 60), planted(rng, 60, DIM, 4)
     asked = []
-    resampled = hierarchy.resampled
+    resampled = hierarchy.train_with_resampling
 
     def seen(vectors, clusters, how, plan, salt):
         asked.append((clusters, how.nearest))
         return resampled(vectors, clusters, how, plan, salt)
 
-    monkeypatch.setattr(hierarchy, "resampled", seen)
+    monkeypatch.setattr(hierarchy, "train_with_resampling", seen)
     levels = {"levels": [1000, 100, 10, 3], "resampling": {"rounds": 2, "nearest": [9, 4, 2]}}
     clustered(fill(Store(tmp_path), ids, vectors, 1), **levels)
     assert asked == [(10, 4), (3, 2)]

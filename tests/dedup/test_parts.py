@@ -182,7 +182,7 @@ def test_on_spark_and_after_a_stop(tmp_path, small, spark, monkeypatch):
 
     class Stopped(Counting):
         def exchange(self, job):
-            if job.what == "write copies":
+            if job.label == "write copies":
                 raise CurationError("stopped")
             return super().exchange(job)
 
@@ -192,7 +192,7 @@ def test_on_spark_and_after_a_stop(tmp_path, small, spark, monkeypatch):
     asked = []
 
     def counted(job):
-        asked.append(job.what)
+        asked.append(job.label)
         return SparkWorkers.exchange(on_spark, job)
 
     monkeypatch.setattr(on_spark, "exchange", counted)

@@ -15,7 +15,7 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import Outcome, run_step
+from curation.runner import StepResult, run_step
 
 from ..fetch.conftest import web  # noqa: F401
 from .small import build_small
@@ -27,14 +27,14 @@ def small(tmp_path) -> dict[str, Any]:
     return build_small(tmp_path / "web")
 
 
-Run = Callable[..., dict[str, Outcome]]
+Run = Callable[..., dict[str, StepResult]]
 
 
 @pytest.fixture
 def run(spark) -> Run:
     """Run a recipe into a store; returns what each stage did."""
 
-    def run_all(spec: dict[str, Any], store: Path) -> dict[str, Outcome]:
+    def run_all(spec: dict[str, Any], store: Path) -> dict[str, StepResult]:
         steps = plan(parse_recipe(copy.deepcopy(spec)))
         return {s.name: run_step(s, Store(store), SparkWorkers(lambda: spark)) for s in steps}
 

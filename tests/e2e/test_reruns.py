@@ -115,9 +115,9 @@ def test_books_balance_in_every_table(small, run, tmp_path):
     run(small, store)
     tables = {n: open_table(Store(store), n) for n in ("pairs", "images", "eligible", "claims")}
     for name in ("pairs", "images", "eligible"):
-        books = tables[name].manifest.books
-        assert sum(sum(o.values()) for o in books.values()) == 180, name
-    eligible = tables["eligible"].manifest.books
+        counts = tables[name].manifest.counts
+        assert sum(sum(o.values()) for o in counts.values()) == 180, name
+    eligible = tables["eligible"].manifest.counts
     assert eligible["held_out"] == {"held_out": 6}
     assert eligible["pool"]["contaminated"] == 3
     assert eligible["pool"]["copy_exact"] == 10

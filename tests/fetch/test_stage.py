@@ -60,8 +60,8 @@ def test_rows_are_those_of_pairs_in_their_order(web: Web, tmp_path: Path) -> Non
             assert image["image"] == (files[number] if number % 7 else None)
     outcomes = Counter(pair["reason"] for pair in pairs.read().to_pylist())
     assert outcomes["bad_scheme"] == 11
-    assert found.manifest.books["pool"]["bad_scheme"] == 11
-    assert sum(found.manifest.books["pool"].values()) == 120
+    assert found.manifest.counts["pool"]["bad_scheme"] == 11
+    assert sum(found.manifest.counts["pool"].values()) == 120
     assert not list((tmp_path / "store" / "work").rglob("fetch/*")), "work shards are left"
 
 

@@ -15,7 +15,7 @@ from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import Outcome, run_step
+from curation.runner import StepResult, run_step
 
 
 def source(path: Path | str, **spec: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def source(path: Path | str, **spec: Any) -> dict[str, Any]:
 
 def run(
     store: Path, *sources: dict[str, Any], until: str = "ingest", **blocks: Any
-) -> dict[str, Outcome]:
+) -> dict[str, StepResult]:
     """Run the first stages of a recipe; return what each did."""
     recipe = parse_recipe({"name": "test", "sources": list(sources), **blocks})
     target = Store(store)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import FileEntry, Record
+from curation.engine.manifest import FileEntry, FragmentRecord
 from curation.engine.store import Store
 from curation.errors import RecipeError
 from curation.stages.ingest.duplicates import find_duplicates
@@ -252,5 +252,5 @@ def test_duplicates_are_those_of_a_plain_loop(tmp_path: Path, rows_a_pass: int) 
         }
         pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
         entry = FileEntry(f"{number}.parquet", 0, "", 60)
-        fragments.append(Fragment(store, Record("t", str(number), "m", (entry,))))
+        fragments.append(Fragment(store, FragmentRecord("t", str(number), "m", (entry,))))
     assert find_duplicates(fragments, rows_a_pass) == expected

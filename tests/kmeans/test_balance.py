@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.algorithms.kmeans.balance import even_shares, shares_below
+from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
 
 
 def one_at_a_time(sizes, target, keys):
@@ -39,7 +39,7 @@ def test_parents_do_not_touch_each_other(seed):
     sizes = rng.integers(0, 20, children)
     targets = rng.integers(0, 40, parents)
     keys = rng.permutation(children).astype(np.uint64)
-    got = shares_below(sizes, parent, targets, keys)
+    got = even_shares_by_parent(sizes, parent, targets, keys)
     for number in range(parents):
         own = parent == number
         if own.any():

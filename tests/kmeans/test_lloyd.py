@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from curation.algorithms.kmeans.backends import BACKENDS
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.initialisation import first_centroids
-from curation.algorithms.kmeans.lloyd import State, centroids_of, lloyd, updated
-from curation.algorithms.kmeans.points import GRID, ArrayPoints, Tally, add_to, on_grid
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.initialisation import initial_centroids
+from curation.algorithms.kmeans.lloyd import TrainingState, lloyd, make_centroids, update_centroids
+from curation.algorithms.kmeans.points import (
+    GRID_STEPS,
+    ArrayPoints,
+    ClusterSums,
+    add_to_sums,
+    round_to_grid,
+)
 
 from .data import names, planted
 
@@ -39,7 +45,7 @@ def test_equals_a_textbook(name, metric):
     rng = np.random.default_rng(0)
     points, _ = planted(rng, 600, 12, 8)
     start = points[:8].astype(np.float32)
-    trained = lloyd(ArrayPoints(points, backend_of(name, "cpu")), State(start), 6, metric)
+    trained = lloyd(ArrayPoints(points, load_backend(name, "cpu")), TrainingState(start), 6, metric)
     vectors, counts, objective = plain(points, start, 6, metric)
     np.testing.assert_allclose(trained.centroids.vectors, vectors, atol=1e-5)
     np.testing.assert_array_equal(trained.counts, counts)
@@ -50,9 +56,9 @@ def test_equals_a_textbook(name, metric):
 def test_back_ends_give_the_same_bits(metric):
     rng = np.random.default_rng(1)
     points, _ = planted(rng, 3000, 24, 30)
-    start = first_centroids(points.astype(np.float32), names(rng, 3000), "random", 150, 0)
+    start = initial_centroids(points.astype(np.float32), names(rng, 3000), "random", 150, 0)
     runs = [
-        lloyd(ArrayPoints(points, backend_of(name, "cpu")), State(start), 8, metric)
+        lloyd(ArrayPoints(points, load_backend(name, "cpu")), TrainingState(start), 8, metric)
         for name in BACKENDS
     ]
     for other in runs[1:]:
@@ -65,7 +71,9 @@ def test_the_objective_never_gets_worse(metric):
     rng = np.random.default_rng(2)
     points, _ = planted(rng, 2000, 16, 20)
     start = points[:50].astype(np.float32)
-    trained = lloyd(ArrayPoints(points, backend_of("torch", "cpu")), State(start), 15, metric)
+    trained = lloyd(
+        ArrayPoints(points, load_backend("torch", "cpu")), TrainingState(start), 15, metric
+    )
     steps = np.diff(trained.objective) * (1 if metric == "spherical" else -1)
     # Centroids are rounded to float32.
     assert (steps > -1e-7).all()
@@ -76,8 +84,8 @@ def test_a_stopped_training_goes_on_with_the_same_bits():
     rng = np.random.default_rng(3)
     points, _ = planted(rng, 2000, 16, 20)
     kept = []
-    start = State(points[:40].astype(np.float32))
-    load = backend_of("torch", "cpu")
+    start = TrainingState(points[:40].astype(np.float32))
+    load = load_backend("torch", "cpu")
     whole = lloyd(ArrayPoints(points, load), start, 10, keep=kept.append)
     for state in kept[:-1:3]:
         again = lloyd(ArrayPoints(points, load), state, 10)
@@ -89,8 +97,8 @@ def test_a_stopped_training_goes_on_with_the_same_bits():
 def test_order_and_company_of_points_change_nothing():
     rng = np.random.default_rng(4)
     points, _ = planted(rng, 3000, 16, 20)
-    start = State(points[:40].astype(np.float32))
-    load = backend_of("torch", "cpu")
+    start = TrainingState(points[:40].astype(np.float32))
+    load = load_backend("torch", "cpu")
     whole = lloyd(ArrayPoints(points, load), start, 6)
     mixed = lloyd(ArrayPoints(points[rng.permutation(3000)], load), start, 6)
     np.testing.assert_array_equal(whole.centroids.vectors, mixed.centroids.vectors)
@@ -101,17 +109,17 @@ def test_empty_clusters_split_the_largest():
     rng = np.random.default_rng(5)
     points, _ = planted(rng, 400, 8, 4)
     start = points[[0, 0, 0, 0]].astype(np.float32)
-    load = backend_of("torch", "cpu")
-    trained = lloyd(ArrayPoints(points, load), State(start), 10)
+    load = load_backend("torch", "cpu")
+    trained = lloyd(ArrayPoints(points, load), TrainingState(start), 10)
     assert (trained.counts > 0).all()
-    again = lloyd(ArrayPoints(points, load), State(start), 10)
+    again = lloyd(ArrayPoints(points, load), TrainingState(start), 10)
     np.testing.assert_array_equal(trained.centroids.vectors, again.centroids.vectors)
 
 
 def test_points_that_cancel_out_leave_their_centroid_where_it_was():
-    tally = Tally(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([2, 2]), 4.0)
-    before = centroids_of(np.array([[0, 1], [0, 1]], dtype=np.float32), "spherical")
-    np.testing.assert_array_equal(updated(tally, before, "spherical"), [[0, 1], [1, 0]])
+    tally = ClusterSums(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([2, 2]), 4.0)
+    before = make_centroids(np.array([[0, 1], [0, 1]], dtype=np.float32), "spherical")
+    np.testing.assert_array_equal(update_centroids(tally, before, "spherical"), [[0, 1], [1, 0]])
 
 
 def test_sums_of_grid_points_do_not_round():
@@ -119,24 +127,24 @@ def test_sums_of_grid_points_do_not_round():
     points, _ = planted(rng, 5000, 8, 3)
     own = rng.integers(0, 3, 5000).astype(np.int32)
     sums = np.zeros((3, 8))
-    add_to(sums, points, own)
-    steps = (points.astype(np.float64) * GRID).astype(np.int64)
+    add_to_sums(sums, points, own)
+    steps = (points.astype(np.float64) * GRID_STEPS).astype(np.int64)
     exact = np.stack([steps[own == c].sum(axis=0) for c in range(3)])
-    np.testing.assert_array_equal(sums * GRID, exact)
-    add_to(sums, points, own, sign=-1)
+    np.testing.assert_array_equal(sums * GRID_STEPS, exact)
+    add_to_sums(sums, points, own, sign=-1)
     assert not sums.any()
 
 
 def test_float16_of_unit_length_is_on_the_grid_and_others_get_there():
     rng = np.random.default_rng(7)
     points, _ = planted(rng, 1000, 32, 5)
-    same, scale = on_grid(points)
+    same, scale = round_to_grid(points)
     assert same is points
     assert scale == 1.0
-    steps = points.astype(np.float64) * GRID
+    steps = points.astype(np.float64) * GRID_STEPS
     assert (steps == np.rint(steps)).all()
-    moved, scale = on_grid(rng.normal(size=(100, 8)).astype(np.float32) * 50)
-    steps = moved.astype(np.float64) * GRID
+    moved, scale = round_to_grid(rng.normal(size=(100, 8)).astype(np.float32) * 50)
+    steps = moved.astype(np.float64) * GRID_STEPS
     assert (steps == np.rint(steps)).all()
     assert scale == 2.0 ** np.round(np.log2(scale))
     assert np.linalg.norm(moved, axis=1).max() <= 1
@@ -149,17 +157,19 @@ def test_first_centroids_depend_on_images_alone(start):
     points[100:150] = points[0]
     ids = names(rng, 300)
     vectors = points.astype(np.float32)
-    first = first_centroids(vectors, ids, start, 40, 7)
+    first = initial_centroids(vectors, ids, start, 40, 7)
     mixed = rng.permutation(300)
-    np.testing.assert_array_equal(first, first_centroids(vectors[mixed], ids[mixed], start, 40, 7))
+    np.testing.assert_array_equal(
+        first, initial_centroids(vectors[mixed], ids[mixed], start, 40, 7)
+    )
     assert len(np.unique(first, axis=0)) == 40
-    assert not np.array_equal(first, first_centroids(vectors, ids, start, 40, 8))
+    assert not np.array_equal(first, initial_centroids(vectors, ids, start, 40, 8))
 
 
 def test_more_centroids_than_points_that_differ():
     points = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
     ids = names(np.random.default_rng(9), 20)
-    assert len(first_centroids(points, ids, "kmeans++", 10, 0)) == 4
+    assert len(initial_centroids(points, ids, "kmeans++", 10, 0)) == 4
 
 
 def test_plus_plus_starts_better_than_random():
@@ -167,11 +177,11 @@ def test_plus_plus_starts_better_than_random():
     rng = np.random.default_rng(10)
     middle = 20 * rng.normal(size=(10, 6))
     own = np.repeat(np.arange(10), [2000, *[25] * 9])
-    points, _ = on_grid((middle[own] + rng.normal(size=(len(own), 6))).astype(np.float32))
+    points, _ = round_to_grid((middle[own] + rng.normal(size=(len(own), 6))).astype(np.float32))
     ids = names(rng, len(own))
 
     def found(start):
-        first = first_centroids(points, ids, start, 10, 3)
+        first = initial_centroids(points, ids, start, 10, 3)
         distance = ((points[:, None] - first[None]) ** 2).sum(axis=2)
         return len(set(own[distance.argmin(axis=0)].tolist()))
 
@@ -196,7 +206,7 @@ def test_plus_plus_is_distributed_as_if_drawn_one_by_one():
             rows.append(int(rng.choice(len(points), p=distance / distance.sum())))
         return points[rows]
 
-    ours = [left(first_centroids(points, ids, "kmeans++", 30, seed)) for seed in range(60)]
+    ours = [left(initial_centroids(points, ids, "kmeans++", 30, seed)) for seed in range(60)]
     plain = [left(one_by_one(seed)) for seed in range(60)]
     error = np.hypot(np.std(ours), np.std(plain)) / np.sqrt(60)
     assert abs(np.mean(ours) - np.mean(plain)) < 4 * error

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from curation.algorithms.kmeans.backends import BACKENDS
-from curation.algorithms.kmeans.backends.bounds import grouped
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.backends.nearest import decide
-from curation.algorithms.kmeans.backends.torch import LARGE, SMALL
-from curation.algorithms.kmeans.lloyd import centroids_of
-from curation.algorithms.kmeans.points import on_grid
+from curation.algorithms.kmeans.backends.bounds import neighbour_groups
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.backends.nearest import nearest_candidates
+from curation.algorithms.kmeans.backends.torch import MAX_GROUP, MIN_GROUP
+from curation.algorithms.kmeans.lloyd import make_centroids
+from curation.algorithms.kmeans.points import round_to_grid
 
 from .data import planted
 
@@ -28,20 +28,20 @@ def moving(rng, points, clusters, metric, steps):
         vectors = vectors + size * rng.normal(size=vectors.shape) / np.sqrt(vectors.shape[1])
         if metric == "spherical":
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        yield centroids_of(vectors.astype(np.float32), metric)
+        yield make_centroids(vectors.astype(np.float32), metric)
 
 
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
 @pytest.mark.parametrize("name", BACKENDS)
-@pytest.mark.parametrize("clusters", [1, 3, 64, 8 * SMALL + 17, 500])
+@pytest.mark.parametrize("clusters", [1, 3, 64, 8 * MIN_GROUP + 17, 500])
 def test_equals_brute_force_while_centroids_move(name, metric, clusters, monkeypatch):
     # Several blocks, so that bounds of one are not taken for another's.
-    monkeypatch.setattr(f"curation.algorithms.kmeans.backends.{name}.BLOCK", 700)
+    monkeypatch.setattr(f"curation.algorithms.kmeans.backends.{name}.POINTS_PER_BLOCK", 700)
     rng = np.random.default_rng(clusters)
     points, _ = planted(rng, 2000, 24, 40)
     if metric == "euclidean":
-        points, _ = on_grid(points.astype(np.float32) * 3 + 0.25)
-    nearest = backend_of(name, "cpu")(points)
+        points, _ = round_to_grid(points.astype(np.float32) * 3 + 0.25)
+    nearest = load_backend(name, "cpu")(points)
     for centroids in moving(rng, points, clusters, metric, 9):
         np.testing.assert_array_equal(nearest.assign(centroids), brute_force(points, centroids))
 
@@ -54,8 +54,8 @@ def test_ties_and_near_ties_go_by_float64_then_number(name):
     some = points[:20].astype(np.float32)
     near = some.copy()
     near[:, 0] += np.float32(2**-22)
-    centroids = centroids_of(np.concatenate([some, near, some]), "spherical")
-    got = backend_of(name, "cpu")(points).assign(centroids)
+    centroids = make_centroids(np.concatenate([some, near, some]), "spherical")
+    got = load_backend(name, "cpu")(points).assign(centroids)
     np.testing.assert_array_equal(got, brute_force(points, centroids))
     assert (got < 40).all()
 
@@ -64,25 +64,25 @@ def test_bounds_save_work():
     """Once centroids hardly move, nearly all groups are passed over; the result is checked above."""
     rng = np.random.default_rng(1)
     points, _ = planted(rng, 4000, 32, 60, spread=0.3)
-    nearest = backend_of("torch", "cpu")(points)
-    for centroids in moving(rng, points, 16 * LARGE, "spherical", 8):
+    nearest = load_backend("torch", "cpu")(points)
+    for centroids in moving(rng, points, 16 * MAX_GROUP, "spherical", 8):
         nearest.assign(centroids)
-    assert nearest.looked_at[0] == 1.0
-    assert nearest.looked_at[-1] < 0.3
+    assert nearest.scanned_shares[0] == 1.0
+    assert nearest.scanned_shares[-1] < 0.3
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 64, 65, 127, 128, 129, 1000])
 def test_groups_hold_every_centroid(clusters):
     rng = np.random.default_rng(2)
-    order = grouped(rng.normal(size=(clusters, 8)).astype(np.float32), 64)
+    order = neighbour_groups(rng.normal(size=(clusters, 8)).astype(np.float32), 64)
     assert len(order) == -(-clusters // 64) * 64
     assert sorted(set(order.tolist())) == list(range(clusters))
 
 
 def test_decide_by_hand():
     points = np.eye(3, dtype=np.float16)
-    centroids = centroids_of(np.eye(3, dtype=np.float32), "spherical")
-    rows, clusters = decide(
+    centroids = make_centroids(np.eye(3, dtype=np.float32), "spherical")
+    rows, clusters = nearest_candidates(
         points, centroids, np.array([2, 0, 2, 0]), np.array([1, 2, 2, 1], dtype=np.int32)
     )
     assert rows.tolist() == [0, 2]
@@ -93,11 +93,11 @@ def test_decide_by_hand():
 def test_several_devices_share_the_points(name):
     rng = np.random.default_rng(4)
     points, _ = planted(rng, 2001, 24, 40)
-    one, three = backend_of(name, "cpu")(points), backend_of(name, "cpu", "cpu", "cpu")(points)
+    one, three = load_backend(name, "cpu")(points), load_backend(name, "cpu", "cpu", "cpu")(points)
     assert [len(part.vectors) for part in three.parts] == [667, 667, 667]
     for centroids in moving(rng, points, 300, "spherical", 5):
         np.testing.assert_array_equal(three.assign(centroids), one.assign(centroids))
-    few = backend_of(name, "cpu", "cpu", "cpu")(points[:2])
+    few = load_backend(name, "cpu", "cpu", "cpu")(points[:2])
     np.testing.assert_array_equal(few.assign(centroids), one.assign(centroids)[:2])
 
 
@@ -107,6 +107,6 @@ def test_several_devices_share_the_points(name):
 def test_cuda_equals_brute_force(name, metric):
     rng = np.random.default_rng(3)
     points, _ = planted(rng, 20_000, 64, 200)
-    nearest = backend_of(name, "cuda")(points)
+    nearest = load_backend(name, "cuda")(points)
     for centroids in moving(rng, points, 500, metric, 6):
         np.testing.assert_array_equal(nearest.assign(centroids), brute_force(points, centroids))

@@ -111,8 +111,10 @@ def truth(world, k=K, floor=0.5):
 
 def books_of(store, world, cells, context):
     vectors = np.concatenate([world[n][1] for n in world if n.startswith("web")])
-    context.remember("cells", cells, codebooks.batch_of(Codebooks(train_coarse(vectors, cells, 0))))
-    return context.recall("cells", cells)
+    context.save_state(
+        "cells", cells, codebooks.batch_of(Codebooks(train_coarse(vectors, cells, 0)))
+    )
+    return context.load_state("cells", cells)
 
 
 @pytest.mark.parametrize("block", [1000, 300, 1])

@@ -43,7 +43,7 @@ def page(finished: Run) -> Page:
 
 
 def test_the_run_has_what_the_report_is_tested_on(finished: Run) -> None:
-    books = open_table(finished.store, "eligible").manifest.books
+    books = open_table(finished.store, "eligible").manifest.counts
     assert {"copy_exact", "copy_perceptual", "contaminated", "min_side", "eligible"} <= set(
         books["pool"]
     )
@@ -174,32 +174,32 @@ def test_a_report_on_another_run_is_refused(finished: Run) -> None:
 
 
 def _drop_a_row(manifest: dict[str, Any]) -> None:
-    role = next(iter(manifest["books"]))
-    outcome = next(iter(manifest["books"][role]))
-    manifest["books"][role][outcome] -= 1
+    role = next(iter(manifest["counts"]))
+    outcome = next(iter(manifest["counts"][role]))
+    manifest["counts"][role][outcome] -= 1
 
 
 def _lose_a_fragment(manifest: dict[str, Any]) -> None:
     lost = manifest["fragments"].pop()
-    for role, outcomes in lost["books"].items():
+    for role, outcomes in lost["counts"].items():
         for outcome, rows in outcomes.items():
-            manifest["books"][role][outcome] -= rows
-            if not manifest["books"][role][outcome]:
-                del manifest["books"][role][outcome]
-        if not manifest["books"][role]:
-            del manifest["books"][role]
+            manifest["counts"][role][outcome] -= rows
+            if not manifest["counts"][role][outcome]:
+                del manifest["counts"][role][outcome]
+        if not manifest["counts"][role]:
+            del manifest["counts"][role]
 
 
 def _call_a_row_lost(manifest: dict[str, Any]) -> None:
     """Move a row to a reason that nobody gave, in the record and in the sum alike."""
-    for books in (manifest["books"], next(_pool_books(manifest))):
+    for books in (manifest["counts"], next(_pool_books(manifest))):
         passed = "ok" if "ok" in books["pool"] else "eligible"
         books["pool"] = dict(sorted((books["pool"] | {"zz_lost": 1}).items()))
         books["pool"][passed] -= 1
 
 
 def _pool_books(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (r["books"] for r in manifest["fragments"] if "pool" in r["books"])
+    return (r["counts"] for r in manifest["fragments"] if "pool" in r["counts"])
 
 
 def _claim_more(manifest: dict[str, Any]) -> None:
@@ -265,7 +265,7 @@ def test_chosen_copies_are_what_the_table_says(finished: Run) -> None:
 
 def test_examples_of_a_reason_have_that_reason(finished: Run) -> None:
     lineage = trace(finished.recipe, finished.store)
-    books = lineage["eligible"].manifest.books.values()
+    books = lineage["eligible"].manifest.counts.values()
     names = {reason for own in books for reason in own} - {"eligible"}
     found = examples(lineage["eligible"], names, Album(lineage["images"]), seed=0)
     fragments = lineage["eligible"].fragments

@@ -8,7 +8,7 @@ import pytest
 
 from curation.errors import RecipeError
 from curation.recipe import parse_recipe
-from curation.stages.retrieve.balance import balanced
+from curation.stages.retrieve.balance import apply_balance
 from curation.stages.retrieve.params import BalanceParams
 
 
@@ -33,7 +33,7 @@ def world(claims, sources=None, clusters=None, hosts=None):
 
 
 def kept(claims, images, **params):
-    stays = balanced(claims, images, BalanceParams(**params), seed=0)
+    stays = apply_balance(claims, images, BalanceParams(**params), seed=0)
     rows = claims[stays]
     return sorted(zip(rows["arm"], rows["image_id"].map(lambda i: int(i, 16)), strict=True))
 

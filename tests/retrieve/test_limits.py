@@ -13,7 +13,7 @@ from curation.flow import plan
 from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.stages.retrieve.balance import told_target
+from curation.stages.retrieve.balance import describe_target
 
 from ..kmeans.data import names, planted
 from ..tables import BY_SEMANTIC, commit, commit_vectors
@@ -65,7 +65,7 @@ def test_targets_beyond_what_exists_are_told(tmp_path, caplog):
     assert dataset.rows == 7
     target = claims.manifest.stats["target"]
     assert target == {"requested": 40, "final": 7, "shortfall": 33}
-    assert f"balance.target: {told_target(target)}" in caplog.text
+    assert f"balance.target: {describe_target(target)}" in caplog.text
     assert "7 of 40 images asked for, 33 short" in caplog.text
     within = retrieved(store, SPEC | {"retrieve": arms, "balance": {"target": 5}})[1]
     assert within.manifest.stats["target"] == {"requested": 5, "final": 5, "shortfall": 0}

@@ -7,7 +7,7 @@ import pytest
 
 from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
 from curation.stages.retrieve.strategies import as_is, cluster, hierarchical, sample
-from curation.stages.retrieve.strategies.evidence import Evidence, Matches, Members
+from curation.stages.retrieve.strategies.evidence import EligibleImages, Evidence, Matches
 
 
 def name(number: int) -> bytes:
@@ -18,8 +18,8 @@ def names(*numbers: int) -> np.ndarray:
     return np.array([name(n) for n in numbers], dtype="S32")
 
 
-def members(images, clusters) -> Members:
-    return Members(
+def members(images, clusters) -> EligibleImages:
+    return EligibleImages(
         names(*images), np.array(clusters, np.int32), np.full(len(images), 0.5, np.float32)
     )
 
@@ -32,7 +32,7 @@ def evidence(**changes) -> Evidence:
         (2, 10, 0.98, 1), (2, 11, 0.95, 2), (2, 14, 0.60, 3), (2, 15, 0.50, 4),
         (3, 12, 0.85, 1), (3, 10, 0.84, 2), (3, 16, 0.40, 3), (3, 17, 0.30, 4),
     ]  # fmt: skip
-    found = Matches(
+    matches = Matches(
         names(*(r[0] for r in rows)),
         names(*(r[1] for r in rows)),
         np.array([r[2] for r in rows], np.float32),
@@ -41,8 +41,8 @@ def evidence(**changes) -> Evidence:
     given = {
         "pool": members(range(10, 20), [0, 0, 0, 0, 0, 0, 1, 1, 1, 2]),
         "seeds": {"s": members([1, 2, 3], [0, 0, 1])},
-        "rows_asked": {"s": 5},
-        "found": {"s": found},
+        "seed_rows_by_set": {"s": 5},
+        "matches_by_set": {"s": matches},
     }
     return Evidence(**(given | changes))
 
@@ -145,7 +145,9 @@ def test_order_of_rows_does_not_matter(options):
     for _ in range(5):
         order = rng.permutation(10)
         pool = evidence().pool
-        shuffled = Members(pool.images[order], pool.cluster_id[order], pool.similarity[order])
+        shuffled = EligibleImages(
+            pool.images[order], pool.cluster_id[order], pool.similarity[order]
+        )
         claimed = cluster.claim(chosen, evidence(pool=shuffled), 3)
         assert sorted(claimed.images.tolist()) == expected
 
@@ -223,7 +225,7 @@ def test_hierarchical_takes_the_nearest_or_a_seeded_few():
     near[3] = 0.9
     near[4] = 0.8
     given = evidence(
-        pool=Members(given.pool.images, given.pool.cluster_id, near), parents=given.parents
+        pool=EligibleImages(given.pool.images, given.pool.cluster_id, near), parents=given.parents
     )
     claimed = hierarchical.claim(arm(hierarchical, target=8, leaf="nearest"), given, 0)
     assert {13, 14} <= set(images(claimed))

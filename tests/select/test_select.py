@@ -114,5 +114,5 @@ def test_first_reason(tmp_path, policy, of_seed):
     rows = open_table(store, "eligible").read().to_pylist()
     assert {r["pair_id"]: r["reason"] for r in rows} == EXPECTED | {"of-seed": of_seed}
     assert all((r["status"] == "eligible") == (r["reason"] is None) for r in rows)
-    books = open_table(store, "eligible").manifest.books
-    assert sum(books["pool"].values()) == len(POOL)
+    counts = open_table(store, "eligible").manifest.counts
+    assert sum(counts["pool"].values()) == len(POOL)

@@ -15,31 +15,28 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from curation.algorithms.arrays.rounding import rounding_of
-from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.arrays.rounding import rounding_bound
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 
-# Else cuBLAS may add up parts of a product in bfloat16, which `Error` does not allow for.
+# Else cuBLAS may add up parts of a product in bfloat16, which `ErrorBound` does not allow for.
 torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
-HALF = 2.0**-8
+BFLOAT16_ERROR = 2.0**-8
 """Relative error of rounding to bfloat16, which has 8 significant bits."""
-GROUPS = 128
+GROUPS_PER_TILE = 128
 """Groups of a tile, unless the caller has his own."""
-TILE = 4096
+COLUMNS_PER_TILE = 4096
 """Columns of a tile."""
-STEP = 1024
+QUERIES_PER_STEP = 1024
 """Queries that meet a tile at once: their scores take 8 MB, and stay in the cache."""
-ON_GPU = 16
+GPU_STEP_FACTOR = 16
 """How many times as many queries a GPU takes at once."""
 
-Rows = npt.NDArray[np.int64]
 
-
-def pays(device: str = "cpu") -> bool:
+def is_faster(device: str = "cpu") -> bool:
     """Whether the screen is faster than a float32 product on this device."""
     return screen_type(device) == torch.bfloat16
 
@@ -54,7 +51,7 @@ def screen_type(device: str) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-class Rounded(NamedTuple):
+class RoundedVectors(NamedTuple):
     """Vectors in the screen's type, how far rounding moved one at most, and how long one is at most."""
 
     half: Tensor
@@ -62,7 +59,7 @@ class Rounded(NamedTuple):
     longest: float
 
     @classmethod
-    def of(cls, exact: Tensor, kind: torch.dtype) -> Rounded:
+    def of(cls, exact: Tensor, kind: torch.dtype) -> RoundedVectors:
         """Round vectors (n, dim)."""
         full = exact.float()
         half = exact.to(kind)
@@ -70,23 +67,25 @@ class Rounded(NamedTuple):
         return cls(half, float(moved), float(full.norm(dim=1).max()))
 
 
-class Error(NamedTuple):
+class ErrorBound(NamedTuple):
     """A screened score is wrong by at most `fixed` and `relative` times itself."""
 
     fixed: float
     relative: float
 
     @classmethod
-    def between(cls, queries: Rounded, others: Rounded, offset: float = 0.0) -> Error:
+    def between(
+        cls, queries: RoundedVectors, others: RoundedVectors, offset: float = 0.0
+    ) -> ErrorBound:
         """Return the error of products of rounded vectors, less an offset of at most that size."""
         # Between float32 and itself there is no rounding but that within the product.
-        relative = HALF if queries.half.dtype == torch.bfloat16 else 0.0
+        relative = BFLOAT16_ERROR if queries.half.dtype == torch.bfloat16 else 0.0
         # Cauchy and Schwarz for the two roundings before the product, what float32 loses within it,
         # and the part of the rounding after it that does not depend on the score.
         fixed = (
             queries.moved * others.longest
             + (queries.longest + queries.moved) * others.moved
-            + rounding_of(queries.half.shape[1])
+            + rounding_bound(queries.half.shape[1])
             + relative * offset
         )
         return cls(1.01 * fixed, relative)
@@ -115,7 +114,7 @@ class Tile:
     """
 
     columns: Tensor
-    rounded: Rounded
+    rounded: RoundedVectors
     groups: int
     rows: int
     offset: Tensor | None = None
@@ -125,7 +124,7 @@ class Tile:
         cls, exact: Tensor, kind: torch.dtype, groups: int, offset: Tensor | None = None
     ) -> Tile:
         """Lay out vectors (rows, dim)."""
-        rounded = Rounded.of(exact, kind)
+        rounded = RoundedVectors.of(exact, kind)
         groups = min(groups, len(exact))
         short = -len(exact) % groups
         # Laid out anew, since a transposed factor costs speed in every product.
@@ -149,18 +148,18 @@ class Tile:
 
     def reaching(self, least: Tensor, scores: Tensor, top: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, column and score of the scores that are at least `least` (queries,)."""
-        query, group = torch.nonzero(top >= _down(least, top.dtype)[:, None], as_tuple=True)
+        query, group = torch.nonzero(top >= _round_down(least, top.dtype)[:, None], as_tuple=True)
         inside = scores.view(len(scores), -1, self.groups)[query, :, group]
         which, member = torch.nonzero(inside >= least[query, None], as_tuple=True)
         return query[which], member * self.groups + group[which], inside[which, member]
 
-    def error(self, queries: Rounded) -> Error:
+    def error(self, queries: RoundedVectors) -> ErrorBound:
         """Return how wrong the scores are."""
         offset = 0.0 if self.offset is None else float(self.offset.abs().max())
-        return Error.between(queries, self.rounded, offset)
+        return ErrorBound.between(queries, self.rounded, offset)
 
 
-class Scan(NamedTuple):
+class ScanResult(NamedTuple):
     """Pairs (query, place) in no order, and the best score of each group, (queries, groups) a tile.
 
     `place` counts the rows of one tile after the other.
@@ -171,9 +170,11 @@ class Scan(NamedTuple):
     tops: list[Tensor]
 
 
-def scan(queries: Rounded, tiles: list[Tile], k: int, at_least: float = -torch.inf) -> Scan:
+def scan(
+    queries: RoundedVectors, tiles: list[Tile], k: int, at_least: float = -torch.inf
+) -> ScanResult:
     """Return pairs among which are the k best of each query that reach a score, over all tiles."""
-    error = widest(tile.error(queries) for tile in tiles)
+    error = widest_bound(tile.error(queries) for tile in tiles)
     floor = error.screened_from(torch.tensor(at_least, device=queries.half.device))
     best = torch.full((len(queries.half), k), -torch.inf, device=queries.half.device)
     found, tops, first = [], [], 0
@@ -183,7 +184,7 @@ def scan(queries: Rounded, tiles: list[Tile], k: int, at_least: float = -torch.i
         # Members of different groups are different vectors, so the best tops are scores of so many.
         # With too few groups for that, the vectors themselves stand for k.
         best = _best(best, top if k <= tile.groups else scores)
-        least = torch.maximum(_reaching(best[:, -1], error), floor)
+        least = torch.maximum(_least_screened(best[:, -1], error), floor)
         query, place, score = tile.reaching(least, scores, top)
         found.append((query, place + first, score))
         tops.append(top)
@@ -191,15 +192,15 @@ def scan(queries: Rounded, tiles: list[Tile], k: int, at_least: float = -torch.i
     query, place, score = found[0]
     if len(tiles) > 1:
         query, place, score = (torch.cat(part) for part in zip(*found, strict=True))
-        left = score >= torch.maximum(_reaching(best[:, -1], error), floor)[query]
+        left = score >= torch.maximum(_least_screened(best[:, -1], error), floor)[query]
         query, place = query[left], place[left]
-    return Scan(query, place, tops)
+    return ScanResult(query, place, tops)
 
 
-def widest(errors: Iterable[Error]) -> Error:
+def widest_bound(errors: Iterable[ErrorBound]) -> ErrorBound:
     """Return an error that holds for all of some scores."""
     every = list(errors)
-    return Error(max(e.fixed for e in every), max(e.relative for e in every))
+    return ErrorBound(max(e.fixed for e in every), max(e.relative for e in every))
 
 
 def _best(best: Tensor, scores: Tensor) -> Tensor:
@@ -211,24 +212,24 @@ def _best(best: Tensor, scores: Tensor) -> Tensor:
     return torch.cat([best, top], dim=1).topk(k, dim=1).values
 
 
-def _reaching(kth: Tensor, error: Error) -> Tensor:
+def _least_screened(kth: Tensor, error: ErrorBound) -> Tensor:
     """Return the smallest screened score whose true score may reach that of the k-th best."""
     least: Tensor = error.screened_from(error.at_least(kth))
     return torch.where(kth == -torch.inf, kth, least)
 
 
-def _down(least: Tensor, kind: torch.dtype) -> Tensor:
+def _round_down(least: Tensor, kind: torch.dtype) -> Tensor:
     """Return at most this much in the type of the scores, so that they need no conversion."""
-    return (least - HALF * least.abs()).to(kind) if kind == torch.bfloat16 else least
+    return (least - BFLOAT16_ERROR * least.abs()).to(kind) if kind == torch.bfloat16 else least
 
 
-def candidates(
+def candidate_pairs(
     queries: Vectors,
     base: Vectors,
     k: int,
     at_least: float = -torch.inf,
     device: str = "cpu",
-) -> tuple[Rows, Rows]:
+) -> tuple[RowNumbers, RowNumbers]:
     """Return pairs (query, base row), each shape (m,), that hold the k nearest rows of every query.
 
     Pairs are sorted by query. There are about k a query, more where scores lie within rounding of the
@@ -244,25 +245,32 @@ def candidates(
     rows = torch.from_numpy(np.ascontiguousarray(base)).to(device)
     kind = torch.bfloat16
     tiles = [
-        Tile.of(rows[start : start + TILE], kind, GROUPS) for start in range(0, len(base), TILE)
+        Tile.of(rows[start : start + COLUMNS_PER_TILE], kind, GROUPS_PER_TILE)
+        for start in range(0, len(base), COLUMNS_PER_TILE)
     ]
     every, wanted = [], min(k, len(base))
-    for start, exact in steps(queries, device):
-        found = scan(Rounded.of(exact, kind), tiles, wanted, at_least)
+    for start, exact in in_steps(queries, device):
+        found = scan(RoundedVectors.of(exact, kind), tiles, wanted, at_least)
         order = torch.argsort(found.query, stable=True)
-        query, row = near(exact, rows, found.query[order], found.place[order], wanted)
+        query, row = keep_near_pairs(exact, rows, found.query[order], found.place[order], wanted)
         every.append((query.cpu().numpy() + start, row.cpu().numpy()))
     return np.concatenate([q for q, _ in every]), np.concatenate([r for _, r in every])
 
 
-def steps(vectors: Vectors, device: str) -> list[tuple[int, Tensor]]:
+def in_steps(vectors: Vectors, device: str) -> list[tuple[int, Tensor]]:
     """Return the vectors (n, dim) in parts that are multiplied at once, with where each begins."""
-    step = STEP if torch.device(device).type == "cpu" else STEP * ON_GPU
+    step = (
+        QUERIES_PER_STEP
+        if torch.device(device).type == "cpu"
+        else QUERIES_PER_STEP * GPU_STEP_FACTOR
+    )
     whole = torch.from_numpy(np.ascontiguousarray(vectors))
     return [(i, whole[i : i + step].to(device)) for i in range(0, len(whole), step)]
 
 
-def near(exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def keep_near_pairs(
+    exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
     """Return the pairs whose float32 score is within rounding of their query's k-th best, or above.
 
     Args:
@@ -277,17 +285,17 @@ def near(exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int) -> tup
     if not crowded.any():
         return query, row
     pairs, rows = query[crowded], row[crowded]
-    score = scores_of(exact, base, pairs, rows)
+    score = pair_scores(exact, base, pairs, rows)
     place = torch.arange(len(query), device=exact.device) - (counts.cumsum(0) - counts)[query]
     table = torch.full((len(exact), int(counts.max())), -torch.inf, device=exact.device)
     table[pairs, place[crowded]] = score
     least = table.topk(min(k, table.shape[1]), dim=1).values[:, -1]
     kept = ~crowded
-    kept[crowded] = score >= least[pairs] - 2 * rounding_of(exact.shape[1])
+    kept[crowded] = score >= least[pairs] - 2 * rounding_bound(exact.shape[1])
     return query[kept], row[kept]
 
 
-def scores_of(exact: Tensor, base: Tensor, query: Tensor, row: Tensor) -> Tensor:
+def pair_scores(exact: Tensor, base: Tensor, query: Tensor, row: Tensor) -> Tensor:
     """Return the float32 product of each pair (m,)."""
     score = torch.empty(len(query), device=exact.device)
     step = 2**11 if exact.device.type == "cpu" else 2**18

@@ -21,6 +21,9 @@ Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.bytes_]
 """Image ids: dtype S32, shape (n,)."""
 
+RowNumbers = npt.NDArray[np.int64]
+"""Numbers of rows, shape (n,)."""
+
 
 def vector_array(vectors: Vectors, valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     """Return (n, dim) vectors as fixed-size bytes, null where not valid."""

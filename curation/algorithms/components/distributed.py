@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from curation.algorithms.components.union_find import Forest
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, Input, Reading, exchanged
+from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
-from curation.engine.units import Rows, empty_batch
+from curation.engine.manifest import FragmentRecord
+from curation.engine.units import StageOutput, empty_batch
 from curation.errors import CurationError
 
 Nodes: TypeAlias = npt.NDArray[np.uint64]
@@ -48,7 +48,7 @@ def edges_table(left: Nodes, right: Nodes) -> pa.Table:
     return pa.table([nodes[hung], nodes[smallest[hung]]], schema=EDGES)
 
 
-def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]]:
+def components(edges: Sequence[Fragment], context: Context) -> list[list[FragmentRecord]]:
     """Return work tables of EDGES by round, the last of which are stars: each node of a component but
     the smallest hangs under that. Up to AT_ONCE edges one worker joins all.
 
@@ -59,7 +59,7 @@ def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]
     Raises:
         CurationError: there is no end after ROUNDS rounds.
     """
-    rounds: list[list[Record]] = []
+    rounds: list[list[FragmentRecord]] = []
     for number in range(1, ROUNDS + 1):
         if sum(own.rows for own in edges) <= AT_ONCE:
             name = f"joined-{number:02d}"
@@ -77,7 +77,7 @@ def components(edges: Sequence[Fragment], context: Context) -> list[list[Record]
     )
 
 
-def join_all(edges: Sequence[Fragment]) -> Rows:
+def join_all(edges: Sequence[Fragment]) -> StageOutput:
     """Join all edges here."""
     ends = [np.empty(0, np.uint64)]
     for own in edges:
@@ -106,14 +106,16 @@ def _ends(edges: Fragment) -> tuple[Nodes, Nodes]:
 
 def _round(
     what: str,
-    function: Callable[..., Rows],
+    function: Callable[..., StageOutput],
     edges: Sequence[Fragment],
     context: Context,
-) -> list[Record]:
+) -> list[FragmentRecord]:
     both = function is large_star
     parts = max(1, -(-2 * sum(own.rows for own in edges) // ENDS_A_PART))
-    readings = [Reading(read_ends, {"edges": own, "both": both}) for own in edges]
-    return exchanged(Exchange(what, {"edges": Input(EDGES, readings)}, function, parts), context)
+    readings = [MapTask(read_ends, {"edges": own, "both": both}) for own in edges]
+    return exchange_tables(
+        Exchange(what, {"edges": ExchangeInput(EDGES, readings)}, function, parts), context
+    )
 
 
 def read_ends(edges: Fragment, both: bool) -> Iterator[pa.Table]:
@@ -124,7 +126,7 @@ def read_ends(edges: Fragment, both: bool) -> Iterator[pa.Table]:
     yield pa.table({KEY: left, "left": left, "right": right})
 
 
-def large_star(edges: pa.Table) -> Rows:
+def large_star(edges: pa.Table) -> StageOutput:
     """Hang the larger neighbours of each node under the smallest node that it sees.
 
     Args:
@@ -142,7 +144,7 @@ def large_star(edges: pa.Table) -> Rows:
     return {"apart": len(apart)}
 
 
-def small_star(edges: pa.Table) -> Rows:
+def small_star(edges: pa.Table) -> StageOutput:
     """Hang each node and its smaller neighbours under the smallest of these.
 
     Args:

@@ -20,10 +20,10 @@ def even_shares(sizes: Counts, target: int, keys: npt.NDArray[np.uint64]) -> Cou
         keys: a pseudo-random number a cluster, (n,).
     """
     parent = np.zeros(len(sizes), dtype=np.int64)
-    return shares_below(sizes, parent, np.array([target], dtype=np.int64), keys)
+    return even_shares_by_parent(sizes, parent, np.array([target], dtype=np.int64), keys)
 
 
-def shares_below(
+def even_shares_by_parent(
     sizes: Counts, parent: npt.NDArray[np.int64], targets: Counts, keys: npt.NDArray[np.uint64]
 ) -> Counts:
     """Return `even_shares` for the clusters of each parent at once.

@@ -8,12 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.algorithms.arrays.seeded_order import seeded_order
-from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.backends.nearest import Clusters, Floats, Rows, exact_scores
-from curation.algorithms.kmeans.initialisation import Start, candidates, first_centroids
-from curation.algorithms.kmeans.lloyd import Metric, State, Trained, centroids_of, lloyd
-from curation.algorithms.kmeans.points import ArrayPoints, on_grid
+from curation.algorithms.arrays.vectors import Ids, RowNumbers
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.backends.nearest import ClusterIds, Floats, exact_scores
+from curation.algorithms.kmeans.initialisation import Init, init_sample_size, initial_centroids
+from curation.algorithms.kmeans.lloyd import (
+    Metric,
+    TrainedLevel,
+    TrainingState,
+    lloyd,
+    make_centroids,
+)
+from curation.algorithms.kmeans.points import ArrayPoints, round_to_grid
 from curation.engine.device import CPU
 
 
@@ -30,12 +36,12 @@ class Resampling:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingOptions:
     """How the levels above the first are made."""
 
     iterations: int
     metric: Metric
-    start: Start
+    start: Init
     seed: int
     backend: str
     devices: tuple[str, ...] = (CPU,)
@@ -45,16 +51,16 @@ class Plan:
 class Level:
     """Clusters of one level; `parent` (k,) is the cluster of the next level that each belongs to."""
 
-    trained: Trained
-    parent: Clusters | None = None
+    trained: TrainedLevel
+    parent: ClusterIds | None = None
 
 
-def stacked(
-    finest: Trained,
+def build_levels(
+    finest: TrainedLevel,
     sizes: Sequence[int],
     resampling: Sequence[Resampling],
-    plan: Plan,
-    done: Callable[[int, Trained], None] = lambda level, trained: None,
+    plan: TrainingOptions,
+    done: Callable[[int, TrainedLevel], None] = lambda level, trained: None,
 ) -> list[Level]:
     """Return all levels from the finest up.
 
@@ -68,45 +74,51 @@ def stacked(
     levels = [Level(finest)]
     for number, (size, how) in enumerate(zip(sizes, resampling, strict=True), start=1):
         below = levels[-1].trained.centroids.vectors
-        trained, parent = resampled(below, size, how, plan, number)
+        trained, parent = train_with_resampling(below, size, how, plan, number)
         levels[-1] = Level(levels[-1].trained, parent)
         levels.append(Level(trained))
         done(number, trained)
     return levels
 
 
-def resampled(
-    vectors: Floats, clusters: int, how: Resampling, plan: Plan, salt: int
-) -> tuple[Trained, Clusters]:
+def train_with_resampling(
+    vectors: Floats, clusters: int, how: Resampling, plan: TrainingOptions, salt: int
+) -> tuple[TrainedLevel, ClusterIds]:
     """Cluster points (n, dim) with resampling; return the clusters and each point's (Vo et al., A.1).
 
     Resampling keeps a few points of each cluster, so that dense places weigh no more than sparse ones.
     """
-    points, scale = on_grid(vectors)
-    names = _names(len(points))
-    kept: Rows = np.arange(len(points))
-    trained, own = _run(points, kept, names, clusters, plan, salt * 1000)
+    points, scale = round_to_grid(vectors)
+    names = _centroid_ids(len(points))
+    kept: RowNumbers = np.arange(len(points))
+    trained, own = _train_and_assign(points, kept, names, clusters, plan, salt * 1000)
     for number in range(1, how.rounds):
-        kept = nearest_of_each(points, trained, own, how.nearest)
-        trained, own = _run(points, kept, names, clusters, plan, salt * 1000 + number)
+        kept = nearest_points_per_cluster(points, trained, own, how.nearest)
+        trained, own = _train_and_assign(points, kept, names, clusters, plan, salt * 1000 + number)
     counts = np.bincount(own, minlength=len(trained.centroids)).astype(np.int64)
-    centroids = centroids_of((trained.centroids.vectors * scale).astype(np.float32), plan.metric)
-    return Trained(centroids, counts, trained.objective), own
+    centroids = make_centroids((trained.centroids.vectors * scale).astype(np.float32), plan.metric)
+    return TrainedLevel(centroids, counts, trained.objective), own
 
 
-def _run(
-    points: Floats, kept: Rows, names: Ids, clusters: int, plan: Plan, salt: int
-) -> tuple[Trained, Clusters]:
+def _train_and_assign(
+    points: Floats, kept: RowNumbers, names: Ids, clusters: int, plan: TrainingOptions, salt: int
+) -> tuple[TrainedLevel, ClusterIds]:
     """Train on the kept points and assign all of them."""
     seed = plan.seed + salt
-    load = backend_of(plan.backend, *plan.devices)
-    among = np.sort(seeded_order(names[kept], seed, "start")[: candidates(plan.start, clusters)])
-    start = first_centroids(points[kept[among]], names[kept[among]], plan.start, clusters, seed)
-    trained = lloyd(ArrayPoints(points[kept], load), State(start), plan.iterations, plan.metric)
+    load = load_backend(plan.backend, *plan.devices)
+    among = np.sort(
+        seeded_order(names[kept], seed, "start")[: init_sample_size(plan.start, clusters)]
+    )
+    start = initial_centroids(points[kept[among]], names[kept[among]], plan.start, clusters, seed)
+    trained = lloyd(
+        ArrayPoints(points[kept], load), TrainingState(start), plan.iterations, plan.metric
+    )
     return trained, load(points).assign(trained.centroids)
 
 
-def nearest_of_each(points: Floats, trained: Trained, own: Clusters, most: int) -> Rows:
+def nearest_points_per_cluster(
+    points: Floats, trained: TrainedLevel, own: ClusterIds, most: int
+) -> RowNumbers:
     """Return the `most` points of largest score in each cluster, ties to the smaller number, sorted."""
     score = exact_scores(points, trained.centroids, own)
     if trained.centroids.offset.any():
@@ -119,6 +131,6 @@ def nearest_of_each(points: Floats, trained: Trained, own: Clusters, most: int) 
     return np.sort(order[place < most])
 
 
-def _names(count: int) -> Ids:
+def _centroid_ids(count: int) -> Ids:
     """Return an identity for each centroid below: its number, as digits that `seeded_keys` reads."""
     return np.char.mod("%032x", np.arange(count)).astype("S32")

@@ -7,26 +7,26 @@ from typing import Literal
 import numpy as np
 
 from curation.algorithms.arrays.seeded_order import seeded_order
-from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.kmeans.backends.nearest import Floats, Rows
+from curation.algorithms.arrays.vectors import Ids, RowNumbers
+from curation.algorithms.kmeans.backends.nearest import Floats
 from curation.algorithms.kmeans.points import Doubles
 
-Start = Literal["random", "kmeans++"]
+Init = Literal["random", "kmeans++"]
 
 SAMPLE_PER_CENTROID = 16
 """Points that k-means++ chooses among, a centroid: it passes over all of them for each."""
-BATCH = (64, 1024)
+DRAWN_AT_ONCE = (64, 1024)
 """Points drawn at once by k-means++, a quarter of those drawn before: fewest and most."""
-STEP = 8192
+POINTS_PER_STEP = 8192
 """Points whose distances are taken at once."""
 
 
-def candidates(start: Start, clusters: int) -> int:
-    """Return how many points `first_centroids` wants to choose among."""
+def init_sample_size(start: Init, clusters: int) -> int:
+    """Return how many points `initial_centroids` wants to choose among."""
     return clusters * (SAMPLE_PER_CENTROID if start == "kmeans++" else 2)
 
 
-def first_centroids(vectors: Floats, ids: Ids, start: Start, clusters: int, seed: int) -> Floats:
+def initial_centroids(vectors: Floats, ids: Ids, start: Init, clusters: int, seed: int) -> Floats:
     """Return at most `clusters` points that differ, (k, dim) float32.
 
     Args:
@@ -42,10 +42,10 @@ def first_centroids(vectors: Floats, ids: Ids, start: Start, clusters: int, seed
     chosen = chosen[np.sort(first)]
     if start == "random" or len(chosen) <= clusters:
         return np.ascontiguousarray(chosen[:clusters], np.float32)
-    return np.ascontiguousarray(chosen[_plus_plus(chosen, clusters, seed)], np.float32)
+    return np.ascontiguousarray(chosen[_kmeans_plus_plus(chosen, clusters, seed)], np.float32)
 
 
-def _plus_plus(points: Floats, clusters: int, seed: int) -> Rows:
+def _kmeans_plus_plus(points: Floats, clusters: int, seed: int) -> RowNumbers:
     """Return rows drawn with a chance that grows with the squared distance to those drawn before.
 
     Several are drawn by distances a little out of date, and each is kept with a chance of its distance
@@ -58,7 +58,7 @@ def _plus_plus(points: Floats, clusters: int, seed: int) -> Rows:
     drawn = np.zeros(1, np.int64)
     distance = _least_distance(points, square, drawn)
     while len(drawn) < clusters:
-        batch = int(np.clip(len(drawn) // 4, *BATCH))
+        batch = int(np.clip(len(drawn) // 4, *DRAWN_AT_ONCE))
         sums = np.cumsum(distance)
         among = np.searchsorted(sums, rng.random(batch) * sums[-1], side="right")
         among = np.minimum(among, len(points) - 1)
@@ -70,12 +70,12 @@ def _plus_plus(points: Floats, clusters: int, seed: int) -> Rows:
     return drawn
 
 
-def _least_distance(points: Floats, square: Doubles, rows: Rows) -> Doubles:
+def _least_distance(points: Floats, square: Doubles, rows: RowNumbers) -> Doubles:
     """Return the squared distance of each point (n, dim) to the nearest of some of them: (n,)."""
     least = np.empty(len(points))
     drawn = points[rows].T.astype(np.float64)
-    for start in range(0, len(points), STEP):
-        part = slice(start, start + STEP)
+    for start in range(0, len(points), POINTS_PER_STEP):
+        part = slice(start, start + POINTS_PER_STEP)
         away = square[rows] - 2 * (points[part].astype(np.float64) @ drawn)
         least[part] = np.maximum(square[part] + away.min(axis=1, initial=np.inf), 0)
     return least

@@ -8,10 +8,10 @@ import numpy.typing as npt
 from curation.engine.table import Table
 from curation.errors import RecipeError
 
-Clusters = npt.NDArray[np.int32]
+ClusterIds = npt.NDArray[np.int32]
 
 
-def read_parents(centroids: Table) -> tuple[Clusters, ...]:
+def read_parents(centroids: Table) -> tuple[ClusterIds, ...]:
     """Return for each level but the coarsest the cluster of the next level of each of its clusters."""
     levels = [
         fragment.read(["cluster_id", "parent_id"]).sort_by("cluster_id").column("parent_id")
@@ -20,7 +20,7 @@ def read_parents(centroids: Table) -> tuple[Clusters, ...]:
     return tuple(parent.to_numpy().astype(np.int32) for parent in levels[:-1])
 
 
-def at_level(level: int, clusters: Clusters, parents: tuple[Clusters, ...]) -> Clusters:
+def at_level(level: int, clusters: ClusterIds, parents: tuple[ClusterIds, ...]) -> ClusterIds:
     """Return the clusters of a level that hold clusters of level 0 (−1 stays −1).
 
     Raises:

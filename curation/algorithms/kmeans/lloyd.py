@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from curation.algorithms.kmeans.backends.nearest import Centroids, Floats
-from curation.algorithms.kmeans.points import Counts, Points, Tally
+from curation.algorithms.kmeans.points import ClusterSums, Counts, Points
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ SPLIT = 1.0 / 1024
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedLevel:
     """Centroids of one level, how many points chose each, and the objective of each pass.
 
     The objective is the mean score: in spherical k-means the mean cosine similarity of a point to its
@@ -34,7 +34,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """What a stopped training goes on from: the centroids after some passes and their objectives."""
 
     vectors: Floats
@@ -43,11 +43,11 @@ class State:
 
 def lloyd(
     points: Points,
-    start: State,
+    start: TrainingState,
     iterations: int,
     metric: Metric = "spherical",
-    keep: Callable[[State], None] = lambda state: None,
-) -> Trained:
+    keep: Callable[[TrainingState], None] = lambda state: None,
+) -> TrainedLevel:
     """Run Lloyd's algorithm (spherical: Dhillon and Modha 2001) from given centroids.
 
     A cluster without points takes a half of the largest one. Stops early when no centroid moves.
@@ -60,9 +60,9 @@ def lloyd(
         keep: called with the state after each update.
     """
     objective = list(start.objective)
-    centroids = centroids_of(start.vectors, metric)
+    centroids = make_centroids(start.vectors, metric)
     while True:
-        tally = points.tally(centroids)
+        tally = points.sum_by_cluster(centroids)
         objective.append(_objective(tally, centroids, points.count, metric))
         logger.info(
             "k-means: pass %d of %d, objective %.6f, %d empty",
@@ -71,15 +71,15 @@ def lloyd(
             objective[-1],
             int((tally.counts == 0).sum()),
         )
-        better = updated(tally, centroids, metric)
+        better = update_centroids(tally, centroids, metric)
         settled = np.array_equal(better, centroids.vectors)
         if settled or len(objective) > iterations:
-            return Trained(centroids, tally.counts, tuple(objective))
-        centroids = centroids_of(better, metric)
-        keep(State(centroids.vectors, tuple(objective)))
+            return TrainedLevel(centroids, tally.counts, tuple(objective))
+        centroids = make_centroids(better, metric)
+        keep(TrainingState(centroids.vectors, tuple(objective)))
 
 
-def centroids_of(vectors: Floats, metric: Metric) -> Centroids:
+def make_centroids(vectors: Floats, metric: Metric) -> Centroids:
     """Return centroids (k, dim) with the offset that the metric asks for."""
     if metric == "spherical":
         return Centroids(vectors, np.zeros(len(vectors)))
@@ -87,7 +87,7 @@ def centroids_of(vectors: Floats, metric: Metric) -> Centroids:
     return Centroids(vectors, np.einsum("kd,kd->k", doubles, doubles) / 2)
 
 
-def updated(tally: Tally, centroids: Centroids, metric: Metric) -> Floats:
+def update_centroids(tally: ClusterSums, centroids: Centroids, metric: Metric) -> Floats:
     """Return the centroids (k, dim) that fit the points best: means, or directions of sums."""
     sums, counts = tally.sums, tally.counts
     if metric == "spherical":
@@ -116,7 +116,7 @@ def _fill_empty(vectors: np.ndarray, counts: Counts) -> None:
         sizes[largest] -= sizes[empty]
 
 
-def _objective(tally: Tally, centroids: Centroids, count: int, metric: Metric) -> float:
+def _objective(tally: ClusterSums, centroids: Centroids, count: int, metric: Metric) -> float:
     vectors = centroids.vectors.astype(np.float64)
     score = float(np.einsum("kd,kd->k", tally.sums, vectors).sum())
     if metric == "spherical":

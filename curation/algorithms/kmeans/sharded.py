@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import vector_array, vector_matrix
-from curation.algorithms.kmeans.backends.load import backend_of
+from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import Centroids
-from curation.algorithms.kmeans.lloyd import Metric, centroids_of
-from curation.algorithms.kmeans.points import ArrayPoints, Tally
+from curation.algorithms.kmeans.lloyd import Metric, make_centroids
+from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
-from curation.engine.units import Rows
+from curation.engine.manifest import FragmentRecord
+from curation.engine.units import StageOutput
 
 SHARD_ROWS = 1_000_000
 """Points whose sums one task adds up before it writes them."""
@@ -35,22 +35,22 @@ class ShardedPoints:
     metric: Metric
     backend: str
     context: Context
-    _before: list[Record] = field(default_factory=list)
+    _before: list[FragmentRecord] = field(default_factory=list)
 
     @property
     def count(self) -> int:
         """How many points there are."""
         return sum(part.rows for shard in self.shards.values() for part in shard)
 
-    def tally(self, centroids: Centroids) -> Tally:
+    def sum_by_cluster(self, centroids: Centroids) -> ClusterSums:
         """Give each point to its nearest centroid and add them up."""
         compute = self.context.compute
-        kept = compute("centroids", keep_centroids, {"centroids": {"vectors": centroids.vectors}})
+        kept = compute("centroids", write_centroids, {"centroids": {"vectors": centroids.vectors}})
         record = kept["centroids"]
         now = Fragment(self.context.store, record)
         parts = compute(
             "pass",
-            tally_shard,
+            sum_shard,
             {
                 name: {
                     "shard": shard,
@@ -66,13 +66,15 @@ class ShardedPoints:
         size = max(1, RANGE_BYTES // (8 * centroids.vectors.shape[1]))
         sums = compute(
             "sums",
-            add_range,
+            add_sums_in_range,
             {
                 f"from-{first:08d}": {"parts": tables, "first": first, "end": first + size}
                 for first in range(0, len(centroids), size)
             },
         )
-        tally = Tally(np.zeros(centroids.vectors.shape), np.zeros(len(centroids), np.int64), 0.0)
+        tally = ClusterSums(
+            np.zeros(centroids.vectors.shape), np.zeros(len(centroids), np.int64), 0.0
+        )
         for ranged in sums.values():
             table = Fragment(self.context.store, ranged).read()
             rows = table.column("cluster_id").to_numpy()
@@ -80,12 +82,12 @@ class ShardedPoints:
             tally.counts[rows] = table.column("count").to_numpy()
         square = sum(r.stats["square"] for r in parts.values())
         # The pass before served whoever went on from it; now this one does.
-        self.context.forget(self._before)
+        self.context.delete_records(self._before)
         self._before = [record, *parts.values(), *sums.values()]
-        return Tally(tally.sums, tally.counts, square)
+        return ClusterSums(tally.sums, tally.counts, square)
 
 
-def in_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:
+def group_into_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:
     """Return neighbouring fragments together, up to SHARD_ROWS points."""
     shards: list[list[Fragment]] = [[]]
     rows = 0
@@ -98,37 +100,37 @@ def in_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:
     return {f"shard-{number:05d}": shard for number, shard in enumerate(shards)}
 
 
-def keep_centroids(vectors: np.ndarray) -> Rows:
+def write_centroids(vectors: np.ndarray) -> StageOutput:
     """Write centroids where every worker finds them."""
     yield pa.RecordBatch.from_arrays([vector_array(vectors)], ["vector"])
     return None
 
 
-def tally_shard(
+def sum_shard(
     shard: list[Fragment], centroids: Fragment, metric: Metric, backend: str, device: str
-) -> Rows:
+) -> StageOutput:
     """Add up the points of one shard by cluster; only clusters with points have a row."""
-    now = centroids_of(vector_matrix(centroids.read().column("vector"), "<f4"), metric)
+    now = make_centroids(vector_matrix(centroids.read().column("vector"), "<f4"), metric)
     sums, counts = np.zeros(now.vectors.shape), np.zeros(len(now), np.int64)
     square = 0.0
     for part in shard:
         if not part.rows:
             continue
         points = vector_matrix(part.read(["vector"]).column("vector"))
-        own = ArrayPoints(points, backend_of(backend, device)).tally(now)
+        own = ArrayPoints(points, load_backend(backend, device)).sum_by_cluster(now)
         sums += own.sums
         counts += own.counts
         square += own.square
-    yield from _summed(sums, counts, np.flatnonzero(counts))
+    yield from _sums_batches(sums, counts, np.flatnonzero(counts))
     return {"square": square}
 
 
-def add_range(parts: list[Fragment], first: int, end: int) -> Rows:
+def add_sums_in_range(parts: list[Fragment], first: int, end: int) -> StageOutput:
     """Add up the sums of all shards for the clusters from `first` to `end`."""
     sums: np.ndarray | None = None
     counts = np.zeros(end - first, np.int64)
     for part in parts:
-        for table in part.between("cluster_id", first, end - 1):
+        for table in part.row_groups_between("cluster_id", first, end - 1):
             rows = table.column("cluster_id").to_numpy()
             inside = (rows >= first) & (rows < end)
             own = vector_matrix(table.column("sum"), "<f8")[inside]
@@ -138,11 +140,13 @@ def add_range(parts: list[Fragment], first: int, end: int) -> Rows:
             counts[rows[inside] - first] += table.column("count").to_numpy()[inside]
     if sums is None:
         sums = np.zeros((end - first, 1))
-    yield from _summed(sums, counts, np.flatnonzero(counts), first)
+    yield from _sums_batches(sums, counts, np.flatnonzero(counts), first)
     return None
 
 
-def _summed(sums: np.ndarray, counts: np.ndarray, rows: np.ndarray, first: int = 0) -> Rows:
+def _sums_batches(
+    sums: np.ndarray, counts: np.ndarray, rows: np.ndarray, first: int = 0
+) -> StageOutput:
     step = 8192
     for start in range(0, max(len(rows), 1), step):
         own = rows[start : start + step]

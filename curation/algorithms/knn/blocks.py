@@ -18,7 +18,7 @@ from curation.algorithms.knn.exact import Base, Candidates, build_base, merge, s
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 
 BLOCK = 100_000
 """Rows of a block; with its vectors, its hashes and a screen over them it takes about 1 GiB at most
@@ -97,7 +97,7 @@ def search_block(
     base: Sequence[Fragment],
     options: Mapping[str, float],
     device: str,
-) -> Rows:
+) -> StageOutput:
     """Find the nearest of each query within one block of the base."""
     ids, vectors = read_block(queries)
     base_ids, base_vectors = read_block(base)
@@ -106,7 +106,7 @@ def search_block(
     return None
 
 
-def merge_blocks(parts: Sequence[Fragment], k: int) -> Rows:
+def merge_blocks(parts: Sequence[Fragment], k: int) -> StageOutput:
     """Keep the k nearest of what a block of queries found in every block of the base."""
     queries, found = pairs_of(pa.concat_tables([part.read() for part in parts]))
     yield pairs_batch(queries, merge([found], k))

@@ -21,7 +21,7 @@ from curation.algorithms.knn.read import read_rows, read_vectors
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 
 CANDIDATES = pa.schema(
     [("query", pa.int64()), ("image_id", pa.string()), ("similarity", pa.float32())]
@@ -54,7 +54,7 @@ def candidates_of(table: pa.Table) -> Candidates:
     )
 
 
-def keep_queries(ids: Ids, vectors: Vectors) -> Rows:
+def keep_queries(ids: Ids, vectors: Vectors) -> StageOutput:
     """Write query vectors where every worker finds them."""
     yield pa.RecordBatch.from_arrays([from_ids(ids), vector_array(vectors)], ["image_id", "vector"])
     return None
@@ -75,7 +75,7 @@ def search_shard(
     params: SearchParams,
     k: int,
     device: str,
-) -> Rows:
+) -> StageOutput:
     """Search one shard of the base for every query, exactly where there are no codebooks."""
     rows, base_ids, base_vectors = read_rows(shard.embeddings, shard.eligible)
     _, query_vectors = read_vectors(queries)
@@ -132,11 +132,11 @@ def broadcast_join(
     return joined([read_candidates(Fragment(context.store, r)) for r in merged.values()])
 
 
-def merge_range(parts: Sequence[Fragment], first: int, end: int, k: int) -> Rows:
+def merge_range(parts: Sequence[Fragment], first: int, end: int, k: int) -> StageOutput:
     """Merge what all shards found for the queries from `first` to `end`."""
     own = []
     for part in parts:
-        for table in part.between("query", first, end - 1):
+        for table in part.row_groups_between("query", first, end - 1):
             query = table.column("query").to_numpy()
             inside = table.filter(pa.array((query >= first) & (query < end)))
             own.append(candidates_of(inside))

@@ -26,9 +26,9 @@ from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import build_base, merge
 from curation.algorithms.knn.routing import batches_of, read_routed, route
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, Input, Reading, exchanged
+from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 
 HELD = 2**29
 """Bytes of vectors that one task joins; working on them takes about four times that."""
@@ -54,7 +54,7 @@ def join_cells(
     options: Mapping[str, float],
     part: int,
     device: str,
-) -> Rows:
+) -> StageOutput:
     """Join the cells of a group, each among itself.
 
     Args:
@@ -134,7 +134,7 @@ def find_in_cells(
     held = 2.0 * options["spread"] * dim * sum(fragment.rows for _, fragment in fragments)
     groups = groups_of(cells, held)
     readings = [
-        Reading(
+        MapTask(
             read_routed,
             {"fragments": batch, "routed": Fragment(context.store, routed[name]), "groups": groups},
         )
@@ -150,7 +150,7 @@ def find_in_cells(
     )
     job = Exchange(
         "cells",
-        {"vectors": Input(schema, readings)},
+        {"vectors": ExchangeInput(schema, readings)},
         join_cells,
         len(groups) - 1,
         {
@@ -158,14 +158,14 @@ def find_in_cells(
             "sought": tuple(sought),
             "options": {name: options[name] for name in ("k", "floor")},
         },
-        numbered=True,
+        pass_part=True,
         gpu=True,
     )
-    return [Fragment(context.store, record) for record in exchanged(job, context)]
+    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
 
 
 def merging(
-    found: Sequence[Fragment], function: Callable[..., Rows], arguments: Mapping[str, Any]
+    found: Sequence[Fragment], function: Callable[..., StageOutput], arguments: Mapping[str, Any]
 ) -> Exchange:
     """Return the exchange in which all that a query found in its cells comes together.
 
@@ -174,9 +174,9 @@ def merging(
         function: is given `found`, FOUND of some queries, and the arguments.
         arguments: k among them.
     """
-    readings = [Reading(read_found, {"found": own}) for own in found]
+    readings = [MapTask(read_found, {"found": own}) for own in found]
     parts = max(1, -(-sum(own.rows for own in found) // MERGED))
-    return Exchange("merge", {"found": Input(FOUND, readings)}, function, parts, arguments)
+    return Exchange("merge", {"found": ExchangeInput(FOUND, readings)}, function, parts, arguments)
 
 
 def read_found(found: Fragment) -> Iterator[pa.Table]:
@@ -194,7 +194,7 @@ def nearest_found(found: pa.Table, k: int) -> Iterator[tuple[int, pa.RecordBatch
         yield number, pairs_batch(queries, merge([own], k))
 
 
-def merge_cells(found: pa.Table, k: int) -> Rows:
+def merge_cells(found: pa.Table, k: int) -> StageOutput:
     """Give the k nearest of each query, as FOUND."""
     yield empty_batch(FOUND)
     for number, pairs in nearest_found(found, k):
@@ -214,7 +214,7 @@ def cell_join(
     The arguments are those of `find_in_cells`.
     """
     found = find_in_cells(by_role, sought, options, books, context)
-    for record in exchanged(merging(found, merge_cells, {"k": int(options["k"])}), context):
+    for record in exchange_tables(merging(found, merge_cells, {"k": int(options["k"])}), context):
         table = Fragment(context.store, record).read()
         for number, (query_role, base_role) in enumerate(sought):
             own = table.filter(pc.equal(table.column("sought"), number))

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Ids, Vectors
+from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors
 from curation.engine.device import CPU
 
 # More candidates than k, so that rounding in float32 cannot lose a neighbour before re-scoring.
@@ -19,9 +19,6 @@ SCREENED_FROM = 2**36
 HASHED = 2048
 # Vectors gathered at once for re-scoring, in float64 values.
 GATHER = 2**22
-
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -76,9 +73,9 @@ class Base:
 
     vectors: Vectors
     ids: Ids
-    start: Rows
-    count: Rows
-    first: Rows
+    start: RowNumbers
+    count: RowNumbers
+    first: RowNumbers
     """Row of each distinct vector among those that the base was built of."""
 
 
@@ -124,10 +121,10 @@ def search(
         # torch takes seconds to import, and a small search does without.
         from curation.algorithms.arrays import screened_products as screened
 
-        if screened.pays(device):
+        if screened.is_faster(device):
             # What the screen takes for less than that by its rounding alone still passes.
             least = at_least - queries.shape[1] * 2.0**-23
-            pairs = screened.candidates(queries, base.vectors, k, least, device)
+            pairs = screened.candidate_pairs(queries, base.vectors, k, least, device)
             return rescore_pairs(queries, base, pairs, k, at_least)
     wanted = min(k + SLACK, len(base.vectors))
     scores, rows = faiss.knn(
@@ -142,7 +139,7 @@ def search(
 def rescore(
     queries: Vectors,
     base: Base,
-    rows: Rows,
+    rows: RowNumbers,
     k: int,
     at_least: float = -2.0,
     scores: npt.NDArray[np.float32] | None = None,
@@ -165,7 +162,7 @@ def rescore(
 def rescore_pairs(
     queries: Vectors,
     base: Base,
-    pairs: tuple[Rows, Rows],
+    pairs: tuple[RowNumbers, RowNumbers],
     k: int,
     at_least: float = -2.0,
 ) -> Candidates:
@@ -186,7 +183,7 @@ def rescore_pairs(
 
 
 def exact_similarity(
-    queries: Vectors, base: Vectors, query: Rows, row: Rows
+    queries: Vectors, base: Vectors, query: RowNumbers, row: RowNumbers
 ) -> npt.NDArray[np.float32]:
     """Return the float64 dot product of each pair (m,), rounded to float32."""
     found = np.empty(len(query), dtype=np.float32)

@@ -22,7 +22,7 @@ from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 
 BITS = 256
 TABLES = 16
@@ -78,7 +78,7 @@ def search_hashes(
     queries: Sequence[tuple[Fragment, Fragment]],
     base: Sequence[tuple[Fragment, Fragment]],
     options: Mapping[str, int],
-) -> Rows:
+) -> StageOutput:
     """Find the k nearest within the distance of each query among the hashes of a block.
 
     Of images with one hash, all are tied to the first of them and it alone to others: so ties stay few

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.backends.nearest import Clusters, Floats
-from curation.algorithms.kmeans.lloyd import State, centroids_of, lloyd
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.backends.nearest import ClusterIds, Floats
+from curation.algorithms.kmeans.lloyd import TrainingState, lloyd, make_centroids
 from curation.algorithms.kmeans.points import ArrayPoints
 from curation.algorithms.knn.exact import SLACK, Base, Candidates, joined, merge, rescore
 from curation.algorithms.knn.params import SearchParams
-from curation.engine.device import CPU, devices_here
+from curation.engine.device import CPU, local_devices
 from curation.errors import RecipeError
 
 Codes = npt.NDArray[np.uint8]
@@ -56,7 +56,7 @@ class Codebooks:
 class Lists:
     """The list of each vector of a base (n,), and its code (n, subquantizers)."""
 
-    own: Clusters
+    own: ClusterIds
     codes: Codes | None = None
 
 
@@ -101,7 +101,7 @@ def train(
     coarse = train_coarse(sample, nlist, seed)
     if index == "ivf_flat":
         return Codebooks(coarse)
-    own = _nearest(sample, coarse, *devices_here())
+    own = _nearest(sample, coarse, *local_devices())
     quantizer = faiss.ProductQuantizer(dim, subquantizers, PQ_BITS)
     quantizer.cp.seed = seed + 1
     quantizer.cp.min_points_per_centroid = 1
@@ -118,7 +118,9 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
     points = sample[np.sort(rng.permutation(len(sample))[:take])]
     start = points[np.sort(rng.permutation(take)[:nlist])].astype(np.float32)
     trained = lloyd(
-        ArrayPoints(points, backend_of("torch", *devices_here())), State(start), ITERATIONS
+        ArrayPoints(points, load_backend("torch", *local_devices())),
+        TrainingState(start),
+        ITERATIONS,
     )
     return trained.centroids.vectors
 
@@ -170,8 +172,8 @@ def search(queries: Vectors, lists: Opened, params: SearchParams, k: int) -> Can
     return joined(found)
 
 
-def _nearest(vectors: Vectors, coarse: Floats, *devices: str) -> Clusters:
-    return backend_of("torch", *devices)(vectors).assign(centroids_of(coarse, "spherical"))
+def _nearest(vectors: Vectors, coarse: Floats, *devices: str) -> ClusterIds:
+    return load_backend("torch", *devices)(vectors).assign(make_centroids(coarse, "spherical"))
 
 
 def _quantizer(products: Floats) -> faiss.ProductQuantizer:

@@ -17,7 +17,7 @@ from curation.algorithms.knn.read import read_vectors
 from curation.engine.device import CPU
 from curation.engine.exchange import KEY
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 
 ROUTED = 1_000_000
 """Rows that one task routes."""
@@ -59,7 +59,7 @@ def batches_of(fragments: Routed) -> Iterator[list[tuple[str, Fragment]]]:
         yield batch
 
 
-def route(fragments: Routed, codebooks: Fragment, spread: int, device: str) -> Rows:
+def route(fragments: Routed, codebooks: Fragment, spread: int, device: str) -> StageOutput:
     """Write the nearest cells of each vector that can be compared, in the order of fragments.
 
     Args:

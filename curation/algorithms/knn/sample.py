@@ -15,13 +15,13 @@ from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 
 
 def eligible_rows(eligible: Table, role: str = "pool") -> int:
     """Return how many rows of a role are eligible."""
-    books = (f.record.books.get(role, {}) for f in eligible.fragments.values())
-    return sum(own.get("eligible", 0) for own in books)
+    counts = (f.record.counts.get(role, {}) for f in eligible.fragments.values())
+    return sum(own.get("eligible", 0) for own in counts)
 
 
 def sampled(
@@ -37,7 +37,7 @@ def sampled(
     items = {
         name: {"embeddings": vectors[name], "eligible": fragment, "share": share, "seed": seed}
         for name, fragment in eligible.fragments.items()
-        if fragment.record.books.get("pool", {}).get("eligible", 0)
+        if fragment.record.counts.get("pool", {}).get("eligible", 0)
     }
     return _taken(items, context)
 
@@ -59,7 +59,9 @@ def _taken(items: Mapping[str, Mapping[str, Any]], context: Context) -> dict[str
     return {name: Fragment(context.store, record) for name, record in records.items()}
 
 
-def take_sample(embeddings: Fragment, eligible: Fragment | None, share: float, seed: int) -> Rows:
+def take_sample(
+    embeddings: Fragment, eligible: Fragment | None, share: float, seed: int
+) -> StageOutput:
     """Write the images and vectors of one fragment that take part."""
     ids, vectors = read_vectors(embeddings, eligible)
     if share < 1:

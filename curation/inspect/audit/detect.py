@@ -18,7 +18,7 @@ from curation.algorithms.knn.exact import (
 )
 from curation.algorithms.knn.hamming import BITS, within
 from curation.algorithms.knn.params import WIDEST
-from curation.engine.progress import Progress
+from curation.engine.progress import ProgressBar
 from curation.inspect.audit.inject import Planted
 from curation.inspect.audit.pool import Hashes, Pool, Sample, gather
 from curation.recipe import Recipe
@@ -81,14 +81,14 @@ def scan(pool: Pool, sample: Sample, stored: Stored, planted: Planted, recipe: R
     near = recipe.dedup.near
     by_hash = merge([], MOST_TIES)
     queries = _Queries(sample, stored, planted, near) if near else None
-    with Progress("search the pool", len(pool.fragments)) as progress:
+    with ProgressBar("search the pool", len(pool.fragments)) as progress:
         for done, name in enumerate(pool.fragments, start=1):
             if pool.has_hashes:
                 found = _hash_ties(sample.ids, stored, *pool.hashes(name))
                 by_hash = merge([by_hash, found], MOST_TIES)
             if queries:
                 queries.search(*pool.vectors(name))
-            progress.reached(done)
+            progress.set_done(done)
     distance = np.full(len(planted.original), -1)
     both = planted.hashed & stored.hashed[planted.original]
     own = stored.hashes[planted.original[both]]

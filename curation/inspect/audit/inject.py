@@ -14,7 +14,7 @@ import pyarrow as pa
 from PIL import Image
 
 from curation.algorithms.arrays.vectors import Bools, Vectors, vector_matrix
-from curation.engine.progress import Progress
+from curation.engine.progress import ProgressBar
 from curation.errors import StoreError
 from curation.inspect.audit.edits import EDITS, edited
 from curation.inspect.audit.pool import HASH_BYTES, Hashes, Pool, Sample
@@ -168,7 +168,7 @@ def _copies(
 ) -> Iterator[Copy]:
     """Yield the copies of each picture; the numbers of pictures that cannot be decoded go to `bad`."""
     verify = recipe.dedup.verify is not None
-    with Progress("plant copies", len(sample)) as progress:
+    with ProgressBar("plant copies", len(sample)) as progress:
         for done, (number, image) in enumerate(pool.pictures(sample), start=1):
             picture = decode(image)
             if picture is None:
@@ -180,7 +180,7 @@ def _copies(
             for edit, (stored, refused) in enumerate(store_as(files, recipe.fetch)):
                 agreement = compared(original, small_picture(stored)) if verify else None
                 yield Copy(number, edit, stored, refused, agreement)
-            progress.reached(done)
+            progress.set_done(done)
 
 
 def store_as(files: list[bytes], params: FetchParams) -> list[tuple[bytes | None, str | None]]:

@@ -17,7 +17,7 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.fragment import Fragment
-from curation.engine.params_base import described
+from curation.engine.params_base import manifest_params
 from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.errors import RecipeError, StoreError
@@ -81,7 +81,7 @@ class Pool:
         self._check(recipe)
 
     def _check(self, recipe: Recipe) -> None:
-        params, fetch = self.images.manifest.params, described(recipe.fetch)
+        params, fetch = self.images.manifest.params, manifest_params(recipe.fetch)
         for name in STORED_BY:
             if name in params and params[name] != fetch[name]:
                 raise StoreError(
@@ -106,7 +106,7 @@ class Pool:
     def fragments(self) -> list[str]:
         """Names of the fragments that have pool pictures; a fragment comes from one source."""
         records = self.images.manifest.fragments
-        return [r.name for r in records if r.books.get("pool", {}).get("ok")]
+        return [r.name for r in records if r.counts.get("pool", {}).get("ok")]
 
     @property
     def versions(self) -> dict[str, str]:

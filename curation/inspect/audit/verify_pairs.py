@@ -12,7 +12,7 @@ import pandas as pd
 
 from curation.algorithms.arrays.vectors import Bools
 from curation.engine.contract import contract
-from curation.engine.progress import Progress
+from curation.engine.progress import ProgressBar
 from curation.inspect.audit.pool import Pool, Sample
 from curation.stages.dedup.agreement import MEASURED, agrees
 from curation.stages.dedup.params import Verify
@@ -83,10 +83,10 @@ def agreeing(pool: Pool, sample: Sample, pairs: pd.DataFrame, bounds: Verify) ->
         return Picture.of(small[image]) if image in small else None
 
     measures = []
-    with Progress("compare ties", len(own)) as progress:
+    with ProgressBar("compare ties", len(own)) as progress:
         for done, (left, right) in enumerate(own.tolist(), start=1):
             measures.append(compared(picture(left), picture(right)))
-            progress.reached(done)
+            progress.set_done(done)
     found: npt.NDArray[np.bool_] = within(measures, bounds)[number.ravel()]
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
-from curation.engine.manifest import add_books
+from curation.engine.manifest import sum_counts
 from curation.engine.store import DATASET
 from curation.engine.table import Table
 from curation.errors import StoreError
@@ -100,9 +100,9 @@ def balance(lineage: Lineage, counts: Counts) -> list[Line]:
 
 
 def _lines(lineage: Lineage, counts: Counts) -> Iterator[Line]:
-    pairs = lineage["pairs"].manifest.books
-    images = lineage["images"].manifest.books
-    eligible = lineage["eligible"].manifest.books
+    pairs = lineage["pairs"].manifest.counts
+    images = lineage["images"].manifest.counts
+    eligible = lineage["eligible"].manifest.counts
     roles = [r for r in ROLES if r in pairs]
     for role in roles:
         asked = sum(pairs[role].values())
@@ -112,7 +112,7 @@ def _lines(lineage: Lineage, counts: Counts) -> Iterator[Line]:
         dropped = _fresh(images, pairs, role, "ok")
         yield Line("fetch", role, pairs[role].get("ok", 0), fetched, dropped)
     for encoder, table in lineage.embeddings.items():
-        books = add_books([{"all": own} for own in table.manifest.books.values()]).get("all", {})
+        books = sum_counts([{"all": own} for own in table.manifest.counts.values()]).get("all", {})
         lost = {r: n for r, n in books.items() if r not in (*NO_PICTURE, "ok")}
         pictures = sum(images.get(role, {}).get("ok", 0) for role in roles)
         yield Line(f"embed {encoder}", "all", pictures, books.get("ok", 0), lost)
@@ -141,8 +141,11 @@ def _fresh(
 def _check_table(table: Table, pairs: Table) -> None:
     """Check that a manifest agrees with its records, and its rows with those of `pairs`."""
     manifest = table.manifest
-    booked = sum(sum(own.values()) for own in manifest.books.values())
-    if manifest.books != add_books(r.books for r in manifest.fragments) or booked != manifest.rows:
+    booked = sum(sum(own.values()) for own in manifest.counts.values())
+    if (
+        manifest.counts != sum_counts(r.counts for r in manifest.fragments)
+        or booked != manifest.rows
+    ):
         raise _broken(
             manifest.stage,
             f"table {manifest.table!r} has {manifest.rows} rows in its fragments, its books "

@@ -26,7 +26,7 @@ from curation.inspect.report.dropped import reasons_of
 from curation.inspect.report.pictures import Album
 from curation.inspect.report.sheets import sheets
 from curation.recipe import Recipe
-from curation.stages.retrieve.balance import told_target
+from curation.stages.retrieve.balance import describe_target
 from curation.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def write_report(recipe: Recipe, store: Store) -> str:
         "composition": composition,
         "columns": [n for n in COUNTS if n != "shortfall"],
         "total": total,
-        "target": told_target(target) if target else None,
+        "target": describe_target(target) if target else None,
         "address": store.address(f"{DATASET}/{lineage[DATASET].manifest.version}"),
     }
     album.load()

@@ -59,7 +59,7 @@ def examples(
     wanted = dict.fromkeys(sorted(names), EXAMPLES)
     found: dict[str, list[Ref]] = {name: [] for name in wanted}
     for fragment in eligible.fragments.values():
-        here = {r for own in fragment.record.books.values() for r in own if wanted.get(r)}
+        here = {r for own in fragment.record.counts.values() for r in own if wanted.get(r)}
         if not here:
             continue
         table = fragment.read(["pair_id", "reason"])

@@ -159,7 +159,7 @@ class _Seeds:
                 self._clusters.setdefault(place, set()).update(int(c) for c in chosen)
         clusters = lineage["assignments"].fragments
         for name, fragment in lineage["eligible"].fragments.items():
-            if "seed" not in fragment.record.books:
+            if "seed" not in fragment.record.counts:
                 continue
             rows = fragment.read(["pair_id", "image_id", "source", "status"])
             rows = rows.append_column(

@@ -12,7 +12,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.assemble.params import AssembleStep
 
 CLAIM = ["arm", "seed_set", "strategy", "seed_image_id", "similarity", "rank", "cluster_id"]
@@ -74,7 +74,7 @@ def assemble(
     claims: list[Fragment],
     *,
     params: AssembleStep,
-) -> Rows:
+) -> StageOutput:
     """Write the claimed rows of some fragments.
 
     Yields:

@@ -7,18 +7,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import Vectors, comparable_rows, vector_matrix
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters, exact_scores
-from curation.algorithms.kmeans.lloyd import centroids_of
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.backends.nearest import Centroids, ClusterIds, exact_scores
+from curation.algorithms.kmeans.lloyd import make_centroids
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.stages.assign.params import AssignStep
 
 
 def assign(
     embeddings: dict[str, Fragment], centroids: Table, *, params: AssignStep, device: str
-) -> Rows:
+) -> StageOutput:
     """Assign each vector to its nearest centroid of level 0, exactly; ties go to the smaller number.
 
     Yields:
@@ -26,13 +26,13 @@ def assign(
     """
     rows = embeddings[params.encoder].read(["pair_id", "image_id", "vector"])
     level = next(iter(centroids.fragments.values())).read(["level", "cluster_id", "vector"])
-    now = centroids_of(vector_matrix(level.column("vector"), "<f4"), params.metric)
+    now = make_centroids(vector_matrix(level.column("vector"), "<f4"), params.metric)
     valid = comparable_rows(rows.column("vector"))
     cluster = np.full(len(rows), -1, dtype=np.int32)
     similarity = np.zeros(len(rows), dtype=np.float32)
     if valid.any():
         points = vector_matrix(rows.column("vector").filter(pa.array(valid)))
-        cluster[valid] = backend_of(params.backend, device)(points).assign(now)
+        cluster[valid] = load_backend(params.backend, device)(points).assign(now)
         similarity[valid] = _cosine(points, now, cluster[valid])
     yield pa.RecordBatch.from_arrays(
         [
@@ -46,9 +46,9 @@ def assign(
     return None
 
 
-def _cosine(points: Vectors, centroids: Centroids, cluster: Clusters) -> npt.NDArray[np.float64]:
+def _cosine(points: Vectors, centroids: Centroids, cluster: ClusterIds) -> npt.NDArray[np.float64]:
     if not centroids.offset.any():
         return exact_scores(points, centroids, cluster)
     lengths = np.linalg.norm(centroids.vectors, axis=1, keepdims=True)
     unit = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return exact_scores(points, centroids_of(unit, "spherical"), cluster)
+    return exact_scores(points, make_centroids(unit, "spherical"), cluster)

@@ -13,18 +13,18 @@ import pyarrow as pa
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, vector_array, vector_matrix
-from curation.algorithms.kmeans.backends.load import backend_of
-from curation.algorithms.kmeans.hierarchy import Level, Plan, Resampling, stacked
-from curation.algorithms.kmeans.initialisation import candidates, first_centroids
-from curation.algorithms.kmeans.lloyd import State, Trained, lloyd
+from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOptions, build_levels
+from curation.algorithms.kmeans.initialisation import init_sample_size, initial_centroids
+from curation.algorithms.kmeans.lloyd import TrainedLevel, TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, Points
-from curation.algorithms.kmeans.sharded import ShardedPoints, in_shards
+from curation.algorithms.kmeans.sharded import ShardedPoints, group_into_shards
 from curation.algorithms.knn.sample import read_sample, sampled
 from curation.engine.context import Context
-from curation.engine.device import devices_here
+from curation.engine.device import local_devices
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.errors import StoreError
 from curation.stages.cluster.params import ClusterStep
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 def cluster(
     eligible: Table, embeddings: dict[str, Table], *, params: ClusterStep, context: Context
-) -> Rows:
+) -> StageOutput:
     """Train the centroids of every level.
 
     About `max_points_per_centroid` · k vectors take part. They are held in memory where they fit in
@@ -43,7 +43,7 @@ def cluster(
         (part, batch of `centroids`), the finest level first.
 
     Returns:
-        What was asked for, what could be had, and the objective of each pass (see `Trained`).
+        What was asked for, what could be had, and the objective of each pass (see `TrainedLevel`).
     """
     asked = params.levels[0]
     vectors = embeddings[str(params.encoder)]
@@ -64,7 +64,7 @@ def cluster(
     sizes = [size for size in params.levels[1:] if size < found]
     for size in params.levels[1 : len(params.levels) - len(sizes)]:
         logger.warning("cluster: no level of %d clusters over %d", size, found)
-    levels = stacked(
+    levels = build_levels(
         finest,
         sizes,
         _resampling([found, *sizes], params),
@@ -80,32 +80,32 @@ def cluster(
     }
 
 
-def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Context) -> Trained:
+def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Context) -> TrainedLevel:
     """Train level 0, going on from what a stopped run kept."""
     key = {"sample": dict(sample), "params": params}
-    kept = context.recall("state", key)
+    kept = context.load_state("state", key)
     ids: Ids
     vectors: Vectors
     points: Points
     in_memory = _bytes(sample) <= params.memory_gib * 2**30
     if in_memory:
         ids, vectors = read_sample(sample)
-        points = ArrayPoints(vectors, backend_of(params.backend, *devices_here()))
+        points = ArrayPoints(vectors, load_backend(params.backend, *local_devices()))
     else:
-        points = ShardedPoints(in_shards(sample), params.metric, params.backend, context)
+        points = ShardedPoints(group_into_shards(sample), params.metric, params.backend, context)
     if kept is None:
-        many = candidates(params.start, params.levels[0])
+        many = init_sample_size(params.start, params.levels[0])
         if not in_memory:
             ids, vectors = _smallest_keys(sample, many, params.seed)
         order = np.argsort(seeded_keys(ids, params.seed, "start"), kind="stable")[:many]
-        first = first_centroids(
+        first = initial_centroids(
             vectors[order].astype(np.float32),
             ids[order],
             params.start,
             params.levels[0],
             params.seed,
         )
-        state = State(first)
+        state = TrainingState(first)
     else:
         state = _state_in(kept)
     return lloyd(
@@ -113,7 +113,7 @@ def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Contex
         state,
         params.iterations,
         params.metric,
-        lambda now: context.remember("state", key, _state_batch(now)),
+        lambda now: context.save_state("state", key, _state_batch(now)),
     )
 
 
@@ -136,35 +136,35 @@ def _smallest_keys(sample: Mapping[str, Fragment], many: int, seed: int) -> tupl
     return ids, vectors
 
 
-def _state_batch(state: State) -> pa.RecordBatch:
+def _state_batch(state: TrainingState) -> pa.RecordBatch:
     batch = pa.RecordBatch.from_arrays([vector_array(state.vectors)], ["vector"])
     objective = ",".join(value.hex() for value in state.objective)
     return batch.replace_schema_metadata({"objective": objective})
 
 
-def _state_in(kept: Fragment) -> State:
+def _state_in(kept: Fragment) -> TrainingState:
     table = kept.read()
     said = (table.schema.metadata or {}).get(b"objective", b"").decode()
     objective = tuple(float.fromhex(value) for value in said.split(",") if value)
-    return State(np.array(vector_matrix(table.column("vector"), "<f4")), objective)
+    return TrainingState(np.array(vector_matrix(table.column("vector"), "<f4")), objective)
 
 
-def _with_points(trained: Trained) -> Trained:
+def _with_points(trained: TrainedLevel) -> TrainedLevel:
     keep = trained.counts > 0
     centroids = type(trained.centroids)(
         trained.centroids.vectors[keep], trained.centroids.offset[keep]
     )
-    return Trained(centroids, trained.counts[keep], trained.objective)
+    return TrainedLevel(centroids, trained.counts[keep], trained.objective)
 
 
-def _plan(params: ClusterStep) -> Plan:
-    return Plan(
+def _plan(params: ClusterStep) -> TrainingOptions:
+    return TrainingOptions(
         params.iterations,
         params.metric,
         params.start,
         params.seed,
         params.backend,
-        devices_here(),
+        local_devices(),
     )
 
 

@@ -16,7 +16,7 @@ from curation.algorithms.arrays.vectors import Ids
 from curation.algorithms.components.distributed import EDGES, edges_table
 from curation.engine.exchange import KEY
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.dedup.members import TEXTS
 from curation.stages.dedup.params import Verify
 from curation.stages.dedup.rows import READ, Fetched, Held, narrow, told_of
@@ -126,13 +126,13 @@ def _keyed(keys: npt.NDArray[np.uint64], columns: Mapping[str, Any], schema: pa.
 # -- edges of what is read --------------------------------------------------------------------------
 
 
-def tie_edges(neighbours: Fragment, least: Mapping[str, float]) -> Rows:
+def tie_edges(neighbours: Fragment, least: Mapping[str, float]) -> StageOutput:
     """Give the edges of ties that are strong enough for their method."""
     yield from _edges(read_ties(neighbours, least))
     return None
 
 
-def pair_edges(verified: Fragment, bounds: Verify) -> Rows:
+def pair_edges(verified: Fragment, bounds: Verify) -> StageOutput:
     """Give the edges of pairs whose pixels agree."""
     yield from _edges(read_pairs(verified, bounds))
     return None
@@ -145,7 +145,7 @@ def _edges(ties: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         yield from edges_table(*ends).to_batches()
 
 
-def same_pixels(rows: pa.Table) -> Rows:
+def same_pixels(rows: pa.Table) -> StageOutput:
     """Give the edges of images whose stored pictures are the same.
 
     Args:

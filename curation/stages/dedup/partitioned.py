@@ -19,11 +19,19 @@ import pyarrow as pa
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.components.distributed import LABELS, components, read_labels
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, Input, Reading, by_file, exchange, exchanged
+from curation.engine.exchange import (
+    KEY,
+    Exchange,
+    ExchangeInput,
+    MapTask,
+    exchange,
+    exchange_tables,
+    split_by_file,
+)
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.dedup.decide import bounds_of, decide
 from curation.stages.dedup.exchange_io import (
     PAIRS,
@@ -101,14 +109,14 @@ class Pool:
 
     def files(self, table: str) -> list[Fragment]:
         """Return the files of a table, for a task each."""
-        return [f for own in self.tables[table].fragments.values() for f in by_file(own)]
+        return [f for own in self.tables[table].fragments.values() for f in split_by_file(own)]
 
-    def opened(self, records: Sequence[Record]) -> list[Fragment]:
+    def opened(self, records: Sequence[FragmentRecord]) -> list[Fragment]:
         """Return work tables."""
         return [Fragment(self.context.store, record) for record in records]
 
 
-def in_parts(tables: Mapping[str, Table], params: DedupParams, context: Context) -> Rows:
+def in_parts(tables: Mapping[str, Table], params: DedupParams, context: Context) -> StageOutput:
     """Decide who copies whom, in parts.
 
     Args:
@@ -127,39 +135,45 @@ def in_parts(tables: Mapping[str, Table], params: DedupParams, context: Context)
     rounds = components(pool.opened(edges), context)
     inputs = {what: _labelled(what, own, rounds[-1], pool) for what, own in _inputs(pool).items()}
     arguments = {"params": params, "sets": pool.sets}
-    decided = exchanged(Exchange("decide", inputs, decide_part, pool.parts, arguments), context)
+    decided = exchange_tables(
+        Exchange("decide", inputs, decide_part, pool.parts, arguments), context
+    )
     yield from _written(decided, pool)
-    met = [own.arguments["rows"].record for given in inputs.values() for own in given.readings]
-    context.forget([*edges, *chain.from_iterable(rounds), *met, *decided])
+    met = [own.arguments["rows"].record for given in inputs.values() for own in given.tasks]
+    context.delete_records([*edges, *chain.from_iterable(rounds), *met, *decided])
     return added([record.stats for record in decided])
 
 
-def _inputs(pool: Pool) -> dict[str, Input]:
+def _inputs(pool: Pool) -> dict[str, ExchangeInput]:
     """Return what reads rows, ties that are strong enough, and pairs that agree."""
     rows, first = [], 0
     for group in pool.groups:
         given = {"images": group, "scores": pool.scores(group), "first": first}
-        rows.append(Reading(read_rows, given))
+        rows.append(MapTask(read_rows, given))
         first += len(group)
     ties = [
-        Reading(read_ties, {"neighbours": own, "least": pool.least})
+        MapTask(read_ties, {"neighbours": own, "least": pool.least})
         for own in pool.files("neighbours")
     ]
     bounds = pool.params.verify
     pairs = [
-        Reading(read_pairs, {"verified": own, "bounds": bounds})
+        MapTask(read_pairs, {"verified": own, "bounds": bounds})
         for own in pool.files("verified")
         if bounds
     ]
-    return {"rows": Input(ROWS, rows), "ties": Input(TIES, ties), "pairs": Input(PAIRS, pairs)}
+    return {
+        "rows": ExchangeInput(ROWS, rows),
+        "ties": ExchangeInput(TIES, ties),
+        "pairs": ExchangeInput(PAIRS, pairs),
+    }
 
 
-def _edges(pool: Pool) -> list[Record]:
+def _edges(pool: Pool) -> list[FragmentRecord]:
     """Return the edges that hold parts together: of pairs that agree, of ties that nobody looks at, and
     of equal pixels."""
     context, bounds = pool.context, pool.params.verify
     unseen = {m: bound for m, bound in pool.least.items() if not bounds or m == "semantic"}
-    found: list[Record] = []
+    found: list[FragmentRecord] = []
     if unseen:
         files = pool.files("neighbours")
         items = {f"ties-{n:06d}": {"neighbours": f, "least": unseen} for n, f in enumerate(files)}
@@ -170,28 +184,30 @@ def _edges(pool: Pool) -> list[Record]:
         found += context.compute("edges of pairs", pair_edges, items).values()
     if pool.scored:
         readings = [
-            Reading(read_pixels, {"images": own, "scores": pool.scores(own)}) for own in pool.groups
+            MapTask(read_pixels, {"images": own, "scores": pool.scores(own)}) for own in pool.groups
         ]
-        given = {"rows": Input(PIXELS, readings)}
-        found += exchanged(Exchange("equal pixels", given, same_pixels, pool.parts), context)
+        given = {"rows": ExchangeInput(PIXELS, readings)}
+        found += exchange_tables(Exchange("equal pixels", given, same_pixels, pool.parts), context)
     return found
 
 
-def _labelled(what: str, rows: Input, stars: Sequence[Record], pool: Pool) -> Input:
+def _labelled(
+    what: str, rows: ExchangeInput, stars: Sequence[FragmentRecord], pool: Pool
+) -> ExchangeInput:
     """Return what reads rows of a kind by the label of their component, after they have met it."""
-    labels = [Reading(read_labels, {"stars": own}) for own in pool.opened(stars)]
+    labels = [MapTask(read_labels, {"stars": own}) for own in pool.opened(stars)]
     given = Exchange(
         f"labels of {what}",
-        {"rows": rows, "labels": Input(LABELS, labels)},
+        {"rows": rows, "labels": ExchangeInput(LABELS, labels)},
         labelled,
         pool.parts,
         {"by": BY[what], "alone": what == "rows"},
     )
-    found = pool.opened(exchanged(given, pool.context))
-    return Input(rows.schema, [Reading(read_keyed, {"rows": own}) for own in found])
+    found = pool.opened(exchange_tables(given, pool.context))
+    return ExchangeInput(rows.schema, [MapTask(read_keyed, {"rows": own}) for own in found])
 
 
-def labelled(rows: pa.Table, labels: pa.Table, by: str, alone: bool) -> Rows:
+def labelled(rows: pa.Table, labels: pa.Table, by: str, alone: bool) -> StageOutput:
     """Give rows with the label of their component.
 
     Args:
@@ -221,7 +237,7 @@ def read_keyed(rows: Fragment) -> Iterator[pa.Table]:
 
 def decide_part(
     rows: pa.Table, ties: pa.Table, pairs: pa.Table, params: DedupParams, sets: list[str]
-) -> Rows:
+) -> StageOutput:
     """Decide a part: give rows of `copies`, with the number of their fragment and their place in it.
 
     Args:
@@ -243,19 +259,19 @@ def decide_part(
     return books(own, decided, params)
 
 
-def _written(decided: Sequence[Record], pool: Pool) -> Iterator[Record]:
+def _written(decided: Sequence[FragmentRecord], pool: Pool) -> Iterator[FragmentRecord]:
     """Yield the fragments of `copies`, written by workers."""
     names = [[fragment.name for fragment in group] for group in pool.groups]
     firsts = np.cumsum([0, *map(len, names)])
-    rows = [Reading(read_placed, {"rows": own, "firsts": firsts}) for own in pool.opened(decided)]
+    rows = [MapTask(read_placed, {"rows": own, "firsts": firsts}) for own in pool.opened(decided)]
     job = Exchange(
         "write copies",
-        {"rows": Input(PLACED, rows)},
+        {"rows": ExchangeInput(PLACED, rows)},
         write_copies,
         len(names),
         {"names": names, "firsts": firsts},
         lambda part: dict.fromkeys(names[part], "copies"),
-        numbered=True,
+        pass_part=True,
     )
     for records in exchange(job, pool.context):
         yield from records.values()
@@ -268,7 +284,7 @@ def read_placed(rows: Fragment, firsts: Ints) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
 
 
-def write_copies(rows: pa.Table, names: list[list[str]], firsts: Ints, part: int) -> Rows:
+def write_copies(rows: pa.Table, names: list[list[str]], firsts: Ints, part: int) -> StageOutput:
     """Give the rows of a group of fragments in order, each fragment's under its name."""
     rows = rows.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
     numbers = np.arange(firsts[part], firsts[part + 1] + 1)

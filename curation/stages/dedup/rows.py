@@ -121,7 +121,7 @@ def told_of(fragment: Fragment) -> tuple[str, str]:
 
 def held_out_sets(images: Table) -> list[str]:
     """Return the names of the held-out sets, sorted."""
-    own = [f for f in images.fragments.values() if "held_out" in f.record.books]
+    own = [f for f in images.fragments.values() if "held_out" in f.record.counts]
     return sorted({told_of(fragment)[1] for fragment in own})
 
 

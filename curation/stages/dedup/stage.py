@@ -7,7 +7,7 @@ from typing import Any
 
 from curation.engine.context import Context
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.stages.dedup.decide import decide
 from curation.stages.dedup.params import DedupParams
 from curation.stages.dedup.partitioned import in_parts
@@ -29,7 +29,7 @@ def dedup(
     *,
     params: DedupParams,
     context: Context,
-) -> Rows:
+) -> StageOutput:
     """Decide who copies whom.
 
     A component is judged by its representative; ties of seeds and held-out pictures among themselves
@@ -54,7 +54,7 @@ def dedup(
     return stats
 
 
-def _whole(tables: dict[str, Table], params: DedupParams) -> Rows:
+def _whole(tables: dict[str, Table], params: DedupParams) -> StageOutput:
     rows = read_rows(tables["images"], tables.get("scores"))
     neighbours, verified = (list(tables[n].fragments.values()) for n in ("neighbours", "verified"))
     agreeing = agreeing_pairs(verified, params.verify) if params.verify else None

@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.device import CPU
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
 from curation.stages.embed.params import EmbedParams
@@ -32,7 +32,7 @@ FEWEST = 8
 """Threads that prepare pictures for a GPU, if Spark does not give the task more cores."""
 
 
-def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
+def embed(images: Fragment, *, params: EmbedParams, device: str) -> StageOutput:
     """Embed each picture, or its caption, with every encoder.
 
     Args:

@@ -71,9 +71,9 @@ class FetchProgress:
         memos = {unit.outputs["images"].memo: name for name, unit in self._open.items()}
         if not memos:
             return
-        for memo, record in self._store.finished("tables/images", list(memos)).items():
-            for books in record.books.values():
-                self._finished.update(books)
+        for memo, record in self._store.finished_records("tables/images", list(memos)).items():
+            for outcomes in record.counts.values():
+                self._finished.update(outcomes)
             self._bytes += int(record.stats.get("bytes", 0))
             del self._open[memos[memo]]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment, by_stem
+from curation.engine.fragment import Fragment, group_by_stem
 from curation.engine.params_base import changed_fields
 from curation.media.web.refusal import is_final
 from curation.stages.fetch.params import FetchStep
@@ -55,7 +55,7 @@ def earlier_images(params: FetchStep, context: Context) -> tuple[dict[str, list[
     # A network of the same name may be another one.
     if changed - LENIENT or params.faces.weights:
         return {}, False
-    return by_stem(Fragment(context.store, r) for r in manifest.fragments), not changed
+    return group_by_stem(Fragment(context.store, r) for r in manifest.fragments), not changed
 
 
 def fetched_before(

@@ -15,7 +15,7 @@ from curation.engine.contract import contract
 from curation.engine.fragment import Fragment, stem_of
 from curation.engine.store import Store
 from curation.engine.table import Table
-from curation.engine.units import Chain, ExecutionOnly, Rows, Unit
+from curation.engine.units import Chain, ExecutionOnly, StageOutput, Unit
 from curation.errors import RecipeError, StoreError
 from curation.media.web.guard import Guard
 from curation.media.web.urls import host_of, rules_of
@@ -65,7 +65,7 @@ def chains(pairs: Table) -> dict[str, Chain]:
 
 def fetch(
     pairs: Fragment, rules: ExecutionOnly, earlier: Earlier, *, params: FetchStep, workdir: str
-) -> Rows:
+) -> StageOutput:
     """Yield the images of one fragment, row by row as in `pairs`.
 
     Rows go through img2dataset's resizer and writer into shards in `workdir`, in order of

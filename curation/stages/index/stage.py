@@ -11,13 +11,13 @@ from curation.algorithms.knn.ivf import fill
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.index.params import IndexStep
 
 
 def index(
     embeddings: dict[str, Fragment], codebooks: Table, *, params: IndexStep, device: str
-) -> Rows:
+) -> StageOutput:
     """Put the vectors of one fragment into lists, whatever their role or copies.
 
     Yields:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows, content_of
+from curation.engine.units import StageOutput, content_of
 from curation.media.web.urls import host_of
 from curation.stages.ingest.formats.source_row import SAME_AS
 
@@ -78,7 +78,7 @@ def groups_of(
 
 def recall_groups(context: Context) -> list[Group]:
     """Return the groups that `remember_groups` kept."""
-    kept = context.recall("groups", "all")
+    kept = context.load_state("groups", "all")
     if kept is None:
         return []
     return [Group(**row | {"files": tuple(row["files"])}) for row in kept.read().to_pylist()]
@@ -91,7 +91,7 @@ def remember_groups(context: Context, groups: Sequence[Group]) -> None:
     rows = [{**vars(group), "files": list(group.files)} for group in groups]
     kinds = [pa.string(), pa.string(), pa.int32(), pa.list_(pa.string())]
     schema = pa.schema(list(zip(("name", "source", "bits", "files"), kinds, strict=True)))
-    context.remember("groups", "all", pa.RecordBatch.from_pylist(rows, schema=schema))
+    context.save_state("groups", "all", pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
 def bucket_of(url: str | None, pair_id: str, bits: int) -> int:
@@ -176,7 +176,9 @@ class Gathered:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield rows of `pairs`."""
         names = contract("pairs").arrow_schema().names
-        parts = [t for r in self.routes for t in r.between(BUCKET, self.bucket, self.bucket)]
+        parts = [
+            t for r in self.routes for t in r.row_groups_between(BUCKET, self.bucket, self.bucket)
+        ]
         listed = pa.concat_tables(parts) if parts else None
         if listed is not None:
             listed = listed.filter(pc.equal(listed.column(BUCKET), self.bucket)).select(names)
@@ -197,7 +199,7 @@ class Gathered:
                     yield gone
 
 
-def route(staged: Sequence[Fragment], duplicates: list[list[list[Any]]], bits: int) -> Rows:
+def route(staged: Sequence[Fragment], duplicates: list[list[list[Any]]], bits: int) -> StageOutput:
     """Write the rows of staged fragments by bucket, a row group each; return how many each has."""
     parts = []
     for fragment, rows in zip(staged, duplicates, strict=True):

@@ -10,9 +10,9 @@ from typing import Any
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment, by_stem
-from curation.engine.manifest import Record
-from curation.engine.units import Rows, empty_batch
+from curation.engine.fragment import Fragment, group_by_stem
+from curation.engine.manifest import FragmentRecord
+from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError
 from curation.media.web.urls import Rules, rules_of
 from curation.stages.ingest.duplicates import find_duplicates
@@ -102,10 +102,10 @@ def _committed(context: Context) -> dict[str, list[Fragment]]:
     """Return the fragments of `pairs` as the last run left them, by the stem of their names."""
     manifest = context.store.manifest("pairs")
     records = manifest.fragments if manifest else ()
-    return by_stem(Fragment(context.store, record) for record in records)
+    return group_by_stem(Fragment(context.store, record) for record in records)
 
 
-def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> Rows:
+def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> StageOutput:
     """Yield the rows of one file, staged: columns of `pairs` and the key of duplicates.
 
     `version` is that of the format, for the memo.
@@ -123,7 +123,7 @@ def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> Rows
     return {}
 
 
-def ingest(pairs: InOrder | Gathered, *, params: IngestStep) -> Rows:
+def ingest(pairs: InOrder | Gathered, *, params: IngestStep) -> StageOutput:
     """Yield the pairs of one fragment."""
     yield empty_batch(contract("pairs").arrow_schema())
     yield from pairs.batches()
@@ -146,7 +146,7 @@ def _items(params: IngestStep) -> dict[str, SourceFile]:
 
 
 def _check_counts(
-    sources: list[Source], items: Mapping[str, SourceFile], records: Mapping[str, Record]
+    sources: list[Source], items: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord]
 ) -> None:
     for source in sources:
         mine = [name for name, given in items.items() if given.source.name == source.name]
@@ -161,7 +161,7 @@ def _check_counts(
 
 
 def _fragments(
-    items: Mapping[str, SourceFile], records: Mapping[str, Record], context: Context
+    items: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord], context: Context
 ) -> dict[str, dict[str, Fragment]]:
     """Return each file of the staged records as a fragment of its own, by item and place."""
     staged: dict[str, dict[str, Fragment]] = {}
@@ -172,6 +172,6 @@ def _fragments(
         first = int(part) if given.members else 0
         for number, entry in enumerate(records[item].files, start=first):
             name = f"{stem}-{number:05d}"
-            record = replace(records[item], name=name, files=(entry,), books={})
+            record = replace(records[item], name=name, files=(entry,), counts={})
             staged[item][name] = Fragment(context.store, record)
     return staged

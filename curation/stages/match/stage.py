@@ -20,7 +20,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.match.params import MatchStep
 
 
@@ -32,7 +32,7 @@ def match(
     *,
     params: MatchStep,
     context: Context,
-) -> Rows:
+) -> StageOutput:
     """Search the eligible pool for every eligible seed image.
 
     Yields:
@@ -49,7 +49,7 @@ def match(
     shards = {
         name: Shard(vectors.fragments[name], fragment, lists.fragments[name])
         for name, fragment in eligible.fragments.items()
-        if "pool" in fragment.record.books
+        if "pool" in fragment.record.counts
     }
     unique, first = np.unique(ids, return_index=True)
     kept = _kept(unique, queries[first], "queries", context)
@@ -79,7 +79,7 @@ def _seeds(eligible: Table, embeddings: Table) -> tuple[npt.NDArray[Any], Ids, V
     """Return set, id and vector of each eligible seed image; an image may stand in several sets."""
     sets, ids, vectors = [], [], []
     for name, fragment in eligible.fragments.items():
-        if "seed" not in fragment.record.books:
+        if "seed" not in fragment.record.counts:
             continue
         own_ids, own_vectors = read_vectors(embeddings.fragments[name], fragment)
         if len(own_ids):

@@ -27,9 +27,9 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.exchange import exchange
 from curation.engine.fragment import Fragment
-from curation.engine.manifest import Record
+from curation.engine.manifest import FragmentRecord
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.neighbours.params import JoinSpec, NeighboursStep
 
 # (role of the query, role of the base): where copies are sought.
@@ -45,7 +45,7 @@ def neighbours(
     *,
     params: NeighboursStep,
     context: Context,
-) -> Rows:
+) -> StageOutput:
     """Find the k nearest of each image, role by role, for each level that the recipe asks for.
 
     Args:
@@ -108,7 +108,7 @@ def _named(method: str, part: int) -> dict[str, str]:
     return {f"{method}-{part:06d}": "neighbours"}
 
 
-def near_rows(found: pa.Table, k: int, method: str) -> Rows:
+def near_rows(found: pa.Table, k: int, method: str) -> StageOutput:
     """Give the k nearest of each query as rows of `neighbours`; `found` is FOUND of some queries."""
     yield empty_batch(contract("neighbours").arrow_schema())
     for number, pairs in nearest_found(found, k):
@@ -116,7 +116,7 @@ def near_rows(found: pa.Table, k: int, method: str) -> Rows:
     return None
 
 
-def _seen(written: list[Record], ids: Ids, context: Context) -> list[pa.Table]:
+def _seen(written: list[FragmentRecord], ids: Ids, context: Context) -> list[pa.Table]:
     """Return what some pool images found in the pool."""
     items = {
         record.name: {"near": Fragment(context.store, record), "ids": ids} for record in written
@@ -125,7 +125,7 @@ def _seen(written: list[Record], ids: Ids, context: Context) -> list[pa.Table]:
     return [Fragment(context.store, record).read() for record in records.values()]
 
 
-def pairs_seen(near: Fragment, ids: Ids) -> Rows:
+def pairs_seen(near: Fragment, ids: Ids) -> StageOutput:
     """Give what some pool images found in the pool, as PAIRS; `near` is of `neighbours`."""
     yield empty_batch(PAIRS)
     wanted, pool = from_ids(ids), pa.scalar("pool")
@@ -144,12 +144,12 @@ def _quantiser(
 ) -> Fragment:
     """Return trained codebooks, those of an earlier run until the pool has grown fourfold."""
     key = {"encoder": embeddings.manifest.stats.get("encoder"), "cells": cells}
-    kept = context.recall("cells", key)
+    kept = context.load_state("cells", key)
     if kept is None:
         _, sample = read_sample(sampled_rows(pool, sample_size(cells), 0, context))
         trained = Codebooks(train_coarse(sample, min(cells, len(sample)), seed=0))
-        context.remember("cells", key, codebooks.batch_of(trained))
-        kept = context.recall("cells", key)
+        context.save_state("cells", key, codebooks.batch_of(trained))
+        kept = context.load_state("cells", key)
     assert kept is not None
     return kept
 
@@ -158,7 +158,7 @@ def _by_role(images: Table, fragments: Mapping[str, T]) -> dict[str, dict[str, T
     """Return fragments by role; a fragment comes from one source."""
     by_role: dict[str, dict[str, T]] = {}
     for name, fragment in images.fragments.items():
-        for role in fragment.record.books:
+        for role in fragment.record.counts:
             by_role.setdefault(role, {})[name] = fragments[name]
     return by_role
 

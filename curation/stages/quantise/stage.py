@@ -13,7 +13,7 @@ from curation.algorithms.knn.sample import eligible_rows, read_sample, sampled
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.quantise.params import QuantiseStep
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 def quantise(
     eligible: Table, embeddings: dict[str, Table], *, params: QuantiseStep, context: Context
-) -> Rows:
+) -> StageOutput:
     """Choose how the pool is searched, and train the codebooks where it is by an index.
 
     Codebooks that this store trained before, for the same encoder and parameters, are taken again
@@ -50,7 +50,7 @@ def quantise(
         "scale": scale_of(pool),
         "index": [choice.index, choice.nlist, params.index.subquantizers, params.seed],
     }
-    kept = context.recall("codebooks", key)
+    kept = context.load_state("codebooks", key)
     if kept is not None:
         logger.info("quantise: codebooks of an earlier run serve again")
         for batch in kept.batches():
@@ -61,6 +61,6 @@ def quantise(
     batch = codebooks.batch_of(
         train(sample, choice.index, choice.nlist, params.index.subquantizers, params.seed)
     )
-    context.remember("codebooks", key, batch)
+    context.save_state("codebooks", key, batch)
     yield "all", batch
     return said | {"nlist": choice.nlist, "training_vectors": len(sample)}

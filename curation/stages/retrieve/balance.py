@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     pass
 
 Bools = npt.NDArray[np.bool_]
-Places = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
 
 
-def balanced(claims: pd.DataFrame, images: pd.DataFrame, params: BalanceParams, seed: int) -> Bools:
+def apply_balance(
+    claims: pd.DataFrame, images: pd.DataFrame, params: BalanceParams, seed: int
+) -> Bools:
     """Return which claims stay, (claims,).
 
     Caps are applied one after the other: seed set (which takes claims of that set alone), cluster,
@@ -35,7 +37,7 @@ def balanced(claims: pd.DataFrame, images: pd.DataFrame, params: BalanceParams, 
     """
     order = _order(claims, images, params, seed)
     stays = np.ones(len(claims), dtype=bool)
-    place: Places = order.reindex(claims["image_id"]).to_numpy().astype(np.int64)
+    place: Positions = order.reindex(claims["image_id"]).to_numpy().astype(np.int64)
     for name, cap in sorted(params.per_seed_set.items()):
         own = (claims["seed_set"] == name).to_numpy()
         stays[own] &= _first_of_group(pd.Series(0, index=claims.index)[own], place[own], cap)
@@ -78,7 +80,7 @@ def _priority(claims: pd.DataFrame, params: BalanceParams) -> pd.Series[int]:
     return claims["arm"].map(first).fillna(len(first)).astype(int)
 
 
-def _first_of_group(groups: pd.Series[Any], place: Places, cap: int) -> Bools:
+def _first_of_group(groups: pd.Series[Any], place: Positions, cap: int) -> Bools:
     """Return which claims are on one of the `cap` first images of their group."""
     frame = pd.DataFrame({"group": groups.to_numpy(), "place": place})
     rank = frame.groupby("group")["place"].rank(method="dense")
@@ -88,7 +90,7 @@ def _first_of_group(groups: pd.Series[Any], place: Places, cap: int) -> Bools:
 def _within_target(
     claims: pd.DataFrame,
     stays: Bools,
-    place: Places,
+    place: Positions,
     params: BalanceParams,
     seed: int,
 ) -> Bools:
@@ -110,7 +112,7 @@ def _within_target(
     return np.asarray(np.isin(place, kept.to_numpy()), dtype=bool)
 
 
-def told_target(target: Mapping[str, int]) -> str:
+def describe_target(target: Mapping[str, int]) -> str:
     """Say how far the target of `balance` was met; `target` is of the measurements of `claims`."""
     said = f"{target['final']:,} of {target['requested']:,} images asked for"
     return said + (f", {target['shortfall']:,} short" if target["shortfall"] else "")

@@ -20,12 +20,17 @@ from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.table import Table
-from curation.engine.units import Rows
-from curation.stages.retrieve.balance import balanced, told_target
+from curation.engine.units import StageOutput
+from curation.stages.retrieve.balance import apply_balance, describe_target
 from curation.stages.retrieve.params import BalanceParams, RetrieveStep
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
-from curation.stages.retrieve.strategies.evidence import Claimed, Evidence, Matches, Members
+from curation.stages.retrieve.strategies.evidence import (
+    ArmClaims,
+    EligibleImages,
+    Evidence,
+    Matches,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +44,7 @@ def retrieve(  # noqa: PLR0913  an argument a table
     *,
     params: RetrieveStep,
     context: Context,
-) -> Rows:
+) -> StageOutput:
     """Run every arm, balance what they claim, and keep all claims on an image.
 
     Yields:
@@ -62,7 +67,7 @@ def retrieve(  # noqa: PLR0913  an argument a table
     place = _places(table, rows, eligible)
     if len(table) and params.balance != BalanceParams():
         facts = _facts(place, images, parents, params)
-        table = table[balanced(table, facts, params.balance, params.seed)]
+        table = table[apply_balance(table, facts, params.balance, params.seed)]
     final = table["arm"].value_counts()
     composition = [
         _composition(arm, evidence, claimed[arm.name], int(final.get(arm.name, 0)))
@@ -96,11 +101,11 @@ def _warn(stats: Mapping[str, Any]) -> None:
             )
     target = stats.get("target", {})
     if target.get("shortfall"):
-        logger.warning("retrieve: balance.target: %s", told_target(target))
+        logger.warning("retrieve: balance.target: %s", describe_target(target))
 
 
 @dataclass(frozen=True)
-class Fit:
+class EligibleRows:
     """The eligible rows of pool and seeds, in narrow columns: one machine holds a hundred million.
 
     `fragment` numbers `fragments`, each of which has one role and source; `row` is the place there.
@@ -125,7 +130,7 @@ class Fit:
         return np.flatnonzero(own[self.fragment])
 
 
-def _read_rows(eligible: Table, assignments: Table) -> Fit:
+def _read_rows(eligible: Table, assignments: Table) -> EligibleRows:
     """Return every eligible row of pool and seeds with its cluster and fragment."""
     clusters = assignments.fragments
     parts, roles, sources = [], [], []
@@ -151,11 +156,11 @@ def _read_rows(eligible: Table, assignments: Table) -> Fit:
         )
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     names = tuple(eligible.fragments)
-    return Fit(names, np.array(roles), np.array(sources), asked, *columns)
+    return EligibleRows(names, np.array(roles), np.array(sources), asked, *columns)
 
 
 def _evidence(
-    rows: Fit,
+    rows: EligibleRows,
     parents: tuple[npt.NDArray[np.int32], ...],
     matches: Table,
     params: RetrieveStep,
@@ -165,16 +170,16 @@ def _evidence(
     return Evidence(
         pool=_members(rows, rows.of("pool")),
         seeds={name: _members(rows, rows.of("seed", name)) for name in names},
-        rows_asked={name: rows.asked.get(name, 0) for name in names},
-        found={name: _matches(table[table["seed_set"] == name]) for name in names},
+        seed_rows_by_set={name: rows.asked.get(name, 0) for name in names},
+        matches_by_set={name: _matches(table[table["seed_set"] == name]) for name in names},
         parents=parents,
     )
 
 
-def _members(rows: Fit, own: npt.NDArray[np.int64]) -> Members:
+def _members(rows: EligibleRows, own: npt.NDArray[np.int64]) -> EligibleImages:
     images, first = np.unique(rows.images[own], return_index=True)
     own = own[first]
-    return Members(images, rows.cluster_id[own], rows.similarity[own])
+    return EligibleImages(images, rows.cluster_id[own], rows.similarity[own])
 
 
 def _matches(rows: pd.DataFrame) -> Matches:
@@ -190,7 +195,7 @@ def _ids(column: pd.Series[Any]) -> npt.NDArray[np.bytes_]:
     return column.to_numpy().astype("S32")
 
 
-def _composition(arm: Arm, evidence: Evidence, claimed: Claimed, final: int) -> dict[str, Any]:
+def _composition(arm: Arm, evidence: Evidence, claimed: ArmClaims, final: int) -> dict[str, Any]:
     counts = {
         "seed_rows": evidence.seed_rows(arm.seeds) if arm.seeds else 0,
         "seed_images": len(evidence.seed_images(arm.seeds)) if arm.seeds else 0,
@@ -205,7 +210,7 @@ def _composition(arm: Arm, evidence: Evidence, claimed: Claimed, final: int) -> 
     return {"arm": arm.name, "seed_set": arm.seeds, "strategy": arm.strategy} | counts
 
 
-def _frame(arm: Arm, claimed: Claimed) -> pd.DataFrame:
+def _frame(arm: Arm, claimed: ArmClaims) -> pd.DataFrame:
     def column(values: npt.NDArray[Any] | None, kind: str) -> pd.Series[Any]:
         if values is None:
             return pd.Series([None] * len(claimed.images), dtype=object)
@@ -225,7 +230,7 @@ def _frame(arm: Arm, claimed: Claimed) -> pd.DataFrame:
     )
 
 
-def _places(claims: pd.DataFrame, rows: Fit, eligible: Table) -> pd.DataFrame:
+def _places(claims: pd.DataFrame, rows: EligibleRows, eligible: Table) -> pd.DataFrame:
     """Return the one row that stands for each claimed image, by image_id.
 
     A seed set's own row, which its curators described, goes before the pool's, but only where an arm

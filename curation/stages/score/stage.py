@@ -7,14 +7,14 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.base import Given, Head
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
 
 
-def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreStep) -> Rows:
+def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreStep) -> StageOutput:
     """Score each picture with the heads of the recipe.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
 from curation.stages.screen.filters import FILTERS
 from curation.stages.screen.filters.base import Filter, Pair
@@ -19,7 +19,7 @@ COLUMNS = ["pair_id", "status", "original_width", "original_height", "bytes", "c
 _TYPES = {"float": pa.float32(), "int32": pa.int32(), "string": pa.string()}
 
 
-def screen(images: Fragment, *, params: ScreenParams) -> Rows:
+def screen(images: Fragment, *, params: ScreenParams) -> StageOutput:
     """Score each pair with the filters of the recipe.
 
     Args:

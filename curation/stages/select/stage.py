@@ -12,7 +12,7 @@ import pyarrow as pa
 from curation.algorithms.arrays.vectors import comparable_rows
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.stages.select.params import SelectStep, Threshold
 
 TOLD = ["method", "contaminated", "copy_of_seed"]
@@ -20,7 +20,7 @@ TOLD = ["method", "contaminated", "copy_of_seed"]
 
 def select(
     images: Fragment, embeddings: dict[str, Fragment], *, params: SelectStep, **tables: Fragment
-) -> Rows:
+) -> StageOutput:
     """Decide which rows may be retrieved (pool) or may retrieve (seeds).
 
     Thresholds hold for the pool alone: seeds were curated by their owners.

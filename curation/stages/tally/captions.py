@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.engine.fragment import Fragment
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 
 ROWS_A_PASS = 2**27
 """Counted rows that are sorted at once, at about 80 bytes each: 10 GB on the driver."""
@@ -31,7 +31,7 @@ def same_caption(caption: str | None) -> str | None:
     return " ".join(unicodedata.normalize("NFKC", caption).casefold().split()) or None
 
 
-def caption_keys(images: Fragment, copies: Fragment) -> Rows:
+def caption_keys(images: Fragment, copies: Fragment) -> StageOutput:
     """Yield keys of the caption and the picture of each row of `images`; null where it does not count.
 
     A picture is known by the one that stands for it and its copies. Rows of the pool with pixels and a

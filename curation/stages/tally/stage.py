@@ -9,14 +9,14 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows
+from curation.engine.units import StageOutput
 from curation.stages.tally.captions import caption_keys, repeats
 from curation.stages.tally.params import TallyStep
 
 COPIES = ["pair_id", "method", "contaminated_by", "copy_of_seed"]
 
 
-def tally(images: Table, copies: Table, *, params: TallyStep, context: Context) -> Rows:
+def tally(images: Table, copies: Table, *, params: TallyStep, context: Context) -> StageOutput:
     """Count under how many pictures of the pool each caption stands, copies counted once.
 
     Captions are read on workers, once a fragment; keys of 24 bytes a row come to the driver.

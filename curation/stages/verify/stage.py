@@ -19,7 +19,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
-from curation.engine.units import Rows, empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.verify.compare import compare
 from curation.stages.verify.params import VerifyStep
 from curation.stages.verify.picture import Picture, reduced
@@ -35,7 +35,9 @@ KEPT = 500
 """Pictures that a task holds with all that comparing made of them, about half a megabyte each."""
 
 
-def verify(images: Table, neighbours: Table, *, params: VerifyStep, context: Context) -> Rows:
+def verify(
+    images: Table, neighbours: Table, *, params: VerifyStep, context: Context
+) -> StageOutput:
     """Compare the pictures of each near pair above the floor, whatever their roles.
 
     Yields:
@@ -114,7 +116,7 @@ def _reduced(images: Table, wanted: Ids, context: Context) -> Reduced:
     return Reduced(wanted, table, [Fragment(context.store, records[name]) for name in items])
 
 
-def reduce_pictures(images: Fragment, rows: npt.NDArray[np.int64]) -> Rows:
+def reduce_pictures(images: Fragment, rows: npt.NDArray[np.int64]) -> StageOutput:
     """Write some pictures of a fragment reduced, by image_id."""
     found: dict[str, bytes] = {}
     start = 0
@@ -134,7 +136,7 @@ def reduce_pictures(images: Fragment, rows: npt.NDArray[np.int64]) -> Rows:
     return None
 
 
-def compare_pairs(pictures: Sequence[Fragment], left: Ids, right: Ids) -> Rows:
+def compare_pairs(pictures: Sequence[Fragment], left: Ids, right: Ids) -> StageOutput:
     """Compare pairs of images, in the order given; pairs with an unreadable picture are left out."""
     # A task is one of many: threads of its own would only wait for those of others.
     cv2.setNumThreads(1)
@@ -157,7 +159,7 @@ def _read(pictures: Sequence[Fragment], wanted: Ids) -> Mapping[bytes, bytes]:
     """Return the reduced pictures of some images."""
     found: dict[bytes, bytes] = {}
     for fragment in pictures:
-        for table in fragment.holding("image_id", wanted.astype("U32").tolist()):
+        for table in fragment.row_groups_with("image_id", wanted.astype("U32").tolist()):
             ids = table.column("image_id").to_pylist()
             found.update(
                 zip((i.encode() for i in ids), table.column("image").to_pylist(), strict=True)

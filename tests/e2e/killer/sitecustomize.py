@@ -37,17 +37,17 @@ def _install() -> None:
     from curation.engine.fragment_writer import FragmentWriter
     from curation.engine.store import Store
 
-    record, write = Store.record, FragmentWriter.write
+    put_record, write = Store.put_record, FragmentWriter.write
 
     def counted_record(self, made):
-        record(self, made)
+        put_record(self, made)
         _count("record", made.table_dir)
 
     def counted_write(self, batch):
         write(self, batch)
         _count("write", self._folder)
 
-    Store.record, FragmentWriter.write = counted_record, counted_write
+    Store.put_record, FragmentWriter.write = counted_record, counted_write
 
 
 if "CURATION_KILL" in os.environ:

@@ -7,13 +7,13 @@ from functools import partial
 
 from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.kmeans.backends import BACKENDS
-from curation.algorithms.kmeans.backends.multi_device import SharedNearest
-from curation.algorithms.kmeans.backends.nearest import Nearest
+from curation.algorithms.kmeans.backends.multi_device import MultiDeviceAssigner
+from curation.algorithms.kmeans.backends.nearest import Assigner
 
 
-def backend_of(name: str, *devices: str) -> Callable[[Vectors], Nearest]:
-    """Return what makes a `Nearest` of points (n, dim); several devices share the points."""
+def load_backend(name: str, *devices: str) -> Callable[[Vectors], Assigner]:
+    """Return what makes an `Assigner` of points (n, dim); several devices share the points."""
     load = BACKENDS.load(name).load
     if len(devices) > 1:
-        return partial(SharedNearest, load=load, devices=devices)
+        return partial(MultiDeviceAssigner, load=load, devices=devices)
     return partial(load, device=devices[0])

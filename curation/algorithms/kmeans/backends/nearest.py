@@ -8,13 +8,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 
 Floats = npt.NDArray[np.float32]
-Clusters = npt.NDArray[np.int32]
-Rows = npt.NDArray[np.int64]
+ClusterIds = npt.NDArray[np.int32]
 
-BLOCK = 65_536
+POINTS_PER_BLOCK = 65_536
 """Points handled at once."""
 
 
@@ -33,29 +32,29 @@ class Centroids:
         return len(self.vectors)
 
 
-class Nearest(Protocol):
+class Assigner(Protocol):
     """A back end for one array of points; it may remember what it saw of earlier centroids."""
 
-    def assign(self, centroids: Centroids) -> Clusters:
+    def assign(self, centroids: Centroids) -> ClusterIds:
         """Return for each point the centroid of largest float64 score, ties to the smaller number."""
 
 
 def exact_scores(
-    points: Vectors, centroids: Centroids, clusters: Clusters
+    points: Vectors, centroids: Centroids, clusters: ClusterIds
 ) -> npt.NDArray[np.float64]:
     """Return the float64 score of each point (n, dim) with one centroid each (n,): shape (n,)."""
     scores = np.empty(len(points))
-    for start in range(0, len(points), BLOCK):
-        part = slice(start, start + BLOCK)
+    for start in range(0, len(points), POINTS_PER_BLOCK):
+        part = slice(start, start + POINTS_PER_BLOCK)
         own = centroids.vectors[clusters[part]].astype(np.float64)
         scores[part] = np.einsum("nd,nd->n", points[part].astype(np.float64), own)
         scores[part] -= centroids.offset[clusters[part]]
     return scores
 
 
-def decide(
-    points: Vectors, centroids: Centroids, rows: Rows, clusters: Clusters
-) -> tuple[Rows, Clusters]:
+def nearest_candidates(
+    points: Vectors, centroids: Centroids, rows: RowNumbers, clusters: ClusterIds
+) -> tuple[RowNumbers, ClusterIds]:
     """Return the rows among the candidate pairs, rising, and the nearest candidate of each.
 
     Args:

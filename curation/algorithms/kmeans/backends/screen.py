@@ -13,22 +13,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curation.algorithms.arrays.rounding import rounding_of
-from curation.algorithms.arrays.screened_products import TILE, Rounded, Tile, scan, scores_of
-from curation.algorithms.arrays.vectors import Vectors
-from curation.algorithms.kmeans.backends.nearest import Centroids, Clusters, Rows, decide
+from curation.algorithms.arrays.rounding import rounding_bound
+from curation.algorithms.arrays.screened_products import (
+    COLUMNS_PER_TILE,
+    RoundedVectors,
+    Tile,
+    pair_scores,
+    scan,
+)
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
+from curation.algorithms.kmeans.backends.nearest import Centroids, ClusterIds, nearest_candidates
 
 
-class Columns(NamedTuple):
+class GroupedCentroids(NamedTuple):
     """Centroids in tiles for a scan, and the number of the centroid in each column."""
 
     tiles: list[Tile]
     order: Tensor
 
     @classmethod
-    def of(cls, groups: Rows, screen: Screen) -> Columns:
+    def of(cls, groups: RowNumbers, screen: ScreenedCentroids) -> GroupedCentroids:
         """Lay out centroids by group, (groups, size)."""
-        together = max(1, TILE // groups.shape[1])
+        together = max(1, COLUMNS_PER_TILE // groups.shape[1])
         parts = [groups[i : i + together].T for i in range(0, len(groups), together)]
         orders = [torch.from_numpy(part.ravel()).to(screen.vectors.device) for part in parts]
         tiles = [
@@ -37,7 +43,7 @@ class Columns(NamedTuple):
         ]
         return cls(tiles, torch.cat(orders))
 
-    def tops(self, tops: list[Tensor], points: Rounded) -> Tensor:
+    def tops(self, tops: list[Tensor], points: RoundedVectors) -> Tensor:
         """Return the most that points can score in each group, (groups, n)."""
         every = [
             tile.error(points).at_most(top.float()).T
@@ -47,19 +53,19 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Screen:
+class ScreenedCentroids:
     """Centroids (k, dim) of one call on a device, and their groups (groups, size), some repeated."""
 
     centroids: Centroids
-    groups: Rows
+    groups: RowNumbers
     kind: torch.dtype
     vectors: Tensor
     offset: Tensor
 
     @classmethod
     def of(
-        cls, centroids: Centroids, groups: Rows, kind: torch.dtype, device: torch.device
-    ) -> Screen:
+        cls, centroids: Centroids, groups: RowNumbers, kind: torch.dtype, device: torch.device
+    ) -> ScreenedCentroids:
         """Take centroids to a device."""
         vectors = torch.from_numpy(centroids.vectors).to(device)
         offset = torch.from_numpy(centroids.offset.astype(np.float32)).to(device)
@@ -71,40 +77,40 @@ class Screen:
 
     def scores(self, exact: Tensor, rows: Tensor, clusters: Tensor) -> Tensor:
         """Return the float32 score of each pair of a point and a centroid."""
-        return scores_of(exact, self.vectors, rows, clusters) - self.offset[clusters]
+        return pair_scores(exact, self.vectors, rows, clusters) - self.offset[clusters]
 
 
-class Step(NamedTuple):
+class PointStep(NamedTuple):
     """Some points of a block, from its row `start` on."""
 
     start: int
     exact: Tensor
-    rounded: Rounded
+    rounded: RoundedVectors
 
 
-class Block:
+class PointBlock:
     """Points that are looked at together, with the centroids of one call."""
 
-    def __init__(self, points: Vectors, steps: list[Step], screen: Screen) -> None:
+    def __init__(self, points: Vectors, steps: list[PointStep], screen: ScreenedCentroids) -> None:
         self.points = points
         self.steps = steps
         self.screen = screen
-        self.nearest: Clusters = np.empty(len(points), np.int32)
+        self.nearest: ClusterIds = np.empty(len(points), np.int32)
 
     @cached_property
-    def whole(self) -> Step:
+    def whole(self) -> PointStep:
         """Return all points as one step."""
-        return Step(
+        return PointStep(
             0,
             torch.cat([step.exact for step in self.steps]),
-            Rounded(
+            RoundedVectors(
                 torch.cat([step.rounded.half for step in self.steps]),
                 max(step.rounded.moved for step in self.steps),
                 max(step.rounded.longest for step in self.steps),
             ),
         )
 
-    def settle(self, step: Step, rows: Tensor, clusters: Tensor) -> None:
+    def settle(self, step: PointStep, rows: Tensor, clusters: Tensor) -> None:
         """Write the nearest of the candidate pairs (row in step, cluster), all those of each row."""
         nearest = self.nearest[step.start : step.start + len(step.exact)]
         several = (torch.bincount(rows, minlength=len(nearest)) > 1)[rows]
@@ -113,11 +119,11 @@ class Block:
         scores = self.screen.scores(step.exact, rows, clusters)
         best = torch.full((len(nearest),), -torch.inf, device=scores.device)
         best = best.scatter_reduce(0, rows, scores, "amax")
-        close = scores >= best[rows] - 2 * rounding_of(self.points.shape[1])
+        close = scores >= best[rows] - 2 * rounding_bound(self.points.shape[1])
         rows_close, clusters_close = rows[close].cpu().numpy(), clusters[close].cpu().numpy()
         nearest[rows_close] = clusters_close
         several = np.bincount(rows_close, minlength=len(nearest))[rows_close] > 1
-        settled, chosen = decide(
+        settled, chosen = nearest_candidates(
             self.points,
             self.screen.centroids,
             rows_close[several] + step.start,
@@ -126,7 +132,7 @@ class Block:
         self.nearest[settled] = chosen
 
 
-def look_at_all(block: Block, columns: Columns, bounds: Tensor | None) -> Clusters:
+def full_scan(block: PointBlock, columns: GroupedCentroids, bounds: Tensor | None) -> ClusterIds:
     """Return the nearest centroids; writes the most a point can score to bounds (groups, n)."""
     for step in block.steps:
         found = scan(step.rounded, columns.tiles, 1)

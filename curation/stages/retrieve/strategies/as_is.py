@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
-    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
 
 
 class StrategyArm(SeededArm):
@@ -21,12 +21,12 @@ class StrategyArm(SeededArm):
         return Expected(requested=images, retrieved=None, final=images)
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     """Claim each eligible seed image once; `seed` is not needed."""
-    from curation.stages.retrieve.strategies.evidence import Claimed
+    from curation.stages.retrieve.strategies.evidence import ArmClaims
 
     images = evidence.seed_images(arm.seeds)
-    return Claimed(
+    return ArmClaims(
         images=images,
         seed_images=images,
         requested=evidence.seed_rows(arm.seeds),

@@ -9,7 +9,7 @@ from pydantic import Field
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
-    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
 
 
 class StrategyArm(SeededArm):
@@ -39,12 +39,12 @@ class StrategyArm(SeededArm):
         return Expected(asked, asked, asked if self.cap is None else min(asked, self.cap))
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     """Claim a seeded sample of each matching cluster."""
     import numpy as np
 
     from curation.algorithms.arrays.seeded_order import seeded_order
-    from curation.stages.retrieve.strategies.evidence import Claimed, capped
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, apply_cap
 
     seeds = evidence.at_level(arm.level, evidence.seed_clusters(arm.seeds))
     numbers, seed_images = np.unique(seeds[seeds >= 0], return_counts=True)
@@ -62,11 +62,11 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
     if arm.small_clusters == "skip":
         keep &= np.repeat(size >= arm.per_cluster, size)
     chosen = rows[keep]
-    claimed = Claimed(
+    claimed = ArmClaims(
         images=pool.images[chosen],
         similarity=pool.similarity[chosen],
         cluster_id=clusters[chosen],
         requested=len(matching) * arm.per_cluster,
         available=len(rows),
     )
-    return capped(claimed, arm.cap, seed, arm.name)
+    return apply_cap(claimed, arm.cap, seed, arm.name)

@@ -37,7 +37,7 @@ class Matches:
 
 
 @dataclass(frozen=True)
-class Members:
+class EligibleImages:
     """Unique eligible images in id order with their clusters (−1 for none), shape (n,) each."""
 
     images: Ids
@@ -49,10 +49,10 @@ class Members:
 class Evidence:
     """Everything an arm may look at."""
 
-    pool: Members
-    seeds: Mapping[str, Members]
-    rows_asked: Mapping[str, int]
-    found: Mapping[str, Matches]
+    pool: EligibleImages
+    seeds: Mapping[str, EligibleImages]
+    seed_rows_by_set: Mapping[str, int]
+    matches_by_set: Mapping[str, Matches]
     parents: tuple[Ints, ...] = ()
     """For each level but the coarsest, the cluster of the next level of each of its clusters."""
 
@@ -66,7 +66,7 @@ class Evidence:
 
     def seed_rows(self, seed_set: str) -> int:
         """Return how many rows of the seed set were asked for, eligible or not."""
-        return self.rows_asked[seed_set]
+        return self.seed_rows_by_set[seed_set]
 
     def seed_clusters(self, seed_set: str) -> Ints:
         """Return the cluster of each eligible seed image."""
@@ -74,11 +74,11 @@ class Evidence:
 
     def matches(self, seed_set: str) -> Matches:
         """Return the pool neighbours of a seed set."""
-        return self.found[seed_set]
+        return self.matches_by_set[seed_set]
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ArmClaims:
     """Claims of one arm, and the counts that its parameters ask for; arrays have shape (n,).
 
     `requested` is what the parameters ask for, `available` what there was to take from.
@@ -104,7 +104,7 @@ class Claimed:
         """How many claims a cap took away."""
         return self.retrieved - len(self.images)
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Claimed:
+    def take(self, rows: npt.NDArray[np.int64]) -> ArmClaims:
         """Return some of the claims, with the counts of all."""
 
         def part(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
@@ -120,7 +120,7 @@ class Claimed:
         )
 
 
-def capped(claimed: Claimed, cap: int | None, seed: int, arm: str) -> Claimed:
+def apply_cap(claimed: ArmClaims, cap: int | None, seed: int, arm: str) -> ArmClaims:
     """Return at most `cap` claims, a seeded sample that depends on identities alone."""
     if cap is None or len(claimed.images) <= cap:
         return claimed

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from numpy import int32, int64, uint64
 
-    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
 
     Counts = npt.NDArray[int64]
 
@@ -41,11 +41,11 @@ class StrategyArm(Arm):
         return Expected(self.target, self.target, self.target)
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     """Claim `target` pool images, or all there are."""
     import numpy as np
 
-    from curation.stages.retrieve.strategies.evidence import Claimed
+    from curation.stages.retrieve.strategies.evidence import ArmClaims
 
     pool = evidence.pool
     placed = np.flatnonzero(pool.cluster_id >= 0)
@@ -60,7 +60,7 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
     times = whole[own] + (place < more[own])
     chosen = np.repeat(placed[order], times)
     again = np.arange(len(chosen)) - np.repeat(np.cumsum(times) - times, times)
-    return Claimed(
+    return ArmClaims(
         images=pool.images[chosen],
         similarity=pool.similarity[chosen],
         rank=(again + 1).astype(np.int32),
@@ -76,7 +76,7 @@ def _shares(
     """Return how many claims each cluster of level 0 gives, from the coarsest level down."""
     import numpy as np
 
-    from curation.algorithms.kmeans.balance import even_shares, shares_below
+    from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
 
     sizes = [leaves.astype(np.int64)]
     for level, parent in enumerate(parents):
@@ -86,7 +86,7 @@ def _shares(
     share = even_shares(sizes[-1], arm.target, _keys(len(sizes[-1]), arm, seed, len(parents)))
     for level in range(len(parents) - 1, -1, -1):
         keys = _keys(len(sizes[level]), arm, seed, level)
-        share = shares_below(sizes[level], parents[level].astype(np.int64), share, keys)
+        share = even_shares_by_parent(sizes[level], parents[level].astype(np.int64), share, keys)
     return share
 
 

@@ -9,12 +9,8 @@ from pydantic import Field
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-    from numpy import int64
-
-    from curation.stages.retrieve.strategies.evidence import Claimed, Evidence, Matches
-
-    Rows = npt.NDArray[int64]
+    from curation.algorithms.arrays.vectors import RowNumbers
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence, Matches
 
 
 class StrategyArm(SeededArm):
@@ -49,9 +45,9 @@ class StrategyArm(SeededArm):
         return Expected(asked, asked, asked if self.cap is None else min(asked, self.cap))
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     """Claim the nearest pool images of each eligible seed image."""
-    from curation.stages.retrieve.strategies.evidence import Claimed, capped
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, apply_cap
 
     found = evidence.matches(arm.seeds)
     within = found.take(found.rank <= arm.k)
@@ -61,7 +57,7 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
         chosen = within.take(_first_claims(within))
     else:
         chosen = within
-    claimed = Claimed(
+    claimed = ArmClaims(
         images=chosen.images,
         seed_images=chosen.seed_images,
         similarity=chosen.similarity,
@@ -69,17 +65,17 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> Claimed:
         requested=arm.k * len(evidence.seed_images(arm.seeds)),
         available=len(within),
     )
-    return capped(claimed, arm.cap, seed, arm.name)
+    return apply_cap(claimed, arm.cap, seed, arm.name)
 
 
-def _by_similarity(found: Matches) -> Rows:
+def _by_similarity(found: Matches) -> RowNumbers:
     """Return the order of claims by falling similarity, then seed image, then image."""
     import numpy as np
 
     return np.lexsort((found.images, found.seed_images, -found.similarity))
 
 
-def _first_claims(found: Matches) -> Rows:
+def _first_claims(found: Matches) -> RowNumbers:
     """Return which claims are the best on their image."""
     import numpy as np
 
@@ -88,7 +84,7 @@ def _first_claims(found: Matches) -> Rows:
     return np.sort(order[first])
 
 
-def _reassigned(found: Matches, k: int) -> Rows:
+def _reassigned(found: Matches, k: int) -> RowNumbers:
     """Return which claims stand when images go to their most similar seed that still needs any.
 
     Going through all claims by falling similarity makes the result independent of any order of
