@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from curation.engine.context import Context
-from curation.engine.params_base import StrictModel, changed_fields, described, fingerprinted
 from curation.engine.parallel import InProcess
+from curation.engine.params_base import StrictModel, changed_fields, described, fingerprinted
 from curation.engine.store import Store
 from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EncoderSpec

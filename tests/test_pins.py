@@ -67,7 +67,7 @@ def test_a_changed_helper_reaches_the_stages_that_use_it_and_no_other(before):
         ),
         ("stages/dedup/params.py", "at_least = self.at_least if", "at_least = 1 if", {"dedup"}),
         ("engine/fragment.py", "columns=names", "columns=None", set(STAGES)),
-        ("media/web/refusal.py", '"host_unreachable",', "", {"fetch"}),
+        ("media/web/fetch_error.py", '"host_unreachable",', "", {"fetch"}),
         ("stages/fetch/params.py", "(+{self.contact})", "({self.contact})", {"fetch"}),
     ],
 )
@@ -87,7 +87,7 @@ def test_what_cannot_change_the_rows_of_a_stage_does_not_count(before):
         ("stages/retrieve/stage.py", "finds nothing", "found nothing"),
         ("engine/spark_workers.py", "self._over.wait(0.2)", "self._over.wait(0.3)"),
         ("engine/store.py", "indent=1", "indent=2"),
-        ("stages/fetch/progress_notes.py", "SHOWN = 4", "SHOWN = 5"),
+        ("stages/fetch/progress.py", "MAX_REASONS = 4", "MAX_REASONS = 5"),
         ("stages/screen/filters/entropy.py", "score=", "score=None or "),
         ("stages/embed/params.py", "le=4096)", "le=8192)"),
     ]

@@ -161,8 +161,8 @@ def test_two_workers_together_ask_a_host_no_more_than_one_may(web, two_workers, 
     statuses = open_table(store, "images").read(["status"]).column(0).to_pylist()
     assert statuses == ["ok"] * len(rows)
     assert len(open_table(store, "images").fragments) > 10
-    assert {host: web.most_at_once(host) for host in HOSTS} == dict.fromkeys(HOSTS, 2)
-    assert web.most_at_once() > 2
+    assert {host: web.max_concurrent(host) for host in HOSTS} == dict.fromkeys(HOSTS, 2)
+    assert web.max_concurrent() > 2
     assert Counter(v.path for v in web.visits(HOSTS[0])).most_common(1)[0][1] == 1
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.media.web.robots import Known
+from curation.media.web.robots import RobotsCache
 
 HOSTS = [f"127.0.0.{n}" for n in range(1, 9)]
 Handler = Callable[[dict[str, str], asyncio.StreamWriter], Awaitable[None]]
@@ -33,24 +33,24 @@ def answer(
 
 @dataclass
 class Visit:
-    """One request: the host and path asked, when it came and when it was over (monotonic)."""
+    """One request: its host and path, and when it started and ended (monotonic)."""
 
     host: str
     path: str
-    came: float
-    over: float = math.inf
+    started: float
+    ended: float = math.inf
 
 
 @dataclass
 class Web:
-    """Pages by path, or by host and path: the bytes of a response, or what writes one.
+    """Pages by path, or by host and path: the bytes of a response, or a function that writes one.
 
-    `asked` counts requests by path, but for robots.txt; `log` has them all, in order.
+    `requests` counts requests by path, without robots.txt; `log` has all requests in order.
     """
 
     pages: dict[str, bytes | Handler] = field(default_factory=dict)
-    asked: Counter[str] = field(default_factory=Counter)
-    heads: list[dict[str, str]] = field(default_factory=list)
+    requests: Counter[str] = field(default_factory=Counter)
+    headers: list[dict[str, str]] = field(default_factory=list)
     log: list[Visit] = field(default_factory=list)
     port: int = 0
     tls_port: int = 0
@@ -65,10 +65,11 @@ class Web:
             v for v in self.log if host in (None, v.host) and (robots or v.path != "/robots.txt")
         ]
 
-    def most_at_once(self, host: str | None = None) -> int:
-        """The most requests to a host, or to all, that were under way at one time."""
+    def max_concurrent(self, host: str | None = None) -> int:
+        """The largest number of requests to a host, or to all hosts, at the same time."""
         visits = self.visits(host, robots=True)
-        return max((sum(v.came <= w.came < v.over for v in visits) for w in visits), default=0)
+        concurrent = (sum(v.started <= w.started < v.ended for v in visits) for w in visits)
+        return max(concurrent, default=0)
 
     def certify(self, certificate: Path, key: Path) -> None:
         """Serve the same pages over TLS too, at `tls_port`."""
@@ -93,8 +94,8 @@ class Web:
             visit = Visit(host, path, time.monotonic())
             self.log.append(visit)
             if path != "/robots.txt":
-                self.asked[path] += 1
-                self.heads.append(head)
+                self.requests[path] += 1
+                self.headers.append(head)
             missing = answer(status="404 Not Found")
             page = self.pages.get(host + path, self.pages.get(path, missing))
             if isinstance(page, bytes):
@@ -106,7 +107,7 @@ class Web:
             pass
         finally:
             if visit is not None:
-                visit.over = time.monotonic()
+                visit.ended = time.monotonic()
             writer.close()
 
 
@@ -127,18 +128,18 @@ def start(web: Web, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> 
 
 
 @pytest.fixture(autouse=True)
-def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No robots.txt of another test's server."""
-    monkeypatch.setattr("curation.stages.fetch.hosts.KNOWN", Known())
+def empty_robots_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the robots.txt of the servers of other tests."""
+    monkeypatch.setattr("curation.stages.fetch.scheduler.ROBOTS_CACHE", RobotsCache())
 
 
 @pytest.fixture
 def web() -> Iterator[Web]:
     loop, ready = asyncio.new_event_loop(), threading.Event()
-    found = Web(loop=loop)
-    thread = threading.Thread(target=start, args=(found, loop, ready), daemon=True)
+    server = Web(loop=loop)
+    thread = threading.Thread(target=start, args=(server, loop, ready), daemon=True)
     thread.start()
     assert ready.wait(10)
-    yield found
+    yield server
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)

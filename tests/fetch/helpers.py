@@ -28,13 +28,13 @@ def images(store: Path, *sources: dict[str, Any], **fetch: Any) -> list[dict[str
 
 
 def fetched(tmp_path: Path, urls: list[str], **fetch: Any) -> list[dict[str, Any]]:
-    """What becomes of some URLs."""
+    """The rows of `images` for some URLs."""
     path = write(tmp_path / "list.parquet", [{"url": u, "caption": "c"} for u in urls])
     return images(tmp_path / "store", source(path), **fetch)
 
 
 def reason(tmp_path: Path, url: str, **fetch: Any) -> str | None:
-    """Why a URL gives no picture."""
+    """The reason of a URL without an image, or None."""
     (row,) = fetched(tmp_path, [url], **fetch)
     assert (row["status"] == "ok") == (row["reason"] is None)
     assert (row["image"] is None) == (row["status"] != "ok") == (row["image_id"] is None)
@@ -42,25 +42,25 @@ def reason(tmp_path: Path, url: str, **fetch: Any) -> str | None:
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:
-    """A smooth picture without symmetry."""
+    """A smooth image without symmetry."""
     y, x = np.mgrid[0:height, 0:width] / [[[height]], [[width]]]
     return Image.fromarray((np.stack([x, y, 1 - x * y], 2) * 255).astype(np.uint8))
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    """The picture as a file."""
+    """The image as a file."""
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
 
 
 def shown(row: dict[str, Any]) -> np.ndarray:
-    """The stored picture as a reader sees it: int, (height, width, 3)."""
+    """The stored image as a reader decodes it: int, (height, width, 3)."""
     return np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"), int)
 
 
 def served(web: Web, content: bytes) -> str:
-    """The URL at which `content` now is."""
+    """Serve `content`, and return its URL."""
     from tests.fetch.conftest import answer
 
     path = f"/{len(web.pages)}"

@@ -1,4 +1,4 @@
-"""What the list, or a detector, calls a face cannot be made out in what is stored."""
+"""Faces of the list or of a detector are not recognisable in stored images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def stored(web: Web, tmp_path: Path, content: bytes, boxes: Any, **fetch: Any) -
     return row
 
 
-# 32 pixels: made smaller; 512: only blurred, so that nothing but the blur changes the file.
+# 120 pixels: resized; 512: only blurred, so that only the blur changes the file.
 @pytest.mark.parametrize("size", [120, 512])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_listed_faces_are_blurred_and_nothing_else(
@@ -61,7 +61,7 @@ def test_listed_faces_are_blurred_and_nothing_else(
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_boxes_of_a_turned_file_are_blurred_as_it_lies_and_as_it_is_seen(
+def test_boxes_of_a_rotated_file_are_blurred_as_stored_and_as_displayed(
     web: Web, tmp_path: Path, turn: int
 ) -> None:
     file = noise(240, 160)
@@ -70,7 +70,7 @@ def test_boxes_of_a_turned_file_are_blurred_as_it_lies_and_as_it_is_seen(
     row = stored(web, tmp_path, encoded(file, exif=exif, quality=95), [BOX])
     assert row["faces_blurred"] == (1 if turn == 1 else 2)
     assert detail(row, BOX) < 3
-    # Where the box lies once the file is turned, found by turning a mask the same way.
+    # Where the box is once the file is rotated: found by rotating a mask in the same way.
     mask = Image.new("L", file.size)
     mask.paste(255, tuple(round(v * s) for v, s in zip(BOX, file.size * 2, strict=True)))
     file_of_mask = Image.open(io.BytesIO(encoded(mask, exif=exif)))
@@ -81,7 +81,7 @@ def test_boxes_of_a_turned_file_are_blurred_as_it_lies_and_as_it_is_seen(
     assert detail(row, box) < 3
 
 
-def test_boxes_are_left_alone_where_the_recipe_says_so(web: Web, tmp_path: Path) -> None:
+def test_listed_boxes_are_not_blurred_if_the_recipe_says_so(web: Web, tmp_path: Path) -> None:
     content = encoded(noise())
     row = stored(web, tmp_path, content, [BOX], faces={"listed": False})
     assert row["image"] == content
@@ -99,7 +99,7 @@ def test_a_detector_finds_a_face(web: Web, tmp_path: Path) -> None:
     assert detail(row, flag) > 0.9 * detail(plain, flag)
 
 
-def test_what_is_no_network_is_told(web: Web, tmp_path: Path) -> None:
+def test_a_file_that_is_no_network_raises_an_error(web: Web, tmp_path: Path) -> None:
     weights = tmp_path / "yunet.onnx"
     weights.write_bytes(b"no network")
     with pytest.raises(RecipeError, match=r"fetch\.faces\.weights"):
@@ -107,6 +107,6 @@ def test_what_is_no_network_is_told(web: Web, tmp_path: Path) -> None:
         stored(web, tmp_path, encoded(noise()), [], faces=faces)
 
 
-def test_a_detector_without_its_network_is_refused(tmp_path: Path, web: Web) -> None:
+def test_a_detector_without_its_network_raises_an_error(tmp_path: Path, web: Web) -> None:
     with pytest.raises(RecipeError, match="weights"):
         stored(web, tmp_path, encoded(noise()), [], faces={"detector": "yunet"})

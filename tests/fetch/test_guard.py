@@ -50,19 +50,19 @@ NOT_PUBLIC = [
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_addresses_that_are_not_the_public_web(address: str) -> None:
+def test_private_and_reserved_addresses_are_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808"])
-def test_addresses_that_are(address: str) -> None:
+def test_public_addresses_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
 @given(st.ip_addresses(v=4))
-def test_an_address_carried_in_another_is_as_public_as_itself(
+def test_an_embedded_ipv4_address_is_as_public_as_itself(
     address: ipaddress.IPv4Address,
 ) -> None:
     mapped = ipaddress.IPv6Address(f"::ffff:{address}")
     assert is_public(mapped) == is_public(address)
-    assert Guard([f"{address}/32"]).admits("any.example", mapped)
+    assert Guard([f"{address}/32"]).allows("any.example", mapped)

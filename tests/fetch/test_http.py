@@ -19,7 +19,7 @@ from tests.ingest.helpers import source, write
 JPEG = encoded(picture())
 
 
-def test_a_picture_comes_with_its_facts(web: Web, tmp_path: Path) -> None:
+def test_a_fetched_image_has_all_its_columns(web: Web, tmp_path: Path) -> None:
     web.pages["/a.jpg"] = answer(JPEG)
     about = {"user_agent": "tester/1", "contact": "http://a.example"}
     (row,) = fetched(tmp_path, [web.url("/a.jpg")], **about)
@@ -29,9 +29,9 @@ def test_a_picture_comes_with_its_facts(web: Web, tmp_path: Path) -> None:
     assert (row["format"], row["width"], row["height"]) == ("jpeg", 60, 40)
     assert (row["original_width"], row["original_height"]) == (60, 40)
     assert row["image"] == JPEG
-    (head,) = web.heads
-    assert head["user-agent"] == "tester/1 (+http://a.example)"
-    assert "cookie" not in head
+    (headers,) = web.headers
+    assert headers["user-agent"] == "tester/1 (+http://a.example)"
+    assert "cookie" not in headers
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_every_failure_has_its_reason(
     assert reason(tmp_path, web.url("/page"), max_bytes=50_000) == expected
 
 
-def test_redirects_are_followed_up_to_the_bound(web: Web, tmp_path: Path) -> None:
+def test_redirects_are_followed_up_to_the_limit(web: Web, tmp_path: Path) -> None:
     for i in range(5):
         web.pages[f"/{i}"] = answer(status="307 Later", Location=f"{i + 1}?a=b%20c")
         web.pages[f"/{i}?a=b%20c"] = web.pages[f"/{i}"]
@@ -81,7 +81,7 @@ def test_redirects_are_followed_up_to_the_bound(web: Web, tmp_path: Path) -> Non
     assert reason(tmp_path / "b", web.url("/0"), max_redirects=4) == "too_many_redirects"
 
 
-def test_a_slow_drip_is_cut(web: Web, tmp_path: Path) -> None:
+def test_slow_responses_time_out(web: Web, tmp_path: Path) -> None:
     async def drip(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
         writer.write(answer(length=1000))
         while True:
@@ -108,10 +108,10 @@ def test_a_slow_drip_is_cut(web: Web, tmp_path: Path) -> None:
     assert 0.6 <= time.monotonic() - started < 3
 
 
-def test_only_what_may_pass_is_tried_again(web: Web, tmp_path: Path) -> None:
+def test_only_transient_failures_are_retried(web: Web, tmp_path: Path) -> None:
     def failing(times: int, page: bytes) -> None:
         async def handler(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
-            writer.write(page if web.asked[path] <= times else answer(JPEG))
+            writer.write(page if web.requests[path] <= times else answer(JPEG))
 
         path = f"/{len(web.pages)}"
         web.pages[path] = handler
@@ -125,17 +125,17 @@ def test_only_what_may_pass_is_tried_again(web: Web, tmp_path: Path) -> None:
     rows = fetched(tmp_path, [web.url(p) for p in web.pages], retries=2)
     expected = [None, None, None, "http_503", "http_404", "not_an_image"]
     assert [r["reason"] for r in rows] == expected
-    assert [web.asked[p] for p in web.pages] == [3, 3, 3, 3, 1, 1]
+    assert [web.requests[p] for p in web.pages] == [3, 3, 3, 3, 1, 1]
 
 
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]", "10.1.2.3"],
 )
-def test_private_addresses_are_refused(web: Web, tmp_path: Path, host: str) -> None:
+def test_private_addresses_are_not_requested(web: Web, tmp_path: Path, host: str) -> None:
     web.pages["/"] = answer(JPEG)
     assert reason(tmp_path, web.url("/", host), allow_hosts=[]) == "private_address"
-    assert not web.asked
+    assert not web.requests
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_allowed_hosts_open_private_networks(
     assert reason(tmp_path, web.url("/", host), allow_hosts=[entry]) is None
 
 
-def test_a_name_is_judged_by_every_address_it_has_at_that_moment(
+def test_dns_rebinding_does_not_reach_private_addresses(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A resolver that first names a public address, as in DNS rebinding, gains nothing."""
+    """The resolver returns another address on the second lookup."""
     lookups = []
 
     def rebinding(host: str, port: int, family: int = 0, kind: int = 0) -> list[object]:
@@ -171,10 +171,10 @@ def test_a_name_is_judged_by_every_address_it_has_at_that_moment(
     url = web.url("/", "rebind.example")
     assert reason(tmp_path, url, allow_hosts=[], retries=2) == "private_address"
     assert lookups
-    assert not web.asked
+    assert not web.requests
 
 
-def test_names_that_do_not_exist_and_ports_that_are_closed(tmp_path: Path) -> None:
+def test_unknown_names_and_closed_ports_have_reasons(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -182,12 +182,12 @@ def test_names_that_do_not_exist_and_ports_that_are_closed(tmp_path: Path) -> No
     assert reason(tmp_path / "b", "http://no-such-name.invalid/x") == "dns_error"
 
 
-def test_https_to_what_does_not_speak_it(web: Web, tmp_path: Path) -> None:
+def test_https_to_a_server_without_tls_fails(web: Web, tmp_path: Path) -> None:
     assert reason(tmp_path, web.url("/").replace("http:", "https:")) == "tls_error"
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_a_certificate_that_nobody_vouches_for(web: Web, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_fails(web: Web, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     order = [
         "openssl",
@@ -207,10 +207,10 @@ def test_a_certificate_that_nobody_vouches_for(web: Web, tmp_path: Path) -> None
     web.certify(certificate, key)
     web.pages["/"] = answer(JPEG)
     assert reason(tmp_path, f"https://127.0.0.1:{web.tls_port}/") == "tls_error"
-    assert not web.asked
+    assert not web.requests
 
 
-def test_promised_hashes_hold(web: Web, tmp_path: Path) -> None:
+def test_an_image_with_another_sha256_fails(web: Web, tmp_path: Path) -> None:
     web.pages["/"] = answer(JPEG)
     good = hashlib.sha256(JPEG).hexdigest()
     rows = [{"url": web.url("/"), "h": good}, {"url": web.url("/") + "?", "h": "ab" * 32}]
@@ -221,7 +221,7 @@ def test_promised_hashes_hold(web: Web, tmp_path: Path) -> None:
         assert (row["reason"], row["sha256"], row["bytes"]) == (expected, good, len(JPEG))
 
 
-def test_requests_at_once_stay_within_the_bound(web: Web, tmp_path: Path) -> None:
+def test_concurrent_requests_are_limited(web: Web, tmp_path: Path) -> None:
     async def slow(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.05)
         writer.write(answer(JPEG))
@@ -231,22 +231,22 @@ def test_requests_at_once_stay_within_the_bound(web: Web, tmp_path: Path) -> Non
         web.pages[f"/{i}"] = slow
         urls.append(web.url(f"/{i}"))
     assert {r["status"] for r in fetched(tmp_path, urls, concurrency=8)} == {"ok"}
-    assert 2 <= web.most_at_once() <= 8
+    assert 2 <= web.max_concurrent() <= 8
 
 
-def test_bodies_at_once_stay_within_their_bytes() -> None:
-    """Waiting for memory is not the server's fault, so it does not count as time."""
+def test_bodies_in_memory_are_limited() -> None:
+    """The time until memory is free does not count against the timeout."""
     held, most = 0, 0
 
     async def body(budget: ByteBudget, size: int) -> None:
         nonlocal held, most
         async with asyncio.timeout(0.2) as deadline:
-            await budget.take(size, deadline)
+            await budget.acquire(size, deadline)
             held += size
             most = max(most, held)
             await asyncio.sleep(0.05)
             held -= size
-            budget.give(size)
+            budget.release(size)
 
     async def all_bodies() -> None:
         budget = ByteBudget(100)
@@ -257,10 +257,10 @@ def test_bodies_at_once_stay_within_their_bytes() -> None:
     assert held == 0
 
 
-def test_long_bodies_of_unknown_length_all_come(
+def test_bodies_of_unknown_length_all_arrive_under_a_small_memory_limit(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.stages.fetch.client._BYTES_IN_FLIGHT", 1)
+    monkeypatch.setattr("curation.stages.fetch.client._MAX_BODY_BYTES_IN_MEMORY", 1)
     urls = []
     for i in range(12):
         web.pages[f"/{i}"] = answer(encoded(picture(40 + i, 40)), length=None)

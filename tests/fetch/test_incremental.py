@@ -1,4 +1,4 @@
-"""What has been fetched is not asked for again: the server's log is the judge."""
+"""Fetched rows are not requested again: the log of the server shows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.ingest.helpers import run, source, table, write
 
 @pytest.fixture
 def listed(web: Web) -> list[dict[str, Any]]:
-    """Rows of which one is missing and one fails in passing."""
+    """Rows of which one is missing (404) and one has a transient failure (500)."""
     rows = []
     for n in range(40):
         web.pages[f"/{n}.jpg"] = answer(encoded(picture(40 + n)))
@@ -30,7 +30,7 @@ def asked(web: Web) -> set[str]:
     return paths
 
 
-def test_only_new_rows_of_a_longer_list_are_asked(
+def test_only_new_rows_of_a_longer_list_are_requested(
     web: Web, tmp_path: Path, listed: list[dict[str, Any]]
 ) -> None:
     path, store = tmp_path / "l.parquet", tmp_path / "store"
@@ -48,7 +48,7 @@ def test_only_new_rows_of_a_longer_list_are_asked(
     assert {c: r for c, r in after.items() if r["reason"] != "removed"} == fresh
 
 
-def test_a_new_list_of_a_source_is_asked_alone(
+def test_only_rows_of_a_new_list_of_a_source_are_requested(
     web: Web, tmp_path: Path, listed: list[dict[str, Any]]
 ) -> None:
     lists, store = tmp_path / "lists", tmp_path / "store"
@@ -70,7 +70,7 @@ def test_a_new_list_of_a_source_is_asked_alone(
         ({"opt_out": ["noai"]}, {f"/{n}.jpg" for n in range(12)}),
     ],
 )
-def test_parameters_that_change_no_picture_ask_for_failures_alone(
+def test_parameters_that_change_no_image_retry_only_failures(
     web: Web,
     tmp_path: Path,
     listed: list[dict[str, Any]],
@@ -84,7 +84,7 @@ def test_parameters_that_change_no_picture_ask_for_failures_alone(
     assert asked(web) == again
 
 
-def test_failures_in_passing_are_asked_again_when_the_list_changes(
+def test_transient_failures_are_retried_when_the_list_changes(
     web: Web, tmp_path: Path, listed: list[dict[str, Any]]
 ) -> None:
     path, store = tmp_path / "l.parquet", tmp_path / "store"
@@ -101,10 +101,10 @@ def test_failures_in_passing_are_asked_again_when_the_list_changes(
     assert stats["rows_kept"] == 11
 
 
-def test_fragments_that_share_hosts_are_not_fetched_at_once(
+def test_fragments_that_share_hosts_are_fetched_one_after_the_other(
     web: Web, tmp_path: Path, listed: list[dict[str, Any]]
 ) -> None:
-    """Two sources on the same hosts, each cut into a number of buckets of its own."""
+    """Two sources on the same hosts, with different numbers of buckets."""
     one = write(tmp_path / "one.parquet", listed[:8])
     two = write(tmp_path / "two.parquet", listed)
     sources = [source(one), source(two, name="other", role="seed")]

@@ -21,7 +21,7 @@ RGB = np.asarray(PLAIN, int)
 
 
 def turned(orientation: int, kind: str = "JPEG") -> bytes:
-    """A file that shows PLAIN upright to those who honour its EXIF orientation."""
+    """A file that shows PLAIN if its EXIF orientation is applied."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -77,7 +77,7 @@ CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, str]] = {
 }
 
 
-def test_pictures_look_as_they_must(web: Web, tmp_path: Path) -> None:
+def test_stored_images_look_like_the_originals(web: Web, tmp_path: Path) -> None:
     rows = fetched(tmp_path, [served(web, make()) for make, _, _ in CASES.values()])
     for name, row, (_, expected, kind) in zip(CASES, rows, CASES.values(), strict=True):
         assert (row["status"], row["format"]) == ("ok", kind), name
@@ -86,7 +86,7 @@ def test_pictures_look_as_they_must(web: Web, tmp_path: Path) -> None:
         assert np.abs(shown(row) - expected).mean() < 6, name
 
 
-def test_what_needs_no_change_keeps_its_bytes(web: Web, tmp_path: Path) -> None:
+def test_an_image_that_needs_no_change_keeps_its_bytes(web: Web, tmp_path: Path) -> None:
     plain = encoded(picture(700, 300), quality=80)
     (kept,) = fetched(tmp_path / "a", [served(web, plain)], resize={"mode": "no"})
     assert kept["image"] == plain
@@ -130,7 +130,7 @@ def text_bomb() -> bytes:
 
 
 def thumbnail_then_cut() -> bytes:
-    """A JPEG cut short whose EXIF block holds a whole small JPEG."""
+    """A truncated JPEG whose EXIF block holds a complete small JPEG."""
     small, whole = encoded(picture(16, 16)), encoded(picture(300, 300))
     block = b"Exif\0\0" + small
     segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
@@ -161,7 +161,7 @@ def thumbnail_then_cut() -> bytes:
         (lambda: encoded(Image.new("RGB", (2000, 1))), "bad_dimensions"),
     ],
 )
-def test_files_that_are_refused(
+def test_invalid_files_have_reasons(
     web: Web, tmp_path: Path, make: Callable[[], bytes], expected: str
 ) -> None:
     assert reason(tmp_path, served(web, make()), max_pixels=1_000_000) == expected
@@ -173,25 +173,25 @@ def test_the_shared_bad_inputs(shared: Path, tmp_path: Path) -> None:
     columns = {"image": "bytes", "caption": "note", "key": "filename"}
     rows = images(tmp_path / "store", source(path, columns=columns))
     assert [r["source_key"] for r in rows] == [t["filename"] for t in truth]
-    for row, told in zip(rows, truth, strict=True):
+    for row, expected in zip(rows, truth, strict=True):
         ok = row["status"] == "ok"
-        if told["kind"] in ("tracking_pixel", "tiny", "extreme_aspect"):
-            # Sound pictures; the recipe's thresholds on sides and aspect judge them.
+        if expected["kind"] in ("tracking_pixel", "tiny", "extreme_aspect"):
+            # Valid images; thresholds on side and aspect would drop them.
             sides = sorted((row["original_width"], row["original_height"]))
-            assert ok and (sides[0] < 32 or sides[1] / sides[0] > 3), told["filename"]
-        elif told["expect"] != "either":
-            assert ok == (told["expect"] == "accept"), (told["filename"], row["reason"])
-        if told["ref_thumb8x8"] is not None:
-            size = (told["upright_w"], told["upright_h"])
+            assert ok and (sides[0] < 32 or sides[1] / sides[0] > 3), expected["filename"]
+        elif expected["expect"] != "either":
+            assert ok == (expected["expect"] == "accept"), (expected["filename"], row["reason"])
+        if expected["ref_thumb8x8"] is not None:
+            size = (expected["upright_w"], expected["upright_h"])
             assert (row["original_width"], row["original_height"]) == size
             small = Image.open(io.BytesIO(row["image"])).convert("RGB")
             small = small.resize((8, 8), Image.Resampling.BOX)
-            difference = np.asarray(small, int).ravel() - np.array(told["ref_thumb8x8"])
-            assert np.abs(difference).max() <= 6, told["filename"]
+            difference = np.asarray(small, int).ravel() - np.array(expected["ref_thumb8x8"])
+            assert np.abs(difference).max() <= 6, expected["filename"]
 
 
 def forged(scans: int, side: int | None = None) -> bytes:
-    """A progressive JPEG with more scans, that may say it is larger than it is."""
+    """A progressive JPEG with more scans, whose header may give a larger size."""
     content = encoded(PLAIN, progressive=True)
     last = content.rindex(b"\xff\xda")
     end = content.rindex(b"\xff\xd9")
@@ -211,7 +211,7 @@ def forged(scans: int, side: int | None = None) -> bytes:
         (forged(30, 9000), "undecodable"),
     ],
 )
-def test_jpegs_that_would_hold_up_the_others_are_refused(
+def test_jpegs_that_decode_slowly_fail_quickly(
     web: Web, tmp_path: Path, content: bytes, expected: str | None
 ) -> None:
     started = time.monotonic()

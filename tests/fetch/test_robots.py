@@ -1,4 +1,4 @@
-"""What sites ask of robots is done; the server's log is the judge."""
+"""robots.txt and opt-out headers are followed: the log of the server shows it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def site(web: Web) -> Web:
     return web
 
 
-def test_disallowed_paths_are_not_asked(site: Web, tmp_path: Path) -> None:
+def test_disallowed_paths_are_not_requested(site: Web, tmp_path: Path) -> None:
     site.pages["/robots.txt"] = answer(b"User-agent: *\nDisallow: /closed\n")
     urls = [site.url(p) for p in ("/open.jpg", "/closed/a.jpg", "/closed/b.jpg", "/open.jpg?2")]
     site.pages["/open.jpg?2"] = answer(JPEG)
@@ -33,7 +33,7 @@ def test_disallowed_paths_are_not_asked(site: Web, tmp_path: Path) -> None:
     assert site.log[0].path == "/robots.txt"
 
 
-def test_rules_for_our_name_come_before_those_for_all(site: Web, tmp_path: Path) -> None:
+def test_rules_for_the_crawler_override_those_for_all_robots(site: Web, tmp_path: Path) -> None:
     site.pages["/robots.txt"] = answer(EVERYTHING + b"\nUser-agent: our-bot\nAllow: /\n")
     assert reason(tmp_path / "a", site.url("/open.jpg")) == "robots_disallowed"
     site.pages["/robots.txt"] = answer(b"User-agent: our-bot\nDisallow: /\n")
@@ -42,7 +42,7 @@ def test_rules_for_our_name_come_before_those_for_all(site: Web, tmp_path: Path)
     assert reason(tmp_path / "c", site.url("/open.jpg", HOSTS[2]), user_agent="other/3") is None
 
 
-def test_robots_are_left_out_only_where_the_recipe_says_so(site: Web, tmp_path: Path) -> None:
+def test_robots_txt_is_ignored_only_if_the_recipe_says_so(site: Web, tmp_path: Path) -> None:
     site.pages["/robots.txt"] = answer(EVERYTHING)
     assert reason(tmp_path, site.url("/open.jpg"), robots=False) is None
     assert [v.path for v in site.log] == ["/open.jpg"]
@@ -78,34 +78,34 @@ def endless(body: bytes) -> Handler:
         (b"", "connection_error"),
     ],
 )
-def test_whatever_robots_txt_is(
+def test_unusual_robots_txt_follow_the_rfc(
     site: Web, tmp_path: Path, robots: bytes | Handler, expected: str | None
 ) -> None:
     site.pages |= {"/robots.txt": robots, "/elsewhere": answer(EVERYTHING)}
     assert reason(tmp_path, site.url("/open.jpg")) == expected
-    assert site.asked["/open.jpg"] == (expected is None)
+    assert site.requests["/open.jpg"] == (expected is None)
 
 
-def test_redirects_lead_nowhere_that_robots_may_not_go(site: Web, tmp_path: Path) -> None:
+def test_redirects_to_disallowed_paths_fail(site: Web, tmp_path: Path) -> None:
     site.pages[f"{HOSTS[1]}/robots.txt"] = answer(b"User-agent: *\nDisallow: /closed\n")
     for name, target in (("a", "/closed/a.jpg"), ("b", "/open.jpg")):
         there = site.url(target, HOSTS[1])
         site.pages[f"{HOSTS[0]}/{name}"] = answer(status="301 Moved", Location=there)
     rows = fetched(tmp_path, [site.url("/a"), site.url("/b")])
     assert [r["reason"] for r in rows] == ["robots_disallowed", None]
-    assert not site.asked["/closed/a.jpg"]
+    assert not site.requests["/closed/a.jpg"]
 
 
-def test_a_site_is_asked_no_faster_than_it_wishes(site: Web, tmp_path: Path) -> None:
+def test_crawl_delay_is_kept(site: Web, tmp_path: Path) -> None:
     site.pages["/robots.txt"] = answer(b"User-agent: *\nCrawl-delay: 0.2\n")
     site.pages |= {f"/{n}": answer(JPEG) for n in range(4)}
     rows = fetched(tmp_path, [site.url(f"/{n}") for n in range(4)])
     assert {r["reason"] for r in rows} == {None}
-    came = [v.came for v in site.log]
+    came = [v.started for v in site.log]
     assert min(b - a for a, b in pairwise(came)) > 0.15
 
 
-def test_rows_for_which_there_is_no_patience_are_told(site: Web, tmp_path: Path) -> None:
+def test_rows_beyond_patience_s_fail_as_too_slow(site: Web, tmp_path: Path) -> None:
     site.pages["/robots.txt"] = answer(b"User-agent: *\nCrawl-delay: 0.1\n")
     site.pages |= {f"/{n}": answer(JPEG) for n in range(9)}
     rows = fetched(tmp_path, [site.url(f"/{n}") for n in range(9)], patience_s=0.35)
@@ -133,7 +133,7 @@ def opting(**headers: Any) -> bytes:
         (opting(tdm_reservation="0"), None),
     ],
 )
-def test_pictures_that_are_not_to_be_used_are_not(
+def test_opted_out_images_are_not_stored(
     site: Web, tmp_path: Path, page: bytes, expected: str | None
 ) -> None:
     site.pages["/page"] = page
@@ -141,6 +141,6 @@ def test_pictures_that_are_not_to_be_used_are_not(
     assert reason(tmp_path / "b", site.url("/page"), opt_out=[]) is None
 
 
-def test_which_words_say_no_is_for_the_recipe_to_say(site: Web, tmp_path: Path) -> None:
+def test_the_recipe_lists_the_opt_out_directives(site: Web, tmp_path: Path) -> None:
     site.pages["/page"] = opting(X_Robots_Tag="noarchive")
     assert reason(tmp_path, site.url("/page"), opt_out=["noarchive"]) == "opted_out"

@@ -14,10 +14,10 @@ from PIL import Image
 
 from curation.engine.contract import contract
 from curation.errors import StoreError
-from curation.stages.fetch import samples
-from curation.stages.fetch.outcome import Got, Wanted
+from curation.stages.fetch import sample_writer
 from curation.stages.fetch.params import FetchParams
-from curation.stages.fetch.samples import Samples
+from curation.stages.fetch.request import FetchRequest, FetchResult
+from curation.stages.fetch.sample_writer import SampleWriter
 from curation.stages.fetch.work_shards import WorkShards
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, images, picture, served
@@ -30,7 +30,7 @@ def colours(count: int) -> list[bytes]:
     return [encoded(picture(40 + i % 20, 40)) for i in range(count)]
 
 
-def test_rows_are_those_of_pairs_in_their_order(web: Web, tmp_path: Path) -> None:
+def test_rows_are_aligned_with_pairs(web: Web, tmp_path: Path) -> None:
     urls, files = [], colours(60)
     for i in range(120):
         number, path = i % 60, f"/{i % 60}"
@@ -65,7 +65,7 @@ def test_rows_are_those_of_pairs_in_their_order(web: Web, tmp_path: Path) -> Non
     assert not list((tmp_path / "store" / "work").rglob("fetch/*")), "work shards are left"
 
 
-def test_the_table_keeps_its_contract(web: Web, tmp_path: Path) -> None:
+def test_the_table_has_the_columns_of_its_contract(web: Web, tmp_path: Path) -> None:
     fetched(tmp_path, [served(web, JPEG)])
     schema = table(tmp_path / "store", "images").read().schema
     assert schema.names == list(contract("images").names)
@@ -81,7 +81,7 @@ def tar_of(path: Path, members: dict[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "tar.gz", "parquet", "struct", "path"])
-def test_bytes_in_files_come_in_order(tmp_path: Path, kind: str) -> None:
+def test_images_in_files_are_read_in_order(tmp_path: Path, kind: str) -> None:
     contents = colours(30)
     names = [f"d/{i:02d} #%.jpg" for i in range(30)]
     home = tmp_path / "set"
@@ -109,7 +109,7 @@ def test_bytes_in_files_come_in_order(tmp_path: Path, kind: str) -> None:
     assert [r["image"] for r in found.read().to_pylist()] == contents
 
 
-def test_files_that_fail_say_why(tmp_path: Path) -> None:
+def test_image_files_that_fail_have_reasons(tmp_path: Path) -> None:
     home = tmp_path / "set"
     home.mkdir()
     for name in ("ok", "late", "big", "link"):
@@ -124,7 +124,7 @@ def test_files_that_fail_say_why(tmp_path: Path) -> None:
     assert [r["reason"] for r in found] == [None, "file_missing", "too_large", "outside_folder"]
 
 
-def test_members_that_fail_say_why(tmp_path: Path) -> None:
+def test_tar_members_that_fail_have_reasons(tmp_path: Path) -> None:
     members = {"1.jpg": JPEG, "2.jpg": JPEG + b"\0" * 200_000, "3.jpg": b"", "4.jpg": JPEG}
     path = tar_of(tmp_path / "s.tar", members)
     spec = source(path, format="webdataset")
@@ -137,7 +137,7 @@ def test_members_that_fail_say_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
-def test_rows_behind_the_damage_of_a_tar_are_lost_alone(tmp_path: Path, suffix: str) -> None:
+def test_only_rows_after_the_damage_of_a_tar_fail(tmp_path: Path, suffix: str) -> None:
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8))
     contents = {f"{i}.jpg": encoded(noise.rotate(i)) for i in range(4)}
@@ -149,7 +149,7 @@ def test_rows_behind_the_damage_of_a_tar_are_lost_alone(tmp_path: Path, suffix: 
     assert [r["reason"] for r in found[2:]] == ["unreadable", "bad_row"]
 
 
-def test_a_container_that_vanished_stops_the_run(tmp_path: Path) -> None:
+def test_a_missing_container_stops_the_run(tmp_path: Path) -> None:
     path = write(tmp_path / "p.parquet", [{"img": JPEG, "k": "1"}])
     spec = source(path, columns={"image": "img", "key": "k"})
     run(tmp_path / "store", spec)
@@ -166,32 +166,32 @@ def test_a_container_that_vanished_stops_the_run(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """Ends a run as a signal would."""
+    """Ends a run like a signal."""
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
-    """Make the run end when this many rows have been taken."""
-    taken = []
-    take = Samples.take
+    """Make the run end after this many rows have been written."""
+    written = []
+    write_result = SampleWriter.write_result
 
-    def counted(self: Samples, got: Any) -> None:
-        taken.append(got)
-        if len(taken) > row:
+    def counted(self: SampleWriter, result: Any) -> None:
+        written.append(result)
+        if len(written) > row:
             raise Killed
-        take(self, got)
+        write_result(self, result)
 
-    monkeypatch.setattr(Samples, "take", counted)
+    monkeypatch.setattr(SampleWriter, "write_result", counted)
 
 
-def test_a_killed_run_goes_on_from_its_finished_shards(
+def test_a_killed_run_continues_from_its_finished_shards(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     urls = [served(web, content) for content in colours(60)]
-    monkeypatch.setattr(samples, "SHARD_ROWS", 10)
+    monkeypatch.setattr(sample_writer, "SHARD_ROWS", 10)
     with monkeypatch.context() as patch:
         kill_at(patch, 35)
-        # What a kill does not do: close the shard that is being written.
-        patch.setattr(Samples, "__exit__", lambda *_: None)
+        # A killed process does not close the shard that it writes.
+        patch.setattr(SampleWriter, "__exit__", lambda *_: None)
         with pytest.raises(Killed):
             fetched(tmp_path, urls, concurrency=4)
     shards = sorted((tmp_path / "store" / "work").rglob("*.parquet"))
@@ -203,21 +203,21 @@ def test_a_killed_run_goes_on_from_its_finished_shards(
     for shard in shards[:3]:
         finished |= set(pq.read_table(shard)["key"].to_pylist())
     assert len(finished) == 30
-    web.asked.clear()
+    web.requests.clear()
     rows = fetched(tmp_path, urls, concurrency=4)
     assert [r["image"] for r in rows] == colours(60)
-    asked = {int(path[1:]) for path in web.asked}
+    asked = {int(path[1:]) for path in web.requests}
     assert asked == set(range(60)) - {int(key) for key in finished}
     assert not [s for s in shards if s.exists()]
 
 
-def test_an_error_of_the_store_is_not_taken_for_a_bad_row(
+def test_an_error_of_the_store_stops_the_run(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Samples, "_write", full)
+    monkeypatch.setattr(SampleWriter, "_write", full)
     with pytest.raises(OSError, match="No space left"):
         fetched(tmp_path, [served(web, JPEG)])
 
@@ -254,7 +254,7 @@ def test_rows_are_read_back_in_order_from_shards_in_any_order(
     assert seen == list(range(1000))
 
 
-def test_it_runs_where_a_loop_runs_already(web: Web, tmp_path: Path) -> None:
+def test_it_runs_inside_a_running_event_loop(web: Web, tmp_path: Path) -> None:
     import asyncio
 
     async def notebook() -> list[dict[str, Any]]:
@@ -263,10 +263,10 @@ def test_it_runs_where_a_loop_runs_already(web: Web, tmp_path: Path) -> None:
     assert asyncio.run(notebook())[0]["status"] == "ok"
 
 
-def test_shards_of_a_store_elsewhere_are_put_there(
+def test_shards_of_a_remote_store_are_moved_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not a local file system gets its shards by way of this machine's disk."""
+    """Shards are written to the local disk first, and then moved to a remote store."""
     from pyarrow import fs
 
     (tmp_path / "bucket").mkdir()
@@ -278,10 +278,10 @@ def test_shards_of_a_store_elsewhere_are_put_there(
         work = WorkShards("other://shards/1", 3)
     with (
         work.folder() as folder,
-        Samples(folder, FetchParams(), work) as taker,
+        SampleWriter(folder, FetchParams(), work) as writer,
     ):
         for row in range(3):
-            taker.take(Got(Wanted(row, None, None, None), content=JPEG))
+            writer.write_result(FetchResult(FetchRequest(row, None, None, None), content=JPEG))
     assert not Path(folder).exists()
     assert [p.name for p in tmp_path.rglob("*.parquet")] == ["000000.parquet"]
     work.scan()

@@ -61,7 +61,7 @@ def test_lists_give_the_same_pairs_in_every_format(tmp_path: Path, kind: str) ->
     assert [r["pair_id"] for r in found] == [r["pair_id"] for r in reference]
 
 
-def test_csv_keeps_line_ends_in_quotes_and_counts_what_is_broken(tmp_path: Path) -> None:
+def test_csv_keeps_quoted_line_ends_and_drops_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_bytes(
         b"\xef\xbb\xbfurl,caption\r\n"
@@ -85,7 +85,7 @@ def test_csv_keeps_line_ends_in_quotes_and_counts_what_is_broken(tmp_path: Path)
     assert {r["reason"] for r in found} == {None, "bad_row"}
 
 
-def test_a_stray_quote_costs_rows_but_not_the_file(tmp_path: Path) -> None:
+def test_an_unbalanced_quote_loses_rows_but_not_the_file(tmp_path: Path) -> None:
     good = b"".join(b"http://a.example/%d,plain words here\n" % i for i in range(20_000))
     path = tmp_path / "list.csv"
     path.write_bytes(b'url,caption\nhttp://a.example/x,"never closed\n' + good)
@@ -95,14 +95,14 @@ def test_a_stray_quote_costs_rows_but_not_the_file(tmp_path: Path) -> None:
     assert sum(r["status"] == "ok" for r in found) > 15_000
 
 
-def test_tsv_takes_quotes_as_they_are(tmp_path: Path) -> None:
+def test_tsv_reads_quotes_as_plain_characters(tmp_path: Path) -> None:
     path = tmp_path / "list.tsv"
     path.write_text('url\tcaption\nhttp://a.example/1\t"half a quote\nhttp://a.example/2\tb\n')
     found = pairs(tmp_path / "store", source(path, format="tsv"))
     assert [r["caption"] for r in found] == ['"half a quote', "b"]
 
 
-def test_jsonl_counts_bad_lines_and_bounds_their_length(tmp_path: Path) -> None:
+def test_jsonl_drops_bad_and_overlong_lines(tmp_path: Path) -> None:
     path = tmp_path / "list.jsonl"
     lines = [
         b'{"url": "http://a.example/1", "caption": "ok", "nan": NaN, "deep": {"b": [1, null]}}',
@@ -122,7 +122,7 @@ def test_jsonl_counts_bad_lines_and_bounds_their_length(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_missing_column_is_named_with_those_found(tmp_path: Path, kind: str) -> None:
+def test_an_error_names_a_missing_column_and_the_existing_ones(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"list.{kind}"
     if kind == "parquet":
         write(path, ROWS)
@@ -135,7 +135,7 @@ def test_a_missing_column_is_named_with_those_found(tmp_path: Path, kind: str) -
         )
 
 
-def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+def test_an_error_names_a_truncated_parquet_file(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.parquet", ROWS).read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[:-20])
     with pytest.raises(StoreError, match=r"cut\.parquet cannot be read as Parquet.*Replace"):
@@ -145,14 +145,14 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_damaged_compression_is_named(tmp_path: Path) -> None:
+def test_an_error_names_a_file_with_damaged_compression(tmp_path: Path) -> None:
     path = tmp_path / "list.csv.gz"
     path.write_bytes(gzip.compress(b"url,caption\n" + b"http://a.example/1,b\n" * 9999)[:-30])
     with pytest.raises(StoreError, match=r"list\.csv\.gz is damaged"):
         pairs(tmp_path / "store", source(path, format="csv"))
 
 
-def test_parquet_metadata_is_json_whatever_the_types(tmp_path: Path) -> None:
+def test_parquet_columns_of_all_types_become_json_metadata(tmp_path: Path) -> None:
     row: dict[str, Any] = {
         "url": "http://a.example/1",
         "caption": "c",
@@ -186,7 +186,7 @@ def test_text_that_is_not_utf8_makes_a_bad_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_struct", [False, True])
-def test_inline_images_point_to_their_row(tmp_path: Path, as_struct: bool) -> None:
+def test_locations_of_inline_images_name_their_row(tmp_path: Path, as_struct: bool) -> None:
     pictures = [jpeg(1), None, jpeg(2), jpeg(1)]
     values = [{"bytes": p, "path": "x.jpg"} if as_struct else p for p in pictures]
     path = write(tmp_path / "p#1.parquet", [{"img": v, "caption": "c"} for v in values])
@@ -202,7 +202,7 @@ def test_inline_images_point_to_their_row(tmp_path: Path, as_struct: bool) -> No
     assert found[3]["duplicate_of"] == found[0]["pair_id"]
 
 
-def test_inline_images_without_key_or_url_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
+def test_inline_images_without_key_or_url_are_identified_by_their_bytes(tmp_path: Path) -> None:
     rows = [{"img": jpeg(i), "url": "" if i else "http://a.example/0"} for i in range(3)]
     path = write(tmp_path / "p.parquet", rows)
     found = pairs(tmp_path / "store", source(path, columns={"image": "img", "url": "url"}))
@@ -211,25 +211,34 @@ def test_inline_images_without_key_or_url_are_told_apart_by_their_bytes(tmp_path
 
 def test_image_must_be_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "l.parquet", ROWS)
-    with pytest.raises(RecipeError, match="mapped to image, is string"):
+    with pytest.raises(RecipeError, match="mapped to image, has the type string"):
         pairs(tmp_path / "store", source(path, columns={"image": "url"}))
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
-        ({"url": [1, 2]}, r"column 'url' of .*l\.parquet, mapped to url, is int64\. Map url to"),
-        ({"url": [["http://a.example/1"]]}, "mapped to url, is list"),
-        ({"url": ["http://a.example/1"], "caption": [["a", "b"]]}, "mapped to caption, is list"),
-        ({"url": ["http://a.example/1"], "caption": [{"en": "a"}]}, "mapped to caption, is struct"),
+        (
+            {"url": [1, 2]},
+            r"column 'url' of .*l\.parquet, .* has the type int64\. Map url to",
+        ),
+        ({"url": [["http://a.example/1"]]}, "to url, has the type list"),
+        (
+            {"url": ["http://a.example/1"], "caption": [["a", "b"]]},
+            "to caption, has the type list",
+        ),
+        (
+            {"url": ["http://a.example/1"], "caption": [{"en": "a"}]},
+            "to caption, has the type struct",
+        ),
     ],
 )
-def test_columns_that_cannot_be_what_they_are_mapped_to(
-    tmp_path: Path, columns: dict[str, list[object]], said: str
+def test_mapped_columns_of_wrong_types_raise_an_error(
+    tmp_path: Path, columns: dict[str, list[object]], message: str
 ) -> None:
     path = tmp_path / "l.parquet"
     pq.write_table(pa.table(columns), path)
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         pairs(tmp_path / "store", source(path, columns={name: name for name in columns}))
 
 
@@ -241,7 +250,7 @@ def test_numbers_may_be_captions_and_keys(tmp_path: Path) -> None:
     assert (row["status"], row["caption"], row["source_key"]) == ("ok", "2.5", "7")
 
 
-def test_a_column_that_stands_there_twice_is_named(tmp_path: Path) -> None:
+def test_an_error_names_a_mapped_column_that_is_not_unique(tmp_path: Path) -> None:
     urls = [pa.array(["http://a.example/1"]), pa.array(["http://a.example/2"])]
     pq.write_table(pa.table(urls, names=["url", "url"]), tmp_path / "l.parquet")
     with pytest.raises(RecipeError, match=r"l\.parquet has more than one column 'url'"):
@@ -250,14 +259,16 @@ def test_a_column_that_stands_there_twice_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_other_encodings_are_named(tmp_path: Path, kind: str, encoding: str) -> None:
+def test_an_error_names_a_file_in_another_encoding(
+    tmp_path: Path, kind: str, encoding: str
+) -> None:
     path = tmp_path / f"l.{kind}"
     path.write_bytes(CONTENTS[kind].decode().encode(encoding))
-    with pytest.raises(StoreError, match=rf"l\.{kind} begins as UTF-16 .*iconv"):
+    with pytest.raises(StoreError, match=rf"l\.{kind} is encoded in UTF-16 .*iconv"):
         pairs(tmp_path / "store", source(path, format=kind))
 
 
-def test_paths_stay_in_the_folder_of_their_list(tmp_path: Path) -> None:
+def test_paths_outside_the_folder_of_the_list_are_dropped(tmp_path: Path) -> None:
     home = tmp_path / "set"
     (home / "sub").mkdir(parents=True)
     (tmp_path / "secret.jpg").write_bytes(jpeg())
@@ -281,7 +292,7 @@ def test_paths_stay_in_the_folder_of_their_list(tmp_path: Path) -> None:
     assert found[0]["location"] == found[4]["location"] == f"{home}/sub/100%25%231.jpg"
 
 
-def test_a_folder_gives_a_row_an_image_with_the_text_beside_it(tmp_path: Path) -> None:
+def test_a_folder_gives_one_row_per_image_with_its_caption_file(tmp_path: Path) -> None:
     home = tmp_path / "set"
     (home / "b" / "c").mkdir(parents=True)
     for name in ("z.PNG", "b/1.jpg", "b/c/2.webp", "b/skip.svg", ".hidden.jpg"):
@@ -299,7 +310,7 @@ def test_a_folder_gives_a_row_an_image_with_the_text_beside_it(tmp_path: Path) -
     ]
 
 
-def test_promised_hashes_are_checked_for_their_form(tmp_path: Path) -> None:
+def test_expected_hashes_must_be_sha256(tmp_path: Path) -> None:
     rows = [
         {"url": "http://a.example/1", "h": "AB" * 32},
         {"url": "http://a.example/2", "h": "d41d8cd98f00b204e9800998ecf8427e"},

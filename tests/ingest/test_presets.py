@@ -1,4 +1,4 @@
-"""The lists of the field, written as they are published, become pairs without a word of mapping."""
+"""Published lists, in their original form, become pairs without any `columns`."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_lists_without_a_header_line(tmp_path: Path) -> None:
     ]
 
 
-def test_wikipedia_takes_the_first_caption_that_there_is(tmp_path: Path) -> None:
+def test_wit_takes_the_first_caption_that_is_not_empty(tmp_path: Path) -> None:
     names = [
         "language",
         "image_url",
@@ -126,7 +126,7 @@ def test_wikipedia_takes_the_first_caption_that_there_is(tmp_path: Path) -> None
     assert json.loads(found[0]["metadata"]) == {"language": "en"}
 
 
-def test_plain_lists(tmp_path: Path) -> None:
+def test_text_lists(tmp_path: Path) -> None:
     path = tmp_path / "urls.txt"
     text = "# mine\nhttp://a.example/1.jpg\n\n  http://a.example/2.jpg\r\nnot a url\n"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"http://a.example/\xff\n")
@@ -135,7 +135,7 @@ def test_plain_lists(tmp_path: Path) -> None:
 
 
 def wat(*pages: Any) -> bytes:
-    """A WAT file with a metadata record a page."""
+    """A WAT file with one metadata record per page."""
     out = io.BytesIO()
     for page in pages:
         record = WarcRecord()
@@ -184,7 +184,7 @@ def test_images_of_pages_in_common_crawl(tmp_path: Path) -> None:
     assert json.loads(found[0]["metadata"]) == {"page_url": "http://a.example/dir/page.html"}
 
 
-def test_a_truncated_wat_says_which_file(tmp_path: Path) -> None:
+def test_an_error_names_a_truncated_wat_file(tmp_path: Path) -> None:
     path = tmp_path / "one.wat.gz"
     whole = wat(*(page([{"path": "IMG@/src", "url": f"{n}.jpg"}]) for n in range(50)))
     path.write_bytes(whole[: len(whole) * 2 // 3 + 7])
@@ -193,21 +193,21 @@ def test_a_truncated_wat_says_which_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "row", "words"),
+    ("kind", "row", "message"),
     [
-        ("laion", {"LINK": "http://a.example/1.jpg"}, r"no laion list.*URL, url.*LINK"),
-        ("coyo", {"uri": "http://a.example/1.jpg"}, r"no coyo list"),
+        ("laion", {"LINK": "http://a.example/1.jpg"}, r"is not a laion list.*URL, url.*LINK"),
+        ("coyo", {"uri": "http://a.example/1.jpg"}, r"is not a coyo list"),
         ("tsvv", {"url": "x"}, r"unknown format 'tsvv'.*parquet.*datacomp"),
     ],
 )
-def test_another_list_is_refused_with_what_it_has(
-    tmp_path: Path, kind: str, row: dict[str, Any], words: str
+def test_an_error_names_the_columns_of_a_list_in_another_format(
+    tmp_path: Path, kind: str, row: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(RecipeError, match=f"(?s){words}"):
+    with pytest.raises(RecipeError, match=f"(?s){message}"):
         listed(tmp_path, kind, write(tmp_path / "l.parquet", [row]))
 
 
-def test_columns_of_the_recipe_come_before_those_of_the_preset(tmp_path: Path) -> None:
+def test_columns_of_the_recipe_override_those_of_the_preset(tmp_path: Path) -> None:
     path = write(tmp_path / "l.parquet", [{"URL": "http://a.example/1", "TEXT": "a", "ALT": "b"}])
     (found,) = listed(tmp_path, "laion", path, columns={"caption": "ALT"})
     assert found["caption"] == "b"
@@ -217,7 +217,7 @@ def test_columns_of_the_recipe_come_before_those_of_the_preset(tmp_path: Path) -
     "boxes",
     ["[[0.1, 0.2, 0.3]]", "[[0.5, 0.2, 0.3, 0.4]]", "[[0, 0, 1, NaN]]", "faces", "[1, 2, 3, 4]"],
 )
-def test_boxes_that_are_none_cost_a_row(tmp_path: Path, boxes: str) -> None:
+def test_invalid_boxes_make_a_bad_row(tmp_path: Path, boxes: str) -> None:
     path = tmp_path / "l.jsonl"
     rows = [{"u": "http://a.example/1", "f": boxes}, {"u": "http://a.example/2", "f": None}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -225,7 +225,7 @@ def test_boxes_that_are_none_cost_a_row(tmp_path: Path, boxes: str) -> None:
     assert [r["reason"] for r in found] == ["bad_row", None]
 
 
-def test_lists_behind_any_file_system_that_fsspec_knows(tmp_path: Path) -> None:
+def test_lists_on_file_systems_of_fsspec(tmp_path: Path) -> None:
     import fsspec
 
     table = pa.table({"URL": ["http://a.example/1.jpg"], "TEXT": ["a cat"]})

@@ -51,7 +51,7 @@ def test_the_first_pair_of_a_url_is_kept_across_files_and_sources(tmp_path: Path
     )
 
 
-def test_seed_and_held_out_sets_share_nothing_with_the_pool(tmp_path: Path) -> None:
+def test_seed_and_held_out_sets_have_duplicates_of_their_own(tmp_path: Path) -> None:
     path = urls(tmp_path / "l.parquet", ["a", "a"])
     roles = {"web": "pool", "flowers": "seed", "birds": "seed", "bench": "held_out"}
     found = pairs(tmp_path / "store", *(source(path, name=n, role=r) for n, r in roles.items()))
@@ -59,7 +59,7 @@ def test_seed_and_held_out_sets_share_nothing_with_the_pool(tmp_path: Path) -> N
     assert [r["role"] for r in found[::2]] == list(roles.values())
 
 
-def test_only_rows_that_would_be_asked_for_count_as_first(tmp_path: Path) -> None:
+def test_dropped_rows_do_not_count_as_first(tmp_path: Path) -> None:
     rows = [
         {"url": "http://ads.example/a", "caption": "blocked", "h": None},
         {"url": "http://ads.example/a", "caption": "blocked too", "h": None},
@@ -76,7 +76,7 @@ def test_only_rows_that_would_be_asked_for_count_as_first(tmp_path: Path) -> Non
     assert [r["reason"] for r in found] == ["blocked_domain", "blocked_domain", "bad_row", None]
 
 
-def test_blocked_domains_include_their_subdomains_alone(tmp_path: Path) -> None:
+def test_blocked_domains_include_only_their_subdomains(tmp_path: Path) -> None:
     hosts = ["bad.example", "img.BAD.example:8080", "notbad.example", "bad.example.org"]
     path = write(tmp_path / "l.parquet", [{"url": f"http://{h}/x", "caption": ""} for h in hosts])
     (tmp_path / "blocked.txt").write_text("bad.example\n")
@@ -84,13 +84,13 @@ def test_blocked_domains_include_their_subdomains_alone(tmp_path: Path) -> None:
     found = pairs(tmp_path / "store", source(path), **settings)
     expected = ["blocked_domain", "blocked_domain", None, "blocked_pattern"]
     assert [r["reason"] for r in found] == expected
-    # A changed list under the same name is another list.
+    # The content of the list counts, not its name.
     (tmp_path / "blocked.txt").write_text("notbad.example\n")
     found = pairs(tmp_path / "store", source(path), **settings)
     assert [r["reason"] for r in found] == [None, None, "blocked_domain", "blocked_pattern"]
 
 
-def test_rows_are_the_same_whatever_the_size_of_fragments(tmp_path: Path) -> None:
+def test_rows_do_not_depend_on_the_size_of_fragments(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in "ab":
         drawn = [str(n) for n in rng.integers(0, 1500, 1100)]
@@ -108,11 +108,11 @@ def test_rows_are_the_same_whatever_the_size_of_fragments(tmp_path: Path) -> Non
     assert Counter(r["reason"] for r in large)["duplicate_url"] > 500
     fragments = table(tmp_path / "small", "pairs").fragments
     assert {f.rows for f in fragments.values()} <= set(range(1, 8))
-    # All 2,200 rows are of one host: 315 parts, 20 files are 3.
+    # All 2,200 rows are of one host, in 315 fragments; the 20 image files are in 3.
     assert len(fragments) == 315 + 3
 
 
-def test_appended_files_read_only_themselves(tmp_path: Path) -> None:
+def test_only_appended_files_are_read(tmp_path: Path) -> None:
     urls(tmp_path / "web" / "1.parquet", ["a", "b"])
     urls(tmp_path / "web" / "3.parquet", ["c", "a"])
     run(tmp_path / "store", source(tmp_path / "web"))
@@ -121,7 +121,7 @@ def test_appended_files_read_only_themselves(tmp_path: Path) -> None:
     made_before = {p.name: p.stat().st_mtime_ns for p in work.iterdir()}
 
     assert run(tmp_path / "store", source(tmp_path / "web"))["ingest"].up_to_date
-    # Its name stands before the third file's, but that one came first and keeps "c".
+    # Its name sorts before the third file, but that one was read first and keeps "c".
     urls(tmp_path / "web" / "2.parquet", ["c", "d"])
     outcome = run(tmp_path / "store", source(tmp_path / "web"))["ingest"]
     made = {p.name: p.stat().st_mtime_ns for p in work.iterdir()}
@@ -133,7 +133,7 @@ def test_appended_files_read_only_themselves(tmp_path: Path) -> None:
     assert [f for f in found.fragments.values() if before.get(f.name) == f.content]
 
 
-def test_a_changed_file_of_images_changes_what_fetch_depends_on(tmp_path: Path) -> None:
+def test_a_changed_file_of_images_changes_the_content_of_pairs(tmp_path: Path) -> None:
     path = write(tmp_path / "l.parquet", [{"k": "1", "img": jpeg(1)}])
     spec = source(path, columns={"image": "img", "key": "k"})
     run(tmp_path / "store", spec)
@@ -145,7 +145,9 @@ def test_a_changed_file_of_images_changes_what_fetch_depends_on(tmp_path: Path) 
     assert found.read().to_pylist()[0]["pair_id"] is not None
 
 
-def test_a_folder_notices_changed_pictures_and_captions(tmp_path: Path) -> None:
+def test_changed_images_and_captions_of_a_folder_change_the_content_of_pairs(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "img").mkdir()
     (tmp_path / "img" / "a.jpg").write_bytes(jpeg(1))
     spec = source(tmp_path / "img", format="folder")
@@ -161,7 +163,7 @@ def test_a_folder_notices_changed_pictures_and_captions(tmp_path: Path) -> None:
     assert len(set(contents)) == 3
 
 
-def test_pair_ids_say_what_is_asked_for_never_where_it_stands(tmp_path: Path) -> None:
+def test_pair_ids_depend_on_the_pair_but_not_on_its_file(tmp_path: Path) -> None:
     rows = [
         {"url": "http://a.example/1", "caption": "one", "more": 1},
         {"url": "HTTP://A.example:80/1", "caption": "one", "more": 2},
@@ -185,7 +187,7 @@ def test_globs_find_files_by_name(tmp_path: Path, path: str) -> None:
     assert [n for n, _ in outcomes(found)] == ["a", "b", "c"][: 3 if "**" in path else 2]
 
 
-def test_a_folder_skips_what_tools_leave_there_and_a_uri_is_a_path(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped_and_a_path_may_be_a_file_uri(tmp_path: Path) -> None:
     urls(tmp_path / "my web" / "1.parquet", ["a"])
     urls(tmp_path / "my web" / "_temporary" / "0.parquet", ["x"])
     (tmp_path / "my web" / ".1.parquet.crc").write_bytes(b"x")
@@ -193,24 +195,24 @@ def test_a_folder_skips_what_tools_leave_there_and_a_uri_is_a_path(tmp_path: Pat
     assert outcomes(found) == [("a", None)]
 
 
-def test_sources_without_files_or_rows_say_so(tmp_path: Path) -> None:
+def test_sources_without_files_or_rows_raise_an_error(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     for path in ("web", "none.parquet", "web/*.parquet", "no/such/*.parquet"):
-        with pytest.raises(RecipeError, match=r"Source 'web': no.*Give `path`"):
+        with pytest.raises(RecipeError, match=r"Source 'web': no.*Set `path`"):
             pairs(tmp_path / "store", source(tmp_path / path))
     (tmp_path / "empty.csv").write_text("url,caption\n")
-    with pytest.raises(RecipeError, match="holds no row in 1 file"):
+    with pytest.raises(RecipeError, match="has no rows in 1 file"):
         pairs(tmp_path / "store", source(tmp_path / "empty.csv", format="csv"))
-    with pytest.raises(RecipeError, match=r"ingest\.blocked_domains.*one domain a line"):
+    with pytest.raises(RecipeError, match=r"ingest\.blocked_domains.*one domain per line"):
         urls(tmp_path / "web" / "1.parquet", ["a"])
         pairs(tmp_path / "store", source(tmp_path / "web"), blocked_domains="no such file")
     with pytest.raises(RecipeError, match="password"):
         pairs(tmp_path / "store", source("s3://key:word@bucket/web"))
 
 
-def test_a_folder_has_no_column_for_keys(tmp_path: Path) -> None:
+def test_a_folder_cannot_map_a_key(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
-    with pytest.raises(RecipeError, match="its path; take key out"):
+    with pytest.raises(RecipeError, match="its path; remove key"):
         pairs(tmp_path / "store", source(tmp_path, format="folder", columns={"key": "id"}))
 
 
@@ -222,17 +224,17 @@ def test_one_empty_file_among_others_is_fine(tmp_path: Path) -> None:
     assert outcomes(pairs(tmp_path / "store", source(tmp_path / "web"))) == [("a", None)]
 
 
-def test_counts_that_differ_from_the_recipe_are_told(
+def test_a_count_that_differs_from_the_recipe_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = urls(tmp_path / "l.parquet", ["a", "b"])
     with caplog.at_level(logging.WARNING):
         pairs(tmp_path / "store", source(path, count=3))
-    assert "count says 3, found 2" in caplog.text
+    assert "has 2 rows, but its `count` is 3" in caplog.text
 
 
-@pytest.mark.parametrize("rows_a_pass", [10**9, 100, 7])
-def test_duplicates_are_those_of_a_plain_loop(tmp_path: Path, rows_a_pass: int) -> None:
+@pytest.mark.parametrize("rows_per_pass", [10**9, 100, 7])
+def test_duplicates_equal_those_of_a_plain_loop(tmp_path: Path, rows_per_pass: int) -> None:
     rng = np.random.default_rng(1)
     store, fragments, seen = Store(tmp_path), [], {}
     expected = []
@@ -253,4 +255,4 @@ def test_duplicates_are_those_of_a_plain_loop(tmp_path: Path, rows_a_pass: int) 
         pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
         entry = FileEntry(f"{number}.parquet", 0, "", 60)
         fragments.append(Fragment(store, FragmentRecord("t", str(number), "m", (entry,))))
-    assert find_duplicates(fragments, rows_a_pass) == expected
+    assert find_duplicates(fragments, rows_per_pass) == expected

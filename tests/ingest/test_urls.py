@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.media.web.urls import RefusedURLError, Rules, normalize, parse_domains
+from curation.media.web.urls import InvalidURLError, UrlRules, normalize, parse_domains
 
 # Expected by RFC 3986 section 6.2, RFC 5891 for hosts.
 SAME = [
@@ -25,7 +25,7 @@ SAME = [
 
 
 @pytest.mark.parametrize(("url", "expected"), SAME)
-def test_urls_of_one_resource_have_one_spelling(url: str, expected: str) -> None:
+def test_equivalent_urls_have_one_normal_form(url: str, expected: str) -> None:
     assert normalize(url) == expected
 
 
@@ -60,10 +60,10 @@ def test_urls_of_one_resource_have_one_spelling(url: str, expected: str) -> None
         ("http://xn--a/", "bad_url"),
     ],
 )
-def test_what_is_no_web_address_is_refused(url: str, reason: str) -> None:
-    with pytest.raises(RefusedURLError) as refused:
+def test_invalid_urls_have_reasons(url: str, reason: str) -> None:
+    with pytest.raises(InvalidURLError) as error:
         normalize(url)
-    assert refused.value.reason == reason
+    assert error.value.reason == reason
 
 
 @given(
@@ -75,31 +75,31 @@ def test_what_is_no_web_address_is_refused(url: str, reason: str) -> None:
 def test_normalising_twice_changes_nothing(scheme: str, host: str, port: str, rest: str) -> None:
     try:
         once = normalize(f"{scheme}{host}{port}/{rest}")
-    except RefusedURLError:
+    except InvalidURLError:
         return
     assert normalize(once) == once
     assert once.isascii()
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_normalised_or_refused(text: str) -> None:
+def test_any_text_is_normalised_or_raises_an_error(text: str) -> None:
     try:
         found = normalize(text)
-    except RefusedURLError as refused:
-        assert refused.reason in ("bad_url", "bad_scheme")
+    except InvalidURLError as error:
+        assert error.reason in ("bad_url", "bad_scheme")
     else:
         assert found.startswith(("http://", "https://"))
 
 
-def test_rules_judge_length_and_patterns() -> None:
-    rules = Rules(max_url_length=30, patterns=(r"/ads?/", r"\.svg$"))
-    assert rules.judge("http://example.com/a.jpg") == ("http://example.com/a.jpg", None)
-    assert rules.judge("http://example.com/ad/a.jpg")[1] == "blocked_pattern"
-    assert rules.judge("http://example.com/%61d/b")[1] == "blocked_pattern"
-    assert rules.judge("http://example.com/" + "a" * 30) == (None, "bad_url")
+def test_rules_check_length_and_patterns() -> None:
+    rules = UrlRules(max_url_length=30, patterns=(r"/ads?/", r"\.svg$"))
+    assert rules.check("http://example.com/a.jpg") == ("http://example.com/a.jpg", None)
+    assert rules.check("http://example.com/ad/a.jpg")[1] == "blocked_pattern"
+    assert rules.check("http://example.com/%61d/b")[1] == "blocked_pattern"
+    assert rules.check("http://example.com/" + "a" * 30) == (None, "bad_url")
 
 
-def test_block_lists_take_the_forms_that_lists_have() -> None:
+def test_block_lists_of_all_forms_are_parsed() -> None:
     text = "\ufeff# comment\nExample.com\n*.ads.example\n.trap.example  # why\n\nbücher.example\n"
     expected = {"example.com", "ads.example", "trap.example", "xn--bcher-kva.example"}
     assert parse_domains(text.encode()) == expected

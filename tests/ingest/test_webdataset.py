@@ -31,7 +31,7 @@ MEMBERS = [
 
 
 @pytest.mark.parametrize("name", ["s.tar", "s.tar.gz"])
-def test_a_tar_gives_a_row_a_key(tmp_path: Path, name: str) -> None:
+def test_a_tar_gives_one_row_per_key(tmp_path: Path, name: str) -> None:
     path = tar(tmp_path / name, MEMBERS)
     found = pairs(tmp_path / "store", source(path, format="webdataset"))
     assert [(r["source_key"], r["caption"], r["location"], r["reason"]) for r in found] == [
@@ -50,7 +50,9 @@ def test_a_tar_can_take_caption_and_key_from_its_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", ["in a body", "in a header", "overwritten"])
-def test_a_broken_tar_gives_what_stands_before_and_a_bad_row(tmp_path: Path, cut: str) -> None:
+def test_a_damaged_tar_gives_the_rows_before_the_damage_and_a_bad_row(
+    tmp_path: Path, cut: str
+) -> None:
     path = tar(tmp_path / "s.tar", [(f"{i:04d}.jpg", jpeg(i)) for i in range(3)])
     content = path.read_bytes()
     second = 512 + -(-len(jpeg(0)) // 512) * 512
@@ -63,7 +65,7 @@ def test_a_broken_tar_gives_what_stands_before_and_a_bad_row(tmp_path: Path, cut
     assert len(found) <= 3
 
 
-def test_what_is_no_tar_is_named(tmp_path: Path) -> None:
+def test_an_error_names_a_file_that_is_not_a_tar(tmp_path: Path) -> None:
     (tmp_path / "s.tar").write_bytes(b"nonsense" * 1000)
     with pytest.raises(StoreError, match=r"s\.tar is not a tar"):
         pairs(tmp_path / "store", source(tmp_path / "s.tar", format="webdataset"))

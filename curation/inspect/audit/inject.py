@@ -26,9 +26,9 @@ from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
 from curation.recipe import Recipe
-from curation.stages.fetch.outcome import Got, Wanted
 from curation.stages.fetch.params import FetchParams
-from curation.stages.fetch.samples import ENCODED, Samples
+from curation.stages.fetch.request import FetchRequest, FetchResult
+from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SampleWriter
 from curation.stages.fetch.work_shards import WorkShards
 from curation.stages.verify.compare import Agreement
 
@@ -187,12 +187,12 @@ def store_as(files: list[bytes], params: FetchParams) -> list[tuple[bytes | None
     """Return what stage fetch stores of files: (stored image, None), or (None, reason)."""
     with TemporaryDirectory(prefix="curation-audit-") as folder:
         work = WorkShards(folder, len(files))
-        with Samples(folder, params, work) as samples:
+        with SampleWriter(folder, params, work) as samples:
             for row, content in enumerate(files):
-                samples.take(Got(Wanted(row, None, None, None), content))
+                samples.write_result(FetchResult(FetchRequest(row, None, None, None), content))
         work.scan()
         found, at = work.read(0, len(files))
     if found is None:
         return []
     rows = found.take(pa.array(at)).to_pylist()
-    return [(row[ENCODED], row["reason"]) for row in rows]
+    return [(row[IMAGE_FORMAT], row["reason"]) for row in rows]

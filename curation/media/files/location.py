@@ -1,4 +1,8 @@
-"""Locations: where the bytes of a row are, and how they are opened."""
+"""Locations: where the bytes of a row are, and how they are opened.
+
+A location is a local path or a URI. `#` separates a file from the row or member inside it, so `#` and
+`%` in local names are written `%23` and `%25`. URIs are percent-encoded anyway.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,11 @@ from pyarrow import fs
 
 
 class OutsideFolderError(ValueError):
-    """A path that leaves the folder of its list."""
+    """A path that leads out of the folder of its source."""
 
 
 def escape(name: str) -> str:
-    """Return `name` without a bare `#`, to stand in a location."""
+    """Return a local name as it is written in a location."""
     return name.replace("%", "%25").replace("#", "%23")
 
 
@@ -25,40 +29,43 @@ def unescape(name: str) -> str:
 
 
 def split_location(location: str) -> tuple[str, str | None]:
-    """Return the file of a location and what it names inside, if anything."""
-    place, mark, inside = location.partition("#")
-    return place, unescape(inside) if mark else None
+    """Return the file of a location, and the row or member inside it (None for the file itself)."""
+    path, mark, inside = location.partition("#")
+    return path, unescape(inside) if mark else None
 
 
 def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of a URI and the path within it: Arrow's own, or what fsspec knows.
+    """Return the file system of a URI and the path within it: one of Arrow's, or of fsspec.
 
     Raises:
-        ValueError: nobody knows it.
-        OSError: it cannot be reached.
+        ValueError: neither Arrow nor fsspec supports the scheme.
+        OSError: the file system cannot be reached.
     """
     try:
-        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
-        return found
-    except pa.ArrowInvalid as unknown:
+        of_arrow: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
+        return of_arrow
+    except pa.ArrowInvalid as arrow_error:
         try:
-            own, path = fsspec.core.url_to_fs(uri)
+            of_fsspec, path = fsspec.core.url_to_fs(uri)
         except (ValueError, ImportError) as error:
-            raise ValueError(f"{unknown}; {error}") from error
-        return fs.PyFileSystem(fs.FSSpecHandler(own)), path
+            raise ValueError(f"{arrow_error}; {error}") from error
+        return fs.PyFileSystem(fs.FSSpecHandler(of_fsspec)), path
 
 
-def open_place(place: str) -> pa.NativeFile:
-    """Open the file part of a location for random access.
+def open_location(file: str) -> pa.NativeFile:
+    """Open the file of a location for random access.
+
+    Args:
+        file: the location without the part after `#`.
 
     Raises:
         OSError: it cannot be opened.
-        OutsideFolderError: a link now stands where ingest found none.
+        OutsideFolderError: a part of the path has become a link since ingest read it.
     """
-    if "://" in place:
-        filesystem, path = filesystem_of(place)
+    if "://" in file:
+        filesystem, path = filesystem_of(file)
         return filesystem.open_input_file(path)
-    path = unescape(place)
+    path = unescape(file)
     if os.path.realpath(path) != path:
         raise OutsideFolderError(path)
     return pa.OSFile(path, "rb")
@@ -77,8 +84,8 @@ def inside(root: str, name: str) -> str:
     """
     if "\x00" in name or "://" in name:
         raise OutsideFolderError(name)
-    home = _real_folder(root)
-    found = os.path.realpath(os.path.join(home, name))  # noqa: PTH118
-    if not found.startswith(home.rstrip("/") + "/"):
+    folder = _real_folder(root)
+    path = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
+    if not path.startswith(folder.rstrip("/") + "/"):
         raise OutsideFolderError(name)
-    return found
+    return path

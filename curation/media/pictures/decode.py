@@ -1,31 +1,26 @@
-"""Stored pictures to pixels."""
+"""Stored images to pixels."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-if TYPE_CHECKING:
-    pass
-
-MOST = 2**28
-"""Pixels of a JPEG that are decoded without Pillow's own bound."""
-
+MAX_JPEG_PIXELS = 2**28
+"""Pixels up to which a JPEG is decoded without Pillow and its own limit."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def decode(image: bytes) -> Pixels | None:
-    """Return a stored image as RGB, uint8 (height, width, 3), or None where it cannot be decoded."""
+    """Return a stored image in RGB, uint8 (height, width, 3), or None if it cannot be decoded."""
     try:
-        return _decoded_jpeg(image)
+        return _decode_jpeg(image)
     except ValueError:
-        # Another format, a colour space or sampling that only Pillow knows, or damage.
+        # Another format, a colour space or sampling that only Pillow supports, or a damaged file.
         try:
             with Image.open(io.BytesIO(image)) as picture:
                 return np.array(picture.convert("RGB"))
@@ -33,10 +28,14 @@ def decode(image: bytes) -> Pixels | None:
             return None
 
 
-def _decoded_jpeg(image: bytes) -> Pixels:
-    """Return the same bits as Pillow does, in less time; raises ValueError for what it leaves to it."""
+def _decode_jpeg(image: bytes) -> Pixels:
+    """Return the same pixels as Pillow, in less time.
+
+    Raises:
+        ValueError: Pillow must decode the image.
+    """
     height, width, space, _ = simplejpeg.decode_jpeg_header(image)
-    if space not in ("YCbCr", "RGB", "Gray") or height * width > MOST:
+    if space not in ("YCbCr", "RGB", "Gray") or height * width > MAX_JPEG_PIXELS:
         raise ValueError(space)
-    found: Pixels = simplejpeg.decode_jpeg(image, "RGB")
-    return found
+    pixels: Pixels = simplejpeg.decode_jpeg(image, "RGB")
+    return pixels

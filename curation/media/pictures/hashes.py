@@ -9,23 +9,26 @@ import numpy.typing as npt
 from PIL import Image
 
 HASH_SIDE = 16
-
-
-# A picture flatter than this has no structure to hash: all such pictures would seem copies.
-FLAT = 4.0
+"""Side of the square of DCT coefficients that are hashed; a hash has HASH_SIDE² bits."""
+MIN_CONTRAST = 4.0
+"""Standard deviation in grey levels below which an image has no hash: all such images would match."""
 
 
 def decode_grey(image: bytes) -> npt.NDArray[np.uint8] | None:
-    """Return the picture in grey, uint8 (height, width), or None where it cannot be decoded."""
-    found = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return None if found is None else np.asarray(found, np.uint8)
+    """Return an image in grey, uint8 (height, width), or None if it cannot be decoded."""
+    grey = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return None if grey is None else np.asarray(grey, np.uint8)
 
 
 def perceptual_hash(grey: npt.NDArray[np.uint8]) -> bytes | None:
-    """Return the 256-bit DCT hash of a grey picture as 32 bytes; None for a flat one."""
-    if grey.std() < FLAT:
+    """Return the 256-bit DCT hash of a grey image (pHash) as 32 bytes, or None for a flat image.
+
+    Args:
+        grey: uint8 (height, width).
+    """
+    if grey.std() < MIN_CONTRAST:
         return None
-    # Area averaging to a fixed side first: the hash's own resize of a large picture is slow.
+    # Area averaging to a fixed side first: imagehash resizes large images slowly.
     small = cv2.resize(grey, (8 * HASH_SIDE, 8 * HASH_SIDE), interpolation=cv2.INTER_AREA)
-    found = imagehash.phash(Image.fromarray(small), hash_size=HASH_SIDE)
-    return np.packbits(found.hash.ravel()).tobytes()
+    bits = imagehash.phash(Image.fromarray(small), hash_size=HASH_SIDE).hash
+    return np.packbits(bits.ravel()).tobytes()

@@ -1,7 +1,8 @@
-"""What the bytes of a stranger are: checked by their header first, then made an upright picture.
+"""Checks untrusted image files by their header, and turns them into upright 8-bit RGB images.
 
-img2dataset's resizer reads plain JPEGs itself. What OpenCV would get wrong (orientation, CMYK, 16 bit,
-palettes, transparency, animation) or read half (PNG, WebP) is decoded by Pillow and handed on as BMP.
+img2dataset's resizer reads plain JPEGs itself. Pillow decodes all other files, and they are passed on
+as BMP: OpenCV would decode them wrongly (orientation, CMYK, 16 bit, palettes, transparency, animation)
+or accept incomplete ones (PNG, WebP).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from curation.media.web.refusal import RefusedError
+from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +30,13 @@ FORMATS = {
     "BMP": "bmp",
     "TIFF": "tiff",
 }
-# A JPEG with further pictures behind the first; Pillow finds it when it opens a JPEG.
-_SEVERAL = "MPO"
-_KNOWN_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-_OTHER_PICTURES = (b"\0\0\1\0", b"8BPS", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ")
-_OTHER_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
-_ORIENTATION = 0x0112
-_TURNS = {
+# A JPEG file that holds several images (Multi-Picture Object); Pillow opens it as its first image.
+_MULTI_PICTURE = "MPO"
+_SUPPORTED_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_UNSUPPORTED_MAGIC = (b"\0\0\1\0", b"8BPS", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ")
+_UNSUPPORTED_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -44,159 +45,172 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A progressive JPEG of very many scans costs minutes; encoders write about ten. Each scan may touch
-# every pixel, so that large ones may have fewer: this is some twenty seconds of work.
+# A progressive JPEG with very many scans takes minutes to decode; encoders write about ten scans. Each
+# scan may touch every pixel, so scans times pixels are limited too, to about twenty seconds of work.
 _MAX_SCANS = 500
-_FREE_SCANS = 16
-_MAX_VISITS = 2_000_000_000
+_UNLIMITED_SCANS = 16
+_MAX_SCANNED_PIXELS = 2_000_000_000
 _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_SCAN = b"\xff\xda"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that the resizer reads right: encoded, upright, 8 bit; size in pixels.
+class UprightImage:
+    """An image that the resizer decodes correctly: encoded, upright, 8 bit.
 
-    `turn` is the EXIF orientation of the file, which is no longer needed.
+    Attributes:
+        encoded: the image as JPEG or BMP.
+        format: of the original file, as in the table `images`.
+        width: in pixels.
+        height: in pixels.
+        orientation: EXIF orientation of the original file; the encoded image needs none.
     """
 
     encoded: bytes
     format: str
     width: int
     height: int
-    turn: int = 1
+    orientation: int = 1
 
 
-def upright(content: bytes, max_pixels: int) -> Picture:
-    """Return the picture in the bytes of a file.
+def make_upright(content: bytes, max_pixels: int) -> UprightImage:
+    """Return the image of a file, upright and 8 bit.
+
+    Args:
+        content: bytes of the file, not trusted.
+        max_pixels: largest width times height.
 
     Raises:
-        RefusedError: not_an_image, unsupported_format, too_many_pixels, truncated or undecodable.
+        FetchError: its reason is empty, not_an_image, unsupported_format, too_many_pixels, truncated
+            or undecodable.
     """
     if not content:
-        raise RefusedError("empty")
+        raise FetchError("empty")
     with warnings.catch_warnings():
-        # Sizes are bounded here; other warnings are about metadata nobody reads.
+        # The size is checked below; other warnings are about metadata that is not used.
         warnings.simplefilter("ignore")
-        with _opened(content) as image:
+        with _open(content) as image:
             if image.width < 1 or image.height < 1:
-                raise RefusedError("undecodable")
+                raise FetchError("undecodable")
             if image.width * image.height > max_pixels:
-                raise RefusedError("too_many_pixels")
-            kind = FORMATS["JPEG" if image.format == _SEVERAL else image.format or ""]
-            turn = _orientation(image)
+                raise FetchError("too_many_pixels")
+            kind = FORMATS["JPEG" if image.format == _MULTI_PICTURE else image.format or ""]
+            orientation = _orientation(image)
             if kind == "png":
-                _check_chunks(content)
+                _check_png_chunks(content)
             if kind == "jpeg":
-                _check_complete(content, image.width * image.height)
-                if image.mode in ("RGB", "L") and turn not in _TURNS:
-                    return Picture(content, kind, image.width, image.height)
-            found = _decoded(image, turn if kind != "tiff" else 1)
+                _check_jpeg_scans(content, image.width * image.height)
+                if image.mode in ("RGB", "L") and orientation not in _TRANSPOSITIONS:
+                    return UprightImage(content, kind, image.width, image.height)
+            # Pillow turns TIFFs itself when it loads them.
+            upright = _decode(image, orientation if kind != "tiff" else 1)
     encoded = io.BytesIO()
-    found.save(encoded, "BMP")
-    return Picture(encoded.getvalue(), kind, found.width, found.height, turn)
+    upright.save(encoded, "BMP")
+    return UprightImage(encoded.getvalue(), kind, upright.width, upright.height, orientation)
 
 
-def _opened(content: bytes) -> Image.Image:
-    """Return the picture with its header read and nothing else."""
-    # Checked against the recipe's own bound right after.
+def _open(content: bytes) -> Image.Image:
+    """Return the image with only its header read."""
+    # The caller checks the size against the recipe's own limit.
     Image.MAX_IMAGE_PIXELS = None
     try:
         return Image.open(io.BytesIO(content), formats=list(FORMATS))
     except UnidentifiedImageError as error:
-        if content.startswith(_KNOWN_STARTS) or content[8:12] == b"WEBP":
-            raise RefusedError("undecodable") from error
-        other = content[4:8] == b"ftyp" and content[8:12] in _OTHER_BRANDS
-        if other or content.startswith(_OTHER_PICTURES):
-            raise RefusedError("unsupported_format") from error
-        raise RefusedError("not_an_image") from error
+        if content.startswith(_SUPPORTED_MAGIC) or content[8:12] == b"WEBP":
+            raise FetchError("undecodable") from error
+        is_unsupported = content[4:8] == b"ftyp" and content[8:12] in _UNSUPPORTED_BRANDS
+        if is_unsupported or content.startswith(_UNSUPPORTED_MAGIC):
+            raise FetchError("unsupported_format") from error
+        raise FetchError("not_an_image") from error
     except Exception as error:
-        raise _undecodable(error) from error
+        raise _decode_error(error) from error
 
 
-def _undecodable(error: Exception) -> RefusedError:
-    # Decoders raise anything on hostile bytes, so their calls alone are caught so widely.
+def _decode_error(error: Exception) -> FetchError:
+    # Decoders raise errors of any type on hostile bytes, so all errors of their calls are caught.
     logger.debug("undecodable: %r", error)
-    cut = isinstance(error, EOFError) or "truncat" in str(error).lower()
-    return RefusedError("truncated" if cut else "undecodable")
+    is_truncated = isinstance(error, EOFError) or "truncat" in str(error).lower()
+    return FetchError("truncated" if is_truncated else "undecodable")
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception as error:
         logger.debug("no orientation: %r", error)
         return 1
-    return found if isinstance(found, int) else 1
+    return orientation if isinstance(orientation, int) else 1
 
 
-def _check_complete(content: bytes, pixels: int) -> None:
-    """Refuse a JPEG cut short, which OpenCV would fill up with grey, and one that takes too long."""
-    scan = _first_scan(content)
-    scans = content.count(_START_OF_SCAN, scan)
-    if scans > _MAX_SCANS or (scans > _FREE_SCANS and scans * pixels > _MAX_VISITS):
-        raise RefusedError("undecodable")
-    if content.find(_END_OF_IMAGE, scan) < 0:
-        raise RefusedError("truncated")
+def _check_jpeg_scans(content: bytes, pixels: int) -> None:
+    """Raise an error for a truncated JPEG, which OpenCV would fill with grey, and for a slow one."""
+    first_scan = _first_scan(content)
+    scans = content.count(_START_OF_SCAN, first_scan)
+    is_slow = scans > _UNLIMITED_SCANS and scans * pixels > _MAX_SCANNED_PIXELS
+    if scans > _MAX_SCANS or is_slow:
+        raise FetchError("undecodable")
+    if content.find(_END_OF_IMAGE, first_scan) < 0:
+        raise FetchError("truncated")
 
 
 def _first_scan(content: bytes) -> int:
-    """Return where the pixels begin, past segments that may hold a whole thumbnail."""
+    """Return the offset of the first scan, after all segments, which may hold a thumbnail."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         if content[at + 1] == _START_OF_SCAN[1]:
             return at
         is_padding = content[at + 1] == 0xFF
         at += 1 if is_padding else 2 + int.from_bytes(content[at + 2 : at + 4])
-    raise RefusedError("truncated" if at + 4 > len(content) else "undecodable")
+    raise FetchError("truncated" if at + 4 > len(content) else "undecodable")
 
 
-def _check_chunks(content: bytes) -> None:
-    """Refuse a PNG whose pixels do not keep their checksums, which Pillow does not look at."""
+def _check_png_chunks(content: bytes) -> None:
+    """Raise an error for a PNG whose pixel data has a wrong checksum, which Pillow ignores."""
     at, kind = 8, b""
     while at + 12 <= len(content) and kind != b"IEND":
         end = at + 8 + int.from_bytes(content[at : at + 4])
         kind = content[at + 4 : at + 8]
         if kind == b"IDAT" and end + 4 <= len(content):
-            promised = int.from_bytes(content[end : end + 4])
-            if zlib.crc32(memoryview(content)[at + 4 : end]) != promised:
-                raise RefusedError("undecodable")
+            expected = int.from_bytes(content[end : end + 4])
+            if zlib.crc32(memoryview(content)[at + 4 : end]) != expected:
+                raise FetchError("undecodable")
         at = end + 4
 
 
-def _decoded(image: Image.Image, turn: int) -> Image.Image:
-    """Return the first frame as it must look, in RGB. TIFFs turn themselves when they load."""
+def _decode(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the first frame in RGB, turned upright."""
     try:
-        with _quiet(image):
+        with _without_libtiff_warnings(image):
             image.load()
-        found = _rgb(image)
-        return found.transpose(_TURNS[turn]) if turn in _TURNS else found
-    except RefusedError:
+        rgb = _to_rgb(image)
+        transposition = _TRANSPOSITIONS.get(orientation)
+        return rgb if transposition is None else rgb.transpose(transposition)
+    except FetchError:
         raise
     except Exception as error:
-        raise _undecodable(error) from error
+        raise _decode_error(error) from error
 
 
-def _quiet(image: Image.Image) -> AbstractContextManager[Any]:
-    """Keep libtiff's remarks on damaged files off the standard error stream."""
+def _without_libtiff_warnings(image: Image.Image) -> AbstractContextManager[Any]:
+    """Keep libtiff from writing warnings about damaged files to the standard error stream."""
     if image.format != "TIFF":
         return nullcontext()
     from img2dataset.resizer import SuppressStdoutStderr
 
-    quiet: AbstractContextManager[Any] = SuppressStdoutStderr()
-    return quiet
+    suppressed: AbstractContextManager[Any] = SuppressStdoutStderr()
+    return suppressed
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        high = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(high.clip(0, 255).astype(np.uint8)).convert("RGB")
+        high_byte = np.asarray(image).astype(np.int64) >> 8
+        return Image.fromarray(high_byte.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        # Nothing says which value is white.
-        raise RefusedError("unsupported_format")
+        # The file does not define which value is white.
+        raise FetchError("unsupported_format")
     if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        white.alpha_composite(picture)
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        white.alpha_composite(rgba)
         return white.convert("RGB")
     return image.convert("RGB")

@@ -1,7 +1,8 @@
-"""Which addresses may be asked: none of this machine, its networks or its cloud, unless allowed.
+"""Which IP addresses may be requested: only public ones, and those that the recipe allows.
 
-Names are resolved here and only addresses that passed are connected to, so a name that changes its
-address between check and connection gains nothing.
+This prevents server-side request forgery (SSRF). Names are resolved here, and connections use only
+addresses that were checked, so a name cannot change its address between the check and the connection
+(DNS rebinding).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Public by number, but not for the public: Azure's host agent, and what carries other addresses.
-_CLOSED: tuple[Network, ...] = tuple(
+# Networks that `is_global` calls public although they are not: Azure's host agent, deprecated
+# site-local addresses, and networks whose addresses contain other addresses (as 6to4 and Teredo).
+_NOT_PUBLIC: tuple[Network, ...] = tuple(
     ipaddress.ip_network(n)
     for n in (
         "168.63.129.16/32",
@@ -34,19 +36,22 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class PrivateAddressError(OSError):
-    """A host has no address that may be asked."""
+    """A host has no address that may be requested."""
 
 
 def parse_address(host: str) -> Address | None:
-    """Return the address that a host stands for literally, or None for a name."""
+    """Return the address that a host is written as, or None for a name."""
     try:
         return ipaddress.ip_address(host.strip("[]").split("%", 1)[0])
     except ValueError:
         return None
 
 
-def carried(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address leads to, or the address itself."""
+def embedded_ipv4(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address contains, or the address itself.
+
+    Known forms are NAT64 (RFC 6052), IPv4-mapped (RFC 4291, section 2.5.5.2) and 6to4 (RFC 3056).
+    """
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:
@@ -55,15 +60,23 @@ def carried(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, whatever form it is written in."""
-    real = carried(address)
-    if not real.is_global or real.is_multicast or real.is_reserved:
+    """Whether an address is on the public internet, also if it is embedded in an IPv6 address."""
+    target = embedded_ipv4(address)
+    if not target.is_global or target.is_multicast or target.is_reserved:
         return False
-    return not any(a in n for a in (address, real) for n in _CLOSED if n.version == a.version)
+    return not _within((address, target), _NOT_PUBLIC)
+
+
+def _within(addresses: Iterable[Address], networks: Iterable[Network]) -> bool:
+    return any(a in n for n in networks for a in addresses if n.version == a.version)
 
 
 class Guard:
-    """Decides by host and address. `allow_hosts` are names, addresses, or networks as CIDR."""
+    """Decides which hosts and addresses may be requested.
+
+    Args:
+        allow_hosts: names, addresses or networks (CIDR) that may be requested even if private.
+    """
 
     def __init__(self, allow_hosts: Iterable[str] = ()) -> None:
         self._names: set[str] = set()
@@ -74,39 +87,36 @@ class Guard:
             except ValueError:
                 self._names.add(entry.lower().rstrip("."))
 
-    def names(self, host: str) -> bool:
-        """Whether `allow_hosts` names a host, or the network of a literal address."""
+    def is_listed(self, host: str) -> bool:
+        """Whether `allow_hosts` contains a name, or the address that a host is written as."""
         address = parse_address(host)
         if address is None:
             return host.lower().rstrip(".") in self._names
-        return any(address in n for n in self._networks if n.version == address.version)
+        return _within([address], self._networks)
 
-    def may_ask(self, host: str) -> bool:
-        """Whether a host may be asked at all, as far as can be told without resolving its name."""
+    def may_request(self, host: str) -> bool:
+        """Whether a host may be requested, as far as this is known before its name is resolved."""
         address = parse_address(host)
-        return address is None or self.admits(host, address)
+        return address is None or self.allows(host, address)
 
-    def admits(self, host: str, address: Address) -> bool:
-        """Whether `host` may be asked at `address`."""
+    def allows(self, host: str, address: Address) -> bool:
+        """Whether `host` may be requested at `address`."""
         if is_public(address) or host.lower().rstrip(".") in self._names:
             return True
-        real = carried(address)
-        return any(
-            a in n for a in (address, real) for n in self._networks if n.version == a.version
-        )
+        return _within((address, embedded_ipv4(address)), self._networks)
 
     def check_literal(self, host: str) -> None:
-        """Raise PrivateAddressError for a literal address that may not be asked.
+        """Check a host that is written as an address, since no resolver sees it.
 
-        Such hosts never reach a resolver.
+        Raises:
+            PrivateAddressError: the address may not be requested.
         """
-        address = parse_address(host)
-        if address is not None and not self.admits(host, address):
+        if not self.may_request(host):
             raise PrivateAddressError(f"{host} is not public")
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names by the system, and gives away only what the guard admits."""
+    """Resolves names with the system's resolver, and returns only addresses that the guard allows."""
 
     def __init__(self, guard: Guard, executor: Executor) -> None:
         self._guard, self._executor = guard, executor
@@ -114,28 +124,28 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the admitted addresses of `host`.
+        """Return the allowed addresses of `host`.
 
         Raises:
-            PrivateAddressError: it has addresses, and none is admitted.
+            PrivateAddressError: it has addresses, but none is allowed.
             OSError: it has no address.
         """
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(
+            resolved = await loop.run_in_executor(
                 self._executor, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
             )
         except UnicodeError as error:
-            raise OSError(None, f"{host!r} is no host name") from error
+            raise OSError(None, f"{host!r} is not a host name") from error
         results = []
-        for kind, _, protocol, _, place in found:
-            address = parse_address(str(place[0]))
-            if address is None or not self._guard.admits(host, address):
+        for kind, _, protocol, _, socket_address in resolved:
+            address = parse_address(str(socket_address[0]))
+            if address is None or not self._guard.allows(host, address):
                 continue
             results.append(
                 ResolveResult(
                     hostname=host,
-                    host=str(place[0]),
+                    host=str(socket_address[0]),
                     port=port,
                     family=kind,
                     proto=protocol,
@@ -147,4 +157,4 @@ class GuardedResolver(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Do nothing: the executor is the caller's."""
+        """Do nothing: the caller closes the executor."""

@@ -1,4 +1,4 @@
-"""URLs: one spelling for each resource (RFC 3986), and which of them are not asked for."""
+"""Normalised URLs (RFC 3986, section 6), and which URLs are not requested."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_HOST = 253
 
 
-class RefusedURLError(ValueError):
-    """A URL that is not asked for; `reason` is what the row says."""
+class InvalidURLError(ValueError):
+    """A URL that cannot be requested; `reason` is the code that its row gets."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -31,25 +31,26 @@ class RefusedURLError(ValueError):
 
 
 def normalize(url: str) -> str:
-    """Return the one spelling of an http or https URL.
+    """Return an http or https URL in its normal form (RFC 3986, sections 6.2.2 and 6.2.3).
 
-    Scheme and host in lower case, host in its ASCII form, no default port, no fragment, no dot
-    segments, percent-escapes only where they are needed and in upper case, `/` for an empty path.
+    Scheme and host are in lower case and the host in its ASCII form (IDNA). Default ports, fragments
+    and dot segments are removed. Percent-encoding is upper case, and only where it is needed. An empty
+    path becomes `/`.
 
     Raises:
-        RefusedURLError: `bad_scheme` or `bad_url`.
+        InvalidURLError: its reason is `bad_scheme` or `bad_url`.
     """
     url = url.strip()
     if not url or _CONTROL.search(url.replace(" ", "")):
-        raise RefusedURLError("bad_url")
+        raise InvalidURLError("bad_url")
     scheme = _SCHEME.match(url)
     if scheme is None or scheme[1].lower() not in ("http", "https"):
-        raise RefusedURLError("bad_scheme")
+        raise InvalidURLError("bad_scheme")
     try:
         parsed = URL(url)
         host = _checked_host(parsed.raw_host or "")
         if parsed.user is not None or parsed.password is not None or parsed.port == 0:
-            raise RefusedURLError("bad_url")
+            raise InvalidURLError("bad_url")
         port = None if parsed.port == {"http": 80, "https": 443}[parsed.scheme] else parsed.port
         return str(
             URL.build(
@@ -60,49 +61,57 @@ def normalize(url: str) -> str:
                 encoded=True,
             )
         )
-    except RefusedURLError:
+    except InvalidURLError:
         raise
     except (ValueError, TypeError) as error:
-        raise RefusedURLError("bad_url") from error
+        raise InvalidURLError("bad_url") from error
 
 
 def host_of(url: str) -> str:
-    """Return the host of a normalised URL, for all its ports one; of IPv6 what stands before `]`."""
+    """Return the host of a normalised URL without its port; an IPv6 address is `[` and the address."""
     authority = url.split("/", 3)[2]
     return authority.split("]", 1)[0] if authority.startswith("[") else authority.split(":", 1)[0]
 
 
 @lru_cache(maxsize=65_536)
 def _checked_host(host: str) -> str:
-    """Return a host, without its brackets or in ASCII, as it stands in an authority.
+    """Return a host in lower case, as it is written in a URL.
+
+    Args:
+        host: an ASCII name, or an address without brackets.
 
     Raises:
-        RefusedURLError: `bad_url`.
+        InvalidURLError: its reason is `bad_url`.
     """
     host = host.lower()
     if ":" in host:
-        # A zone names an interface of the machine that asks, never a place on the web.
+        # A zone identifier names a network interface of this machine.
         if "%" in host:
-            raise RefusedURLError("bad_url")
+            raise InvalidURLError("bad_url")
         return f"[{host}]"
     host = host.removesuffix(".")
     labels = host.split(".")
     if len(host) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
-        raise RefusedURLError("bad_url")
+        raise InvalidURLError("bad_url")
     if "xn--" in host:
-        # Decoding it says whether it is a name at all.
+        # Decoding raises an error for an invalid name.
         _ = URL.build(scheme="http", host=host).host
     if labels[-1].isdigit() or labels[-1].startswith("0x"):
-        # `127.1` and `0x7f000001` are addresses to some tools and names to others.
+        # Some tools read `127.1` and `0x7f000001` as addresses, others as names.
         return str(IPv4Address(host))
     return host
 
 
 @dataclass(frozen=True)
 class BlockedDomains:
-    """A list of domains kept in the store, so that workers need no file of the driver's machine.
+    """A block list that is copied to the store, so that workers need no file of the driver's machine.
 
-    One domain a line; `#` begins a comment, a leading `.` or `*.` is ignored.
+    It has one domain per line; `#` begins a comment, and a leading `.` or `*.` is ignored.
+
+    Attributes:
+        store: where the copy is.
+        path: of the copy within the store.
+        content: SHA-256 of the list, for memos.
     """
 
     store: Store
@@ -110,7 +119,7 @@ class BlockedDomains:
     content: str
 
     def domains(self) -> frozenset[str]:
-        """Return the domains in ASCII form."""
+        """Return the domains in ASCII form (IDNA)."""
         return _load_domains(self.store.uri, self.path)
 
 
@@ -118,27 +127,33 @@ class BlockedDomains:
 def _load_domains(store_uri: str, path: str) -> frozenset[str]:
     content = Store(store_uri).get(path)
     if content is None:
-        raise StoreError(f"{store_uri}/{path} has vanished. Run the same command again.")
+        raise StoreError(f"{store_uri}/{path} is missing. Run the same command again.")
     return parse_domains(content)
 
 
 def parse_domains(content: bytes) -> frozenset[str]:
-    """Return the domains that the text of a block list names, in ASCII form."""
-    found = set()
+    """Return the domains of a block list in ASCII form (IDNA)."""
+    domains = set()
     for line in content.decode("utf-8-sig", errors="replace").splitlines():
         name = line.split("#", 1)[0].strip().lower().removeprefix("*").strip(".")
         if not name:
             continue
         try:
-            found.add(_checked_host(URL.build(scheme="http", host=name).raw_host or ""))
+            domains.add(_checked_host(URL.build(scheme="http", host=name).raw_host or ""))
         except ValueError:
-            found.add(name)
-    return frozenset(found)
+            domains.add(name)
+    return frozenset(domains)
 
 
 @dataclass(frozen=True)
-class Rules:
-    """Which URLs are asked for. Blocked domains include their subdomains."""
+class UrlRules:
+    """Which URLs are requested.
+
+    Attributes:
+        max_url_length: in characters.
+        patterns: regular expressions of blocked URLs.
+        blocked: blocked domains, with all their subdomains.
+    """
 
     max_url_length: int = 8192
     patterns: tuple[str, ...] = ()
@@ -150,23 +165,26 @@ class Rules:
         blocked = self.blocked.content if self.blocked else None
         return [self.max_url_length, list(self.patterns), blocked]
 
-    def judge(self, url: str) -> tuple[str | None, str | None]:
-        """Return the normalised URL, if it has one, and the reason not to ask for it, if any."""
+    def check(self, url: str) -> tuple[str | None, str | None]:
+        """Return the normalised URL, and the reason not to request it.
+
+        The URL is None if it is invalid, and the reason is None if the URL may be requested.
+        """
         if len(url) > self.max_url_length:
             return None, "bad_url"
         try:
-            found = normalize(url)
-        except RefusedURLError as refused:
-            return None, refused.reason
-        if self.blocked and _is_blocked(found, self.blocked.domains()):
-            return found, "blocked_domain"
-        if any(p.search(found) or p.search(url) for p in _compiled(self.patterns)):
-            return found, "blocked_pattern"
-        return found, None
+            normalized = normalize(url)
+        except InvalidURLError as error:
+            return None, error.reason
+        if self.blocked and _is_blocked(normalized, self.blocked.domains()):
+            return normalized, "blocked_domain"
+        if any(p.search(normalized) or p.search(url) for p in _compiled(self.patterns)):
+            return normalized, "blocked_pattern"
+        return normalized, None
 
 
-def rules_of(params: UrlParams, context: Context) -> Rules:
-    """Return the rules for URLs, with the block list put where workers can read it.
+def url_rules(params: UrlParams, context: Context) -> UrlRules:
+    """Return the URL rules of a recipe. The block list is copied to the store for the workers.
 
     Raises:
         RecipeError: the block list cannot be read.
@@ -178,14 +196,14 @@ def rules_of(params: UrlParams, context: Context) -> Rules:
         except OSError as error:
             raise RecipeError(
                 f"ingest.blocked_domains: {params.blocked_domains!r} cannot be read ({error}). "
-                "Give a text file with one domain a line."
+                "Give a text file with one domain per line."
             ) from error
         sha256 = hashlib.sha256(content).hexdigest()
         path = f"work/{context.work}/blocked/{sha256}.txt"
         if context.store.get(path) != content:
             context.store.put(path, content)
         blocked = BlockedDomains(context.store, path, sha256)
-    return Rules(params.max_url_length, tuple(params.blocked_patterns), blocked)
+    return UrlRules(params.max_url_length, tuple(params.blocked_patterns), blocked)
 
 
 @lru_cache(maxsize=16)

@@ -1,4 +1,4 @@
-"""Bytes behind URLs of strangers, within bounds of size, time, redirects and addresses."""
+"""The HTTP client: downloads from untrusted hosts, within limits of size, time and addresses."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from curation.media.web.fetch_error import FetchError
 from curation.media.web.guard import Guard, GuardedResolver, PrivateAddressError
-from curation.media.web.refusal import RefusedError
-from curation.media.web.robots import ROBOTS_BYTES, opted_out, product_of
-from curation.media.web.urls import RefusedURLError, normalize
+from curation.media.web.robots import MAX_ROBOTS_BYTES, opted_out, product_of
+from curation.media.web.urls import InvalidURLError, normalize
 from curation.stages.fetch.params import FetchParams
 
 _CHUNK = 64 * 1024
-_REDIRECTS = (301, 302, 303, 307, 308)
-_BYTES_IN_FLIGHT = 512 * 2**20
-_HEADER_BYTES = 16 * 1024
+_REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+_MAX_BODY_BYTES_IN_MEMORY = 512 * 2**20
+_MAX_HEADER_BYTES = 16 * 1024
 _DNS_THREADS = 16
 
 
 class ByteBudget:
-    """Bytes that may be in memory at once. A body takes its share before it is read."""
+    """Limits the bytes of all bodies in memory. A body reserves its bytes before it is read."""
 
     def __init__(self, total: int) -> None:
         self._free = total
         self._waiting: deque[asyncio.Event] = deque()
 
-    async def take(self, size: int, deadline: asyncio.Timeout) -> None:
-        """Take `size` bytes; waiting for them does not count against `deadline`."""
+    async def acquire(self, size: int, deadline: asyncio.Timeout) -> None:
+        """Reserve `size` bytes; the time until they are free does not count against `deadline`."""
         loop = asyncio.get_running_loop()
         while self._free < size:
             due, started = deadline.when(), loop.time()
@@ -50,37 +50,37 @@ class ByteBudget:
                 deadline.reschedule(due + loop.time() - started)
         self._free -= size
 
-    def give(self, size: int) -> None:
-        """Give bytes back."""
+    def release(self, size: int) -> None:
+        """Give `size` bytes back."""
         self._free += size
         while self._waiting:
             self._waiting.popleft().set()
 
 
-class Share:
-    """One body's part of a budget, until it is released."""
+class Reservation:
+    """The bytes that one body has reserved of a budget."""
 
     def __init__(self, budget: ByteBudget, deadline: asyncio.Timeout) -> None:
         self._budget, self._deadline, self._size = budget, deadline, 0
 
-    async def take(self, size: int) -> None:
-        """Take `size` bytes."""
-        await self._budget.take(size, self._deadline)
+    async def acquire(self, size: int) -> None:
+        """Reserve `size` bytes."""
+        await self._budget.acquire(size, self._deadline)
         self._size = size
 
     def shrink(self, size: int) -> None:
         """Keep `size` bytes and give back the rest."""
-        self._budget.give(self._size - size)
+        self._budget.release(self._size - size)
         self._size = size
 
     def release(self) -> None:
-        """Give everything back."""
+        """Give all bytes back."""
         self.shrink(0)
 
 
 @dataclass(frozen=True)
 class Body:
-    """Bytes that came; they count in the budget until `release` is called."""
+    """A downloaded body; its bytes stay reserved until `release` is called."""
 
     content: bytes
     release: Callable[[], None]
@@ -88,19 +88,19 @@ class Body:
 
 @dataclass(frozen=True)
 class Redirect:
-    """Where a server says that to go instead, normalised."""
+    """A redirect to a normalised URL."""
 
     url: str
 
 
 class Client:
-    """One session for a fragment. Nothing is kept between requests but connections."""
+    """The HTTP session of one fragment. Requests share connections but no cookies or credentials."""
 
     def __init__(self, params: FetchParams) -> None:
         self._params = params
         self._product = product_of(params.user_agent)
         self._guard = Guard(params.allow_hosts)
-        self._budget = ByteBudget(max(_BYTES_IN_FLIGHT, 2 * params.max_bytes))
+        self._budget = ByteBudget(max(_MAX_BODY_BYTES_IN_MEMORY, 2 * params.max_bytes))
         self._dns = ThreadPoolExecutor(min(_DNS_THREADS, params.concurrency), "curation-dns")
         connector = aiohttp.TCPConnector(
             limit=0, resolver=GuardedResolver(self._guard, self._dns), ttl_dns_cache=300
@@ -108,15 +108,15 @@ class Client:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            # Images are compressed already; what comes compressed all the same is bounded too.
+            # Images are compressed already; a body that is compressed again is limited too.
             headers={
                 "User-Agent": params.header,
                 "Accept": "image/*,*/*;q=0.5",
                 "Accept-Encoding": "identity",
             },
             timeout=aiohttp.ClientTimeout(total=None),
-            max_line_size=_HEADER_BYTES,
-            max_field_size=_HEADER_BYTES,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
             requote_redirect_url=False,
             trust_env=False,
         )
@@ -131,86 +131,90 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
-        # A lookup may hang for long after its row has timed out.
+        # A name lookup may hang long after its row has timed out.
         self._dns.shutdown(wait=False, cancel_futures=True)
 
-    async def ask(self, url: str, robots: bool = False) -> Body | Redirect:
-        """Return what is behind a normalised URL, or where it has gone.
+    async def get(self, url: str, robots: bool = False) -> Body | Redirect:
+        """Request a normalised URL, and return the body or the redirect of the response.
 
         Args:
-            url: of the picture, or of a robots.txt, of which no more is read than counts.
-            robots: whether it is a robots.txt.
+            url: of an image, or of a robots.txt.
+            robots: whether it is a robots.txt, of which only the first 500 KiB are read.
 
         Raises:
-            RefusedError: there is neither within the bounds.
+            FetchError: there was no body or redirect within the limits.
         """
         try:
             async with asyncio.timeout(self._params.timeout_s) as deadline:
-                share = Share(self._budget, deadline)
+                reservation = Reservation(self._budget, deadline)
                 try:
-                    found = await self._respond(url, share, robots)
+                    response = await self._request(url, reservation, robots)
                 except BaseException:
-                    share.release()
+                    reservation.release()
                     raise
         except TimeoutError as error:
-            raise RefusedError("timeout", transient=True, silent=True) from error
+            raise FetchError("timeout", transient=True, unanswered=True) from error
         except PrivateAddressError as error:
-            raise RefusedError("private_address", silent=True, whole_host=True) from error
+            raise FetchError("private_address", unanswered=True, whole_host=True) from error
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
-            raise _refusal(error) from error
-        return found if isinstance(found, Redirect) else Body(found, share.release)
+            raise _fetch_error(error) from error
+        return response if isinstance(response, Redirect) else Body(response, reservation.release)
 
-    async def _respond(self, url: str, share: Share, robots: bool) -> bytes | Redirect:
+    async def _request(self, url: str, reservation: Reservation, robots: bool) -> bytes | Redirect:
         target = URL(url, encoded=True)
         self._guard.check_literal(target.raw_host or "")
         async with self._session.get(target, allow_redirects=False) as response:
-            if response.status in _REDIRECTS:
-                return Redirect(_redirected(target, response.headers.get("Location")))
+            if response.status in _REDIRECT_STATUSES:
+                return Redirect(_redirect_target(target, response.headers.get("Location")))
             if response.status != 200:
-                raise _unwilling(response)
+                raise _status_error(response)
             if robots:
-                return await self._head(response, share)
+                return await self._read_robots(response, reservation)
             if opted_out(response.headers, self._product, self._params.opt_out):
-                raise RefusedError("opted_out")
-            return await self._body(response, share)
+                raise FetchError("opted_out")
+            return await self._read_image(response, reservation)
 
-    async def _head(self, response: aiohttp.ClientResponse, share: Share) -> bytes:
-        """Return as much of a body as counts in a robots.txt."""
-        await share.take(ROBOTS_BYTES)
+    async def _read_robots(
+        self, response: aiohttp.ClientResponse, reservation: Reservation
+    ) -> bytes:
+        """Return the part of a robots.txt that counts."""
+        await reservation.acquire(MAX_ROBOTS_BYTES)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             body += chunk
-            if len(body) >= ROBOTS_BYTES:
+            if len(body) >= MAX_ROBOTS_BYTES:
                 break
-        return bytes(body[:ROBOTS_BYTES])
+        return bytes(body[:MAX_ROBOTS_BYTES])
 
-    async def _body(self, response: aiohttp.ClientResponse, share: Share) -> bytes:
+    async def _read_image(
+        self, response: aiohttp.ClientResponse, reservation: Reservation
+    ) -> bytes:
         limit = self._params.max_bytes
         length = response.content_length
         if length is not None and length > limit:
-            raise RefusedError("too_large")
+            raise FetchError("too_large")
         encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-        await share.take(limit if length is None or encoded else length)
+        await reservation.acquire(limit if length is None or encoded else length)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             body += chunk
             if len(body) > limit:
-                raise RefusedError("too_large")
-        share.shrink(len(body))
+                raise FetchError("too_large")
+        reservation.shrink(len(body))
         return bytes(body)
 
 
-def _unwilling(response: aiohttp.ClientResponse) -> RefusedError:
-    """Return the reason of a status other than 200; busy servers say when to come again."""
+def _status_error(response: aiohttp.ClientResponse) -> FetchError:
+    """Return the error of a status other than 200, with the pause that a busy server asks for."""
     reason = f"http_{response.status}"
     if response.status in (429, 503):
-        wait_s = _seconds(response.headers.get("Retry-After", ""))
-        return RefusedError(reason, transient=True, wait_s=wait_s)
-    return RefusedError(reason, transient=response.status >= 500)
+        wait_s = _parse_retry_after(response.headers.get("Retry-After", ""))
+        return FetchError(reason, transient=True, wait_s=wait_s)
+    return FetchError(reason, transient=response.status >= 500)
 
 
-def _seconds(retry_after: str) -> float:
-    """Return the seconds that a Retry-After asks for, as a number or a date; 0 where it does not."""
+def _parse_retry_after(retry_after: str) -> float:
+    """Return the seconds of a Retry-After header (RFC 9110, section 10.2.3); 0 if it is invalid."""
     if retry_after.isdecimal():
         return float(retry_after[:9])
     try:
@@ -222,33 +226,33 @@ def _seconds(retry_after: str) -> float:
     return max(0.0, (due - datetime.now(UTC)).total_seconds())
 
 
-def _redirected(origin: URL, location: str | None) -> str:
-    """Return where a redirect leads, normalised."""
+def _redirect_target(origin: URL, location: str | None) -> str:
+    """Return the URL that a redirect leads to, normalised."""
     if not location:
-        raise RefusedError("bad_redirect")
+        raise FetchError("bad_redirect")
     try:
         return normalize(str(origin.join(URL(location))))
-    except (RefusedURLError, ValueError) as error:
-        raise RefusedError("bad_redirect") from error
+    except (InvalidURLError, ValueError) as error:
+        raise FetchError("bad_redirect") from error
 
 
-def _refusal(error: Exception) -> RefusedError:
-    """Return the row's reason for what the client library raised."""
+def _fetch_error(error: Exception) -> FetchError:
+    """Return the error of a row for an error of the client library."""
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
         if isinstance(cause, PrivateAddressError):
-            return RefusedError("private_address", silent=True, whole_host=True)
+            return FetchError("private_address", unanswered=True, whole_host=True)
         if isinstance(error, aiohttp.ClientSSLError) or isinstance(cause, ssl.SSLError):
-            return RefusedError("tls_error")
+            return FetchError("tls_error")
         if isinstance(error, aiohttp.ClientConnectorDNSError):
-            # Only a resolver that is in trouble itself may know the name later.
+            # A name may resolve later only if the resolver itself failed.
             busy = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN
-            return RefusedError("dns_error", transient=busy, silent=True, whole_host=not busy)
-        return RefusedError("connection_error", transient=True, silent=True)
+            return FetchError("dns_error", transient=busy, unanswered=True, whole_host=not busy)
+        return FetchError("connection_error", transient=True, unanswered=True)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return RefusedError("tls_error")
+        return FetchError("tls_error")
     if isinstance(error, aiohttp.InvalidURL):
-        return RefusedError("bad_url")
+        return FetchError("bad_url")
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
-        return RefusedError("bad_response")
-    return RefusedError("connection_error", transient=True, silent=True)
+        return FetchError("bad_response")
+    return FetchError("connection_error", transient=True, unanswered=True)

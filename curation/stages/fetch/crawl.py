@@ -1,4 +1,4 @@
-"""Many URLs at once: an event loop downloads while one thread decodes."""
+"""Downloads many URLs at once: an event loop downloads while one thread decodes."""
 
 from __future__ import annotations
 
@@ -7,93 +7,97 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
-from curation.media.web.refusal import RefusedError
-from curation.media.web.urls import Rules
+from curation.media.web.fetch_error import FetchError
+from curation.media.web.urls import UrlRules
 from curation.stages.fetch.client import Client, Redirect
-from curation.stages.fetch.hosts import Hosts, Trip
-from curation.stages.fetch.outcome import Got, Wanted
 from curation.stages.fetch.params import FetchParams
+from curation.stages.fetch.request import FetchRequest, FetchResult, HttpRequest
+from curation.stages.fetch.scheduler import HostScheduler
 
 
 def crawl(
-    wanted: Iterator[Wanted], params: FetchParams, rules: Rules, take: Callable[[Got], None]
+    rows: Iterator[FetchRequest],
+    params: FetchParams,
+    rules: UrlRules,
+    write: Callable[[FetchResult], None],
 ) -> None:
-    """Download every row and give it to `take`, in order of completion and in one thread.
+    """Download every row and pass it to `write`, in order of completion and in one thread.
 
-    A body is in memory from its download until `take` is done with it, so there are never more
-    than `params.concurrency` of them. Raises what `take` raises.
+    A body is in memory from its download until `write` returns, so there are never more than
+    `params.concurrency` bodies in memory. Errors of `write` are raised.
 
     Args:
-        wanted: rows with a URL.
-        params: bounds, and how hosts are treated.
-        rules: which URLs a redirect may not lead to.
-        take: takes each row.
+        rows: rows with a URL.
+        params: limits, and how hosts are treated.
+        rules: the URL rules that redirects must follow.
+        write: called with the result of each row.
     """
-    first = next(wanted, None)
+    first = next(rows, None)
     if first is None:
         return
-    wanted = chain([first], wanted)
+    rows = chain([first], rows)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(_Crawl(wanted, params, rules, take).run())
+        asyncio.run(_Crawl(rows, params, rules, write).run())
         return
-    # A notebook has a loop of its own in this thread.
+    # A notebook runs an event loop in this thread already.
     with ThreadPoolExecutor(1, "curation-crawl") as pool:
-        pool.submit(asyncio.run, _Crawl(wanted, params, rules, take).run()).result()
+        pool.submit(asyncio.run, _Crawl(rows, params, rules, write).run()).result()
 
 
 class _Crawl:
     def __init__(
         self,
-        wanted: Iterator[Wanted],
+        rows: Iterator[FetchRequest],
         params: FetchParams,
-        rules: Rules,
-        take: Callable[[Got], None],
+        rules: UrlRules,
+        write: Callable[[FetchResult], None],
     ) -> None:
-        self._wanted, self._params, self._rules, self._take = wanted, params, rules, take
+        self._rows, self._params, self._rules, self._write = rows, params, rules, write
 
     async def run(self) -> None:
-        hosts, room = Hosts(self._wanted, self._params), asyncio.Semaphore(self._params.concurrency)
+        scheduler = HostScheduler(self._rows, self._params)
+        slots = asyncio.Semaphore(self._params.concurrency)
         with ThreadPoolExecutor(1, "curation-decode") as self._decoder:
             async with Client(self._params) as client:
                 try:
                     async with asyncio.TaskGroup() as group:
-                        while (found := await self._next(hosts, room)) is not None:
-                            asking = group.create_task(self._ask(client, hosts, found))
-                            asking.add_done_callback(lambda _: room.release())
-                except BaseExceptionGroup as several:
-                    raise several.exceptions[0] from None
+                        while (request := await self._next(scheduler, slots)) is not None:
+                            task = group.create_task(self._send(client, scheduler, request))
+                            task.add_done_callback(lambda _: slots.release())
+                except BaseExceptionGroup as errors:
+                    raise errors.exceptions[0] from None
 
-    async def _next(self, hosts: Hosts, room: asyncio.Semaphore) -> Trip | None:
-        """Return the next trip when there is room for it; rows that are refused go by."""
-        await room.acquire()
-        while isinstance(found := await hosts.next(), Got):
-            await self._give(found)
-        return found
+    async def _next(self, scheduler: HostScheduler, slots: asyncio.Semaphore) -> HttpRequest | None:
+        """Return the next request when a slot is free; write the rows that fail without one."""
+        await slots.acquire()
+        while isinstance(item := await scheduler.next(), FetchResult):
+            await self._write_in_thread(item)
+        return item
 
-    async def _ask(self, client: Client, hosts: Hosts, trip: Trip) -> None:
+    async def _send(self, client: Client, scheduler: HostScheduler, request: HttpRequest) -> None:
         try:
-            answer = await client.ask(trip.url, robots=trip.row is None)
-            if isinstance(answer, Redirect):
-                self._check(answer)
-        except RefusedError as refused:
-            hosts.refused(trip, refused)
+            response = await client.get(request.url, robots=request.row is None)
+            if isinstance(response, Redirect):
+                self._check(response)
+        except FetchError as error:
+            scheduler.failed(request, error)
             return
-        if isinstance(answer, Redirect):
-            hosts.redirected(trip, answer.url)
+        if isinstance(response, Redirect):
+            scheduler.redirected(request, response.url)
             return
         try:
-            hosts.answered(trip, answer.content if trip.row is None else b"")
-            if trip.row is not None:
-                await self._give(Got(trip.row, content=answer.content))
+            scheduler.succeeded(request, response.content if request.row is None else b"")
+            if request.row is not None:
+                await self._write_in_thread(FetchResult(request.row, content=response.content))
         finally:
-            answer.release()
+            response.release()
 
     def _check(self, redirect: Redirect) -> None:
-        reason = self._rules.judge(redirect.url)[1]
+        reason = self._rules.check(redirect.url)[1]
         if reason is not None:
-            raise RefusedError(reason)
+            raise FetchError(reason)
 
-    async def _give(self, got: Got) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._decoder, self._take, got)
+    async def _write_in_thread(self, result: FetchResult) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._decoder, self._write, result)

@@ -1,7 +1,7 @@
-"""Faces are blurred before a picture is stored: those the list knows of, and those a detector finds.
+"""Blurs faces before an image is stored: those that a list gives, and those that a detector finds.
 
-Gaussian blur with a tenth of the larger side of a box, a tenth of which is added all round, as in
-Yang et al. (2022), "A Study of Face Obfuscation in ImageNet", section 3.
+As in Yang et al. (2022), "A Study of Face Obfuscation in ImageNet", section 3: each box is enlarged on
+all sides by a tenth of its larger side, which is also the standard deviation of the Gaussian blur.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from curation.stages.fetch.params import FaceParams
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in parts of width and height."""
-PART = 0.1
-LARGEST = 640
-"""Pixels of the longer side at which faces are looked for."""
-_TURNED: dict[int, Callable[[float, float], tuple[float, float]]] = {
+"""Left, top, right, bottom as fractions of width and height."""
+BLUR_FRACTION = 0.1
+"""Margin and standard deviation of the blur, as a fraction of the larger side of the box."""
+DETECTION_SIDE = 640
+"""Longer side in pixels of the image that a detector gets; smaller images are not enlarged."""
+_ORIENTED: dict[int, Callable[[float, float], tuple[float, float]]] = {
     2: lambda x, y: (1 - x, y),
     3: lambda x, y: (1 - x, 1 - y),
     4: lambda x, y: (x, 1 - y),
@@ -34,62 +35,60 @@ _TURNED: dict[int, Callable[[float, float], tuple[float, float]]] = {
 }
 
 
-def boxes_of(listed: str | None, turn: int) -> list[Box]:
-    """Return the boxes of a list's row for a picture that was turned upright.
+def listed_boxes(faces: str | None, orientation: int) -> list[Box]:
+    """Return the boxes that a list gives for an image that was turned upright.
 
-    Lists do not say whether their boxes are those of the file or of what people see, so where the two
-    differ both are meant.
+    Lists do not say whether their boxes are for the file as stored or as displayed. If the two differ,
+    both boxes are returned.
 
     Args:
-        listed: JSON as `pairs` have it.
-        turn: EXIF orientation of the file, 1 to 8.
+        faces: boxes as JSON, as the table `pairs` has them.
+        orientation: EXIF orientation of the file, 1 to 8.
     """
-    boxes: list[Box] = [tuple(box) for box in json.loads(listed or "[]")]
-    return boxes + [_turned(box, turn) for box in boxes if turn in _TURNED]
+    boxes: list[Box] = [tuple(box) for box in json.loads(faces or "[]")]
+    return boxes + [_oriented(box, orientation) for box in boxes if orientation in _ORIENTED]
 
 
-def _turned(box: Box, turn: int) -> Box:
-    ends = [_TURNED[turn](box[0], box[1]), _TURNED[turn](box[2], box[3])]
-    (x0, x1), (y0, y1) = sorted(e[0] for e in ends), sorted(e[1] for e in ends)
+def _oriented(box: Box, orientation: int) -> Box:
+    orient = _ORIENTED[orientation]
+    corners = [orient(box[0], box[1]), orient(box[2], box[3])]
+    (x0, x1), (y0, y1) = sorted(c[0] for c in corners), sorted(c[1] for c in corners)
     return x0, y0, x1, y1
 
 
-def blurred(image: Pixels, boxes: Sequence[Box]) -> Pixels:
-    """Return a picture (height, width[, 3]) with boxes blurred."""
+def blur_boxes(image: Pixels, boxes: Sequence[Box]) -> Pixels:
+    """Return a copy of an image, uint8 (height, width[, 3]), with blurred boxes."""
     out = image.copy()
     height, width = image.shape[:2]
     for left, top, right, bottom in boxes:
         size = max((right - left) * width, (bottom - top) * height)
-        x0, y0 = int(left * width - PART * size), int(top * height - PART * size)
-        x1, y1 = (
-            math.ceil(right * width + PART * size),
-            math.ceil(bottom * height + PART * size),
-        )
-        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        margin = BLUR_FRACTION * size
+        x0, y0 = max(int(left * width - margin), 0), max(int(top * height - margin), 0)
+        x1 = min(math.ceil(right * width + margin), width)
+        y1 = min(math.ceil(bottom * height + margin), height)
         if size <= 0 or x1 <= x0 or y1 <= y0:
             continue
-        sigma = max(PART * size, 1.0)
-        around = math.ceil(3 * sigma)
-        wide = out[max(y0 - around, 0) : y1 + around, max(x0 - around, 0) : x1 + around]
-        soft = cv2.GaussianBlur(wide, (0, 0), sigma)
-        own = soft[y0 - max(y0 - around, 0) :, x0 - max(x0 - around, 0) :]
-        out[y0:y1, x0:x1] = own[: y1 - y0, : x1 - x0]
+        sigma = max(margin, 1.0)
+        reach = math.ceil(3 * sigma)
+        outer_x, outer_y = max(x0 - reach, 0), max(y0 - reach, 0)
+        blurred = cv2.GaussianBlur(out[outer_y : y1 + reach, outer_x : x1 + reach], (0, 0), sigma)
+        out[y0:y1, x0:x1] = blurred[y0 - outer_y : y1 - outer_y, x0 - outer_x : x1 - outer_x]
     return out
 
 
 def find_faces(encoded: bytes, params: FaceParams) -> list[Box]:
-    """Return the faces that the recipe's detector sees in an encoded picture; none without one.
+    """Return the faces that the recipe's detector finds in an encoded image; none without a detector.
 
     Raises:
-        RecipeError: the detector's weights are missing or wrong.
+        RecipeError: the weights of the detector are missing or invalid.
     """
     if params.detector is None:
         return []
-    found = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    if found is None:
+    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
         return []
-    image: Pixels = np.asarray(found)
-    scale = min(1.0, LARGEST / max(image.shape[:2]))
+    image: Pixels = np.asarray(decoded)
+    scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
     if scale < 1:
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))

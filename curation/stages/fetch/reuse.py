@@ -1,6 +1,6 @@
-"""Rows that an earlier run has fetched already, though their fragment has changed since.
+"""Rows that an earlier run has fetched, although their fragment has changed since.
 
-A memo stands for a whole fragment. Where a list has grown or shrunk only its new rows are asked for.
+A memo stands for a whole fragment. If a list has grown or shrunk, only its new rows are requested.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy.typing as npt
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment, group_by_stem
 from curation.engine.params_base import changed_fields
-from curation.media.web.refusal import is_final
+from curation.media.web.fetch_error import is_permanent
 from curation.stages.fetch.params import FetchStep
-from curation.stages.fetch.samples import FACTS
+from curation.stages.fetch.sample_writer import SHARED_COLUMNS
 
-LENIENT = {
+FAILURE_PARAMS = {
     "timeout_s",
     "retries",
     "max_redirects",
@@ -28,14 +28,18 @@ LENIENT = {
     "max_bytes",
     "max_pixels",
 }
-"""Parameters that decide which rows fail, but nothing of a picture that came."""
+"""Parameters that decide which rows fail, but change nothing of a stored image."""
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """Fragments of `images` as an earlier run left them; `failures`: their failures stand too.
+class EarlierImages:
+    """Fragments of `images` that an earlier run wrote.
 
-    They are no part of what a memo depends on: without them the same rows are fetched anew.
+    No memo depends on them: without them, the same rows are fetched again.
+
+    Attributes:
+        fragments: they may hold the rows of the fragment to fetch.
+        failures: whether their permanent failures are still valid, too.
     """
 
     fragments: tuple[Fragment, ...] = ()
@@ -44,45 +48,60 @@ class Earlier:
 
 
 def earlier_images(params: FetchStep, context: Context) -> tuple[dict[str, list[Fragment]], bool]:
-    """Return the fragments of `images` that this run may take rows from, and whether failures too.
+    """Return the fragments of `images` whose rows this run may reuse, and whether failures count too.
 
-    They are by the stem of their names: a row may have moved to another part of its bucket or file.
+    Fragments are by the stem of their names, since a row may have moved to another part of its bucket
+    or file.
     """
     manifest = context.store.manifest("images")
     if manifest is None or [manifest.stage, manifest.stage_version] != context.salt:
         return {}, False
     changed = changed_fields(params, manifest.params)
-    # A network of the same name may be another one.
-    if changed - LENIENT or params.faces.weights:
+    # The file of the face detector may have changed under the same name.
+    if changed - FAILURE_PARAMS or params.faces.weights:
         return {}, False
     return group_by_stem(Fragment(context.store, r) for r in manifest.fragments), not changed
 
 
-def fetched_before(
-    pairs: Fragment, earlier: Earlier, done: npt.NDArray[np.bool_], params: FetchStep
+def reusable_rows(
+    pairs: Fragment, earlier: EarlierImages, done: npt.NDArray[np.bool_], params: FetchStep
 ) -> Iterator[tuple[int, bytes | None, dict[str, Any]]]:
-    """Yield (row, stored picture, facts) of the rows not done whose fate is known."""
+    """Yield (row, stored image, SHARED_COLUMNS) of rows that an earlier run has fetched.
+
+    Args:
+        pairs: the fragment to fetch.
+        earlier: fragments that may hold its rows.
+        done: rows that need no result, bool of shape (rows,).
+        params: those of this run.
+    """
     if not earlier.fragments:
         return
-    rows: dict[str, int] = {}
-    row = -1
-    for batch in pairs.batches(["pair_id", "status"]):
-        for name, status in zip(*(c.to_pylist() for c in batch.columns), strict=True):
-            row += 1
-            if status == "ok" and not done[row]:
-                rows[name] = row
+    rows = _rows_to_fetch(pairs, done)
     for fragment in earlier.fragments:
-        known = fragment.read(["pair_id"]).column(0).to_pylist()
-        if any(name in rows for name in known):
-            for batch in fragment.batches(["pair_id", *FACTS, "image"]):
+        pair_ids = fragment.read(["pair_id"]).column(0).to_pylist()
+        if any(pair_id in rows for pair_id in pair_ids):
+            for batch in fragment.batches(["pair_id", *SHARED_COLUMNS, "image"]):
                 for values in batch.to_pylist():
-                    if values["pair_id"] in rows and _stands(values, earlier.failures, params):
+                    if values["pair_id"] in rows and _is_valid(values, earlier.failures, params):
                         image = values.pop("image")
                         yield rows.pop(values.pop("pair_id")), image, values
 
 
-def _stands(values: dict[str, Any], failures: bool, params: FetchStep) -> bool:
+def _rows_to_fetch(pairs: Fragment, done: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """Return the rows that are neither dropped nor done, by pair_id."""
+    rows: dict[str, int] = {}
+    row = -1
+    for batch in pairs.batches(["pair_id", "status"]):
+        for pair_id, status in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+            row += 1
+            if status == "ok" and not done[row]:
+                rows[pair_id] = row
+    return rows
+
+
+def _is_valid(values: dict[str, Any], failures: bool, params: FetchStep) -> bool:
+    """Whether this run would give the same row."""
     if values["status"] != "ok":
-        return failures and values["status"] == "failed" and is_final(values["reason"])
+        return failures and values["status"] == "failed" and is_permanent(values["reason"])
     pixels = values["original_width"] * values["original_height"]
     return bool(values["bytes"] <= params.max_bytes and pixels <= params.max_pixels)

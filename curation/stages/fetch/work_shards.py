@@ -1,4 +1,4 @@
-"""The work shards of one fragment: what of it is fetched already, and reading it in row order."""
+"""The shards of one fragment: which rows are fetched already, and reading them in row order."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from curation.stages.fetch.progress_notes import NOTE
+from curation.stages.fetch.progress import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
 
-_NOWHERE = -1
+_MISSING = -1
 _WINDOW_BYTES = 64 * 2**20
 
 
 class WorkShards:
-    """Parquet shards, in order of completion, that hold some of the rows 0 … `rows` - 1.
+    """Parquet shards in order of completion, which hold some of the rows 0 … `rows` - 1.
 
-    The place of every row is kept in memory: 20 bytes a row.
+    The place of each row is held in memory, at 20 bytes per row.
+
+    Args:
+        workdir: folder of the store for the shards, a local path or a URI.
+        rows: number of rows of the fragment.
     """
 
     def __init__(self, workdir: str, rows: int) -> None:
@@ -34,7 +38,7 @@ class WorkShards:
         else:
             self._fs, self._root = fs.LocalFileSystem(), workdir
         self._fs.create_dir(self._root, recursive=True)
-        self._shard = np.full(rows, _NOWHERE, np.int32)
+        self._shard = np.full(rows, _MISSING, np.int32)
         self._group = np.zeros(rows, np.int32)
         self._offset = np.zeros(rows, np.int32)
         self._size = np.zeros(rows, np.int64)
@@ -43,9 +47,9 @@ class WorkShards:
 
     @contextmanager
     def folder(self) -> Iterator[str]:
-        """Give the local folder in which shards are to be written: the work folder where it is one.
+        """Yield the local folder that shards are written to: the work folder, if it is local.
 
-        img2dataset would need a package of its own for each kind of object store.
+        img2dataset would need another package for each kind of object store.
         """
         if isinstance(self._fs, fs.LocalFileSystem):
             yield self._root
@@ -53,8 +57,8 @@ class WorkShards:
         with TemporaryDirectory(prefix="curation-fetch-") as folder:
             yield folder
 
-    def keep(self, path: str) -> None:
-        """Put a finished shard into the work folder, if it is not there."""
+    def store(self, path: str) -> None:
+        """Move a finished shard to the work folder, if it is not there."""
         name = PurePosixPath(path).name
         if path != f"{self._root}/{name}":
             fs.copy_files(
@@ -65,19 +69,19 @@ class WorkShards:
             )
             Path(path).unlink()
 
-    def note(self, content: bytes) -> None:
-        """Leave word of how the work goes."""
-        with self._fs.open_output_stream(f"{self._root}/{NOTE}") as stream:
+    def write_progress(self, content: bytes) -> None:
+        """Write the progress of the task, for the driver."""
+        with self._fs.open_output_stream(f"{self._root}/{PROGRESS_FILE}") as stream:
             stream.write(content)
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
         """Which rows are in a finished shard (bool of shape (rows,))."""
-        return np.asarray(self._shard != _NOWHERE)
+        return np.asarray(self._shard != _MISSING)
 
     def scan(self) -> None:
-        """Find the rows of every finished shard; delete shards that a crash has torn."""
-        self._shard[:] = _NOWHERE
+        """Find the rows of all finished shards; delete shards that a crash left incomplete."""
+        self._shard[:] = _MISSING
         self._paths = []
         files = self._fs.get_file_info(fs.FileSelector(self._root))
         for path in sorted(f.path for f in files if f.path.endswith(".parquet")):
@@ -85,22 +89,22 @@ class WorkShards:
             try:
                 self._index(path)
             except (pa.ArrowInvalid, OSError) as error:
-                logger.info("%s is unfinished (%s): its rows are fetched again", path, error)
+                logger.info("%s is incomplete (%s): its rows are fetched again", path, error)
                 self._fs.delete_file(path)
 
     def _index(self, path: str) -> None:
         with pq.ParquetFile(path, filesystem=self._fs) as file:
             for group in range(file.num_row_groups):
-                found = file.read_row_group(group, ["key", "stored_bytes"])
-                rows = np.array(found.column("key").to_pylist(), np.int64)
+                samples = file.read_row_group(group, ["key", "stored_bytes"])
+                rows = np.array(samples.column("key").to_pylist(), np.int64)
                 self._shard[rows] = len(self._paths)
                 self._group[rows] = group
                 self._offset[rows] = np.arange(len(rows))
-                self._size[rows] = found.column("stored_bytes").fill_null(0).to_numpy()
+                self._size[rows] = samples.column("stored_bytes").fill_null(0).to_numpy()
         self._paths.append(path)
 
     def windows(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield parts of the rows `start` … `end` - 1 whose pictures fit in memory together."""
+        """Yield ranges (first, stop) of the rows `start` … `end` - 1 whose images fit in memory."""
         while start < end:
             total = np.cumsum(self._size[start:end])
             stop = start + max(1, int(np.searchsorted(total, _WINDOW_BYTES, side="right")))
@@ -108,18 +112,23 @@ class WorkShards:
             start = stop
 
     def read(self, start: int, end: int) -> tuple[pa.Table | None, npt.NDArray[np.int64]]:
-        """Return samples, and which of them each of the rows `start` … `end` - 1 is (-1: none)."""
-        at = np.full(end - start, _NOWHERE, np.int64)
-        parts, taken = [], 0
+        """Return the samples of the rows `start` … `end` - 1.
+
+        Returns:
+            The samples in any order (None if there are none), and the index of each row's sample
+            (int64 of shape (end - start,); -1 for a row without one).
+        """
+        index = np.full(end - start, _MISSING, np.int64)
+        tables, read = [], 0
         for shard in np.unique(self._shard[start:end]):
-            if shard == _NOWHERE:
+            if shard == _MISSING:
                 continue
             with pq.ParquetFile(self._paths[shard], filesystem=self._fs) as file:
-                here = self._shard[start:end] == shard
-                for group in np.unique(self._group[start:end][here]):
-                    mine = np.flatnonzero(here & (self._group[start:end] == group))
-                    found = file.read_row_group(int(group))
-                    parts.append(found.take(self._offset[start:end][mine]))
-                    at[mine] = taken + np.arange(len(mine))
-                    taken += len(mine)
-        return (pa.concat_tables(parts) if parts else None), at
+                in_shard = self._shard[start:end] == shard
+                for group in np.unique(self._group[start:end][in_shard]):
+                    rows = np.flatnonzero(in_shard & (self._group[start:end] == group))
+                    samples = file.read_row_group(int(group))
+                    tables.append(samples.take(self._offset[start:end][rows]))
+                    index[rows] = read + np.arange(len(rows))
+                    read += len(rows)
+        return (pa.concat_tables(tables) if tables else None), index

@@ -1,8 +1,8 @@
-"""How lists of URLs become fragments: all rows of a host go to one, so that one task alone asks it.
+"""Groups lists of URLs by host: all rows of a host are in one bucket, so that one task requests it.
 
-Files that are listed together form a group, cut into buckets by a hash of the host. A file that comes
-later joins no old group, so that what has been fetched stays as it is. How rows are arranged decides
-nothing but which task asks for them.
+Files that are first listed together form a group, whose rows are cut into buckets by a hash of the
+host. A file that is added later joins no earlier group, so fetched fragments do not change. Groups and
+buckets decide only which task requests a row.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput, content_of
 from curation.media.web.urls import host_of
-from curation.stages.ingest.formats.source_row import SAME_AS
+from curation.stages.ingest.duplicates import Duplicates
+from curation.stages.ingest.formats.source_row import DUPLICATE_KEY
 
 GROUP_ROWS = 2**23
-"""Rows of a group: a thousand fragments of the default size, which all read all its routes."""
-ROUTED_ROWS = 2**19
-"""Rows that one task arranges in memory, a few hundred bytes each."""
-MOST_BITS = 12
-SPREAD, FEWEST = 4, 1_500
-"""Buckets that a short list is cut into, so that several tasks share it, if each has that many rows."""
+"""Largest group in rows: about a thousand buckets of the default size, each of which reads all shuffle
+files of the group."""
+SHUFFLE_FILE_ROWS = 2**19
+"""Rows that one task sorts by bucket in memory, at a few hundred bytes each."""
+MAX_BUCKET_BITS = 12
+SHORT_LIST_BUCKETS, MIN_BUCKET_ROWS = 4, 1_500
+"""A short list is cut into this number of buckets, so that several tasks share it, if each bucket has
+at least this number of rows."""
 BUCKET = "bucket"
 REMOVED = "removed"
-"""The reason of a pair that was listed once and no longer is."""
+"""The reason of a pair that an earlier run listed and this one does not."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Files of a source that came together, cut into 2^bits buckets."""
+    """Files of a source that were first listed together, cut into 2^bits buckets."""
 
     name: str
     source: str
@@ -47,19 +50,19 @@ class Group:
     files: tuple[str, ...]
 
 
-def groups_of(
-    files: Mapping[str, int], source: str, known: Sequence[Group], rows_per_fragment: int
+def form_groups(
+    files: Mapping[str, int], source: str, earlier: Sequence[Group], rows_per_fragment: int
 ) -> list[Group]:
-    """Return the groups of a source's files, known ones first; new files form new ones.
+    """Return the groups of the files of a source: those of earlier runs, then groups of new files.
 
     Args:
-        files: rows by file, in order.
-        source: its name.
-        known: groups of earlier runs, of all sources.
-        rows_per_fragment: about as many a bucket will have.
+        files: number of rows by file, in order.
+        source: name of the source.
+        earlier: groups of earlier runs, of all sources.
+        rows_per_fragment: approximate size of a bucket in rows.
     """
-    found = [group for group in known if group.source == source]
-    grouped = {name for group in found for name in group.files}
+    groups = [group for group in earlier if group.source == source]
+    grouped = {name for group in groups for name in group.files}
     new = [name for name in files if name not in grouped]
     start = 0
     while start < len(new):
@@ -69,24 +72,25 @@ def groups_of(
             stop += 1
         members = tuple(new[start:stop])
         digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:8]
-        bucket_rows = min(rows_per_fragment, max(FEWEST, -(-rows // SPREAD)))
-        bits = min(MOST_BITS, (max(rows - 1, 0) // bucket_rows).bit_length())
-        found.append(Group(f"{source}-{digest}", source, bits, members))
+        bucket_rows = max(MIN_BUCKET_ROWS, -(-rows // SHORT_LIST_BUCKETS))
+        bucket_rows = min(rows_per_fragment, bucket_rows)
+        bits = min(MAX_BUCKET_BITS, (max(rows - 1, 0) // bucket_rows).bit_length())
+        groups.append(Group(f"{source}-{digest}", source, bits, members))
         start = stop
-    return found
+    return groups
 
 
-def recall_groups(context: Context) -> list[Group]:
-    """Return the groups that `remember_groups` kept."""
-    kept = context.load_state("groups", "all")
-    if kept is None:
+def load_groups(context: Context) -> list[Group]:
+    """Return the groups that the last run saved."""
+    saved = context.load_state("groups", "all")
+    if saved is None:
         return []
-    return [Group(**row | {"files": tuple(row["files"])}) for row in kept.read().to_pylist()]
+    return [Group(**row | {"files": tuple(row["files"])}) for row in saved.read().to_pylist()]
 
 
-def remember_groups(context: Context, groups: Sequence[Group]) -> None:
-    """Keep how files are grouped, for later runs."""
-    if list(groups) == recall_groups(context):
+def save_groups(context: Context, groups: Sequence[Group]) -> None:
+    """Save the groups for later runs."""
+    if list(groups) == load_groups(context):
         return
     rows = [{**vars(group), "files": list(group.files)} for group in groups]
     kinds = [pa.string(), pa.string(), pa.int32(), pa.list_(pa.string())]
@@ -95,39 +99,49 @@ def remember_groups(context: Context, groups: Sequence[Group]) -> None:
 
 
 def bucket_of(url: str | None, pair_id: str, bits: int) -> int:
-    """Return the bucket of a row: that of its host, where it has one."""
+    """Return the bucket of a row: by its host, or by its pair_id if it has no URL."""
     name = host_of(url) if url else pair_id
     return zlib.crc32(name.encode()) >> (32 - bits) if bits else 0
 
 
-def without_duplicates(
+def mark_duplicates(
     batch: pa.RecordBatch, start: int, first_of: Mapping[int, str]
 ) -> pa.RecordBatch:
-    """Return staged rows, of which the first is number `start`, as pairs: without the key, and with
-    some dropped as duplicates of the pairs that `first_of` names by row."""
-    batch = batch.drop_columns([SAME_AS])
-    own = [row for row in range(start, start + batch.num_rows) if row in first_of]
-    if not own:
+    """Return staged rows as rows of `pairs`, with duplicates dropped by status and reason.
+
+    Args:
+        batch: staged rows.
+        start: number of the first of them in its fragment.
+        first_of: for each duplicate row, the pair_id of the row that it repeats.
+    """
+    batch = batch.drop_columns([DUPLICATE_KEY])
+    duplicates = [row for row in range(start, start + batch.num_rows) if row in first_of]
+    if not duplicates:
         return batch
     names = ("status", "reason", "duplicate_of", "location")
     columns = {name: batch.column(name).to_pylist() for name in names}
-    for row in own:
+    for row in duplicates:
         by_url = columns["location"][row - start] is None
         columns["status"][row - start] = "dropped"
         columns["reason"][row - start] = "duplicate_url" if by_url else "duplicate_pair"
         columns["duplicate_of"][row - start] = first_of[row]
-    for name in names[:3]:
+    return _with_columns(batch, {name: columns[name] for name in names[:3]})
+
+
+def _with_columns(batch: pa.RecordBatch, columns: Mapping[str, list[Any]]) -> pa.RecordBatch:
+    """Return a batch with other values in some columns of text."""
+    for name, values in columns.items():
         at = batch.schema.get_field_index(name)
-        batch = batch.set_column(at, batch.schema.field(at), pa.array(columns[name], pa.string()))
+        batch = batch.set_column(at, batch.schema.field(at), pa.array(values, pa.string()))
     return batch
 
 
 @dataclass(frozen=True)
-class InOrder:
-    """The rows of a staged fragment as they are, but for duplicates ([row, pair_id of the first])."""
+class StagedRows:
+    """The rows of a staged fragment in their order, with duplicates dropped."""
 
     staged: Fragment
-    duplicates: list[list[Any]]
+    duplicates: Duplicates
 
     @property
     def content(self) -> Any:
@@ -136,27 +150,35 @@ class InOrder:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What is said of the fragment."""
+        """Statistics of the fragment: the version of the source file, if it holds images."""
         origin = self.staged.record.stats.get("origin")
         return {"origin": origin} if origin else {}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield rows of `pairs`."""
-        first_of, start = dict(self.duplicates), 0
+        first_of: dict[int, str] = dict(tuple(item) for item in self.duplicates)
+        start = 0
         for batch in self.staged.batches():
-            yield without_duplicates(batch, start, first_of)
+            yield mark_duplicates(batch, start, first_of)
             start += batch.num_rows
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The rows `start` to `stop` of a group's bucket, from all its routes.
+class BucketRows:
+    """The rows `start` to `stop` of a bucket, and pairs that are no longer listed.
 
-    `earlier` are fragments of the same bucket as an earlier run left them; what of them is listed no
-    more stays, and says so. They are no part of the content: a run that knows no earlier one is right.
+    Attributes:
+        shuffle_files: those of the group, each sorted by bucket.
+        bits: the group has 2^bits buckets.
+        bucket: number of the bucket.
+        start: first row.
+        stop: row after the last one.
+        earlier: fragments of the same bucket in the last run; their pairs that are no longer listed
+            stay, with the reason `removed`. No memo depends on them: without them, these pairs are
+            only missing.
     """
 
-    routes: list[Fragment]
+    shuffle_files: list[Fragment]
     bits: int
     bucket: int
     start: int
@@ -166,18 +188,20 @@ class Gathered:
     @property
     def content(self) -> Any:
         """What memos depend on."""
-        return content_of([self.routes, self.bits, self.bucket, self.start, self.stop])
+        return content_of([self.shuffle_files, self.bits, self.bucket, self.start, self.stop])
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What is said of the fragment: where the hashes of its hosts lie."""
+        """Statistics of the fragment: its bucket, by which fetch knows fragments with common hosts."""
         return {"hosts": [self.bits, self.bucket]}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield rows of `pairs`."""
         names = contract("pairs").arrow_schema().names
         parts = [
-            t for r in self.routes for t in r.row_groups_between(BUCKET, self.bucket, self.bucket)
+            table
+            for shuffled in self.shuffle_files
+            for table in shuffled.row_groups_between(BUCKET, self.bucket, self.bucket)
         ]
         listed = pa.concat_tables(parts) if parts else None
         if listed is not None:
@@ -186,98 +210,105 @@ class Gathered:
         if self.earlier:
             yield from self._removed(listed.column("pair_id") if listed is not None else None)
 
-    def _removed(self, listed: pa.ChunkedArray | None) -> Iterator[pa.RecordBatch]:
-        known = listed if listed is not None else pa.chunked_array([[]], pa.string())
+    def _removed(self, pair_ids: pa.ChunkedArray | None) -> Iterator[pa.RecordBatch]:
+        listed = pair_ids if pair_ids is not None else pa.chunked_array([[]], pa.string())
         for fragment in self.earlier:
             for batch in fragment.batches():
-                gone = batch.filter(pc.invert(pc.is_in(batch.column("pair_id"), known)))
-                for name, value in (("status", "dropped"), ("reason", REMOVED)):
-                    at = gone.schema.get_field_index(name)
-                    same = pa.array([value] * gone.num_rows, pa.string())
-                    gone = gone.set_column(at, gone.schema.field(at), same)
+                gone = batch.filter(pc.invert(pc.is_in(batch.column("pair_id"), listed)))
                 if gone.num_rows:
-                    yield gone
+                    rows = gone.num_rows
+                    yield _with_columns(
+                        gone, {"status": ["dropped"] * rows, "reason": [REMOVED] * rows}
+                    )
 
 
-def route(staged: Sequence[Fragment], duplicates: list[list[list[Any]]], bits: int) -> StageOutput:
-    """Write the rows of staged fragments by bucket, a row group each; return how many each has."""
-    parts = []
+def write_shuffle_file(
+    staged: Sequence[Fragment], duplicates: Sequence[Duplicates], bits: int
+) -> StageOutput:
+    """Write the rows of staged fragments sorted by bucket, one row group per bucket.
+
+    Returns:
+        The number of rows of each bucket, as `counts`.
+    """
+    batches = []
     for fragment, rows in zip(staged, duplicates, strict=True):
-        parts += list(InOrder(fragment, rows).batches())
-    table = pa.Table.from_batches(parts, contract("pairs").arrow_schema())
+        batches += list(StagedRows(fragment, rows).batches())
+    table = pa.Table.from_batches(batches, contract("pairs").arrow_schema())
     ids, urls = (table.column(n).to_pylist() for n in ("pair_id", "url_normalized"))
     buckets: npt.NDArray[np.int32] = np.array(
-        [bucket_of(url, name, bits) for url, name in zip(urls, ids, strict=True)], np.int32
+        [bucket_of(url, pair_id, bits) for url, pair_id in zip(urls, ids, strict=True)], np.int32
     )
     order = np.argsort(buckets, kind="stable")
     table = table.append_column(BUCKET, pa.array(buckets)).take(pa.array(order))
     counts = np.bincount(buckets, minlength=2**bits)
     ends = np.cumsum(counts)
-    for number in np.flatnonzero(counts).tolist():
-        own = table.slice(int(ends[number] - counts[number]), int(counts[number]))
-        yield own.combine_chunks().to_batches()[0]
+    for bucket in np.flatnonzero(counts).tolist():
+        rows_of_bucket = table.slice(int(ends[bucket] - counts[bucket]), int(counts[bucket]))
+        yield rows_of_bucket.combine_chunks().to_batches()[0]
     return {"counts": counts.tolist()}
 
 
-def routes_of(
+def shuffle(
     groups: Sequence[Group],
     staged: Mapping[str, Sequence[Fragment]],
-    losers: Mapping[str, list[list[Any]]],
+    duplicates: Mapping[str, Duplicates],
     context: Context,
 ) -> dict[str, list[Fragment]]:
-    """Return the routes of each group, by its name.
+    """Return the shuffle files of each group, by its name; workers write them.
 
     Args:
         groups: of all sources.
         staged: fragments by file.
-        losers: duplicates by fragment.
-        context: where workers are.
+        duplicates: of each fragment, by its name.
+        context: gives the workers.
     """
     items: dict[str, dict[str, Any]] = {}
-    owner: dict[str, str] = {}
+    group_of: dict[str, str] = {}
     for group in groups:
         batch: list[Fragment] = []
-        own = [f for name in group.files for f in staged.get(name, ())]
-        for number, fragment in enumerate(own):
+        fragments = [f for name in group.files for f in staged.get(name, ())]
+        for number, fragment in enumerate(fragments):
             batch.append(fragment)
-            if number == len(own) - 1 or sum(f.rows for f in batch) >= ROUTED_ROWS:
+            is_last = number == len(fragments) - 1
+            if is_last or sum(f.rows for f in batch) >= SHUFFLE_FILE_ROWS:
                 name = f"{group.name}-{len(items):05d}"
-                rows = [losers[f.name] for f in batch]
+                rows = [duplicates[f.name] for f in batch]
                 items[name] = {"staged": batch, "duplicates": rows, "bits": group.bits}
-                owner[name] = group.name
+                group_of[name] = group.name
                 batch = []
-    records = context.compute("arrange", route, items, batch_groups=True)
-    found: dict[str, list[Fragment]] = {group.name: [] for group in groups}
+    records = context.compute("group by host", write_shuffle_file, items, batch_groups=True)
+    files: dict[str, list[Fragment]] = {group.name: [] for group in groups}
     for name, record in records.items():
-        found[owner[name]].append(Fragment(context.store, record))
-    return found
+        files[group_of[name]].append(Fragment(context.store, record))
+    return files
 
 
-def gathered(
+def bucket_fragments(
     group: Group,
-    routes: list[Fragment],
+    shuffle_files: list[Fragment],
     earlier: Mapping[str, list[Fragment]],
     rows_per_fragment: int,
-) -> dict[str, Gathered]:
-    """Return the fragments of a group by name: buckets, large ones in several parts.
+) -> dict[str, BucketRows]:
+    """Return the fragments of a group by name: one per bucket, or several for a large bucket.
 
     Args:
-        group: a group.
-        routes: its routes.
-        earlier: fragments of `pairs` as an earlier run left them, by stem.
-        rows_per_fragment: rows of a part.
+        group: the group.
+        shuffle_files: those of the group.
+        earlier: fragments of `pairs` of the last run, by the stem of their names.
+        rows_per_fragment: largest number of listed rows in a fragment.
     """
     counts = np.zeros(2**group.bits, np.int64)
-    for one in routes:
-        counts += np.array(one.record.stats["counts"], np.int64)
-    found = {}
+    for shuffled in shuffle_files:
+        counts += np.array(shuffled.record.stats["counts"], np.int64)
+    fragments = {}
     for bucket, rows in enumerate(counts.tolist()):
         stem = f"{group.name}-{bucket:04d}"
-        before = earlier.get(stem, [])
-        for part in range(max(1 if rows or before else 0, -(-rows // rows_per_fragment))):
+        of_bucket = earlier.get(stem, [])
+        parts = max(1 if rows or of_bucket else 0, -(-rows // rows_per_fragment))
+        for part in range(parts):
             start = part * rows_per_fragment
             stop = min(start + rows_per_fragment, rows)
-            old = before if part == 0 else []
-            own = Gathered(routes, group.bits, bucket, start, stop, old)
-            found[f"{stem}-{part:03d}"] = own
-    return found
+            fragments[f"{stem}-{part:03d}"] = BucketRows(
+                shuffle_files, group.bits, bucket, start, stop, of_bucket if part == 0 else []
+            )
+    return fragments

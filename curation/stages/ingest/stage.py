@@ -1,4 +1,4 @@
-"""Stage ingest: lists of pairs, in any format, become rows of `pairs`; duplicates are asked once."""
+"""ingest: lists of pairs, in any format, become rows of `pairs`; duplicates are dropped."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from curation.engine.fragment import Fragment, group_by_stem
 from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError
-from curation.media.web.urls import Rules, rules_of
-from curation.stages.ingest.duplicates import find_duplicates
-from curation.stages.ingest.formats.source_row import stage
+from curation.media.web.urls import UrlRules, url_rules
+from curation.stages.ingest.duplicates import Duplicates, find_duplicates
+from curation.stages.ingest.formats.source_row import stage_rows
 from curation.stages.ingest.group_by_host import (
-    Gathered,
+    BucketRows,
     Group,
-    InOrder,
-    gathered,
-    groups_of,
-    recall_groups,
-    remember_groups,
-    routes_of,
+    StagedRows,
+    bucket_fragments,
+    form_groups,
+    load_groups,
+    save_groups,
+    shuffle,
 )
 from curation.stages.ingest.params import IngestStep
 from curation.stages.ingest.sources import FORMATS
@@ -35,143 +35,166 @@ from curation.stages.ingest.sources.source_file import SourceFile
 
 logger = logging.getLogger(__name__)
 
+Staged = dict[str, list[Fragment]]
+"""Staged fragments by the name of the file that they were read from."""
+
 
 def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
     """Return the arguments of `ingest` for each fragment.
 
-    Every file is read once and remembered by its path, size and time of change. Rows stand in source,
-    file and row order, but those of lists of URLs, which are arranged by host.
+    Each file is read once, and known by its path, size and modification time. Rows are in the order of
+    sources, files and rows, except that lists of URLs are grouped by host.
 
     Raises:
-        RecipeError: a source has no file or no row, or its files lack a mapped column.
+        RecipeError: a source has no file or no row, or a file lacks a mapped column.
         StoreError: a file cannot be read.
     """
-    rules = rules_of(params, context)
-    items = _items(params)
-    records = context.compute(
-        "read",
-        read_file,
-        {
-            name: {"given": given, "rules": rules, "version": given.source.version}
-            for name, given in items.items()
-        },
-        rows_per_file=params.rows_per_fragment,
-    )
-    _check_counts(params.sources, items, records)
-    groups = _groups(params, {name: records[name].rows for name in items}, items, context)
-    staged = _fragments(items, records, context)
-    by_file = {name: list(own.values()) for name, own in staged.items()}
-    # Who came first keeps what several ask for: what has been fetched stays.
-    grouped = [name for group in groups for name in group.files if name in items]
-    settled = [name for name in items if name not in set(grouped)]
-    in_order = [fragment for name in settled + grouped for fragment in by_file[name]]
-    found = zip(in_order, find_duplicates(in_order), strict=True)
-    losers = {fragment.name: rows for fragment, rows in found}
+    files = _files(params)
+    records = _read_files(files, params, context)
+    _check_counts(params.sources, files, records)
+    groups = _groups(params, files, records, context)
+    staged = _staged_fragments(files, records, context)
+    # Rows of earlier groups count as first, so that what has been fetched is not a duplicate.
+    grouped = [name for group in groups for name in group.files if name in files]
+    in_order = [name for name in files if name not in set(grouped)]
+    duplicates = _duplicates(in_order + grouped, staged)
     units: dict[str, dict[str, Any]] = {
-        fragment.name: {"pairs": InOrder(fragment, losers[fragment.name])}
-        for name in settled
-        for fragment in by_file[name]
+        fragment.name: {"pairs": StagedRows(fragment, duplicates[fragment.name])}
+        for name in in_order
+        for fragment in staged[name]
     }
-    earlier = _committed(context)
-    routes = routes_of(groups, by_file, losers, context)
+    earlier = _committed_fragments(context)
+    shuffle_files = shuffle(groups, staged, duplicates, context)
     for group in groups:
-        own = gathered(group, routes[group.name], earlier, params.rows_per_fragment)
-        units |= {name: {"pairs": pairs} for name, pairs in own.items()}
+        fragments = bucket_fragments(
+            group, shuffle_files[group.name], earlier, params.rows_per_fragment
+        )
+        units |= {name: {"pairs": pairs} for name, pairs in fragments.items()}
     return units
 
 
+def _read_files(
+    files: Mapping[str, SourceFile], params: IngestStep, context: Context
+) -> dict[str, FragmentRecord]:
+    rules = url_rules(params, context)
+    return context.compute(
+        "read",
+        read_file,
+        {
+            name: {"file": file, "rules": rules, "version": file.source.version}
+            for name, file in files.items()
+        },
+        rows_per_file=params.rows_per_fragment,
+    )
+
+
+def _duplicates(names: list[str], staged: Staged) -> dict[str, Duplicates]:
+    """Return the duplicates of each fragment by its name; rows count in the order of `names`."""
+    fragments = [fragment for name in names for fragment in staged[name]]
+    duplicates = find_duplicates(fragments)
+    return {f.name: rows for f, rows in zip(fragments, duplicates, strict=True)}
+
+
 def _groups(
-    params: IngestStep, rows: dict[str, int], items: Mapping[str, SourceFile], context: Context
+    params: IngestStep,
+    files: Mapping[str, SourceFile],
+    records: Mapping[str, FragmentRecord],
+    context: Context,
 ) -> list[Group]:
-    """Return how the files of lists of URLs are grouped: as before, and new ones after them."""
-    known = recall_groups(context)
-    found = []
+    """Return the groups of lists of URLs: those of earlier runs in their order, then new ones."""
+    earlier = load_groups(context)
+    groups = []
     for source in params.sources:
-        if source.asks_hosts:
-            own = {n: rows[n] for n, given in items.items() if given.source.name == source.name}
-            found += groups_of(own, source.name, known, params.rows_per_fragment)
-    names = {group.name for group in found}
-    remembered = [group for group in known if group.name not in names]
-    place = {group.name: number for number, group in enumerate(known)}
-    found.sort(key=lambda group: place.get(group.name, len(known)))
-    remember_groups(context, remembered + found)
-    return found
+        if source.has_remote_images:
+            names = [name for name, file in files.items() if file.source.name == source.name]
+            rows = {name: records[name].rows for name in names}
+            groups += form_groups(rows, source.name, earlier, params.rows_per_fragment)
+    group_names = {group.name for group in groups}
+    of_other_recipes = [group for group in earlier if group.name not in group_names]
+    place = {group.name: number for number, group in enumerate(earlier)}
+    groups.sort(key=lambda group: place.get(group.name, len(earlier)))
+    save_groups(context, of_other_recipes + groups)
+    return groups
 
 
-def _committed(context: Context) -> dict[str, list[Fragment]]:
-    """Return the fragments of `pairs` as the last run left them, by the stem of their names."""
+def _committed_fragments(context: Context) -> dict[str, list[Fragment]]:
+    """Return the fragments of `pairs` of the last run, by the stem of their names."""
     manifest = context.store.manifest("pairs")
     records = manifest.fragments if manifest else ()
     return group_by_stem(Fragment(context.store, record) for record in records)
 
 
-def read_file(given: SourceFile, rules: Rules, version: list[int | str]) -> StageOutput:
-    """Yield the rows of one file, staged: columns of `pairs` and the key of duplicates.
+def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> StageOutput:
+    """Yield the staged rows of one file: the columns of `pairs`, and the key of duplicates.
 
-    `version` is that of the format, for the memo.
+    Args:
+        file: the file.
+        rules: which URLs are requested.
+        version: of the format and the preset; memos depend on it.
 
     Raises:
         RecipeError: a mapped column is not in the file.
         StoreError: the file cannot be read.
     """
-    entry = FORMATS[given.source.reader]
-    read = getattr(FORMATS.load(given.source.reader), entry.function)
-    yield from stage(given, read(given), rules)
-    if entry.holds_images or {"image", "path"} & set(given.source.mapped):
-        # Pictures behind `path` are known by their list only: a changed one needs a new list.
-        return {"origin": given.origin}
+    entry = FORMATS[file.source.reader]
+    read = getattr(FORMATS.load(file.source.reader), entry.function)
+    yield from stage_rows(file, read(file), rules)
+    if entry.holds_images or {"image", "path"} & set(file.source.column_candidates):
+        # Images behind `path` are not checked themselves: a changed image needs a changed list.
+        return {"origin": file.version}
     return {}
 
 
-def ingest(pairs: InOrder | Gathered, *, params: IngestStep) -> StageOutput:
+def ingest(pairs: StagedRows | BucketRows, *, params: IngestStep) -> StageOutput:
     """Yield the pairs of one fragment."""
     yield empty_batch(contract("pairs").arrow_schema())
     yield from pairs.batches()
     return pairs.stats
 
 
-def _items(params: IngestStep) -> dict[str, SourceFile]:
+def _files(params: IngestStep) -> dict[str, SourceFile]:
     """Return the files of all sources by a name that is the same in every run."""
-    items: dict[str, SourceFile] = {}
+    files: dict[str, SourceFile] = {}
     for source in params.sources:
         parts: dict[str, int] = {}
-        for given in source_files(source, params.rows_per_fragment):
-            part = parts[given.name] = parts.get(given.name, -1) + 1
-            full = hashlib.sha256(given.name.encode("utf-8", "surrogateescape")).hexdigest()
+        for file in source_files(source, params.rows_per_fragment):
+            part = parts[file.name] = parts.get(file.name, -1) + 1
+            digest = hashlib.sha256(file.name.encode("utf-8", "surrogateescape")).hexdigest()
             length = 8
-            while (name := f"{source.name}-{full[:length]}-{part:05d}") in items:
+            while (name := f"{source.name}-{digest[:length]}-{part:05d}") in files:
                 length += 8
-            items[name] = given
-    return items
+            files[name] = file
+    return files
 
 
 def _check_counts(
-    sources: list[Source], items: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord]
+    sources: list[Source], files: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord]
 ) -> None:
     for source in sources:
-        mine = [name for name, given in items.items() if given.source.name == source.name]
-        rows = sum(records[name].rows for name in mine)
+        names = [name for name, file in files.items() if file.source.name == source.name]
+        rows = sum(records[name].rows for name in names)
         if rows == 0:
             raise RecipeError(
-                f"Source {source.name!r}: {source.path!r} holds no row in {len(mine)} file(s). "
-                "Give `path` files with rows, or take the source out of the recipe."
+                f"Source {source.name!r}: {source.path!r} has no rows in {len(names)} file(s). "
+                "Set `path` to files with rows, or remove the source from the recipe."
             )
         if source.count is not None and source.count != rows:
-            logger.warning("Source %r: count says %d, found %d", source.name, source.count, rows)
+            logger.warning(
+                "Source %r has %d rows, but its `count` is %d", source.name, rows, source.count
+            )
 
 
-def _fragments(
-    items: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord], context: Context
-) -> dict[str, dict[str, Fragment]]:
-    """Return each file of the staged records as a fragment of its own, by item and place."""
-    staged: dict[str, dict[str, Fragment]] = {}
-    for item, given in items.items():
-        stem, part = item.rsplit("-", 1)
-        staged[item] = {}
-        # A part of a folder holds no more rows than a fragment; a file is one part of many.
-        first = int(part) if given.members else 0
-        for number, entry in enumerate(records[item].files, start=first):
-            name = f"{stem}-{number:05d}"
-            record = replace(records[item], name=name, files=(entry,), counts={})
-            staged[item][name] = Fragment(context.store, record)
+def _staged_fragments(
+    files: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord], context: Context
+) -> Staged:
+    """Return each file of the staged records as a fragment of its own, by source file."""
+    staged: Staged = {}
+    for name, file in files.items():
+        stem, part = name.rsplit("-", 1)
+        staged[name] = []
+        # A part of a folder has at most the rows of one fragment; other files have one part.
+        first = int(part) if file.members else 0
+        for number, entry in enumerate(records[name].files, start=first):
+            record = replace(records[name], name=f"{stem}-{number:05d}", files=(entry,), counts={})
+            staged[name].append(Fragment(context.store, record))
     return staged

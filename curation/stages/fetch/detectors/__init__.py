@@ -1,8 +1,8 @@
 """The face detectors by name, each in a file of its own.
 
-A new detector is a file in this folder and a line in `DETECTORS`. See docs/extending.md. The file has
-`detect(image, weights, at_least)`: it returns a box (x, y, width, height) in pixels for each face in an
-image (height, width, 3), uint8, blue first.
+To add a detector, add a file to this folder and a line to `DETECTORS` (see docs/extending.md). The file
+defines `detect(image, weights, at_least)`. It gets an image, uint8 (height, width, 3) in BGR order, and
+returns a box (x, y, width, height) in pixels for each face.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from curation.engine.registry import Entry, Registry
 
 @dataclass(frozen=True)
 class DetectorEntry(Entry):
-    """What the recipe needs to know of a detector: whether it needs a file under `weights`."""
+    """A face detector.
+
+    Attributes:
+        weights: whether it needs a file under `faces.weights`.
+    """
 
     weights: bool = False
 

@@ -1,4 +1,4 @@
-"""The Haar cascade that comes with OpenCV: upright faces seen from the front (Viola and Jones 2001)."""
+"""The Haar cascade that is part of OpenCV: upright frontal faces (Viola and Jones 2001)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ import numpy.typing as npt
 def detect(
     image: npt.NDArray[np.uint8], weights: str | None, at_least: float
 ) -> list[tuple[float, ...]]:
-    """Return a box (x, y, width, height) in pixels for each face; the cascade has no other weights."""
+    """Return a box (x, y, width, height) in pixels for each face.
+
+    Args:
+        image: uint8 (height, width, 3), BGR.
+        weights: ignored; the cascade is part of OpenCV.
+        at_least: ignored; the cascade gives no confidence.
+    """
     grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
     boxes = _cascade().detectMultiScale(grey, scaleFactor=1.1, minNeighbors=4, minSize=(20, 20))
     return [tuple(float(v) for v in box) for box in boxes]

@@ -15,10 +15,15 @@ from curation.errors import RecipeError
 def detect(
     image: npt.NDArray[np.uint8], weights: str | None, at_least: float
 ) -> list[tuple[float, ...]]:
-    """Return a box (x, y, width, height) in pixels for each face with a score of `at_least`.
+    """Return a box (x, y, width, height) in pixels for each face.
+
+    Args:
+        image: uint8 (height, width, 3), BGR.
+        weights: path of the network.
+        at_least: smallest confidence of a face, from 0 to 1.
 
     Raises:
-        RecipeError: the weights are no such network.
+        RecipeError: the file is not a YuNet network.
     """
     detector = _network(weights or "", at_least)
     detector.setInputSize((image.shape[1], image.shape[0]))
@@ -32,6 +37,6 @@ def _network(weights: str, at_least: float) -> Any:
         return cv2.FaceDetectorYN.create(weights, "", (320, 320), at_least)
     except cv2.error as error:
         raise RecipeError(
-            f"fetch.faces.weights: {weights!r} is no YuNet network that OpenCV can read ({error}). "
-            "Take face_detection_yunet_2023mar.onnx from OpenCV's model zoo."
+            f"fetch.faces.weights: OpenCV cannot read {weights!r} as a YuNet network ({error}). "
+            "Download face_detection_yunet_2023mar.onnx from OpenCV's model zoo."
         ) from error

@@ -1,1 +1,1 @@
-"""Readers of sources: a module a format, which yields the rows of one file."""
+"""The readers of sources: one module per format, which yields the rows of one file."""

@@ -1,6 +1,7 @@
-"""CSV and TSV, with a header line unless the list is known to have none.
+"""CSV and TSV, with a header line unless the published list is known to have none.
 
-Python's reader, not Arrow's: one stray quote makes Arrow give up the whole file, here it costs a row.
+This uses Python's reader: for one unbalanced quote, Arrow's reader fails on the whole file, while
+Python's loses some rows.
 """
 
 from __future__ import annotations
@@ -11,54 +12,58 @@ from typing import Any
 
 from curation.errors import RecipeError
 from curation.stages.ingest.formats.lines import lines
-from curation.stages.ingest.formats.mapped import asked_from, columns_of, refuse_inline
-from curation.stages.ingest.formats.source_row import Asked, bad_row
+from curation.stages.ingest.formats.mapped import (
+    check_no_inline_images,
+    resolve_columns,
+    row_from_columns,
+)
+from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.sources.presets import PRESETS
 from curation.stages.ingest.sources.source_file import SourceFile
 
-# What a stray quote can swallow before the reader gives up the row.
+# Largest field in characters: it limits what is lost after an unbalanced quote.
 _MAX_FIELD = 128 * 1024
 
 
-def read_csv(given: SourceFile) -> Iterator[Asked]:
+def read_csv(file: SourceFile) -> Iterator[SourceRow]:
     """Yield the rows of a CSV file (RFC 4180: quoted fields may hold commas and line ends)."""
-    return _read(given, {"delimiter": ","})
+    return _read(file, {"delimiter": ","})
 
 
-def read_tsv(given: SourceFile) -> Iterator[Asked]:
-    """Yield the rows of a TSV file; quotes are plain characters, as most web lists have them."""
-    preset = PRESETS.get(given.source.format)
+def read_tsv(file: SourceFile) -> Iterator[SourceRow]:
+    """Yield the rows of a TSV file; quotes are plain characters, as in most lists of web images."""
+    preset = PRESETS.get(file.source.format)
     if preset and preset.quoted:
-        return _read(given, {"delimiter": "\t"})
-    return _read(given, {"delimiter": "\t", "quoting": csv.QUOTE_NONE})
+        return _read(file, {"delimiter": "\t"})
+    return _read(file, {"delimiter": "\t", "quoting": csv.QUOTE_NONE})
 
 
-def _read(given: SourceFile, dialect: dict[str, Any]) -> Iterator[Asked]:
-    refuse_inline(given)
-    rows = _fields(given, dialect)
-    preset = PRESETS.get(given.source.format)
+def _read(file: SourceFile, dialect: dict[str, Any]) -> Iterator[SourceRow]:
+    check_no_inline_images(file)
+    rows = _fields(file, dialect)
+    preset = PRESETS.get(file.source.format)
     header = list(preset.header) if preset and preset.header else next(rows, None)
     if header is None:
         return
-    if isinstance(header, Asked) or len(set(header)) != len(header):
+    if isinstance(header, SourceRow) or len(set(header)) != len(header):
         raise RecipeError(
-            f"Source {given.source.name!r}: the first line of {given.shown} is not a header with "
-            "a name of its own for each column. Write one."
+            f"Source {file.source.name!r}: the first line of {file.display_name} is not a header with "
+            "a different name for each column. Add such a line."
         )
-    columns = columns_of(given, header)
+    columns = resolve_columns(file, header)
     for row in rows:
-        if isinstance(row, Asked):
+        if isinstance(row, SourceRow):
             yield row
         elif len(row) != len(header):
             yield bad_row(repr(row).encode())
         else:
-            yield asked_from(columns, dict(zip(header, row, strict=True)))
+            yield row_from_columns(columns, dict(zip(header, row, strict=True)))
 
 
-def _fields(given: SourceFile, dialect: dict[str, Any]) -> Iterator[list[str] | Asked]:
-    """Yield the fields of each row, or the bad row that stands for it."""
+def _fields(file: SourceFile, dialect: dict[str, Any]) -> Iterator[list[str] | SourceRow]:
+    """Yield the fields of each row, or a bad row where it cannot be read."""
     csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(_text(given), **dialect)
+    reader = csv.reader(_text(file), **dialect)
     while True:
         try:
             row = next(reader)
@@ -79,11 +84,10 @@ def _fields(given: SourceFile, dialect: dict[str, Any]) -> Iterator[list[str] | 
         yield row
 
 
-def _text(given: SourceFile) -> Iterator[str]:
-    # An overlong line becomes longer than a field may be, so that the reader refuses the row.
-    for number, (line, whole) in enumerate(lines(given)):
+def _text(file: SourceFile) -> Iterator[str]:
+    # A truncated line gets longer than a field may be, so that the reader rejects the row.
+    for number, (line, is_complete) in enumerate(lines(file)):
         if number == 0:
             line = line.removeprefix(b"\xef\xbb\xbf")
-        yield line.decode("utf-8", "surrogateescape") + (
-            "\n" if whole else "\x00" * (_MAX_FIELD + 1)
-        )
+        end = "\n" if is_complete else "\x00" * (_MAX_FIELD + 1)
+        yield line.decode("utf-8", "surrogateescape") + end

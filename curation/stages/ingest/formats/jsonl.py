@@ -1,4 +1,4 @@
-"""JSON lines: an object a line."""
+"""JSON Lines: one object per line."""
 
 from __future__ import annotations
 
@@ -8,38 +8,43 @@ from itertools import chain, islice
 from typing import Any
 
 from curation.stages.ingest.formats.lines import lines
-from curation.stages.ingest.formats.mapped import asked_from, columns_of, refuse_inline
-from curation.stages.ingest.formats.source_row import Asked, bad_row
+from curation.stages.ingest.formats.mapped import (
+    check_no_inline_images,
+    resolve_columns,
+    row_from_columns,
+)
+from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.formats.values import clean
 from curation.stages.ingest.sources.source_file import SourceFile
 
-_LOOK_AT = 1000
+_SAMPLED_OBJECTS = 1000
+"""Objects in which the mapped fields are looked for."""
 
 
-def read(given: SourceFile) -> Iterator[Asked]:
-    """Yield the rows of a file; a line that is no object is a bad row, an empty line is none.
+def read(file: SourceFile) -> Iterator[SourceRow]:
+    """Yield the rows of a file; a line that is not a JSON object is a bad row, empty lines are skipped.
 
     Raises:
         RecipeError: a mapped field is in none of the first 1,000 objects.
     """
-    refuse_inline(given)
-    rows = _objects(given)
-    first = list(islice(rows, _LOOK_AT))
-    objects = [row for row in first if isinstance(row, dict)]
+    check_no_inline_images(file)
+    rows = _objects(file)
+    first_rows = list(islice(rows, _SAMPLED_OBJECTS))
+    objects = [row for row in first_rows if isinstance(row, dict)]
     names = dict.fromkeys(clean(key) for row in objects for key in row)
-    columns = columns_of(given, names) if objects else given.source.mapped
-    for row in chain(first, rows):
-        yield row if isinstance(row, Asked) else asked_from(columns, row)
+    columns = resolve_columns(file, names) if objects else file.source.column_candidates
+    for row in chain(first_rows, rows):
+        yield row if isinstance(row, SourceRow) else row_from_columns(columns, row)
 
 
-def _objects(given: SourceFile) -> Iterator[dict[str, Any] | Asked]:
-    for number, (line, whole) in enumerate(lines(given)):
+def _objects(file: SourceFile) -> Iterator[dict[str, Any] | SourceRow]:
+    for number, (line, is_complete) in enumerate(lines(file)):
         if number == 0:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line.strip():
             continue
         try:
-            found = json.loads(line) if whole else None
+            value = json.loads(line) if is_complete else None
         except (ValueError, RecursionError):
-            found = None
-        yield found if isinstance(found, dict) else bad_row(line)
+            value = None
+        yield value if isinstance(value, dict) else bad_row(line)

@@ -1,4 +1,4 @@
-"""Lines of text files, read as they stream by; a line too long is cut out, not kept in memory."""
+"""Lines of text files, read as a stream; overlong lines are truncated and never held in memory."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ import pyarrow as pa
 from curation.errors import StoreError
 from curation.stages.ingest.sources.source_file import SourceFile
 
-BLOCK = 1 << 20
-MAX_LINE = 4 << 20
-WIDE = (b"\xff\xfe", b"\xfe\xff")
-"""How a file in UTF-16 or UTF-32 may begin."""
+BLOCK_BYTES = 1 << 20
+MAX_LINE_BYTES = 4 << 20
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks of UTF-16, with which UTF-32 begins too."""
 _CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd", "lz4": "lz4"}
 
 
-def lines(given: SourceFile, limit: int = MAX_LINE) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line without its end, and whether it is whole; of an overlong one its beginning.
+def lines(file: SourceFile, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[bytes, bool]]:
+    """Yield each line without its line end, and whether it is complete.
+
+    A line of more than `limit` bytes is truncated.
 
     Raises:
         StoreError: the file cannot be read, its compression is damaged, or it is not in UTF-8.
     """
-    with given.open() as file:
-        codec = _CODECS.get(given.name.rpartition(".")[2])
-        stream = pa.CompressedInputStream(file, codec) if codec else file
-        held, overlong, first = b"", False, True
-        for block in _blocks(stream, given):
-            if first and block.startswith(WIDE):
+    with file.open() as raw:
+        codec = _CODECS.get(file.name.rpartition(".")[2])
+        stream = pa.CompressedInputStream(raw, codec) if codec else raw
+        unfinished, overlong, is_first = b"", False, True
+        for block in _blocks(stream, file):
+            if is_first and block.startswith(UTF16_MARKS):
                 raise StoreError(
-                    f"Source {given.source.name!r}: {given.shown} begins as UTF-16 or UTF-32 does; "
-                    "lists are read as UTF-8. Convert it: iconv -f UTF-16 -t UTF-8."
+                    f"Source {file.source.name!r}: {file.display_name} is encoded in UTF-16 or UTF-32; "
+                    "lists must be in UTF-8. Convert it: iconv -f UTF-16 -t UTF-8."
                 )
-            first = False
-            *ended, rest = (held + block).split(b"\n")
-            for line in ended:
+            is_first = False
+            *finished, rest = (unfinished + block).split(b"\n")
+            for line in finished:
                 yield line[:limit].removesuffix(b"\r"), not overlong and len(line) <= limit
                 overlong = False
             overlong = overlong or len(rest) > limit
-            held = rest[: limit if overlong else None]
-        if held:
-            yield held, not overlong
+            unfinished = rest[: limit if overlong else None]
+        if unfinished:
+            yield unfinished, not overlong
 
 
-def _blocks(stream: pa.NativeFile, given: SourceFile) -> Iterator[bytes]:
+def _blocks(stream: pa.NativeFile, file: SourceFile) -> Iterator[bytes]:
     while True:
         try:
-            block = stream.read(BLOCK)
+            block = stream.read(BLOCK_BYTES)
         except OSError as error:
             raise StoreError(
-                f"Source {given.source.name!r}: {given.shown} is damaged ({error}). Replace the "
-                "file, or take it out of the source, and run again."
+                f"Source {file.source.name!r}: {file.display_name} is damaged ({error}). Replace the "
+                "file, or remove it from the source, and run again."
             ) from error
         if not block:
             return

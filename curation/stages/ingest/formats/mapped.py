@@ -1,4 +1,4 @@
-"""Rows of tables: which column is what, and the rest as metadata."""
+"""Rows of tables: mapped columns become fields of a row, all others become its metadata."""
 
 from __future__ import annotations
 
@@ -6,64 +6,72 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from curation.errors import RecipeError
-from curation.stages.ingest.formats.source_row import Asked
+from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import as_json, boxes, text
 from curation.stages.ingest.sources.source_file import SourceFile
 
 Columns = Mapping[str, tuple[str, ...]]
-"""For what is mapped, the columns that may hold it; the first that is not empty counts."""
+"""For each field of a row, the columns that may hold it; the first that is not empty counts."""
 
 
-def columns_of(given: SourceFile, found: Iterable[str]) -> Columns:
-    """Return which of the columns found are mapped.
+def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
+    """Return the mapped columns that a file has.
+
+    Args:
+        file: the file.
+        names: all columns of the file.
 
     Raises:
-        RecipeError: one that the recipe names is missing, or all that a preset knows images by.
+        RecipeError: a column that the recipe maps is missing, or all columns of images of a preset.
     """
-    names = dict.fromkeys(found)
-    for mapped, column in given.source.columns.items():
-        if column not in names:
+    of_file = dict.fromkeys(names)
+    for mapped, column in file.source.columns.items():
+        if column not in of_file:
             raise RecipeError(
-                f"Source {given.source.name!r}: {given.shown} has no column {column!r}, which "
-                f"`columns` maps to {mapped}. Found: {', '.join(sorted(names)) or 'none'}. Mend "
-                "`columns` in the recipe."
+                f"Source {file.source.name!r}: {file.display_name} has no column {column!r}, which "
+                f"`columns` maps to {mapped}. It has: {', '.join(sorted(of_file)) or 'none'}. "
+                "Correct `columns` in the recipe."
             )
-    own = {
-        mapped: tuple(c for c in candidates if c in names)
-        for mapped, candidates in given.source.mapped.items()
+    columns = {
+        mapped: tuple(c for c in candidates if c in of_file)
+        for mapped, candidates in file.source.column_candidates.items()
     }
-    if not any(own.get(place) for place in ("url", "image", "path")):
-        known = ", ".join(given.source.mapped.get("url", ()))
+    if not any(columns.get(field) for field in ("url", "image", "path")):
+        expected = ", ".join(file.source.column_candidates.get("url", ()))
         raise RecipeError(
-            f"Source {given.source.name!r}: {given.shown} is no {given.source.format} list: it has "
-            f"none of the columns {known}. Found: {', '.join(sorted(names)) or 'none'}. Say with "
-            "`columns` which one has the URLs, or name another format."
+            f"Source {file.source.name!r}: {file.display_name} is not a {file.source.format} list: it "
+            f"has none of the columns {expected}. It has: {', '.join(sorted(of_file)) or 'none'}. "
+            "Map the column of URLs in `columns`, or set another `format`."
         )
-    return {mapped: candidates for mapped, candidates in own.items() if candidates}
+    return {mapped: candidates for mapped, candidates in columns.items() if candidates}
 
 
-def refuse_inline(given: SourceFile) -> None:
-    """Raise RecipeError where a text format is said to hold encoded images."""
-    if "image" in given.source.mapped:
+def check_no_inline_images(file: SourceFile) -> None:
+    """Check that the columns of a text format do not map encoded images.
+
+    Raises:
+        RecipeError: they do.
+    """
+    if "image" in file.source.column_candidates:
         raise RecipeError(
-            f"Source {given.source.name!r}: {given.source.format} cannot hold the bytes of images. "
+            f"Source {file.source.name!r}: {file.source.format} cannot hold the bytes of images. "
             "Map `path` to their files, or use parquet or webdataset."
         )
 
 
-def asked_from(columns: Columns, values: dict[str, Any]) -> Asked:
-    """Return the row that `values` by column stand for; `image` is the reader's own to add.
+def row_from_columns(columns: Columns, values: dict[str, Any]) -> SourceRow:
+    """Return the row with some values by column; the reader itself adds a mapped `image`.
 
     Raises:
         BadTextError: a mapped value is not UTF-8.
     """
-    row = Asked()
+    row = SourceRow()
     for mapped, candidates in columns.items():
         if mapped == "faces":
             row.faces, row.bad = boxes(values.get(candidates[0]))
         elif mapped != "image":
-            found = (text(values.get(column)) for column in candidates)
-            setattr(row, mapped, next((value for value in found if value is not None), None))
+            texts = (text(values.get(column)) for column in candidates)
+            setattr(row, mapped, next((value for value in texts if value is not None), None))
     if row.sha256 is not None:
         row.sha256 = row.sha256.strip().lower()
     used = {column for candidates in columns.values() for column in candidates}

@@ -1,4 +1,4 @@
-"""What is asked for: rows as a source's file gives them, and what makes a pair the same pair."""
+"""Rows as the readers of all formats give them, and how they become staged rows of `pairs`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,33 @@ import pyarrow as pa
 
 from curation.engine.contract import contract
 from curation.media.files.location import OutsideFolderError, escape
-from curation.media.web.urls import Rules
+from curation.media.web.urls import UrlRules
 from curation.stages.ingest.sources.source_file import SourceFile
 
-ROWS = 1024
-KEY_BYTES = 16
-SAME_AS = "same_as_key"
+BATCH_ROWS = 1024
+DUPLICATE_KEY = "same_as_key"
+"""Column of staged rows: rows with the same key are duplicates; null for rows that are dropped."""
+DUPLICATE_KEY_BYTES = 16
 _encode = json.JSONEncoder().encode
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(slots=True)
-class Asked:
+class SourceRow:
     """One row of a source.
 
-    `member` is where inline bytes are inside the file: `column/row` or a tar member; `picture`
-    tells those bytes apart from others: their SHA-256 or their place within the source.
+    Attributes:
+        url: of the image.
+        path: of the image file, within the folder of the source.
+        caption: of the image.
+        key: the source's own id.
+        sha256: that the image must have.
+        faces: boxes as JSON.
+        metadata: other columns, as one JSON object.
+        member: where the image is inside the file: `column/row`, or the name of a tar member.
+        image_key: distinguishes the image from others where no URL does: its SHA-256, or its place
+            within the source.
+        bad: the row cannot be read.
     """
 
     url: str | None = None
@@ -41,30 +52,33 @@ class Asked:
     faces: str | None = None
     metadata: str | None = None
     member: str | None = None
-    picture: str | None = None
+    image_key: str | None = None
     bad: bool = False
 
 
-def bad_row(content: bytes) -> Asked:
-    """Return the row that stands for a line or part of a file that cannot be read."""
-    return Asked(picture=hashlib.sha256(content).hexdigest(), bad=True)
+def bad_row(content: bytes) -> SourceRow:
+    """Return the row for a line, or another part of a file, that cannot be read."""
+    return SourceRow(image_key=hashlib.sha256(content).hexdigest(), bad=True)
 
 
 def staged_schema() -> pa.Schema:
-    """Return the columns of `pairs` and the key by which duplicates are found."""
-    return contract("pairs").arrow_schema([pa.field(SAME_AS, pa.binary(KEY_BYTES))])
+    """Return the columns of `pairs` and DUPLICATE_KEY."""
+    key = pa.field(DUPLICATE_KEY, pa.binary(DUPLICATE_KEY_BYTES))
+    return contract("pairs").arrow_schema([key])
 
 
-def stage(given: SourceFile, rows: Iterable[Asked], rules: Rules) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of `pairs`, before duplicates are known, with their `same_as_key`."""
+def stage_rows(
+    file: SourceFile, rows: Iterable[SourceRow], rules: UrlRules
+) -> Iterator[pa.RecordBatch]:
+    """Yield staged rows: the columns of `pairs`, before duplicates are found, and DUPLICATE_KEY."""
     schema = staged_schema()
-    source = given.source
-    # Pool sources are one pool; a seed set or held-out set is a set of its own.
+    source = file.source
+    # All pool sources share one scope for duplicates; each seed or held-out set has its own.
     scope = "pool" if source.role == "pool" else f"{source.role}:{source.name}"
-    home = given.location
+    location = file.location
     remaining = iter(rows)
-    while chunk := list(islice(remaining, ROWS)):
-        staged = [_row(given, row, rules, (home, scope)) for row in chunk]
+    while chunk := list(islice(remaining, BATCH_ROWS)):
+        staged = [_staged_row(file, row, rules, (location, scope)) for row in chunk]
         columns: dict[str, list[Any]] = {n: [] for n in schema.names}
         for row in staged:
             for name, values in columns.items():
@@ -75,36 +89,36 @@ def stage(given: SourceFile, rows: Iterable[Asked], rules: Rules) -> Iterator[pa
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _row(
-    given: SourceFile, row: Asked, rules: Rules, home_and_scope: tuple[str, str]
+def _staged_row(
+    file: SourceFile, row: SourceRow, rules: UrlRules, location_and_scope: tuple[str, str]
 ) -> dict[str, Any]:
-    """Return one row of `pairs` by column name; what is not named is null."""
-    home, scope = home_and_scope
-    url, reason = rules.judge(row.url) if row.url else (None, None)
+    """Return one staged row by column name; columns that are left out are null."""
+    file_location, scope = location_and_scope
+    url, reason = rules.check(row.url) if row.url else (None, None)
     location = None
-    picture = row.picture
+    image_key = row.image_key
     if row.member is not None:
-        location = f"{home}#{escape(row.member)}"
+        location = f"{file_location}#{escape(row.member)}"
     elif row.path is not None:
         try:
-            location = given.place(row.path)
-            picture = picture or f"path:{posixpath.normpath(row.path)}"
+            location = file.location_of(row.path)
+            image_key = image_key or f"path:{posixpath.normpath(row.path)}"
         except OutsideFolderError:
             reason = reason or "outside_folder"
-    has_bytes = location is not None
-    if has_bytes and reason in ("bad_url", "bad_scheme"):
-        # The bytes are here, so nobody asks behind the URL.
+    is_local = location is not None
+    if is_local and reason in ("bad_url", "bad_scheme"):
+        # The image is in a file, so its URL is not requested.
         reason = None
     if row.bad or (row.sha256 is not None and not _SHA256.fullmatch(row.sha256)):
         reason = "bad_row"
-    elif reason is None and not has_bytes and url is None:
+    elif reason is None and not is_local and url is None:
         reason = "no_image"
-    identity = [given.source.name, row.key, url or row.url, picture, row.caption]
+    identity = [file.source.name, row.key, url or row.url, image_key, row.caption]
     if row.faces is not None:
-        # Other boxes make another picture of the same file.
+        # With other boxes, the stored image of the same file differs.
         identity.append(row.faces)
     pair_id = _hash(_encode(identity)).hexdigest()[:32]
-    asked_for = f"pair {pair_id}" if has_bytes else f"url {url}"
+    requested = f"pair {pair_id}" if is_local else f"url {url}"
     return {
         "pair_id": pair_id,
         "source_key": row.key,
@@ -117,8 +131,13 @@ def _row(
         "expected_sha256": row.sha256 if reason != "bad_row" else None,
         "status": "dropped" if reason else "ok",
         "reason": reason,
-        SAME_AS: None if reason else _hash(f"{scope} {asked_for}").digest()[:KEY_BYTES],
+        DUPLICATE_KEY: None if reason else _duplicate_key(scope, requested),
     }
+
+
+def _duplicate_key(scope: str, requested: str) -> bytes:
+    digest: bytes = _hash(f"{scope} {requested}").digest()
+    return digest[:DUPLICATE_KEY_BYTES]
 
 
 def _hash(text: str) -> Any:

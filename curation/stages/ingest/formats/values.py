@@ -1,4 +1,4 @@
-"""Values of a source's columns as text: valid UTF-8, and JSON for what is only carried along."""
+"""Values of a source as text: mapped values in valid UTF-8, all others as JSON metadata."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-_SKIP = object()
+_NOT_JSON = object()
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
-_PLAIN = (str, int, bool, type(None))
+_JSON_TYPES = (str, int, bool, type(None))
 
 
 class BadTextError(ValueError):
-    """Bytes that should be text and are not UTF-8."""
+    """Bytes that should be text but are not valid UTF-8."""
 
 
 def text(value: Any) -> str | None:
-    """Return a value as text; None for nothing and for the empty string.
+    """Return a value as text; None for null, NaN and the empty string.
 
     Raises:
-        BadTextError: bytes that are not UTF-8.
+        BadTextError: the value is bytes that are not valid UTF-8.
     """
     if value is None or value == "" or value == b"":
         return None
@@ -37,7 +37,7 @@ def text(value: Any) -> str | None:
 
 
 def clean(value: str) -> str:
-    """Return `value` with a replacement character for every half of a surrogate pair."""
+    """Return `value` with replacement characters in place of lone surrogates, so that it is UTF-8."""
     if value.isascii():
         return value
     try:
@@ -48,10 +48,11 @@ def clean(value: str) -> str:
 
 
 def boxes(value: Any) -> tuple[str | None, bool]:
-    """Return boxes within a picture as JSON, and whether the value is none of these.
+    """Return boxes within an image as JSON (None for none), and whether the value is invalid.
 
-    A box is left, top, right and bottom in parts of width and height, 0 to 1; what reaches beyond the
-    picture is cut. Text is read as JSON.
+    Args:
+        value: boxes (left, top, right, bottom) as fractions of width and height, or JSON text of such
+            boxes. They are clipped to the image.
     """
     try:
         if isinstance(value, str | bytes):
@@ -61,39 +62,39 @@ def boxes(value: Any) -> tuple[str | None, bool]:
         return None, True
     if not all(len(box) == 4 and all(math.isfinite(v) for v in box) for box in rows):
         return None, True
-    cut = [[min(max(v, 0.0), 1.0) for v in box] for box in rows]
-    if any(box[2] < box[0] or box[3] < box[1] for box in cut):
+    clipped = [[min(max(v, 0.0), 1.0) for v in box] for box in rows]
+    if any(box[2] < box[0] or box[3] < box[1] for box in clipped):
         return None, True
-    return (_encode(cut) if cut else None), False
+    return (_encode(clipped) if clipped else None), False
 
 
 def as_json(values: Mapping[str, Any]) -> str | None:
-    """Return the columns as one JSON object with sorted keys; None where there are none.
+    """Return values by column as one JSON object with sorted keys; None if there are none.
 
-    Bytes are left out, NaN and infinities are null, what JSON does not know is its text.
+    Bytes are left out, NaN and infinities become null, and values of other types become text.
     """
-    plain = {}
+    jsonable = {}
     for name, value in values.items():
-        found = value if isinstance(value, _PLAIN) else _jsonable(value)
-        if found is not _SKIP:
-            plain[name] = found
-    if not plain:
+        converted = value if isinstance(value, _JSON_TYPES) else _jsonable(value)
+        if converted is not _NOT_JSON:
+            jsonable[name] = converted
+    if not jsonable:
         return None
-    return clean(_encode(plain))
+    return clean(_encode(jsonable))
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, _PLAIN):
+    if isinstance(value, _JSON_TYPES):
         return value
     if isinstance(value, bytes | bytearray | memoryview):
-        return _SKIP
+        return _NOT_JSON
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        found = {str(k): _jsonable(v) for k, v in value.items()}
-        return {k: v for k, v in found.items() if v is not _SKIP}
+        items = {str(k): _jsonable(v) for k, v in value.items()}
+        return {k: v for k, v in items.items() if v is not _NOT_JSON}
     if isinstance(value, list | tuple):
-        return [v for v in map(_jsonable, value) if v is not _SKIP]
+        return [v for v in map(_jsonable, value) if v is not _NOT_JSON]
     if hasattr(value, "isoformat"):
         return value.isoformat()
     return str(value)

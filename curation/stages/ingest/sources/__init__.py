@@ -1,7 +1,7 @@
 """The formats of sources by name, each read by a module of `curation/stages/ingest/formats/`.
 
-A new format is a file there and an entry in `FORMATS`. See docs/extending.md. The registry holds names
-only: a recipe is read where pyarrow may be missing.
+To add a format, add a file there and an entry to `FORMATS` (see docs/extending.md). The registry holds
+names only: recipes are also read where pyarrow is not installed.
 """
 
 from __future__ import annotations
@@ -11,31 +11,32 @@ from dataclasses import dataclass
 from curation.engine.registry import Entry, Registry
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff")
-"""Endings of the names of image files."""
+"""File name extensions of images."""
 
 
 def _compressed(*endings: str) -> tuple[str, ...]:
-    """Return the endings of text files, compressed or not."""
-    return tuple(f"{end}{more}" for end in endings for more in ("", ".gz", ".bz2", ".zst", ".lz4"))
+    """Return the endings of text files, uncompressed and compressed."""
+    compressions = ("", ".gz", ".bz2", ".zst", ".lz4")
+    return tuple(f"{ending}{compression}" for ending in endings for compression in compressions)
 
 
 @dataclass(frozen=True)
 class FormatEntry(Entry):
-    """What a recipe and the listing of files need to know of a format.
+    """What a recipe and the listing of files need to know about a format.
 
     Attributes:
         function: the function of the module that yields the rows of a file.
         endings: endings of the names of its files, the usual one first.
-        maps: what `columns` may map, where the format itself says where images are; None where
-            `columns` must say it.
-        hosts: its images are behind URLs, where the format itself says where images are.
-        holds_images: its files are images, or hold them.
+        optional_columns: the keys that `columns` may have, if the format itself defines where images
+            are; None if `columns` must define it.
+        remote_images: the format itself defines that images are behind URLs.
+        holds_images: its files are images, or contain images.
     """
 
     function: str = "read"
     endings: tuple[str, ...] = ()
-    maps: tuple[str, ...] | None = None
-    hosts: bool = False
+    optional_columns: tuple[str, ...] | None = None
+    remote_images: bool = False
     holds_images: bool = False
 
 
@@ -55,15 +56,17 @@ FORMATS = Registry(
             endings=_compressed(".tsv"),
         ),
         "jsonl": FormatEntry(endings=_compressed(".jsonl", ".ndjson")),
-        "txt": FormatEntry(endings=_compressed(".txt"), maps=(), hosts=True),
-        "wat": FormatEntry(endings=(".wat.gz", ".wat"), maps=(), hosts=True),
+        "txt": FormatEntry(endings=_compressed(".txt"), optional_columns=(), remote_images=True),
+        "wat": FormatEntry(endings=(".wat.gz", ".wat"), optional_columns=(), remote_images=True),
         "folder": FormatEntry(
             endings=tuple(f".{end}" for end in IMAGE_ENDINGS),
-            maps=("caption", "key"),
+            optional_columns=("caption", "key"),
             holds_images=True,
         ),
         "webdataset": FormatEntry(
-            endings=(".tar", ".tar.gz", ".tgz"), maps=("caption", "key"), holds_images=True
+            endings=(".tar", ".tar.gz", ".tgz"),
+            optional_columns=("caption", "key"),
+            holds_images=True,
         ),
     },
 )

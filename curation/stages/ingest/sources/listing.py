@@ -1,4 +1,4 @@
-"""Which files a source has, in the order in which rows are counted."""
+"""Lists the files of a source, in the order of their rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from curation.errors import RecipeError
 from curation.media.files.location import filesystem_of
 from curation.stages.ingest.sources import FORMATS, IMAGE_ENDINGS
 from curation.stages.ingest.sources.source import Source
-from curation.stages.ingest.sources.source_file import Member, SourceFile
+from curation.stages.ingest.sources.source_file import ImageFile, SourceFile
 
-_WILD = re.compile(r"[*?\[]")
+_WILDCARD = re.compile(r"[*?\[]")
 
 
-class Found(NamedTuple):
-    """A file by its path within a folder, with its size in bytes."""
+class FileInfo(NamedTuple):
+    """A file: its path within a folder, size in bytes and modification time."""
 
     name: str
     size: int
@@ -29,46 +29,50 @@ class Found(NamedTuple):
 
 
 def source_files(source: Source, rows_per_fragment: int) -> list[SourceFile]:
-    """Return the files of a source by name; a folder of images comes in parts of so many files.
+    """Return the files of a source by name.
+
+    Args:
+        source: the source.
+        rows_per_fragment: images per part, for a folder of images.
 
     Raises:
-        RecipeError: there is none, or the address of the source cannot be used.
+        RecipeError: there is no file, or the path of the source is invalid.
     """
-    root, query, found = _list_uri(source) if "://" in source.path else _list_local(source)
+    root, query, files = _list_uri(source) if "://" in source.path else _list_local(source)
     if source.reader == "folder":
-        return _folder_parts(source, root, query, found, rows_per_fragment)
-    if not found:
-        raise _nothing(source, f"no {' or '.join(FORMATS[source.reader].endings[:2])} file")
-    return [SourceFile(source, root, f.name, f.size, f.mtime_ns, query) for f in found]
+        return _folder_parts(source, root, query, files, rows_per_fragment)
+    if not files:
+        raise _no_files(source, f"no {' or '.join(FORMATS[source.reader].endings[:2])} file")
+    return [SourceFile(source, root, f.name, f.size, f.mtime_ns, query) for f in files]
 
 
-def _nothing(source: Source, what: str) -> RecipeError:
+def _no_files(source: Source, problem: str) -> RecipeError:
     return RecipeError(
-        f"Source {source.name!r}: {what} at {source.path!r}. Give `path` a {source.format} file, a "
-        "folder of such files or a glob; a relative path starts where the command was given."
+        f"Source {source.name!r}: {problem} at {source.path!r}. Set `path` to a {source.format} file, "
+        "a folder of such files or a glob. Relative paths start at the working directory."
     )
 
 
-def _list_local(source: Source) -> tuple[str, str, list[Found]]:
+def _list_local(source: Source) -> tuple[str, str, list[FileInfo]]:
     path = Path(source.path).absolute()
     if path.is_file() and source.reader != "folder":
         return str(path.parent), "", [_stat(path.parent, path.name)]
     if path.is_dir():
-        return str(path), "", [f for f in _walk(path) if _wanted(source, f.name)]
+        return str(path), "", [f for f in _walk(path) if _is_listed(source, f.name)]
     base, pattern = _split_glob(str(path))
     if pattern is None or not Path(base).is_dir():
-        raise _nothing(source, "nothing stands")
+        raise _no_files(source, "no file")
     return base, "", [f for f in _walk(Path(base)) if pattern.fullmatch(f.name)]
 
 
-def _list_uri(source: Source) -> tuple[str, str, list[Found]]:
+def _list_uri(source: Source) -> tuple[str, str, list[FileInfo]]:
     parts = urlsplit(source.path)
     if parts.scheme == "file":
         return _list_local(source.model_copy(update={"path": unquote(parts.path)}))
     if parts.password:
         raise RecipeError(
-            f"Source {source.name!r}: its address holds a password, which tables would show. Give "
-            "credentials by the environment, as the file system's own tools take them."
+            f"Source {source.name!r}: `path` contains a password, which tables would show. Set "
+            "credentials in the environment, as the tools of the file system expect them."
         )
     query = f"?{parts.query}" if parts.query else ""
     address = source.path.removesuffix(query).rstrip("/")
@@ -78,93 +82,96 @@ def _list_uri(source: Source) -> tuple[str, str, list[Found]]:
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:
             root, _, name = address.rpartition("/")
-            return root, query, [Found(unquote(name), info.size, info.mtime_ns or 0)]
+            return root, query, [FileInfo(unquote(name), info.size, info.mtime_ns or 0)]
         selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
         files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
     except (OSError, ValueError) as error:
-        raise _nothing(source, f"nothing can be listed ({error})") from error
-    found = sorted(Found(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files)
+        raise _no_files(source, f"no file can be listed ({error})") from error
+    listed = sorted(
+        FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files
+    )
     if pattern:
-        return base, query, [f for f in found if pattern.fullmatch(f.name)]
-    return address, query, [f for f in found if _wanted(source, f.name)]
+        return base, query, [f for f in listed if pattern.fullmatch(f.name)]
+    return address, query, [f for f in listed if _is_listed(source, f.name)]
 
 
-def _wanted(source: Source, name: str) -> bool:
-    """Whether a file of a listed folder holds rows; names with `.` or `_` first are tools' own."""
+def _is_listed(source: Source, name: str) -> bool:
+    """Whether a file of a folder belongs to the source; names that begin with `.` or `_` do not."""
     hidden = any(part.startswith((".", "_")) for part in name.split("/"))
     if source.reader == "folder":
         return not any(part.startswith(".") for part in name.split("/"))
     return not hidden and name.lower().endswith(FORMATS[source.reader].endings)
 
 
-def _walk(folder: Path) -> Iterator[Found]:
+def _walk(folder: Path) -> Iterator[FileInfo]:
     """Yield the files under a local folder by name; links to folders are not followed."""
     names = []
-    for where, _, files in os.walk(folder):
-        home = Path(where).relative_to(folder).as_posix()
-        names += [name if home == "." else f"{home}/{name}" for name in files]
+    for path, _, files in os.walk(folder):
+        subfolder = Path(path).relative_to(folder).as_posix()
+        names += [name if subfolder == "." else f"{subfolder}/{name}" for name in files]
     for name in sorted(names):
         yield _stat(folder, name)
 
 
-def _stat(folder: Path, name: str) -> Found:
+def _stat(folder: Path, name: str) -> FileInfo:
     try:
         status = (folder / name).stat()
     except OSError:
-        # A dangling link is a row that fails, not a source that cannot be listed.
+        # A broken link fails one row; it must not stop the listing of the source.
         status = (folder / name).lstat()
-    return Found(name, status.st_size, status.st_mtime_ns)
+    return FileInfo(name, status.st_size, status.st_mtime_ns)
 
 
 def _split_glob(path: str) -> tuple[str, re.Pattern[str] | None]:
-    """Return the folder before the first wildcard, and what names under it must match."""
+    """Return the folder before the first wildcard, and a pattern for the names below it."""
     parts = path.split("/")
-    first = next((i for i, part in enumerate(parts) if _WILD.search(part)), None)
+    first = next((i for i, part in enumerate(parts) if _WILDCARD.search(part)), None)
     if first is None:
         return path, None
     expression = ""
     for i, part in enumerate(parts[first:]):
-        last = first + i == len(parts) - 1
+        is_last = first + i == len(parts) - 1
         if part == "**":
-            expression += ".*" if last else "(?:[^/]+/)*"
+            expression += ".*" if is_last else "(?:[^/]+/)*"
         else:
-            expression += _segment(part) + ("" if last else "/")
+            expression += _segment_pattern(part) + ("" if is_last else "/")
     return "/".join(parts[:first]) or "/", re.compile(expression)
 
 
-def _segment(part: str) -> str:
-    """Return the regular expression of one glob segment."""
-    out, i = "", 0
+def _segment_pattern(part: str) -> str:
+    """Return the regular expression of one segment of a glob."""
+    pattern, i = "", 0
     while i < len(part):
         char = part[i]
         end = part.find("]", i + 2) if char == "[" else -1
         if end > 0:
             inner = part[i + 1 : end].replace("\\", "\\\\")
-            out += "[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]"
+            pattern += "[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]"
             i = end
         else:
-            out += {"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char))
+            pattern += {"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char))
         i += 1
-    return out
+    return pattern
 
 
 def _folder_parts(
-    source: Source, root: str, query: str, found: list[Found], rows: int
+    source: Source, root: str, query: str, files: list[FileInfo], rows: int
 ) -> list[SourceFile]:
+    """Return the images of a folder in parts of `rows` files."""
     if "key" in source.columns:
         raise RecipeError(
-            f"Source {source.name!r}: the key of an image in a folder is its path; take key out of "
+            f"Source {source.name!r}: the key of an image in a folder is its path; remove key from "
             "`columns`."
         )
-    beside = source.columns.get("caption", "txt")
-    texts = {f.name: f for f in found if f.name.endswith(f".{beside}")}
+    caption_ending = source.columns.get("caption", "txt")
+    texts = {f.name: f for f in files if f.name.endswith(f".{caption_ending}")}
     members = []
-    for file in found:
+    for file in files:
         if not file.name.lower().endswith(FORMATS["folder"].endings):
             continue
-        text = texts.get(f"{file.name.rpartition('.')[0]}.{beside}")
+        text = texts.get(f"{file.name.rpartition('.')[0]}.{caption_ending}")
         members.append(
-            Member(
+            ImageFile(
                 file.name,
                 file.size,
                 file.mtime_ns,
@@ -173,7 +180,7 @@ def _folder_parts(
             )
         )
     if not members:
-        raise _nothing(source, f"no image ({', '.join(IMAGE_ENDINGS)})")
+        raise _no_files(source, f"no image ({', '.join(IMAGE_ENDINGS)})")
     return [
         SourceFile(
             source, root, "", 0, 0, query=query, members=tuple(members[start : start + rows])

@@ -1,6 +1,6 @@
-"""The lists that the field publishes, by name: how they are written, and which column is what.
+"""Published lists of image-text pairs by name: their file format and their columns.
 
-Only data, so that a recipe can be checked without opening a list.
+This is only data, so that a recipe can be checked without opening a list.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Preset:
-    """One family of lists.
+    """One family of published lists.
 
     Attributes:
         reader: the format that reads its files.
-        columns: for what a source maps, the columns that may hold it: of those that a file has, the
-            first that is not empty.
-        header: names of the columns where files have no line that says them.
-        quoted: whether text fields may be quoted, as CSV has them.
-        doc: what it is.
-        version: raised whenever the same files would give other rows.
+        columns: for each field that a source maps, the columns that may hold it; the first that is not
+            empty counts.
+        header: names of the columns, if the files have no header line.
+        quoted: whether text fields may be quoted, as in CSV.
+        doc: description of the lists.
+        version: must be raised when the same files would give other rows.
     """
 
     reader: str
@@ -61,13 +61,13 @@ PRESETS: dict[str, Preset] = {
         "tsv",
         {"url": ("url",), "caption": ("caption",)},
         header=("caption", "url"),
-        doc="Conceptual Captions, a caption and a URL a line",
+        doc="Conceptual Captions, one caption and URL per line",
     ),
     "cc12m": Preset(
         "tsv",
         {"url": ("url",), "caption": ("caption",)},
         header=("url", "caption"),
-        doc="Conceptual 12M, a URL and a caption a line",
+        doc="Conceptual 12M, one URL and caption per line",
     ),
     "wit": Preset(
         "tsv",

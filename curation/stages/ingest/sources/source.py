@@ -44,23 +44,24 @@ class Source(StrictModel):
 
     @property
     def version(self) -> list[int | str]:
-        """The versions of the format, and of the published list where it is one."""
+        """The version of the format, and of the published list if `format` names one."""
         preset = [PRESETS[self.format].version] if self.format in PRESETS else []
         return [FORMATS[self.reader].version, *preset]
 
     @property
-    def mapped(self) -> dict[str, tuple[str, ...]]:
-        """For what is mapped, the columns that may hold it; `columns` come before a preset's."""
+    def column_candidates(self) -> dict[str, tuple[str, ...]]:
+        """For each mapped field, the columns that may hold it; `columns` override those of a preset."""
         preset = PRESETS[self.format].columns if self.format in PRESETS else {}
         return dict(preset) | {name: (column,) for name, column in self.columns.items()}
 
     @property
-    def asks_hosts(self) -> bool:
-        """Whether its images are behind URLs alone."""
+    def has_remote_images(self) -> bool:
+        """Whether all images of the source are behind URLs."""
         entry = FORMATS[self.reader]
-        if entry.maps is not None:
-            return entry.hosts
-        return "url" in self.mapped and not {"image", "path"} & set(self.mapped)
+        if entry.optional_columns is not None:
+            return entry.remote_images
+        fields = set(self.column_candidates)
+        return "url" in fields and not {"image", "path"} & fields
 
     @field_validator("format")
     @classmethod
@@ -68,21 +69,21 @@ class Source(StrictModel):
         if name not in FORMATS and name not in PRESETS:
             raise ValueError(
                 f"unknown format {name!r}{did_you_mean(name, [*FORMATS, *PRESETS])}. Valid: "
-                f"{', '.join(FORMATS)}, or one of the lists {', '.join(PRESETS)}"
+                f"{', '.join(FORMATS)}, or one of the published lists {', '.join(PRESETS)}"
             )
         return name
 
     @model_validator(mode="after")
-    def _says_where_images_are(self) -> Source:
-        maps = None if self.format in PRESETS else FORMATS[self.format].maps
-        if maps is not None:
-            if set(self.columns) - set(maps):
-                may = " and ".join(maps)
+    def _columns_fit_format(self) -> Source:
+        optional = None if self.format in PRESETS else FORMATS[self.format].optional_columns
+        if optional is not None:
+            if set(self.columns) - set(optional):
+                valid = " and ".join(optional)
                 raise ValueError(
-                    f"a {self.format} source says itself where its images are; `columns` may map "
-                    + (f"only {may}" if may else "nothing")
+                    f"the format {self.format} defines where images are, so `columns` "
+                    + (f"may map only {valid}" if valid else "must be empty")
                 )
-        elif not {"url", "image", "path"} & set(self.mapped):
+        elif not {"url", "image", "path"} & set(self.column_candidates):
             raise ValueError(
                 "`columns` must map at least one of url, image, path to a column of the file, "
                 "as in columns: {url: URL, caption: TEXT}"

@@ -1,8 +1,4 @@
-"""The files of a source: where they are, how to open them, and how rows point into them.
-
-A location is a local path or a URI. `#` parts a file from the row or member inside it, so `#` and
-`%` in local names are written `%23` and `%25`; URIs are percent-encoded anyway.
-"""
+"""The files of a source: where they are, how they are opened, and how rows refer to them."""
 
 from __future__ import annotations
 
@@ -17,13 +13,21 @@ import pyarrow as pa
 
 from curation.engine.digest import digest
 from curation.errors import StoreError
-from curation.media.files.location import OutsideFolderError, escape, inside, open_place
+from curation.media.files.location import OutsideFolderError, escape, inside, open_location
 from curation.stages.ingest.sources.source import Source
 
 
 @dataclass(frozen=True)
-class Member:
-    """One image file of a folder, with the text beside it; name is its path within the folder."""
+class ImageFile:
+    """One image file of a folder.
+
+    Attributes:
+        name: its path within the folder.
+        size: in bytes.
+        mtime_ns: its modification time.
+        text: name of the file with its caption.
+        text_mtime_ns: modification time of that file.
+    """
 
     name: str
     size: int
@@ -34,10 +38,16 @@ class Member:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source, or for a folder of images a part of its files.
+    """One file of a source; of a folder of images, a part of its files.
 
-    `root` is the source's folder: an absolute local path, or a URI (with `query` behind it);
-    `name` is the file's path within it.
+    Attributes:
+        source: the source.
+        root: folder of the source, an absolute local path or a URI.
+        name: path of the file within that folder; empty for a folder of images.
+        size: in bytes.
+        mtime_ns: modification time.
+        query: query string of the URI, if it has one.
+        members: images of a part of a folder.
     """
 
     source: Source
@@ -46,39 +56,39 @@ class SourceFile:
     size: int
     mtime_ns: int
     query: str = ""
-    members: tuple[Member, ...] = field(default=(), repr=False)
+    members: tuple[ImageFile, ...] = field(default=(), repr=False)
 
     @property
     def content(self) -> list[Any]:
         """What memos depend on."""
         spec = self.source.model_dump(mode="json", exclude={"count"})
-        return [spec, self.root, self.query, self.origin]
+        return [spec, self.root, self.query, self.version]
 
     @property
-    def origin(self) -> str:
-        """Digest of what is known of the bytes without reading them."""
+    def version(self) -> str:
+        """Digest of names, sizes and modification times: the file is not read for it."""
         members = [[m.name, m.size, m.mtime_ns, m.text, m.text_mtime_ns] for m in self.members]
         return digest([self.name, self.size, self.mtime_ns, members])
 
     @property
     def is_local(self) -> bool:
-        """Whether the source is on this machine's own file system."""
+        """Whether the source is on a file system of this machine."""
         return "://" not in self.root
 
     @property
-    def shown(self) -> str:
-        """What people call the file."""
+    def display_name(self) -> str:
+        """Path or URI of the file, for messages."""
         return f"{self.root}/{self.name}".rstrip("/")
 
     @property
     def location(self) -> str:
-        """Where the file is. A list may be a link to anywhere; what it names may not."""
+        """Location of the file. A list may be a symbolic link, but the files that it names may not."""
         if self.is_local:
             return escape(os.path.realpath(Path(self.root, self.name)))
         return f"{self.root}/{quote(self.name)}{self.query}"
 
-    def place(self, name: str) -> str:
-        """Return the location of the file `name` within the source's folder.
+    def location_of(self, name: str) -> str:
+        """Return the location of the file `name` within the folder of the source.
 
         Raises:
             OutsideFolderError: it is not in the folder, or a link leads out of it.
@@ -91,18 +101,18 @@ class SourceFile:
         return f"{self.root}/{quote(clean)}{self.query}"
 
     def open(self, name: str | None = None) -> pa.NativeFile:
-        """Open this file, or another in the folder, for random access.
+        """Open this file, or another file of the folder, for random access.
 
         Raises:
             StoreError: it cannot be opened.
         """
-        wanted = self.name if name is None else name
+        path = self.name if name is None else name
         try:
             if self.is_local:
-                return pa.OSFile(str(Path(self.root, wanted)), "rb")
-            return open_place(self.location if name is None else self.place(name))
+                return pa.OSFile(str(Path(self.root, path)), "rb")
+            return open_location(self.location if name is None else self.location_of(name))
         except OSError as error:
             raise StoreError(
-                f"Source {self.source.name!r}: {self.root}/{wanted} cannot be read ({error}). "
-                "Put the file back, or take it out of the source, and run again."
+                f"Source {self.source.name!r}: {self.root}/{path} cannot be read ({error}). "
+                "Put the file back, or remove it from the source, and run again."
             ) from error

@@ -1,4 +1,4 @@
-"""Lists of URLs are cut by host, and stay as they were when more comes."""
+"""Lists of URLs are grouped by host, and earlier fragments do not change when files are added."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from curation.stages.fetch.stage import chains
-from curation.stages.ingest.group_by_host import GROUP_ROWS, bucket_of, groups_of
+from curation.stages.ingest.group_by_host import GROUP_ROWS, bucket_of, form_groups
 from tests.ingest.helpers import pairs, run, source, table, write
 
 
@@ -30,7 +30,7 @@ def host(row: dict[str, Any]) -> str:
     return row["url"].split("/")[2]
 
 
-def test_all_rows_of_a_host_stand_in_one_fragment(tmp_path: Path) -> None:
+def test_all_rows_of_a_host_are_in_one_bucket(tmp_path: Path) -> None:
     listed = rows(400, 60)
     write(tmp_path / "lists" / "a.parquet", listed[:150])
     write(tmp_path / "lists" / "b.parquet", listed[150:])
@@ -48,7 +48,7 @@ def test_all_rows_of_a_host_stand_in_one_fragment(tmp_path: Path) -> None:
     assert max(len(own) for own in found.values()) <= 50
 
 
-def test_parts_of_a_large_host_are_one_chain(tmp_path: Path) -> None:
+def test_fragments_of_a_large_host_are_fetched_one_after_the_other(tmp_path: Path) -> None:
     listed = rows(120, 1) + rows(200, 40, first=1000)
     run(
         tmp_path / "store",
@@ -71,13 +71,13 @@ def test_rows_keep_their_order_within_a_bucket(tmp_path: Path) -> None:
     assert [r["url"] for r in found] == [r["url"] for r in rows(60, 5)]
 
 
-def test_a_list_that_comes_later_changes_no_earlier_fragment(tmp_path: Path) -> None:
+def test_a_list_added_later_changes_no_earlier_fragment(tmp_path: Path) -> None:
     lists, store = tmp_path / "lists", tmp_path / "store"
     spec, ingest = source(lists), {"rows_per_fragment": 50}
     write(lists / "m.parquet", rows(200, 30))
     run(store, spec, ingest=ingest)
     before = fragments(store)
-    # Its name comes first, and it asks for some of the same.
+    # Its name sorts first, and some of its URLs are listed already.
     write(lists / "a.parquet", rows(20, 30) + rows(150, 30, first=500))
     outcome = run(store, spec, ingest=ingest)["ingest"]
     after = fragments(store)
@@ -88,7 +88,7 @@ def test_a_list_that_comes_later_changes_no_earlier_fragment(tmp_path: Path) -> 
     assert run(store, spec, ingest=ingest)["ingest"].up_to_date
 
 
-def test_what_is_listed_no_more_stays_and_says_so(tmp_path: Path) -> None:
+def test_pairs_that_are_no_longer_listed_are_dropped_as_removed(tmp_path: Path) -> None:
     lists, store = tmp_path / "lists", tmp_path / "store"
     spec = source(lists)
     write(lists / "a.parquet", rows(30, 5))
@@ -106,22 +106,22 @@ def test_what_is_listed_no_more_stays_and_says_so(tmp_path: Path) -> None:
     gone = {f"c{n}" for n in range(20, 30)} | {f"c{n}" for n in range(100, 130)}
     assert by_reason["removed"] == gone
     assert len(found) == 60
-    # And comes back.
+    # They are listed again.
     write(lists / "b.parquet", rows(30, 5, first=100))
     run(store, spec)
     found = table(store, "pairs").read().to_pylist()
     assert Counter(r["reason"] for r in found) == {None: 50, "removed": 10}
 
 
-def test_files_form_groups_of_bounded_size() -> None:
+def test_files_form_groups_of_limited_size() -> None:
     files = {f"f{n}": GROUP_ROWS // 3 for n in range(10)}
-    groups = groups_of(files, "web", [], 10_000)
+    groups = form_groups(files, "web", [], 10_000)
     assert [len(g.files) for g in groups] == [3, 3, 3, 1]
     assert {g.bits for g in groups[:3]} == {10}
-    more = groups_of({"e": 10, **files}, "web", groups, 10_000)
-    assert more[:4] == groups
-    assert more[4].files == ("e",)
-    assert more[4].bits == 0
+    after = form_groups({"e": 10, **files}, "web", groups, 10_000)
+    assert after[:4] == groups
+    assert after[4].files == ("e",)
+    assert after[4].bits == 0
 
 
 @pytest.mark.parametrize("host", ["h.example", "[2001:db8::1]", "192.0.2.7"])

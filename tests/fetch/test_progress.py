@@ -1,4 +1,4 @@
-"""What is told of a fetch while it runs adds up to its books."""
+"""The progress of a fetch adds up to the counts of its table."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.stages.fetch.progress_notes import told
+from curation.stages.fetch.progress import format_progress
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, picture
 from tests.ingest.helpers import source, write
 
 
-def test_one_line_says_how_it_goes() -> None:
-    line = told({"ok": 700, "http_404": 200, "timeout": 100}, 3_210_000_000, 4000, 50.0)
+def test_progress_is_formatted_as_one_line() -> None:
+    line = format_progress({"ok": 700, "http_404": 200, "timeout": 100}, 3_210_000_000, 4000, 50.0)
     begin = "1,000 of 4,000 rows · 3.2 GB · 14 images/s · 2 min left"
     assert line == f"{begin} · ok 70 % · http_404 20 % · timeout 10 %"
-    assert told({}, 0, 10, 0.0) == "0 of 10 rows · 0 bytes"
+    assert format_progress({}, 0, 10, 0.0) == "0 of 10 rows · 0 bytes"
 
 
 class Watched(InProcess):
-    """Asks for notes while it works, as a driver does."""
+    """Asks for the progress while it works, as a driver does."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -57,17 +57,17 @@ class Watched(InProcess):
         return found
 
 
-def test_notes_add_up_to_the_books(
+def test_progress_adds_up_to_the_counts_of_the_table(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.stages.fetch.progress_notes.EVERY_S", 0.0)
+    monkeypatch.setattr("curation.stages.fetch.progress.INTERVAL_S", 0.0)
 
     async def slow(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)
         writer.write(answer(encoded(picture())))
 
     web.pages = {f"/{n}": slow for n in range(60)}
-    # img2dataset takes seconds to import, in which downloads only pile up.
+    # Importing img2dataset takes seconds, in which rows would be downloaded but not written.
     fetched(tmp_path / "warm", [web.url("/0")])
     rows = [{"url": web.url(f"/{n}"), "caption": "c"} for n in range(80)]
     path = write(tmp_path / "l.parquet", rows)

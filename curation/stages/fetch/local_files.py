@@ -1,0 +1,161 @@
+"""Images in files: image files, images in a Parquet column, and members of tar files."""
+
+from __future__ import annotations
+
+import tarfile
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.errors import StoreError
+from curation.media.files.location import (
+    OutsideFolderError,
+    open_location,
+    split_location,
+    unescape,
+)
+from curation.media.files.parquet_images import image_values, inline_column
+from curation.media.files.tar import is_compressed, member_name, open_tar
+from curation.media.web.fetch_error import FetchError
+from curation.stages.fetch.request import FetchRequest, FetchResult
+
+_BATCH_ROWS = 32
+_READ_AHEAD_BYTES = 1 << 20
+_PARQUET_MAGIC = b"PAR1"
+Contained = list[tuple[str, FetchRequest]]
+"""Rows of one container file, with the place of each within it: `column/row` or a member's name."""
+
+
+def read_local(rows: Iterable[FetchRequest], max_bytes: int) -> Iterator[FetchResult]:
+    """Yield the bytes of rows with a location; successive rows of one file are read in one pass.
+
+    Args:
+        rows: each with a location.
+        max_bytes: largest size of an image.
+
+    Raises:
+        StoreError: a file with many images is missing or damaged since ingest read it.
+    """
+    located = ((*split_location(row.location or ""), row) for row in rows)
+    for path, group in groupby(located, key=lambda item: item[0]):
+        contained: Contained = []
+        for _, inside, row in group:
+            if inside is None:
+                yield _image_file(path, row, max_bytes)
+            else:
+                contained.append((inside, row))
+        if contained:
+            yield from _container(path, contained, max_bytes)
+
+
+def _image_file(path: str, row: FetchRequest, max_bytes: int) -> FetchResult:
+    try:
+        return FetchResult(row, content=_read_file(path, max_bytes))
+    except FetchError as error:
+        return FetchResult(row, reason=error.reason)
+
+
+def _read_file(path: str, max_bytes: int) -> bytes:
+    # Reading a pipe or a device would never end.
+    if "://" not in path and not Path(unescape(path)).is_file():
+        raise FetchError("file_missing")
+    try:
+        with open_location(path) as stream:
+            content = stream.read(max_bytes + 1)
+    except OutsideFolderError as error:
+        raise FetchError("outside_folder") from error
+    except FileNotFoundError as error:
+        raise FetchError("file_missing") from error
+    except OSError as error:
+        raise FetchError("unreadable") from error
+    if len(content) > max_bytes:
+        raise FetchError("too_large")
+    return bytes(content)
+
+
+def _container(path: str, contained: Contained, max_bytes: int) -> Iterator[FetchResult]:
+    try:
+        with open_location(path) as stream:
+            magic = stream.read(len(_PARQUET_MAGIC))
+            stream.seek(0)
+            if magic == _PARQUET_MAGIC:
+                yield from _parquet(stream, contained, max_bytes)
+            else:
+                yield from _tar(stream, path, contained, max_bytes)
+    except (OutsideFolderError, OSError, tarfile.TarError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} cannot be read any more ({error}), although ingest has read it. Put the file "
+            "back, or run ingest again."
+        ) from error
+
+
+def _parquet(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Iterator[FetchResult]:
+    file = pq.ParquetFile(stream, buffer_size=_READ_AHEAD_BYTES)
+    by_column: dict[str, dict[int, FetchRequest]] = {}
+    for inside, row in contained:
+        column, _, number = inside.rpartition("/")
+        by_column.setdefault(column, {})[int(number)] = row
+    for column, rows in by_column.items():
+        path = inline_column(file.schema_arrow, column) or column
+        numbers, start = sorted(rows), 0
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            if bisect_left(numbers, start) < bisect_left(numbers, end):
+                batches = file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[path])
+                yield from _row_group(batches, column, start, rows, max_bytes)
+            start = end
+        missing = (row for number, row in rows.items() if number >= start)
+        yield from (FetchResult(row, reason="file_missing") for row in missing)
+
+
+def _row_group(
+    batches: Iterator[pa.RecordBatch],
+    column: str,
+    start: int,
+    rows: dict[int, FetchRequest],
+    max_bytes: int,
+) -> Iterator[FetchResult]:
+    for batch in batches:
+        values = image_values(batch, column)
+        for i in range(len(values)):
+            row = rows.get(start + i)
+            if row is None:
+                continue
+            content = values[i].as_py()
+            if content is None:
+                yield FetchResult(row, reason="no_image")
+            elif len(content) > max_bytes:
+                yield FetchResult(row, reason="too_large")
+            else:
+                yield FetchResult(row, content=content)
+        start += len(values)
+
+
+def _tar(
+    stream: pa.NativeFile, path: str, contained: Contained, max_bytes: int
+) -> Iterator[FetchResult]:
+    missing, reason = dict(contained), "file_missing"
+    name = path.partition("?")[0]
+    # Only damage of the tar itself fails rows; an error of the file system stops the run.
+    damage = (tarfile.TarError, EOFError, *((OSError,) if is_compressed(name) else ()))
+    try:
+        with open_tar(stream, name) as tar:
+            for member in tar:
+                if not missing:
+                    return
+                inside = member_name(member)
+                if inside not in missing or not member.isreg():
+                    continue
+                if member.size > max_bytes:
+                    yield FetchResult(missing.pop(inside), reason="too_large")
+                    continue
+                extracted = tar.extractfile(member)
+                content = extracted.read() if extracted else b""
+                yield FetchResult(missing.pop(inside), content=content)
+    except damage:
+        reason = "unreadable"
+    yield from (FetchResult(row, reason=reason) for row in missing.values())

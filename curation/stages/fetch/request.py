@@ -1,0 +1,50 @@
+"""One row to fetch, and the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class FetchRequest(NamedTuple):
+    """One row to fetch.
+
+    Attributes:
+        row: its number in the fragment.
+        url: where its image is on the web; normalised.
+        location: where its image is in a file; it is preferred to the URL.
+        sha256: that its image must have, in hexadecimal digits; None for any.
+        faces: boxes of faces to blur, as JSON.
+    """
+
+    row: int
+    url: str | None
+    location: str | None
+    sha256: str | None
+    faces: str | None = None
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """The bytes of the image of a row, or the reason why there are none."""
+
+    request: FetchRequest
+    content: bytes | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class HttpRequest:
+    """A request for the image of a row, or for a robots.txt.
+
+    Attributes:
+        row: the row; None for a robots.txt.
+        url: the next URL to request, after the redirects so far.
+        redirects: redirects so far.
+        robots_of: for a robots.txt, the origin whose rules it gives.
+    """
+
+    row: FetchRequest | None
+    url: str
+    redirects: int = 0
+    robots_of: str = ""

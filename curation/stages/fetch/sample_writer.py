@@ -1,0 +1,205 @@
+"""Makes and stores images with img2dataset: its resizer encodes them, its writer writes shards."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from types import TracebackType
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from curation.media.pictures.upright import UprightImage, make_upright
+from curation.media.web.fetch_error import FetchError
+from curation.stages.fetch.faces import Box, blur_boxes, find_faces, listed_boxes
+from curation.stages.fetch.params import FetchParams
+from curation.stages.fetch.progress import TaskProgress
+from curation.stages.fetch.request import FetchRequest, FetchResult
+
+logger = logging.getLogger(__name__)
+
+IMAGE_FORMAT = "jpg"
+"""Format of stored images, and the column of shards that holds them."""
+KEY_DIGITS = 9
+SHARD_DIGITS = 6
+SHARD_ROWS = 256
+_SHARD_BYTES = 128 * 2**20
+_BUFFER_BYTES = 32 * 2**20
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("format", pa.string()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("faces_blurred", pa.int32()),
+        ("stored_bytes", pa.int64()),
+    ]
+)
+SHARED_COLUMNS = tuple(name for name in SCHEMA.names if name not in ("key", "stored_bytes"))
+"""Columns that shards and the table `images` have in common."""
+
+
+def _blur(img: Any, bbox_list: list[Box]) -> Any:
+    """Blur faces; img2dataset's resizer calls this with these argument names."""
+    return blur_boxes(img, bbox_list)
+
+
+class ShardStore(Protocol):
+    """Stores finished shards, and the progress of the task."""
+
+    next_shard: int
+
+    def store(self, path: str) -> None:
+        """Store a finished shard."""
+
+    def write_progress(self, content: bytes) -> None:
+        """Write the progress of the task, as JSON."""
+
+
+class SampleWriter:
+    """Makes the stored image of each row, and writes the rows as Parquet shards of img2dataset.
+
+    Not thread-safe: img2dataset's resizer redirects the standard streams of the process.
+
+    Args:
+        folder: local folder for unfinished shards.
+        params: how images are stored, and their limits.
+        shards: gives the number of the first shard, and stores finished shards.
+    """
+
+    def __init__(self, folder: str, params: FetchParams, shards: ShardStore) -> None:
+        self._folder, self._params, self._shards = folder, params, shards
+        self._shard = shards.next_shard
+        self._progress = TaskProgress(shards.write_progress)
+        # On import, albumentations requests its latest version from the web.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        self._resizers: dict[bool, Any] = {}
+        self._writer: Any = None
+        self._rows = self._bytes = self._buffered = 0
+
+    def __enter__(self) -> SampleWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close_shard()
+
+    def write_result(self, result: FetchResult) -> None:
+        """Write a fetched row: its stored image, or the reason why there is none."""
+        sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        stored = None
+        try:
+            if result.content is None:
+                raise FetchError(result.reason or "connection_error")
+            stored = self._make_stored(result.request, result.content, sample)
+            sample |= {"status": "ok", "stored_bytes": len(stored)}
+        except FetchError as error:
+            sample |= {"status": "failed", "reason": error.reason}
+        self._write(f"{result.request.row:0{KEY_DIGITS}d}", stored, sample)
+
+    def write_reused(self, row: int, stored: bytes | None, columns: dict[str, Any]) -> None:
+        """Write a row that an earlier run has fetched.
+
+        Args:
+            row: its number in the fragment.
+            stored: the stored image; None for a row that failed.
+            columns: values of SHARED_COLUMNS.
+        """
+        sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        sample |= columns | {"stored_bytes": len(stored) if stored is not None else None}
+        self._write(f"{row:0{KEY_DIGITS}d}", stored, sample)
+
+    def _make_stored(self, request: FetchRequest, content: bytes, sample: dict[str, Any]) -> bytes:
+        """Return the stored image; values of `sample` are set as they become known."""
+        sample |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        if request.sha256 and request.sha256 != sample["sha256"]:
+            raise FetchError("sha256_mismatch")
+        image = make_upright(content, self._params.max_pixels)
+        sample |= {
+            "format": image.format,
+            "original_width": image.width,
+            "original_height": image.height,
+        }
+        self._check_side(image)
+        faces = self._faces(request, image)
+        stream = io.BytesIO(image.encoded)
+        resized = self._resizer(True)(stream, faces) if faces else self._resizer(False)(stream)
+        stored, width, height, *_, error = resized
+        if error is not None or stored is None:
+            logger.debug("row %d: img2dataset: %s", request.row, error)
+            raise FetchError("undecodable")
+        sample |= {"width": width, "height": height, "faces_blurred": len(faces)}
+        return bytes(stored)
+
+    def _resizer(self, blurs: bool) -> Any:
+        if blurs not in self._resizers:
+            # This imports torch, which takes seconds: only a worker with rows to fetch needs it.
+            from img2dataset.resizer import Resizer
+
+            self._resizers[blurs] = Resizer(
+                image_size=self._params.resize.size,
+                resize_mode=self._params.resize.mode,
+                resize_only_if_bigger=True,
+                encode_quality=self._params.quality,
+                encode_format=IMAGE_FORMAT,
+                # Otherwise the resizer returns the original file if it only blurred faces.
+                skip_reencode=not blurs,
+                blurrer=_blur if blurs else None,
+            )
+        return self._resizers[blurs]
+
+    def _faces(self, request: FetchRequest, image: UprightImage) -> list[Box]:
+        """Return the faces to blur: those of the list, and those of the detector."""
+        params = self._params.faces
+        listed = listed_boxes(request.faces, image.orientation) if params.listed else []
+        return listed + find_faces(image.encoded, params)
+
+    def _check_side(self, image: UprightImage) -> None:
+        """Raise an error for an image whose shorter side would be less than a pixel when stored."""
+        if self._params.resize.mode != "keep_ratio_largest":
+            return
+        long, short = sorted((image.width, image.height), reverse=True)
+        if short * min(1.0, self._params.resize.size / long) < 1:
+            raise FetchError("bad_dimensions")
+
+    def _write(self, key: str, stored: bytes | None, sample: dict[str, Any]) -> None:
+        if self._writer is None:
+            self._open_shard()
+        self._writer.write(stored, key, None, sample | {"key": key})
+        self._progress.count(sample["reason"] or "ok", sample["bytes"] or 0)
+        size = len(stored or b"")
+        self._rows, self._bytes = self._rows + 1, self._bytes + size
+        self._buffered += size
+        if self._rows >= SHARD_ROWS or self._bytes >= _SHARD_BYTES:
+            self._close_shard()
+        elif self._buffered >= _BUFFER_BYTES:
+            # img2dataset's writer limits the rows in its buffer, but not their bytes.
+            self._writer.buffered_parquet_writer.flush()
+            self._buffered = 0
+
+    def _open_shard(self) -> None:
+        from img2dataset.writer import ParquetSampleWriter
+
+        self._writer = ParquetSampleWriter(
+            self._shard, self._folder, False, SHARD_DIGITS, SCHEMA, IMAGE_FORMAT
+        )
+
+    def _close_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._shards.store(f"{self._folder}/{self._shard:0{SHARD_DIGITS}d}.parquet")
+            self._writer, self._shard = None, self._shard + 1
+            self._rows = self._bytes = self._buffered = 0
