@@ -20,6 +20,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.extension_cost import cost_table  # noqa: E402
 from scripts.reference.pages import PAGES  # noqa: E402
 
 OUTSIDE = {
@@ -30,6 +31,8 @@ OUTSIDE = {
 """Folders of the repository whose Markdown and images are part of the site, and where they go."""
 ENDINGS = (".md", ".png", ".svg")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
+COST = "<!-- extension cost -->"
+"""Where a page shows how many files each extension touches."""
 FENCE = re.compile(r"(^```.*?^```\s*?$)", re.DOTALL | re.MULTILINE)
 
 
@@ -46,7 +49,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Make links to files of the repository work within the site."""
+    """Make links to files of the repository work within the site, and put in the generated table."""
+    if COST in markdown:
+        markdown = markdown.replace(COST, cost_table())
     parts = FENCE.split(markdown)
     parts[::2] = [
         LINK.sub(lambda link: _link(link, page.file.src_uri), part) for part in parts[::2]
