@@ -42,7 +42,8 @@ class Block:
         text = path.read_text(encoding="utf-8")
         _, *changes = CHANGE.split(self.text)
         for how, anchor, lines in zip(changes[::3], changes[1::3], changes[2::3], strict=True):
-            text = self._changed(text, how, anchor, lines)
+            # A formatter of the page may put an empty line before the next change.
+            text = self._changed(text, how, anchor, lines.rstrip("\n") + "\n")
         path.write_text(text, encoding="utf-8")
 
     def _changed(self, text: str, how: str, anchor: str, lines: str) -> str:

@@ -147,10 +147,10 @@ LIMITS = {
     "exclusiveMinimum": "> {}",
     "maximum": "≤ {}",
     "exclusiveMaximum": "< {}",
-    "minItems": "at least {} entries",
-    "maxItems": "at most {} entries",
-    "minProperties": "at least {} entries",
-    "minLength": "at least {} characters",
+    "minItems": "≥ {} entries",
+    "maxItems": "≤ {} entries",
+    "minProperties": "≥ {} entries",
+    "minLength": "≥ {} characters",
     "pattern": "pattern `{}`",
 }
 

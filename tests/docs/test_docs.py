@@ -32,6 +32,8 @@ from curation.stages.screen.filters import FILTERS
 from scripts.reference.pages import PAGES
 
 LINK = re.compile(r"\]\(([^)\s:#]+)(?:#[^)\s]*)?\)")
+FOLDERS = "curation|tests|scripts|conf|schemas|jobs|benchmarks|airflow_dags|docs|quickstart"
+FILE = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALLEST = {
     "name": "own",
@@ -163,6 +165,17 @@ def test_links_of_the_repository_lead_to_files(root):
         if not (path.parent / target).exists() and target not in PAGES
     ]
     assert broken == []
+
+
+def test_files_that_the_pages_name_exist(root):
+    missing = [
+        f"{path.name}: {name}"
+        for path in documents(root)
+        for name in FILE.findall(path.read_text(encoding="utf-8"))
+        if not (root / name).exists()
+    ]
+    # The changelog tells of what is gone.
+    assert [line for line in missing if not line.startswith("CHANGELOG.md")] == []
 
 
 def test_recipes_of_the_documentation_are_valid(root):
