@@ -12,7 +12,7 @@ SETUP = set -e; for python in "$$PYTHON" python3 python3.12 python3.11; do \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-airflow quickstart check format test test-airflow test-gpu constraints clean
+.PHONY: help setup setup-airflow quickstart check format docs test test-airflow test-gpu constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,11 @@ format: setup ## mend formatting and what ruff can mend
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
+docs: setup ## build the documentation into site/; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 # Two processes: a run that is killed again and again uses one core. A file stays in one process.
-test: setup setup-airflow check ## everything CI runs
+test: setup setup-airflow check docs ## everything CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 test-airflow: setup setup-airflow ## the Airflow tests alone
@@ -57,5 +60,5 @@ constraints: ## bring the pins to pyproject.toml, moving as few as possible
 	$(COMPILE) --group airflow -o constraints-airflow.txt
 
 clean: ## remove the environments and caches; data/ stays
-	rm -rf .venv .venv-airflow .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf .venv .venv-airflow .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

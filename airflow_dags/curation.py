@@ -2,7 +2,7 @@
 
 Environment: CURATION_RECIPE and CURATION_STORE (required); CURATION_CLUSTER (default `local`),
 CURATION_HOME (the checkout), CURATION_VENV (its environment). The Airflow connection `spark_default`
-says which master; see the README.
+says which master; see docs/operating.md.
 """
 
 import os

@@ -1,0 +1,20 @@
+"""The command writes what the dataset holds."""
+
+import sys
+from pathlib import Path
+
+from curation.cli import main
+from curation.engine.store import Store
+from tests.docs.checks.common import image_rows
+from tests.tables import commit
+
+rows = [row | {"weight": 1, "claims": [], "run": "r"} for row in image_rows()]
+rows[2]["url"] = None
+commit(Store("store"), "dataset", {"part-00000": rows})
+sys.argv = ["curation", "export-links", "--store", "store", "--out", "links.tsv"]
+try:
+    main()
+except SystemExit as stopped:
+    assert not stopped.code, stopped.code
+lines = Path("links.tsv").read_text().splitlines()
+assert lines == ["url\tcaption", *(f"{row['url']}\ta bird" for row in rows if row["url"])]
