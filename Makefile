@@ -4,15 +4,16 @@ BIN := $(CURDIR)/.venv/bin
 # The shim `java` of a machine without Java lies there.
 export PATH := $(BIN):$(PATH)
 
-# Any Python from 3.9 on starts the set-up, which then looks for a 3.11 or 3.12 itself.
-SETUP = set -e; for python in "$$PYTHON" python3 python3.12 python3.11; do \
+# Any Python from 3.9 on starts the set-up, which then looks for a 3.11, 3.12 or 3.13 itself.
+SETUP = set -e; for python in "$$PYTHON" python3 python3.12 python3.11 python3.13; do \
 	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; \
 	then exec "$$python" scripts/setup.py $(1); fi; done; \
-	echo "setup: no Python from 3.9 on is on PATH: install Python 3.11 or 3.12" >&2; exit 1
+	echo "setup: no Python from 3.9 on is on PATH: install Python 3.11, 3.12 or 3.13" >&2; exit 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-airflow quickstart check format docs test test-airflow test-gpu constraints clean
+.PHONY: help setup setup-airflow quickstart check format hooks docs test test-airflow test-gpu coverage nightly \
+	wheel constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,15 +41,38 @@ format: setup ## mend formatting and what ruff can mend
 docs: setup ## build the documentation into site/; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
+hooks: setup ## have git check what is committed, by .pre-commit-config.yaml
+	$(BIN)/pre-commit install
+
 # Two processes: a run that is killed again and again uses one core. A file stays in one process.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup setup-airflow check docs ## everything CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
+	$(PYTEST) -m "not nightly" --durations 15
 
 test-airflow: setup setup-airflow ## the Airflow tests alone
 	$(BIN)/python -m pytest tests/airflow
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+# Subprocesses and Spark's local workers count. What spark-submit and a standalone cluster start does not,
+# nor does Airflow, which has another environment, and what a kill ends loses its measurement.
+coverage: setup ## the tests with coverage of curation/; fails below the bound in pyproject.toml
+	$(BIN)/coverage erase
+	PYTHONPATH="$(CURDIR)" PYSPARK_SUBMIT_ARGS="--conf spark.python.daemon.module=tests.coverage_daemon pyspark-shell" \
+		$(PYTEST) -m "not nightly" --ignore tests/airflow --cov --cov-report= --cov-fail-under=0
+	-$(BIN)/coverage combine --quiet --append
+	$(BIN)/coverage html --quiet --fail-under=0
+	$(BIN)/coverage report --skip-covered
+
+nightly: setup ## the checks that are too long for every change, in parts that resume
+	$(BIN)/python scripts/nightly.py
+
+wheel: setup ## build the wheel and the source archive into dist/, and try the wheel in a fresh environment
+	rm -rf dist
+	$(BIN)/uv build --quiet --out-dir dist .
+	$(BIN)/python scripts/check_wheel.py --wheel dist/*.whl
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--no-header --no-annotate
@@ -60,5 +84,6 @@ constraints: ## bring the pins to pyproject.toml, moving as few as possible
 	$(COMPILE) --group airflow -o constraints-airflow.txt
 
 clean: ## remove the environments and caches; data/ stays
-	rm -rf .venv .venv-airflow .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build site
+	rm -rf .venv .venv-airflow .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build htmlcov .coverage \
+		.coverage.* site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

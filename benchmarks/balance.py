@@ -10,7 +10,6 @@ divergence of 0 from the uniform distribution over 30 sectors, or over the 30 cl
 
 from __future__ import annotations
 
-import argparse
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
 
+from benchmarks.command import parse, parser_of
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
 from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOptions, build_levels
@@ -31,26 +31,34 @@ Ints = npt.NDArray[np.int64]
 
 DRAWN = 900
 CELLS = 30
-WAYS = {
-    "flat, 300": ((300,), 1),
-    "flat, 3000": ((3000,), 1),
-    "levels 3000, 300, 50, no resampling": ((3000, 300, 50), 1),
-    "levels 3000, 300, 50, resampled": ((3000, 300, 50), 10),
-}
+POINTS = 30_000
 
 
-def ring(rng: np.random.Generator) -> tuple[Points, Ints]:
-    """Return points (30000, 2) whose density falls by a factor of 150 around a ring, and sectors."""
-    angle = np.pi * rng.random(30_000) ** 4 * rng.choice([-1, 1], 30_000)
-    radius = 1 + 0.08 * rng.normal(size=30_000)
+def ways(share: float) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Return the ways of clustering by name: numbers of clusters from the finest level up, rounds."""
+    finest, middle, top = (max(2, round(share * size)) for size in (3000, 300, 50))
+    stack = f"levels {finest}, {middle}, {top}"
+    return {
+        f"flat, {middle}": ((middle,), 1),
+        f"flat, {finest}": ((finest,), 1),
+        f"{stack}, no resampling": ((finest, middle, top), 1),
+        f"{stack}, resampled": ((finest, middle, top), 10),
+    }
+
+
+def ring(rng: np.random.Generator, share: float) -> tuple[Points, Ints]:
+    """Return points (n, 2) whose density falls by a factor of 150 around a ring, and sectors."""
+    count = round(share * POINTS)
+    angle = np.pi * rng.random(count) ** 4 * rng.choice([-1, 1], count)
+    radius = 1 + 0.08 * rng.normal(size=count)
     points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     sector = ((angle + np.pi) / (2 * np.pi) * CELLS).astype(np.int64).clip(0, CELLS - 1)
     return points.astype(np.float32), sector
 
 
-def long_tail(rng: np.random.Generator) -> tuple[Points, Ints]:
+def long_tail(rng: np.random.Generator, share: float) -> tuple[Points, Ints]:
     """Return 30 clusters of falling size on a grid, equally wide, and the cluster of each point."""
-    sizes = np.geomspace(12_000, 30, CELLS).astype(int)
+    sizes = np.ceil(share * np.geomspace(12_000, 30, CELLS).astype(int)).astype(int)
     own = np.repeat(np.arange(CELLS), sizes)
     middle = np.stack([np.arange(CELLS) % 6, np.arange(CELLS) // 6], axis=1)[rng.permutation(CELLS)]
     points = middle[own] + 0.12 * rng.normal(size=(len(own), 2))
@@ -71,15 +79,15 @@ def levels_of(points: Points, sizes: tuple[int, ...], rounds: int, seed: int) ->
     )
 
 
-def drawn(points: Points, levels: list[Level], rng: np.random.Generator) -> Ints:
-    """Return the rows of a sample of DRAWN points, shared out evenly from the coarsest level down."""
+def drawn(points: Points, levels: list[Level], count: int, rng: np.random.Generator) -> Ints:
+    """Return the rows of a sample of `count` points, shared out evenly from the coarsest level down."""
     held, _ = round_to_grid(points)
     own = load_backend("faiss", "cpu")(held).assign(levels[0].trained.centroids)
     sizes = [np.bincount(own, minlength=len(levels[0].trained.counts))]
     for level in levels[:-1]:
         assert level.parent is not None
         sizes.append(np.bincount(level.parent, weights=sizes[-1]).astype(np.int64))
-    share = even_shares(sizes[-1], DRAWN, _keys(rng, sizes[-1]))
+    share = even_shares(sizes[-1], count, _keys(rng, sizes[-1]))
     for size, level in zip(sizes[-2::-1], levels[-2::-1], strict=True):
         assert level.parent is not None
         share = even_shares_by_parent(size, level.parent.astype(np.int64), share, _keys(rng, size))
@@ -101,28 +109,27 @@ def divergence(cells: Ints) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--figure", type=Path, help="PNG to write")
     parser.add_argument("--seeds", type=int, default=3, help="repeats; the mean is printed")
-    options = parser.parse_args()
+    parser.add_argument("--share", type=float, default=1.0, help="of the points and clusters")
+    options = parse(parser, {"share": 0.05, "seeds": 1})
     mpl.use("Agg")
-    figure, axes = plt.subplots(2, len(WAYS) + 1, figsize=(16, 6.6), layout="constrained")
+    compared, count = ways(options.share), round(options.share * DRAWN)
+    figure, axes = plt.subplots(2, len(compared) + 1, figsize=(16, 6.6), layout="constrained")
     print("| toy set | clusters | KL from uniform |\n|---|---|---|")
     for row, (name, make) in enumerate({"ring": ring, "long tail": long_tail}.items()):
-        points, cells = make(np.random.default_rng(0))
+        points, cells = make(np.random.default_rng(0), options.share)
         everything = divergence(cells)
         print(f"| {name} | all points | {everything:.3f} |")
         _draw(
             axes[row, 0], points, np.arange(0, len(points), 10), f"{name}: all, KL {everything:.2f}"
         )
-        for column, (way, (sizes, rounds)) in enumerate(WAYS.items(), start=1):
+        for column, (way, (sizes, rounds)) in enumerate(compared.items(), start=1):
             found = []
             for seed in range(options.seeds):
-                rows = drawn(
-                    points, levels_of(points, sizes, rounds, seed), np.random.default_rng(seed)
-                )
+                levels = levels_of(points, sizes, rounds, seed)
+                rows = drawn(points, levels, count, np.random.default_rng(seed))
                 found.append(divergence(cells[rows]))
             print(f"| {name} | {way} | {np.mean(found):.3f} |", flush=True)
             _draw(axes[row, column], points, rows, f"{way}\nKL {np.mean(found):.2f}")

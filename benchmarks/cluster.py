@@ -10,7 +10,6 @@ the nearest centroid, computed in float64 by one and the same function) and rati
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.screened_products import screen_type
@@ -76,15 +76,13 @@ SIDES: dict[str, Callable[[Vectors, Floats, int], Floats]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--clusters", type=int, nargs="+", default=[1024, 4096])
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
-    options = parser.parse_args()
+    options = parse(parser, {"rows": 5000, "clusters": [16], "iterations": 2})
     print(conditions())
     print(f"screen: {str(screen_type('cpu')).removeprefix('torch.')}, torch {torch.__version__}")
     points = planted_vectors(options.rows, options.dim, seed=0)

@@ -13,7 +13,6 @@ other work runs beside. Partitions are the same when every node has the same sma
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ import resource
 import subprocess
 import sys
 import time
+from argparse import SUPPRESS
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -29,6 +29,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 from curation.algorithms.components.union_find import Forest
 
@@ -167,12 +168,10 @@ def apart(side: str, graph: tuple[str, int, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="of the nodes and edges")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    parser.add_argument("--measure", help=SUPPRESS)
+    options = parse(parser, {"share": 0.001})
     if options.measure:
         print(json.dumps(measure(*json.loads(options.measure))))
         return

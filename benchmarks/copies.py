@@ -10,7 +10,6 @@ of them copies that nobody planted.
 
 from __future__ import annotations
 
-import argparse
 import time
 from itertools import combinations
 from pathlib import Path
@@ -18,8 +17,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.command import folder_or_temporary, parse, parser_of, shared_folder
 from benchmarks.machine import conditions
 from benchmarks.web_mini import build_spec
 from curation.engine.parallel import InProcess
@@ -32,6 +34,8 @@ from curation.recipe import parse_recipe
 from curation.runner import run_step
 
 STRENGTHS = ("exact", "easy", "medium", "hard")
+EVERY_TINY = 8
+"""Of how many planted copies and pairs a tiny run takes one."""
 LARGEST = 1_000
 """Pictures of a component from which its pairs are counted, but not listed."""
 NONE: dict[str, Any] = {"pixels": False, "perceptual": None, "near": None, "verify": None}
@@ -57,18 +61,31 @@ def spec_of(shared: Path, folder: Path, dedup: dict[str, Any]) -> dict[str, Any]
 
 
 class Truth:
-    """The planted copies and natural pairs of the pool, by the pool's own ids."""
+    """The planted copies and natural pairs of the pool, by the pool's own ids.
 
-    def __init__(self, shared: Path) -> None:
+    Args:
+        shared: the folder with the real images.
+        every: the distance of the copies and pairs that are taken; 1 takes all.
+    """
+
+    def __init__(self, shared: Path, every: int = 1) -> None:
         data = shared / "data" / "web_mini"
-        self.planted = pq.read_table(data / "planted_dups.parquet").to_pandas()
+        self.planted = pq.read_table(data / "planted_dups.parquet").to_pandas()[::every]
         pairs = pq.read_table(data / "natural_pairs.parquet").to_pandas()
         pairs = pairs[(pairs["set_a"] == "pool") & (pairs["set_b"] == "pool")]
-        self.alike = pairs[pairs["verdict"] == "lookalike"]
+        self.alike = pairs[pairs["verdict"] == "lookalike"][::every]
         groups = self.planted.groupby("group")[["dup_id", "orig_id"]]
         members = [set(own.to_numpy().ravel()) for _, own in groups]
         self.known = {frozenset(p) for own in members for p in combinations(sorted(own), 2)}
         self.known |= {frozenset(p) for p in pairs[["id_a", "id_b"]].to_numpy().tolist()}
+
+
+def keep_only(truth: Truth, path: Path) -> None:
+    """Leave of the pool's file only the images of which the truth speaks."""
+    planted, pairs = truth.planted, truth.alike
+    wanted = {*planted["dup_id"], *planted["orig_id"], *pairs["id_a"], *pairs["id_b"]}
+    pool = pq.read_table(path)
+    pq.write_table(pool.filter(pc.is_in(pool.column("id"), pa.array(sorted(wanted)))), path)
 
 
 def components(store: Store) -> pd.Series:
@@ -108,14 +125,24 @@ def measured(store: Store, truth: Truth) -> dict[str, Any]:
 
 def main() -> None:
     """Run all levels and print the table as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shared", type=Path, required=True)
-    parser.add_argument("--store", type=Path, required=True)
-    options = parser.parse_args()
+    parser = parser_of(__doc__)
+    parser.add_argument("--shared", type=Path, help="folder with the images and their truth")
+    parser.add_argument("--store", type=Path, help="default: a temporary folder")
+    options = parse(parser)
+    shared = shared_folder(options)
     print(conditions())
-    store, truth = Store(options.store), Truth(options.shared)
-    folder = options.store / "lists"
-    recipe = parse_recipe(spec_of(options.shared, folder, {}))
+    with folder_or_temporary(options.store) as folder:
+        compare(shared, folder, options.tiny)
+
+
+def compare(shared: Path, folder: Path, tiny: bool) -> None:
+    """Print a row for each level, and what the default recipe merges."""
+    store, truth = Store(folder), Truth(shared, EVERY_TINY if tiny else 1)
+    lists = folder / "lists"
+    recipe_spec = spec_of(shared, lists, {})
+    recipe = parse_recipe(recipe_spec)
+    if tiny:
+        keep_only(truth, lists / "pool.parquet")
     begun = time.monotonic()
     run_steps(plan(recipe, until="dedup"), recipe, store, load_cluster("local"))
     print(f"default recipe until dedup: {time.monotonic() - begun:.0f} s")
@@ -124,7 +151,7 @@ def main() -> None:
         print(f"{table}: {found.rows:,} rows, {found.manifest.stats}")
     print(f"\n| level | {' | '.join(STRENGTHS)} | look-alikes | other pairs |\n|{'---|' * 7}")
     for name, dedup in LEVELS.items():
-        own = parse_recipe(spec_of(options.shared, folder, dedup))
+        own = parse_recipe(recipe_spec | {"dedup": dedup})
         for step in plan(own, until="dedup"):
             if step.name in ("neighbours", "verify", "dedup"):
                 run_step(step, store, InProcess())

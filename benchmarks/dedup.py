@@ -2,7 +2,7 @@
 
     pip install imagededup                         # not needed by the project
     python -m benchmarks.dedup peers --shared ../shared
-    python -m benchmarks.dedup growth --folder /tmp/joins --rows 10000 100000 1000000 3000000
+    python -m benchmarks.dedup growth              # 10,000 to 3,000,000 vectors
 
 `peers`: on the same pictures of a small real web, perceptual hashes made and all near pairs found by
 imagededup (in two processes) and by us (in one, as a task does; its hash has 64 bits, ours 256), and
@@ -16,7 +16,6 @@ Peak memory: of the driver's Python process, and of the largest worker; Java's h
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.command import folder_or_temporary, has_peer, parse, parser_of, shared_folder
 from benchmarks.machine import conditions
 from benchmarks.measure import measured, workers
 from benchmarks.planted import planted_vectors
@@ -149,10 +149,16 @@ def vector_peers(vectors: np.ndarray, peer: Any) -> None:
     print(f"\npairs from {FLOOR} on: ours {len(found.query):,}, FAISS {int(same.sum()):,}")
 
 
-def peers(shared: Path, rows: int) -> None:
-    """Print all comparisons."""
+def peers(shared: Path, rows: int, most: int | None) -> None:
+    """Print all comparisons.
+
+    Args:
+        shared: the folder with real images.
+        rows: how many planted vectors are searched.
+        most: how many of the images are taken; None for all.
+    """
     table = pq.read_table(shared / "data" / "web_mini" / "pool.parquet", columns=["image"])
-    images = table["image"].to_pylist()
+    images = table["image"].slice(0, most).to_pylist()
     weights = shared / "models" / "vit_tiny_patch16_224.safetensors"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -259,22 +265,26 @@ def growth(folder: Path, sizes: list[int]) -> None:
 
 def main() -> None:
     """Run one part."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["peers", "growth", "one"])
-    parser.add_argument("--shared", type=Path)
-    parser.add_argument("--folder", type=Path)
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "what", choices=["peers", "growth", "one"], nargs="?", help="default: peers and growth"
+    )
+    parser.add_argument("--shared", type=Path, help="folder with real images")
+    parser.add_argument("--folder", type=Path, help="where vectors are written and kept")
     parser.add_argument(
         "--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000, 3_000_000]
     )
-    options = parser.parse_args()
+    options = parse(parser, {"rows": [2_000, 4_000]})
     if options.what == "one":
         print(json.dumps(joined(options.folder, options.rows[0])))
         return
     print(conditions())
-    if options.what == "peers":
-        peers(options.shared, 50_000)
-    else:
-        growth(options.folder, options.rows)
+    if options.what != "peers":
+        with folder_or_temporary(options.folder) as folder:
+            growth(folder, options.rows)
+    if options.what != "growth" and has_peer(options, "imagededup", "pip install imagededup"):
+        shared = shared_folder(options)
+        peers(shared, *((2_000, 64) if options.tiny else (50_000, None)))
 
 
 if __name__ == "__main__":

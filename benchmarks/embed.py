@@ -30,11 +30,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 
 BATCH = 64
 PARTS = 4
-REPEATS = 3
 
 
 def photographs(count: int) -> list[bytes]:
@@ -92,6 +92,19 @@ def prepare(folder: Path, count: int) -> int:
                 size += entry.size
                 tar.addfile(entry, io.BytesIO(row["image"]))
     return size
+
+
+def random_weights(model: str, folder: Path) -> str:
+    """Write random weights of a timm model; return the file."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    state = timm.create_model(model.removeprefix("timm/"), pretrained=False).state_dict()
+    path = folder / "random.safetensors"
+    save_file({name: weight.contiguous() for name, weight in state.items()}, path)
+    return str(path)
 
 
 def spec_of(options: argparse.Namespace) -> Any:
@@ -199,18 +212,27 @@ def worker(work: tuple[str, argparse.Namespace, Path, list[int], int]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--model", default="timm/vit_tiny_patch16_224")
-    parser.add_argument("--weights", required=True, help="safetensors of that model")
+    parser.add_argument("--weights", help="safetensors of that model; default: random ones")
     parser.add_argument("--pictures", type=int, default=2048)
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16", "fp16"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
-    options = parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=3, help="the best of them counts")
+    tiny = {
+        "model": "timm/test_vit",
+        "pictures": 32,
+        "processes": 1,
+        "repeats": 1,
+        "precision": "fp32",
+    }
+    options = parse(parser, tiny)
     processes = options.processes if options.device == "cpu" else 1
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        options.weights = options.weights or random_weights(options.model, folder)
         size = prepare(folder, options.pictures)
         print(
             f"{conditions()} · {options.model}, {options.precision}, batch {BATCH}, {processes} "
@@ -222,13 +244,13 @@ def main() -> None:
         count = options.pictures // processes
         rates: dict[str, list[float]] = {side: [] for side in SIDES}
         with context.Pool(processes) as pool:
-            for _ in range(REPEATS):
+            for _ in range(options.repeats):
                 for side in SIDES:
                     work = [(side, options, folder, share, count) for share in shares]
                     seconds = pool.map(worker, work, chunksize=1)
                     rates[side].append(sum(count / s for s in seconds))
         best = {side: max(found) for side, found in rates.items()}
-        print("| side | images/s (best of 3; all) | of the limit |\n|---|---|---|")
+        print(f"| side | images/s (best of {options.repeats}; all) | of the limit |\n|---|---|---|")
         for side, found in rates.items():
             every = ", ".join(f"{rate:.1f}" for rate in found)
             print(f"| {side} | {best[side]:.1f} ({every}) | {best[side] / best['limit']:.3f} |")

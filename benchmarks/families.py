@@ -9,7 +9,6 @@ them to about 0.0002), and asserts that it is below 0.002.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from benchmarks.command import parse, parser_of
 from curation.media.encoders.encoder import load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
@@ -128,9 +128,9 @@ def compare(family: str, spec: dict[str, Any], reference: Callable[[Any], np.nda
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--only", default="", help="a part of the family's or the model's name")
-    options = parser.parse_args()
+    options = parse(parser, {"only": "deit"})
     wanted = options.only.lower()
     print("| family | model | of | input | dim | M parameters | largest difference | per second |")
     print("|" + "---|" * 8)

@@ -1,6 +1,5 @@
 """Fetching beside plain img2dataset, from one server on loopback, in one run.
 
-    pip install psutil                             # not needed by the project
     python -m benchmarks.fetch small large         # pictures of about 10 and 150 kB
     python -m benchmarks.fetch lame                # a fifth of the hosts is silent or drips
     python -m benchmarks.fetch killed              # 50,000 rows, killed five times
@@ -17,7 +16,6 @@ at random moments and taken up again, beside one left alone; the server counts w
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 import io
@@ -33,6 +31,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +41,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 
 HOSTS = [f"127.0.{n // 200}.{n % 200 + 1}" for n in range(400)]
 THREADS = {"small": (16, 64, 256), "large": (16, 64, 256), "lame": (64, 256)}
-LISTS = {
-    # name: rows, side in pixels, share of hosts that answer nothing or drip, seconds allowed
+Webs = dict[str, tuple[int, int, float, int]]
+"""By name: rows, side in pixels, share of hosts that answer nothing or drip, seconds allowed."""
+LISTS: Webs = {
     "small": (20_000, 160, 0.0, 10),
     "large": (3_000, 1000, 0.0, 10),
     "lame": (8_000, 160, 0.2, 5),
 }
+TINY_LISTS: Webs = {"small": (200, 160, 0.0, 10), "lame": (200, 160, 0.2, 1)}
 PICTURES = 64
 DRIPS = 30
 """Bytes, a second each, after which a dripping host gives up; without an end img2dataset has none."""
-KILLS = 5
-KILLED_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Kills:
+    """A run that is killed: its rows, how often, and bounds of the seconds until each kill."""
+
+    rows: int = 50_000
+    times: int = 5
+    least_s: float = 12
+    most_s: float = 25
+
+
+TINY_KILLS = Kills(rows=500, times=1, least_s=6, most_s=12)
 
 
 # -- the web --------------------------------------------------------------------------------------
@@ -272,9 +285,9 @@ def apart(side: str, folder: Path, timeout_s: int, threads: int = 0) -> dict[str
     return {"s": seconds, "came": came, "cpu": cpu, "gib": watch.gib, "whole": whole}
 
 
-def compare(name: str) -> None:
+def compare(name: str, web: tuple[int, int, float, int], thread_counts: tuple[int, ...]) -> None:
     """Print one row a side."""
-    rows, side, share, timeout_s = LISTS[name]
+    rows, side, share, timeout_s = web
     rng = np.random.default_rng(0)
     lame = HOSTS[: int(share * len(HOSTS))]
     port, ready = multiprocessing.Value("i", 0), multiprocessing.Event()
@@ -288,7 +301,7 @@ def compare(name: str) -> None:
         table = pa.table({"url": urls, "caption": [f"picture {n}" for n in range(rows)]})
         pq.write_table(table, folder / "list.parquet", row_group_size=1_000)
         mine = apart("ours", folder, timeout_s)
-        others = {n: apart("theirs", folder, timeout_s, n) for n in THREADS[name]}
+        others = {n: apart("theirs", folder, timeout_s, n) for n in thread_counts}
     server.terminate()
     size = len(picture(0, side)) / 1000
     print(f"\n{name}: {rows:,} rows, {len(HOSTS)} hosts, {size:.0f} kB, {timeout_s} s allowed\n")
@@ -303,7 +316,7 @@ def compare(name: str) -> None:
     sys.stdout.flush()
 
 
-def killed() -> None:
+def killed(kills: Kills) -> None:
     """Print what a killed run asked for twice, and whether it ends as one left alone."""
     port, ready = multiprocessing.Value("i", 0), multiprocessing.Event()
     server = multiprocessing.Process(target=serve, args=(64, [], port, ready), daemon=True)
@@ -312,9 +325,9 @@ def killed() -> None:
     rng = np.random.default_rng(int(time.time()))
     with tempfile.TemporaryDirectory() as temporary:
         alone, disturbed = Path(temporary) / "alone", Path(temporary) / "disturbed"
-        hosts = np.resize(HOSTS, KILLED_ROWS)
+        hosts = np.resize(HOSTS, kills.rows)
         urls = [f"http://{host}:{port.value}/{n}.jpg" for n, host in enumerate(hosts)]
-        table = pa.table({"url": urls, "caption": [f"picture {n}" for n in range(KILLED_ROWS)]})
+        table = pa.table({"url": urls, "caption": [f"picture {n}" for n in range(kills.rows)]})
         for folder in (alone, disturbed):
             folder.mkdir()
             pq.write_table(table, folder / "list.parquet")
@@ -322,11 +335,11 @@ def killed() -> None:
         subprocess.run([*command, str(alone)], check=True, stdout=subprocess.DEVNULL)
         _log(port.value)
         waits = []
-        while len(waits) < KILLS:
+        while len(waits) < kills.times:
             process = subprocess.Popen(
                 [*command, str(disturbed)], stdout=subprocess.DEVNULL, start_new_session=True
             )
-            waits.append(float(rng.uniform(12, 25)))
+            waits.append(float(rng.uniform(kills.least_s, kills.most_s)))
             try:
                 process.wait(waits[-1])
                 break
@@ -338,7 +351,7 @@ def killed() -> None:
         same = _rows(alone) == _rows(disturbed)
     server.terminate()
     moments = ", ".join(f"{w:.0f}" for w in waits)
-    print(f"\n{KILLED_ROWS:,} rows, killed {len(waits)} times, {moments} s after each start:")
+    print(f"\n{kills.rows:,} rows, killed {len(waits)} times, {moments} s after each start:")
     print(f"{log['pictures']:,} pictures asked for, {log['again']:,} requests made again; ", end="")
     print("the same table as of the run left alone" if same else "ANOTHER TABLE")
 
@@ -376,22 +389,33 @@ def _row(name: str, side: dict[str, float], mine: dict[str, float] | None) -> No
 
 def main() -> None:
     """Run the lists that are named."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="+", choices=[*LISTS, "killed", "ours", "theirs"])
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "what",
+        nargs="*",
+        metavar="what",
+        help=f"of {', '.join([*LISTS, 'killed'])}; default: all",
+    )
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--timeout", type=int, default=10)
     parser.add_argument("--threads", type=int, default=64)
-    options = parser.parse_args()
+    options = parse(parser)
     sides: dict[str, Callable[[], tuple[float, int]]] = {
         "ours": lambda: ours(options.folder, options.timeout),
         "theirs": lambda: theirs(options.folder, options.timeout, options.threads),
     }
-    if options.what[0] in sides:
+    webs, kills = (TINY_LISTS, TINY_KILLS) if options.tiny else (LISTS, Kills())
+    if unknown := {*options.what} - {*webs, *sides, "killed"}:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; valid are {', '.join(webs)}, killed")
+    if options.what and options.what[0] in sides:
         print(json.dumps(sides[options.what[0]]()))
         return
     print(f"{conditions()}, {os.cpu_count()} processors")
-    for name in options.what:
-        killed() if name == "killed" else compare(name)
+    for name in options.what or (*webs, "killed"):
+        if name == "killed":
+            killed(kills)
+        else:
+            compare(name, webs[name], THREADS[name][: 1 if options.tiny else None])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How time and memory grow with the pool, from cluster to retrieve.
 
-    python -m benchmarks.growth --folder /tmp/growth --figure benchmarks/results/growth.png
+    python -m benchmarks.growth --figure benchmarks/results/growth.png
 
 For each size a store is filled with planted float16 vectors, in fragments of 100,000 rows, and with
 1,000 seeds; then the stages cluster (1,024 and 64 clusters, at most 262,144 training vectors), assign,
@@ -11,7 +11,6 @@ the slope of log seconds over log rows, between the last two sizes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -19,6 +18,8 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import SUPPRESS
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib import pyplot as plt
 
+from benchmarks.command import folder_or_temporary, parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.vectors import vector_array
@@ -39,20 +41,32 @@ from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
 from curation.runner import run_step
 
-FRAGMENT = 100_000
-SEEDS = 1_000
 STAGES = ("cluster", "assign", "quantise", "index", "match", "retrieve")
 WRITTEN = ("centroids", "assignments", "codebooks", "lists", "matches", "claims")
 TABLES = ("images", "eligible", "embeddings.semantic")
 
 
-def recipe() -> Recipe:
+@dataclass(frozen=True)
+class Scale:
+    """Rows of a fragment and of the seeds, numbers of clusters and lists, images to draw."""
+
+    fragment: int = 100_000
+    seeds: int = 1_000
+    levels: tuple[int, int] = (1024, 64)
+    lists: int = 1024
+    target: int = 20_000
+
+
+TINY = Scale(fragment=2_000, seeds=50, levels=(32, 8), lists=32, target=200)
+
+
+def recipe(scale: Scale) -> Recipe:
     """Return the recipe whose later stages run."""
     place = {"format": "parquet", "path": "unused", "columns": {"image": "i"}}
     arms = [
         {"name": "near", "seeds": "seeds", "strategy": "sample", "k": 8},
         {"name": "around", "seeds": "seeds", "strategy": "cluster", "per_cluster": 50},
-        {"name": "even", "strategy": "hierarchical", "target": 20_000},
+        {"name": "even", "strategy": "hierarchical", "target": scale.target},
     ]
     return parse_recipe(
         {
@@ -61,17 +75,18 @@ def recipe() -> Recipe:
                 {"name": "web", "role": "pool", **place},
                 {"name": "seeds", "role": "seed", **place},
             ],
-            "cluster": {"levels": [1024, 64], "iterations": 10},
-            "match": {"index": "ivf_flat", "nlist": 1024, "nprobe": 32},
+            "cluster": {"levels": list(scale.levels), "iterations": 10},
+            "match": {"index": "ivf_flat", "nlist": scale.lists, "nprobe": 32},
             "retrieve": arms,
         }
     )
 
 
-def fill(store: Store, rows: int) -> None:
+def fill(store: Store, rows: int, scale: Scale) -> None:
     """Commit the tables that the stages read, with planted vectors."""
-    parts = {f"web-{n:05d}": (n * FRAGMENT, FRAGMENT) for n in range(rows // FRAGMENT)}
-    parts["seeds-00000"] = (10**9, SEEDS)
+    size = scale.fragment
+    parts = {f"web-{n:05d}": (n * size, size) for n in range(rows // size)}
+    parts["seeds-00000"] = (10**9, scale.seeds)
     records: dict[str, list[FragmentRecord]] = {table: [] for table in TABLES}
     for name, (first, many) in parts.items():
         for table, batch in _batches(name, first, many).items():
@@ -119,10 +134,10 @@ def _whole(table: str, columns: dict[str, pa.Array], many: int) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
 
-def measure(folder: str) -> dict[str, Any]:
+def measure(folder: str, scale: Scale) -> dict[str, Any]:
     """Run the stages on a filled store; return seconds by stage and peak memory in GiB."""
     store, seconds = Store(folder), {}
-    for step in plan(recipe()):
+    for step in plan(recipe(scale)):
         if step.name in STAGES:
             begun = time.perf_counter()
             run_step(step, store, InProcess())
@@ -132,38 +147,43 @@ def measure(folder: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folder", type=Path, required=True, help="where stores are made")
+    parser = parser_of(__doc__)
+    parser.add_argument("--folder", type=Path, help="where stores are made and kept")
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--figure", type=Path, help="PNG to write")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    parser.add_argument("--measure", help=SUPPRESS)
+    options = parse(parser, {"rows": [4_000, 8_000]})
     if options.measure:
-        print(json.dumps(measure(options.measure)))
+        print(json.dumps(measure(options.measure, TINY if options.tiny else Scale())))
         return
     print(conditions())
+    with folder_or_temporary(options.folder) as folder:
+        found = compare(folder, options.rows, options.tiny)
+    if options.figure:
+        _draw(found, options.figure)
+
+
+def compare(folder: Path, sizes: list[int], tiny: bool) -> dict[int, dict[str, Any]]:
+    """Print a row for each size; return what was measured."""
     print("\n| rows | " + " | ".join(STAGES) + " | all, s | exponent | peak, GiB | recall@8 |")
     print("|" + "---|" * (len(STAGES) + 5))
     found: dict[int, dict[str, Any]] = {}
-    for rows in options.rows:
-        folder = options.folder / str(rows)
-        if not folder.exists():
-            fill(Store(folder), rows)
+    for rows in sizes:
+        place = folder / str(rows)
+        if not place.exists():
+            fill(Store(place), rows, TINY if tiny else Scale())
         for derived in ("work", *(f"tables/{t}" for t in WRITTEN)):
-            shutil.rmtree(folder / derived, ignore_errors=True)
-        command = [sys.executable, "-m", "benchmarks.growth", "--folder", "."]
+            shutil.rmtree(place / derived, ignore_errors=True)
+        command = [sys.executable, "-m", "benchmarks.growth", *(["--tiny"] if tiny else [])]
         done = subprocess.run(
-            [*command, "--measure", str(folder)],
+            [*command, "--measure", str(place)],
             check=True,
             stdout=subprocess.PIPE,
             env=os.environ | {"MALLOC_ARENA_MAX": "2"},
         )
         found[rows] = json.loads(done.stdout.splitlines()[-1])
         _tell(found, rows)
-    if options.figure:
-        _draw(found, options.figure)
+    return found
 
 
 def _tell(found: dict[int, dict[str, Any]], rows: int) -> None:

@@ -11,7 +11,6 @@ levels, over the planted coarse clusters, as a share of its maximum.
 
 from __future__ import annotations
 
-import argparse
 import time
 from itertools import pairwise
 
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.planted import planted
 from curation.algorithms.arrays.seeded_order import seeded_order
@@ -114,15 +114,13 @@ def balance(found: list[Clusters], truth: Clusters) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--levels", type=int, nargs="+", default=[2000, 200, 20])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--iterations", type=int, default=20)
-    options = parser.parse_args()
+    options = parse(parser, {"rows": 3000, "levels": [60, 12, 4], "rounds": 2, "iterations": 3})
     print(conditions())
     points, truth = planted(options.rows, options.dim, seed=0)
     print(f"{options.rows:,} x {options.dim}, levels {options.levels}, {options.rounds} rounds\n")

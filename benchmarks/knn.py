@@ -8,13 +8,13 @@ sample of queries is compared with a float64 brute force, ties included.
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays import screened_products as screened
@@ -38,14 +38,12 @@ def reference(queries: Vectors, base: Vectors, k: int) -> npt.NDArray[np.int64]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=4096)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("-k", type=int, nargs="+", default=[4, 32, 64])
-    options = parser.parse_args()
+    options = parse(parser, {"rows": 5000, "queries": 64, "k": [4]})
     print(conditions())
     base = planted_vectors(options.rows, options.dim, seed=0)
     queries = planted_vectors(options.queries, options.dim, seed=0, first=options.rows)

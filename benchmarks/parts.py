@@ -1,7 +1,7 @@
 """dedup in parts on Spark's workers beside the same decision on one machine.
 
-    python -m benchmarks.parts edges --folder /tmp/edges --edges 10000000
-    python -m benchmarks.parts rows --folder /tmp/rows --rows 2000000
+    python -m benchmarks.parts edges               # 10 million edges
+    python -m benchmarks.parts rows                # 2 million rows
 
 `edges`: connected components (`curation/algorithms/components`) by one worker that reads all edges,
 as it is up to 20 million, and by exchanges between workers, beside the union-find of one process;
@@ -17,7 +17,6 @@ are compared: the same smallest node for every node, the same bytes of `copies` 
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from benchmarks.command import folder_or_temporary, parse, parser_of
 from benchmarks.components import all_edges
 from benchmarks.components import edges as pieces
 from benchmarks.machine import conditions
@@ -281,17 +281,18 @@ def main() -> None:
     if sys.argv[1:2] == ["side"]:
         print(json.dumps(side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])))
         return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("edges", "rows"))
-    parser.add_argument("--folder", type=Path, required=True)
+    parser = parser_of(__doc__)
+    parser.add_argument("what", choices=("edges", "rows"), nargs="?", help="default: both")
+    parser.add_argument("--folder", type=Path, help="where tables are written and kept")
     parser.add_argument("--edges", type=int, default=10_000_000)
     parser.add_argument("--rows", type=int, default=2_000_000)
-    options = parser.parse_args()
+    options = parse(parser, {"edges": 20_000, "rows": 20_000})
     print(f"{conditions()}\n")
-    if options.what == "edges":
-        compare_edges(options.folder, options.edges)
-    else:
-        compare_rows(options.folder, options.rows)
+    with folder_or_temporary(options.folder) as folder:
+        if options.what != "rows":
+            compare_edges(folder, options.edges)
+        if options.what != "edges":
+            compare_rows(folder, options.rows)
 
 
 if __name__ == "__main__":

@@ -27,17 +27,26 @@ the pool has; lowest and highest are of `over domains`.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.web_mini import BASELINE, DOMAIN, IVF_PQ, K, build_spec, read_truth
+from benchmarks.command import folder_or_temporary, parse, parser_of, shared_folder
+from benchmarks.web_mini import (
+    BASELINE,
+    DOMAIN,
+    EVERY_TINY,
+    IVF_PQ,
+    TINY_IVF_PQ,
+    K,
+    build_spec,
+    read_truth,
+)
 from curation.engine.spark import load_cluster
 from curation.engine.store import Store
 from curation.engine.table import open_table
@@ -48,12 +57,11 @@ from curation.recipe import parse_recipe
 Run = Callable[..., None]
 Scores = dict[tuple[str, str], dict[str, float]]
 """Figures by (seed set, way)."""
-Measure = Callable[[Run, Store, "Truth", int], Scores]
+Measure = Callable[[Run, Store, "Truth", "Scale", int], Scores]
 
 ALL_SETS = "all"
 
 ALL = 10_000
-LEVELS = [256, 64, 16]
 SAMPLE = {"strategy": "sample", "k": K}
 CLUSTER = {"strategy": "cluster", "per_cluster": ALL, "more_than": 3, "cap": None}
 SAMPLES = {
@@ -71,13 +79,6 @@ WAYS = {
     "cluster-more-9": CLUSTER | {"more_than": 9},
     "cluster-level-1": CLUSTER | {"level": 1},
 }
-STACKS = {
-    "one level, 256": [256],
-    "two levels, 256 and 16": [256, 16],
-    "three levels, 256, 64, 16": LEVELS,
-}
-TARGET = 2000
-SEEDS = (0, 1, 2)
 DRAWS = 20
 MIXED = ("sample-once", "cluster")
 BALANCE = {"per_seed_set": dict.fromkeys(BASELINE, 400), "per_cluster": 40, "target": 1650}
@@ -91,6 +92,29 @@ COLUMNS = (
     "images reached",
     "balance",
 )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Rows that are taken, recipe seeds, numbers of clusters, images to draw, and the index."""
+
+    every: int = 1
+    seeds: tuple[int, ...] = (0, 1, 2)
+    levels: tuple[int, int, int] = (256, 64, 16)
+    target: int = 2000
+    index: dict[str, Any] = field(default_factory=lambda: IVF_PQ)
+
+    def stacks(self) -> dict[str, list[int]]:
+        """Return the numbers of clusters of each level, by a name."""
+        finest, middle, coarsest = self.levels
+        return {
+            f"one level, {finest}": [finest],
+            f"two levels, {finest} and {coarsest}": [finest, coarsest],
+            f"three levels, {finest}, {middle}, {coarsest}": [finest, middle, coarsest],
+        }
+
+
+TINY = Scale(every=EVERY_TINY, seeds=(0,), levels=(16, 8, 4), target=100, index=TINY_IVF_PQ)
 
 
 def arms_of(ways: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -168,10 +192,10 @@ def read_claims(store: Store) -> pd.DataFrame:
     return claims.assign(way=claims["arm"].str.partition("-")[2])
 
 
-def seeded(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
+def seeded(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
     """Return the scores of every way that starts from seeds, by (seed set, way)."""
     scores = {(name, "whole pool"): truth.score(truth.everything(), name) for name in BASELINE}
-    for index, match, ways in (("", {}, WAYS), (", ivf_pq", IVF_PQ, SAMPLES)):
+    for index, match, ways in (("", {}, WAYS), (", ivf_pq", scale.index, SAMPLES)):
         run({"seed": seed, "match": match, "retrieve": arms_of(ways)})
         stats = open_table(store, "matches").manifest.stats
         recall = f"recall@{stats.get('recall_at', 4 * K)} {stats['recall']}"
@@ -181,7 +205,7 @@ def seeded(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
     return scores
 
 
-def agreement(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
+def agreement(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
     """Return the scores of images that both of MIXED claim, or one alone, by (seed set, which)."""
     run({"seed": seed, "retrieve": arms_of({way: WAYS[way] for way in MIXED})})
     claims = read_claims(store).sort_values("way")
@@ -193,11 +217,11 @@ def agreement(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
     }
 
 
-def mixed(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
+def mixed(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
     """Return the scores of mixes by (seed set, way), and as (ALL_SETS, way) what a mix is made of."""
     scores: Scores = {}
     arms = arms_of({way: WAYS[way] for way in MIXED})
-    even = {"name": "even", "strategy": "hierarchical", "target": TARGET // 2}
+    even = {"name": "even", "strategy": "hierarchical", "target": scale.target // 2}
     for way, balance in (("mix", {}), ("mix, balanced", BALANCE)):
         run({"seed": seed, "retrieve": [*arms, even], "balance": balance})
         claims = read_claims(store)
@@ -216,9 +240,9 @@ def mixed(run: Run, store: Store, truth: Truth, seed: int) -> Scores:
     return scores
 
 
-def over_seeds(measure: Measure, run: Run, store: Store, truth: Truth) -> Scores:
-    """Return the mean of what is measured over SEEDS."""
-    found = [measure(run, store, truth, seed) for seed in SEEDS]
+def over_seeds(measure: Measure, run: Run, store: Store, truth: Truth, scale: Scale) -> Scores:
+    """Return the mean of what is measured over recipe seeds."""
+    found = [measure(run, store, truth, scale, seed) for seed in scale.seeds]
     return {key: _mean([scores[key] for scores in found], "label") for key in found[0]}
 
 
@@ -244,18 +268,18 @@ def spread(images: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def hierarchical(run: Run, store: Store, truth: Truth) -> dict[str, dict[str, float]]:
-    """Return how even `hierarchical` draws TARGET images, beside the pool and a uniform draw."""
+def hierarchical(run: Run, store: Store, truth: Truth, scale: Scale) -> dict[str, dict[str, float]]:
+    """Return how even `hierarchical` draws images, beside the pool and a uniform draw."""
     pool = truth.pool
-    draws = [spread(pool.sample(TARGET, random_state=n), pool) for n in range(DRAWS)]
+    draws = [spread(pool.sample(scale.target, random_state=n), pool) for n in range(DRAWS)]
     found = {"whole pool": spread(pool, pool), "uniform draw": _mean(draws, "over domains")}
     arms = [
-        {"name": f"even-{leaf}", "strategy": "hierarchical", "target": TARGET, "leaf": leaf}
+        {"name": f"even-{leaf}", "strategy": "hierarchical", "target": scale.target, "leaf": leaf}
         for leaf in ("random", "nearest")
     ]
-    for stack, levels in STACKS.items():
+    for stack, levels in scale.stacks().items():
         drawn: dict[str, list[dict[str, float]]] = {"random": [], "nearest": []}
-        for seed in SEEDS:
+        for seed in scale.seeds:
             run({"seed": seed, "cluster": {"levels": levels}, "retrieve": arms})
             for way, own in read_claims(store).groupby("way"):
                 drawn[str(way)].append(spread(pool.loc[own["image_id"]], pool))
@@ -299,14 +323,20 @@ def show_hierarchical(rows: dict[str, dict[str, float]]) -> None:
 
 def main() -> None:
     """Run every strategy and print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--shared", type=Path, required=True)
-    parser.add_argument("--store", type=Path, required=True)
-    options = parser.parse_args()
-    store = Store(options.store)
-    spec = build_spec(options.shared, options.store / "lists") | {"cluster": {"levels": LEVELS}}
+    parser = parser_of(__doc__)
+    parser.add_argument("--shared", type=Path, help="folder with the images and their truth")
+    parser.add_argument("--store", type=Path, help="default: a temporary folder")
+    options = parse(parser)
+    shared = shared_folder(options)
+    with folder_or_temporary(options.store) as folder:
+        compare(shared, folder, TINY if options.tiny else Scale())
+
+
+def compare(shared: Path, folder: Path, scale: Scale) -> None:
+    """Run every strategy on the store in a folder, and print the tables."""
+    store = Store(folder)
+    spec = build_spec(shared, folder / "lists", scale.every)
+    spec["cluster"] = {"levels": list(scale.levels)}
 
     def run(change: dict[str, Any], until: str = "retrieve") -> None:
         recipe = parse_recipe(spec | change)
@@ -317,12 +347,12 @@ def main() -> None:
         )
 
     run({}, until="select")
-    truth = open_truth(store, options.shared)
+    truth = open_truth(store, shared)
     scores: Scores = {}
     for measure in (seeded, agreement, mixed):
-        scores |= over_seeds(measure, run, store, truth)
+        scores |= over_seeds(measure, run, store, truth, scale)
     show_seeded(scores)
-    show_hierarchical(hierarchical(run, store, truth))
+    show_hierarchical(hierarchical(run, store, truth, scale))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ store by `benchmarks.strategies`, copies by `benchmarks.copies`; here ViT-Tiny a
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.command import folder_or_temporary, parse, parser_of, shared_folder
 from curation.engine.spark import load_cluster
 from curation.engine.store import Store
 from curation.engine.table import open_table
@@ -39,6 +39,9 @@ K = 4
 # Cosine above which two pictures are copies for this encoder; the default is `vit_micro`'s.
 NEAR = 0.96
 IVF_PQ = {"index": "ivf_pq", "nlist": 64, "nprobe": 16, "subquantizers": 24, "refine": 8}
+EVERY_TINY = 20
+"""Of how many rows a tiny run takes one."""
+TINY_IVF_PQ = IVF_PQ | {"nlist": 4, "nprobe": 2}
 
 
 def _without_truth(table: pa.Table) -> pa.Table:
@@ -46,12 +49,24 @@ def _without_truth(table: pa.Table) -> pa.Table:
     return table.select([c for c in table.column_names if not c.startswith(hidden)])
 
 
-def build_spec(shared: Path, folder: Path) -> dict[str, Any]:
-    """Return the recipe, over files in `folder` that hold no truth."""
+def _every(table: pa.Table, distance: int) -> pa.Table:
+    return table.take(pa.array(range(0, len(table), distance)))
+
+
+def build_spec(shared: Path, folder: Path, every: int = 1) -> dict[str, Any]:
+    """Return the recipe, over files in `folder` that hold no truth.
+
+    Args:
+        shared: the folder with the real images.
+        folder: where the files are written.
+        every: the distance of the rows that are taken; 1 takes all.
+    """
     data = shared / "data" / "web_mini"
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(_without_truth(pq.read_table(data / "pool.parquet")), folder / "pool.parquet")
-    seeds = pq.read_table(data / "seeds.parquet")
+    pool, seeds = (
+        _every(pq.read_table(data / f"{name}.parquet"), every) for name in ("pool", "seeds")
+    )
+    pq.write_table(_without_truth(pool), folder / "pool.parquet")
     columns = {"image": "image", "caption": "caption", "key": "id"}
     place = {"format": "parquet", "columns": columns}
     sources = [{"name": "web", "role": "pool", "path": str(folder / "pool.parquet"), **place}]
@@ -105,21 +120,28 @@ def precision(store: Store, shared: Path) -> pd.DataFrame:
 
 def main() -> None:
     """Run both and print the tables as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shared", type=Path, required=True)
-    parser.add_argument("--store", type=Path, required=True)
-    arguments = parser.parse_args()
-    store = Store(arguments.store)
-    spec = build_spec(arguments.shared, arguments.store / "lists")
+    parser = parser_of(__doc__)
+    parser.add_argument("--shared", type=Path, help="folder with the images and their truth")
+    parser.add_argument("--store", type=Path, help="default: a temporary folder")
+    arguments = parse(parser)
+    shared = shared_folder(arguments)
+    with folder_or_temporary(arguments.store) as store:
+        compare(shared, store, arguments.tiny)
+
+
+def compare(shared: Path, folder: Path, tiny: bool) -> None:
+    """Run with exact search and with the index, and print the tables."""
+    store = Store(folder)
+    spec = build_spec(shared, folder / "lists", EVERY_TINY if tiny else 1)
     tables = {}
-    for index, match in (("exact", {}), ("ivf_pq", IVF_PQ)):
+    for index, match in (("exact", {}), ("ivf_pq", TINY_IVF_PQ if tiny else IVF_PQ)):
         recipe = parse_recipe(spec | {"match": match})
         started = time.monotonic()
         run_steps(plan(recipe), recipe, store, load_cluster("local"))
         stats = open_table(store, "matches").manifest.stats
         seconds = time.monotonic() - started
         print(f"{index}: {seconds:.0f} s, recall@{K} {stats['recall']}, {stats['shards']} shards")
-        tables[index] = precision(store, arguments.shared)
+        tables[index] = precision(store, shared)
     print("\n| seed set | stated | exact | ivf_pq |\n|---|---|---|---|")
     for name, stated in BASELINE.items():
         rows = (tables[t].loc[name] for t in ("exact", "ivf_pq"))

@@ -4,6 +4,9 @@ A closure goes from definition to definition, across modules. It leaves out what
 annotations, docstrings, log messages, the texts of errors, the fields and validators of parameter
 models (their defaults are pinned apart), and modules that say `EXECUTION_ONLY = True`. It stops at
 registries, whose members have closures of their own.
+
+What counts is written as text by `Significant`, not by `ast.dump`, whose format differs between
+versions of Python: pins are the same under all of them.
 """
 
 from __future__ import annotations
@@ -12,10 +15,9 @@ import ast
 import builtins
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from scripts.structure import PACKAGE, modules
 
@@ -29,55 +31,96 @@ Node = tuple[str, str]
 """A module, and the name of a definition in it."""
 
 
-@dataclass
+class Definition(NamedTuple):
+    """What of a definition's code counts, and the definitions that it names."""
+
+    code: str
+    reached: tuple[Node, ...]
+
+
 class Module:
-    """One source file: its definitions, and what the names that it imports stand for."""
+    """One source file: its definitions, and what the names that it imports stand for.
 
-    name: str
-    tree: ast.Module
-    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imported: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    Args:
+        name: its dotted name.
+        text: its source.
+        known: the dotted names of all modules of the package.
+    """
 
-    def __post_init__(self) -> None:
-        for statement in _statements(self.tree.body):
-            for name in _names(statement):
-                self.definitions.setdefault(name, []).append(statement)
+    def __init__(self, name: str, text: str, known: frozenset[str]) -> None:
+        self.name = name
+        tree = ast.parse(text)
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        for statement in _statements(tree.body):
+            for defined in _names(statement):
+                self.definitions.setdefault(defined, []).append(statement)
+        self._imported = dict(_imported_names(tree, known))
+        self._read: dict[tuple[str, bool], Definition] = {}
 
     @property
     def execution_only(self) -> bool:
         """Whether the module says that nothing in it decides a row."""
         return MARK in self.definitions
 
+    def read(self, name: str, model: bool) -> Definition:
+        """Return what counts of a definition.
+
+        Args:
+            name: the name of the definition.
+            model: whether it is a parameter model, whose fields and validators do not count.
+        """
+        if (name, model) not in self._read:
+            texts, reached = [], dict[Node, None]()
+            for statement in self.definitions[name]:
+                significant = Significant(self, model)
+                texts.append(significant.text(statement))
+                # An argument's annotation is used too, though the name of the argument decides nothing.
+                for node in (*significant.visited, *_annotation_nodes(statement)):
+                    reached.update(dict.fromkeys(self._reached(node)))
+            self._read[name, model] = Definition("\n".join(texts), tuple(reached))
+        return self._read[name, model]
+
+    def _reached(self, node: ast.AST) -> Iterator[Node]:
+        """Yield the definitions that a node of the source names, its own children left out."""
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            where = self._imported.get(node.value.id)
+            if where is not None and where[1] is None:
+                yield where[0], node.attr
+        elif isinstance(node, ast.Name):
+            yield from self.resolved(node.id)
+
+    def resolved(self, name: str) -> Iterator[Node]:
+        """Yield the definition that a name stands for in this module."""
+        where = self._imported.get(name)
+        if where is not None and where[1] is not None:
+            yield where[0], where[1]
+        elif name in self.definitions:
+            yield self.name, name
+
+
+parsed_module = cache(Module)
+"""A module, parsed once a process for each text: edits of other files leave it as it is."""
+
 
 class Code:
-    """The source of a package, parsed once.
+    """The source of a package.
 
     Args:
         package: its folder.
-        edits: texts that stand in place of those of some files, by their path within the package.
+        edits: texts that replace those of some files, by their path within the package.
     """
 
     def __init__(self, package: Path = PACKAGE, edits: Mapping[str, str] | None = None) -> None:
-        given = {str(package / path): text for path, text in (edits or {}).items()}
+        remaining = {str(package / path): text for path, text in (edits or {}).items()}
+        paths = modules(package)
+        names = frozenset(paths)
         self.modules = {}
-        for name, path in modules(package).items():
-            text = given.pop(str(path), None) or path.read_text(encoding="utf-8")
-            self.modules[name] = Module(name, ast.parse(text))
-        if given:
-            raise ValueError(f"no file {', '.join(given)}")
-        for module in self.modules.values():
-            module.imported = dict(self._bindings(module.tree))
-        self._known: dict[Node, tuple[str, list[Node]]] = {}
-
-    def _bindings(self, tree: ast.AST) -> Iterator[tuple[str, tuple[str, str | None]]]:
-        """Yield what each imported name stands for: a module, or a definition of one."""
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module in self.modules:
-                for alias in node.names:
-                    member = f"{node.module}.{alias.name}"
-                    is_module = member in self.modules
-                    name = alias.asname or alias.name
-                    yield name, (member, None) if is_module else (node.module, alias.name)
+        for name, path in paths.items():
+            text = remaining.pop(str(path), None) or path.read_text(encoding="utf-8")
+            self.modules[name] = parsed_module(name, text, names)
+        if remaining:
+            raise ValueError(f"no file {', '.join(remaining)}")
+        self._models: dict[Node, bool] = {}
 
     @cached_property
     def registries(self) -> frozenset[Node]:
@@ -91,30 +134,18 @@ class Code:
 
     def closure(self, roots: Iterable[Node]) -> dict[Node, str]:
         """Return the definitions that some definitions reach, with what of their code counts."""
-        found: dict[Node, str] = {}
+        closed: dict[Node, str] = {}
         waiting = list(roots)
         while waiting:
             node = waiting.pop()
-            if node in found or node not in self or self.modules[node[0]].execution_only:
+            if node in closed or node not in self or self.modules[node[0]].execution_only:
                 continue
             if node in self.registries:
                 waiting.extend(self._interchangeable(node))
                 continue
-            if node not in self._known:
-                self._known[node] = self._read(node)
-            found[node], reached = self._known[node]
+            closed[node], reached = self.modules[node[0]].read(node[1], self._is_model(node))
             waiting.extend(reached)
-        return found
-
-    def _read(self, node: Node) -> tuple[str, list[Node]]:
-        """Return what of a definition's code counts, and the definitions that it names."""
-        module = self.modules[node[0]]
-        statements = module.definitions[node[1]]
-        bare = [self._bare(module, statement) for statement in statements]
-        # What an argument is said to be is used too, though its name decides nothing.
-        sources = (*bare, *map(_annotations, statements))
-        reached = [other for source in sources for other in self._reached(module, source)]
-        return "\n".join(map(ast.dump, bare)), reached
+        return closed
 
     def _interchangeable(self, node: Node) -> Iterator[Node]:
         """Yield the definitions of the members of a registry that all give the same results.
@@ -141,121 +172,122 @@ class Code:
         parts = sorted(f"{name} {code}" for (_, name), code in self.closure(roots).items())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
-    def _reached(self, module: Module, statement: ast.AST) -> Iterator[Node]:
-        """Yield the definitions that code names."""
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                where = module.imported.get(node.value.id)
-                if where is not None and where[1] is None:
-                    yield where[0], node.attr
-            elif isinstance(node, ast.Name):
-                yield from self._resolved(module, node.id)
-
-    def _resolved(self, module: Module, name: str) -> Iterator[Node]:
-        where = module.imported.get(name)
-        if where is not None and where[1] is not None:
-            yield where[0], where[1]
-        elif name in module.definitions:
-            yield module.name, name
-
     def _is_model(self, node: Node) -> bool:
-        if node == BASE_MODEL:
-            return True
+        """Whether a definition is a class of parameters: it derives from `StrictModel`."""
+        if node not in self._models:
+            self._models[node] = node == BASE_MODEL or any(
+                base in self and self._is_model(base) for base in self._bases(node)
+            )
+        return self._models[node]
+
+    def _bases(self, node: Node) -> Iterator[Node]:
         module = self.modules[node[0]]
-        for statement in module.definitions.get(node[1], ()):
-            if isinstance(statement, ast.ClassDef):
-                bases = (n.id for n in statement.bases if isinstance(n, ast.Name))
-                for base in bases:
-                    resolved = list(self._resolved(module, base))
-                    if any(n in self and self._is_model(n) for n in resolved):
-                        return True
-        return False
-
-    def _bare(self, module: Module, statement: ast.stmt) -> ast.stmt:
-        """Return a copy of a definition without what cannot change a row."""
-        model = isinstance(statement, ast.ClassDef) and self._is_model(
-            (module.name, statement.name)
-        )
-        bare: ast.stmt = _Bare(self, module, model).visit(deepcopy(statement))
-        return bare
+        for statement in module.definitions[node[1]]:
+            for base in statement.bases if isinstance(statement, ast.ClassDef) else ():
+                if isinstance(base, ast.Name):
+                    yield from module.resolved(base.id)
 
 
-class _Bare(ast.NodeTransformer):
-    """Takes away annotations, docstrings, imports, logging, texts of errors, fields of models."""
+class Significant:
+    """Writes the code of a definition as text, without what cannot change a row.
 
-    def __init__(self, code: Code, module: Module, model: bool) -> None:
-        self._code, self._module, self._model = code, module, model
+    Attributes:
+        visited: the nodes of the source that were written.
+    """
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self._block(node)
+    def __init__(self, module: Module, model: bool) -> None:
+        self._module, self._model = module, model
+        self.visited: list[ast.AST] = []
 
-    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
+    def text(self, node: ast.AST) -> str:
+        """Return the text of a node: its class, and its fields that are not empty."""
+        self.visited.append(node)
+        left_out = LEFT_OUT.get(type(node), ())
+        parts = [type(node).__name__]
+        for name, value in ast.iter_fields(node):
+            if name not in left_out and (text := self._field(node, name, value)):
+                parts.append(f"{name}={text}")
+        return f"({' '.join(parts)})"
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        if self._model:
-            node.body = [s for s in node.body if _is_method(s)] or [ast.Pass()]
-        return self._block(node)
+    def _field(self, node: ast.AST, name: str, value: object) -> str:
+        """Return the text of a field; "" where it is empty or cannot change a row."""
+        if name == "value" and isinstance(node, ast.Constant):
+            return repr(value)
+        if value is None or isinstance(value, ast.expr_context):
+            return ""
+        if isinstance(value, list):
+            return " ".join(self._item(item) for item in self._significant(node, value))
+        if isinstance(node, ast.Raise) and isinstance(value, ast.Call) and self._is_error(value):
+            value = value.func
+        return self._item(value)
 
-    def _block(self, node: ast.FunctionDef | ast.ClassDef) -> ast.AST:
-        first = node.body[0]
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            node.body = node.body[1:] or [ast.Pass()]
-        return self.generic_visit(node)
+    def _item(self, item: object) -> str:
+        return self.text(item) if isinstance(item, ast.AST) else repr(item)
 
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
-        return node
+    def _significant(self, node: ast.AST, items: list[object]) -> Iterator[object]:
+        """Yield what counts of a list: of a body, the statements that do something."""
+        for item in items:
+            if not isinstance(item, ast.stmt):
+                yield item
+            elif self._model and isinstance(node, ast.ClassDef):
+                if _is_method(item):
+                    yield item
+            elif not _does_nothing(item):
+                yield item
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        node.annotation = ast.Constant(None)
-        return self.generic_visit(node)
-
-    def visit_Import(self, node: ast.Import) -> ast.AST:
-        return ast.Pass()
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
-        return ast.Pass()
-
-    def visit_Assert(self, node: ast.Assert) -> ast.AST:
-        node.msg = None
-        return self.generic_visit(node)
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        call = node.value
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            of = call.func.value
-            if isinstance(of, ast.Name) and of.id in LOGGERS:
-                return ast.Pass()
-        if isinstance(call, ast.Constant):
-            return ast.Pass()
-        return self.generic_visit(node)
-
-    def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        if isinstance(node.exc, ast.Call) and self._is_message(node.exc.func):
-            node.exc.args, node.exc.keywords = [], []
-        node.cause = None
-        return self.generic_visit(node)
-
-    def _is_message(self, error: ast.expr) -> bool:
-        """Whether what an error is given is text for people: so of Python's errors and of ours."""
-        if not isinstance(error, ast.Name):
+    def _is_error(self, call: ast.Call) -> bool:
+        """Whether the arguments of a call are text for people: of Python's errors and of ours."""
+        if not isinstance(call.func, ast.Name):
             return False
-        known = getattr(builtins, error.id, None)
+        known = getattr(builtins, call.func.id, None)
         if isinstance(known, type) and issubclass(known, BaseException):
             return True
-        return any(module == ERRORS for module, _ in self._code._resolved(self._module, error.id))
+        return any(module == ERRORS for module, _ in self._module.resolved(call.func.id))
 
 
-def _annotations(statement: ast.stmt) -> ast.AST:
-    """Return the annotations within a definition."""
-    found: list[ast.expr] = []
+LEFT_OUT: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.FunctionDef: ("returns", "type_comment"),
+    ast.AsyncFunctionDef: ("returns", "type_comment"),
+    ast.arg: ("annotation", "type_comment"),
+    ast.AnnAssign: ("annotation",),
+    ast.Constant: ("kind",),
+    ast.Assert: ("msg",),
+    ast.Raise: ("cause",),
+}
+"""Fields of the syntax tree that cannot change a row."""
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    """Whether a statement is an import, a docstring, a log message or `pass`."""
+    if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass):
+        return True
+    if not isinstance(statement, ast.Expr):
+        return False
+    call = statement.value
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        logger = call.func.value
+        return isinstance(logger, ast.Name) and logger.id in LOGGERS
+    return isinstance(call, ast.Constant)
+
+
+def _annotation_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
+    """Yield the nodes of the annotations within a definition."""
     for node in ast.walk(statement):
-        if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
-            found.append(node.annotation)
-        elif isinstance(node, ast.FunctionDef) and node.returns is not None:
-            found.append(node.returns)
-    return ast.Tuple(found, ast.Load())
+        annotation = getattr(node, "annotation", None) or getattr(node, "returns", None)
+        if annotation is not None:
+            yield from ast.walk(annotation)
+
+
+def _imported_names(
+    tree: ast.Module, known: frozenset[str]
+) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    """Yield what each imported name stands for: a module, or a definition of one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in known:
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                name = alias.asname or alias.name
+                yield name, (member, None) if member in known else (node.module, alias.name)
 
 
 def _is_method(statement: ast.stmt) -> bool:

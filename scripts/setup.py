@@ -1,7 +1,7 @@
 """Builds the project's environments: `.venv`, or with the argument `airflow`, `.venv-airflow`.
 
 `make setup` and `make setup-airflow` call it. It needs the standard library only and any Python
-from 3.9 on, since it looks for the Python 3.11 or 3.12 that the environment is made with.
+from 3.9 on, since it looks for the Python 3.11, 3.12 or 3.13 that the environment is made with.
 The environment variables that change what it does:
 
 PYTHON  the interpreter to build with (a name or a path), instead of the first fit one on PATH
@@ -31,8 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VENV_AIRFLOW = ROOT / ".venv-airflow"
 STAMP = "curation-setup.json"
-PYTHON_VERSIONS = ((3, 11), (3, 12))
-PYTHON_NAMES = ("python3.12", "python3.11", "python3", "python")
+PYTHON_VERSIONS = ((3, 11), (3, 12), (3, 13))
+PYTHON_NAMES = ("python3.12", "python3.11", "python3.13", "python3", "python")
+SUPPORTED = "3.11, 3.12 or 3.13"
 OLDEST_JAVA = 17
 
 PROBE = """\
@@ -185,9 +186,9 @@ def find_python() -> Python:
         return fit
     wanted = os.environ.get("PYTHON")
     if wanted:
-        raise SetupError(f"PYTHON={wanted} is no working Python 3.11 or 3.12: name one or unset it")
+        raise SetupError(f"PYTHON={wanted} is no working Python {SUPPORTED}: name one or unset it")
     raise SetupError(
-        "no Python 3.11 or 3.12 on PATH. Install one (Debian, Ubuntu: apt install python3.11 "
+        f"no Python {SUPPORTED} on PATH. Install one (Debian, Ubuntu: apt install python3.11 "
         "python3.11-venv; macOS: brew install python@3.12; pyenv: pyenv install 3.12, then pyenv "
         "local 3.12; uv: uv python install 3.12), or name one: make setup PYTHON=/a/path/python3.12"
     )

@@ -1,9 +1,14 @@
-"""Pins each stage, registry member and contract to its version. `python -m tests.pins` writes them."""
+"""Pins each stage, registry member and contract to its version.
+
+`python -m tests.pins` writes them anew; with `--check` it only prints what changed, and fails if
+something did.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -131,14 +136,20 @@ def changes(before: Pins, after: Pins) -> list[str]:
     return lines
 
 
-def write() -> None:
-    """Write the pins anew, and print what changed."""
+def main(arguments: list[str]) -> int:
+    """Print what changed; write the pins anew, or with `--check` return 1 where something changed."""
+    if unknown := {*arguments} - {"--check"}:
+        print(f"unknown: {', '.join(sorted(unknown))}; valid is --check", file=sys.stderr)
+        return 2
     before = json.loads(PINS.read_text()) if PINS.is_file() else {}
     after = current_pins()
-    for line in changes(before, after):
-        print(line)
+    lines = changes(before, after)
+    print("\n".join(lines), end="\n" if lines else "")
+    if "--check" in arguments:
+        return int(bool(lines))
     PINS.write_text(json.dumps(after, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    write()
+    sys.exit(main(sys.argv[1:]))
