@@ -1,7 +1,7 @@
-"""The flow as a table, and the plan of a recipe.
+"""The flow: every stage in order, and the plan of a recipe.
 
-The command line, spark-submit jobs and Airflow all run what `plan` returns. This module imports only
-the standard library, pydantic and yaml, and opens no data, since schedulers parse it again and again.
+The command line, spark-submit jobs and Airflow all run the steps that `plan` returns. This module opens
+no data and imports only the standard library, pydantic and yaml, because schedulers parse it often.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ P = TypeVar("P", bound=StrictModel)
 
 @dataclass(frozen=True)
 class FlowRow:
-    """A stage, and what it gets of a recipe."""
+    """A stage, and the function that takes its parameters from a recipe."""
 
     stage: Stage[Any]
     params: Callable[[Recipe], StrictModel]
@@ -142,8 +142,9 @@ FLOW = (
         ),
     ),
 )
-"""Every stage in order, each after those that it reads."""
+"""Every stage in order, each after the stages whose tables it reads."""
 STAGES: dict[str, Stage[Any]] = {row.stage.name: row.stage for row in FLOW}
+"""Every stage by name, in the order of the flow."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,12 @@ class Step:
     """A stage with its parameters in one recipe.
 
     Attributes:
-        tables: what it writes: one table, or those of the members of a family.
-        reads: the tables behind each argument of the stage's function.
-        upstream: the steps that write them.
-        fingerprint: changes when this step or any before it would give other rows.
+        stage: the stage.
+        params: its parameters.
+        tables: the tables that it writes: one, or one for each member of a family.
+        reads: the tables that it reads, by argument of the stage's function.
+        upstream: the names of the steps that write those.
+        fingerprint: changes when this step, or one that it depends on, would write other rows.
         plugins: the plug-ins of the recipe.
     """
 
@@ -177,10 +180,10 @@ class Step:
         return tuple(table for tables in self.reads.values() for table in tables)
 
     def params_as(self, kind: type[P]) -> P:
-        """Return the parameters, which are of this kind.
+        """Return the parameters as an instance of a class, for type checkers.
 
         Raises:
-            TypeError: they are not.
+            TypeError: they are of another class.
         """
         if not isinstance(self.params, kind):
             raise TypeError(f"{self.name} has {type(self.params).__name__}, not {kind.__name__}")
@@ -188,12 +191,12 @@ class Step:
 
 
 def fingerprint_parts(stage: Stage[Any], params: StrictModel) -> list[Any]:
-    """Return what of a stage and its parameters decides rows: the part of every fingerprint."""
+    """Return the properties of a stage and its parameters that decide rows, for a fingerprint."""
     return [stage.name, stage.version, fingerprint_params(params), dict(stage.versions(params))]
 
 
 def run_fingerprint(recipe: Recipe) -> str:
-    """Return the fingerprint that names a run: everything that decides its dataset."""
+    """Return the fingerprint that names a run: a digest of everything that decides its dataset."""
     rows = [row for row in FLOW if row.stage is not assemble.STAGE]
     parts = [fingerprint_parts(row.stage, row.params(recipe)) for row in rows]
     last = [assemble.STAGE.name, assemble.STAGE.version, fingerprint_params(recipe.assemble)]
@@ -201,17 +204,22 @@ def run_fingerprint(recipe: Recipe) -> str:
 
 
 def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
-    """Return the steps of a recipe, in order. Without seeds it ends at `assign`.
+    """Return the steps of a recipe, in order. Without arms, stages that need seeds are left out.
+
+    Args:
+        recipe: the recipe.
+        until: the last stage; by default the last of the flow.
 
     Raises:
-        RecipeError: `until` is no stage, or needs seeds that the recipe does not have.
+        RecipeError: `until` is no stage, or it needs seeds and arms that the recipe does not have.
     """
     if until is not None and until not in STAGES:
         raise RecipeError(f"No stage {until!r}. Valid: {', '.join(STAGES)}.")
     if until is not None and STAGES[until].needs_seeds and not recipe.retrieve:
+        last = [stage.name for stage in STAGES.values() if not stage.needs_seeds][-1]
         raise RecipeError(
-            f"Stage {until!r} needs `retrieve` with at least one arm, and a source with "
-            "role: seed; without them a recipe runs until assign."
+            f"Stage {until!r} needs `retrieve` with at least one arm, and a source with `role: seed`. "
+            f"Without them the last stage is {last!r}."
         )
     steps: list[Step] = []
     for row in FLOW:
@@ -223,8 +231,8 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _step(stage: Stage[Any], params: StrictModel, before: list[Step]) -> Step:
-    writer = {table: step for step in before for table in step.tables}
+def _step(stage: Stage[Any], params: StrictModel, earlier: list[Step]) -> Step:
+    writer = {table: step for step in earlier for table in step.tables}
     reads = {read.argument: _tables(read.table, stage, params) for read in stage.reads}
     inputs = [table for tables in reads.values() for table in tables]
     return Step(

@@ -1,10 +1,14 @@
-"""Runs steps of a plan: what the command line, spark-submit jobs and Airflow have in common."""
+"""Runs the steps of a plan, for the command line, spark-submit jobs and Airflow alike.
+
+Everything that can be checked early is checked before any work: input files, checksums, encoders and
+heads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from curation.engine.params_base import changed_fields, input_files
 from curation.engine.spark import Cluster
@@ -23,18 +27,15 @@ from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
 
-if TYPE_CHECKING:
-    pass
-
-T = TypeVar("T")
-R = TypeVar("R")
+Loaded = dict[str, tuple[int, dict[str, Any]]]
+"""Dimension and identity of loaded encoders, by name."""
 
 
 def check_inputs(recipe: Recipe) -> None:
-    """Refuse a recipe whose files are not there, before any work.
+    """Check that every input file of a recipe is there, and has the checksum that the recipe states.
 
     Raises:
-        RecipeError: naming every file that is missing, and weights whose sum is not the recipe's.
+        RecipeError: the message lists every problem.
     """
     from curation.stages.ingest.sources.listing import source_files
 
@@ -58,11 +59,12 @@ def check_inputs(recipe: Recipe) -> None:
 
 
 def check_encoders(steps: Sequence[Step], store: Store) -> None:
-    """Load the encoders whose vectors are not there yet, and the heads on them, so that none fails
-    after days of fetching.
+    """Load the encoders and heads that the steps will use, so that none fails after days of fetching.
+
+    Encoders whose vectors are in the store, and packaged encoders that no head reads, are left out.
 
     Raises:
-        RecipeError: naming every encoder and head that cannot be loaded, and why.
+        RecipeError: the message names every encoder and head that cannot be loaded, and the reason.
     """
     heads = {
         name: spec
@@ -70,35 +72,45 @@ def check_encoders(steps: Sequence[Step], store: Store) -> None:
         if step.name == "score"
         for name, spec in step.params_as(ScoreStep).heads.items()
     }
-    read = {name for spec in heads.values() for name in spec.reads()}
+    read_by_heads = {name for spec in heads.values() for name in spec.reads()}
     for step in (s for s in steps if s.name == "embed"):
-        specs = step.params_as(EmbedParams).encoders
-        missing = {n: s for n, s in specs.items() if not _embedded(n, step, store)}
-        problems, loaded = [], {}
-        for name, spec in missing.items():
-            if ENCODERS[spec.family].packaged and name not in read:
-                continue
-            from curation.media.encoders.encoder import load_encoder
-
-            try:
-                encoder = load_encoder(spec, "cpu")
-                loaded[name] = encoder.dim, encoder.identity
-            except RecipeError as error:
-                problems.append(f"embed.encoders.{name}: {error}")
-            finally:
-                load_encoder.cache_clear()
-        fit = {n: s for n, s in heads.items() if set(s.reads()) <= set(loaded)}
-        problems += list(_bad_heads(fit, specs, loaded))
+        encoders = step.params_as(EmbedParams).encoders
+        needed = {
+            name: spec
+            for name, spec in encoders.items()
+            if not _is_embedded(name, step, store)
+            and (name in read_by_heads or not ENCODERS[spec.family].packaged)
+        }
+        loaded, problems = _load_encoders(needed)
+        usable = {n: s for n, s in heads.items() if set(s.reads()) <= set(loaded)}
+        problems += list(_head_problems(usable, encoders, loaded))
         if problems:
             raise RecipeError("\n".join(problems))
 
 
-def _bad_heads(
-    heads: Mapping[str, HeadSpec],
-    encoders: Mapping[str, EncoderSpec],
-    loaded: Mapping[str, tuple[int, dict[str, Any]]],
+def _load_encoders(specs: Mapping[str, EncoderSpec]) -> tuple[Loaded, list[str]]:
+    """Load encoders, one in memory at a time; return their properties, and a line for each failure."""
+    loaded: Loaded = {}
+    problems: list[str] = []
+    if not specs:
+        return loaded, problems
+    from curation.media.encoders.encoder import load_encoder
+
+    for name, spec in specs.items():
+        try:
+            encoder = load_encoder(spec, "cpu")
+            loaded[name] = encoder.dim, encoder.identity
+        except RecipeError as error:
+            problems.append(f"embed.encoders.{name}: {error}")
+        finally:
+            load_encoder.cache_clear()
+    return loaded, problems
+
+
+def _head_problems(
+    heads: Mapping[str, HeadSpec], encoders: Mapping[str, EncoderSpec], loaded: Loaded
 ) -> Iterator[str]:
-    """Yield what is wrong with heads, each loaded and tried on no vectors of the right length."""
+    """Yield a line for each head that cannot be loaded, or called with vectors of its encoders."""
     if not heads:
         return
     import numpy as np
@@ -110,6 +122,7 @@ def _bad_heads(
         given = Given(encoders, {n: identity for n, (_, identity) in loaded.items()})
         try:
             head = HEADS.load(spec.kind).load(spec, given)
+            # No vectors, of the right length: the head checks their dimension.
             head(*(np.zeros((0, loaded[n][0]), np.float16) for n in spec.reads()))
         except RecipeError as error:
             yield f"score.heads.{name}: {error}"
@@ -117,17 +130,20 @@ def _bad_heads(
             load_encoder.cache_clear()
 
 
-def _embedded(name: str, step: Step, store: Store) -> bool:
-    """Whether the store has vectors by this encoder as the recipe has it."""
+def _is_embedded(name: str, step: Step, store: Store) -> bool:
+    """Whether the store has the vectors of an encoder with the parameters of the recipe."""
     manifest = store.manifest(EMBEDDINGS.table(name))
     if manifest is None:
         return False
-    before = manifest.params["encoders"].get(name)
-    return not changed_fields(step.params_as(EmbedParams).encoders[name], before)
+    earlier = manifest.params["encoders"].get(name)
+    return not changed_fields(step.params_as(EmbedParams).encoders[name], earlier)
 
 
 def _wrong_checksums(recipe: Recipe) -> Iterator[str]:
-    """Yield what is wrong with the sums of weights files; of stages done before nothing else would."""
+    """Yield a line for each weights file whose checksum is wrong or missing.
+
+    Loading an encoder checks this too, but an encoder whose vectors are in the store is not loaded.
+    """
     for name, spec in recipe.embed.encoders.items():
         if spec.weights is not None and Path(spec.weights).is_file():
             program = ENCODERS[spec.family].program
@@ -144,10 +160,16 @@ def select_steps(
     first: str | None = None,
     until: str | None = None,
 ) -> list[Step]:
-    """Return the steps between two stages, or one.
+    """Return some steps of a plan.
+
+    Args:
+        steps: the plan.
+        only: the one stage to run; `first` and `until` then make no difference.
+        first: the first stage to run.
+        until: the last stage to run.
 
     Raises:
-        RecipeError: a name is no stage of the plan, or the range is empty.
+        RecipeError: a name is no stage of the plan, or `first` comes after `until`.
     """
     names = [s.name for s in steps]
     for name in (only, first, until):
@@ -167,26 +189,28 @@ def run_steps(
     recipe: Recipe,
     store: Store,
     cluster: Cluster,
-    after: Callable[[StepResult], None] = lambda outcome: None,
+    on_step_end: Callable[[StepResult], None] = lambda result: None,
 ) -> list[StepResult]:
-    """Bring the tables of the steps up to date, in order.
+    """Check the inputs of a recipe, then bring the tables of some steps up to date, in order.
 
     Args:
-        steps: of the plan of the recipe.
-        recipe: whose inputs are checked before any work.
+        steps: steps of the recipe's plan.
+        recipe: the recipe.
         store: where tables are.
         cluster: where tasks run.
-        after: called after each step.
+        on_step_end: called with the result of each step.
 
     Raises:
-        RecipeError: an input or a model is missing or not the one that the recipe names.
+        RecipeError: an input file or a model is missing, or is not the one that the recipe names.
+        StoreError: see `run_step`.
+        ContractError: see `run_step`.
     """
     check_inputs(recipe)
     check_encoders(steps, store)
-    outcomes = []
+    results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
     with spark_workers(recipe.name, cluster, gpu, files) as workers:
         for step in steps:
-            outcomes.append(run_step(step, store, workers))
-            after(outcomes[-1])
-    return outcomes
+            results.append(run_step(step, store, workers))
+            on_step_end(results[-1])
+    return results

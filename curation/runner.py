@@ -1,4 +1,8 @@
-"""The only place where a stage meets the store."""
+"""Runs one step: the only place where a stage meets the store.
+
+A crash at any point leaves the committed tables as they were. The next run finds the finished units by
+their memos and computes the rest.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from curation.engine.digest import digest, file_sha256
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.manifest import FragmentRecord, Manifest, aggregate_stats, sum_counts
 from curation.engine.parallel import Parallel
-from curation.engine.params_base import fingerprint_params, manifest_params
+from curation.engine.params_base import StrictModel, fingerprint_params, manifest_params
 from curation.engine.stage import Read
 from curation.engine.store import DATASET, Store
 from curation.engine.table import Table, open_table
@@ -38,11 +42,20 @@ from curation.plugins import activation
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("pyarrow", "numpy", "torch", "timm", "img2dataset", "pillow", "pyspark")
+OPTIONAL_LIBRARIES = ("faiss-cpu", "faiss-gpu")
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step did: fragments computed anew and reused, rows in the table, wall seconds."""
+    """What one step did.
+
+    Attributes:
+        step: the step.
+        computed: number of fragments that were computed.
+        reused: number of fragments that earlier runs had computed.
+        rows: number of rows of its tables.
+        seconds: wall time.
+    """
 
     step: Step
     computed: int
@@ -52,28 +65,28 @@ class StepResult:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether there was nothing to do."""
+        """Whether there was nothing to compute."""
         return self.computed == 0
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that rows depend on."""
-    found = {}
-    for name in (*LIBRARIES, "faiss-cpu", "faiss-gpu"):
+    """Return the versions of the installed libraries that rows depend on."""
+    versions = {}
+    for name in (*LIBRARIES, *OPTIONAL_LIBRARIES):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def run_step(step: Step, store: Store, parallel: Parallel) -> StepResult:
     """Bring the tables of a step up to date and commit them.
 
     Raises:
-        StoreError: a table that the step reads is not committed or is damaged, or vectors of
-            different encoders would meet.
-        ContractError: the stage gave rows that break the contract of its table.
+        StoreError: a table that the step reads is not committed or is damaged, or tables hold vectors
+            of different encoders.
+        ContractError: the stage yielded rows that break the contract of its table.
     """
     started = time.monotonic()
     tables: dict[str, Table] = {name: open_table(store, name) for name in step.inputs}
@@ -81,16 +94,16 @@ def run_step(step: Step, store: Store, parallel: Parallel) -> StepResult:
     run = _run_map if step.stage.kind == "map" else _run_global
     computed, reused = run(step, tables, store, parallel)
     rows = sum(open_table(store, t).rows for t in step.tables)
-    outcome = StepResult(step, computed, reused, rows, time.monotonic() - started)
+    result = StepResult(step, computed, reused, rows, time.monotonic() - started)
     logger.info(
         "%s: %d fragments computed, %d reused, %d rows, %.1f s",
         step.name,
         computed,
         reused,
         rows,
-        outcome.seconds,
+        result.seconds,
     )
-    return outcome
+    return result
 
 
 # -- map stages -----------------------------------------------------------------------------------
@@ -99,122 +112,135 @@ def run_step(step: Step, store: Store, parallel: Parallel) -> StepResult:
 def _run_map(
     step: Step, tables: Mapping[str, Table], store: Store, parallel: Parallel
 ) -> tuple[int, int]:
+    """Run a map stage; return the number of fragments computed and reused."""
     units = _map_units(step, tables, store, parallel)
     versions: dict[str, str] = {
         table: digest([step.name] + [[u.name, u.outputs[table].memo] for u in units])
         for table in step.tables
     }
-    if all(_committed(store, t, v) for t, v in versions.items()):
-        for table, found in versions.items():
-            store.set_current(table, found)
+    if all(_is_complete(store, t, v) for t, v in versions.items()):
+        for table, table_version in versions.items():
+            store.set_current(table, table_version)
         return 0, len(units) * len(versions)
     if step.tables == (DATASET,):
-        units = [_write_into(u, f"{DATASET}/{versions[DATASET]}") for u in units]
+        units = [_with_folder(u, f"{DATASET}/{versions[DATASET]}") for u in units]
     progress = step.stage.progress.load() if step.stage.progress else None
-    done = compute(store, parallel, step.name, units, progress)
-    for table, found in versions.items():
-        records = tuple(done.records[u.name][table] for u in units)
+    result = compute(store, parallel, step.name, units, progress)
+    for table, table_version in versions.items():
+        records = tuple(result.records[u.name][table] for u in units)
         if table == DATASET:
-            records = _move_into(store, f"{DATASET}/{found}", records)
-        _commit(step, (table, found), records, tables, store)
-    return done.computed, done.reused
+            records = _gather_files(store, f"{DATASET}/{table_version}", records)
+        _commit(step, (table, table_version), records, tables, store)
+    return result.computed, result.reused
 
 
 def _map_units(
     step: Step, tables: Mapping[str, Table], store: Store, parallel: Parallel
 ) -> list[Unit]:
-    """Return a unit for each fragment, or for what the stage's `units` makes of its tables."""
+    """Return one unit for each fragment, or the units that the stage's `units` function names."""
     stage = step.stage
-    given = _tables_by_argument(step, tables)
+    table_arguments = _table_arguments(step, tables)
     if stage.units:
         context = _context(step, store, parallel)
-        arguments = stage.units.load()(**given, params=step.params, context=context)
+        units = stage.units.load()(**table_arguments, params=step.params, context=context)
     else:
-        arguments = _arguments_by_fragment(step, given)
-    chains = stage.chains.load()(**given) if stage.chains else {}
+        units = _fragment_arguments(step, table_arguments)
+    chains = stage.chains.load()(**table_arguments) if stage.chains else {}
     return [
         Unit(
             name=name,
             function=stage.function.load(),
-            arguments={**own, "params": step.params},
-            outputs={t: _output(step, t, own) for t in step.tables},
+            arguments={**arguments, "params": step.params},
+            outputs={t: _output(step, t, arguments) for t in step.tables},
             chain=chains.get(name),
             gpu=stage.gpu,
             work_folder=stage.work_folder,
-            only=partial(_arguments_of_members, step) if stage.only else None,
+            only=partial(_params_of_members, step) if stage.only else None,
             prepare=activation(step.plugins),
         )
-        for name, own in arguments.items()
+        for name, arguments in units.items()
     ]
 
 
-def _arguments_of_members(step: Step, tables: Collection[str]) -> dict[str, Any]:
-    """Return the arguments that differ where only some members of a family are computed."""
+def _params_of_members(step: Step, tables: Collection[str]) -> dict[str, Any]:
+    """Return the arguments that compute only some members of a family."""
     assert step.stage.only is not None
     members = [str(TableName(table).member) for table in tables]
     return {"params": step.stage.only(step.params, members)}
 
 
-def _tables_by_argument(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
-    """Return the tables that a stage's function gets by argument; of a family a table a member."""
-    given: dict[str, Any] = {}
+def _table_arguments(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
+    """Return the tables that a stage reads, by argument; for a family a mapping by member."""
+    arguments: dict[str, Any] = {}
     for read in step.stage.reads:
-        own: dict[str, Table] = {name: tables[name] for name in step.reads[read.argument]}
+        read_tables: dict[str, Table] = {name: tables[name] for name in step.reads[read.argument]}
         if isinstance(read.table, Family):
-            given[read.argument] = read.table.members(own)
+            arguments[read.argument] = read.table.members(read_tables)
         else:
-            given[read.argument] = own[read.table]
-    return given
+            arguments[read.argument] = read_tables[read.table]
+    return arguments
 
 
-def _arguments_by_fragment(step: Step, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the arguments of each fragment: aligned fragments, and whole tables as they are."""
-    names = _aligned(step.stage.reads[0], given).fragments
+def _fragment_arguments(
+    step: Step, table_arguments: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return by fragment the arguments of a map stage: its aligned fragments, and whole tables."""
+    names = _first_table(step.stage.reads[0], table_arguments).fragments
     whole = {read.argument for read in step.stage.reads if read.whole}
 
-    def part(argument: str, name: str) -> Any:
-        value = given[argument]
+    def argument_for(argument: str, name: str) -> Any:
+        value = table_arguments[argument]
         if argument in whole:
             return value
         if isinstance(value, dict):
             return {member: table.fragments[name] for member, table in value.items()}
         return value.fragments[name]
 
-    return {name: {argument: part(argument, name) for argument in given} for name in names}
+    return {
+        name: {argument: argument_for(argument, name) for argument in table_arguments}
+        for name in names
+    }
 
 
-def _aligned(read: Read, given: Mapping[str, Any]) -> Table:
-    value = given[read.argument]
+def _first_table(read: Read, table_arguments: Mapping[str, Any]) -> Table:
+    value = table_arguments[read.argument]
     table: Table = next(iter(value.values())) if isinstance(value, dict) else value
     return table
 
 
-def _output(step: Step, table: TableName, own: Mapping[str, Any]) -> Output:
+def _output(step: Step, table: TableName, arguments: Mapping[str, Any]) -> Output:
     stage, params = step.stage, step.params
     if stage.only and table.member:
         params = stage.only(params, [table.member])
-    terms = contract(table)
     memo = digest(
-        [stage.name, stage.version, terms.version, dict(stage.versions(params))]
-        + [fingerprint_params(params, file_sha256), content_of(own)]
+        [stage.name, *_version_terms(step, table, params)]
+        + [fingerprint_params(params, file_sha256), content_of(arguments)]
     )
     limit = stage.rows_per_file(params) if stage.rows_per_file else None
     return Output(table, f"tables/{table}", f"tables/{table}/data", memo, limit)
 
 
-def _write_into(unit: Unit, folder: str) -> Unit:
+def _version_terms(step: Step, table: TableName, params: StrictModel) -> list[Any]:
+    """Return the versions that memos depend on: of the stage, the contract and registry members."""
+    return [step.stage.version, contract(table).version, dict(step.stage.versions(params))]
+
+
+def _with_folder(unit: Unit, folder: str) -> Unit:
     outputs = {t: replace(o, folder=folder) for t, o in unit.outputs.items()}
     return replace(unit, outputs=outputs)
 
 
-def _move_into(
+def _gather_files(
     store: Store, folder: str, records: tuple[FragmentRecord, ...]
 ) -> tuple[FragmentRecord, ...]:
-    """Return the records with every file in `folder`, and nothing else in it.
+    """Copy the files of records that are elsewhere into a folder, and delete all others there.
 
-    A dataset version is opened by path by tools that know no manifest.
+    Tools that know no manifest open a version of the dataset by the path of its folder.
+
+    Returns:
+        The records with every file in the folder.
     """
-    placed = []
+    moved = []
     for record in records:
         files = []
         for entry in record.files:
@@ -222,10 +248,10 @@ def _move_into(
             if target != entry.path:
                 store.copy(entry.path, target)
             files.append(replace(entry, path=target))
-        placed.append(replace(record, files=tuple(files)))
-    wanted = {f.path for r in placed for f in r.files}
-    store.delete(p for p in store.sizes(folder) if p not in wanted)
-    return tuple(placed)
+        moved.append(replace(record, files=tuple(files)))
+    paths = {f.path for r in moved for f in r.files}
+    store.delete(p for p in store.sizes(folder) if p not in paths)
+    return tuple(moved)
 
 
 # -- global stages --------------------------------------------------------------------------------
@@ -234,34 +260,34 @@ def _move_into(
 def _run_global(
     step: Step, tables: Mapping[str, Table], store: Store, parallel: Parallel
 ) -> tuple[int, int]:
+    """Run a global stage; return the number of fragments computed and reused."""
     (table,) = step.tables
-    terms = contract(table)
-    found = digest(
-        [step.name, step.stage.version, terms.version, dict(step.stage.versions(step.params))]
+    table_version = digest(
+        [step.name, *_version_terms(step, table, step.params)]
         + [fingerprint_params(step.params, file_sha256), content_of(tables)]
     )
-    manifest = store.manifest(table, found)
-    if manifest is not None and _committed(store, table, found):
-        store.set_current(table, found)
+    manifest = store.manifest(table, table_version)
+    if manifest is not None and _is_complete(store, table, table_version):
+        store.set_current(table, table_version)
         return 0, len(manifest.fragments)
     function, context = step.stage.function.load(), _context(step, store, parallel)
-    rows = function(**_tables_by_argument(step, tables), params=step.params, context=context)
+    rows = function(**_table_arguments(step, tables), params=step.params, context=context)
 
-    def writer_of(part: str) -> FragmentWriter:
-        return FragmentWriter(store, f"tables/{table}/data", part, terms, FILE_ROWS)
+    def open_writer(name: str) -> FragmentWriter:
+        return FragmentWriter(store, f"tables/{table}/data", name, contract(table), FILE_ROWS)
 
     records: list[FragmentRecord] = []
-    writers, stats = write_output(_without_records(rows, records), "all", writer_of)
-    for part, writer in writers.items():
-        records.append(writer.close(f"tables/{table}", digest([found, part]), {}))
+    writers, stats = write_output(_take_records(rows, records), "all", open_writer)
+    for name, writer in writers.items():
+        records.append(writer.close(f"tables/{table}", digest([table_version, name]), {}))
     in_order = tuple(sorted(records, key=lambda record: record.name))
-    _commit(step, (table, found), in_order, tables, store, stats)
+    _commit(step, (table, table_version), in_order, tables, store, stats)
     # A table without rows was computed too.
     return max(len(records), 1), 0
 
 
-def _without_records(rows: StageOutput, records: list[FragmentRecord]) -> StageOutput:
-    """Pass rows on; fragments that workers have written are added to `records`."""
+def _take_records(rows: StageOutput, records: list[FragmentRecord]) -> StageOutput:
+    """Yield the batches of a stage, and add the records of fragments that workers wrote to a list."""
     while True:
         try:
             item = next(rows)
@@ -277,40 +303,46 @@ def _without_records(rows: StageOutput, records: list[FragmentRecord]) -> StageO
 
 
 def _context(step: Step, store: Store, parallel: Parallel) -> Context:
-    # Work tables serve every version of a step whose function is the same.
+    # Without the parameters: a work table that does not depend on them serves every version.
     salt = [step.name, step.stage.version]
     return Context(store, parallel, step.name, salt, activation(step.plugins))
 
 
-def _committed(store: Store, table: str, found: str) -> bool:
+def _is_complete(store: Store, table: str, table_version: str) -> bool:
     """Whether a version is committed and all its files are there, in full size."""
-    manifest = store.manifest(table, found)
+    manifest = store.manifest(table, table_version)
     if manifest is None:
         return False
-    folders: dict[str, dict[str, int]] = {}
-    for entry in (f for r in manifest.fragments for f in r.files):
-        folder = entry.path.rsplit("/", 1)[0]
-        if folder not in folders:
-            folders[folder] = store.sizes(folder)
-        if folders[folder].get(entry.path) != entry.size:
-            return False
-    return True
+    files = [f for record in manifest.fragments for f in record.files]
+    complete = store.complete_files(files)
+    return all(f.path in complete for f in files)
 
 
 def _commit(
     step: Step,
-    made: tuple[str, str],
+    target: tuple[str, str],
     records: tuple[FragmentRecord, ...],
     tables: Mapping[str, Table],
     store: Store,
     stats: Mapping[str, Any] | None = None,
 ) -> None:
-    """Commit one table version; `made` is its name and version."""
-    table, found = made
+    """Commit one version of a table.
+
+    Args:
+        step: the step that wrote it.
+        target: name and version of the table.
+        records: its fragments, in order.
+        tables: what the step read.
+        store: where the table is.
+        stats: measurements of the table; by default those of its fragments together.
+    """
+    table, table_version = target
+    if stats is None:
+        stats = aggregate_stats(r.stats for r in records)
     store.commit(
         Manifest(
             table=table,
-            version=found,
+            version=table_version,
             stage=step.name,
             stage_version=step.stage.version,
             contract_version=contract(table).version,
@@ -320,6 +352,6 @@ def _commit(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             fragments=records,
             counts=sum_counts(r.counts for r in records),
-            stats=dict(stats) if stats is not None else aggregate_stats(r.stats for r in records),
+            stats=dict(stats),
         )
     )

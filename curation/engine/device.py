@@ -1,7 +1,7 @@
-"""Where a computation runs: the GPU that Spark gave a task, the GPUs of this machine, or its CPUs.
+"""Where a computation runs: on the GPU that Spark gave a task, on the GPUs of this machine, or on CPUs.
 
-Which one it is changes how long work takes. What is exact is settled in float64 on every device, so
-neither clusters nor neighbours depend on it.
+The device changes how long work takes, never its result: whatever is decided is computed in float64 on
+every device. Only the vectors of `embed` differ between devices, by rounding.
 """
 
 from __future__ import annotations
@@ -11,32 +11,35 @@ from pathlib import Path
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-
 CPU = "cpu"
 DRIVER_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""Files of a GPU's driver: of NVIDIA, of it under WSL, of AMD."""
+"""Files that a GPU driver creates: NVIDIA's, NVIDIA's under WSL, and AMD's."""
 
 
 def task_device() -> str:
-    """Return the device of the task that this runs in: the GPU that Spark gave it, or what is here."""
+    """Return the device of the Spark task that calls it: `cuda:<number>` or `cpu`.
+
+    It is the GPU that Spark assigned to the task. Where Spark assigns none, as in local mode, it is one
+    of the machine's, by the number of the task's partition.
+    """
     from pyspark import TaskContext
 
     context = TaskContext.get()
-    given = context.resources().get("gpu") if context else None
-    if given is not None:
-        return f"cuda:{given.addresses[0]}"
+    gpu = context.resources().get("gpu") if context else None
+    if gpu is not None:
+        return f"cuda:{gpu.addresses[0]}"
     return device_of_task(local_devices(), context.partitionId() if context else 0)
 
 
-def device_of_task(here: tuple[str, ...], task: int) -> str:
-    """Return the device of a task by its number, where Spark deals out none: all have their turn."""
-    return here[task % len(here)]
+def device_of_task(devices: tuple[str, ...], task: int) -> str:
+    """Return the device of a task by its number, so that tasks share all devices evenly."""
+    return devices[task % len(devices)]
 
 
 def local_devices() -> tuple[str, ...]:
-    """Return every GPU that this process sees, or `cpu`; CUDA_VISIBLE_DEVICES chooses among them."""
+    """Return every GPU that this process sees, or `cpu`. CUDA_VISIBLE_DEVICES limits them."""
     if not any(Path(driver).exists() for driver in DRIVER_FILES):
-        # torch takes seconds to import, and much of what asks here does without.
+        # torch takes seconds to import, and many callers do not need it otherwise.
         return (CPU,)
     import torch
 

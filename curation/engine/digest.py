@@ -1,4 +1,4 @@
-"""Fingerprints: short digests that are the same on every machine."""
+"""Digests that are the same on every machine: of values that JSON can hold, and of files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 def digest(value: Any, length: int = 32) -> str:
-    """Return the hex digest of a JSON-able value."""
+    """Return the first `length` hex digits of the SHA-256 of a value as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file (hex); of a folder, that of the names and sums of its files."""
+    """Return the SHA-256 of a file in hex; of a folder, a digest of the names and sums of its files."""
     if Path(path).is_dir():
         files = sorted(p for p in Path(path).rglob("*") if p.is_file())
         sums = [[p.relative_to(path).as_posix(), file_sha256(p)] for p in files]

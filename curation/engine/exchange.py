@@ -1,4 +1,9 @@
-"""Rows brought together by a key: one shuffle, after which each part is a unit of work."""
+"""Brings rows together by a key: one shuffle, after which each part is a unit of work with a memo.
+
+Global stages call `exchange` where rows of different fragments must meet, and one machine cannot hold
+them all. A part that is finished is found by its memo, so a run that was stopped sends only what the
+missing parts need.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +27,22 @@ from curation.engine.units import FILE_ROWS, WORK, Output, StageOutput, Unit, co
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 KEY = "key"
-"""The column of what is read that says where a row goes: a number (uint64), or several in a list of
-fixed size. Rows of one key meet in one part; a row of several goes to the part of each, once."""
+"""The column that says where a row goes: a number (uint64), or a fixed-size list of several. Rows with
+the same key go to the same part. A row with several keys goes once to the part of each."""
 MESSAGE_BYTES = 2**20
-"""Bytes of a message at most, about: the engine holds some hundreds at once."""
+"""Approximate maximum size of a message: Spark holds some hundreds at once."""
 
 
 class MapTask(NamedTuple):
-    """What one task reads and sends: the tables that `function(**arguments)` yields."""
+    """One task that reads and sends rows: the tables, with column KEY, that `function(**arguments)`
+    yields."""
 
     function: Callable[..., Iterator[pa.Table]]
     arguments: Mapping[str, Any]
 
 
 class ExchangeInput(NamedTuple):
-    """Rows of one kind: their columns beside KEY, and what reads them."""
+    """Rows of one kind: their columns without KEY, and the tasks that read them."""
 
     schema: pa.Schema
     tasks: Sequence[MapTask]
@@ -44,12 +50,20 @@ class ExchangeInput(NamedTuple):
 
 @dataclass(frozen=True)
 class Exchange:
-    """What meets where, and what is made of it.
+    """Which rows meet by their keys, and the function that computes each part from them.
 
-    `function` gets the rows of a part by the name of their input, as tables without KEY, in the order
-    of readings, and `arguments`; with `pass_part` also `part`, the number of the part, and with `gpu`
-    also `device`. It gives rows as any unit does. They are a work table a part, or go where `outputs`
-    says for a part: fragments by name, of a table each, under whose names the function yields them.
+    Attributes:
+        label: says what is computed, in progress bars and memos.
+        inputs: the rows that meet, by the name of the argument that gets them.
+        function: gets the rows of one part as one table for each input, without KEY and in the order of
+            the tasks, and `arguments`. It yields batches and returns measurements as any unit does.
+        parts: number of parts. A row goes to part `key % parts`.
+        arguments: further arguments of `function`.
+        outputs: for a part, the fragments that it writes: their names, each with its table. The
+            function then yields pairs of such a name and a batch. Without it, each part is one work
+            table.
+        pass_part: `function` also gets `part`, the number of the part.
+        gpu: `function` also gets `device`.
     """
 
     label: str
@@ -63,104 +77,130 @@ class Exchange:
 
 
 def exchange(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]:
-    """Return the records of each part, by output; parts that an earlier run has finished are found.
+    """Compute the parts that no earlier run finished, and return the records of all parts.
 
-    Nothing is sent to those, so that a run that was stopped goes on with what is missing.
+    A part is finished when its completion records are in the store. Nothing is sent to finished parts,
+    so a run that was stopped continues with those that are missing.
+
+    Returns:
+        The records of each part, by output (see `Exchange.outputs`).
     """
-    making = _PartUnits(job, context)
-    units = [making.unit(part) for part in range(job.parts)]
-    dirs = {o.table_dir for unit in units[:1] for o in unit.outputs.values()}
-    memos = [o.memo for unit in units for o in unit.outputs.values()]
-    found = {
-        memo: r
-        for place in dirs
-        for memo, r in context.store.finished_records(place, memos).items()
-    }
+    part_units = _PartUnits(job, context)
+    units = [part_units.unit(part) for part in range(job.parts)]
+    finished = _finished_records(units, context)
     missing = [
-        n for n, u in enumerate(units) if any(o.memo not in found for o in u.outputs.values())
+        part
+        for part, unit in enumerate(units)
+        if any(output.memo not in finished for output in unit.outputs.values())
     ]
-    records = {
-        n: {name: found[o.memo] for name, o in unit.outputs.items()}
-        for n, unit in enumerate(units)
-        if n not in set(missing)
-    }
-    if missing:
-        items = [
-            (name, number, reading)
-            for name, own in job.inputs.items()
-            for number, reading in enumerate(own.tasks)
-        ]
-        send = partial(_send, parts=job.parts, wanted=frozenset(missing))
-        shuffle = ShuffleJob(job.label, send, items, making.receive, missing, job.gpu)
-        done = context.parallel.exchange(shuffle)
-        records |= dict(zip(missing, done, strict=True))
-    return [records[part] for part in range(job.parts)]
+    computed = _compute_parts(job, part_units, missing, context) if missing else {}
+    return [
+        computed[part]
+        if part in computed
+        else {name: finished[output.memo] for name, output in unit.outputs.items()}
+        for part, unit in enumerate(units)
+    ]
 
 
 def exchange_tables(job: Exchange, context: Context) -> list[FragmentRecord]:
-    """Return `exchange` where each part is one work table."""
+    """Return the work table of each part, for an exchange without `outputs`. See `exchange`."""
     return [records[WORK] for records in exchange(job, context)]
+
+
+def _finished_records(units: Sequence[Unit], context: Context) -> dict[str, FragmentRecord]:
+    """Return the completion records of units by memo, as far as they are in the store."""
+    memos: dict[str, list[str]] = {}
+    for unit in units:
+        for output in unit.outputs.values():
+            memos.setdefault(output.table_dir, []).append(output.memo)
+    return {
+        memo: record
+        for table_dir, wanted in memos.items()
+        for memo, record in context.store.finished_records(table_dir, wanted).items()
+    }
+
+
+def _compute_parts(
+    job: Exchange, part_units: _PartUnits, missing: list[int], context: Context
+) -> dict[int, dict[str, FragmentRecord]]:
+    items = [
+        (name, number, task)
+        for name, rows in job.inputs.items()
+        for number, task in enumerate(rows.tasks)
+    ]
+    send = partial(_send, parts=job.parts, wanted=frozenset(missing))
+    shuffle = ShuffleJob(job.label, send, items, part_units.receive, missing, job.gpu)
+    return dict(zip(missing, context.parallel.exchange(shuffle), strict=True))
 
 
 def _send(
     item: tuple[str, int, MapTask], parts: int, wanted: frozenset[int]
 ) -> Iterator[tuple[int, Any]]:
-    name, number, reading = item
-    for table in reading.function(**reading.arguments):
-        part, row = _parts_of_rows(table.column(KEY).combine_chunks(), parts)
+    """Yield for the rows of one task the part they go to, and (input, number of the task, rows)."""
+    name, number, task = item
+    for table in task.function(**task.arguments):
+        part_of_row, row = _parts_of_rows(table.column(KEY).combine_chunks(), parts)
         rows = table.drop_columns([KEY]).combine_chunks()
-        at_once = max(1, MESSAGE_BYTES * len(rows) // max(1, rows.nbytes))
-        for own, start, stop in _runs(part):
-            if own not in wanted:
+        rows_per_message = max(1, MESSAGE_BYTES * len(rows) // max(1, rows.nbytes))
+        for part, start, stop in _slices(part_of_row):
+            if part not in wanted:
                 continue
-            for first in range(start, stop, at_once):
-                piece = rows.take(pa.array(row[first : min(stop, first + at_once)]))
-                yield own, (name, number, _serialise(piece))
+            for first in range(start, stop, rows_per_message):
+                last = min(stop, first + rows_per_message)
+                yield part, (name, number, _serialise(rows.take(pa.array(row[first:last]))))
 
 
 def _parts_of_rows(keys: pa.Array, parts: int) -> tuple[Integers, Integers]:
-    """Return the parts that rows go to, sorted, and which row goes there, in their order."""
-    listed = pa.types.is_fixed_size_list(keys.type)
-    several = keys.type.list_size if listed else 1
-    flat = np.asarray(keys.flatten() if listed else keys, np.uint64)
+    """Return the parts that rows go to, in order, and the row that goes there, (m,) each.
+
+    A row with several keys is there once for each different part.
+    """
+    is_list = pa.types.is_fixed_size_list(keys.type)
+    keys_per_row = keys.type.list_size if is_list else 1
+    flat = np.asarray(keys.flatten() if is_list else keys, np.uint64)
     part = (flat % np.uint64(parts)).astype(np.int64)
     order = np.argsort(part, kind="stable")
-    part, row = part[order], order // several
+    part, row = part[order], order // keys_per_row
     first = run_starts(part, row)
     return part[first], row[first]
 
 
-def _runs(values: Integers) -> Iterator[tuple[int, int, int]]:
-    """Yield each of some sorted values with where it begins and ends."""
-    found, start = np.unique(values, return_index=True)
-    stop = np.append(start, len(values))[1:]
-    yield from zip(found.tolist(), start.tolist(), stop.tolist(), strict=True)
+def _slices(parts: Integers) -> Iterator[tuple[int, int, int]]:
+    """Yield each of some sorted values with the positions at which its run begins and ends."""
+    starts = np.flatnonzero(run_starts(parts))
+    stops = np.append(starts, len(parts))[1:]
+    yield from zip(parts[starts].tolist(), starts.tolist(), stops.tolist(), strict=True)
 
 
 def _serialise(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
-    packed: bytes = sink.getvalue().to_pybytes()
-    return packed
+    message: bytes = sink.getvalue().to_pybytes()
+    return message
+
+
+def _deserialise(schema: pa.Schema, messages: Iterable[bytes]) -> pa.Table:
+    tables = [pa.ipc.open_stream(message).read_all() for message in messages]
+    return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
 
 class _PartUnits:
-    """Makes units of parts; travels to the workers."""
+    """Makes the unit of each part of an exchange. It is sent to the workers, so it holds no inputs."""
 
     def __init__(self, job: Exchange, context: Context) -> None:
         self._label, self._function, self._arguments = job.label, job.function, job.arguments
         self._outputs, self._store = job.outputs, context.store
         self._pass_part, self._gpu, self._prepare = job.pass_part, job.gpu, context.prepare
-        self._schemas = {name: own.schema for name, own in job.inputs.items()}
+        self._schemas = {name: rows.schema for name, rows in job.inputs.items()}
         self._work = context.table_dir, context.folder
         self._memo = digest(
             [context.salt, job.label, job.function.__qualname__, job.parts]
-            + [content_of(job.arguments), {n: _input_content(own) for n, own in job.inputs.items()}]
+            + [content_of(job.arguments), {n: _input_content(r) for n, r in job.inputs.items()}]
         )
 
     def unit(self, part: int) -> Unit:
-        """Return the unit of a part, without what it will be sent."""
+        """Return the unit of a part, without the rows that will be sent to it."""
         if self._outputs is None:
             table_dir, folder = self._work
             outputs = {WORK: Output("", table_dir, folder, digest([self._memo, part]))}
@@ -181,42 +221,32 @@ class _PartUnits:
             name, self._function, self._arguments, outputs, gpu=self._gpu, prepare=self._prepare
         )
 
-    def receive(self, part: int, sent: list[tuple[str, int, bytes]]) -> dict[str, FragmentRecord]:
-        """Compute a part from all that was sent to it."""
-        # In the order of readings, whichever came first: the same rows give the same files.
-        sent.sort(key=lambda own: own[1])
+    def receive(
+        self, part: int, messages: list[tuple[str, int, bytes]]
+    ) -> dict[str, FragmentRecord]:
+        """Compute a part from all messages that were sent to it; runs on a worker."""
+        # In the order of tasks, whichever arrived first: the same rows give the same files.
+        messages.sort(key=lambda message: message[1])
         tables = {
-            name: _deserialise(schema, (packed for of, _, packed in sent if of == name))
+            name: _deserialise(schema, (rows for source, _, rows in messages if source == name))
             for name, schema in self._schemas.items()
         }
-        sent.clear()
+        messages.clear()
         unit = self.unit(part)
         number = {"part": part} if self._pass_part else {}
         arguments = {**unit.arguments, **tables, **number}
         return run_unit(self._store, replace(unit, arguments=arguments))
 
 
-def _deserialise(schema: pa.Schema, messages: Iterable[bytes]) -> pa.Table:
-    parts = [pa.ipc.open_stream(own).read_all() for own in messages]
-    return pa.concat_tables([schema.empty_table(), *parts]).combine_chunks()
-
-
-def _input_content(given: ExchangeInput) -> list[Any]:
-    # The columns too: of two inputs without readings only these differ.
-    return [given.schema.to_string()] + [
-        [r.function.__qualname__, content_of(r.arguments)] for r in given.tasks
+def _input_content(rows: ExchangeInput) -> list[Any]:
+    """Return the part of a memo that says what is read."""
+    # The columns count too: two inputs without tasks differ in nothing else.
+    return [rows.schema.to_string()] + [
+        [task.function.__qualname__, content_of(task.arguments)] for task in rows.tasks
     ]
 
 
 def split_by_file(fragment: Fragment) -> list[Fragment]:
-    """Return each file of a fragment as one of its own, for as many readers."""
+    """Return one fragment for each file of a fragment, so that as many tasks can read it."""
     record = fragment.record
-    return [
-        Fragment(
-            fragment.store,
-            FragmentRecord(
-                record.table_dir, record.name, record.memo, (entry,), record.counts, record.stats
-            ),
-        )
-        for entry in record.files
-    ]
+    return [Fragment(fragment.store, replace(record, files=(file,))) for file in record.files]

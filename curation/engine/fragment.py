@@ -1,6 +1,7 @@
-"""Reading and writing fragments: aligned parts of a table, each a Parquet file or a few.
+"""Reading fragments: aligned parts of a table, each one Parquet file or several.
 
-Fragment `f` of aligned tables holds the same rows in the same order, so a join between them is a zip.
+A fragment of one name holds the same rows in the same order in all aligned tables, so that a join
+between them is a zip.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,33 +21,33 @@ from curation.errors import StoreError
 
 UNREADABLE = (pa.ArrowException, OSError)
 T = TypeVar("T", int, str)
-_REMEDY = "what is missing is computed anew, what is finished is found."
+_REMEDY = "it computes what is missing and reuses what is finished."
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """A committed part of a table; travels to workers by its addresses."""
+    """A committed part of a table. Workers get the record, and read the files themselves."""
 
     store: Store
     record: FragmentRecord
 
     @property
     def name(self) -> str:
-        """Name of the fragment, the same in all tables aligned with it."""
+        """Name of the fragment, the same in all aligned tables."""
         return self.record.name
 
     @property
     def rows(self) -> int:
-        """Rows of the fragment."""
+        """Number of rows."""
         return self.record.rows
 
     @property
     def content(self) -> str:
-        """Digest of what the files hold."""
+        """Digest of the content of the files."""
         return self.record.content
 
     def _open(self, entry: FileEntry) -> pq.ParquetFile:
-        where = self.store.address(entry.path)
+        address = self.store.address(entry.path)
         try:
             file = pq.ParquetFile(
                 self.store.absolute(entry.path),
@@ -55,35 +56,35 @@ class Fragment:
             )
         except FileNotFoundError as error:
             raise StoreError(
-                f"{where} has vanished. Run the whole recipe again: {_REMEDY}"
+                f"{address} has vanished. Run the whole recipe again: {_REMEDY}"
             ) from error
         except UNREADABLE as error:
-            raise self._damaged(entry, f"{where} cannot be read ({error})") from error
-        if file.metadata.num_rows != entry.rows:
-            found = file.metadata.num_rows
-            raise self._damaged(entry, f"{where} holds {found} rows, its record says {entry.rows}")
+            raise self._damaged(entry, f"{address} cannot be read ({error})") from error
+        rows = file.metadata.num_rows
+        if rows != entry.rows:
+            raise self._damaged(entry, f"{address} holds {rows} rows, its record says {entry.rows}")
         return file
 
     @contextmanager
-    def _reading(
+    def _open_for_reading(
         self, entry: FileEntry, columns: list[str] | None = None
     ) -> Iterator[pq.ParquetFile]:
-        """Open a file; what cannot be read of it then is told with its row group."""
+        """Open a file. If reading from it fails, the error names the row group."""
         file = self._open(entry)
         try:
             yield file
         except UNREADABLE as error:
-            where = f"{_unreadable_group(file, columns)} of {self.store.address(entry.path)}"
-            raise self._damaged(entry, f"{where} cannot be read ({error})") from error
+            place = f"{_unreadable_group(file, columns)} of {self.store.address(entry.path)}"
+            raise self._damaged(entry, f"{place} cannot be read ({error})") from error
 
-    def _damaged(self, entry: FileEntry, what: str) -> StoreError:
+    def _damaged(self, entry: FileEntry, problem: str) -> StoreError:
         return StoreError(
-            f"{what}; it is part of fragment {self.name!r} in {self.record.table_dir}. Delete the "
+            f"{problem}; it is part of fragment {self.name!r} in {self.record.table_dir}. Delete the "
             f"file {entry.path.rsplit('/', 1)[1]} and run the whole recipe again: {_REMEDY}"
         )
 
     def schema(self) -> pa.Schema | None:
-        """Return the columns, from the first file alone; None where there is no file.
+        """Return the schema of the first file, or None if the fragment has no file.
 
         Raises:
             StoreError: the file has vanished or is damaged.
@@ -92,66 +93,85 @@ class Fragment:
         return self._open(files[0]).schema_arrow if files else None
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the whole fragment, or some columns of it.
+        """Return all rows, with all columns or the named ones.
 
         Raises:
             StoreError: a file has vanished or is damaged; the message names it and the row group.
         """
         names = None if columns is None else list(columns)
-        parts = []
+        tables = []
         for entry in self.record.files:
-            with self._reading(entry, names) as file:
-                parts.append(file.read(columns=names))
-        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+            with self._open_for_reading(entry, names) as file:
+                tables.append(file.read(columns=names))
+        return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
 
     def batches(
         self, columns: Sequence[str] | None = None, rows: int = 1024
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order, `rows` at a time and a row group in memory.
+        """Yield the rows in order, at most `rows` at a time; one row group is in memory.
 
         Raises:
-            StoreError: as `read`, when the damage is reached.
+            StoreError: as `read`, once the damaged place is reached.
         """
         names = None if columns is None else list(columns)
         for entry in self.record.files:
-            with self._reading(entry, names) as file:
+            with self._open_for_reading(entry, names) as file:
                 yield from file.iter_batches(batch_size=rows, columns=names)
 
     def row_groups_with(self, column: str, values: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield the row groups that by their statistics can hold one of the sorted values.
+        """Yield the row groups whose statistics allow one of some values.
+
+        Args:
+            column: the column with the values.
+            values: sorted.
 
         Raises:
-            StoreError: as `read`, when the damage is reached.
+            StoreError: as `read`, once the damaged place is reached.
         """
         for entry in self.record.files:
-            with self._reading(entry) as file:
+            with self._open_for_reading(entry) as file:
                 yield from _row_groups_with(file, column, values)
 
     def row_groups_between(self, column: str, first: T, last: T) -> Iterator[pa.Table]:
-        """Yield the row groups that by their statistics can hold first ≤ `column` ≤ last.
+        """Yield the row groups whose statistics allow first ≤ `column` ≤ last.
 
         Raises:
-            StoreError: as `read`, when the damage is reached.
+            StoreError: as `read`, once the damaged place is reached.
         """
         for entry in self.record.files:
-            with self._reading(entry) as file:
+            with self._open_for_reading(entry) as file:
                 yield from _row_groups_between(file, column, first, last)
 
 
 def _row_groups_with(
     file: pq.ParquetFile, column: str, values: Sequence[str]
 ) -> Iterator[pa.Table]:
-    place = file.schema_arrow.names.index(column)
-    for number in range(file.metadata.num_row_groups):
-        found = file.metadata.row_group(number).column(place).statistics
-        unknown = found is None or not found.has_min_max
-        first = 0 if unknown else bisect_left(values, found.min)
-        if unknown or (first < len(values) and values[first] <= found.max):
+    for number, span in _spans(file, column):
+        if span is None:
+            yield file.read_row_group(number)
+            continue
+        first = bisect_left(values, span[0])
+        if first < len(values) and values[first] <= span[1]:
             yield file.read_row_group(number)
 
 
+def _row_groups_between(file: pq.ParquetFile, column: str, first: T, last: T) -> Iterator[pa.Table]:
+    for number, span in _spans(file, column):
+        if span is None or (span[0] <= last and span[1] >= first):
+            yield file.read_row_group(number)
+
+
+def _spans(file: pq.ParquetFile, column: str) -> Iterator[tuple[int, tuple[Any, Any] | None]]:
+    """Yield each row group's number with the least and largest value of a column; None if unknown."""
+    index = file.schema_arrow.names.index(column)
+    for number in range(file.metadata.num_row_groups):
+        statistics = file.metadata.row_group(number).column(index).statistics
+        known = statistics is not None and statistics.has_min_max
+        yield number, (statistics.min, statistics.max) if known else None
+
+
 def _unreadable_group(file: pq.ParquetFile, columns: list[str] | None) -> str:
-    """Say which row group cannot be read. Batches run across row groups, so a failed one is sought."""
+    """Return which row group cannot be read: batches cross row groups, so each is tried."""
     groups = file.metadata.num_row_groups
     for number in range(groups):
         try:
@@ -161,23 +181,14 @@ def _unreadable_group(file: pq.ParquetFile, columns: list[str] | None) -> str:
     return f"one of the {groups} row groups"
 
 
-def _row_groups_between(file: pq.ParquetFile, column: str, first: T, last: T) -> Iterator[pa.Table]:
-    place = file.schema_arrow.names.index(column)
-    for number in range(file.metadata.num_row_groups):
-        found = file.metadata.row_group(number).column(place).statistics
-        unknown = found is None or not found.has_min_max
-        if unknown or (found.min <= last and found.max >= first):
-            yield file.read_row_group(number)
-
-
 def stem_of(name: str) -> str:
-    """Return the name of a fragment without the number of its part."""
+    """Return the name of a fragment without the number at its end: `web` for `web-00003`."""
     return name.rpartition("-")[0]
 
 
 def group_by_stem(fragments: Iterable[Fragment]) -> dict[str, list[Fragment]]:
     """Return fragments by the stem of their names, in order."""
-    found: dict[str, list[Fragment]] = {}
+    groups: dict[str, list[Fragment]] = {}
     for fragment in fragments:
-        found.setdefault(stem_of(fragment.name), []).append(fragment)
-    return found
+        groups.setdefault(stem_of(fragment.name), []).append(fragment)
+    return groups

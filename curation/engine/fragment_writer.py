@@ -1,4 +1,4 @@
-"""Writing fragments: Parquet files whose rows were checked against a contract."""
+"""Writing fragments: Parquet files whose rows are checked against a contract."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from curation.engine.store import Store
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-
-# A row group is what a reader holds in memory at once.
 ROW_GROUP_BYTES = 64 * 2**20
-
-
+"""Bytes from which a row group is written: a reader holds one in memory."""
 ROW_GROUP_ROWS = 65_536
-
-
+"""Rows from which a row group is written."""
 UNCOMPRESSED_COLUMNS = ("image", "vector", "phash")
+"""Columns whose bytes compression does not make smaller."""
+UNIQUE_COLUMNS = ("pair_id", "image_id")
+"""Columns whose values hardly repeat, so that a dictionary would only take space."""
 
 
 class _HashingSink(io.RawIOBase):
-    """A stream that counts and hashes what it passes on."""
+    """A stream that counts and hashes the bytes that it writes to another."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -55,7 +54,16 @@ class _HashingSink(io.RawIOBase):
 class FragmentWriter:
     """Writes the batches of one fragment, each checked against the contract of its table.
 
-    With `batch_groups` each batch is a row group of its own.
+    Nothing reads the files until their completion record is put, so a crash leaves at most files
+    without a record. Their names are unique: a second attempt never overwrites the first.
+
+    Args:
+        store: where the files go.
+        folder: folder of the store.
+        name: name of the fragment.
+        contract: the contract of the table; None for a work table, which has none.
+        rows_per_file: rows of a file, if they are limited.
+        batch_groups: each batch becomes one row group.
     """
 
     def __init__(
@@ -79,18 +87,22 @@ class FragmentWriter:
         self._path, self._rows = "", 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Take a batch; it reaches the disk with its row group."""
+        """Add a batch. It is written when its row group is full.
+
+        Raises:
+            ContractError: the batch breaks the contract.
+        """
         if self._contract:
             batch = self._contract.conform(batch)
         self._counts.append(count_rows(batch))
         while self._limit and self._rows + self._pending_rows + batch.num_rows > self._limit:
-            room = self._limit - self._rows - self._pending_rows
-            self._take(batch.slice(0, room))
-            batch = batch.slice(room)
+            rows_left = self._limit - self._rows - self._pending_rows
+            self._add(batch.slice(0, rows_left))
+            batch = batch.slice(rows_left)
             self._finish_file()
-        self._take(batch)
+        self._add(batch)
 
-    def _take(self, batch: pa.RecordBatch) -> None:
+    def _add(self, batch: pa.RecordBatch) -> None:
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         self._pending_bytes += batch.nbytes
@@ -119,12 +131,9 @@ class FragmentWriter:
         self._writer = pq.ParquetWriter(
             self._sink,
             schema,
-            # Pictures and vectors do not shrink, and identities never repeat.
             compression={n: "none" if n in UNCOMPRESSED_COLUMNS else "zstd" for n in leaves},
-            use_dictionary=[
-                n for n in leaves if n not in (*UNCOMPRESSED_COLUMNS, "pair_id", "image_id")
-            ],
-            # Bytes that are not compressed would else be read as they are, however damaged.
+            use_dictionary=[n for n in leaves if n not in (*UNCOMPRESSED_COLUMNS, *UNIQUE_COLUMNS)],
+            # Without it, damaged bytes of an uncompressed column would be read without an error.
             write_page_checksum=True,
         )
 
@@ -140,7 +149,7 @@ class FragmentWriter:
         self._writer, self._sink, self._rows = None, None, 0
 
     def close(self, table_dir: str, memo: str, stats: dict[str, Any]) -> FragmentRecord:
-        """Finish the files and return the record, not yet put."""
+        """Finish the files and return the record of the fragment. The caller puts it into the store."""
         self._finish_file()
         return FragmentRecord(
             table_dir, self._name, memo, tuple(self._files), sum_counts(self._counts), stats

@@ -1,4 +1,4 @@
-"""What the store writes down: files, completion records and manifests, and the counts of their rows."""
+"""What the store records: files, completion records of fragments, and manifests of table versions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from curation.engine.digest import digest
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+FRAGMENT_STATS = ("origin", "hosts")
+"""Measurements that belong to one fragment. `origin` identifies files outside the store that the
+fragment's rows point into."""
 
 RowCounts = dict[str, dict[str, int]]
-"""Rows by role (or `all`) and outcome: a reason, or the status where there is no reason."""
+"""Number of rows by role and outcome. The role is `all` in tables without roles; the outcome is the
+row's reason, or its status if it has no reason."""
 
 
 def count_rows(batch: pa.RecordBatch) -> RowCounts:
-    """Count the rows of a batch by role and outcome; empty for tables without outcomes."""
+    """Count the rows of a batch by role and outcome; return nothing for a table without reasons."""
     names = [n for n in ("role", "status", "reason") if n in batch.schema.names]
     if "reason" not in names:
         return {}
@@ -33,29 +37,30 @@ def count_rows(batch: pa.RecordBatch) -> RowCounts:
 
 
 def sum_counts(all_counts: Iterable[RowCounts]) -> RowCounts:
-    """Return the sum of counts."""
+    """Add up counts by role and outcome."""
     total: RowCounts = {}
     for counts in all_counts:
         for role, outcomes in counts.items():
-            place = total.setdefault(role, {})
+            sums = total.setdefault(role, {})
             for outcome, rows in outcomes.items():
-                place[outcome] = place.get(outcome, 0) + rows
+                sums[outcome] = sums.get(outcome, 0) + rows
     return {role: dict(sorted(total[role].items())) for role in sorted(total)}
 
 
 def aggregate_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Merge the measurements of fragments: counts add up, anything else is the same in each.
+    """Return the measurements of a table from those of its fragments.
 
-    `origin` and `hosts`, which are of one fragment, are left out.
+    Whole numbers are added up. Other values are the same in every fragment. Those of FRAGMENT_STATS
+    belong to one fragment alone and are left out.
     """
-    merged: dict[str, Any] = {}
+    total: dict[str, Any] = {}
     for stats in all_stats:
         for name, value in stats.items():
-            if name in ("origin", "hosts"):
+            if name in FRAGMENT_STATS:
                 continue
             is_count = isinstance(value, int) and not isinstance(value, bool)
-            merged[name] = merged.get(name, 0) + value if is_count else value
-    return merged
+            total[name] = total.get(name, 0) + value if is_count else value
+    return total
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,16 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class FragmentRecord:
-    """Completion record of a fragment: its files, counted rows and measurements."""
+    """Completion record of a fragment: once it is in the store, the fragment is finished.
+
+    Attributes:
+        table_dir: folder of the store with the records of the table.
+        name: name of the fragment.
+        memo: digest of everything that decides the rows; the record's file is named after it.
+        files: the Parquet files, in the order of rows.
+        counts: number of rows by role and outcome.
+        stats: measurements that the stage returned.
+    """
 
     table_dir: str
     name: str
@@ -81,14 +95,14 @@ class FragmentRecord:
 
     @property
     def rows(self) -> int:
-        """Rows of the fragment."""
+        """Number of rows."""
         return sum(f.rows for f in self.files)
 
     @property
     def content(self) -> str:
-        """What downstream memos depend on: the bytes of the files, not where they are.
+        """Digest for the memos of later stages: of the bytes of the files, wherever they are.
 
-        `origin` among the measurements stands for files outside the store that rows point into.
+        The measurement `origin` counts too, because rows may point into files outside the store.
         """
         return digest([[f.sha256 for f in self.files], self.stats.get("origin")])
 
@@ -98,14 +112,29 @@ class FragmentRecord:
 
     @staticmethod
     def from_json(spec: dict[str, Any]) -> FragmentRecord:
-        """Read back `to_json`."""
+        """Return the record that `to_json` described."""
         files = tuple(FileEntry(**f) for f in spec["files"])
         return FragmentRecord(**(spec | {"files": files}))
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One table version: what it holds and what it was made from."""
+    """One version of a table: its fragments, and everything that it was made from.
+
+    Attributes:
+        table: name of the table.
+        version: digest that names the version.
+        stage: the stage that wrote it.
+        stage_version: version of that stage.
+        contract_version: version of the table's contract.
+        params: parameters of the stage that decide rows.
+        reads: version of each table that the stage read.
+        libraries: versions of the libraries that rows depend on.
+        created: time in UTC, ISO 8601.
+        fragments: the fragments, in order.
+        counts: number of rows by role and outcome, of all fragments.
+        stats: measurements of the whole table.
+    """
 
     table: str
     version: str
@@ -122,12 +151,12 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Rows of the table."""
+        """Number of rows."""
         return sum(f.rows for f in self.fragments)
 
     @property
     def content(self) -> str:
-        """What downstream memos depend on."""
+        """Digest for the memos of later stages."""
         return digest([[f.name, f.content] for f in self.fragments])
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +165,7 @@ class Manifest:
 
     @staticmethod
     def from_json(spec: dict[str, Any]) -> Manifest:
-        """Read back `to_json`."""
+        """Return the manifest that `to_json` described."""
         fragments = tuple(FragmentRecord.from_json(r) for r in spec["fragments"])
         known = {k: v for k, v in spec.items() if k != "rows"}
         return Manifest(**(known | {"fragments": fragments}))

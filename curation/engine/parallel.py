@@ -1,29 +1,34 @@
-"""Work spread over processes: the same protocol on Spark and, for tests of one stage, in process."""
+"""Workers: the protocol that stages use, and workers in this process, for tests of single stages.
+
+Workers on Spark are in `spark_workers`.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from curation.engine.progress import ProgressBar
-
-if TYPE_CHECKING:
-    pass
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class ShuffleJob(NamedTuple):
-    """Items that send to parts: `send` gives (part, what it gets) for an item, of `parts` alone, and
-    `receive` is given a part and all that it got, in no order; with `gpu` it has one to itself."""
+    """A shuffle: items send messages to parts, and each part computes a result from its messages.
+
+    Attributes:
+        label: shown while it runs.
+        send: yields pairs (part, message) for an item, only for members of `parts`.
+        items: what `send` is called with.
+        receive: gets a part and all its messages, in any order, and returns its result.
+        parts: the parts that are computed.
+        gpu: each call of `receive` has a GPU to itself.
+    """
 
     label: str
     send: Callable[[Any], Iterable[tuple[int, Any]]]
@@ -34,12 +39,12 @@ class ShuffleJob(NamedTuple):
 
     @property
     def task_count(self) -> int:
-        """How many tasks it takes."""
+        """Number of tasks: one for each item and each part."""
         return len(self.items) + len(self.parts)
 
 
 class Parallel(Protocol):
-    """Applies a function to items, somewhere, and returns the results in the order of the items."""
+    """Workers that apply a function to items. The function and the items are sent to them by pickle."""
 
     def map(
         self,
@@ -49,19 +54,24 @@ class Parallel(Protocol):
         note: Callable[[], str] | None = None,
         gpu: bool = False,
     ) -> list[R]:
-        """Return `[function(i) for i in items]`; `label` and `note` are shown while it runs.
+        """Return `[function(item) for item in items]`.
 
-        With `gpu`, each item has a GPU to itself where there are some.
+        Args:
+            label: shown while it runs.
+            function: called on a worker, once for each item.
+            items: what it is called with.
+            note: returns one line about the progress; called from time to time while it runs.
+            gpu: each call has a GPU to itself, where the cluster has some.
         """
         ...
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
-        """Return what each part makes of all that it is sent."""
+        """Run a shuffle and return the result of each part, in the order of `job.parts`."""
         ...
 
 
 class InProcess:
-    """One item after the other, here."""
+    """Calls functions in this process, one item after another."""
 
     def map(
         self,
@@ -71,7 +81,7 @@ class InProcess:
         note: Callable[[], str] | None = None,
         gpu: bool = False,
     ) -> list[R]:
-        """Return `[function(i) for i in items]`."""
+        """Return `[function(item) for item in items]`; `gpu` makes no difference."""
         with ProgressBar(label, len(items)) as progress:
             results = []
             for item in items:
@@ -82,15 +92,15 @@ class InProcess:
         return results
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
-        """Return what each part makes of all that it is sent, which is held at once."""
-        boxes: dict[int, list[Any]] = {part: [] for part in job.parts}
+        """Run a shuffle and return the result of each part; all messages are in memory at once."""
+        messages: dict[int, list[Any]] = {part: [] for part in job.parts}
         with ProgressBar(job.label, job.task_count) as progress:
             for done, item in enumerate(job.items, 1):
-                for part, sent in job.send(item):
-                    boxes[part].append(sent)
+                for part, message in job.send(item):
+                    messages[part].append(message)
                 progress.set_done(done)
             results = []
             for part in job.parts:
-                results.append(job.receive(part, boxes.pop(part)))
+                results.append(job.receive(part, messages.pop(part)))
                 progress.set_done(len(job.items) + len(results))
         return results

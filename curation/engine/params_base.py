@@ -1,4 +1,4 @@
-"""The base of every model of a recipe, and what of it decides a fingerprint."""
+"""The base class of every model of a recipe, and which of its fields fingerprints depend on."""
 
 from __future__ import annotations
 
@@ -24,12 +24,17 @@ class StrictModel(BaseModel):
 
 
 def execution_only(default: Any, **limits: Any) -> Any:
-    """Declare a field that changes how a run works, not what it gives: no fingerprint has it."""
+    """Declare a field that changes how a run works, not its rows: no fingerprint depends on it.
+
+    Args:
+        default: the default value.
+        limits: further arguments of `pydantic.Field`.
+    """
     return Field(default=default, json_schema_extra={"execution_only": True}, **limits)
 
 
 def input_file(default: Any = ...) -> Any:
-    """Declare a field that names a file of the user's: what counts is its content."""
+    """Declare a field with the path of an input file: fingerprints depend on the file's content."""
     return Field(default=default, json_schema_extra={"input_file": True})
 
 
@@ -40,14 +45,14 @@ def has_mark(model: type[BaseModel], name: str, mark: str) -> bool:
 
 
 def fingerprint_params(value: Any, content: Callable[[str], str] | None = None) -> Any:
-    """Return the JSON-able part of a model that decides what a stage gives.
+    """Return the part of a model that decides rows, as values that JSON can hold.
 
-    A field at its default is left out, so that a new optional field changes no fingerprint. A default
-    may therefore change only together with the version of the stage, which the pins enforce.
+    Fields at their default are left out, so that a new optional field changes no fingerprint. A default
+    may therefore change only together with the version of the stage; the pins enforce it.
 
     Args:
         value: a model, or a part of one.
-        content: gives the digest of an input file; without it the path stands for the file.
+        content: returns the digest of an input file; without it the path stands for the file.
     """
     if isinstance(value, StrictModel):
         return {
@@ -63,35 +68,38 @@ def fingerprint_params(value: Any, content: Callable[[str], str] | None = None) 
 
 
 def manifest_params(model: StrictModel) -> dict[str, Any]:
-    """Return all fields of a model that decide rows, those at their default too, for a manifest."""
+    """Return every field of a model that decides rows, also at its default, for a manifest."""
     return {
-        name: _described(getattr(model, name))
+        name: _manifest_value(getattr(model, name))
         for name in type(model).model_fields
         if not has_mark(type(model), name, "execution_only")
     }
 
 
-def _described(value: Any) -> Any:
+def _manifest_value(value: Any) -> Any:
     if isinstance(value, StrictModel):
         return manifest_params(value)
     if isinstance(value, dict):
-        return {key: _described(item) for key, item in value.items()}
+        return {key: _manifest_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_described(item) for item in value]
+        return [_manifest_value(item) for item in value]
     return value
 
 
 def changed_fields(model: StrictModel, before: Any) -> set[str]:
-    """Return the fields in which a model differs from what `manifest_params` gave of an earlier one.
+    """Return the fields whose values differ between a model and an earlier one.
 
-    A field that the earlier one did not know yet counts as its default.
+    Args:
+        model: the model.
+        before: what `manifest_params` returned for the earlier one. A field that is missing there
+            counts as its default.
     """
     try:
-        then = fingerprint_params(type(model).model_validate(before))
+        earlier = fingerprint_params(type(model).model_validate(before))
     except ValidationError:
         return set(type(model).model_fields)
     now = fingerprint_params(model)
-    return {name for name in now.keys() | then.keys() if now.get(name) != then.get(name)}
+    return {name for name in now.keys() | earlier.keys() if now.get(name) != earlier.get(name)}
 
 
 def _at_default(model: StrictModel, name: str) -> bool:
@@ -108,27 +116,32 @@ def _field(model: StrictModel, name: str, content: Callable[[str], str] | None) 
     return fingerprint_params(value, content)
 
 
-def derive_params(kind: type[S], model: StrictModel, **more: Any) -> S:
-    """Return a `kind` with the fields that it shares with `model`, and `more`, validated.
+def derive_params(kind: type[S], model: StrictModel, **extra: Any) -> S:
+    """Return a model of another class with the fields that it shares with `model`, validated.
 
-    What a stage gets of a recipe's block is a base class of the block, or a class built on it, so that
-    each field is declared once and none is copied by hand.
+    The parameters of a stage share a base class with the recipe's block, so that each field is declared
+    once and none is copied by hand.
+
+    Args:
+        kind: class of the new model.
+        model: where the shared fields come from.
+        extra: values of further fields.
     """
     shared = kind.model_fields.keys() & type(model).model_fields.keys()
-    return kind.model_validate({name: getattr(model, name) for name in shared} | more)
+    return kind.model_validate({name: getattr(model, name) for name in shared} | extra)
 
 
 def input_files(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (place in the recipe, path) of every input file that a model names."""
+    """Yield for every input file that a model names its place in the recipe, and its path."""
     if isinstance(value, StrictModel):
         for name in type(value).model_fields:
-            found = getattr(value, name)
-            here = f"{place}.{name}" if place else name
+            field_value = getattr(value, name)
+            field_place = f"{place}.{name}" if place else name
             if has_mark(type(value), name, "input_file"):
-                if found is not None:
-                    yield here, found
+                if field_value is not None:
+                    yield field_place, field_value
             else:
-                yield from input_files(found, here)
+                yield from input_files(field_value, field_place)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from input_files(item, f"{place}.{key}")

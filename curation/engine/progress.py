@@ -1,4 +1,4 @@
-"""Progress bars on long work, where a person watches; nothing where none does."""
+"""Progress bars of long work; nothing is shown where standard error is no terminal."""
 
 from __future__ import annotations
 
@@ -14,25 +14,33 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 
-class _Bar(bars.Progress):
-    """A bar with a line of words under it."""
+class _BarWithNote(bars.Progress):
+    """A bar with one line of text under it."""
 
     note = ""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Yield the bar, and the note where there is one."""
+        """Yield the bar, and the note if there is one."""
         yield self.make_tasks_table(self.tasks)
         if self.note:
             yield Text(self.note, style="dim")
 
 
 class ProgressBar:
-    """A bar on standard error that counts items of one piece of work."""
+    """A bar on standard error that counts the finished items of some work.
+
+    Args:
+        label: shown before the bar.
+        total: number of items.
+
+    Attributes:
+        shown: whether standard error is a terminal.
+    """
 
     def __init__(self, label: str, total: int) -> None:
         self.shown = sys.stderr.isatty()
         self._total = total
-        self._bar = _Bar(
+        self._bar = _BarWithNote(
             bars.TextColumn("{task.description:>24}"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
@@ -49,7 +57,7 @@ class ProgressBar:
         self._bar.update(self._task, completed=min(done, self._total))
 
     def set_note(self, text: str) -> None:
-        """Show how the work goes under the bar."""
+        """Show one line of text under the bar."""
         self._bar.note = text
 
     def __enter__(self) -> ProgressBar:

@@ -1,4 +1,4 @@
-"""Registries: what a recipe chooses by name, each member in a file of its own."""
+"""Registries: the members that a recipe chooses by name, each in a module of its own."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Generic, TypeVar
 
 @dataclass(frozen=True)
 class Entry:
-    """What a registry knows of a member without importing it.
+    """What a registry knows about a member without importing it.
 
     Attributes:
-        module: the module of the member; by default the one of its name in the registry's package.
-        version: raised whenever the member would give other values for the same input. The memos of
-            the stages that use it name it.
+        module: the module of the member; by default the module of that name in the registry's package.
+        version: raised whenever the member would give other values for the same input. It is part of
+            the memos of the stages that use the member.
     """
 
     module: str = ""
@@ -27,7 +27,7 @@ E = TypeVar("E", bound=Entry)
 
 
 def did_you_mean(word: Any, valid: Iterable[str]) -> str:
-    """Return a suggestion in brackets for a misspelt word, or nothing."""
+    """Return a suggestion in brackets for a misspelt word, or an empty text."""
     close = difflib.get_close_matches(str(word), list(valid), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -36,11 +36,11 @@ class Registry(Mapping[str, E], Generic[E]):
     """The members of one kind by name, in the order in which they were declared.
 
     Args:
-        noun: what a member is, for messages.
-        package: the package in which the modules of members stand.
-        entries: the members.
-        requires: what the module of a member must define.
-        same_results: all members give the same results, so that no memo names which was used.
+        noun: what messages call a member.
+        package: the package with the modules of the members.
+        entries: the members by name.
+        requires: names that the module of a member must define.
+        same_results: all members give the same results, so no memo depends on which one was used.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Registry(Mapping[str, E], Generic[E]):
         return self._entries[name].module or f"{self.package}.{name}"
 
     def load(self, name: str) -> Any:
-        """Import a member: its module, or where the entry says `module:object` that object."""
-        module, _, attribute = self.module_of(name).partition(":")
-        found = import_module(module)
-        return getattr(found, attribute) if attribute else found
+        """Import a member: its module, or the object if the entry's module is `module:object`."""
+        path, _, attribute = self.module_of(name).partition(":")
+        module = import_module(path)
+        return getattr(module, attribute) if attribute else module
 
     def problem_of(self, name: str) -> str | None:
         """Return what is wrong with a member, or None."""
@@ -108,7 +108,7 @@ class Registry(Mapping[str, E], Generic[E]):
         self._entries[name] = entry
 
     def remove(self, name: str) -> None:
-        """Take a member away again."""
+        """Remove a member of a plug-in."""
         del self._entries[name]
 
     def versions(self, names: Iterable[str]) -> dict[str, int | str]:

@@ -1,4 +1,4 @@
-"""Where `schemas/` and `conf/` are: beside the package in a checkout, inside it once installed."""
+"""Where `schemas/` and `conf/` are: next to the package in a checkout, inside it once installed."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def resource_dir(name: str) -> Path:
-    """Return the folder `name` of the project.
+    """Return a folder of the project, `schemas` or `conf`.
 
     Raises:
         StoreError: the folder is neither in the checkout nor in the installed package.
@@ -17,6 +17,6 @@ def resource_dir(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise StoreError(
-        f"The folder {name!r} is neither beside nor inside {PACKAGE}. Reinstall the package or "
-        "run from a checkout (make setup)."
+        f"The folder {name!r} is neither next to nor inside {PACKAGE}. Reinstall the package, or "
+        "run it from a checkout (make setup)."
     )

@@ -1,4 +1,4 @@
-"""Two questions that sorted arrays answer: where equal values begin, and where a value stands."""
+"""Sorted arrays: where runs of equal values begin, and where a value is."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 def run_starts(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return which rows begin a run: they differ from the row before in some column.
+    """Return which rows begin a run: they differ from the row before in at least one column.
 
     Args:
-        columns: at least one array of shape (n,), or (n, …) where all of a row is compared.
+        columns: at least one array of shape (n,) or (n, …); all values of a row are compared.
 
     Returns:
         Shape (n,). The first row begins a run.
@@ -33,15 +33,16 @@ def run_starts(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def positions_in(
     values: npt.NDArray[Any], among: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return where values stand in a sorted array, and which of them are there at all.
+    """Return the positions of values in a sorted array, and which of them it holds.
 
     Args:
         values: shape (n,), in any order.
         among: shape (m,), sorted.
 
     Returns:
-        Positions (n,), each a valid index where `among` is not empty, and whether the value there is
-        the one that was looked for (n,). The first of equal values in `among` is meant.
+        The position of each value, or of the first of several equal ones, (n,), and whether `among`
+        holds the value, (n,). The position of a value that it does not hold is a valid index with no
+        meaning, or 0 if `among` is empty.
 
     Examples:
         >>> positions_in(np.array([5, 4]), np.array([3, 5]))

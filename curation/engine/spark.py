@@ -1,4 +1,4 @@
-"""The Spark session: Java found, workers with the same Python, and who has which accelerator."""
+"""The Spark session of a run: clusters, Java, the Python of the workers, and GPUs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ EXECUTION_ONLY = True
 
 
 JAVA_VERSIONS = (17, 21)
+"""The versions of Java that Spark supports."""
 
 
 class Cluster(StrictModel):
-    """Where a run runs: a file of `conf/clusters/`."""
+    """Where a run runs: the content of a file of `conf/clusters/`."""
 
     master: str | None = None
     """Spark master URL, as `local[*]`; null takes the one that spark-submit sets."""
@@ -40,10 +41,10 @@ class Cluster(StrictModel):
 
 
 def load_cluster(name: str) -> Cluster:
-    """Return a cluster by the name of its file in `conf/clusters/`, or by path.
+    """Read a cluster by the name of its file in `conf/clusters/`, or by the path of a YAML file.
 
     Raises:
-        RecipeError: no such file, or not a cluster.
+        RecipeError: there is no such file, or its content is not valid.
     """
     folder = resource_dir("conf") / "clusters"
     path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
@@ -53,14 +54,19 @@ def load_cluster(name: str) -> Cluster:
     try:
         return Cluster.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (ValidationError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path} is not a cluster: {error}") from error
+        raise RecipeError(
+            f"{path} does not describe a cluster ({error}). Valid keys: "
+            f"{', '.join(Cluster.model_fields)}."
+        ) from error
 
 
 def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
-    """Return the Spark configuration of stages some of whose tasks want a GPU (`gpus` > 0).
+    """Return the Spark configuration of a run.
 
-    Executors get a GPU then, and `gpu_profile` says which tasks do. On a cluster without GPUs the same
-    stages run on its CPUs.
+    Args:
+        cluster: where the run runs.
+        gpus: GPUs of an executor, if some tasks need one. `gpu_profile` says which tasks get it. On a
+            cluster without GPUs they run on CPUs.
     """
     conf = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in cluster.conf.items()}
     if gpus and cluster.gpus:
@@ -70,28 +76,29 @@ def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
 
 def _version_of(java: str) -> int | None:
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             [java, "-version"], capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r'version "(\d+)', said.stderr + said.stdout)
-    return int(found.group(1)) if found else None
+    match = re.search(r'version "(\d+)', result.stderr + result.stdout)
+    return int(match.group(1)) if match else None
 
 
 def ensure_java() -> None:
     """Set JAVA_HOME to a Java that Spark runs on.
 
     Raises:
-        RecipeError: none is found; the message says how to get one.
+        RecipeError: there is none; the message says how to get one.
     """
     home = os.environ.get("JAVA_HOME")
     on_path = shutil.which("java")
-    # Where the machine has no Java, set-up puts a launcher beside our Python; it is no link to follow.
-    beside = Path(sys.executable).parent / "java"
+    # Where the machine has no Java, `make setup` puts a launcher next to Python. It is a script, not a
+    # link to a Java, so it is not resolved.
+    launcher = Path(sys.executable).parent / "java"
     candidates = [Path(home) / "bin" / "java"] if home else []
-    candidates += [Path(on_path).resolve()] if on_path and Path(on_path) != beside else []
-    for java in [*candidates, beside]:
+    candidates += [Path(on_path).resolve()] if on_path and Path(on_path) != launcher else []
+    for java in [*candidates, launcher]:
         if (_version_of(str(java)) or 0) >= min(JAVA_VERSIONS):
             os.environ["JAVA_HOME"] = str(java.parent.parent)
             return
@@ -102,9 +109,18 @@ def ensure_java() -> None:
 
 
 def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
-    """Start (or join) the Spark session of a run."""
+    """Return the Spark session of a run: the one that is active, or a new one.
+
+    Args:
+        name: name of the run, shown by Spark.
+        cluster: where the run runs.
+        gpus: GPUs of an executor, if some tasks need one.
+
+    Raises:
+        RecipeError: there is no Java that Spark runs on.
+    """
     ensure_java()
-    # Workers would otherwise take whichever python3 comes first on their PATH.
+    # Otherwise workers would use the first python3 on their PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession
 
@@ -124,10 +140,11 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
 
 
 def gpu_profile(session: SparkSession) -> ResourceProfile | None:
-    """Return what a task on a GPU asks for: one, and its share of the executor's cores.
+    """Return the resources that a task on a GPU requests: one GPU, and its share of the cores.
 
-    None where executors have no GPU; and where `spark.task.resource.gpu.amount` is set, since then
-    every task has what was asked for there.
+    Returns:
+        None if executors have no GPU, or if `spark.task.resource.gpu.amount` is set: every task then
+        gets the amount that was set.
     """
     from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 

@@ -1,4 +1,4 @@
-"""Work spread over Spark's tasks."""
+"""Workers on Spark: each item of the work is a Spark task."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 class _ErrorAsResult:
-    """A function that returns a CurationError instead of raising it.
+    """A function that returns a CurationError instead of raising it; runs on a worker.
 
-    Spark would wrap an exception in pages of JVM trace, with the message for people lost in it.
+    Spark would wrap the exception in pages of JVM trace, which hide its message.
     """
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
@@ -41,27 +41,30 @@ class _ErrorAsResult:
         except CurationError as error:
             return error
         finally:
-            _spare_the_collector()
+            _freeze_imported_objects()
 
 
-_seen_modules = 0
+_frozen_modules = 0
 
 
-def _spare_the_collector() -> None:
-    """Take what was imported out of the garbage collector's sight.
+def _freeze_imported_objects() -> None:
+    """Exclude the objects of imported modules from garbage collection.
 
-    Spark's daemon collects garbage after every task, which with torch and its kin imported takes
-    longer than a small task itself.
+    PySpark's daemon collects garbage after every task. With torch imported, that takes longer than a
+    small task.
     """
-    global _seen_modules  # noqa: PLW0603
-    if len(sys.modules) > _seen_modules:
+    global _frozen_modules  # noqa: PLW0603
+    if len(sys.modules) > _frozen_modules:
         gc.collect()
         gc.freeze()
-        _seen_modules = len(sys.modules)
+        _frozen_modules = len(sys.modules)
 
 
 class _SendItem:
-    """Sends an item; where that fails every part gets the error, so that none goes on without it."""
+    """Sends the messages of an item; runs on a worker.
+
+    If that fails, every part gets the error, so that none is computed from incomplete messages.
+    """
 
     def __init__(self, job: ShuffleJob) -> None:
         self._send, self._parts = job.send, job.parts
@@ -75,22 +78,27 @@ class _SendItem:
 
 
 class _ReceivePart:
-    """Receives what a part of a shuffle got, or returns the error that a sender met."""
+    """Computes a part of a shuffle, or returns the error that a sender met; runs on a worker."""
 
     def __init__(self, job: ShuffleJob) -> None:
         self._receive, self._parts = job.receive, job.parts
 
-    def __call__(self, place: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Any]:
-        sent = [own for _, own in rows]
-        errors = [own for own in sent if isinstance(own, CurationError)]
+    def __call__(self, partition: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Any]:
+        messages = [message for _, message in rows]
+        errors = [message for message in messages if isinstance(message, CurationError)]
         if errors:
             yield errors[0]
         else:
-            yield _ErrorAsResult(lambda part: self._receive(part, sent))(self._parts[place])
+            receive = _ErrorAsResult(lambda part: self._receive(part, messages))
+            yield receive(self._parts[partition])
 
 
 class SparkWorkers:
-    """Each item is a task of a Spark job. The session starts with the first work, if there is any."""
+    """Workers on Spark. The session is started with the first work.
+
+    Args:
+        session: opens the session.
+    """
 
     def __init__(self, session: Callable[[], SparkSession]) -> None:
         self._open_session = session
@@ -110,10 +118,10 @@ class SparkWorkers:
         note: Callable[[], str] | None = None,
         gpu: bool = False,
     ) -> list[R]:
-        """Return `[function(i) for i in items]`, computed by Spark tasks.
+        """Return `[function(item) for item in items]`. See `Parallel.map`.
 
         Raises:
-            CurationError: the first one that a task met.
+            CurationError: the first one that a task raised, after all tasks have ended.
         """
         if not items:
             return []
@@ -121,31 +129,32 @@ class SparkWorkers:
         return self._collected(rows.map(_ErrorAsResult(function)), label, len(items), note, gpu)
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
-        """Return what each part makes of all that it is sent, by one shuffle of Spark's.
+        """Run one Spark shuffle and return the result of each part. See `Parallel.exchange`.
 
         Raises:
-            CurationError: the first one that a task met.
+            CurationError: the first one that a task raised, after all tasks have ended.
         """
-        place = {part: number for number, part in enumerate(job.parts)}
+        partition_of = {part: number for number, part in enumerate(job.parts)}
         items = self._spark.sparkContext.parallelize(job.items, max(1, len(job.items)))
-        shuffled = items.flatMap(_SendItem(job)).partitionBy(len(place), place.__getitem__)
+        sent = items.flatMap(_SendItem(job))
+        shuffled = sent.partitionBy(len(partition_of), partition_of.__getitem__)
         received = shuffled.mapPartitionsWithIndex(_ReceivePart(job))
         return self._collected(received, job.label, job.task_count, None, job.gpu)
 
     def _collected(
         self, rows: Any, label: str, tasks: int, note: Callable[[], str] | None, gpu: bool
     ) -> list[Any]:
-        """Run a job and return its results; with `gpu` its tasks ask for a GPU each."""
+        """Run a Spark job and return its results; with `gpu` each of its tasks requests a GPU."""
         context = self._spark.sparkContext
         profile = gpu_profile(self._spark) if gpu else None
         if profile is not None:
-            # Of this job alone: other stages go on using every core of the same executors.
+            # Only for this job: other stages still use every core of the same executors.
             rows = rows.withResources(profile)
         group = f"curation-{label}-{id(rows)}"
         context.setJobGroup(group, label)
         with ProgressBar(label, tasks) as progress, _ProgressPoller(context, group, progress, note):
             results = rows.collect()
-        return _unless_failed(results)
+        return _raise_first_error(results)
 
     def stop(self) -> None:
         """Stop the session, if one was started."""
@@ -157,20 +166,20 @@ class SparkWorkers:
 def spark_workers(
     name: str, cluster: Cluster, gpu: bool = False, files: Sequence[str] = ()
 ) -> Iterator[SparkWorkers]:
-    """Give workers on a cluster, and stop their session afterwards.
+    """Return workers on a cluster, as a context manager that stops their session at the end.
 
     Args:
-        name: shown by Spark.
+        name: name of the run, shown by Spark.
         cluster: where they run.
         gpu: whether executors need a GPU.
-        files: Python files that workers import.
+        files: Python files that workers can import.
     """
 
     def session() -> SparkSession:
-        opened = open_session(name, cluster, int(gpu))
+        spark = open_session(name, cluster, int(gpu))
         for file in files:
-            opened.sparkContext.addPyFile(file)
-        return opened
+            spark.sparkContext.addPyFile(file)
+        return spark
 
     workers = SparkWorkers(session)
     try:
@@ -179,34 +188,33 @@ def spark_workers(
         workers.stop()
 
 
-def _unless_failed(found: list[R]) -> list[R]:
-    for result in found:
+def _raise_first_error(results: list[R]) -> list[R]:
+    for result in results:
         if isinstance(result, CurationError):
             raise result
-    return found
+    return results
 
 
 NOTE_SECONDS = 2.0
-"""Seconds between two notes where a person watches; without one they go into the log, more rarely."""
-
-
+"""Seconds between two notes under a progress bar."""
 LOG_SECONDS = 60.0
+"""Seconds between two notes in the log, where no progress bar is shown."""
 
 
 class _ProgressPoller:
-    """Tells a progress bar how many tasks of a job group are done, from a thread beside the job."""
+    """Updates a progress bar with the finished tasks of a job group, from a thread of its own."""
 
     def __init__(
         self, context: Any, group: str, progress: ProgressBar, note: Callable[[], str] | None
     ) -> None:
         self._tracker = context.statusTracker()
         self._group, self._progress, self._note = group, progress, note
-        self._noted = time.monotonic()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._last_note = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
-    def _look(self) -> None:
-        while not self._over.wait(0.2):
+    def _poll(self) -> None:
+        while not self._ended.wait(0.2):
             done = 0
             for job in self._tracker.getJobIdsForGroup(self._group):
                 info = self._tracker.getJobInfo(job)
@@ -214,18 +222,18 @@ class _ProgressPoller:
                     stage_info = self._tracker.getStageInfo(stage)
                     done += stage_info.numCompletedTasks if stage_info else 0
             self._progress.set_done(done)
-            self._tell()
+            self._show_note()
 
-    def _tell(self) -> None:
+    def _show_note(self) -> None:
         pause = NOTE_SECONDS if self._progress.shown else LOG_SECONDS
-        if self._note is None or time.monotonic() - self._noted < pause:
+        if self._note is None or time.monotonic() - self._last_note < pause:
             return
-        self._noted = time.monotonic()
+        self._last_note = time.monotonic()
         try:
             text = self._note()
         except OSError as error:
-            # The work goes on without its notes.
-            logger.debug("no note: %s", error)
+            # A note is not worth stopping the work for.
+            logger.debug("The progress note cannot be made: %s", error)
             return
         if self._progress.shown:
             self._progress.set_note(text)
@@ -237,6 +245,6 @@ class _ProgressPoller:
             self._thread.start()
 
     def __exit__(self, *error: object) -> None:
-        self._over.set()
+        self._ended.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -1,7 +1,7 @@
-"""What a stage is: one value that says all that the plan, the runner and the launchers may use.
+"""What a stage is: one value with everything that the plan, the runner and the launchers use.
 
-Each folder of `curation/stages/` declares its stage in `params.py`. That module imports nothing heavy:
-functions are named by their import path and loaded when the stage runs.
+Each folder of `curation/stages/` declares its stage in `params.py`. That module imports nothing heavy,
+because schedulers parse it: functions are named by their import path and loaded when the stage runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from curation.engine.params_base import StrictModel
 from curation.engine.table_name import Family
 
 ScoreType = Literal["number", "text"]
-"""What a score is that `select` may bound: bounds are for numbers, values for texts."""
+"""Type of a score in `select`: thresholds are for numbers, lists of values for texts."""
 
 P = TypeVar("P", bound=StrictModel)
 
@@ -35,10 +35,12 @@ class FunctionPath:
 
 @dataclass(frozen=True)
 class Read:
-    """A table that a stage reads, under the name of the table as argument.
+    """A table, or a family of tables, that a stage reads.
 
-    For a family the argument is a mapping by member. A map stage gets the fragment that is aligned with
-    the one it makes, or with `whole` the whole table.
+    Attributes:
+        table: its name is the name of the argument. For a family the argument is a mapping by member.
+        whole: a map stage gets the whole table. Otherwise it gets the fragment with the name of the one
+            that it writes.
     """
 
     table: str | Family
@@ -46,17 +48,17 @@ class Read:
 
     @property
     def argument(self) -> str:
-        """The argument of the stage's function."""
+        """The name of the argument of the stage's function."""
         return self.table.name if isinstance(self.table, Family) else self.table
 
 
 def no_members(params: Any) -> tuple[str, ...]:
-    """Return the members of a family that a stage uses that uses none."""
+    """Return no members: the default for a stage that uses no family of tables."""
     return ()
 
 
 def no_versions(params: Any) -> dict[str, int | str]:
-    """Return the registry members that decide the rows of a stage that uses none."""
+    """Return no versions: the default for a stage that uses no registry."""
     return {}
 
 
@@ -65,25 +67,28 @@ class Stage(Generic[P]):
     """One stage of the flow: a plain function from tables to one table, or to a family of tables.
 
     Attributes:
-        number: place in the flow; it numbers the job and the schema.
-        name: a verb, the name of the folder and of the function.
-        kind: a `map` stage makes fragment after fragment, each with a memo. A `global` stage gets whole
-            tables and a `Context`.
-        params: the model of what the function gets as `params`.
-        writes: the table, or the family of which it writes the members.
-        reads: what it reads; the names are the arguments of the function.
-        version: raised whenever the stage would give other rows for the same input.
-        gpu: a map function gets `device`; tasks ask the cluster for a GPU.
-        work_folder: a map function gets `workdir`, a folder of the store for unfinished work.
+        number: position in the flow; it numbers the job and the schema.
+        name: a verb; the name of the folder and of the function.
+        kind: a `map` stage writes one fragment after another, each with a memo. A `global` stage gets
+            whole tables and a `Context`.
+        params: class of the argument `params` of the function.
+        writes: the table, or the family whose members it writes.
+        reads: the tables that it reads; their names are the arguments of the function.
+        version: raised whenever the stage would write other rows for the same input.
+        gpu: tasks request a GPU from the cluster, and the function of a map stage gets `device`.
+        work_folder: the function of a map stage gets `workdir`, a folder of the store for unfinished
+            work, which is deleted once the unit is finished.
         needs_seeds: the stage is left out of recipes without seeds and arms.
-        members: which members of a family a step reads or writes, by its parameters.
-        only: for a stage that writes a family, the parameters that give some members alone.
-        versions: which members of registries decide rows, and the version of each.
-        rows_per_file: rows of a file of a fragment, for a map stage that limits them.
-        units: `(**tables, params, context)` to the arguments of each unit of a map stage, by name,
-            where they are not simply the aligned fragments.
-        chains: `(**tables)` to the chain of units that must not run at the same time, by name.
-        progress: `(store, units)` to a function that describes the progress in one line.
+        members: returns the members of families that a step reads or writes.
+        only: for a stage that writes a family: returns the parameters that compute some members alone.
+        versions: returns the registry members that decide rows, each with its version.
+        rows_per_file: returns the maximum number of rows of a file, for a map stage that limits it.
+        units: function of `(**tables, params, context)` that returns the arguments of each unit by
+            name, for a map stage whose units are not simply the aligned fragments.
+        chains: function of `(**tables)` that returns the chain of each unit by the unit's name: units
+            of one chain never run at the same time.
+        progress: function of `(store, units)` that returns a function which describes the progress of
+            the units in one line.
     """
 
     number: int
@@ -106,7 +111,7 @@ class Stage(Generic[P]):
 
     @property
     def contract(self) -> str:
-        """The contract of what it writes, the same for all members of a family."""
+        """The name of the contract of the tables that it writes."""
         return self.writes.name if isinstance(self.writes, Family) else self.writes
 
     @property

@@ -1,15 +1,15 @@
 """The store: committed files, completion records and manifests, on any pyarrow file system.
 
-A file is written under a unique name, then its completion record; a table version becomes visible
-when its manifest is put last. Nothing is renamed on an object store, and a crash leaves nothing
-half-visible.
+Files are written under unique names, then the completion record of their fragment. The manifest of a
+table version is put last: it makes the version visible. Nothing is renamed on an object store. A crash
+at any point leaves every version either complete or invisible.
 
     tables/<table>/data/<fragment>.<unique>.parquet   rows
     tables/<table>/done/<memo>.json                   completion records
     tables/<table>/versions/<version>.json            manifests
-    tables/<table>/current.json                       which version readers see
-    dataset/<version>/part-*.parquet                  rows of the dataset, one folder a version
-    work/<stage>/…                                    what a stage needs beside its table
+    tables/<table>/current.json                       the version that readers see
+    dataset/<version>/part-*.parquet                  rows of the dataset, one folder for each version
+    work/<stage>/…                                    work tables and states of a stage
 """
 
 from __future__ import annotations
@@ -22,18 +22,25 @@ from typing import Any
 
 from pyarrow import fs
 
-from curation.engine.manifest import FragmentRecord, Manifest
+from curation.engine.manifest import FileEntry, FragmentRecord, Manifest
 from curation.errors import StoreError
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-
 DATASET = "dataset"
+"""The table whose files are in a folder of their own, for readers that know no manifest."""
 
 
 class Store:
-    """Committed tables under one root: a local folder or a URI (`s3://…`, `gs://…`, `hdfs://…`)."""
+    """Committed tables under one root. Pickled, it opens the same root anew on the worker.
+
+    Args:
+        root: a local folder or a URI (`s3://…`, `gs://…`, `hdfs://…`).
+
+    Raises:
+        StoreError: the root cannot be opened.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.uri = str(root) if "://" in str(root) else str(Path(root).resolve())
@@ -47,21 +54,21 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether paths of the store are paths of this machine."""
+        """Whether the store is a folder of this machine."""
         return isinstance(self.fs, fs.LocalFileSystem)
 
     def absolute(self, path: str) -> str:
-        """Return the path that the file system takes, or for users a local absolute path."""
+        """Return a path of the store as `fs` takes it; for a local store, the absolute path."""
         return f"{self.root}/{path}"
 
     def address(self, path: str) -> str:
-        """Return what a reader outside the project opens: a local path or a URI."""
+        """Return a path of the store as other programs open it: a local path or a URI."""
         return self.absolute(path) if self.is_local else f"{self.uri.rstrip('/')}/{path}"
 
     # -- small files ------------------------------------------------------------------------------
 
     def put(self, path: str, content: bytes) -> None:
-        """Write a whole small file so that no reader ever sees a part of it."""
+        """Write a small file so that no reader ever sees a part of it."""
         target = self.absolute(path)
         self.fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
         # An object store shows an object only when it is complete; a local disk needs the move.
@@ -72,7 +79,7 @@ class Store:
             self.fs.move(written, target)
 
     def get(self, path: str) -> bytes | None:
-        """Return the content of a small file, or None where there is none."""
+        """Return the content of a small file, or None if there is no such file."""
         try:
             with self.fs.open_input_stream(self.absolute(path)) as stream:
                 return bytes(stream.read())
@@ -84,7 +91,7 @@ class Store:
         self.put(path, json.dumps(value, indent=1, sort_keys=True).encode())
 
     def get_json(self, path: str) -> Any:
-        """Return the JSON at `path`, or None where there is none.
+        """Return the JSON of a small file, or None if there is no such file.
 
         Raises:
             StoreError: the file is not JSON.
@@ -96,8 +103,8 @@ class Store:
             return json.loads(content)
         except ValueError as error:
             raise StoreError(
-                f"{self.address(path)} is damaged ({error}). Delete it and run again: what it "
-                "recorded is computed anew."
+                f"{self.address(path)} is damaged ({error}). Delete it and run the recipe again, "
+                "which computes anew what it recorded."
             ) from error
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -115,7 +122,7 @@ class Store:
             self.fs.delete_file(self.absolute(path))
 
     def delete_folder(self, folder: str) -> None:
-        """Delete a folder of the store with all that is in it."""
+        """Delete a folder of the store and everything in it."""
         self.fs.delete_dir(self.absolute(folder))
 
     def copy(self, source: str, target: str) -> None:
@@ -126,51 +133,63 @@ class Store:
     # -- completion records -----------------------------------------------------------------------
 
     def put_record(self, record: FragmentRecord) -> None:
-        """Put the completion record of a fragment whose files are written."""
+        """Write the completion record of a fragment whose files are complete."""
         self.put_json(f"{record.table_dir}/done/{record.memo}.json", record.to_json())
 
     def finished_records(self, table_dir: str, memos: Sequence[str]) -> dict[str, FragmentRecord]:
-        """Return the completion records among `memos` whose files are all there, in full size."""
-        done = {Path(p).stem for p in self.sizes(f"{table_dir}/done")}
-        found = {}
-        listed: dict[str, dict[str, int]] = {}
-        for memo in memos:
-            if memo not in done:
-                continue
-            record = FragmentRecord.from_json(self.get_json(f"{table_dir}/done/{memo}.json"))
-            if all(self._has(f.path, f.size, listed) for f in record.files):
-                found[memo] = record
-        return found
+        """Return the completion records with the given memos whose files are all there, in full size.
 
-    def _has(self, path: str, size: int, listed: dict[str, dict[str, int]]) -> bool:
-        folder = path.rsplit("/", 1)[0]
-        if folder not in listed:
-            listed[folder] = self.sizes(folder)
-        return listed[folder].get(path) == size
+        A record whose file has vanished or changed its size is left out, so that the fragment is
+        computed anew.
+        """
+        stored = {Path(p).stem for p in self.sizes(f"{table_dir}/done")}
+        records = {}
+        for memo in memos:
+            if memo in stored:
+                path = f"{table_dir}/done/{memo}.json"
+                records[memo] = FragmentRecord.from_json(self.get_json(path))
+        complete = self.complete_files(f for record in records.values() for f in record.files)
+        return {
+            memo: record
+            for memo, record in records.items()
+            if all(f.path in complete for f in record.files)
+        }
+
+    def complete_files(self, files: Iterable[FileEntry]) -> set[str]:
+        """Return the paths of the given files that are in the store with the recorded size."""
+        sizes: dict[str, dict[str, int]] = {}
+        complete = set()
+        for file in files:
+            folder = file.path.rsplit("/", 1)[0]
+            if folder not in sizes:
+                sizes[folder] = self.sizes(folder)
+            if sizes[folder].get(file.path) == file.size:
+                complete.add(file.path)
+        return complete
 
     # -- table versions ---------------------------------------------------------------------------
 
     def commit(self, manifest: Manifest) -> None:
-        """Make a table version visible; this is the last write of a step."""
-        home = f"tables/{manifest.table}"
-        self.put_json(f"{home}/versions/{manifest.version}.json", manifest.to_json())
+        """Write the manifest of a table version, which makes it visible: the last write of a step."""
+        folder = f"tables/{manifest.table}/versions"
+        self.put_json(f"{folder}/{manifest.version}.json", manifest.to_json())
         self.set_current(manifest.table, manifest.version)
 
     def set_current(self, table: str, version: str) -> None:
-        """Make a committed version the one that readers see."""
+        """Make a committed version the current one, which readers see."""
         path = f"tables/{table}/current.json"
         if self.get_json(path) != {"version": version}:
             self.put_json(path, {"version": version})
 
     def manifest(self, table: str, version: str | None = None) -> Manifest | None:
-        """Return the manifest of a version (by default the current one), or None."""
-        home = f"tables/{table}"
+        """Return the manifest of a version, by default the current one; None if there is none."""
+        folder = f"tables/{table}"
         if version is None:
-            current = self.get_json(f"{home}/current.json")
+            current = self.get_json(f"{folder}/current.json")
             if current is None:
                 return None
             version = current["version"]
-        spec = self.get_json(f"{home}/versions/{version}.json")
+        spec = self.get_json(f"{folder}/versions/{version}.json")
         return None if spec is None else Manifest.from_json(spec)
 
     def versions(self, table: str) -> list[str]:
@@ -178,7 +197,7 @@ class Store:
         return sorted(Path(p).stem for p in self.sizes(f"tables/{table}/versions"))
 
     def tables(self) -> list[str]:
-        """Return the names of the tables with a committed version."""
+        """Return the names of the tables that have a committed version, in order."""
         selector = fs.FileSelector(self.absolute("tables"), allow_not_found=True)
         names = (
             info.base_name

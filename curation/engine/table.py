@@ -16,7 +16,7 @@ from curation.errors import StoreError
 
 @dataclass(frozen=True)
 class Table:
-    """A committed table version."""
+    """A committed version of a table. It never changes."""
 
     store: Store
     manifest: Manifest
@@ -28,38 +28,42 @@ class Table:
 
     @property
     def rows(self) -> int:
-        """Rows of the table."""
+        """Number of rows."""
         return self.manifest.rows
 
     @property
     def content(self) -> str:
-        """Digest of what the table holds."""
+        """Digest of the content of the table."""
         return self.manifest.content
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the whole table, or some columns of it."""
-        parts = [f.read(columns) for f in self.fragments.values()]
-        if not parts:
+        """Return all rows, with all columns or the named ones.
+
+        Raises:
+            StoreError: a file has vanished or is damaged.
+        """
+        tables = [f.read(columns) for f in self.fragments.values()]
+        if not tables:
             empty = contract(self.manifest.table).arrow_schema().empty_table()
             return empty if columns is None else empty.select(list(columns))
-        return pa.concat_tables(parts)
+        return pa.concat_tables(tables)
 
     def paths(self) -> list[str]:
-        """Return the addresses of the committed Parquet files."""
+        """Return the addresses of the Parquet files: local paths or URIs."""
         return [self.store.address(f.path) for r in self.manifest.fragments for f in r.files]
 
 
 def open_table(store: Store, name: str, version: str | None = None) -> Table:
-    """Return a committed table.
+    """Return the current version of a table, or the named one.
 
     Raises:
-        StoreError: it has no committed version; the message lists the tables that have.
+        StoreError: there is no such committed version; the message lists the tables that have one.
     """
     manifest = store.manifest(name, version)
     if manifest is None:
-        found = ", ".join(store.tables()) or "none yet"
+        committed = ", ".join(store.tables()) or "none yet"
         raise StoreError(
-            f"The store {store.uri} has no committed table {name!r}. Committed: {found}. "
+            f"The store {store.uri} has no committed table {name!r}. Committed: {committed}. "
             "Run the stage that writes it (curation plan RECIPE shows which)."
         )
     return Table(store, manifest)

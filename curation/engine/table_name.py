@@ -1,4 +1,4 @@
-"""Names of tables: of one that stands alone, or of a member of a family."""
+"""Names of tables: of single tables, and of members of a family of tables."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class TableName(str):
 
     @property
     def contract(self) -> str:
-        """The name of the contract: that of the family for a member."""
+        """The name of the contract: for a member, the name of the family."""
         return self.partition(".")[0]
 
     @property
     def member(self) -> str | None:
-        """The name of the member within its family; None for a table that stands alone."""
+        """The name of the member within its family; None for a single table."""
         return self.partition(".")[2] or None
 
 
 @dataclass(frozen=True)
 class Family:
-    """Tables of one contract, one a member: `embeddings` has a table for each encoder."""
+    """Tables with the same contract, one for each member: `embeddings` has one for each encoder."""
 
     name: str
 
@@ -41,5 +41,5 @@ class Family:
         return name.contract == self.name and name.member is not None
 
     def members(self, tables: Mapping[str, T]) -> dict[str, T]:
-        """Return what belongs to the tables of the family, by member."""
+        """Return the values that belong to tables of the family, by member."""
         return {str(TableName(t).member): value for t, value in tables.items() if self.holds(t)}

@@ -1,4 +1,9 @@
-"""Units of work: computed at most once, wherever and whenever, and found again by their memo."""
+"""Units of work: each is computed once, and later runs find its result by its memo.
+
+The runner makes the units of map stages, `Context.compute` and `exchange` those of work tables. A unit
+writes its files, then its completion records. A crash in between leaves files without a record, which
+nothing reads, and the next run computes the unit anew.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +27,29 @@ from curation.engine.store import Store
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-
 WORK = ""
-"""The one part of a work table."""
+"""The name of the one output of a unit that writes a work table."""
 
 FILE_ROWS = 10_000_000
-"""Rows of a file of a table that a stage gives as a whole, so that many workers can read it."""
+"""Maximum rows of a file of a global table: several files can be read by as many workers."""
 
 StageOutput = Generator[Any, None, dict[str, Any] | None]
-"""What a stage gives: it yields record batches (or pairs of part and batch), returns measurements."""
+"""What the function of a stage or a unit returns: a generator that yields record batches, or pairs of
+the name of an output and a batch. Its return value is a dictionary of measurements, or None."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where a part of a unit's rows goes. `table` names the contract; empty for work tables.
+    """One fragment that a unit writes.
 
-    The rows are a fragment of the unit's name, or of `name`.
+    Attributes:
+        table: the table whose contract the rows keep; empty for a work table.
+        table_dir: folder of the store with the completion records.
+        folder: folder of the store for the files.
+        memo: digest of everything that decides the rows.
+        rows_per_file: rows of a file, if they are limited.
+        batch_groups: each batch becomes one row group.
+        name: name of the fragment; by default that of the unit.
     """
 
     table: str
@@ -50,7 +62,12 @@ class Output:
 
 
 class Chain(NamedTuple):
-    """Units of one name are worked on one after the other, and phases too: for what must not meet."""
+    """The chain that a unit belongs to: units of one chain run one after another, in one task.
+
+    Attributes:
+        phase: all chains of a phase end before the next phase starts.
+        name: name of the chain within its phase.
+    """
 
     phase: int
     name: str
@@ -58,12 +75,20 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True)
 class Unit:
-    """One call of a stage's function; `outputs` are by the part that it yields.
+    """One call of a function that writes one fragment or several.
 
-    With `gpu` the function gets one more argument, `device`: where it computes, see
-    `curation.engine.device`. With `work_folder` it gets `workdir`: a folder for unfinished work. Where
-    only some of several outputs are missing, `only` gives the arguments that compute these alone.
-    `prepare` is called first: it makes plug-ins known where the unit runs.
+    Attributes:
+        name: name of the unit, and of the fragments that it writes.
+        function: yields the rows; see `StageOutput`.
+        arguments: its keyword arguments.
+        outputs: the fragments that it writes, by the name under which it yields their batches. A unit
+            with one output may yield batches alone.
+        chain: units of one chain never run at the same time; None for no chain.
+        gpu: the function gets one more argument, `device` (see `curation.engine.device`).
+        work_folder: the function gets one more argument, `workdir`: the address of a folder of the
+            store for unfinished work, which a later attempt finds.
+        only: returns the arguments that compute some of several outputs alone.
+        prepare: called first, where the unit runs: it registers plug-ins.
     """
 
     name: str
@@ -79,23 +104,26 @@ class Unit:
 
 @runtime_checkable
 class HasContent(Protocol):
-    """An argument that says what of it decides a memo."""
+    """An argument that says which part of it memos depend on."""
 
     @property
     def content(self) -> Any:
-        """What memos depend on: a digest, or values of JSON."""
+        """The part that memos depend on: a digest, or values that JSON can hold."""
 
 
 @dataclass(frozen=True)
 class ExecutionOnly:
-    """An argument that no memo depends on: it changes how rows are made, not which."""
+    """An argument that no memo depends on: it changes how rows are computed, not which."""
 
     value: Any
     content: None = None
 
 
 def content_of(value: Any) -> Any:
-    """Return what of an argument decides a memo: the content of tables, the value of the rest."""
+    """Return the part of an argument that memos depend on, as values that JSON can hold.
+
+    For tables and fragments it is their content, for parameters the fields that decide rows.
+    """
     if isinstance(value, HasContent):
         return value.content
     if isinstance(value, Mapping):
@@ -112,35 +140,51 @@ def content_of(value: Any) -> Any:
 def write_output(
     rows: StageOutput, default: str, writer_of: Callable[[str], FragmentWriter]
 ) -> tuple[dict[str, FragmentWriter], dict[str, Any]]:
-    """Write what a stage yields; return the open writers by part, and its measurements."""
+    """Write all batches that a stage yields.
+
+    Args:
+        rows: what the stage's function returned.
+        default: the output of batches that are yielded without a name.
+        writer_of: opens the writer of an output.
+
+    Returns:
+        The writers by output, still open, and the measurements of the stage.
+    """
     writers: dict[str, FragmentWriter] = {}
     while True:
         try:
             item = next(rows)
         except StopIteration as stop:
             return writers, stop.value or {}
-        part, batch = item if isinstance(item, tuple) else (default, item)
-        if part not in writers:
-            writers[part] = writer_of(part)
-        writers[part].write(batch)
+        output, batch = item if isinstance(item, tuple) else (default, item)
+        if output not in writers:
+            writers[output] = writer_of(output)
+        writers[output].write(batch)
 
 
-def _open_writer(store: Store, name: str, output: Output) -> FragmentWriter:
-    terms = contract(output.table) if output.table else None
-    own = output.name or name
+def _open_writer(store: Store, unit: Unit, output: Output) -> FragmentWriter:
     return FragmentWriter(
-        store, output.folder, own, terms, output.rows_per_file, output.batch_groups
+        store,
+        output.folder,
+        output.name or unit.name,
+        contract(output.table) if output.table else None,
+        output.rows_per_file,
+        output.batch_groups,
     )
 
 
 def workdir_of(unit: Unit) -> str:
-    """Return the folder in the store in which a unit keeps what it has done so far."""
+    """Return the folder of the store in which a unit keeps unfinished work."""
     first = next(iter(unit.outputs.values()))
     return f"work/{first.table}/{first.memo}"
 
 
 def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
-    """Compute a unit, write its rows and put its completion records; runs on a worker."""
+    """Compute a unit, write its fragments and put their completion records; runs on a worker.
+
+    Returns:
+        The record of each output.
+    """
     if unit.prepare:
         unit.prepare()
     arguments = dict(unit.arguments)
@@ -150,38 +194,44 @@ def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
         arguments["device"] = task_device()
     if unit.work_folder:
         arguments["workdir"] = store.address(workdir)
-    rows = unit.function(**arguments)
     writers, stats = write_output(
-        rows, first, lambda part: _open_writer(store, unit.name, unit.outputs[part])
+        unit.function(**arguments),
+        first,
+        lambda name: _open_writer(store, unit, unit.outputs[name]),
     )
     records = {}
-    for part, output in unit.outputs.items():
-        writer = writers.get(part) or _open_writer(store, unit.name, output)
-        # Measurements of one part of a family stand under its name.
-        own = stats.get(part, stats)
-        records[part] = writer.close(output.table_dir, output.memo, own)
-        store.put_record(records[part])
+    for name, output in unit.outputs.items():
+        writer = writers.get(name) or _open_writer(store, unit, output)
+        # A function with several outputs returns measurements by output.
+        records[name] = writer.close(output.table_dir, output.memo, stats.get(name, stats))
+        store.put_record(records[name])
     if unit.work_folder:
-        # Only now: until the record is put, a crash still needs what is there.
+        # Not before the records are put: after a crash the next attempt needs the folder.
         store.delete_folder(workdir)
     return records
 
 
 def run_chain(store: Store, units: Sequence[Unit]) -> list[dict[str, FragmentRecord]]:
-    """Compute units one after the other; of a chain that is begun anew only what is missing."""
+    """Compute the units of a chain one after another; runs on a worker.
+
+    Spark may start a failed task again. Units that the first attempt finished are then reused.
+
+    Returns:
+        For each unit the record of each output.
+    """
     results = []
     for unit in units:
-        done: dict[str, FragmentRecord] = {}
+        finished: dict[str, FragmentRecord] = {}
         if len(units) > 1:
-            for part, output in unit.outputs.items():
+            for name, output in unit.outputs.items():
                 for record in store.finished_records(output.table_dir, [output.memo]).values():
-                    done[part] = record
-        results.append(done if len(done) == len(unit.outputs) else run_unit(store, unit))
+                    finished[name] = record
+        results.append(finished if len(finished) == len(unit.outputs) else run_unit(store, unit))
     return results
 
 
 def _phases(units: Sequence[Unit]) -> list[list[list[Unit]]]:
-    """Return the chains of each phase; a unit without one is a chain of its own in the first."""
+    """Return the chains of each phase. A unit without a chain is one of its own, in phase 0."""
     phases: dict[int, dict[str, list[Unit]]] = {}
     for unit in units:
         phase, name = (
@@ -193,7 +243,13 @@ def _phases(units: Sequence[Unit]) -> list[list[list[Unit]]]:
 
 @dataclass(frozen=True)
 class ComputeResult:
-    """Records by unit and part, with how many of them were found, not computed."""
+    """The result of `compute`.
+
+    Attributes:
+        records: by unit and output.
+        reused: number of records that earlier runs had finished.
+        computed: number of records that were computed.
+    """
 
     records: Mapping[str, Mapping[str, FragmentRecord]]
     reused: int
@@ -201,7 +257,7 @@ class ComputeResult:
 
 
 ProgressFunction = Callable[[Store, Sequence[Unit]], Callable[[], str]]
-"""Given the units that will be computed, it returns a function that describes how far they are."""
+"""Gets the units that will be computed, and returns a function that describes their progress."""
 
 
 def compute(
@@ -211,38 +267,54 @@ def compute(
     units: Sequence[Unit],
     progress: ProgressFunction | None = None,
 ) -> ComputeResult:
-    """Return the records of all units, computing the parts that no earlier run has finished."""
-    memos: dict[str, list[str]] = {}
-    for unit in units:
-        for output in unit.outputs.values():
-            memos.setdefault(output.table_dir, []).append(output.memo)
-    found = {table_dir: store.finished_records(table_dir, m) for table_dir, m in memos.items()}
-    records: dict[str, dict[str, FragmentRecord]] = {unit.name: {} for unit in units}
-    missing = []
-    for unit in units:
-        lacking = {}
-        for part, output in unit.outputs.items():
-            record = found[output.table_dir].get(output.memo)
-            if record is None:
-                lacking[part] = output
-            else:
-                # The same rows may have been computed for a fragment of another name.
-                records[unit.name][part] = replace(record, name=unit.name)
-        if lacking:
-            missing.append(_restricted(unit, lacking))
+    """Compute the outputs that no earlier run finished, and return the records of all units.
+
+    Args:
+        store: where tables are.
+        parallel: the workers.
+        label: says what is computed, in progress bars.
+        units: with different names.
+        progress: describes the progress of the units that are computed.
+    """
+    records, missing = _find_records(store, units)
     note = progress(store, missing) if progress and missing else None
     gpu = any(unit.gpu for unit in missing)
     for chains in _phases(missing):
         results = parallel.map(label, partial(run_chain, store), chains, note, gpu)
-        for chain, found_by in zip(chains, results, strict=True):
-            for unit, result in zip(chain, found_by, strict=True):
-                records[unit.name] |= result
+        for chain, unit_records in zip(chains, results, strict=True):
+            for unit, computed_records in zip(chain, unit_records, strict=True):
+                records[unit.name] |= computed_records
     computed = sum(len(u.outputs) for u in missing)
     return ComputeResult(records, sum(len(u.outputs) for u in units) - computed, computed)
 
 
-def _restricted(unit: Unit, outputs: Mapping[str, Output]) -> Unit:
-    """Return the unit with a part of its outputs."""
+def _find_records(
+    store: Store, units: Sequence[Unit]
+) -> tuple[dict[str, dict[str, FragmentRecord]], list[Unit]]:
+    """Return the records of finished outputs by unit and output, and units for the missing ones."""
+    memos: dict[str, list[str]] = {}
+    for unit in units:
+        for output in unit.outputs.values():
+            memos.setdefault(output.table_dir, []).append(output.memo)
+    finished = {table_dir: store.finished_records(table_dir, m) for table_dir, m in memos.items()}
+    records: dict[str, dict[str, FragmentRecord]] = {unit.name: {} for unit in units}
+    missing = []
+    for unit in units:
+        missing_outputs = {}
+        for name, output in unit.outputs.items():
+            record = finished[output.table_dir].get(output.memo)
+            if record is None:
+                missing_outputs[name] = output
+            else:
+                # The same rows may have been computed for a fragment with another name.
+                records[unit.name][name] = replace(record, name=unit.name)
+        if missing_outputs:
+            missing.append(_with_outputs(unit, missing_outputs))
+    return records, missing
+
+
+def _with_outputs(unit: Unit, outputs: Mapping[str, Output]) -> Unit:
+    """Return the unit that computes only some of the outputs."""
     if len(outputs) == len(unit.outputs):
         return unit
     arguments = {**unit.arguments, **(unit.only(list(outputs)) if unit.only else {})}
@@ -250,5 +322,5 @@ def _restricted(unit: Unit, outputs: Mapping[str, Output]) -> Unit:
 
 
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
-    """Return a batch without rows, so that an empty fragment still has its columns."""
+    """Return a batch without rows: yielded first, it gives a fragment without rows its columns."""
     return pa.RecordBatch.from_pylist([], schema=schema)

@@ -86,7 +86,7 @@ def test_a_stopped_training_goes_on_with_the_same_bits():
     kept = []
     start = TrainingState(points[:40].astype(np.float32))
     load = load_backend("torch", "cpu")
-    whole = lloyd(ArrayPoints(points, load), start, 10, keep=kept.append)
+    whole = lloyd(ArrayPoints(points, load), start, 10, save_state=kept.append)
     for state in kept[:-1:3]:
         again = lloyd(ArrayPoints(points, load), state, 10)
         np.testing.assert_array_equal(again.centroids.vectors, whole.centroids.vectors)

@@ -1,11 +1,16 @@
-"""Bounds on the rounding of scores."""
+"""A bound on the rounding errors of float32 scores."""
 
 from __future__ import annotations
 
 
 def rounding_bound(dim: int) -> float:
-    """Return how far a float32 score of vectors of length about 1 can be from the true one.
+    """Return how far the float32 inner product of two vectors of length about 1 can be from exact.
 
-    Summing dim products in any order errs by at most about dim · 2^-24 (Higham 2002, section 3.1).
+    In any order of summation, the error of a sum of `dim` products is at most about dim · 2^-24 (Higham
+    2002, Accuracy and Stability of Numerical Algorithms, section 3.1). The bound is twice that, and a
+    little more for vectors that are slightly longer than 1.
+
+    Args:
+        dim: number of dimensions.
     """
     return (dim + 8) * 2.0**-23

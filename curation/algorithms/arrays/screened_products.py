@@ -1,11 +1,11 @@
-"""Candidates for the best products by a bfloat16 screen, for processors that have one.
+"""The k largest inner products, screened in bfloat16 on processors with bfloat16 instructions.
 
-A bfloat16 product runs three to four times as fast as one in float32, and is wrong by a bounded amount.
-The k-th best screened score, less that amount, is a score that k vectors surely reach; whoever cannot
-reach it even with the amount added is not among the k best. What remains is scored in float32.
+A matrix product in bfloat16 is three to four times as fast as in float32, and its error is bounded. At
+least k vectors reach the k-th best screened score minus the bound. A vector whose screened score plus
+the bound is smaller than that is not among the k best. Only the others are scored in float32.
 
-Scores are made in tiles small enough to stay in the cache, a tile's columns lie in groups, and only
-groups whose best score is large enough are opened.
+Scores are computed in tiles that fit in the cache. The columns of a tile form groups, and only groups
+whose best score is large enough are searched.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from torch import Tensor
 from curation.algorithms.arrays.rounding import rounding_bound
 from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 
-# Else cuBLAS may add up parts of a product in bfloat16, which `ErrorBound` does not allow for.
+# Otherwise cuBLAS may add up parts of a product in bfloat16, an error that `ErrorBound` leaves out.
 torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 BFLOAT16_ERROR = 2.0**-8
 """Relative error of rounding to bfloat16, which has 8 significant bits."""
 GROUPS_PER_TILE = 128
-"""Groups of a tile, unless the caller has his own."""
+"""Groups of a tile, unless the caller chooses the groups."""
 COLUMNS_PER_TILE = 4096
 """Columns of a tile."""
 QUERIES_PER_STEP = 1024
-"""Queries that meet a tile at once: their scores take 8 MB, and stay in the cache."""
+"""Queries that are multiplied with a tile at once: their scores take 8 MB and fit in the cache."""
 GPU_STEP_FACTOR = 16
-"""How many times as many queries a GPU takes at once."""
+"""Factor by which a GPU multiplies more queries at once."""
 
 
 def is_faster(device: str = "cpu") -> bool:
-    """Whether the screen is faster than a float32 product on this device."""
+    """Whether screening in bfloat16 is faster than a float32 product on a device."""
     return screen_type(device) == torch.bfloat16
 
 
 def screen_type(device: str) -> torch.dtype:
-    """Return the type of the screen: bfloat16 where products in it are faster than in float32."""
+    """Return the type of a screen: bfloat16 if the device has instructions for it, else float32."""
     fast = (
         torch.device(device).type != "cpu"
         or torch.cpu._is_avx512_bf16_supported()
@@ -52,7 +52,13 @@ def screen_type(device: str) -> torch.dtype:
 
 
 class RoundedVectors(NamedTuple):
-    """Vectors in the screen's type, how far rounding moved one at most, and how long one is at most."""
+    """Vectors rounded to the type of the screen.
+
+    Attributes:
+        half: the rounded vectors, (n, dim).
+        moved: largest distance between a vector and its rounded one.
+        longest: largest length of a vector before rounding.
+    """
 
     half: Tensor
     moved: float
@@ -60,7 +66,7 @@ class RoundedVectors(NamedTuple):
 
     @classmethod
     def of(cls, exact: Tensor, kind: torch.dtype) -> RoundedVectors:
-        """Round vectors (n, dim)."""
+        """Round vectors (n, dim) to a type."""
         full = exact.float()
         half = exact.to(kind)
         moved = (full - half.float()).norm(dim=1).max() if kind == torch.bfloat16 else 0.0
@@ -68,7 +74,7 @@ class RoundedVectors(NamedTuple):
 
 
 class ErrorBound(NamedTuple):
-    """A screened score is wrong by at most `fixed` and `relative` times itself."""
+    """Bound on the error of a screened score: `fixed`, plus `relative` times the score's size."""
 
     fixed: float
     relative: float
@@ -77,11 +83,17 @@ class ErrorBound(NamedTuple):
     def between(
         cls, queries: RoundedVectors, others: RoundedVectors, offset: float = 0.0
     ) -> ErrorBound:
-        """Return the error of products of rounded vectors, less an offset of at most that size."""
-        # Between float32 and itself there is no rounding but that within the product.
+        """Return the bound for products of rounded vectors.
+
+        Args:
+            queries: one factor.
+            others: the other factor.
+            offset: largest size of a number that is subtracted from the products.
+        """
+        # Without bfloat16 only the product itself rounds.
         relative = BFLOAT16_ERROR if queries.half.dtype == torch.bfloat16 else 0.0
-        # Cauchy and Schwarz for the two roundings before the product, what float32 loses within it,
-        # and the part of the rounding after it that does not depend on the score.
+        # The Cauchy–Schwarz inequality bounds the errors of rounding the two factors. Added are the
+        # error of the product itself, and of rounding its result as far as the offset causes it.
         fixed = (
             queries.moved * others.longest
             + (queries.longest + queries.moved) * others.moved
@@ -91,26 +103,30 @@ class ErrorBound(NamedTuple):
         return cls(1.01 * fixed, relative)
 
     def at_most(self, screened: Tensor) -> Tensor:
-        """Return the largest score that a screened score can stand for."""
+        """Return the largest exact score that is possible for a screened score."""
         return torch.add(self.fixed, screened.abs(), alpha=self.relative).add_(screened)
 
     def at_least(self, screened: Tensor) -> Tensor:
-        """Return the smallest score that a screened score can stand for."""
+        """Return the smallest exact score that is possible for a screened score."""
         return screened - (self.fixed + self.relative * screened.abs())
 
     def screened_from(self, score: Tensor) -> Tensor:
-        """Return the smallest screened score that can stand for this score or a larger one."""
+        """Return the smallest screened score for which this exact score or a larger one is possible."""
         rest = score - self.fixed
-        wide = torch.where(rest > 0, rest / (1 + self.relative), rest / (1 - self.relative))
-        return wide - 1e-7
+        screened = torch.where(rest > 0, rest / (1 + self.relative), rest / (1 - self.relative))
+        return screened - 1e-7
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Vectors to be found, as columns: column p is member p // groups of group p % groups.
+    """Vectors that queries search, laid out as the columns of a matrix, in groups.
 
-    Columns from `rows` on only fill up the last group. `offset` (columns,) float32 is taken from the
-    scores.
+    Attributes:
+        columns: (dim, columns). Column p is member p // groups of group p % groups.
+        rounded: the vectors as rows.
+        groups: number of groups.
+        rows: number of vectors. Later columns only fill up the groups.
+        offset: float32 (columns,), subtracted from the scores; None for zero.
     """
 
     columns: Tensor
@@ -126,15 +142,15 @@ class Tile:
         """Lay out vectors (rows, dim)."""
         rounded = RoundedVectors.of(exact, kind)
         groups = min(groups, len(exact))
-        short = -len(exact) % groups
-        # Laid out anew, since a transposed factor costs speed in every product.
-        columns = torch.nn.functional.pad(rounded.half.T, (0, short)).contiguous()
+        padding = -len(exact) % groups
+        # Copied once, since every product with a transposed factor is slower.
+        columns = torch.nn.functional.pad(rounded.half.T, (0, padding)).contiguous()
         if offset is not None:
-            offset = torch.nn.functional.pad(offset, (0, short))
+            offset = torch.nn.functional.pad(offset, (0, padding))
         return cls(columns, rounded, groups, len(exact), offset)
 
     def scores(self, half: Tensor) -> Tensor:
-        """Return screened scores (queries, columns)."""
+        """Return the screened scores (queries, columns) of rounded queries (queries, dim)."""
         scores = half @ self.columns
         if self.offset is not None:
             scores = scores.float() - self.offset
@@ -143,26 +159,38 @@ class Tile:
         return scores
 
     def tops(self, scores: Tensor) -> Tensor:
-        """Return the best score of each group, (queries, groups)."""
+        """Return the best score of each group, (queries, groups), of scores (queries, columns)."""
         return scores.view(len(scores), -1, self.groups).amax(dim=1)
 
     def reaching(self, least: Tensor, scores: Tensor, top: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, column and score of the scores that are at least `least` (queries,)."""
+        """Return the scores that reach a query's threshold.
+
+        Args:
+            least: the threshold of each query, (queries,).
+            scores: (queries, columns).
+            top: the best score of each group, (queries, groups).
+
+        Returns:
+            Query, column and value of each such score, (m,) each.
+        """
         query, group = torch.nonzero(top >= _round_down(least, top.dtype)[:, None], as_tuple=True)
-        inside = scores.view(len(scores), -1, self.groups)[query, :, group]
-        which, member = torch.nonzero(inside >= least[query, None], as_tuple=True)
-        return query[which], member * self.groups + group[which], inside[which, member]
+        members = scores.view(len(scores), -1, self.groups)[query, :, group]
+        pair, member = torch.nonzero(members >= least[query, None], as_tuple=True)
+        return query[pair], member * self.groups + group[pair], members[pair, member]
 
     def error(self, queries: RoundedVectors) -> ErrorBound:
-        """Return how wrong the scores are."""
+        """Return the bound on the error of the scores."""
         offset = 0.0 if self.offset is None else float(self.offset.abs().max())
         return ErrorBound.between(queries, self.rounded, offset)
 
 
 class ScanResult(NamedTuple):
-    """Pairs (query, place) in no order, and the best score of each group, (queries, groups) a tile.
+    """The result of `scan`.
 
-    `place` counts the rows of one tile after the other.
+    Attributes:
+        query: the query of each candidate pair, in no order, (m,).
+        place: the row of each candidate pair, counted over all tiles, (m,).
+        tops: for each tile the best score of each group, (queries, groups).
     """
 
     query: Tensor
@@ -173,38 +201,45 @@ class ScanResult(NamedTuple):
 def scan(
     queries: RoundedVectors, tiles: list[Tile], k: int, at_least: float = -torch.inf
 ) -> ScanResult:
-    """Return pairs among which are the k best of each query that reach a score, over all tiles."""
+    """Return candidate pairs that contain the k best rows of every query.
+
+    Args:
+        queries: rounded queries.
+        tiles: the rows that are searched.
+        k: how many rows each query wants, at most the number of rows.
+        at_least: exact score below which no row is wanted.
+    """
     error = widest_bound(tile.error(queries) for tile in tiles)
     floor = error.screened_from(torch.tensor(at_least, device=queries.half.device))
     best = torch.full((len(queries.half), k), -torch.inf, device=queries.half.device)
-    found, tops, first = [], [], 0
+    pairs, tops, first = [], [], 0
     for tile in tiles:
         scores = tile.scores(queries.half)
         top = tile.tops(scores)
-        # Members of different groups are different vectors, so the best tops are scores of so many.
-        # With too few groups for that, the vectors themselves stand for k.
+        # Groups share no vector, so the k best tops are scores of k vectors. With fewer than k groups
+        # all scores count.
         best = _best(best, top if k <= tile.groups else scores)
         least = torch.maximum(_least_screened(best[:, -1], error), floor)
         query, place, score = tile.reaching(least, scores, top)
-        found.append((query, place + first, score))
+        pairs.append((query, place + first, score))
         tops.append(top)
         first += tile.rows
-    query, place, score = found[0]
+    query, place, score = pairs[0]
     if len(tiles) > 1:
-        query, place, score = (torch.cat(part) for part in zip(*found, strict=True))
-        left = score >= torch.maximum(_least_screened(best[:, -1], error), floor)[query]
-        query, place = query[left], place[left]
+        query, place, score = (torch.cat(part) for part in zip(*pairs, strict=True))
+        keep = score >= torch.maximum(_least_screened(best[:, -1], error), floor)[query]
+        query, place = query[keep], place[keep]
     return ScanResult(query, place, tops)
 
 
 def widest_bound(errors: Iterable[ErrorBound]) -> ErrorBound:
-    """Return an error that holds for all of some scores."""
-    every = list(errors)
-    return ErrorBound(max(e.fixed for e in every), max(e.relative for e in every))
+    """Return a bound that holds wherever one of some bounds does."""
+    bounds = list(errors)
+    return ErrorBound(max(e.fixed for e in bounds), max(e.relative for e in bounds))
 
 
 def _best(best: Tensor, scores: Tensor) -> Tensor:
-    """Return the k best of those so far and of new scores (n, m), falling: (n, k) float32."""
+    """Return the k best of earlier best scores (n, k) and new scores (n, m), descending: (n, k)."""
     k = best.shape[1]
     if k == 1:
         return torch.maximum(best, scores.amax(dim=1, keepdim=True).float())
@@ -213,13 +248,13 @@ def _best(best: Tensor, scores: Tensor) -> Tensor:
 
 
 def _least_screened(kth: Tensor, error: ErrorBound) -> Tensor:
-    """Return the smallest screened score whose true score may reach that of the k-th best."""
+    """Return the smallest screened score whose exact score may reach that of the k-th best."""
     least: Tensor = error.screened_from(error.at_least(kth))
     return torch.where(kth == -torch.inf, kth, least)
 
 
 def _round_down(least: Tensor, kind: torch.dtype) -> Tensor:
-    """Return at most this much in the type of the scores, so that they need no conversion."""
+    """Return thresholds in the type of the scores, rounded down, so that scores need no conversion."""
     return (least - BFLOAT16_ERROR * least.abs()).to(kind) if kind == torch.bfloat16 else least
 
 
@@ -230,17 +265,20 @@ def candidate_pairs(
     at_least: float = -torch.inf,
     device: str = "cpu",
 ) -> tuple[RowNumbers, RowNumbers]:
-    """Return pairs (query, base row), each shape (m,), that hold the k nearest rows of every query.
+    """Return candidate pairs that contain the k rows with the largest inner product of every query.
 
-    Pairs are sorted by query. There are about k a query, more where scores lie within rounding of the
-    k-th best.
+    There are about k pairs for each query, and more if further scores are within rounding of the k-th
+    best.
 
     Args:
         queries: (n, dim), of length about 1.
         base: (rows, dim), of length about 1.
-        k: neighbours wanted.
-        at_least: score below which nothing is wanted.
+        k: number of neighbours.
+        at_least: score below which no neighbour is wanted.
         device: `cpu` or `cuda[:n]`.
+
+    Returns:
+        Query and base row of each pair, (m,) each, sorted by query.
     """
     rows = torch.from_numpy(np.ascontiguousarray(base)).to(device)
     kind = torch.bfloat16
@@ -248,37 +286,37 @@ def candidate_pairs(
         Tile.of(rows[start : start + COLUMNS_PER_TILE], kind, GROUPS_PER_TILE)
         for start in range(0, len(base), COLUMNS_PER_TILE)
     ]
-    every, wanted = [], min(k, len(base))
+    pairs, wanted = [], min(k, len(base))
     for start, exact in in_steps(queries, device):
-        found = scan(RoundedVectors.of(exact, kind), tiles, wanted, at_least)
-        order = torch.argsort(found.query, stable=True)
-        query, row = keep_near_pairs(exact, rows, found.query[order], found.place[order], wanted)
-        every.append((query.cpu().numpy() + start, row.cpu().numpy()))
-    return np.concatenate([q for q, _ in every]), np.concatenate([r for _, r in every])
+        result = scan(RoundedVectors.of(exact, kind), tiles, wanted, at_least)
+        order = torch.argsort(result.query, stable=True)
+        query, row = keep_near_pairs(exact, rows, result.query[order], result.place[order], wanted)
+        pairs.append((query.cpu().numpy() + start, row.cpu().numpy()))
+    return np.concatenate([q for q, _ in pairs]), np.concatenate([r for _, r in pairs])
 
 
 def in_steps(vectors: Vectors, device: str) -> list[tuple[int, Tensor]]:
-    """Return the vectors (n, dim) in parts that are multiplied at once, with where each begins."""
+    """Return vectors (n, dim) on a device, in parts to multiply at once, each after its first row."""
     step = (
         QUERIES_PER_STEP
         if torch.device(device).type == "cpu"
         else QUERIES_PER_STEP * GPU_STEP_FACTOR
     )
-    whole = torch.from_numpy(np.ascontiguousarray(vectors))
-    return [(i, whole[i : i + step].to(device)) for i in range(0, len(whole), step)]
+    rows = torch.from_numpy(np.ascontiguousarray(vectors))
+    return [(i, rows[i : i + step].to(device)) for i in range(0, len(rows), step)]
 
 
 def keep_near_pairs(
     exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the pairs whose float32 score is within rounding of their query's k-th best, or above.
+    """Return the pairs whose float32 score is at least their query's k-th best, minus rounding.
 
     Args:
-        exact: queries (n, dim).
+        exact: queries, (n, dim).
         base: (rows, dim).
-        query: of each pair, rising.
-        row: of each pair.
-        k: neighbours wanted.
+        query: query of each pair, ascending, (m,).
+        row: base row of each pair, (m,).
+        k: number of neighbours.
     """
     counts = torch.bincount(query, minlength=len(exact))
     crowded = (counts > k)[query]
@@ -296,7 +334,7 @@ def keep_near_pairs(
 
 
 def pair_scores(exact: Tensor, base: Tensor, query: Tensor, row: Tensor) -> Tensor:
-    """Return the float32 product of each pair (m,)."""
+    """Return the float32 inner product of each pair of a query and a base row, (m,)."""
     score = torch.empty(len(query), device=exact.device)
     step = 2**11 if exact.device.type == "cpu" else 2**18
     for start in range(0, len(query), step):

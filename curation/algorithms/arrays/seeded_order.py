@@ -1,4 +1,7 @@
-"""Seeded orders that depend on identities alone, never on positions."""
+"""Seeded random orders of images that depend on their ids alone, never on their positions.
+
+So they are the same however the pool is split into fragments.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from curation.engine.digest import digest
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return the splitmix64 finaliser of each value (Steele, Lea and Flood 2014)."""
+    """Return the finaliser of splitmix64 (Steele, Lea and Flood 2014) of each value."""
     with np.errstate(over="ignore"):
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -17,11 +20,14 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def seeded_keys(image_ids: npt.NDArray[np.bytes_], *salt: object) -> npt.NDArray[np.uint64]:
-    """Return a pseudo-random uint64 an image, the same for the same image and salt.
+    """Return one pseudo-random number for each image, the same for the same id and salt.
 
     Args:
-        image_ids: shape (n,), dtype S32: hex digits, themselves of a cryptographic hash.
-        salt: what tells one order from another, as the recipe's seed and the arm's name.
+        image_ids: shape (n,), dtype S32: 32 hex digits of a cryptographic hash.
+        salt: distinguishes one order from another, such as the recipe's seed and the name of an arm.
+
+    Returns:
+        Shape (n,), dtype uint64.
     """
     if not len(image_ids):
         return np.empty(0, dtype=np.uint64)
@@ -32,5 +38,5 @@ def seeded_keys(image_ids: npt.NDArray[np.bytes_], *salt: object) -> npt.NDArray
 
 
 def seeded_order(image_ids: npt.NDArray[np.bytes_], *salt: object) -> npt.NDArray[np.int64]:
-    """Return the permutation that puts images in a seeded order; equal keys go by image_id."""
+    """Return the permutation (n,) that sorts images by `seeded_keys`; equal keys by image id."""
     return np.lexsort((image_ids, seeded_keys(image_ids, *salt)))

@@ -1,8 +1,9 @@
-"""Vectors between Parquet and numpy.
+"""Vectors: from Parquet to numpy and back, and the array types that algorithms share.
 
-A vector is stored as fixed-size bytes (FIXED_LEN_BYTE_ARRAY) of little-endian float16: pandas, DuckDB,
-Polars and Spark all open it (Spark has no half float, and refuses the Parquet FLOAT16 type), it takes
-half of float32 (2.7 TB instead of 5.3 TB at 1.3B × 1024), and numpy reads it without a copy.
+A vector is stored as fixed-size bytes (FIXED_LEN_BYTE_ARRAY) of little-endian float16. pandas, DuckDB,
+Polars and Spark read these bytes, whereas Spark refuses Parquet's FLOAT16. They take half the space of
+float32 (2.7 TB instead of 5.3 TB for 1.3 billion vectors of 1024 numbers), and numpy reads them without
+a copy.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Vectors = npt.NDArray[np.floating[Any]]
-"""Embeddings: float16 or float32 of shape (n, dim), unit length."""
+"""Embeddings of unit length: float16 or float32 of shape (n, dim)."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -26,7 +27,12 @@ RowNumbers = npt.NDArray[np.int64]
 
 
 def vector_array(vectors: Vectors, valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """Return (n, dim) vectors as fixed-size bytes, null where not valid."""
+    """Return vectors as an Arrow array of fixed-size bytes, in their own dtype, little-endian.
+
+    Args:
+        vectors: shape (n, dim).
+        valid: which of them are valid, shape (n,); the others become null. By default all are valid.
+    """
     little = np.ascontiguousarray(vectors, dtype=vectors.dtype.newbyteorder("<"))
     width = little.dtype.itemsize * little.shape[1]
     mask = None if valid is None else pa.array(valid).buffers()[1]
@@ -36,7 +42,14 @@ def vector_array(vectors: Vectors, valid: npt.NDArray[np.bool_] | None = None) -
 
 
 def vector_matrix(column: pa.Array | pa.ChunkedArray, dtype: str = "<f2") -> Vectors:
-    """Return a column of vectors without nulls as (n, dim), without a copy where it is one chunk."""
+    """Return a column of fixed-size bytes as an array of shape (n, dim).
+
+    A column of one chunk is not copied.
+
+    Args:
+        column: without nulls.
+        dtype: of the stored numbers; embeddings are `<f2`, centroids `<f4`.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
         if isinstance(column, pa.ChunkedArray):
@@ -50,13 +63,13 @@ def vector_matrix(column: pa.Array | pa.ChunkedArray, dtype: str = "<f2") -> Vec
 
 
 def comparable(vectors: Vectors) -> Bools:
-    """Return which vectors (n, dim) are finite and not all zero, (n,): others have no direction."""
+    """Return which vectors (n, dim) are finite and not all zero, (n,). Others have no direction."""
     return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1), dtype=bool)
 
 
 def comparable_rows(column: pa.ChunkedArray) -> Bools:
-    """Return which rows of a column of embeddings hold a vector that can be compared, (n,)."""
-    found = np.array(column.is_valid().to_numpy(), dtype=bool)
-    if found.any():
-        found[found] = comparable(vector_matrix(column.drop_null()))
-    return found
+    """Return which rows of a column of embeddings hold a vector, finite and not all zero, (n,)."""
+    rows = np.array(column.is_valid().to_numpy(), dtype=bool)
+    if rows.any():
+        rows[rows] = comparable(vector_matrix(column.drop_null()))
+    return rows

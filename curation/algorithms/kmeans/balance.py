@@ -1,4 +1,7 @@
-"""Shares of a target: as even as the sizes allow (Vo et al. 2024, section 3.3)."""
+"""Divides a target among clusters, as evenly as their sizes allow (Vo et al. 2024, section 3.3).
+
+Vo et al. 2024: Automatic Data Curation for Self-Supervised Learning, https://arxiv.org/abs/2405.15613.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,18 @@ Counts = npt.NDArray[np.int64]
 
 
 def even_shares(sizes: Counts, target: int, keys: npt.NDArray[np.uint64]) -> Counts:
-    """Return how many each cluster gives, (n,), so that Σ shares = min(target, Σ sizes).
+    """Return how many members each cluster gives, so that the sum is min(target, Σ sizes).
 
-    Every cluster gives all it has or about one common number: the cut c with Σ min(c, size) = target.
-    Where that leaves a remainder, the clusters of smallest key give one more.
+    There is a number c with Σ min(c, size) ≈ target. A cluster smaller than c gives all its members, a
+    larger one about c. If that leaves a remainder, the clusters with the smallest keys give one more.
 
     Args:
-        sizes: what each cluster has, (n,).
-        target: how many in all.
-        keys: a pseudo-random number a cluster, (n,).
+        sizes: number of members of each cluster, (n,).
+        target: number of members wanted from all clusters together.
+        keys: a pseudo-random number for each cluster, (n,).
+
+    Returns:
+        Shares, (n,).
     """
     parent = np.zeros(len(sizes), dtype=np.int64)
     return even_shares_by_parent(sizes, parent, np.array([target], dtype=np.int64), keys)
@@ -26,43 +32,48 @@ def even_shares(sizes: Counts, target: int, keys: npt.NDArray[np.uint64]) -> Cou
 def even_shares_by_parent(
     sizes: Counts, parent: npt.NDArray[np.int64], targets: Counts, keys: npt.NDArray[np.uint64]
 ) -> Counts:
-    """Return `even_shares` for the clusters of each parent at once.
+    """Return `even_shares` of the children of each parent, for all parents at once.
 
     Args:
-        sizes: what each cluster has, (n,).
-        parent: the parent of each cluster, (n,).
-        targets: how many each parent is to give, (parents,).
-        keys: a pseudo-random number a cluster, (n,).
+        sizes: number of members of each cluster, (n,).
+        parent: parent of each cluster, (n,).
+        targets: number of members wanted from the children of each parent, (parents,).
+        keys: a pseudo-random number for each cluster, (n,).
+
+    Returns:
+        Shares, (n,).
     """
     order = np.lexsort((keys, sizes, parent))
-    size, of = sizes[order].astype(np.int64), parent[order]
-    present, start, many = np.unique(of, return_index=True, return_counts=True)
-    place = np.arange(len(size)) - np.repeat(start, many)
-    before = np.cumsum(size) - size
-    before -= np.repeat(before[start], many)
-    left = np.repeat(many, many) - place
-    target = targets[of]
-    # Giving all of the smaller ones and this one's size of each larger one still fits.
-    whole = before + left * size <= target
-    share = np.where(whole, size, 0)
-    given = np.add.reduceat(share, start) if len(start) else share
-    open_ones = many - np.add.reduceat(whole.astype(np.int64), start) if len(start) else many
-    rest = targets[present] - given
-    cut, more = np.divmod(rest, np.maximum(open_ones, 1))
-    rank = _rank_by_key(of, whole, keys[order])
-    one_more = rank < np.repeat(more, many)
-    share = np.where(whole, size, np.repeat(cut, many) + one_more)
+    size, parent_of = sizes[order].astype(np.int64), parent[order]
+    parents, start, siblings = np.unique(parent_of, return_index=True, return_counts=True)
+    position = np.arange(len(size)) - np.repeat(start, siblings)
+    smaller = np.cumsum(size) - size
+    smaller -= np.repeat(smaller[start], siblings)
+    remaining = np.repeat(siblings, siblings) - position
+    # A cluster gives all its members if the target still allows as many of each larger sibling.
+    gives_all = smaller + remaining * size <= targets[parent_of]
+    share = np.where(gives_all, size, 0)
+    members_given = np.add.reduceat(share, start) if len(start) else share
+    exhausted = np.add.reduceat(gives_all.astype(np.int64), start) if len(start) else siblings
+    cut, remainder = np.divmod(
+        targets[parents] - members_given, np.maximum(siblings - exhausted, 1)
+    )
+    rank = _rank_by_key(parent_of, gives_all, keys[order])
+    one_more = rank < np.repeat(remainder, siblings)
+    share = np.where(gives_all, size, np.repeat(cut, siblings) + one_more)
     result = np.empty_like(share)
     result[order] = share
     return result
 
 
 def _rank_by_key(
-    of: npt.NDArray[np.int64], whole: npt.NDArray[np.bool_], keys: npt.NDArray[np.uint64]
+    parent_of: npt.NDArray[np.int64],
+    gives_all: npt.NDArray[np.bool_],
+    keys: npt.NDArray[np.uint64],
 ) -> Counts:
-    """Return the place of each cluster by key among those of its parent that do not give all."""
-    order = np.lexsort((keys, whole, of))
-    _, start, many = np.unique(of[order], return_index=True, return_counts=True)
-    rank = np.empty(len(of), dtype=np.int64)
-    rank[order] = np.arange(len(of)) - np.repeat(start, many)
+    """Return the rank of each cluster by key among its siblings that do not give all members."""
+    order = np.lexsort((keys, gives_all, parent_of))
+    _, start, siblings = np.unique(parent_of[order], return_index=True, return_counts=True)
+    rank = np.empty(len(parent_of), dtype=np.int64)
+    rank[order] = np.arange(len(parent_of)) - np.repeat(start, siblings)
     return rank

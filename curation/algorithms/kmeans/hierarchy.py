@@ -1,4 +1,8 @@
-"""Levels of clusters: centroids are clustered again, evened out by resampling (Vo et al. 2024)."""
+"""Hierarchical k-means: the centroids of each level are clustered into the next, with resampling.
+
+Vo et al. 2024: Automatic Data Curation for Self-Supervised Learning, https://arxiv.org/abs/2405.15613;
+section 3.3 and appendix A.1.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +29,14 @@ from curation.engine.device import CPU
 
 @dataclass(frozen=True)
 class Resampling:
-    """`rounds` runs of k-means a level, each after the first on the `nearest` points of each cluster.
+    """How often a level is trained, and on which points after the first time.
 
-    Vo et al. take 10 rounds with 10, 5 and 3 nearest points from the second level to the fourth
-    (section 4.1); 1 round is k-means without resampling.
+    For web images, Vo et al. (section 4.2) take 10 rounds, with 10, 5 and 3 points per cluster at
+    the second, third and fourth level.
+
+    Attributes:
+        rounds: number of trainings of a level; 1 is k-means without resampling.
+        nearest: points per cluster, those nearest to its centroid, on which each later round trains.
     """
 
     rounds: int = 1
@@ -37,11 +45,20 @@ class Resampling:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How the levels above the first are made."""
+    """Options of k-means that all levels above the first share.
+
+    Attributes:
+        iterations: maximum number of updates of the centroids.
+        metric: which centroid is the nearest.
+        init: method of initialisation.
+        seed: of the recipe.
+        backend: a name of `BACKENDS`.
+        devices: `cpu`, or the GPUs that share the points.
+    """
 
     iterations: int
     metric: Metric
-    start: Init
+    init: Init
     seed: int
     backend: str
     devices: tuple[str, ...] = (CPU,)
@@ -49,7 +66,12 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Level:
-    """Clusters of one level; `parent` (k,) is the cluster of the next level that each belongs to."""
+    """Clusters of one level.
+
+    Attributes:
+        trained: the k clusters.
+        parent: the cluster of the next level that each belongs to, (k,); None at the coarsest level.
+    """
 
     trained: TrainedLevel
     parent: ClusterIds | None = None
@@ -59,78 +81,113 @@ def build_levels(
     finest: TrainedLevel,
     sizes: Sequence[int],
     resampling: Sequence[Resampling],
-    plan: TrainingOptions,
-    done: Callable[[int, TrainedLevel], None] = lambda level, trained: None,
+    options: TrainingOptions,
+    on_level_end: Callable[[int, TrainedLevel], None] = lambda level, trained: None,
 ) -> list[Level]:
-    """Return all levels from the finest up.
+    """Cluster the centroids of each level into the next (Vo et al. 2024, section 3.3).
 
     Args:
         finest: the clusters of level 0.
-        sizes: clusters of level 1 and up, falling.
-        resampling: of level 1 and up.
-        plan: what the levels share.
-        done: called with each level's number and clusters.
+        sizes: number of clusters of level 1 and of each level above, descending.
+        resampling: of level 1 and of each level above.
+        options: shared by these levels.
+        on_level_end: called with the number and the clusters of each of these levels.
+
+    Returns:
+        All levels, the finest first.
     """
     levels = [Level(finest)]
-    for number, (size, how) in enumerate(zip(sizes, resampling, strict=True), start=1):
-        below = levels[-1].trained.centroids.vectors
-        trained, parent = train_with_resampling(below, size, how, plan, number)
+    for number, (size, level_resampling) in enumerate(zip(sizes, resampling, strict=True), start=1):
+        centroids = levels[-1].trained.centroids.vectors
+        trained, parent = train_with_resampling(centroids, size, level_resampling, options, number)
         levels[-1] = Level(levels[-1].trained, parent)
         levels.append(Level(trained))
-        done(number, trained)
+        on_level_end(number, trained)
     return levels
 
 
 def train_with_resampling(
-    vectors: Floats, clusters: int, how: Resampling, plan: TrainingOptions, salt: int
+    vectors: Floats, clusters: int, resampling: Resampling, options: TrainingOptions, salt: int
 ) -> tuple[TrainedLevel, ClusterIds]:
-    """Cluster points (n, dim) with resampling; return the clusters and each point's (Vo et al., A.1).
+    """Cluster points with resampling (Vo et al. 2024, section 3.3 and appendix A.1).
 
-    Resampling keeps a few points of each cluster, so that dense places weigh no more than sparse ones.
+    Each round after the first trains on the points nearest to each centroid of the round before. So
+    each cluster counts the same, and dense regions weigh no more than sparse ones.
+
+    Args:
+        vectors: points, (n, dim).
+        clusters: number of clusters.
+        resampling: number of rounds, and of points per cluster.
+        options: of k-means.
+        salt: distinguishes the seeds of different levels.
+
+    Returns:
+        The clusters, counted over all points, and the cluster of each point, (n,).
     """
     points, scale = round_to_grid(vectors)
-    names = _centroid_ids(len(points))
-    kept: RowNumbers = np.arange(len(points))
-    trained, own = _train_and_assign(points, kept, names, clusters, plan, salt * 1000)
-    for number in range(1, how.rounds):
-        kept = nearest_points_per_cluster(points, trained, own, how.nearest)
-        trained, own = _train_and_assign(points, kept, names, clusters, plan, salt * 1000 + number)
-    counts = np.bincount(own, minlength=len(trained.centroids)).astype(np.int64)
-    centroids = make_centroids((trained.centroids.vectors * scale).astype(np.float32), plan.metric)
-    return TrainedLevel(centroids, counts, trained.objective), own
+    ids = _point_ids(len(points))
+    sample: RowNumbers = np.arange(len(points))
+    trained, cluster_ids = _train_and_assign(points, sample, ids, clusters, options, salt * 1000)
+    for number in range(1, resampling.rounds):
+        sample = nearest_points_per_cluster(points, trained, cluster_ids, resampling.nearest)
+        trained, cluster_ids = _train_and_assign(
+            points, sample, ids, clusters, options, salt * 1000 + number
+        )
+    counts = np.bincount(cluster_ids, minlength=len(trained.centroids)).astype(np.int64)
+    centroids = make_centroids(
+        (trained.centroids.vectors * scale).astype(np.float32), options.metric
+    )
+    return TrainedLevel(centroids, counts, trained.objective), cluster_ids
 
 
 def _train_and_assign(
-    points: Floats, kept: RowNumbers, names: Ids, clusters: int, plan: TrainingOptions, salt: int
+    points: Floats,
+    sample: RowNumbers,
+    ids: Ids,
+    clusters: int,
+    options: TrainingOptions,
+    salt: int,
 ) -> tuple[TrainedLevel, ClusterIds]:
-    """Train on the kept points and assign all of them."""
-    seed = plan.seed + salt
-    load = load_backend(plan.backend, *plan.devices)
-    among = np.sort(
-        seeded_order(names[kept], seed, "start")[: init_sample_size(plan.start, clusters)]
-    )
-    start = initial_centroids(points[kept[among]], names[kept[among]], plan.start, clusters, seed)
+    """Train on a sample of the points, and assign all points."""
+    seed = options.seed + salt
+    backend = load_backend(options.backend, *options.devices)
+    order = seeded_order(ids[sample], seed, "start")
+    rows = sample[np.sort(order[: init_sample_size(options.init, clusters)])]
+    first = initial_centroids(points[rows], ids[rows], options.init, clusters, seed)
     trained = lloyd(
-        ArrayPoints(points[kept], load), TrainingState(start), plan.iterations, plan.metric
+        ArrayPoints(points[sample], backend),
+        TrainingState(first),
+        options.iterations,
+        options.metric,
     )
-    return trained, load(points).assign(trained.centroids)
+    return trained, backend(points).assign(trained.centroids)
 
 
 def nearest_points_per_cluster(
-    points: Floats, trained: TrainedLevel, own: ClusterIds, most: int
+    points: Floats, trained: TrainedLevel, cluster_ids: ClusterIds, count: int
 ) -> RowNumbers:
-    """Return the `most` points of largest score in each cluster, ties to the smaller number, sorted."""
-    score = exact_scores(points, trained.centroids, own)
+    """Return the points nearest to the centroid of their cluster, ties to the smaller number.
+
+    Args:
+        points: (n, dim).
+        trained: the clusters.
+        cluster_ids: the cluster of each point, (n,).
+        count: maximum number of points of a cluster.
+
+    Returns:
+        Row numbers, ascending.
+    """
+    score = exact_scores(points, trained.centroids, cluster_ids)
     if trained.centroids.offset.any():
-        # Distance, not score: within a cluster they differ by the length of the point.
+        # In the Euclidean metric the score leaves out the length of the point, which matters here.
         doubles = points.astype(np.float64)
         score = 2 * score - np.einsum("nd,nd->n", doubles, doubles)
-    order = np.lexsort((-score, own))
-    _, start, size = np.unique(own[order], return_index=True, return_counts=True)
-    place = np.arange(len(order)) - np.repeat(start, size)
-    return np.sort(order[place < most])
+    order = np.lexsort((-score, cluster_ids))
+    _, start, size = np.unique(cluster_ids[order], return_index=True, return_counts=True)
+    rank = np.arange(len(order)) - np.repeat(start, size)
+    return np.sort(order[rank < count])
 
 
-def _centroid_ids(count: int) -> Ids:
-    """Return an identity for each centroid below: its number, as digits that `seeded_keys` reads."""
+def _point_ids(count: int) -> Ids:
+    """Return an id for each point, its number in hex digits, as `seeded_keys` takes them."""
     return np.char.mod("%032x", np.arange(count)).astype("S32")

@@ -1,4 +1,4 @@
-"""First centroids: seeded, and independent of the order in which points are stored."""
+"""Initial centroids: a seeded choice of points that does not depend on the order of storage."""
 
 from __future__ import annotations
 
@@ -14,44 +14,60 @@ from curation.algorithms.kmeans.points import Doubles
 Init = Literal["random", "kmeans++"]
 
 SAMPLE_PER_CENTROID = 16
-"""Points that k-means++ chooses among, a centroid: it passes over all of them for each."""
+"""Points per centroid that k-means++ chooses among: it computes distances to all of them each time."""
 DRAWN_AT_ONCE = (64, 1024)
-"""Points drawn at once by k-means++, a quarter of those drawn before: fewest and most."""
+"""Fewest and most points that k-means++ draws at once; in between, a quarter of those drawn so far."""
 POINTS_PER_STEP = 8192
-"""Points whose distances are taken at once."""
+"""Points whose distances are computed at once."""
 
 
-def init_sample_size(start: Init, clusters: int) -> int:
-    """Return how many points `initial_centroids` wants to choose among."""
-    return clusters * (SAMPLE_PER_CENTROID if start == "kmeans++" else 2)
+def init_sample_size(init: Init, clusters: int) -> int:
+    """Return how many points `initial_centroids` should choose among."""
+    return clusters * (SAMPLE_PER_CENTROID if init == "kmeans++" else 2)
 
 
-def initial_centroids(vectors: Floats, ids: Ids, start: Init, clusters: int, seed: int) -> Floats:
-    """Return at most `clusters` points that differ, (k, dim) float32.
+def initial_centroids(vectors: Floats, ids: Ids, init: Init, clusters: int, seed: int) -> Floats:
+    """Choose points as initial centroids, no two of them equal.
+
+    k-means++ (Arthur and Vassilvitskii 2007, k-means++: The Advantages of Careful Seeding, section 2.2)
+    draws each centroid with a probability proportional to the squared distance to the nearest of those
+    drawn before.
 
     Args:
-        vectors: points to choose among, (n, dim).
-        ids: their images, (n,), which decide the order.
-        start: `random`, or `kmeans++` (Arthur and Vassilvitskii 2007).
-        clusters: how many centroids.
+        vectors: points to choose among, (n, dim), as `round_to_grid` returns them.
+        ids: their image ids, (n,), which decide the order.
+        init: `random` or `kmeans++`.
+        clusters: number of centroids.
         seed: of the recipe.
+
+    Returns:
+        Centroids, (k, dim) float32; k is less than `clusters` if fewer points differ.
     """
     order = seeded_order(ids, seed, "start")
-    chosen = vectors[order]
-    _, first = np.unique(chosen, axis=0, return_index=True)
-    chosen = chosen[np.sort(first)]
-    if start == "random" or len(chosen) <= clusters:
-        return np.ascontiguousarray(chosen[:clusters], np.float32)
-    return np.ascontiguousarray(chosen[_kmeans_plus_plus(chosen, clusters, seed)], np.float32)
+    distinct = vectors[order]
+    _, first = np.unique(distinct, axis=0, return_index=True)
+    distinct = distinct[np.sort(first)]
+    if init == "random" or len(distinct) <= clusters:
+        return np.ascontiguousarray(distinct[:clusters], np.float32)
+    return np.ascontiguousarray(distinct[_kmeans_plus_plus(distinct, clusters, seed)], np.float32)
 
 
 def _kmeans_plus_plus(points: Floats, clusters: int, seed: int) -> RowNumbers:
-    """Return rows drawn with a chance that grows with the squared distance to those drawn before.
+    """Draw rows with a probability proportional to the squared distance to those drawn before.
 
-    Several are drawn by distances a little out of date, and each is kept with a chance of its distance
-    now to its distance then; distances only shrink, so what is kept is distributed as if drawn one by
-    one, while distances to all those kept are one product. On the grid of `on_grid` float64 products
-    are without rounding, so that the draw is the same on every machine.
+    Several points are drawn at once, by distances that are slightly outdated, and each is accepted with
+    the probability (distance now) / (distance then). Distances only shrink, so the accepted points have
+    the same distribution as points drawn one by one (rejection sampling), while the distances to all of
+    them take one product. Products of points on the grid of `round_to_grid` have no rounding in
+    float64, so the draw is the same on every machine.
+
+    Args:
+        points: (n, dim), no two of them equal; n > clusters.
+        clusters: number of rows.
+        seed: of the recipe.
+
+    Returns:
+        Row numbers, (clusters,).
     """
     square = np.einsum("nd,nd->n", points, points, dtype=np.float64)
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -60,36 +76,49 @@ def _kmeans_plus_plus(points: Floats, clusters: int, seed: int) -> RowNumbers:
     while len(drawn) < clusters:
         batch = int(np.clip(len(drawn) // 4, *DRAWN_AT_ONCE))
         sums = np.cumsum(distance)
-        among = np.searchsorted(sums, rng.random(batch) * sums[-1], side="right")
-        among = np.minimum(among, len(points) - 1)
-        kept = _still_far(points[among].astype(np.float64), distance[among], rng.random(batch))
-        kept = among[kept][: clusters - len(drawn)]
-        drawn = np.concatenate([drawn, kept])
-        distance = np.minimum(distance, _least_distance(points, square, kept))
-        distance[kept] = 0
+        proposed = np.searchsorted(sums, rng.random(batch) * sums[-1], side="right")
+        proposed = np.minimum(proposed, len(points) - 1)
+        doubles = points[proposed].astype(np.float64)
+        accepted = proposed[_accept(doubles, distance[proposed], rng.random(batch))]
+        accepted = accepted[: clusters - len(drawn)]
+        drawn = np.concatenate([drawn, accepted])
+        distance = np.minimum(distance, _least_distance(points, square, accepted))
+        distance[accepted] = 0
     return drawn
 
 
 def _least_distance(points: Floats, square: Doubles, rows: RowNumbers) -> Doubles:
-    """Return the squared distance of each point (n, dim) to the nearest of some of them: (n,)."""
+    """Return the squared distance of each point to the nearest of some points, (n,).
+
+    Args:
+        points: (n, dim).
+        square: squared length of each point, (n,).
+        rows: numbers of the points to which distances are taken; infinite distances if there are none.
+    """
     least = np.empty(len(points))
-    drawn = points[rows].T.astype(np.float64)
+    others = points[rows].T.astype(np.float64)
     for start in range(0, len(points), POINTS_PER_STEP):
         part = slice(start, start + POINTS_PER_STEP)
-        away = square[rows] - 2 * (points[part].astype(np.float64) @ drawn)
-        least[part] = np.maximum(square[part] + away.min(axis=1, initial=np.inf), 0)
+        distance = square[rows] - 2 * (points[part].astype(np.float64) @ others)
+        least[part] = np.maximum(square[part] + distance.min(axis=1, initial=np.inf), 0)
     return least
 
 
-def _still_far(points: Doubles, distance: Doubles, chance: Doubles) -> list[int]:
-    """Return which of some points (m, dim) to keep, given how far each was before."""
+def _accept(points: Doubles, distance: Doubles, uniform: Doubles) -> list[int]:
+    """Return which proposed points are accepted, one after another, with probability now / then.
+
+    Args:
+        points: the proposed points, (m, dim).
+        distance: the squared distance by which each was drawn, (m,).
+        uniform: a random number in [0, 1) for each, (m,).
+    """
     between = points @ points.T
     square = np.diag(between)
     between = np.maximum(square[:, None] + square - 2 * between, 0)
-    now, kept = distance.copy(), []
+    now, accepted = distance.copy(), []
     for row in range(len(points)):
-        if chance[row] * distance[row] < now[row]:
-            kept.append(row)
+        if uniform[row] * distance[row] < now[row]:
+            accepted.append(row)
             now = np.minimum(now, between[row])
             now[row] = 0
-    return kept
+    return accepted

@@ -1,4 +1,4 @@
-"""Lloyd's iterations over any points: one level of clusters."""
+"""Lloyd's algorithm for one level of clusters, over any `Points`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from typing import Literal
 import numpy as np
 
 from curation.algorithms.kmeans.backends.nearest import Centroids, Floats
-from curation.algorithms.kmeans.points import ClusterSums, Counts, Points
+from curation.algorithms.kmeans.points import ClusterSums, Counts, Doubles, Points
 
 logger = logging.getLogger(__name__)
 
 Metric = Literal["spherical", "euclidean"]
+"""Which centroid is the nearest: that of the largest cosine, or of the smallest distance."""
 
 SPLIT = 1.0 / 1024
-"""How far the halves of a split cluster are moved apart, as a part of each number."""
+"""How far the halves of a split cluster move apart, relative to each number of its centroid."""
 
 
 @dataclass(frozen=True)
 class TrainedLevel:
-    """Centroids of one level, how many points chose each, and the objective of each pass.
+    """The result of `lloyd`.
 
-    The objective is the mean score: in spherical k-means the mean cosine similarity of a point to its
-    centroid, to be as large as possible; in Euclidean the mean squared distance, as small as possible.
+    Attributes:
+        centroids: k centroids.
+        counts: number of points of each cluster, (k,).
+        objective: the objective of each pass. With the spherical metric it is the mean cosine
+            similarity between a point and its centroid, which k-means maximises; with the Euclidean
+            metric the mean squared distance, which it minimises.
     """
 
     centroids: Centroids
@@ -35,7 +40,12 @@ class TrainedLevel:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a stopped training goes on from: the centroids after some passes and their objectives."""
+    """The state from which a stopped training continues.
+
+    Attributes:
+        vectors: centroids, (k, dim).
+        objective: the objective of each pass so far.
+    """
 
     vectors: Floats
     objective: tuple[float, ...] = ()
@@ -43,69 +53,82 @@ class TrainingState:
 
 def lloyd(
     points: Points,
-    start: TrainingState,
+    state: TrainingState,
     iterations: int,
     metric: Metric = "spherical",
-    keep: Callable[[TrainingState], None] = lambda state: None,
+    save_state: Callable[[TrainingState], None] = lambda state: None,
 ) -> TrainedLevel:
-    """Run Lloyd's algorithm (spherical: Dhillon and Modha 2001) from given centroids.
+    """Train centroids by Lloyd's algorithm.
 
-    A cluster without points takes a half of the largest one. Stops early when no centroid moves.
+    The spherical metric is that of Dhillon and Modha 2001 (Concept Decompositions for Large Sparse Text
+    Data Using Clustering, section 3). A cluster without points gets half of the largest one. Training
+    stops early when no centroid moves.
 
     Args:
-        points: what to cluster.
-        start: first centroids (k, dim), or the state that a stopped training kept.
-        iterations: at most so many updates of the centroids.
-        metric: what nearest means.
-        keep: called with the state after each update.
+        points: the points.
+        state: initial centroids, or the state that a stopped training saved.
+        iterations: maximum number of updates of the centroids.
+        metric: which centroid is the nearest.
+        save_state: called with the state after each update.
+
+    Returns:
+        The centroids of the last pass, with the counts and objectives that were measured for them.
     """
-    objective = list(start.objective)
-    centroids = make_centroids(start.vectors, metric)
+    objective = list(state.objective)
+    centroids = make_centroids(state.vectors, metric)
     while True:
-        tally = points.sum_by_cluster(centroids)
-        objective.append(_objective(tally, centroids, points.count, metric))
+        sums = points.sum_by_cluster(centroids)
+        objective.append(_objective(sums, centroids, points.count, metric))
         logger.info(
-            "k-means: pass %d of %d, objective %.6f, %d empty",
+            "k-means: pass %d of %d, objective %.6f, %d empty clusters",
             len(objective),
             iterations + 1,
             objective[-1],
-            int((tally.counts == 0).sum()),
+            int((sums.counts == 0).sum()),
         )
-        better = update_centroids(tally, centroids, metric)
-        settled = np.array_equal(better, centroids.vectors)
-        if settled or len(objective) > iterations:
-            return TrainedLevel(centroids, tally.counts, tuple(objective))
-        centroids = make_centroids(better, metric)
-        keep(TrainingState(centroids.vectors, tuple(objective)))
+        vectors = update_centroids(sums, centroids, metric)
+        converged = np.array_equal(vectors, centroids.vectors)
+        if converged or len(objective) > iterations:
+            return TrainedLevel(centroids, sums.counts, tuple(objective))
+        centroids = make_centroids(vectors, metric)
+        save_state(TrainingState(centroids.vectors, tuple(objective)))
 
 
 def make_centroids(vectors: Floats, metric: Metric) -> Centroids:
-    """Return centroids (k, dim) with the offset that the metric asks for."""
+    """Return centroids (k, dim) with the offset of the metric."""
     if metric == "spherical":
         return Centroids(vectors, np.zeros(len(vectors)))
     doubles = vectors.astype(np.float64)
     return Centroids(vectors, np.einsum("kd,kd->k", doubles, doubles) / 2)
 
 
-def update_centroids(tally: ClusterSums, centroids: Centroids, metric: Metric) -> Floats:
-    """Return the centroids (k, dim) that fit the points best: means, or directions of sums."""
-    sums, counts = tally.sums, tally.counts
+def update_centroids(sums: ClusterSums, centroids: Centroids, metric: Metric) -> Floats:
+    """Return the best centroids for the clusters of one pass.
+
+    Args:
+        sums: the sums of the points of each cluster.
+        centroids: the centroids of the pass.
+        metric: `euclidean` takes the mean of a cluster, `spherical` the direction of its sum.
+
+    Returns:
+        New centroids, (k, dim) float32.
+    """
     if metric == "spherical":
-        scale = np.sqrt(np.einsum("kd,kd->k", sums, sums))
+        scale = np.sqrt(np.einsum("kd,kd->k", sums.sums, sums.sums))
     else:
-        scale = counts.astype(np.float64)
-    # Points that cancel out leave no direction; their centroid stays.
-    still = scale == 0
-    vectors = sums / np.where(still, 1.0, scale)[:, None]
-    vectors[still] = centroids.vectors[still]
-    _fill_empty(vectors, counts)
+        scale = sums.counts.astype(np.float64)
+    # Where the points of a cluster cancel out there is no direction, and the centroid stays.
+    unchanged = scale == 0
+    vectors = sums.sums / np.where(unchanged, 1.0, scale)[:, None]
+    vectors[unchanged] = centroids.vectors[unchanged]
+    _fill_empty_clusters(vectors, sums.counts)
     if metric == "spherical":
         vectors /= np.sqrt(np.einsum("kd,kd->k", vectors, vectors))[:, None]
     return vectors.astype(np.float32)
 
 
-def _fill_empty(vectors: np.ndarray, counts: Counts) -> None:
-    """Split the largest cluster for each empty one, as FAISS does; ties go to the smaller number."""
+def _fill_empty_clusters(vectors: Doubles, counts: Counts) -> None:
+    """Give each empty cluster half of the largest one, as FAISS does; ties go to the smaller number."""
     sizes = counts.copy()
     sign = np.where(np.arange(vectors.shape[1]) % 2 == 0, SPLIT, -SPLIT)
     for empty in np.flatnonzero(counts == 0):
@@ -116,10 +139,11 @@ def _fill_empty(vectors: np.ndarray, counts: Counts) -> None:
         sizes[largest] -= sizes[empty]
 
 
-def _objective(tally: ClusterSums, centroids: Centroids, count: int, metric: Metric) -> float:
+def _objective(sums: ClusterSums, centroids: Centroids, count: int, metric: Metric) -> float:
+    """Return the objective (see `TrainedLevel`) from the sums of a pass, without the points."""
     vectors = centroids.vectors.astype(np.float64)
-    score = float(np.einsum("kd,kd->k", tally.sums, vectors).sum())
+    score = float(np.einsum("kd,kd->k", sums.sums, vectors).sum())
     if metric == "spherical":
         return score / count
-    score -= float(np.einsum("k,k->", tally.counts.astype(np.float64), centroids.offset))
-    return (tally.square - 2 * score) / count
+    score -= float(np.einsum("k,k->", sums.counts.astype(np.float64), centroids.offset))
+    return (sums.square - 2 * score) / count

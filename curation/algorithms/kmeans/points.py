@@ -1,4 +1,4 @@
-"""What k-means asks of its points, and points held in memory."""
+"""What k-means needs of its points, and points in memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from curation.algorithms.kmeans.backends.nearest import (
 )
 
 GRID_STEPS = 2.0**24
-"""Steps of the grid in 1: float16 has them at lengths up to 1."""
-
+"""Steps of the grid per unit: the spacing of float16 for values up to 1 is a multiple of 2^-24."""
 POINTS_PER_STEP = 1024
-"""Points turned into float64 at once, so that they stay in the cache."""
+"""Points converted to float64 at once, so that they fit in the cache."""
+MAX_UNIT_LENGTH = 1.0 + 2.0**-8
+"""Largest length of a unit vector after rounding to float16."""
 
 Doubles = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -29,9 +30,12 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClusterSums:
-    """What one pass over the points tells: sums (k, dim) float64 and counts (k,) by cluster.
+    """The sums over the points of each cluster, from one pass over all points.
 
-    `square` is the sum of the squared lengths of all points.
+    Attributes:
+        sums: sum of the points of each cluster, (k, dim).
+        counts: number of points of each cluster, (k,).
+        square: sum of the squared lengths of all points.
     """
 
     sums: Doubles
@@ -40,34 +44,36 @@ class ClusterSums:
 
 
 class Points(Protocol):
-    """Points that k-means runs on, wherever they are."""
+    """Points that k-means trains on, wherever they are."""
 
     @property
     def count(self) -> int:
-        """How many points there are."""
+        """Number of points."""
 
     def sum_by_cluster(self, centroids: Centroids) -> ClusterSums:
-        """Give each point to its nearest centroid (ties: the smaller number) and add them up."""
+        """Assign each point to its nearest centroid, ties to the smaller number, and add them up."""
 
 
 def round_to_grid(vectors: Vectors) -> tuple[Vectors, float]:
-    """Return the vectors as k-means takes them, and the power of two they were divided by.
+    """Return vectors whose sums have no rounding in float64: multiples of 2^-24 of length at most 1.
 
-    float16 of length at most 1 is on the grid already and comes back as it is. Anything else becomes
-    float32, scaled to length at most 1 and rounded to multiples of 2^-24.
+    float16 vectors of length at most 1 are on this grid, and are returned unchanged. Others are divided
+    by a power of two if they are longer than 1, and rounded to the grid in float32.
+
+    Args:
+        vectors: (n, dim).
+
+    Returns:
+        The vectors on the grid, (n, dim), and the power of two.
     """
     longest = _longest(vectors)
     if vectors.dtype == np.float16 and longest <= MAX_UNIT_LENGTH:
         return vectors, 1.0
-    # A power of two: scaling itself rounds nothing.
+    # A power of two, because dividing by it rounds nothing.
     scale = 2.0 ** np.ceil(np.log2(longest)) if longest > 0 else 1.0
     scale = scale if longest > MAX_UNIT_LENGTH else 1.0
     scaled = np.rint(np.asarray(vectors, np.float64) * (GRID_STEPS / scale)) / GRID_STEPS
     return scaled.astype(np.float32), float(scale)
-
-
-MAX_UNIT_LENGTH = 1.0 + 2.0**-8
-"""Length up to which vectors count as unit vectors: rounding to float16 makes some a little longer."""
 
 
 def _longest(vectors: Vectors) -> float:
@@ -80,82 +86,102 @@ def _longest(vectors: Vectors) -> float:
 
 @dataclass
 class ArrayPoints:
-    """Points (n, dim) in memory or memory-mapped, on the grid; see `round_to_grid`.
+    """Points in memory or memory-mapped.
 
-    A back end keeps what it has learnt of the last centroids, so that passes get cheaper as the
-    centroids settle; sums are corrected by the points that moved.
+    The back end remembers bounds from earlier centroids, and sums are corrected by the points that
+    changed their cluster. So passes get cheaper as the centroids settle.
+
+    Attributes:
+        vectors: (n, dim), on the grid of `round_to_grid`.
+        backend: returns the back end for the points.
     """
 
     vectors: Vectors
     backend: Callable[[Vectors], Assigner]
-    _nearest: Assigner | None = None
-    _clusters: ClusterIds | None = None
+    _assigner: Assigner | None = None
+    _cluster_ids: ClusterIds | None = None
     _sums: ClusterSums | None = field(default=None, repr=False)
 
     @property
     def count(self) -> int:
-        """How many points there are."""
+        """Number of points."""
         return len(self.vectors)
 
     def assign(self, centroids: Centroids) -> ClusterIds:
-        """Return the nearest centroid of each point, (count,)."""
-        if self._nearest is None:
-            self._nearest = self.backend(self.vectors)
-        return self._nearest.assign(centroids)
+        """Return the number of the nearest centroid of each point, (n,)."""
+        if self._assigner is None:
+            self._assigner = self.backend(self.vectors)
+        return self._assigner.assign(centroids)
 
     def sum_by_cluster(self, centroids: Centroids) -> ClusterSums:
-        """Give each point to its nearest centroid and add them up."""
-        clusters = self.assign(centroids)
-        moved = self._moved(clusters, len(centroids))
-        if self._clusters is not None and self._sums is not None and moved is not None:
-            sums, counts = self._sums.sums.copy(), self._sums.counts.copy()
-            for start in range(0, len(moved), POINTS_PER_BLOCK):
-                rows = moved[start : start + POINTS_PER_BLOCK]
-                points = self.vectors[rows]
-                add_to_sums(sums, points, clusters[rows])
-                add_to_sums(sums, points, self._clusters[rows], sign=-1)
-            counts += np.bincount(clusters[moved], minlength=len(counts))
-            counts -= np.bincount(self._clusters[moved], minlength=len(counts))
-        else:
-            sums = np.zeros(centroids.vectors.shape)
-            add_to_sums(sums, self.vectors, clusters)
-            counts = np.bincount(clusters, minlength=len(centroids)).astype(np.int64)
-        square = _square(self.vectors) if self._sums is None else self._sums.square
-        self._clusters, self._sums = clusters, ClusterSums(sums, counts, square)
+        """Assign each point to its nearest centroid, ties to the smaller number, and add them up."""
+        cluster_ids = self.assign(centroids)
+        square = _sum_of_squares(self.vectors) if self._sums is None else self._sums.square
+        sums, counts = self._corrected_sums(cluster_ids, len(centroids)) or self._new_sums(
+            cluster_ids, centroids
+        )
+        self._cluster_ids, self._sums = cluster_ids, ClusterSums(sums, counts, square)
         return self._sums
 
-    def _moved(self, clusters: ClusterIds, count: int) -> RowNumbers | None:
-        """Return the points that changed their cluster, or None where starting anew is less work."""
-        before, tally = self._clusters, self._sums
-        if before is None or tally is None or len(tally.counts) != count:
+    def _new_sums(self, cluster_ids: ClusterIds, centroids: Centroids) -> tuple[Doubles, Counts]:
+        sums = np.zeros(centroids.vectors.shape)
+        add_to_sums(sums, self.vectors, cluster_ids)
+        return sums, np.bincount(cluster_ids, minlength=len(centroids)).astype(np.int64)
+
+    def _corrected_sums(
+        self, cluster_ids: ClusterIds, clusters: int
+    ) -> tuple[Doubles, Counts] | None:
+        """Return the sums of the pass before, with the points that moved taken out and added anew.
+
+        None if there was no such pass, or if half of the points moved: new sums are then less work.
+        """
+        before, earlier = self._cluster_ids, self._sums
+        if before is None or earlier is None or len(earlier.counts) != clusters:
             return None
-        moved = np.flatnonzero(clusters != before)
-        return moved if len(moved) < len(clusters) // 2 else None
+        moved: RowNumbers = np.flatnonzero(cluster_ids != before)
+        if len(moved) >= len(cluster_ids) // 2:
+            return None
+        sums, counts = earlier.sums.copy(), earlier.counts.copy()
+        for start in range(0, len(moved), POINTS_PER_BLOCK):
+            rows = moved[start : start + POINTS_PER_BLOCK]
+            points = self.vectors[rows]
+            add_to_sums(sums, points, cluster_ids[rows])
+            add_to_sums(sums, points, before[rows], sign=-1)
+        counts += np.bincount(cluster_ids[moved], minlength=clusters)
+        counts -= np.bincount(before[moved], minlength=clusters)
+        return sums, counts
 
 
-def add_to_sums(sums: Doubles, vectors: Vectors, clusters: ClusterIds, sign: int = 1) -> None:
-    """Add (or take away) points to the sums of their clusters, without rounding."""
+def add_to_sums(sums: Doubles, vectors: Vectors, cluster_ids: ClusterIds, sign: int = 1) -> None:
+    """Add points to the sums of their clusters, in place and without rounding.
+
+    Args:
+        sums: (k, dim).
+        vectors: points on the grid of `round_to_grid`, (n, dim).
+        cluster_ids: the cluster of each point, (n,).
+        sign: 1 to add the points, -1 to subtract them.
+    """
     import torch
 
-    into = torch.from_numpy(sums)
-    for rows, points in _in_doubles(vectors):
-        into.index_add_(0, torch.from_numpy(clusters[rows]), points, alpha=sign)
+    sums_tensor = torch.from_numpy(sums)
+    for rows, points in _as_doubles(vectors):
+        sums_tensor.index_add_(0, torch.from_numpy(cluster_ids[rows]), points, alpha=sign)
 
 
-def _square(vectors: Vectors) -> float:
-    # In whole steps of the grid, so that this sum too is the same in any order.
+def _sum_of_squares(vectors: Vectors) -> float:
+    # In whole steps of the grid, so that this sum does not depend on its order either.
     total = 0
-    for _, points in _in_doubles(vectors):
+    for _, points in _as_doubles(vectors):
         total += int((points.square_().sum(dim=1) * GRID_STEPS).round().sum())
     return total / GRID_STEPS
 
 
-def _in_doubles(vectors: Vectors) -> Iterator[tuple[slice, Any]]:
-    """Yield rows and their vectors as a float64 tensor that the next ones overwrite."""
+def _as_doubles(vectors: Vectors) -> Iterator[tuple[slice, Any]]:
+    """Yield slices of rows with their vectors as a float64 tensor, which the next step overwrites."""
     import torch
 
-    room = torch.empty((POINTS_PER_STEP, vectors.shape[1]), dtype=torch.float64)
+    buffer = torch.empty((POINTS_PER_STEP, vectors.shape[1]), dtype=torch.float64)
     for start in range(0, len(vectors), POINTS_PER_STEP):
         rows = slice(start, min(start + POINTS_PER_STEP, len(vectors)))
         part = torch.from_numpy(np.ascontiguousarray(vectors[rows]))
-        yield rows, room[: len(part)].copy_(part)
+        yield rows, buffer[: len(part)].copy_(part)

@@ -1,4 +1,4 @@
-"""Points that stay in their files: each pass is a job over shards, its sums added up on workers."""
+"""Points in files: each pass over them is a job on workers, which add up the sums of clusters."""
 
 from __future__ import annotations
 
@@ -8,87 +8,90 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from curation.algorithms.arrays.vectors import vector_array, vector_matrix
+from curation.algorithms.arrays.vectors import RowNumbers, vector_array, vector_matrix
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import Centroids
 from curation.algorithms.kmeans.lloyd import Metric, make_centroids
-from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums
+from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums, Counts, Doubles
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput
 
 SHARD_ROWS = 1_000_000
-"""Points whose sums one task adds up before it writes them."""
+"""Maximum points of a shard, whose sums one task adds up before it writes them."""
 RANGE_BYTES = 2**28
-"""Sums that one task adds up over all shards: a range of centroids."""
+"""Maximum bytes of the sums of a range of clusters, which one task adds up over all shards."""
+ROWS_PER_BATCH = 8192
+"""Clusters whose sums are written at once."""
 
 
 @dataclass
 class ShardedPoints:
-    """A sample of the pool in work tables, (count, dim) in all.
+    """A sample of the pool in work tables.
 
-    What a pass gives is a work table too: a run that was stopped finds the shards that were done.
+    Everything that a pass computes is a work table too, so a run that was stopped finds the shards
+    that were finished. The tables of a pass are deleted after the next one.
+
+    Attributes:
+        shards: work tables with a column `vector`, on the grid of `round_to_grid`, by shard.
+        metric: which centroid is the nearest.
+        backend: a name of `BACKENDS`.
+        context: where passes are computed.
     """
 
     shards: Mapping[str, list[Fragment]]
     metric: Metric
     backend: str
     context: Context
-    _before: list[FragmentRecord] = field(default_factory=list)
+    _last_pass: list[FragmentRecord] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        """How many points there are."""
+        """Number of points."""
         return sum(part.rows for shard in self.shards.values() for part in shard)
 
     def sum_by_cluster(self, centroids: Centroids) -> ClusterSums:
-        """Give each point to its nearest centroid and add them up."""
-        compute = self.context.compute
-        kept = compute("centroids", write_centroids, {"centroids": {"vectors": centroids.vectors}})
-        record = kept["centroids"]
-        now = Fragment(self.context.store, record)
-        parts = compute(
-            "pass",
-            sum_shard,
-            {
-                name: {
-                    "shard": shard,
-                    "centroids": now,
-                    "metric": self.metric,
-                    "backend": self.backend,
-                }
-                for name, shard in self.shards.items()
-            },
-            gpu=True,
-        )
-        tables = [Fragment(self.context.store, r) for r in parts.values()]
-        size = max(1, RANGE_BYTES // (8 * centroids.vectors.shape[1]))
-        sums = compute(
-            "sums",
-            add_sums_in_range,
-            {
-                f"from-{first:08d}": {"parts": tables, "first": first, "end": first + size}
-                for first in range(0, len(centroids), size)
-            },
-        )
-        tally = ClusterSums(
-            np.zeros(centroids.vectors.shape), np.zeros(len(centroids), np.int64), 0.0
-        )
-        for ranged in sums.values():
-            table = Fragment(self.context.store, ranged).read()
+        """Assign each point to its nearest centroid, ties to the smaller number, and add them up."""
+        centroid_table, shard_tables = self._sum_shards(centroids)
+        range_tables = self._sum_ranges(centroids, shard_tables)
+        sums = np.zeros(centroids.vectors.shape)
+        counts = np.zeros(len(centroids), np.int64)
+        for record in range_tables.values():
+            table = Fragment(self.context.store, record).read()
             rows = table.column("cluster_id").to_numpy()
-            tally.sums[rows] = vector_matrix(table.column("sum"), "<f8")
-            tally.counts[rows] = table.column("count").to_numpy()
-        square = sum(r.stats["square"] for r in parts.values())
-        # The pass before served whoever went on from it; now this one does.
-        self.context.delete_records(self._before)
-        self._before = [record, *parts.values(), *sums.values()]
-        return ClusterSums(tally.sums, tally.counts, square)
+            sums[rows] = vector_matrix(table.column("sum"), "<f8")
+            counts[rows] = table.column("count").to_numpy()
+        square = sum(record.stats["square"] for record in shard_tables.values())
+        # A run that is stopped now continues from this pass; it does not need the last one.
+        self.context.delete_records(self._last_pass)
+        self._last_pass = [centroid_table, *shard_tables.values(), *range_tables.values()]
+        return ClusterSums(sums, counts, square)
+
+    def _sum_shards(self, centroids: Centroids) -> tuple[FragmentRecord, dict[str, FragmentRecord]]:
+        """Return the work table of the centroids, and one with the sums of each shard."""
+        items = {"centroids": {"vectors": centroids.vectors}}
+        record = self.context.compute("centroids", write_centroids, items)["centroids"]
+        table = Fragment(self.context.store, record)
+        options = {"centroids": table, "metric": self.metric, "backend": self.backend}
+        shards = {name: {"shard": shard} | options for name, shard in self.shards.items()}
+        return record, self.context.compute("pass", sum_shard, shards, gpu=True)
+
+    def _sum_ranges(
+        self, centroids: Centroids, shard_tables: Mapping[str, FragmentRecord]
+    ) -> dict[str, FragmentRecord]:
+        """Return a work table with the sums of each range of clusters over all shards."""
+        tables = [Fragment(self.context.store, record) for record in shard_tables.values()]
+        size = max(1, RANGE_BYTES // (8 * centroids.vectors.shape[1]))
+        items = {
+            f"from-{first:08d}": {"parts": tables, "first": first, "end": first + size}
+            for first in range(0, len(centroids), size)
+        }
+        return self.context.compute("sums", add_sums_in_range, items)
 
 
 def group_into_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:
-    """Return neighbouring fragments together, up to SHARD_ROWS points."""
+    """Group neighbouring fragments into shards of at most SHARD_ROWS points, or of one fragment."""
     shards: list[list[Fragment]] = [[]]
     rows = 0
     for part in sample.values():
@@ -101,7 +104,7 @@ def group_into_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment
 
 
 def write_centroids(vectors: np.ndarray) -> StageOutput:
-    """Write centroids where every worker finds them."""
+    """Write centroids (k, dim) as a work table that every worker can read."""
     yield pa.RecordBatch.from_arrays([vector_array(vectors)], ["vector"])
     return None
 
@@ -109,52 +112,63 @@ def write_centroids(vectors: np.ndarray) -> StageOutput:
 def sum_shard(
     shard: list[Fragment], centroids: Fragment, metric: Metric, backend: str, device: str
 ) -> StageOutput:
-    """Add up the points of one shard by cluster; only clusters with points have a row."""
-    now = make_centroids(vector_matrix(centroids.read().column("vector"), "<f4"), metric)
-    sums, counts = np.zeros(now.vectors.shape), np.zeros(len(now), np.int64)
+    """Add up the points of one shard by cluster; runs on a worker.
+
+    Yields:
+        Batches with columns `cluster_id`, `count` and `sum`, only for clusters with points.
+
+    Returns:
+        `square`, the sum of the squared lengths of the points.
+    """
+    vectors = vector_matrix(centroids.read().column("vector"), "<f4")
+    fixed = make_centroids(vectors, metric)
+    sums, counts = np.zeros(vectors.shape), np.zeros(len(fixed), np.int64)
     square = 0.0
     for part in shard:
         if not part.rows:
             continue
         points = vector_matrix(part.read(["vector"]).column("vector"))
-        own = ArrayPoints(points, load_backend(backend, device)).sum_by_cluster(now)
-        sums += own.sums
-        counts += own.counts
-        square += own.square
-    yield from _sums_batches(sums, counts, np.flatnonzero(counts))
+        part_sums = ArrayPoints(points, load_backend(backend, device)).sum_by_cluster(fixed)
+        sums += part_sums.sums
+        counts += part_sums.counts
+        square += part_sums.square
+    yield from _sums_batches(sums, counts)
     return {"square": square}
 
 
 def add_sums_in_range(parts: list[Fragment], first: int, end: int) -> StageOutput:
-    """Add up the sums of all shards for the clusters from `first` to `end`."""
-    sums: np.ndarray | None = None
+    """Add up the sums of all shards for the clusters from `first` up to `end`; runs on a worker.
+
+    Yields:
+        Batches as `sum_shard` yields them.
+    """
+    sums: Doubles | None = None
     counts = np.zeros(end - first, np.int64)
     for part in parts:
         for table in part.row_groups_between("cluster_id", first, end - 1):
-            rows = table.column("cluster_id").to_numpy()
-            inside = (rows >= first) & (rows < end)
-            own = vector_matrix(table.column("sum"), "<f8")[inside]
+            cluster_ids = table.column("cluster_id").to_numpy()
+            in_range = (cluster_ids >= first) & (cluster_ids < end)
+            part_sums = vector_matrix(table.column("sum"), "<f8")[in_range]
             if sums is None:
-                sums = np.zeros((end - first, own.shape[1]))
-            sums[rows[inside] - first] += own
-            counts[rows[inside] - first] += table.column("count").to_numpy()[inside]
+                sums = np.zeros((end - first, part_sums.shape[1]))
+            sums[cluster_ids[in_range] - first] += part_sums
+            counts[cluster_ids[in_range] - first] += table.column("count").to_numpy()[in_range]
     if sums is None:
         sums = np.zeros((end - first, 1))
-    yield from _sums_batches(sums, counts, np.flatnonzero(counts), first)
+    yield from _sums_batches(sums, counts, first)
     return None
 
 
-def _sums_batches(
-    sums: np.ndarray, counts: np.ndarray, rows: np.ndarray, first: int = 0
-) -> StageOutput:
-    step = 8192
-    for start in range(0, max(len(rows), 1), step):
-        own = rows[start : start + step]
+def _sums_batches(sums: Doubles, counts: Counts, first: int = 0) -> StageOutput:
+    """Yield the sums of the clusters with points; row 0 of the arrays is cluster `first`."""
+    cluster_rows: RowNumbers = np.flatnonzero(counts)
+    for start in range(0, max(len(cluster_rows), 1), ROWS_PER_BATCH):
+        rows = cluster_rows[start : start + ROWS_PER_BATCH]
         yield pa.RecordBatch.from_arrays(
             [
-                pa.array((own + first).astype(np.int32)),
-                pa.array(counts[own]),
-                vector_array(sums[own]),
+                pa.array((rows + first).astype(np.int32)),
+                pa.array(counts[rows]),
+                vector_array(sums[rows]),
             ],
             names=["cluster_id", "count", "sum"],
         )

@@ -1,7 +1,8 @@
-"""The back ends of k-means by name: each finds the same exact nearest centroids, at its own speed.
+"""The back ends of k-means by name. Each finds the same exact nearest centroids, at its own speed.
 
-A new back end is a file in this folder with `load(vectors, device)`, and a line in `BACKENDS`. See
-docs/extending.md. Back ends give the same bits, so no memo names them.
+A new back end is a module in this folder with a function `load(vectors, device)` that returns an
+`Assigner`, and one entry in `BACKENDS`. All back ends give the same bits, so no memo depends on
+which one was used.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Looking at some centroids again: bounds by group, of those that moved a little.
+"""Nearest centroids by a bounded scan: only groups of centroids that a bound does not exclude.
 
-A point's score against every member of a group of centroids is at most the best it had when last
-looked at plus how far the group's members have moved since (the bounds by group of Yinyang k-means,
-Ding et al. 2015, section 3, for inner products). A few members of each group move much further than the
-others; those are looked at in every call, so that the bound grows by what the others moved only. Of the
-others, only groups whose bound reaches the score of the point's own centroid are looked at again.
+A point's score with every member of a group of centroids is at most its largest score when the
+group was last scored, plus how far the members have moved since. These are the group bounds of
+Yinyang k-means (Ding et al. 2015, Yinyang K-Means: A Drop-In Replacement of the Classic K-Means
+with Consistent Speedup, section 3), here for inner products. A few members of each group, the
+movers, move much further than the others. They are scored in every call, so that the bound grows
+only by what the others moved. A group is scored again only if its bound reaches the score of the
+centroid that the point belonged to.
 """
 
 from __future__ import annotations
@@ -27,26 +29,31 @@ from curation.algorithms.kmeans.backends.screen import (
 )
 
 MEMBERS_PER_MOVER = 4
-"""One in so many members of a group is looked at in every call: those that moved most."""
+"""One of this many members of a group is scored in every call: those that moved most."""
 MAX_SHARE = 0.12
-"""Share of groups to look at from which looking at all of them at once is faster."""
+"""Share of the groups above which scoring all of them at once is faster."""
 ROWS_MULTIPLE = 512
-"""Points looked at in one group are filled up to a multiple of this."""
+"""The number of points that are scored with a group is padded to a multiple of this."""
 Pairs = tuple[Tensor, Tensor]
-"""Points and centroids, each (m,)."""
+"""Points and centroids of candidate pairs, (m,) each."""
 
 
 def mover_count(groups: RowNumbers) -> int:
-    """Return how many members of a group are looked at in every call."""
+    """Return how many members of each group (groups, size) are scored in every call."""
     size: int = groups.shape[1]
     return size // MEMBERS_PER_MOVER
 
 
 @dataclass(frozen=True)
 class BoundedScan:
-    """Looking at centroids that moved a little: the loose ones, and groups whose bound is in reach.
+    """The centroids of one call, laid out for a bounded scan.
 
-    `others` (groups, size) are the other members, `other_vectors` (groups · size, dim) their vectors.
+    Attributes:
+        drift: how much the largest score in each group may have grown, without its movers, (groups,).
+        movers: the movers of each group.
+        others: the other members of each group, (groups, size).
+        other_vectors: their vectors, (groups · size, dim).
+        offset: their offsets, or None if all are zero.
     """
 
     drift: Tensor
@@ -57,115 +64,128 @@ class BoundedScan:
 
     @classmethod
     def of(cls, screen: ScreenedCentroids, drift: Tensor) -> BoundedScan:
-        """Lay out centroids whose groups have the loose members first."""
-        many = mover_count(screen.groups)
-        others = np.ascontiguousarray(screen.groups[:, many:])
+        """Lay out centroids. The movers are the first members of each group."""
+        movers = mover_count(screen.groups)
+        others = np.ascontiguousarray(screen.groups[:, movers:])
         order = torch.from_numpy(others).to(screen.vectors.device)
         return cls(
             drift,
-            GroupedCentroids.of(np.ascontiguousarray(screen.groups[:, :many]), screen),
+            GroupedCentroids.of(np.ascontiguousarray(screen.groups[:, :movers]), screen),
             order,
             RoundedVectors.of(screen.vectors[order.ravel()], screen.kind),
-            screen.shift(order.ravel()),
+            screen.offset_of(order.ravel()),
         )
 
     def assign(
-        self, block: PointBlock, bounds: Tensor, own: Tensor
+        self, block: PointBlock, bounds: Tensor, before: Tensor
     ) -> tuple[ClusterIds, float] | None:
-        """Return the nearest centroids and the share of groups looked at; None if too many.
+        """Return the nearest centroids, and the share of groups that were scored.
 
         Args:
             block: the points.
-            bounds: the most a point scored in each group, (groups, n); brought up to date in place.
-            own: the nearest centroid before, (n,).
+            bounds: the largest score that a point can have in each group, (groups, n); is updated.
+            before: the nearest centroid of each point in the call before, (n,).
+
+        Returns:
+            Centroids (n,) and the share; None if more than MAX_SHARE of the groups must be scored.
         """
-        least = self._least(block, own)
+        least = self._least_scores(block, before)
         bounds += self.drift[:, None]
         needed = bounds >= least
         share = int(torch.count_nonzero(needed)) / needed.numel()
         if share > MAX_SHARE:
             return None
         pairs = self._scan_groups(block, needed, least, bounds)
-        for step in block.steps:
-            pairs.append(self._scan_movers(step, least, bounds))
+        pairs += [self._scan_movers(step, least, bounds) for step in block.steps]
         rows, clusters = (torch.cat(part) for part in zip(*pairs, strict=True))
-        # A point's own centroid is loose, or in a group that is needed: no point is without a pair.
-        block.settle(block.whole, rows, clusters)
+        # The centroid before is a mover or in a needed group, so every point has a candidate.
+        block.set_nearest(block.all_points, rows, clusters)
         return block.nearest, share
 
-    def _least(self, block: PointBlock, own: Tensor) -> Tensor:
-        """Return what the own centroid of each point scores at least, (n,)."""
+    def _least_scores(self, block: PointBlock, before: Tensor) -> Tensor:
+        """Return a lower bound on each point's score with the centroid that it belonged to, (n,)."""
         scores = []
         for step in block.steps:
-            every = torch.arange(len(step.exact), device=own.device)
-            clusters = own[step.start : step.start + len(step.exact)]
-            scores.append(block.screen.scores(step.exact, every, clusters))
+            rows = torch.arange(len(step.exact), device=before.device)
+            clusters = before[step.start : step.start + len(step.exact)]
+            scores.append(block.screen.scores(step.exact, rows, clusters))
         return torch.cat(scores) - rounding_bound(block.points.shape[1])
 
     def _scan_groups(
         self, block: PointBlock, needed: Tensor, least: Tensor, bounds: Tensor
     ) -> list[Pairs]:
-        """Return what reaches `least` (n,) of the groups needed (groups, n); tightens their bounds."""
-        points = block.whole.rounded
-        most = 0.0 if self.offset is None else float(self.offset.abs().max())
-        error = ErrorBound.between(points, self.other_vectors, most)
-        from_here = error.screened_from(least)
+        """Return the candidates among the members of needed groups that are no movers.
+
+        Args:
+            block: the points.
+            needed: which groups must be scored for which points, (groups, n).
+            least: score from which a centroid is a candidate, (n,).
+            bounds: (groups, n); tightened for the groups that are scored.
+        """
+        points = block.all_points.rounded
+        max_offset = 0.0 if self.offset is None else float(self.offset.abs().max())
+        error = ErrorBound.between(points, self.other_vectors, max_offset)
+        threshold = error.screened_from(least)
         size = self.others.shape[1]
         pairs = []
         for number, members in enumerate(self.others):
             rows = torch.nonzero(needed[number])[:, 0]
-            own = slice(number * size, (number + 1) * size)
-            # Products of few different shapes, since oneDNN compiles code for each.
-            filled = torch.nn.functional.pad(rows, (0, -len(rows) % ROWS_MULTIPLE))
-            scores = self.other_vectors.half[own] @ points.half.index_select(0, filled).T
+            part = slice(number * size, (number + 1) * size)
+            # Padded, so that products have few shapes: oneDNN compiles code for each.
+            padded = torch.nn.functional.pad(rows, (0, -len(rows) % ROWS_MULTIPLE))
+            scores = self.other_vectors.half[part] @ points.half.index_select(0, padded).T
             scores = scores[:, : len(rows)]
             if self.offset is not None:
-                scores = scores.float() - self.offset[own, None]
+                scores = scores.float() - self.offset[part, None]
             bounds[number, rows] = error.at_most(scores.amax(dim=0).float())
-            place, which = torch.nonzero(scores >= from_here[rows], as_tuple=True)
-            pairs.append((rows[which], members[place]))
+            member, point = torch.nonzero(scores >= threshold[rows], as_tuple=True)
+            pairs.append((rows[point], members[member]))
         return pairs
 
     def _scan_movers(self, step: PointStep, least: Tensor, bounds: Tensor) -> Pairs:
-        """Return which of the loose members reach `least` (n,); widens bounds to hold for them."""
+        """Return the candidates among the movers, and widen the bounds to hold for these too."""
         part = slice(step.start, step.start + len(step.exact))
-        every, tops, first = [], [], 0
+        pairs, tops, first = [], [], 0
         for tile in self.movers.tiles:
             scores = tile.scores(step.rounded.half)
             top = tile.tops(scores)
-            from_here = tile.error(step.rounded).screened_from(least[part])
-            row, column, _ = tile.reaching(from_here, scores, top)
-            every.append((row + step.start, self.movers.order[column + first]))
+            threshold = tile.error(step.rounded).screened_from(least[part])
+            row, column, _ = tile.reaching(threshold, scores, top)
+            pairs.append((row + step.start, self.movers.order[column + first]))
             tops.append(top)
             first += tile.rows
-        scores = self.movers.tops(tops, step.rounded)
-        bounds[:, part] = torch.maximum(bounds[:, part], scores)
-        rows, clusters = (torch.cat(part) for part in zip(*every, strict=True))
+        mover_bounds = self.movers.upper_bounds(tops, step.rounded)
+        bounds[:, part] = torch.maximum(bounds[:, part], mover_bounds)
+        rows, clusters = (torch.cat(part) for part in zip(*pairs, strict=True))
         return rows, clusters
 
 
 def neighbour_groups(centroids: Vectors, size: int) -> RowNumbers:
-    """Return the centroids in groups of `size` neighbours each, (groups · size,), some repeated.
+    """Divide centroids (k, dim) into groups of neighbours.
 
-    Halved again and again across the direction of largest spread; the grouping costs or saves time and
-    never changes a result.
+    They are halved again and again across the direction in which they spread most. The groups
+    decide how long a bounded scan takes, and never change its result.
+
+    Returns:
+        Numbers of centroids, group after group of `size`, (groups · size,). Some are repeated to
+        fill up a group.
     """
-    groups = -(-len(centroids) // size)
-    found: list[RowNumbers] = []
-    waiting = [(np.arange(len(centroids)), groups)]
+    groups: list[RowNumbers] = []
+    waiting = [(np.arange(len(centroids)), -(-len(centroids) // size))]
     while waiting:
         rows, parts = waiting.pop()
         if parts == 1:
-            found.append(np.resize(rows, size))
+            groups.append(np.resize(rows, size))
             continue
         left = parts // 2
-        order = np.argsort(_along_spread(centroids[rows]), kind="stable")
+        order = np.argsort(_along_main_direction(centroids[rows]), kind="stable")
         cut = min(len(rows) * left // parts + 1, left * size)
         waiting += [(rows[order[:cut]], left), (rows[order[cut:]], parts - left)]
-    return np.concatenate(found)
+    return np.concatenate(groups)
 
 
-def _along_spread(vectors: Vectors) -> Vectors:
+def _along_main_direction(vectors: Vectors) -> Vectors:
+    """Return the coordinates of vectors (n, dim) along their main direction, (n,): power iteration."""
     centred = vectors - vectors.mean(axis=0)
     direction = centred[np.argmax(np.einsum("nd,nd->n", centred, centred))]
     for _ in range(4):

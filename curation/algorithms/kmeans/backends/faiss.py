@@ -1,4 +1,4 @@
-"""Nearest centroids by FAISS's exhaustive search, on a CPU or on GPUs."""
+"""Nearest centroids by the exhaustive search of FAISS, on CPUs or a GPU."""
 
 from __future__ import annotations
 
@@ -16,61 +16,60 @@ from curation.algorithms.kmeans.backends.nearest import (
 from curation.errors import RecipeError
 
 NEIGHBOURS = 4
-"""Neighbours asked for; a point with more than these within rounding is decided by all centroids."""
+"""Neighbours that FAISS returns. A point with as many within rounding of the best may have more, so all
+centroids are scored for it."""
 
 
 def load(vectors: Vectors, device: str = "cpu") -> FaissAssigner:
-    """Return the back end for points (n, dim).
+    """Return the back end for points (n, dim) on a device.
 
     Raises:
-        RecipeError: a GPU is asked for and this FAISS has none.
+        RecipeError: the device is a GPU, and the installed FAISS cannot use any.
     """
     if device != "cpu" and not hasattr(faiss, "StandardGpuResources"):
         raise RecipeError(
-            f"cluster.backend faiss on {device} needs the package faiss-gpu; this is faiss-cpu. "
-            "Install the extra [gpu] in place of [cpu], or use backend: torch."
+            f"cluster.backend faiss on {device} needs the package faiss-gpu; found faiss-cpu. "
+            "Install the extra [gpu] instead of [cpu], or set backend: torch."
         )
     return FaissAssigner(vectors, device)
 
 
 class FaissAssigner:
-    """Float32 search, settled in float64 where float32 cannot tell."""
+    """Search in float32, decided in float64 where the best scores are within rounding."""
 
     def __init__(self, vectors: Vectors, device: str) -> None:
         self.vectors = vectors
         self.device = device
 
     def assign(self, centroids: Centroids) -> ClusterIds:
-        """Return for each point the centroid of largest float64 score, ties to the smaller number."""
-        # One more dimension holds the offset: the inner product is then the score.
+        """Return the nearest centroid of each point. See `Assigner.assign`."""
+        # A further dimension holds the offset, so that the inner product is the score.
         base = np.column_stack([centroids.vectors, -centroids.offset.astype(np.float32)])
         parts = [
-            self._block(self.vectors[start : start + POINTS_PER_BLOCK], base, centroids)
+            self._assign_block(self.vectors[start : start + POINTS_PER_BLOCK], base, centroids)
             for start in range(0, len(self.vectors), POINTS_PER_BLOCK)
         ]
         return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
-    def _block(self, points: Vectors, base: Vectors, centroids: Centroids) -> ClusterIds:
+    def _assign_block(self, points: Vectors, base: Vectors, centroids: Centroids) -> ClusterIds:
         queries = np.ones((len(points), base.shape[1]), np.float32)
         queries[:, :-1] = points
-        scores, found = self._search(
+        scores, neighbours = self._search(
             queries, np.ascontiguousarray(base), min(NEIGHBOURS, len(base))
         )
         close = scores >= scores[:, :1] - 2 * rounding_bound(base.shape[1])
-        nearest = found[:, 0].astype(np.int32)
-        several = np.flatnonzero(close.sum(axis=1) > 1)
-        crowded = several[close[several].all(axis=1)]
-        several = np.setdiff1d(several, crowded)
-        place, column = np.nonzero(close[several])
-        rows, chosen = nearest_candidates(
-            points, centroids, several[place], found[several][place, column].astype(np.int32)
-        )
+        nearest = neighbours[:, 0].astype(np.int32)
+        undecided = np.flatnonzero(close.sum(axis=1) > 1)
+        crowded = undecided[close[undecided].all(axis=1)]
+        undecided = np.setdiff1d(undecided, crowded)
+        place, column = np.nonzero(close[undecided])
+        candidates = neighbours[undecided][place, column].astype(np.int32)
+        rows, chosen = nearest_candidates(points, centroids, undecided[place], candidates)
         nearest[rows] = chosen
+        every = np.arange(len(base), dtype=np.int32)
         for row in crowded:
-            every = np.arange(len(base), dtype=np.int32)
-            nearest[row] = nearest_candidates(points, centroids, np.full(len(base), row), every)[1][
-                0
-            ]
+            _, chosen = nearest_candidates(points, centroids, np.full(len(base), row), every)
+            nearest[row] = chosen[0]
         return nearest
 
     def _search(self, queries: Vectors, base: Vectors, k: int) -> tuple[Vectors, RowNumbers]:
@@ -79,7 +78,7 @@ class FaissAssigner:
             return faiss.knn(queries, base, k, metric=metric)
         number = int(self.device.partition(":")[2] or 0)
         resources = faiss.StandardGpuResources()
-        found: tuple[Vectors, RowNumbers] = faiss.knn_gpu(
+        result: tuple[Vectors, RowNumbers] = faiss.knn_gpu(
             resources, queries, base, k, metric=metric, device=number
         )
-        return found
+        return result

@@ -1,4 +1,4 @@
-"""From the name of a back end to what finds nearest centroids."""
+"""Loads back ends by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from curation.algorithms.kmeans.backends.nearest import Assigner
 
 
 def load_backend(name: str, *devices: str) -> Callable[[Vectors], Assigner]:
-    """Return what makes an `Assigner` of points (n, dim); several devices share the points."""
+    """Return a function that makes the `Assigner` of points (n, dim).
+
+    Args:
+        name: a name of `BACKENDS`.
+        devices: one device, or several that share the points.
+    """
     load = BACKENDS.load(name).load
     if len(devices) > 1:
         return partial(MultiDeviceAssigner, load=load, devices=devices)

@@ -12,18 +12,24 @@ from curation.algorithms.kmeans.backends.nearest import Assigner, Centroids, Clu
 
 
 class MultiDeviceAssigner:
-    """A back end on each device; every point's centroid is exact, so the parts leave no trace."""
+    """One back end per device. The nearest centroid is exact, so the division makes no difference.
+
+    Args:
+        vectors: points, (n, dim).
+        load: makes the back end of some points on one device.
+        devices: where they run.
+    """
 
     def __init__(
         self, vectors: Vectors, load: Callable[..., Assigner], devices: Sequence[str]
     ) -> None:
-        ends = np.linspace(0, len(vectors), len(devices) + 1).round().astype(int)
+        bounds = np.linspace(0, len(vectors), len(devices) + 1).round().astype(int)
         self.parts = [
             load(vectors[first:end], device=device)
-            for first, end, device in zip(ends, ends[1:], devices, strict=False)
+            for first, end, device in zip(bounds, bounds[1:], devices, strict=False)
         ]
 
     def assign(self, centroids: Centroids) -> ClusterIds:
-        """Return for each point the centroid of largest float64 score, ties to the smaller number."""
+        """Return the nearest centroid of each point. See `Assigner.assign`."""
         with ThreadPoolExecutor(len(self.parts)) as pool:
             return np.concatenate(list(pool.map(lambda part: part.assign(centroids), self.parts)))

@@ -1,4 +1,4 @@
-"""The exact nearest centroid: what a back end promises, and the arithmetic that decides."""
+"""The exact nearest centroid: the protocol of back ends, and the float64 arithmetic that decides."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 
 Floats = npt.NDArray[np.float32]
 ClusterIds = npt.NDArray[np.int32]
+"""Numbers of clusters, shape (n,)."""
 
 POINTS_PER_BLOCK = 65_536
-"""Points handled at once."""
+"""Points that are processed at once."""
 
 
 @dataclass(frozen=True)
 class Centroids:
-    """Centroids (k, dim) float32; a point x belongs to the one of largest x · vector − offset.
+    """Centroids and the offset of their scores.
 
-    `offset` (k,) float64 is zero in spherical k-means, half the squared length in Euclidean: the
-    largest score is then the smallest distance.
+    The score of a point and a centroid is their inner product minus the offset. The nearest centroid is
+    that of the largest score.
+
+    Attributes:
+        vectors: (k, dim) float32.
+        offset: (k,) float64. It is zero with the spherical metric. With the Euclidean metric it is half
+            the squared length of the centroid, so that the largest score is the smallest distance.
     """
 
     vectors: Floats
@@ -33,21 +39,33 @@ class Centroids:
 
 
 class Assigner(Protocol):
-    """A back end for one array of points; it may remember what it saw of earlier centroids."""
+    """A back end for one array of points. It may remember bounds from earlier centroids."""
 
     def assign(self, centroids: Centroids) -> ClusterIds:
-        """Return for each point the centroid of largest float64 score, ties to the smaller number."""
+        """Return the number of the nearest centroid of each point, (n,).
+
+        It is the one of the largest float64 score; ties go to the smaller number.
+        """
 
 
 def exact_scores(
     points: Vectors, centroids: Centroids, clusters: ClusterIds
 ) -> npt.NDArray[np.float64]:
-    """Return the float64 score of each point (n, dim) with one centroid each (n,): shape (n,)."""
+    """Return the float64 score of each point with one centroid.
+
+    Args:
+        points: (n, dim).
+        centroids: k centroids.
+        clusters: the centroid of each point, (n,).
+
+    Returns:
+        Scores, (n,).
+    """
     scores = np.empty(len(points))
     for start in range(0, len(points), POINTS_PER_BLOCK):
         part = slice(start, start + POINTS_PER_BLOCK)
-        own = centroids.vectors[clusters[part]].astype(np.float64)
-        scores[part] = np.einsum("nd,nd->n", points[part].astype(np.float64), own)
+        vectors = centroids.vectors[clusters[part]].astype(np.float64)
+        scores[part] = np.einsum("nd,nd->n", points[part].astype(np.float64), vectors)
         scores[part] -= centroids.offset[clusters[part]]
     return scores
 
@@ -55,15 +73,18 @@ def exact_scores(
 def nearest_candidates(
     points: Vectors, centroids: Centroids, rows: RowNumbers, clusters: ClusterIds
 ) -> tuple[RowNumbers, ClusterIds]:
-    """Return the rows among the candidate pairs, rising, and the nearest candidate of each.
+    """Return for each point the nearest of its candidate centroids, ties to the smaller number.
 
     Args:
         points: (n, dim).
-        centroids: what to choose among.
-        rows: point of each pair, (m,).
-        clusters: candidate centroid of each pair, (m,).
+        centroids: k centroids.
+        rows: the point of each candidate pair, (m,).
+        clusters: the centroid of each candidate pair, (m,).
+
+    Returns:
+        The points that have candidates, ascending, and the nearest candidate of each.
     """
     scores = exact_scores(points[rows], centroids, clusters)
     order = np.lexsort((clusters, -scores, rows))
-    found, first = np.unique(rows[order], return_index=True)
-    return found, clusters[order][first]
+    assigned, first = np.unique(rows[order], return_index=True)
+    return assigned, clusters[order][first]

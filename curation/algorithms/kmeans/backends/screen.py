@@ -1,6 +1,7 @@
-"""Looking at all centroids: a bfloat16 product whose error is bounded, and what settles its candidates.
+"""Nearest centroids by a full scan: all are screened in bfloat16, candidates are scored exactly.
 
-Only centroids within the bound remain to be scored in float32, and those within rounding in float64.
+The error of a screened score is bounded (see `screened_products`). Centroids within the bound of
+the best are scored in float32, and those within rounding of the best of these in float64.
 """
 
 from __future__ import annotations
@@ -26,35 +27,53 @@ from curation.algorithms.kmeans.backends.nearest import Centroids, ClusterIds, n
 
 
 class GroupedCentroids(NamedTuple):
-    """Centroids in tiles for a scan, and the number of the centroid in each column."""
+    """Centroids laid out in tiles by group.
+
+    Attributes:
+        tiles: for `scan`.
+        order: the number of the centroid in each row, counted over all tiles.
+    """
 
     tiles: list[Tile]
     order: Tensor
 
     @classmethod
     def of(cls, groups: RowNumbers, screen: ScreenedCentroids) -> GroupedCentroids:
-        """Lay out centroids by group, (groups, size)."""
-        together = max(1, COLUMNS_PER_TILE // groups.shape[1])
-        parts = [groups[i : i + together].T for i in range(0, len(groups), together)]
+        """Lay out the centroids of some groups, (groups, size)."""
+        groups_per_tile = max(1, COLUMNS_PER_TILE // groups.shape[1])
+        parts = [groups[i : i + groups_per_tile].T for i in range(0, len(groups), groups_per_tile)]
         orders = [torch.from_numpy(part.ravel()).to(screen.vectors.device) for part in parts]
         tiles = [
-            Tile.of(screen.vectors[order], screen.kind, part.shape[1], screen.shift(order))
+            Tile.of(screen.vectors[order], screen.kind, part.shape[1], screen.offset_of(order))
             for order, part in zip(orders, parts, strict=True)
         ]
         return cls(tiles, torch.cat(orders))
 
-    def tops(self, tops: list[Tensor], points: RoundedVectors) -> Tensor:
-        """Return the most that points can score in each group, (groups, n)."""
-        every = [
+    def upper_bounds(self, tops: list[Tensor], points: RoundedVectors) -> Tensor:
+        """Return the largest exact score that each point can have in each group, (groups, n).
+
+        Args:
+            tops: for each tile the best screened score of each group, (n, groups).
+            points: the rounded points.
+        """
+        bounds = [
             tile.error(points).at_most(top.float()).T
             for tile, top in zip(self.tiles, tops, strict=True)
         ]
-        return torch.cat(every)
+        return torch.cat(bounds)
 
 
 @dataclass(frozen=True)
 class ScreenedCentroids:
-    """Centroids (k, dim) of one call on a device, and their groups (groups, size), some repeated."""
+    """The centroids of one call on a device.
+
+    Attributes:
+        centroids: the k centroids.
+        groups: their numbers in groups, (groups, size); some are repeated to fill up a group.
+        kind: type of the screen.
+        vectors: (k, dim) on the device.
+        offset: (k,) float32 on the device.
+    """
 
     centroids: Centroids
     groups: RowNumbers
@@ -66,22 +85,28 @@ class ScreenedCentroids:
     def of(
         cls, centroids: Centroids, groups: RowNumbers, kind: torch.dtype, device: torch.device
     ) -> ScreenedCentroids:
-        """Take centroids to a device."""
+        """Copy centroids to a device."""
         vectors = torch.from_numpy(centroids.vectors).to(device)
         offset = torch.from_numpy(centroids.offset.astype(np.float32)).to(device)
         return cls(centroids, groups, kind, vectors, offset)
 
-    def shift(self, order: Tensor) -> Tensor | None:
-        """Return the offsets of some centroids, or None where all are zero."""
+    def offset_of(self, order: Tensor) -> Tensor | None:
+        """Return the offsets of some centroids, or None if all offsets are zero."""
         return self.offset[order] if self.centroids.offset.any() else None
 
     def scores(self, exact: Tensor, rows: Tensor, clusters: Tensor) -> Tensor:
-        """Return the float32 score of each pair of a point and a centroid."""
+        """Return the float32 score of each pair of a point and a centroid, (m,)."""
         return pair_scores(exact, self.vectors, rows, clusters) - self.offset[clusters]
 
 
 class PointStep(NamedTuple):
-    """Some points of a block, from its row `start` on."""
+    """Points of a block that are multiplied at once.
+
+    Attributes:
+        start: the first of them within the block.
+        exact: the points, (n, dim).
+        rounded: the points in the type of the screen.
+    """
 
     start: int
     exact: Tensor
@@ -89,7 +114,14 @@ class PointStep(NamedTuple):
 
 
 class PointBlock:
-    """Points that are looked at together, with the centroids of one call."""
+    """Points that are assigned together, and the centroids of one call.
+
+    Attributes:
+        points: (n, dim).
+        steps: the same points, in parts.
+        screen: the centroids.
+        nearest: the nearest centroid of each point, (n,), once it was set.
+    """
 
     def __init__(self, points: Vectors, steps: list[PointStep], screen: ScreenedCentroids) -> None:
         self.points = points
@@ -98,8 +130,8 @@ class PointBlock:
         self.nearest: ClusterIds = np.empty(len(points), np.int32)
 
     @cached_property
-    def whole(self) -> PointStep:
-        """Return all points as one step."""
+    def all_points(self) -> PointStep:
+        """All points of the block as one step."""
         return PointStep(
             0,
             torch.cat([step.exact for step in self.steps]),
@@ -110,8 +142,15 @@ class PointBlock:
             ),
         )
 
-    def settle(self, step: PointStep, rows: Tensor, clusters: Tensor) -> None:
-        """Write the nearest of the candidate pairs (row in step, cluster), all those of each row."""
+    def set_nearest(self, step: PointStep, rows: Tensor, clusters: Tensor) -> None:
+        """Set the nearest centroid of each point of a step to the best of its candidates.
+
+        Args:
+            step: the points.
+            rows: the point of each candidate pair, within the step, (m,). All pairs of a point are
+                there.
+            clusters: the centroid of each candidate pair, (m,).
+        """
         nearest = self.nearest[step.start : step.start + len(step.exact)]
         several = (torch.bincount(rows, minlength=len(nearest)) > 1)[rows]
         nearest[rows[~several].cpu().numpy()] = clusters[~several].cpu().numpy()
@@ -120,24 +159,30 @@ class PointBlock:
         best = torch.full((len(nearest),), -torch.inf, device=scores.device)
         best = best.scatter_reduce(0, rows, scores, "amax")
         close = scores >= best[rows] - 2 * rounding_bound(self.points.shape[1])
-        rows_close, clusters_close = rows[close].cpu().numpy(), clusters[close].cpu().numpy()
-        nearest[rows_close] = clusters_close
-        several = np.bincount(rows_close, minlength=len(nearest))[rows_close] > 1
-        settled, chosen = nearest_candidates(
+        close_rows, close_clusters = rows[close].cpu().numpy(), clusters[close].cpu().numpy()
+        nearest[close_rows] = close_clusters
+        undecided = np.bincount(close_rows, minlength=len(nearest))[close_rows] > 1
+        decided, chosen = nearest_candidates(
             self.points,
             self.screen.centroids,
-            rows_close[several] + step.start,
-            clusters_close[several].astype(np.int32),
+            close_rows[undecided] + step.start,
+            close_clusters[undecided].astype(np.int32),
         )
-        self.nearest[settled] = chosen
+        self.nearest[decided] = chosen
 
 
 def full_scan(block: PointBlock, columns: GroupedCentroids, bounds: Tensor | None) -> ClusterIds:
-    """Return the nearest centroids; writes the most a point can score to bounds (groups, n)."""
+    """Score all centroids for the points of a block and return the nearest of each, (n,).
+
+    Args:
+        block: the points.
+        columns: all centroids.
+        bounds: is set to the largest score that a point can have in each group, (groups, n).
+    """
     for step in block.steps:
-        found = scan(step.rounded, columns.tiles, 1)
+        result = scan(step.rounded, columns.tiles, 1)
         if bounds is not None:
-            own = slice(step.start, step.start + len(step.exact))
-            bounds[:, own] = columns.tops(found.tops, step.rounded)
-        block.settle(step, found.query, columns.order[found.place])
+            part = slice(step.start, step.start + len(step.exact))
+            bounds[:, part] = columns.upper_bounds(result.tops, step.rounded)
+        block.set_nearest(step, result.query, columns.order[result.place])
     return block.nearest

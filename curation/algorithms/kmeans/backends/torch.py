@@ -1,4 +1,4 @@
-"""Nearest centroids by torch: all at first, then those that bounds leave (`screen` and `bounds`)."""
+"""Nearest centroids by torch: full scans first (`screen`), bounded scans later (`bounds`)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from curation.algorithms.kmeans.backends.screen import (
 )
 
 POINTS_PER_BLOCK = 2**15
-"""Points whose bounds are looked through at once: their vectors take 16 MB at 256 dimensions."""
+"""Points whose bounds are checked at once: their vectors take 16 MB at 256 dimensions."""
 MIN_GROUP, MAX_GROUP = 16, 64
-"""Centroids in a group: fewer make products too narrow, more make bounds too wide."""
+"""Centroids of a group: with fewer, products are too narrow; with more, bounds are too loose."""
 BOUND_BYTES = 2**31
-"""Memory for bounds; where it would not do, groups are larger."""
+"""Memory for bounds. If they would take more, groups are larger."""
 CALLS_WITHOUT_BOUNDS = 1
-"""Calls that keep no bounds: centroids jump at first, so bounds would not hold."""
+"""First calls that keep no bounds: centroids move so far that bounds would exclude nothing."""
 MIN_GROUPS = 8
-"""Groups from which keeping bounds pays."""
+"""Number of groups from which bounds save work."""
 
 
 def load(vectors: Vectors, device: str = "cpu") -> TorchAssigner:
@@ -41,7 +41,17 @@ def load(vectors: Vectors, device: str = "cpu") -> TorchAssigner:
 
 
 class TorchAssigner:
-    """Nearest centroids of fixed points; each call may be cheaper than the one before."""
+    """Nearest centroids of fixed points. Calls get cheaper as the centroids settle.
+
+    Args:
+        vectors: points, (n, dim).
+        device: where products are computed.
+        kind: type of the screen.
+
+    Attributes:
+        calls: number of calls of `assign` so far.
+        scanned_shares: for each call the share of (point, group of centroids) pairs that were scored.
+    """
 
     def __init__(self, vectors: Vectors, device: str, kind: torch.dtype) -> None:
         self.vectors = vectors
@@ -56,75 +66,88 @@ class TorchAssigner:
         self._measured: dict[int, tuple[float, float]] = {}
 
     def assign(self, centroids: Centroids) -> ClusterIds:
-        """Return for each point the centroid of largest float64 score, ties to the smaller number."""
-        groups, drift = self._grouped(centroids)
+        """Return the nearest centroid of each point. See `Assigner.assign`."""
+        groups, drift = self._groups_and_drift(centroids)
         screen = ScreenedCentroids.of(centroids, groups, self.kind, self.device)
         columns = GroupedCentroids.of(groups, screen)
-        bounded_scan = None if drift is None else BoundedScan.of(screen, drift)
-        bounded = self._bounds_pay(centroids)
+        bounded = None if drift is None else BoundedScan.of(screen, drift)
+        keep_bounds = self._bounds_pay(centroids)
         nearest = np.empty(len(self.vectors), np.int32)
         scanned = 0.0
         for number, start in enumerate(range(0, len(self.vectors), POINTS_PER_BLOCK)):
             part = slice(start, min(start + POINTS_PER_BLOCK, len(self.vectors)))
             block = PointBlock(self.vectors[part], self._steps(part), screen)
-            if bounded_scan is not None:
-                own = torch.from_numpy(self._nearest[part]).to(self.device).long()
-                found = bounded_scan.assign(block, self._bounds[number], own)
-                if found is not None:
-                    nearest[part], share = found
-                    scanned += share * len(block.points)
-                    continue
-            if bounded and number == len(self._bounds):
-                room = torch.empty((len(groups), len(block.points)), device=self.device)
-                self._bounds.append(room)
-            nearest[part] = full_scan(block, columns, self._bounds[number] if bounded else None)
-            scanned += len(block.points)
+            result = None
+            if bounded is not None:
+                before = torch.from_numpy(self._nearest[part]).to(self.device).long()
+                result = bounded.assign(block, self._bounds[number], before)
+            if result is None:
+                bounds = self._bounds_of(number, groups, block) if keep_bounds else None
+                result = full_scan(block, columns, bounds), 1.0
+            nearest[part], share = result
+            scanned += share * len(block.points)
         self.scanned_shares.append(scanned / max(len(self.vectors), 1))
         self._nearest, self._before = nearest, centroids
         self.calls += 1
         return nearest
 
+    def _bounds_of(self, number: int, groups: RowNumbers, block: PointBlock) -> Tensor:
+        """Return the tensor for the bounds of a block, (groups, n)."""
+        if number == len(self._bounds):
+            shape = len(groups), len(block.points)
+            self._bounds.append(torch.empty(shape, device=self.device))
+        return self._bounds[number]
+
     def _steps(self, block: slice) -> list[PointStep]:
-        """Return points in the screen's type; how far rounding moves them is measured once."""
-        found = []
+        """Return the points of a block, rounded. What rounding changes is measured only once."""
+        point_steps = []
         for start, exact in in_steps(self.vectors[block], str(self.device)):
-            known = self._measured.get(block.start + start)
-            if known is None:
+            measured = self._measured.get(block.start + start)
+            if measured is None:
                 rounded = RoundedVectors.of(exact, self.kind)
                 self._measured[block.start + start] = rounded.moved, rounded.longest
             else:
-                rounded = RoundedVectors(exact.to(self.kind), *known)
-            found.append(PointStep(start, exact, rounded))
-        return found
+                rounded = RoundedVectors(exact.to(self.kind), *measured)
+            point_steps.append(PointStep(start, exact, rounded))
+        return point_steps
 
-    def _grouped(self, centroids: Centroids) -> tuple[RowNumbers, Tensor | None]:
-        """Return groups (groups, size), those that moved most first, and by how much scores may have
-        grown by group, the loose members left out; None if everything has to be looked at."""
+    def _groups_and_drift(self, centroids: Centroids) -> tuple[RowNumbers, Tensor | None]:
+        """Return the groups of the centroids, and how much scores may have grown in each.
+
+        Returns:
+            Groups (groups, size), with the members that moved most first, and the largest growth of a
+            score in each group without its movers, (groups,). The growth is None if all centroids must
+            be scored.
+        """
         before, groups = self._before, self._groups
         if not self._bounds_pay(centroids):
-            size = -(-len(centroids) // GROUPS_PER_TILE)
-            parts = -(-len(centroids) // size)
-            return np.minimum(np.arange(parts * size), len(centroids) - 1).reshape(-1, size), None
+            return _consecutive_groups(len(centroids)), None
         if before is None or groups is None or not self._bounds or len(before) != len(centroids):
-            size = self._size(len(centroids))
-            self._groups, self._bounds = (
-                neighbour_groups(centroids.vectors, size).reshape(-1, size),
-                [],
-            )
+            size = self._group_size(len(centroids))
+            self._groups = neighbour_groups(centroids.vectors, size).reshape(-1, size)
+            self._bounds = []
             return self._groups, None
         moved = centroids.vectors.astype(np.float64) - before.vectors
-        grown = np.sqrt(np.einsum("kd,kd->k", moved, moved)) * (1 + 2.0**-7)
-        grown += before.offset - centroids.offset
-        groups = np.take_along_axis(groups, np.argsort(-grown[groups], axis=1), axis=1)
-        most = grown[groups[:, mover_count(groups)]]
-        # Rounded up, since bounds are float32.
-        return groups, torch.from_numpy((most + 1e-6).astype(np.float32)).to(self.device)
+        # Points are at most a little longer than 1.
+        growth = np.sqrt(np.einsum("kd,kd->k", moved, moved)) * (1 + 2.0**-7)
+        growth += before.offset - centroids.offset
+        groups = np.take_along_axis(groups, np.argsort(-growth[groups], axis=1), axis=1)
+        largest = growth[groups[:, mover_count(groups)]]
+        # Rounded up, because bounds are float32.
+        return groups, torch.from_numpy((largest + 1e-6).astype(np.float32)).to(self.device)
 
-    def _size(self, centroids: int) -> int:
-        fit = -(-4 * len(self.vectors) * centroids // BOUND_BYTES)
-        return max(MIN_GROUP, min(MAX_GROUP, centroids // MAX_GROUP), fit)
+    def _group_size(self, centroids: int) -> int:
+        size_for_memory = -(-4 * len(self.vectors) * centroids // BOUND_BYTES)
+        return max(MIN_GROUP, min(MAX_GROUP, centroids // MAX_GROUP), size_for_memory)
 
     def _bounds_pay(self, centroids: Centroids) -> bool:
-        """Whether a later call can make use of the bounds of this one."""
-        few = len(centroids) // self._size(len(centroids)) < MIN_GROUPS
-        return self.calls >= CALLS_WITHOUT_BOUNDS and not few
+        """Whether a later call can use the bounds of this one."""
+        enough_groups = len(centroids) // self._group_size(len(centroids)) >= MIN_GROUPS
+        return self.calls >= CALLS_WITHOUT_BOUNDS and enough_groups
+
+
+def _consecutive_groups(centroids: int) -> RowNumbers:
+    """Return groups (groups, size) of consecutive centroids; the last one is repeated to fill up."""
+    size = -(-centroids // GROUPS_PER_TILE)
+    groups = -(-centroids // size)
+    return np.minimum(np.arange(groups * size), centroids - 1).reshape(-1, size)
