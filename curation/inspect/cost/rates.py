@@ -1,4 +1,4 @@
-"""Assumptions, and the rates and prices that small YAML files give."""
+"""The assumptions of a cost estimate, and the rates and prices that it reads from YAML files."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 class Assumptions(StrictModel):
-    """What only the data will show; `--assume` changes it. Shares are of what comes before."""
+    """What only the data can show; `--assume` changes it. Each share is relative to the one before."""
 
     fetched: float = Field(default=0.6, gt=0, le=1)
-    """Pool rows asked for that give a picture; old lists give less."""
+    """Share of pool rows whose image can be fetched; it is lower for old lists of URLs."""
     distinct: float = Field(default=0.85, gt=0, le=1)
-    """Fetched pool pictures that stay when copies go (LVD-142M: 1.1 of 1.3 billion)."""
+    """Share of fetched pool images that remain without copies (LVD-142M: 1.1 of 1.3 billion)."""
     clean: float = Field(default=0.68, gt=0, le=1)
-    """Of those, not near a held-out picture (LVD-142M: 744 million of 1.1 billion)."""
+    """Share of those that are not near a held-out image (LVD-142M: 744 million of 1.1 billion)."""
     fit: float = Field(default=1.0, gt=0, le=1)
-    """Of those, within the thresholds of `select`."""
+    """Share of those within the thresholds of `select`."""
     original_kib: float = Field(default=150, gt=0)
-    """A picture as it comes over the network."""
+    """KiB of an image as it is downloaded."""
     stored_kib: float = Field(default=60, gt=0)
-    """A picture as it is stored, after resizing."""
+    """KiB of an image as it is stored, after resizing."""
     row_bytes: int = Field(default=250, ge=1)
-    """A row of a list: URL, caption, metadata."""
+    """Bytes of a source row: URL, caption, metadata."""
     near_pairs: float = Field(default=4, ge=0)
-    """Pairs above the floor of `neighbours`, a picture."""
+    """Pairs above the floor of `neighbours` per image."""
     rows_per_fragment: int = Field(default=100_000, ge=1)
-    """Rows of a fragment; a recipe's own number stands before this."""
+    """Rows of a fragment, where the recipe keeps the default of `ingest.rows_per_fragment`."""
 
 
 class Rates(StrictModel):
-    """What one core, or one GPU, does in a second; `curation calibrate` measures the first part."""
+    """What one core or one GPU does in a second; `curation calibrate` measures it."""
 
     measured_on: str
     ingest_rows: float = Field(gt=0)
@@ -52,11 +52,11 @@ class Rates(StrictModel):
     table_mb: float = Field(gt=0)
     cpu_gflop: float = Field(gt=0)
     gpu_gflop: float | None = Field(default=None, gt=0)
-    """Of one GPU, in the products of a model; none: encoders run on CPUs."""
+    """GFLOP of one GPU in the matrix products of a model; without it encoders run on CPUs."""
 
 
 class Prices(StrictModel):
-    """What things cost; any currency."""
+    """Prices in any one currency."""
 
     currency: str = "USD"
     core_hour: float = Field(ge=0)
@@ -65,11 +65,11 @@ class Prices(StrictModel):
     received_tb: float = Field(ge=0)
 
 
-def load(model: type[Model], path: str | Path) -> Model:
-    """Return the model in a YAML file.
+def load_yaml(model: type[Model], path: str | Path) -> Model:
+    """Return the model that a YAML file describes.
 
     Raises:
-        RecipeError: no such file, or not what the model says.
+        RecipeError: the file cannot be read, or does not fit the model.
     """
     try:
         spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -80,6 +80,6 @@ def load(model: type[Model], path: str | Path) -> Model:
         raise RecipeError(f"{path}:\n  {explain(error, model)}") from error
 
 
-def shipped(name: str) -> Path:
-    """Return a file of `conf/costs`."""
+def default_file(name: str) -> Path:
+    """Return the path of a file of `conf/costs`: `rates` or `prices`."""
     return resource_dir("conf") / "costs" / f"{name}.yaml"
