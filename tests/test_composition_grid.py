@@ -1,4 +1,4 @@
-"""The composition in terminals of any width: no word is broken, and what is left out is said."""
+"""The composition in terminals of any width: no word is broken, and a caption names hidden columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from curation.cli.curating import composition_grid
+from curation.cli.composition_grid import composition_grid
 
 ROW = {
     "arm": "textures-cluster",
@@ -34,4 +34,4 @@ def test_no_word_is_broken(width):
     assert max(map(len, text.splitlines())) <= width
     for word in ("textures-cluster", "requested", "140,000", "final", "135,000", "shortfall"):
         assert word in text
-    assert ("For want of room" in text) == (width < 160)
+    assert ("Not shown in this width" in text) == (width < 160)

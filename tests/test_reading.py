@@ -1,4 +1,4 @@
-"""Vectors as numpy: in memory, mapped from disk, and by batches."""
+"""Vectors as numpy arrays: in memory, memory-mapped, and in batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def store(tmp_path_factory):
     return folder / "store"
 
 
-def test_all_three_give_the_rows_that_have_a_vector(store, tmp_path):
+def test_all_ways_to_read_return_the_rows_that_have_a_vector(store, tmp_path):
     rows = table(store, "embeddings.semantic").read().to_pandas()
     rows = rows[rows["vector"].notna()]
     assert len(rows) == 20
@@ -41,7 +41,7 @@ def test_all_three_give_the_rows_that_have_a_vector(store, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)
 
 
-def test_an_unknown_encoder_is_told_with_those_there_are(store):
+def test_an_unknown_encoder_is_an_error_that_lists_the_encoders(store):
     with pytest.raises(StoreError, match=r"no committed table 'embeddings\.clip'.*semantic"):
         curation.read_embeddings(store, "clip")
     with pytest.raises(AttributeError, match="no attribute 'embeddings'"):

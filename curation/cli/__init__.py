@@ -1,6 +1,19 @@
 """The command line: plan, run, report, show, search and the other commands."""
 
-from curation.cli import auditing, curating, extending, looking, training
+# isort: off
+# The help lists commands in the order of these imports.
+from curation.cli import run_commands, inspect_commands, train_commands, plugin_commands
+from curation.cli import audit_commands
+
+# isort: on
 from curation.cli.app import app, main
 
-__all__ = ["app", "auditing", "curating", "extending", "looking", "main", "training"]
+__all__ = [
+    "app",
+    "audit_commands",
+    "inspect_commands",
+    "main",
+    "plugin_commands",
+    "run_commands",
+    "train_commands",
+]

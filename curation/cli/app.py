@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,8 +13,11 @@ from rich.markup import escape
 from curation.errors import CurationError, RecipeError
 from curation.version import __version__
 
+if TYPE_CHECKING:
+    from curation.engine.table import Table
+
 app = typer.Typer(
-    help="Uncurated image-text pairs in, a curated, documented Parquet dataset out.",
+    help="Turn uncurated image-text pairs into a curated and documented Parquet dataset.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,12 +25,21 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True, highlight=False)
 
-RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of the recipe (YAML).")]
-StorePath = Annotated[str, typer.Option("--store", help="Folder or URI of the store.")]
+RUN_PANEL = "Plan and run recipes"
+INSPECT_PANEL = "Look at the results of a run"
+MORE_PANEL = "Train, extend and calibrate"
+
+RecipePath = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Path of the recipe, a YAML file.")
+]
+StorePath = Annotated[
+    str,
+    typer.Option("--store", help="Folder or URI of the store, which holds the tables of runs."),
+]
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is one message and a status, not a trace."""
+    """Run the command line. An error that the user can mend is one message and an exit status."""
     try:
         app()
     except CurationError as error:
@@ -37,8 +49,10 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def _options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log the progress of stages.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         out.print(__version__)
@@ -49,6 +63,6 @@ def _options(
     )
 
 
-def dataset_folder(dataset: Any) -> str:
-    """Return the one folder of a dataset version, within the store."""
+def dataset_folder(dataset: Table) -> str:
+    """Return the folder of a version of the dataset, within the store."""
     return f"dataset/{dataset.manifest.version}"

@@ -1,4 +1,4 @@
-"""The entry point of `jobs/`, for spark-submit."""
+"""The entry point of the jobs in `jobs/`, for spark-submit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from curation.recipe import load_recipe
 
 
 def main(stage: str) -> None:
-    """Run one stage of a recipe, and after the last stage write the report."""
+    """Run one stage of a recipe; after the last stage, write the report too."""
     parser = argparse.ArgumentParser(description=f"Run the stage {stage} of a recipe.")
-    parser.add_argument("--recipe", required=True, help="path of the recipe")
-    parser.add_argument("--store", required=True, help="folder or URI of the store")
+    parser.add_argument("--recipe", required=True, help="Path of the recipe, a YAML file.")
+    parser.add_argument(
+        "--store", required=True, help="Folder or URI of the store, which holds the tables of runs."
+    )
     parser.add_argument(
         "--cluster",
         default=None,
-        help="name or path of a conf/clusters file; default: spark-submit's",
+        help="Settings to add to those of spark-submit: name of a file in conf/clusters, or a path.",
     )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -34,7 +36,7 @@ def main(stage: str) -> None:
 
 
 def _run(stage: str, recipe_path: str, store_path: str, cluster_name: str | None) -> None:
-    # spark-submit decides master and resources; a cluster file only adds to them.
+    # spark-submit decides the master and the resources; a cluster file only adds to them.
     cluster = load_cluster(cluster_name) if cluster_name else Cluster()
     recipe, store = load_recipe(recipe_path), Store(store_path)
     steps = select_steps(plan(recipe), only=stage)

@@ -1,4 +1,4 @@
-"""The composition table: what each arm asks for and gives, expected by a plan or found by a run."""
+"""The composition table: what each arm requests and adds, as a plan expects it or a run counted it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ COLUMNS = ("arm", "seed_set", "strategy", *COUNTS)
 
 
 def expected_composition(recipe: Recipe) -> list[dict[str, Any]]:
-    """Return what each arm is expected to give, from declared counts alone; None where they do not
-    tell.
+    """Return one row per arm with what it is expected to add, by the declared counts of sources.
 
-    The row is that of table 15 of DINOv2: images of the seed set, how, retrieved, final.
+    The columns are those of table 15 of DINOv2: images of the seed set, strategy, retrieved, final. A
+    value is None where the counts do not determine it.
     """
-    counts = {s.name: s.count for s in recipe.sources}
+    declared = {source.name: source.count for source in recipe.sources}
     rows = []
     for arm in recipe.retrieve:
-        images = counts[arm.seeds] if arm.seeds else None
+        images = declared[arm.seeds] if arm.seeds else None
         expected = arm.expected(images)
         rows.append(
             {
@@ -49,25 +49,30 @@ def expected_composition(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def expected_total(composition: list[dict[str, Any]]) -> int | None:
-    """Return Σ final, each image counted once a claim; None where an arm's is not known."""
+    """Return Σ final, where an image counts once per claim; None if it is unknown for an arm."""
     finals = [row["final"] for row in composition]
     return None if None in finals else sum(finals)
 
 
 def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
-    """Return the composition that a run found, and Σ final, with its sums checked.
+    """Return the composition of a run and Σ final.
 
     Raises:
-        StoreError: the sums do not agree with the claims; nothing should be built on them.
+        StoreError: the sums do not agree with the rows of `claims`.
     """
-    # JSON keeps its keys sorted; people read them in the order of the work.
+    # The manifest has its keys sorted; people read the counts in the order in which they arise.
     rows = [{name: row[name] for name in COLUMNS} for row in claims.stats["composition"]]
-    total = sum(r["final"] for r in rows)
+    total = sum(row["final"] for row in rows)
     for row in rows:
         if row["retrieved"] != row["capped"] + row["final"]:
-            raise StoreError(f"Arm {row['arm']!r}: retrieved ≠ capped + final in {row}.")
+            raise StoreError(
+                f"The composition of arm {row['arm']!r} does not balance: retrieved ≠ capped + final "
+                f"in {row}. The manifest of `claims` was changed or damaged: delete tables/claims and "
+                "run the recipe again."
+            )
     if total != claims.rows:
         raise StoreError(
-            f"The composition says {total} claims, the table holds {claims.rows} rows."
+            f"The composition counts {total} claims, but the table `claims` has {claims.rows} rows. "
+            "Its manifest was changed or damaged: delete tables/claims and run the recipe again."
         )
     return rows, total

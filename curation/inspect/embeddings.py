@@ -1,4 +1,4 @@
-"""What a notebook wants of a store: vectors as numpy, in memory, on disk, or a batch at a time."""
+"""Reads the vectors of a store as numpy arrays: in memory, memory-mapped, or a batch at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from curation.media.encoders.params import EMBEDDINGS
 
 
 class Embeddings(NamedTuple):
-    """Vectors (n, dim) float16 of unit length, in the order of the table, and whose they are, (n,)."""
+    """Unit vectors (n, dim) in float16, in the order of the table, with the ids of their rows, (n,)."""
 
     pair_ids: Ids
     image_ids: Ids
@@ -25,16 +25,15 @@ class Embeddings(NamedTuple):
 
 
 def embedding_batches(store: str | Path, encoder: str, rows: int = 65_536) -> Iterator[Embeddings]:
-    """Yield the vectors of a store by one encoder, at most `rows` at a time; rows without one are left
-    out.
+    """Yield the vectors that one encoder made, at most `rows` at a time. Rows without one are left out.
 
     Args:
         store: folder or URI of the store.
-        encoder: its name in the recipe.
-        rows: of a batch.
+        encoder: name of the encoder in the recipe.
+        rows: largest number of rows in a batch.
 
     Raises:
-        StoreError: the store has no such vectors, or a file of theirs is damaged.
+        StoreError: the store has no vectors of that encoder, or one of their files is damaged.
     """
     for fragment in open_table(Store(store), EMBEDDINGS.table(encoder)).fragments.values():
         for batch in fragment.batches(["pair_id", "image_id", "vector"], rows=rows):
@@ -51,16 +50,16 @@ def embedding_batches(store: str | Path, encoder: str, rows: int = 65_536) -> It
 def read_embeddings(
     store: str | Path, encoder: str, memmap: str | Path | None = None
 ) -> Embeddings:
-    """Return the vectors of a store by one encoder; rows without one are left out.
+    """Return the vectors that one encoder made. Rows without one are left out.
 
     Args:
         store: folder or URI of the store.
-        encoder: its name in the recipe.
-        memmap: a .npy file to write the vectors into and to map into memory, for more of them than
-            memory holds; they are read twice then, and identities take 64 bytes a row.
+        encoder: name of the encoder in the recipe.
+        memmap: a .npy file to write the vectors to, for more vectors than fit into memory. The file is
+            then mapped into memory. The vectors are read twice, and the ids take 64 bytes a row.
 
     Raises:
-        StoreError: the store has no such vectors, or a file of theirs is damaged.
+        StoreError: the store has no vectors of that encoder, or one of their files is damaged.
     """
     pairs, images = [np.empty(0, "S32")], [np.empty(0, "S32")]
     parts: list[Vectors] = [np.empty((0, 0), "<f2")]
@@ -74,10 +73,10 @@ def read_embeddings(
     ids = np.concatenate(pairs), np.concatenate(images)
     if memmap is None:
         return Embeddings(*ids, np.concatenate(parts[1:] or parts))
-    room = np.lib.format.open_memmap(memmap, "w+", "<f2", (len(ids[0]), dim))
-    first = 0
+    mapped = np.lib.format.open_memmap(memmap, "w+", "<f2", (len(ids[0]), dim))
+    start = 0
     for batch in embedding_batches(store, encoder):
-        room[first : first + len(batch.vectors)] = batch.vectors
-        first += len(batch.vectors)
-    room.flush()
+        mapped[start : start + len(batch.vectors)] = batch.vectors
+        start += len(batch.vectors)
+    mapped.flush()
     return Embeddings(*ids, np.load(memmap, mmap_mode="r"))

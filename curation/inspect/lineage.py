@@ -1,4 +1,4 @@
-"""The tables that a dataset was made from, in the very versions that were read."""
+"""Finds the tables that a dataset was made from, in the versions that were read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curation.recipe import Recipe
 
 @dataclass(frozen=True)
 class Lineage:
-    """Tables by name, those of one run."""
+    """The tables of one run by name."""
 
     tables: dict[str, Table]
 
@@ -23,15 +23,15 @@ class Lineage:
 
     @property
     def embeddings(self) -> dict[str, Table]:
-        """The tables of vectors by encoder."""
+        """The tables of vectors by the name of the encoder."""
         return EMBEDDINGS.members(self.tables)
 
 
 def ancestry(dataset: Table) -> Lineage:
-    """Return a dataset with the tables that it was made from, in the versions that were read.
+    """Return a dataset and the tables that it was made from, in the versions that were read.
 
     Raises:
-        StoreError: a table it was made from is gone.
+        StoreError: one of these tables no longer exists.
     """
     tables = {DATASET: dataset}
     waiting = [dataset]
@@ -44,24 +44,24 @@ def ancestry(dataset: Table) -> Lineage:
 
 
 def trace(recipe: Recipe, store: Store) -> Lineage:
-    """Return the dataset of a recipe with everything it was made from.
+    """Return the dataset of a recipe and all tables that it was made from.
 
-    Versions come from what manifests say they read: the current tables of the store may already be
-    those of another recipe.
+    The versions are those that the manifests name, since the current tables of the store may already
+    belong to another recipe.
 
     Raises:
-        StoreError: the store's dataset is not of this recipe, or a table it was made from is gone.
+        StoreError: the dataset in the store is not of this recipe, or a table no longer exists.
     """
     dataset = open_table(store, DATASET)
-    found, wanted = dataset.manifest.params.get("run"), run_fingerprint(recipe)
-    if found != wanted:
+    run, wanted = dataset.manifest.params.get("run"), run_fingerprint(recipe)
+    if run != wanted:
         raise StoreError(
-            f"The dataset in {store.uri} is of run {found}, recipe {recipe.name!r} is run {wanted}. "
-            "Run the recipe (curation run RECIPE --store DIR), then report on it."
+            f"The dataset in {store.uri} is of run {run}, but recipe {recipe.name!r} is run {wanted}. "
+            "Run the recipe first (curation run RECIPE --store DIR)."
         )
     tables = dict(ancestry(dataset).tables)
     for name in (t for step in plan(recipe) for t in step.tables):
-        # An encoder that no stage reads is in nobody's lineage.
+        # No table was made from the vectors of an encoder that no stage reads.
         if name not in tables:
             tables[name] = open_table(store, name)
     return Lineage(tables)

@@ -1,4 +1,4 @@
-"""Search of a finished run: the images nearest to some vectors, with where they came from and went."""
+"""Searches a finished run for the images nearest to vectors, and tells their source and their arms."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from curation.errors import RecipeError, StoreError
 from curation.inspect.lineage import Lineage, trace
 from curation.recipe import Recipe
 
-FACTS = ("image_id", "role", "source", "url", "caption")
+IMAGE_COLUMNS = ("image_id", "role", "source", "url", "caption")
 
 
 class Search:
-    """The vectors of a run, its index where it has one, and what is known of each image.
+    """The vectors of a run, its index if it has one, and the metadata of its images.
 
     Raises:
         StoreError: the store's dataset is not of this recipe.
@@ -41,7 +41,7 @@ class Search:
 
     @property
     def embeddings(self) -> Table:
-        """The vectors that are searched, of pool, seeds and held-out images alike."""
+        """The vectors that are searched: those of pool, seed and held-out images."""
         return self._tables.embeddings[self.encoder]
 
     def nearest(self, queries: Vectors, k: int, exact: bool = False) -> tuple[pa.Table, str]:
@@ -49,31 +49,30 @@ class Search:
 
         Args:
             queries: unit vectors (n, dim).
-            k: images wanted a query.
-            exact: pass over the index.
+            k: number of images per query.
+            exact: search exactly, without the index.
 
         Returns:
-            Rows (query, rank, similarity, image_id, role, source, url, caption, arms), best first;
-            `arms` are those that claim the image for the dataset.
+            A table (query, rank, similarity, image_id, role, source, url, caption, arms). For each
+            query the nearest image comes first. `arms` are those that claim the image for the dataset.
         """
-        books = None if exact else read_codebooks(self._tables["codebooks"])
+        codebooks = None if exact else read_codebooks(self._tables["codebooks"])
         fragments = self.embeddings.fragments
         best = merge([], k)
         with ProgressBar("search", len(fragments)) as progress:
             for done, (name, fragment) in enumerate(fragments.items(), start=1):
                 rows, ids, vectors = read_rows(fragment)
-                self._check(queries, vectors)
+                self._check_dim(queries, vectors)
                 base = build_base(vectors, ids)
-                if books is None or not len(vectors):
-                    found = search_exact(queries, base, k)
+                if codebooks is None or not len(vectors):
+                    candidates = search_exact(queries, base, k)
                 else:
                     lists = read_lists(self._tables["lists"].fragments[name], rows, base)
-                    found = ivf.search(
-                        queries, ivf.opened(base, lists, books), self._recipe.match, k
-                    )
-                best = merge([best, found], k)
+                    index = ivf.opened(base, lists, codebooks)
+                    candidates = ivf.search(queries, index, self._recipe.match, k)
+                best = merge([best, candidates], k)
                 progress.set_done(done)
-        return self._told(best), "exact" if books is None else books.index
+        return self._with_metadata(best), "exact" if codebooks is None else codebooks.index
 
     def vectors_of(self, image_ids: Sequence[str]) -> Vectors:
         """Return the stored vectors of images, (n, dim).
@@ -81,31 +80,29 @@ class Search:
         Raises:
             StoreError: an image has no vector in this run.
         """
-        found: dict[str, Any] = {}
+        vectors: dict[str, Any] = {}
         wanted = pa.array(list(image_ids))
         for fragment in self.embeddings.fragments.values():
             table = fragment.read(["image_id", "vector"])
-            here = pc.and_(
-                pc.is_in(table.column("image_id"), wanted), table.column("vector").is_valid()
-            )
-            own = table.filter(here)
-            if len(own):
-                ids = own.column("image_id").to_pylist()
-                found |= dict(zip(ids, vector_matrix(own.column("vector")), strict=True))
-        missing = [i for i in image_ids if i not in found]
+            is_wanted = pc.is_in(table.column("image_id"), wanted)
+            rows = table.filter(pc.and_(is_wanted, table.column("vector").is_valid()))
+            if len(rows):
+                ids = rows.column("image_id").to_pylist()
+                vectors |= dict(zip(ids, vector_matrix(rows.column("vector")), strict=True))
+        missing = [i for i in image_ids if i not in vectors]
         if missing:
             raise StoreError(
-                f"No vector of {', '.join(missing[:3])} in this run. An image_id is 32 hex digits; "
-                "the tables images and dataset have them."
+                f"This run has no vector of {', '.join(missing[:3])}. An image_id has 32 hex digits, "
+                "as in the tables images and dataset."
             )
-        return np.stack([found[i] for i in image_ids])
+        return np.stack([vectors[i] for i in image_ids])
 
-    def vectors_of_pictures(self, paths: Sequence[Path]) -> Vectors:
-        """Return the vectors of picture files, (n, dim), by the recipe's own encoder.
+    def vectors_of_files(self, paths: Sequence[Path]) -> Vectors:
+        """Embed image files with the recipe's encoder, and return their vectors, (n, dim).
 
         Raises:
-            RecipeError: a file is no picture.
-            StoreError: the encoder is not the one whose vectors are stored.
+            RecipeError: a file is not an image.
+            StoreError: the stored vectors are from another encoder.
         """
         from curation.media.encoders.encoder import load_encoder
         from curation.media.encoders.forward import encode
@@ -115,67 +112,74 @@ class Search:
         stored = self.embeddings.manifest.stats.get("encoder")
         if stored is not None and stored != encoder.identity:
             raise StoreError(
-                f"The stored vectors are of {stored}, the recipe's encoder is {encoder.identity}. "
+                f"The stored vectors are by {stored}, but the recipe's encoder is {encoder.identity}. "
                 "Use the weights and packages of the run, or run the recipe again."
             )
-        pictures = [decode(path.read_bytes()) for path in paths]
-        bad = [str(p) for p, picture in zip(paths, pictures, strict=True) if picture is None]
-        if bad:
-            raise RecipeError(f"No picture: {', '.join(bad)}")
-        vectors, _ = encode(encoder, pictures, self._recipe.embed.batch_size, "cpu")
+        images = [decode(path.read_bytes()) for path in paths]
+        undecodable = [str(p) for p, image in zip(paths, images, strict=True) if image is None]
+        if undecodable:
+            raise RecipeError(f"These files cannot be decoded as images: {', '.join(undecodable)}")
+        vectors, _ = encode(encoder, images, self._recipe.embed.batch_size, "cpu")
         return vectors
 
-    def _check(self, queries: Vectors, vectors: Vectors) -> None:
+    def _check_dim(self, queries: Vectors, vectors: Vectors) -> None:
         if len(vectors) and queries.shape[1] != vectors.shape[1]:
             raise StoreError(
-                f"Queries have {queries.shape[1]} dimensions, the vectors of encoder "
+                f"The queries have {queries.shape[1]} dimensions, but the vectors of encoder "
                 f"{self.encoder!r} have {vectors.shape[1]}. Embed the queries with that encoder."
             )
 
-    def _told(self, found: Candidates) -> pa.Table:
-        """Return candidates with what is known of each image."""
-        ids = from_ids(found.ids)
-        wanted = pc.unique(ids)
-        known: dict[str, dict[str, Any]] = {}
+    def _with_metadata(self, candidates: Candidates) -> pa.Table:
+        """Return candidates with the metadata of each image and the arms that claim it."""
+        ids = from_ids(candidates.ids)
+        metadata, arms = self._metadata(pc.unique(ids)), self._arms(pc.unique(ids))
+        names = ids.to_pylist()
+        columns: dict[str, pa.Array] = {
+            "query": pa.array(candidates.query),
+            "rank": pa.array(candidates.rank()),
+            "similarity": pa.array(candidates.similarity),
+            "image_id": ids,
+        }
+        for column in IMAGE_COLUMNS[1:]:
+            columns[column] = pa.array([metadata[name][column] for name in names], pa.string())
+        columns["arms"] = pa.array([sorted(arms.get(n, ())) for n in names], pa.list_(pa.string()))
+        return pa.table(columns)
+
+    def _metadata(self, wanted: pa.Array) -> dict[str, dict[str, Any]]:
+        rows: dict[str, dict[str, Any]] = {}
         for fragment in self._tables["images"].fragments.values():
-            table = fragment.read(list(FACTS))
+            table = fragment.read(list(IMAGE_COLUMNS))
             for row in table.filter(pc.is_in(table.column("image_id"), wanted)).to_pylist():
-                known.setdefault(row["image_id"], row)
+                rows.setdefault(row["image_id"], row)
+        return rows
+
+    def _arms(self, wanted: pa.Array) -> dict[str, set[str]]:
         arms: dict[str, set[str]] = {}
         claims = self._tables["claims"].read(["image_id", "arm"])
         for row in claims.filter(pc.is_in(claims.column("image_id"), wanted)).to_pylist():
             arms.setdefault(row["image_id"], set()).add(row["arm"])
-        names = ids.to_pylist()
-        columns: dict[str, pa.Array] = {
-            "query": pa.array(found.query),
-            "rank": pa.array(found.rank()),
-            "similarity": pa.array(found.similarity),
-            "image_id": ids,
-        }
-        for fact in FACTS[1:]:
-            columns[fact] = pa.array([known[name][fact] for name in names], pa.string())
-        columns["arms"] = pa.array([sorted(arms.get(n, ())) for n in names], pa.list_(pa.string()))
-        return pa.table(columns)
+        return arms
 
 
 def read_queries(path: Path) -> Vectors:
-    """Return vectors (n, dim) of a .npy file as unit vectors; nothing is unpickled.
+    """Return the vectors (n, dim) of a .npy file as unit vectors. Pickled objects are refused.
 
     Raises:
-        RecipeError: no array of that shape, or a vector without a direction.
+        RecipeError: the file is not an array of that shape, or a vector has no direction.
     """
     try:
         vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"{path}: no .npy array of numbers ({error}).") from error
+        raise RecipeError(f"{path} cannot be read as a .npy array of numbers: {error}") from error
     if vectors.ndim != 2 or vectors.dtype.kind != "f":
         raise RecipeError(
-            f"{path}: holds {vectors.dtype} of shape {vectors.shape}; wanted are floats (n, dim)."
+            f"{path} holds {vectors.dtype} of shape {vectors.shape}; it must hold floats of shape "
+            "(n, dim)."
         )
     doubles = vectors.astype(np.float64)
     lengths = np.linalg.norm(doubles, axis=1, keepdims=True)
-    bad = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
-    if len(bad):
-        raise RecipeError(f"{path}: row {bad[0]} is zero or not finite.")
+    invalid = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
+    if len(invalid):
+        raise RecipeError(f"{path}: row {invalid[0]} is zero or not finite.")
     unit: Vectors = (doubles / lengths).astype(np.float32)
     return unit

@@ -1,7 +1,7 @@
-"""A head learned from labels: which pictures are wanted, told by a linear model or a small network.
+"""Trains a head on labels: a linear model or a small network that scores how well an image fits.
 
-The scheme of Data Filtering Networks (Fang et al. 2023): a model trained on pairs known to be good
-scores all others. Theirs is a CLIP of its own; here it is a head on vectors that a run has.
+This follows Data Filtering Networks (Fang et al. 2023): a model trained on known good pairs scores all
+others. Their model is a CLIP of its own; here it is a head on the vectors of a finished run.
 """
 
 from __future__ import annotations
@@ -23,157 +23,177 @@ from curation.engine.table import Table
 from curation.errors import RecipeError, StoreError
 from curation.stages.score.heads.base import ABOUT
 
-HELD_BACK = 0.2
-"""Part of the labels that nothing is learned from."""
-FEWEST = 10
-"""Labelled pictures of either kind without which nothing is learned."""
-IDS = ("image_id", "pair_id")
+TEST_FRACTION = 0.2
+"""Fraction of the labels that the evaluation uses and the evaluated model does not see."""
+MIN_LABELS = 10
+"""Smallest number of labelled images of each class to train on."""
+ID_COLUMNS = ("image_id", "pair_id")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Identities in the column `by`, rising and each once, and whether each is wanted, (n,) each."""
+    """Ids of the column `id_column`, sorted and unique, and whether each is wanted, (n,) each."""
 
-    by: str
+    id_column: str
     ids: Ids
     wanted: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What a head was learned from, and how well it ranks what was held back."""
+class Evaluation:
+    """What a head was trained on, and how well it ranks the images of the test set.
 
-    pictures: int
+    Attributes:
+        images: labelled images that have a vector.
+        wanted: how many of them are labelled 1.
+        without_vector: labelled images that have no vector, and are left out.
+        test_images: how many of `images` are in the test set.
+        roc_auc: area under the ROC curve on the test set.
+        average_precision: average precision on the test set.
+    """
+
+    images: int
     wanted: int
     without_vector: int
-    held_back: int
+    test_images: int
     roc_auc: float
     average_precision: float
 
 
 def read_labels(path: Path) -> Labels:
-    """Return the labels of a Parquet file with `image_id` or `pair_id`, and `label` (0 or 1).
+    """Return the labels of a Parquet file with columns `image_id` or `pair_id`, and `label` (0 or 1).
 
     Raises:
-        RecipeError: the file cannot be read, lacks a column, is empty, or labels one picture in two
-            ways.
+        RecipeError: the file cannot be read, lacks a column, is empty, or gives one image both labels.
     """
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise RecipeError(f"The labels {str(path)!r} cannot be read as Parquet: {error}") from error
-    by = next((name for name in IDS if name in table.column_names), None)
-    if by is None or "label" not in table.column_names:
+    id_column = next((name for name in ID_COLUMNS if name in table.column_names), None)
+    if id_column is None or "label" not in table.column_names:
         raise RecipeError(
-            f"The labels {str(path)!r} have the columns {', '.join(table.column_names)}; wanted are "
-            "image_id or pair_id, and label (0 or 1)."
+            f"The labels {str(path)!r} have the columns {', '.join(table.column_names)}. They must "
+            "have image_id or pair_id, and label (0 or 1)."
         )
-    rows = table.select([by, "label"]).to_pandas()
+    rows = table.select([id_column, "label"]).to_pandas()
     if not len(rows):
         raise RecipeError(f"{str(path)!r} holds no label.")
-    bad = rows["label"][~rows["label"].isin([0, 1])]
-    if len(bad):
+    invalid = rows["label"][~rows["label"].isin([0, 1])]
+    if len(invalid):
         raise RecipeError(
-            f"{str(path)!r}: {len(bad)} labels are neither 0 nor 1, as {bad.iloc[0]}."
+            f"{str(path)!r}: {len(invalid)} labels are neither 0 nor 1, for example {invalid.iloc[0]}."
         )
-    rows = rows.astype({"label": bool}).drop_duplicates().sort_values(by)
-    twice = rows[by][rows[by].duplicated()]
-    if len(twice):
-        raise RecipeError(f"{str(path)!r} labels {twice.iloc[0]} both 0 and 1. Keep one of them.")
-    return Labels(by, rows[by].to_numpy().astype("S32"), rows["label"].to_numpy())
+    rows = rows.astype({"label": bool}).drop_duplicates().sort_values(id_column)
+    repeated = rows[id_column][rows[id_column].duplicated()]
+    if len(repeated):
+        raise RecipeError(
+            f"{str(path)!r} labels {repeated.iloc[0]} both 0 and 1. Keep one of the two labels."
+        )
+    return Labels(id_column, rows[id_column].to_numpy().astype("S32"), rows["label"].to_numpy())
 
 
 def labelled_vectors(embeddings: Table, labels: Labels) -> tuple[Vectors, npt.NDArray[np.int64]]:
-    """Return the vectors of labelled rows, (m, dim), and which label each has, each label once.
+    """Return the vectors of labelled images, (m, dim), and the position of each one's label, (m,).
+
+    Each label counts once, even if several rows have its id.
 
     Raises:
-        StoreError: no labelled row has a vector.
+        StoreError: no labelled image has a vector.
     """
-    vectors, places = [], []
+    vectors, positions = [], []
     for fragment in embeddings.fragments.values():
-        table = fragment.read([labels.by, "vector"])
+        table = fragment.read([labels.id_column, "vector"])
         table = table.filter(pa.array(comparable_rows(table.column("vector"))))
-        ids = to_ids(table.column(labels.by))
-        place = np.minimum(np.searchsorted(labels.ids, ids), len(labels.ids) - 1)
-        known = labels.ids[place] == ids
-        if known.any():
-            vectors.append(vector_matrix(table.column("vector").filter(pa.array(known))))
-            places.append(place[known])
+        ids = to_ids(table.column(labels.id_column))
+        position = np.minimum(np.searchsorted(labels.ids, ids), len(labels.ids) - 1)
+        has_label = labels.ids[position] == ids
+        if has_label.any():
+            vectors.append(vector_matrix(table.column("vector").filter(pa.array(has_label))))
+            positions.append(position[has_label])
     if not vectors:
         raise StoreError(
-            f"No labelled picture has a vector in {embeddings.manifest.table}. The identities are "
-            "those of the tables images and embeddings."
+            f"No labelled image has a vector in {embeddings.manifest.table}. Labels must use the ids "
+            "of the tables images and embeddings."
         )
-    place, first = np.unique(np.concatenate(places), return_index=True)
-    return np.concatenate(vectors)[first], place
+    unique, first = np.unique(np.concatenate(positions), return_index=True)
+    return np.concatenate(vectors)[first], unique
 
 
 def train_filter(
     embeddings: Table, labels: Labels, out: Path, hidden: int = 0, seed: int = 0
-) -> Learned:
-    """Learn a head and write it: `linear`, or with `hidden` units an `mlp` (activation relu, output
-    sigmoid).
+) -> Evaluation:
+    """Train a head and write it, and return how well such a head ranks images that it did not see.
+
+    A model is trained without the test set and evaluated on it. The head that is written is then
+    trained on all labels.
 
     Args:
         embeddings: vectors of one encoder.
-        labels: which pictures are wanted.
+        labels: which images are wanted.
         out: safetensors file to write.
-        hidden: width of the layer between; 0 for none.
-        seed: decides what is held back and where training starts.
+        hidden: units of the hidden layer; 0 for a `linear` head without one, more for an `mlp` head
+            (activation relu, output sigmoid).
+        seed: decides the test set and the initial weights.
 
     Raises:
-        RecipeError: there are too few labels of either kind.
-        StoreError: no labelled row has a vector.
+        RecipeError: there are too few labels of one class.
+        StoreError: no labelled image has a vector.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    vectors, place = labelled_vectors(embeddings, labels)
-    wanted = labels.wanted[place]
-    most = min(int(wanted.sum()), int((~wanted).sum()))
-    if most < FEWEST:
-        raise RecipeError(
-            f"Of {len(wanted)} labelled pictures with a vector {int(wanted.sum())} are wanted and "
-            f"{int((~wanted).sum())} not; at least {FEWEST} of either kind are needed."
-        )
-    held_back = _held_back(labels.ids[place], wanted, seed)
+    vectors, position = labelled_vectors(embeddings, labels)
+    wanted = labels.wanted[position]
+    _check_classes(wanted)
+    in_test = _test_set(labels.ids[position], wanted, seed)
     x, y = vectors.astype(np.float64), wanted.astype(int)
-    model = _fitted(x[~held_back], y[~held_back], hidden, seed)
-    scores = model.predict_proba(x[held_back])[:, 1]
-    learned = Learned(
-        pictures=len(wanted),
+    model = _fit(x[~in_test], y[~in_test], hidden, seed)
+    scores = model.predict_proba(x[in_test])[:, 1]
+    evaluation = Evaluation(
+        images=len(wanted),
         wanted=int(wanted.sum()),
-        without_vector=len(labels.ids) - len(place),
-        held_back=int(held_back.sum()),
-        roc_auc=float(roc_auc_score(y[held_back], scores)),
-        average_precision=float(average_precision_score(y[held_back], scores)),
+        without_vector=len(labels.ids) - len(position),
+        test_images=int(in_test.sum()),
+        roc_auc=float(roc_auc_score(y[in_test], scores)),
+        average_precision=float(average_precision_score(y[in_test], scores)),
     )
-    _write(_fitted(x, y, hidden, seed), hidden, embeddings, learned, out)
-    return learned
+    _write(_fit(x, y, hidden, seed), hidden, embeddings, evaluation, out)
+    return evaluation
 
 
-def _held_back(ids: Ids, wanted: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.bool_]:
-    """Return which labels nothing is learned from: a seeded part of either kind."""
+def _check_classes(wanted: npt.NDArray[np.bool_]) -> None:
+    """Refuse labels with too few images of one class."""
+    positive, negative = int(wanted.sum()), int((~wanted).sum())
+    if min(positive, negative) < MIN_LABELS:
+        raise RecipeError(
+            f"Of {len(wanted)} labelled images with a vector {positive} are wanted and {negative} are "
+            f"not. At least {MIN_LABELS} of each are needed: add labels."
+        )
+
+
+def _test_set(ids: Ids, wanted: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.bool_]:
+    """Return which labels are in the test set, (n,): a seeded fraction of each class."""
     keys = seeded_keys(ids, seed, "held back")
-    found = np.zeros(len(ids), dtype=bool)
-    for kind in (wanted, ~wanted):
-        own = np.flatnonzero(kind)
-        order = own[np.argsort(keys[own], kind="stable")]
-        found[order[: max(1, round(HELD_BACK * len(own)))]] = True
-    return found
+    in_test = np.zeros(len(ids), dtype=bool)
+    for is_class in (wanted, ~wanted):
+        rows = np.flatnonzero(is_class)
+        order = rows[np.argsort(keys[rows], kind="stable")]
+        in_test[order[: max(1, round(TEST_FRACTION * len(rows)))]] = True
+    return in_test
 
 
-def _fitted(x: npt.NDArray[np.float64], y: npt.NDArray[Any], hidden: int, seed: int) -> Any:
+def _fit(x: npt.NDArray[np.float64], y: npt.NDArray[Any], hidden: int, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
 
     if not hidden:
-        # Unit vectors are short in each direction, so little is held against large weights.
+        # Values of unit vectors are small and need large weights, hence the weak regularisation.
         return LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000).fit(x, y)
     model = MLPClassifier((hidden,), alpha=1e-4, max_iter=500, random_state=seed)
     return model.fit(x, y)
 
 
-def _write(model: Any, hidden: int, embeddings: Table, learned: Learned, out: Path) -> None:
+def _write(model: Any, hidden: int, embeddings: Table, evaluation: Evaluation, out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -188,7 +208,7 @@ def _write(model: Any, hidden: int, embeddings: Table, learned: Learned, out: Pa
     else:
         state = {"weight": tensor(model.coef_), "bias": tensor(model.intercept_)}
     encoder = embeddings.manifest.stats.get("encoder")
-    # One entry: several would stand in the file in any order.
-    about = {"encoder": encoder, "learned": learned.__dict__}
+    # safetensors writes several entries in no fixed order, so there is only one.
+    about = {"encoder": encoder, "learned": evaluation.__dict__}
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, out, metadata={ABOUT: json.dumps(about, sort_keys=True)})

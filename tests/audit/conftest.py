@@ -1,4 +1,4 @@
-"""A small real run up to embed, which is all that an audit reads, cut into fragments in two ways."""
+"""A small real run up to embed, which is all that an audit reads, split into fragments in two ways."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COPIED = 4
 
 @dataclass(frozen=True)
 class Run:
-    """A run and where its recipe came from."""
+    """A run and the spec of its recipe."""
 
     spec: dict[str, Any]
     store: Store
@@ -45,7 +45,7 @@ def audited(run: Run, folder: Path, size: int = 6, seed: int = 0) -> Audit:
 
 
 def pool_files() -> list[bytes]:
-    """Pictures, some of them again with the same bytes or re-encoded, a flat one and no picture."""
+    """Images, copies of some with the same bytes or re-encoded, a flat image, and a broken file."""
     rng = np.random.default_rng(3)
     plain = [picture(n % 6, rng) for n in range(PICTURES)]
     files = [encoded(image) for image in plain]
@@ -56,7 +56,7 @@ def pool_files() -> list[bytes]:
 
 
 def make(folder: Path, weights: dict[str, Any], rows_per_fragment: int) -> Run:
-    """Run a recipe until everything is there that an audit reads."""
+    """Run a recipe up to embed."""
     rows = [(file, f"{HOSTILE} {n}", f"{HOSTILE} {n}") for n, file in enumerate(pool_files())]
     write_source(folder / "web.parquet", rows)
     rng = np.random.default_rng(9)
@@ -81,7 +81,7 @@ def make(folder: Path, weights: dict[str, Any], rows_per_fragment: int) -> Run:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The spec of a very small encoder; what it knows does not matter here."""
+    """The spec of a very small encoder with random weights."""
     import timm
     import torch
     from safetensors.torch import save_file
@@ -101,5 +101,5 @@ def committed(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any])
 
 @pytest.fixture(scope="session")
 def cut(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any]) -> Run:
-    """The same in fragments of seven rows."""
+    """The same run in fragments of seven rows."""
     return make(tmp_path_factory.mktemp("cut"), weights, 7)

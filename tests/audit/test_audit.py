@@ -1,4 +1,4 @@
-"""The audit of copy detection on a real run: against brute force, whatever the seed and the cut."""
+"""The audit of copy detection on a real run, compared with brute force."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import pytest
 from PIL import Image
 
 from curation.engine.table import open_table
-from curation.inspect.audit.edits import EDITS, edited
-from curation.inspect.audit.inject import store_as
-from curation.inspect.audit.pixels import saved
+from curation.inspect.audit.edits import EDITS, apply_edit
+from curation.inspect.audit.inject import store_files
 from curation.inspect.audit.pool import Pool, draw_sample
 from curation.inspect.audit.run import Audit
-from curation.inspect.audit.thresholds import at_most, largest_distance, lowest_cosine
+from curation.inspect.audit.thresholds import (
+    largest_distance,
+    lowest_cosine,
+    rate_upper_bound,
+)
+from curation.inspect.audit.transforms import encode_image
 from curation.media.encoders.encoder import load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.pictures.decode import decode
@@ -37,14 +41,14 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(committed: Run, out: Path) -> Audit:
-    """All of the pool: more was asked for than there is."""
-    return audited(committed, out / "whole", size=1000)
+def full(committed: Run, out: Path) -> Audit:
+    """An audit of the whole pool: the sample may be larger than it."""
+    return audited(committed, out / "full", size=1000)
 
 
 @pytest.fixture(scope="module")
-def part(committed: Run, out: Path) -> Audit:
-    return audited(committed, out / "part")
+def sampled(committed: Run, out: Path) -> Audit:
+    return audited(committed, out / "sampled")
 
 
 def pool_of(run: Run) -> pd.DataFrame:
@@ -68,18 +72,18 @@ def unit(vector: bytes) -> np.ndarray:
     return np.frombuffer(vector, "<f2").astype(float)
 
 
-def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(whole):
-    by_edit = {row["edit"]: row for row in whole.told["recall"]["by_edit"]}
-    having = whole.told["sample"]["with"]["perceptual"]
+def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(full):
+    by_edit = {row["edit"]: row for row in full.summary["recall"]["by_edit"]}
+    having = full.summary["sample"]["with"]["perceptual"]
     assert by_edit["jpeg_q60"]["copies"] == PICTURES + COPIED + 1
     assert by_edit["jpeg_q60"]["perceptual"] >= 0.95 * having / by_edit["jpeg_q60"]["copies"]
     assert by_edit["flip"]["perceptual"] == 0.0
-    easy, _, hard = whole.told["recall"]["by_strength"]
+    easy, _, hard = full.summary["recall"]["by_strength"]
     assert easy["perceptual"] > hard["perceptual"]
 
 
-def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(whole):
-    assert whole.told["sample"] == {
+def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(full):
+    assert full.summary["sample"] == {
         "asked": 1000,
         "taken": PICTURES + COPIED + 1,
         "pool_rows": PICTURES + 2 * COPIED + 1,
@@ -91,26 +95,28 @@ def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(whole):
 def test_a_file_is_stored_as_the_run_stores_it(committed):
     rows = open_table(committed.store, "images").read(["role", "image", "reason"]).to_pylist()
     asked = [(row["image"], row["reason"]) for row in rows if row["role"] == "pool"]
-    assert store_as(pool_files(), committed.recipe.fetch) == asked
+    assert store_files(pool_files(), committed.recipe.fetch) == asked
     assert {reason for _, reason in asked} == {None, "undecodable"}
-    wide = decode(store_as([saved(Image.new("RGB", (900, 300)), "WEBP", 80)], FetchParams())[0][0])
+    wide = decode(
+        store_files([encode_image(Image.new("RGB", (900, 300)), "WEBP", 80)], FetchParams())[0][0]
+    )
     assert wide.shape == (171, 512, 3)
 
 
-def test_copies_are_as_near_as_brute_force_says(committed, part, out):
+def test_copies_are_as_near_as_brute_force_says(committed, sampled, out):
     pool = pool_of(committed)
     recipe = committed.recipe
     encoder = load_encoder(recipe.embed.encoders["semantic"], "cpu")
-    rows = pq.read_table(out / "part" / "audit.parquet").to_pandas()
+    rows = pq.read_table(out / "sampled" / "audit.parquet").to_pandas()
     assert len(rows) == SIZE * len(EDITS) and rows["refused"].isna().all()
     base = np.stack([unit(v) for v in pool["vector"]])
     for image_id, own in list(rows.groupby("image_id"))[:3]:
         original = pool.loc[image_id]
         files = [
-            edited(Image.fromarray(decode(original["image"])), name, image_id, 0)
+            apply_edit(Image.fromarray(decode(original["image"])), name, image_id, 0)
             for name in own["edit"]
         ]
-        stored = [image for image, _ in store_as(files, recipe.fetch)]
+        stored = [image for image, _ in store_files(files, recipe.fetch)]
         vectors, _ = encode(encoder, [decode(s) for s in stored], 32, "cpu")
         own_place = list(pool.index).index(image_id)
         for row, image, vector in zip(own.itertuples(), stored, vectors, strict=True):
@@ -128,21 +134,21 @@ def test_copies_are_as_near_as_brute_force_says(committed, part, out):
             assert list(row.found_by) == found
 
 
-def test_ties_to_others_are_those_of_brute_force(committed, part):
+def test_pairs_with_other_images_are_those_of_brute_force(committed, sampled):
     pool = pool_of(committed)
     base = np.stack([unit(v) for v in pool["vector"]])
-    for row in part.told["originals"]:
+    for row in sampled.summary["originals"]:
         own = pool.loc[row["image_id"]]
         others = pool.index != row["image_id"]
         distances = [bits(own["phash"], h) for h in pool["phash"][others]]
         assert row["perceptual"] == sum(d is not None and d <= 24 for d in distances)
         cosines = np.sort((base @ unit(own["vector"])).astype(np.float32)[others])[::-1]
         assert row["near"] == (cosines[:8] >= np.float32(0.999)).sum()
-    assert len(part.told["originals"]) == SIZE
+    assert len(sampled.summary["originals"]) == SIZE
 
 
-def test_planted_copies_of_the_pool_are_ties_and_explain_each_other(whole):
-    ties = whole.told["ties_to_others"]["perceptual"]
+def test_copies_that_the_pool_has_are_linked(full):
+    ties = full.summary["ties_to_others"]["perceptual"]
     assert ties["originals_tied"] == 2 * COPIED and ties["most_of_one_original"] == 1
 
 
@@ -150,60 +156,60 @@ def test_an_impossible_threshold_finds_nothing(committed, tmp_path):
     near = {"encoder": "semantic", "at_least": 1.0, "floor": 1.0, "k": 1}
     strict = committed.with_dedup(near=near, perceptual=None, held_out=None)
     none = audited(strict, tmp_path, size=3)
-    hard = none.told["recall"]["by_strength"][2]
+    hard = none.summary["recall"]["by_strength"][2]
     assert hard["any"] == hard["near"] == 0.0 and hard["copies"] > 0
-    assert "perceptual" not in none.told["levels"] and none.copies["distance"].isna().all()
+    assert "perceptual" not in none.summary["levels"] and none.copies["distance"].isna().all()
 
 
 def test_a_level_alone(committed, tmp_path):
     alone = audited(committed.with_dedup(near=None, held_out=None), tmp_path, size=3)
-    assert list(alone.told["thresholds"]) == ["perceptual"]
-    assert alone.told["recall"]["all"]["any"] == alone.told["recall"]["all"]["perceptual"] > 0
+    assert list(alone.summary["thresholds"]) == ["perceptual"]
+    assert alone.summary["recall"]["all"]["any"] == alone.summary["recall"]["all"]["perceptual"] > 0
     assert alone.copies["similarity"].isna().all()
 
 
-def test_the_same_seed_gives_the_same_files_and_another_another_sample(committed, part, out):
+def test_the_seed_decides_the_files_and_the_sample(committed, sampled, out):
     audited(committed, out / "again")
     for name in ("audit.json", "audit.parquet", "audit.html"):
-        assert (out / "again" / name).read_bytes() == (out / "part" / name).read_bytes()
+        assert (out / "again" / name).read_bytes() == (out / "sampled" / name).read_bytes()
     other = draw_sample(Pool(committed.recipe, committed.store), SIZE, 1)
-    assert set(other.ids.astype(str)) != set(part.copies["image_id"])
+    assert set(other.ids.astype(str)) != set(sampled.copies["image_id"])
 
 
-def test_the_cut_into_fragments_changes_nothing(part, cut, out):
+def test_the_split_into_fragments_changes_nothing(sampled, cut, out):
     again = audited(cut, out / "cut")
     assert len(Pool(cut.recipe, cut.store).fragments) > 4
-    pd.testing.assert_frame_equal(again.copies, part.copies)
+    pd.testing.assert_frame_equal(again.copies, sampled.copies)
     differ = {"store", "tables"}
-    assert {k: v for k, v in again.told.items() if k not in differ} == {
-        k: v for k, v in part.told.items() if k not in differ
+    assert {k: v for k, v in again.summary.items() if k not in differ} == {
+        k: v for k, v in sampled.summary.items() if k not in differ
     }
-    pages = [(out / name / "audit.html").read_text() for name in ("cut", "part")]
-    uris = [told.told["store"] for told in (again, part)]
+    pages = [(out / name / "audit.html").read_text() for name in ("cut", "sampled")]
+    uris = [audit.summary["store"] for audit in (again, sampled)]
     assert pages[0].replace(uris[0], "") == pages[1].replace(uris[1], "")
 
 
-def test_recall_falls_and_ties_fall_as_thresholds_grow_strict(whole):
+def test_recall_and_pairs_fall_as_thresholds_get_stricter(full):
     for level, direction in (("near", 1), ("perceptual", -1)):
-        rows = whole.told["thresholds"][level]["table"][::direction]
+        rows = full.summary["thresholds"][level]["table"][::direction]
         for name in ("ties_per_1000", "originals_tied_per_1000", "unexplained_originals"):
             found = [row[name] for row in rows]
             assert found == sorted(found, reverse=direction < 0)
         recall = [row["recall"]["all"] for row in rows]
         assert recall == sorted(recall, reverse=direction < 0)
         (own,) = [row for row in rows if "recipe" in row["marks"]]
-        assert own["recall"]["all"] == whole.told["recall"]["all"][level]
+        assert own["recall"]["all"] == full.summary["recall"]["all"][level]
 
 
-def test_a_suggestion_keeps_its_rule_and_the_next_threshold_does_not(whole):
-    found = whole.told["thresholds"]["near"]
+def test_a_suggestion_is_the_last_threshold_within_its_rule(full):
+    found = full.summary["thresholds"]["near"]
     rows = found["table"]
     (place,) = [n for n, row in enumerate(rows) if "suggested" in row["marks"]]
     assert rows[place]["unexplained_originals"] <= found["suggestion"]["allowed"] == 0
     assert rows[place]["at_least"] == found["suggestion"]["value"]
     assert rows[place + 1]["unexplained_originals"] > 0
-    said = whole.told["thresholds"]["perceptual"]["suggestion"]
-    assert said["value"] >= whole.told["levels"]["perceptual"]["max_distance"]
+    suggestion = full.summary["thresholds"]["perceptual"]["suggestion"]
+    assert suggestion["value"] >= full.summary["levels"]["perceptual"]["max_distance"]
 
 
 def test_the_lowest_cosine_and_the_largest_distance():
@@ -218,13 +224,13 @@ def test_the_lowest_cosine_and_the_largest_distance():
     assert largest_distance([0], 0, 47) is None
 
 
-def test_the_rate_that_a_sample_excludes():
-    assert at_most(0, 3000) == pytest.approx(1 - 0.05 ** (1 / 3000))
-    assert at_most(5, 5) == 1.0
+def test_the_upper_bound_of_a_rate():
+    assert rate_upper_bound(0, 3000) == pytest.approx(1 - 0.05 ** (1 / 3000))
+    assert rate_upper_bound(5, 5) == 1.0
 
 
-def test_the_page_escapes_strangers_text_and_loads_nothing(whole, out):
-    html = (out / "whole" / "audit.html").read_text()
+def test_the_page_escapes_text_from_the_web_and_loads_nothing(full, out):
+    html = (out / "full" / "audit.html").read_text()
     page = Page(html)
     assert "&lt;script&gt;alert(" in html and "<script" not in html and HOSTILE not in html
     for tag, attributes in page.elements:
@@ -235,14 +241,14 @@ def test_the_page_escapes_strangers_text_and_loads_nothing(whole, out):
     assert "default-src 'none'" in html
 
 
-def test_the_sheet_shows_pairs_with_the_weakest_first(whole, out):
-    page = Page((out / "whole" / "audit.html").read_text())
-    shown = page.sections["ties"]
-    assert any(text.startswith("Tied by") for text in shown)
+def test_the_sheet_shows_pairs_with_the_weakest_first(full, out):
+    page = Page((out / "full" / "audit.html").read_text())
+    shown = page.sections["pairs"]
+    assert any(text.startswith("Linked by") for text in shown)
     cosines = [float(t) for t in shown if t.startswith("0.99") or t.startswith("1.00")]
-    ties = whole.told["ties_to_others"]
+    ties = full.summary["ties_to_others"]
     assert 0 < len(cosines) <= min(60, ties["near"]["ties"] + ties["perceptual"]["ties"])
-    strips = " ".join(shown).split("Tied by ")[1:]
+    strips = " ".join(shown).split("Linked by ")[1:]
     for strip in strips:
         if not strip.startswith("perceptual alone"):
             numbers = [float(w) for w in strip.split() if w[:5] in ("0.999", "1.000")]

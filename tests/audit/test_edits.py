@@ -1,4 +1,4 @@
-"""The edits: each takes a picture of any size, is the same for the same seed, and does what it says."""
+"""The edits: each takes an image of any size, depends only on its seed, and does what its name says."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.inspect.audit import styles
-from curation.inspect.audit.edits import EDITS, STRENGTHS, edited
-from curation.inspect.audit.pixels import saved
+from curation.inspect.audit import effects
+from curation.inspect.audit.edits import EDITS, STRENGTHS, apply_edit
+from curation.inspect.audit.transforms import encode_image
 
 from ..e2e.small import picture
 
@@ -25,7 +25,7 @@ def plain(width: int = WIDE, height: int = HIGH) -> Image.Image:
 
 
 def opened(name: str, image: Image.Image, seed: int = 0) -> Image.Image:
-    with Image.open(io.BytesIO(edited(image, name, ID, seed))) as found:
+    with Image.open(io.BytesIO(apply_edit(image, name, ID, seed))) as found:
         return found.convert("RGB")
 
 
@@ -34,24 +34,24 @@ def values(image: Image.Image) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edit_is_seeded_and_changes_the_picture(name):
+def test_an_edit_is_seeded_and_changes_the_image(name):
     image = plain()
     before = values(image).copy()
-    first = edited(image, name, ID, 5)
-    assert first == edited(image, name, ID, 5)
-    assert first != saved(image, "JPEG", 90)
+    first = apply_edit(image, name, ID, 5)
+    assert first == apply_edit(image, name, ID, 5)
+    assert first != encode_image(image, "JPEG", 90)
     np.testing.assert_array_equal(values(image), before)
     assert EDITS[name].strength in STRENGTHS
 
 
 @pytest.mark.parametrize("name", EDITS)
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 3), (17, 16)])
-def test_an_edit_takes_a_picture_of_any_size(name, size):
+def test_an_edit_takes_an_image_of_any_size(name, size):
     assert min(opened(name, plain(*size)).size) >= 1
 
 
-def test_seeds_and_pictures_draw_different_edits():
-    files = {edited(plain(), "crop_random_40", i, s) for i in (ID, ID[::-1]) for s in (0, 1)}
+def test_edits_differ_by_seed_and_image():
+    files = {apply_edit(plain(), "crop_random_40", i, s) for i in (ID, ID[::-1]) for s in (0, 1)}
     assert len(files) == 4
 
 
@@ -76,7 +76,7 @@ def test_a_random_crop_keeps_its_share_of_the_area(name, area):
     assert found.width * found.height / (WIDE * HIGH) == pytest.approx(area, abs=0.05)
 
 
-def test_what_edits_do_to_pixels():
+def test_transforms_change_pixels_as_they_should():
     image = plain()
     own = values(image)
     flipped = values(opened("flip", image))
@@ -91,7 +91,7 @@ def test_what_edits_do_to_pixels():
 
 
 @pytest.mark.parametrize("name", ["border", "meme_text", "screenshot_browser", "screenshot_phone"])
-def test_what_is_laid_around_leaves_the_picture_whole(name):
+def test_frames_leave_the_image_complete(name):
     found, own = values(opened(name, plain())), values(plain())
     assert found.shape[0] > HIGH
     starts = [
@@ -104,21 +104,21 @@ def test_what_is_laid_around_leaves_the_picture_whole(name):
 
 
 @pytest.mark.parametrize("name", ["logo", "text_line", "watermark"])
-def test_what_is_laid_over_leaves_most_of_the_picture(name):
+def test_overlays_leave_most_of_the_image(name):
     apart = np.abs(values(opened(name, plain())) - values(plain())).max(axis=2)
     assert 0.01 < (apart > 60).mean() < 0.4
 
 
-def test_what_filters_do():
+def test_effects_change_pixels_as_they_should():
     image = plain()
     own = values(image)
-    assert len(np.unique(np.asarray(styles.posterise(image, RNG, 3)))) <= 8
-    assert len(styles.dither(image, RNG, 16).getcolors()) <= 16
-    tiles = np.asarray(styles.pixelate(image, RNG, 12))
+    assert len(np.unique(np.asarray(effects.posterise(image, RNG, 3)))) <= 8
+    assert len(effects.dither(image, RNG, 16).getcolors()) <= 16
+    tiles = np.asarray(effects.pixelate(image, RNG, 12))
     assert len(np.unique(tiles.reshape(-1, 3), axis=0)) <= 12 * 16
-    dark = values(styles.vignette(image, RNG, 0.5)).mean(axis=2) / own.mean(axis=2).clip(1)
+    dark = values(effects.vignette(image, RNG, 0.5)).mean(axis=2) / own.mean(axis=2).clip(1)
     assert dark[0, 0] < 0.75 * dark[HIGH // 2, WIDE // 2]
-    smeared = values(styles.motion_blur(image, RNG, 0.06))
+    smeared = values(effects.motion_blur(image, RNG, 0.06))
     assert smeared.mean() == pytest.approx(own.mean(), abs=2)
     fine = [sum(np.abs(np.diff(v, axis=a)).mean() for a in (0, 1)) for v in (smeared, own)]
     assert fine[0] < 0.9 * fine[1]
@@ -126,10 +126,10 @@ def test_what_filters_do():
 
 @pytest.mark.parametrize(
     ("edit", "least"),
-    [(partial(styles.lens, bulge=0.12), 2), (partial(styles.wave, height=0.03), 1)],
+    [(partial(effects.lens, distortion=0.12), 2), (partial(effects.wave, amplitude=0.03), 1)],
 )
-def test_what_bends_a_picture_moves_its_pixels_by_some(edit, least):
-    # A ramp from left to right: its values say where each pixel came from.
+def test_distortions_move_pixels_a_little(edit, least):
+    # The values of a ramp from left to right show where each pixel came from.
     ramp = np.tile(np.linspace(0, 255, WIDE), (HIGH, 1))
     image = Image.fromarray(np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8))
     moved = np.abs(values(edit(image, RNG))[..., 0] - ramp) * (WIDE - 1) / 255

@@ -1,4 +1,4 @@
-"""What an audit refuses, in words that say how to mend it; and the command itself."""
+"""Errors of an audit, and its command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from curation.inspect.audit.edits import EDITS
 from .conftest import Run, audited
 
 
-def test_no_level_and_hashes_that_are_not_computed_are_recipe_errors(committed, tmp_path):
+def test_recipes_that_cannot_be_audited(committed, tmp_path):
     with pytest.raises(RecipeError, match="both null"):
         audited(committed.with_dedup(near=None, perceptual=None), tmp_path)
     unhashed = Run(
@@ -30,7 +30,7 @@ def test_no_level_and_hashes_that_are_not_computed_are_recipe_errors(committed, 
         audited(committed, tmp_path / "file" / "within")
 
 
-def test_tables_that_are_not_there_or_of_other_images_are_store_errors(committed, cut, tmp_path):
+def test_missing_tables_and_tables_of_other_images(committed, cut, tmp_path):
     with pytest.raises(StoreError, match="no committed table 'images'"):
         audited(Run(committed.spec, Store(tmp_path / "nothing")), tmp_path)
     other = Run(committed.spec | {"fetch": {"resize": {"size": 64}}}, committed.store)
@@ -43,7 +43,7 @@ def test_tables_that_are_not_there_or_of_other_images_are_store_errors(committed
         audited(Run(committed.spec, Store(tmp_path / "store")), tmp_path)
 
 
-def test_another_encoder_than_that_of_the_vectors_is_a_store_error(committed, tmp_path):
+def test_vectors_of_another_encoder(committed, tmp_path):
     encoders = {"semantic": committed.spec["embed"]["encoders"]["semantic"] | {"mean": [0, 0, 0]}}
     other = Run(committed.spec | {"embed": {"encoders": encoders}}, committed.store)
     with pytest.raises(StoreError, match=r"are by timm/test_vit.*the recipe's encoder is timm"):
@@ -65,7 +65,12 @@ def test_the_command_prints_tables_and_writes_files(committed, tmp_path):
     ]
     result = CliRunner().invoke(app, ["audit", "dedup", *arguments])
     assert result.exit_code == 0, result.output
-    for words in ("Recall of planted copies", "crop_centre_90", "Suggested for near", "audit.html"):
+    for words in (
+        "Recall of injected copies",
+        "crop_centre_90",
+        "Suggested for near",
+        "audit.html",
+    ):
         assert words in result.output
-    told = json.loads((folder / "audit.json").read_text())
-    assert told["copies"]["planted"] == 2 * len(EDITS)
+    summary = json.loads((folder / "audit.json").read_text())
+    assert summary["copies"]["planted"] == 2 * len(EDITS)

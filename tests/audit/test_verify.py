@@ -1,4 +1,4 @@
-"""The audit of a recipe that verifies: what counts is found by a level, and agrees in its pixels."""
+"""The audit of a recipe that verifies: a copy counts if a level finds it and its pixels agree."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from PIL import Image, ImageOps
 from rich.console import Console
 
-from curation.inspect.audit.console import tell
-from curation.inspect.audit.edits import EDITS, Edit, edited
-from curation.inspect.audit.inject import store_as
+from curation.inspect.audit.console import print_audit
+from curation.inspect.audit.edits import EDITS, Edit, apply_edit
+from curation.inspect.audit.inject import store_files
 from curation.inspect.audit.run import Audit
-from curation.inspect.audit.verify_pairs import compared, small_picture, within
+from curation.inspect.audit.verify_pairs import compare_pictures, load_picture, within_bounds
 from curation.media.pictures.decode import decode
 from curation.stages.dedup.params import Verify
 
@@ -28,9 +28,9 @@ from .test_audit import bits, pool_of, unit
 LEVELS = ("perceptual", "near")
 
 
-def words(told: Audit) -> str:
+def words(audit: Audit) -> str:
     console = Console(file=io.StringIO(), width=200)
-    tell(told.told, console)
+    print_audit(audit.summary, console)
     assert isinstance(console.file, io.StringIO)
     return " ".join(console.file.getvalue().split())
 
@@ -67,21 +67,23 @@ def test_agreement_is_that_of_the_stored_pictures(committed, verified, out):
     rows = pq.read_table(out / "verified" / "audit.parquet").to_pandas()
     for image_id, own in list(rows.groupby("image_id"))[:2]:
         image = pool.loc[image_id]["image"]
-        files = [edited(Image.fromarray(decode(image)), name, image_id, 0) for name in own["edit"]]
-        stored = [small_picture(s) for s, _ in store_as(files, committed.recipe.fetch)]
-        measures = [compared(small_picture(image), other) for other in stored]
-        assert own["agrees"].tolist() == within(measures, bounds).tolist()
+        files = [
+            apply_edit(Image.fromarray(decode(image)), name, image_id, 0) for name in own["edit"]
+        ]
+        stored = [load_picture(s) for s, _ in store_files(files, committed.recipe.fetch)]
+        measures = [compare_pictures(load_picture(image), other) for other in stored]
+        assert own["agrees"].tolist() == within_bounds(measures, bounds).tolist()
 
 
-def test_recall_before_is_that_of_a_recipe_that_does_not_verify(plain, verified, out):
-    own = verified.told["verify"]
-    assert plain.told["verify"] is None
-    assert own["unverified_recall"] == plain.told["recall"]
-    assert verified.told["recall"]["all"]["any"] <= plain.told["recall"]["all"]["any"]
+def test_the_unverified_recall_is_that_of_a_recipe_that_does_not_verify(plain, verified, out):
+    own = verified.summary["verify"]
+    assert plain.summary["verify"] is None
+    assert own["unverified_recall"] == plain.summary["recall"]
+    assert verified.summary["recall"]["all"]["any"] <= plain.summary["recall"]["all"]["any"]
     lost = plain.copies["found"].sum() - verified.copies["found"].sum()
     assert own["copies_refused"] == lost
     for level in LEVELS:
-        ties = [audit.told["ties_to_others"][level]["ties"] for audit in (plain, verified)]
+        ties = [audit.summary["ties_to_others"][level]["ties"] for audit in (plain, verified)]
         assert own["ties_refused"][level] == ties[0] - ties[1] >= 0
     pages = {name: (out / name / "audit.html").read_text() for name in ("plain", "verified")}
     assert "Pairs are verified" in pages["verified"] and "unverified" in words(verified)
@@ -91,17 +93,17 @@ def test_recall_before_is_that_of_a_recipe_that_does_not_verify(plain, verified,
     assert json.loads((out / "verified" / "audit.json").read_text())["verify"] == own
 
 
-def test_ties_to_others_count_if_they_agree(committed, verified):
+def test_pairs_with_other_images_count_if_they_agree(committed, verified):
     pool, bounds = pool_of(committed), Verify()
-    small = {i: small_picture(row["image"]) for i, row in pool.iterrows()}
+    small = {i: load_picture(row["image"]) for i, row in pool.iterrows()}
     vectors = {i: unit(row["vector"]) for i, row in pool.iterrows()}
 
     def agree(a: str, b: str) -> bool:
         low, high = sorted((a, b))
-        return bool(within([compared(small[low], small[high])], bounds)[0])
+        return bool(within_bounds([compare_pictures(small[low], small[high])], bounds)[0])
 
     counts = np.zeros(2, int)
-    for row in verified.told["originals"][:12]:
+    for row in verified.summary["originals"][:12]:
         own, others = row["image_id"], [i for i in pool.index if i != row["image_id"]]
         distance = {i: bits(pool.loc[own]["phash"], pool.loc[i]["phash"]) for i in others}
         tied = [i for i, d in distance.items() if d is not None and d <= 24]
@@ -114,18 +116,18 @@ def test_ties_to_others_count_if_they_agree(committed, verified):
     assert counts.all()
 
 
-def test_a_threshold_tells_of_agreeing_pairs_from_the_floor_of_verify_on(plain, verified):
+def test_thresholds_count_agreeing_pairs_from_the_floor_of_verify_up(plain, verified):
     for level in LEVELS:
         key = {"perceptual": "max_distance", "near": "at_least"}[level]
-        rows = verified.told["thresholds"][level]["table"]
-        before = {row[key]: row for row in plain.told["thresholds"][level]["table"]}
+        rows = verified.summary["thresholds"][level]["table"]
+        before = {row[key]: row for row in plain.summary["thresholds"][level]["table"]}
         (own,) = [row for row in rows if "recipe" in row["marks"]]
-        assert own["recall"]["all"] == verified.told["recall"]["all"][level]
+        assert own["recall"]["all"] == verified.summary["recall"]["all"][level]
         for row in rows:
             if row[key] in before:
                 assert row["recall"]["all"] <= before[row[key]]["recall"]["all"]
                 assert row["ties_per_1000"] <= before[row[key]]["ties_per_1000"]
-    cosines = [row["at_least"] for row in verified.told["thresholds"]["near"]["table"]]
+    cosines = [row["at_least"] for row in verified.summary["thresholds"]["near"]["table"]]
     assert min(cosines) >= Verify().floor
 
 
@@ -143,11 +145,11 @@ def test_an_edit_that_verify_refuses_is_not_found(committed, tmp_path, monkeypat
     assert found["verified"]["flip"] == 0.0 and found["verified"]["jpeg_q60"] >= 0.5
 
 
-def test_the_cut_into_fragments_changes_nothing(committed, cut, tmp_path):
+def test_the_split_into_fragments_changes_nothing(committed, cut, tmp_path):
     audits = [
         audited(run.with_dedup(verify={}), tmp_path / str(n))
         for n, run in enumerate((committed, cut))
     ]
     pd.testing.assert_frame_equal(audits[0].copies, audits[1].copies)
     for key in ("verify", "ties_to_others", "thresholds", "originals"):
-        assert audits[0].told[key] == audits[1].told[key]
+        assert audits[0].summary[key] == audits[1].summary[key]

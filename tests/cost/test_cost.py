@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import ModuleType
 
 import pytest
 import yaml
@@ -10,16 +12,19 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.errors import RecipeError
+from curation.flow import STAGES
 from curation.inspect.cost.calibrate import calibrate
-from curation.inspect.cost.console import assumptions, short
+from curation.inspect.cost.console import format_si, parse_assumptions
+from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
 from curation.inspect.cost.estimate import estimate
-from curation.inspect.cost.rates import Assumptions, Prices, Rates, load, shipped
-from curation.inspect.cost.shapes import Shape, shapes_of
-from curation.inspect.cost.workload import work_of
+from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
+from curation.inspect.cost.workload import STAGE_WORK, work_of_stages
 from curation.recipe import parse_recipe
+from curation.stages.retrieve.strategies import STRATEGIES, StrategyEntry
+from curation.stages.retrieve.strategies.arm import SeededArm
 
-SHAPES = {"semantic": Shape(dim=100, flop=1e9)}
-GIVEN = Assumptions(fetched=0.5, distinct=0.8, clean=0.5, rows_per_fragment=1000)
+ENCODERS = {"semantic": EncoderProfile(dim=100, flop=1e9)}
+ASSUMPTIONS = Assumptions(fetched=0.5, distinct=0.8, clean=0.5, rows_per_fragment=1000)
 RATES = Rates(
     measured_on="paper",
     ingest_rows=1e4,
@@ -55,11 +60,11 @@ def recipe(pool=100_000, **blocks):
 
 
 def by_stage(*args):
-    return {work.stage: work for work in work_of(*args)}
+    return {work.stage: work for work in work_of_stages(*args)}
 
 
-def test_by_hand():
-    works = by_stage(recipe(), SHAPES, GIVEN)
+def test_work_and_cost_computed_by_hand():
+    works = by_stage(recipe(), ENCODERS, ASSUMPTIONS)
     images = 50_000 + 500 + 100
     assert works["ingest"].rows == 100_600
     assert works["fetch"].received == images * 150 * 1024
@@ -67,7 +72,7 @@ def test_by_hand():
     assert works["embed"].stored == images * 240
     assert works["neighbours"].cpu_flop == 2 * 100 * (50_000 * images + 100 * 500)
     assert works["verify"].rows == images * 4 / 2
-    # 5,000 of 20,000 eligible ones, ten passes and a last one.
+    # 5,000 of the 20,000 eligible images, ten iterations and a last pass.
     assert works["cluster"].cpu_flop == 2 * 5000 * 100 * 100 * 11
     assert works["assign"].cpu_flop == 2 * images * 100 * 100
     assert works["match"].cpu_flop == 2 * 500 * 20_000 * 100
@@ -81,20 +86,20 @@ def test_by_hand():
         embed.cpu_hours * 0.1 + embed.gpu_hours * 2 + images * 240 / 1e12 * 20 * 2
     )
     # Without a GPU the model runs on cores.
-    (alone,) = estimate([works["embed"]], replace_gpu(RATES), PRICES, months=0)
-    assert alone.gpu_hours == 0
-    assert alone.cpu_hours == pytest.approx((seconds + images * 1e9 / 5e10) / 3600)
+    (on_cpu,) = estimate([works["embed"]], without_gpu(RATES), PRICES, months=0)
+    assert on_cpu.gpu_hours == 0
+    assert on_cpu.cpu_hours == pytest.approx((seconds + images * 1e9 / 5e10) / 3600)
 
 
-def replace_gpu(rates):
+def without_gpu(rates):
     return rates.model_copy(update={"gpu_gflop": None})
 
 
-def test_what_grows_with_the_pool_and_how():
-    small, large = (by_stage(recipe(pool), SHAPES, GIVEN) for pool in (10**6, 10**7))
+def test_how_work_grows_with_the_pool():
+    small, large = (by_stage(recipe(pool), ENCODERS, ASSUMPTIONS) for pool in (10**6, 10**7))
     growth = {s: large[s].model_flop / (small[s].model_flop or 1) for s in ("embed",)}
     assert growth["embed"] == pytest.approx(10, rel=0.01)
-    exact = by_stage(recipe(10**5), SHAPES, GIVEN)["neighbours"].cpu_flop
+    exact = by_stage(recipe(10**5), ENCODERS, ASSUMPTIONS)["neighbours"].cpu_flop
     assert small["neighbours"].cpu_flop / exact == pytest.approx(100, rel=0.02)
     # Ten times the pool is joined by cells, which cost far less than all pairs.
     assert large["neighbours"].cpu_flop < small["neighbours"].cpu_flop
@@ -105,61 +110,110 @@ def test_what_grows_with_the_pool_and_how():
 
 
 def test_levels_and_an_index_change_the_work():
-    one = by_stage(recipe(), SHAPES, GIVEN)
+    one = by_stage(recipe(), ENCODERS, ASSUMPTIONS)
     levels = {"levels": [100, 10], "iterations": 10, "max_points_per_centroid": 50}
-    two = by_stage(recipe(cluster=levels), SHAPES, GIVEN)
+    two = by_stage(recipe(cluster=levels), ENCODERS, ASSUMPTIONS)
     assert two["cluster"].cpu_flop - one["cluster"].cpu_flop == 2 * 100 * 10 * 100 * 10 * 12
-    ivf = by_stage(recipe(match={"index": "ivf_pq", "nlist": 64, "nprobe": 4}), SHAPES, GIVEN)
+    ivf = by_stage(
+        recipe(match={"index": "ivf_pq", "nlist": 64, "nprobe": 4}), ENCODERS, ASSUMPTIONS
+    )
     assert ivf["match"].cpu_flop != one["match"].cpu_flop
 
 
-def test_what_is_not_declared_is_asked_for():
+def test_every_stage_has_a_cost():
+    assert set(STAGE_WORK) == set(STAGES)
+    assert [work.stage for work in work_of_stages(recipe(), ENCODERS, ASSUMPTIONS)] == list(STAGES)
+
+
+def test_a_stage_without_a_cost_is_an_error(monkeypatch):
+    monkeypatch.delitem(STAGE_WORK, "tally")
+    with pytest.raises(RecipeError, match=r"'tally' .*curation/inspect/cost/workload\.py"):
+        work_of_stages(recipe(), ENCODERS, ASSUMPTIONS)
+
+
+def test_counts_that_are_not_declared_are_an_error():
     spec = recipe().model_dump(exclude_none=True)
     without = [{k: v for k, v in s.items() if k != "count"} for s in spec["sources"]]
-    with pytest.raises(RecipeError, match="these have none: web, birds, test"):
-        work_of(parse_recipe(spec | {"sources": without}), SHAPES, GIVEN)
-    silent = [{"name": "cells", "seeds": "birds", "strategy": "cluster"}]
-    with pytest.raises(RecipeError, match="expected_clusters"):
-        work_of(recipe(retrieve=silent), SHAPES, GIVEN)
-    with pytest.raises(RecipeError, match="No assumption 'fetchd'"):
-        assumptions(["fetchd=1"])
+    with pytest.raises(RecipeError, match="do not declare it: web, birds, test"):
+        work_of_stages(parse_recipe(spec | {"sources": without}), ENCODERS, ASSUMPTIONS)
+
+
+def test_an_arm_that_does_not_say_what_it_adds_is_named():
+    cells = {"name": "cells", "seeds": "birds", "strategy": "cluster"}
+    near = {"name": "near", "seeds": "birds", "strategy": "sample"}
+    with pytest.raises(RecipeError) as error:
+        work_of_stages(recipe(retrieve=[near, cells]), ENCODERS, ASSUMPTIONS)
+    assert "arm 'cells' (strategy 'cluster'): add `expected_clusters` to the arm" in str(
+        error.value
+    )
+    assert "'near'" not in str(error.value)
+    declared = recipe(retrieve=[near, cells | {"expected_clusters": 2, "per_cluster": 10}])
+    works = by_stage(declared, ENCODERS, ASSUMPTIONS)
+    assert works["retrieve"].rows == 4 * 500 + 2 * 10
+
+
+@pytest.fixture
+def plugin_strategy(monkeypatch):
+    """A strategy of a plug-in whose arm leaves `expected` to the base class."""
+    module = ModuleType("plugin_strategy")
+    module.StrategyArm = type("StrategyArm", (SeededArm,), {})
+    module.claim = lambda arm, evidence, seed: None
+    monkeypatch.setitem(sys.modules, "plugin_strategy", module)
+    STRATEGIES.add("plugged", StrategyEntry(module="plugin_strategy"))
+    yield "plugged"
+    STRATEGIES.remove("plugged")
+
+
+def test_an_arm_of_a_plugin_that_does_not_say_what_it_adds_is_named(plugin_strategy):
+    arms = [{"name": "mine", "seeds": "birds", "strategy": plugin_strategy}]
+    with pytest.raises(RecipeError) as error:
+        work_of_stages(recipe(retrieve=arms), ENCODERS, ASSUMPTIONS)
+    assert "arm 'mine' (strategy 'plugged')" in str(error.value)
+    assert "`StrategyArm.expected` returns None" in str(error.value)
+    assert "in plugin_strategy" in str(error.value)
+    assert "cluster" not in str(error.value)
+
+
+def test_assumptions_that_do_not_exist_or_cannot_be_are_errors():
+    with pytest.raises(RecipeError, match="no assumption 'fetchd'"):
+        parse_assumptions(["fetchd=1"])
     with pytest.raises(RecipeError, match="less than or equal to 1"):
-        assumptions(["fetched=7"])
-    assert assumptions(["fetched=0.25"]).fetched == 0.25
+        parse_assumptions(["fetched=7"])
+    assert parse_assumptions(["fetched=0.25"]).fetched == 0.25
 
 
-def test_flop_of_encoders_are_counted_without_weights():
+def test_flop_of_encoders_is_counted_without_weights():
     """ViT-B/16 at 224 px takes 17.6 billion multiply-adds: twice as many operations."""
     spec = {"semantic": {"model": "timm/vit_base_patch16_224"}, "small": {"model": "vit_micro"}}
-    shapes = shapes_of(recipe(embed={"encoders": spec}))
-    assert shapes["semantic"].dim == 768
-    assert shapes["semantic"].flop == pytest.approx(2 * 17.6e9, rel=0.03)
-    assert shapes["small"].dim == 192
-    assert shapes["small"].flop < shapes["semantic"].flop / 10
+    profiles = profile_encoders(recipe(embed={"encoders": spec}))
+    assert profiles["semantic"].dim == 768
+    assert profiles["semantic"].flop == pytest.approx(2 * 17.6e9, rel=0.03)
+    assert profiles["small"].dim == 192
+    assert profiles["small"].flop < profiles["semantic"].flop / 10
 
 
 def test_the_paper_has_a_cost(root):
     path = str(root / "conf" / "recipes" / "lvd142m.yaml")
     result = CliRunner().invoke(app, ["plan", path, "--cost", "--json", "--assume", "fetched=1"])
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert [s["stage"] for s in told["stages"]][-1] == "assemble"
-    rows = {s["stage"]: s["rows"] for s in told["stages"]}
+    costs = json.loads(result.stdout)
+    assert [s["stage"] for s in costs["stages"]][-1] == "assemble"
+    rows = {s["stage"]: s["rows"] for s in costs["stages"]}
     assert rows["assemble"] == 142_109_386
-    assert told["money"] == pytest.approx(sum(s["money"] for s in told["stages"]))
+    assert costs["money"] == pytest.approx(sum(s["money"] for s in costs["stages"]))
     shown = CliRunner().invoke(app, ["plan", path, "--cost"])
     assert "on the driver" not in shown.output
-    assert "Assumed: fetched 0.6" in shown.output
+    assert "Assumptions: fetched 0.6" in shown.output
 
 
-def test_what_no_driver_holds_is_told(root, tmp_path):
-    """Dedup is spread, unless the recipe says that a machine has the memory."""
+def test_a_stage_that_no_driver_can_hold_is_named(root, tmp_path):
+    """Dedup runs on workers, unless the recipe says that one machine has the memory."""
     spec = yaml.safe_load((root / "conf" / "recipes" / "lvd142m.yaml").read_text(encoding="utf-8"))
     spec["dedup"]["rows_at_once"] = 2_000_000_000
     path = tmp_path / "large.yaml"
     path.write_text(yaml.safe_dump(spec), encoding="utf-8")
     shown = CliRunner().invoke(app, ["plan", str(path), "--cost"])
-    assert "dedup holds" in shown.output
+    assert "dedup needs" in shown.output
     assert "on the driver" in shown.output
 
 
@@ -170,17 +224,17 @@ def test_calibration_measures_this_machine(tmp_path, monkeypatch):
     assert all(value > 0 for value in measured.values())
     path = tmp_path / "rates.yaml"
     path.write_text(yaml.safe_dump(rates.model_dump()))
-    assert load(Rates, path) == rates
+    assert load_yaml(Rates, path) == rates
 
 
-def test_shipped_files_are_valid():
-    assert load(Prices, shipped("prices"))
-    assert load(Rates, shipped("rates"))
+def test_the_default_files_are_valid():
+    assert load_yaml(Prices, default_file("prices"))
+    assert load_yaml(Rates, default_file("rates"))
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (0.25, "0.25"), (999, "999"), (1300, "1.3k"), (1.3e9, "1.3G"), (3.5e21, "3.5Z")],
 )
-def test_short(value, text):
-    assert short(value) == text
+def test_format_si(value, text):
+    assert format_si(value) == text

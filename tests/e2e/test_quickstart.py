@@ -193,7 +193,7 @@ def test_search_finds_a_picture_by_itself(cli, over, finished, root, tmp_path):
     row = images[(images["status"] == "ok") & (images["role"] == "pool")].iloc[7]
     picture = tmp_path / "one.jpg"
     picture.write_bytes(row["image"])
-    by_file, index = over.nearest(over.vectors_of_pictures([picture]), 5)
+    by_file, index = over.nearest(over.vectors_of_files([picture]), 5)
     by_id = over.nearest(over.vectors_of([row["image_id"]]), 5)[0].to_pandas()
     assert index == "exact"
     assert by_file.column("image_id")[0].as_py() == row["image_id"]
@@ -214,16 +214,16 @@ def test_search_finds_a_picture_by_itself(cli, over, finished, root, tmp_path):
 
 def test_search_refuses_what_it_cannot_use(cli, over, root, tmp_path):
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
-    assert "one of --image" in cli("search", recipe, "--store", "store", status=2).stderr
-    with pytest.raises(StoreError, match="No vector of beef"):
+    assert "exactly one of --image" in cli("search", recipe, "--store", "store", status=2).stderr
+    with pytest.raises(StoreError, match="no vector of beef"):
         over.vectors_of(["beef"])
-    with pytest.raises(StoreError, match="Queries have 7 dimensions"):
+    with pytest.raises(StoreError, match="queries have 7 dimensions"):
         over.nearest(np.ones((1, 7), np.float32), 3)
     path = tmp_path / "queries.npy"
     for array, words in (
         (np.zeros((1, 192), np.float32), "row 0 is zero"),
-        (np.ones(7, np.float32), "wanted are floats"),
-        (np.array([{"a": 1}]), "no .npy array"),
+        (np.ones(7, np.float32), "must hold floats"),
+        (np.array([{"a": 1}]), "cannot be read as a .npy array"),
     ):
         np.save(path, array, allow_pickle=True)
         with pytest.raises(RecipeError, match=words):

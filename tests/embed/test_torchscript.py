@@ -17,7 +17,7 @@ from torchvision import transforms
 
 from curation.errors import RecipeError
 from curation.flow import plan
-from curation.inspect.cost.shapes import shapes_of
+from curation.inspect.cost.encoder_profiles import profile_encoders
 from curation.launch import check_inputs
 from curation.media.encoders import torchscript
 from curation.media.encoders.encoder import load_encoder
@@ -263,8 +263,8 @@ def test_features_of_another_shape_are_refused(module, words, tmp_path):
 def test_its_operations_are_counted_for_the_plan(model, tmp_path, how):
     recipe = recipe_with(**saved(model, tmp_path / "m.pt", how), input_size=SIDE)
     side = (SIDE - 5) // 3 + 1
-    assert shapes_of(recipe)["copy"].dim == DIM
-    assert shapes_of(recipe)["copy"].flop == 2 * (side**2 * 8 * 3 * 25 + 8 * DIM)
+    assert profile_encoders(recipe)["copy"].dim == DIM
+    assert profile_encoders(recipe)["copy"].flop == 2 * (side**2 * 8 * 3 * 25 + 8 * DIM)
 
 
 def test_sums_are_checked_before_any_work_and_stand_in_no_fingerprint(archive):

@@ -1,4 +1,4 @@
-"""A small real run: every stage in process, on pictures that lie in Parquet files."""
+"""A small real run: every stage in process, on images in Parquet files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Run:
 
 
 def picture(seed: int, hue: int, side: int = 96, quality: int = 92) -> bytes:
-    """Return a JPEG of coloured blobs; pictures of one hue resemble each other."""
+    """Return a JPEG of coloured blobs; images of one hue resemble each other."""
     rng = np.random.default_rng(seed)
     colour = np.array([[230, 70, 60], [60, 200, 80], [70, 90, 230]])[hue]
     blobs = rng.integers(0, 256, (32, 32, 3)) * 0.5 + colour * 0.5
@@ -50,7 +50,7 @@ def write_source(path: Path, rows: list[tuple[bytes, str, str]]) -> None:
 
 
 def pool_rows() -> list[tuple[bytes, str, str]]:
-    """48 pictures, and what a pool has beside pictures."""
+    """48 images, copies of some, and rows that are dropped."""
     rows = [(picture(i, i % 3), f"blobs {i}", f"pool-{i}") for i in range(48)]
     rows += [
         (rows[1][0], "the same bytes again", "exact"),
@@ -66,7 +66,7 @@ def pool_rows() -> list[tuple[bytes, str, str]]:
 
 
 def encoder_weights(path: Path) -> dict[str, Any]:
-    """Write the weights of a very small encoder; what it knows does not matter here."""
+    """Write the random weights of a very small encoder, and return its spec."""
     import timm
     import torch
     from safetensors.torch import save_file
@@ -87,7 +87,7 @@ def run(folder: Path, spec: dict[str, Any]) -> Run:
 
 
 def source(folder: Path, name: str, role: str) -> dict[str, Any]:
-    """Return the recipe's block of a source written by `write_source`."""
+    """Return the recipe's block of a source that `write_source` wrote."""
     return {
         "name": name,
         "role": role,
@@ -139,7 +139,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run whose arm claims nothing, without copies and without held-out pictures."""
+    """A run whose arm claims nothing, without copies and without held-out images."""
     folder = tmp_path_factory.mktemp("empty")
     write_source(folder / "web.parquet", [(picture(i, i % 3), "", "") for i in range(8)])
     write_source(folder / "blobs.parquet", [(picture(500, 0), "seed", "s")])

@@ -1,4 +1,4 @@
-"""An HTML page as tests look at it."""
+"""Parses an HTML page for tests."""
 
 from __future__ import annotations
 

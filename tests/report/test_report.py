@@ -1,4 +1,4 @@
-"""The report of a real run: escaped, self-contained, and true to its books."""
+"""The report of a real run: escaped, self-contained, and with the numbers of its tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.inspect.composition import COUNTS, composition_of
 from curation.inspect.lineage import trace
-from curation.inspect.report.books import balance, count
+from curation.inspect.report.album import THUMBNAIL_SIDE, Album, shorten
 from curation.inspect.report.build import report_path, write_report
-from curation.inspect.report.copies import copies_of
-from curation.inspect.report.dropped import EXAMPLES, examples
-from curation.inspect.report.pictures import SIDE, Album, shorten
-from tests.report.conftest import Run
+from curation.inspect.report.copies import summarise_copies
+from curation.inspect.report.dropped import EXAMPLES, choose_examples
+from curation.inspect.report.row_counts import count_dataset, count_stages
+from curation.stages.retrieve.strategies import STRATEGIES
+from tests.report.conftest import HOSTILE, Run
 from tests.report.page import Page
 
 FORBIDDEN = {"script", "link", "iframe", "object", "embed", "base", "form", "audio", "video"}
@@ -51,7 +53,7 @@ def test_the_run_has_what_the_report_is_tested_on(finished: Run) -> None:
     assert total > 0 and any(r["capped"] for r in rows) and any(r["shortfall"] for r in rows)
 
 
-def test_strangers_text_stays_text(finished: Run) -> None:
+def test_text_from_the_web_is_escaped(finished: Run) -> None:
     html, page = read(finished)
     assert "&lt;script&gt;alert(" in html and "<script" not in html
     assert "evil.example" in html
@@ -83,12 +85,12 @@ def test_thumbnails_are_small_jpegs_of_what_they_show(page: Page) -> None:
     assert len(sources) > 40
     for source in sources:
         with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
-            assert image.format == "JPEG" and max(image.size) <= SIDE
+            assert image.format == "JPEG" and max(image.size) <= THUMBNAIL_SIDE
     alts = {a["alt"] for t, a in page.elements if t == "img"}
     assert "seed 0" in alts or "seed 1" in alts
 
 
-def test_every_number_of_the_composition_stands_in_its_table(finished: Run, page: Page) -> None:
+def test_the_composition_table_shows_every_number(finished: Run, page: Page) -> None:
     rows, total = composition_of(open_table(finished.store, "claims").manifest)
     shown = page.sections["composition"]
     at = shown.index(rows[0]["arm"])
@@ -101,7 +103,25 @@ def test_every_number_of_the_composition_stands_in_its_table(finished: Run, page
     assert any("," in cell and cell.replace(",", "").isdigit() for cell in shown)
 
 
-def test_the_equation_has_both_sums(finished: Run, page: Page) -> None:
+def test_the_composition_says_what_each_strategy_requests(finished: Run, page: Page) -> None:
+    shown = page.sections["composition"]
+    for strategy in {arm.strategy for arm in finished.recipe.retrieve}:
+        at = shown.index(strategy.replace("_", " "), shown.index("What each strategy requests"))
+        assert shown[at + 1] == STRATEGIES[strategy].requested
+    assert "k images for each eligible seed image" in shown
+
+
+def test_what_a_plugin_requests_is_escaped(finished: Run) -> None:
+    entry = STRATEGIES["sample"]
+    STRATEGIES.add("sample", replace(entry, requested=HOSTILE))
+    try:
+        html, page = read(finished)
+    finally:
+        STRATEGIES.add("sample", entry)
+    assert HOSTILE in page.sections["composition"] and HOSTILE not in html
+
+
+def test_the_equation_shows_both_sums(finished: Run, page: Page) -> None:
     _, total = composition_of(open_table(finished.store, "claims").manifest)
     weight = sum(
         open_table(finished.store, "dataset").read(["weight"]).column("weight").to_pylist()
@@ -121,11 +141,11 @@ def test_composition_parquet_has_the_same_sums(finished: Run) -> None:
     assert {str(f.type) for f in table.schema} == {"string", "int64"}
 
 
-def test_books_balance_and_lead_from_pairs_to_dataset(finished: Run) -> None:
+def test_row_counts_balance_and_lead_from_pairs_to_dataset(finished: Run) -> None:
     lineage = trace(finished.recipe, finished.store)
     _, total = composition_of(lineage["claims"].manifest)
-    counts = count(lineage, total)
-    lines = {(line.stage, line.role): line for line in balance(lineage, counts)}
+    counts = count_dataset(lineage, total)
+    lines = {(line.stage, line.role): line for line in count_stages(lineage, counts)}
     assert all(x.rows_in == x.rows_out + x.rows_dropped for x in lines.values())
     for role in ("pool", "seed", "held_out"):
         way = [lines[stage, role] for stage in ("ingest", "fetch", "select")]
@@ -138,7 +158,7 @@ def test_books_balance_and_lead_from_pairs_to_dataset(finished: Run) -> None:
     assert sum(x.rows_out for (s, _), x in lines.items() if s == "retrieve") == counts.rows
 
 
-def test_sheets_show_claims_with_their_similarity(finished: Run, page: Page) -> None:
+def test_contact_sheets_show_claims_with_their_similarity(finished: Run, page: Page) -> None:
     claims = open_table(finished.store, "claims").read().to_pandas()
     own = claims[claims["arm"] == "nearest"]
     shown = page.sections["retrieved"]
@@ -147,7 +167,7 @@ def test_sheets_show_claims_with_their_similarity(finished: Run, page: Page) -> 
     assert numbers and numbers <= {f"{s:.3f}" for s in own["similarity"]}
 
 
-def test_copies_and_leaks_are_shown(page: Page) -> None:
+def test_copies_and_contaminations_are_shown(page: Page) -> None:
     assert "groups of copies" in page.sections["copies"]
     assert {"exact", "stays", "perceptual"} <= set(page.sections["copies"])
     assert {"bench", "bench in the pool", "1.000"} <= set(page.sections["held-out"])
@@ -159,11 +179,11 @@ def test_the_same_run_gives_the_same_bytes(finished: Run) -> None:
 
 def test_a_run_without_claims_copies_or_held_out_pictures(empty: Run) -> None:
     _, page = read(empty)
-    assert "Nothing was claimed." in page.sections["retrieved"]
+    assert "This arm claims no image." in page.sections["retrieved"]
     assert any("No copies" in text for text in page.sections["copies"])
     assert any("no held-out source" in text for text in page.sections["held-out"])
     assert any(t.endswith("dataset 0") for t in page.sections[""])
-    # What is missing of the target of `balance` is no arm's shortfall, and shown all the same.
+    # The shortfall of the target of `balance` belongs to no arm, and is shown too.
     assert any("0 of 12 images asked for, 12 short" in t for t in page.sections["composition"])
 
 
@@ -191,8 +211,8 @@ def _lose_a_fragment(manifest: dict[str, Any]) -> None:
 
 
 def _call_a_row_lost(manifest: dict[str, Any]) -> None:
-    """Move a row to a reason that nobody gave, in the record and in the sum alike."""
-    for books in (manifest["counts"], next(_pool_books(manifest))):
+    """Move a row to a reason that no stage gives, in a record and in the sum of all records."""
+    for books in (manifest["books"], next(_pool_books(manifest))):
         passed = "ok" if "ok" in books["pool"] else "eligible"
         books["pool"] = dict(sorted((books["pool"] | {"zz_lost": 1}).items()))
         books["pool"][passed] -= 1
@@ -241,21 +261,21 @@ def test_a_tampered_manifest_is_refused(
         write_report(finished.recipe, store)
 
 
-def test_text_of_strangers_is_one_short_plain_line() -> None:
+def test_shortened_text_is_one_line_without_control_characters() -> None:
     assert shorten("a\u202eb\x00c\n d\t\ue000e") == "a b c d e"
     assert len(shorten("word " * 500)) == 140
 
 
-def test_chosen_copies_are_what_the_table_says(finished: Run) -> None:
+def test_the_summary_of_copies_agrees_with_the_table(finished: Run) -> None:
     lineage = trace(finished.recipe, finished.store)
     table = lineage["copies"].read().to_pandas()
     copies = table[(table["role"] == "pool") & (table["method"] != "representative")]
-    found = copies_of(lineage["copies"], Album(lineage["images"]), seed=0)
+    found = summarise_copies(lineage["copies"], Album(lineage["images"]), seed=0)
     assert found.rows == len(copies) and found.groups == copies["component_id"].nunique()
     assert found.largest[0] == copies["component_id"].value_counts().max() + 1
     weakest = found.weakest["perceptual"][0].similarity
     assert weakest == copies.loc[copies["method"] == "perceptual", "similarity"].min()
-    assert sum(found.leak_counts.values()) == table["contaminated_by"].notna().sum()
+    assert sum(found.contamination_counts.values()) == table["contaminated_by"].notna().sum()
     for group in found.examples:
         assert group.representative.pair_id in set(
             table.loc[table["method"] == "representative", "pair_id"]
@@ -267,7 +287,7 @@ def test_examples_of_a_reason_have_that_reason(finished: Run) -> None:
     lineage = trace(finished.recipe, finished.store)
     books = lineage["eligible"].manifest.counts.values()
     names = {reason for own in books for reason in own} - {"eligible"}
-    found = examples(lineage["eligible"], names, Album(lineage["images"]), seed=0)
+    found = choose_examples(lineage["eligible"], names, Album(lineage["images"]), seed=0)
     fragments = lineage["eligible"].fragments
     for reason, refs in found.items():
         assert len(refs) == min(EXAMPLES, sum(own.get(reason, 0) for own in books))

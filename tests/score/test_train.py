@@ -1,4 +1,4 @@
-"""A filter learned from labels: it ranks what it has not seen, and serves in a recipe."""
+"""A filter trained on labels ranks images that it has not seen, and works in a recipe."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scored(store, folder, head, embed=ENCODER):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A store with vectors, and the truth by image."""
+    """A store with vectors, and the right label of each image."""
     folder = tmp_path_factory.mktemp("made")
     blocks = {"embed": ENCODER, "dedup": {"near": None}}
     run(folder / "store", source_of(folder), until="embed", **blocks)
@@ -62,17 +62,17 @@ def labels_of(folder, rows):
 
 
 @pytest.mark.parametrize("hidden", [0, 16])
-def test_a_filter_ranks_what_it_has_not_seen(made, tmp_path, hidden):
+def test_a_filter_ranks_images_that_it_has_not_seen(made, tmp_path, hidden):
     folder, rows = made
     labels = read_labels(labels_of(tmp_path, rows[["image_id", "label"]].iloc[:120]))
     out = tmp_path / "head.safetensors"
-    learned = train_filter(table(folder / "store", "embeddings.semantic"), labels, out, hidden)
-    assert (learned.pictures, learned.held_back) == (120, 24)
-    assert learned.roc_auc > 0.95
+    evaluation = train_filter(table(folder / "store", "embeddings.semantic"), labels, out, hidden)
+    assert (evaluation.images, evaluation.test_images) == (120, 24)
+    assert evaluation.roc_auc > 0.95
     again = tmp_path / "again.safetensors"
     train_filter(table(folder / "store", "embeddings.semantic"), labels, again, hidden)
     assert again.read_bytes() == out.read_bytes()
-    # The run with the head in its recipe scores the forty that were no labels.
+    # A run with the head in its recipe scores the forty images without a label.
     more = {"activation": "relu", "output": "sigmoid"} if hidden else {}
     head = {
         "kind": "mlp" if hidden else "linear",
@@ -86,7 +86,7 @@ def test_a_filter_ranks_what_it_has_not_seen(made, tmp_path, hidden):
     assert (found == (unseen["label"].to_numpy() == 1)).mean() > 0.9
 
 
-def test_a_head_serves_its_own_encoder_alone(made, tmp_path):
+def test_a_head_refuses_vectors_of_another_encoder(made, tmp_path):
     folder, rows = made
     labels = read_labels(labels_of(tmp_path, rows[["pair_id", "label"]]))
     out = tmp_path / "head.safetensors"
@@ -97,16 +97,16 @@ def test_a_head_serves_its_own_encoder_alone(made, tmp_path):
         scored(tmp_path / "store", folder, head, embed=other)
 
 
-def test_what_labels_must_be(made, tmp_path):
+def test_labels_that_cannot_be_used(made, tmp_path):
     folder, rows = made
     embeddings = table(folder / "store", "embeddings.semantic")
 
     def reading(frame):
         return read_labels(labels_of(tmp_path, frame))
 
-    with pytest.raises(RecipeError, match="wanted are image_id or pair_id, and label"):
+    with pytest.raises(RecipeError, match="must have image_id or pair_id, and label"):
         reading(rows[["source_key", "label"]])
-    with pytest.raises(RecipeError, match="1 labels are neither 0 nor 1, as 2"):
+    with pytest.raises(RecipeError, match="1 labels are neither 0 nor 1, for example 2"):
         reading(rows[["image_id", "label"]].assign(label=[2, *[0] * (SIZE - 1)]))
     twice = rows[["image_id", "label"]].iloc[[0, 0]].assign(label=[0, 1])
     with pytest.raises(RecipeError, match="both 0 and 1"):
@@ -117,16 +117,16 @@ def test_what_labels_must_be(made, tmp_path):
     with pytest.raises(RecipeError, match="holds no label"):
         reading(rows[["image_id", "label"]].iloc[:0])
     few = reading(rows[["image_id", "label"]].iloc[:12])
-    with pytest.raises(RecipeError, match="6 are wanted and 6 not; at least 10"):
+    with pytest.raises(RecipeError, match=r"6 are wanted and 6 are not\. At least 10"):
         train_filter(embeddings, few, tmp_path / "h.safetensors")
     strangers = reading(
         rows[["image_id", "label"]].assign(image_id=lambda f: f["image_id"].str[::-1])
     )
-    with pytest.raises(CurationError, match="No labelled picture has a vector"):
+    with pytest.raises(CurationError, match="No labelled image has a vector"):
         train_filter(embeddings, strangers, tmp_path / "h.safetensors")
 
 
-def test_the_command_tells_how_to_use_the_head(made, tmp_path):
+def test_the_command_prints_how_to_use_the_head(made, tmp_path):
     import yaml
 
     folder, rows = made
@@ -137,6 +137,6 @@ def test_the_command_tells_how_to_use_the_head(made, tmp_path):
     given = ["--store", str(folder / "store"), "--labels", str(labels), "--out", str(out)]
     result = CliRunner().invoke(app, ["train-filter", str(tmp_path / "recipe.yaml"), *given])
     assert result.exit_code == 0, result.output
-    assert "160 labelled pictures, 80 of them wanted" in result.output
+    assert "160 labelled images, 80 of them wanted" in result.output
     assert "area under the ROC curve" in result.output
     assert f"good: {{kind: linear, encoder: semantic, weights: {out}}}" in result.output

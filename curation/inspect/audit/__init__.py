@@ -1,1 +1,1 @@
-"""Self-tests of a finished run: copies are planted, and looked for as the recipe says."""
+"""Tests a finished run: injects edited copies of its images, and measures which of them dedup finds."""

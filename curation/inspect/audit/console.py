@@ -1,8 +1,8 @@
-"""The findings in a terminal."""
+"""Prints the summary of an audit in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -10,102 +10,110 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.inspect.audit.edits import EDITS, STRENGTHS
-from curation.inspect.audit.page import number, share, verified
+from curation.inspect.audit.page import describe_verification, format_number, format_percent
 from curation.inspect.audit.thresholds import CAUTION
 
-KEYS = {"near": "at_least", "perceptual": "max_distance"}
+THRESHOLD_KEYS = {"near": "at_least", "perceptual": "max_distance"}
 
 
-def tell(told: Mapping[str, Any], out: Console) -> None:
-    """Print recall, ties to others, thresholds and suggestions."""
-    sample, copies = told["sample"], told["copies"]
-    out.print(
-        f"{copies['planted']:,} copies of {sample['taken']:,} pictures planted in a pool of "
-        f"{sample['pool_rows']:,} rows with pixels, seed {told['seed']}"
-    )
-    if sample["taken"] < sample["asked"]:
-        out.print(f"{sample['asked']:,} were asked for: the pool has no more, so all are taken.")
-    for reason, count in copies["refused"].items():
-        out.print(f"{count:,} copies are not stored: {escape(reason)}")
-    if sample["undecodable"]:
-        out.print(f"{sample['undecodable']:,} sampled pictures cannot be decoded.")
-    for level, count in sample["with"].items():
-        if count < sample["taken"]:
-            what = {"near": "vector", "perceptual": "hash"}[level]
-            out.print(f"{sample['taken'] - count:,} sampled pictures have no {what}.")
-    if told["not_audited"]:
-        out.print(f"Not audited: {', '.join(told['not_audited'])}, which ties more than copies.")
-    if told["verify"]:
-        out.print(verified(told))
-    out.print(_recall(told))
-    out.print(_ties(told))
-    for level, found in told["thresholds"].items():
-        out.print(_thresholds(level, found["table"]))
-        out.print(_suggestion(level, found["suggestion"]))
+def print_audit(summary: Mapping[str, Any], out: Console) -> None:
+    """Print recall, pairs, thresholds and suggestions from the summary of an audit."""
+    for line in _describe_sample(summary):
+        out.print(line)
+    if summary["verify"]:
+        out.print(describe_verification(summary))
+    out.print(_recall_grid(summary))
+    out.print(_pairs_grid(summary))
+    for level, thresholds in summary["thresholds"].items():
+        out.print(_thresholds_grid(level, thresholds["table"]))
+        out.print(_describe_suggestion(level, thresholds["suggestion"]))
     out.print(f"[bold]{CAUTION}[/]")
 
 
-def _recall(told: Mapping[str, Any]) -> Grid:
-    names = [*told["levels"], "any"]
-    headers = [*names, "unverified"] if told["verify"] else names
-    grid = Grid("edit", "strength", "copies", *headers, title="Recall of planted copies")
+def _describe_sample(summary: Mapping[str, Any]) -> Iterator[str]:
+    sample, copies = summary["sample"], summary["copies"]
+    yield (
+        f"Injected {copies['planted']:,} edited copies of {sample['taken']:,} images into a pool of "
+        f"{sample['pool_rows']:,} rows with pixels (seed {summary['seed']})."
+    )
+    if sample["taken"] < sample["asked"]:
+        yield f"The sample should have {sample['asked']:,} images, but the pool has no more."
+    for reason, count in copies["refused"].items():
+        yield f"fetch would not store {count:,} of the copies: {escape(reason)}."
+    if sample["undecodable"]:
+        yield f"{sample['undecodable']:,} sampled images cannot be decoded."
+    for level, count in sample["with"].items():
+        if count < sample["taken"]:
+            missing = {"near": "vector", "perceptual": "hash"}[level]
+            yield f"{sample['taken'] - count:,} sampled images have no {missing}."
+    if summary["not_audited"]:
+        levels = ", ".join(summary["not_audited"])
+        yield f"Not audited: {levels}, which links more than copies."
+
+
+def _recall_grid(summary: Mapping[str, Any]) -> Grid:
+    names = [*summary["levels"], "any"]
+    headers = [*names, "unverified"] if summary["verify"] else names
+    grid = Grid("edit", "strength", "copies", *headers, title="Recall of injected copies")
     for column in grid.columns[2:]:
         column.justify = "right"
-    rows, before = told["recall"], told["verify"] and told["verify"]["unverified_recall"]
+    recall = summary["recall"]
+    unverified = summary["verify"]["unverified_recall"] if summary["verify"] else None
 
-    def cells(*place: str | int) -> list[str]:
-        row, old = rows, before
-        for key in place:
-            row, old = row[key], old and old[key]
-        found = [number(row["copies"]), *(share(row[name]) for name in names)]
-        return [*found, share(old["any"])] if old else found
+    def cells(*keys: str | int) -> list[str]:
+        row, before = recall, unverified
+        for key in keys:
+            row, before = row[key], before and before[key]
+        values = [format_number(row["copies"]), *(format_percent(row[name]) for name in names)]
+        return [*values, format_percent(before["any"])] if before else values
 
     for strength in STRENGTHS:
-        for n, row in enumerate(rows["by_edit"]):
+        for n, row in enumerate(recall["by_edit"]):
             if EDITS[row["edit"]].strength == strength:
                 grid.add_row(row["edit"], strength, *cells("by_edit", n))
         grid.add_section()
-    for n, row in enumerate(rows["by_strength"]):
+    for n, row in enumerate(recall["by_strength"]):
         grid.add_row("all edits", row["strength"], *cells("by_strength", n))
     grid.add_row("all edits", "all", *cells("all"))
     return grid
 
 
-def _ties(told: Mapping[str, Any]) -> Grid:
-    headers = ("level", "ties", "originals tied", "most of one", "tied by it alone")
-    grid = Grid(*headers, title="Ties of the originals to other pool pictures")
+def _pairs_grid(summary: Mapping[str, Any]) -> Grid:
+    headers = ("level", "pairs", "originals in them", "most of one", "originals by it alone")
+    grid = Grid(*headers, title="Pairs of an original and another pool image")
     for column in grid.columns[1:]:
         column.justify = "right"
     names = ("ties", "originals_tied", "most_of_one_original", "originals_tied_alone")
-    for level, row in told["ties_to_others"].items():
-        grid.add_row(level, *(number(row[name]) for name in names))
+    for level, row in summary["ties_to_others"].items():
+        grid.add_row(level, *(format_number(row[name]) for name in names))
     return grid
 
 
-def _thresholds(level: str, rows: list[dict[str, Any]]) -> Grid:
-    key = KEYS[level]
+def _thresholds_grid(level: str, rows: list[dict[str, Any]]) -> Grid:
+    key = THRESHOLD_KEYS[level]
     groups = (*STRENGTHS, "all")
-    ties = ("ties_per_1000", "originals_tied_per_1000", "unexplained_originals_per_1000")
-    headers = (key, *groups, "ties", "tied", "unexplained", "")
-    title = f"{level}: recall, and what 1,000 originals are tied to, by threshold"
+    counts = ("ties_per_1000", "originals_tied_per_1000", "unexplained_originals_per_1000")
+    headers = (key, *groups, "pairs", "originals", "unexplained", "")
+    title = f"{level}: recall, and counts per 1,000 originals, by threshold"
     grid = Grid(*headers, title=title)
     for column in grid.columns[:-1]:
         column.justify = "right"
     for row in rows:
-        cells = [str(row[key]), *(share(row["recall"][g]) for g in groups)]
-        cells += [number(row[name], 1) for name in ties]
-        mark = ", ".join(row["marks"]).replace("_", "-")
-        grid.add_row(*cells, mark, style="bold" if mark else None)
+        cells = [str(row[key]), *(format_percent(row["recall"][group]) for group in groups)]
+        cells += [format_number(row[name], 1) for name in counts]
+        marks = ", ".join(row["marks"]).replace("_", "-")
+        grid.add_row(*cells, marks, style="bold" if marks else None)
     return grid
 
 
-def _suggestion(level: str, said: Mapping[str, Any]) -> str:
-    key = KEYS[level]
-    if said["value"] is None:
-        return f"No {key} of {level} can be suggested. Sought was {said['rule']}."
+def _describe_suggestion(level: str, suggestion: Mapping[str, Any]) -> str:
+    key = THRESHOLD_KEYS[level]
+    if suggestion["value"] is None:
+        return f"No {key} can be suggested for {level}. The rule is {suggestion['rule']}."
     return (
-        f"Suggested for {level}: [bold]{key} {said['value']}[/], {said['rule']}. There "
-        f"{said['unexplained_originals']} of {said['originals']:,} have an unexplained tie "
-        f"({said['allowed']} allowed), so the true rate is below {said['at_most_per_1000']:.1f} "
-        f"per 1,000 with {100 * said['confidence']:.0f} % confidence."
+        f"Suggested for {level}: [bold]{key} {suggestion['value']}[/]. This is {suggestion['rule']}. "
+        f"{suggestion['unexplained_originals']} of {suggestion['originals']:,} originals have an "
+        f"unexplained pair there ({suggestion['allowed']} are allowed), so the true rate is below "
+        f"{suggestion['at_most_per_1000']:.1f} per 1,000 with {100 * suggestion['confidence']:.0f} % "
+        "confidence."
     )

@@ -1,13 +1,11 @@
-"""One pass over the pool: what planted copies and sampled originals are near to, level by level."""
+"""Searches the pool once for what is near to the injected copies and to the sampled originals."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Bools, Ids, Vectors
+from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.exact import (
     Candidates,
     build_base,
@@ -19,52 +17,26 @@ from curation.algorithms.knn.exact import (
 from curation.algorithms.knn.hamming import BITS, within
 from curation.algorithms.knn.params import WIDEST
 from curation.engine.progress import ProgressBar
-from curation.inspect.audit.inject import Planted
-from curation.inspect.audit.pool import Hashes, Pool, Sample, gather
+from curation.inspect.audit.copies import Detections, InjectedCopies, StoredOriginals
+from curation.inspect.audit.pool import Hashes, Pool, Sample, gather_by_id
 from curation.recipe import Recipe
 from curation.stages.dedup.params import Near
 
-MOST_TIES = 64
-"""Pictures within WIDEST bits that are kept of one original, the nearest first."""
-BLOCK = 4096
+MAX_HASH_PAIRS = 64
+"""How many of the pool images within WIDEST bits are kept for one original, the nearest first."""
+QUERY_BLOCK = 4096
 """Queries searched at once."""
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Hash (n, 32) and vector (n, dim) of each sampled original; only where `hashed` and `embedded`."""
-
-    hashes: Hashes
-    hashed: Bools
-    vectors: Vectors
-    embedded: Bools
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is near.
-
-    `by_hash` and `by_vector` are pairs of an original (`query`, its number in the sample) and another
-    pool picture, with 1 − distance / 256 and with the cosine. `distance` in bits, `similarity` and
-    `rank`, each (m,), are of a planted copy to its own original; −1, NaN and 0 where there is none.
-    """
-
-    by_hash: Candidates
-    by_vector: Candidates
-    distance: npt.NDArray[np.int64]
-    similarity: npt.NDArray[np.float32]
-    rank: npt.NDArray[np.int64]
-
-
-def read_stored(pool: Pool, sample: Sample) -> Stored:
-    """Return what the run's tables hold of the sampled originals."""
-    names = sorted(set(sample.fragment))
-    hashes = gather(pool.hashes, names, sample.ids) if pool.has_hashes else {}
-    vectors = gather(pool.vectors, names, sample.ids) if pool.embeddings else {}
+def read_originals(pool: Pool, sample: Sample) -> StoredOriginals:
+    """Return the stored hashes and vectors of the sampled images."""
+    fragments = sorted(set(sample.fragment))
+    hashes = gather_by_id(pool.hashes, fragments, sample.ids) if pool.has_hashes else {}
+    vectors = gather_by_id(pool.vectors, fragments, sample.ids) if pool.embeddings else {}
     keys = [bytes(i) for i in sample.ids]
     no_hash = np.zeros(BITS // 8, np.uint8)
     no_vector = np.zeros_like(next(iter(vectors.values()), np.zeros(0, np.float16)))
-    return Stored(
+    return StoredOriginals(
         hashes=np.stack([hashes.get(k, no_hash) for k in keys]),
         hashed=np.array([k in hashes for k in keys], bool),
         vectors=np.stack([vectors.get(k, no_vector) for k in keys]),
@@ -72,87 +44,121 @@ def read_stored(pool: Pool, sample: Sample) -> Stored:
     )
 
 
-def scan(pool: Pool, sample: Sample, stored: Stored, planted: Planted, recipe: Recipe) -> Found:
-    """Search the pool, a fragment at a time.
+def detect(
+    pool: Pool,
+    sample: Sample,
+    originals: StoredOriginals,
+    copies: InjectedCopies,
+    recipe: Recipe,
+) -> Detections:
+    """Search the pool, a fragment at a time, for what is near to copies and originals.
 
-    Memory holds 44 bytes a candidate: k + 1 a copy and an original for vectors, and MOST_TIES an
-    original for hashes.
+    Memory holds 44 bytes per candidate: k + 1 candidates per copy and per original for vectors, and
+    MAX_HASH_PAIRS per original for hashes.
     """
     near = recipe.dedup.near
-    by_hash = merge([], MOST_TIES)
-    queries = _Queries(sample, stored, planted, near) if near else None
+    by_hash = merge([], MAX_HASH_PAIRS)
+    vector_search = _VectorSearch(sample, originals, copies, near) if near else None
     with ProgressBar("search the pool", len(pool.fragments)) as progress:
         for done, name in enumerate(pool.fragments, start=1):
             if pool.has_hashes:
-                found = _hash_ties(sample.ids, stored, *pool.hashes(name))
-                by_hash = merge([by_hash, found], MOST_TIES)
-            if queries:
-                queries.search(*pool.vectors(name))
+                pairs = _near_hashes(sample.ids, originals, *pool.hashes(name))
+                by_hash = merge([by_hash, pairs], MAX_HASH_PAIRS)
+            if vector_search:
+                vector_search.search(*pool.vectors(name))
             progress.set_done(done)
-    distance = np.full(len(planted.original), -1)
-    both = planted.hashed & stored.hashed[planted.original]
-    own = stored.hashes[planted.original[both]]
-    distance[both] = np.bitwise_count(planted.hashes[both] ^ own).sum(axis=1, dtype=np.int64)
-    if queries is None:
-        nothing = np.full(len(planted.original), np.nan, np.float32)
-        return Found(by_hash, merge([], 1), distance, nothing, np.zeros_like(distance))
-    by_vector, rank = queries.found()
-    return Found(by_hash, by_vector, distance, _own_similarity(stored, planted), rank)
+    distance = _distance_to_original(originals, copies)
+    if vector_search is None:
+        no_similarity = np.full(len(copies), np.nan, np.float32)
+        return Detections(by_hash, merge([], 1), distance, no_similarity, np.zeros_like(distance))
+    by_vector, rank = vector_search.results()
+    similarity = _similarity_to_original(originals, copies)
+    return Detections(by_hash, by_vector, distance, similarity, rank)
 
 
-def _hash_ties(own: Ids, stored: Stored, ids: Ids, hashes: Hashes) -> Candidates:
-    """Return which other pictures of a fragment (ids, hashes) are how near to which originals."""
-    numbers = np.flatnonzero(stored.hashed)
-    query, row, bits = within(stored.hashes[numbers], hashes, WIDEST)
-    strength = (1 - bits / BITS).astype(np.float32)
-    other = own[numbers[query]] != ids[row]
-    found = Candidates(numbers[query[other]], ids[row[other]], strength[other])
-    return merge([found], MOST_TIES)
+def _near_hashes(
+    sample_ids: Ids, originals: StoredOriginals, ids: Ids, hashes: Hashes
+) -> Candidates:
+    """Return the pairs of an original and another image (ids, hashes) within WIDEST bits."""
+    numbers = np.flatnonzero(originals.hashed)
+    query, row, distance = within(originals.hashes[numbers], hashes, WIDEST)
+    similarity = (1 - distance / BITS).astype(np.float32)
+    other = sample_ids[numbers[query]] != ids[row]
+    pairs = Candidates(numbers[query[other]], ids[row[other]], similarity[other])
+    return merge([pairs], MAX_HASH_PAIRS)
 
 
-def _own_similarity(stored: Stored, planted: Planted) -> npt.NDArray[np.float32]:
-    found = np.full(len(planted.original), np.nan, np.float32)
-    both = np.flatnonzero(planted.embedded & stored.embedded[planted.original])
-    found[both] = exact_similarity(planted.vectors, stored.vectors, both, planted.original[both])
-    return found
+def _distance_to_original(
+    originals: StoredOriginals, copies: InjectedCopies
+) -> npt.NDArray[np.int64]:
+    distance = np.full(len(copies), -1)
+    comparable = copies.hashed & originals.hashed[copies.original]
+    original_hashes = originals.hashes[copies.original[comparable]]
+    differing = np.bitwise_count(copies.hashes[comparable] ^ original_hashes)
+    distance[comparable] = differing.sum(axis=1, dtype=np.int64)
+    return distance
 
 
-class _Queries:
-    """The vectors of originals, then of copies, and the best of the pool that each has met so far."""
+def _similarity_to_original(
+    originals: StoredOriginals, copies: InjectedCopies
+) -> npt.NDArray[np.float32]:
+    similarity = np.full(len(copies), np.nan, np.float32)
+    comparable = np.flatnonzero(copies.embedded & originals.embedded[copies.original])
+    similarity[comparable] = exact_similarity(
+        copies.vectors, originals.vectors, comparable, copies.original[comparable]
+    )
+    return similarity
 
-    def __init__(self, sample: Sample, stored: Stored, planted: Planted, near: Near) -> None:
-        self._sample, self._planted = sample, planted
+
+class _VectorSearch:
+    """The nearest pool images of every original and every copy, fragment by fragment.
+
+    Queries are numbered: first the originals by their number in the sample, then the copies.
+    """
+
+    def __init__(
+        self, sample: Sample, originals: StoredOriginals, copies: InjectedCopies, near: Near
+    ) -> None:
+        self._sample, self._copies = sample, copies
         self._k, self._floor = near.k, near.floor
-        originals, copies = np.flatnonzero(stored.embedded), np.flatnonzero(planted.embedded)
-        self._number = np.concatenate([originals, len(sample) + copies])
-        parts = [p for p in (stored.vectors[originals], planted.vectors[copies]) if len(p)]
-        self._vectors = np.concatenate(parts) if parts else stored.vectors[:0]
-        starts = range(0, len(self._number), BLOCK)
+        of_originals, of_copies = (
+            np.flatnonzero(originals.embedded),
+            np.flatnonzero(copies.embedded),
+        )
+        self._number = np.concatenate([of_originals, len(sample) + of_copies])
+        parts = [v for v in (originals.vectors[of_originals], copies.vectors[of_copies]) if len(v)]
+        self._vectors = np.concatenate(parts) if parts else originals.vectors[:0]
+        starts = range(0, len(self._number), QUERY_BLOCK)
         self._best = {start: merge([], near.k + 1) for start in starts}
 
     def search(self, ids: Ids, vectors: Vectors) -> None:
-        """Take the queries past the vectors of one fragment."""
+        """Search the vectors of one fragment."""
         base = build_base(vectors, ids)
         # One more than k, since an original finds itself.
         for start, best in self._best.items():
-            block = self._vectors[start : start + BLOCK]
-            found = search(block, base, self._k + 1, self._floor)
-            self._best[start] = merge([best, found], self._k + 1)
+            block = self._vectors[start : start + QUERY_BLOCK]
+            candidates = search(block, base, self._k + 1, self._floor)
+            self._best[start] = merge([best, candidates], self._k + 1)
 
-    def found(self) -> tuple[Candidates, npt.NDArray[np.int64]]:
-        """Return the k nearest others of each original, and the rank of its original for each copy."""
-        parts = [
-            Candidates(self._number[best.query + start], best.ids, best.similarity)
-            for start, best in self._best.items()
-        ]
-        best = joined(parts)
-        rank, size = best.rank(), len(self._sample)
-        owner = np.concatenate([np.arange(size), self._planted.original])
-        itself = best.ids == self._sample.ids[owner[best.query]]
-        of_original = best.query < size
-        others = of_original & ~itself
-        ties = Candidates(best.query[others], best.ids[others], best.similarity[others])
-        ranks = np.zeros(len(self._planted.original), np.int64)
-        hit = ~of_original & itself & (rank <= self._k)
-        ranks[best.query[hit] - size] = rank[hit]
-        return merge([ties], self._k), ranks
+    def results(self) -> tuple[Candidates, npt.NDArray[np.int64]]:
+        """Return the k nearest other images of each original, and the rank of its original per copy."""
+        best = joined(
+            [
+                Candidates(self._number[block.query + start], block.ids, block.similarity)
+                for start, block in self._best.items()
+            ]
+        )
+        original = np.concatenate([np.arange(len(self._sample)), self._copies.original])
+        is_original = best.ids == self._sample.ids[original[best.query]]
+        of_copy = best.query >= len(self._sample)
+        others = ~of_copy & ~is_original
+        pairs = Candidates(best.query[others], best.ids[others], best.similarity[others])
+        return merge([pairs], self._k), self._ranks(best, of_copy & is_original)
+
+    def _ranks(self, best: Candidates, is_hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Return the rank of the hit of each copy, (m,); 0 where it is not among the k nearest."""
+        rank = best.rank()
+        hits = is_hit & (rank <= self._k)
+        ranks = np.zeros(len(self._copies), np.int64)
+        ranks[best.query[hits] - len(self._sample)] = rank[hits]
+        return ranks

@@ -1,4 +1,4 @@
-"""What was found of the planted copies, and which other pool pictures the originals are tied to."""
+"""Evaluates an audit: which injected copies are found, and which other images the originals match."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from scipy.sparse.csgraph import connected_components
 
 from curation.algorithms.arrays.vectors import Bools, Ids
 from curation.algorithms.knn.hamming import BITS, within
-from curation.inspect.audit.detect import Found, Stored
-from curation.inspect.audit.edits import EDITS, STRENGTHS
-from curation.inspect.audit.inject import NAMES, Planted
-from curation.inspect.audit.pool import Pool, Sample, gather
-from curation.inspect.audit.verify_pairs import agreeing, looked_at
+from curation.inspect.audit.copies import Detections, InjectedCopies, StoredOriginals
+from curation.inspect.audit.edits import EDIT_NAMES, EDITS, STRENGTHS
+from curation.inspect.audit.pool import Pool, Sample, gather_by_id
+from curation.inspect.audit.verify_pairs import is_compared, verify_pairs
 from curation.recipe import Recipe
 
 LEVELS = ("perceptual", "near")
@@ -27,61 +26,85 @@ def levels_of(recipe: Recipe) -> list[str]:
     return [level for level in LEVELS if getattr(recipe.dedup, level) is not None]
 
 
-def copies_table(sample: Sample, planted: Planted, found: Found, recipe: Recipe) -> pd.DataFrame:
-    """Return a row a planted copy: its original, its edit, how near it is, and what finds it.
+def copies_table(
+    sample: Sample, injected: InjectedCopies, detections: Detections, recipe: Recipe
+) -> pd.DataFrame:
+    """Return one row per injected copy: its original, its edit, how near it is, and what finds it.
 
     Columns: image_id, edit, strength, refused, distance (bits), similarity, rank (from 1), `agrees`
-    (with its original; missing where nobody looked), `allowed_<level>` (verify looks at a pair that
-    the level ties, and it agrees), a column `by_<level>` for each level, and `found`; the last two also
-    as if nothing were verified: `unverified_<level>` and `unverified`. What is not there is missing.
+    (with its original; missing where they were not compared), `allowed_<level>` (verify compares a
+    pair of this level, and it agrees), `by_<level>` (the level finds the copy), and `found` (any level
+    does). `unverified_<level>` and `unverified` say the same as the last two for a recipe that does not
+    verify. Values that do not exist are missing.
     """
-    distance, rank = pd.Series(found.distance), pd.Series(found.rank)
+    distance, rank = pd.Series(detections.distance), pd.Series(detections.rank)
     rows = pd.DataFrame(
         {
-            "image_id": sample.ids[planted.original].astype("U32").astype(object),
-            "edit": [NAMES[n] for n in planted.edit],
-            "strength": [EDITS[NAMES[n]].strength for n in planted.edit],
-            "refused": pd.Series(planted.refused, dtype=object),
+            "image_id": sample.ids[injected.original].astype("U32").astype(object),
+            "edit": [EDIT_NAMES[n] for n in injected.edit],
+            "strength": [EDITS[EDIT_NAMES[n]].strength for n in injected.edit],
+            "refused": pd.Series(injected.refused, dtype=object),
             "distance": distance.mask(distance < 0).astype("Int16"),
-            "similarity": pd.Series(found.similarity, dtype="float32"),
+            "similarity": pd.Series(detections.similarity, dtype="float32"),
             "rank": rank.mask(rank == 0).astype("Int32"),
         }
     )
-    perceptual, near = recipe.dedup.perceptual, recipe.dedup.near
-    within = perceptual.max_distance if perceptual else -1
-    at_least = np.float32(near.at_least if near else np.inf)
-    rows["unverified_perceptual"] = (found.distance >= 0) & (found.distance <= within)
-    rows["unverified_near"] = (found.rank > 0) & (found.similarity >= at_least)
+    max_distance, min_similarity = _thresholds(recipe)
+    near = (detections.rank > 0) & (detections.similarity >= min_similarity)
+    rows["unverified_perceptual"] = _is_within(detections.distance, max_distance)
+    rows["unverified_near"] = near
     rows["unverified"] = rows["unverified_perceptual"] | rows["unverified_near"]
-    verify, agree, looked = recipe.dedup.verify, planted.agrees, np.ones(len(rows), bool)
-    if verify is None or agree is None:
-        agree = looked
-        rows["agrees"] = pd.Series(pd.NA, index=rows.index, dtype="boolean")
-    else:
-        looked = found.rank <= verify.k
-        rows["agrees"] = pd.Series(agree, dtype="boolean").mask(rows["refused"].notna())
-    rows["allowed_perceptual"], rows["allowed_near"] = agree, agree & looked
+    rows = rows.assign(**_verification(rows, injected, detections, recipe))
     for level in LEVELS:
         rows[f"by_{level}"] = rows[f"unverified_{level}"] & rows[f"allowed_{level}"]
     rows["found"] = rows["by_perceptual"] | rows["by_near"]
     return rows
 
 
-def unverified(copies: pd.DataFrame) -> pd.DataFrame:
-    """Return the same copies as the levels alone find them."""
+def _thresholds(recipe: Recipe) -> tuple[int, np.float32]:
+    """Return the largest distance and the lowest similarity that match, by the recipe."""
+    perceptual, near = recipe.dedup.perceptual, recipe.dedup.near
+    max_distance = perceptual.max_distance if perceptual else -1
+    return max_distance, np.float32(near.at_least if near else np.inf)
+
+
+def _is_within(distance: npt.NDArray[np.int64], max_distance: int) -> Bools:
+    """Return which distances exist (are not negative) and are at most `max_distance`."""
+    return (distance >= 0) & (distance <= max_distance)
+
+
+def _verification(
+    rows: pd.DataFrame, injected: InjectedCopies, detections: Detections, recipe: Recipe
+) -> dict[str, Any]:
+    """Return the columns `agrees` and `allowed_<level>` of `copies_table`."""
+    verify = recipe.dedup.verify
+    if verify is None or injected.agrees is None:
+        unknown = pd.Series(pd.NA, index=rows.index, dtype="boolean")
+        all_pass = np.ones(len(rows), bool)
+        return {"agrees": unknown, "allowed_perceptual": all_pass, "allowed_near": all_pass}
+    agrees = pd.Series(injected.agrees, dtype="boolean").mask(rows["refused"].notna())
+    return {
+        "agrees": agrees,
+        "allowed_perceptual": injected.agrees,
+        "allowed_near": injected.agrees & (detections.rank <= verify.k),
+    }
+
+
+def without_verification(copies: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of copies for the same recipe without `dedup.verify`."""
     columns = {f"by_{level}": copies[f"unverified_{level}"] for level in LEVELS}
     return copies.assign(found=copies["unverified"], **columns)
 
 
-def recall(copies: pd.DataFrame, column: str, levels: Iterable[str]) -> list[dict[str, Any]]:
-    """Return for each value of `column` its copies, and which share each level, and any, finds."""
-    planted = copies[copies["refused"].isna()]
-    order = STRENGTHS if column == "strength" else NAMES
-    return [{column: name} | shares(planted[planted[column] == name], levels) for name in order]
+def recall_by(copies: pd.DataFrame, column: str, levels: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the recall of the stored copies for each value of `column` (`edit` or `strength`)."""
+    stored = copies[copies["refused"].isna()]
+    values = STRENGTHS if column == "strength" else EDIT_NAMES
+    return [{column: name} | recall_of(stored[stored[column] == name], levels) for name in values]
 
 
-def shares(copies: pd.DataFrame, levels: Iterable[str]) -> dict[str, Any]:
-    """Return how many copies there are, and which share each level, and any, finds."""
+def recall_of(copies: pd.DataFrame, levels: Iterable[str]) -> dict[str, Any]:
+    """Return the number of copies, and which share of them each level, and any level, finds."""
     columns = {level: f"by_{level}" for level in levels} | {"any": "found"}
     return {"copies": len(copies)} | {
         name: float(copies[column].mean()) if len(copies) else None
@@ -90,124 +113,139 @@ def shares(copies: pd.DataFrame, levels: Iterable[str]) -> dict[str, Any]:
 
 
 def pairs_table(
-    pool: Pool, sample: Sample, stored: Stored, found: Found, recipe: Recipe
+    pool: Pool,
+    sample: Sample,
+    originals: StoredOriginals,
+    detections: Detections,
+    recipe: Recipe,
 ) -> pd.DataFrame:
-    """Return a row an original and another pool picture that is near it, at any threshold.
+    """Return one row per original and other pool image that is near it, at any threshold.
 
-    Columns: original (its number), image_id, other, distance (bits), similarity, `agrees` (always where
-    the recipe does not verify, never for a pair that verify does not look at), `by_perceptual` and
-    `by_near` (tied as the recipe has it, whether they agree or not), and `same_component`: equal pixels
-    or hashes tie the two, if need be over other pictures near this original that agree with it.
+    Columns: original (its number), image_id, other, distance (bits), similarity, `agrees` (always true
+    where the recipe does not verify, always false for a pair that verify does not compare),
+    `by_perceptual` and `by_near` (the pair is within the recipe's threshold, whether it agrees or not),
+    and `same_component`: equal pixels or hashes join the two, directly or through other images near
+    this original that agree with it.
     """
-    hashed = pd.DataFrame({"original": found.by_hash.query, "other": found.by_hash.ids})
-    near = pd.DataFrame({"original": found.by_vector.query, "other": found.by_vector.ids})
-    near["similarity"] = found.by_vector.similarity
+    by_hash, by_vector = detections.by_hash, detections.by_vector
+    hashed = pd.DataFrame({"original": by_hash.query, "other": by_hash.ids})
+    near = pd.DataFrame({"original": by_vector.query, "other": by_vector.ids})
+    near["similarity"] = by_vector.similarity
     rows = hashed.merge(near, how="outer", on=["original", "other"])
     rows = rows.sort_values(["original", "other"], ignore_index=True)
     rows["similarity"] = rows["similarity"].astype("float32")
     rows["other"] = rows["other"].to_numpy().astype("S32").astype("U32").astype(object)
-    rows["agrees"] = _agreeing(pool, sample, rows, found, recipe)
-    distance, together = _by_hashes(pool, rows, stored, recipe)
-    together |= _by_pixels(pool, rows, sample)
-    params = recipe.dedup
-    within = params.perceptual.max_distance if params.perceptual else -1
-    at_least = np.float32(params.near.at_least if params.near else np.inf)
+    rows["agrees"] = _pairs_that_agree(pool, sample, rows, detections, recipe)
+    distance, joined = _join_by_hashes(pool, rows, originals, recipe)
+    joined |= _have_equal_pixels(pool, rows, sample)
+    max_distance, min_similarity = _thresholds(recipe)
     return rows.assign(
         image_id=sample.ids[rows["original"]].astype("U32").astype(object),
         distance=pd.Series(distance).mask(distance < 0).astype("Int16"),
-        by_perceptual=(distance >= 0) & (distance <= within),
-        by_near=(rows["similarity"] >= at_least).to_numpy(),
-        same_component=together,
+        by_perceptual=_is_within(distance, max_distance),
+        by_near=(rows["similarity"] >= min_similarity).to_numpy(),
+        same_component=joined,
     )
 
 
-def _agreeing(
-    pool: Pool, sample: Sample, rows: pd.DataFrame, found: Found, recipe: Recipe
+def _pairs_that_agree(
+    pool: Pool, sample: Sample, rows: pd.DataFrame, detections: Detections, recipe: Recipe
 ) -> Bools:
-    """Return which pairs agree, comparing no more of them than stage verify does."""
+    """Return which pairs agree, (n,), comparing only those that stage verify compares."""
     verify = recipe.dedup.verify
     if verify is None:
         return np.ones(len(rows), bool)
-    agree = looked_at(rows, found, verify)
-    agree[agree] = agreeing(pool, sample, rows[agree], verify)
+    agree = is_compared(rows, detections, verify)
+    agree[agree] = verify_pairs(pool, sample, rows[agree], verify)
     return agree
 
 
-def _by_hashes(
-    pool: Pool, rows: pd.DataFrame, stored: Stored, recipe: Recipe
+def _join_by_hashes(
+    pool: Pool, rows: pd.DataFrame, originals: StoredOriginals, recipe: Recipe
 ) -> tuple[npt.NDArray[np.int64], Bools]:
-    """Return for each pair its Hamming distance (−1: no hash), and whether hashes join the two."""
-    distance, together = np.full(len(rows), -1), np.zeros(len(rows), bool)
+    """Return the Hamming distance of each pair (−1: no hash), and whether hashes join the two."""
+    distance, joined = np.full(len(rows), -1), np.zeros(len(rows), bool)
     perceptual = recipe.dedup.perceptual
     if perceptual is None or rows.empty:
-        return distance, together
+        return distance, joined
     others: Ids = rows["other"].to_numpy().astype("S32")
-    hashes = gather(pool.hashes, pool.fragments, np.unique(others))
-    known = np.array([bytes(i) in hashes for i in others])
-    numbers, agree = rows["original"].to_numpy(), rows["agrees"].to_numpy()
-    for number in np.unique(numbers[known]):
-        own = np.flatnonzero((numbers == number) & known)
-        if not stored.hashed[number]:
+    hashes = gather_by_id(pool.hashes, pool.fragments, np.unique(others))
+    has_hash = np.array([bytes(i) in hashes for i in others])
+    original, agree = rows["original"].to_numpy(), rows["agrees"].to_numpy()
+    for number in np.unique(original[has_hash]):
+        if not originals.hashed[number]:
             continue
-        group = np.stack([stored.hashes[number], *(hashes[bytes(others[n])] for n in own)])
-        left, right, between = within(group, group, BITS)
-        bits = np.empty((len(group), len(group)), np.int64)
-        bits[left, right] = between
-        counts = np.concatenate([[True], agree[own]])
-        ties = (bits <= perceptual.max_distance) & counts & counts[:, None]
-        _, label = connected_components(ties, directed=False)
-        distance[own], together[own] = bits[0, 1:], label[1:] == label[0]
-    return distance, together
+        pairs = np.flatnonzero((original == number) & has_hash)
+        group = [originals.hashes[number], *(hashes[bytes(others[n])] for n in pairs)]
+        bits = _distances(np.stack(group))
+        may_join = np.concatenate([[True], agree[pairs]])
+        edges = (bits <= perceptual.max_distance) & may_join & may_join[:, None]
+        _, component = connected_components(edges, directed=False)
+        distance[pairs], joined[pairs] = bits[0, 1:], component[1:] == component[0]
+    return distance, joined
 
 
-def _by_pixels(pool: Pool, rows: pd.DataFrame, sample: Sample) -> Bools:
-    """Return which pairs are stored alike to the last bit."""
+def _distances(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Return the Hamming distances between all hashes (n, 32), (n, n)."""
+    left, right, distance = within(hashes, hashes, BITS)
+    distances = np.empty((len(hashes), len(hashes)), np.int64)
+    distances[left, right] = distance
+    return distances
+
+
+def _have_equal_pixels(pool: Pool, rows: pd.DataFrame, sample: Sample) -> Bools:
+    """Return which pairs have equal stored pixels, (n,)."""
     if not pool.has_pixels or rows.empty:
         return np.zeros(len(rows), bool)
     left, right = sample.ids[rows["original"]], rows["other"].to_numpy().astype("S32")
-    names = gather(pool.pixel_ids, pool.fragments, np.union1d(left, right))
-    nothing = np.bytes_(b"")
-    known = [[names.get(bytes(i), nothing) for i in side] for side in (left, right)]
-    a, b = (np.array(side, "S32") for side in known)
-    return np.asarray((a == b) & (a != b""), dtype=bool)
+    pixel_ids = gather_by_id(pool.pixel_ids, pool.fragments, np.union1d(left, right))
+    missing = np.bytes_(b"")
+    left_pixels, right_pixels = (
+        np.array([pixel_ids.get(bytes(i), missing) for i in ids], "S32") for ids in (left, right)
+    )
+    return np.asarray((left_pixels == right_pixels) & (left_pixels != b""), dtype=bool)
 
 
-def ties_of(pairs: pd.DataFrame, sample: Sample, levels: Iterable[str]) -> dict[str, Any]:
-    """Return for each level how many other pool pictures the originals are tied to, as the recipe has
-    it; `alone` are ties that the other level does not confirm."""
-    told = {}
+def count_pairs(pairs: pd.DataFrame, sample: Sample, levels: Iterable[str]) -> dict[str, Any]:
+    """Return for each level how many other pool images it links to the originals, by the recipe.
+
+    The counts that end in `alone` are of pairs that the other level does not confirm.
+    """
+    counts = {}
     for level in levels:
-        tied = pairs[pairs[f"by_{level}"]]
-        counts = np.bincount(tied["original"], minlength=len(sample))
-        alone = tied[~tied["same_component" if level == "near" else "by_near"]]
-        told[level] = {
-            "ties": len(tied),
-            "originals_tied": int((counts > 0).sum()),
-            "most_of_one_original": int(counts.max()),
+        linked = pairs[pairs[f"by_{level}"]]
+        per_original = np.bincount(linked["original"], minlength=len(sample))
+        alone = linked[~linked["same_component" if level == "near" else "by_near"]]
+        counts[level] = {
+            "ties": len(linked),
+            "originals_tied": int((per_original > 0).sum()),
+            "most_of_one_original": int(per_original.max()),
             "ties_alone": len(alone),
             "originals_tied_alone": int(alone["original"].nunique()),
         }
-    return told
+    return counts
 
 
-def explained(pairs: pd.DataFrame, level: str) -> Bools:
-    """Return which pairs would be in one component without another threshold of this level.
+def is_explained(pairs: pd.DataFrame, level: str) -> Bools:
+    """Return which pairs would be in one component whatever the threshold of this level, (n,).
 
-    For near these are pairs that equal pixels or hashes join; for perceptual those that they join at
-    the recipe's own distance, or that near vectors tie.
+    For `near` these are the pairs that equal pixels or hashes join. For `perceptual` they are the pairs
+    that pixels or hashes join at the recipe's own distance, or that near vectors link.
     """
-    known = pairs["same_component"]
+    explained = pairs["same_component"]
     if level == "perceptual":
-        known = known | pairs["by_near"]
-    return np.asarray(known, dtype=bool)
+        explained = explained | pairs["by_near"]
+    return np.asarray(explained, dtype=bool)
 
 
-def by_original(
+def pairs_per_original(
     pairs: pd.DataFrame, sample: Sample, levels: Iterable[str]
 ) -> list[Mapping[str, Any]]:
-    """Return for each sampled image its ties to others, a count a level."""
-    rows: dict[str, Any] = {"image_id": sample.ids.astype("U32").tolist()}
+    """Return for each sampled image how many other images each level links to it."""
+    columns: dict[str, Any] = {"image_id": sample.ids.astype("U32").tolist()}
     for level in levels:
-        tied = pairs.loc[pairs[f"by_{level}"], "original"]
-        rows[level] = np.bincount(tied, minlength=len(sample)).tolist()
-    return [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+        linked = pairs.loc[pairs[f"by_{level}"], "original"]
+        columns[level] = np.bincount(linked, minlength=len(sample)).tolist()
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]

@@ -1,84 +1,47 @@
-"""Edited copies of sampled pictures, stored as fetch stores them, hashed and embedded."""
+"""Makes edited copies of sampled images, stores them as fetch would, hashes and embeds them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
 from curation.algorithms.arrays.vectors import Bools, Vectors, vector_matrix
 from curation.engine.progress import ProgressBar
 from curation.errors import StoreError
-from curation.inspect.audit.edits import EDITS, edited
-from curation.inspect.audit.pool import HASH_BYTES, Hashes, Pool, Sample
-from curation.inspect.audit.verify_pairs import compared, small_picture, within
-from curation.inspect.report.pictures import thumbnail
+from curation.inspect.audit.copies import InjectedCopies, InjectedCopy
+from curation.inspect.audit.edits import EDIT_NAMES, apply_edit
+from curation.inspect.audit.pool import HASH_BYTES, Pool, Sample
+from curation.inspect.audit.verify_pairs import compare_pictures, load_picture, within_bounds
+from curation.inspect.report.album import thumbnail
 from curation.media.encoders.compatibility import Space
 from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
 from curation.recipe import Recipe
+from curation.stages.dedup.params import Verify
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult
 from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SampleWriter
 from curation.stages.fetch.work_shards import WorkShards
-from curation.stages.verify.compare import Agreement
 
 if TYPE_CHECKING:
     from curation.media.encoders.encoder import Encoder
 
-NAMES = tuple(EDITS)
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A planted copy: its original, its edit (numbers both), its stored bytes or why there are none.
-
-    `agreement` is with its original, where anyone looked.
-    """
-
-    original: int
-    edit: int
-    stored: bytes | None
-    refused: str | None
-    agreement: Agreement | None
-
-
-@dataclass(frozen=True)
-class Planted:
-    """All planted copies, by original and edit; arrays have shape (m,) or (m, …).
-
-    A row of `hashes` (m, 32) counts where `hashed`, one of `vectors` (m, dim) where `embedded`.
-    `agrees` tells which agree with their originals; None where the recipe does not verify.
-    `shown` are data URIs of the copies of the first sampled picture, by the number of the edit.
-    """
-
-    original: npt.NDArray[np.int64]
-    edit: npt.NDArray[np.int64]
-    refused: list[str | None]
-    hashes: Hashes
-    hashed: Bools
-    vectors: Vectors
-    embedded: Bools
-    agrees: Bools | None
-    undecodable: int
-    shown: dict[int, str]
-
 
 def open_encoder(recipe: Recipe, pool: Pool, device: str) -> Encoder | None:
-    """Return the encoder of near vectors, or None where the recipe has no such level.
+    """Return the encoder of level `near`, or None where the recipe does not configure that level.
 
     Raises:
-        RecipeError: it cannot be loaded.
-        StoreError: it is not the one whose vectors are stored.
+        RecipeError: the encoder cannot be loaded.
+        StoreError: the stored vectors are from another encoder.
     """
     near = recipe.dedup.near
     if near is None or pool.embeddings is None:
@@ -86,13 +49,11 @@ def open_encoder(recipe: Recipe, pool: Pool, device: str) -> Encoder | None:
     from curation.media.encoders.encoder import load_encoder
 
     encoder = load_encoder(recipe.embed.encoders[near.encoder], device)
-    own = Space(encoder.identity, encoder.dim)
-    stored = _stored_space(pool)
-    if stored is not None and not stored.holds(own):
+    wanted, stored = Space(encoder.identity, encoder.dim), _stored_space(pool)
+    if stored is not None and not stored.holds(wanted):
         raise StoreError(
-            f"The vectors in {EMBEDDINGS.table(near.encoder)} are by {stored}, the recipe's encoder "
-            f"is {own}. "
-            "Use the weights and packages of the run, or run the recipe again."
+            f"The vectors in {EMBEDDINGS.table(near.encoder)} are by {stored}, but the recipe's "
+            f"encoder is {wanted}. Use the weights and packages of the run, or run the recipe again."
         )
     return encoder
 
@@ -110,52 +71,67 @@ def _stored_space(pool: Pool) -> Space | None:
     return None
 
 
-def plant(
+def inject_copies(
     pool: Pool,
     sample: Sample,
     recipe: Recipe,
     seed: int,
     encoder: tuple[Encoder | None, str],
-) -> Planted:
-    """Make every edited copy of every sampled picture, a batch in memory at a time.
+) -> InjectedCopies:
+    """Make every edited copy of every sampled image. Memory holds the pixels of one batch.
 
     Args:
-        pool: where stored pictures are.
+        pool: where the stored images are.
         sample: the originals.
-        recipe: how pictures are stored and in which batches they are embedded.
+        recipe: decides how images are stored, hashed, embedded and verified.
         seed: of the edits' random numbers.
-        encoder: what embeds them, and the device where it is; None leaves vectors out.
+        encoder: the encoder of level `near`, or None to leave vectors out; and its device.
     """
     model, device = encoder
-    bad: list[int] = []
-    size, bounds = recipe.embed.batch_size, recipe.dedup.verify
-    copies = _copies(pool, sample, recipe, seed, bad)
-    made: list[Copy] = []
-    hashes, vectors = [], []
-    shown: dict[int, str] = {}
-    while batch := list(islice(copies, size)):
-        made += [replace(c, stored=None) for c in batch]
-        hashes += [_hash(c.stored) if pool.has_hashes else None for c in batch]
+    undecodable: list[int] = []
+    copies = _make_copies(pool, sample, recipe, seed, undecodable)
+    batches = _Batches()
+    while batch := list(islice(copies, recipe.embed.batch_size)):
+        batches.copies += [replace(copy, stored=None) for copy in batch]
+        batches.hashes += [_hash(copy.stored) if pool.has_hashes else None for copy in batch]
         if model is not None:
-            pictures = [decode(c.stored) if c.stored else None for c in batch]
-            vectors.append(encode(model, pictures, size, device))
-        shown |= {c.edit: thumbnail(c.stored) for c in batch if c.original == 0 and c.stored}
-    order = sorted(range(len(made)), key=lambda n: (made[n].original, made[n].edit))
-    matrix = np.concatenate([v for v, _ in vectors]) if vectors else np.zeros((len(made), 0))
-    valid = np.concatenate([v for _, v in vectors]) if vectors else np.zeros(len(made), bool)
-    raw = b"".join(h or bytes(HASH_BYTES) for h in hashes)
-    return Planted(
-        original=np.array([made[n].original for n in order], np.int64),
-        edit=np.array([made[n].edit for n in order], np.int64),
-        refused=[made[n].refused for n in order],
-        hashes=np.frombuffer(raw, np.uint8).reshape(-1, HASH_BYTES)[order],
-        hashed=np.array([hashes[n] is not None for n in order], bool),
-        vectors=matrix[order],
-        embedded=valid[order],
-        agrees=within([made[n].agreement for n in order], bounds) if bounds else None,
-        undecodable=len(bad),
-        shown=shown,
-    )
+            images = [decode(copy.stored) if copy.stored else None for copy in batch]
+            batches.vectors.append(encode(model, images, recipe.embed.batch_size, device))
+        first = [copy for copy in batch if copy.original == 0]
+        batches.thumbnails |= {c.edit: thumbnail(c.stored) for c in first if c.stored}
+    return batches.join(recipe.dedup.verify, len(undecodable))
+
+
+@dataclass
+class _Batches:
+    """What is known of the copies so far, in the order in which they were made."""
+
+    copies: list[InjectedCopy] = field(default_factory=list)
+    hashes: list[bytes | None] = field(default_factory=list)
+    vectors: list[tuple[Vectors, Bools]] = field(default_factory=list)
+    thumbnails: dict[int, str] = field(default_factory=dict)
+
+    def join(self, bounds: Verify | None, undecodable: int) -> InjectedCopies:
+        """Return all copies, sorted by original and edit."""
+        count = len(self.copies)
+        order = sorted(range(count), key=lambda n: (self.copies[n].original, self.copies[n].edit))
+        copies = [self.copies[n] for n in order]
+        vectors, embedded = zip(*self.vectors, strict=True) if self.vectors else ((), ())
+        matrix = np.concatenate(vectors) if vectors else np.zeros((count, 0))
+        valid = np.concatenate(embedded) if embedded else np.zeros(count, bool)
+        raw = b"".join(hash_ or bytes(HASH_BYTES) for hash_ in self.hashes)
+        return InjectedCopies(
+            original=np.array([copy.original for copy in copies], np.int64),
+            edit=np.array([copy.edit for copy in copies], np.int64),
+            refused=[copy.refused for copy in copies],
+            hashes=np.frombuffer(raw, np.uint8).reshape(-1, HASH_BYTES)[order],
+            hashed=np.array([self.hashes[n] is not None for n in order], bool),
+            vectors=matrix[order],
+            embedded=valid[order],
+            agrees=within_bounds([c.agreement for c in copies], bounds) if bounds else None,
+            undecodable=undecodable,
+            thumbnails=self.thumbnails,
+        )
 
 
 def _hash(stored: bytes | None) -> bytes | None:
@@ -163,36 +139,36 @@ def _hash(stored: bytes | None) -> bytes | None:
     return None if grey is None else perceptual_hash(grey)
 
 
-def _copies(
-    pool: Pool, sample: Sample, recipe: Recipe, seed: int, bad: list[int]
-) -> Iterator[Copy]:
-    """Yield the copies of each picture; the numbers of pictures that cannot be decoded go to `bad`."""
+def _make_copies(
+    pool: Pool, sample: Sample, recipe: Recipe, seed: int, undecodable: list[int]
+) -> Iterator[InjectedCopy]:
+    """Yield the copies of each image; numbers of images that cannot be decoded go to `undecodable`."""
     verify = recipe.dedup.verify is not None
-    with ProgressBar("plant copies", len(sample)) as progress:
-        for done, (number, image) in enumerate(pool.pictures(sample), start=1):
-            picture = decode(image)
-            if picture is None:
-                bad.append(number)
+    with ProgressBar("inject copies", len(sample)) as progress:
+        for done, (number, stored_image) in enumerate(pool.sampled_images(sample), start=1):
+            pixels = decode(stored_image)
+            if pixels is None:
+                undecodable.append(number)
                 continue
-            image_id, whole = sample.ids[number].decode(), Image.fromarray(picture)
-            files = [edited(whole, name, image_id, seed) for name in NAMES]
-            original = small_picture(image) if verify else None
-            for edit, (stored, refused) in enumerate(store_as(files, recipe.fetch)):
-                agreement = compared(original, small_picture(stored)) if verify else None
-                yield Copy(number, edit, stored, refused, agreement)
+            image_id, image = sample.ids[number].decode(), Image.fromarray(pixels)
+            files = [apply_edit(image, name, image_id, seed) for name in EDIT_NAMES]
+            original = load_picture(stored_image) if verify else None
+            for edit, (stored, refused) in enumerate(store_files(files, recipe.fetch)):
+                agreement = compare_pictures(original, load_picture(stored)) if verify else None
+                yield InjectedCopy(number, edit, stored, refused, agreement)
             progress.set_done(done)
 
 
-def store_as(files: list[bytes], params: FetchParams) -> list[tuple[bytes | None, str | None]]:
-    """Return what stage fetch stores of files: (stored image, None), or (None, reason)."""
+def store_files(files: list[bytes], params: FetchParams) -> list[tuple[bytes | None, str | None]]:
+    """Return what stage fetch stores of image files: (stored image, None) or (None, reason) each."""
     with TemporaryDirectory(prefix="curation-audit-") as folder:
         work = WorkShards(folder, len(files))
         with SampleWriter(folder, params, work) as samples:
             for row, content in enumerate(files):
                 samples.write_result(FetchResult(FetchRequest(row, None, None, None), content))
         work.scan()
-        found, at = work.read(0, len(files))
-    if found is None:
+        table, rows = work.read(0, len(files))
+    if table is None:
         return []
-    rows = found.take(pa.array(at)).to_pylist()
-    return [(row[IMAGE_FORMAT], row["reason"]) for row in rows]
+    stored = table.take(pa.array(rows)).to_pylist()
+    return [(row[IMAGE_FORMAT], row["reason"]) for row in stored]

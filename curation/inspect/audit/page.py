@@ -1,4 +1,4 @@
-"""The findings as one HTML file that needs nothing else."""
+"""Renders an audit as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -9,81 +9,87 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from curation.inspect.audit.edits import EDITS
-from curation.inspect.audit.inject import NAMES
-from curation.inspect.audit.sheet import PAIRS, Strip
+from curation.inspect.audit.contact_sheet import MAX_PAIRS, SheetSection
+from curation.inspect.audit.edits import EDIT_NAMES, EDITS
 from curation.inspect.audit.thresholds import CAUTION
-from curation.inspect.report.pictures import Album
+from curation.inspect.report.album import Album
 
 TEMPLATE = "audit.html.j2"
 
 
-def render(
-    told: Mapping[str, Any],
+def render_audit(
+    summary: Mapping[str, Any],
     copies: pd.DataFrame,
-    strips: list[Strip],
+    sections: list[SheetSection],
     album: Album,
-    shown: Mapping[int, str],
+    thumbnails: Mapping[int, str],
 ) -> bytes:
-    """Return the page.
+    """Return the HTML page.
 
     Args:
-        told: as in audit.json.
-        copies: a row a planted copy, by original and edit.
-        strips: the contact sheet.
-        album: its pictures, loaded.
-        shown: data URIs of the copies of the first original, by the number of the edit.
+        summary: as in audit.json.
+        copies: of `copies_table`.
+        sections: of the contact sheet.
+        album: the images of the contact sheet, loaded.
+        thumbnails: data URIs of the copies of the first original, by the number of the edit.
     """
-    here = Path(__file__).parent
+    audit_folder = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader([here, here.parent / "report"]),
-        # Captions, links and keys come from strangers.
+        loader=FileSystemLoader([audit_folder, audit_folder.parent / "report"]),
+        # Captions, links and keys come from the web.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "share": share, "verified": verified}
+    environment.filters |= {
+        "number": format_number,
+        "percent": format_percent,
+        "verification": describe_verification,
+    }
     content = {
-        "told": told,
+        "summary": summary,
         "strengths": {name: edit.strength for name, edit in EDITS.items()},
-        "strips": strips,
-        "most": PAIRS,
+        "sections": sections,
+        "max_pairs": MAX_PAIRS,
         "album": album,
-        "example": _example(copies, shown),
+        "example": _example_copies(copies, thumbnails),
         "caution": CAUTION,
     }
     page = environment.get_template(TEMPLATE).render(content)
     return page.encode("utf-8", errors="replace")
 
 
-def _example(copies: pd.DataFrame, shown: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Return the copies of one picture, each with what finds it."""
-    own = copies.head(len(NAMES)).to_dict("records") if shown else []
+def _example_copies(copies: pd.DataFrame, thumbnails: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Return the copies of the first original, each with whether a level finds it."""
+    rows = copies.head(len(EDIT_NAMES)).to_dict("records") if thumbnails else []
     return [
-        {"edit": row["edit"], "thumb": shown[edit], "found": bool(row["found"])}
-        for edit, row in enumerate(own)
-        if edit in shown
+        {"edit": row["edit"], "thumbnail": thumbnails[edit], "found": bool(row["found"])}
+        for edit, row in enumerate(rows)
+        if edit in thumbnails
     ]
 
 
-def verified(told: Mapping[str, Any]) -> str:
-    """Return in words what verify, which the recipe has, did to what was found."""
-    own = told["verify"]
-    ties = ", ".join(f"{number(n)} of {level}" for level, n in own["ties_refused"].items())
-    before, after = own["unverified_recall"]["all"]["any"], told["recall"]["all"]["any"]
+def describe_verification(summary: Mapping[str, Any]) -> str:
+    """Return in words what the verification of the recipe changed."""
+    verify = summary["verify"]
+    refused = ", ".join(
+        f"{format_number(count)} by {level}" for level, count in verify["ties_refused"].items()
+    )
+    before, after = verify["unverified_recall"]["all"]["any"], summary["recall"]["all"]["any"]
     return (
-        "Pairs are verified: they count only if their pixels agree within dedup.verify. Recall was "
-        f"{share(before)} before and is {share(after)} after, {number(own['copies_refused'])} copies "
-        f"being refused; ties to other pool pictures that are refused: {ties}."
+        "Pairs are verified: they count only if their pixels agree within the bounds of dedup.verify. "
+        f"Verification refused {format_number(verify['copies_refused'])} copies, so recall is "
+        f"{format_percent(after)} instead of {format_percent(before)}. It also refused pairs with "
+        f"other pool images: {refused}."
     )
 
 
-def number(value: float | None, digits: int = 0) -> str:
-    """Return a number as people read it, – for none."""
+def format_number(value: float | None, digits: int = 0) -> str:
+    """Return a number with thousands separators; – for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def share(value: float | None) -> str:
-    """Return a share of one in per cent, – for none."""
+def format_percent(value: float | None) -> str:
+    """Return a fraction as a percentage; – for None."""
     return "–" if value is None else f"{100 * value:.1f} %"

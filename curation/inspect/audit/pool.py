@@ -1,4 +1,4 @@
-"""The pool of a committed run as an audit reads it: a fragment at a time, and a sample by identity."""
+"""Reads the pool of a finished run for an audit, and draws the sample of images to copy."""
 
 from __future__ import annotations
 
@@ -28,21 +28,26 @@ from curation.recipe import Recipe
 Hashes = npt.NDArray[np.uint8]
 """Perceptual hashes, (n, 32): 256 bits each."""
 HASH_BYTES = 32
-STORED_BY = ("resize", "quality", "max_pixels")
-"""What of `fetch` decides how a picture is stored."""
+STORAGE_PARAMS = ("resize", "quality", "max_pixels")
+"""Parameters of `fetch` that decide how an image is stored."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Pool images in a seeded order: ids (n,), and the row of `images` that each is read from.
+    """Sampled pool images, in a seeded order.
 
-    `asked` is how many were wanted, `pool_rows` how many rows of the pool have pixels.
+    Attributes:
+        ids: image ids, (n,).
+        fragment: the fragment of `images` that each image is read from.
+        row: the row of each image in its fragment, (n,).
+        requested: how many images the sample should have.
+        pool_rows: how many rows of the pool have pixels.
     """
 
     ids: Ids
     fragment: list[str]
     row: npt.NDArray[np.int64]
-    asked: int
+    requested: int
     pool_rows: int
 
     def __len__(self) -> int:
@@ -53,22 +58,22 @@ class Pool:
     """The pool's tables: `images`, and those of the levels that the recipe configures.
 
     Raises:
-        RecipeError: the recipe configures no level, or hashes that it does not compute.
-        StoreError: a table is missing, is of another recipe or not of these images, or vectors of two
-            encoders would meet.
+        RecipeError: the recipe configures no level, or compares hashes that it does not compute.
+        StoreError: a table is missing, belongs to another recipe or to other images, or vectors of two
+            encoders would be compared.
     """
 
     def __init__(self, recipe: Recipe, store: Store) -> None:
         perceptual, near = recipe.dedup.perceptual, recipe.dedup.near
         if perceptual is None and near is None:
             raise RecipeError(
-                "dedup.perceptual and dedup.near are both null: only files with the same bytes are "
-                "copies, and no edited copy is ever found. Configure one of them to audit it."
+                "dedup.perceptual and dedup.near are both null, so dedup finds no edited copies and "
+                "there is nothing to audit. Configure at least one of them."
             )
         if perceptual and not recipe.screen.perceptual_hash:
             raise RecipeError(
-                "dedup.perceptual compares hashes, and screen.perceptual_hash is false. Set it true "
-                "and run the recipe, or set dedup.perceptual: null."
+                "dedup.perceptual compares perceptual hashes, but screen.perceptual_hash is false. Set "
+                "screen.perceptual_hash: true and run the recipe, or set dedup.perceptual: null."
             )
         self.store, self.has_hashes = store, perceptual is not None
         self.has_pixels = recipe.dedup.pixels
@@ -81,41 +86,44 @@ class Pool:
         self._check(recipe)
 
     def _check(self, recipe: Recipe) -> None:
-        params, fetch = self.images.manifest.params, manifest_params(recipe.fetch)
-        for name in STORED_BY:
-            if name in params and params[name] != fetch[name]:
+        stored, wanted = self.images.manifest.params, manifest_params(recipe.fetch)
+        for name in STORAGE_PARAMS:
+            if name in stored and stored[name] != wanted[name]:
                 raise StoreError(
-                    f"The images in {self.store.uri} were stored with fetch.{name} {params[name]}, "
-                    f"the recipe has {fetch[name]}. Run the recipe, or audit with that of the run."
+                    f"The images in {self.store.uri} were stored with fetch.{name} {stored[name]}, but "
+                    f"the recipe has {wanted[name]}. Run this recipe first, or audit with the recipe "
+                    "of the run."
                 )
         for table in (self.scores, self.embeddings):
             if table is not None:
                 _check_aligned(table, self.images)
-        made = self.scores.manifest.params if self.scores and self.has_hashes else {}
-        if made.get("perceptual_hash") is False:
+        params = self.scores.manifest.params if self.scores and self.has_hashes else {}
+        if params.get("perceptual_hash") is False:
             raise StoreError(
-                f"The scores in {self.store.uri} were made with screen.perceptual_hash: false, and "
-                "hold no hashes. Run the recipe again from screen on."
+                f"The scores in {self.store.uri} were made with screen.perceptual_hash: false, so they "
+                "have no hashes. Run the recipe again, from screen on."
             )
         if self.embeddings:
             check_spaces("audit", {self.embeddings.manifest.table: self.embeddings})
         if not self.fragments:
-            raise StoreError(f"No picture of the pool in {self.store.uri} has pixels.")
+            raise StoreError(
+                f"No pool image in {self.store.uri} has pixels, so there is nothing to copy."
+            )
 
     @property
     def fragments(self) -> list[str]:
-        """Names of the fragments that have pool pictures; a fragment comes from one source."""
+        """Names of the fragments with pool images. All rows of a fragment have one source."""
         records = self.images.manifest.fragments
         return [r.name for r in records if r.counts.get("pool", {}).get("ok")]
 
     @property
     def versions(self) -> dict[str, str]:
-        """The version of each table that is read."""
+        """The version of each table that the audit reads."""
         tables = (self.images, self.scores, self.embeddings)
         return {t.manifest.table: t.manifest.version for t in tables if t is not None}
 
     def rows(self, columns: Iterable[str]) -> Iterator[tuple[str, pa.Table]]:
-        """Yield each fragment of the pool: its name, and the rows of `images` that have pixels."""
+        """Yield each pool fragment of `images`: its name, and its rows that have pixels."""
         names = [*dict.fromkeys([*columns, "status"])]
         for name in self.fragments:
             table = self._images[name].read(names)
@@ -124,22 +132,22 @@ class Pool:
             yield name, table.filter(pc.equal(table.column("status"), "ok"))
 
     def hashes(self, name: str) -> tuple[Ids, Hashes]:
-        """Return ids (n,) and hashes (n, 32) of a fragment, of the pictures that have one."""
-        ids, hashes = self._scores(name, "phash")
+        """Return the ids (n,) and hashes (n, 32) of the images of a fragment that have a hash."""
+        ids, hashes = self._score_column(name, "phash")
         raw = b"".join(hashes.to_pylist())
         return ids, np.frombuffer(raw, np.uint8).reshape(-1, HASH_BYTES)
 
     def pixel_ids(self, name: str) -> tuple[Ids, Ids]:
-        """Return ids (n,) and the names (n,) of the stored pixels of a fragment."""
-        ids, pixels = self._scores(name, "pixel_id")
+        """Return the ids (n,) and pixel ids (n,) of the images of a fragment."""
+        ids, pixels = self._score_column(name, "pixel_id")
         return ids, to_ids(pixels)
 
-    def _scores(self, name: str, column: str) -> tuple[Ids, pa.ChunkedArray]:
+    def _score_column(self, name: str, column: str) -> tuple[Ids, pa.ChunkedArray]:
         table = self._hashed[name].read([column])
         if column not in table.column_names:
             raise StoreError(
-                f"The scores in {self.store.uri} have no column {column!r}: an earlier version made "
-                "them. Run the recipe (curation run RECIPE --store DIR) first."
+                f"The scores in {self.store.uri} have no column {column!r}, because an earlier version "
+                "of curation made them. Run the recipe (curation run RECIPE --store DIR) first."
             )
         values = table.column(column)
         ids = self._images[name].read(["image_id"]).column("image_id")
@@ -147,51 +155,61 @@ class Pool:
         return to_ids(ids.filter(known)), values.filter(known)
 
     def vectors(self, name: str) -> tuple[Ids, Vectors]:
-        """Return ids (n,) and unit vectors (n, dim) of a fragment, of the pictures that have one."""
+        """Return the ids (n,) and unit vectors (n, dim) of the images of a fragment that have one."""
         return read_vectors(self._embedded[name])
 
-    def pictures(self, sample: Sample) -> Iterator[tuple[int, bytes]]:
+    def sampled_images(self, sample: Sample) -> Iterator[tuple[int, bytes]]:
         """Yield the number of each sampled image with its stored bytes, fragment by fragment."""
-        yield from self.stored(sample.fragment, sample.row)
+        yield from self.read_images(sample.fragment, sample.row)
 
-    def stored(
+    def read_images(
         self, fragments: Sequence[str], rows: npt.NDArray[np.int64]
     ) -> Iterator[tuple[int, bytes]]:
-        """Yield stored bytes by fragment and row in it, each with its number, fragment by fragment."""
-        for name in sorted(set(fragments)):
-            own = [n for n, fragment in enumerate(fragments) if fragment == name]
-            numbers = {int(rows[n]): n for n in own}
-            for row, image in _images_of(self._images[name], sorted(numbers)):
-                yield numbers[row], image
+        """Yield the stored bytes of images, each with its position in the arguments.
 
-    def places(self, wanted: set[str]) -> dict[str, tuple[str, str, int]]:
-        """Return where images are: fragment, pair_id (the smallest of an image) and row."""
-        found: dict[str, tuple[str, str, int]] = {}
-        for name, table in self.rows(["image_id", "pair_id"]) if wanted else ():
+        Images come fragment by fragment.
+
+        Args:
+            fragments: the fragment of each image.
+            rows: the row of each image in its fragment, (n,).
+        """
+        for name in sorted(set(fragments)):
+            positions = [n for n, fragment in enumerate(fragments) if fragment == name]
+            by_row = {int(rows[n]): n for n in positions}
+            for row, image in _read_rows(self._images[name], sorted(by_row)):
+                yield by_row[row], image
+
+    def locate(self, image_ids: set[str]) -> dict[str, tuple[str, str, int]]:
+        """Return where images are stored: fragment, pair_id and row.
+
+        Of several rows of one image, the one with the smallest pair_id is returned.
+        """
+        places: dict[str, tuple[str, str, int]] = {}
+        for name, table in self.rows(["image_id", "pair_id"]) if image_ids else ():
             rows = table.select(["image_id", "pair_id", "row"]).to_pandas()
-            for row in rows[rows["image_id"].isin(wanted)].itertuples(index=False):
+            for row in rows[rows["image_id"].isin(image_ids)].itertuples(index=False):
                 place = (name, str(row.pair_id), int(row.row))
-                best = found.setdefault(row.image_id, place)
-                found[row.image_id] = min(best, place, key=lambda p: p[1])
-        return found
+                best = places.setdefault(row.image_id, place)
+                places[row.image_id] = min(best, place, key=lambda p: p[1])
+        return places
 
 
 def _check_aligned(table: Table, images: Table) -> None:
-    """Refuse a table that was made from other images than those that are current."""
-    then = table.manifest.reads.get("images")
-    read = images.store.manifest("images", then) if then else images.manifest
-    same = {r.name: r.rows for r in table.manifest.fragments} == {
+    """Refuse a table that was made from other images than the current ones."""
+    version = table.manifest.reads.get("images")
+    read = images.store.manifest("images", version) if version else images.manifest
+    same_rows = {r.name: r.rows for r in table.manifest.fragments} == {
         r.name: r.rows for r in images.manifest.fragments
     }
-    if not same or read is None or read.content != images.content:
+    if not same_rows or read is None or read.content != images.content:
         raise StoreError(
-            f"Table {table.manifest.table!r} in {table.store.uri} was made from other images than "
-            "those that are there now. Run the recipe (curation run RECIPE --store DIR) first."
+            f"Table {table.manifest.table!r} in {table.store.uri} was made from other images than the "
+            "current ones. Run the recipe (curation run RECIPE --store DIR) first."
         )
 
 
-def _images_of(fragment: Fragment, rows: list[int]) -> Iterator[tuple[int, bytes]]:
-    """Yield some rows (rising) with their stored bytes, reading no further than the last."""
+def _read_rows(fragment: Fragment, rows: list[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield rows (in rising order) with their stored bytes, reading no further than the last one."""
     start, waiting = 0, list(rows)
     for batch in fragment.batches(["image"], rows=256):
         while waiting and waiting[0] < start + batch.num_rows:
@@ -203,37 +221,43 @@ def _images_of(fragment: Fragment, rows: list[int]) -> Iterator[tuple[int, bytes
 
 
 def draw_sample(pool: Pool, size: int, seed: int) -> Sample:
-    """Return up to `size` pool images: the first in an order that their identities and the seed decide.
+    """Return up to `size` pool images: the first ones in an order given by their ids and the seed.
 
-    Rows with the same bytes are one image; of them the one with the smallest pair_id is read.
+    Rows with the same bytes are one image, which is read from the row with the smallest pair_id.
     """
-    best: pd.DataFrame | None = None
-    rows = 0
+    first: pd.DataFrame | None = None
+    pool_rows = 0
     for name, table in pool.rows(["image_id", "pair_id"]):
-        part = table.drop_columns(["status"]).to_pandas()
-        rows += len(part)
+        rows = table.drop_columns(["status"]).to_pandas()
+        pool_rows += len(rows)
         keys = seeded_keys(to_ids(table.column("image_id")), seed, "audit")
-        part = part.assign(key=keys, fragment=name)
-        both = part if best is None else pd.concat([best, part])
-        both = both.sort_values(["key", "image_id", "pair_id"])
-        best = both.drop_duplicates("image_id").head(size)
-    assert best is not None
+        rows = rows.assign(key=keys, fragment=name)
+        merged = rows if first is None else pd.concat([first, rows])
+        merged = merged.sort_values(["key", "image_id", "pair_id"])
+        first = merged.drop_duplicates("image_id").head(size)
+    assert first is not None
     return Sample(
-        ids=best["image_id"].to_numpy().astype("S32"),
-        fragment=best["fragment"].tolist(),
-        row=best["row"].to_numpy(np.int64),
-        asked=size,
-        pool_rows=rows,
+        ids=first["image_id"].to_numpy().astype("S32"),
+        fragment=first["fragment"].tolist(),
+        row=first["row"].to_numpy(np.int64),
+        requested=size,
+        pool_rows=pool_rows,
     )
 
 
-def gather(
-    read: Callable[[str], tuple[Ids, npt.NDArray[Any]]], names: Iterable[str], wanted: Ids
+def gather_by_id(
+    read: Callable[[str], tuple[Ids, npt.NDArray[Any]]], fragments: Iterable[str], wanted: Ids
 ) -> Mapping[bytes, npt.NDArray[Any]]:
-    """Return what `read` gives of the wanted images, by id: hashes or vectors of some fragments."""
-    found: dict[bytes, npt.NDArray[Any]] = {}
-    for name in names:
+    """Return the values of the wanted images by id.
+
+    Args:
+        read: returns the ids (n,) and values (n, …) of a fragment, such as `Pool.hashes`.
+        fragments: names of the fragments to read.
+        wanted: image ids.
+    """
+    values_by_id: dict[bytes, npt.NDArray[Any]] = {}
+    for name in fragments:
         ids, values = read(name)
         for row in np.flatnonzero(np.isin(ids, wanted)):
-            found.setdefault(bytes(ids[row]), np.array(values[row]))
-    return found
+            values_by_id.setdefault(bytes(ids[row]), np.array(values[row]))
+    return values_by_id

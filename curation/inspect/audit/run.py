@@ -1,4 +1,4 @@
-"""The audit of copy detection: plant, scan, judge, and write what was found."""
+"""Runs the audit of copy detection: inject copies, search for them, evaluate, write the results."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ import pyarrow.parquet as pq
 
 from curation.engine.store import Store
 from curation.errors import RecipeError
-from curation.inspect.audit.detect import Stored, read_stored, scan
+from curation.inspect.audit.contact_sheet import choose_pairs
+from curation.inspect.audit.copies import InjectedCopies, StoredOriginals
+from curation.inspect.audit.detect import detect, read_originals
 from curation.inspect.audit.evaluate import (
-    by_original,
     copies_table,
+    count_pairs,
     levels_of,
+    pairs_per_original,
     pairs_table,
-    recall,
-    shares,
-    ties_of,
-    unverified,
+    recall_by,
+    recall_of,
+    without_verification,
 )
-from curation.inspect.audit.inject import Planted, open_encoder, plant
-from curation.inspect.audit.page import render
+from curation.inspect.audit.inject import inject_copies, open_encoder
+from curation.inspect.audit.page import render_audit
 from curation.inspect.audit.pool import Pool, Sample, draw_sample
-from curation.inspect.audit.sheet import strips_of
 from curation.inspect.audit.thresholds import THRESHOLDS
-from curation.inspect.report.pictures import Album
+from curation.inspect.report.album import Album
 from curation.recipe import Recipe
 
 SCHEMA = pa.schema(
@@ -45,33 +46,36 @@ SCHEMA = pa.schema(
         ("found_by", pa.list_(pa.string())),
     ]
 )
-"""Columns of audit.parquet, a row a planted copy. `refused` is why fetch would not store the copy;
-`agrees`, whether its pixels agree with its original's, is null where the recipe does not verify."""
+"""Columns of audit.parquet, one row per injected copy.
+
+`refused` is why fetch would not store the copy. `agrees` says whether its pixels agree with those of
+its original; it is null where the recipe does not verify.
+"""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found: `told` as in audit.json, and a row a planted copy."""
+    """The results of an audit: the summary as in audit.json, and the table of copies."""
 
-    told: dict[str, Any]
+    summary: dict[str, Any]
     copies: pd.DataFrame
 
 
 def audit_dedup(recipe: Recipe, store: Store, size: int, seed: int, folder: Path) -> Audit:
-    """Plant edited copies of pool pictures, look for them as `recipe.dedup` says, write the findings.
+    """Inject edited copies of pool images, and measure which of them `recipe.dedup` finds.
 
-    Writes audit.json, audit.parquet and audit.html into `folder`.
+    The results are audit.json, audit.parquet and audit.html in `folder`. The store is not changed.
 
     Args:
-        recipe: of the run; its thresholds may be others than those that the run was made with.
+        recipe: of the run; its thresholds may differ from those of the run.
         store: holds the run.
-        size: pool pictures to sample; all are taken where there are fewer.
-        seed: of the sample, of the edits and of the sheet.
-        folder: is made where it is not there.
+        size: number of pool images to sample; a smaller pool is sampled whole.
+        seed: of the sample, the edits and the contact sheet.
+        folder: is created if it does not exist.
 
     Raises:
         RecipeError: no level is configured, the encoder cannot be loaded, or `folder` is a file.
-        StoreError: tables are missing, or are not of this recipe or not of one another.
+        StoreError: tables are missing, or belong to another recipe or to other images.
     """
     pool = Pool(recipe, store)
     try:
@@ -81,20 +85,28 @@ def audit_dedup(recipe: Recipe, store: Store, size: int, seed: int, folder: Path
     device = _device() if pool.embeddings else "cpu"
     encoder = open_encoder(recipe, pool, device)
     sample = draw_sample(pool, size, seed)
-    stored = read_stored(pool, sample)
-    planted = plant(pool, sample, recipe, seed, (encoder, device))
-    found = scan(pool, sample, stored, planted, recipe)
-    copies = copies_table(sample, planted, found, recipe)
-    pairs = pairs_table(pool, sample, stored, found, recipe)
-    told = _told(recipe, pool, sample, stored, planted, (copies, pairs, seed))
+    originals = read_originals(pool, sample)
+    injected = inject_copies(pool, sample, recipe, seed, (encoder, device))
+    detections = detect(pool, sample, originals, injected, recipe)
+    copies = copies_table(sample, injected, detections, recipe)
+    pairs = pairs_table(pool, sample, originals, detections, recipe)
+    summary = {
+        "recipe": recipe.name,
+        "store": pool.store.uri,
+        "tables": pool.versions,
+        "seed": seed,
+        **_settings(recipe),
+        **_counts(sample, originals, injected, copies, levels_of(recipe)),
+        **_results(recipe, sample, originals, copies, pairs),
+    }
     album = Album(pool.images)
-    strips = strips_of(pairs[pairs["agrees"]], pool, album, seed)
+    sections = choose_pairs(pairs[pairs["agrees"]], pool, album, seed)
     album.load()
-    html = render(told, copies, strips, album, planted.shown)
+    html = render_audit(summary, copies, sections, album, injected.thumbnails)
     (folder / "audit.html").write_bytes(html)
-    (folder / "audit.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    pq.write_table(_parquet(copies, told["levels"]), folder / "audit.parquet")
-    return Audit(told, copies)
+    (folder / "audit.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    pq.write_table(_copies_to_arrow(copies, summary["levels"]), folder / "audit.parquet")
+    return Audit(summary, copies)
 
 
 def _device() -> str:
@@ -103,56 +115,79 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _told(
-    recipe: Recipe,
-    pool: Pool,
-    sample: Sample,
-    stored: Stored,
-    planted: Planted,
-    judged: tuple[pd.DataFrame, pd.DataFrame, int],
-) -> dict[str, Any]:
-    copies, every, seed = judged
-    pairs = every[every["agrees"]]
-    levels = levels_of(recipe)
-    having = {"perceptual": int(stored.hashed.sum()), "near": int(stored.embedded.sum())}
-    kept = copies[copies["refused"].isna()]
+def _settings(recipe: Recipe) -> dict[str, Any]:
     return {
-        "recipe": recipe.name,
-        "store": pool.store.uri,
-        "tables": pool.versions,
-        "seed": seed,
-        "levels": {level: _level(recipe, level) for level in levels},
+        "levels": {level: _level_params(recipe, level) for level in levels_of(recipe)},
         "not_audited": ["semantic"] if recipe.dedup.semantic else [],
+    }
+
+
+def _level_params(recipe: Recipe, level: str) -> dict[str, Any]:
+    params: dict[str, Any] = getattr(recipe.dedup, level).model_dump()
+    held_out = recipe.dedup.held_out
+    return params | ({"held_out": held_out.at_least} if held_out and level == "near" else {})
+
+
+def _counts(
+    sample: Sample,
+    originals: StoredOriginals,
+    injected: InjectedCopies,
+    copies: pd.DataFrame,
+    levels: list[str],
+) -> dict[str, Any]:
+    comparable = _comparable(originals)
+    return {
         "sample": {
-            "asked": sample.asked,
+            "asked": sample.requested,
             "taken": len(sample),
             "pool_rows": sample.pool_rows,
-            "undecodable": planted.undecodable,
-            "with": {level: having[level] for level in levels},
+            "undecodable": injected.undecodable,
+            "with": {level: comparable[level] for level in levels},
         },
         "copies": {
-            "planted": len(kept),
+            "planted": int(copies["refused"].isna().sum()),
             "refused": copies["refused"].value_counts().sort_index().to_dict(),
         },
-        "verify": _verify(recipe, copies, every),
+    }
+
+
+def _comparable(originals: StoredOriginals) -> dict[str, int]:
+    """Return how many originals each level can compare: those with a hash, those with a vector."""
+    return {"perceptual": int(originals.hashed.sum()), "near": int(originals.embedded.sum())}
+
+
+def _results(
+    recipe: Recipe,
+    sample: Sample,
+    originals: StoredOriginals,
+    copies: pd.DataFrame,
+    pairs: pd.DataFrame,
+) -> dict[str, Any]:
+    levels, comparable = levels_of(recipe), _comparable(originals)
+    agreeing = pairs[pairs["agrees"]]
+    return {
+        "verify": _verification(recipe, copies, pairs),
         "recall": _recall(copies, levels),
-        "ties_to_others": ties_of(pairs, sample, levels),
+        "ties_to_others": count_pairs(agreeing, sample, levels),
         "thresholds": {
-            level: THRESHOLDS[level](copies, pairs, having[level], recipe) for level in levels
+            level: THRESHOLDS[level](copies, agreeing, comparable[level], recipe)
+            for level in levels
         },
-        "originals": by_original(pairs, sample, levels),
+        "originals": pairs_per_original(agreeing, sample, levels),
     }
 
 
 def _recall(copies: pd.DataFrame, levels: list[str]) -> dict[str, Any]:
     return {
-        "all": shares(copies[copies["refused"].isna()], levels),
-        "by_strength": recall(copies, "strength", levels),
-        "by_edit": recall(copies, "edit", levels),
+        "all": recall_of(copies[copies["refused"].isna()], levels),
+        "by_strength": recall_by(copies, "strength", levels),
+        "by_edit": recall_by(copies, "edit", levels),
     }
 
 
-def _verify(recipe: Recipe, copies: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any] | None:
+def _verification(
+    recipe: Recipe, copies: pd.DataFrame, pairs: pd.DataFrame
+) -> dict[str, Any] | None:
     """Return what verify refused, and the recall without it; None where the recipe does not verify."""
     if recipe.dedup.verify is None:
         return None
@@ -163,18 +198,13 @@ def _verify(recipe: Recipe, copies: pd.DataFrame, pairs: pd.DataFrame) -> dict[s
         "ties_refused": {
             level: int((pairs[f"by_{level}"] & ~pairs["agrees"]).sum()) for level in levels
         },
-        "unverified_recall": _recall(unverified(copies), levels),
+        "unverified_recall": _recall(without_verification(copies), levels),
     }
 
 
-def _level(recipe: Recipe, level: str) -> dict[str, Any]:
-    block: dict[str, Any] = getattr(recipe.dedup, level).model_dump()
-    held_out = recipe.dedup.held_out
-    return block | ({"held_out": held_out.at_least} if held_out and level == "near" else {})
-
-
-def _parquet(copies: pd.DataFrame, levels: dict[str, Any]) -> pa.Table:
-    found = [[level for level in levels if row[f"by_{level}"]] for row in copies.to_dict("records")]
-    named = pd.Series(found, index=copies.index, dtype=object)
-    rows = copies.rename(columns={"distance": "perceptual_distance"}).assign(found_by=named)
-    return pa.Table.from_pandas(rows[SCHEMA.names], SCHEMA, preserve_index=False)
+def _copies_to_arrow(copies: pd.DataFrame, levels: dict[str, Any]) -> pa.Table:
+    rows = copies.to_dict("records")
+    found_by = [[level for level in levels if row[f"by_{level}"]] for row in rows]
+    named = pd.Series(found_by, index=copies.index, dtype=object)
+    columns = copies.rename(columns={"distance": "perceptual_distance"}).assign(found_by=named)
+    return pa.Table.from_pandas(columns[SCHEMA.names], SCHEMA, preserve_index=False)

@@ -1,4 +1,4 @@
-"""What other thresholds would find and tie, and which one the sample speaks for."""
+"""What other thresholds would find and link, and the threshold that the sample supports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import beta
 from curation.algorithms.arrays.vectors import Bools
 from curation.algorithms.knn.params import WIDEST
 from curation.inspect.audit.edits import STRENGTHS
-from curation.inspect.audit.evaluate import explained
+from curation.inspect.audit.evaluate import is_explained
 from curation.recipe import Recipe
 
 COSINES = (
@@ -20,24 +20,24 @@ COSINES = (
     *(n / 100 for n in range(90, 98)),
     *(0.98, 0.985, 0.99, 0.995, 0.999),
 )
-BITS = (*range(0, WIDEST, 4), WIDEST)
-ONE_IN = 1000
-"""At most one original in so many may get a tie that nothing else explains."""
+DISTANCES = (*range(0, WIDEST, 4), WIDEST)
+ORIGINALS_PER_UNEXPLAINED = 1000
+"""The suggestion allows one original with an unexplained pair for each so many sampled originals."""
 CONFIDENCE = 0.95
 RULES = {
     "near": (
-        "the lowest cosine at which at most 1 in 1,000 sampled originals is tied to another pool "
-        "picture that equal pixels and perceptual hashes do not already put into its component"
+        "the lowest cosine at which at most 1 in 1,000 sampled originals is linked to another pool "
+        "image that equal pixels and perceptual hashes do not already put into its component"
     ),
     "perceptual": (
-        "the largest distance at which at most 1 in 1,000 sampled originals is tied to another pool "
-        "picture that is not in its component already, by the recipe's own distance or near vectors; "
-        "so it is never below the recipe's"
+        "the largest distance at which at most 1 in 1,000 sampled originals is linked to another pool "
+        "image that is not already in its component by the recipe's own distance or by near vectors, "
+        "so it is never below the recipe's distance"
     ),
 }
 CAUTION = (
-    "A tie may be a true copy or a false alarm, and only a person can tell: look at the contact sheet "
-    "before moving a threshold."
+    "A linked pair may be a true copy or a false alarm, and only a person can decide: look at the "
+    "contact sheet before you change a threshold."
 )
 
 
@@ -48,33 +48,28 @@ def near_thresholds(
 
     Args:
         copies: of `copies_table`.
-        pairs: of `pairs_table`, those that agree.
-        originals: sampled images that have a vector.
-        recipe: gives floor and thresholds.
+        pairs: the rows of `pairs_table` that agree.
+        originals: number of sampled images that have a vector.
+        recipe: gives the floor and the thresholds.
     """
     near, held_out, verify = recipe.dedup.near, recipe.dedup.held_out, recipe.dedup.verify
     assert near is not None
     floor = max(near.floor, verify.floor) if verify else near.floor
-    unexplained = pairs[~explained(pairs, "near") & pairs["similarity"].notna()]
+    unexplained = pairs[~is_explained(pairs, "near") & pairs["similarity"].notna()]
     strongest = np.sort(unexplained.groupby("original")["similarity"].max().to_numpy())[::-1]
-    value = lowest_cosine(strongest.tolist(), originals // ONE_IN, floor)
-    marks = {"recipe": near.at_least, "suggested": value}
+    suggested = lowest_cosine(strongest.tolist(), originals // ORIGINALS_PER_UNEXPLAINED, floor)
+    marks = {"recipe": near.at_least, "suggested": suggested}
     if held_out:
         marks["held_out"] = held_out.at_least
     grid = {v for v in COSINES if v >= floor} | {v for v in marks.values() if v is not None}
-
-    def ties(at: float) -> Bools:
-        return np.asarray(pairs["similarity"] >= np.float32(at))
-
-    def hits(at: float) -> Bools:
-        close = copies["similarity"] >= np.float32(at)
-        return np.asarray(close & copies["rank"].notna() & copies["allowed_near"])
-
-    rows = [
-        {"at_least": at} | _row(copies, pairs, "near", (hits(at), ties(at)), originals)
-        for at in sorted(grid, reverse=True)
-    ]
-    return _told("near", rows, marks, originals)
+    findable = copies["rank"].notna() & copies["allowed_near"]
+    rows = []
+    for threshold in sorted(grid, reverse=True):
+        found = np.asarray((copies["similarity"] >= np.float32(threshold)) & findable)
+        linked = np.asarray(pairs["similarity"] >= np.float32(threshold))
+        counts = _threshold_row(copies, pairs, "near", (found, linked), originals)
+        rows.append({"at_least": threshold} | counts)
+    return _with_suggestion("near", rows, marks, originals)
 
 
 def perceptual_thresholds(
@@ -84,34 +79,43 @@ def perceptual_thresholds(
 
     Args:
         copies: of `copies_table`.
-        pairs: of `pairs_table`, those that agree.
-        originals: sampled images that have a hash.
+        pairs: the rows of `pairs_table` that agree.
+        originals: number of sampled images that have a hash.
         recipe: gives the threshold.
     """
     perceptual = recipe.dedup.perceptual
     assert perceptual is not None
-    close = pairs[(pairs["distance"] <= WIDEST).fillna(False).astype(bool)]
-    unexplained = close[~explained(close, "perceptual")]
+    near = pairs[_is_within(pairs, WIDEST)]
+    unexplained = near[~is_explained(near, "perceptual")]
     nearest = np.sort(unexplained.groupby("original")["distance"].min().to_numpy(np.int64))
-    value = largest_distance(nearest.tolist(), originals // ONE_IN, WIDEST)
-    marks = {"recipe": perceptual.max_distance, "suggested": value}
-    grid = set(BITS) | {v for v in marks.values() if v is not None}
-    found = copies.assign(distance=copies["distance"].where(copies["allowed_perceptual"]))
+    suggested = largest_distance(nearest.tolist(), originals // ORIGINALS_PER_UNEXPLAINED, WIDEST)
+    marks = {"recipe": perceptual.max_distance, "suggested": suggested}
+    grid = set(DISTANCES) | {v for v in marks.values() if v is not None}
+    allowed = copies.assign(distance=copies["distance"].where(copies["allowed_perceptual"]))
+    rows = []
+    for threshold in sorted(grid):
+        passed = (_is_within(allowed, threshold), _is_within(pairs, threshold))
+        counts = _threshold_row(copies, pairs, "perceptual", passed, originals)
+        rows.append({"max_distance": threshold} | counts)
+    return _with_suggestion("perceptual", rows, marks, originals)
 
-    def within(rows: pd.DataFrame, at: float) -> Bools:
-        return np.asarray((rows["distance"] <= at).fillna(False), dtype=bool)
 
-    rows = [
-        {"max_distance": at}
-        | _row(copies, pairs, "perceptual", (within(found, at), within(pairs, at)), originals)
-        for at in sorted(grid)
-    ]
-    return _told("perceptual", rows, marks, originals)
+def _is_within(rows: pd.DataFrame, max_distance: float) -> Bools:
+    """Return which rows have a distance of at most `max_distance`, (n,)."""
+    return np.asarray((rows["distance"] <= max_distance).fillna(False), dtype=bool)
 
 
 def lowest_cosine(strongest: list[float], allowed: int, floor: float) -> float | None:
-    """Return the lowest threshold, in thousandths, that all but `allowed` of the falling similarities
-    stay below; None where there is none up to 1."""
+    """Return the lowest threshold, in steps of 0.001, that at most `allowed` similarities reach.
+
+    Args:
+        strongest: similarities in falling order.
+        allowed: how many of them may reach the threshold.
+        floor: the lowest threshold to return.
+
+    Returns:
+        The threshold, or None where there is none up to 1.
+    """
     if len(strongest) <= allowed:
         return floor
     thousandths = int(np.floor(strongest[allowed] * 1000)) + 1
@@ -120,65 +124,83 @@ def lowest_cosine(strongest: list[float], allowed: int, floor: float) -> float |
     return None if thousandths > 1000 else max(thousandths / 1000, floor)
 
 
-def largest_distance(nearest: list[int], allowed: int, most: int) -> int | None:
-    """Return the largest distance, up to `most`, that all but `allowed` of the rising ones lie beyond;
-    None where there is none from 0 on."""
+def largest_distance(nearest: list[int], allowed: int, maximum: int) -> int | None:
+    """Return the largest threshold, up to `maximum`, that at most `allowed` distances reach.
+
+    Args:
+        nearest: distances in rising order.
+        allowed: how many of them may be within the threshold.
+        maximum: the largest threshold to return.
+
+    Returns:
+        The threshold, or None where there is none from 0 up.
+    """
     if len(nearest) <= allowed:
-        return most
+        return maximum
     return nearest[allowed] - 1 if nearest[allowed] > 0 else None
 
 
-def at_most(seen: int, originals: int) -> float:
-    """Return the rate below which the true one is with CONFIDENCE (Clopper and Pearson, one-sided)."""
-    if seen >= originals:
+def rate_upper_bound(events: int, trials: int) -> float:
+    """Return the one-sided upper bound of a rate at CONFIDENCE (Clopper and Pearson 1934)."""
+    if events >= trials:
         return 1.0
-    return float(beta.ppf(CONFIDENCE, seen + 1, originals - seen))
+    return float(beta.ppf(CONFIDENCE, events + 1, trials - events))
 
 
-def _row(
+def _threshold_row(
     copies: pd.DataFrame,
     pairs: pd.DataFrame,
     level: str,
     passed: tuple[Bools, Bools],
     originals: int,
 ) -> dict[str, Any]:
-    """Return recall by strength of the copies that pass, and what of the pairs does."""
-    planted = copies["refused"].isna().to_numpy()
-    hits, ties = passed
-    names = copies["strength"].to_numpy()
-    groups = {name: planted & (names == name) for name in STRENGTHS} | {"all": planted}
-    per = 1000 / originals if originals else 0.0
-    tied = pairs[ties]
-    unexplained = tied[~explained(tied, level)]
+    """Return the recall by strength, and the counts of pairs, at one threshold.
+
+    Args:
+        copies: of `copies_table`.
+        pairs: of `pairs_table`.
+        level: the level of the threshold.
+        passed: which copies and which pairs pass the threshold.
+        originals: number of sampled images that the level can compare.
+    """
+    stored = copies["refused"].isna().to_numpy()
+    found, is_linked = passed
+    strength = copies["strength"].to_numpy()
+    groups = {name: stored & (strength == name) for name in STRENGTHS} | {"all": stored}
+    per_1000 = 1000 / originals if originals else 0.0
+    linked = pairs[is_linked]
+    unexplained = linked[~is_explained(linked, level)]["original"].nunique()
     return {
-        "recall": {n: float(hits[g].mean()) if g.any() else None for n, g in groups.items()},
-        "ties_per_1000": per * len(tied),
-        "originals_tied_per_1000": per * tied["original"].nunique(),
-        "unexplained_originals": int(unexplained["original"].nunique()),
-        "unexplained_originals_per_1000": per * unexplained["original"].nunique(),
+        "recall": {n: float(found[g].mean()) if g.any() else None for n, g in groups.items()},
+        "ties_per_1000": per_1000 * len(linked),
+        "originals_tied_per_1000": per_1000 * linked["original"].nunique(),
+        "unexplained_originals": int(unexplained),
+        "unexplained_originals_per_1000": per_1000 * unexplained,
     }
 
 
-def _told(
+def _with_suggestion(
     level: str,
     rows: list[dict[str, Any]],
     marks: Mapping[str, float | None],
     originals: int,
 ) -> dict[str, Any]:
+    """Return the rows, each with the names of the marks at its threshold, and the suggestion."""
     (key,) = {"at_least", "max_distance"} & set(rows[0])
     for row in rows:
-        row["marks"] = [name for name, value in marks.items() if value == row[key]]
-    suggested = marks["suggested"]
-    seen = next((r["unexplained_originals"] for r in rows if "suggested" in r["marks"]), 0)
+        row["marks"] = [name for name, threshold in marks.items() if threshold == row[key]]
+    value = marks["suggested"]
+    events = next((r["unexplained_originals"] for r in rows if "suggested" in r["marks"]), 0)
+    bound = None if value is None else 1000 * rate_upper_bound(events, originals)
     return {
         "table": rows,
         "suggestion": {
-            "value": suggested,
+            "value": value,
             "rule": RULES[level],
             "originals": originals,
-            "allowed": originals // ONE_IN,
-            "unexplained_originals": None if suggested is None else seen,
-            "at_most_per_1000": None if suggested is None else 1000 * at_most(seen, originals),
+            "allowed": originals // ORIGINALS_PER_UNEXPLAINED,
+            "unexplained_originals": None if value is None else events,
+            "at_most_per_1000": bound,
             "confidence": CONFIDENCE,
             "caution": CAUTION,
         },

@@ -1,10 +1,9 @@
-"""Pictures of pairs looked at pixel by pixel, as stage verify does and dedup judges."""
+"""Compares pairs of images pixel by pixel, as stage verify does, and judges them by dedup's bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,92 +12,90 @@ import pandas as pd
 from curation.algorithms.arrays.vectors import Bools
 from curation.engine.contract import contract
 from curation.engine.progress import ProgressBar
+from curation.inspect.audit.copies import Detections
 from curation.inspect.audit.pool import Pool, Sample
 from curation.stages.dedup.agreement import MEASURED, agrees
 from curation.stages.dedup.params import Verify
 from curation.stages.verify.compare import Agreement, compare
 from curation.stages.verify.picture import Picture, reduced
 
-if TYPE_CHECKING:
-    from curation.inspect.audit.detect import Found
-
-KEPT = 500
-"""Pictures held with all that comparing made of them, about half a megabyte each."""
+CACHE_SIZE = 500
+"""Images kept in memory with everything computed for comparing them, about half a megabyte each."""
 
 
-def small_picture(stored: bytes | None) -> Picture | None:
-    """Return a stored picture as it is compared; None if there is none or it cannot be decoded."""
+def load_picture(stored: bytes | None) -> Picture | None:
+    """Return a stored image ready to be compared; None if there is none or it cannot be decoded."""
     small = reduced(stored) if stored else None
     return None if small is None else Picture.of(small)
 
 
-def compared(this: Picture | None, other: Picture | None) -> Agreement | None:
-    """Compare two pictures; None if one is not there."""
-    return None if this is None or other is None else compare(this, other)
+def compare_pictures(left: Picture | None, right: Picture | None) -> Agreement | None:
+    """Compare two images; None if one of them is missing."""
+    return None if left is None or right is None else compare(left, right)
 
 
-def within(measures: Sequence[Agreement | None], bounds: Verify) -> Bools:
-    """Return which agree within the bounds, (n,), to the precision of the table `verified`."""
-    known = np.array([found is not None for found in measures], bool)
+def within_bounds(agreements: Sequence[Agreement | None], bounds: Verify) -> Bools:
+    """Return which agreements are within the bounds, (n,), at the precision of the table `verified`."""
+    passed = np.array([agreement is not None for agreement in agreements], bool)
     schema = contract("verified").arrow_schema()
     columns = {
         name: np.array(
-            [getattr(found, name) for found in measures if found is not None],
+            [getattr(agreement, name) for agreement in agreements if agreement is not None],
             schema.field(name).type.to_pandas_dtype(),
         )
         for name in MEASURED
     }
-    known[known] = agrees(columns, bounds)
-    return known
+    passed[passed] = agrees(columns, bounds)
+    return passed
 
 
-def looked_at(pairs: pd.DataFrame, found: Found, bounds: Verify) -> Bools:
-    """Return which pairs of `pairs_table` stage verify would compare.
+def is_compared(pairs: pd.DataFrame, detections: Detections, bounds: Verify) -> Bools:
+    """Return which pairs of `pairs_table` stage verify would compare, (n,).
 
-    By each level these are the `k` others nearest to an original: by vectors from the floor on, by
-    hashes as far as the audit looks.
+    For each level these are the `k` nearest other images of an original: by vectors from the floor up,
+    by hashes as far as the audit searches.
     """
-    wanted = np.zeros(len(pairs), bool)
-    pair = pd.MultiIndex.from_frame(pairs[["original", "other"]])
-    for near, floor in ((found.by_hash, -1.0), (found.by_vector, bounds.floor)):
-        own = (near.rank() <= bounds.k) & (near.similarity >= np.float32(floor))
-        ends = pd.MultiIndex.from_arrays([near.query[own], near.ids[own].astype("U32")])
-        wanted |= np.asarray(pair.isin(ends), dtype=bool)
-    return wanted
+    compared = np.zeros(len(pairs), bool)
+    index = pd.MultiIndex.from_frame(pairs[["original", "other"]])
+    for near, floor in ((detections.by_hash, -1.0), (detections.by_vector, bounds.floor)):
+        rows = (near.rank() <= bounds.k) & (near.similarity >= np.float32(floor))
+        nearest = pd.MultiIndex.from_arrays([near.query[rows], near.ids[rows].astype("U32")])
+        compared |= np.asarray(index.isin(nearest), dtype=bool)
+    return compared
 
 
-def agreeing(pool: Pool, sample: Sample, pairs: pd.DataFrame, bounds: Verify) -> Bools:
-    """Return which pairs of an original (its number) and an `other` agree, (n,)."""
+def verify_pairs(pool: Pool, sample: Sample, pairs: pd.DataFrame, bounds: Verify) -> Bools:
+    """Return which pairs of an original (its number) and an `other` image agree, (n,)."""
     if pairs.empty:
         return np.zeros(0, bool)
-    ends = np.column_stack(
+    ids = np.column_stack(
         [sample.ids[pairs["original"]].astype("U32"), pairs["other"].to_numpy().astype("U32")]
     )
-    # An unordered pair is compared as dedup does: the smaller id first.
-    own, number = np.unique(np.sort(ends, axis=1), axis=0, return_inverse=True)
-    small = _reduced(pool, set(own.ravel().tolist()))
+    # dedup compares an unordered pair once, the smaller id first.
+    unordered, number = np.unique(np.sort(ids, axis=1), axis=0, return_inverse=True)
+    small = _read_reduced(pool, set(unordered.ravel().tolist()))
 
-    @lru_cache(maxsize=KEPT)
-    def picture(image: str) -> Picture | None:
-        return Picture.of(small[image]) if image in small else None
+    @lru_cache(maxsize=CACHE_SIZE)
+    def picture(image_id: str) -> Picture | None:
+        return Picture.of(small[image_id]) if image_id in small else None
 
-    measures = []
-    with ProgressBar("compare ties", len(own)) as progress:
-        for done, (left, right) in enumerate(own.tolist(), start=1):
-            measures.append(compared(picture(left), picture(right)))
+    agreements = []
+    with ProgressBar("compare pairs", len(unordered)) as progress:
+        for done, (left, right) in enumerate(unordered.tolist(), start=1):
+            agreements.append(compare_pictures(picture(left), picture(right)))
             progress.set_done(done)
-    found: npt.NDArray[np.bool_] = within(measures, bounds)[number.ravel()]
-    return found
+    agree: npt.NDArray[np.bool_] = within_bounds(agreements, bounds)[number.ravel()]
+    return agree
 
 
-def _reduced(pool: Pool, wanted: set[str]) -> dict[str, bytes]:
-    """Return wanted images at the size that is compared; those that cannot be decoded are left out."""
-    places = pool.places(wanted)
-    images = sorted(places)
-    fragments, rows = [places[i][0] for i in images], np.array([places[i][2] for i in images])
-    found = {}
-    for n, image in pool.stored(fragments, rows):
+def _read_reduced(pool: Pool, image_ids: set[str]) -> dict[str, bytes]:
+    """Return images at the size at which they are compared, without those that cannot be decoded."""
+    places = pool.locate(image_ids)
+    located = sorted(places)
+    fragments, rows = [places[i][0] for i in located], np.array([places[i][2] for i in located])
+    images = {}
+    for position, image in pool.read_images(fragments, rows):
         small = reduced(image)
         if small is not None:
-            found[images[n]] = small
-    return found
+            images[located[position]] = small
+    return images

@@ -1,6 +1,6 @@
-"""What a recipe would cost before it runs.
+"""Estimates what a recipe costs before it runs.
 
-`workload` says what each stage of this version has to do, from counts in the recipe and assumptions;
-`rates` holds what a machine does in a second and what it costs; `calibrate` measures that on the
-user's own machine; `estimate` multiplies.
+`workload` counts the work of each stage, from the counts in the recipe and from assumptions. `rates`
+holds what a machine does in a second and what it costs. `calibrate` measures the rates on the user's
+machine. `estimate` multiplies work, rates and prices.
 """

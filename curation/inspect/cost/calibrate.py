@@ -1,4 +1,4 @@
-"""Measures on this machine what the rates of a plan need: about half a minute on one core."""
+"""Measures the rates of this machine for cost estimates; it takes about half a minute on one core."""
 
 from __future__ import annotations
 
@@ -18,61 +18,62 @@ from PIL import Image
 from curation.inspect.cost.rates import Rates
 
 SECONDS = 1.5
-"""How long each rate is measured at least."""
+"""Shortest time for which each rate is measured."""
 
 
 def calibrate() -> Rates:
-    """Return what one core of this machine does in a second, and one GPU where torch sees one."""
+    """Measure what one core of this machine does in a second, and one GPU if torch sees one."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _measured()
+        return _measure()
     finally:
         torch.set_num_threads(threads)
 
 
-def _measured() -> Rates:
+def _measure() -> Rates:
     import torch
 
-    pictures = [_picture(seed) for seed in range(8)]
+    images = [_random_jpeg(seed) for seed in range(8)]
     gpu = torch.cuda.is_available()
     name = f", {torch.cuda.get_device_name()}" if gpu else ""
     return Rates(
         measured_on=f"{platform.node()}, {platform.machine()}{name}",
-        ingest_rows=_per_second(_clean_urls),
-        fetch_rows=_per_second(lambda: _store(pictures)),
-        screen_images=_per_second(lambda: _screen(pictures)),
-        decode_images=_per_second(lambda: _prepare(pictures)),
-        hash_queries=_per_second(_hashes),
-        compared_pairs=_per_second(lambda: _compare(pictures)),
-        table_mb=_per_second(_write_and_read),
-        cpu_gflop=_per_second(lambda: _product("cpu", 1024)),
-        gpu_gflop=_per_second(lambda: _product("cuda", 8192)) if gpu else None,
+        ingest_rows=_per_second(_normalize_urls),
+        fetch_rows=_per_second(lambda: _resize_and_encode(images)),
+        screen_images=_per_second(lambda: _screen(images)),
+        decode_images=_per_second(lambda: _preprocess(images)),
+        hash_queries=_per_second(_search_hashes),
+        compared_pairs=_per_second(lambda: _compare(images)),
+        table_mb=_per_second(_write_and_read_table),
+        cpu_gflop=_per_second(lambda: _multiply("cpu", 1024)),
+        gpu_gflop=_per_second(lambda: _multiply("cuda", 8192)) if gpu else None,
     )
 
 
 def _per_second(work: Callable[[], float]) -> float:
-    """Return how much of what `work` counts is done in a second, after one call to warm up."""
+    """Return how much `work` does in a second; each call of it returns how much it did."""
+    # The first call warms up caches.
     work()
     done, begun = 0.0, time.perf_counter()
-    while (taken := time.perf_counter() - begun) < SECONDS:
+    while (seconds := time.perf_counter() - begun) < SECONDS:
         done += work()
-    return float(f"{done / taken:.4g}")
+    return float(f"{done / seconds:.4g}")
 
 
-def _picture(seed: int) -> bytes:
-    """Return a JPEG of 640 x 480 with as much detail as a photograph has."""
+def _random_jpeg(seed: int) -> bytes:
+    """Return a JPEG of 640 x 480 pixels with about as much detail as a photograph."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-    picture = Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC)
+    image = Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=90)
+    image.save(stream, "JPEG", quality=90)
     return stream.getvalue()
 
 
-def _clean_urls() -> float:
+def _normalize_urls() -> float:
     from curation.media.web.urls import normalize
 
     urls = [f"HTTP://Example.org:80/a/../b/{number}.jpg?x=1#y" for number in range(2000)]
@@ -81,52 +82,52 @@ def _clean_urls() -> float:
     return len(urls)
 
 
-def _store(pictures: list[bytes]) -> float:
-    """Decode, resize to 512 px and encode, as fetch does once the bytes are there."""
-    for data in pictures:
-        with Image.open(io.BytesIO(data)) as picture:
-            small = picture.convert("RGB").resize((512, 384), Image.Resampling.LANCZOS)
+def _resize_and_encode(images: list[bytes]) -> float:
+    """Decode, resize to 512 px and encode, as fetch does with the bytes that it downloaded."""
+    for data in images:
+        with Image.open(io.BytesIO(data)) as image:
+            small = image.convert("RGB").resize((512, 384), Image.Resampling.LANCZOS)
         small.save(io.BytesIO(), "JPEG", quality=95)
-    return len(pictures)
+    return len(images)
 
 
-def _screen(pictures: list[bytes]) -> float:
+def _screen(images: list[bytes]) -> float:
     from curation.media.pictures.hashes import decode_grey, perceptual_hash
     from curation.stages.screen.filters.base import Pair
     from curation.stages.screen.params import ScreenParams
     from curation.stages.screen.stage import load_filter
 
     filters = [load_filter(name) for name in ScreenParams().filters]
-    for data in pictures:
+    for data in images:
         grey = decode_grey(data)
         assert grey is not None
         pair = Pair(640, 480, len(data), "a caption of a picture", data, grey)
-        for own in filters:
-            own.score(pair)
+        for filter_ in filters:
+            filter_.score(pair)
         perceptual_hash(grey)
-    return len(pictures)
+    return len(images)
 
 
-def _prepare(pictures: list[bytes]) -> float:
+def _preprocess(images: list[bytes]) -> float:
     from curation.media.encoders.encoder import load_encoder
     from curation.media.encoders.params import EncoderSpec
 
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
-    for data in pictures:
-        with Image.open(io.BytesIO(data)) as picture:
-            encoder.preprocess(picture.convert("RGB"))
-    return len(pictures)
+    for data in images:
+        with Image.open(io.BytesIO(data)) as image:
+            encoder.preprocess(image.convert("RGB"))
+    return len(images)
 
 
-def _hashes() -> float:
-    """Search hashes among others."""
+def _search_hashes() -> float:
+    """Search 500 hashes among CALIBRATION_HASHES."""
     import faiss
 
     from curation.algorithms.knn.hamming import within
-    from curation.inspect.cost.workload import HASHED
+    from curation.inspect.cost.workload import CALIBRATION_HASHES
 
     rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 256, (HASHED - 1, 32), dtype=np.uint8)
+    hashes = rng.integers(0, 256, (CALIBRATION_HASHES - 1, 32), dtype=np.uint8)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     within(hashes[:500], hashes, 24)
@@ -134,8 +135,8 @@ def _hashes() -> float:
     return 500
 
 
-def _compare(pictures: list[bytes]) -> float:
-    """Compare each picture with the next one, as pairs that are no copies."""
+def _compare(images: list[bytes]) -> float:
+    """Compare each image with the next one: these pairs are not copies."""
     import cv2
 
     from curation.stages.verify.compare import compare
@@ -143,15 +144,15 @@ def _compare(pictures: list[bytes]) -> float:
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    small = [Picture.of(data) for data in map(reduced, pictures) if data]
+    small = [Picture.of(data) for data in map(reduced, images) if data]
     for left, right in pairwise(small):
         compare(left, right)
     cv2.setNumThreads(threads)
     return len(small) - 1
 
 
-def _write_and_read() -> float:
-    """Return the megabytes of a table of vectors that went to a file and came back."""
+def _write_and_read_table() -> float:
+    """Write a table of vectors to a file and read it, and return the megabytes written and read."""
     from curation.algorithms.arrays.vectors import vector_array
 
     vectors = np.random.default_rng(0).normal(size=(20_000, 512)).astype(np.float16)
@@ -163,12 +164,15 @@ def _write_and_read() -> float:
     return 2 * vectors.nbytes / 1e6
 
 
-def _product(device: str, side: int) -> float:
-    """Return the billions of operations of a product: on CPUs models and searches run in float32."""
+def _multiply(device: str, side: int) -> float:
+    """Multiply two square matrices, and return the GFLOP.
+
+    The precision is that of models and searches: float32 on CPUs, bfloat16 on GPUs.
+    """
     import torch
 
-    kind = torch.float32 if device == "cpu" else torch.bfloat16
-    left = torch.ones(side, side, device=device, dtype=kind)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    left = torch.ones(side, side, device=device, dtype=dtype)
     left @ left
     if device != "cpu":
         torch.cuda.synchronize()

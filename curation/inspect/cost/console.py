@@ -1,9 +1,10 @@
-"""The cost of a recipe, told to people or to programs."""
+"""Prints the cost of a recipe, as tables for people or as JSON for programs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,30 +12,41 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from curation.errors import RecipeError
-from curation.inspect.cost.counts import counts_of
+from curation.inspect.cost.counts import expected_counts
+from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
 from curation.inspect.cost.estimate import Cost, estimate
-from curation.inspect.cost.rates import Assumptions, Prices, Rates, load, shipped
-from curation.inspect.cost.shapes import Shape, shapes_of
-from curation.inspect.cost.workload import work_of
+from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
+from curation.inspect.cost.workload import work_of_stages
 from curation.recipe import Recipe, explain
 
 MONTHS = 1.0
+"""How long what is stored is paid for."""
 DRIVER_GB = 256
-"""Memory of a large machine: a stage that holds more on the driver does not fit one."""
+"""Memory of a large machine; a stage that needs more on the driver does not fit one."""
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
-def assumptions(overrides: Sequence[str]) -> Assumptions:
-    """Return the assumptions with NAME=NUMBER overrides.
+@dataclass(frozen=True)
+class Basis:
+    """What the figures of an estimate rest on."""
+
+    encoders: Mapping[str, EncoderProfile]
+    assumptions: Assumptions
+    rates: Rates
+    prices: Prices
+
+
+def parse_assumptions(overrides: Sequence[str]) -> Assumptions:
+    """Return the default assumptions with overrides of the form NAME=NUMBER.
 
     Raises:
-        RecipeError: no such assumption, or a number that cannot be.
+        RecipeError: there is no such assumption, or its number is not valid.
     """
     spec: dict[str, Any] = Assumptions().model_dump()
     for override in overrides:
         name, _, value = override.partition("=")
         if name not in spec:
-            raise RecipeError(f"No assumption {name!r}. Valid: {', '.join(spec)}")
+            raise RecipeError(f"--assume: no assumption {name!r}. Valid: {', '.join(spec)}")
         spec[name] = value
     try:
         return Assumptions.model_validate(spec)
@@ -42,7 +54,7 @@ def assumptions(overrides: Sequence[str]) -> Assumptions:
         raise RecipeError(f"--assume: {explain(error, Assumptions)}") from error
 
 
-def tell_cost(
+def print_cost(
     recipe: Recipe,
     rates: str | None,
     prices: str | None,
@@ -50,85 +62,103 @@ def tell_cost(
     out: Console,
     as_json: bool,
 ) -> None:
-    """Print what a recipe would cost, with everything that the figures rest on."""
-    given = assumptions(overrides)
-    counts_of(recipe, given)
-    paid = load(Prices, prices or shipped("prices"))
-    speed = load(Rates, rates or shipped("rates"))
-    shapes = shapes_of(recipe)
-    costs = estimate(work_of(recipe, shapes, given), speed, paid, MONTHS)
+    """Print what a recipe would cost, and everything that the figures rest on.
+
+    Args:
+        recipe: with `count` on every source.
+        rates: path of a YAML file of rates; None for the default file.
+        prices: path of a YAML file of prices; None for the default file.
+        overrides: assumptions of the form NAME=NUMBER.
+        out: where to print.
+        as_json: print JSON.
+    """
+    assumptions = parse_assumptions(overrides)
+    # Profiling encoders takes seconds, so incomplete counts are refused first.
+    expected_counts(recipe, assumptions)
+    basis = Basis(
+        assumptions=assumptions,
+        prices=load_yaml(Prices, prices or default_file("prices")),
+        rates=load_yaml(Rates, rates or default_file("rates")),
+        encoders=profile_encoders(recipe),
+    )
+    works = work_of_stages(recipe, basis.encoders, assumptions)
+    costs = estimate(works, basis.rates, basis.prices, MONTHS)
     if as_json:
-        out.print_json(json.dumps(_json(costs, shapes, given, speed, paid)))
+        out.print_json(json.dumps(_to_json(costs, basis)))
         return
-    out.print(_grid(recipe, costs, paid))
-    _tell_basis(out, shapes, given, speed, paid)
-    for cost in costs:
-        if cost.work.driver > DRIVER_GB * 1e9:
-            out.print(
-                f"[bold]{cost.work.stage}[/] holds {short(cost.work.driver)}B on the driver: more "
-                f"than {DRIVER_GB} GB, which this version cannot spread."
-            )
+    out.print(_cost_grid(recipe, costs, basis.prices))
+    _print_basis(out, basis)
+    _print_driver_warnings(out, costs)
 
 
-def _grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
+def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
     names = ("stage", "rows", "stored", "moved", "received", "FLOP", "core h", "GPU h", "driver")
     grid = Grid(*names, prices.currency, title=f"Cost of {recipe.name}")
     for column in grid.columns[1:]:
         column.justify = "right"
     for cost in costs:
         work = cost.work
-        bytes_ = (work.stored, work.moved, work.received)
         grid.add_row(
             work.stage,
-            short(work.rows),
-            *(f"{short(b)}B" for b in bytes_),
-            short(work.cpu_flop + work.model_flop),
-            short(cost.cpu_hours),
-            short(cost.gpu_hours),
-            f"{short(work.driver)}B",
+            format_si(work.rows),
+            *(f"{format_si(b)}B" for b in (work.stored, work.moved, work.received)),
+            format_si(work.cpu_flop + work.model_flop),
+            format_si(cost.cpu_hours),
+            format_si(cost.gpu_hours),
+            f"{format_si(work.driver)}B",
             f"{cost.money:,.0f}",
         )
     grid.add_section()
+    totals = (sum(getattr(c.work, name) for c in costs) for name in ("stored", "moved", "received"))
     grid.add_row(
         "all",
         "",
-        *(f"{short(sum(getattr(c.work, n) for c in costs))}B" for n in ("stored", "moved")),
-        f"{short(sum(c.work.received for c in costs))}B",
-        short(sum(c.work.cpu_flop + c.work.model_flop for c in costs)),
-        short(sum(c.cpu_hours for c in costs)),
-        short(sum(c.gpu_hours for c in costs)),
+        *(f"{format_si(total)}B" for total in totals),
+        format_si(sum(c.work.cpu_flop + c.work.model_flop for c in costs)),
+        format_si(sum(c.cpu_hours for c in costs)),
+        format_si(sum(c.gpu_hours for c in costs)),
         "",
         f"{sum(c.money for c in costs):,.0f}",
     )
     return grid
 
 
-def _tell_basis(
-    out: Console, shapes: Mapping[str, Shape], given: Assumptions, rates: Rates, prices: Prices
-) -> None:
-    said = ", ".join(f"{name} {value:g}" for name, value in given.model_dump().items())
-    out.print(f"Assumed: {said}.")
-    for name, shape in shapes.items():
-        out.print(f"Encoder {name}: {shape.dim} numbers, {short(shape.flop)}FLOP a picture.")
-    speeds = {k: v for k, v in rates.model_dump().items() if k != "measured_on" and v is not None}
-    said = ", ".join(f"{name} {value:g}" for name, value in speeds.items())
-    out.print(f"A second of one core (or GPU) of {rates.measured_on}: {said}.")
-    costs = {k: v for k, v in prices.model_dump().items() if k != "currency"}
-    said = ", ".join(f"{name} {value:g}" for name, value in costs.items())
-    out.print(f"Prices in {prices.currency}: {said}; what is stored, for {MONTHS:g} month.")
+def _print_basis(out: Console, basis: Basis) -> None:
+    rates = basis.rates.model_dump(exclude={"measured_on"}, exclude_none=True)
+    prices = basis.prices.model_dump(exclude={"currency"})
+    out.print(f"Assumptions: {_format_values(basis.assumptions.model_dump())}.")
+    for name, encoder in basis.encoders.items():
+        flop = format_si(encoder.flop)
+        out.print(f"Encoder {name}: {encoder.dim} dimensions, {flop}FLOP per image.")
     out.print(
-        "Hours are of one core and of one GPU, all of them busy; queues, retries and stragglers come "
-        "on top. `moved` is what tasks read beyond their own fragments."
+        f"Rates of one core (or GPU) per second, measured on {basis.rates.measured_on}: "
+        f"{_format_values(rates)}."
+    )
+    out.print(
+        f"Prices in {basis.prices.currency}: {_format_values(prices)}. Storage is paid for "
+        f"{MONTHS:g} month."
+    )
+    out.print(
+        "Hours are those of one core and of one GPU that are always busy; waiting, retries and slow "
+        "tasks add to them. The column moved counts bytes that tasks read beyond their own fragments. "
+        "The column driver is the memory that the driver needs."
     )
 
 
-def _json(
-    costs: Sequence[Cost],
-    shapes: Mapping[str, Shape],
-    given: Assumptions,
-    rates: Rates,
-    prices: Prices,
-) -> dict[str, Any]:
+def _format_values(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def _print_driver_warnings(out: Console, costs: Sequence[Cost]) -> None:
+    for cost in costs:
+        if cost.work.driver > DRIVER_GB * 1e9:
+            out.print(
+                f"[bold]{cost.work.stage}[/] needs {format_si(cost.work.driver)}B of memory on the "
+                f"driver. That is more than {DRIVER_GB} GB, and this version cannot move it to workers."
+            )
+
+
+def _to_json(costs: Sequence[Cost], basis: Basis) -> dict[str, Any]:
     return {
         "stages": [
             {
@@ -146,15 +176,15 @@ def _json(
             for c in costs
         ],
         "money": sum(c.money for c in costs),
-        "encoders": {n: {"dim": s.dim, "flop": s.flop} for n, s in shapes.items()},
-        "assumptions": given.model_dump(),
-        "rates": rates.model_dump(),
-        "prices": prices.model_dump(),
+        "encoders": {name: {"dim": e.dim, "flop": e.flop} for name, e in basis.encoders.items()},
+        "assumptions": basis.assumptions.model_dump(),
+        "rates": basis.rates.model_dump(),
+        "prices": basis.prices.model_dump(),
     }
 
 
-def short(value: float) -> str:
-    """Return a number with three digits and a prefix: 1.3G for 1.3 billion."""
+def format_si(value: float) -> str:
+    """Return a number with three digits and an SI prefix: 1.3G for 1.3 billion."""
     if value < 1:
         return f"{value:.2g}" if value else "0"
     step = 0

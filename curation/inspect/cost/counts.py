@@ -1,4 +1,4 @@
-"""How many rows and pictures a recipe comes to."""
+"""Counts how many rows and images a recipe is expected to have in each stage."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ from curation.errors import RecipeError
 from curation.inspect.composition import expected_composition, expected_total
 from curation.inspect.cost.rates import Assumptions
 from curation.recipe import Recipe
+from curation.stages.retrieve.strategies import STRATEGIES
+from curation.stages.retrieve.strategies.arm import Arm
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Rows and pictures by role, from the recipe and the assumptions."""
+class ExpectedCounts:
+    """Expected counts of a run.
 
-    asked: float
+    Attributes:
+        rows: rows of all sources.
+        pool: pool images that are fetched.
+        seeds: images of seed sets.
+        held_out: held-out images.
+        eligible: pool images that arms may take.
+        final: claims in the dataset.
+        fragments: number of fragments.
+    """
+
+    rows: float
     pool: float
     seeds: float
     held_out: float
@@ -24,46 +36,76 @@ class Counts:
 
     @property
     def images(self) -> float:
-        """Pictures of all roles."""
+        """Images of all roles."""
         return self.pool + self.seeds + self.held_out
 
 
-def counts_of(recipe: Recipe, given: Assumptions) -> Counts:
-    """Return what a recipe's declared counts come to.
+def expected_counts(recipe: Recipe, assumptions: Assumptions) -> ExpectedCounts:
+    """Return the counts that follow from a recipe's declared counts and the assumptions.
 
     Raises:
-        RecipeError: a source has no `count`, or an arm does not tell what it will give.
+        RecipeError: a source has no `count`, or an arm does not say how many images it adds.
     """
-    silent = [source.name for source in recipe.sources if source.count is None]
-    if silent:
+    undeclared = [source.name for source in recipe.sources if source.count is None]
+    if undeclared:
         raise RecipeError(
-            f"A cost needs `count` on every source; these have none: {', '.join(silent)}"
+            "The cost of a recipe follows from the number of rows of each source, and these sources do "
+            f"not declare it: {', '.join(undeclared)}. Add `count` (a number of rows) to each of them."
         )
     by_role = {
         role: float(sum(s.count or 0 for s in recipe.sources if s.role == role))
         for role in ("pool", "seed", "held_out")
     }
-    composition = expected_composition(recipe)
-    final = expected_total(composition)
-    if final is None:
-        silent = [row["arm"] for row in composition if row["final"] is None]
-        raise RecipeError(
-            f"A cost needs to know what each arm gives; these do not say: {', '.join(silent)}. "
-            "Give a cluster arm `expected_clusters`."
-        )
-    if recipe.balance.target is not None:
-        final = min(final, recipe.balance.target)
-    asked = sum(by_role.values())
-    pool = by_role["pool"] * given.fetched
-    default = type(recipe.ingest).model_fields["rows_per_fragment"].default
-    own = recipe.ingest.rows_per_fragment
-    per_fragment = given.rows_per_fragment if own == default else own
-    return Counts(
-        asked=asked,
+    rows = sum(by_role.values())
+    pool = by_role["pool"] * assumptions.fetched
+    return ExpectedCounts(
+        rows=rows,
         pool=pool,
         seeds=by_role["seed"],
         held_out=by_role["held_out"],
-        eligible=pool * given.distinct * given.clean * given.fit,
-        final=float(final),
-        fragments=max(1.0, asked / per_fragment),
+        eligible=pool * assumptions.distinct * assumptions.clean * assumptions.fit,
+        final=_expected_final(recipe),
+        fragments=max(1.0, rows / _rows_per_fragment(recipe, assumptions)),
     )
+
+
+def _expected_final(recipe: Recipe) -> float:
+    """Return the expected number of claims in the dataset.
+
+    Raises:
+        RecipeError: an arm does not say how many images it adds.
+    """
+    composition = expected_composition(recipe)
+    total = expected_total(composition)
+    if total is None:
+        unknown = {row["arm"] for row in composition if row["final"] is None}
+        problems = [_problem(arm) for arm in recipe.retrieve if arm.name in unknown]
+        raise RecipeError(
+            "The cost of a recipe follows from the number of images that each arm adds, and these arms "
+            "do not say it:\n" + "\n".join(f"  {problem}" for problem in problems)
+        )
+    target = recipe.balance.target
+    return float(total if target is None else min(total, target))
+
+
+def _problem(arm: Arm) -> str:
+    """Return which arm does not say how many images it adds, and what to add."""
+    name = f"arm {arm.name!r} (strategy {arm.strategy!r})"
+    # By convention an `expected_…` parameter of an arm is what only the data knows.
+    missing = [
+        field
+        for field in type(arm).model_fields
+        if field.startswith("expected_") and getattr(arm, field) is None
+    ]
+    if missing:
+        return f"{name}: add `{'` and `'.join(missing)}` to the arm."
+    return (
+        f"{name}: its method `StrategyArm.expected` returns None for `final`. Let it return a number, "
+        f"in {STRATEGIES.module_of(arm.strategy)}."
+    )
+
+
+def _rows_per_fragment(recipe: Recipe, assumptions: Assumptions) -> int:
+    default = type(recipe.ingest).model_fields["rows_per_fragment"].default
+    declared = recipe.ingest.rows_per_fragment
+    return assumptions.rows_per_fragment if declared == default else declared

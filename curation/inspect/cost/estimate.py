@@ -1,4 +1,4 @@
-"""Work times rates times prices."""
+"""Multiplies work, rates and prices."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.inspect.cost.rates import Prices, Rates
-from curation.inspect.cost.workload import Work
+from curation.inspect.cost.work import Work
 
 TB = 1e12
-HOUR = 3600.0
+SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage takes: hours of one core and of one GPU, and money by what it is for."""
+    """The work of a stage, the hours of one core and of one GPU that it takes, and its price."""
 
     work: Work
     cpu_hours: float
@@ -23,24 +23,24 @@ class Cost:
 
 
 def estimate(works: Sequence[Work], rates: Rates, prices: Prices, months: float) -> list[Cost]:
-    """Return the cost of each stage; what is stored is paid for `months`.
+    """Return the cost of each stage, with storage paid for `months`.
 
-    Products of a model run on GPUs where the rates have one, everything else on cores. What tasks
-    move within the cluster takes time of a core at the speed of tables, and no money.
+    Operations of models run on GPUs if the rates have one; everything else runs on cores. Bytes that
+    tasks move within the cluster take core time at the speed of tables, and cost nothing else.
     """
     return [_cost(work, rates, prices, months) for work in works]
 
 
 def _cost(work: Work, rates: Rates, prices: Prices, months: float) -> Cost:
-    seconds = sum(amount / getattr(rates, name) for name, amount in (work.seconds_of or {}).items())
-    seconds += work.cpu_flop / (rates.cpu_gflop * 1e9)
-    seconds += (work.stored + work.moved) / (rates.table_mb * 1e6)
+    cpu_seconds = sum(count / getattr(rates, name) for name, count in work.seconds_of.items())
+    cpu_seconds += work.cpu_flop / (rates.cpu_gflop * 1e9)
+    cpu_seconds += (work.stored + work.moved) / (rates.table_mb * 1e6)
     gpu_seconds = 0.0
     if rates.gpu_gflop is None:
-        seconds += work.model_flop / (rates.cpu_gflop * 1e9)
+        cpu_seconds += work.model_flop / (rates.cpu_gflop * 1e9)
     else:
         gpu_seconds = work.model_flop / (rates.gpu_gflop * 1e9)
-    cpu_hours, gpu_hours = seconds / HOUR, gpu_seconds / HOUR
+    cpu_hours, gpu_hours = cpu_seconds / SECONDS_PER_HOUR, gpu_seconds / SECONDS_PER_HOUR
     money = (
         cpu_hours * prices.core_hour
         + gpu_hours * prices.gpu_hour

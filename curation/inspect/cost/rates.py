@@ -1,4 +1,4 @@
-"""Assumptions, and the rates and prices that small YAML files give."""
+"""The assumptions of a cost estimate, and the rates and prices that it reads from YAML files."""
 
 from __future__ import annotations
 
@@ -17,32 +17,30 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 class Assumptions(StrictModel):
-    """Figures that only the data can show; `--assume` changes them."""
+    """What only the data can show; `--assume` changes it. Each share is relative to the one before."""
 
     fetched: float = Field(default=0.6, gt=0, le=1)
-    """Share of pool rows whose image can be downloaded; smaller for old lists."""
+    """Share of pool rows whose image can be fetched; it is lower for old lists of URLs."""
     distinct: float = Field(default=0.85, gt=0, le=1)
-    """Share of downloaded pool images that stay after copies are removed (LVD-142M: 1.1 of 1.3
-    billion)."""
+    """Share of fetched pool images that remain without copies (LVD-142M: 1.1 of 1.3 billion)."""
     clean: float = Field(default=0.68, gt=0, le=1)
-    """Share of distinct pool images that are not copies of a held-out image (LVD-142M: 744 million of
-    1.1 billion)."""
+    """Share of those that are not near a held-out image (LVD-142M: 744 million of 1.1 billion)."""
     fit: float = Field(default=1.0, gt=0, le=1)
-    """Share of clean pool images that pass all thresholds of `select`."""
+    """Share of those within the thresholds of `select`."""
     original_kib: float = Field(default=150, gt=0)
-    """Mean size of a downloaded image file in KiB."""
+    """KiB of an image as it is downloaded."""
     stored_kib: float = Field(default=60, gt=0)
-    """Mean size of a stored image after resizing, in KiB."""
+    """KiB of an image as it is stored, after resizing."""
     row_bytes: int = Field(default=250, ge=1)
-    """Mean size of a row without its image (URL, caption, metadata), in bytes."""
+    """Bytes of a source row: URL, caption, metadata."""
     near_pairs: float = Field(default=4, ge=0)
-    """Number of pairs per image above the floor of `neighbours`."""
+    """Pairs above the floor of `neighbours` per image."""
     rows_per_fragment: int = Field(default=100_000, ge=1)
-    """Number of rows of a fragment, if the recipe leaves `ingest.rows_per_fragment` at its default."""
+    """Rows of a fragment, where the recipe keeps the default of `ingest.rows_per_fragment`."""
 
 
 class Rates(StrictModel):
-    """What one CPU core or one GPU does in a second; `curation calibrate` measures it."""
+    """What one core or one GPU does in a second; `curation calibrate` measures it."""
 
     measured_on: str
     """Machine on which the rates were measured."""
@@ -63,12 +61,11 @@ class Rates(StrictModel):
     cpu_gflop: float = Field(gt=0)
     """Billions of float32 operations per second and core in a matrix product."""
     gpu_gflop: float | None = Field(default=None, gt=0)
-    """Billions of bfloat16 operations per second and GPU in a matrix product; null runs encoders on
-    CPUs."""
+    """GFLOP of one GPU in the matrix products of a model; without it encoders run on CPUs."""
 
 
 class Prices(StrictModel):
-    """What computing, storage and transfer cost."""
+    """Prices in any one currency."""
 
     currency: str = "USD"
     """Currency of all prices, for display."""
@@ -82,11 +79,11 @@ class Prices(StrictModel):
     """Price of one terabyte (10^12 bytes) received over the network."""
 
 
-def load(model: type[Model], path: str | Path) -> Model:
-    """Return the model in a YAML file.
+def load_yaml(model: type[Model], path: str | Path) -> Model:
+    """Return the model that a YAML file describes.
 
     Raises:
-        RecipeError: no such file, or not what the model says.
+        RecipeError: the file cannot be read, or does not fit the model.
     """
     try:
         spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -97,6 +94,6 @@ def load(model: type[Model], path: str | Path) -> Model:
         raise RecipeError(f"{path}:\n  {explain(error, model)}") from error
 
 
-def shipped(name: str) -> Path:
-    """Return a file of `conf/costs`."""
+def default_file(name: str) -> Path:
+    """Return the path of a file of `conf/costs`: `rates` or `prices`."""
     return resource_dir("conf") / "costs" / f"{name}.yaml"

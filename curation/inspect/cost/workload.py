@@ -1,321 +1,343 @@
-"""What each stage has to do, as this version does it: rows, bytes, operations, memory of the driver."""
+"""Counts the work of each stage of this version: rows, bytes, operations, memory of the driver.
+
+A new stage needs a function here and an entry in `STAGE_WORK`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from curation.algorithms.knn.blocks import BLOCK
 from curation.algorithms.knn.broadcast import MERGED_HERE
-from curation.algorithms.knn.choice import Choice, choose, choose_join
+from curation.algorithms.knn.choice import choose_join
 from curation.algorithms.knn.hamming import BLOCK as HASH_BLOCK
 from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
+from curation.errors import RecipeError
 from curation.flow import plan
-from curation.inspect.cost.counts import Counts, counts_of
+from curation.inspect.cost.counts import expected_counts
+from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
-from curation.inspect.cost.shapes import Shape
+from curation.inspect.cost.work import CostInputs, Work
 from curation.recipe import Recipe
 from curation.stages.verify.stage import PICTURES
 
 KIB = 1024
-PASSING = 5e7
-"""Pairs that pass through the driver at once, at most."""
-HASHED = 1_000_000
-"""Hashes that the rate of queries was measured against."""
-BOOKKEEPING = 120
-"""Bytes of a narrow row: identities, a status, a number or two."""
+MAX_DRIVER_PAIRS = 5e7
+"""Largest number of pairs that are in the driver's memory at once."""
+CALIBRATION_HASHES = 1_000_000
+"""Number of hashes that the rate `hash_queries` is measured against."""
+NARROW_ROW = 120
+"""Bytes of a narrow row: ids, a status, a number or two."""
+REDUCED_IMAGE = 12 * KIB
+"""Bytes of an image at the size at which verify compares it."""
+CANDIDATE = 44
+"""Bytes of a candidate of a search: query, image id, similarity."""
+CAPTION_ROW = 200
+"""Bytes of a row with its caption."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a stage does in all. `moved` are bytes that tasks read beyond their own fragments.
-
-    `seconds_of` names rates by the number of things that each does: {"screen_images": 5e9}.
-    """
-
-    stage: str
-    rows: float
-    stored: float = 0
-    moved: float = 0
-    received: float = 0
-    cpu_flop: float = 0
-    model_flop: float = 0
-    driver: float = 0
-    seconds_of: Mapping[str, float] | None = None
-
-
-def work_of(recipe: Recipe, shapes: Mapping[str, Shape], given: Assumptions) -> list[Work]:
-    """Return the work of every stage that the recipe runs.
+def work_of_stages(
+    recipe: Recipe, encoders: Mapping[str, EncoderProfile], assumptions: Assumptions
+) -> list[Work]:
+    """Return the work of every stage that the recipe runs, in order.
 
     Args:
         recipe: with `count` on every source.
-        shapes: of each encoder by its name in the recipe.
-        given: what only the data will show.
+        encoders: profiles of the encoders by their names in the recipe.
+        assumptions: what only the data can show.
+
+    Raises:
+        RecipeError: the counts of the recipe are incomplete, or a stage has no entry in `STAGE_WORK`.
     """
-    counts = counts_of(recipe, given)
-    stages = {step.name for step in plan(recipe)}
-    makers = {
-        "ingest": _ingest,
-        "fetch": _fetch,
-        "screen": _screen,
-        "embed": _embed,
-        "score": _score,
-        "neighbours": _neighbours,
-        "verify": _verify,
-        "dedup": _dedup,
-        "tally": _tally,
-        "select": _select,
-        "cluster": _cluster,
-        "assign": _assign,
-        "quantise": _quantise,
-        "index": _index,
-        "match": _match,
-        "retrieve": _retrieve,
-        "assemble": _assemble,
-    }
-    return [make(recipe, counts, shapes, given) for name, make in makers.items() if name in stages]
+    inputs = CostInputs(recipe, expected_counts(recipe, assumptions), encoders, assumptions)
+    return [stage_work(step.name)(inputs) for step in plan(recipe)]
 
 
-Shapes = Mapping[str, Shape]
+def stage_work(stage: str) -> Callable[[CostInputs], Work]:
+    """Return the function that counts the work of a stage.
+
+    Raises:
+        RecipeError: the stage has no entry in `STAGE_WORK`.
+    """
+    if stage not in STAGE_WORK:
+        raise RecipeError(
+            f"The cost of stage {stage!r} is unknown, so the cost of the recipe would be too low. Add "
+            "an entry for it to STAGE_WORK in curation/inspect/cost/workload.py. Stages with an entry: "
+            f"{', '.join(STAGE_WORK)}."
+        )
+    return STAGE_WORK[stage]
 
 
-def _ingest(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+def _ingest(inputs: CostInputs) -> Work:
+    rows = inputs.counts.rows
     return Work(
         "ingest",
-        counts.asked,
-        stored=counts.asked * given.row_bytes,
-        driver=16 * counts.asked,
-        seconds_of={"ingest_rows": counts.asked},
+        rows,
+        stored=rows * inputs.assumptions.row_bytes,
+        driver=16 * rows,
+        seconds_of={"ingest_rows": rows},
     )
 
 
-def _fetch(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+def _fetch(inputs: CostInputs) -> Work:
+    counts, assumptions = inputs.counts, inputs.assumptions
+    images = counts.images * assumptions.stored_kib * KIB
     return Work(
         "fetch",
-        counts.asked,
-        stored=counts.images * given.stored_kib * KIB + counts.asked * given.row_bytes,
-        received=counts.images * given.original_kib * KIB,
-        seconds_of={"fetch_rows": counts.asked},
+        counts.rows,
+        stored=images + counts.rows * assumptions.row_bytes,
+        received=counts.images * assumptions.original_kib * KIB,
+        seconds_of={"fetch_rows": counts.rows},
     )
 
 
-def _screen(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+def _screen(inputs: CostInputs) -> Work:
     return Work(
         "screen",
-        counts.asked,
-        stored=counts.asked * BOOKKEEPING,
-        seconds_of={"screen_images": counts.images},
+        inputs.counts.rows,
+        stored=inputs.counts.rows * NARROW_ROW,
+        seconds_of={"screen_images": inputs.counts.images},
     )
 
 
-def _embed(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+def _embed(inputs: CostInputs) -> Work:
+    images, encoders = inputs.counts.images, inputs.encoders.values()
     return Work(
         "embed",
-        counts.asked,
-        stored=counts.images * sum(2 * shape.dim + 40 for shape in shapes.values()),
-        model_flop=counts.images * sum(shape.flop for shape in shapes.values()),
-        seconds_of={"decode_images": counts.images * len(shapes)},
+        inputs.counts.rows,
+        stored=images * sum(2 * encoder.dim + 40 for encoder in encoders),
+        model_flop=images * sum(encoder.flop for encoder in encoders),
+        seconds_of={"decode_images": images * len(encoders)},
     )
 
 
-def _score(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    heads = list(recipe.score.heads.values())
-    read = sum(2 * shapes[name].dim for name in {head.encoder for head in heads})
+def _score(inputs: CostInputs) -> Work:
+    rows, images = inputs.counts.rows, inputs.counts.images
+    heads = list(inputs.recipe.score.heads.values())
+    vector_bytes = sum(2 * inputs.encoders[name].dim for name in {head.encoder for head in heads})
     return Work(
         "score",
-        counts.asked,
-        stored=counts.asked * (40 + 4 * len(heads)),
-        cpu_flop=counts.images * sum(2 * shapes[head.encoder].dim for head in heads),
-        seconds_of={"table_mb": counts.images * read / 1e6},
+        rows,
+        stored=rows * (40 + 4 * len(heads)),
+        cpu_flop=images * sum(2 * inputs.encoders[head.encoder].dim for head in heads),
+        seconds_of={"table_mb": images * vector_bytes / 1e6},
     )
 
 
-def _neighbours(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    rows = counts.images
-    hashed = recipe.dedup.perceptual is not None
-    found = rows * given.near_pairs
+def _neighbours(inputs: CostInputs) -> Work:
+    counts, dedup = inputs.counts, inputs.recipe.dedup
+    images = counts.images
+    pairs = images * inputs.assumptions.near_pairs
     flop = moved = 0.0
-    for level in recipe.dedup.vector_levels.values():
-        dim = shapes[level.encoder].dim
-        choice = choose_join(level, int(rows), dim)
+    for level in dedup.vector_levels.values():
+        dim = inputs.encoders[level.encoder].dim
+        choice = choose_join(level, int(images), dim)
         if choice.join == "exact":
-            # Pool among itself, and each other role against the pool and the seeds.
-            flop += 2 * dim * (counts.pool * rows + counts.held_out * counts.seeds)
-            moved += max(1.0, rows / BLOCK) * rows * 2 * dim
+            # The pool with all roles, and held-out images with seeds.
+            flop += 2 * dim * (counts.pool * images + counts.held_out * counts.seeds)
+            moved += max(1.0, images / BLOCK) * images * 2 * dim
         else:
             flop += 2 * choice.by_cells
-            # Sent once to each cell.
-            moved += level.spread * rows * 2 * dim
+            # Each vector is sent once to each of its cells.
+            moved += level.spread * images * 2 * dim
+    hashed = images if dedup.perceptual is not None else 0
     return Work(
         "neighbours",
-        found,
-        stored=found * BOOKKEEPING,
-        moved=moved + (rows * max(1.0, rows / HASH_BLOCK) * 32 if hashed else 0),
+        pairs,
+        stored=pairs * NARROW_ROW,
+        moved=moved + hashed * max(1.0, images / HASH_BLOCK) * 32,
         cpu_flop=flop,
-        driver=100 * min(found, PASSING),
-        seconds_of={"hash_queries": rows * max(1.0, rows / HASHED) if hashed else 0},
+        driver=100 * min(pairs, MAX_DRIVER_PAIRS),
+        seconds_of={"hash_queries": hashed * max(1.0, images / CALIBRATION_HASHES)},
     )
 
 
-def _verify(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    verify = recipe.dedup.verify
+def _verify(inputs: CostInputs) -> Work:
+    verify = inputs.recipe.dedup.verify
     if verify is None:
         return Work("verify", 0)
-    pairs = counts.images * min(given.near_pairs, verify.k) / 2
-    reduced = 12 * KIB * counts.images
+    images = inputs.counts.images
+    pairs = images * min(inputs.assumptions.near_pairs, verify.k) / 2
     return Work(
         "verify",
         pairs,
-        stored=pairs * BOOKKEEPING + reduced,
-        moved=pairs * 2 * PICTURES * 12 * KIB,
+        stored=pairs * NARROW_ROW + images * REDUCED_IMAGE,
+        moved=pairs * 2 * PICTURES * REDUCED_IMAGE,
         driver=pairs * 3 * 64,
-        seconds_of={"compared_pairs": pairs, "decode_images": counts.images},
+        seconds_of={"compared_pairs": pairs, "decode_images": images},
     )
 
 
-def _dedup(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    here = counts.asked <= recipe.dedup.rows_at_once
+def _dedup(inputs: CostInputs) -> Work:
+    rows, images = inputs.counts.rows, inputs.counts.images
+    on_driver = rows <= inputs.recipe.dedup.rows_at_once
+    row_bytes = 310 + 13 * inputs.assumptions.near_pairs
     return Work(
         "dedup",
-        counts.asked,
-        stored=counts.asked * BOOKKEEPING,
-        # In parts rows go with their captions to the labels, to their part and to their fragment.
-        moved=counts.images * 200 * (1 if here else 6),
-        driver=counts.images * (310 + 13 * given.near_pairs) if here else 0,
-        # By benchmarks/results/parts.md: 14 µs a row here, 26 of a core in parts.
-        seconds_of={"table_mb": counts.images * (2500 if here else 4500) / 1e6},
+        rows,
+        stored=rows * NARROW_ROW,
+        # On workers, rows are sent with their captions several times: by label, by part, by fragment.
+        moved=images * CAPTION_ROW * (1 if on_driver else 6),
+        driver=images * row_bytes if on_driver else 0,
+        # benchmarks/results/parts.md: 14 µs per row on the driver, 26 µs of a core on workers.
+        seconds_of={"table_mb": images * (2500 if on_driver else 4500) / 1e6},
     )
 
 
-def _tally(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
+def _tally(inputs: CostInputs) -> Work:
+    rows, images = inputs.counts.rows, inputs.counts.images
     return Work(
         "tally",
-        counts.asked,
-        stored=counts.asked * BOOKKEEPING / 2,
-        moved=counts.images * 24,
-        driver=counts.asked * 4 + min(counts.pool, 2**27) * 80,
-        seconds_of={"table_mb": counts.images * 200 / 1e6},
+        rows,
+        stored=rows * NARROW_ROW / 2,
+        moved=images * 24,
+        driver=rows * 4 + min(inputs.counts.pool, 2**27) * 80,
+        seconds_of={"table_mb": images * CAPTION_ROW / 1e6},
     )
 
 
-def _select(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    read = counts.asked * 3 * BOOKKEEPING
+def _select(inputs: CostInputs) -> Work:
+    rows = inputs.counts.rows
     return Work(
         "select",
-        counts.asked,
-        stored=counts.asked * BOOKKEEPING / 2,
-        seconds_of={"table_mb": read / 1e6},
+        rows,
+        stored=rows * NARROW_ROW / 2,
+        seconds_of={"table_mb": rows * 3 * NARROW_ROW / 1e6},
     )
 
 
-def _cluster(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    dim = shapes[recipe.semantic_encoder].dim
-    levels, params = recipe.cluster.levels, recipe.cluster
-    points = min(counts.eligible, levels[0] * params.max_points_per_centroid)
+def _cluster(inputs: CostInputs) -> Work:
+    dim, params = inputs.semantic_dim, inputs.recipe.cluster
+    levels = params.levels
+    points = min(inputs.counts.eligible, levels[0] * params.max_points_per_centroid)
     flop = 2 * points * levels[0] * dim * (params.iterations + 1)
     for below, size in pairwise(levels):
-        # Each round trains on at most all centroids below, and assigns them all.
+        # Each round trains on at most all centroids below, and then assigns all of them.
         passes = params.resampling.rounds * (params.iterations + 2)
         flop += 2 * below * size * dim * passes
-    size_of_sample = points * 2 * dim
-    in_memory = size_of_sample <= params.memory_gib * 2**30
-    passes = 1 if in_memory else params.iterations + 2
+    sample_bytes = points * 2 * dim
+    in_memory = sample_bytes <= params.memory_gib * 2**30
     return Work(
         "cluster",
         sum(levels),
-        stored=sum(levels) * 4 * dim + size_of_sample,
-        moved=size_of_sample * passes,
+        stored=sum(levels) * 4 * dim + sample_bytes,
+        moved=sample_bytes * (1 if in_memory else params.iterations + 2),
         cpu_flop=flop,
-        driver=levels[0] * dim * 12 + (size_of_sample if in_memory else 0),
+        driver=levels[0] * dim * 12 + (sample_bytes if in_memory else 0),
     )
 
 
-def _assign(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    dim = shapes[recipe.semantic_encoder].dim
-    centroids = recipe.cluster.levels[0]
+def _assign(inputs: CostInputs) -> Work:
+    counts, dim, centroids = inputs.counts, inputs.semantic_dim, inputs.recipe.cluster.levels[0]
     return Work(
         "assign",
-        counts.asked,
-        stored=counts.asked * BOOKKEEPING / 2,
+        counts.rows,
+        stored=counts.rows * NARROW_ROW / 2,
         moved=counts.fragments * centroids * 4 * dim,
         cpu_flop=2 * counts.images * centroids * dim,
     )
 
 
-def _choice(recipe: Recipe, counts: Counts, dim: int) -> Choice:
-    return choose(recipe.match, recipe.largest_k, int(counts.seeds), int(counts.eligible), dim)
-
-
-def _quantise(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    dim = shapes[recipe.match_encoder].dim
-    choice = _choice(recipe, counts, dim)
+def _quantise(inputs: CostInputs) -> Work:
+    choice, dim = inputs.search_choice, inputs.match_dim
     if choice.index == "exact":
         return Work("quantise", 0)
-    sample = min(counts.eligible, sample_size(choice.nlist))
-    flop = 2 * min(sample, TRAIN_PER_LIST * choice.nlist) * choice.nlist * dim * ITERATIONS
-    stored = 4 * choice.nlist * dim
-    return Work("quantise", choice.nlist, stored=stored, cpu_flop=flop, driver=2 * dim * sample)
+    sample = min(inputs.counts.eligible, sample_size(choice.nlist))
+    points = min(sample, TRAIN_PER_LIST * choice.nlist)
+    return Work(
+        "quantise",
+        choice.nlist,
+        stored=4 * choice.nlist * dim,
+        cpu_flop=2 * points * choice.nlist * dim * ITERATIONS,
+        driver=2 * dim * sample,
+    )
 
 
-def _index(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    dim = shapes[recipe.match_encoder].dim
-    choice = _choice(recipe, counts, dim)
+def _index(inputs: CostInputs) -> Work:
+    choice, counts = inputs.search_choice, inputs.counts
     if choice.index == "exact":
         return Work("index", 0)
-    coded = recipe.match.subquantizers if choice.index == "ivf_pq" else 0
+    code_bytes = inputs.recipe.match.subquantizers if choice.index == "ivf_pq" else 0
     return Work(
         "index",
         counts.images,
-        stored=counts.images * (40 + coded),
-        moved=counts.fragments * 4 * choice.nlist * dim,
-        cpu_flop=2 * counts.images * choice.nlist * dim,
+        stored=counts.images * (40 + code_bytes),
+        moved=counts.fragments * 4 * choice.nlist * inputs.match_dim,
+        cpu_flop=2 * counts.images * choice.nlist * inputs.match_dim,
     )
 
 
-def _match(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    dim, k = shapes[recipe.match_encoder].dim, recipe.largest_k
+def _match(inputs: CostInputs) -> Work:
+    counts, dim, k = inputs.counts, inputs.match_dim, inputs.recipe.largest_k
     if k == 0:
         return Work("match", 0)
-    choice = _choice(recipe, counts, dim)
-    if choice.index == "exact":
-        flop = 2 * choice.exact
-    else:
-        probed = min(1.0, recipe.match.nprobe / choice.nlist)
-        each = dim if choice.index == "ivf_flat" else recipe.match.subquantizers
-        flop = 2 * counts.seeds * (counts.fragments * choice.nlist * dim)
-        flop += 2 * counts.seeds * counts.eligible * probed * each
+    matches = counts.seeds * k
     shards = counts.fragments * counts.pool / max(counts.images, 1)
-    merged_here = min(counts.seeds * k * shards, MERGED_HERE)
+    merged_on_driver = min(matches * shards, MERGED_HERE)
     return Work(
         "match",
-        counts.seeds * k,
-        stored=counts.seeds * k * (BOOKKEEPING + shards * 44),
-        moved=shards * counts.seeds * (2 * dim + 44 * k),
-        cpu_flop=flop,
-        driver=(merged_here + counts.seeds * k) * 44,
+        matches,
+        stored=matches * (NARROW_ROW + shards * CANDIDATE),
+        moved=shards * counts.seeds * (2 * dim + CANDIDATE * k),
+        cpu_flop=_search_flop(inputs),
+        driver=(merged_on_driver + matches) * CANDIDATE,
     )
 
 
-def _retrieve(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    found = counts.seeds * recipe.largest_k
+def _search_flop(inputs: CostInputs) -> float:
+    choice, counts, params = inputs.search_choice, inputs.counts, inputs.recipe.match
+    if choice.index == "exact":
+        return 2 * choice.exact
+    probed = min(1.0, params.nprobe / choice.nlist)
+    per_candidate = inputs.match_dim if choice.index == "ivf_flat" else params.subquantizers
+    flop = 2 * counts.seeds * (counts.fragments * choice.nlist * inputs.match_dim)
+    return flop + 2 * counts.seeds * counts.eligible * probed * per_candidate
+
+
+def _retrieve(inputs: CostInputs) -> Work:
+    counts = inputs.counts
+    matches = counts.seeds * inputs.recipe.largest_k
     return Work(
         "retrieve",
         counts.final,
-        stored=counts.final * BOOKKEEPING,
-        moved=counts.images * BOOKKEEPING + found * BOOKKEEPING,
+        stored=counts.final * NARROW_ROW,
+        moved=counts.images * NARROW_ROW + matches * NARROW_ROW,
         driver=100 * counts.images + 480 * counts.final,
-        seconds_of={"table_mb": (counts.asked + found) * BOOKKEEPING / 1e6},
+        seconds_of={"table_mb": (counts.rows + matches) * NARROW_ROW / 1e6},
     )
 
 
-def _assemble(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
-    pixels = given.stored_kib * KIB if recipe.assemble.pixels else 0
-    row = given.row_bytes + 3 * BOOKKEEPING + pixels
-    read = counts.images * given.row_bytes + counts.final * pixels
+def _assemble(inputs: CostInputs) -> Work:
+    counts, assumptions = inputs.counts, inputs.assumptions
+    pixels = assumptions.stored_kib * KIB if inputs.recipe.assemble.pixels else 0
+    row_bytes = assumptions.row_bytes + 3 * NARROW_ROW + pixels
+    read = counts.images * assumptions.row_bytes + counts.final * pixels
     return Work(
         "assemble",
         counts.final,
-        stored=counts.final * row,
-        seconds_of={"table_mb": (read + counts.final * row) / 1e6},
+        stored=counts.final * row_bytes,
+        seconds_of={"table_mb": (read + counts.final * row_bytes) / 1e6},
     )
+
+
+STAGE_WORK: dict[str, Callable[[CostInputs], Work]] = {
+    "ingest": _ingest,
+    "fetch": _fetch,
+    "screen": _screen,
+    "embed": _embed,
+    "score": _score,
+    "neighbours": _neighbours,
+    "verify": _verify,
+    "dedup": _dedup,
+    "tally": _tally,
+    "select": _select,
+    "cluster": _cluster,
+    "assign": _assign,
+    "quantise": _quantise,
+    "index": _index,
+    "match": _match,
+    "retrieve": _retrieve,
+    "assemble": _assemble,
+}
+"""For each stage, the function that counts its work."""

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, and its composition as Parquet."""
+"""Writes the report of a run, one HTML file that needs nothing else, and its composition as Parquet."""
 
 from __future__ import annotations
 
@@ -20,33 +20,36 @@ from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import COUNTS, composition_of
 from curation.inspect.lineage import Lineage, trace
 from curation.inspect.report import svg
-from curation.inspect.report.books import Counts, balance, count
-from curation.inspect.report.copies import copies_of
-from curation.inspect.report.dropped import reasons_of
-from curation.inspect.report.pictures import Album
-from curation.inspect.report.sheets import sheets
+from curation.inspect.report.album import Album
+from curation.inspect.report.contact_sheets import contact_sheets
+from curation.inspect.report.copies import summarise_copies
+from curation.inspect.report.dropped import drop_reasons
+from curation.inspect.report.row_counts import DatasetCounts, count_dataset, count_stages
 from curation.recipe import Recipe
 from curation.stages.retrieve.balance import describe_target
+from curation.stages.retrieve.strategies import STRATEGIES
 from curation.version import __version__
 
 logger = logging.getLogger(__name__)
 
-MEASURES = {
+OBJECTIVES = {
     "spherical": "mean cosine similarity to the centroid",
     "euclidean": "mean squared distance to the centroid",
 }
-
 TEMPLATE = "report.html.j2"
-NAMES = ("arm", "seed_set", "strategy")
+NAME_COLUMNS = ("arm", "seed_set", "strategy")
 
 
 def report_path(recipe: Recipe) -> str:
-    """Return where the report of a recipe's run is, within the store."""
+    """Return the path of the report of a recipe's run, within the store."""
     return f"reports/{run_fingerprint(recipe)}/report.html"
 
 
 def write_report(recipe: Recipe, store: Store) -> str:
-    """Check the books of a finished run, write its report and composition, return the report's path.
+    """Check that the books of a finished run balance, and write its report and composition.
+
+    Returns:
+        The path of the report within the store.
 
     Raises:
         StoreError: the run is not there, or its books do not balance; the message names the stage.
@@ -54,72 +57,81 @@ def write_report(recipe: Recipe, store: Store) -> str:
     started = time.monotonic()
     lineage = trace(recipe, store)
     composition, total = composition_of(lineage["claims"].manifest)
-    target = lineage["claims"].manifest.stats.get("target")
-    counts = count(lineage, total)
+    counts = count_dataset(lineage, total)
     album = Album(lineage["images"])
-    content = _content(recipe, lineage, counts, album) | {
-        "composition": composition,
-        "columns": [n for n in COUNTS if n != "shortfall"],
-        "total": total,
-        "target": describe_target(target) if target else None,
+    content = {
+        "name": recipe.name,
+        "run": run_fingerprint(recipe),
         "address": store.address(f"{DATASET}/{lineage[DATASET].manifest.version}"),
+        "counts": counts,
+        **_composition_content(recipe, lineage, composition, total),
+        **_image_content(recipe, lineage, counts, album),
+        **_cluster_content(lineage),
+        **_provenance(recipe, lineage),
     }
     album.load()
     path = report_path(recipe)
     html = _render(content | {"album": album})
-    store.put(path.replace("report.html", "composition.parquet"), _parquet(composition))
+    store.put(path.replace("report.html", "composition.parquet"), _to_parquet(composition))
     store.put(path, html)
-    logger.info(
-        "report: %d pictures, %d bytes, %.1f s", len(album), len(html), time.monotonic() - started
-    )
+    seconds = time.monotonic() - started
+    logger.info("report: %d images, %d bytes, %.1f s", len(album), len(html), seconds)
     return path
 
 
-def _content(recipe: Recipe, lineage: Lineage, counts: Counts, album: Album) -> dict[str, Any]:
-    """Return what the sections show; pictures are asked of the album, and loaded later."""
-    lines = balance(lineage, counts)
-    seed = recipe.seed
+def _composition_content(
+    recipe: Recipe, lineage: Lineage, composition: list[dict[str, Any]], total: int
+) -> dict[str, Any]:
+    target = lineage["claims"].manifest.stats.get("target")
+    strategies = dict.fromkeys(arm.strategy for arm in recipe.retrieve)
     return {
-        "name": recipe.name,
-        "run": run_fingerprint(recipe),
-        "created": lineage[DATASET].manifest.created,
-        "counts": counts,
-        "lines": lines,
-        "funnels": svg.funnels(lines),
-        "reasons": reasons_of(lines, lineage["eligible"], album, seed),
-        "sheets": sheets(lineage, list(recipe.retrieve), album, seed),
-        "copies": copies_of(lineage["copies"], album, seed),
-        "found": lineage["copies"].manifest.stats,
-        "linked": [
-            own
-            for own in lineage["copies"].manifest.stats["largest_components"]
-            if own["images"] > 2 and "weakest_link" in own
-        ],
-        "dedup": recipe.dedup,
-        "held_out_sources": [s.name for s in recipe.with_role("held_out")],
-        "clusters": _clusters(lineage),
-        "search": lineage["matches"].manifest.stats,
-        "steps": _steps(recipe, lineage),
-        "libraries": lineage[DATASET].manifest.libraries,
-        "software": __version__,
-        "recipe": yaml.safe_dump(
-            recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-        ),
+        "composition": composition,
+        "columns": [name for name in COUNTS if name != "shortfall"],
+        "requested": {name: STRATEGIES[name].requested for name in strategies},
+        "total": total,
+        "target": describe_target(target) if target else None,
     }
 
 
-def _clusters(lineage: Lineage) -> list[dict[str, Any]]:
-    """Return what to show of each level, the finest first."""
-    table = lineage["centroids"]
-    rows = table.read(["level", "training_count"]).to_pandas()
-    return [
-        _level(number, sorted(own.tolist()), table.manifest, len(rows["level"].unique()))
-        for number, own in rows.groupby("level")["training_count"]
-    ]
+def _image_content(
+    recipe: Recipe, lineage: Lineage, counts: DatasetCounts, album: Album
+) -> dict[str, Any]:
+    """Return the content of the sections that show images; their images are added to the album."""
+    lines = count_stages(lineage, counts)
+    stats = lineage["copies"].manifest.stats
+    return {
+        "lines": lines,
+        "funnels": svg.funnels(lines),
+        "reasons": drop_reasons(lines, lineage["eligible"], album, recipe.seed),
+        "sheets": contact_sheets(lineage, recipe.retrieve, album, recipe.seed),
+        "copies": summarise_copies(lineage["copies"], album, recipe.seed),
+        "copies_by_method": stats["copies"],
+        "weakest_links": [
+            component
+            for component in stats["largest_components"]
+            if component["images"] > 2 and "weakest_link" in component
+        ],
+        "dedup": recipe.dedup,
+        "held_out_sources": [source.name for source in recipe.with_role("held_out")],
+    }
 
 
-def _level(number: int, sizes: list[int], made: Manifest, levels: int) -> dict[str, Any]:
-    stats = made.stats
+def _cluster_content(lineage: Lineage) -> dict[str, Any]:
+    """Return the content of the section on clusters and search; levels from the finest up."""
+    centroids = lineage["centroids"]
+    rows = centroids.read(["level", "training_count"]).to_pandas()
+    levels = rows["level"].nunique()
+    return {
+        "clusters": [
+            _level(number, sorted(sizes.tolist()), centroids.manifest, levels)
+            for number, sizes in rows.groupby("level")["training_count"]
+        ],
+        "search": lineage["matches"].manifest.stats,
+    }
+
+
+def _level(number: int, sizes: list[int], manifest: Manifest, levels: int) -> dict[str, Any]:
+    stats = manifest.stats
     return {
         "number": number,
         "of": levels,
@@ -130,17 +142,30 @@ def _level(number: int, sizes: list[int], made: Manifest, levels: int) -> dict[s
         "smallest": sizes[0],
         "largest": sizes[-1],
         "histogram": svg.histogram(sizes),
-        "measure": MEASURES[made.params["metric"]],
+        "objective_name": OBJECTIVES[manifest.params["metric"]],
         "objective": svg.curve(stats["objective"][number]),
     }
 
 
-def _steps(recipe: Recipe, lineage: Lineage) -> list[dict[str, Any]]:
-    found = []
+def _provenance(recipe: Recipe, lineage: Lineage) -> dict[str, Any]:
+    manifest = lineage[DATASET].manifest
+    return {
+        "created": manifest.created,
+        "tables": _tables(recipe, lineage),
+        "libraries": manifest.libraries,
+        "software": __version__,
+        "recipe": yaml.safe_dump(
+            recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+        ),
+    }
+
+
+def _tables(recipe: Recipe, lineage: Lineage) -> list[dict[str, Any]]:
+    rows = []
     for step in plan(recipe):
         for name in step.tables:
             manifest = lineage[name].manifest
-            found.append(
+            rows.append(
                 {
                     "stage": step.name,
                     "version": manifest.stage_version,
@@ -152,11 +177,12 @@ def _steps(recipe: Recipe, lineage: Lineage) -> list[dict[str, Any]]:
                     "created": manifest.created,
                 }
             )
-    return found
+    return rows
 
 
-def _parquet(composition: list[dict[str, Any]]) -> bytes:
-    schema = pa.schema([(n, pa.string()) for n in NAMES] + [(n, pa.int64()) for n in COUNTS])
+def _to_parquet(composition: list[dict[str, Any]]) -> bytes:
+    fields = [(name, pa.string()) for name in NAME_COLUMNS]
+    schema = pa.schema(fields + [(name, pa.int64()) for name in COUNTS])
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(composition, schema=schema), out)
     return out.getvalue()
@@ -165,30 +191,35 @@ def _parquet(composition: list[dict[str, Any]]) -> bytes:
 def _render(content: dict[str, Any]) -> bytes:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        # Captions, links and keys come from strangers.
+        # Captions, links and keys come from the web.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "size": _size, "words": _words, "moment": _moment}
+    environment.filters |= {
+        "number": _format_number,
+        "size": _format_size,
+        "words": _as_words,
+        "time": _format_time,
+    }
     return environment.get_template(TEMPLATE).render(content).encode("utf-8", errors="replace")
 
 
-def _number(value: float | None, digits: int = 0) -> str:
+def _format_number(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def _words(name: str) -> str:
-    """Return a name of the schema as people say it."""
+def _as_words(name: str) -> str:
+    """Return a name of the schemas in words."""
     return {"as_is": "as is", "held_out": "held-out"}.get(name, name.replace("_", " "))
 
 
-def _moment(created: str) -> str:
+def _format_time(created: str) -> str:
     return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def _size(value: float) -> str:
+def _format_size(value: float) -> str:
     for unit in ("bytes", "KB", "MB", "GB"):
         if value < 1000:
             return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"

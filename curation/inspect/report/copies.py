@@ -1,4 +1,4 @@
-"""Copies found: groups of them, the weakest ties, and what copies a held-out picture."""
+"""Detected copies: groups of them, the weakest pairs, and what copies a held-out image."""
 
 from __future__ import annotations
 
@@ -13,192 +13,232 @@ import pandas as pd
 
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.engine.table import Table
-from curation.inspect.report.pictures import Album, Ref, strength
+from curation.inspect.report.album import Album, ImageRef, optional_float
 
 Keys = npt.NDArray[np.uint64]
-COLUMNS = ["pair_id", "image_id", "role", "component_id", "method", "similarity", "evidence_id"]
-HELD = ["contaminated_by", "contaminated_set", "contamination_method", "contamination_similarity"]
-TIE = ("evidence_id", "method", "similarity")
-LEAK = ("contaminated_by", "contamination_method", "contamination_similarity")
+COPY_COLUMNS = [
+    "pair_id",
+    "image_id",
+    "role",
+    "component_id",
+    "method",
+    "similarity",
+    "evidence_id",
+]
+CONTAMINATION_COLUMNS = [
+    "contaminated_by",
+    "contaminated_set",
+    "contamination_method",
+    "contamination_similarity",
+]
+COPY_PAIR = ("evidence_id", "method", "similarity")
+CONTAMINATION_PAIR = ("contaminated_by", "contamination_method", "contamination_similarity")
 Places = dict[tuple[bool, str], tuple[str, str]]
-JOINED = ("perceptual", "near", "semantic")
-WEAKEST = 10
-LARGEST = 4
-OTHERS = 8
-SIZES = 5
-MEMBERS = 8
-LEAKS = 5
+"""Fragment and pair_id by (whether the role is held-out, image_id)."""
+METHODS_WITH_THRESHOLD = ("perceptual", "near", "semantic")
+WEAKEST_PAIRS = 10
+LARGEST_GROUPS = 4
+OTHER_GROUPS = 8
+LARGEST_SIZES = 5
+COPIES_PER_GROUP = 8
+CONTAMINATION_ENDS = 5
+"""How many of the weakest and how many of the strongest contaminated pairs are shown."""
 
 
 @dataclass(frozen=True)
-class Tie:
-    """Two pictures that a method says are copies."""
+class CopyPair:
+    """Two images that a method takes for copies."""
 
-    left: Ref
-    right: Ref
+    left: ImageRef
+    right: ImageRef
     method: str
     similarity: float
 
 
 @dataclass(frozen=True)
-class Member:
-    """A copy within its group, with its strongest tie."""
+class GroupMember:
+    """A copy within its group, with its strongest pair."""
 
-    ref: Ref
+    ref: ImageRef
     method: str
     similarity: float | None
 
 
 @dataclass(frozen=True)
-class Group:
-    """A representative with some of its copies; `rows` counts all of them."""
+class CopyGroup:
+    """A representative and some of its copies; `rows` counts all rows of the group."""
 
-    representative: Ref
-    copies: list[Member]
+    representative: ImageRef
+    copies: list[GroupMember]
     rows: int
 
 
 @dataclass(frozen=True)
-class Copies:
-    """What the section shows.
+class CopySummary:
+    """What the report shows of copies.
 
-    `rows` counts copies, representatives aside; `largest` counts both. `leaks` are ties of held-out
-    pictures (left) to others (right), by held-out set and role; `leak_counts` counts rows by set,
-    role and method.
+    Attributes:
+        groups: number of groups of copies in the pool.
+        rows: copies in the pool, without the representatives.
+        largest: rows of the largest groups, with their representatives.
+        examples: the groups to show.
+        weakest: the weakest pairs of each method.
+        contaminations: pairs of a held-out image (left) and its copy (right), by held-out set and role
+            of the copy.
+        contamination_counts: rows by held-out set, role and method.
     """
 
     groups: int = 0
     rows: int = 0
     largest: list[int] = field(default_factory=list)
-    examples: list[Group] = field(default_factory=list)
-    weakest: dict[str, list[Tie]] = field(default_factory=dict)
-    leaks: dict[tuple[str, str], list[Tie]] = field(default_factory=dict)
-    leak_counts: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    examples: list[CopyGroup] = field(default_factory=list)
+    weakest: dict[str, list[CopyPair]] = field(default_factory=dict)
+    contaminations: dict[tuple[str, str], list[CopyPair]] = field(default_factory=dict)
+    contamination_counts: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
 
 @dataclass
-class _Found:
-    """What a first pass over the table keeps: keys of groups, and the few rows to show."""
+class _FirstPass:
+    """What a first pass over the table collects: keys of groups, and the few rows to show."""
 
     keys: list[Keys] = field(default_factory=list)
     weakest: dict[str, pd.DataFrame] = field(default_factory=dict)
-    leaks: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
+    contaminations: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
 
-def copies_of(copies: Table, album: Album, seed: int) -> Copies:
+def summarise_copies(copies: Table, album: Album, seed: int) -> CopySummary:
     """Choose what to show of the copies. The table is read twice, a fragment at a time."""
-    found = _Found()
-    for rows in _walk(copies):
-        _note_copies(found, rows, seed)
-        _note_leaks(found, rows)
-    joined = np.concatenate(found.keys) if found.keys else np.empty(0, np.uint64)
-    groups, sizes = np.unique(joined, return_counts=True)
+    first = _FirstPass()
+    for rows in _read_fragments(copies):
+        _add_copies(first, rows, seed)
+        _add_contaminations(first, rows)
+    keys = np.concatenate(first.keys) if first.keys else np.empty(0, np.uint64)
+    groups, sizes = np.unique(keys, return_counts=True)
     by_size = np.lexsort((groups, -sizes))
-    chosen = groups[np.concatenate([by_size[:LARGEST], np.sort(by_size[LARGEST:])[:OTHERS]])]
-    weak = pd.concat(found.weakest.values()) if found.weakest else _nothing()
-    leaks = pd.concat(found.leaks.values()) if found.leaks else _nothing()
-    wanted = {*weak["evidence_id"], *leaks["contaminated_by"]}
-    places, members = _collect(copies, wanted, chosen, seed)
-    counts = dict(zip(groups.tolist(), sizes.tolist(), strict=True))
-    return Copies(
+    others = np.sort(by_size[LARGEST_GROUPS:])[:OTHER_GROUPS]
+    chosen = groups[np.concatenate([by_size[:LARGEST_GROUPS], others])]
+    places, members = _collect(copies, _other_ends(first), chosen, seed)
+    size_of = dict(zip(groups.tolist(), sizes.tolist(), strict=True))
+    return CopySummary(
         groups=len(groups),
-        rows=len(joined),
-        largest=(sizes[by_size[:SIZES]] + 1).tolist(),
+        rows=len(keys),
+        largest=(sizes[by_size[:LARGEST_SIZES]] + 1).tolist(),
         examples=[
-            _group(members[members["group"] == key], counts[int(key)] + 1, album) for key in chosen
+            _group(members[members["group"] == key], size_of[int(key)] + 1, album) for key in chosen
         ],
-        weakest={m: _ties(own, places, album, False) for m, own in sorted(found.weakest.items())},
-        leaks={s: _ties(own, places, album, True) for s, own in sorted(found.leaks.items())},
-        leak_counts=dict(sorted(found.counts.items())),
+        weakest={
+            method: _pairs(rows, places, album, held_out=False)
+            for method, rows in sorted(first.weakest.items())
+        },
+        contaminations={
+            key: _pairs(rows, places, album, held_out=True)
+            for key, rows in sorted(first.contaminations.items())
+        },
+        contamination_counts=dict(sorted(first.counts.items())),
     )
 
 
-def _walk(copies: Table) -> Iterator[pd.DataFrame]:
+def _read_fragments(copies: Table) -> Iterator[pd.DataFrame]:
     for name, fragment in copies.fragments.items():
-        yield fragment.read([*COLUMNS, *HELD]).to_pandas().assign(fragment=name)
+        rows = fragment.read([*COPY_COLUMNS, *CONTAMINATION_COLUMNS]).to_pandas()
+        yield rows.assign(fragment=name)
 
 
-def _nothing() -> pd.DataFrame:
-    return pd.DataFrame(columns=[*COLUMNS, *HELD, "fragment"])
+def _no_rows() -> pd.DataFrame:
+    return pd.DataFrame(columns=[*COPY_COLUMNS, *CONTAMINATION_COLUMNS, "fragment"])
 
 
-def _keys(rows: pd.DataFrame, seed: int) -> Keys:
-    """Return a number for the group of each row, in a seeded order."""
+def _group_keys(rows: pd.DataFrame, seed: int) -> Keys:
+    """Return the key of the group of each row, (n,), in a seeded order."""
     return seeded_keys(rows["component_id"].to_numpy().astype("S32"), seed, "report")
 
 
-def _note_copies(found: _Found, rows: pd.DataFrame, seed: int) -> None:
+def _add_copies(first: _FirstPass, rows: pd.DataFrame, seed: int) -> None:
     pool = rows[(rows["role"] == "pool") & (rows["method"] != "representative")]
-    found.keys.append(_keys(pool, seed))
-    for method in JOINED:
-        own = pool[pool["method"] == method]
-        if not own.empty:
-            both = pd.concat([*_part(found.weakest, method), own])
-            # The two ends of a tie often name each other.
-            ends = np.sort(both[["image_id", "evidence_id"]].to_numpy().astype("U32"), axis=1)
-            both = both.assign(low=ends[:, 0], high=ends[:, 1])
-            both = both.sort_values(["similarity", "image_id"]).drop_duplicates(["low", "high"])
-            found.weakest[method] = both.head(WEAKEST)
+    first.keys.append(_group_keys(pool, seed))
+    for method in METHODS_WITH_THRESHOLD:
+        of_method = pool[pool["method"] == method]
+        if not of_method.empty:
+            merged = pd.concat([*_earlier(first.weakest, method), of_method])
+            # The two images of a pair often name each other.
+            ids = np.sort(merged[["image_id", "evidence_id"]].to_numpy().astype("U32"), axis=1)
+            merged = merged.assign(low=ids[:, 0], high=ids[:, 1])
+            merged = merged.sort_values(["similarity", "image_id"]).drop_duplicates(["low", "high"])
+            first.weakest[method] = merged.head(WEAKEST_PAIRS)
 
 
-def _part(parts: Mapping[Any, pd.DataFrame], name: object) -> list[pd.DataFrame]:
-    return [parts[name]] if name in parts else []
+def _earlier(rows_by_key: Mapping[Any, pd.DataFrame], key: object) -> list[pd.DataFrame]:
+    return [rows_by_key[key]] if key in rows_by_key else []
 
 
-def _note_leaks(found: _Found, rows: pd.DataFrame) -> None:
-    leaked = rows[rows["contaminated_by"].notna()]
-    names = [leaked[c] for c in ("contaminated_set", "role", "contamination_method")]
-    found.counts.update(zip(*names, strict=True))
-    for (held_out, role), own in leaked.groupby(["contaminated_set", "role"]):
-        place = (str(held_out), str(role))
-        both = pd.concat([*_part(found.leaks, place), own])
-        both = both.sort_values(["contamination_similarity", "image_id"])
-        both = both.drop_duplicates(["image_id", "contaminated_by"])
-        # The weakest are where a threshold errs, the strongest show what it is meant for.
-        ends = pd.concat([both.head(LEAKS), both.iloc[LEAKS:].tail(LEAKS)])
-        found.leaks[place] = ends
+def _add_contaminations(first: _FirstPass, rows: pd.DataFrame) -> None:
+    contaminated = rows[rows["contaminated_by"].notna()]
+    columns = [contaminated[c] for c in ("contaminated_set", "role", "contamination_method")]
+    first.counts.update(zip(*columns, strict=True))
+    for (held_out, role), group in contaminated.groupby(["contaminated_set", "role"]):
+        key = (str(held_out), str(role))
+        merged = pd.concat([*_earlier(first.contaminations, key), group])
+        merged = merged.sort_values(["contamination_similarity", "image_id"])
+        merged = merged.drop_duplicates(["image_id", "contaminated_by"])
+        # The weakest pairs show where a threshold errs, the strongest what it is meant for.
+        weakest = merged.head(CONTAMINATION_ENDS)
+        strongest = merged.iloc[CONTAMINATION_ENDS:].tail(CONTAMINATION_ENDS)
+        first.contaminations[key] = pd.concat([weakest, strongest])
+
+
+def _other_ends(first: _FirstPass) -> set[Any]:
+    """Return the ids of the images at the other end of the pairs to show."""
+    weakest = pd.concat(first.weakest.values()) if first.weakest else _no_rows()
+    contaminations = (
+        pd.concat(first.contaminations.values()) if first.contaminations else _no_rows()
+    )
+    return {*weakest["evidence_id"], *contaminations["contaminated_by"]}
 
 
 def _collect(
-    copies: Table, wanted: set[Any], chosen: Keys, seed: int
+    copies: Table, image_ids: set[Any], chosen: Keys, seed: int
 ) -> tuple[Places, pd.DataFrame]:
-    """Return where wanted pictures are, by (held out, image_id), and the rows of the chosen groups."""
+    """Return the places of some images, and the rows of the chosen groups that are shown."""
     places: Places = {}
-    members = _nothing().assign(group=np.empty(0, np.uint64), order=np.empty(0))
-    for rows in _walk(copies):
-        for row in rows[rows["image_id"].isin(wanted)].to_dict("records"):
+    members = _no_rows().assign(group=np.empty(0, np.uint64), order=np.empty(0))
+    for rows in _read_fragments(copies):
+        for row in rows[rows["image_id"].isin(image_ids)].to_dict("records"):
             key = (row["role"] == "held_out", str(row["image_id"]))
             places.setdefault(key, (str(row["fragment"]), str(row["pair_id"])))
         pool = rows[rows["role"] == "pool"]
-        pool = pool.assign(group=_keys(pool, seed))
+        pool = pool.assign(group=_group_keys(pool, seed))
         pool = pool[pool["group"].isin(chosen)]
-        if pool.empty:
-            continue
-        # The representative first, then what says most: the weakest ties before the same bytes.
-        first = pool["method"] != "representative"
-        pool = pool.assign(order=first + pool["similarity"].fillna(0))
-        pool.loc[~first, "order"] = -1.0
-        both = pd.concat([members, pool]) if len(members) else pool
-        both = both.sort_values(["group", "order", "image_id", "pair_id"])
-        members = both.groupby("group").head(MEMBERS + 1)
+        if not pool.empty:
+            members = _add_members(members, pool)
     return places, members
 
 
-def _group(own: pd.DataFrame, rows: int, album: Album) -> Group:
+def _add_members(members: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add rows to the members of groups, up to the representative and COPIES_PER_GROUP copies each."""
+    # The representative comes first, then weak pairs, which tell more than files with the same bytes.
+    is_copy = rows["method"] != "representative"
+    rows = rows.assign(order=is_copy + rows["similarity"].fillna(0))
+    rows.loc[~is_copy, "order"] = -1.0
+    merged = pd.concat([members, rows]) if len(members) else rows
+    merged = merged.sort_values(["group", "order", "image_id", "pair_id"])
+    return merged.groupby("group").head(COPIES_PER_GROUP + 1)
+
+
+def _group(rows: pd.DataFrame, size: int, album: Album) -> CopyGroup:
     members = [
-        Member(album.ask_row(row), str(row["method"]), strength(row["similarity"]))
-        for row in own.to_dict("records")
+        GroupMember(album.add_row(row), str(row["method"]), optional_float(row["similarity"]))
+        for row in rows.to_dict("records")
     ]
-    return Group(members[0].ref, members[1:], rows)
+    return CopyGroup(members[0].ref, members[1:], size)
 
 
-def _ties(own: pd.DataFrame, places: Places, album: Album, held_out: bool) -> list[Tie]:
-    end, method, similarity = LEAK if held_out else TIE
-    ties = []
-    for row in own.to_dict("records"):
-        other = places.get((held_out, str(row[end])))
-        if other:
-            left, right = album.ask(*other), album.ask_row(row)
-            ties.append(Tie(left, right, str(row[method]), float(row[similarity])))
-    return ties
+def _pairs(rows: pd.DataFrame, places: Places, album: Album, held_out: bool) -> list[CopyPair]:
+    other_end, method, similarity = CONTAMINATION_PAIR if held_out else COPY_PAIR
+    pairs = []
+    for row in rows.to_dict("records"):
+        place = places.get((held_out, str(row[other_end])))
+        if place:
+            left, right = album.add(*place), album.add_row(row)
+            pairs.append(CopyPair(left, right, str(row[method]), float(row[similarity])))
+    return pairs

@@ -14,19 +14,30 @@ from curation.engine.registry import Entry, Registry
 
 @dataclass(frozen=True)
 class StrategyEntry(Entry):
-    """What the report needs to know of a strategy: what its claims are grouped by on contact sheets."""
+    """What the report needs to know of a strategy.
+
+    Attributes:
+        grouped_by: what its claims are grouped by on contact sheets.
+        requested: what the count `requested` of the composition means for it, in a few plain words.
+    """
 
     grouped_by: Literal["seed", "cluster", "flat"] = "flat"
+    requested: str = "what the arm's parameters ask for"
 
 
 STRATEGIES = Registry(
     "strategy",
     "curation.stages.retrieve.strategies",
     {
-        "as_is": StrategyEntry(),
-        "sample": StrategyEntry(grouped_by="seed"),
-        "cluster": StrategyEntry(grouped_by="cluster"),
-        "hierarchical": StrategyEntry(),
+        "as_is": StrategyEntry(requested="every row of the seed set"),
+        "sample": StrategyEntry(
+            grouped_by="seed", requested="k images for each eligible seed image"
+        ),
+        "cluster": StrategyEntry(
+            grouped_by="cluster",
+            requested="per_cluster images for each cluster with more than more_than seed images",
+        ),
+        "hierarchical": StrategyEntry(requested="the target of the arm"),
     },
     requires=("StrategyArm", "claim"),
 )

@@ -8,19 +8,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from curation.cli.app import app, out
+from curation.cli.app import MORE_PANEL, app, out
 
 
-@app.command()
+@app.command(rich_help_panel=MORE_PANEL)
 def plugins(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PLUGIN]...", help="Plug-ins to load first, as a recipe names them."
+            metavar="[PLUGIN]...",
+            help="Plug-ins to load first, named as in the `plugins` of a recipe.",
         ),
     ] = None,
 ) -> None:
-    """List filters, heads, encoders and strategies, those of plug-ins included."""
+    """List the filters, heads, encoders and strategies that recipes may name, and all plug-ins."""
     from curation.plugins import REGISTRIES, installed_plugins, load_plugins
 
     load_plugins(names or [])
@@ -29,5 +30,4 @@ def plugins(
         for name, entry in registry.items():
             grid.add_row(registry.noun, name, registry.module_of(name), str(entry.version))
     out.print(grid)
-    offered = installed_plugins()
-    out.print(f"Installed plug-ins: {escape(', '.join(offered) or 'none')}")
+    out.print(f"Installed plug-ins: {escape(', '.join(installed_plugins()) or 'none')}")

@@ -1,0 +1,225 @@
+"""The commands that look at what is in a store: show, path, search and diff."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from curation.cli.app import INSPECT_PANEL, RecipePath, StorePath, app, dataset_folder, out
+from curation.errors import RecipeError
+from curation.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from curation.engine.table import Table
+
+TableName = Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table.")]
+Version = Annotated[
+    str | None,
+    typer.Option("--version", help="Version of the table. The default is the current version."),
+]
+
+
+@app.command(rich_help_panel=INSPECT_PANEL)
+def show(
+    table: TableName,
+    store: StorePath,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Number of rows to print.")] = 5,
+    version: Version = None,
+) -> None:
+    """Print where a table is, its row counts, the measurements of its stage, and some rows."""
+    from curation.engine.contract import contract
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
+
+    opened = open_table(Store(store), table, version)
+    manifest = opened.manifest
+    out.print(f"[bold]{escape(table)}[/]: {escape(contract(table).grain)}")
+    out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
+    out.print(f"path     {_data_folder(opened)}")
+    out.print(f"rows     {manifest.rows:,} in {len(manifest.fragments)} fragments")
+    for role, outcomes in manifest.counts.items():
+        counts = ", ".join(f"{name} {count:,}" for name, count in outcomes.items())
+        out.print(f"{role:<8} {counts}")
+    for name, value in manifest.stats.items():
+        out.print(f"{escape(name)}: {escape(_truncate(value, 400))}")
+    _print_rows(_first_rows(opened, rows))
+
+
+def _data_folder(table: Table) -> str:
+    paths = table.paths()
+    return paths[0].rsplit("/", 1)[0] if paths else "no files"
+
+
+def _first_rows(table: Table, count: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for fragment in table.fragments.values():
+        if len(rows) >= count:
+            break
+        for batch in fragment.batches(rows=max(count, 1)):
+            rows += batch.slice(0, count - len(rows)).to_pylist()
+            break
+    return rows
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    for number, row in enumerate(rows):
+        out.print(f"[dim]row {number}[/]")
+        for name, value in row.items():
+            out.print(f"  {name:<22} {escape(_truncate(value, 120))}")
+
+
+def _truncate(value: Any, limit: int) -> str:
+    text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+@app.command(rich_help_panel=INSPECT_PANEL)
+def path(
+    table: TableName,
+    store: StorePath,
+    folder: Annotated[
+        bool,
+        typer.Option(
+            "--dir", help="Print the folder of the version. Only the table dataset has one."
+        ),
+    ] = False,
+    version: Version = None,
+) -> None:
+    """Print the absolute paths of the Parquet files of a table, one per line."""
+    from curation.engine.store import DATASET, Store
+    from curation.engine.table import open_table
+
+    opened = Store(store)
+    if folder and table != DATASET:
+        raise RecipeError(
+            f"--dir is only for the table dataset: the files of {table!r} share a folder with those of "
+            "its other versions. Leave out --dir to print the files."
+        )
+    found = open_table(opened, table, version)
+    if folder:
+        typer.echo(opened.address(dataset_folder(found)))
+        return
+    for address in found.paths():
+        typer.echo(address)
+
+
+@app.command(rich_help_panel=INSPECT_PANEL)
+def search(
+    recipe: RecipePath,
+    store: StorePath,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", help="Image file to search with. It may be repeated."),
+    ] = None,
+    image_id: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="image_id of the store to search with. It may be repeated."),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option("--vectors", help=".npy file to search with: floats of shape (n, dim)."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of images to find per query.")] = 10,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Search exactly, and ignore the index of the run.")
+    ] = False,
+    parquet: Annotated[
+        str | None,
+        typer.Option("--out", help="Parquet file to write the result to, instead of printing it."),
+    ] = None,
+) -> None:
+    """Find the nearest images to image files, image ids or vectors, and the arms that claim them."""
+    from curation.engine.store import Store
+    from curation.inspect.search import Search, read_queries
+
+    if sum(bool(option) for option in (image, image_id, vectors)) != 1:
+        raise RecipeError("Give exactly one of --image, --id and --vectors.")
+    run = Search(load_recipe(recipe), Store(store))
+    if image:
+        queries, names = run.vectors_of_files(image), [str(path) for path in image]
+    elif image_id:
+        queries, names = run.vectors_of(image_id), image_id
+    else:
+        queries = read_queries(vectors)  # type: ignore[arg-type]
+        names = [f"{vectors}[{row}]" for row in range(len(queries))]
+    nearest, index = run.nearest(queries, k, exact)
+    if parquet is not None:
+        import pyarrow.parquet as pq
+
+        pq.write_table(nearest, parquet)
+        out.print(f"Wrote {len(nearest):,} rows to {escape(parquet)}")
+        return
+    _print_nearest(nearest.to_pylist(), names, index)
+
+
+def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -> None:
+    columns = ("query", "rank", "similarity", "image_id", "source", "arms", "caption")
+    grid = Grid(*columns, title=f"Nearest images, {index}")
+    grid.columns[3].no_wrap, grid.columns[3].min_width = True, 32
+    for row in rows:
+        cells = [
+            _truncate(queries[row["query"]], 16),
+            str(row["rank"]),
+            f"{row['similarity']:.4f}",
+            row["image_id"],
+            row["source"],
+            ", ".join(row["arms"]) or "–",
+            _truncate(row["caption"] or "", 60),
+        ]
+        grid.add_row(*(escape(cell) for cell in cells))
+    out.print(grid)
+
+
+@app.command(rich_help_panel=INSPECT_PANEL)
+def diff(
+    before: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A dataset: STORE for the current version, or STORE@VERSION."
+        ),
+    ],
+    after: Annotated[
+        str, typer.Argument(metavar="B", help="The dataset to compare it with, in the same form.")
+    ],
+    parquet: Annotated[
+        str | None,
+        typer.Option("--out", help="Parquet file to write, with one row per image that differs."),
+    ] = None,
+) -> None:
+    """Count the images that differ between two datasets, by the reason why one of them lacks them."""
+    from curation.inspect.diff import difference, open_dataset
+
+    datasets = open_dataset(before), open_dataset(after)
+    counts: Counter[tuple[str, str]] = Counter()
+    with _difference_writer(parquet) as write:
+        for batch in difference(*datasets):
+            changes, reasons = (batch.column(n).to_pylist() for n in ("change", "reason"))
+            counts.update((c, r or "") for c, r in zip(changes, reasons, strict=True))
+            write(batch)
+    grid = Grid("change", "why the other lacks it", "images", title=f"{before} → {after}")
+    grid.columns[2].justify = "right"
+    for (change, reason), images in sorted(counts.items(), key=lambda c: (c[0][0], -c[1])):
+        grid.add_row(change.replace("_", " "), reason.replace("_", " "), f"{images:,}")
+    out.print(grid if counts else "Both datasets have the same images, claimed by the same arms.")
+    for name, dataset in zip("AB", datasets, strict=True):
+        out.print(f"{name}  {dataset.rows:,} images, version {dataset.manifest.version}")
+
+
+@contextmanager
+def _difference_writer(parquet: str | None) -> Iterator[Callable[[Any], None]]:
+    import pyarrow.parquet as pq
+
+    from curation.inspect.diff import SCHEMA
+
+    if parquet is None:
+        yield lambda batch: None
+        return
+    with pq.ParquetWriter(parquet, SCHEMA) as writer:
+        yield writer.write_batch

@@ -1,0 +1,203 @@
+"""The commands plan, run, report and calibrate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from curation.cli.app import (
+    MORE_PANEL,
+    RUN_PANEL,
+    RecipePath,
+    StorePath,
+    app,
+    dataset_folder,
+    err,
+    out,
+)
+from curation.cli.composition_grid import composition_grid
+from curation.flow import Step, plan, run_fingerprint
+from curation.inspect.composition import expected_composition, expected_total
+from curation.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from curation.engine.store import Store
+    from curation.runner import StepResult
+
+
+@app.command("plan", rich_help_panel=RUN_PANEL)
+def plan_command(
+    recipe: RecipePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    cost: Annotated[
+        bool,
+        typer.Option(
+            "--cost",
+            help="Print the expected hours, bytes and money of each stage. Every source of the recipe "
+            "must declare its `count`.",
+        ),
+    ] = False,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            "--rates",
+            help="With --cost: YAML file of rates, as `curation calibrate` writes it. The default is "
+            "conf/costs/rates.yaml.",
+        ),
+    ] = None,
+    prices: Annotated[
+        str | None,
+        typer.Option(
+            "--prices",
+            help="With --cost: YAML file of prices. The default is conf/costs/prices.yaml.",
+        ),
+    ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            help="With --cost: an assumption, as NAME=NUMBER (for example fetched=0.8). It may be "
+            "repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Show the stages of a recipe and what its arms are expected to add. No data is opened."""
+    loaded = load_recipe(recipe)
+    if cost:
+        from curation.inspect.cost.console import print_cost
+
+        print_cost(loaded, rates, prices, assume or [], out, as_json)
+        return
+    steps = plan(loaded)
+    composition = expected_composition(loaded)
+    total = expected_total(composition)
+    if as_json:
+        out.print_json(json.dumps(_plan_to_json(loaded, steps, composition, total)))
+        return
+    grid = Grid("stage", "reads", "writes", "fingerprint", title=f"Plan of {loaded.name}")
+    for step in steps:
+        reads = ", ".join(step.inputs) or "sources"
+        grid.add_row(step.name, reads, ", ".join(step.tables), step.fingerprint[:12])
+    out.print(grid)
+    if composition:
+        out.print(composition_grid("Expected composition", composition, total, out))
+
+
+def _plan_to_json(
+    recipe: Recipe, steps: tuple[Step, ...], composition: list[dict[str, Any]], total: int | None
+) -> dict[str, Any]:
+    return {
+        "recipe": recipe.name,
+        "run": run_fingerprint(recipe),
+        "steps": [
+            {
+                "stage": step.name,
+                "number": step.stage.number,
+                "kind": step.stage.kind,
+                "upstream": list(step.upstream),
+                "reads": list(step.inputs),
+                "tables": list(step.tables),
+                "job": step.stage.job,
+                "gpus": int(step.stage.gpu),
+                "fingerprint": step.fingerprint,
+            }
+            for step in steps
+        ],
+        "composition": composition,
+        "total_images": total,
+    }
+
+
+@app.command(rich_help_panel=RUN_PANEL)
+def run(
+    recipe: RecipePath,
+    store: StorePath,
+    only: Annotated[str | None, typer.Option("--only", help="Run this stage and no other.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="Run this stage and those after it.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="Run this stage and those before it.")
+    ] = None,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster",
+            help="Spark cluster to run on: the name of a file in conf/clusters, or a path.",
+        ),
+    ] = "local",
+) -> None:
+    """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
+    from curation.engine.spark import load_cluster
+    from curation.engine.store import DATASET, Store
+    from curation.launch import run_steps, select_steps
+
+    loaded = load_recipe(recipe)
+    steps = select_steps(plan(loaded), only, first, until)
+    opened = Store(store)
+    err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
+    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome)
+    if all(outcome.up_to_date for outcome in outcomes):
+        out.print("Nothing to do: every table is up to date.")
+    if any(step.tables == (DATASET,) for step in steps):
+        from curation.inspect.report.build import write_report
+
+        write_report(loaded, opened)
+        _print_result(opened, loaded)
+
+
+def _print_outcome(outcome: StepResult) -> None:
+    if outcome.up_to_date:
+        work = "up to date"
+    else:
+        reused = f", {outcome.reused} reused" if outcome.reused else ""
+        work = f"{outcome.computed} computed{reused}"
+    err.print(
+        f"  {outcome.step.name:<11} {outcome.rows:>10,} rows  {outcome.seconds:6.1f} s  {work}"
+    )
+
+
+def _print_result(store: Store, recipe: Recipe) -> None:
+    from curation.engine.table import open_table
+    from curation.inspect.composition import composition_of
+    from curation.inspect.report.build import report_path
+    from curation.stages.retrieve.balance import describe_target
+
+    claims = open_table(store, "claims").manifest
+    rows, total = composition_of(claims)
+    dataset = open_table(store, "dataset")
+    out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))
+    if "target" in claims.stats:
+        out.print(f"target   {describe_target(claims.stats['target'])}")
+    out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
+    out.print(f"report   {store.address(report_path(recipe))}")
+
+
+@app.command(rich_help_panel=RUN_PANEL)
+def report(recipe: RecipePath, store: StorePath) -> None:
+    """Write the HTML report of a finished run again, with its composition as Parquet."""
+    from curation.engine.store import Store
+    from curation.inspect.report.build import write_report
+
+    opened = Store(store)
+    out.print(opened.address(write_report(load_recipe(recipe), opened)))
+
+
+@app.command(rich_help_panel=MORE_PANEL)
+def calibrate(
+    path: Annotated[str, typer.Option("--out", help="YAML file to write the rates to.")],
+) -> None:
+    """Measure the rates of this machine, for `curation plan --cost --rates FILE`."""
+    import yaml
+
+    from curation.inspect.cost.calibrate import calibrate as measure
+
+    rates = measure().model_dump()
+    Path(path).write_text(yaml.safe_dump(rates, sort_keys=False), encoding="utf-8")
+    for name, value in rates.items():
+        out.print(f"{name:<16} {value}")

@@ -1,0 +1,81 @@
+"""The command that trains a head on labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from curation.cli.app import MORE_PANEL, RecipePath, StorePath, app, out
+from curation.errors import RecipeError
+from curation.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from curation.inspect.train_filter import Evaluation
+
+
+@app.command("train-filter", rich_help_panel=MORE_PANEL)
+def train_filter(
+    recipe: RecipePath,
+    store: StorePath,
+    labels: Annotated[
+        Path,
+        typer.Option(
+            "--labels",
+            help="Parquet file of labels, with the columns image_id or pair_id, and label (0 or 1).",
+        ),
+    ],
+    path: Annotated[Path, typer.Option("--out", help="safetensors file to write the head to.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            help="Name of the encoder whose vectors to use. The default is the one that clusters use.",
+        ),
+    ] = None,
+    hidden: Annotated[
+        int,
+        typer.Option(
+            "--hidden",
+            min=0,
+            max=4096,
+            help="Units of the hidden layer. With 0 the head is linear, otherwise an MLP.",
+        ),
+    ] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the test set and of the initial weights.")
+    ] = 0,
+) -> None:
+    """Train a head on labelled images, and print the line that adds it to `score.heads` of a recipe."""
+    from curation.engine.store import Store
+    from curation.engine.table import open_table
+    from curation.inspect import train_filter as training
+    from curation.media.encoders.params import EMBEDDINGS
+
+    loaded = load_recipe(recipe)
+    name = encoder or loaded.semantic_encoder
+    if name not in loaded.embed.encoders:
+        raise RecipeError(
+            f"No encoder {name!r} in {recipe}. Valid: {', '.join(loaded.embed.encoders)}."
+        )
+    embeddings = open_table(Store(store), EMBEDDINGS.table(name))
+    evaluation = training.train_filter(embeddings, training.read_labels(labels), path, hidden, seed)
+    _print_evaluation(evaluation)
+    extra = ", activation: relu, output: sigmoid" if hidden else ""
+    kind = "mlp" if hidden else "linear"
+    line = f"good: {{kind: {kind}, encoder: {name}, weights: {path}{extra}}}"
+    out.print(f"score.heads   {escape(line)}")
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    without = evaluation.without_vector
+    out.print(
+        f"{evaluation.images:,} labelled images, {evaluation.wanted:,} of them wanted"
+        + (f"; {without:,} more have no vector" if without else "")
+    )
+    out.print(
+        f"On a test set of {evaluation.test_images:,} of them: area under the ROC curve "
+        f"{evaluation.roc_auc:.3f}, average precision {evaluation.average_precision:.3f}"
+    )

@@ -1,0 +1,73 @@
+"""The work of a stage, and what it follows from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from curation.algorithms.knn.choice import Choice, choose
+from curation.inspect.cost.counts import ExpectedCounts
+from curation.inspect.cost.encoder_profiles import EncoderProfile
+from curation.inspect.cost.rates import Assumptions
+from curation.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Work:
+    """The whole work of one stage.
+
+    Attributes:
+        stage: name of the stage.
+        rows: rows that it writes.
+        stored: bytes that it writes.
+        moved: bytes that its tasks read beyond their own fragments.
+        received: bytes that come from outside, over the network.
+        cpu_flop: operations on cores.
+        model_flop: operations of models, on GPUs where there are any.
+        driver: bytes of the driver's memory.
+        seconds_of: how many things it does, by the name of the rate: {"screen_images": 5e9}.
+    """
+
+    stage: str
+    rows: float
+    stored: float = 0
+    moved: float = 0
+    received: float = 0
+    cpu_flop: float = 0
+    model_flop: float = 0
+    driver: float = 0
+    seconds_of: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CostInputs:
+    """What the work of every stage follows from.
+
+    Attributes:
+        recipe: with `count` on every source.
+        counts: expected rows and images.
+        encoders: profiles of the encoders by their names in the recipe.
+        assumptions: what only the data can show.
+    """
+
+    recipe: Recipe
+    counts: ExpectedCounts
+    encoders: Mapping[str, EncoderProfile]
+    assumptions: Assumptions
+
+    @property
+    def semantic_dim(self) -> int:
+        """Dimensions of the vectors that are clustered."""
+        return self.encoders[self.recipe.semantic_encoder].dim
+
+    @property
+    def match_dim(self) -> int:
+        """Dimensions of the vectors that are searched."""
+        return self.encoders[self.recipe.match_encoder].dim
+
+    @property
+    def search_choice(self) -> Choice:
+        """How the stage match will search."""
+        recipe, counts = self.recipe, self.counts
+        seeds, eligible = int(counts.seeds), int(counts.eligible)
+        return choose(recipe.match, recipe.largest_k, seeds, eligible, self.match_dim)
