@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from benchmarks.command import parse, parser_of
 from curation.algorithms.kmeans.backends.load import load_backend
@@ -137,9 +138,9 @@ def main() -> None:
         figure.savefig(options.figure, dpi=80)
 
 
-def _draw(axis: plt.Axes, points: Points, rows: Ints, title: str) -> None:
-    axis.scatter(*points.T, s=0.2, color="#d5dbe3", linewidths=0)
-    axis.scatter(*points[rows].T, s=2.5, color="#1f6f8b", linewidths=0)
+def _draw(axis: Axes, points: Points, rows: Ints, title: str) -> None:
+    axis.scatter(points[:, 0], points[:, 1], s=0.2, color="#d5dbe3", linewidths=0)
+    axis.scatter(points[rows, 0], points[rows, 1], s=2.5, color="#1f6f8b", linewidths=0)
     axis.set_title(title, fontsize=9)
     axis.set_aspect("equal")
     axis.axis("off")

@@ -65,7 +65,8 @@ def faiss_kmeans(points: Vectors, start: Floats, iterations: int) -> Floats:
 
 def super_kmeans(points: Vectors, start: Floats, iterations: int) -> Floats:
     """Return centroids of FAISS's SuperKMeans, which finds its own first centroids."""
-    return _faiss(faiss.SuperKmeans, points, start, iterations)
+    untyped: Any = faiss  # its stubs do not have the class
+    return _faiss(untyped.SuperKmeans, points, start, iterations)
 
 
 SIDES: dict[str, Callable[[Vectors, Floats, int], Floats]] = {

@@ -46,14 +46,15 @@ def made(name: str, weights: str | None, kind: torch.dtype) -> torch.nn.Module:
     if weights and name.startswith("vit_tiny"):
         model.load_state_dict(load_file(weights))
     model.reset_classifier(0)
-    return model.eval().requires_grad_(False).to(kind)
+    ready: torch.nn.Module = model.eval().requires_grad_(False).to(kind)
+    return ready
 
 
 def sides(name: str, weights: str | None, first: torch.Tensor) -> dict[str, tuple[Side, float]]:
     """Return each way of calling the model, and the seconds of its first pass, on pixels `first`."""
     found: dict[str, tuple[Side, float]] = {}
     for side in ("as it is", "channels last", "compiled", "compiled, channels last"):
-        model = made(name, weights, first.dtype)
+        model: Any = made(name, weights, first.dtype)
         last = "channels last" in side
         if last:
             model = model.to(memory_format=torch.channels_last)
@@ -62,7 +63,8 @@ def sides(name: str, weights: str | None, first: torch.Tensor) -> dict[str, tupl
         def run(pixels: torch.Tensor, call: Any = call, last: bool = last) -> torch.Tensor:
             # Pictures come plane by plane; turning them is part of the price.
             given = pixels.contiguous(memory_format=torch.channels_last) if last else pixels
-            return call(given)
+            features: torch.Tensor = call(given)
+            return features
 
         started = time.monotonic()
         with torch.inference_mode():

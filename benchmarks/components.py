@@ -22,9 +22,10 @@ import sys
 import time
 from argparse import SUPPRESS
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ from benchmarks.machine import conditions
 from curation.algorithms.components.union_find import Forest
 
 Nodes: TypeAlias = npt.NDArray[np.int32]
+T = TypeVar("T")
 
 ROWS = 2**22
 """Edges made at once."""
@@ -55,7 +57,7 @@ class Clock:
     def __init__(self) -> None:
         self.wall = self.processor = 0.0
 
-    def time(self, call: Callable[[], Any]) -> Any:
+    def time(self, call: Callable[[], T]) -> T:
         """Call, add up what it took, and return what it gave."""
         wall, processor = time.perf_counter(), time.process_time()
         result = call()
@@ -92,7 +94,7 @@ def by_ours(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
     """Return labels, from chunks."""
     forest: Forest = clock.time(lambda: Forest(nodes))
     for left, right in edges(kind, nodes, many):
-        clock.time(lambda left=left, right=right: forest.join(left, right))
+        clock.time(partial(forest.join, left, right))
     return clock.time(forest.labels)
 
 
@@ -106,7 +108,8 @@ def by_scipy(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
     def run() -> Nodes:
         ones = np.ones(many, dtype=np.int8)
         graph = coo_array((ones, (left, right)), shape=(nodes, nodes))
-        return connected_components(graph, directed=False)[1]
+        labels: Nodes = connected_components(graph, directed=False)[1]
+        return labels
 
     return clock.time(run)
 
@@ -144,7 +147,7 @@ def measure(side: str, kind: str, nodes: int, many: int) -> dict[str, Any]:
         "processor": clock.processor,
         "peak": peak,
         "components": int(np.count_nonzero(label == np.arange(nodes, dtype=np.int32))),
-        "digest": hashlib.sha256(np.ascontiguousarray(label, dtype="<i4")).hexdigest(),
+        "digest": hashlib.sha256(label.astype("<i4").tobytes()).hexdigest(),
     }
 
 
@@ -164,7 +167,8 @@ def apart(side: str, graph: tuple[str, int, int]) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         env=os.environ | {"MALLOC_ARENA_MAX": "2"},
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def main() -> None:

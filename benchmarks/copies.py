@@ -92,7 +92,8 @@ def components(store: Store) -> pd.Series:
     """Return the component of each picture of the pool, by the pool's own id."""
     images = open_table(store, "images").read(["pair_id", "source_key"]).to_pandas()
     copies = open_table(store, "copies").read(["pair_id", "representative_pair_id"]).to_pandas()
-    return images.merge(copies, on="pair_id").set_index("source_key")["representative_pair_id"]
+    merged: pd.DataFrame = images.merge(copies, on="pair_id").set_index("source_key")
+    return merged["representative_pair_id"]
 
 
 def measured(store: Store, truth: Truth) -> dict[str, Any]:

@@ -128,10 +128,9 @@ def vector_peers(vectors: np.ndarray, peer: Any) -> None:
     ids = np.char.mod("%032x", np.arange(len(vectors))).astype("S32")
     wide = vectors.astype(np.float32)
     options = {"k": K, "floor": FLOOR, "own_role": 1.0}
-    ours, found = timed(lambda: nearest_others(ids, vectors, build_base(vectors, ids), options))
-    whole, _ = timed(
-        lambda: nearest_others(ids, vectors, build_base(vectors, ids), options | {"floor": -1.0})
-    )
+    base = build_base(vectors, ids)
+    ours, found = timed(lambda: nearest_others(ids, vectors, base, options, "cpu"))
+    whole, _ = timed(lambda: nearest_others(ids, vectors, base, options | {"floor": -1.0}, "cpu"))
     index = faiss.IndexFlatIP(wide.shape[1])
     index.add(wide)
     flat, (score, rows) = timed(lambda: index.search(wide, K + 1))

@@ -120,7 +120,7 @@ def limit(options: argparse.Namespace, folder: Path, parts: list[int], count: in
 
     from curation.media.encoders.encoder import load_encoder
 
-    encoder = load_encoder(spec_of(options), options.device)
+    encoder: Any = load_encoder(spec_of(options), options.device)
     model, kind = encoder.model.model, encoder.model.kind
     pixels = torch.randn(BATCH, *encoder.blank.shape).to(options.device, dtype=kind)
 
@@ -166,22 +166,22 @@ def loader(options: argparse.Namespace, folder: Path, parts: list[int], count: i
 
     from curation.media.encoders.encoder import load_encoder
 
-    model = load_encoder(spec_of(options), options.device).model.model
+    encoder: Any = load_encoder(spec_of(options), options.device)
+    model = encoder.model.model
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
     plain = timm.create_model(options.model.removeprefix("timm/"), pretrained=False)
-    transform: Any = timm.data.create_transform(
-        **timm.data.resolve_model_data_config(plain), is_training=False
-    )
+    data: Any = timm.data
+    transform = data.create_transform(**data.resolve_model_data_config(plain), is_training=False)
     tars = [str(folder / f"{number:03d}.tar") for number in parts]
 
     def run() -> None:
-        data = webdataset.WebDataset(tars, shardshuffle=False).decode("pilrgb").to_tuple("jpg")
-        data = data.map_tuple(transform).batched(BATCH)
+        pairs = webdataset.WebDataset(tars, shardshuffle=False).decode("pilrgb").to_tuple("jpg")
+        pairs = pairs.map_tuple(transform).batched(BATCH)
         workers = 0 if options.device == "cpu" else 16
         every = []
         with torch.inference_mode():
             for (pixels,) in torch.utils.data.DataLoader(
-                data, batch_size=None, num_workers=workers
+                pairs, batch_size=None, num_workers=workers
             ):
                 features = model(pixels.to(options.device, dtype=kind)).float()
                 every.append(torch.nn.functional.normalize(features).cpu().numpy())

@@ -78,9 +78,8 @@ def timm_reference(name: str, path: Path) -> Callable[[list[Image.Image]], np.nd
 
     model = timm.create_model(name, pretrained=False, num_classes=0).eval()
     save_file({k: v.clone().contiguous() for k, v in model.state_dict().items()}, path)
-    transform: Any = timm.data.create_transform(
-        **timm.data.resolve_model_data_config(model), is_training=False
-    )
+    data: Any = timm.data
+    transform = data.create_transform(**data.resolve_model_data_config(model), is_training=False)
 
     def vectors(images: list[Image.Image]) -> np.ndarray:
         with torch.inference_mode():

@@ -334,7 +334,7 @@ def killed(kills: Kills) -> None:
         command = [sys.executable, "-m", "benchmarks.fetch", "ours", "--folder"]
         subprocess.run([*command, str(alone)], check=True, stdout=subprocess.DEVNULL)
         _log(port.value)
-        waits = []
+        waits: list[float] = []
         while len(waits) < kills.times:
             process = subprocess.Popen(
                 [*command, str(disturbed)], stdout=subprocess.DEVNULL, start_new_session=True
@@ -411,7 +411,8 @@ def main() -> None:
         print(json.dumps(sides[options.what[0]]()))
         return
     print(f"{conditions()}, {os.cpu_count()} processors")
-    for name in options.what or (*webs, "killed"):
+    everything = ("small", "killed") if options.tiny else (*webs, "killed")
+    for name in options.what or everything:
         if name == "killed":
             killed(kills)
         else:

@@ -54,7 +54,7 @@ def peer_kmeans(points: Tensor, clusters: int, iterations: int) -> tuple[Tensor,
 
 def peer_assign(points: Tensor, centroids: Tensor) -> Tensor:
     half = (centroids**2).sum(dim=1) / 2
-    parts = [(part @ centroids.T - half).argmax(dim=1) for part in points.split(16_384)]
+    parts = [(part @ centroids.T - half).argmax(dim=1) for part in torch.split(points, 16_384)]
     return torch.cat(parts)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import faiss
@@ -70,7 +71,7 @@ def ours(
     points = []
     for nprobe in SWEEP:
         params = SearchParams(nprobe=nprobe)
-        seconds, found = timed(lambda params=params: ivf.search(queries, lists, params, K))
+        seconds, found = timed(partial(ivf.search, queries, lists, params, K))
         recall = len(pairs(found) & truth) / len(truth)
         points.append((f"nprobe {nprobe}", recall, len(queries) / seconds))
     return points
@@ -96,7 +97,8 @@ def theirs(
     name = type(faiss.downcast_index(index)).__name__
     parameter = "efSearch" if "HNSW" in name else "nprobe"
     print(f"autofaiss: {name}, built in {built:.1f} s")
-    chosen = faiss.downcast_index(index).nprobe if parameter == "nprobe" else None
+    lists: Any = faiss.downcast_index(index)
+    chosen = lists.nprobe if parameter == "nprobe" else None
     for value in sorted({*SWEEP, *([chosen] if chosen else [])}):
         if parameter == "efSearch" and value < K:
             continue

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def hashes(nodes: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(29))
 
 
-def drawn(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Iterator[pa.RecordBatch]:
+def drawn(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Generator[pa.RecordBatch, None, None]:
     """Give a piece of the edges, as a task that has read ties gives them."""
     yield from edges_table(hashes(left), hashes(right)).to_batches()
     return None

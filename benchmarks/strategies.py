@@ -62,14 +62,16 @@ Measure = Callable[[Run, Store, "Truth", "Scale", int], Scores]
 ALL_SETS = "all"
 
 ALL = 10_000
-SAMPLE = {"strategy": "sample", "k": K}
-CLUSTER = {"strategy": "cluster", "per_cluster": ALL, "more_than": 3, "cap": None}
-SAMPLES = {
+Ways = dict[str, dict[str, Any]]
+"""Parameters of arms by the name of a way to retrieve."""
+SAMPLE: dict[str, Any] = {"strategy": "sample", "k": K}
+CLUSTER: dict[str, Any] = {"strategy": "cluster", "per_cluster": ALL, "more_than": 3, "cap": None}
+SAMPLES: Ways = {
     "sample-count": SAMPLE | {"collisions": "count"},
     "sample-once": SAMPLE | {"collisions": "once"},
     "sample-reassign": SAMPLE | {"collisions": "reassign"},
 }
-WAYS = {
+WAYS: Ways = {
     "as_is": {"strategy": "as_is"},
     **SAMPLES,
     "cluster": CLUSTER,
@@ -182,13 +184,14 @@ def open_truth(store: Store, shared: Path) -> Truth:
     truth = read_truth(store, shared)
     rows = open_table(store, "eligible").read(["image_id", "role", "status"]).to_pandas()
     fit = rows.loc[(rows["role"] == "pool") & (rows["status"] == "eligible"), "image_id"]
-    return Truth(pool=truth.loc["pool"].loc[fit.unique()], seeds=truth.loc["seed"])
+    pool, seeds = (pd.DataFrame(truth.loc[role]) for role in ("pool", "seed"))
+    return Truth(pool=pool.loc[fit.unique()], seeds=seeds)
 
 
 def read_claims(store: Store) -> pd.DataFrame:
     """Return the current claims, with the way of each arm."""
     columns = ["arm", "seed_set", "strategy", "image_id", "seed_image_id"]
-    claims = open_table(store, "claims").read(columns).to_pandas()
+    claims: pd.DataFrame = open_table(store, "claims").read(columns).to_pandas()
     return claims.assign(way=claims["arm"].str.partition("-")[2])
 
 
@@ -201,7 +204,7 @@ def seeded(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Sco
         recall = f"recall@{stats.get('recall_at', 4 * K)} {stats['recall']}"
         print(f"{stats['index']}: {stats['shards']} shards, {recall}, {stats['search_seconds']} s")
         for (name, way), own in read_claims(store).groupby(["seed_set", "way"]):
-            scores[name, way + index] = truth.score(own, name)
+            scores[str(name), f"{way}{index}"] = truth.score(own, str(name))
     return scores
 
 
@@ -212,7 +215,9 @@ def agreement(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> 
     which = claims.groupby(["seed_set", "image_id"])["way"].agg(" and ".join).reset_index()
     which = which.assign(strategy="mix", seed_image_id=None)
     return {
-        (str(name), way if " and " in way else f"{way} alone"): truth.score(own, str(name))
+        (str(name), str(way) if " and " in str(way) else f"{way} alone"): truth.score(
+            own, str(name)
+        )
         for (name, way), own in which.groupby(["seed_set", "way"])
     }
 
@@ -228,11 +233,12 @@ def mixed(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scor
         per_set = claims.dropna(subset="seed_set").drop_duplicates(["seed_set", "image_id"])
         for name, own in per_set.groupby("seed_set"):
             # Of several arms' claims on an image one stands: it is there once.
-            scores[name, way] = truth.score(own.assign(seed_image_id=None), name)
+            scores[str(name), way] = truth.score(own.assign(seed_image_id=None), str(name))
         images = truth.pool.loc[claims["image_id"].unique()]
+        sizes = per_set["seed_set"].value_counts()
         scores[ALL_SETS, way] = {
             "images": len(images),
-            **per_set["seed_set"].value_counts()[list(BASELINE)].to_dict(),
+            **{name: sizes[name] for name in BASELINE},
             "even": (claims["arm"] == "even").sum(),
             "over seed sets": evenness(per_set["seed_set"], len(BASELINE)),
             "over domains": evenness(images["domain"], truth.pool["domain"].nunique()),
@@ -264,7 +270,7 @@ def spread(images: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
         "over domains": evenness(images["domain"], len(size)),
         "over classes": evenness(classes, len(labelled)),
         "classes": classes.nunique(),
-        **share.to_dict(),
+        **{str(domain): part for domain, part in share.items()},
     }
 
 
@@ -304,7 +310,8 @@ def show(title: str, rows: dict[str, dict[str, float]], columns: Iterable[str]) 
 def show_seeded(scores: Scores) -> None:
     """Print the mean over seed sets, a table a seed set, and what the mixes are made of."""
     ways = list(dict.fromkeys(way for _, way in scores))
-    mean = {w: pd.DataFrame([scores[s, w] for s in BASELINE]).mean().to_dict() for w in ways}
+    columns = {w: pd.DataFrame([scores[s, w] for s in BASELINE]).mean() for w in ways}
+    mean = {w: {str(column): value for column, value in c.items()} for w, c in columns.items()}
     show("mean of the five", mean, COLUMNS)
     for name, (domain, label) in BASELINE.items():
         rows = {f"stated for sample, k = {K}": {"domain": domain, "own label": label}}

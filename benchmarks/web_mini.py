@@ -104,7 +104,8 @@ def read_truth(store: Store, shared: Path) -> pd.DataFrame:
     images = open_table(store, "images").read(["image_id", "role", "source_key"]).to_pandas()
     images = images.drop_duplicates(["role", "image_id"])
     found = images.merge(truth, left_on=["role", "source_key"], right_on=["role", "id"])
-    return found.set_index(["role", "image_id"])[["domain", "label", "seed_set"]].sort_index()
+    frame: pd.DataFrame = found.set_index(["role", "image_id"])
+    return frame[["domain", "label", "seed_set"]].sort_index()
 
 
 def precision(store: Store, shared: Path) -> pd.DataFrame:
@@ -115,7 +116,8 @@ def precision(store: Store, shared: Path) -> pd.DataFrame:
     asked = truth.loc["seed"].loc[claims["seed_image_id"]]
     claims["domain"] = found["domain"].to_numpy() == claims["arm"].map(DOMAIN).to_numpy()
     claims["label"] = found["label"].to_numpy() == asked["label"].to_numpy()
-    return claims.groupby("arm")[["domain", "label"]].mean().loc[list(BASELINE)]
+    means: pd.DataFrame = claims.groupby("arm")[["domain", "label"]].mean()
+    return means.loc[list(BASELINE)]
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def with_duckdb(folder: Path) -> None:
         FROM (SELECT unnest(claims) AS claim FROM '{folder}/*.parquet')
         GROUP BY claim.arm ORDER BY claim.arm
     """
-    for arm, images, similarity in duckdb.sql(query).fetchall():
+    for arm, images, similarity in duckdb.execute(query).fetchall():
         print(f"  {arm}: {images} images, similarity {similarity}")
 
 

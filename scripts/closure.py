@@ -156,9 +156,10 @@ class Code:
             call = getattr(statement, "value", None)
             if isinstance(call, ast.Call) and any(k.arg == SAME for k in call.keywords):
                 package, members = call.args[1], call.args[2]
-                assert isinstance(package, ast.Constant) and isinstance(members, ast.Dict)
+                assert isinstance(package, ast.Constant) and isinstance(package.value, str)
+                assert isinstance(members, ast.Dict)
                 for key in members.keys:
-                    assert isinstance(key, ast.Constant)
+                    assert isinstance(key, ast.Constant) and isinstance(key.value, str)
                     yield from definitions(self, f"{package.value}.{key.value}")
 
     def __contains__(self, node: Node) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -32,7 +32,12 @@ LETTERS = string.ascii_letters + string.digits + "   .,!?-@"
 
 
 def _clip(values: np.ndarray) -> Pixels:
-    return np.clip(values, 0, 255).astype(np.uint8)
+    return _pixels(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _pixels(values: Any) -> Pixels:
+    """Return what OpenCV gave, whose stubs do not say that it keeps the type of its input."""
+    return np.asarray(values, np.uint8)
 
 
 def _colour(rng: Rng) -> tuple[int, int, int]:
@@ -79,7 +84,7 @@ def turn(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
         high, wide = int(height * part), int(width * part)
         top, left = (height - high) // 2, (width - wide) // 2
         turned = turned[top : top + high, left : left + wide]
-    return turned
+    return _pixels(turned)
 
 
 def tilt(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
@@ -89,13 +94,13 @@ def tilt(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], np.float32)
     moved = corners + inwards * rng.uniform(0, 0.12, (4, 2)).astype(np.float32) * [width, height]
     matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
-    return cv2.warpPerspective(image, matrix, (width, height), borderValue=_colour(rng))
+    return _pixels(cv2.warpPerspective(image, matrix, (width, height), borderValue=_colour(rng)))
 
 
 def stretch(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     height, width = image.shape[:2]
     factor = math.exp(rng.uniform(-0.45, 0.45))
-    return cv2.resize(image, (max(16, round(width * factor)), height))
+    return _pixels(cv2.resize(image, (max(16, round(width * factor)), height)))
 
 
 def border(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
@@ -109,9 +114,10 @@ def border(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
         sides[2:] = 0
     top, bottom = (int(v * height) for v in sides[:2])
     left, right = (int(v * width) for v in sides[2:])
-    return cv2.copyMakeBorder(
+    framed = cv2.copyMakeBorder(
         image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_colour(rng)
     )
+    return _pixels(framed)
 
 
 def on_another(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
@@ -163,9 +169,10 @@ def meme(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
         if bars:
             top, bottom = (high, 0) if end == "top" else (0, high)
             shade = int(rng.choice([0, 255]))
-            image = cv2.copyMakeBorder(
+            longer = cv2.copyMakeBorder(
                 image, top, bottom, 0, 0, cv2.BORDER_CONSTANT, value=(shade, shade, shade)
             )
+            image = _pixels(longer)
         line = int(high * 0.8) if end == "top" else image.shape[0] - int(high * 0.2)
         _write(image, rng, _words(rng, 18).upper(), (2, line), high * 0.7)
     return image
@@ -219,7 +226,7 @@ def blended(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
 
 def light(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     """Brightness, contrast and gamma."""
-    values = image.astype(np.float32)
+    values: np.ndarray = image.astype(np.float32)
     values = 255 * (values / 255) ** math.exp(rng.uniform(-0.7, 0.7))
     middle = values.mean()
     values = (values - middle) * math.exp(rng.uniform(-0.8, 0.5)) + middle
@@ -234,13 +241,13 @@ def tint(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
 
 
 def grey(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    return cv2.cvtColor(
-        cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB
-    )
+    shades = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    return _pixels(cv2.cvtColor(shades, cv2.COLOR_GRAY2RGB))
 
 
 def blur(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 2.2) * min(image.shape[:2]) / 112)
+    width = rng.uniform(0.4, 2.2) * min(image.shape[:2]) / 112
+    return _pixels(cv2.GaussianBlur(image, (0, 0), width))
 
 
 def sharpen(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
@@ -258,7 +265,7 @@ def coarse(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     part = rng.uniform(0.3, 0.9)
     how = int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST]))
     size = max(16, int(width * part)), max(16, int(height * part))
-    return cv2.resize(image, size, interpolation=how)
+    return _pixels(cv2.resize(image, size, interpolation=how))
 
 
 def requantised(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
@@ -268,7 +275,7 @@ def requantised(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     else:
         _, data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return _pixels(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
 SHAPES: tuple[tuple[Edit, float], ...] = (

@@ -60,7 +60,8 @@ def _start(images: list[bytes]) -> None:
 def _pressed(image: Pixels, side: int) -> Pixels:
     fewer = min(image.shape[:2]) > side
     how = cv2.INTER_AREA if fewer else cv2.INTER_CUBIC
-    return cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=how)
+    pressed = cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=how)
+    return np.asarray(pressed, np.uint8)
 
 
 def _pairs(work: tuple[list[int], int]) -> tuple[Rows, Pixels]:
@@ -87,7 +88,7 @@ def groups(alike: Rows, size: int, rng: np.random.Generator) -> list[int]:
 def look_alikes(vectors: np.ndarray, count: int = 12) -> Rows:
     """The nearest other pictures of each picture by the teacher's features."""
     own = torch.from_numpy(unit(vectors))
-    found = [(part @ own.T).topk(count + 1).indices[:, 1:] for part in own.split(2048)]
+    found = [(part @ own.T).topk(count + 1).indices[:, 1:] for part in torch.split(own, 2048)]
     return torch.cat(found).numpy()
 
 
