@@ -16,10 +16,10 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import Outcome, run_step
+from curation.runner import StepResult, run_step
 
 
-def run_select(folder: Path, min_side: int) -> Outcome:
+def run_select(folder: Path, min_side: int) -> StepResult:
     """Run `select` alone: an image is eligible if its shorter side has at least `min_side` pixels."""
     recipe = recipe_over(folder / "sources")
     recipe["select"] = {"min_side": {"at_least": min_side}}

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from curation.engine.params_base import Name, StrictModel, marked
+from curation.engine.params_base import Name, StrictModel, has_mark
 from curation.recipe import Recipe
 from curation.stages.retrieve.strategies import STRATEGIES
 from scripts.reference.markdown import GENERATED, code, codes, heading, page, table
@@ -88,7 +88,7 @@ def _field(model: type[BaseModel], name: str, schema: Any, place: str) -> list[s
     nested = _models(info.annotation)
     text = [info.description or ""]
     text += [f"See [its fields](#{anchor(_place(place, name, info.annotation))})."] * bool(nested)
-    text += [note for mark, note in MARKS.items() if marked(model, name, mark)]
+    text += [note for mark, note in MARKS.items() if has_mark(model, name, mark)]
     default = (
         "required" if info.is_required() else _default(info.get_default(call_default_factory=True))
     )

@@ -107,7 +107,11 @@ def _strategies() -> str:
 def _formats() -> str:
     rows = []
     for name, entry in FORMATS.items():
-        maps = "url, image or path, and more" if entry.maps is None else ", ".join(entry.maps)
+        maps = (
+            "url, image or path, and more"
+            if entry.optional_columns is None
+            else ", ".join(entry.optional_columns)
+        )
         endings = codes(end for end in entry.endings if end.count(".") == 1)
         rows.append([code(name), _module_doc(FORMATS, name), endings, maps or "nothing"])
     return table(("format", "what", "file endings", "`columns` may map"), rows)
