@@ -15,6 +15,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from curation.engine.commits import gather_files, is_complete
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.digest import digest, file_sha256
@@ -118,7 +119,7 @@ def _run_map(
         table: digest([step.name] + [[u.name, u.outputs[table].memo] for u in units])
         for table in step.tables
     }
-    if all(_is_complete(store, t, v) for t, v in versions.items()):
+    if all(is_complete(store, t, v) for t, v in versions.items()):
         for table, table_version in versions.items():
             store.set_current(table, table_version)
         return 0, len(units) * len(versions)
@@ -129,7 +130,7 @@ def _run_map(
     for table, table_version in versions.items():
         records = tuple(result.records[u.name][table] for u in units)
         if table == DATASET:
-            records = _gather_files(store, f"{DATASET}/{table_version}", records)
+            records = gather_files(store, f"{DATASET}/{table_version}", records)
         _commit(step, (table, table_version), records, tables, store)
     return result.computed, result.reused
 
@@ -230,30 +231,6 @@ def _with_folder(unit: Unit, folder: str) -> Unit:
     return replace(unit, outputs=outputs)
 
 
-def _gather_files(
-    store: Store, folder: str, records: tuple[FragmentRecord, ...]
-) -> tuple[FragmentRecord, ...]:
-    """Copy the files of records that are elsewhere into a folder, and delete all others there.
-
-    Tools that know no manifest open a version of the dataset by the path of its folder.
-
-    Returns:
-        The records with every file in the folder.
-    """
-    moved = []
-    for record in records:
-        files = []
-        for entry in record.files:
-            target = f"{folder}/{entry.path.rsplit('/', 1)[1]}"
-            if target != entry.path:
-                store.copy(entry.path, target)
-            files.append(replace(entry, path=target))
-        moved.append(replace(record, files=tuple(files)))
-    paths = {f.path for r in moved for f in r.files}
-    store.delete(p for p in store.sizes(folder) if p not in paths)
-    return tuple(moved)
-
-
 # -- global stages --------------------------------------------------------------------------------
 
 
@@ -267,7 +244,7 @@ def _run_global(
         + [fingerprint_params(step.params, file_sha256), content_of(tables)]
     )
     manifest = store.manifest(table, table_version)
-    if manifest is not None and _is_complete(store, table, table_version):
+    if manifest is not None and is_complete(store, table, table_version):
         store.set_current(table, table_version)
         return 0, len(manifest.fragments)
     function, context = step.stage.function.load(), _context(step, store, parallel)
@@ -306,16 +283,6 @@ def _context(step: Step, store: Store, parallel: Parallel) -> Context:
     # Without the parameters: a work table that does not depend on them serves every version.
     salt = [step.name, step.stage.version]
     return Context(store, parallel, step.name, salt, activation(step.plugins))
-
-
-def _is_complete(store: Store, table: str, table_version: str) -> bool:
-    """Whether a version is committed and all its files are there, in full size."""
-    manifest = store.manifest(table, table_version)
-    if manifest is None:
-        return False
-    files = [f for record in manifest.fragments for f in record.files]
-    complete = store.complete_files(files)
-    return all(f.path in complete for f in files)
 
 
 def _commit(

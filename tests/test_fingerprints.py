@@ -11,7 +11,12 @@ import pytest
 
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess
-from curation.engine.params_base import StrictModel, changed_fields, described, fingerprinted
+from curation.engine.params_base import (
+    StrictModel,
+    changed_fields,
+    fingerprint_params,
+    manifest_params,
+)
 from curation.engine.store import Store
 from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EncoderSpec
@@ -56,8 +61,8 @@ class WiderSpec(EncoderSpec):
 
 def test_an_option_that_comes_later_changes_no_fingerprint():
     spec = {"model": "timm/vit_small_patch14_dinov2.lvd142m", "precision": "bf16"}
-    assert fingerprinted(WiderSpec(**spec)) == fingerprinted(EncoderSpec(**spec))
-    assert fingerprinted(WiderSpec(**spec, bins=4)) != fingerprinted(EncoderSpec(**spec))
+    assert fingerprint_params(WiderSpec(**spec)) == fingerprint_params(EncoderSpec(**spec))
+    assert fingerprint_params(WiderSpec(**spec, bins=4)) != fingerprint_params(EncoderSpec(**spec))
 
 
 def test_a_default_that_is_written_out_is_the_default():
@@ -85,12 +90,12 @@ def test_null_is_not_the_default_where_the_default_is_a_block():
 
 
 def test_what_a_manifest_says_of_parameters_can_be_compared_with_those_of_today():
-    before = described(EmbedParams())
+    before = manifest_params(EmbedParams())
     assert before["batch_size"] == 64 and set(before["encoders"]) == {"semantic", "copy"}
     assert changed_fields(EmbedParams(), before) == set()
     assert changed_fields(EmbedParams(batch_size=7), before) == {"batch_size"}
     spec = EncoderSpec(model="timm/vit_tiny_patch16_224")
-    assert changed_fields(WiderSpec(**dict(spec)), described(spec)) == set()
+    assert changed_fields(WiderSpec(**dict(spec)), manifest_params(spec)) == set()
     assert "model" in changed_fields(spec, {"model": 3})
 
 
@@ -114,7 +119,7 @@ def test_models_of_two_kinds_are_told_apart():
         strategy: str
         k: int = 4
 
-    assert fingerprinted(One(strategy="sample")) != fingerprinted(One(strategy="cluster"))
+    assert fingerprint_params(One(strategy="sample")) != fingerprint_params(One(strategy="cluster"))
 
 
 if __name__ == "__main__":

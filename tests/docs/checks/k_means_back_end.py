@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from curation.algorithms.kmeans.backends.load import backend_of
+from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import Centroids
 from tests.docs.checks.common import recipe_with
 
@@ -14,10 +14,10 @@ vectors[7] = vectors[3]
 for offset in (np.zeros(40), (vectors.astype(np.float64) ** 2).sum(axis=1) / 2):
     centroids = Centroids(vectors, offset)
     found = [
-        backend_of(name, "cpu")(points).assign(centroids)
+        load_backend(name, "cpu")(points).assign(centroids)
         for name in ("exhaustive", "torch", "faiss")
     ]
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
     assert 7 not in found[0]
-assert len(backend_of("exhaustive", "cpu")(points[:0]).assign(centroids)) == 0
+assert len(load_backend("exhaustive", "cpu")(points[:0]).assign(centroids)) == 0
