@@ -1,4 +1,4 @@
-"""Sorted arrays: where runs of equal values begin, and where a value is."""
+"""Sorted arrays: where runs of equal values begin, ranks within runs, and where a value is."""
 
 from __future__ import annotations
 
@@ -52,3 +52,21 @@ def positions_in(
         return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
     positions = np.minimum(np.searchsorted(among, values), len(among) - 1)
     return positions, np.asarray(among[positions] == values, dtype=bool)
+
+
+def ranks_in_runs(*columns: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the rank of each row within its run of equal rows: 0 for the first.
+
+    Args:
+        columns: as for `run_starts`.
+
+    Returns:
+        Shape (n,).
+
+    Examples:
+        >>> ranks_in_runs(np.array([3, 3, 5, 3])).tolist()
+        [0, 1, 0, 0]
+    """
+    starts = np.flatnonzero(run_starts(*columns))
+    sizes = np.diff(np.append(starts, len(columns[0])))
+    return np.arange(len(columns[0])) - np.repeat(starts, sizes)

@@ -158,8 +158,8 @@ def test_levels_that_the_data_cannot_fill_are_told(tmp_path, caplog):
     ids, (vectors, _) = names(rng, 40), planted(rng, 40, DIM, 4)
     table = clustered(fill(Store(tmp_path), ids, vectors, 1), levels=[1000, 100, 10])
     assert table.manifest.stats["clusters"] == [34, 10]
-    assert "1000 clusters asked for, 34 differ" in caplog.text
-    assert "no level of 100 clusters over 34" in caplog.text
+    assert "1000 clusters requested, 34 found" in caplog.text
+    assert "the level of 100 clusters is left out: the finest level has only 34" in caplog.text
 
 
 def test_resampling_stays_with_its_level_when_a_finer_one_is_left_out(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.engine.runs import positions_in, run_starts
+from curation.engine.runs import positions_in, ranks_in_runs, run_starts
 
 numbers = st.lists(st.integers(0, 4), max_size=30)
 
@@ -21,6 +21,14 @@ def test_run_starts(left, data):
     assert run_starts(names).tolist() == [
         n == 0 or left[n] != left[n - 1] for n in range(len(left))
     ]
+
+
+@given(numbers)
+def test_ranks_in_runs(values):
+    wanted = []
+    for n, value in enumerate(values):
+        wanted.append(wanted[-1] + 1 if n and value == values[n - 1] else 0)
+    assert ranks_in_runs(np.array(values, int)).tolist() == wanted
 
 
 def test_rows_of_several_numbers_are_compared_whole():

@@ -254,4 +254,4 @@ def test_more_clusters_than_vectors_is_told(store, caplog):
     assert stats["requested"] == [5000]
     assert stats["clusters"] == [table.rows]
     assert table.rows < 2400
-    assert "5000 clusters asked for" in caplog.text
+    assert "5000 clusters requested" in caplog.text

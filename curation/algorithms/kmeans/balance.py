@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from curation.engine.runs import ranks_in_runs
+
 Counts = npt.NDArray[np.int64]
 
 
@@ -46,10 +48,9 @@ def even_shares_by_parent(
     order = np.lexsort((keys, sizes, parent))
     size, parent_of = sizes[order].astype(np.int64), parent[order]
     parents, start, siblings = np.unique(parent_of, return_index=True, return_counts=True)
-    position = np.arange(len(size)) - np.repeat(start, siblings)
     smaller = np.cumsum(size) - size
     smaller -= np.repeat(smaller[start], siblings)
-    remaining = np.repeat(siblings, siblings) - position
+    remaining = np.repeat(siblings, siblings) - ranks_in_runs(parent_of)
     # A cluster gives all its members if the target still allows as many of each larger sibling.
     gives_all = smaller + remaining * size <= targets[parent_of]
     share = np.where(gives_all, size, 0)
@@ -73,7 +74,6 @@ def _rank_by_key(
 ) -> Counts:
     """Return the rank of each cluster by key among its siblings that do not give all members."""
     order = np.lexsort((keys, gives_all, parent_of))
-    _, start, siblings = np.unique(parent_of[order], return_index=True, return_counts=True)
     rank = np.empty(len(parent_of), dtype=np.int64)
-    rank[order] = np.arange(len(parent_of)) - np.repeat(start, siblings)
+    rank[order] = ranks_in_runs(parent_of[order])
     return rank

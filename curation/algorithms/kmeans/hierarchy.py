@@ -25,6 +25,7 @@ from curation.algorithms.kmeans.lloyd import (
 )
 from curation.algorithms.kmeans.points import ArrayPoints, round_to_grid
 from curation.engine.device import CPU
+from curation.engine.runs import ranks_in_runs
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,7 @@ def nearest_points_per_cluster(
         doubles = points.astype(np.float64)
         score = 2 * score - np.einsum("nd,nd->n", doubles, doubles)
     order = np.lexsort((-score, cluster_ids))
-    _, start, size = np.unique(cluster_ids[order], return_index=True, return_counts=True)
-    rank = np.arange(len(order)) - np.repeat(start, size)
-    return np.sort(order[rank < count])
+    return np.sort(order[ranks_in_runs(cluster_ids[order]) < count])
 
 
 def _point_ids(count: int) -> Ids:

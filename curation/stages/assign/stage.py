@@ -1,4 +1,4 @@
-"""assign: the nearest centroid of every picture, pool and seeds alike."""
+"""assign: the nearest centroid of every image, of the pool and of seeds alike."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def assign(
     """
     rows = embeddings[params.encoder].read(["pair_id", "image_id", "vector"])
     level = next(iter(centroids.fragments.values())).read(["level", "cluster_id", "vector"])
-    now = make_centroids(vector_matrix(level.column("vector"), "<f4"), params.metric)
+    finest = make_centroids(vector_matrix(level.column("vector"), "<f4"), params.metric)
     valid = comparable_rows(rows.column("vector"))
-    cluster = np.full(len(rows), -1, dtype=np.int32)
+    cluster_id = np.full(len(rows), -1, dtype=np.int32)
     similarity = np.zeros(len(rows), dtype=np.float32)
     if valid.any():
         points = vector_matrix(rows.column("vector").filter(pa.array(valid)))
-        cluster[valid] = load_backend(params.backend, device)(points).assign(now)
-        similarity[valid] = _cosine(points, now, cluster[valid])
+        cluster_id[valid] = load_backend(params.backend, device)(points).assign(finest)
+        similarity[valid] = _cosine(points, finest, cluster_id[valid])
     yield pa.RecordBatch.from_arrays(
         [
             rows.column("pair_id").combine_chunks(),
             rows.column("image_id").combine_chunks(),
-            pa.array(cluster, mask=~valid),
+            pa.array(cluster_id, mask=~valid),
             pa.array(similarity, mask=~valid),
         ],
         names=["pair_id", "image_id", "cluster_id", "similarity"],
@@ -46,9 +46,12 @@ def assign(
     return None
 
 
-def _cosine(points: Vectors, centroids: Centroids, cluster: ClusterIds) -> npt.NDArray[np.float64]:
+def _cosine(
+    points: Vectors, centroids: Centroids, cluster_ids: ClusterIds
+) -> npt.NDArray[np.float64]:
+    """Return the cosine similarity of unit vectors (n, dim) to one centroid each, (n,)."""
     if not centroids.offset.any():
-        return exact_scores(points, centroids, cluster)
+        return exact_scores(points, centroids, cluster_ids)
     lengths = np.linalg.norm(centroids.vectors, axis=1, keepdims=True)
     unit = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return exact_scores(points, make_centroids(unit, "spherical"), cluster)
+    return exact_scores(points, make_centroids(unit, "spherical"), cluster_ids)

@@ -1,4 +1,4 @@
-"""cluster: k-means of the eligible pool, one level or several, seeded."""
+"""cluster: k-means of the eligible pool, with one level of clusters or several."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, vector_array, vector_matrix
 from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.backends.nearest import Centroids, Floats
 from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOptions, build_levels
 from curation.algorithms.kmeans.initialisation import init_sample_size, initial_centroids
 from curation.algorithms.kmeans.lloyd import TrainedLevel, TrainingState, lloyd
@@ -36,151 +37,174 @@ def cluster(
 ) -> StageOutput:
     """Train the centroids of every level.
 
-    About `max_points_per_centroid` · k vectors take part. They are held in memory where they fit in
-    `memory_gib`; else every pass over them is a job over shards. The centroids are the same bits.
+    The training vectors are a seeded sample of about `max_points_per_centroid` vectors per cluster of
+    the finest level. They are held in memory if they take at most `memory_gib`; otherwise every pass
+    over them is a job on workers. Both give the same bits.
+
+    A run that is stopped continues after the last finished pass over level 0.
 
     Yields:
-        (part, batch of `centroids`), the finest level first.
+        (name of the level, batch of `centroids`), the finest level first.
 
     Returns:
-        What was asked for, what could be had, and the objective of each pass (see `TrainedLevel`).
+        `requested` and `clusters`, the number of clusters requested and trained by level;
+        `training_vectors`; and `objective`, those of each pass by level (see `TrainedLevel`).
+
+    Raises:
+        StoreError: no eligible pool image has a vector.
     """
-    asked = params.levels[0]
+    requested = params.levels[0]
     vectors = embeddings[str(params.encoder)]
     sample = sampled(
-        eligible, vectors, asked * params.max_points_per_centroid, params.seed, context
+        eligible, vectors, requested * params.max_points_per_centroid, params.seed, context
     )
     if not any(part.rows for part in sample.values()):
         raise StoreError(
-            "No eligible pool image has a vector, so there is nothing to cluster. Look at why: "
-            "curation show eligible --store DIR counts the reasons."
+            "No eligible pool image has a vector, so there is nothing to cluster. "
+            "`curation show eligible --store DIR` counts the reasons."
         )
-    finest = _finest(sample, params, context)
-    # A centroid that no training vector chose is a repeat of another.
-    finest = _with_points(finest)
-    found = len(finest.counts)
-    if found < asked:
-        logger.warning("cluster: %d clusters asked for, %d differ", asked, found)
-    sizes = [size for size in params.levels[1:] if size < found]
-    for size in params.levels[1 : len(params.levels) - len(sizes)]:
-        logger.warning("cluster: no level of %d clusters over %d", size, found)
+    finest = _without_empty_clusters(_train_finest(sample, params, context))
+    sizes = _upper_sizes(len(finest.counts), params)
     levels = build_levels(
         finest,
         sizes,
-        _resampling([found, *sizes], params),
-        _plan(params),
+        _resampling([len(finest.counts), *sizes], params),
+        TrainingOptions(
+            params.iterations,
+            params.metric,
+            params.start,
+            params.seed,
+            params.backend,
+            local_devices(),
+        ),
     )
     for number, level in enumerate(levels):
-        yield from _rows(number, level)
+        yield from _level_batches(number, level)
     return {
-        "requested": [asked, *sizes],
+        "requested": [requested, *sizes],
         "clusters": [len(level.trained.counts) for level in levels],
         "training_vectors": sum(part.rows for part in sample.values()),
         "objective": [list(level.trained.objective) for level in levels],
     }
 
 
-def _finest(sample: Mapping[str, Fragment], params: ClusterStep, context: Context) -> TrainedLevel:
-    """Train level 0, going on from what a stopped run kept."""
+def _upper_sizes(finest: int, params: ClusterStep) -> list[int]:
+    """Return the sizes of the levels above the finest; levels that are not smaller are left out."""
+    if finest < params.levels[0]:
+        logger.warning(
+            "cluster: %d clusters requested, %d found: too few training vectors differ",
+            params.levels[0],
+            finest,
+        )
+    sizes = [size for size in params.levels[1:] if size < finest]
+    for size in params.levels[1 : len(params.levels) - len(sizes)]:
+        logger.warning(
+            "cluster: the level of %d clusters is left out: the finest level has only %d",
+            size,
+            finest,
+        )
+    return sizes
+
+
+def _train_finest(
+    sample: Mapping[str, Fragment], params: ClusterStep, context: Context
+) -> TrainedLevel:
+    """Train level 0, from the state that a stopped run saved if there is one."""
     key = {"sample": dict(sample), "params": params}
-    kept = context.load_state("state", key)
+    saved = context.load_state("state", key)
     ids: Ids
     vectors: Vectors
     points: Points
-    in_memory = _bytes(sample) <= params.memory_gib * 2**30
+    in_memory = _vector_bytes(sample) <= params.memory_gib * 2**30
     if in_memory:
         ids, vectors = read_sample(sample)
         points = ArrayPoints(vectors, load_backend(params.backend, *local_devices()))
     else:
         points = ShardedPoints(group_into_shards(sample), params.metric, params.backend, context)
-    if kept is None:
-        many = init_sample_size(params.start, params.levels[0])
+    if saved is None:
+        count = init_sample_size(params.start, params.levels[0])
         if not in_memory:
-            ids, vectors = _smallest_keys(sample, many, params.seed)
-        order = np.argsort(seeded_keys(ids, params.seed, "start"), kind="stable")[:many]
-        first = initial_centroids(
-            vectors[order].astype(np.float32),
-            ids[order],
-            params.start,
-            params.levels[0],
-            params.seed,
-        )
-        state = TrainingState(first)
+            ids, vectors = _read_smallest_keys(sample, count, params.seed)
+        state = TrainingState(_initial_centroids(ids, vectors, count, params))
     else:
-        state = _state_in(kept)
+        state = _read_state(saved)
     return lloyd(
         points,
         state,
         params.iterations,
         params.metric,
-        lambda now: context.save_state("state", key, _state_batch(now)),
+        lambda state: context.save_state("state", key, _state_batch(state)),
     )
 
 
-def _bytes(sample: Mapping[str, Fragment]) -> int:
+def _vector_bytes(sample: Mapping[str, Fragment]) -> int:
     return sum(part.rows * 2 * int(part.record.stats["dim"]) for part in sample.values())
 
 
-def _smallest_keys(sample: Mapping[str, Fragment], many: int, seed: int) -> tuple[Ids, Vectors]:
-    """Return the points whose seeded keys are smallest, a fragment in memory at a time."""
+def _initial_centroids(ids: Ids, vectors: Vectors, count: int, params: ClusterStep) -> Floats:
+    """Choose initial centroids among the `count` points with the smallest seeded keys."""
+    order = np.argsort(seeded_keys(ids, params.seed, "start"), kind="stable")[:count]
+    candidates = vectors[order].astype(np.float32)
+    return initial_centroids(candidates, ids[order], params.start, params.levels[0], params.seed)
+
+
+def _read_smallest_keys(
+    sample: Mapping[str, Fragment], count: int, seed: int
+) -> tuple[Ids, Vectors]:
+    """Return the points with the smallest seeded keys; one fragment is in memory at a time."""
     ids, vectors = np.empty(0, "S32"), None
     for part in sample.values():
         table = part.read()
-        own = to_ids(table.column("image_id"))
-        matrix = vector_matrix(table.column("vector"))
-        ids = np.concatenate([ids, own])
-        vectors = matrix if vectors is None else np.concatenate([vectors, matrix])
-        best = np.lexsort((ids, seeded_keys(ids, seed, "start")))[:many]
-        ids, vectors = ids[best], vectors[best]
+        part_vectors = vector_matrix(table.column("vector"))
+        ids = np.concatenate([ids, to_ids(table.column("image_id"))])
+        vectors = part_vectors if vectors is None else np.concatenate([vectors, part_vectors])
+        smallest = np.lexsort((ids, seeded_keys(ids, seed, "start")))[:count]
+        ids, vectors = ids[smallest], vectors[smallest]
     assert vectors is not None
     return ids, vectors
 
 
 def _state_batch(state: TrainingState) -> pa.RecordBatch:
     batch = pa.RecordBatch.from_arrays([vector_array(state.vectors)], ["vector"])
+    # In hex, so that no bit is lost.
     objective = ",".join(value.hex() for value in state.objective)
     return batch.replace_schema_metadata({"objective": objective})
 
 
-def _state_in(kept: Fragment) -> TrainingState:
-    table = kept.read()
-    said = (table.schema.metadata or {}).get(b"objective", b"").decode()
-    objective = tuple(float.fromhex(value) for value in said.split(",") if value)
+def _read_state(saved: Fragment) -> TrainingState:
+    table = saved.read()
+    text = (table.schema.metadata or {}).get(b"objective", b"").decode()
+    objective = tuple(float.fromhex(value) for value in text.split(",") if value)
     return TrainingState(np.array(vector_matrix(table.column("vector"), "<f4")), objective)
 
 
-def _with_points(trained: TrainedLevel) -> TrainedLevel:
+def _without_empty_clusters(trained: TrainedLevel) -> TrainedLevel:
+    """Drop the clusters without training vectors: their centroids are equal to others."""
     keep = trained.counts > 0
-    centroids = type(trained.centroids)(
-        trained.centroids.vectors[keep], trained.centroids.offset[keep]
-    )
+    centroids = Centroids(trained.centroids.vectors[keep], trained.centroids.offset[keep])
     return TrainedLevel(centroids, trained.counts[keep], trained.objective)
 
 
-def _plan(params: ClusterStep) -> TrainingOptions:
-    return TrainingOptions(
-        params.iterations,
-        params.metric,
-        params.start,
-        params.seed,
-        params.backend,
-        local_devices(),
-    )
-
-
 def _resampling(sizes: list[int], params: ClusterStep) -> list[Resampling]:
-    """Return how each upper level is resampled: by default the half of the clusters' mean size."""
-    # Levels that the data cannot fill are missing at the fine end.
-    given = (params.resampling.nearest or [])[1 - len(sizes) :]
+    """Return the resampling of each level above the finest.
+
+    By default a round keeps half as many points of a cluster as clusters have on average.
+
+    Args:
+        sizes: number of clusters of every level, the finest first.
+        params: of the stage.
+    """
+    # Where levels are left out, they are the finest ones above level 0.
+    nearest = (params.resampling.nearest or [])[1 - len(sizes) :]
     return [
         Resampling(
-            params.resampling.rounds, given[number] if given else max(1, -(-below // size // 2))
+            params.resampling.rounds, nearest[number] if nearest else max(1, -(-below // size // 2))
         )
         for number, (below, size) in enumerate(pairwise(sizes))
     ]
 
 
-def _rows(number: int, level: Level) -> Iterator[tuple[str, pa.RecordBatch]]:
+def _level_batches(number: int, level: Level) -> Iterator[tuple[str, pa.RecordBatch]]:
     count = len(level.trained.counts)
     parent: Any = pa.nulls(count, pa.int32()) if level.parent is None else pa.array(level.parent)
     yield (

@@ -1,4 +1,4 @@
-"""index: every vector in its inverted list, fragment by fragment, so that a longer pool only adds."""
+"""index: the inverted list of every vector, by fragment, so that a grown pool only adds fragments."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from curation.stages.index.params import IndexStep
 def index(
     embeddings: dict[str, Fragment], codebooks: Table, *, params: IndexStep, device: str
 ) -> StageOutput:
-    """Put the vectors of one fragment into lists, whatever their role or copies.
+    """Assign the vectors of one fragment to lists, eligible or not.
 
     Yields:
-        One batch of `lists`, in the order of lists; without rows where the search is exact.
+        One batch of `lists`, sorted by list; without rows if the pool is searched exactly.
     """
-    books = read_codebooks(codebooks)
+    loaded = read_codebooks(codebooks)
     rows = embeddings[params.encoder].read(["image_id", "vector"])
     valid = np.flatnonzero(comparable_rows(rows.column("vector")))
-    if books is None or not len(valid):
+    if loaded is None or not len(valid):
         yield empty_batch(contract("lists").arrow_schema())
         return None
-    kept = rows.take(pa.array(valid))
-    vectors = vector_matrix(kept.column("vector"))
-    ids = kept.column("image_id").combine_chunks()
-    yield lists_batch(valid, ids, fill(vectors, books, device))
+    with_vector = rows.take(pa.array(valid))
+    vectors = vector_matrix(with_vector.column("vector"))
+    ids = with_vector.column("image_id").combine_chunks()
+    yield lists_batch(valid, ids, fill(vectors, loaded, device))
     return None

@@ -1,4 +1,4 @@
-"""match: the pool neighbours of every eligible seed image, k as large as any arm needs."""
+"""match: the nearest pool images of every eligible seed image, as many as any arm needs."""
 
 from __future__ import annotations
 
@@ -33,17 +33,19 @@ def match(
     params: MatchStep,
     context: Context,
 ) -> StageOutput:
-    """Search the eligible pool for every eligible seed image.
+    """Search the eligible pool for the k nearest images of every eligible seed image.
 
     Yields:
-        (part, batch of `matches`), seed sets in name order.
+        ("all", batch of `matches`), one seed set after another by name.
 
     Returns:
-        Which index was searched, with its recall@k against exact search on a sample of queries.
+        `index`, the kind of search; `queries` and `shards`, the number of different seed images and of
+        pool fragments; `recall`, the share of the true k nearest (`recall_at`) that an index finds for
+        a sample of `recall_queries` queries; and `search_seconds`.
     """
     yield "all", empty_batch(contract("matches").arrow_schema())
     vectors = embeddings[params.encoder]
-    sets, ids, queries = _seeds(eligible, vectors)
+    sets, ids, queries = _read_seeds(eligible, vectors)
     if not len(ids) or params.k == 0:
         return {"index": "exact", "queries": 0}
     shards = {
@@ -52,74 +54,88 @@ def match(
         if "pool" in fragment.record.counts
     }
     unique, first = np.unique(ids, return_index=True)
-    kept = _kept(unique, queries[first], "queries", context)
-    books = read_codebooks(codebooks)
-    index = None if books is None else codebooks
+    queries = queries[first]
+    loaded = read_codebooks(codebooks)
+    index = None if loaded is None else codebooks
+    query_table = _write_queries(unique, queries, "queries", context)
     started = time.monotonic()
-    found = broadcast_join(shards, kept, index, params.search, params.k, context)
-    seconds = time.monotonic() - started
-    name = "exact" if books is None else books.index
-    stats: dict[str, Any] = {"index": name, "queries": len(unique), "shards": len(shards)}
-    if index is None:
-        stats["recall"] = 1.0
-    else:
-        chosen = np.sort(
-            seeded_order(unique, params.seed, "recall")[: params.search.recall_queries]
-        )
-        sample = _kept(unique[chosen], queries[first][chosen], "recall", context)
-        exact = broadcast_join(shards, sample, None, params.search, params.k, context)
-        stats |= {"recall": recall(found, exact, chosen), "recall_queries": len(chosen)}
+    matches = broadcast_join(shards, query_table, index, params.search, params.k, context)
+    stats: dict[str, Any] = {
+        "index": "exact" if loaded is None else loaded.index,
+        "queries": len(unique),
+        "shards": len(shards),
+        "recall": 1.0,
+        "search_seconds": round(time.monotonic() - started, 3),
+    }
+    if index is not None:
+        order = seeded_order(unique, params.seed, "recall")
+        sample = np.sort(order[: params.search.recall_queries])
+        sample_table = _write_queries(unique[sample], queries[sample], "recall", context)
+        exact = broadcast_join(shards, sample_table, None, params.search, params.k, context)
+        stats |= {"recall": recall(matches, exact, sample), "recall_queries": len(sample)}
         stats["recall_at"] = params.k
     for seed_set in sorted(set(sets)):
-        yield "all", _rows(found, unique, str(seed_set), ids[sets == seed_set])
-    return stats | {"search_seconds": round(seconds, 3)}
+        yield "all", _matches_batch(matches, unique, str(seed_set), ids[sets == seed_set])
+    return stats
 
 
-def _seeds(eligible: Table, embeddings: Table) -> tuple[npt.NDArray[Any], Ids, Vectors]:
-    """Return set, id and vector of each eligible seed image; an image may stand in several sets."""
+def _read_seeds(eligible: Table, embeddings: Table) -> tuple[npt.NDArray[Any], Ids, Vectors]:
+    """Return the seed set, id and vector of each eligible seed image, (n,), (n,), (n, dim).
+
+    An image may be in several sets.
+    """
     sets, ids, vectors = [], [], []
     for name, fragment in eligible.fragments.items():
         if "seed" not in fragment.record.counts:
             continue
-        own_ids, own_vectors = read_vectors(embeddings.fragments[name], fragment)
-        if len(own_ids):
+        fragment_ids, fragment_vectors = read_vectors(embeddings.fragments[name], fragment)
+        if len(fragment_ids):
             source = fragment.read(["source"]).column("source")[0].as_py()
-            sets.append(np.full(len(own_ids), source))
-            ids.append(own_ids)
-            vectors.append(own_vectors)
+            sets.append(np.full(len(fragment_ids), source))
+            ids.append(fragment_ids)
+            vectors.append(fragment_vectors)
     if not ids:
         return np.empty(0, "U1"), np.empty(0, "S32"), np.empty((0, 0), np.float16)
     return np.concatenate(sets), np.concatenate(ids), np.concatenate(vectors)
 
 
-def _kept(ids: Ids, vectors: Vectors, name: str, context: Context) -> Fragment:
+def _write_queries(ids: Ids, vectors: Vectors, name: str, context: Context) -> Fragment:
+    """Write queries as a work table that every worker can read."""
     items = {name: {"ids": ids, "vectors": vectors}}
     return Fragment(context.store, context.compute("queries", keep_queries, items)[name])
 
 
-def recall(found: Candidates, exact: Candidates, queries: npt.NDArray[np.int64]) -> float:
-    """Return which share of the exact neighbours of some queries was found.
+def recall(matches: Candidates, exact: Candidates, sample: npt.NDArray[np.int64]) -> float:
+    """Return the share of the exact neighbours of some queries that an approximate search found.
 
     Args:
-        found: neighbours of all queries.
-        exact: exact neighbours of the sampled queries, numbered by their place in the sample.
-        queries: number of each sampled query among all.
+        matches: neighbours of all queries, by the approximate search.
+        exact: exact neighbours of the sampled queries, which are numbered by their place in the sample.
+        sample: the numbers of the sampled queries among all, (queries,).
     """
-    truth = set(zip(queries[exact.query].tolist(), exact.ids.tolist(), strict=True))
-    seen = set(zip(found.query.tolist(), found.ids.tolist(), strict=True))
-    return round(len(truth & seen) / max(len(truth), 1), 6)
+    truth = set(zip(sample[exact.query].tolist(), exact.ids.tolist(), strict=True))
+    found = set(zip(matches.query.tolist(), matches.ids.tolist(), strict=True))
+    return round(len(truth & found) / max(len(truth), 1), 6)
 
 
-def _rows(found: Candidates, unique: Ids, seed_set: str, members: Ids) -> pa.RecordBatch:
-    keep = np.isin(unique[found.query], members)
+def _matches_batch(matches: Candidates, unique: Ids, seed_set: str, members: Ids) -> pa.RecordBatch:
+    """Return the rows of `matches` of one seed set.
+
+    Args:
+        matches: neighbours of all queries.
+        unique: the id of each query, ascending.
+        seed_set: name of the set.
+        members: ids of the images of the set.
+    """
+    keep = np.isin(unique[matches.query], members)
     rows = int(keep.sum())
     return pa.RecordBatch.from_arrays(
         [
             pa.array([seed_set] * rows, pa.string()),
-            from_ids(unique[found.query[keep]]),
-            from_ids(found.ids[keep]),
-            pa.array(found.similarity[keep]),
-            pa.array(found.rank()[keep]),
+            from_ids(unique[matches.query[keep]]),
+            from_ids(matches.ids[keep]),
+            pa.array(matches.similarity[keep]),
+            pa.array(matches.rank()[keep]),
         ],
         names=["seed_set", "seed_image_id", "image_id", "similarity", "rank"],
     )

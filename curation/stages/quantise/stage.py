@@ -1,4 +1,4 @@
-"""quantise: the codebooks of the index, or none where exact search is the better choice."""
+"""quantise: the codebooks of the index of pool vectors, or none if the pool is searched exactly."""
 
 from __future__ import annotations
 
@@ -22,40 +22,41 @@ logger = logging.getLogger(__name__)
 def quantise(
     eligible: Table, embeddings: dict[str, Table], *, params: QuantiseStep, context: Context
 ) -> StageOutput:
-    """Choose how the pool is searched, and train the codebooks where it is by an index.
+    """Choose how the pool is searched, and train the codebooks if it is searched by an index.
 
-    Codebooks that this store trained before, for the same encoder and parameters, are taken again
-    until the pool has grown fourfold, so that a longer pool only adds lists.
+    Codebooks that an earlier run trained in this store, for the same encoder and parameters, are reused
+    until the pool has grown fourfold. So a grown pool only adds fragments of `lists`.
 
     Yields:
         ("all", batch of `codebooks`), without rows for exact search.
 
     Returns:
-        The choice, and what it was made of.
+        `index`, the kind of search; `multiplications`, the cost of exact and of indexed search that the
+        choice depends on; for an index also `nlist` and `training_vectors` (0 if reused).
     """
     vectors = embeddings[params.encoder]
     pool, seeds = eligible_rows(eligible, "pool"), eligible_rows(eligible, "seed")
     dim = dimension(vectors)
     choice = choose(params.index, params.k, seeds, pool, dim)
     yield "all", empty_batch(contract("codebooks").arrow_schema())
-    said: dict[str, Any] = {
+    stats: dict[str, Any] = {
         "index": choice.index,
         "multiplications": {"exact": choice.exact, "indexed": choice.indexed},
     }
     if choice.index == "exact":
-        return said
+        return stats
     key = {
         "encoder": vectors.manifest.stats.get("encoder"),
         "dim": dim,
         "scale": scale_of(pool),
         "index": [choice.index, choice.nlist, params.index.subquantizers, params.seed],
     }
-    kept = context.load_state("codebooks", key)
-    if kept is not None:
-        logger.info("quantise: codebooks of an earlier run serve again")
-        for batch in kept.batches():
+    saved = context.load_state("codebooks", key)
+    if saved is not None:
+        logger.info("quantise: the codebooks of an earlier run are reused")
+        for batch in saved.batches():
             yield "all", batch
-        return said | {"nlist": choice.nlist, "training_vectors": 0}
+        return stats | {"nlist": choice.nlist, "training_vectors": 0}
     parts = sampled(eligible, vectors, sample_size(choice.nlist), params.seed, context)
     _, sample = read_sample(parts)
     batch = codebooks.batch_of(
@@ -63,4 +64,4 @@ def quantise(
     )
     context.save_state("codebooks", key, batch)
     yield "all", batch
-    return said | {"nlist": choice.nlist, "training_vectors": len(sample)}
+    return stats | {"nlist": choice.nlist, "training_vectors": len(sample)}
