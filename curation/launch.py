@@ -104,10 +104,10 @@ def _bad_heads(
     import numpy as np
 
     from curation.media.encoders.encoder import load_encoder
-    from curation.stages.score.heads.base import Given
+    from curation.stages.score.heads.base import EncoderInfo
 
     for name, spec in heads.items():
-        given = Given(encoders, {n: identity for n, (_, identity) in loaded.items()})
+        given = EncoderInfo(encoders, {n: identity for n, (_, identity) in loaded.items()})
         try:
             head = HEADS.load(spec.kind).load(spec, given)
             head(*(np.zeros((0, loaded[n][0]), np.float16) for n in spec.reads()))

@@ -21,7 +21,7 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, comparable_rows, vector_matrix
 from curation.engine.table import Table
 from curation.errors import RecipeError, StoreError
-from curation.stages.score.heads.base import ABOUT
+from curation.stages.score.heads.base import METADATA_KEY
 
 HELD_BACK = 0.2
 """Part of the labels that nothing is learned from."""
@@ -191,4 +191,4 @@ def _write(model: Any, hidden: int, embeddings: Table, learned: Learned, out: Pa
     # One entry: several would stand in the file in any order.
     about = {"encoder": encoder, "learned": learned.__dict__}
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, out, metadata={ABOUT: json.dumps(about, sort_keys=True)})
+    save_file(state, out, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})

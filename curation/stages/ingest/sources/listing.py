@@ -87,7 +87,9 @@ def _list_uri(source: Source) -> tuple[str, str, list[FileInfo]]:
         files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
     except (OSError, ValueError) as error:
         raise _no_files(source, f"no file can be listed ({error})") from error
-    listed = sorted(FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files)
+    listed = sorted(
+        FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files
+    )
     if pattern:
         return base, query, [f for f in listed if pattern.fullmatch(f.name)]
     return address, query, [f for f in listed if _is_listed(source, f.name)]
