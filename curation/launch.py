@@ -116,10 +116,10 @@ def _head_problems(
     import numpy as np
 
     from curation.media.encoders.encoder import load_encoder
-    from curation.stages.score.heads.base import Given
+    from curation.stages.score.heads.base import EncoderInfo
 
     for name, spec in heads.items():
-        given = Given(encoders, {n: identity for n, (_, identity) in loaded.items()})
+        given = EncoderInfo(encoders, {n: identity for n, (_, identity) in loaded.items()})
         try:
             head = HEADS.load(spec.kind).load(spec, given)
             # No vectors, of the right length: the head checks their dimension.

@@ -83,9 +83,9 @@ def test_encoders_are_tried_before_days_of_fetching(tmp_path):
     with pytest.raises(RecipeError) as error:
         run_steps(plan(recipe), recipe, store, Cluster())
     told = str(error.value)
-    assert "embed.encoders.one: timm cannot make 'vit_tinny" in told
-    assert "Close names: vit_tiny_patch16_224" in told
-    assert "embed.encoders.two: open_clip knows no model 'ViT-B-23'" in told
+    assert "embed.encoders.one: timm cannot create 'vit_tinny" in told
+    assert "Similar names: vit_tiny_patch16_224" in told
+    assert "embed.encoders.two: open_clip has no model 'ViT-B-23'" in told
     assert store.manifest("pairs") is None
     # So are the heads on them: the file, and whether it fits the vectors.
     save_file({"weight": torch.zeros(1, 7), "bias": torch.zeros(1)}, tmp_path / "seven.safetensors")

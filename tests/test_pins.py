@@ -103,7 +103,7 @@ def test_what_cannot_change_the_rows_of_a_stage_does_not_count(before):
         ),
         (
             "curation.stages.score.heads.linear",
-            ("stages/score/heads/base.py", 'ABOUT = "curation"', 'ABOUT = "other"'),
+            ("stages/score/heads/base.py", 'METADATA_KEY = "curation"', 'METADATA_KEY = "other"'),
         ),
     ],
 )

@@ -10,7 +10,7 @@ from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.errors import StoreError
 from curation.flow import plan
-from curation.media.encoders.encoder import identity_of
+from curation.media.encoders.encoder import encoder_identity
 from curation.recipe import parse_recipe
 from curation.runner import run_step
 
@@ -38,7 +38,7 @@ PREPROCESSING = {
 
 
 def encoder(name="timm/a", weights="1f" * 32, dim=8, **changed):
-    return identity_of(name, weights, dim, PREPROCESSING | changed)
+    return encoder_identity(name, weights, dim, PREPROCESSING | changed)
 
 
 def told(identity) -> str:

@@ -21,7 +21,7 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, comparable_rows, vector_matrix
 from curation.engine.table import Table
 from curation.errors import RecipeError, StoreError
-from curation.stages.score.heads.base import ABOUT
+from curation.stages.score.heads.base import METADATA_KEY
 
 TEST_FRACTION = 0.2
 """Fraction of the labels that the evaluation uses and the evaluated model does not see."""
@@ -211,4 +211,4 @@ def _write(model: Any, hidden: int, embeddings: Table, evaluation: Evaluation, o
     # safetensors writes several entries in no fixed order, so there is only one.
     about = {"encoder": encoder, "learned": evaluation.__dict__}
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, out, metadata={ABOUT: json.dumps(about, sort_keys=True)})
+    save_file(state, out, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})

@@ -1,4 +1,4 @@
-"""A CLIP small enough for tests, with random but fixed weights, in a folder as the hub has it."""
+"""A small CLIP for tests, with random but fixed weights, in a folder like those of the hub."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def write_clip(folder: Path, seed: int = 0) -> CLIP:
     torch.manual_seed(seed)
     model = CLIP(**CONFIG).eval()
     folder.mkdir(parents=True, exist_ok=True)
-    told = {"model_cfg": CONFIG, "preprocess_cfg": PREPROCESS}
-    (folder / "open_clip_config.json").write_text(json.dumps(told))
+    config = {"model_cfg": CONFIG, "preprocess_cfg": PREPROCESS}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
     state = {k: v.clone() for k, v in model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
     return model

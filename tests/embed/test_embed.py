@@ -1,11 +1,10 @@
-"""Vectors against the library's own forward pass, and against themselves in other company."""
+"""Vectors equal those of timm, and do not depend on the other rows of their batch."""
 
 from __future__ import annotations
 
 import io
 import json
 import pickle
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +21,23 @@ from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
 from curation.media.pictures.decode import decode
 from curation.stages.score.heads import HEADS
-from curation.stages.score.heads.base import Given
+from curation.stages.score.heads.base import EncoderInfo
 from curation.stages.score.heads.spec import HeadSpec
 
 
 def pictures(count: int, seed: int = 0) -> list[Image.Image]:
     rng = np.random.default_rng(seed)
-    found = []
+    images = []
     for _ in range(count):
         coarse = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
         side = int(rng.integers(60, 260))
-        found.append(Image.fromarray(coarse).resize((side, 120), Image.Resampling.BICUBIC))
-    return found
+        images.append(Image.fromarray(coarse).resize((side, 120), Image.Resampling.BICUBIC))
+    return images
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A small ViT of timm's with random but fixed weights, with its classifier."""
+    """A small ViT of timm with random but fixed weights and a classifier."""
     torch.manual_seed(0)
     model = timm.create_model("test_vit", num_classes=7).eval()
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
@@ -46,7 +45,7 @@ def weights(tmp_path_factory):
     return str(path), model
 
 
-def test_equals_timms_own_forward_and_preprocessing(weights):
+def test_vectors_equal_those_of_timm(weights):
     path, model = weights
     encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
     images = pictures(5)
@@ -63,8 +62,8 @@ def test_equals_timms_own_forward_and_preprocessing(weights):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
-def test_convolutional_models_lie_by_pixel(tmp_path, name):
-    """Laid out for processors they give timm's vectors, and the same bits in any company."""
+def test_convolutional_networks_use_channels_last(tmp_path, name):
+    """Their vectors equal those of timm, and do not depend on the other rows of their batch."""
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=7).eval()
     path = tmp_path / "model.safetensors"
@@ -100,22 +99,22 @@ def test_recipe_overrides_preprocessing(weights):
     assert plain.identity != load_encoder(other, "cpu").identity
 
 
-def test_company_and_threads_change_no_bit():
+def test_vectors_do_not_depend_on_batches_and_threads():
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
     images = pictures(21)
-    whole, _ = encode(encoder, list(images), 8, "cpu")
+    together, _ = encode(encoder, list(images), 8, "cpu")
     alone = np.concatenate([encode(encoder, [image], 8, "cpu")[0] for image in images])
-    np.testing.assert_array_equal(whole.view(np.uint16), alone.view(np.uint16))
+    np.testing.assert_array_equal(together.view(np.uint16), alone.view(np.uint16))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2 if before == 1 else 1)
         other, _ = encode(encoder, list(images[::-1]), 8, "cpu")
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_array_equal(whole.view(np.uint16), other[::-1].view(np.uint16))
+    np.testing.assert_array_equal(together.view(np.uint16), other[::-1].view(np.uint16))
 
 
-def test_missing_pictures_and_not_finite_features_are_rows(weights):
+def test_missing_images_and_not_finite_features_have_no_vector(weights):
     path, _ = weights
     encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
     images = [None, *pictures(2), None]
@@ -129,7 +128,7 @@ def test_missing_pictures_and_not_finite_features_are_rows(weights):
 
 
 class Scaled(torch.nn.Module):
-    """The mean colours of nine fields, times a number."""
+    """The mean colours of a 3 × 3 grid, times a factor."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -139,7 +138,7 @@ class Scaled(torch.nn.Module):
         return torch.nn.functional.adaptive_avg_pool2d(pixels, 3).flatten(1) * self.factor
 
 
-# Lengths of 1e30 do not fit float32 once they are squared, 1e39 is infinite, 0 · ∞ is no number.
+# The square of 1e30 overflows float32, 1e39 is infinite, and 0 · ∞ is not a number.
 @pytest.mark.parametrize("factor", [1.0, 1e30, 1e39, float("nan")])
 def test_features_without_a_direction_give_no_vector(factor):
     def preprocess(image):
@@ -154,7 +153,7 @@ def test_features_without_a_direction_give_no_vector(factor):
     np.testing.assert_allclose(np.linalg.norm(vectors[valid].astype(float), axis=1), 1, atol=1e-3)
 
 
-def test_damaged_bytes_are_no_picture():
+def test_damaged_images_are_not_decoded():
     stream = io.BytesIO()
     pictures(1)[0].save(stream, "JPEG")
     whole = decode(stream.getvalue())
@@ -172,7 +171,7 @@ def test_damaged_bytes_are_no_picture():
     assert decode(b"") is None
 
 
-def test_gifs_have_the_first_of_their_frames_or_none():
+def test_gifs_decode_to_their_first_frame():
     first, second = Image.new("P", (9, 9), 1), Image.new("P", (9, 9), 2)
     stream = io.BytesIO()
     first.save(stream, "GIF", save_all=True, append_images=[second])
@@ -184,18 +183,18 @@ def test_gifs_have_the_first_of_their_frames_or_none():
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
-def test_pictures_of_a_pixel_or_a_line_have_vectors(weights, crop_mode, interpolation):
+def test_images_of_one_pixel_or_line_have_vectors(weights, crop_mode, interpolation):
     sizes = [(1, 1), (1, 2000), (2000, 1), (3, 2)]
     grey = [Image.new("RGB", size, (90, 90, 90)) for size in sizes]
     own = {"crop_mode": crop_mode, "interpolation": interpolation}
     encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=weights[0], **own), "cpu")
     found, valid = encode(encoder, grey, 4, "cpu")
     assert valid.all()
-    # All of one grey, they are one picture to the model.
+    # All of them have the same grey, so the model gets the same input.
     np.testing.assert_allclose(found.astype(float), found[:1].astype(float).repeat(4, 0), atol=1e-3)
 
 
-def test_vit_micro_is_packaged_small_and_strict():
+def test_vit_micro_is_small_and_takes_no_other_weights():
     assert vit_micro.WEIGHTS.stat().st_size <= 8 * 10**6
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
     assert encoder.dim == vit_micro.DIM
@@ -203,13 +202,13 @@ def test_vit_micro_is_packaged_small_and_strict():
         load_encoder(EncoderSpec(model="vit_micro", weights="x.pt"), "cpu")
 
 
-def test_what_does_not_fit_is_told(weights, tmp_path):
+def test_weights_that_do_not_fit_raise_an_error(weights, tmp_path):
     path, _ = weights
 
     def loading(**spec):
         return load_encoder(EncoderSpec(**spec), "cpu")
 
-    with pytest.raises(RecipeError, match="Close names"):
+    with pytest.raises(RecipeError, match="Similar names"):
         loading(model="timm/vit_tinny_patch16_224", weights=path)
     with pytest.raises(RecipeError, match="do not fit"):
         loading(model="timm/vit_tiny_patch16_224", weights=path)
@@ -226,12 +225,12 @@ def test_what_does_not_fit_is_told(weights, tmp_path):
     for value, kind in (([1], "list"), (torch.zeros(3), "Tensor")):
         torch.save(value, other)
         load_encoder.cache_clear()
-        with pytest.raises(RecipeError, match=f"holds a {kind}, no state dict"):
+        with pytest.raises(RecipeError, match=f"contains a {kind} instead of a state dict"):
             loading(model="timm/test_vit", weights=str(other))
 
 
 class Evil:
-    """What runs when its pickle is read: it opens a file."""
+    """Its pickle opens a file when it is loaded."""
 
     def __init__(self, ran: Path) -> None:
         self.ran = ran
@@ -243,7 +242,7 @@ class Evil:
 @pytest.mark.parametrize("name", ["evil.pt", "evil.pth", "evil.bin", "evil.safetensors"])
 @pytest.mark.parametrize("how", [torch.save, lambda v, p: p.write_bytes(pickle.dumps(v))])
 @pytest.mark.filterwarnings("ignore")
-def test_no_pickle_is_run(tmp_path, name, how):
+def test_no_pickle_is_executed(tmp_path, name, how):
     evil = tmp_path / name
     how({"weight": Evil(tmp_path / "ran"), "bias": torch.zeros(1)}, evil)
     for model in ("timm/test_vit", "open_clip/ViT-S-32-alt", "onnx"):
@@ -251,9 +250,8 @@ def test_no_pickle_is_run(tmp_path, name, how):
             load_encoder(EncoderSpec(model=model, weights=str(evil)), "cpu")
     for kind in ("linear", "mlp"):
         spec = HeadSpec(kind=kind, encoder="semantic", weights=str(evil))
-        load = import_module(HEADS[kind].module).load
         with pytest.raises(RecipeError, match="neither safetensors nor"):
-            load(spec, Given({}, {"semantic": None}))
+            HEADS.load(kind).load(spec, EncoderInfo({}, {"semantic": None}))
     assert not (tmp_path / "ran").exists()
 
 
@@ -261,11 +259,11 @@ def test_no_pickle_is_run(tmp_path, name, how):
     "model",
     ["timm/hf-hub:a/b", "timm/a/b", "timm/../x", "open_clip/hf-hub:a", "open_clip/local-dir:x"],
 )
-def test_names_lead_to_no_repository_and_no_folder(model):
-    assert "name its folder under `weights`" in check_model_name(model)
+def test_model_names_cannot_be_repositories_or_folders(model):
+    assert "set `weights` to its folder" in check_model_name(model)
 
 
-def test_a_models_folder_as_the_hub_has_it(weights, tmp_path):
+def test_the_folder_of_a_model_of_the_hub(weights, tmp_path):
     path, _ = weights
 
     def loading(**spec):
@@ -274,39 +272,39 @@ def test_a_models_folder_as_the_hub_has_it(weights, tmp_path):
             EncoderSpec(model="timm/test_vit", weights=str(tmp_path), **spec), "cpu"
         )
 
-    with pytest.raises(RecipeError, match=r"holds no model\.safetensors.*one model"):
+    with pytest.raises(RecipeError, match=r"has no model\.safetensors.*this model"):
         loading()
     (tmp_path / "model.safetensors").write_bytes(Path(path).read_bytes())
     alone = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu").identity
     assert loading().identity == alone
     with pytest.raises(RecipeError, match="expected sha256"):
         loading(sha256="0" * 64)
-    # What its own configuration says of pictures holds, and what the recipe says holds more.
+    # The configuration of the folder defines the preprocessing, unless the recipe overrides it.
     config = tmp_path / "config.json"
     mean = [0.1, 0.2, 0.3]
-    told = {"architecture": "test_vit", "num_classes": 7, "pretrained_cfg": {"mean": mean}}
-    config.write_text(json.dumps(told | {"model_args": {"class_token": True}}))
+    content = {"architecture": "test_vit", "num_classes": 7, "pretrained_cfg": {"mean": mean}}
+    config.write_text(json.dumps(content | {"model_args": {"class_token": True}}))
     other = loading().identity
     assert other["weights_sha256"] == alone["weights_sha256"]
     assert other["preprocessing"] == alone["preprocessing"] | {"mean": mean}
     assert loading(mean=(0, 0, 0)).identity["preprocessing"]["mean"] == [0, 0, 0]
-    config.write_text(json.dumps(told | {"architecture": "vit_tiny_patch16_224"}))
+    config.write_text(json.dumps(content | {"architecture": "vit_tiny_patch16_224"}))
     with pytest.raises(RecipeError, match=r"'vit_tiny_patch16_224', not of timm/test_vit"):
         loading()
-    for made, problem in (
+    for options, problem in (
         ({"checkpoint_path": "/etc/passwd"}, r"sets checkpoint_path under model_args"),
-        ({"no_such": 1}, r"timm/test_vit is not made of .*no_such"),
-        ({"embed_dim": "x"}, r"timm/test_vit is not made of .*embed_dim"),
+        ({"no_such": 1}, r"timm/test_vit cannot be created with .*no_such"),
+        ({"embed_dim": "x"}, r"timm/test_vit cannot be created with .*embed_dim"),
     ):
-        config.write_text(json.dumps(told | {"model_args": made}))
+        config.write_text(json.dumps(content | {"model_args": options}))
         with pytest.raises(RecipeError, match=problem):
             loading()
     config.write_text("[1]")
-    with pytest.raises(RecipeError, match="is no configuration of timm"):
+    with pytest.raises(RecipeError, match="is not a configuration of timm"):
         loading()
 
 
-def test_no_hub_names_the_way_out(monkeypatch):
+def test_an_error_without_the_hub_names_the_alternative(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import huggingface_hub.constants
 
@@ -317,7 +315,7 @@ def test_no_hub_names_the_way_out(monkeypatch):
 
 @pytest.fixture
 def checkpoint(weights, tmp_path):
-    """The same weights as a self-supervised training run leaves them, with its own head beside."""
+    """The same weights in the checkpoint of a self-supervised training run, with its own head."""
     _, model = weights
     backbone = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
     state = {f"module.backbone.{k}": v for k, v in backbone.items()}
@@ -330,7 +328,7 @@ def checkpoint(weights, tmp_path):
 RENAMED = {"entry": "teacher", "drop": ["module.head."], "rename": {"module.backbone.": ""}}
 
 
-def test_a_training_runs_checkpoint_fits_by_saying_how(weights, checkpoint):
+def test_a_training_checkpoint_is_loaded_with_mapped_keys(weights, checkpoint):
     path, _ = weights
     images = pictures(3)
     plain = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
@@ -341,9 +339,9 @@ def test_a_training_runs_checkpoint_fits_by_saying_how(weights, checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (None, "'student', 'teacher', 'epoch', 'args' are no tensors.*checkpoint.entry"),
+        (None, "'student', 'teacher', 'epoch', 'args' are not tensors.*checkpoint.entry"),
         ({"entry": "model"}, "has no entry 'model' with a model; it has 'student', 'teacher'"),
         ({"entry": "epoch"}, "has no entry 'epoch'"),
         ({"drop": []}, r"do not fit timm/test_vit.*module\.head\.mlp\.0\.weight"),
@@ -355,16 +353,16 @@ def test_a_training_runs_checkpoint_fits_by_saying_how(weights, checkpoint):
         ),
     ],
 )
-def test_what_does_not_match_is_an_error(checkpoint, change, said):
-    given = None if change is None else RENAMED | change
-    spec = EncoderSpec(model="timm/test_vit", weights=checkpoint, checkpoint=given)
-    with pytest.raises(RecipeError, match=f"(?s){said}"):
+def test_keys_that_do_not_match_raise_an_error(checkpoint, change, message):
+    mapping = None if change is None else RENAMED | change
+    spec = EncoderSpec(model="timm/test_vit", weights=checkpoint, checkpoint=mapping)
+    with pytest.raises(RecipeError, match=f"(?s){message}"):
         load_encoder(spec, "cpu")
 
 
-def test_names_like_an_unknown_one_are_told(weights):
+def test_an_error_lists_names_similar_to_an_unknown_one(weights):
     path, _ = weights
-    with pytest.raises(RecipeError, match=r"Close names: .*vit_tiny_patch16_224"):
+    with pytest.raises(RecipeError, match=r"Similar names: .*vit_tiny_patch16_224"):
         load_encoder(EncoderSpec(model="timm/vit_tinny_patch16_224", weights=path), "cpu")
 
 

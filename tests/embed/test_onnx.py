@@ -1,4 +1,4 @@
-"""A small graph against the same sums in torch, and what is no such graph."""
+"""Vectors of a small graph equal those of torch, and invalid graphs raise errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIDE, DIM = 32, 7
 
 
 def write(path, shape=("n", 3, SIDE, SIDE), pooled=True, kernel=8):
-    """A convolution, a rectifier, and the mean over places; return torch's layer."""
+    """Write a graph of a convolution, ReLU and mean pooling; return the layer of torch."""
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(3, DIM, kernel, stride=kernel)
     weights = [
@@ -82,17 +82,17 @@ def test_equals_torch(tmp_path, shape, more):
     np.testing.assert_array_equal(found.view(np.uint16), alone.view(np.uint16))
 
 
-def test_what_does_not_fit_is_told(tmp_path):
+def test_invalid_graphs_raise_an_error(tmp_path):
     path = tmp_path / "model.onnx"
 
     def loading(**more):
         return load_encoder(spec(path, **more), "cpu")
 
     write(path, ("n", 3, "h", "w"))
-    with pytest.raises(RecipeError, match="give the side in pixels under `input_size`"):
+    with pytest.raises(RecipeError, match="set `input_size` to the side in pixels"):
         loading()
     write(path)
-    with pytest.raises(RecipeError, match="must be the one of the file"):
+    with pytest.raises(RecipeError, match="to the side in pixels that the file has"):
         loading(input_size=64)
     with pytest.raises(RecipeError, match="not the file that the recipe trusts"):
         loading(sha256="0" * 64)
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_told(tmp_path):
     path.unlink()
     with pytest.raises(RecipeError, match="No weights file"):
         loading()
-    with pytest.raises(RecipeError, match="cost cannot be foretold"):
+    with pytest.raises(RecipeError, match="cost cannot be estimated"):
         family.skeleton("", spec(path))
     with pytest.raises(ValidationError, match="onnx needs `weights`"):
         EncoderSpec(model="onnx")

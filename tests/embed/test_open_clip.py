@@ -1,4 +1,4 @@
-"""Vectors of pictures and captions against open_clip's own forward pass and preprocessing."""
+"""Vectors of images and captions equal those of open_clip."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def unit(features: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.normalize(features.double()).numpy()
 
 
-def test_pictures_equal_the_librarys(clip):
+def test_vectors_of_images_equal_those_of_open_clip(clip):
     folder, model = clip
     encoder = loaded(folder)
     images = pictures(5)
@@ -60,7 +60,7 @@ def test_pictures_equal_the_librarys(clip):
     assert np.abs(squashed.astype(float) - found.astype(float)).max() > 1e-2
 
 
-def test_captions_equal_the_librarys(clip):
+def test_vectors_of_captions_equal_those_of_open_clip(clip):
     folder, model = clip
     found, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
     tokens = open_clip.SimpleTokenizer(context_length=20)(CAPTIONS)
@@ -77,7 +77,7 @@ def test_company_changes_no_bit(clip):
     np.testing.assert_array_equal(whole.view(np.uint16), alone.view(np.uint16))
 
 
-def test_what_tells_vectors_apart(clip, tmp_path):
+def test_identities_of_encoders_differ(clip, tmp_path):
     folder, _ = clip
     images, captions = loaded(folder).identity, loaded(folder, of="caption").identity
     weights = file_sha256(f"{folder}/open_clip_model.safetensors")
@@ -87,7 +87,7 @@ def test_what_tells_vectors_apart(clip, tmp_path):
     assert captions["preprocessing"] == {"tokenizer": "SimpleTokenizer", "length": 20}
     write_clip(tmp_path / "other", seed=1)
     assert loaded(str(tmp_path / "other")).identity["weights_sha256"] != weights
-    # The same model elsewhere has the same vectors, and its folder the same content.
+    # A copy of the folder has the same identity and the same content.
     write_clip(tmp_path / "again")
     assert loaded(str(tmp_path / "again")).identity == images
     assert file_sha256(tmp_path / "again") == file_sha256(folder)
@@ -95,8 +95,8 @@ def test_what_tells_vectors_apart(clip, tmp_path):
     assert file_sha256(tmp_path / "again") != file_sha256(folder)
 
 
-def test_a_file_goes_with_an_architecture(tmp_path):
-    """One of open_clip's own, small, with random weights."""
+def test_a_weights_file_of_an_architecture(tmp_path):
+    """A small architecture of open_clip, with random weights."""
     torch.manual_seed(0)
     model = open_clip.create_model("ViT-S-32-alt", pretrained=None).eval()
     path = tmp_path / "weights.safetensors"
@@ -113,31 +113,34 @@ def test_a_file_goes_with_an_architecture(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         (
             {"model": "open_clip/ViT-B-23", "weights": "w"},
-            "no model 'ViT-B-23'.*Close names",
+            "no model 'ViT-B-23'.*Similar names",
         ),
         ({"model": "open_clip/ViT-B-32"}, "needs weights: .*laion2b_s34b_b79k"),
         (
             {"model": "open_clip/ViT-B-32/openia"},
             r"no weights 'openia' of ViT-B-32\. Valid: openai",
         ),
-        ({"model": "open_clip/ViT-B-32/openai", "weights": "w"}, "leave out `weights` or the tag"),
+        (
+            {"model": "open_clip/ViT-B-32/openai", "weights": "w"},
+            "remove either `weights` or the tag",
+        ),
         ({"model": "open_clip/ViT-B-32", "weights": "no/such.pt"}, "No weights file"),
         (
             {"model": "open_clip", "weights": "no/such"},
-            "no configuration of open_clip .*as the hub",
+            "not a configuration of open_clip .*downloaded from the hub",
         ),
     ],
 )
-def test_what_is_not_there_is_told(spec, said):
-    with pytest.raises(RecipeError, match=said):
+def test_missing_models_and_weights_raise_an_error(spec, message):
+    with pytest.raises(RecipeError, match=message):
         load_encoder(EncoderSpec(**spec), "cpu")
 
 
-def test_bad_folders_are_told(clip, tmp_path):
+def test_invalid_folders_raise_an_error(clip, tmp_path):
     write_clip(tmp_path)
     weights = tmp_path / "open_clip_model.safetensors"
     whole = weights.read_bytes()
@@ -146,7 +149,7 @@ def test_bad_folders_are_told(clip, tmp_path):
         loaded(str(tmp_path))
     load_encoder.cache_clear()
     weights.unlink()
-    with pytest.raises(RecipeError, match=r"holds no weights; put open_clip_model\.safetensors"):
+    with pytest.raises(RecipeError, match=r"has no weights; put open_clip_model\.safetensors"):
         loaded(str(tmp_path))
     torch.save({"run": print}, tmp_path / "open_clip_pytorch_model.bin")
     with pytest.raises(RecipeError, match="do not fit"):
@@ -164,9 +167,9 @@ def test_captions_need_a_text_tower():
         EncoderSpec(model="open_clip")
 
 
-def test_no_hub_names_the_way_out(monkeypatch):
+def test_an_error_without_the_hub_names_the_alternative(monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(RecipeError, match=r"Download its open_clip_model\.safetensors elsewhere"):
+    with pytest.raises(RecipeError, match=r"Download its open_clip_model\.safetensors on another"):
         load_encoder(EncoderSpec(model="open_clip/ViT-B-32/laion2b_s34b_b79k"), "cpu")

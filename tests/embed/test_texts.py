@@ -1,4 +1,4 @@
-"""Text towers and tokenizers of transformers, from folders alone, against open_clip's own."""
+"""Text towers and tokenizers of transformers, loaded from folders, equal those of open_clip."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def unit(features: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_equal_the_librarys(folders, kind):
+def test_vectors_equal_those_of_open_clip(folders, kind):
     folder, model = folders[kind]
     found, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(CAPTIONS)
@@ -67,7 +67,7 @@ def test_vectors_equal_the_librarys(folders, kind):
         expected = unit(model.encode_text(tokens))
     assert valid.tolist() == [True] * len(CAPTIONS) + [False]
     np.testing.assert_allclose(found[:-1].astype(float), expected, atol=1e-3)
-    # Captions differ by far more than that.
+    # Captions differ by much more than this tolerance.
     assert np.abs(expected[0] - expected[1]).max() > 1e-2
 
     images = pictures(3)
@@ -80,8 +80,8 @@ def test_vectors_equal_the_librarys(folders, kind):
     np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)
 
 
-def test_tokens_are_those_of_the_file(folders):
-    """The tokenizer's file read by itself: added are cleaning, length and padding."""
+def test_tokens_equal_those_of_the_tokenizer_file(folders):
+    """Tokens equal those of the tokenizer file, apart from cleaning, length and padding."""
     folder, _ = folders["siglip"]
     whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
     encoder = loaded(folder, of="caption")
@@ -95,7 +95,7 @@ def test_tokens_are_those_of_the_file(folders):
     assert found[: len(ids) + 1] == [language["eng_Latn"], *ids]
     folder, _ = folders["clipa"]
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a dog").ids
-    # The mark at the end becomes padding.
+    # The separator token at the end becomes padding.
     assert loaded(folder, of="caption").preprocess("a dog").tolist()[: len(ids)] == [*ids[:-1], 0]
 
 
@@ -107,7 +107,7 @@ def test_company_changes_no_bit(folders, kind):
     np.testing.assert_array_equal(whole.view(np.uint16), alone.view(np.uint16))
 
 
-def test_what_tells_vectors_apart(folders, tmp_path):
+def test_identities_of_encoders_differ(folders, tmp_path):
     folder, _ = folders["roberta"]
     identity = loaded(folder, of="caption").identity
     write_text(tmp_path / "again", "roberta")
@@ -118,12 +118,12 @@ def test_what_tells_vectors_apart(folders, tmp_path):
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     write_text(tmp_path / "other", "roberta")
     (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(other))
-    told = loaded(tmp_path / "other", of="caption").identity
-    assert told["weights_sha256"] == identity["weights_sha256"]
-    assert told["architecture"] == identity["architecture"]
-    assert told != identity
+    changed_identity = loaded(tmp_path / "other", of="caption").identity
+    assert changed_identity["weights_sha256"] == identity["weights_sha256"]
+    assert changed_identity["architecture"] == identity["architecture"]
+    assert changed_identity != identity
     assert loaded(tmp_path / "other").identity == loaded(folder).identity
-    # The tower's own file says how many heads the same weights have.
+    # The configuration of the tower defines the number of heads, with the same weights.
     config = json.loads((tmp_path / "again" / "config.json").read_text())
     write_text(tmp_path / "heads", "roberta")
     (tmp_path / "heads" / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}))
@@ -131,7 +131,7 @@ def test_what_tells_vectors_apart(folders, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["xlm-roberta", "nllb", "siglip"])
-def test_a_cost_is_told_without_weights(folders, kind):
+def test_a_skeleton_needs_no_weights(folders, kind):
     spec = EncoderSpec(model="open_clip", weights=str(folders[kind][0]), of="caption")
     tower, blank, dim = skeleton("", spec)
     assert dim == DIM
@@ -140,26 +140,34 @@ def test_a_cost_is_told_without_weights(folders, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "of", "said"),
+    ("kind", "of", "message"),
     [
-        ("roberta", "image", "text tower is one of the package transformers.*extra `text`"),
-        ("clipa", "caption", "tokenizer is one of the package transformers.*extra `text`"),
+        (
+            "roberta",
+            "image",
+            "text tower of the model is from the package transformers.*extra `text`",
+        ),
+        (
+            "clipa",
+            "caption",
+            "tokenizer of the model is from the package transformers.*extra `text`",
+        ),
     ],
 )
-def test_without_the_package(folders, monkeypatch, kind, of, said):
+def test_an_error_names_the_missing_package(folders, monkeypatch, kind, of, message):
     monkeypatch.setitem(sys.modules, "transformers", None)
     load_encoder.cache_clear()
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         loaded(folders[kind][0], of=of)
-    # A tokenizer that pictures do not need is not asked for.
+    # Images need no tokenizer.
     loaded(folders["clipa"][0])
 
 
-def test_architectures_of_the_hub_without_it_name_the_way_out(tmp_path):
+def test_an_error_for_a_text_tower_without_a_folder_names_the_alternative(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(1)}, path)
     spec = EncoderSpec(model="open_clip/roberta-ViT-B-32", weights=str(path))
-    with pytest.raises(RecipeError, match=r"Text towers from transformers load from a folder"):
+    with pytest.raises(RecipeError, match=r"Text towers of transformers are loaded from a folder"):
         load_encoder(spec, "cpu")
 
 
@@ -174,7 +182,7 @@ def changed(path, **values):
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json"])
-def test_what_is_missing_is_named(folder, name):
+def test_an_error_names_a_missing_file(folder, name):
     (folder / name).unlink()
     with pytest.raises(RecipeError, match=name.replace(".", r"\.")):
         loaded(folder, of="caption")
@@ -184,7 +192,7 @@ def test_what_is_missing_is_named(folder, name):
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
-def test_code_of_a_folder_is_not_run(folder, name):
+def test_code_in_a_folder_is_not_executed(folder, name):
     ran = folder / "ran"
     program = f"import pathlib\npathlib.Path({str(ran)!r}).write_text('')\n"
     (folder / "evil.py").write_text(program + "class Evil: ...\n")
@@ -200,7 +208,7 @@ def test_code_of_a_folder_is_not_run(folder, name):
     assert not ran.exists()
 
 
-def test_options_of_a_tokenizer_reach_no_further(folder):
+def test_unknown_tokenizer_options_raise_an_error(folder):
     config = json.loads((folder / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
@@ -208,7 +216,7 @@ def test_options_of_a_tokenizer_reach_no_further(folder):
         loaded(folder, of="caption")
 
 
-def test_weights_that_do_not_fit(folder, tmp_path):
+def test_weights_that_do_not_fit_raise_an_error(folder, tmp_path):
     path = folder / "open_clip_model.safetensors"
     state = load_file(path)
     save_file({k: v for k, v in state.items() if "layer.1.attention" not in k}, path)
@@ -220,7 +228,7 @@ def test_weights_that_do_not_fit(folder, tmp_path):
         loaded(folder, of="caption")
 
 
-def test_a_pickle_in_a_folder_is_not_run(folder):
+def test_a_pickle_in_a_folder_is_not_executed(folder):
     class Evil:
         def __reduce__(self):
             return (open, (str(folder / "ran"), "w"))
@@ -233,15 +241,15 @@ def test_a_pickle_in_a_folder_is_not_run(folder):
     assert not (folder / "ran").exists()
 
 
-def test_a_tokenizer_of_another_model(folder):
+def test_a_tokenizer_of_another_model_raises_an_error(folder):
     config = json.loads((folder / "config.json").read_text())
     changed(folder / "config.json", vocab_size=120)
     state = load_file(folder / "open_clip_model.safetensors")
     name = "text.transformer.embeddings.word_embeddings.weight"
     save_file(state | {name: state[name][:120].clone()}, folder / "open_clip_model.safetensors")
-    with pytest.raises(RecipeError, match=r"300 pieces, 180 of them beyond the 120.*another model"):
+    with pytest.raises(RecipeError, match=r"has 300 tokens, .* lacks 180 of them.*another model"):
         loaded(folder, of="caption")
-    # Fewer than one in a hundred are marks, which a caption may hold all the same.
+    # Less than 1 % of the tokens may be missing, as special tokens, even if a caption contains them.
     load_encoder.cache_clear()
     changed(folder / "config.json", vocab_size=298, max_position_embeddings=90)
     save_file(state | {name: state[name][:298].clone()}, folder / "open_clip_model.safetensors")
@@ -250,7 +258,7 @@ def test_a_tokenizer_of_another_model(folder):
     last = vocabulary.id_to_token(299)
     assert 3 in encoder.preprocess(last).tolist()
     assert encode(encoder, [last], 2, "cpu")[1].all()
-    # Captions longer than the tower has places for.
+    # Captions that are longer than the position embeddings of the tower.
     load_encoder.cache_clear()
     changed(folder / "config.json", **config | {"max_position_embeddings": 20})
     name = "text.transformer.embeddings.position_embeddings.weight"

@@ -1,4 +1,4 @@
-"""TorchScript archives: the module's own vectors, and only from the file that the recipe trusts."""
+"""Vectors of TorchScript archives equal those of the module, and only trusted files are loaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIDE, DIM = 48, 16
 
 
 class Small(torch.nn.Module):
-    """A convolution, batch norm, a pool and a linear layer: pictures to (n, DIM)."""
+    """A convolution, batch norm, pooling and a linear layer: from images to (n, DIM)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Small(torch.nn.Module):
 
 
 class Shaped(torch.nn.Module):
-    """Gives features of a wrong kind."""
+    """Returns features of a wrong shape or type."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -65,14 +65,14 @@ class Shaped(torch.nn.Module):
 
 
 class Several(torch.nn.Module):
-    """Gives two things."""
+    """Returns two tensors."""
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return pixels, pixels
 
 
 def saved(module: torch.nn.Module, path: Path, how: str = "script") -> dict[str, str]:
-    """Save a module as an archive; return its place and sum as a recipe gives them."""
+    """Save a module as an archive; return its path and SHA-256 as in a recipe."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         if how == "trace":
@@ -82,15 +82,15 @@ def saved(module: torch.nn.Module, path: Path, how: str = "script") -> dict[str,
         if how == "freeze":
             script = torch.jit.freeze(script)
         torch.jit.save(script, path)
-    return {"weights": str(path), "sha256": sum_of(path)}
+    return {"weights": str(path), "sha256": sha256_of(path)}
 
 
-def sum_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def spec(**given) -> EncoderSpec:
-    return EncoderSpec(**({"model": "torchscript", "input_size": SIDE} | given))
+def spec(**fields) -> EncoderSpec:
+    return EncoderSpec(**({"model": "torchscript", "input_size": SIDE} | fields))
 
 
 def recipe_with(**encoder):
@@ -113,8 +113,8 @@ def archive(model, tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize("how", ["script", "trace", "freeze"])
 @pytest.mark.parametrize("crop", ["squash", "center"])
-def test_equals_the_modules_own_forward(model, tmp_path, how, crop):
-    """The reference is the preprocessing that SSCD's release names, by torchvision."""
+def test_vectors_equal_those_of_the_module(model, tmp_path, how, crop):
+    """The reference is the preprocessing of SSCD's release, by torchvision."""
     sides = [SIDE, SIDE] if crop == "squash" else SIDE
     reference = transforms.Compose(
         [
@@ -132,9 +132,9 @@ def test_equals_the_modules_own_forward(model, tmp_path, how, crop):
     assert valid.all()
     assert (encoder.dim, tuple(encoder.blank.shape)) == (DIM, (3, SIDE, SIDE))
     np.testing.assert_allclose(found.astype(np.float64), expected.numpy(), atol=1e-3)
-    shaped = transforms.Compose([*reference.transforms[:2], transforms.PILToTensor()])
-    apart = (encoder.preprocess(images[0]).int() - shaped(images[0]).int()).abs()
-    assert apart.max() <= 2 and (apart > 0).float().mean() < 0.05
+    resized = transforms.Compose([*reference.transforms[:2], transforms.PILToTensor()])
+    difference = (encoder.preprocess(images[0]).int() - resized(images[0]).int()).abs()
+    assert difference.max() <= 2 and (difference > 0).float().mean() < 0.05
     assert encoder.identity["weights_sha256"] == given["sha256"]
     assert encoder.identity["preprocessing"] == {
         "input_size": [3, SIDE, SIDE],
@@ -146,8 +146,8 @@ def test_equals_the_modules_own_forward(model, tmp_path, how, crop):
     }
 
 
-def test_first_passes_give_the_bits_of_later_ones(archive):
-    """torch compiles a script anew after a few passes; no vector may depend on when it was made."""
+def test_the_first_forward_passes_give_the_bits_of_later_ones(archive):
+    """By default torch compiles a script again after a few forward passes."""
     load_encoder.cache_clear()
     encoder = load_encoder(spec(**archive), "cpu")
     images = pictures(6)
@@ -155,95 +155,97 @@ def test_first_passes_give_the_bits_of_later_ones(archive):
     assert len(set(passes)) == 1
 
 
-def test_loading_warns_of_nothing(archive, recwarn):
+def test_loading_gives_no_warnings(archive, recwarn):
     load_encoder.cache_clear()
     load_encoder(spec(**archive), "cpu")
     assert not recwarn.list
 
 
-def test_sums_are_64_hex_digits_in_any_case(archive):
+def test_a_sha256_has_64_hexadecimal_digits_in_any_case(archive):
     upper = spec(**archive | {"sha256": archive["sha256"].upper()})
     assert upper.sha256 == archive["sha256"]
     for wrong in ("abc", "g" * 64, archive["sha256"] + "0", " " + archive["sha256"][1:]):
-        with pytest.raises(ValueError, match="64 hex digits"):
+        with pytest.raises(ValueError, match="64 hexadecimal digits"):
             spec(**archive | {"sha256": wrong})
-    with pytest.raises(ValueError, match="name the file under `weights`"):
+    with pytest.raises(ValueError, match="set `weights` to the file"):
         EncoderSpec(model="timm/test_vit", sha256="0" * 64)
 
 
-def test_the_recipe_says_what_is_missing(archive):
+def test_an_error_names_the_missing_field(archive):
     with pytest.raises(RecipeError, match=r"encoders\.copy: torchscript needs `input_size`"):
         recipe_with(**archive)
     with pytest.raises(RecipeError, match="torchscript needs `weights`"):
         recipe_with(input_size=SIDE)
 
 
-def test_another_file_is_refused_before_it_is_parsed(archive, tmp_path, monkeypatch):
+def test_a_file_with_another_sha256_is_not_parsed(archive, tmp_path, monkeypatch):
     def parse(*arguments, **options):
         raise AssertionError("parsed")
 
     monkeypatch.setattr(torch.jit, "load", parse)
     monkeypatch.setattr(torchscript, "_is_archive", parse)
     wrong = "0" * 64
-    words = f"{archive['weights']}.*expected sha256 {wrong}, found {archive['sha256']}"
-    with pytest.raises(RecipeError, match=words):
+    message = f"{archive['weights']}.*expected sha256 {wrong}, found {archive['sha256']}"
+    with pytest.raises(RecipeError, match=message):
         load_encoder(spec(**archive | {"sha256": wrong}), "cpu")
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(RecipeError, match=message):
         torchscript.skeleton("", spec(**archive | {"sha256": wrong}))
 
 
-def test_without_a_sum_the_error_gives_the_one_found(archive):
+def test_without_a_sha256_the_error_gives_that_of_the_file(archive):
     with pytest.raises(RecipeError, match=f"no sha256.*add sha256: {archive['sha256']}"):
         load_encoder(spec(weights=archive["weights"]), "cpu")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_local_weights_of_timm_have_a_sum_too(tmp_path, suffix):
+def test_the_sha256_of_local_weights_of_timm_is_checked(tmp_path, suffix):
     torch.manual_seed(0)
     model, path = timm.create_model("test_vit"), tmp_path / f"model{suffix}"
     if suffix == ".pt":
         torch.save(model.state_dict(), path)
     else:
         save_file(model.state_dict(), path)
-    found, wrong = sum_of(path), "1" * 64
+    found, wrong = sha256_of(path), "1" * 64
 
     def loaded(**more):
         return load_encoder(EncoderSpec(model="timm/test_vit", weights=str(path), **more), "cpu")
 
     assert loaded(sha256=found.upper()).identity == loaded().identity
     assert loaded().identity["weights_sha256"] == found
-    words = f"{re.escape(str(path))}.*expected sha256 {wrong}, found {found}"
-    with pytest.raises(RecipeError, match=words):
+    message = f"{re.escape(str(path))}.*expected sha256 {wrong}, found {found}"
+    with pytest.raises(RecipeError, match=message):
         loaded(sha256=wrong)
     path.write_bytes(b"no weights at all")
     with pytest.raises(RecipeError, match="expected sha256"):
         loaded(sha256=wrong)
 
 
-def test_what_is_no_archive_is_told(model, tmp_path):
+def test_files_that_are_no_archive_raise_an_error(model, tmp_path):
     files = {name: tmp_path / name for name in ("state.pt", "old.pt", "text.pt", "zip.pt")}
     torch.save(model.state_dict(), files["state.pt"])
     torch.save(model.state_dict(), files["old.pt"], _use_new_zipfile_serialization=False)
     files["text.pt"].write_bytes(b"<html>not found</html>")
     files["zip.pt"].write_bytes(b"PK\x05\x06" + bytes(18))
     for path in files.values():
-        with pytest.raises(RecipeError, match=f"{path.name}.*no TorchScript archive, but a pickle"):
-            load_encoder(spec(weights=str(path), sha256=sum_of(path)), "cpu")
+        with pytest.raises(
+            RecipeError, match=f"{path.name}.*not a TorchScript archive, but a pickle"
+        ):
+            load_encoder(spec(weights=str(path), sha256=sha256_of(path)), "cpu")
     with pytest.raises(RecipeError, match=r"No weights file 'no/such\.pt'"):
         load_encoder(spec(weights="no/such.pt", sha256="0" * 64), "cpu")
 
 
-def test_a_damaged_archive_is_told(tmp_path):
+def test_a_damaged_archive_raises_an_error(tmp_path):
     path = tmp_path / "damaged.pt"
     with zipfile.ZipFile(path, "w") as archive:
         for place in ("version", "data.pkl", "constants.pkl", "code/__torch__.py"):
             archive.writestr(f"damaged/{place}", "3\n")
     with pytest.raises(RecipeError, match=r"cannot load the TorchScript archive .*damaged\.pt"):
-        load_encoder(spec(weights=str(path), sha256=sum_of(path)), "cpu")
+        load_encoder(spec(weights=str(path), sha256=sha256_of(path)), "cpu")
 
 
 @pytest.mark.parametrize(
-    ("module", "words"),
+    ("module", "message"),
     [
         (Shaped("maps"), r"float32 of shape \(2, 3, 48, 48\)"),
         (Shaped("flat"), r"float32 of shape \(13824,\)"),
@@ -253,21 +255,21 @@ def test_a_damaged_archive_is_told(tmp_path):
         (torch.nn.Linear(7, 4), "input_size"),
     ],
 )
-def test_features_of_another_shape_are_refused(module, words, tmp_path):
+def test_features_of_another_shape_raise_an_error(module, message, tmp_path):
     given = saved(module, tmp_path / "odd.pt")
-    with pytest.raises(RecipeError, match=f"odd.pt.*{words}"):
+    with pytest.raises(RecipeError, match=f"odd.pt.*{message}"):
         load_encoder(spec(**given), "cpu")
 
 
 @pytest.mark.parametrize("how", ["script", "trace", "freeze"])
-def test_its_operations_are_counted_for_the_plan(model, tmp_path, how):
+def test_the_operations_of_an_archive_are_counted_for_the_plan(model, tmp_path, how):
     recipe = recipe_with(**saved(model, tmp_path / "m.pt", how), input_size=SIDE)
     side = (SIDE - 5) // 3 + 1
     assert profile_encoders(recipe)["copy"].dim == DIM
     assert profile_encoders(recipe)["copy"].flop == 2 * (side**2 * 8 * 3 * 25 + 8 * DIM)
 
 
-def test_sums_are_checked_before_any_work_and_stand_in_no_fingerprint(archive):
+def test_sha256_is_checked_before_any_work_and_is_in_no_fingerprint(archive):
     def recipe(**more):
         return recipe_with(**archive | {"input_size": SIDE} | more)
 
@@ -279,7 +281,7 @@ def test_sums_are_checked_before_any_work_and_stand_in_no_fingerprint(archive):
     assert fingerprints[0] == fingerprints[1]
 
 
-def test_vectors_of_another_crop_are_another_space(tmp_path):
+def test_another_crop_mode_changes_the_identity(tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
     save_file(timm.create_model("test_vit").state_dict(), path)

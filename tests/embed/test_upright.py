@@ -1,4 +1,4 @@
-"""Files of all kinds give the vector of the upright RGB picture in them."""
+"""Files of all formats give the vector of their upright RGB image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..fetch.test_pictures import CASES
 from ..ingest.helpers import run, source, table, write
 
 
-def test_vectors_are_those_of_the_upright_picture(tmp_path):
-    # Names say nothing: all of them claim to be PNG.
+def test_vectors_equal_those_of_the_upright_image(tmp_path):
+    # The file names do not matter: all of them end in .png.
     rows = [{"image": make(), "uid": f"{n}.png"} for n, (make, _, _) in enumerate(CASES.values())]
     columns = {"image": "image", "key": "uid"}
     pool = source(write(tmp_path / "pairs.parquet", rows), columns=columns)
@@ -35,7 +35,7 @@ def test_vectors_are_those_of_the_upright_picture(tmp_path):
         (expected,), _ = encode(encoder, [upright], 1, "cpu")
         own = np.frombuffer(found.loc[f"{number}.png", "vector"], "<f2").astype(float)
         assert own @ expected.astype(float) > 0.99, name
-    # A bound that means something: another picture is further away.
+    # Another image has a smaller similarity, so the bound is meaningful.
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     (far,), _ = encode(encoder, [turned], 1, "cpu")
     assert own @ far.astype(float) < 0.98

@@ -1,7 +1,7 @@
-"""Models whose text tower or tokenizer comes from transformers, small enough for tests.
+"""Small models for tests whose text tower or tokenizer is from transformers.
 
-Each is a folder as the hub has it, with random but fixed weights and a tokenizer of a few hundred
-pieces learnt from the sentences below.
+Each is a folder like those of the hub, with random but fixed weights and a tokenizer of a few hundred
+tokens that is trained on the sentences below.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SENTENCES = [
     "two red flags over the old town hall of Bergen",
     "犬の写真 и две собаки на пляже",
 ]
-PIECES, CONTEXT = 300, 16
+VOCABULARY_SIZE, CONTEXT = 300, 16
 VISION: dict[str, Any] = {
     "image_size": SIDE,
     "layers": 2,
@@ -68,7 +68,7 @@ M2M = {
     "bos_token_id": 0,
     "eos_token_id": 2,
     "is_encoder_decoder": True,
-    # As drawn by default, captions hardly differ.
+    # With the default deviation, vectors of captions hardly differ.
     "init_std": 0.2,
 }
 FAIRSEQ = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -76,66 +76,71 @@ MASKED = FAIRSEQ | {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mas
 
 
 def _bpe(special: list[str]) -> Tokenizer:
-    """Bytes in pairs, as roberta has them."""
-    found = Tokenizer(models.BPE())
-    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    found.decoder = decoders.ByteLevel()
+    """Byte-level BPE, as RoBERTa has it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=PIECES, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
-    found.train_from_iterator(SENTENCES, trainer)
-    found.post_processor = processors.RobertaProcessing(
-        ("</s>", found.token_to_id("</s>")), ("<s>", found.token_to_id("<s>"))
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", tokenizer.token_to_id("</s>")), ("<s>", tokenizer.token_to_id("<s>"))
     )
-    return found
+    return tokenizer
 
 
 def _unigram(special: list[str], template: str) -> Tokenizer:
-    """Pieces of sentencepiece, as XLM-R and SigLIP have them."""
-    found = Tokenizer(models.Unigram())
-    found.normalizer = normalizers.NFKC()
-    found.pre_tokenizer = pre_tokenizers.Metaspace()
-    found.decoder = decoders.Metaspace()
+    """SentencePiece unigrams, as XLM-R and SigLIP have them."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=PIECES, special_tokens=special, unk_token="<unk>", show_progress=False
+        vocab_size=VOCABULARY_SIZE, special_tokens=special, unk_token="<unk>", show_progress=False
     )
-    found.train_from_iterator(SENTENCES, trainer)
-    tokens = [(name, found.token_to_id(name)) for name in special if name in template.split()]
-    found.post_processor = processors.TemplateProcessing(single=template, special_tokens=tokens)
-    return found
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokens = [(name, tokenizer.token_to_id(name)) for name in special if name in template.split()]
+    tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=tokens)
+    return tokenizer
 
 
 def _pairs(special: list[str]) -> Tokenizer:
-    """Pieces in pairs with the marks of sentencepiece, as NLLB and Gemma have them."""
-    found = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=False))
-    found.normalizer = normalizers.NFKC()
-    found.pre_tokenizer = pre_tokenizers.Metaspace()
-    found.decoder = decoders.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=PIECES, special_tokens=special, show_progress=False)
-    found.train_from_iterator(SENTENCES, trainer)
-    eos = special[1] if special[0] == "<pad>" else "</s>"
-    found.post_processor = processors.TemplateProcessing(
-        single=f"$A {eos}", special_tokens=[(eos, found.token_to_id(eos))]
+    """BPE with the word boundaries of SentencePiece, as NLLB and Gemma have it."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=False))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE, special_tokens=special, show_progress=False
     )
-    return found
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    eos = special[1] if special[0] == "<pad>" else "</s>"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {eos}", special_tokens=[(eos, tokenizer.token_to_id(eos))]
+    )
+    return tokenizer
 
 
 def _wordpiece() -> Tokenizer:
-    """Words in lower case, as BERT has them."""
-    found = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    found.normalizer = normalizers.BertNormalizer(lowercase=True)
-    found.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    found.decoder = decoders.WordPiece()
+    """WordPiece in lower case, as BERT has it."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=PIECES, special_tokens=special, show_progress=False
+        vocab_size=VOCABULARY_SIZE, special_tokens=special, show_progress=False
     )
-    found.train_from_iterator(SENTENCES, trainer)
-    found.post_processor = processors.TemplateProcessing(
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    return found
+    return tokenizer
 
 
 def _hub_text(pooler: str, proj: str) -> dict[str, Any]:
@@ -256,20 +261,20 @@ KINDS: dict[str, Kind] = {
 
 def write_text(folder: Path, kind: str, seed: int = 0) -> torch.nn.Module:
     """Write the folder of a kind; return the model."""
-    config, tower, told, tokenizer = KINDS[kind]
+    config, tower, tokenizer_config, train = KINDS[kind]
     folder.mkdir(parents=True, exist_ok=True)
-    whole = {"model_cfg": config, "preprocess_cfg": PREPROCESS}
-    (folder / "open_clip_config.json").write_text(json.dumps(whole))
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
-    tokenizer().save(str(folder / "tokenizer.json"))
+    content = {"model_cfg": config, "preprocess_cfg": PREPROCESS}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    train().save(str(folder / "tokenizer.json"))
     text = config["text_cfg"]
     if tower is not None:
         (folder / "config.json").write_text(json.dumps(tower))
         text = text | {"hf_model_name": str(folder), "hf_model_pretrained": False}
     torch.manual_seed(seed)
-    own = {k: v for k, v in config.items() if k != "custom_text"} | {"text_cfg": text}
+    options = {k: v for k, v in config.items() if k != "custom_text"} | {"text_cfg": text}
     custom = tower is not None or "custom_text" in config
-    model: torch.nn.Module = (CustomTextCLIP if custom else CLIP)(**own).eval()
+    model: torch.nn.Module = (CustomTextCLIP if custom else CLIP)(**options).eval()
     state = {k: v.clone().contiguous() for k, v in model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
     return model

@@ -1,4 +1,4 @@
-"""Heads that know words or more layers, against torch and open_clip; and the stages around them."""
+"""Heads with several layers or prompts equal torch and open_clip; and the stages around them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curation.errors import RecipeError
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe import parse_recipe
 from curation.stages.score.heads import mlp, similarity, zero_shot
-from curation.stages.score.heads.base import Given
+from curation.stages.score.heads.base import EncoderInfo
 from curation.stages.score.heads.spec import HeadSpec
 
 from ..embed.clip import DIM, write_clip
@@ -32,14 +32,14 @@ def clip(tmp_path_factory):
 
 @pytest.mark.parametrize("activation", ["none", "relu"])
 @pytest.mark.parametrize("output", ["none", "sigmoid"])
-def test_a_network_equals_torch(tmp_path, activation, output):
-    """Laid out as LAION's improved aesthetic predictor: layers.0, layers.2, … layers.10."""
+def test_a_multilayer_perceptron_equals_torch(tmp_path, activation, output):
+    """The layers have the names of LAION's aesthetic predictor: layers.0, layers.2, … layers.10."""
     torch.manual_seed(0)
     between = torch.nn.ReLU if activation == "relu" else torch.nn.Identity
     sizes = [16, 12, 9, 5, 4, 3, 1]
     parts: list[torch.nn.Module] = []
-    for wide, next_wide in itertools.pairwise(sizes):
-        parts += [torch.nn.Linear(wide, next_wide), between()]
+    for width, next_width in itertools.pairwise(sizes):
+        parts += [torch.nn.Linear(width, next_width), between()]
     parts[-1] = torch.nn.Sigmoid() if output == "sigmoid" else torch.nn.Identity()
     model = torch.nn.ModuleDict({"layers": torch.nn.Sequential(*parts)})
     assert "layers.10.weight" in model.state_dict()
@@ -48,14 +48,14 @@ def test_a_network_equals_torch(tmp_path, activation, output):
     spec = HeadSpec(
         kind="mlp", encoder="clip", weights=str(path), activation=activation, output=output
     )
-    head = mlp.load(spec, Given({}, {}))
-    given = vectors(2000)
+    head = mlp.load(spec, EncoderInfo({}, {}))
+    matrix = vectors(2000)
     with torch.inference_mode():
-        expected = model["layers"](torch.from_numpy(given.astype(np.float32)))[:, 0].numpy()
-    np.testing.assert_allclose(head(given), expected, atol=1e-5)
-    alone = np.concatenate([head(given[i : i + 1]) for i in range(0, 2000, 97)])
-    np.testing.assert_array_equal(head(given)[::97], alone)
-    with pytest.raises(RecipeError, match="for vectors of dimension 16; its encoder gives 8"):
+        expected = model["layers"](torch.from_numpy(matrix.astype(np.float32)))[:, 0].numpy()
+    np.testing.assert_allclose(head(matrix), expected, atol=1e-5)
+    alone = np.concatenate([head(matrix[i : i + 1]) for i in range(0, 2000, 97)])
+    np.testing.assert_array_equal(head(matrix)[::97], alone)
+    with pytest.raises(RecipeError, match="for vectors of dimension 16, but its encoder gives 8"):
         head(vectors(3, 8))
 
 
@@ -69,14 +69,14 @@ def test_a_network_equals_torch(tmp_path, activation, output):
         {"0.weight": (1, 16, 1), "0.bias": (1,)},
     ],
 )
-def test_what_is_no_network_is_told(tmp_path, shapes):
+def test_tensors_that_are_no_network_raise_an_error(tmp_path, shapes):
     path = tmp_path / "head.safetensors"
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, path)
-    with pytest.raises(RecipeError, match="is no network of linear layers"):
-        mlp.load(HeadSpec(kind="mlp", encoder="clip", weights=str(path)), Given({}, {}))
+    with pytest.raises(RecipeError, match="is not a network of linear layers"):
+        mlp.load(HeadSpec(kind="mlp", encoder="clip", weights=str(path)), EncoderInfo({}, {}))
 
 
-def test_zero_shot_equals_the_librarys_softmax(clip):
+def test_zero_shot_equals_the_softmax_of_open_clip(clip):
     folder, model = clip
     prompts, others = ("a photo", "a picture of a dog"), ("a diagram", "a flag", "text")
     pictures = vectors(9, DIM)
@@ -84,10 +84,10 @@ def test_zero_shot_equals_the_librarys_softmax(clip):
         tokens = open_clip.SimpleTokenizer(context_length=20)([*prompts, *others])
         texts = torch.nn.functional.normalize(model.encode_text(tokens).double())
         cosines = torch.from_numpy(pictures.astype(float)) @ texts.T
-    given = Given({"clip": EncoderSpec(model="open_clip", weights=folder)}, {"clip": None})
+    info = EncoderInfo({"clip": EncoderSpec(model="open_clip", weights=folder)}, {"clip": None})
 
     def scores(**more):
-        return zero_shot.load(HeadSpec(kind="zero_shot", encoder="clip", **more), given)(pictures)
+        return zero_shot.load(HeadSpec(kind="zero_shot", encoder="clip", **more), info)(pictures)
 
     expected = (100 * cosines).softmax(dim=1)[:, :2].sum(dim=1).numpy()
     np.testing.assert_allclose(scores(prompts=prompts, against=others), expected, atol=2e-3)
@@ -97,15 +97,15 @@ def test_zero_shot_equals_the_librarys_softmax(clip):
     np.testing.assert_allclose(flat, 0.4, atol=1e-3)
 
 
-def test_vectors_of_two_models_are_not_compared():
+def test_vectors_of_two_models_raise_an_error():
     one, other = ({"architecture": "a", "weights_sha256": w, "dim": 4} for w in "xy")
     spec = HeadSpec(kind="similarity", encoder="clip", captions="texts")
-    with pytest.raises(RecipeError, match="weights_sha256 x, captions by y"):
-        similarity.load(spec, Given({}, {"clip": one, "texts": other}))
+    with pytest.raises(RecipeError, match="weights_sha256 x, that of captions y"):
+        similarity.load(spec, EncoderInfo({}, {"clip": one, "texts": other}))
 
 
 def write_pairs(folder, captions):
-    """Parquet with pictures and captions."""
+    """Write Parquet with images and captions."""
     rows = [{"image": jpeg(n), "uid": str(n), "text": c} for n, c in enumerate(captions)]
     path = folder / "pairs.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def blocks_of(folder):
     }
 
 
-def test_pictures_and_captions_are_scored_together(clip, tmp_path):
+def test_images_and_captions_are_scored_together(clip, tmp_path):
     folder, _ = clip
     captions = ["red", "a dog", None, "  ", "blue"]
     run(tmp_path / "store", write_pairs(tmp_path, captions), until="score", **blocks_of(folder))
@@ -165,28 +165,28 @@ def test_pictures_and_captions_are_scored_together(clip, tmp_path):
     np.testing.assert_allclose(scores["clip_score"], cosines, atol=1e-6)
     assert scores["clip_score"].isna().sum() == 2
     assert scores["photo"].between(0, 1).all()
-    told = table(store, "embeddings.texts").manifest.stats["encoder"]
-    assert told["tower"] == "caption"
+    identity = table(store, "embeddings.texts").manifest.stats["encoder"]
+    assert identity["tower"] == "caption"
 
 
 @pytest.mark.parametrize(
-    ("head", "said"),
+    ("head", "message"),
     [
         ({"kind": "similarity", "encoder": "clip"}, "missing: captions"),
         ({"kind": "linear", "encoder": "clip", "weights": "w", "prompts": ["a"]}, "not prompts"),
         ({"kind": "zero_shot", "encoder": "clip", "prompts": ["a", " "]}, "a prompt is blank"),
-        ({"kind": "zero_shot", "encoder": "clip", "prompts": ["a\ud800"]}, "half of a surrogate"),
+        ({"kind": "zero_shot", "encoder": "clip", "prompts": ["a\ud800"]}, "a lone surrogate"),
         ({"kind": "zero_shot", "encoder": "clip", "prompts": []}, "missing: prompts"),
         ({"kind": "linaer", "encoder": "clip"}, "did you mean 'linear'"),
     ],
 )
-def test_heads_say_what_they_need(head, said):
-    with pytest.raises(ValidationError, match=said):
+def test_fields_that_do_not_fit_the_kind_raise_an_error(head, message):
+    with pytest.raises(ValidationError, match=message):
         HeadSpec(**head)
 
 
 @pytest.mark.parametrize(
-    ("encoders", "head", "said"),
+    ("encoders", "head", "message"),
     [
         ({}, {"kind": "similarity", "encoder": "clip", "captions": "x"}, "no encoder 'x'"),
         (
@@ -211,9 +211,11 @@ def test_heads_say_what_they_need(head, said):
         ),
     ],
 )
-def test_recipes_whose_heads_cannot_work_are_refused(tmp_path, encoders, head, said):
+def test_recipes_whose_heads_do_not_fit_their_encoders_raise_an_error(
+    tmp_path, encoders, head, message
+):
     blocks = blocks_of("folder")
     blocks["embed"]["encoders"] |= encoders
     blocks["score"]["heads"]["mine"] = head
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         parse_recipe({"name": "t", "sources": [write_pairs(tmp_path, ["a"])], **blocks})

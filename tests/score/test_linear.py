@@ -1,4 +1,4 @@
-"""The linear head against torch's own layer, and what it refuses."""
+"""The linear head equals a linear layer of torch, and invalid files raise errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 
 from curation.errors import RecipeError
 from curation.stages.score.heads import linear
-from curation.stages.score.heads.base import Given
+from curation.stages.score.heads.base import EncoderInfo
 from curation.stages.score.heads.spec import HeadSpec
 
 
 def load(path):
     spec = HeadSpec(kind="linear", encoder="clip", weights=path)
-    return linear.load(spec, Given({}, {"clip": None}))
+    return linear.load(spec, EncoderInfo({}, {"clip": None}))
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def layer():
 
 
 def vectors(rows: int = 9, dim: int = 16) -> np.ndarray:
-    found = np.random.default_rng(0).normal(size=(rows, dim))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
+    values = np.random.default_rng(0).normal(size=(rows, dim))
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float16)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
@@ -42,30 +42,30 @@ def test_equals_torch(layer, tmp_path, suffix):
     np.testing.assert_array_equal(found, alone)
 
 
-def test_refuses_what_it_is_not(layer, tmp_path):
+def test_tensors_of_another_shape_raise_an_error(layer, tmp_path):
     path = tmp_path / "head.safetensors"
     save_file({"weight": torch.zeros(2, 16), "bias": torch.zeros(2)}, path)
-    with pytest.raises(RecipeError, match="no linear head"):
+    with pytest.raises(RecipeError, match="not a linear head"):
         load(str(path))
     save_file({"weight": torch.zeros(1, 8), "bias": torch.zeros(1)}, path)
     with pytest.raises(RecipeError, match="dimension 8"):
         load(str(path))(vectors())
 
 
-@pytest.mark.parametrize("told", ["{", "[]", "{}", "null"])
-def test_refuses_a_file_that_does_not_tell_its_encoder(tmp_path, told):
+@pytest.mark.parametrize("entry", ["{", "[]", "{}", "null"])
+def test_metadata_without_the_training_encoder_raises_an_error(tmp_path, entry):
     path = tmp_path / "head.safetensors"
     state = {"weight": torch.zeros(1, 16), "bias": torch.zeros(1)}
-    save_file(state, path, metadata={"curation": told})
-    with pytest.raises(RecipeError, match=r"does not tell .*which encoder"):
+    save_file(state, path, metadata={"curation": entry})
+    with pytest.raises(RecipeError, match=r"does not contain the encoder"):
         load(str(path))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_refuses_weights_that_are_no_numbers(tmp_path, number):
+def test_weights_that_are_not_finite_raise_an_error(tmp_path, number):
     path = tmp_path / "head.safetensors"
     save_file({"weight": torch.full((1, 16), number), "bias": torch.zeros(1)}, path)
-    with pytest.raises(RecipeError, match="no finite numbers, in weight"):
+    with pytest.raises(RecipeError, match="are not finite, in weight"):
         load(str(path))
 
 

@@ -93,7 +93,7 @@ def test_a_head_refuses_vectors_of_another_encoder(made, tmp_path):
     train_filter(table(folder / "store", "embeddings.semantic"), labels, out)
     other = {"encoders": {"semantic": {"model": "vit_micro", "precision": "bf16"}}}
     head = {"kind": "linear", "encoder": "semantic", "weights": str(out)}
-    with pytest.raises(CurationError, match=r"was trained on vectors of .*train it anew"):
+    with pytest.raises(CurationError, match=r"was trained on vectors of .*train it again"):
         scored(tmp_path / "store", folder, head, embed=other)
 
 

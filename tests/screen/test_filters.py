@@ -1,4 +1,4 @@
-"""Filters against values computed by hand, and the hash against what it must see and not see."""
+"""Filters equal scores computed by hand; hashes are near for copies and far for other images."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ def pair(grey=None, width=300, height=100, size=5000, caption="a dog", image=Non
 
 
 def photo(side: int = 256, seed: int = 0) -> np.ndarray:
-    """A picture with edges: coarse colours, sharp borders between them."""
+    """An image of coarse colours with sharp borders between them."""
     coarse = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)
 
 
-def score(name: str, given: Pair) -> float:
-    return load_filter(name).score(given)
+def score(name: str, scored: Pair) -> float:
+    return load_filter(name).score(scored)
 
 
-def test_a_recipe_that_names_no_filters_has_those_of_always():
-    """A new filter is on where a recipe names it, so that stored runs stay as they are."""
+def test_a_recipe_without_filters_has_the_default_filters():
+    """New filters are not default, so that stored runs stay valid."""
     assert ScreenParams().filters == list(DEFAULT_FILTERS)
     assert len(DEFAULT_FILTERS) == 15 and set(DEFAULT_FILTERS) <= set(FILTERS)
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_every_filter_is_documented_and_scores(name):
+def test_every_filter_is_documented_and_gives_a_score(name):
     found = load_filter(name)
     assert found.doc
     assert found.usual
     given = score(name, pair(image=photo(250), caption="a dog on the beach"))
     assert given is not None
     assert isinstance(given, str) == (found.type == "string") == FILTERS[name].text
-    # A picture of one pixel, a caption of nothing or of a hundred kilobytes: a score or none.
+    # An image of one pixel and captions of any length give a score or None, but no error.
     for caption in (None, "", "\x00\u202e\u0007", "🙂" * 25_000, "\u05d0 " * 50_000):
         score(name, pair(np.zeros((1, 1)), caption=caption))
 
 
-def test_values_by_hand():
+def test_scores_computed_by_hand():
     assert score("min_side", pair()) == 100
     assert score("aspect", pair()) == 3
     assert score("aspect", pair(width=100, height=300)) == 3
@@ -70,7 +70,7 @@ def test_values_by_hand():
     assert score("contrast", pair(halves)) == 127.5
 
 
-def test_sharpness_falls_with_blur_and_knows_no_size():
+def test_sharpness_decreases_with_blur_but_not_with_size():
     sharp = photo(512)
     found = [
         score("sharpness", pair(image=cv2.GaussianBlur(sharp, (0, 0), s))) for s in (0.1, 2, 6)
@@ -82,7 +82,7 @@ def test_sharpness_falls_with_blur_and_knows_no_size():
     assert score("sharpness", pair(rows)) == cv2.Laplacian(rows, cv2.CV_64F).var()
 
 
-def test_blank_and_dark_pictures():
+def test_blank_and_dark_images():
     assert score("blankness", pair(np.full((9, 9), 200))) == 1
     halves = np.repeat([[10, 240]], 8, axis=0)
     assert score("blankness", pair(halves)) == 0.5
@@ -96,12 +96,12 @@ def test_colourfulness_by_hand():
     assert score("colourfulness", pair(image=np.full((8, 8, 3), 90, np.uint8))) == 0
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 255
-    # No spread; the means of red - green and (red + green) / 2 - blue are 255 and 127.5.
+    # No deviation; the means of red - green and (red + green) / 2 - blue are 255 and 127.5.
     assert score("colourfulness", pair(image=red)) == pytest.approx(0.3 * np.hypot(255, 127.5))
     assert score("colourfulness", pair(image=photo())) > 60
 
 
-def test_blockiness_sees_coarse_jpegs_alone():
+def test_blockiness_is_high_only_for_jpegs_of_low_quality():
     smooth = cv2.resize(photo(16), (256, 256), interpolation=cv2.INTER_CUBIC)
     found = {}
     for quality in (5, 30, 95):
@@ -138,11 +138,11 @@ def test_blockiness_sees_coarse_jpegs_alone():
         ("caption_language", "12345", None),
     ],
 )
-def test_what_captions_score(name, caption, expected):
+def test_scores_of_captions(name, caption, expected):
     assert score(name, pair(caption=caption)) == expected
 
 
-def test_short_captions_are_guesses():
+def test_languages_of_short_captions_are_uncertain():
     sure = "caption_language_sure"
     long = "A photograph of two dogs that play on the beach"
     assert score(sure, pair(caption=long)) > 0.9 > score(sure, pair(caption="Ok"))
@@ -164,7 +164,7 @@ def test_lists_of_words(tmp_path):
     with pytest.raises(RecipeError, match=r"words\.txt' cannot be read as UTF-8"):
         load_words(str(path))
     path.write_text("# nothing\n")
-    with pytest.raises(RecipeError, match="holds no word"):
+    with pytest.raises(RecipeError, match="has no words"):
         load_words(str(path))
 
 
@@ -185,7 +185,7 @@ def distance(a: bytes, b: bytes) -> int:
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
 
 
-def test_hash_sees_through_encoding_and_scale_but_not_through_pictures():
+def test_hashes_change_with_the_image_but_little_with_encoding_and_scale():
     first = hashed(picture())
     assert first is not None
     assert len(first) == 32
@@ -194,6 +194,6 @@ def test_hash_sees_through_encoding_and_scale_but_not_through_pictures():
     assert distance(first, hashed(picture(1))) > 80
 
 
-def test_flat_pictures_have_no_hash():
+def test_flat_images_have_no_hash():
     assert hashed(Image.new("L", (100, 100), 90)) is None
     assert decode_grey(b"not a picture") is None

@@ -1,7 +1,7 @@
 """The encoder families by the first part of a recipe's `model`, each in a file of its own.
 
-A new family is a file in this folder and an entry in `ENCODERS`. See docs/extending.md. The registry
-holds names only: the files import torch, and a recipe is read where torch may be missing.
+To add a family, add a file to this folder and an entry to `ENCODERS` (see docs/extending.md). The
+registry holds names only: the files import torch, and recipes are also read where it is not installed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from curation.engine.registry import Entry, Registry
 
 @dataclass(frozen=True)
 class EncoderEntry(Entry):
-    """What the recipe needs to know of a family.
+    """What the recipe needs to know about a family.
 
     Attributes:
         model: how `model` is written, with an example.
-        name: whether a name follows the family after a slash.
-        nested: whether that name may have slashes of its own.
-        needs: fields of `EncoderSpec` that the family needs, and why.
-        takes: fields of `EncoderSpec` that it takes beside those that all families take.
-        options: keys that it takes under `options`.
-        text: it has a text tower, for `of: caption` and for prompts.
-        packaged: its weights come with the package.
-        program: its weights file is a program, so that a recipe must name the one it trusts by SHA-256.
+        name: whether a model name follows the family after a slash.
+        nested: whether that name may contain slashes.
+        needs: required fields of `EncoderSpec`, each with the reason.
+        takes: fields of SPECIAL that the family supports.
+        options: valid keys of `options`.
+        text: the family has a text tower, for `of: caption` and for prompts.
+        packaged: its weights are part of this package.
+        program: its weights file is a program, so a recipe must give the SHA-256 of the trusted file.
     """
 
     model: str = ""
@@ -41,21 +41,21 @@ class EncoderEntry(Entry):
 
 
 SPECIAL = ("checkpoint", "precision")
-"""Fields of `EncoderSpec` that a family takes only where its entry says so."""
+"""Fields of `EncoderSpec` that only the families support whose entries list them."""
 
 ENCODERS = Registry(
     "encoder",
     "curation.media.encoders",
     {
         "vit_micro": EncoderEntry(
-            "curation.media.encoders.embedded",
-            model="vit_micro (embedded)",
+            "curation.media.encoders.packaged",
+            model="vit_micro (part of this package)",
             takes=("precision",),
             packaged=True,
         ),
         "copy_micro": EncoderEntry(
-            "curation.media.encoders.embedded",
-            model="copy_micro (embedded)",
+            "curation.media.encoders.packaged",
+            model="copy_micro (part of this package)",
             takes=("precision",),
             packaged=True,
         ),
@@ -78,7 +78,7 @@ ENCODERS = Registry(
                 ("weights", "the path of the archive"),
                 (
                     "input_size",
-                    "the side in pixels that the archive was made for: it does not tell",
+                    "the side in pixels that the archive was made for, which it does not contain",
                 ),
             ),
             program=True,
@@ -98,13 +98,15 @@ def with_text() -> list[str]:
 
 
 def close_names(name: str, known: list[str]) -> str:
-    """Return the known names that are like one that is not known, as a sentence."""
-    near = get_close_matches(name, known, n=6, cutoff=0.5)
-    return f"Close names: {', '.join(near)}" if near else f"There are {len(known)} others"
+    """Return a sentence with the known names that are similar to an unknown one."""
+    similar = get_close_matches(name, known, n=6, cutoff=0.5)
+    if similar:
+        return f"Similar names: {', '.join(similar)}."
+    return f"None of the {len(known)} known names is similar."
 
 
 def check_model_name(model: str) -> str | None:
-    """Return what is wrong with a recipe's `model`, or None."""
+    """Return the problem with a recipe's `model`, or None."""
     family, _, rest = model.partition("/")
     if family not in ENCODERS:
         forms = "; ".join(entry.model for entry in ENCODERS.values())
@@ -116,7 +118,7 @@ def check_model_name(model: str) -> str | None:
         return f"{family!r} takes no name after the slash"
     if ":" in rest or ("/" in rest and not entry.nested):
         return (
-            f"{rest!r} is not a name of {family}. Repositories and folders are not named there: "
-            "download the model and name its folder under `weights`"
+            f"{rest!r} is not a model name of {family}. Repositories and folders cannot be given "
+            "there: download the model, and set `weights` to its folder"
         )
     return None

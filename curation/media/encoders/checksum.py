@@ -1,6 +1,6 @@
-"""Which weights file a recipe trusts: the one with the SHA-256 that it names.
+"""Checks that a weights file is the one that a recipe trusts, by its SHA-256.
 
-Without torch, since a run checks its files before anything else.
+This does not import torch, since a run checks its files before anything else.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from curation.errors import RecipeError
 
 
 def checked_sha256(path: str, expected: str | None, required: bool = False) -> str:
-    """Return the SHA-256 of a weights file (hex), of which nothing is parsed.
+    """Return the SHA-256 of a weights file (hexadecimal). The file is not parsed.
 
     Args:
         path: the file.
-        expected: 64 lower-case hex digits that the sum must be, or None for any.
-        required: refuse a file whose sum is not given, since it is a program.
+        expected: the SHA-256 that it must have, 64 lower-case hexadecimal digits; None for any.
+        required: whether `expected` must be given, since the file is a program.
 
     Raises:
-        RecipeError: no such file, no sum where one is required, or another sum than expected.
+        RecipeError: the file is missing, has another SHA-256, or has no expected one.
     """
     if not Path(path).is_file():
-        raise RecipeError(f"No weights file {path!r}. Put the file there or mend `weights`.")
-    found = file_sha256(path)
+        raise RecipeError(f"No weights file {path!r}. Put the file there, or correct `weights`.")
+    sha256 = file_sha256(path)
     if expected is None and required:
         raise RecipeError(
-            f"The weights {path!r} are a program, which runs with your rights, and the recipe gives "
-            f"no sha256 for it. If the file is from where you trust it to be, and its sum is the one "
-            f"told there, add sha256: {found}"
+            f"The weights {path!r} are a program, which runs with your permissions, and the recipe "
+            "has no sha256 for it. If you trust the source of the file, and it publishes this "
+            f"checksum, add sha256: {sha256}"
         )
-    if expected not in (None, found):
+    if expected not in (None, sha256):
         raise RecipeError(
             f"The weights {path!r} are not the file that the recipe trusts: expected sha256 "
-            f"{expected}, found {found}. Fetch the file again, or mend `sha256` after you have "
-            "checked where the file is from."
+            f"{expected}, found {sha256}. Download the file again, or correct `sha256` after you have "
+            "checked the source of the file."
         )
-    return found
+    return sha256

@@ -1,4 +1,4 @@
-"""Vectors may meet only within one space: the same encoder, and so the same dimension."""
+"""Checks that only vectors of the same encoder, and so of the same dimension, are compared."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ from curation.errors import StoreError
 from curation.media.encoders.params import EMBEDDINGS
 
 TRAINED = {"centroids": "cluster", "codebooks": "quantise"}
-"""Tables trained on vectors, and the stages that do."""
+"""Tables that are trained on vectors, and the stages that train them."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """What embed recorded of an encoder (None where nothing was), and the length of its vectors."""
+    """An embedding space.
+
+    Attributes:
+        encoder: the identity of the encoder that embed recorded; None if it recorded none.
+        dim: dimension of the vectors.
+    """
 
     encoder: Mapping[str, Any] | None
     dim: int
 
     def holds(self, other: Space) -> bool:
-        """Whether vectors of the two may be compared; without a record dimensions must do."""
+        """Whether vectors of the two may be compared; without identities, by their dimensions."""
         if self.encoder is None or other.encoder is None:
             return self.dim == other.dim
         return self.encoder == other.encoder
 
     def __str__(self) -> str:
         if self.encoder is None:
-            return f"an encoder that was not recorded (dimension {self.dim})"
+            return f"an encoder without a recorded identity (dimension {self.dim})"
         return (
             f"{self.encoder['architecture']} (dimension {self.dim}, weights "
             f"{self.encoder['weights_sha256'][:12]}, preprocessing "
@@ -44,26 +49,26 @@ class Space:
 
 
 def check_spaces(stage: str, tables: Mapping[str, Table]) -> None:
-    """Refuse the tables of a step if vectors of different encoders or dimensions would meet.
+    """Check that a step would not compare vectors of different encoders or dimensions.
 
     Raises:
-        StoreError: naming both encoders, where their vectors are, and how to mend it.
+        StoreError: it would; the message names both encoders and the tables with their vectors.
     """
     spaces = {n: _space_of_table(stage, t) for n, t in tables.items() if EMBEDDINGS.holds(n)}
     for trained in TRAINED.keys() & tables.keys():
-        trained_on, theirs = _space_of_trained(tables[trained])
-        for name, own in spaces.items():
-            if own and theirs and not theirs.holds(own):
+        trained_on, trained_space = _space_of_trained(tables[trained])
+        for name, space in spaces.items():
+            if space and trained_space and not trained_space.holds(space):
                 raise StoreError(
                     f"Stage {stage!r} cannot compare vectors of two encoders: {trained} come from "
-                    f"{trained_on} by {theirs}, {name} is by {own}. Train {trained} on {name} "
-                    f"(curation run RECIPE --store DIR --from {TRAINED[trained]}), or go back to "
-                    f"the recipe that the {trained} were made with."
+                    f"{trained_on} by {trained_space}, {name} is by {space}. Train {trained} on "
+                    f"{name} (curation run RECIPE --store DIR --from {TRAINED[trained]}), or use "
+                    f"the recipe that the {trained} were trained with."
                 )
 
 
 def _space_of_table(stage: str, table: Table) -> Space | None:
-    """Return the one space of a table of embeddings; None where it has no rows."""
+    """Return the only space of a table of embeddings; None for a table without vectors."""
     first: tuple[str, Space] | None = None
     for name, fragment in table.fragments.items():
         space = _space_of(fragment)
@@ -76,9 +81,9 @@ def _space_of_table(stage: str, table: Table) -> Space | None:
             raise StoreError(
                 f"Stage {stage!r} cannot compare vectors of two encoders: in "
                 f"{table.manifest.table}, fragment {first[0]!r} is by {first[1]}, fragment {name!r} "
-                f"by {space}. The model behind the name has changed between runs. Name its weights "
-                f"as a file under embed.encoders.{encoder}.weights, or give the encoder a new "
-                "name: all fragments are then embedded by the same one."
+                f"by {space}. The weights of the model have changed between runs. Set "
+                f"embed.encoders.{encoder}.weights to a file, or give the encoder a new name, so "
+                "that the same weights embed all fragments."
             )
     return None if first is None else first[1]
 
@@ -98,11 +103,11 @@ def _by_width(fragment: Fragment, dtype: type[np.floating[Any]]) -> Space | None
 
 
 def _space_of_trained(trained: Table) -> tuple[str, Space | None]:
-    """Return the table that centroids or codebooks were trained on, and its space as it was then."""
+    """Return the table that centroids or codebooks were trained on, and its space at that time."""
     for name, version in trained.manifest.reads.items():
         then = trained.store.manifest(name, version) if EMBEDDINGS.holds(name) else None
         for record in then.fragments if then else ():
             if "encoder" in record.stats:
                 return name, _space_of(Fragment(trained.store, record))
     finest = next(iter(trained.fragments.values()), None)
-    return "a table that is gone", None if finest is None else _by_width(finest, np.float32)
+    return "a table that was deleted", None if finest is None else _by_width(finest, np.float32)

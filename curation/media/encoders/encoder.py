@@ -1,4 +1,4 @@
-"""What an encoder is, and how a recipe's spec becomes one."""
+"""Encoders: a model with its preprocessing, loaded from the spec of a recipe."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import Checkpoint, EncoderSpec
 
-FEW = 8
-"""Convolutions that a transformer may have."""
+MAX_TRANSFORMER_CONVOLUTIONS = 8
+"""Models with more convolutions count as convolutional networks."""
 
 
 @dataclass(frozen=True)
 class Encoder:
     """A loaded model with its own preprocessing.
 
-    `preprocess` turns what is embedded, an RGB picture or a caption, into a tensor like `blank`, which
-    fills up a batch: (3, side, side) uint8 or (length,) int64. `model` turns a batch of them into
-    features (n, dim). `identity` is what tells its vectors from others'.
+    Attributes:
+        model: turns a batch of inputs into features (n, dim).
+        preprocess: turns an RGB image into an input, uint8 (3, side, side), or a caption into tokens,
+            int64 (length,).
+        blank: an input without content, which fills up incomplete batches.
+        dim: dimension of the vectors.
+        identity: architecture, weights and preprocessing; vectors are comparable if it is equal.
     """
 
     model: torch.nn.Module
@@ -41,34 +45,34 @@ class Encoder:
 
 @lru_cache(maxsize=4)
 def load_encoder(spec: EncoderSpec, device: str) -> Encoder:
-    """Load the encoder of a spec on a device, once a process.
+    """Load the encoder of a spec on a device, once per process.
 
     Raises:
-        RecipeError: no such model or weights; the message says where to put them.
+        RecipeError: the model or its weights are missing or invalid.
     """
     name = spec.model.partition("/")[2]
     encoder: Encoder = ENCODERS.load(spec.family).load(name, spec)
     encoder.model.eval().to(device).requires_grad_(False)
     if device == CPU:
-        by_pixel(encoder.model)
+        use_channels_last(encoder.model)
     return encoder
 
 
-def by_pixel(model: torch.nn.Module) -> None:
-    """Lay a convolutional model out with the channels of a pixel side by side, for processors.
+def use_channels_last(model: torch.nn.Module) -> None:
+    """Store the weights of a convolutional network in the memory format channels_last, for CPUs.
 
-    Without that ResNet-50 takes 1.4 times as long (benchmarks/results/embed.md); transformers, which
-    have a convolution or a few, gain nothing.
+    In the default format ResNet-50 takes 1.4 times as long (benchmarks/results/embed.md). Transformers
+    have few convolutions and gain nothing, so they are not changed.
     """
-    convolutions = [part for part in model.modules() if isinstance(part, torch.nn.Conv2d)]
-    if len(convolutions) > FEW:
-        for part in convolutions:
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    if len(convolutions) > MAX_TRANSFORMER_CONVOLUTIONS:
+        for module in convolutions:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def preprocessing(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
-    """Return a timm data config with what the spec overrides; it always has a crop mode."""
-    given = {
+def override_config(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
+    """Return a data config of timm with the values that the spec overrides, and a crop mode."""
+    overrides = {
         "mean": spec.mean,
         "std": spec.std,
         "crop_pct": spec.crop_pct,
@@ -76,12 +80,12 @@ def preprocessing(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
         "interpolation": spec.interpolation,
         "input_size": None if spec.input_size is None else (3, spec.input_size, spec.input_size),
     }
-    own = {"crop_mode": "center"} | config
-    return own | {k: v for k, v in given.items() if v is not None}
+    with_crop_mode = {"crop_mode": "center"} | config
+    return with_crop_mode | {k: v for k, v in overrides.items() if v is not None}
 
 
-def no_picture(config: dict[str, Any]) -> torch.Tensor:
-    """Return what fills up a batch of pictures: zeros (3, side, side), uint8."""
+def blank_image(config: dict[str, Any]) -> torch.Tensor:
+    """Return an input without content: zeros, uint8 (3, side, side)."""
     return torch.zeros(config["input_size"], dtype=torch.uint8)
 
 
@@ -89,15 +93,22 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 class Normalised(torch.nn.Module):
-    """A model of pictures that takes their bytes: what is normalised where the model is, at a quarter
-    of the bytes to carry there."""
+    """A model of images with the normalisation of its input.
+
+    Its input are bytes, so that a quarter of the data is copied to the device.
+
+    Args:
+        model: takes normalised images (n, 3, side, side).
+        config: gives mean and standard deviation.
+        precision: a key of PRECISIONS.
+    """
 
     def __init__(
         self, model: torch.nn.Module, config: dict[str, Any], precision: str = "fp32"
     ) -> None:
         super().__init__()
-        self.kind = PRECISIONS[precision]
-        self.model = model.to(self.kind)
+        self.dtype = PRECISIONS[precision]
+        self.model = model.to(self.dtype)
         mean, std = (torch.tensor(config[name]).reshape(3, 1, 1) for name in ("mean", "std"))
         self.shift: torch.Tensor
         self.scale: torch.Tensor
@@ -105,165 +116,196 @@ class Normalised(torch.nn.Module):
         self.register_buffer("scale", 1 / (255 * std))
 
     def forward(self, pixels: torch.Tensor) -> Any:
-        """Pictures (n, 3, side, side) uint8 to what the model makes of them."""
+        """Return the features of images, uint8 (n, 3, side, side)."""
         if pixels.device.type != "cpu":
-            return self.model(self._normal(pixels.float()).to(self.kind))
-        normal = torch.empty(pixels.shape, dtype=self.kind)
-        for number, picture in enumerate(pixels):
-            # One by one they stay in the cache, which is twenty times as fast.
-            normal[number] = self._normal(picture.float())
-        return self.model(normal)
+            return self.model(self._normalise(pixels.float()).to(self.dtype))
+        normalised = torch.empty(pixels.shape, dtype=self.dtype)
+        for number, image in enumerate(pixels):
+            # A single image stays in the cache, which is twenty times as fast.
+            normalised[number] = self._normalise(image.float())
+        return self.model(normalised)
 
-    def _normal(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.sub_(self.shift).mul_(self.scale)
 
 
-def build_transform(config: dict[str, Any]) -> Callable[[Any], torch.Tensor]:
-    """Return what timm's evaluation transform does of a data config: resize, crop, to bytes (3, side,
-    side)."""
+CONFIG_KEYS = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
+"""Keys of timm's data config that define the preprocessing."""
+
+
+def image_transform(config: dict[str, Any]) -> Callable[[Any], torch.Tensor]:
+    """Return the evaluation transform of a data config of timm, without its normalisation.
+
+    It resizes and crops an RGB image, and returns uint8 (3, side, side).
+    """
     side = int(config["input_size"][1])
     if config["crop_mode"] == "squash":
-        return shaping([side, side], side, config["interpolation"])
+        return resize_and_crop([side, side], side, config["interpolation"])
     if config["crop_mode"] != "center":
         from timm.data.transforms_factory import create_transform
 
-        names = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
-        given = {name: config[name] for name in names}
-        # use_prefetcher: bytes, not normalised numbers.
-        whole: Any = create_transform(is_training=False, use_prefetcher=True, **given)
-        return lambda picture: whole(pillow(picture))
-    return shaping([math.floor(side / config["crop_pct"])], side, config["interpolation"])
+        options = {key: config[key] for key in CONFIG_KEYS}
+        # With use_prefetcher, timm returns bytes that are not normalised.
+        transform: Any = create_transform(is_training=False, use_prefetcher=True, **options)
+        return lambda image: transform(to_pillow(image))
+    shorter_side = math.floor(side / config["crop_pct"])
+    return resize_and_crop([shorter_side], side, config["interpolation"])
 
 
-def shaping(size: list[int], side: int, interpolation: str) -> Callable[[Any], torch.Tensor]:
-    """Return what resizes an RGB picture and cuts out its middle, to bytes (3, side, side).
+def resize_and_crop(
+    size: list[int], side: int, interpolation: str
+) -> Callable[[Any], torch.Tensor]:
+    """Return a transform that resizes an RGB image and crops its centre, to uint8 (3, side, side).
 
-    torch resizes bytes several times as fast as Pillow; its values differ by at most 2 of 255, and that
-    rarely.
+    torch resizes bytes several times as fast as Pillow; few values differ, by at most 2 of 255.
 
     Args:
-        size: of the shorter side, or of both sides.
-        side: of what is cut out.
-        interpolation: as timm calls it.
+        size: length of the shorter side, or height and width, in pixels.
+        side: side of the crop in pixels.
+        interpolation: name of the interpolation in timm.
     """
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
 
-    how = InterpolationMode(interpolation)
+    mode = InterpolationMode(interpolation)
 
-    def shaped(picture: Any) -> torch.Tensor:
-        # Tensors know no Lanczos.
-        given = pillow(picture) if how is InterpolationMode.LANCZOS else as_tensor(picture)
-        resized = functional.resize(given, size, interpolation=how, antialias=True)
-        cut = functional.center_crop(resized, [side, side])
-        found: torch.Tensor = (
-            cut if isinstance(cut, torch.Tensor) else functional.pil_to_tensor(cut)
+    def transform(image: Any) -> torch.Tensor:
+        # Tensors cannot be resized with Lanczos.
+        decoded = to_pillow(image) if mode is InterpolationMode.LANCZOS else to_tensor(image)
+        resized = functional.resize(decoded, size, interpolation=mode, antialias=True)
+        crop = functional.center_crop(resized, [side, side])
+        pixels: torch.Tensor = (
+            crop if isinstance(crop, torch.Tensor) else functional.pil_to_tensor(crop)
         )
-        return found
+        return pixels
 
-    return shaped
-
-
-def pillow(picture: Any) -> Any:
-    """Return an RGB picture as Pillow has it."""
-    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    return transform
 
 
-def as_tensor(picture: Any) -> torch.Tensor:
-    """Return an RGB picture as bytes (3, height, width), the colours of a pixel side by side."""
-    pixels = picture if isinstance(picture, np.ndarray) else np.array(picture)
+def to_pillow(image: Any) -> Any:
+    """Return an RGB image, an array or an image of Pillow, as an image of Pillow."""
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
+
+
+def to_tensor(image: Any) -> torch.Tensor:
+    """Return an RGB image as uint8 (3, height, width), stored as channels_last."""
+    pixels = image if isinstance(image, np.ndarray) else np.array(image)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def at_precision(identity: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
-    """Return an identity that tells the precision, where it is not the usual one."""
+def with_precision(identity: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
+    """Return an identity with the precision, unless it is fp32."""
     return identity if spec.precision == "fp32" else identity | {"precision": spec.precision}
 
 
-def identity_of(
+def encoder_identity(
     architecture: str, weights: str, dim: int, config: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what tells the vectors of one encoder from those of another."""
-    keys = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
+    """Return the identity of an encoder of images.
+
+    Args:
+        architecture: name of the model.
+        weights: SHA-256 of the weights.
+        dim: dimension of the vectors.
+        config: data config of timm.
+    """
     return {
         "architecture": architecture,
         "weights_sha256": weights,
         "dim": dim,
-        "preprocessing": {k: _plain(config[k]) for k in keys},
+        "preprocessing": {key: _jsonable(config[key]) for key in CONFIG_KEYS},
     }
 
 
-def _plain(value: Any) -> Any:
+def _jsonable(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
 
 
 def read_weights(
     path: str, sha256: str | None = None, checkpoint: Checkpoint | None = None
 ) -> tuple[dict[str, torch.Tensor], str]:
-    """Return the tensors of a weights file, under the names that `checkpoint` gives, and its SHA-256.
+    """Return the tensors of a weights file, and its SHA-256.
+
+    Args:
+        path: a safetensors file, or a state dict of plain tensors.
+        sha256: that the file must have; None for any.
+        checkpoint: how its keys are changed.
 
     Raises:
-        RecipeError: no such file, another SHA-256 than is given, not safetensors / plain tensors, or
-            not what `checkpoint` says.
+        RecipeError: the file is missing, has another SHA-256 or another format, or lacks a key that
+            `checkpoint` names.
     """
-    file, found = Path(path), checked_sha256(path, sha256)
+    file, actual_sha256 = Path(path), checked_sha256(path, sha256)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             state = load_file(file)
         else:
-            # Without weights_only a pickle of a stranger's could run code.
+            # Without weights_only, an untrusted pickle could run code.
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RecipeError(
             f"{path!r} is neither safetensors nor a state dict of plain tensors: {error}"
         ) from error
-    return _renamed(state, checkpoint or Checkpoint(), path), found
+    state = _state_dict(state, checkpoint or Checkpoint(), path)
+    return _map_keys(state, checkpoint or Checkpoint(), path), actual_sha256
 
 
-def _renamed(state: Any, checkpoint: Checkpoint, path: str) -> dict[str, torch.Tensor]:
-    if not isinstance(state, dict):
+def _state_dict(content: Any, checkpoint: Checkpoint, path: str) -> dict[str, torch.Tensor]:
+    """Return the state dict in the content of a weights file."""
+    if not isinstance(content, dict):
         raise RecipeError(
-            f"{path!r} holds a {type(state).__name__}, no state dict. Save the model's state_dict()."
+            f"{path!r} contains a {type(content).__name__} instead of a state dict. Save the model's "
+            "state_dict()."
         )
     if checkpoint.entry is not None:
-        if not isinstance(state.get(checkpoint.entry), dict):
+        if not isinstance(content.get(checkpoint.entry), dict):
             raise RecipeError(
                 f"{path!r} has no entry {checkpoint.entry!r} with a model; it has "
-                f"{_told(state)}. Mend `checkpoint.entry`."
+                f"{_list_names(content)}. Correct `checkpoint.entry`."
             )
-        state = state[checkpoint.entry]
-    others = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+        content = content[checkpoint.entry]
+    others = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise RecipeError(
-            f"{path!r} is no plain state dict: {_told(others)} are no tensors. If one of them holds "
-            "the model, name it under `checkpoint.entry`."
+            f"{path!r} is not a plain state dict: {_list_names(others)} are not tensors. If one of "
+            "them holds the model, set `checkpoint.entry` to it."
         )
-    found: dict[str, torch.Tensor] = {}
+    return dict(content)
+
+
+def _map_keys(
+    state: dict[str, torch.Tensor], checkpoint: Checkpoint, path: str
+) -> dict[str, torch.Tensor]:
+    """Return a state dict with the keys that `checkpoint` gives."""
+    mapped: dict[str, torch.Tensor] = {}
     used = set()
     for name, value in state.items():
-        dropped = next((start for start in checkpoint.drop if name.startswith(start)), None)
+        dropped = next((prefix for prefix in checkpoint.drop if name.startswith(prefix)), None)
         if dropped is not None:
             used.add(dropped)
             continue
-        starts = [start for start in checkpoint.rename if name.startswith(start)]
-        start = max(starts, key=len, default="")
-        used.update([start] if starts else [])
-        own = checkpoint.rename.get(start, start) + name.removeprefix(start)
-        if own in found:
-            raise RecipeError(f"{path!r}: `checkpoint.rename` gives two tensors the name {own!r}.")
-        found[own] = value
-    unused = [start for start in (*checkpoint.drop, *checkpoint.rename) if start not in used]
+        prefixes = [prefix for prefix in checkpoint.rename if name.startswith(prefix)]
+        prefix = max(prefixes, key=len, default="")
+        used.update([prefix] if prefixes else [])
+        new_name = checkpoint.rename.get(prefix, prefix) + name.removeprefix(prefix)
+        if new_name in mapped:
+            raise RecipeError(
+                f"{path!r}: `checkpoint.rename` gives two tensors the name {new_name!r}. Correct it."
+            )
+        mapped[new_name] = value
+    unused = [p for p in (*checkpoint.drop, *checkpoint.rename) if p not in used]
     if unused:
         raise RecipeError(
-            f"{path!r} has no key that begins with {_told(unused)}; its keys are {_told(state)}. Mend "
-            "`checkpoint`."
+            f"{path!r} has no key that begins with {_list_names(unused)}; its keys are "
+            f"{_list_names(state)}. Correct `checkpoint`."
         )
-    return found
+    return mapped
 
 
-def _told(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - 8} more" if len(every) > 8 else ""
-    return ", ".join(repr(name) for name in every[:8]) + more
+def _list_names(names: Iterable[str]) -> str:
+    """Return the first names as a list for a message."""
+    all_names = list(names)
+    rest = f" and {len(all_names) - 8} more" if len(all_names) > 8 else ""
+    return ", ".join(repr(name) for name in all_names[:8]) + rest

@@ -1,4 +1,4 @@
-"""Forward passes of one shape, and what is prepared for them meanwhile."""
+"""Forward passes in batches of one shape, and prefetching of their inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,58 +15,63 @@ import torch
 from curation.algorithms.arrays.vectors import comparable
 from curation.media.encoders.encoder import Encoder
 
-if TYPE_CHECKING:
-    from curation.media.encoders.encoder import Encoder
-
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Passes:
-    """Gathers prepared rows to full batches and sends each through the model.
+class BatchEncoder:
+    """Collects the inputs of rows in batches, and runs the model on each full batch.
 
-    Every pass has the same shape, so that a vector does not depend on what happens to share its batch:
-    fragments of any size give the same bits. A pass is not waited for until the next has begun, so that
-    a GPU computes while the next batch is prepared.
+    All batches have the same shape, so that a vector does not depend on the other rows of its batch:
+    fragments of any size give the same bits. The result of a batch is read only after the next batch
+    has started, so that a GPU computes while the next batch is prepared.
+
+    Args:
+        encoder: the model.
+        rows: number of rows.
+        batch_size: rows per forward pass.
+        device: of the model.
     """
 
     def __init__(self, encoder: Encoder, rows: int, batch_size: int, device: str) -> None:
         self.vectors = np.zeros((rows, encoder.dim), dtype=np.float16)
         self.valid = np.zeros(rows, dtype=bool)
-        self._encoder, self._size, self._device = encoder, batch_size, torch.device(device)
-        self._at_once = batch_size
+        self._encoder, self._batch_size, self._device = encoder, batch_size, torch.device(device)
+        # Rows of one call of the model: fewer than a batch after it ran out of memory.
+        self._rows_per_call = batch_size
         self._rows: list[int] = []
-        self._inputs = self._room()
-        self._begun: tuple[list[int], torch.Tensor] | None = None
+        self._inputs = self._new_inputs()
+        self._running: tuple[list[int], torch.Tensor] | None = None
 
-    def add(self, row: int, prepared: torch.Tensor) -> None:
-        """Take the prepared tensor of a row."""
-        self._inputs[len(self._rows)] = prepared
+    def add(self, row: int, inputs: torch.Tensor) -> None:
+        """Add the preprocessed input of a row."""
+        self._inputs[len(self._rows)] = inputs
         self._rows.append(row)
-        if len(self._rows) == self._size:
-            self._pass()
+        if len(self._rows) == self._batch_size:
+            self._run_batch()
 
     def finish(self) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-        """Return unit vectors (rows, dim) and which of them are valid; the others are zero."""
+        """Return unit vectors (rows, dim), and which of them are valid (rows,); the others are zero."""
         if self._rows:
             self._inputs[len(self._rows) :] = self._encoder.blank
-            self._pass()
-        self._settle()
+            self._run_batch()
+        self._store(self._running)
+        self._running = None
         return self.vectors, self.valid
 
-    def _room(self) -> torch.Tensor:
+    def _new_inputs(self) -> torch.Tensor:
         blank = self._encoder.blank
         pinned = self._device.type == "cuda"
-        return torch.empty((self._size, *blank.shape), dtype=blank.dtype, pin_memory=pinned)
+        return torch.empty((self._batch_size, *blank.shape), dtype=blank.dtype, pin_memory=pinned)
 
-    def _pass(self) -> None:
+    def _run_batch(self) -> None:
         features = self._features(self._inputs)
-        before, self._begun = self._begun, (self._rows, features)
-        # The copy to a GPU may still be reading the room that was filled.
-        self._rows, self._inputs = [], self._room()
-        self._settled(before)
+        previous, self._running = self._running, (self._rows, features)
+        # The copy to a GPU may still read the old inputs.
+        self._rows, self._inputs = [], self._new_inputs()
+        self._store(previous)
 
     def _features(self, inputs: torch.Tensor) -> torch.Tensor:
         while True:
@@ -74,45 +79,48 @@ class Passes:
                 with torch.inference_mode():
                     parts = [
                         self._encoder.model(part.to(self._device, non_blocking=True))
-                        for part in torch.split(inputs, self._at_once)
+                        for part in torch.split(inputs, self._rows_per_call)
                     ]
                 return torch.cat(parts)
             except torch.OutOfMemoryError:
-                if self._at_once == 1:
+                if self._rows_per_call == 1:
                     raise
-                self._at_once = -(-self._at_once // 2)
+                self._rows_per_call = -(-self._rows_per_call // 2)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
                 logger.warning(
-                    "embed: out of memory on %s; going on with %d rows at once. Lower "
-                    "embed.batch_size to start with that.",
+                    "embed: out of memory on %s; continuing with %d rows per call. Set "
+                    "embed.batch_size to this number to avoid the warning.",
                     self._device,
-                    self._at_once,
+                    self._rows_per_call,
                 )
 
-    def _settle(self) -> None:
-        self._settled(self._begun)
-        self._begun = None
-
-    def _settled(self, begun: tuple[list[int], torch.Tensor] | None) -> None:
-        if begun is None:
+    def _store(self, batch: tuple[list[int], torch.Tensor] | None) -> None:
+        """Wait for the features of a batch, and store them as unit vectors."""
+        if batch is None:
             return
-        rows, tensor = begun
+        rows, tensor = batch
         features = tensor.float().cpu().numpy()[: len(rows)]
-        # What overflows or is no number is a row without a vector, not a warning.
+        # Features that overflow or are not finite give no vector; numpy need not warn.
         with np.errstate(over="ignore", invalid="ignore"):
             lengths = np.linalg.norm(features, axis=1, keepdims=True)
             finite = np.isfinite(features).all(axis=1, keepdims=True) & (lengths > 0)
             self.vectors[rows] = np.where(finite, features / np.where(lengths > 0, lengths, 1), 0)
-        # A length beyond float32 leaves nothing but zeros.
+        # If the length overflows float32, all values become zero.
         self.valid[rows] = comparable(self.vectors[rows])
 
 
-def ahead(
+def prefetch(
     pool: Executor | None, function: Callable[[T], R], items: Iterable[T], depth: int
 ) -> Iterator[R]:
-    """Yield `function(i) for i in items` in order, at most `depth` of them computed before they are
-    wanted; without a pool each when it is wanted."""
+    """Yield `function(item)` for each item in order, computed in advance.
+
+    Args:
+        pool: computes the results; without one each is computed when it is needed.
+        function: called with each item.
+        items: read only as far as results are computed.
+        depth: largest number of results that are computed in advance.
+    """
     if pool is None:
         yield from map(function, items)
         return
@@ -126,19 +134,18 @@ def ahead(
 
 
 def encode(
-    encoder: Encoder, given: Sequence[Any], batch_size: int, device: str
+    encoder: Encoder, items: Sequence[Any], batch_size: int, device: str
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-    """Return unit vectors (n, dim) and which of them are valid; the others are zero.
+    """Return unit vectors (n, dim), and which of them are valid (n,); the others are zero.
 
     Args:
         encoder: the model.
-        given: RGB pictures (of Pillow, or arrays), or captions, None where there is none.
-        batch_size: rows of a forward pass.
-        device: where the model is.
+        items: RGB images (of Pillow, or arrays), or captions; None for a missing one.
+        batch_size: rows per forward pass.
+        device: of the model.
     """
-
-    passes = Passes(encoder, len(given), batch_size, device)
-    for number, one in enumerate(given):
-        if one is not None:
-            passes.add(number, encoder.preprocess(one))
-    return passes.finish()
+    batches = BatchEncoder(encoder, len(items), batch_size, device)
+    for row, item in enumerate(items):
+        if item is not None:
+            batches.add(row, encoder.preprocess(item))
+    return batches.finish()

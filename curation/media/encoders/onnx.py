@@ -1,8 +1,8 @@
-"""A model exported to ONNX, run by onnxruntime: for architectures that no library here holds.
+"""Models exported to ONNX, run by onnxruntime: for architectures that timm and open_clip do not have.
 
-An ONNX file is a graph of known operators, not a program. It does not tell how pictures are prepared:
-`mean` and `std` are ImageNet's where the recipe does not give them, and `input_size` must be given
-where the file leaves it open.
+An ONNX file is a graph of known operators, not a program. It does not define the preprocessing: `mean`
+and `std` are those of ImageNet unless the recipe gives others, and the recipe must give `input_size` if
+the file accepts several sizes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.encoder import (
     Encoder,
     Normalised,
-    build_transform,
-    identity_of,
-    no_picture,
-    preprocessing,
+    blank_image,
+    encoder_identity,
+    image_transform,
+    override_config,
 )
 from curation.media.encoders.params import EncoderSpec
-from curation.media.encoders.probe import probed_dim
+from curation.media.encoders.probe import measure_dim
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ CONFIG = {
 
 
 class Graph(torch.nn.Module):
-    """A graph, opened on the device of its first pictures."""
+    """An ONNX graph, loaded on a device when it first gets images there."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -47,61 +47,62 @@ class Graph(torch.nn.Module):
         self.sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def session(self, device: torch.device) -> onnxruntime.InferenceSession:
-        """Return the graph on a device.
+        """Return the session of the graph on a device.
 
         Raises:
             RecipeError: onnxruntime cannot load the file.
         """
         if str(device) not in self.sessions:
-            self.sessions[str(device)] = _opened(self.path, _providers(device))
+            self.sessions[str(device)] = _open(self.path, _providers(device))
         return self.sessions[str(device)]
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the features (n, dim) of normalised pictures (n, 3, side, side)."""
+        """Return the features (n, dim) of normalised images (n, 3, side, side)."""
         session = self.session(pixels.device)
-        (entry,) = session.get_inputs()
-        kind = np.float16 if entry.type == "tensor(float16)" else np.float32
-        rows = pixels.cpu().numpy().astype(kind)
-        # A graph for one picture takes them one after the other.
-        step = entry.shape[0] if isinstance(entry.shape[0], int) else len(rows)
-        found = [
-            session.run(None, {entry.name: rows[i : i + step]})[0]
+        (graph_input,) = session.get_inputs()
+        dtype = np.float16 if graph_input.type == "tensor(float16)" else np.float32
+        rows = pixels.cpu().numpy().astype(dtype)
+        # A graph with a fixed batch size gets batches of that size.
+        fixed = graph_input.shape[0]
+        step = fixed if isinstance(fixed, int) else len(rows)
+        features = [
+            session.run(None, {graph_input.name: rows[i : i + step]})[0]
             for i in range(0, len(rows), step)
         ]
-        return torch.from_numpy(np.concatenate(found))
+        return torch.from_numpy(np.concatenate(features))
 
 
 def load(name: str, spec: EncoderSpec) -> Encoder:
     """Load the file.
 
     Raises:
-        RecipeError: no such file or another sha256, no ONNX graph that takes pictures and gives a row
-            of numbers each, or a size that it does not take.
+        RecipeError: the file is missing, has another SHA-256, is not an ONNX graph from images to
+            vectors, or does not accept the input size.
     """
     path = str(spec.weights)
     sha256 = checked_sha256(path, spec.sha256)
     model = Graph(path)
-    config = preprocessing(CONFIG | {"input_size": _size(model, spec)}, spec)
-    blank = no_picture(config)
-    dim = probed_dim(model, blank.shape[1], path)
+    config = override_config(CONFIG | {"input_size": _size(model, spec)}, spec)
+    blank = blank_image(config)
+    dim = measure_dim(model, blank.shape[1], path)
     return Encoder(
         model=Normalised(model, config),
-        preprocess=build_transform(config),
+        preprocess=image_transform(config),
         blank=blank,
         dim=dim,
-        identity=identity_of("onnx", sha256, dim, config),
+        identity=encoder_identity("onnx", sha256, dim, config),
     )
 
 
 def skeleton(name: str, spec: EncoderSpec) -> tuple[Graph, torch.Tensor, int]:
-    """Refuse: nobody here counts the operations of a graph.
+    """Raise an error: the operations of an ONNX graph cannot be counted.
 
     Raises:
         RecipeError: always.
     """
     raise RecipeError(
         f"The operations of the ONNX graph {spec.weights!r} cannot be counted, so its cost cannot be "
-        "foretold. Name a timm model of about its size while you plan."
+        "estimated. Use a timm model of about the same size in the plan."
     )
 
 
@@ -110,16 +111,16 @@ def _providers(device: torch.device) -> list[Any]:
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         logger.warning(
-            "onnx: this onnxruntime has no CUDA, so the model runs on the CPU. Install "
-            "onnxruntime-gpu in its place."
+            "onnx: this onnxruntime does not support CUDA, so the model runs on the CPU. Install "
+            "onnxruntime-gpu instead."
         )
         return ["CPUExecutionProvider"]
     return [("CUDAExecutionProvider", {"device_id": device.index or 0}), "CPUExecutionProvider"]
 
 
-def _opened(path: str, providers: list[Any]) -> onnxruntime.InferenceSession:
+def _open(path: str, providers: list[Any]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    # Spark runs a task a core.
+    # Spark runs one task per core.
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
@@ -129,18 +130,21 @@ def _opened(path: str, providers: list[Any]) -> onnxruntime.InferenceSession:
 
 
 def _size(model: Graph, spec: EncoderSpec) -> tuple[int, int, int]:
-    entries = model.session(torch.device("cpu")).get_inputs()
-    shape = list(entries[0].shape) if len(entries) == 1 else []
+    inputs = model.session(torch.device("cpu")).get_inputs()
+    shape = list(inputs[0].shape) if len(inputs) == 1 else []
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
-        told = [[entry.name, entry.type, entry.shape] for entry in entries]
-        raise RecipeError(f"{spec.weights!r} takes {told}; wanted are pictures (n, 3, side, side).")
+        described = [[each.name, each.type, each.shape] for each in inputs]
+        raise RecipeError(
+            f"{spec.weights!r} has the inputs {described}; it must have one, images of shape "
+            "(n, 3, side, side)."
+        )
     sides = {side for side in shape[2:] if isinstance(side, int)}
     if spec.input_size is not None:
         sides.add(spec.input_size)
     if len(sides) != 1:
         raise RecipeError(
-            f"{spec.weights!r} takes pictures of {shape}; give the side in pixels under `input_size`"
-            + (", which must be the one of the file." if sides else ".")
+            f"{spec.weights!r} takes images of shape {shape}; set `input_size` to the side in pixels"
+            + (" that the file has." if sides else ".")
         )
     side = sides.pop()
     return 3, side, side

@@ -74,41 +74,48 @@ class EncoderSpec(StrictModel):
 
     @field_validator("sha256")
     @classmethod
-    def _is_a_sum(cls, sha256: str | None) -> str | None:
+    def _is_sha256(cls, sha256: str | None) -> str | None:
         if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-            raise ValueError("a SHA-256 has 64 hex digits, as `sha256sum FILE` prints them")
+            raise ValueError("a SHA-256 has 64 hexadecimal digits, as `sha256sum FILE` prints them")
         return sha256 and sha256.lower()
 
     @model_validator(mode="after")
-    def _says_enough(self) -> EncoderSpec:
+    def _is_complete(self) -> EncoderSpec:
         if self.sha256 and not self.weights:
             raise ValueError(
-                "`sha256` is the sum of a weights file; name the file under `weights`, or leave the "
-                "sum out"
+                "`sha256` is the checksum of a weights file; set `weights` to the file, or remove "
+                "`sha256`"
             )
         if self.checkpoint and not self.weights:
-            raise ValueError("`checkpoint` says how a file under `weights` fits the architecture")
+            raise ValueError(
+                "`checkpoint` changes the keys of a file under `weights`; set `weights`, or remove "
+                "`checkpoint`"
+            )
         if self.family in ENCODERS:
             _check_family(self, ENCODERS[self.family])
         return self
 
 
 def _check_family(spec: EncoderSpec, entry: EncoderEntry) -> None:
-    """Refuse what the family of an encoder does not take, or needs and does not have."""
+    """Check that an encoder has the fields that its family requires, and no fields it does not take.
+
+    Raises:
+        ValueError: it does not.
+    """
     for name in SPECIAL:
         default = type(spec).model_fields[name].default
         if getattr(spec, name) != default and name not in entry.takes:
             takes = [family for family, other in ENCODERS.items() if name in other.takes]
             raise ValueError(
-                f"{spec.family} takes no `{name}`; leave it out. Families that take it: "
+                f"{spec.family} takes no `{name}`; remove it. Families that take it: "
                 f"{', '.join(takes)}"
             )
     if spec.of == "caption" and not entry.text:
         raise ValueError(f"of: caption needs a text tower; only {', '.join(with_text())} has one")
     if entry.name == "optional" and spec.model == spec.family and spec.weights is None:
         raise ValueError(
-            f"{spec.family} without an architecture needs `weights`: a folder as the hub has it, "
-            "with its configuration"
+            f"{spec.family} without an architecture needs `weights`: a folder downloaded from the "
+            "hub, with its configuration"
         )
     for name, why in entry.needs:
         if getattr(spec, name) is None:

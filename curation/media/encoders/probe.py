@@ -1,4 +1,4 @@
-"""What models that only their file knows have in common: how long their vectors are must be tried."""
+"""Finds the dimension of the vectors of a model that does not declare it, by a forward pass."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import torch
 
 from curation.errors import RecipeError
 
-PROBED = 2
-"""Pictures of the pass that finds the length of the vectors: one would hide a lost batch axis."""
+PROBE_IMAGES = 2
+"""Images of the forward pass: with one image, a missing batch axis would not be noticed."""
 
 
-def probed_dim(model: torch.nn.Module, side: int, path: str) -> int:
-    """Return the length of a model's vectors, by a pass on black pictures.
+def measure_dim(model: torch.nn.Module, side: int, path: str) -> int:
+    """Return the dimension of a model's vectors, by a forward pass on images of zeros.
 
     Args:
-        model: takes normalised pictures (n, 3, side, side).
+        model: takes normalised images (n, 3, side, side).
         side: in pixels.
         path: of its file, for messages.
 
     Raises:
-        RecipeError: it does not take such pictures, or does not give a row of floats each.
+        RecipeError: the model does not take such images, or does not return floats (n, dim).
     """
     try:
         with torch.inference_mode():
-            features = model(torch.zeros(PROBED, 3, side, side))
+            features = model(torch.zeros(PROBE_IMAGES, 3, side, side))
     except RecipeError:
         raise
-    # Whatever runs the file, its own errors say what was wrong with the pictures.
+    # The runtimes raise errors of different types, whose messages explain the problem.
     except Exception as error:
         raise RecipeError(
-            f"{path!r} does not take pictures ({PROBED}, 3, {side}, {side}); its own `input_size` may "
-            f"be another. What runs it says: {error}"
+            f"{path!r} does not take images of shape ({PROBE_IMAGES}, 3, {side}, {side}); perhaps "
+            f"`input_size` is wrong. The error was: {error}"
         ) from error
     if not isinstance(features, torch.Tensor):
-        found = f"a {type(features).__name__}"
-    elif features.ndim == 2 and len(features) == PROBED and features.is_floating_point():
+        output = f"a {type(features).__name__}"
+    elif features.ndim == 2 and len(features) == PROBE_IMAGES and features.is_floating_point():
         return features.shape[1]
     else:
-        found = f"{features.dtype} of shape {tuple(features.shape)}"
+        output = f"{features.dtype} of shape {tuple(features.shape)}"
     raise RecipeError(
-        f"{path!r} gives {found} for {PROBED} pictures; wanted are floats ({PROBED}, dim), a row a "
-        "picture. Export the model with its pooling."
+        f"{path!r} returns {output} for {PROBE_IMAGES} images; it must return floats of shape "
+        f"({PROBE_IMAGES}, dim). Export the model with its pooling."
     )

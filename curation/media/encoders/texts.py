@@ -1,8 +1,8 @@
-"""How captions become tokens for an open_clip model, and what of its text comes from transformers.
+"""Tokenizers of open_clip models, and checks of the files that the package transformers loads.
 
-Some text towers and most newer tokenizers are those of the package transformers. What a folder holds
-for it is looked at before anything is loaded: nothing of a folder may run, and a tokenizer whose file
-is missing must not become an empty one.
+Some text towers and most newer tokenizers are from the package transformers. Their files in a folder
+are checked before anything is loaded: no code of a folder may run, and transformers must not create an
+empty tokenizer if its file is missing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch
 from curation.engine.digest import digest
 from curation.errors import RecipeError
 
-LONGEST = 4096
-"""Characters of a caption that are tokenized: many times what any of the models reads."""
-TOWER, TOKENIZER = "config.json", "tokenizer_config.json"
-VOCABULARIES = (
+MAX_CHARACTERS = 4096
+"""Characters of a caption that are tokenized: many more than any of the models reads."""
+TOWER_CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
+VOCABULARY_FILES = (
     "tokenizer.json",
     "tokenizer.model",
     "spiece.model",
@@ -30,25 +30,26 @@ VOCABULARIES = (
     "vocab.txt",
     "vocab.json",
 )
-"""Files that hold a tokenizer's pieces; one of them is needed."""
-OPTIONS = ("clean", "strip_sep_token", "language")
-"""`tokenizer_kwargs` of a folder that are taken: others reach into transformers, which may run code."""
-SPARE = 0.01
-"""Share of a tokenizer's pieces that its tower may lack: some have marks that no caption has."""
+"""Files that hold the vocabulary of a tokenizer; one of them is required."""
+TOKENIZER_OPTIONS = ("clean", "strip_sep_token", "language")
+"""`tokenizer_kwargs` of a folder that are accepted: others could make transformers run code."""
+MAX_UNKNOWN_SHARE = 0.01
+"""Share of a tokenizer's vocabulary that its text tower may lack, as special tokens."""
 
 Tokens = tuple[Callable[[Any], torch.Tensor], torch.Tensor, dict[str, Any]]
 
 
-def check_text(text: Mapping[str, Any], folder: str | None, of: str) -> None:
-    """Look at what a model needs of transformers.
+def check_transformers_files(text: Mapping[str, Any], folder: str | None, of: str) -> None:
+    """Check the files that transformers loads for a model.
 
     Args:
         text: `text_cfg` of the model's configuration.
-        folder: where its files are; None where they come from the hub.
-        of: what is embedded; pictures need no tokenizer.
+        folder: of its files; None if they come from the hub.
+        of: what is embedded; images need no tokenizer.
 
     Raises:
-        RecipeError: the package is missing, a file is missing or broken, or the folder brings code.
+        RecipeError: the package is not installed, a file is missing or invalid, or the folder contains
+            code.
     """
     tower, tokenizer = "hf_model_name" in text, of == "caption" and "hf_tokenizer_name" in text
     if not tower and not tokenizer:
@@ -56,73 +57,78 @@ def check_text(text: Mapping[str, Any], folder: str | None, of: str) -> None:
     if find_spec("transformers") is None:
         part = "text tower" if tower else "tokenizer"
         raise RecipeError(
-            f"The model's {part} is one of the package transformers, which is not installed. Install "
-            "the extra `text` of this project, as in pip install -e '.[text]', or transformers itself."
+            f"The {part} of the model is from the package transformers, which is not installed. "
+            "Install the extra `text` of this project (pip install -e '.[text]'), or transformers."
         )
     if folder is None:
         return
-    # A tokenizer may be told by this file too.
-    config = _config(folder, TOWER, needed=tower)
+    # This file may name a tokenizer too.
+    config = _read_config(folder, TOWER_CONFIG, required=tower)
     if tower and "model_type" not in config:
         raise RecipeError(
-            f"{folder}/{TOWER} names no `model_type`, so the text tower is not known."
+            f"{folder}/{TOWER_CONFIG} has no `model_type`, so the text tower is unknown. Put the "
+            "config.json of the text tower there."
         )
-    if not tokenizer:
-        return
-    if not any((Path(folder) / name).is_file() for name in VOCABULARIES):
+    if tokenizer:
+        _check_tokenizer_files(folder, text.get("tokenizer_kwargs", {}))
+
+
+def _check_tokenizer_files(folder: str, options: Mapping[str, Any]) -> None:
+    if not any((Path(folder) / name).is_file() for name in VOCABULARY_FILES):
         raise RecipeError(
-            f"The folder {folder!r} holds no tokenizer: put the model's tokenizer.json there, with "
-            f"{TOKENIZER}; or one of {', '.join(VOCABULARIES[1:])}."
+            f"The folder {folder!r} has no tokenizer: put the model's tokenizer.json there, with "
+            f"{TOKENIZER_CONFIG}; or one of {', '.join(VOCABULARY_FILES[1:])}."
         )
-    _config(folder, TOKENIZER, needed=True)
-    unknown = set(text.get("tokenizer_kwargs", {})) - set(OPTIONS)
+    _read_config(folder, TOKENIZER_CONFIG, required=True)
+    unknown = set(options) - set(TOKENIZER_OPTIONS)
     if unknown:
         raise RecipeError(
             f"The configuration in {folder!r} sets {', '.join(sorted(unknown))} for its tokenizer, "
-            f"which is not taken from a folder. Valid in tokenizer_kwargs: {', '.join(OPTIONS)}."
+            "which is not accepted from a folder. Valid in tokenizer_kwargs: "
+            f"{', '.join(TOKENIZER_OPTIONS)}."
         )
 
 
 def tower_config(folder: str) -> dict[str, Any]:
-    """Return the configuration of a folder's text tower.
+    """Return the configuration of the text tower in a folder.
 
     Raises:
-        RecipeError: the file is missing or broken, or names code.
+        RecipeError: the file is missing or invalid, or names code.
     """
-    return _config(folder, TOWER, needed=True)
+    return _read_config(folder, TOWER_CONFIG, required=True)
 
 
-def _config(folder: str, name: str, needed: bool) -> dict[str, Any]:
+def _read_config(folder: str, name: str, required: bool) -> dict[str, Any]:
     path = Path(folder) / name
-    if not path.is_file() and not needed:
+    if not path.is_file() and not required:
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(
-            f"{str(path)!r} cannot be read ({type(error).__name__}: {error}). Put the file there as "
-            "the hub has it."
+            f"{str(path)!r} cannot be read ({type(error).__name__}: {error}). Put the file of the hub "
+            "there."
         ) from error
-    if not isinstance(found, dict):
-        raise RecipeError(f"{str(path)!r} is no JSON object. Put the file there as the hub has it.")
-    if "auto_map" in found:
+    if not isinstance(config, dict):
+        raise RecipeError(f"{str(path)!r} is not a JSON object. Put the file of the hub there.")
+    if "auto_map" in config:
         raise RecipeError(
-            f"{str(path)!r} names code of its own (auto_map), which is not run. Only towers and "
-            "tokenizers that transformers has itself are loaded."
+            f"{str(path)!r} names code of its own (auto_map), which is not run. Only text towers and "
+            "tokenizers that are part of transformers are loaded."
         )
-    return found
+    return config
 
 
-def tokens_of(name: str, architecture: str, model: Any) -> Tokens:
-    """Return what turns a caption into tokens, the tokens of none, and what it is.
+def load_tokenizer(name: str, architecture: str, model: Any) -> Tokens:
+    """Return a function that tokenizes a caption, the tokens of an empty one, and the identity of both.
 
     Args:
-        name: of the model, as open_clip calls it.
+        name: of the model in open_clip.
         architecture: for messages.
-        model: its text tower says how many pieces it knows.
+        model: its text tower defines the size of the vocabulary.
 
     Raises:
-        RecipeError: the tokenizer is not here, or is another model's.
+        RecipeError: the tokenizer cannot be loaded, or does not fit the text tower.
     """
     try:
         tokenizer = open_clip.get_tokenizer(name)
@@ -130,31 +136,31 @@ def tokens_of(name: str, architecture: str, model: Any) -> Tokens:
     except Exception as error:
         raise RecipeError(
             f"The tokenizer of open_clip/{architecture} cannot be loaded ({type(error).__name__}: "
-            f"{error}). It needs the hub, or a folder with the tokenizer's files (model: open_clip, "
-            "weights: FOLDER)."
+            f"{error}). It needs the hub, or a folder with the files of the tokenizer (model: "
+            "open_clip, weights: FOLDER)."
         ) from error
-    told = {"tokenizer": type(tokenizer).__name__, "length": len(blank)}
-    known = _pieces(model)
+    identity = {"tokenizer": type(tokenizer).__name__, "length": len(blank)}
+    size = _vocabulary_size(model)
     unknown = None
     if isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
-        told["tokenizer_digest"] = _identity(tokenizer.tokenizer)
-        unknown = _unknown(tokenizer.tokenizer, known, architecture)
+        identity["tokenizer_digest"] = _tokenizer_digest(tokenizer.tokenizer)
+        unknown = _unknown_token(tokenizer.tokenizer, size, architecture)
 
     def tokenize(caption: str) -> torch.Tensor:
-        tokens: torch.Tensor = tokenizer(caption[:LONGEST])[0]
-        # Beyond what the tower knows are marks that a stranger wrote into a caption.
-        return tokens if unknown is None else torch.where(tokens < known, tokens, unknown)
+        tokens: torch.Tensor = tokenizer(caption[:MAX_CHARACTERS])[0]
+        # Tokens that the text tower lacks are special tokens written out in the caption.
+        return tokens if unknown is None else torch.where(tokens < size, tokens, unknown)
 
-    return tokenize, blank, told
+    return tokenize, blank, identity
 
 
-def _pieces(model: Any) -> int:
+def _vocabulary_size(model: Any) -> int:
     text = getattr(model, "text", model)
     return int(text.vocab_size)
 
 
-def _identity(tokenizer: Any) -> str:
-    """Return a digest of what a tokenizer of transformers does, wherever its files lie."""
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """Return a digest of a tokenizer of transformers that does not depend on the path of its files."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return digest(
         [
@@ -167,15 +173,24 @@ def _identity(tokenizer: Any) -> str:
     )
 
 
-def _unknown(tokenizer: Any, known: int, architecture: str) -> int:
-    """Return the token that stands for pieces that the tower does not know."""
-    numbers = list(tokenizer.get_vocab().values())
-    beyond = sum(number >= known for number in numbers)
-    if beyond > SPARE * len(numbers):
+def _unknown_token(tokenizer: Any, size: int, architecture: str) -> int:
+    """Return the token that replaces tokens that the text tower lacks.
+
+    Args:
+        tokenizer: of transformers.
+        size: vocabulary size of the text tower.
+        architecture: for messages.
+
+    Raises:
+        RecipeError: the text tower lacks so many tokens that the tokenizer is of another model.
+    """
+    tokens = list(tokenizer.get_vocab().values())
+    lacking = sum(token >= size for token in tokens)
+    if lacking > MAX_UNKNOWN_SHARE * len(tokens):
         raise RecipeError(
-            f"The tokenizer has {len(numbers)} pieces, {beyond} of them beyond the {known} that the "
-            f"text tower of open_clip/{architecture} knows: it is another model's. Put the tokenizer's "
-            "files of this model into the folder."
+            f"The tokenizer has {len(tokens)} tokens, and the text tower of open_clip/{architecture} "
+            f"lacks {lacking} of them, so it is for another model. Put the tokenizer files of this "
+            "model into the folder."
         )
-    found = tokenizer.unk_token_id
-    return int(found) if found is not None and found < known else 0
+    unknown = tokenizer.unk_token_id
+    return int(unknown) if unknown is not None and unknown < size else 0

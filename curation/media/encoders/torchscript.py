@@ -1,9 +1,9 @@
-"""A TorchScript archive: `torchscript`, model and weights in one file, as SSCD's are released.
+"""TorchScript archives: `torchscript`, with model and weights in one file, as SSCD is released.
 
-Such a file is a program, so the recipe must give its SHA-256. It says nothing of its preprocessing:
-`input_size` must be given, and what else is not given is as SSCD has it (Pizzi et al. 2022, and the
-release's notes): ImageNet's mean and deviation, bilinear interpolation, nothing cut off (crop_pct 1).
-There pictures are squashed to 320 x 320, `crop_mode: squash`, or their shorter side is made 288 px.
+Such a file is a program, so the recipe must give its SHA-256. It does not define its preprocessing, so
+the recipe must give `input_size`. All other values are by default those of SSCD (Pizzi et al. 2022, and
+the notes of its release): mean and standard deviation of ImageNet, bilinear interpolation, no cropping
+(crop_pct 1). SSCD resizes images to 320 x 320 (`crop_mode: squash`), or their shorter side to 288 px.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.encoder import (
     Encoder,
     Normalised,
-    build_transform,
-    identity_of,
-    no_picture,
-    preprocessing,
+    blank_image,
+    encoder_identity,
+    image_transform,
+    override_config,
 )
 from curation.media.encoders.params import EncoderSpec
-from curation.media.encoders.probe import probed_dim
+from curation.media.encoders.probe import measure_dim
 
 CONFIG = {
     "mean": IMAGENET_DEFAULT_MEAN,
@@ -37,10 +37,10 @@ CONFIG = {
 
 
 class Scripted(torch.nn.Module):
-    """A TorchScript module that computes the same in its first passes as in later ones.
+    """A TorchScript module whose first forward passes give the same bits as later ones.
 
-    torch would compile it anew after it has seen a few batches, and may then fuse operations: a vector
-    must not depend on how many others its process has made before.
+    By default, torch compiles a module again after a few batches, and may then fuse operations. A
+    vector must not depend on the number of vectors that its process has computed before.
     """
 
     def __init__(self, script: torch.jit.ScriptModule) -> None:
@@ -48,7 +48,7 @@ class Scripted(torch.nn.Module):
         self.script = script
 
     def forward(self, pixels: torch.Tensor) -> Any:
-        """Normalised pictures (n, 3, side, side) to whatever the script makes of them."""
+        """Return the output of the script for normalised images (n, 3, side, side)."""
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             return self.script(pixels)
 
@@ -57,45 +57,45 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     """Load the archive.
 
     Raises:
-        RecipeError: no such file, no sha256 or another one, no TorchScript archive, or a module that
-            does not give a row of floats a picture.
+        RecipeError: the file is missing, has no or another SHA-256 in the recipe, is not a TorchScript
+            archive, or does not return floats (n, dim).
     """
-    config = preprocessing(CONFIG, spec)
+    config = override_config(CONFIG, spec)
     side = int(config["input_size"][1])
     model, sha256 = _open(spec)
-    dim = probed_dim(model, side, str(spec.weights))
+    dim = measure_dim(model, side, str(spec.weights))
     return Encoder(
         model=Normalised(model, config),
-        preprocess=build_transform(config),
-        blank=no_picture(config),
+        preprocess=image_transform(config),
+        blank=blank_image(config),
         dim=dim,
-        identity=identity_of("torchscript", sha256, dim, config),
+        identity=encoder_identity("torchscript", sha256, dim, config),
     )
 
 
 def skeleton(name: str, spec: EncoderSpec) -> tuple[Scripted, torch.Tensor, int]:
-    """Return the model, one blank input, and the length of its vectors.
+    """Return the model, one blank input, and the dimension of its vectors.
 
-    With its weights: only the archive knows what the model does. Raises what `load` raises.
+    The model has its weights, since only the archive defines it. Raises the errors of `load`.
     """
-    blank = no_picture(preprocessing(CONFIG, spec))
+    blank = blank_image(override_config(CONFIG, spec))
     model, _ = _open(spec)
-    return model, blank, probed_dim(model, blank.shape[1], str(spec.weights))
+    return model, blank, measure_dim(model, blank.shape[1], str(spec.weights))
 
 
 def _open(spec: EncoderSpec) -> tuple[Scripted, str]:
-    """Return the module on the CPU, and the SHA-256 of its file, which is checked before."""
+    """Return the module on the CPU, and the SHA-256 of its file, which is checked first."""
     path = str(spec.weights)
     sha256 = checked_sha256(path, spec.sha256, required=True)
     if not _is_archive(path):
         raise RecipeError(
-            f"The weights {path!r} are no TorchScript archive, but a pickle, a state dict or another "
-            "file. Take the file that torch.jit.save made (SSCD's are named .torchscript.pt); a state "
-            "dict of a timm model goes under model: timm/<name>."
+            f"The weights {path!r} are not a TorchScript archive, but a pickle, a state dict or "
+            "another file. Use a file written by torch.jit.save (those of SSCD are named "
+            ".torchscript.pt). For a state dict of a timm model, use model: timm/<name>."
         )
     try:
         with warnings.catch_warnings():
-            # torch would have programs exported anew, which whoever runs a released file cannot do.
+            # torch advises to export the program again, which users of a released file cannot do.
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
             script = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
@@ -104,10 +104,10 @@ def _open(spec: EncoderSpec) -> tuple[Scripted, str]:
 
 
 def _is_archive(path: str) -> bool:
-    """Whether a file is laid out as torch.jit.save does it: a zip with code beside its constants."""
+    """Whether a file has the layout of torch.jit.save: a zip with constants and code."""
     try:
         with zipfile.ZipFile(path) as archive:
-            places = [name.partition("/")[2] for name in archive.namelist()]
+            members = [name.partition("/")[2] for name in archive.namelist()]
     except zipfile.BadZipFile:
         return False
-    return "constants.pkl" in places and any(place.startswith("code/") for place in places)
+    return "constants.pkl" in members and any(name.startswith("code/") for name in members)

@@ -1,7 +1,7 @@
-"""`vit_micro`: the project's own small vision transformer, with its weights in the package.
+"""`vit_micro`: a small vision transformer whose weights are part of this package.
 
-It lets a first run and the tests work without a model hub. 3.4 million parameters, 192 px input, a
-192-d embedding. See `weights/MODEL_CARD.md` for how it was made and what it is not for.
+A first run and the tests need no model hub with it. It has 3.4 million parameters, an input of 192 px
+and an embedding of 192 dimensions. `weights/MODEL_CARD.md` describes its training and its limits.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch import Tensor, nn
 INPUT_SIZE = 192
 """Side of the square input, in pixels."""
 CROP_PCT = 0.9
-"""Side of the centre crop over the resized shorter side, int(INPUT_SIZE / CROP_PCT) = 213 px."""
+"""Side of the centre crop divided by the resized shorter side, int(INPUT_SIZE / CROP_PCT) = 213 px."""
 INTERPOLATION = "bicubic"
 MEAN = (0.5, 0.5, 0.5)
-"""Subtracted from each RGB channel, after scaling to 0..1."""
+"""Is subtracted from each RGB channel, after scaling to 0..1."""
 STD = (0.5, 0.5, 0.5)
-"""Divides each RGB channel, after the mean is subtracted."""
+"""Each RGB channel is divided by it, after the mean is subtracted."""
 DIM = 192
-"""Length of the embedding."""
+"""Dimension of the embedding."""
 WEIGHTS = Path(__file__).parent / "weights" / "vit_micro.safetensors"
 
 WIDTH = 192
 DEPTH = 6
 HEADS = 3
 STEM = (32, 64, 128)
-"""Channels at a half, a quarter and an eighth of the input's side."""
+"""Channels at a half, a quarter and an eighth of the side of the input."""
 
 
 def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
@@ -40,7 +40,7 @@ def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential
 
 
 class Residual(nn.Module):
-    """Maps [B, C, H, W] plus what 3 x 3 convolutions make of them."""
+    """A residual block of 3 x 3 convolutions on feature maps [B, C, H, W]."""
 
     def __init__(self, channels: int, convolutions: int) -> None:
         super().__init__()
@@ -52,10 +52,10 @@ class Residual(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Image [B, 3, S, S] to tokens [B, (S / 16)^2, WIDTH].
+    """From an image [B, 3, S, S] to tokens [B, (S / 16)^2, WIDTH].
 
-    Convolutions learn from few pictures what a plain patch projection needs millions for. Their
-    padding also tells a token its place, so that no table of positions is needed.
+    Convolutions need far fewer training images than a plain patch projection. Their padding also gives
+    each token its position, so no position embedding is needed.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Block(nn.Module):
         batch, count, width = tokens.shape
         heads = self.qkv(self.norm_attention(tokens)).view(batch, count, 3, HEADS, width // HEADS)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
-        # For 144 tokens the plain products train several times faster on a CPU than the fused operator.
+        # With 144 tokens, plain products train several times faster on a CPU than the fused operator.
         weights = (query * (width // HEADS) ** -0.5) @ key.transpose(-2, -1)
         attended = weights.softmax(dim=-1).to(value.dtype) @ value
         tokens = tokens + self.project(attended.transpose(1, 2).reshape(batch, count, width))
@@ -118,22 +118,22 @@ class VitMicro(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """Normalised image [B, 3, S, S] to patch tokens [B, (S / 16)^2, WIDTH], row by row."""
+        """Return patch tokens [B, (S / 16)^2, WIDTH] of normalised images [B, 3, S, S], row by row."""
         tokens: Tensor = self.norm(self.blocks(self.stem(pixels)))
         return tokens
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Patch tokens [B, T, WIDTH] to the embedding [B, DIM], of any length."""
+        """Return the embedding [B, DIM] of patch tokens [B, T, WIDTH], not normalised."""
         embedding: Tensor = self.head(tokens.mean(dim=1))
         return embedding.float()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised image [B, 3, S, S] to the embedding [B, DIM], float32, any length."""
+        """Return the embedding of normalised images [B, 3, S, S]: [B, DIM], float32, not normalised."""
         return self.embed(self.tokens(pixels))
 
 
 def load_vit_micro(weights: Path = WEIGHTS) -> VitMicro:
-    """The model with its packaged weights: strict, in eval mode, float32 on the CPU."""
+    """Return the model with its packaged weights, in eval mode, float32 on the CPU."""
     stored = load_file(weights)
     state = {
         name: tensor.float() if tensor.is_floating_point() else tensor

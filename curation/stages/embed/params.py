@@ -27,7 +27,7 @@ class EmbedParams(StrictModel):
     """Number of images or captions per forward pass."""
 
     def only(self, names: Iterable[str]) -> EmbedParams:
-        """Return the same with a part of the encoders."""
+        """Return the parameters with only some of the encoders."""
         return self.model_copy(update={"encoders": {n: self.encoders[n] for n in names}})
 
 

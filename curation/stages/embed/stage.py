@@ -1,4 +1,4 @@
-"""embed: a vector an encoder for every fetched picture, or its caption, all over one decode."""
+"""embed: one vector per encoder for each fetched image, or its caption; images are decoded once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +20,17 @@ from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
 from curation.stages.embed.params import EmbedParams
 
-if TYPE_CHECKING:
-    pass
-
-NARROW = ["pair_id", "image_id", "status"]
-WINDOW = 1024
-"""Rows whose pictures are held at once; batches are filled across their failures."""
+KEY_COLUMNS = ["pair_id", "image_id", "status"]
+WINDOW_ROWS = 1024
+"""Rows that are in memory together; batches are filled across rows that have no image."""
 WINDOW_BYTES = 2**28
-"""Bytes of these pictures as they are stored, where they are large."""
-FEWEST = 8
-"""Threads that prepare pictures for a GPU, if Spark does not give the task more cores."""
+"""Largest size of their stored images in bytes."""
+GPU_PREPARE_THREADS = 8
+"""Threads that prepare images for a GPU, unless Spark gives the task more cores."""
 
 
-def embed(images: Fragment, *, params: EmbedParams, device: str) -> StageOutput:
-    """Embed each picture, or its caption, with every encoder.
+def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
+    """Embed each image, or its caption, with each encoder.
 
     Args:
         images: a fragment of the table `images`.
@@ -41,89 +38,100 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> StageOutput:
         device: `cpu` or `cuda[:n]`.
 
     Yields:
-        (table name, batch of that encoder's `embeddings`), aligned with `images`.
+        (table name, batch of the encoder's table `embeddings`), aligned with `images`.
 
     Returns:
-        For each table the encoder's identity, and what its vectors are.
+        For each table the identity of its encoder, and the format of its vectors.
     """
-    # torch takes seconds to import, and a run with nothing to embed does without.
+    # torch takes seconds to import, which a run with nothing to embed should not need.
     from curation.media.encoders.encoder import load_encoder
-    from curation.media.encoders.forward import Passes, ahead
+    from curation.media.encoders.forward import BatchEncoder, prefetch
 
     encoders = {n: load_encoder(s, device) for n, s in params.encoders.items()}
-    wanted = sorted({spec.of for spec in params.encoders.values()})
+    columns = sorted({spec.of for spec in params.encoders.values()})
 
-    def prepare(row: Mapping[str, Any]) -> dict[str, Any]:
-        given = {of: _given(row, of) for of in wanted}
-        of_each = {name: given[spec.of] for name, spec in params.encoders.items()}
-        return {n: None if g is None else encoders[n].preprocess(g) for n, g in of_each.items()}
+    def preprocess(row: Mapping[str, Any]) -> dict[str, Any]:
+        contents = {of: _content(row, of) for of in columns}
+        by_encoder = {name: contents[spec.of] for name, spec in params.encoders.items()}
+        return {n: None if c is None else encoders[n].preprocess(c) for n, c in by_encoder.items()}
 
-    with _preparers(device) as pool:
-        batches = images.batches([*NARROW, *wanted], rows=params.batch_size)
-        for window in windows(batches, WINDOW, WINDOW_BYTES):
-            narrow = pa.Table.from_batches(window).select(NARROW)
-            passes = {
-                name: Passes(encoder, len(narrow), params.batch_size, device)
+    with _preprocessing_pool(device) as pool:
+        batches = images.batches([*KEY_COLUMNS, *columns], rows=params.batch_size)
+        for window in windows(batches, WINDOW_ROWS, WINDOW_BYTES):
+            keys = pa.Table.from_batches(window).select(KEY_COLUMNS)
+            batch_encoders = {
+                name: BatchEncoder(encoder, len(keys), params.batch_size, device)
                 for name, encoder in encoders.items()
             }
-            there: dict[str, list[bool]] = {name: [] for name in encoders}
-            rows = ahead(pool, prepare, _rows_of(window), 2 * params.batch_size)
-            for number, prepared in enumerate(rows):
-                for name, tensor in prepared.items():
-                    there[name].append(tensor is not None)
+            has_content: dict[str, list[bool]] = {name: [] for name in encoders}
+            rows = prefetch(pool, preprocess, _rows_of(window), 2 * params.batch_size)
+            for number, inputs in enumerate(rows):
+                for name, tensor in inputs.items():
+                    has_content[name].append(tensor is not None)
                     if tensor is not None:
-                        passes[name].add(number, tensor)
+                        batch_encoders[name].add(number, tensor)
             for name in encoders:
-                absent = _ABSENT[params.encoders[name].of]
-                told = _told(narrow, there[name], passes[name].finish(), absent)
-                yield EMBEDDINGS.table(name), told
-    return {EMBEDDINGS.table(n): {"encoder": e.identity, **_STORED} for n, e in encoders.items()}
+                reason = _NO_CONTENT_REASONS[params.encoders[name].of]
+                vectors = batch_encoders[name].finish()
+                batch = _embeddings(keys, has_content[name], vectors, reason)
+                yield EMBEDDINGS.table(name), batch
+    return {
+        EMBEDDINGS.table(n): {"encoder": e.identity, **_VECTOR_FORMAT} for n, e in encoders.items()
+    }
 
 
-_STORED = {"dtype": "<f2", "normalized": "L2"}
-_ABSENT = {"image": "undecodable", "caption": "no_caption"}
-"""Why a fetched row has nothing to embed."""
+_VECTOR_FORMAT = {"dtype": "<f2", "normalized": "L2"}
+_NO_CONTENT_REASONS = {"image": "undecodable", "caption": "no_caption"}
+"""The reason of a fetched row without anything to embed, by what is embedded."""
 
 
 def windows(
     batches: Iterable[pa.RecordBatch], rows: int, size: int
 ) -> Iterator[list[pa.RecordBatch]]:
-    """Yield batches together, up to so many rows and bytes, or one that is larger."""
-    held: list[pa.RecordBatch] = []
+    """Yield successive batches together, up to a number of rows and bytes.
+
+    Args:
+        batches: of the table `images`.
+        rows: largest number of rows, unless a single batch has more.
+        size: largest size in bytes, unless a single batch is larger.
+    """
+    window: list[pa.RecordBatch] = []
     for batch in batches:
-        together = [*held, batch]
-        if held and (sum(map(len, together)) > rows or sum(b.nbytes for b in together) > size):
-            yield held
-            together = [batch]
-        held = together
-    if held:
-        yield held
+        extended = [*window, batch]
+        if window and (sum(map(len, extended)) > rows or sum(b.nbytes for b in extended) > size):
+            yield window
+            extended = [batch]
+        window = extended
+    if window:
+        yield window
 
 
 def _rows_of(window: Sequence[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
-    """Yield the rows one by one, so that only a few pictures are held twice."""
+    """Yield the rows one by one, so that only a few images are copied at a time."""
     for batch in window:
         for number in range(len(batch)):
             yield batch.slice(number, 1).to_pylist()[0]
 
 
-def _given(row: Mapping[str, Any], of: str) -> Any:
-    """Return what is embedded of a row, None where there is nothing."""
+def _content(row: Mapping[str, Any], of: str) -> Any:
+    """Return the image or caption of a row that is embedded; None if there is none."""
     if row["status"] != "ok" or row[of] is None:
         return None
-    return decode(row[of]) if of == "image" else readable(row[of])
+    return decode(row[of]) if of == "image" else not_blank(row[of])
 
 
 @contextmanager
-def _preparers(device: str) -> Iterator[Executor | None]:
-    """Give threads that decode and prepare while a GPU computes; None where they would only compete
-    with the model for the same core."""
+def _preprocessing_pool(device: str) -> Iterator[Executor | None]:
+    """Yield threads that decode and preprocess while the model computes.
+
+    They are None if they would only compete with the model for the same core.
+    """
     from pyspark import TaskContext
 
     context = TaskContext.get()
     cores = int(context.cpus()) if context else 1
     if device != CPU:
-        cores = max(cores, min(FEWEST, os.cpu_count() or 1))
+        cores = max(cores, min(GPU_PREPARE_THREADS, os.cpu_count() or 1))
     if cores == 1:
         yield None
         return
@@ -131,33 +139,36 @@ def _preparers(device: str) -> Iterator[Executor | None]:
         yield pool
 
 
-def readable(caption: str) -> str | None:
-    """Return a caption, or None where it is blank."""
+def not_blank(caption: str) -> str | None:
+    """Return a caption, or None if it is blank."""
     return caption if caption.strip() else None
 
 
-def _told(
-    rows: pa.Table,
-    there: Sequence[bool],
-    found: tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]],
-    absent: str,
+def _embeddings(
+    keys: pa.Table,
+    has_content: Sequence[bool],
+    encoded: tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]],
+    no_content_reason: str,
 ) -> pa.RecordBatch:
-    def reason(status: str, given: bool, has_vector: bool) -> str | None:
+    """Return a batch of `embeddings`, with a reason for each row without a vector."""
+
+    def reason(status: str, content: bool, has_vector: bool) -> str | None:
         if status != "ok":
             return "no_pixels"
-        if not given:
-            return absent
+        if not content:
+            return no_content_reason
         return None if has_vector else "not_finite"
 
-    vectors, valid = found
+    vectors, valid = encoded
+    statuses = keys.column("status").to_pylist()
     reasons = [
-        reason(s, given, bool(v))
-        for s, given, v in zip(rows.column("status").to_pylist(), there, valid, strict=True)
+        reason(status, content, bool(has_vector))
+        for status, content, has_vector in zip(statuses, has_content, valid, strict=True)
     ]
     return pa.RecordBatch.from_arrays(
         [
-            rows.column("pair_id").combine_chunks(),
-            rows.column("image_id").combine_chunks(),
+            keys.column("pair_id").combine_chunks(),
+            keys.column("image_id").combine_chunks(),
             vector_array(vectors, valid),
             pa.array(reasons, pa.string()),
         ],

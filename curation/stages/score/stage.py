@@ -1,4 +1,4 @@
-"""score: heads on vectors, a column each. No thresholds here."""
+"""score: heads compute scores from vectors, one column per head. Thresholds stand under `select`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
 from curation.stages.score.heads import HEADS
-from curation.stages.score.heads.base import Given, Head
+from curation.stages.score.heads.base import EncoderInfo, Head
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
 
 
-def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreStep) -> StageOutput:
-    """Score each picture with the heads of the recipe.
+def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreStep) -> Rows:
+    """Score each image with the heads of the recipe.
 
     Args:
-        images: a fragment of `images`, which gives the rows.
-        embeddings: the aligned fragments by encoder.
-        params: the heads by name, and the encoders whose text towers they need.
+        images: a fragment of `images`.
+        embeddings: its vectors, aligned, by encoder.
+        params: the heads, and the encoders whose text towers they need.
 
     Yields:
         Batches of `head_scores`, aligned with `images`.
@@ -29,8 +29,8 @@ def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreSte
     fields = [pa.field("pair_id", pa.string())]
     for name, spec in params.heads.items():
         columns[name] = _scores([embeddings[e] for e in spec.reads()], spec, params)
-        notes = {"doc": f"{spec.kind} head on the vectors of {' and '.join(spec.reads())}"}
-        fields.append(pa.field(name, pa.float32(), metadata=notes))
+        metadata = {"doc": f"{spec.kind} head on the vectors of {' and '.join(spec.reads())}"}
+        fields.append(pa.field(name, pa.float32(), metadata=metadata))
     yield pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields))
     return None
 
@@ -38,10 +38,10 @@ def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreSte
 def _scores(embeddings: list[Fragment], spec: HeadSpec, params: ScoreStep) -> pa.Array:
     columns = [fragment.read(["vector"]).column("vector") for fragment in embeddings]
     valid = np.logical_and.reduce([comparable_rows(column) for column in columns])
-    found = np.full(len(valid), np.nan, dtype=np.float32)
+    scores = np.full(len(valid), np.nan, dtype=np.float32)
     if valid.any():
         identities = (fragment.record.stats.get("encoder") for fragment in embeddings)
-        given = Given(params.encoders, dict(zip(spec.reads(), identities, strict=True)))
-        head: Head = HEADS.load(spec.kind).load(spec, given)
-        found[valid] = head(*(vector_matrix(column.filter(pa.array(valid))) for column in columns))
-    return pa.array(found, pa.float32(), mask=~valid)
+        info = EncoderInfo(params.encoders, dict(zip(spec.reads(), identities, strict=True)))
+        head: Head = HEADS.load(spec.kind).load(spec, info)
+        scores[valid] = head(*(vector_matrix(column.filter(pa.array(valid))) for column in columns))
+    return pa.array(scores, pa.float32(), mask=~valid)

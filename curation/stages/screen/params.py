@@ -44,8 +44,8 @@ class ScreenParams(StrictModel):
         for name in self.words:
             if words_score(name) in FILTERS:
                 raise ValueError(
-                    f"words.{name}: its score would be {words_score(name)}, which a filter is called; "
-                    "rename the list"
+                    f"words.{name}: its score would be {words_score(name)}, which is the name of a "
+                    "filter; rename the list"
                 )
         return self
 
@@ -55,7 +55,7 @@ class ScreenParams(StrictModel):
         for name in names:
             FILTERS.check(name)
         if len(set(names)) != len(names):
-            raise ValueError("a filter is named more than once")
+            raise ValueError("a filter is listed more than once; list it once")
         return names
 
 

@@ -1,4 +1,4 @@
-"""screen: a score a filter for every fetched pair, in one pass over the pixels. No thresholds here."""
+"""screen: filters score each fetched pair, one column per filter. Thresholds stand under `select`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ COLUMNS = ["pair_id", "status", "original_width", "original_height", "bytes", "c
 _TYPES = {"float": pa.float32(), "int32": pa.int32(), "string": pa.string()}
 
 
-def screen(images: Fragment, *, params: ScreenParams) -> StageOutput:
-    """Score each pair with the filters of the recipe.
+def screen(images: Fragment, *, params: ScreenParams) -> Rows:
+    """Score each pair with the filters of the recipe. Each image is decoded once.
 
     Args:
         images: a fragment of the table `images`.
-        params: names of filters, lists of words, and whether the perceptual hash is wanted.
+        params: filters, lists of words, and whether the perceptual hash is computed.
 
     Yields:
         Batches of `scores`, aligned with `images`.
     """
     filters = {name: load_filter(name) for name in params.filters}
-    filters |= {words_score(name): load_words(given.file) for name, given in params.words.items()}
+    filters |= {words_score(name): load_words(words.file) for name, words in params.words.items()}
     schema = _schema(filters)
     for batch in images.batches(COLUMNS, rows=256):
         rows = [_score(row, filters, params.perceptual_hash) for row in batch.to_pylist()]
@@ -40,20 +40,20 @@ def screen(images: Fragment, *, params: ScreenParams) -> StageOutput:
 
 def load_filter(name: str) -> Filter:
     """Return a filter by its name in the registry."""
-    found: Filter = FILTERS.load(name).FILTER
-    return found
+    loaded: Filter = FILTERS.load(name).FILTER
+    return loaded
 
 
 def _schema(filters: dict[str, Filter]) -> pa.Schema:
     fields = [pa.field("pair_id", pa.string()), pa.field("phash", pa.binary())]
     fields.append(pa.field("pixel_id", pa.string()))
-    for name, found in filters.items():
-        notes = {"doc": found.doc, "unit": found.unit}
-        fields.append(pa.field(name, _TYPES[found.type], metadata=notes))
+    for name, each in filters.items():
+        metadata = {"doc": each.doc, "unit": each.unit}
+        fields.append(pa.field(name, _TYPES[each.type], metadata=metadata))
     return pa.schema(fields)
 
 
-def _score(row: dict[str, Any], filters: dict[str, Filter], hashed: bool) -> dict[str, Any]:
+def _score(row: dict[str, Any], filters: dict[str, Filter], with_hash: bool) -> dict[str, Any]:
     scores: dict[str, Any] = {"pair_id": row["pair_id"], "phash": None, "pixel_id": None}
     if row["status"] != "ok":
         return scores
@@ -69,7 +69,7 @@ def _score(row: dict[str, Any], filters: dict[str, Filter], hashed: bool) -> dic
         row["image"],
         grey,
     )
-    scores |= {name: found.score(pair) for name, found in filters.items()}
-    if hashed:
+    scores |= {name: each.score(pair) for name, each in filters.items()}
+    if with_hash:
         scores["phash"] = perceptual_hash(grey)
     return scores

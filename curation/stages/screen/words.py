@@ -1,4 +1,4 @@
-"""Lists of words that the user brings, as for profanity: how many words of a caption are listed."""
+"""Lists of words from the user, as for profanity: how many words of a caption are on a list."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 @lru_cache(maxsize=16)
 def load_words(path: str) -> Filter:
-    """Return the filter of a list: a word or phrase a line, in UTF-8; `#` begins a comment line.
+    """Return the filter of a list of words.
 
-    Case does not matter; phrases are found as words that follow each other.
+    Upper and lower case are the same; a phrase matches its words in succession.
+
+    Args:
+        path: a UTF-8 text file with one word or phrase per line; `#` begins a comment line.
 
     Raises:
-        RecipeError: the file cannot be read as such, or holds no word.
+        RecipeError: the file cannot be read as UTF-8, or has no words.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The list of words {path!r} cannot be read as UTF-8: {error}") from error
+        raise RecipeError(
+            f"The list of words {path!r} cannot be read as UTF-8: {error}. Correct `file`, or convert "
+            "the list to UTF-8."
+        ) from error
     entries = {_words(line) for line in lines if not line.lstrip().startswith("#")} - {()}
     if not entries:
-        raise RecipeError(f"The list of words {path!r} holds no word. Write one a line.")
+        raise RecipeError(f"The list of words {path!r} has no words. Write one word per line.")
     lengths = sorted({len(entry) for entry in entries})
 
     def count(caption: str) -> int:
@@ -39,7 +45,7 @@ def load_words(path: str) -> Filter:
         )
 
     return Filter(
-        doc=f"Words and phrases of the caption that are on a list of {len(entries)}",
+        doc=f"Words and phrases of the caption that are on a list of {len(entries)} entries",
         unit="words",
         type="int32",
         usual="at_most: 0",

@@ -1,6 +1,6 @@
-"""The kinds of head by name: each turns vectors into one score a picture.
+"""The kinds of heads by name: each turns vectors into one score per image.
 
-A new kind is a file in this folder and a line in `HEADS`. See docs/extending.md.
+To add a kind, add a file to this folder and a line to `HEADS` (see docs/extending.md).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from curation.engine.registry import Entry, Registry
 
 @dataclass(frozen=True)
 class HeadEntry(Entry):
-    """What the recipe needs to know of a kind of head.
+    """What the recipe needs to know about a kind of head.
 
     Attributes:
-        needs: fields of `HeadSpec` that it needs beside `kind` and `encoder`.
-        takes: fields that it may have beside these.
-        options: keys that it takes under `options`.
+        needs: required fields of `HeadSpec`, other than `kind` and `encoder`.
+        takes: optional fields of `HeadSpec`.
+        options: valid keys of `options`.
         images: its `encoder` must embed images.
         prompts: it embeds texts of the recipe with the text tower of its encoder.
     """

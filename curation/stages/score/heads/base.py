@@ -1,4 +1,4 @@
-"""What a head is: a score a row, from the vectors of one encoder or two."""
+"""Heads: functions from the vectors of one or two encoders to one score per row."""
 
 from __future__ import annotations
 
@@ -17,90 +17,101 @@ from curation.stages.score.heads.spec import HeadSpec
 
 Scores = npt.NDArray[np.float32]
 Head = Callable[..., Scores]
-"""Unit vectors (n, dim), an array an encoder that the head reads, to scores (n,)."""
-ABOUT = "curation"
-"""Entry of a head's file that tells what `train-filter` learned it from."""
+"""From unit vectors (n, dim), one array per encoder that the head reads, to scores (n,)."""
+METADATA_KEY = "curation"
+"""Entry in the metadata of a head's file in which `train-filter` describes the training."""
 Identity = Mapping[str, Any] | None
+"""Identity of an encoder; None if it is not recorded."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a head may ask about the encoders that it reads: their specs in the recipe, and whose
-    vectors the tables hold (None where they do not tell)."""
+class EncoderInfo:
+    """What a head may know about its encoders.
+
+    Attributes:
+        encoders: their specs in the recipe, by name; those whose text towers heads need.
+        identities: the identities that embed recorded with their vectors, by name.
+    """
 
     encoders: Mapping[str, EncoderSpec]
     identities: Mapping[str, Identity]
 
 
-def head_weights(spec: HeadSpec, given: Given) -> dict[str, Any]:
+def head_weights(spec: HeadSpec, info: EncoderInfo) -> dict[str, Any]:
     """Return the tensors of a head's file.
 
     Raises:
-        RecipeError: it cannot be read, or says that it was trained on vectors of another encoder.
+        RecipeError: the file cannot be read, or the head was trained on vectors of another encoder.
     """
     from curation.media.encoders.encoder import read_weights
 
-    path, identity = str(spec.weights), given.identities.get(spec.encoder)
+    path, identity = str(spec.weights), info.identities.get(spec.encoder)
     state, _ = read_weights(path)
-    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
-    if broken:
+    not_finite = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if not_finite:
         raise RecipeError(
-            f"The head {path!r} has weights that are no finite numbers, in {', '.join(broken[:8])}. "
-            "Train it anew, or fetch the file again."
+            f"The head {path!r} has weights that are not finite, in {', '.join(not_finite[:8])}. "
+            "Train it again, or download the file again."
         )
-    trained_on = _trained_on(path)
+    trained_on = _training_encoder(path)
     if None not in (trained_on, identity) and trained_on != identity:
         raise RecipeError(
-            f"The head {path!r} was trained on vectors of {trained_on}; those here are of {identity}. "
-            "Name the encoder it was trained on, or train it anew."
+            f"The head {path!r} was trained on vectors of {trained_on}, but those of {spec.encoder} "
+            f"are of {identity}. Set `encoder` to the one it was trained on, or train it again."
         )
     return state
 
 
-def _trained_on(path: str) -> Identity:
+def _training_encoder(path: str) -> Identity:
+    """Return the identity of the encoder that a head was trained on; None if its file has none."""
     if not path.endswith(".safetensors"):
         return None
     from safetensors import safe_open
 
     with safe_open(path, "numpy") as file:
-        told = (file.metadata() or {}).get(ABOUT)
-    if not told:
+        entry = (file.metadata() or {}).get(METADATA_KEY)
+    if not entry:
         return None
     try:
-        found: Identity = json.loads(told)["encoder"]
+        identity: Identity = json.loads(entry)["encoder"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecipeError(
-            f"The head {path!r} does not tell in {ABOUT!r} of its metadata which encoder it was "
-            f"trained on, as train-filter writes it ({type(error).__name__}: {error}). Train it anew, "
-            "or leave that entry out."
+            f"The entry {METADATA_KEY!r} in the metadata of the head {path!r} does not contain the "
+            f"encoder it was trained on, as train-filter writes it ({type(error).__name__}: {error}). "
+            "Train it again, or remove the entry."
         ) from error
-    return found
+    return identity
 
 
-def check_dimension(spec: HeadSpec, wanted: int, vectors: Vectors) -> None:
-    """Refuse vectors of another length than a head is for.
+def check_dimension(spec: HeadSpec, dim: int, vectors: Vectors) -> None:
+    """Check that vectors have the dimension that a head is for.
 
     Raises:
-        RecipeError: they are.
+        RecipeError: they have another dimension.
     """
-    if vectors.shape[1] != wanted:
+    if vectors.shape[1] != dim:
         raise RecipeError(
-            f"The head {spec.weights!r} is for vectors of dimension {wanted}; its encoder gives "
-            f"{vectors.shape[1]}. Name the encoder it was trained on."
+            f"The head {spec.weights!r} is for vectors of dimension {dim}, but its encoder gives "
+            f"{vectors.shape[1]}. Set `encoder` to the one it was trained on."
         )
 
 
-def check_one_model(place: str, pictures: Identity, captions: Identity) -> None:
-    """Refuse vectors of pictures and captions that do not lie in one space.
+def check_same_model(kind: str, images: Identity, captions: Identity) -> None:
+    """Check that vectors of images and captions are from the same model, and so comparable.
+
+    Args:
+        kind: of the head, for messages.
+        images: identity of the encoder of images.
+        captions: identity of the encoder of captions.
 
     Raises:
-        RecipeError: they are of two models.
+        RecipeError: they are from two models.
     """
-    if pictures is None or captions is None:
+    if images is None or captions is None:
         return
-    for fact in ("architecture", "weights_sha256", "dim"):
-        if pictures.get(fact) != captions.get(fact):
+    for key in ("architecture", "weights_sha256", "dim"):
+        if images.get(key) != captions.get(key):
             raise RecipeError(
-                f"{place}: pictures are embedded by {fact} {pictures.get(fact)}, captions by "
-                f"{captions.get(fact)}. Give both encoders the same model and weights."
+                f"{kind}: the encoder of images has {key} {images.get(key)}, that of captions "
+                f"{captions.get(key)}. Give both encoders the same model and weights."
             )

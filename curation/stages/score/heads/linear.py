@@ -1,4 +1,4 @@
-"""A linear head from a file: tensors `weight` (1, dim) and `bias` (1,), as LAION's aesthetic heads."""
+"""A linear head from a file with `weight` (1, dim) and `bias` (1,), as LAION's aesthetic predictor."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Vectors
 from curation.errors import RecipeError
-from curation.stages.score.heads.base import Given, Head, Scores, check_dimension, head_weights
+from curation.stages.score.heads.base import (
+    EncoderInfo,
+    Head,
+    Scores,
+    check_dimension,
+    head_weights,
+)
 from curation.stages.score.heads.spec import HeadSpec
 
 
-def load(spec: HeadSpec, given: Given) -> Head:
-    """Return the head: unit vectors (n, dim) to scores (n,).
+def load(spec: HeadSpec, info: EncoderInfo) -> Head:
+    """Return the head: from unit vectors (n, dim) to scores (n,).
 
     Raises:
-        RecipeError: the file does not hold a linear head, or one for vectors of another dimension.
+        RecipeError: the file is not a linear head, or is for vectors of another dimension.
     """
-    state = head_weights(spec, given)
+    state = head_weights(spec, info)
     if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or len(state["weight"]) != 1:
         shapes = {k: list(v.shape) for k, v in state.items()}
         raise RecipeError(
-            f"{spec.weights!r} is no linear head: it holds {shapes}, wanted are weight (1, dim) and "
-            "bias (1,)."
+            f"{spec.weights!r} is not a linear head: it has the tensors {shapes}; it must have weight "
+            "(1, dim) and bias (1,). For a network of several layers, use `kind: mlp`."
         )
     weight = state["weight"][0].double().numpy()
     bias = float(state["bias"][0])
 
     def head(vectors: Vectors) -> Scores:
         check_dimension(spec, len(weight), vectors)
-        # Row by row in float64: the score does not depend on which rows are scored together.
+        # Row by row in float64, so that a score does not depend on the other rows.
         scores: npt.NDArray[np.float64] = np.einsum("nd,d->n", vectors.astype(np.float64), weight)
         return (scores + bias).astype(np.float32)
 

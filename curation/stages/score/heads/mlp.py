@@ -1,7 +1,8 @@
-"""A small network from a file: linear layers in a row, as LAION's improved aesthetic predictor.
+"""A multilayer perceptron from a file, as LAION's improved aesthetic predictor.
 
-The file holds `<name>.weight` (out, in) and `<name>.bias` (out,) of each layer; numbers in names give
-their order. `activation` stands between layers (LAION's has none), `output` after the last one.
+The file has the tensors `<name>.weight` (out, in) and `<name>.bias` (out,) of each linear layer, in the
+order of the numbers in their names. `activation` is applied between layers (LAION's has none), and
+`output` after the last one.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ from scipy.special import expit
 
 from curation.algorithms.arrays.vectors import Vectors
 from curation.errors import RecipeError
-from curation.stages.score.heads.base import Given, Head, Scores, check_dimension, head_weights
+from curation.stages.score.heads.base import (
+    EncoderInfo,
+    Head,
+    Scores,
+    check_dimension,
+    head_weights,
+)
 from curation.stages.score.heads.spec import HeadSpec
 
 Doubles = npt.NDArray[np.float64]
 Layer = tuple[Doubles, Doubles]
-BLOCK = 1024
-"""Rows of a product: always as many, so that a score does not depend on its company."""
+BLOCK_ROWS = 1024
+"""Rows of each matrix product: a fixed number, so that a score does not depend on the other rows."""
 ACTIVATIONS: dict[str, Callable[[Doubles], Doubles]] = {
     "none": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
@@ -30,58 +37,59 @@ ACTIVATIONS: dict[str, Callable[[Doubles], Doubles]] = {
 }
 
 
-def load(spec: HeadSpec, given: Given) -> Head:
-    """Return the head: unit vectors (n, dim) to scores (n,).
+def load(spec: HeadSpec, info: EncoderInfo) -> Head:
+    """Return the head: from unit vectors (n, dim) to scores (n,).
 
     Raises:
-        RecipeError: the file does not hold such a network, or one for vectors of another dimension.
+        RecipeError: the file is not such a network, or is for vectors of another dimension.
     """
-    state = head_weights(spec, given)
-    layers = layers_of(state, str(spec.weights))
-    between, last = ACTIVATIONS[spec.activation], ACTIVATIONS[spec.output]
+    state = head_weights(spec, info)
+    layers = read_layers(state, str(spec.weights))
+    activation, output = ACTIVATIONS[spec.activation], ACTIVATIONS[spec.output]
     dim = layers[0][0].shape[1]
 
     def head(vectors: Vectors) -> Scores:
         check_dimension(spec, dim, vectors)
         scores = np.empty(len(vectors), np.float32)
-        for start in range(0, len(vectors), BLOCK):
-            some = vectors[start : start + BLOCK]
-            x = np.zeros((BLOCK, dim))
-            x[: len(some)] = some
+        for start in range(0, len(vectors), BLOCK_ROWS):
+            block = vectors[start : start + BLOCK_ROWS]
+            x = np.zeros((BLOCK_ROWS, dim))
+            x[: len(block)] = block
             for number, (weight, bias) in enumerate(layers, start=1):
                 x = x @ weight.T + bias
-                x = between(x) if number < len(layers) else last(x)
-            scores[start : start + len(some)] = x[: len(some), 0]
+                x = activation(x) if number < len(layers) else output(x)
+            scores[start : start + len(block)] = x[: len(block), 0]
         return scores
 
     return head
 
 
-def layers_of(state: Mapping[str, Any], path: str) -> list[Layer]:
-    """Return weight and bias of each layer, in order.
+def read_layers(state: Mapping[str, Any], path: str) -> list[Layer]:
+    """Return the weight (out, in) and bias (out,) of each layer in float64, in order.
 
     Raises:
-        RecipeError: tensors are missing, or do not fit one after the other down to one score.
+        RecipeError: tensors are missing, or their shapes do not fit together.
     """
-    names = sorted({key.rpartition(".")[0] for key in state}, key=_natural)
+    names = sorted({key.rpartition(".")[0] for key in state}, key=_natural_key)
     shapes = {key: list(value.shape) for key, value in state.items()}
-    wrong = RecipeError(
-        f"{path!r} is no network of linear layers that ends in one score: it holds {shapes}, wanted "
-        "are <name>.weight (out, in) and <name>.bias (out,) of each layer, the last with out = 1."
+    invalid = RecipeError(
+        f"{path!r} is not a network of linear layers with one output: it has the tensors {shapes}. It "
+        "must have <name>.weight (out, in) and <name>.bias (out,) of each layer; the last one has "
+        "out = 1."
     )
     if set(state) != {f"{name}.{part}" for name in names for part in ("weight", "bias")}:
-        raise wrong
+        raise invalid
     layers = [
         (state[f"{n}.weight"].double().numpy(), state[f"{n}.bias"].double().numpy()) for n in names
     ]
     widths = [weight.shape[1] for weight, _ in layers if weight.ndim == 2] + [1]
-    for (weight, bias), wide in zip(layers, widths[1:], strict=False):
-        if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(weight) != wide:
-            raise wrong
+    for (weight, bias), width in zip(layers, widths[1:], strict=False):
+        if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(weight) != width:
+            raise invalid
     if len(widths) != len(layers) + 1:
-        raise wrong
+        raise invalid
     return layers
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

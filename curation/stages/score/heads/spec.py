@@ -42,12 +42,12 @@ class HeadSpec(StrictModel):
         return (self.encoder,) if self.captions is None else (self.encoder, self.captions)
 
     @model_validator(mode="after")
-    def _has_what_it_needs(self) -> HeadSpec:
+    def _fields_fit_kind(self) -> HeadSpec:
         kind = HEADS[self.kind]
         missing = [name for name in kind.needs if not getattr(self, name)]
-        given = self.model_fields_set - {"kind", "encoder", "options", *kind.needs, *kind.takes}
-        given |= set(self.options) - set(kind.options)
-        if missing or given:
+        extra = self.model_fields_set - {"kind", "encoder", "options", *kind.needs, *kind.takes}
+        extra |= set(self.options) - set(kind.options)
+        if missing or extra:
             optional = [*kind.takes, *(f"options.{name}" for name in kind.options)]
             fields = ", ".join([*kind.needs, *(f"{name} (optional)" for name in optional)])
             raise ValueError(
@@ -55,17 +55,20 @@ class HeadSpec(StrictModel):
                 + (
                     f"missing: {', '.join(missing)}"
                     if missing
-                    else f"not {', '.join(sorted(given))}"
+                    else f"not {', '.join(sorted(extra))}"
                 )
             )
-        texts = (*self.prompts, *self.against)
-        if not all(text.strip() for text in texts):
-            raise ValueError("a prompt is blank")
-        if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
-            raise ValueError("a prompt has half of a surrogate pair, which is no character")
+        _check_prompts((*self.prompts, *self.against))
         return self
 
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
         return HEADS.check(kind)
+
+
+def _check_prompts(texts: tuple[str, ...]) -> None:
+    if not all(text.strip() for text in texts):
+        raise ValueError("a prompt is blank; write a text, or remove it")
+    if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
+        raise ValueError("a prompt has a lone surrogate, which is not a character; remove it")

@@ -1,8 +1,7 @@
-"""A score from words alone: how near a picture lies to prompts, or how much nearer than to others.
+"""Zero-shot classification of images by prompts (CLIP, Radford et al. 2021, section 3.1).
 
-Zero-shot classification as CLIP does it (Radford et al. 2021, section 3.1): the softmax of scaled
-cosine similarities to all prompts, of which those of `prompts` are added up. Without `against` the
-score is the largest cosine similarity to a prompt.
+The score is the sum of the softmax over scaled cosine similarities to all texts, taken over `prompts`.
+Without `against` it is the largest cosine similarity to a prompt.
 """
 
 from __future__ import annotations
@@ -16,43 +15,45 @@ from scipy.special import softmax
 from curation.algorithms.arrays.vectors import Vectors
 from curation.errors import RecipeError
 from curation.media.encoders.params import EncoderSpec
-from curation.stages.score.heads.base import Given, Head, Identity, Scores, check_one_model
+from curation.stages.score.heads.base import EncoderInfo, Head, Identity, Scores, check_same_model
 from curation.stages.score.heads.spec import HeadSpec
 
 Doubles = npt.NDArray[np.float64]
 
 
-def load(spec: HeadSpec, given: Given) -> Head:
-    """Return the head: vectors of pictures (n, dim) to scores (n,).
+def load(spec: HeadSpec, info: EncoderInfo) -> Head:
+    """Return the head: from unit vectors of images (n, dim) to scores (n,).
 
     Raises:
-        RecipeError: the encoder's text tower cannot be loaded, or the pictures are of another model.
+        RecipeError: the text tower of the encoder cannot be loaded, or the vectors of images are of
+            another model.
     """
-    texts = given.encoders[spec.encoder].model_copy(update={"of": "caption"})
-    wanted = _embedded(texts, spec.prompts, given.identities[spec.encoder])
-    others = _embedded(texts, spec.against, given.identities[spec.encoder])
+    text_encoder = info.encoders[spec.encoder].model_copy(update={"of": "caption"})
+    prompts = _embed(text_encoder, spec.prompts, info.identities[spec.encoder])
+    against = _embed(text_encoder, spec.against, info.identities[spec.encoder])
 
-    def head(pictures: Vectors) -> Scores:
-        near = _cosines(pictures, wanted)
+    def head(images: Vectors) -> Scores:
+        cosines = _cosines(images, prompts)
         if not spec.against:
-            return np.asarray(near.max(axis=1), np.float32)
-        every = np.concatenate([near, _cosines(pictures, others)], axis=1)
-        shares = softmax(spec.scale * every, axis=1)
-        return np.asarray(shares[:, : len(wanted)].sum(axis=1), np.float32)
+            return np.asarray(cosines.max(axis=1), np.float32)
+        cosines = np.concatenate([cosines, _cosines(images, against)], axis=1)
+        probabilities = softmax(spec.scale * cosines, axis=1)
+        return np.asarray(probabilities[:, : len(prompts)].sum(axis=1), np.float32)
 
     return head
 
 
-def _cosines(pictures: Vectors, texts: Doubles) -> Doubles:
-    # Row by row, so that a score does not depend on which rows are scored together.
-    cosines: Doubles = np.einsum("nd,td->nt", pictures.astype(np.float64), texts)
+def _cosines(images: Vectors, texts: Doubles) -> Doubles:
+    # Row by row, so that a score does not depend on the other rows.
+    cosines: Doubles = np.einsum("nd,td->nt", images.astype(np.float64), texts)
     return cosines
 
 
-def _embedded(spec: EncoderSpec, texts: tuple[str, ...], pictures: Identity) -> Doubles:
+def _embed(spec: EncoderSpec, texts: tuple[str, ...], images: Identity) -> Doubles:
+    """Return the vectors of texts (t, dim), after checking that images are of the same model."""
     from curation.media.encoders.encoder import load_encoder
 
-    check_one_model("zero_shot", pictures, load_encoder(spec, "cpu").identity)
+    check_same_model("zero_shot", images, load_encoder(spec, "cpu").identity)
     return _vectors(spec, texts)
 
 
@@ -64,6 +65,8 @@ def _vectors(spec: EncoderSpec, texts: tuple[str, ...]) -> Doubles:
     encoder = load_encoder(spec, "cpu")
     vectors, valid = encode(encoder, texts, 8, "cpu")
     if not valid.all():
-        bad = [text for text, good in zip(texts, valid, strict=True) if not good]
-        raise RecipeError(f"The encoder gives no vector for the prompts {bad}.")
+        invalid = [text for text, is_valid in zip(texts, valid, strict=True) if not is_valid]
+        raise RecipeError(
+            f"The encoder gives no finite vector for the prompts {invalid}. Change or remove them."
+        )
     return vectors.astype(np.float64)

@@ -1,6 +1,6 @@
-"""The filters by name: each scores a picture or its caption, in a file of its own.
+"""The filters by name: each scores an image or its caption, in a file of its own.
 
-A new filter is a file in this folder and a line in `FILTERS`. See docs/extending.md.
+To add a filter, add a file to this folder and a line to `FILTERS` (see docs/extending.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from curation.engine.registry import Entry, Registry
 
 @dataclass(frozen=True)
 class FilterEntry(Entry):
-    """What the recipe needs to know of a filter: whether its scores are `text`, not numbers."""
+    """What the recipe needs to know about a filter.
+
+    Attributes:
+        text: its scores are text, not numbers.
+    """
 
     text: bool = False
 
@@ -59,4 +63,4 @@ DEFAULT_FILTERS = (
     "blockiness",
     "colourfulness",
 )
-"""What a recipe computes that names no filters. A new filter is not added here: stored runs stay."""
+"""Filters of a recipe that lists none. New filters are not added, so that stored runs stay valid."""

@@ -1,9 +1,9 @@
-"""Longer side over shorter side."""
+"""Aspect ratio: longer side divided by shorter side."""
 
 from curation.stages.screen.filters.base import Filter
 
 FILTER = Filter(
-    doc="Longer side of the original picture over its shorter side",
+    doc="Longer side of the original image divided by its shorter side",
     unit="ratio",
     type="float",
     usual="at_most: 3 (DataComp, basic filtering)",

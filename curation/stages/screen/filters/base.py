@@ -1,4 +1,4 @@
-"""What a filter is: one score of one fetched pair."""
+"""Filters: each gives one score of a fetched pair."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Score = float | str | None
-LARGE = 64
-"""Shorter side from which half the size tells as much of a picture's colours."""
+MIN_SIDE_TO_HALVE = 64
+"""Shorter side in pixels from which the colours of an image can be measured at half its size."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A fetched pair as filters see it: the original's facts and the stored pixels.
+    """A fetched pair as filters get it.
 
-    `image` is the stored file, `grey` the picture in it in grey, uint8 of shape (height, width).
+    Attributes:
+        original_width: of the original image, in pixels.
+        original_height: of the original image, in pixels.
+        bytes: size of the original file.
+        caption: of the image.
+        image: the stored image, encoded.
+        grey: the stored image in grey, uint8 (height, width).
     """
 
     original_width: int
@@ -33,22 +39,30 @@ class Pair:
 
     @cached_property
     def colour(self) -> npt.NDArray[np.uint8] | None:
-        """The stored picture, a large one at half its size: uint8 (height, width, 3), blue first.
+        """The stored image, uint8 (height, width, 3) in BGR order; None if it cannot be decoded.
 
-        None if it cannot be decoded.
+        A large image is decoded at half its size.
         """
         import cv2
         import numpy as np
 
-        large = min(self.grey.shape) >= LARGE
-        how = cv2.IMREAD_REDUCED_COLOR_2 if large else cv2.IMREAD_COLOR
-        found = cv2.imdecode(np.frombuffer(self.image, np.uint8), how)
-        return None if found is None else np.asarray(found, np.uint8)
+        is_large = min(self.grey.shape) >= MIN_SIDE_TO_HALVE
+        flags = cv2.IMREAD_REDUCED_COLOR_2 if is_large else cv2.IMREAD_COLOR
+        decoded = cv2.imdecode(np.frombuffer(self.image, np.uint8), flags)
+        return None if decoded is None else np.asarray(decoded, np.uint8)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A named score; None where it does not apply. `usual` is the field's usual threshold."""
+    """A filter.
+
+    Attributes:
+        doc: what the score measures; it is written to the column's metadata.
+        unit: of the score.
+        type: of the column.
+        usual: a usual threshold, with its source.
+        score: returns the score of a pair; None if it has none.
+    """
 
     doc: str
     unit: str

@@ -1,4 +1,4 @@
-"""Captions that say nothing of their picture: what cameras, shops and page builders write."""
+"""Boilerplate captions, which do not describe their image: of cameras, shops and page builders."""
 
 import re
 
@@ -12,27 +12,27 @@ WORDS = (
     "share pin it on facebook twitter pinterest instagram youtube stock free download hd wallpaper "
     "alt text caption description for the of and a an"
 )
-CAMERA = re.compile(
+CAMERA_FILE_NAME = re.compile(
     r"(?:img|dsc[fn]?|dcim|pict?|p|mvi|gopr|screenshot|image|photo)?[\s_-]*[\d\s_x.-]+"
 )
-SIGNS = re.compile(r"[\W_]+")
+SEPARATORS = re.compile(r"[\W_]+")
 
 
 def score(pair: Pair) -> int | None:
-    """Return 1 for a caption of nothing but such words and numbers, 0 for any other."""
+    """Return 1 for a caption that consists only of boilerplate words and numbers, 0 for others."""
     text = (pair.caption or "").strip().lower()
     if not text:
         return None
-    if CAMERA.fullmatch(text):
+    if CAMERA_FILE_NAME.fullmatch(text):
         return 1
-    words = [word for word in SIGNS.split(text) if word and not word.isdigit()]
-    return int(all(word in KNOWN for word in words))
+    words = [word for word in SEPARATORS.split(text) if word and not word.isdigit()]
+    return int(all(word in BOILERPLATE_WORDS for word in words))
 
 
-KNOWN = frozenset(WORDS.split())
+BOILERPLATE_WORDS = frozenset(WORDS.split())
 FILTER = Filter(
-    doc="1 for a caption of nothing but numbers, camera names and words of shops and page builders "
-    "(English), 0 for others; null without a caption",
+    doc="1 for a caption that consists only of numbers, camera file names and boilerplate words of "
+    "shops and page builders (English), 0 for others; null without a caption",
     unit="",
     type="int32",
     usual="at_most: 0",

@@ -6,10 +6,10 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from curation.stages.screen.filters.base import Filter, Pair
 
-LONGEST = 1_000
-"""Characters that are looked at."""
-SEEN = 1_024
-"""Captions whose language is remembered: two filters ask for the same one."""
+MAX_CHARACTERS = 1_000
+"""Characters of a caption that are classified."""
+CACHE_SIZE = 1_024
+"""Captions whose language is cached, since two filters use it."""
 
 
 @lru_cache(maxsize=1)
@@ -17,22 +17,22 @@ def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-@lru_cache(maxsize=SEEN)
+@lru_cache(maxsize=CACHE_SIZE)
 def language_of(caption: str) -> tuple[str, float]:
-    """Return the code of the likeliest language, and its probability among all that it knows."""
-    code, probability = _identifier().classify(caption[:LONGEST])
+    """Return the code of the most probable language, and its probability among all languages."""
+    code, probability = _identifier().classify(caption[:MAX_CHARACTERS])
     return str(code), float(probability)
 
 
 def score(pair: Pair) -> str | None:
-    """Return the code of the caption's language; None where it has no letter."""
+    """Return the language code of the caption; None if it has no letters."""
     caption = pair.caption or ""
-    return language_of(caption)[0] if any(sign.isalpha() for sign in caption) else None
+    return language_of(caption)[0] if any(char.isalpha() for char in caption) else None
 
 
 FILTER = Filter(
-    doc="Code of the caption's language (after langid, Lui and Baldwin 2012; 140 languages, most by "
-    "ISO 639-1); null without a letter. Of a few words it is often wrong: see caption_language_sure",
+    doc="Language code of the caption (langid, Lui and Baldwin 2012; 140 languages, most by ISO "
+    "639-1); null without letters. It is often wrong for short captions: see caption_language_sure",
     unit="",
     type="string",
     usual="one_of: [en] (DataComp, basic filtering)",

@@ -10,9 +10,9 @@ LINK = re.compile(
 )
 
 FILTER = Filter(
-    doc="Web addresses, mail addresses and names of files in the caption",
-    unit="places",
+    doc="Number of web addresses, e-mail addresses and file names in the caption",
+    unit="matches",
     type="int32",
-    usual="at_most: 0; such captions were written for machines",
+    usual="at_most: 0; no published value",
     score=lambda pair: len(LINK.findall(pair.caption or "")),
 )

@@ -1,10 +1,10 @@
-"""Words of the caption."""
+"""Length of the caption in words."""
 
 from curation.stages.screen.filters.base import Filter
 
 FILTER = Filter(
-    doc="Words of the caption, parted by white space; 0 without a caption. Languages that do not part "
-    "words have long ones",
+    doc="Number of words of the caption, separated by white space; 0 without a caption. It is too "
+    "small for languages without spaces between words",
     unit="words",
     type="int32",
     usual="at_least: 3 (DataComp, basic filtering)",

@@ -1,4 +1,4 @@
-"""How colourful the picture seems to people: 0 for grey."""
+"""Colourfulness as people perceive it: 0 for a grey image."""
 
 import numpy as np
 
@@ -10,16 +10,16 @@ def score(pair: Pair) -> float | None:
     if pair.colour is None:
         return None
     blue, green, red = np.moveaxis(pair.colour.astype(np.float32), 2, 0)
-    against, also = red - green, (red + green) / 2 - blue
-    spread = np.hypot(against.std(dtype=np.float64), also.std(dtype=np.float64))
-    middle = np.hypot(against.mean(dtype=np.float64), also.mean(dtype=np.float64))
-    return float(spread + 0.3 * middle)
+    red_green, yellow_blue = red - green, (red + green) / 2 - blue
+    deviation = np.hypot(red_green.std(dtype=np.float64), yellow_blue.std(dtype=np.float64))
+    mean = np.hypot(red_green.mean(dtype=np.float64), yellow_blue.mean(dtype=np.float64))
+    return float(deviation + 0.3 * mean)
 
 
 FILTER = Filter(
-    doc="Colourfulness of the stored picture (Hasler and Süsstrunk 2003, M3)",
+    doc="Colourfulness of the stored image (Hasler and Süsstrunk 2003, M3)",
     unit="",
     type="float",
-    usual="their subjects called 15 slightly, 33 moderately, 59 quite, 109 extremely colourful",
+    usual="in their study, 15 is slightly, 33 moderately, 59 quite and 109 extremely colourful",
     score=score,
 )

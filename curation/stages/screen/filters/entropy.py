@@ -1,4 +1,4 @@
-"""Shannon entropy of the grey values: 0 for one colour, at most 8."""
+"""Shannon entropy of the grey values: 0 for a single value, at most 8."""
 
 import numpy as np
 
@@ -13,9 +13,9 @@ def score(pair: Pair) -> float:
 
 
 FILTER = Filter(
-    doc="Shannon entropy of the grey values of the stored picture",
+    doc="Shannon entropy of the grey values of the stored image, from 0 to 8",
     unit="bits",
     type="float",
-    usual="at_least: 1 drops blanks and plain drawings; no published value",
+    usual="at_least: 1 drops blank images and plain drawings; no published value",
     score=score,
 )

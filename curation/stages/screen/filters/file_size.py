@@ -1,4 +1,4 @@
-"""Size of the original file."""
+"""Size of the original file in bytes."""
 
 from curation.stages.screen.filters.base import Filter
 

@@ -1,9 +1,9 @@
-"""Shorter side of the original picture."""
+"""Shorter side of the original image."""
 
 from curation.stages.screen.filters.base import Filter
 
 FILTER = Filter(
-    doc="Shorter side of the original, upright picture",
+    doc="Shorter side of the original image",
     unit="pixels",
     type="int32",
     usual="at_least: 200 (DataComp, basic filtering)",
