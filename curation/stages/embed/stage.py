@@ -29,7 +29,7 @@ GPU_PREPARE_THREADS = 8
 """Threads that prepare images for a GPU, unless Spark gives the task more cores."""
 
 
-def embed(images: Fragment, *, params: EmbedParams, device: str) -> Rows:
+def embed(images: Fragment, *, params: EmbedParams, device: str) -> StageOutput:
     """Embed each image, or its caption, with each encoder.
 
     Args:

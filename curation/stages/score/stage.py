@@ -14,7 +14,7 @@ from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
 
 
-def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreStep) -> Rows:
+def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreStep) -> StageOutput:
     """Score each image with the heads of the recipe.
 
     Args:

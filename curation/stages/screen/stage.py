@@ -19,7 +19,7 @@ COLUMNS = ["pair_id", "status", "original_width", "original_height", "bytes", "c
 _TYPES = {"float": pa.float32(), "int32": pa.int32(), "string": pa.string()}
 
 
-def screen(images: Fragment, *, params: ScreenParams) -> Rows:
+def screen(images: Fragment, *, params: ScreenParams) -> StageOutput:
     """Score each pair with the filters of the recipe. Each image is decoded once.
 
     Args:
