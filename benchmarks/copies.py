@@ -1,11 +1,11 @@
-"""Copies on a small real web with hidden truth: what each level of dedup finds, and what it merges.
+"""Copies in a small real web with hidden truth: what each level of dedup finds, and what it merges.
 
     python -m benchmarks.copies --shared ../shared --store data/copies
 
-The default recipe runs over the pool until dedup, then dedup again with single levels. Recall: part of
-the planted copies that share a component with their original, by strength. Look-alikes: how many of the
-nearest pairs of different pictures in the pool do too. Other pairs: all others of one component, most
-of them copies that nobody planted.
+The default recipe runs over the pool until dedup. Then dedup runs again with single levels. *Recall* is
+the share of planted copies that are in one component with their original, by strength of the edit.
+*Look-alikes* are how many of the nearest pairs of different images in the pool are in one component.
+*Other pairs* are all other pairs of one component; most of them are copies that were not planted.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from curation.recipe import parse_recipe
 from curation.runner import run_step
 
 STRENGTHS = ("exact", "easy", "medium", "hard")
-LARGEST = 1_000
-"""Pictures of a component from which its pairs are counted, but not listed."""
-NONE: dict[str, Any] = {"pixels": False, "perceptual": None, "near": None, "verify": None}
+MAX_LISTED_COMPONENT = 1_000
+"""Images of a component above which its pairs are counted, but not listed."""
+NO_LEVEL: dict[str, Any] = {"pixels": False, "perceptual": None, "near": None, "verify": None}
 LEVELS: dict[str, dict[str, Any]] = {
-    "exact": NONE,
-    "pixels": NONE | {"pixels": True},
-    "perceptual, unverified": NONE | {"perceptual": {}},
-    "perceptual": NONE | {"perceptual": {}, "verify": {}},
-    "near, unverified": NONE | {"near": {}},
-    "near": NONE | {"near": {}, "verify": {}},
+    "exact": NO_LEVEL,
+    "pixels": NO_LEVEL | {"pixels": True},
+    "perceptual, unverified": NO_LEVEL | {"perceptual": {}},
+    "perceptual": NO_LEVEL | {"perceptual": {}, "verify": {}},
+    "near, unverified": NO_LEVEL | {"near": {}},
+    "near": NO_LEVEL | {"near": {}, "verify": {}},
     "all, unverified": {"verify": None},
     "all (default)": {},
     "all, chains cut": {"chains": "cut"},
@@ -49,60 +49,69 @@ LEVELS: dict[str, dict[str, Any]] = {
 
 
 def spec_of(shared: Path, folder: Path, dedup: dict[str, Any]) -> dict[str, Any]:
-    """Return the default recipe over the pool alone, with some parameters of dedup."""
+    """Return the default recipe with the pool as its only source, and with some parameters of dedup."""
     spec = build_spec(shared, folder)
     names = ("name", "ingest")
     sources = [s for s in spec["sources"] if s["role"] == "pool"]
-    return {n: spec[n] for n in names} | {"sources": sources, "dedup": dedup}
+    return {name: spec[name] for name in names} | {"sources": sources, "dedup": dedup}
 
 
 class Truth:
-    """The planted copies and natural pairs of the pool, by the pool's own ids."""
+    """The planted copies and natural pairs of the pool, by the ids of the pool file.
+
+    Attributes:
+        planted: planted copies with their originals.
+        lookalikes: pairs of different images that look alike.
+        known_pairs: all pairs of images whose truth is known.
+    """
 
     def __init__(self, shared: Path) -> None:
         data = shared / "data" / "web_mini"
         self.planted = pq.read_table(data / "planted_dups.parquet").to_pandas()
         pairs = pq.read_table(data / "natural_pairs.parquet").to_pandas()
         pairs = pairs[(pairs["set_a"] == "pool") & (pairs["set_b"] == "pool")]
-        self.alike = pairs[pairs["verdict"] == "lookalike"]
+        self.lookalikes = pairs[pairs["verdict"] == "lookalike"]
         groups = self.planted.groupby("group")[["dup_id", "orig_id"]]
-        members = [set(own.to_numpy().ravel()) for _, own in groups]
-        self.known = {frozenset(p) for own in members for p in combinations(sorted(own), 2)}
-        self.known |= {frozenset(p) for p in pairs[["id_a", "id_b"]].to_numpy().tolist()}
+        members = [set(group.to_numpy().ravel()) for _, group in groups]
+        self.known_pairs = {frozenset(p) for m in members for p in combinations(sorted(m), 2)}
+        self.known_pairs |= {frozenset(p) for p in pairs[["id_a", "id_b"]].to_numpy().tolist()}
 
 
-def components(store: Store) -> pd.Series:
-    """Return the component of each picture of the pool, by the pool's own id."""
+def representatives(store: Store) -> pd.Series:
+    """Return the representative of each image of the pool, by the id in the pool file."""
     images = open_table(store, "images").read(["pair_id", "source_key"]).to_pandas()
     copies = open_table(store, "copies").read(["pair_id", "representative_pair_id"]).to_pandas()
     return images.merge(copies, on="pair_id").set_index("source_key")["representative_pair_id"]
 
 
-def measured(store: Store, truth: Truth) -> dict[str, Any]:
-    """Return recall by strength, look-alikes and other pairs in one component."""
-    stands = components(store)
+def measure(store: Store, truth: Truth) -> dict[str, Any]:
+    """Return recall by strength and by edit, and the look-alikes and other pairs in one component."""
+    representative = representatives(store)
 
-    def together(a: pd.Series, b: pd.Series) -> np.ndarray:
-        return np.asarray(stands.loc[a].to_numpy() == stands.loc[b].to_numpy())
+    def in_one_component(a: pd.Series, b: pd.Series) -> np.ndarray:
+        return np.asarray(representative.loc[a].to_numpy() == representative.loc[b].to_numpy())
 
-    planted, alike = truth.planted, truth.alike
-    found = pd.Series(together(planted["dup_id"], planted["orig_id"]))
-    merged = alike[together(alike["id_a"], alike["id_b"])]
-    others = [
+    planted, lookalikes = truth.planted, truth.lookalikes
+    found = pd.Series(in_one_component(planted["dup_id"], planted["orig_id"]))
+    merged = lookalikes[in_one_component(lookalikes["id_a"], lookalikes["id_b"])]
+    other_pairs = [
         pair
-        for _, own in stands.groupby(stands)
-        if 1 < len(own) <= LARGEST
-        for pair in combinations(sorted(own.index), 2)
-        if frozenset(pair) not in truth.known
+        for _, component in representative.groupby(representative)
+        if 1 < len(component) <= MAX_LISTED_COMPONENT
+        for pair in combinations(sorted(component.index), 2)
+        if frozenset(pair) not in truth.known_pairs
     ]
-    sizes = stands.value_counts()
-    known = sum(stands.get(a, a) == stands.get(b, b) for a, b in map(tuple, truth.known))
+    sizes = representative.value_counts()
+    known = sum(
+        representative.get(a, a) == representative.get(b, b)
+        for a, b in map(tuple, truth.known_pairs)
+    )
     return {
-        "other_pairs": int((sizes * (sizes - 1) // 2).sum()) - known,
+        "other_pair_count": int((sizes * (sizes - 1) // 2).sum()) - known,
         "recall": found.groupby(planted["strength"].to_numpy()).mean(),
         "by_edit": found.groupby(planted["transform"].to_numpy()).mean(),
-        "alike": merged,
-        "others": others,
+        "lookalikes": merged,
+        "other_pairs": other_pairs,
     }
 
 
@@ -120,23 +129,30 @@ def main() -> None:
     run_steps(plan(recipe, until="dedup"), recipe, store, load_cluster("local"))
     print(f"default recipe until dedup: {time.monotonic() - begun:.0f} s")
     for table in ("neighbours", "verified"):
-        found = open_table(store, table)
-        print(f"{table}: {found.rows:,} rows, {found.manifest.stats}")
+        opened = open_table(store, table)
+        print(f"{table}: {opened.rows:,} rows, {opened.manifest.stats}")
     print(f"\n| level | {' | '.join(STRENGTHS)} | look-alikes | other pairs |\n|{'---|' * 7}")
     for name, dedup in LEVELS.items():
-        own = parse_recipe(spec_of(options.shared, folder, dedup))
-        for step in plan(own, until="dedup"):
+        level_recipe = parse_recipe(spec_of(options.shared, folder, dedup))
+        for step in plan(level_recipe, until="dedup"):
             if step.name in ("neighbours", "verify", "dedup"):
                 run_step(step, store, InProcess())
-        said = measured(store, truth)
-        cells = " | ".join(f"{said['recall'][s]:.3f}" for s in STRENGTHS)
-        print(f"| {name} | {cells} | {len(said['alike'])} | {said['other_pairs']:,} |", flush=True)
+        measures = measure(store, truth)
+        cells = " | ".join(f"{measures['recall'][s]:.3f}" for s in STRENGTHS)
+        print(
+            f"| {name} | {cells} | {len(measures['lookalikes'])} | {measures['other_pair_count']:,} |",
+            flush=True,
+        )
         if name == "all (default)":
-            best = said
-    print("\nby edit:", ", ".join(f"{n} {v:.2f}" for n, v in best["by_edit"].items()))
+            default = measures
+    print("\nby edit:", ", ".join(f"{n} {v:.2f}" for n, v in default["by_edit"].items()))
     print("\nlook-alikes merged by the default recipe:")
-    print(best["alike"][["id_a", "id_b", "source_a", "cos_vit", "dhash256"]].to_string(index=False))
-    print("\nothers merged by the default recipe:", best["others"][:60])
+    print(
+        default["lookalikes"][["id_a", "id_b", "source_a", "cos_vit", "dhash256"]].to_string(
+            index=False
+        )
+    )
+    print("\nother pairs merged by the default recipe:", default["other_pairs"][:60])
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""Finding copies beside imagededup and a plain self-join, and how the join by cells grows.
+"""Finding copies compared with imagededup and FAISS, and how the join by cells grows.
 
     pip install imagededup                         # not needed by the project
     python -m benchmarks.dedup peers --shared ../shared
     python -m benchmarks.dedup growth --folder /tmp/joins --rows 10000 100000 1000000 3000000
 
-`peers`: on the same pictures of a small real web, perceptual hashes made and all near pairs found by
-imagededup (in two processes) and by us (in one, as a task does; its hash has 64 bits, ours 256), and
-vectors of the same ViT; then on these vectors, and on more planted ones, its search of all pairs,
-FAISS's flat index asked for the 64 nearest of each, and our exact join with the same k and with the
-floor of the default recipe. `growth`: planted vectors (float16, 256), every tenth a copy of another
-at a cosine of about 0.9; the stage's own join, exact where it chooses so and by cells from there on,
-by a local Spark with a worker a core, each size in a process of its own. Recall: planted pairs found.
-Peak memory: of the driver's Python process, and of the largest worker; Java's heap (1 GiB) on top.
+`peers` compares on the images of a small real web: computing perceptual hashes and finding all near
+pairs, by imagededup in two processes and by ours in one, as a task does (its hash has 64 bits, ours
+256); and computing the vectors of the same ViT. Then it compares, on these vectors and on more planted
+ones, imagededup's search of all pairs, FAISS's flat index with the 64 nearest of each, and our exact
+join with the same k and with the floor of the default recipe.
+
+`growth` joins planted vectors (float16, 256 dimensions), of which every tenth copies another at a
+cosine of about 0.9. It uses the join of the stage, exact or by cells as the stage chooses, on a local
+Spark with one worker per core, each size in its own process. Recall is the share of planted pairs that
+are found. Peak memory is that of the driver's Python process and of the largest worker; Java's heap (1
+GiB) is not included.
 """
 
 from __future__ import annotations
@@ -36,50 +39,51 @@ from benchmarks.measure import measured, workers
 from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import vector_array
-from curation.algorithms.knn import codebooks
 from curation.algorithms.knn.blocks import block_join, nearest_others
 from curation.algorithms.knn.cells import cell_join
 from curation.algorithms.knn.choice import JoinChoice, choose_join
-from curation.algorithms.knn.exact import build_base
-from curation.algorithms.knn.hamming import within
+from curation.algorithms.knn.codebooks import codebooks_batch
+from curation.algorithms.knn.exact import Candidates, build_base
+from curation.algorithms.knn.hamming import range_search
 from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
 from curation.algorithms.knn.params import HammingParams
-from curation.algorithms.knn.sample import read_sample, sampled_rows
+from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
+from curation.engine.device import CPU
 from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.store import Store
 from curation.stages.dedup.params import Near
 
-DIM, FRAGMENT, K = 256, 100_000, 64
+DIM, ROWS_PER_FRAGMENT, K = 256, 100_000, 64
 FLOOR = 0.75
-SOUGHT = (("pool", "pool"),)
+ROLE_PAIRS = (("pool", "pool"),)
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return seconds and result."""
+    """Return the seconds that a call took, and its result."""
     begun = time.perf_counter()
     result = call()
     return time.perf_counter() - begun, result
 
 
-# -- beside others --------------------------------------------------------------------------------
+# -- compared with others --------------------------------------------------------------------------
 
 
 def hashes_of(images: list[bytes]) -> np.ndarray:
-    """Return our hashes (n, 32); flat pictures have none and are left out."""
+    """Return our hashes, shape (n, 32). Flat images have none and are left out."""
     from curation.media.pictures.hashes import decode_grey, perceptual_hash
 
-    found = [perceptual_hash(grey) for grey in map(decode_grey, images) if grey is not None]
-    return np.stack([np.frombuffer(own, np.uint8) for own in found if own])
+    hashes = [perceptual_hash(grey) for grey in map(decode_grey, images) if grey is not None]
+    return np.stack([np.frombuffer(phash, np.uint8) for phash in hashes if phash])
 
 
 def hash_peers(images: list[bytes], folder: Path) -> None:
-    """Print seconds for hashes and pairs of both."""
+    """Print the seconds that both need for hashes and for pairs."""
     from imagededup.methods import PHash
 
     ours, hashes = timed(lambda: hashes_of(images))
-    join, _ = timed(lambda: within(hashes, hashes, HammingParams().max_distance))
+    join, _ = timed(lambda: range_search(hashes, hashes, HammingParams().max_distance))
     peer = PHash(verbose=False)
     theirs, encoded = timed(lambda: peer.encode_images(image_dir=folder, num_enc_workers=2))
     pairs, _ = timed(lambda: peer.find_duplicates(encoding_map=encoded, max_distance_threshold=6))
@@ -89,7 +93,7 @@ def hash_peers(images: list[bytes], folder: Path) -> None:
 
 
 def encode_peers(images: list[bytes], folder: Path, weights: Path) -> tuple[Any, np.ndarray]:
-    """Print seconds for the vectors of one ViT; return the peer and our vectors."""
+    """Print the seconds that both need for vectors of one ViT; return the peer and our vectors."""
     from imagededup.methods import CNN
     from imagededup.utils import CustomModel
 
@@ -101,56 +105,59 @@ def encode_peers(images: list[bytes], folder: Path, weights: Path) -> tuple[Any,
     spec = EncoderSpec(model="timm/vit_tiny_patch16_224", weights=str(weights))
     encoder = load_encoder(spec, "cpu")
 
-    def embedded() -> np.ndarray:
+    def embed() -> np.ndarray:
         parts = []
         for start in range(0, len(images), 64):
             pictures = [decode(image) for image in images[start : start + 64]]
             parts.append(encode(encoder, pictures, 64, "cpu")[0])
         return np.concatenate(parts)
 
-    ours, vectors = timed(embedded)
+    ours, vectors = timed(embed)
     model = CustomModel(name="vit_tiny", model=encoder.model, transform=encoder.preprocess)
     peer = CNN(verbose=False, model_config=model)
     theirs, encoded = timed(lambda: peer.encode_images(image_dir=folder, num_enc_workers=0))
-    unlike = [
-        1 - float(own.astype(np.float32) @ (other / np.linalg.norm(other)))
-        for own, (_, other) in zip(vectors, sorted(encoded.items()), strict=True)
+    distances = [
+        1 - float(vector.astype(np.float32) @ (other / np.linalg.norm(other)))
+        for vector, (_, other) in zip(vectors, sorted(encoded.items()), strict=True)
     ]
-    print("\n| one ViT, on the same pictures | imagededup, s | ours, s | faster by |")
+    print("\n| one ViT, on the same images | imagededup, s | ours, s | faster by |")
     print("|---|---|---|---|")
     print(f"| {len(images):,} vectors | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} |")
-    print(f"\nlargest cosine distance between the two vectors of a picture: {max(unlike):.1e}")
+    print(f"\nlargest cosine distance between the two vectors of an image: {max(distances):.1e}")
     return peer, vectors
 
 
 def vector_peers(vectors: np.ndarray, peer: Any) -> None:
-    """Print seconds for all near pairs of the same vectors."""
+    """Print the seconds that each needs for all near pairs of the same vectors."""
     ids = np.char.mod("%032x", np.arange(len(vectors))).astype("S32")
-    wide = vectors.astype(np.float32)
-    options = {"k": K, "floor": FLOOR, "own_role": 1.0}
-    ours, found = timed(lambda: nearest_others(ids, vectors, build_base(vectors, ids), options))
-    whole, _ = timed(
-        lambda: nearest_others(ids, vectors, build_base(vectors, ids), options | {"floor": -1.0})
-    )
-    index = faiss.IndexFlatIP(wide.shape[1])
-    index.add(wide)
-    flat, (score, rows) = timed(lambda: index.search(wide, K + 1))
-    same = (rows != np.arange(len(rows))[:, None]) & (score >= FLOOR)
-    encoded = {name.decode(): vector for name, vector in zip(ids, wide, strict=True)}
+    vectors32 = vectors.astype(np.float32)
+    options = {"k": K, "floor": FLOOR, "self_join": 1.0}
+
+    def join(floor: float) -> Candidates:
+        base = build_base(vectors, ids)
+        return nearest_others(ids, vectors, base, options | {"floor": floor}, CPU)
+
+    ours, near = timed(lambda: join(FLOOR))
+    all_nearest, _ = timed(lambda: join(-1.0))
+    index = faiss.IndexFlatIP(vectors32.shape[1])
+    index.add(vectors32)
+    flat, (score, rows) = timed(lambda: index.search(vectors32, K + 1))
+    is_pair = (rows != np.arange(len(rows))[:, None]) & (score >= FLOOR)
+    encoded = {name.decode(): vector for name, vector in zip(ids, vectors32, strict=True)}
     theirs, _ = timed(
         lambda: peer.find_duplicates(encoding_map=encoded, min_similarity_threshold=FLOOR)
     )
-    print(f"\n| {len(vectors):,} × {wide.shape[1]} vectors | s | ours, s | faster by |")
+    print(f"\n| {len(vectors):,} × {vectors32.shape[1]} vectors | s | ours, s | faster by |")
     print("|---|---|---|---|")
     print(
-        f"| imagededup, pairs from {FLOOR} on | {theirs:.2f} | {ours:.2f} | {theirs / ours:.1f} |"
+        f"| imagededup, pairs of at least {FLOOR} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.1f} |"
     )
-    print(f"| FAISS flat, k = {K} | {flat:.2f} | {whole:.2f} | {flat / whole:.2f} |")
-    print(f"\npairs from {FLOOR} on: ours {len(found.query):,}, FAISS {int(same.sum()):,}")
+    print(f"| FAISS flat, k = {K} | {flat:.2f} | {all_nearest:.2f} | {flat / all_nearest:.2f} |")
+    print(f"\npairs of at least {FLOOR}: ours {len(near.query):,}, FAISS {int(is_pair.sum()):,}")
 
 
 def peers(shared: Path, rows: int) -> None:
-    """Print all comparisons."""
+    """Print all comparisons with imagededup and FAISS."""
     table = pq.read_table(shared / "data" / "web_mini" / "pool.parquet", columns=["image"])
     images = table["image"].to_pylist()
     weights = shared / "models" / "vit_tiny_patch16_224.safetensors"
@@ -168,9 +175,9 @@ def peers(shared: Path, rows: int) -> None:
 
 
 def fill(store: Store, rows: int) -> None:
-    """Write planted vectors as fragments: of ten neighbouring rows the last copies the first."""
-    for start in range(0, rows, FRAGMENT):
-        count = min(FRAGMENT, rows - start)
+    """Write planted vectors as fragments. Of every ten rows, the last copies the first."""
+    for start in range(0, rows, ROWS_PER_FRAGMENT):
+        count = min(ROWS_PER_FRAGMENT, rows - start)
         vectors = planted_vectors(count, DIM, seed=0, first=start).astype(np.float32)
         rng = np.random.default_rng(start)
         copies = vectors[0 : count - 9 : 10] + 0.03 * rng.normal(size=(len(vectors[9::10]), DIM))
@@ -185,33 +192,33 @@ def fill(store: Store, rows: int) -> None:
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:
-    """Return numbers whose 16 hex digits are spread as those of digests are, one to one."""
+    """Return distinct numbers whose 16 hex digits are spread evenly, as those of digests are."""
     return (numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
 
 
-def joined(folder: Path, rows: int) -> dict[str, Any]:
+def measure_join(folder: Path, rows: int) -> dict[str, Any]:
     """Join the vectors of a store with each other; return seconds, recall and memory."""
     store = Store(folder)
-    names = [f"web-{start:010d}" for start in range(0, rows, FRAGMENT)]
+    names = [f"web-{start:010d}" for start in range(0, rows, ROWS_PER_FRAGMENT)]
     records = store.finished("vectors", names)
     pool = {name: Fragment(store, records[name]) for name in names}
     near = Near()
     options = {"k": near.k, "floor": FLOOR, "spread": near.spread}
     choice = choose_join(near, rows, DIM)
-    told: dict[str, Any] = {"rows": rows, "join": choice.join, "cells": choice.cells}
+    measures: dict[str, Any] = {"rows": rows, "join": choice.join, "cells": choice.cells}
     firsts = mixed(np.arange(0, rows - 9, 10))
-    wanted = dict(zip(firsts.tolist(), mixed(np.arange(9, rows, 10)).tolist(), strict=True))
+    planted_pairs = dict(zip(firsts.tolist(), mixed(np.arange(9, rows, 10)).tolist(), strict=True))
     context = Context(store, workers(), "join", None)
-    found, count = 0, 0
-    with measured(told):
+    found_count, pair_count = 0, 0
+    with measured(measures):
         for _, _, table in pairs_by(choice, pool, options, context):
-            count += len(table)
+            pair_count += len(table)
             left, right = (table.column(n).to_pylist() for n in ("query_id", "image_id"))
-            found += sum(
-                wanted.get(int(a[:16], 16)) == int(b[:16], 16)
+            found_count += sum(
+                planted_pairs.get(int(a[:16], 16)) == int(b[:16], 16)
                 for a, b in zip(left, right, strict=True)
             )
-    return told | {"recall": found / len(wanted), "pairs": count}
+    return measures | {"recall": found_count / len(planted_pairs), "pairs": pair_count}
 
 
 def pairs_by(
@@ -220,45 +227,45 @@ def pairs_by(
     options: dict[str, float],
     context: Context,
 ) -> Iterator[tuple[str, str, pa.Table]]:
-    """Return the pairs of the join that was chosen."""
+    """Return the pairs of the chosen join."""
     if choice.join == "exact":
-        return block_join({"pool": pool}, SOUGHT, options, context)
-    _, sample = read_sample(sampled_rows(pool, sample_size(choice.cells), 0, context))
+        return block_join({"pool": pool}, ROLE_PAIRS, options, context)
+    _, sample = read_sample(sample_fragments(pool, sample_size(choice.cells), 0, context))
     trained = Codebooks(train_coarse(sample, choice.cells, seed=0))
-    context.remember("cells", choice.cells, codebooks.batch_of(trained))
-    books = context.recall("cells", choice.cells)
-    assert books is not None
-    return cell_join({"pool": pool}, SOUGHT, options, books, context)
+    context.remember("cells", choice.cells, codebooks_batch(trained))
+    codebooks = context.recall("cells", choice.cells)
+    assert codebooks is not None
+    return cell_join({"pool": pool}, ROLE_PAIRS, options, codebooks, context)
 
 
 def growth(folder: Path, sizes: list[int]) -> None:
-    """Print a row a size."""
+    """Print one row per size."""
     print("| rows | join | cells | s | exponent | recall | pairs | driver, GiB | worker, GiB |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
-    last: dict[str, Any] | None = None
+    previous: dict[str, Any] | None = None
     for rows in sizes:
-        own = folder / str(rows)
-        fill(Store(own), rows)
-        command = [sys.executable, "-m", "benchmarks.dedup", "one", "--folder", str(own)]
-        out = subprocess.run(
+        size_folder = folder / str(rows)
+        fill(Store(size_folder), rows)
+        command = [sys.executable, "-m", "benchmarks.dedup", "one", "--folder", str(size_folder)]
+        process = subprocess.run(
             [*command, "--rows", str(rows)], check=True, capture_output=True, text=True
         )
-        said = json.loads(out.stdout.splitlines()[-1])
-        slope = "–"
-        if last:
-            ratio = np.log(said["seconds"] / last["seconds"])
-            slope = f"{ratio / np.log(said['rows'] / last['rows']):.2f}"
+        measures = json.loads(process.stdout.splitlines()[-1])
+        exponent = "–"
+        if previous:
+            ratio = np.log(measures["seconds"] / previous["seconds"])
+            exponent = f"{ratio / np.log(measures['rows'] / previous['rows']):.2f}"
         print(
-            f"| {rows:,} | {said['join']} | {said['cells']:,} | {said['seconds']:.1f} | {slope} "
-            f"| {said['recall']:.4f} | {said['pairs']:,} | {said['driver']:.2f} "
-            f"| {said['worker']:.2f} |",
+            f"| {rows:,} | {measures['join']} | {measures['cells']:,} | {measures['seconds']:.1f} "
+            f"| {exponent} | {measures['recall']:.4f} | {measures['pairs']:,} "
+            f"| {measures['driver']:.2f} | {measures['worker']:.2f} |",
             flush=True,
         )
-        last = said
+        previous = measures
 
 
 def main() -> None:
-    """Run one part."""
+    """Run the comparison that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["peers", "growth", "one"])
     parser.add_argument("--shared", type=Path)
@@ -268,7 +275,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.what == "one":
-        print(json.dumps(joined(options.folder, options.rows[0])))
+        print(json.dumps(measure_join(options.folder, options.rows[0])))
         return
     print(conditions())
     if options.what == "peers":

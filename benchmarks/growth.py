@@ -2,11 +2,11 @@
 
     python -m benchmarks.growth --folder /tmp/growth --figure benchmarks/results/growth.png
 
-For each size a store is filled with planted float16 vectors, in fragments of 100,000 rows, and with
-1,000 seeds; then the stages cluster (1,024 and 64 clusters, at most 262,144 training vectors), assign,
-quantise (1,024 lists), index, match (32 lists probed, k = 8) and retrieve (`sample`, `cluster` and
-`hierarchical` arms) run in one process of their own, whose peak resident memory counts. The exponent is
-the slope of log seconds over log rows, between the last two sizes.
+For each size, a store is filled with planted float16 vectors, in fragments of 100,000 rows, and with
+1,000 seeds. Then these stages run in one process, whose peak resident memory is measured: cluster
+(1,024 and 64 clusters, at most 262,144 training vectors), assign, quantise (1,024 lists), index, match
+(32 lists probed, k = 8) and retrieve (`sample`, `cluster` and `hierarchical` arms). The exponent is the
+slope of log seconds over log rows, between the last two sizes.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
 from curation.runner import run_step
 
-FRAGMENT = 100_000
+ROWS_PER_FRAGMENT = 100_000
 SEEDS = 1_000
 STAGES = ("cluster", "assign", "quantise", "index", "match", "retrieve")
-WRITTEN = ("centroids", "assignments", "codebooks", "lists", "matches", "claims")
-TABLES = ("images", "eligible", "embeddings.semantic")
+OUTPUT_TABLES = ("centroids", "assignments", "codebooks", "lists", "matches", "claims")
+INPUT_TABLES = ("images", "eligible", "embeddings.semantic")
 
 
 def recipe() -> Recipe:
-    """Return the recipe whose later stages run."""
-    place = {"format": "parquet", "path": "unused", "columns": {"image": "i"}}
+    """Return the recipe whose stages are measured."""
+    location = {"format": "parquet", "path": "unused", "columns": {"image": "i"}}
     arms = [
         {"name": "near", "seeds": "seeds", "strategy": "sample", "k": 8},
         {"name": "around", "seeds": "seeds", "strategy": "cluster", "per_cluster": 50},
@@ -58,8 +58,8 @@ def recipe() -> Recipe:
         {
             "name": "growth",
             "sources": [
-                {"name": "web", "role": "pool", **place},
-                {"name": "seeds", "role": "seed", **place},
+                {"name": "web", "role": "pool", **location},
+                {"name": "seeds", "role": "seed", **location},
             ],
             "cluster": {"levels": [1024, 64], "iterations": 10},
             "match": {"index": "ivf_flat", "nlist": 1024, "nprobe": 32},
@@ -70,52 +70,57 @@ def recipe() -> Recipe:
 
 def fill(store: Store, rows: int) -> None:
     """Commit the tables that the stages read, with planted vectors."""
-    parts = {f"web-{n:05d}": (n * FRAGMENT, FRAGMENT) for n in range(rows // FRAGMENT)}
+    parts = {
+        f"web-{n:05d}": (n * ROWS_PER_FRAGMENT, ROWS_PER_FRAGMENT)
+        for n in range(rows // ROWS_PER_FRAGMENT)
+    }
     parts["seeds-00000"] = (10**9, SEEDS)
-    records: dict[str, list[Record]] = {table: [] for table in TABLES}
-    for name, (first, many) in parts.items():
-        for table, batch in _batches(name, first, many).items():
+    records: dict[str, list[Record]] = {table: [] for table in INPUT_TABLES}
+    for name, (first, count) in parts.items():
+        for table, batch in _batches(name, first, count).items():
             terms = contract(table)
             writer = FragmentWriter(store, f"tables/{table}/data", name, terms)
             writer.write(
-                pa.RecordBatch.from_pylist([], terms.arrow_schema()) if not many else batch
+                pa.RecordBatch.from_pylist([], terms.arrow_schema()) if not count else batch
             )
             records[table].append(writer.close(f"tables/{table}", name, {}))
-    for table, own in records.items():
-        books = add_books(r.books for r in own)
+    for table, table_records in records.items():
+        counts = add_books(record.books for record in table_records)
         store.commit(
-            Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), books, {})
+            Manifest(
+                table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(table_records), counts, {}
+            )
         )
 
 
-def _batches(name: str, first: int, many: int) -> dict[str, pa.RecordBatch]:
+def _batches(name: str, first: int, count: int) -> dict[str, pa.RecordBatch]:
     source = name.split("-", maxsplit=1)[0]
-    ids = pa.array([f"{number:032x}" for number in _mixed(first, many)])
+    ids = pa.array([f"{number:032x}" for number in _mixed(first, count)])
     same = {
         "pair_id": ids,
         "image_id": ids,
-        "role": pa.array([{"web": "pool", "seeds": "seed"}[source]] * many),
-        "source": pa.array([source] * many),
+        "role": pa.array([{"web": "pool", "seeds": "seed"}[source]] * count),
+        "source": pa.array([source] * count),
     }
-    vectors = vector_array(planted_vectors(many, 256, seed=0, first=first))
-    given = {
-        "images": same | {"status": pa.array(["ok"] * many)},
-        "eligible": same | {"status": pa.array(["eligible"] * many)},
+    vectors = vector_array(planted_vectors(count, 256, seed=0, first=first))
+    columns = {
+        "images": same | {"status": pa.array(["ok"] * count)},
+        "eligible": same | {"status": pa.array(["eligible"] * count)},
         "embeddings.semantic": {"pair_id": ids, "image_id": ids, "vector": vectors},
     }
-    return {table: _whole(table, columns, many) for table, columns in given.items()}
+    return {table: _full_batch(table, named, count) for table, named in columns.items()}
 
 
-def _mixed(first: int, many: int) -> list[int]:
-    """Return identities that look like digests: numbers in no order, without repeats."""
-    numbers = np.arange(first, first + many, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+def _mixed(first: int, count: int) -> list[int]:
+    """Return identities that look like digests: distinct numbers in no order."""
+    numbers = np.arange(first, first + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return [int(number) << 64 | int(number) for number in numbers]
 
 
-def _whole(table: str, columns: dict[str, pa.Array], many: int) -> pa.RecordBatch:
-    """Return the columns with nulls for those that the stages do not read."""
+def _full_batch(table: str, columns: dict[str, pa.Array], count: int) -> pa.RecordBatch:
+    """Return a batch of a table, with nulls in the columns that the stages do not read."""
     schema = contract(table).arrow_schema()
-    arrays = [columns.get(field.name, pa.nulls(many, field.type)) for field in schema]
+    arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
 
@@ -135,9 +140,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, required=True, help="where stores are made")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for the stores")
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
-    parser.add_argument("--figure", type=Path, help="PNG to write")
+    parser.add_argument("--figure", type=Path, help="PNG file to write")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -146,54 +151,54 @@ def main() -> None:
     print(conditions())
     print("\n| rows | " + " | ".join(STAGES) + " | all, s | exponent | peak, GiB | recall@8 |")
     print("|" + "---|" * (len(STAGES) + 5))
-    found: dict[int, dict[str, Any]] = {}
+    results: dict[int, dict[str, Any]] = {}
     for rows in options.rows:
         folder = options.folder / str(rows)
         if not folder.exists():
             fill(Store(folder), rows)
-        for derived in ("work", *(f"tables/{t}" for t in WRITTEN)):
+        for derived in ("work", *(f"tables/{t}" for t in OUTPUT_TABLES)):
             shutil.rmtree(folder / derived, ignore_errors=True)
         command = [sys.executable, "-m", "benchmarks.growth", "--folder", "."]
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, "--measure", str(folder)],
             check=True,
             stdout=subprocess.PIPE,
             env=os.environ | {"MALLOC_ARENA_MAX": "2"},
         )
-        found[rows] = json.loads(done.stdout.splitlines()[-1])
-        _tell(found, rows)
+        results[rows] = json.loads(process.stdout.splitlines()[-1])
+        _print_row(results, rows)
     if options.figure:
-        _draw(found, options.figure)
+        _draw(results, options.figure)
 
 
-def _tell(found: dict[int, dict[str, Any]], rows: int) -> None:
-    own = found[rows]
-    total = sum(own["seconds"].values())
-    before = [r for r in found if r < rows]
+def _print_row(results: dict[int, dict[str, Any]], rows: int) -> None:
+    measures = results[rows]
+    total = sum(measures["seconds"].values())
+    before = [r for r in results if r < rows]
     exponent = "–"
     if before:
         last = max(before)
-        ratio = total / sum(found[last]["seconds"].values())
+        ratio = total / sum(results[last]["seconds"].values())
         exponent = f"{np.log(ratio) / np.log(rows / last):.2f}"
-    stages = " | ".join(f"{own['seconds'][s]:.1f}" for s in STAGES)
-    recall = own["match"]["recall"]
+    stages = " | ".join(f"{measures['seconds'][s]:.1f}" for s in STAGES)
+    peak, recall = measures["peak_gib"], measures["match"]["recall"]
     print(
-        f"| {rows:,} | {stages} | {total:.1f} | {exponent} | {own['peak_gib']:.2f} | {recall:.3f} |",
+        f"| {rows:,} | {stages} | {total:.1f} | {exponent} | {peak:.2f} | {recall:.3f} |",
         flush=True,
     )
 
 
-def _draw(found: dict[int, dict[str, Any]], path: Path) -> None:
+def _draw(results: dict[int, dict[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    rows = list(found)
+    rows = list(results)
     for stage in STAGES:
-        left.loglog(rows, [found[r]["seconds"][stage] for r in rows], marker="o", label=stage)
-    total = [sum(found[r]["seconds"].values()) for r in rows]
+        left.loglog(rows, [results[r]["seconds"][stage] for r in rows], marker="o", label=stage)
+    total = [sum(results[r]["seconds"].values()) for r in rows]
     left.loglog(rows, total, marker="o", color="black", linewidth=2.5, label="all")
     left.set(xlabel="vectors in the pool, 256 dimensions", ylabel="seconds")
     left.legend(fontsize=8)
-    right.semilogx(rows, [found[r]["peak_gib"] for r in rows], marker="o", color="#1f6f8b")
+    right.semilogx(rows, [results[r]["peak_gib"] for r in rows], marker="o", color="#1f6f8b")
     right.axhline(6, color="#b4b4b4", linestyle="--")
     right.set(
         xlabel="vectors in the pool, 256 dimensions", ylabel="peak memory, GiB", ylim=(0, 6.5)

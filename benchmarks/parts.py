@@ -1,18 +1,21 @@
-"""dedup in parts on Spark's workers beside the same decision on one machine.
+"""dedup in parts on Spark's workers compared with the same decision on one machine.
 
     python -m benchmarks.parts edges --folder /tmp/edges --edges 10000000
     python -m benchmarks.parts rows --folder /tmp/rows --rows 2000000
 
-`edges`: connected components (`curation/algorithms/components`) by one worker that reads all edges,
-as it is up to 20 million, and by exchanges between workers, beside the union-find of one process;
-as many edges as nodes, drawn as `benchmarks.components` draws them, nodes hashed. The union-find
-gets numbers, not hashes; numbering is not counted there. `rows`: the stage dedup on planted tables:
-each tenth picture copies another, found by near vectors and looked at; of every twenty rows one
-repeats a picture, one its pixels; URLs and captions of 60 letters. Each side runs in a process of
-its own, on a local Spark with a worker a core where it is in parts.
-Peak memory:
-of the driver's Python process, and of the largest worker; Java's heap (1 GiB) comes on top. The results
-are compared: the same smallest node for every node, the same bytes of `copies` and the same books.
+`edges`: connected components (`curation/algorithms/components`) by one worker that reads all edges, as
+dedup does up to 20 million edges, and by exchanges between workers, compared with the union-find of one
+process. There are as many edges as nodes, drawn as in `benchmarks.components`, and nodes are hashed.
+The union-find gets numbers instead of hashes; the time for numbering is not included there.
+
+`rows`: the stage dedup on planted tables. Every tenth image copies another one; the pair is a near
+neighbour whose pixels agree. Of every twenty rows, one repeats an image and one has equal pixels. Rows
+have URLs and captions of 60 letters.
+
+Each side runs in its own process, in parts on a local Spark with one worker per core. Peak memory is
+that of the driver's Python process and of the largest worker; Java's heap (1 GiB) is not included. The
+results are compared: the same smallest node for every node; the same bytes of `copies` and the same
+counts.
 """
 
 from __future__ import annotations
@@ -30,13 +33,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.components import all_edges
-from benchmarks.components import edges as pieces
+from benchmarks.components import edges as edge_chunks
 from benchmarks.machine import conditions
 from benchmarks.measure import measured, workers
 from curation.algorithms.arrays.ids import from_ids
-from curation.algorithms.components import distributed as stars
-from curation.algorithms.components.distributed import components, edges_table, read_labels
-from curation.algorithms.components.union_find import Forest
+from curation.algorithms.components import distributed_components
+from curation.algorithms.components.distributed_components import (
+    connected_components,
+    local_stars,
+    read_labels,
+)
+from curation.algorithms.components.union_find import UnionFind
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
@@ -49,94 +56,96 @@ from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner import run_step
 
-FRAGMENT = 10_000
-WORDS = "a photo of a dog on a green lawn in front of an old house, no. "
+ROWS_PER_FRAGMENT = 10_000
+CAPTION = "a photo of a dog on a green lawn in front of an old house, no. "
 
 
 # -- edges ------------------------------------------------------------------------------------------
 
 
 def hashes(nodes: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """Return a hash a node, one to one; the order of nodes is not that of hashes."""
+    """Return a different hash of each node, shape (n,). Hashes are not in the order of nodes."""
     mixed = nodes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return mixed ^ (mixed >> np.uint64(29))
 
 
-def drawn(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Iterator[pa.RecordBatch]:
-    """Give a piece of the edges, as a task that has read ties gives them."""
-    yield from edges_table(hashes(left), hashes(right)).to_batches()
+def write_edges(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Iterator[pa.RecordBatch]:
+    """Write a chunk of the edges, as a task of dedup writes them."""
+    yield from local_stars(hashes(left), hashes(right)).to_batches()
     return None
 
 
-def by_workers(kind: str, many: int, at_once: int, folder: Path) -> dict[str, Any]:
-    """Join on workers: on one, where there are no more edges than `at_once`."""
-    stars.AT_ONCE = at_once
-    told: dict[str, Any] = {}
+def by_workers(kind: str, size: int, edges_on_one: int, folder: Path) -> dict[str, Any]:
+    """Find components on workers: on one worker if there are at most `edges_on_one` edges."""
+    distributed_components.EDGES_ON_ONE_WORKER = edges_on_one
+    measures: dict[str, Any] = {}
     context = Context(Store(folder), workers(), "joining", ["benchmark"])
-    # Drawn here, one after the other: that is not counted.
-    here, edges = Context(context.store, InProcess(), "joining", ["benchmark"]), []
-    for number, (left, right) in enumerate(pieces(kind, many, many)):
-        made = here.compute("draw", drawn, {f"edges-{number}": {"left": left, "right": right}})
-        edges += [Fragment(context.store, record) for record in made.values()]
-    with measured(told):
-        rounds = components(edges, context)
-    told["rounds"] = len(rounds)
-    # Of large stars, every other exchange, an edge goes to both of its ends.
-    sizes = [sum(e.rows for e in edges), *(sum(r.rows for r in own) for own in rounds[:-1])]
-    told["sent"] = 0 if at_once else sum(n * (1 if i % 2 else 2) for i, n in enumerate(sizes))
-    names = hashes(np.arange(many))
-    order, label = np.argsort(names), np.arange(many)
+    # Edges are drawn in this process; the time for that is not included.
+    in_process, edges = Context(context.store, InProcess(), "joining", ["benchmark"]), []
+    for number, (left, right) in enumerate(edge_chunks(kind, size, size)):
+        items = {f"edges-{number}": {"left": left, "right": right}}
+        records = in_process.compute("draw", write_edges, items)
+        edges += [Fragment(context.store, record) for record in records.values()]
+    with measured(measures):
+        rounds = connected_components(edges, context)
+    measures["rounds"] = len(rounds)
+    # Every other exchange is a large star, which sends an edge to the parts of both of its ends.
+    sizes = [sum(e.rows for e in edges), *(sum(r.rows for r in records) for records in rounds[:-1])]
+    sent = sum(n * (1 if i % 2 else 2) for i, n in enumerate(sizes))
+    measures["sent"] = 0 if edges_on_one else sent
+    names = hashes(np.arange(size))
+    order, label = np.argsort(names), np.arange(size)
     names = names[order]
     for record in rounds[-1]:
         for table in read_labels(Fragment(context.store, record)):
-            node, least = (table.column(name).to_numpy() for name in ("node", "label"))
-            label[order[np.searchsorted(names, node)]] = order[np.searchsorted(names, least)]
+            node, smallest = (table.column(name).to_numpy() for name in ("node", "label"))
+            label[order[np.searchsorted(names, node)]] = order[np.searchsorted(names, smallest)]
     np.save(folder / "exchanges.npy", label)
-    return told
+    return measures
 
 
-def by_forest(kind: str, many: int, folder: Path) -> dict[str, Any]:
-    """Join here."""
-    told: dict[str, Any] = {}
-    left, right = all_edges(kind, many, many)
-    with measured(told):
-        forest = Forest(many)
-        forest.join(left, right)
-        label = forest.labels()
-    np.save(folder / "forest.npy", label)
-    return told
+def by_union_find(kind: str, size: int, folder: Path) -> dict[str, Any]:
+    """Find components in this process."""
+    measures: dict[str, Any] = {}
+    left, right = all_edges(kind, size, size)
+    with measured(measures):
+        components = UnionFind(size)
+        components.union(left, right)
+        label = components.labels()
+    np.save(folder / "union_find.npy", label)
+    return measures
 
 
-def same_partition(folder: Path) -> bool:
-    """Whether both gave the same components: one label of either for one of the other."""
-    one, other = (np.load(folder / f"{side}.npy") for side in ("exchanges", "forest"))
-    pairs = len(np.unique(one.astype(np.int64) * len(one) + other))
-    return pairs == len(np.unique(one)) == len(np.unique(other))
+def same_components(folder: Path) -> bool:
+    """Whether both sides found the same components: their labels correspond one to one."""
+    left, right = (np.load(folder / f"{side}.npy") for side in ("exchanges", "union_find"))
+    pairs = len(np.unique(left.astype(np.int64) * len(left) + right))
+    return pairs == len(np.unique(left)) == len(np.unique(right))
 
 
-def compare_edges(folder: Path, many: int) -> None:
-    """Print all sides."""
+def compare_edges(folder: Path, size: int) -> None:
+    """Print a table of all sides."""
     print(
         "| edges | | by | rounds | edges sent | s | ratio | driver, GiB | worker, GiB | same |\n"
         + "|---" * 10
         + "|"
     )
     for kind in ("random", "power law"):
-        own = folder / kind.replace(" ", "-")
-        own.mkdir(parents=True, exist_ok=True)
-        one = apart("forest", str(own), kind, str(many))
+        graph_folder = folder / kind.replace(" ", "-")
+        graph_folder.mkdir(parents=True, exist_ok=True)
+        one = run_side("union_find", str(graph_folder), kind, str(size))
         print(
-            f"| {many:,} | {kind} | one process | – | – | {one['seconds']:.1f} | 1 "
+            f"| {size:,} | {kind} | one process | – | – | {one['seconds']:.1f} | 1 "
             f"| {one['driver']:.2f} | – | – |",
             flush=True,
         )
-        for name, at_once in (("one worker", many), ("exchanges", 0)):
-            ours = apart("exchanges", str(own), kind, str(many), str(at_once))
+        for name, edges_on_one in (("one worker", size), ("exchanges", 0)):
+            ours = run_side("exchanges", str(graph_folder), kind, str(size), str(edges_on_one))
             print(
-                f"| {many:,} | {kind} | {name} | {ours['rounds']} | {ours['sent']:,} "
+                f"| {size:,} | {kind} | {name} | {ours['rounds']} | {ours['sent']:,} "
                 f"| {ours['seconds']:.1f} | {ours['seconds'] / one['seconds']:.1f} "
                 f"| {ours['driver']:.2f} | {ours['worker']:.2f} "
-                f"| {'yes' if same_partition(own) else 'NO'} |",
+                f"| {'yes' if same_components(graph_folder) else 'NO'} |",
                 flush=True,
             )
 
@@ -148,37 +157,39 @@ def fill(store: Store, rows: int) -> None:
     """Commit the tables that dedup reads."""
     records: dict[str, list[Record]] = {}
 
-    def put(table: str, name: str, columns: dict[str, Any], many: int) -> None:
+    def put(table: str, name: str, columns: dict[str, Any], count: int) -> None:
         terms = contract(table)
         schema = terms.arrow_schema()
-        arrays = [columns.get(field.name, pa.nulls(many, field.type)) for field in schema]
-        own = pa.table(arrays, schema=schema)
+        arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in schema]
+        rows_table = pa.table(arrays, schema=schema)
         writer = FragmentWriter(store, f"tables/{table}/data", name, terms, 1_000_000)
-        for batch in own.to_batches(FRAGMENT):
+        for batch in rows_table.to_batches(ROWS_PER_FRAGMENT):
             writer.write(batch)
         records.setdefault(table, []).append(writer.close(f"tables/{table}", name, {}))
 
-    for start in range(0, rows, FRAGMENT):
-        place = np.arange(start, min(start + FRAGMENT, rows))
-        of = np.where(place % 20 == 7, place - 3, place)
-        name, many = f"web-{start:010d}", len(place)
+    for start in range(0, rows, ROWS_PER_FRAGMENT):
+        row = np.arange(start, min(start + ROWS_PER_FRAGMENT, rows))
+        image = np.where(row % 20 == 7, row - 3, row)
+        name, count = f"web-{start:010d}", len(row)
         images = {
-            "pair_id": _ids(place),
-            "image_id": _ids(of),
-            "role": pa.repeat("pool", many),
-            "source": pa.repeat("web", many),
-            "status": pa.repeat("ok", many),
-            "url": pa.array([f"https://pictures.example/some/folder/of/them/{n}.jpg" for n in of]),
-            "caption": pa.array([f"{WORDS}{n}" for n in place]),
-            "original_width": pa.array(100 + of % 900, pa.int32()),
-            "original_height": pa.array(100 + of % 700, pa.int32()),
-            "bytes": pa.array(of * 7 % 90_000),
+            "pair_id": _ids(row),
+            "image_id": _ids(image),
+            "role": pa.repeat("pool", count),
+            "source": pa.repeat("web", count),
+            "status": pa.repeat("ok", count),
+            "url": pa.array(
+                [f"https://pictures.example/some/folder/of/them/{n}.jpg" for n in image]
+            ),
+            "caption": pa.array([f"{CAPTION}{n}" for n in row]),
+            "original_width": pa.array(100 + image % 900, pa.int32()),
+            "original_height": pa.array(100 + image % 700, pa.int32()),
+            "bytes": pa.array(image * 7 % 90_000),
         }
-        put("images", name, images, many)
-        pixels = np.where(of % 20 == 9, of - 1, of)
-        put("scores", name, {"pair_id": _ids(place), "pixel_id": _ids(pixels)}, many)
+        put("images", name, images, count)
+        pixels = np.where(image % 20 == 9, image - 1, image)
+        put("scores", name, {"pair_id": _ids(row), "pixel_id": _ids(pixels)}, count)
     copies = np.arange(0, rows, 10)
-    # Chains now and then: a copy of what is a copy itself, in another fragment.
+    # Some copies copy an image that is a copy itself, in another fragment, so that chains occur.
     ends = _ids((copies * 31 + 1) % rows // 20 * 20), _ids(copies)
     size = len(copies)
     near = {
@@ -192,22 +203,24 @@ def fill(store: Store, rows: int) -> None:
     }
     put("neighbours", "all", near, size)
     full, none = pa.array(np.ones(size), pa.float32()), pa.array(np.zeros(size), pa.float32())
-    looked = dict.fromkeys(("agreement", "worst", "steady", "inside"), full)
-    looked |= dict.fromkeys(("hue", "flat"), none)
-    looked |= {
+    verified = dict.fromkeys(("agreement", "worst", "steady", "inside"), full)
+    verified |= dict.fromkeys(("hue", "flat"), none)
+    verified |= {
         "blocks": pa.array(np.full(size, 64), pa.int32()),
         "mirrored": pa.array(np.zeros(size, bool)),
     }
-    pairs = np.sort(np.column_stack([own.to_numpy(False).astype("S32") for own in ends]), axis=1)
-    looked |= {
-        f"image_{end}": from_ids(np.ascontiguousarray(own))
-        for end, own in zip("ab", pairs.T, strict=True)
+    pairs = np.sort(np.column_stack([ids.to_numpy(False).astype("S32") for ids in ends]), axis=1)
+    verified |= {
+        f"image_{end}": from_ids(np.ascontiguousarray(ids))
+        for end, ids in zip("ab", pairs.T, strict=True)
     }
-    put("verified", "all", looked, size)
-    for table, own in records.items():
-        books = add_books(record.books for record in own)
-        version = Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), books, {})
-        store.commit(version)
+    put("verified", "all", verified, size)
+    for table, table_records in records.items():
+        counts = add_books(record.books for record in table_records)
+        fragments = tuple(table_records)
+        store.commit(
+            Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", fragments, counts, {})
+        )
 
 
 def _ids(numbers: npt.NDArray[Any]) -> pa.Array:
@@ -215,34 +228,34 @@ def _ids(numbers: npt.NDArray[Any]) -> pa.Array:
     return pa.array([f"{number:016x}{number:016x}" for number in mixed.tolist()])
 
 
-def decided(rows_at_once: int, folder: Path) -> dict[str, Any]:
-    """Run dedup on a filled store; return how that went and what it gave."""
-    place = {"format": "parquet", "path": "unused", "columns": {"image": "i"}}
+def run_dedup(rows_at_once: int, folder: Path) -> dict[str, Any]:
+    """Run dedup on a filled store; return seconds, memory and results."""
+    location = {"format": "parquet", "path": "unused", "columns": {"image": "i"}}
     spec = {
         "name": "parts",
-        "sources": [{"name": "web", "role": "pool", **place}],
+        "sources": [{"name": "web", "role": "pool", **location}],
         "retrieve": [{"name": "even", "strategy": "hierarchical", "target": 10}],
         "dedup": {"rows_at_once": rows_at_once},
     }
     step = next(step for step in plan(parse_recipe(spec)) if step.name == "dedup")
-    store, told = Store(folder), dict[str, Any]()
+    store, measures = Store(folder), dict[str, Any]()
     rows = open_table(store, "images").rows
     parallel = InProcess() if rows <= rows_at_once else workers()
-    with measured(told):
+    with measured(measures):
         run_step(step, store, parallel)
     manifest = open_table(store, "copies").manifest
     store.delete_folder("tables/copies")
-    return told | {"content": manifest.content, "stats": manifest.stats, "rows": manifest.rows}
+    return measures | {"content": manifest.content, "stats": manifest.stats, "rows": manifest.rows}
 
 
 def compare_rows(folder: Path, rows: int) -> None:
-    """Print both sides."""
+    """Print a table of both sides."""
     store = Store(folder)
     if store.manifest("images") is None:
         fill(store, rows)
-    parts, whole = (apart(f"{at_once}", str(folder)) for at_once in (1, 10**9))
+    parts, whole = (run_side(f"{rows_at_once}", str(folder)) for rows_at_once in (1, 10**9))
     same = all(parts[name] == whole[name] for name in ("content", "stats", "rows"))
-    print("| rows | | s | ratio | driver, GiB | worker, GiB | same bytes and books |")
+    print("| rows | | s | ratio | driver, GiB | worker, GiB | same bytes and counts |")
     print("|---|---|---|---|---|---|---|")
     print(
         f"| {rows:,} | one machine | {whole['seconds']:.1f} | 1 | {whole['driver']:.2f} | – | – |"
@@ -260,26 +273,26 @@ def compare_rows(folder: Path, rows: int) -> None:
 # -- both -------------------------------------------------------------------------------------------
 
 
-def apart(*given: str) -> dict[str, Any]:
-    """Run one side in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.parts", "side", *given]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+def run_side(*arguments: str) -> dict[str, Any]:
+    """Run one side in its own process."""
+    command = [sys.executable, "-m", "benchmarks.parts", "side", *arguments]
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    measures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return measures
 
 
-def side(name: str, folder: Path, given: list[str]) -> dict[str, Any]:
-    """Do what `apart` asked for."""
-    if name in ("exchanges", "forest"):
-        if name == "forest":
-            return by_forest(given[0], int(given[1]), folder)
-        return by_workers(given[0], int(given[1]), int(given[2]), folder)
-    return decided(int(name), folder)
+def measure_side(name: str, folder: Path, arguments: list[str]) -> dict[str, Any]:
+    """Measure the side that `run_side` names."""
+    if name == "union_find":
+        return by_union_find(arguments[0], int(arguments[1]), folder)
+    if name == "exchanges":
+        return by_workers(arguments[0], int(arguments[1]), int(arguments[2]), folder)
+    return run_dedup(int(name), folder)
 
 
 def main() -> None:
     if sys.argv[1:2] == ["side"]:
-        print(json.dumps(side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])))
+        print(json.dumps(measure_side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("edges", "rows"))

@@ -16,7 +16,7 @@ from curation.algorithms.knn import ivf
 from curation.algorithms.knn.codebooks import read_codebooks, read_lists
 from curation.algorithms.knn.exact import Candidates, build_base, merge
 from curation.algorithms.knn.exact import search as search_exact
-from curation.algorithms.knn.read import read_rows
+from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.progress import Progress
 from curation.engine.store import Store
 from curation.engine.table import Table
@@ -61,7 +61,7 @@ class Search:
         best = merge([], k)
         with Progress("search", len(fragments)) as progress:
             for done, (name, fragment) in enumerate(fragments.items(), start=1):
-                rows, ids, vectors = read_rows(fragment)
+                rows, ids, vectors = read_numbered_vectors(fragment)
                 self._check(queries, vectors)
                 base = build_base(vectors, ids)
                 if books is None or not len(vectors):
@@ -69,7 +69,7 @@ class Search:
                 else:
                     lists = read_lists(self._tables["lists"].fragments[name], rows, base)
                     found = ivf.search(
-                        queries, ivf.opened(base, lists, books), self._recipe.match, k
+                        queries, ivf.build_index(base, lists, books), self._recipe.match, k
                     )
                 best = merge([best, found], k)
                 progress.reached(done)

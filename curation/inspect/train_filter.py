@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, comparable_rows, vector_matrix
+from curation.engine.runs import positions_in
 from curation.engine.table import Table
 from curation.errors import RecipeError, StoreError
 from curation.stages.score.heads.base import ABOUT
@@ -94,8 +95,7 @@ def labelled_vectors(embeddings: Table, labels: Labels) -> tuple[Vectors, npt.ND
         table = fragment.read([labels.by, "vector"])
         table = table.filter(pa.array(comparable_rows(table.column("vector"))))
         ids = to_ids(table.column(labels.by))
-        place = np.minimum(np.searchsorted(labels.ids, ids), len(labels.ids) - 1)
-        known = labels.ids[place] == ids
+        place, known = positions_in(ids, labels.ids)
         if known.any():
             vectors.append(vector_matrix(table.column("vector").filter(pa.array(known))))
             places.append(place[known])

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.copies import Truth, measured, spec_of
+from benchmarks.copies import Truth, measure, spec_of
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.store import Store
 from curation.flow import plan
@@ -23,7 +23,7 @@ def said(shared, spark, tmp_path_factory):
     folder = tmp_path_factory.mktemp("copies")
     truth = Truth(shared)
     spec = spec_of(shared, folder, {})
-    planted, pairs = truth.planted, truth.alike
+    planted, pairs = truth.planted, truth.lookalikes
     wanted = {*planted["dup_id"], *planted["orig_id"], *pairs["id_a"], *pairs["id_b"]}
     path = folder / "pool.parquet"
     pool = pq.read_table(path)
@@ -31,7 +31,7 @@ def said(shared, spark, tmp_path_factory):
     store = Store(folder / "store")
     for step in plan(parse_recipe(spec), until="dedup"):
         run_step(step, store, SparkWorkers(lambda: spark))
-    return measured(store, truth)
+    return measure(store, truth)
 
 
 def test_planted_copies_are_found(said):
@@ -44,7 +44,7 @@ def test_planted_copies_are_found(said):
 
 def test_look_alikes_stay_apart(said):
     """Three of the pairs are crops of one photograph of a texture, whatever their verdict says."""
-    merged = said["alike"]
+    merged = said["lookalikes"]
     assert (merged["source_a"] == "dtd").sum() <= 3, merged
     assert (merged["source_a"] != "dtd").sum() <= 1, merged
-    assert len(said["others"]) <= 5, said["others"]
+    assert len(said["other_pairs"]) <= 5, said["other_pairs"]

@@ -8,15 +8,15 @@ from pydantic import Field
 
 from curation.engine.params_base import StrictModel
 
-WIDEST = 47
-"""Bits by which two hashes may differ at most: what tables of 16 bits find with two of them turned.
-So far apart, different pictures are taken for copies anyway."""
+MAX_HAMMING_DISTANCE = 47
+"""Largest number of differing bits that can be searched: hash tables of 16 bits find it when they look
+up all entries within 2 bits. At that distance unrelated pictures already pass for copies."""
 
 
 class HammingParams(StrictModel):
     """Near hashes: at most `max_distance` of 256 bits differ, among the `k` nearest."""
 
-    max_distance: int = Field(default=24, ge=0, le=WIDEST)
+    max_distance: int = Field(default=24, ge=0, le=MAX_HAMMING_DISTANCE)
     k: int = Field(default=64, ge=1, le=1024)
 
 
@@ -36,7 +36,7 @@ class JoinParams(StrictModel):
 
 
 class ProbingParams(StrictModel):
-    """How many lists of an index are searched for a query."""
+    """How many lists of an index are searched for each query."""
 
     nprobe: int = Field(default=32, ge=1)
 

@@ -11,13 +11,13 @@ from curation.algorithms.arrays.vectors import Bools, Ids, Vectors
 from curation.algorithms.knn.exact import (
     Candidates,
     build_base,
+    concat_candidates,
     exact_similarity,
-    joined,
     merge,
     search,
 )
-from curation.algorithms.knn.hamming import BITS, within
-from curation.algorithms.knn.params import WIDEST
+from curation.algorithms.knn.hamming import BITS, range_search
+from curation.algorithms.knn.params import MAX_HAMMING_DISTANCE
 from curation.engine.progress import Progress
 from curation.inspect.audit.inject import Planted
 from curation.inspect.audit.pool import Hashes, Pool, Sample, gather
@@ -25,7 +25,7 @@ from curation.recipe import Recipe
 from curation.stages.dedup.params import Near
 
 MOST_TIES = 64
-"""Pictures within WIDEST bits that are kept of one original, the nearest first."""
+"""Pictures within MAX_HAMMING_DISTANCE bits that are kept of one original, the nearest first."""
 BLOCK = 4096
 """Queries searched at once."""
 
@@ -103,7 +103,7 @@ def scan(pool: Pool, sample: Sample, stored: Stored, planted: Planted, recipe: R
 def _hash_ties(own: Ids, stored: Stored, ids: Ids, hashes: Hashes) -> Candidates:
     """Return which other pictures of a fragment (ids, hashes) are how near to which originals."""
     numbers = np.flatnonzero(stored.hashed)
-    query, row, bits = within(stored.hashes[numbers], hashes, WIDEST)
+    query, row, bits = range_search(stored.hashes[numbers], hashes, MAX_HAMMING_DISTANCE)
     strength = (1 - bits / BITS).astype(np.float32)
     other = own[numbers[query]] != ids[row]
     found = Candidates(numbers[query[other]], ids[row[other]], strength[other])
@@ -145,7 +145,7 @@ class _Queries:
             Candidates(self._number[best.query + start], best.ids, best.similarity)
             for start, best in self._best.items()
         ]
-        best = joined(parts)
+        best = concat_candidates(parts)
         rank, size = best.rank(), len(self._sample)
         owner = np.concatenate([np.arange(size), self._planted.original])
         itself = best.ids == self._sample.ids[owner[best.query]]

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from curation.algorithms.arrays.vectors import Bools, Ids
-from curation.algorithms.knn.hamming import BITS, within
+from curation.algorithms.knn.hamming import BITS, range_search
 from curation.inspect.audit.detect import Found, Stored
 from curation.inspect.audit.edits import EDITS, STRENGTHS
 from curation.inspect.audit.inject import NAMES, Planted
@@ -150,7 +150,7 @@ def _by_hashes(
         if not stored.hashed[number]:
             continue
         group = np.stack([stored.hashes[number], *(hashes[bytes(others[n])] for n in own)])
-        left, right, between = within(group, group, BITS)
+        left, right, between = range_search(group, group, BITS)
         bits = np.empty((len(group), len(group)), np.int64)
         bits[left, right] = between
         counts = np.concatenate([[True], agree[own]])

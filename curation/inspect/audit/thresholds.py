@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import beta
 
 from curation.algorithms.arrays.vectors import Bools
-from curation.algorithms.knn.params import WIDEST
+from curation.algorithms.knn.params import MAX_HAMMING_DISTANCE
 from curation.inspect.audit.edits import STRENGTHS
 from curation.inspect.audit.evaluate import explained
 from curation.recipe import Recipe
@@ -20,7 +20,7 @@ COSINES = (
     *(n / 100 for n in range(90, 98)),
     *(0.98, 0.985, 0.99, 0.995, 0.999),
 )
-BITS = (*range(0, WIDEST, 4), WIDEST)
+BITS = (*range(0, MAX_HAMMING_DISTANCE, 4), MAX_HAMMING_DISTANCE)
 ONE_IN = 1000
 """At most one original in so many may get a tie that nothing else explains."""
 CONFIDENCE = 0.95
@@ -90,10 +90,10 @@ def perceptual_thresholds(
     """
     perceptual = recipe.dedup.perceptual
     assert perceptual is not None
-    close = pairs[(pairs["distance"] <= WIDEST).fillna(False).astype(bool)]
+    close = pairs[(pairs["distance"] <= MAX_HAMMING_DISTANCE).fillna(False).astype(bool)]
     unexplained = close[~explained(close, "perceptual")]
     nearest = np.sort(unexplained.groupby("original")["distance"].min().to_numpy(np.int64))
-    value = largest_distance(nearest.tolist(), originals // ONE_IN, WIDEST)
+    value = largest_distance(nearest.tolist(), originals // ONE_IN, MAX_HAMMING_DISTANCE)
     marks = {"recipe": perceptual.max_distance, "suggested": value}
     grid = set(BITS) | {v for v in marks.values() if v is not None}
     found = copies.assign(distance=copies["distance"].where(copies["allowed_perceptual"]))

@@ -17,7 +17,7 @@ from curation.inspect.audit.pool import Pool, Sample
 from curation.stages.dedup.agreement import MEASURED, agrees
 from curation.stages.dedup.params import Verify
 from curation.stages.verify.compare import Agreement, compare
-from curation.stages.verify.picture import Picture, reduced
+from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
 if TYPE_CHECKING:
     from curation.inspect.audit.detect import Found
@@ -26,13 +26,13 @@ KEPT = 500
 """Pictures held with all that comparing made of them, about half a megabyte each."""
 
 
-def small_picture(stored: bytes | None) -> Picture | None:
+def small_picture(stored: bytes | None) -> ReducedImage | None:
     """Return a stored picture as it is compared; None if there is none or it cannot be decoded."""
-    small = reduced(stored) if stored else None
-    return None if small is None else Picture.of(small)
+    small = reduce_image(stored) if stored else None
+    return None if small is None else ReducedImage.of(small)
 
 
-def compared(this: Picture | None, other: Picture | None) -> Agreement | None:
+def compared(this: ReducedImage | None, other: ReducedImage | None) -> Agreement | None:
     """Compare two pictures; None if one is not there."""
     return None if this is None or other is None else compare(this, other)
 
@@ -79,8 +79,8 @@ def agreeing(pool: Pool, sample: Sample, pairs: pd.DataFrame, bounds: Verify) ->
     small = _reduced(pool, set(own.ravel().tolist()))
 
     @lru_cache(maxsize=KEPT)
-    def picture(image: str) -> Picture | None:
-        return Picture.of(small[image]) if image in small else None
+    def picture(image: str) -> ReducedImage | None:
+        return ReducedImage.of(small[image]) if image in small else None
 
     measures = []
     with Progress("compare ties", len(own)) as progress:
@@ -98,7 +98,7 @@ def _reduced(pool: Pool, wanted: set[str]) -> dict[str, bytes]:
     fragments, rows = [places[i][0] for i in images], np.array([places[i][2] for i in images])
     found = {}
     for n, image in pool.stored(fragments, rows):
-        small = reduced(image)
+        small = reduce_image(image)
         if small is not None:
             found[images[n]] = small
     return found

@@ -122,14 +122,14 @@ def _hashes() -> float:
     """Search hashes among others."""
     import faiss
 
-    from curation.algorithms.knn.hamming import within
+    from curation.algorithms.knn.hamming import range_search
     from curation.inspect.cost.workload import HASHED
 
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 256, (HASHED - 1, 32), dtype=np.uint8)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    within(hashes[:500], hashes, 24)
+    range_search(hashes[:500], hashes, 24)
     faiss.omp_set_num_threads(threads)
     return 500
 
@@ -139,11 +139,11 @@ def _compare(pictures: list[bytes]) -> float:
     import cv2
 
     from curation.stages.verify.compare import compare
-    from curation.stages.verify.picture import Picture, reduced
+    from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    small = [Picture.of(data) for data in map(reduced, pictures) if data]
+    small = [ReducedImage.of(data) for data in map(reduce_image, pictures) if data]
     for left, right in pairwise(small):
         compare(left, right)
     cv2.setNumThreads(threads)

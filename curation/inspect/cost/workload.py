@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from curation.algorithms.knn.blocks import BLOCK
-from curation.algorithms.knn.broadcast import MERGED_HERE
-from curation.algorithms.knn.choice import Choice, choose, choose_join
-from curation.algorithms.knn.hamming import BLOCK as HASH_BLOCK
+from curation.algorithms.knn.blocks import ROWS_PER_BLOCK
+from curation.algorithms.knn.broadcast import MERGED_ON_DRIVER
+from curation.algorithms.knn.choice import SearchChoice, choose_join, choose_search
+from curation.algorithms.knn.hamming import HASHES_PER_BLOCK
 from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.flow import plan
 from curation.inspect.cost.counts import Counts, counts_of
 from curation.inspect.cost.rates import Assumptions
 from curation.inspect.cost.shapes import Shape
 from curation.recipe import Recipe
-from curation.stages.verify.stage import PICTURES
+from curation.stages.verify.stage import IMAGES_PER_ROW_GROUP
 
 KIB = 1024
 PASSING = 5e7
@@ -142,7 +142,7 @@ def _neighbours(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptio
         if choice.join == "exact":
             # Pool among itself, and each other role against the pool and the seeds.
             flop += 2 * dim * (counts.pool * rows + counts.held_out * counts.seeds)
-            moved += max(1.0, rows / BLOCK) * rows * 2 * dim
+            moved += max(1.0, rows / ROWS_PER_BLOCK) * rows * 2 * dim
         else:
             flop += 2 * choice.by_cells
             # Sent once to each cell.
@@ -151,7 +151,7 @@ def _neighbours(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptio
         "neighbours",
         found,
         stored=found * BOOKKEEPING,
-        moved=moved + (rows * max(1.0, rows / HASH_BLOCK) * 32 if hashed else 0),
+        moved=moved + (rows * max(1.0, rows / HASHES_PER_BLOCK) * 32 if hashed else 0),
         cpu_flop=flop,
         driver=100 * min(found, PASSING),
         seconds_of={"hash_queries": rows * max(1.0, rows / HASHED) if hashed else 0},
@@ -168,7 +168,7 @@ def _verify(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) 
         "verify",
         pairs,
         stored=pairs * BOOKKEEPING + reduced,
-        moved=pairs * 2 * PICTURES * 12 * KIB,
+        moved=pairs * 2 * IMAGES_PER_ROW_GROUP * 12 * KIB,
         driver=pairs * 3 * 64,
         seconds_of={"compared_pairs": pairs, "decode_images": counts.images},
     )
@@ -243,8 +243,10 @@ def _assign(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) 
     )
 
 
-def _choice(recipe: Recipe, counts: Counts, dim: int) -> Choice:
-    return choose(recipe.match, recipe.largest_k, int(counts.seeds), int(counts.eligible), dim)
+def _choice(recipe: Recipe, counts: Counts, dim: int) -> SearchChoice:
+    return choose_search(
+        recipe.match, recipe.largest_k, int(counts.seeds), int(counts.eligible), dim
+    )
 
 
 def _quantise(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -> Work:
@@ -286,7 +288,7 @@ def _match(recipe: Recipe, counts: Counts, shapes: Shapes, given: Assumptions) -
         flop = 2 * counts.seeds * (counts.fragments * choice.nlist * dim)
         flop += 2 * counts.seeds * counts.eligible * probed * each
     shards = counts.fragments * counts.pool / max(counts.images, 1)
-    merged_here = min(counts.seeds * k * shards, MERGED_HERE)
+    merged_here = min(counts.seeds * k * shards, MERGED_ON_DRIVER)
     return Work(
         "match",
         counts.seeds * k,

@@ -19,7 +19,7 @@ from curation.algorithms.kmeans.initialisation import candidates, first_centroid
 from curation.algorithms.kmeans.lloyd import State, Trained, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, Points
 from curation.algorithms.kmeans.sharded import ShardedPoints, in_shards
-from curation.algorithms.knn.sample import read_sample, sampled
+from curation.algorithms.knn.sample import read_sample, sample_eligible
 from curation.engine.context import Context
 from curation.engine.device import devices_here
 from curation.engine.fragment import Fragment
@@ -47,7 +47,7 @@ def cluster(
     """
     asked = params.levels[0]
     vectors = embeddings[str(params.encoder)]
-    sample = sampled(
+    sample = sample_eligible(
         eligible, vectors, asked * params.max_points_per_centroid, params.seed, context
     )
     if not any(part.rows for part in sample.values()):

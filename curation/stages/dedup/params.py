@@ -1,4 +1,4 @@
-"""The block `dedup` of a recipe: which levels find copies, and what becomes of them."""
+"""The block `dedup` of a recipe: which levels find copies, and what happens to them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from curation.engine.stage import Read, Stage
 
 
 class Near(JoinParams):
-    """Copies by the vectors of a copy descriptor: cosine similarity `at_least`.
+    """Copies by the vectors of a copy descriptor: cosine similarity of at least `at_least`.
 
-    The default suits `copy_micro`; any other encoder needs a threshold of its own (LVD-142M: 0.6 with
-    SSCD), which `curation audit dedup` suggests.
+    The default fits `copy_micro`. Any other encoder needs its own threshold (LVD-142M: 0.6 with SSCD),
+    which `curation audit dedup` suggests.
     """
 
     encoder: str = "copy"
@@ -25,17 +25,17 @@ class Near(JoinParams):
     def _above_floor(self) -> Near:
         if self.at_least < self.floor:
             raise ValueError(
-                f"at_least {self.at_least} is under floor {self.floor}, below which no neighbour "
-                "is kept; lower the floor too"
+                f"at_least {self.at_least} is under floor {self.floor}. Neighbours under the floor are "
+                "not stored, so lower the floor too"
             )
         return self
 
 
 class Semantic(JoinParams):
-    """Pictures of the same by a semantic encoder: cosine similarity above 1 − `epsilon`.
+    """Images of the same content by a semantic encoder: cosine similarity above 1 − `epsilon`.
 
     SemDeDup (Abbas et al. 2023) drops 30 % of LAION-440M at an epsilon of 0.00095 and half of it at
-    0.03, with CLIP's vectors; and compares within one cell alone.
+    0.03, with CLIP's vectors and comparisons within one cell only.
     """
 
     encoder: str = "semantic"
@@ -45,19 +45,20 @@ class Semantic(JoinParams):
     def _above_floor(self) -> Semantic:
         if 1 - self.epsilon < self.floor:
             raise ValueError(
-                f"1 − epsilon is {1 - self.epsilon:g}, under floor {self.floor}, below which no "
-                "neighbour is kept; lower the floor too"
+                f"1 − epsilon is {1 - self.epsilon:g}, under floor {self.floor}. Neighbours under the "
+                "floor are not stored, so lower the floor too"
             )
         return self
 
 
 class Verify(StrictModel):
-    """Near pairs count as copies only if their pixels agree (see `curation/stages/verify/compare.py`).
+    """Near pairs are copies only if their pixels agree (see `curation/stages/verify/compare.py`).
 
-    Looked at are, by vectors from the similarity `floor` on, each pool picture's `k` nearest, and all
-    neighbours of held-out pictures and seeds. The bounds were
-    set on edited copies and look-alikes of benchmarks/results/copies.md. Pictures of which more than
-    `flat` is flat, as drawings, differ in little, so nearly all of it must agree.
+    Pixels are compared for the `k` nearest of each pool image, and for all neighbours of held-out and
+    seed images; by vectors, only for a similarity of at least `floor`. The other fields are the bounds
+    within which a pair agrees. They were set on the edited copies and look-alikes of
+    benchmarks/results/copies.md. Images of which more than `flat` is flat, as drawings are, differ
+    little, so that a larger share of them must agree: `flat_agreement`.
     """
 
     floor: float = Field(default=0.75, ge=-1, le=1)
@@ -71,17 +72,17 @@ class Verify(StrictModel):
 
 
 class HeldOutSet(StrictModel):
-    """What differs for one held-out set."""
+    """Parameters of one held-out set. A null value takes that of all sets."""
 
     at_least: float | None = Field(default=None, ge=-1, le=1)
     whole_component: bool | None = None
 
 
 class HeldOut(StrictModel):
-    """What copies a held-out picture leaves the pool and the seeds (LVD-142M: cosine > 0.45, SSCD).
+    """Pool and seed images that copy a held-out image are contaminated (LVD-142M: cosine > 0.45, SSCD).
 
-    With `whole_component` all copies of what touches a held-out picture leave too. `sets` gives single
-    sets thresholds of their own.
+    `at_least` is the smallest cosine similarity of a copy. With `whole_component`, all images in the
+    component of a copy are contaminated too. `sets` gives single held-out sets other values.
     """
 
     at_least: float = Field(default=0.75, ge=-1, le=1)
@@ -89,10 +90,12 @@ class HeldOut(StrictModel):
     sets: dict[Name, HeldOutSet] = {}
 
     def of(self, name: str) -> tuple[float, bool]:
-        """Return the threshold of a set, and whether whole components leave."""
-        own = self.sets.get(name, HeldOutSet())
-        at_least = self.at_least if own.at_least is None else own.at_least
-        whole = self.whole_component if own.whole_component is None else own.whole_component
+        """Return the threshold of a set, and whether whole components are contaminated."""
+        override = self.sets.get(name, HeldOutSet())
+        at_least = self.at_least if override.at_least is None else override.at_least
+        whole = (
+            self.whole_component if override.whole_component is None else override.whole_component
+        )
         return at_least, whole
 
 
@@ -100,12 +103,12 @@ Criterion = Literal["pixels", "caption", "bytes"]
 
 
 class DedupParams(StrictModel):
-    """Which ties make copies. Thresholds hold for one encoder only: 0.6 and 0.45 are SSCD's.
+    """Which levels find copies. Thresholds are valid for one encoder only: 0.6 and 0.45 are SSCD's.
 
-    The picture that stands for its copies is the first by the criteria of `representative`: most
-    pixels, longest caption, largest file; then the smallest image_id. `chains: cut` leaves in a
-    component only what is tied to that picture itself. Beyond `rows_at_once` rows, of about 310 bytes
-    each on the driver, parts of them are decided on workers, with the same result.
+    The image that represents its copies is the first by the criteria of `representative` (most pixels,
+    longest caption, largest file), then by the smallest image_id. `chains: cut` leaves in a component
+    only images with an edge to the representative. Above `rows_at_once` rows, which need about 310
+    bytes each on the driver, the decision runs in parts on workers, with the same result.
     """
 
     exact: bool = True
@@ -127,17 +130,17 @@ class DedupParams(StrictModel):
         return {name: level for name, level in levels.items() if level is not None}
 
     @model_validator(mode="after")
-    def _looks_far_enough(self) -> DedupParams:
+    def _above_verify_floor(self) -> DedupParams:
         if self.verify and self.near and self.near.at_least < self.verify.floor:
             raise ValueError(
-                f"near.at_least {self.near.at_least} is under verify.floor {self.verify.floor}, below "
-                "which no pair is looked at; lower that floor too, or set verify: null"
+                f"near.at_least {self.near.at_least} is under verify.floor {self.verify.floor}. Pairs "
+                "under that floor are not compared, so lower it too, or set verify: null"
             )
         return self
 
     @field_validator("representative")
     @classmethod
-    def _once(cls, criteria: list[Criterion]) -> list[Criterion]:
+    def _distinct(cls, criteria: list[Criterion]) -> list[Criterion]:
         if len(set(criteria)) != len(criteria):
             raise ValueError("a criterion is named more than once")
         return criteria

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.algorithms.knn.codebooks import lists_batch, read_codebooks
-from curation.algorithms.knn.ivf import fill
+from curation.algorithms.knn.ivf import assign_lists
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
@@ -32,5 +32,5 @@ def index(
     kept = rows.take(pa.array(valid))
     vectors = vector_matrix(kept.column("vector"))
     ids = kept.column("image_id").combine_chunks()
-    yield lists_batch(valid, ids, fill(vectors, books, device))
+    yield lists_batch(valid, ids, assign_lists(vectors, books, device))
     return None

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.engine.fragment import Fragment
+from curation.engine.runs import run_starts
 from curation.stages.ingest.formats.source_row import KEY_BYTES, SAME_AS
 
 # A row costs 16 bytes of key and about 32 while keys are sorted: 6 GB a pass on the driver.
@@ -63,9 +64,9 @@ def _losers(
     # The sort is stable, so the first of equal keys is the first row.
     order = np.lexsort((keys[:, 1], keys[:, 0]))
     keys = keys[order]
-    same = np.concatenate([[False], (keys[1:] == keys[:-1]).all(axis=1)])[: len(order)]
-    group_start = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))
-    losers = np.flatnonzero(same)
+    first = run_starts(keys)
+    group_start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    losers = np.flatnonzero(~first)
     return rows[order[losers]], rows[order[group_start[losers]]]
 
 

@@ -1,4 +1,4 @@
-"""What the stage neighbours gets."""
+"""Parameters of the stage neighbours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class JoinSpec(JoinParams):
 
 
 class NeighboursStep(StrictModel):
-    """What the stage neighbours gets: the levels that look for pairs."""
+    """Parameters of the stage neighbours: the levels of dedup that look for near pairs."""
 
     perceptual: HammingParams | None
     joins: dict[str, JoinSpec]

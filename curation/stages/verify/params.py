@@ -1,4 +1,4 @@
-"""What the stage verify gets."""
+"""Parameters of the stage verify."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from curation.engine.stage import Read, Stage
 
 
 class VerifyStep(StrictModel):
-    """What the stage verify gets; without a floor nothing is looked at."""
+    """Parameters of the stage verify. Without a floor no pair is compared."""
 
     floor: float | None
     k: int
