@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
-from curation.algorithms.components.union_find import Forest
+from curation.algorithms.components.union_find import UnionFind
 
 Nodes: TypeAlias = npt.NDArray[np.int32]
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def all_edges(kind: str, nodes: int, many: int) -> tuple[Nodes, Nodes]:
 
 def by_ours(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
     """Return labels, from chunks."""
-    forest: Forest = clock.time(lambda: Forest(nodes))
+    forest: UnionFind = clock.time(lambda: UnionFind(nodes))
     for left, right in edges(kind, nodes, many):
         clock.time(partial(forest.join, left, right))
     return clock.time(forest.labels)

@@ -41,10 +41,10 @@ from curation.algorithms.knn.blocks import block_join, nearest_others
 from curation.algorithms.knn.cells import cell_join
 from curation.algorithms.knn.choice import JoinChoice, choose_join
 from curation.algorithms.knn.exact import build_base
-from curation.algorithms.knn.hamming import within
+from curation.algorithms.knn.hamming import range_search
 from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
 from curation.algorithms.knn.params import HammingParams
-from curation.algorithms.knn.sample import read_sample, sampled_rows
+from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
@@ -79,7 +79,7 @@ def hash_peers(images: list[bytes], folder: Path) -> None:
     from imagededup.methods import PHash
 
     ours, hashes = timed(lambda: hashes_of(images))
-    join, _ = timed(lambda: within(hashes, hashes, HammingParams().max_distance))
+    join, _ = timed(lambda: range_search(hashes, hashes, HammingParams().max_distance))
     peer = PHash(verbose=False)
     theirs, encoded = timed(lambda: peer.encode_images(image_dir=folder, num_enc_workers=2))
     pairs, _ = timed(lambda: peer.find_duplicates(encoding_map=encoded, max_distance_threshold=6))
@@ -228,9 +228,9 @@ def pairs_by(
     """Return the pairs of the join that was chosen."""
     if choice.join == "exact":
         return block_join({"pool": pool}, SOUGHT, options, context)
-    _, sample = read_sample(sampled_rows(pool, sample_size(choice.cells), 0, context))
+    _, sample = read_sample(sample_fragments(pool, sample_size(choice.cells), 0, context))
     trained = Codebooks(train_coarse(sample, choice.cells, seed=0))
-    context.save_state("cells", choice.cells, codebooks.batch_of(trained))
+    context.save_state("cells", choice.cells, codebooks.codebooks_batch(trained))
     books = context.load_state("cells", choice.cells)
     assert books is not None
     return cell_join({"pool": pool}, SOUGHT, options, books, context)

@@ -25,7 +25,7 @@ from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.knn import ivf
-from curation.algorithms.knn.choice import lists_for
+from curation.algorithms.knn.choice import default_nlist
 from curation.algorithms.knn.exact import Base, Candidates, search
 from curation.algorithms.knn.params import SearchParams
 
@@ -62,11 +62,11 @@ def ours(
     base: Base, queries: Vectors, truth: set[tuple[int, int]]
 ) -> list[tuple[str, float, float]]:
     """Return name, recall and queries per second for each nprobe."""
-    nlist = lists_for(len(base.vectors))
+    nlist = default_nlist(len(base.vectors))
     begun = time.perf_counter()
     sample = base.vectors[: ivf.sample_size(nlist)]
     books = ivf.train(sample, "ivf_flat", nlist, subquantizers=1, seed=0)
-    lists = ivf.opened(base, ivf.fill(base.vectors, books), books)
+    lists = ivf.build_index(base, ivf.assign_lists(base.vectors, books), books)
     print(f"ours: {nlist} lists, built in {time.perf_counter() - begun:.1f} s")
     points = []
     for nprobe in SWEEP:

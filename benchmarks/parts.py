@@ -34,9 +34,13 @@ from benchmarks.components import edges as pieces
 from benchmarks.machine import conditions
 from benchmarks.measure import measured, workers
 from curation.algorithms.arrays.ids import from_ids
-from curation.algorithms.components import distributed as stars
-from curation.algorithms.components.distributed import components, edges_table, read_labels
-from curation.algorithms.components.union_find import Forest
+from curation.algorithms.components import distributed_components
+from curation.algorithms.components.distributed_components import (
+    connected_components,
+    local_stars,
+    read_labels,
+)
+from curation.algorithms.components.union_find import UnionFind
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
@@ -64,13 +68,13 @@ def hashes(nodes: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 def drawn(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Generator[pa.RecordBatch, None, None]:
     """Give a piece of the edges, as a task that has read ties gives them."""
-    yield from edges_table(hashes(left), hashes(right)).to_batches()
+    yield from local_stars(hashes(left), hashes(right)).to_batches()
     return None
 
 
 def by_workers(kind: str, many: int, at_once: int, folder: Path) -> dict[str, Any]:
     """Join on workers: on one, where there are no more edges than `at_once`."""
-    stars.AT_ONCE = at_once
+    distributed_components.EDGES_ON_ONE_WORKER = at_once
     told: dict[str, Any] = {}
     context = Context(Store(folder), workers(), "joining", ["benchmark"])
     # Drawn here, one after the other: that is not counted.
@@ -79,7 +83,7 @@ def by_workers(kind: str, many: int, at_once: int, folder: Path) -> dict[str, An
         made = here.compute("draw", drawn, {f"edges-{number}": {"left": left, "right": right}})
         edges += [Fragment(context.store, record) for record in made.values()]
     with measured(told):
-        rounds = components(edges, context)
+        rounds = connected_components(edges, context)
     told["rounds"] = len(rounds)
     # Of large stars, every other exchange, an edge goes to both of its ends.
     sizes = [sum(e.rows for e in edges), *(sum(r.rows for r in own) for own in rounds[:-1])]
@@ -100,8 +104,8 @@ def by_forest(kind: str, many: int, folder: Path) -> dict[str, Any]:
     told: dict[str, Any] = {}
     left, right = all_edges(kind, many, many)
     with measured(told):
-        forest = Forest(many)
-        forest.join(left, right)
+        forest = UnionFind(many)
+        forest.union(left, right)
         label = forest.labels()
     np.save(folder / "forest.npy", label)
     return told

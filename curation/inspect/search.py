@@ -16,7 +16,7 @@ from curation.algorithms.knn import ivf
 from curation.algorithms.knn.codebooks import read_codebooks, read_lists
 from curation.algorithms.knn.exact import Candidates, build_base, merge
 from curation.algorithms.knn.exact import search as search_exact
-from curation.algorithms.knn.read import read_rows
+from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.progress import ProgressBar
 from curation.engine.store import Store
 from curation.engine.table import Table
@@ -61,14 +61,14 @@ class Search:
         best = merge([], k)
         with ProgressBar("search", len(fragments)) as progress:
             for done, (name, fragment) in enumerate(fragments.items(), start=1):
-                rows, ids, vectors = read_rows(fragment)
+                rows, ids, vectors = read_numbered_vectors(fragment)
                 self._check_dim(queries, vectors)
                 base = build_base(vectors, ids)
                 if codebooks is None or not len(vectors):
                     candidates = search_exact(queries, base, k)
                 else:
                     lists = read_lists(self._tables["lists"].fragments[name], rows, base)
-                    index = ivf.opened(base, lists, codebooks)
+                    index = ivf.build_index(base, lists, codebooks)
                     candidates = ivf.search(queries, index, self._recipe.match, k)
                 best = merge([best, candidates], k)
                 progress.set_done(done)

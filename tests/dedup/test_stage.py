@@ -1,16 +1,18 @@
-"""The table `copies` on rows written by hand: representatives, methods, contamination, books."""
+"""The table `copies` on rows written by hand: representatives, methods, contamination, counts."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pytest
 
+from curation.algorithms.components import distributed_components
 from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner import run_step
+from curation.stages.dedup import partitioned_inputs
 
 from ..tables import commit, commit_batches
 
@@ -25,7 +27,7 @@ SPEC = {
 }
 NEAR = {"near": {"at_least": 0.9}, "held_out": {"at_least": 0.8}, "verify": None}
 
-# (pair, image, width, caption). a–b–c is a chain; d and e share a hash; f stands twice; g is alone.
+# (pair, image, width, caption). a–b–c is a chain; d and e share a hash; f has two rows; g is alone.
 WEB = [
     ("a1", "a", 100, "short"),
     ("b1", "b", 300, "short"),
@@ -35,7 +37,7 @@ WEB = [
     ("f1", "f", 100, "short"),
     ("f2", "f", 100, "a longer caption"),
     ("g1", "g", 100, "short"),
-    ("h1", "h", 100, "in the test set by its bytes"),
+    ("h1", "h", 100, "has the bytes of a test image"),
     ("m1", "m", 100, "first"),
     ("n1", "n", 100, "first, and longer"),
     ("o1", "o", 90, "first"),
@@ -54,14 +56,14 @@ NEIGHBOURS = [
     ("held_out", "x", "seed", "l", 0.81),
     ("seed", "k", "pool", "g", 0.97),
 ]
-HASHED = [("pool", "d", "pool", "e", 1 - 20 / 256)]
+HASH_NEIGHBOURS = [("pool", "d", "pool", "e", 1 - 20 / 256)]
 
 
 def image(letter: str) -> str:
     return f"{ord(letter):032x}"
 
 
-LOOKED = (
+VERIFIED = (
     *("image_a", "image_b", "agreement", "worst", "steady", "inside", "hue", "flat", "blocks"),
     "mirrored",
 )
@@ -69,11 +71,13 @@ LOOKED = (
 
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
-    """Runs dedup with some parameters, here and in parts, which must give the same files and counts;
-    returns the rows by pair and the manifest's counts."""
-    # Three rows a part: components of two fragments meet, and parts without a row are decided too.
-    monkeypatch.setattr("curation.stages.dedup.partitioned.ROWS_A_PART", 3)
-    monkeypatch.setattr("curation.algorithms.components.distributed.ENDS_A_PART", 4)
+    """Runs dedup on the driver and in parts, which must give the same files and counts.
+
+    Returns the rows by pair, and the counts in the manifest.
+    """
+    # Three rows per part: components cross fragments, and some parts have no rows.
+    monkeypatch.setattr(partitioned_inputs, "ROWS_PER_PART", 3)
+    monkeypatch.setattr(distributed_components, "EDGE_ENDS_PER_PART", 4)
     stores = {at_once: Store(tmp_path / str(at_once)) for at_once in (1000, 1)}
     parts = {"web-0": WEB[:5], "web-1": WEB[5:], "cats-0": CATS, "test-0": TEST}
     roles = {"web": "pool", "cats": "seed", "test": "held_out"}
@@ -97,40 +101,43 @@ def copies(tmp_path, monkeypatch):
         name: pa.RecordBatch.from_pydict(
             {
                 "pair_id": [r["pair_id"] for r in rows[name]],
-                "phash": pa.nulls(len(own), pa.binary()),
-                "pixel_id": pa.array([PIXELS.get(i, image(i) if i else None) for i in own]),
+                "phash": pa.nulls(len(ids), pa.binary()),
+                "pixel_id": pa.array([PIXELS.get(i, image(i) if i else None) for i in ids]),
             }
         )
-        for name, own in letters.items()
+        for name, ids in letters.items()
     }
     for store in stores.values():
         commit_batches(store, "scores", scores)
     names = ("role_a", "image_a", "role_b", "image_b", "similarity")
 
-    def run(neighbours=NEIGHBOURS, verified=(), alike=(), across=(), **dedup):
+    def run(neighbours=NEIGHBOURS, verified=(), semantic_pairs=(), semantic_across=(), **dedup):
         near = [
             dict(zip(names, (ra, image(a), rb, image(b), s), strict=True))
             | {"rank": 1, "method": method}
             for method, pairs in (
                 ("near", neighbours),
-                ("perceptual", HASHED),
-                ("semantic", [*(("pool", a, "pool", b, s) for a, b, s in alike), *across]),
+                ("perceptual", HASH_NEIGHBOURS),
+                (
+                    "semantic",
+                    [*(("pool", a, "pool", b, s) for a, b, s in semantic_pairs), *semantic_across],
+                ),
             )
             for ra, a, rb, b, s in pairs
         ]
-        looked = [dict(zip(LOOKED, row, strict=True)) for row in verified]
+        verified_rows = [dict(zip(VERIFIED, row, strict=True)) for row in verified]
         tables = []
         for at_once, store in stores.items():
             commit(store, "neighbours", {"all": near})
-            commit(store, "verified", {"all": looked})
+            commit(store, "verified", {"all": verified_rows})
             spec = SPEC | {"dedup": NEAR | dedup | {"rows_at_once": at_once}}
             steps = {s.name: s for s in plan(parse_recipe(spec))}
             run_step(steps["dedup"], store, InProcess())
             tables.append(open_table(store, "copies"))
-        whole, parted = (table.manifest for table in tables)
-        assert (parted.content, parted.stats) == (whole.content, whole.stats)
-        assert parted.stats["largest_components"] == whole.stats["largest_components"]
-        return {r["pair_id"]: r for r in tables[1].read().to_pylist()}, parted.stats
+        on_driver, in_parts = (table.manifest for table in tables)
+        assert (in_parts.content, in_parts.stats) == (on_driver.content, on_driver.stats)
+        assert in_parts.stats["largest_components"] == on_driver.stats["largest_components"]
+        return {r["pair_id"]: r for r in tables[1].read().to_pylist()}, in_parts.stats
 
     return run
 
@@ -138,7 +145,7 @@ def copies(tmp_path, monkeypatch):
 def test_components_representatives_and_methods(copies):
     rows, _ = copies(held_out=None)
     assert set(rows) == {p for part in (WEB, CATS, TEST) for p, *_ in part}
-    # b has most pixels; the chain is one component named after its smallest image.
+    # b has the most pixels. The chain is one component; its id is the smallest image id.
     assert {rows[p]["representative_id"] for p in ("a1", "b1", "c1")} == {image("b")}
     assert {rows[p]["component_id"] for p in ("a1", "b1", "c1")} == {image("a")}
     assert [rows[p]["method"] for p in ("a1", "b1", "c1")] == ["near", "representative", "near"]
@@ -150,18 +157,18 @@ def test_components_representatives_and_methods(copies):
     assert (rows["f1"]["method"], rows["f1"]["representative_pair_id"]) == ("exact", "f2")
     assert rows["f2"]["method"] == "representative"
     assert (rows["g1"]["method"], rows["g1"]["similarity"]) == ("representative", None)
-    # A seed set is not thinned out but for rows with the same bytes.
+    # In a seed set only rows with the same bytes are copies.
     assert (rows["k1"]["method"], rows["k2"]["method"]) == ("exact", "representative")
 
 
 def test_contamination_spreads_over_the_component(copies):
     rows, counts = copies()
-    touched = ("contaminated_by", "contaminated_set", "contamination_method")
+    columns = ("contaminated_by", "contaminated_set", "contamination_method")
     for pair in ("a1", "b1", "c1"):
-        assert [rows[pair][c] for c in touched] == [image("x"), "test", "near"], pair
+        assert [rows[pair][c] for c in columns] == [image("x"), "test", "near"], pair
         assert rows[pair]["contamination_similarity"] == pytest.approx(0.85)
-    assert [rows["h1"][c] for c in touched] == [image("h"), "test", "exact"]
-    assert [rows["l1"][c] for c in touched] == [image("x"), "test", "near"]
+    assert [rows["h1"][c] for c in columns] == [image("h"), "test", "exact"]
+    assert [rows["l1"][c] for c in columns] == [image("x"), "test", "near"]
     assert rows["g1"]["contaminated_by"] is None
     assert rows["x1"]["contaminated_by"] is None
     assert (
@@ -173,7 +180,7 @@ def test_contamination_spreads_over_the_component(copies):
     assert counts["contaminated_seeds"] == 1
 
 
-def test_only_touching_images_when_asked(copies):
+def test_without_whole_component_only_matching_images_are_contaminated(copies):
     rows, _ = copies(held_out={"at_least": 0.8, "whole_component": False})
     assert rows["c1"]["contaminated_by"] == image("x")
     assert rows["a1"]["contaminated_by"] is None
@@ -200,22 +207,22 @@ def test_equal_pixels_in_other_files_are_copies(copies):
     assert {rows[p]["representative_id"] for p in ("m1", "n1", "o1")} == {image("n")}
     assert [rows[p]["method"] for p in ("m1", "n1", "o1")] == ["pixels", "representative", "pixels"]
     assert (rows["o1"]["evidence_id"], rows["o1"]["similarity"]) == (image("m"), 1.0)
-    assert counts["ties"]["pixels"] == 2
+    assert counts["edges"]["pixels"] == 2
     rows, _ = copies(pixels=False)
     assert rows["m1"]["method"] == "representative"
 
 
-def test_urls_and_captions_of_copies_stand_beside_the_representative(copies):
+def test_the_representative_lists_urls_and_captions_of_its_copies(copies):
     rows, _ = copies()
     assert rows["m1"]["copies"] is None
-    beside = rows["n1"]["copies"]
-    assert [c["pair_id"] for c in beside] == ["m1", "o1"]
-    assert {c["caption"] for c in beside} == {"first"}
+    listed = rows["n1"]["copies"]
+    assert [c["pair_id"] for c in listed] == ["m1", "o1"]
+    assert {c["caption"] for c in listed} == {"first"}
     assert [c["image_id"] for c in rows["f2"]["copies"]] == [image("f")]
-    listed = [c["pair_id"] for r in rows.values() for c in r["copies"] or []]
+    all_listed = [c["pair_id"] for r in rows.values() for c in r["copies"] or []]
     pool = {p for p, *_ in WEB}
-    stands = {p for p in pool if rows[p]["representative_pair_id"] == p}
-    assert sorted(listed) == sorted(pool - stands)
+    representatives = {p for p in pool if rows[p]["representative_pair_id"] == p}
+    assert sorted(all_listed) == sorted(pool - representatives)
 
 
 def test_representative_by_other_criteria(copies):
@@ -227,7 +234,7 @@ def test_representative_by_other_criteria(copies):
 
 
 def test_chains_can_be_cut(copies):
-    """b, the largest, is tied to both ends of its chain; by the smallest id, a is tied to b alone."""
+    """b, the largest, has edges to both ends of its chain; a, which has the smallest id, only to b."""
     rows, _ = copies(held_out=None, chains="cut")
     assert {rows[p]["representative_id"] for p in ("a1", "b1", "c1")} == {image("b")}
     rows, counts = copies(held_out=None, chains="cut", representative=[])
@@ -245,7 +252,7 @@ def test_each_held_out_set_has_its_threshold_and_its_report(copies):
     assert rows["g1"]["contaminated_by"] == image("x")
     assert rows["g1"]["contaminated_via"] == image("g")
     assert rows["a1"]["contaminated_via"] == image("c")
-    assert counts["leaks"] == {
+    assert counts["contamination"] == {
         "test": {
             "images": 2,
             "images_found": 2,
@@ -254,19 +261,19 @@ def test_each_held_out_set_has_its_threshold_and_its_report(copies):
         }
     }
     rows, counts = copies(held_out={"at_least": 0.9})
-    assert counts["leaks"]["test"]["pool"] == {"exact": 1}
+    assert counts["contamination"]["test"]["pool"] == {"exact": 1}
 
 
-def test_a_held_out_set_that_is_the_pool_leaves_nothing_and_says_so(copies, caplog):
-    """Every picture of the pool touches x by a tie above the threshold."""
+def test_a_held_out_set_that_is_the_pool_leaves_nothing_and_is_warned_about(copies, caplog):
+    """Every image of the pool is a neighbour of x above the threshold."""
     pairs = [("held_out", "x", "pool", i, 0.9) for _, i, *_ in WEB]
     _, counts = copies(neighbours=pairs)
     assert (counts["kept"], counts["contaminated"], counts["pool"]) == (0, 12, 12)
     assert "none is left" in caplog.text
 
 
-def looked(a, b, **measured):
-    """A pair whose pixels agree, but for what is given."""
+def compared(a, b, **measured):
+    """A row of `verified` whose pixels agree, except for the given measures."""
     same = {"agreement": 1.0, "worst": 1.0, "steady": 1.0, "inside": 1.0, "hue": 0.0, "flat": 0.0}
     return (image(a), image(b), *(same | measured).values(), 64, False)
 
@@ -286,30 +293,34 @@ def looked(a, b, **measured):
     ],
 )
 def test_only_pairs_whose_pixels_agree_are_copies(copies, measured, copy):
-    pairs = [looked("a", "b"), looked("b", "c", **measured), looked("d", "e")]
+    pairs = [compared("a", "b"), compared("b", "c", **measured), compared("d", "e")]
     rows, _ = copies(verified=pairs, verify={}, held_out=None)
     assert rows["a1"]["representative_id"] == image("b")
     assert (rows["c1"]["representative_id"] == image("b")) is copy
     assert rows["d1"]["method"] == "perceptual"
 
 
-def test_pairs_that_nobody_looked_at_are_no_copies(copies):
+def test_pairs_that_were_not_compared_are_no_copies(copies):
     rows, counts = copies(verify={}, held_out=None)
     assert counts["copies"] == {"exact": 1, "pixels": 2}
     assert rows["a1"]["representative_id"] == image("a")
 
 
-def test_likeness_of_meaning_is_not_looked_at(copies):
-    rows, _ = copies(verify={}, semantic={"epsilon": 0.03}, neighbours=[], alike=[("g", "a", 0.98)])
+def test_semantic_pairs_are_not_verified(copies):
+    rows, _ = copies(
+        verify={}, semantic={"epsilon": 0.03}, neighbours=[], semantic_pairs=[("g", "a", 0.98)]
+    )
     assert {rows[p]["method"] for p in ("a1", "g1")} == {"semantic", "representative"}
     assert rows["a1"]["representative_id"] == rows["g1"]["representative_id"]
-    rows, _ = copies(verify={}, semantic={"epsilon": 0.01}, neighbours=[], alike=[("g", "a", 0.98)])
+    rows, _ = copies(
+        verify={}, semantic={"epsilon": 0.01}, neighbours=[], semantic_pairs=[("g", "a", 0.98)]
+    )
     assert rows["a1"]["method"] == "representative"
 
 
-def test_a_picture_of_the_same_is_no_copy_of_a_seed(copies):
+def test_a_semantic_neighbour_of_a_seed_is_no_copy(copies):
     pair = [("seed", "k", "pool", "g", 0.99)]
-    rows, _ = copies(semantic={"epsilon": 0.03}, neighbours=[], across=pair)
+    rows, _ = copies(semantic={"epsilon": 0.03}, neighbours=[], semantic_across=pair)
     assert rows["g1"]["copy_of_seed"] is None
     rows, _ = copies(neighbours=pair)
     assert rows["g1"]["copy_of_seed"] == image("k")

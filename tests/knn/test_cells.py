@@ -1,16 +1,17 @@
-"""The join by cells and by blocks against brute force; resume, growth and recall."""
+"""The joins by cells and by blocks against brute force; reuse, growth and recall."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from curation.algorithms.knn import codebooks
+from curation.algorithms.knn import blocks, cells, routing
 from curation.algorithms.knn.blocks import block_join, blocks_of
-from curation.algorithms.knn.cells import cell_join, groups_of
+from curation.algorithms.knn.cells import cell_groups, cell_join
 from curation.algorithms.knn.choice import JoinChoice, choose_join
+from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.ivf import Codebooks, train_coarse
-from curation.algorithms.knn.recall import Recall
+from curation.algorithms.knn.recall import JoinRecall
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess
 from curation.engine.spark_workers import SparkWorkers
@@ -26,7 +27,7 @@ from ..tables import commit_vectors
 
 DIM, K = 24, 5
 OPTIONS = {"k": K, "floor": 0.5, "spread": 3}
-SOUGHT = (("pool", "pool"), ("held_out", "pool"))
+ROLE_PAIRS = (("pool", "pool"), ("held_out", "pool"))
 RECIPE = {
     "name": "cells",
     "sources": [
@@ -46,7 +47,7 @@ def planted(rng, count):
 
 
 def names(first, count):
-    # Spread over all first digits, as digests are.
+    # The first digits are spread evenly, as those of digests are.
     return np.array([f"{(n * 37) % 256:02x}{n:030x}" for n in range(first, first + count)], "S32")
 
 
@@ -59,7 +60,7 @@ def world():
     test = pool[:40].astype(np.float32) + 0.05 * rng.normal(size=(40, DIM))
     test = (test / np.linalg.norm(test, axis=1, keepdims=True)).astype(np.float16)
     parts["test-0"] = (names(5000, 40), test)
-    # The very image stands in the pool too, in two fragments.
+    # One image is in two fragments of the pool.
     parts["web-1"][0][0] = parts["web-0"][0][0]
     parts["web-1"][1][0] = parts["web-0"][1][0]
     return parts
@@ -70,9 +71,9 @@ def context_of(store, parallel=None):
 
 
 def by_role(store, world):
-    own = open_table(store, "embeddings.semantic").fragments
-    pool = {n: own[n] for n in world if n.startswith("web")}
-    return {"pool": pool, "held_out": {"test-0": own["test-0"]}}
+    fragments = open_table(store, "embeddings.semantic").fragments
+    pool = {name: fragments[name] for name in world if name.startswith("web")}
+    return {"pool": pool, "held_out": {"test-0": fragments["test-0"]}}
 
 
 @pytest.fixture
@@ -91,117 +92,119 @@ def rows_of(pairs):
 
 
 def truth(world, k=K, floor=0.5):
-    """All pairs of brute force in float64, the k nearest of each image."""
+    """The k nearest images of each image, by brute force in float64."""
     pool = {i: v for n in world if n.startswith("web") for i, v in zip(*world[n], strict=True)}
     base = np.array(sorted(pool))
     matrix = np.stack([pool[i] for i in base.tolist()]).astype(np.float64)
-    found = {}
+    pairs = {}
     for role, queries in (("pool", pool), ("held_out", dict(zip(*world["test-0"], strict=True)))):
         for query, vector in queries.items():
             similarity = (matrix @ vector.astype(np.float64)).astype(np.float32)
             order = np.lexsort((base, -similarity))
             near = [n for n in order if base[n] != query or role != "pool"][:k]
-            found |= {
+            pairs |= {
                 (role, "pool", query.decode(), base[n].decode()): similarity[n]
                 for n in near
                 if similarity[n] >= floor
             }
-    return found
+    return pairs
 
 
-def books_of(store, world, cells, context):
+def codebooks_of(world, count, context):
     vectors = np.concatenate([world[n][1] for n in world if n.startswith("web")])
-    context.save_state(
-        "cells", cells, codebooks.batch_of(Codebooks(train_coarse(vectors, cells, 0)))
-    )
-    return context.load_state("cells", cells)
+    trained = Codebooks(train_coarse(vectors, count, 0))
+    context.save_state("cells", count, codebooks_batch(trained))
+    return context.load_state("cells", count)
 
 
-@pytest.mark.parametrize("block", [1000, 300, 1])
-def test_blocks_equal_brute_force(store, world, block, monkeypatch):
-    monkeypatch.setattr(
-        "curation.algorithms.knn.blocks.blocks_of", lambda own: blocks_of(own, block)
-    )
-    found = block_join(by_role(store, world), SOUGHT, OPTIONS, context_of(store))
-    assert rows_of(found) == truth(world)
+@pytest.mark.parametrize("rows", [1000, 300, 1])
+def test_blocks_equal_brute_force(store, world, rows, monkeypatch):
+    monkeypatch.setattr(blocks, "blocks_of", lambda fragments: blocks_of(fragments, rows))
+    joined = block_join(by_role(store, world), ROLE_PAIRS, OPTIONS, context_of(store))
+    assert rows_of(joined) == truth(world)
 
 
 def test_a_later_fragment_computes_only_its_own_pairs(store, world, monkeypatch):
-    monkeypatch.setattr("curation.algorithms.knn.blocks.blocks_of", lambda own: blocks_of(own, 300))
+    monkeypatch.setattr(blocks, "blocks_of", lambda fragments: blocks_of(fragments, 300))
     roles = by_role(store, world)
     early = {"pool": {n: roles["pool"][n] for n in ("web-0", "web-1")}}
-    sought = SOUGHT[:1]
-    list(block_join(early, sought, OPTIONS, context_of(store)))
+    pool_pairs = ROLE_PAIRS[:1]
+    list(block_join(early, pool_pairs, OPTIONS, context_of(store)))
     counting = Counting()
-    later = rows_of(block_join(roles, sought, OPTIONS, context_of(store, counting)))
+    later = rows_of(block_join(roles, pool_pairs, OPTIONS, context_of(store, counting)))
     searched = [what for what in counting.done if "merged" not in what]
     assert len(searched) == 9 - 4
     assert later == {pair: s for pair, s in truth(world).items() if pair[0] == "pool"}
 
 
 def test_one_cell_is_exact_and_more_cells_miss_little(store, world, monkeypatch):
-    monkeypatch.setattr("curation.algorithms.knn.cells.HELD", 2**14)
+    monkeypatch.setattr(cells, "BYTES_PER_GROUP", 2**14)
     context, expected = context_of(store), truth(world)
-    one = books_of(store, world, 1, context)
-    assert rows_of(cell_join(by_role(store, world), SOUGHT, OPTIONS, one, context)) == expected
-    many = books_of(store, world, 16, context)
-    found = rows_of(cell_join(by_role(store, world), SOUGHT, OPTIONS, many, context))
-    # What is found is right, and near pairs meet.
+    one = codebooks_of(world, 1, context)
+    assert rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, one, context)) == expected
+    several = codebooks_of(world, 16, context)
+    found = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, several, context))
+    # Similarities are exact, and near pairs are found.
     same = {pair: s for pair, s in found.items() if pair in expected}
     assert all(expected[pair] == similarity for pair, similarity in same.items())
     near = {pair for pair, similarity in expected.items() if similarity >= 0.9}
     assert len(near & set(found)) / len(near) > 0.97
     narrow = OPTIONS | {"spread": 1}
-    alone = rows_of(cell_join(by_role(store, world), SOUGHT, narrow, many, context))
-    assert len(near & set(alone)) < len(near & set(found))
+    one_cell_each = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, narrow, several, context))
+    assert len(near & set(one_cell_each)) < len(near & set(found))
 
 
 def test_cells_do_not_depend_on_how_the_pool_is_split(store, world, tmp_path, monkeypatch):
     context = context_of(store)
     found = rows_of(
         cell_join(
-            by_role(store, world), SOUGHT, OPTIONS, books_of(store, world, 16, context), context
+            by_role(store, world), ROLE_PAIRS, OPTIONS, codebooks_of(world, 16, context), context
         )
     )
     ids, vectors = (np.concatenate([world[f"web-{n}"][p] for n in range(3)]) for p in (0, 1))
     order = np.random.default_rng(1).permutation(len(ids))
-    other = {"web-0": (ids[order[:700]], vectors[order[:700]])}
-    other |= {"web-1": (ids[order[700:]], vectors[order[700:]]), "test-0": world["test-0"]}
-    again = Store(tmp_path / "again")
-    commit_vectors(again, other)
-    monkeypatch.setattr("curation.algorithms.knn.cells.HELD", 2**14)
-    monkeypatch.setattr("curation.algorithms.knn.routing.ROUTED", 100)
-    second = context_of(again)
-    books = books_of(store, world, 16, second)
-    assert rows_of(cell_join(by_role(again, other), SOUGHT, OPTIONS, books, second)) == found
+    other_world = {"web-0": (ids[order[:700]], vectors[order[:700]])}
+    other_world |= {"web-1": (ids[order[700:]], vectors[order[700:]]), "test-0": world["test-0"]}
+    other_store = Store(tmp_path / "other")
+    commit_vectors(other_store, other_world)
+    monkeypatch.setattr(cells, "BYTES_PER_GROUP", 2**14)
+    monkeypatch.setattr(routing, "ROWS_PER_TASK", 100)
+    second = context_of(other_store)
+    codebooks = codebooks_of(world, 16, second)
+    assert (
+        rows_of(
+            cell_join(by_role(other_store, other_world), ROLE_PAIRS, OPTIONS, codebooks, second)
+        )
+        == found
+    )
 
 
 def test_recall_is_that_of_brute_force(store, world):
     context, expected = context_of(store), truth(world)
     pool = by_role(store, world)["pool"]
-    recall = Recall("pool", pool, context)
-    recall.choose(10_000, seed=0)
+    recall = JoinRecall("pool", pool, context)
+    recall.sample_queries(10_000, seed=0)
     narrow = OPTIONS | {"spread": 1}
-    books = books_of(store, world, 16, context)
-    pairs = list(cell_join(by_role(store, world), SOUGHT, narrow, books, context))
+    codebooks = codebooks_of(world, 16, context)
+    pairs = list(cell_join(by_role(store, world), ROLE_PAIRS, narrow, codebooks, context))
     found = rows_of(pairs)
-    own = [table for a, b, table in pairs if a == b == "pool"]
-    said = recall.told(narrow, own)
-    own = {pair for pair in expected if pair[0] == "pool"}
-    assert said["recall_queries"] == 899
-    assert said["recall"] == pytest.approx(len(own & set(found)) / len(own))
-    near = {pair for pair in own if expected[pair] >= 0.9}
-    assert said["recall_from"]["0.9"] == pytest.approx(len(near & set(found)) / len(near))
-    assert said["recall_from"]["0.9"] > said["recall"]
+    pool_pairs = [table for a, b, table in pairs if a == b == "pool"]
+    stats = recall.measure(narrow, pool_pairs)
+    true_pairs = {pair for pair in expected if pair[0] == "pool"}
+    assert stats["recall_queries"] == 899
+    assert stats["recall"] == pytest.approx(len(true_pairs & set(found)) / len(true_pairs))
+    near = {pair for pair in true_pairs if expected[pair] >= 0.9}
+    assert stats["recall_from"]["0.9"] == pytest.approx(len(near & set(found)) / len(near))
+    assert stats["recall_from"]["0.9"] > stats["recall"]
 
 
 def test_groups_cover_all_cells():
-    assert groups_of(10, 1.0) == (0, 10)
-    starts = groups_of(1000, 2.0**33)
+    assert cell_groups(10, 1.0) == (0, 10)
+    starts = cell_groups(1000, 2.0**33)
     assert starts[0] == 0
     assert starts[-1] == 1000
     assert len(starts) == 17
-    assert groups_of(3, 2.0**40) == (0, 1, 2, 3)
+    assert cell_groups(3, 2.0**40) == (0, 1, 2, 3)
 
 
 def test_auto_joins_large_pools_by_cells():
@@ -214,16 +217,18 @@ def test_auto_joins_large_pools_by_cells():
     assert choose_join(Near(join="cells"), 100, 256).join == "cells"
 
 
-@pytest.mark.parametrize("where", ["here", "spark"])
+@pytest.mark.parametrize("where", ["in process", "spark"])
 def test_the_stage_writes_what_brute_force_finds(store, world, where, request, monkeypatch):
-    """With each vector in every cell the stage is exact; workers write the rows of queries in parts."""
-    monkeypatch.setattr("curation.algorithms.knn.cells.MERGED", 3_000)
-    monkeypatch.setattr("curation.algorithms.knn.cells.HELD", 2**16)
+    """With each vector in every cell the stage is exact. Workers write several fragments."""
+    monkeypatch.setattr(cells, "PAIRS_PER_MERGE", 3_000)
+    monkeypatch.setattr(cells, "BYTES_PER_GROUP", 2**16)
     monkeypatch.setattr(
         "curation.stages.neighbours.stage.choose_join", lambda *_: JoinChoice("cells", 9, 0, 0)
     )
     parallel = (
-        InProcess() if where == "here" else SparkWorkers(lambda: request.getfixturevalue("spark"))
+        InProcess()
+        if where == "in process"
+        else SparkWorkers(lambda: request.getfixturevalue("spark"))
     )
     near = {"encoder": "semantic", "k": K, "floor": 0.5, "at_least": 0.9, "spread": 9}
     spec = RECIPE | {"dedup": {"near": near, "perceptual": None, "verify": None}}
@@ -240,9 +245,9 @@ def test_the_stage_writes_what_brute_force_finds(store, world, where, request, m
     ranked: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for r in rows:
         ranked.setdefault((r["role_a"], r["image_a"]), []).append((r["rank"], -r["similarity"]))
-    for own in ranked.values():
-        assert [rank for rank, _ in sorted(own)] == list(range(1, len(own) + 1))
-        assert sorted(own) == sorted(own, key=lambda pair: (pair[1], pair[0]))
-    said = table.manifest.stats["near"]
-    assert (said["search"], said["cells"], said["recall"]) == ("cells", 9, 1.0)
-    assert said["recall_queries"] > 100
+    for ranks in ranked.values():
+        assert [rank for rank, _ in sorted(ranks)] == list(range(1, len(ranks) + 1))
+        assert sorted(ranks) == sorted(ranks, key=lambda pair: (pair[1], pair[0]))
+    stats = table.manifest.stats["near"]
+    assert (stats["search"], stats["cells"], stats["recall"]) == ("cells", 9, 1.0)
+    assert stats["recall_queries"] > 100

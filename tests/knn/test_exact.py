@@ -1,4 +1,4 @@
-"""The exact kernels against a float64 brute force, and against themselves cut into shards."""
+"""Exact search against brute force in float64, and against itself with the base cut into shards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def names(rng: np.random.Generator, rows: int) -> np.ndarray:
 
 
 def brute_force(queries, vectors, ids, k):
-    """(query, id, similarity) of the k best by float64 cosine, ties by id, an id once."""
+    """(query, id, similarity) of the k best by float64 cosine, then by id; an image counts once."""
     rows = []
     similarity = (queries.astype(np.float64) @ vectors.astype(np.float64).T).astype(np.float32)
     for query in range(len(queries)):
@@ -52,27 +52,27 @@ def test_equals_brute_force(k):
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), shards=st.integers(1, 7), k=st.integers(1, 12))
 def test_shards_change_nothing(seed, shards, k):
-    """Repeated vectors, repeated images and ties included."""
+    """With repeated vectors, repeated images and equal similarities."""
     rng = np.random.default_rng(seed)
     distinct, name = unit(rng, 60, 8), names(rng, 150)
-    # Many images share one vector, and some rows are the same image again.
+    # Many images share one vector, and some rows repeat an image.
     vector_of = rng.integers(0, 60, 150)
     rows = rng.integers(0, 150, 220)
     vectors, ids = distinct[vector_of[rows]], name[rows]
     queries = np.concatenate([distinct[:5], unit(rng, 5, 8)])
-    whole = search(queries, build_base(vectors, ids), k)
+    at_once = search(queries, build_base(vectors, ids), k)
     parts = [
         search(queries, build_base(vectors[part], ids[part]), k)
         for part in np.array_split(np.arange(220), shards)
         if len(part)
     ]
     merged = merge(parts, k)
-    assert as_rows(merged) == as_rows(whole)
-    assert_same(whole, brute_force(queries, vectors, ids, k))
+    assert as_rows(merged) == as_rows(at_once)
+    assert_same(at_once, brute_force(queries, vectors, ids, k))
 
 
 def test_many_equal_vectors_do_not_push_each_other_out():
-    """A thousand blank pictures tie at the top: the smallest ids win, wherever they are."""
+    """A thousand images have the same largest similarity: those with the smallest ids are found."""
     rng = np.random.default_rng(1)
     same = np.repeat(unit(rng, 1, 16), 1000, axis=0)
     ids = names(rng, 1000)

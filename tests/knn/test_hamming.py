@@ -1,4 +1,4 @@
-"""The join of hashes against a brute force over all pairs."""
+"""The join of hashes against brute force over all pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.algorithms.knn.hamming import hash_join, within
+from curation.algorithms.knn import hamming
+from curation.algorithms.knn.hamming import hash_join, range_search
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess
@@ -17,7 +18,7 @@ from ..tables import commit, commit_batches
 
 
 def near_hashes(rng, count):
-    """Random hashes, the latter half of them copies of the first in 0 to 60 bits."""
+    """Random hashes; the second half copies the first half, with 0 to 60 bits changed."""
     hashes = rng.integers(0, 256, (count, 32), dtype=np.uint8)
     for copy in range(count // 2, count):
         bits = np.unpackbits(hashes[copy - count // 2])
@@ -31,16 +32,16 @@ def distances(a, b):
 
 
 @pytest.fixture(params=[0, 10**6], ids=["tables", "all compared"], autouse=True)
-def way(request, monkeypatch):
-    """Both ways must find the same."""
-    monkeypatch.setattr("curation.algorithms.knn.hamming.TABLES_FROM", request.param)
+def tables_from(request, monkeypatch):
+    """Hash tables and comparing all pairs must find the same."""
+    monkeypatch.setattr(hamming, "TABLES_FROM_HASHES", request.param)
 
 
 @pytest.mark.parametrize("distance", [0, 7, 15, 16, 24, 31, 32, 47])
 def test_every_pair_within_the_distance_is_found(distance):
     rng = np.random.default_rng(distance)
     hashes = near_hashes(rng, 400)
-    query, row, bits = within(hashes[::3], hashes, distance)
+    query, row, bits = range_search(hashes[::3], hashes, distance)
     true = distances(hashes[::3], hashes)
     assert set(zip(query.tolist(), row.tolist(), strict=True)) == {
         (a, b) for a, b in np.argwhere(true <= distance).tolist()
@@ -49,21 +50,21 @@ def test_every_pair_within_the_distance_is_found(distance):
     assert (bits == distance).any() or distance > 60
 
 
-def test_hard_case_of_the_pigeonhole():
-    """Bits spread so that every part differs in as many as it may."""
+def test_differences_that_are_spread_evenly_are_found():
+    """Every part of the hash differs in as many bits as a pair within the distance allows."""
     base = np.zeros((1, 32), np.uint8)
     spread = np.zeros(256, np.uint8)
     spread[::8] = 1
     worst = np.packbits(spread)[None]
     assert distances(base, worst)[0, 0] == 32
-    assert len(within(worst, base, 32)[0]) == 1
+    assert len(range_search(worst, base, 32)[0]) == 1
     spread[0] = 0
-    assert len(within(np.packbits(spread)[None], base, 31)[0]) == 1
+    assert len(range_search(np.packbits(spread)[None], base, 31)[0]) == 1
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr("curation.algorithms.knn.hamming.BLOCK", 60)
+    monkeypatch.setattr(hamming, "HASHES_PER_BLOCK", 60)
     rng = np.random.default_rng(0)
     store = Store(tmp_path)
     hashes = near_hashes(rng, 150)
@@ -75,17 +76,17 @@ def store(tmp_path, monkeypatch):
         "test-0": hashes[:3],
     }
     images, scores, first = {}, {}, {"web": 0, "test": 900}
-    for name, own in parts.items():
+    for name, part in parts.items():
         source = name.split("-")[0]
-        ids = [f"{first[source] + n:032x}" for n in range(len(own))]
-        first[source] += len(own)
+        ids = [f"{first[source] + n:032x}" for n in range(len(part))]
+        first[source] += len(part)
         role = {"web": "pool", "test": "held_out"}[source]
         images[name] = [
             {"pair_id": i, "image_id": i, "role": role, "source": source, "status": "ok"}
             for i in ids
         ]
-        # Every tenth picture is too flat for a hash.
-        raw = [None if n % 10 == 9 else h.tobytes() for n, h in enumerate(own)]
+        # Every tenth image has no hash, as flat images do.
+        raw = [None if n % 10 == 9 else h.tobytes() for n, h in enumerate(part)]
         scores[name] = pa.RecordBatch.from_pydict(
             {"pair_id": ids, "phash": pa.array(raw, pa.binary()), "pixel_id": ids}
         )
@@ -100,24 +101,24 @@ def joined(store, **params):
         "pool": {n: (images[n], scores[n]) for n in images if n.startswith("web")},
         "held_out": {n: (images[n], scores[n]) for n in images if n.startswith("test")},
     }
-    sought = [("pool", "pool"), ("held_out", "pool")]
+    role_pairs = [("pool", "pool"), ("held_out", "pool")]
     context = Context(store, InProcess(), "hashes", None)
-    return list(hash_join(by_role, sought, HammingParams(**params), context))
+    return list(hash_join(by_role, role_pairs, HammingParams(**params), context))
 
 
-def test_ties_connect_what_brute_force_connects(store):
+def test_pairs_give_the_components_of_brute_force(store):
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     images, scores = (open_table(store, name) for name in ("images", "scores"))
     ids = images.read(["image_id"]).column("image_id").to_pylist()[:150]
     raw = scores.read(["phash"]).column("phash").to_pylist()[:150]
-    hashed = [n for n, own in enumerate(raw) if own is not None]
+    hashed = [n for n, phash in enumerate(raw) if phash is not None]
     hashes = np.stack([np.frombuffer(raw[n], np.uint8) for n in hashed])
     near = np.argwhere(distances(hashes, hashes) <= 24)
-    place = {ids[n]: number for number, n in enumerate(hashed)}
+    number_of = {ids[n]: number for number, n in enumerate(hashed)}
 
-    def components(left, right):
+    def components_of(left, right):
         graph = coo_array((np.ones(len(left)), (left, right)), shape=(len(hashed),) * 2)
         _, label = connected_components(graph, directed=False)
         _, first = np.unique(label, return_index=True)
@@ -125,18 +126,18 @@ def test_ties_connect_what_brute_force_connects(store):
 
     pool = [table for a, b, table in joined(store, max_distance=24) if (a, b) == ("pool", "pool")]
     table = pa.concat_tables(pool).to_pylist()
-    left = [place[row["query_id"]] for row in table]
-    right = [place[row["image_id"]] for row in table]
+    left = [number_of[row["query_id"]] for row in table]
+    right = [number_of[row["image_id"]] for row in table]
     assert all(a != b for a, b in zip(left, right, strict=True))
     for row, a, b in zip(table, left, right, strict=True):
         bits = distances(hashes[a : a + 1], hashes[b : b + 1])[0, 0]
         assert row["similarity"] == np.float32(1 - bits / 256)
-    expected = components(near[:, 0], near[:, 1])
-    assert components(left, right) == expected
+    expected = components_of(near[:, 0], near[:, 1])
+    assert components_of(left, right) == expected
     assert len(set(expected)) < len(hashed) - 20
 
 
-def test_a_held_out_picture_finds_its_copies_in_the_pool(store):
+def test_a_held_out_image_finds_its_copies_in_the_pool(store):
     found = [t for a, _, t in joined(store, max_distance=24) if a == "held_out"]
     rows = pa.concat_tables(found).to_pylist()
     first = [r for r in rows if r["query_id"] == f"{900:032x}"]

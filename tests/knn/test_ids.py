@@ -14,14 +14,14 @@ def names(count: int) -> np.ndarray:
 
 def test_a_million_ids_are_one_array():
     ids = names(1_100_000)
-    found = from_ids(ids)
-    assert isinstance(found, pa.StringArray)
-    found.validate(full=True)
-    assert found[-1].as_py() == ids[-1].decode()
-    np.testing.assert_array_equal(to_ids(pa.chunked_array([found])), ids)
+    array = from_ids(ids)
+    assert isinstance(array, pa.StringArray)
+    array.validate(full=True)
+    assert array[-1].as_py() == ids[-1].decode()
+    np.testing.assert_array_equal(to_ids(pa.chunked_array([array])), ids)
 
 
-def test_ids_that_are_unknown_are_null():
+def test_unknown_ids_are_null():
     ids, known = names(5), np.array([True, False, True, True, False])
     expected = [i.decode() if k else None for i, k in zip(ids, known, strict=True)]
     assert from_ids(ids, known).to_pylist() == expected

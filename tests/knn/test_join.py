@@ -1,4 +1,4 @@
-"""The stages on the join, over several fragments, against a float64 brute force."""
+"""The stages that search vectors, over several fragments, against brute force in float64."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation.algorithms.knn import broadcast
 from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.engine.table import open_table
@@ -38,8 +39,8 @@ def recipe(**blocks):
 def clustered(rng, rows: int) -> np.ndarray:
     """Vectors around 40 centres, as real embeddings are not uniform."""
     centres = np.random.default_rng(9).normal(size=(40, DIM))
-    found = centres[rng.integers(0, 40, rows)] + 0.6 * rng.normal(size=(rows, DIM))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
+    vectors = centres[rng.integers(0, 40, rows)] + 0.6 * rng.normal(size=(rows, DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def world():
     for name, rows in sizes.items():
         ids = np.array([rng.bytes(16).hex() for _ in range(rows)], dtype="S32")
         parts[name] = (ids, clustered(rng, rows))
-    # Two pool rows have no vector, one image stands in two fragments, a held-out one is in the pool.
+    # Two pool rows have no vector, one image is in two fragments, a held-out image is also in the pool.
     parts["web-0"][1][:2] = 0
     for target, source in (("web-1", "web-0"), ("test-0", "web-2")):
         for column in (0, 1):
@@ -79,7 +80,7 @@ def store(world, tmp_path):
         images[name] = [r | {"status": "ok"} for r in rows[name]]
     commit(opened, "eligible", rows)
     commit(opened, "images", images)
-    none = {name: scores_batch([r["pair_id"] for r in own]) for name, own in rows.items()}
+    none = {name: scores_batch([r["pair_id"] for r in part]) for name, part in rows.items()}
     commit_batches(opened, "scores", none)
     batches = {name: embedding_batch(*part) for name, part in world.items()}
     commit_batches(opened, "embeddings.semantic", batches)
@@ -96,10 +97,10 @@ def run(store, name, **blocks):
 
 def gathered(world, prefix, keep=lambda n: True):
     ids, vectors = [], []
-    for name, (own, matrix) in world.items():
+    for name, (part_ids, matrix) in world.items():
         if name.startswith(prefix):
-            rows = [n for n in range(len(own)) if keep(n) and matrix[n].any()]
-            ids += own[rows].tolist()
+            rows = [n for n in range(len(part_ids)) if keep(n) and matrix[n].any()]
+            ids += part_ids[rows].tolist()
             vectors.append(matrix[rows].astype(np.float64))
     return np.array(ids), np.concatenate(vectors)
 
@@ -107,13 +108,13 @@ def gathered(world, prefix, keep=lambda n: True):
 def best(query, ids, vectors, k, exclude=None):
     similarity = (vectors @ query).astype(np.float32)
     order = sorted(range(len(ids)), key=lambda n: (-similarity[n], ids[n]))
-    found = []
+    nearest = []
     for n in order:
-        if ids[n] != exclude and ids[n] not in [f for f, _ in found]:
-            found.append((ids[n], similarity[n]))
-        if len(found) == k:
+        if ids[n] != exclude and ids[n] not in [image for image, _ in nearest]:
+            nearest.append((ids[n], similarity[n]))
+        if len(nearest) == k:
             break
-    return found
+    return nearest
 
 
 def test_match_equals_brute_force(world, store):
@@ -125,25 +126,25 @@ def test_match_equals_brute_force(world, store):
     seeds, queries = gathered(world, "seeds", keep=lambda n: n % 10 != 3)
     assert set(rows["seed_image_id"]) == {s.decode() for s in seeds}
     for seed, query in zip(seeds, queries, strict=True):
-        own = rows[rows["seed_image_id"] == seed.decode()].sort_values("rank")
+        matches = rows[rows["seed_image_id"] == seed.decode()].sort_values("rank")
         expected = best(query, ids, vectors, 10)
-        assert own["image_id"].tolist() == [i.decode() for i, _ in expected]
-        np.testing.assert_array_equal(own["similarity"], np.array([s for _, s in expected]))
-        assert own["rank"].tolist() == list(range(1, 11))
+        assert matches["image_id"].tolist() == [i.decode() for i, _ in expected]
+        np.testing.assert_array_equal(matches["similarity"], np.array([s for _, s in expected]))
+        assert matches["rank"].tolist() == list(range(1, 11))
 
 
 def test_merging_on_workers_changes_nothing(world, store, monkeypatch):
-    whole = run(store, "match").read()
-    again = Store(f"{store.root}-merged")
-    shutil.copytree(store.root, again.root, ignore=shutil.ignore_patterns("work", "matches"))
+    on_driver = run(store, "match").read()
+    copy = Store(f"{store.root}-merged")
+    shutil.copytree(store.root, copy.root, ignore=shutil.ignore_patterns("work", "matches"))
     # Ranges of three queries each.
-    monkeypatch.setattr("curation.algorithms.knn.broadcast.MERGED_HERE", 3 * 3 * 10)
-    assert run(again, "match").read() == whole
-    assert len(list(Path(again.root, "work", "match", "data").glob("from-*"))) == 12
+    monkeypatch.setattr(broadcast, "MERGED_ON_DRIVER", 3 * 3 * 10)
+    assert run(copy, "match").read() == on_driver
+    assert len(list(Path(copy.root, "work", "match", "data").glob("from-*"))) == 12
 
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
-def test_an_index_states_the_recall_that_it_has(world, store, kind):
+def test_the_reported_recall_of_an_index_is_its_recall(world, store, kind):
     exact = run(store, "match").read().to_pandas()
     index = {"index": kind, "nlist": 16, "nprobe": 8, "subquantizers": 4, "refine": 8}
     table = run(store, "match", match=index | {"recall_queries": 1000})
@@ -162,7 +163,7 @@ def test_an_index_states_the_recall_that_it_has(world, store, kind):
     ("index", "words"),
     [({"subquantizers": 5}, "Valid: "), ({"subquantizers": 8, "nlist": 5000}, "Lower nlist")],
 )
-def test_an_index_that_cannot_be_trained_is_told(store, index, words):
+def test_an_index_that_cannot_be_trained_is_an_error(store, index, words):
     with pytest.raises(RecipeError, match=words):
         run(store, "match", match={"index": "ivf_pq"} | index)
 
@@ -175,25 +176,25 @@ def test_ivf_flat_that_probes_every_list_is_exact(store):
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
 def test_a_longer_pool_only_adds_lists(world, store, kind):
-    """Codebooks stay, lists of old fragments are found again; a pool four times as large retrains."""
+    """Codebooks and old lists are reused; a pool four times as large trains codebooks again."""
     index = {"index": kind, "nlist": 16, "subquantizers": 4}
     run(store, "match", match=index)
     before = open_table(store, "codebooks").content
     old = {name: f.content for name, f in open_table(store, "lists").fragments.items()}
 
-    def grown(parts):
+    def add_fragments(parts):
         for table in ("eligible", "images", "embeddings.semantic"):
             rows = {n: f.read() for n, f in open_table(store, table).fragments.items()}
             for part in range(parts):
-                more = rows["web-0"]
-                ids = pa.array([f"{part:02d}{row:030x}" for row in range(len(more))])
+                added = rows["web-0"]
+                ids = pa.array([f"{part:02d}{row:030x}" for row in range(len(added))])
                 for name in ("pair_id", "image_id"):
-                    more = more.set_column(more.schema.get_field_index(name), name, ids)
-                rows[f"web-9{part}"] = more
+                    added = added.set_column(added.schema.get_field_index(name), name, ids)
+                rows[f"web-9{part}"] = added
             batches = {n: r.combine_chunks().to_batches()[0] for n, r in rows.items()}
             commit_batches(store, table, batches)
 
-    grown(1)
+    add_fragments(1)
     steps = {s.name: s for s in plan(recipe(match=index))}
     run_step(steps["quantise"], store, InProcess())
     assert open_table(store, "codebooks").content == before
@@ -201,7 +202,7 @@ def test_a_longer_pool_only_adds_lists(world, store, kind):
     assert (outcome.computed, outcome.reused) == (1, len(old))
     lists = open_table(store, "lists").fragments
     assert {name: lists[name].content for name in old} == old
-    grown(30)
+    add_fragments(30)
     run_step(steps["quantise"], store, InProcess())
     assert open_table(store, "codebooks").content != before
 
@@ -210,23 +211,23 @@ def test_neighbours_equal_brute_force(world, store):
     near = {"near": {"encoder": "semantic", "k": 6, "floor": 0.3, "at_least": 0.9}}
     rows = run(store, "neighbours", dedup=near).read().to_pandas()
     prefix = {"pool": "web", "seed": "seeds", "held_out": "test"}
-    sought = {("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool")}
-    assert set(zip(rows["role_a"], rows["role_b"], strict=True)) == sought
-    for a, b in sought:
+    role_pairs = {("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool")}
+    assert set(zip(rows["role_a"], rows["role_b"], strict=True)) == role_pairs
+    for a, b in role_pairs:
         ids, vectors = gathered(world, prefix[b])
         queries, matrix = gathered(world, prefix[a])
-        own = rows[(rows["role_a"] == a) & (rows["role_b"] == b)]
-        by_query = dict(list(own.groupby("image_a")))
+        of_roles = rows[(rows["role_a"] == a) & (rows["role_b"] == b)]
+        by_query = dict(list(of_roles.groupby("image_a")))
         for query, vector in list(zip(queries, matrix, strict=True))[::37]:
             expected = best(vector, ids, vectors, 6, exclude=query if a == b else None)
             expected = [(i.decode(), s) for i, s in expected if s >= np.float32(0.3)]
-            mine = by_query.get(query.decode())
-            found = [] if mine is None else mine.sort_values("rank")["image_b"].tolist()
+            group = by_query.get(query.decode())
+            found = [] if group is None else group.sort_values("rank")["image_b"].tolist()
             assert found == [i for i, _ in expected]
-    # The held-out picture that is in the pool, byte by byte, finds itself there.
-    leak = world["test-0"][0][5].decode()
-    both = rows[(rows["image_a"] == leak) & (rows["image_b"] == leak)]
-    assert both[["role_a", "role_b", "rank"]].to_numpy().tolist() == [["held_out", "pool", 1]]
+    # The held-out image that is also in the pool finds itself there.
+    in_both = world["test-0"][0][5].decode()
+    pairs = rows[(rows["image_a"] == in_both) & (rows["image_b"] == in_both)]
+    assert pairs[["role_a", "role_b", "rank"]].to_numpy().tolist() == [["held_out", "pool", 1]]
 
 
 def test_every_vector_has_its_nearest_centroid(world, store):
@@ -239,19 +240,19 @@ def test_every_vector_has_its_nearest_centroid(world, store):
     by_image = rows.drop_duplicates("image_id").set_index("image_id")
     for ids, vectors in world.values():
         for name, vector in zip(ids, vectors.astype(np.float64), strict=True):
-            own = by_image.loc[name.decode()]
+            row = by_image.loc[name.decode()]
             if not vector.any():
-                assert np.isnan(own["cluster_id"])
+                assert np.isnan(row["cluster_id"])
                 continue
             similarity = (matrix @ vector).astype(np.float32)
-            assert own["similarity"] == similarity.max()
-            assert similarity[int(own["cluster_id"])] == similarity.max()
+            assert row["similarity"] == similarity.max()
+            assert similarity[int(row["cluster_id"])] == similarity.max()
 
 
-def test_more_clusters_than_vectors_is_told(store, caplog):
+def test_more_clusters_than_vectors_is_warned_about(store, caplog):
     table = run(store, "cluster", cluster={"levels": [5000]})
     stats = table.manifest.stats
     assert stats["requested"] == [5000]
     assert stats["clusters"] == [table.rows]
     assert table.rows < 2400
-    assert "5000 clusters requested" in caplog.text
+    assert "5000 clusters asked for" in caplog.text

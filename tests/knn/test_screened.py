@@ -14,11 +14,11 @@ from .test_exact import assert_same, brute_force, names, unit
 
 @pytest.fixture(autouse=True)
 def always_and_in_small_blocks(monkeypatch):
-    monkeypatch.setattr(exact, "SCREENED_FROM", 0)
-    monkeypatch.setattr(screened, "is_faster", lambda device="cpu": True)
-    monkeypatch.setattr(screened, "COLUMNS_PER_TILE", 256)
-    monkeypatch.setattr(screened, "GROUPS_PER_TILE", 16)
-    monkeypatch.setattr(screened, "QUERIES_PER_STEP", 33)
+    monkeypatch.setattr(exact, "SCREEN_FROM_PRODUCTS", 0)
+    monkeypatch.setattr(screened, "pays", lambda device="cpu": True)
+    monkeypatch.setattr(screened, "TILE", 256)
+    monkeypatch.setattr(screened, "GROUPS", 16)
+    monkeypatch.setattr(screened, "STEP", 33)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 64, 300, 5000])
@@ -31,29 +31,29 @@ def test_equals_brute_force(k, rows):
 
 @pytest.mark.parametrize("at_least", [-0.5, 0.2, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("k", [1, 5, 200])
-def test_a_floor_leaves_what_reaches_it(k, at_least):
+def test_a_floor_keeps_the_pairs_that_reach_it(k, at_least):
     rng = np.random.default_rng(3)
     base, ids = unit(rng, 900, 24), names(rng, 900)
     queries = np.concatenate([unit(rng, 60, 24), base[:10]])
     base = np.concatenate([base, -base[:5]]).astype(np.float16)
     ids = np.concatenate([ids, names(np.random.default_rng(4), 5)])
-    every = brute_force(queries, base, ids, k)
-    expected = [row for row in every if row[2] >= np.float32(at_least)]
+    all_pairs = brute_force(queries, base, ids, k)
+    expected = [row for row in all_pairs if row[2] >= np.float32(at_least)]
     assert_same(search(queries, build_base(base, ids), k, at_least), expected)
 
 
 def test_a_floor_spares_work():
     rng = np.random.default_rng(5)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
-    query, _ = screened.candidate_pairs(queries, base, 10, 0.9)
+    query, _ = screened.candidates(queries, base, 10, 0.9)
     assert len(query) == 0
 
 
 def test_neighbours_closer_than_bfloat16_can_tell():
-    """A thousand vectors within a hair of each other: scores agree to the fourth digit."""
+    """A thousand nearly equal vectors: their scores are equal to the fourth digit."""
     rng = np.random.default_rng(0)
-    middle = rng.normal(size=32)
-    crowd = middle + 0.004 * rng.normal(size=(1000, 32))
+    centre = rng.normal(size=32)
+    crowd = centre + 0.004 * rng.normal(size=(1000, 32))
     crowd = (crowd / np.linalg.norm(crowd, axis=1, keepdims=True)).astype(np.float16)
     queries = np.concatenate([crowd[:40], -crowd[:5]])
     ids = names(rng, 1000)
@@ -63,10 +63,10 @@ def test_neighbours_closer_than_bfloat16_can_tell():
 
 
 def test_screen_leaves_few_pairs():
-    """It would be no use if it kept everything."""
+    """A screen that keeps every pair would save nothing."""
     rng = np.random.default_rng(1)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
-    query, _ = screened.candidate_pairs(queries, base, 10)
+    query, _ = screened.candidates(queries, base, 10)
     assert len(query) < 50 * 20
     assert (np.diff(query) >= 0).all()
     assert np.bincount(query, minlength=50).min() >= 10
@@ -76,7 +76,7 @@ def test_screen_leaves_few_pairs():
 def test_cuda_keeps_every_neighbour():
     rng = np.random.default_rng(2)
     base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
-    query, row = screened.candidate_pairs(queries, base, 10, device="cuda")
+    query, row = screened.candidates(queries, base, 10, device="cuda")
     kept = set(zip(query.tolist(), row.tolist(), strict=True))
     best = np.argsort(-(queries.astype(np.float64) @ base.T.astype(np.float64)), axis=1)[:, :10]
     assert {(q, r) for q, rows in enumerate(best.tolist()) for r in rows} <= kept

@@ -1,4 +1,4 @@
-"""Repeated captions against a count row by row, however the rows are cut and whatever comes later."""
+"""Repeated captions against a count row by row, for any cut into fragments and after additions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner import run_step
-from curation.stages.tally.captions import caption_keys, repeats, same_caption
+from curation.stages.tally.captions import caption_keys, count_repeats, normalize_caption
 
 from ..tables import commit, commit_batches, embedding_batch, scores_batch
 
@@ -26,7 +26,7 @@ SPEC = {
     ],
     "select": {"caption_repeats": {"at_most": 3, "missing": "keep"}},
 }
-# As they are written, and what they have in common.
+# Captions as written, and their normal form.
 CAPTIONS = {
     "Buy now": "buy now",
     "buy  NOW": "buy now",
@@ -42,61 +42,64 @@ CAPTIONS = {
 
 
 def world(count: int, seed: int = 0) -> list[dict[str, object]]:
-    """Rows of the pool: few captions, some copies, some without pixels; then seeds with the same."""
+    """Rows of the pool with few captions, some copies and some failed rows; then five seed rows."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(count):
-        seeds = number >= count - 5
-        fetched = seeds or rng.random() > 0.1
+        is_seed = number >= count - 5
+        fetched = is_seed or rng.random() > 0.1
         rows.append(
             {
                 "pair_id": f"{seed}-{number:04d}",
                 "image_id": f"i{seed}-{number:04d}" if fetched else None,
-                "role": "seed" if seeds else "pool",
-                "source": "cats" if seeds else "web",
+                "role": "seed" if is_seed else "pool",
+                "source": "cats" if is_seed else "web",
                 "status": "ok" if fetched else "failed",
                 "caption": list(CAPTIONS)[int(rng.integers(len(CAPTIONS)))],
-                # A third of them copy one of ten pictures.
-                "stands": f"p{rng.integers(10)}" if rng.random() < 0.3 else f"i{seed}-{number:04d}",
+                # A third of the rows copy one of ten images.
+                "representative": f"p{rng.integers(10)}"
+                if rng.random() < 0.3
+                else f"i{seed}-{number:04d}",
             }
         )
     return rows
 
 
 def counted(rows) -> dict[str, int | None]:
-    """Count row by row, with other means."""
-    mine = [r for r in rows if r["role"] == "pool" and r["status"] == "ok"]
-    found: dict[str, int | None] = {}
+    """Count row by row."""
+    pool = [r for r in rows if r["role"] == "pool" and r["status"] == "ok"]
+    counts: dict[str, int | None] = {}
     for row in rows:
-        own = CAPTIONS[row["caption"]]
-        same = {r["stands"] for r in mine if own is not None and CAPTIONS[r["caption"]] == own}
-        found[row["pair_id"]] = len(same) if row in mine and own is not None else None
-    return found
+        caption = CAPTIONS[row["caption"]]
+        images = {r["representative"] for r in pool if CAPTIONS[r["caption"]] == caption}
+        counts[row["pair_id"]] = len(images) if row in pool and caption is not None else None
+    return counts
 
 
 def commit_world(store: Store, rows, size: int) -> None:
-    """Commit `images`, `copies` and what else select reads, in fragments of so many rows."""
+    """Commit `images`, `copies` and the other tables that select reads, in fragments of `size` rows."""
     parts = {}
-    # A file that comes later makes fragments of its own.
+    # A file that is added later has fragments of its own.
     files = dict.fromkeys((r["source"], r["pair_id"][0]) for r in rows)
     for source, file in files:
-        own = [r for r in rows if (r["source"], r["pair_id"][0]) == (source, file)]
-        for start in range(0, len(own), size):
-            parts[f"{source}-{own[start]['pair_id']}"] = own[start : start + size]
+        file_rows = [r for r in rows if (r["source"], r["pair_id"][0]) == (source, file)]
+        for start in range(0, len(file_rows), size):
+            name = f"{source}-{file_rows[start]['pair_id']}"
+            parts[name] = file_rows[start : start + size]
     copies = {
         name: [
             r
-            | {"component_id": r["stands"], "representative_id": r["stands"]}
-            | {"representative_pair_id": r["stands"], "method": "representative"}
-            for r in own
+            | {"component_id": r["representative"], "representative_id": r["representative"]}
+            | {"representative_pair_id": r["representative"], "method": "representative"}
+            for r in part
             if r["status"] == "ok"
         ]
-        for name, own in parts.items()
+        for name, part in parts.items()
     }
     commit(store, "images", parts)
     commit(store, "copies", copies)
-    ids = {name: [r["pair_id"] for r in own] for name, own in parts.items()}
-    none = {name: scores_batch(own) for name, own in ids.items()}
+    ids = {name: [r["pair_id"] for r in part] for name, part in parts.items()}
+    none = {name: scores_batch(pair_ids) for name, pair_ids in ids.items()}
     commit_batches(store, "scores", none)
     commit_batches(store, "head_scores", {n: b.select(["pair_id"]) for n, b in none.items()})
     vectors = {n: embedding_batch(np.array(o), np.ones((len(o), 4))) for n, o in ids.items()}
@@ -109,7 +112,7 @@ def run(store: Store, *names: str) -> None:
         run_step(steps[name], store, InProcess())
 
 
-def told(store: Store, table: str, column: str) -> dict[str, object]:
+def column_of(store: Store, table: str, column: str) -> dict[str, object]:
     rows = open_table(store, table).read(["pair_id", column]).to_pylist()
     return {r["pair_id"]: r[column] for r in rows}
 
@@ -120,65 +123,68 @@ def test_counts_equal_those_row_by_row(tmp_path, size):
     commit_world(store, rows, size)
     run(store, "tally", "select")
     expected = counted(rows)
-    assert told(store, "tallies", "caption_repeats") == expected
+    assert column_of(store, "tallies", "caption_repeats") == expected
     assert len({n for n in expected.values() if n}) > 3
     stats = open_table(store, "tallies").manifest.stats
     assert stats == {"captions": 5, "most_repeated": max(filter(None, expected.values()))}
-    reasons = told(store, "eligible", "reason")
+    reasons = column_of(store, "eligible", "reason")
     dropped = {name for name, reason in reasons.items() if reason == "caption_repeats"}
     assert dropped == {name for name, n in expected.items() if n is not None and n > 3}
     images, copies = (open_table(store, name).fragments for name in ("images", "copies"))
     items = {name: {"images": images[name], "copies": copies[name]} for name in images}
     records = Context(store, InProcess(), "passes", []).compute("captions", caption_keys, items)
     keys = [Fragment(store, record) for record in records.values()]
-    whole = repeats(keys)
-    parted = repeats(keys, rows_a_pass=17)
-    np.testing.assert_array_equal(whole.counts, parted.counts)
-    assert (whole.captions, whole.most) == (parted.captions, parted.most)
+    at_once = count_repeats(keys)
+    in_passes = count_repeats(keys, rows_per_pass=17)
+    np.testing.assert_array_equal(at_once.counts, in_passes.counts)
+    assert (at_once.captions, at_once.most_repeated) == (
+        in_passes.captions,
+        in_passes.most_repeated,
+    )
 
 
-def test_what_comes_later_changes_counts_and_reads_only_its_own_captions(tmp_path):
+def test_an_added_file_changes_counts_and_only_its_own_captions_are_read(tmp_path):
     store, rows = Store(tmp_path), world(60)
     commit_world(store, rows, 20)
     run(store, "tally")
-    before = told(store, "tallies", "caption_repeats")
+    before = column_of(store, "tallies", "caption_repeats")
     assert before == counted(rows)
     done = set(store.sizes("work/tally/done"))
-    more = [r for r in world(40, seed=1) if r["role"] == "pool"]
-    commit_world(store, rows + more, 20)
+    added = [r for r in world(40, seed=1) if r["role"] == "pool"]
+    commit_world(store, rows + added, 20)
     run(store, "tally")
-    after = told(store, "tallies", "caption_repeats")
-    assert after == counted(rows + more)
+    after = column_of(store, "tallies", "caption_repeats")
+    assert after == counted(rows + added)
     assert {n: after[n] for n in before} != before
     now = set(store.sizes("work/tally/done"))
     assert done < now
     # 35 rows of the new file.
     assert len(now - done) == 2
-    # Gone again, the earlier table is found.
+    # Without the added rows, the earlier table is reused.
     commit_world(store, rows, 20)
     run(store, "tally")
-    assert told(store, "tallies", "caption_repeats") == before
+    assert column_of(store, "tallies", "caption_repeats") == before
 
 
-def test_no_row_and_no_caption(tmp_path):
+def test_without_rows_or_captions(tmp_path):
     store = Store(tmp_path)
     rows = [r | {"caption": None} for r in world(12)]
     commit_world(store, rows, 5)
     run(store, "tally", "select")
-    assert set(told(store, "tallies", "caption_repeats").values()) == {None}
-    assert "caption_repeats" not in told(store, "eligible", "reason").values()
+    assert set(column_of(store, "tallies", "caption_repeats").values()) == {None}
+    assert "caption_repeats" not in column_of(store, "eligible", "reason").values()
     assert open_table(store, "tallies").manifest.stats == {"captions": 0, "most_repeated": 0}
-    assert repeats([]).most == 0
+    assert count_repeats([]).most_repeated == 0
 
 
-def test_what_counts_as_the_same():
-    assert same_caption("  Ａ\tDOG ") == same_caption("a dog") == "a dog"
-    assert same_caption("a-dog") != same_caption("a dog")
-    assert same_caption("\n\u3000") is None
-    assert same_caption("x" * 100_000) == "x" * 100_000
+def test_normal_form_of_captions():
+    assert normalize_caption("  Ａ\tDOG ") == normalize_caption("a dog") == "a dog"
+    assert normalize_caption("a-dog") != normalize_caption("a dog")
+    assert normalize_caption("\n\u3000") is None
+    assert normalize_caption("x" * 100_000) == "x" * 100_000
 
 
-def test_thresholds_are_known_to_recipes():
+def test_recipes_check_the_name_and_type_of_the_score():
     with pytest.raises(RecipeError, match=r"no such score.*caption_repeats"):
         parse_recipe(SPEC | {"select": {"caption_repeat": {"at_most": 1}}})
     with pytest.raises(RecipeError, match="wants at_least or at_most"):

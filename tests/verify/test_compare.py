@@ -1,4 +1,4 @@
-"""Copies agree however they were edited; look-alikes and pictures with nothing to compare do not."""
+"""Edited copies agree; look-alikes and images with nothing to compare do not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from curation.stages.verify.compare import Agreement, compare
-from curation.stages.verify.picture import Picture, reduced
+from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
 
 def encoded(image, kind="JPEG", quality=90):
@@ -19,26 +19,26 @@ def encoded(image, kind="JPEG", quality=90):
     return stream.getvalue()
 
 
-def picture(image, **options):
-    small = reduced(encoded(image, **options))
+def reduced(image, **options):
+    small = reduce_image(encoded(image, **options))
     assert small is not None
-    return Picture.of(small)
+    return ReducedImage.of(small)
 
 
-def agrees(found: Agreement) -> bool:
+def agrees(measured: Agreement) -> bool:
     return (
-        found.agreement >= 0.85
-        and found.steady >= 0.75
-        and found.inside >= 0.95
-        and found.hue <= 12
+        measured.agreement >= 0.85
+        and measured.steady >= 0.75
+        and measured.inside >= 0.95
+        and measured.hue <= 12
     )
 
 
 def drawn(seed):
-    """A picture with shapes of many sizes and colours, as rich in detail as a photograph."""
+    """An image with shapes of many sizes and colours, and as much detail as a photograph."""
     rng = np.random.default_rng(seed)
-    ground = cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (400, 300))
-    image = Image.fromarray(ground)
+    background = cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (400, 300))
+    image = Image.fromarray(background)
     pen = ImageDraw.Draw(image)
     for _ in range(120):
         x, y = rng.integers(0, 400), rng.integers(0, 300)
@@ -67,20 +67,20 @@ EDITS = {
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_copy_agrees_from_either_side(edit, turned):
     image = drawn(3)
-    pair = picture(image), picture(EDITS[edit](image), quality=70)
-    found = compare(*(pair[::-1] if turned else pair))
-    assert agrees(found), found
-    assert found.mirrored is ("mirrored" in edit)
+    pair = reduced(image), reduced(EDITS[edit](image), quality=70)
+    measured = compare(*(pair[::-1] if turned else pair))
+    assert agrees(measured), measured
+    assert measured.mirrored is ("mirrored" in edit)
 
 
-def test_other_pictures_do_not_agree():
-    pictures = [picture(drawn(seed)) for seed in range(8)]
+def test_different_images_do_not_agree():
+    images = [reduced(drawn(seed)) for seed in range(8)]
     pairs = [(a, b) for a in range(8) for b in range(a)]
-    assert not any(agrees(compare(pictures[a], pictures[b])) for a, b in pairs)
+    assert not any(agrees(compare(images[a], images[b])) for a, b in pairs)
 
 
 def test_another_view_of_the_same_things_is_not_steady():
-    """What is near moves farther than what is far, as when the camera moves."""
+    """Near things move farther than far ones, as when the camera moves."""
     far, near = np.asarray(drawn(1)).copy(), np.asarray(drawn(2))
     first, second = far.copy(), np.roll(far, 6, axis=1)
     stripes = np.zeros((300, 400), bool)
@@ -88,50 +88,50 @@ def test_another_view_of_the_same_things_is_not_steady():
         stripes[:, left : left + 40] = True
     first[stripes] = near[stripes]
     second[stripes] = np.roll(near, 18, axis=1)[stripes]
-    found = compare(picture(Image.fromarray(first)), picture(Image.fromarray(second)))
-    assert not agrees(found)
+    measured = compare(reduced(Image.fromarray(first)), reduced(Image.fromarray(second)))
+    assert not agrees(measured)
 
 
 def test_two_parts_of_one_scene_are_not_inside_each_other():
     image = drawn(5)
     left, right = image.crop((0, 0, 260, 300)), image.crop((140, 0, 400, 300))
-    found = compare(picture(left), picture(right))
-    assert found.agreement > 0.8
-    assert found.inside < 0.7
+    measured = compare(reduced(left), reduced(right))
+    assert measured.agreement > 0.8
+    assert measured.inside < 0.7
 
 
-def test_another_colour_is_another_picture():
+def test_other_colours_are_another_hue():
     image = drawn(4)
     swapped = Image.merge("RGB", image.split()[::-1])
-    found = compare(picture(image), picture(swapped))
-    assert found.hue > 30
-    assert compare(picture(image), picture(EDITS["grey"](image))).hue == 0
+    measured = compare(reduced(image), reduced(swapped))
+    assert measured.hue > 30
+    assert compare(reduced(image), reduced(EDITS["grey"](image))).hue == 0
 
 
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (200, 30, 30)])
-def test_blank_pictures_agree_with_nothing(colour):
-    blank = picture(Image.new("RGB", (300, 200), colour))
-    other = picture(Image.new("RGB", (200, 300), colour))
-    found = compare(blank, other)
-    assert found.agreement == 0
-    assert found.flat == 1.0
-    assert compare(blank, picture(drawn(0))).agreement < 0.5
+def test_blank_images_agree_with_nothing(colour):
+    blank = reduced(Image.new("RGB", (300, 200), colour))
+    other = reduced(Image.new("RGB", (200, 300), colour))
+    measured = compare(blank, other)
+    assert measured.agreement == 0
+    assert measured.flat == 1.0
+    assert compare(blank, reduced(drawn(0))).agreement < 0.5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 7), (16, 4), (2000, 1)])
-def test_tiny_and_narrow_pictures_are_no_crash(size):
+def test_tiny_and_narrow_images_can_be_compared(size):
     rng = np.random.default_rng(0)
     tiny = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
-    assert compare(picture(tiny), picture(drawn(0))).agreement <= 1
-    assert compare(picture(drawn(0)), picture(tiny)).agreement <= 1
-    assert compare(picture(tiny), picture(tiny)).agreement <= 1
+    assert compare(reduced(tiny), reduced(drawn(0))).agreement <= 1
+    assert compare(reduced(drawn(0)), reduced(tiny)).agreement <= 1
+    assert compare(reduced(tiny), reduced(tiny)).agreement <= 1
 
 
-def test_what_is_no_picture_is_not_reduced():
-    assert reduced(b"not a picture") is None
-    assert reduced(b"") is None
+def test_bytes_that_are_not_an_image_are_not_reduced():
+    assert reduce_image(b"not an image") is None
+    assert reduce_image(b"") is None
 
 
 def test_the_same_comparison_gives_the_same_bits():
-    pair = picture(drawn(3)), picture(EDITS["cropped"](drawn(3)))
-    assert compare(*pair) == compare(*(Picture(p.pixels) for p in pair))
+    pair = reduced(drawn(3)), reduced(EDITS["cropped"](drawn(3)))
+    assert compare(*pair) == compare(*(ReducedImage(p.pixels) for p in pair))

@@ -1,7 +1,9 @@
-"""The one nearest-neighbour join: rows (query, base image, similarity, rank).
+"""Nearest-neighbour joins. Every join gives rows (query, base image, similarity, rank).
 
-`exact` and `screened` have the kernels, `ivf` the inverted lists, `hamming` the tables of hashes, and
-`choice` says which pays. Over fragments there are three plans: `join` sends few queries to every shard
-of the base and merges the best; `blocks` takes every block past every other, exactly; `cells` lets
-vectors meet where they share a cell of one quantiser, and `recall` measures what that misses.
+Kernels work on arrays: `exact` for exact search, `ivf` for inverted lists, `hamming` for hashes.
+`choice` decides by a cost model whether search or a join is exact or approximate.
+
+Joins over fragments follow one of three plans. `broadcast` sends few queries to every shard of the base
+and merges the best. `blocks` compares every block with every other, exactly. `cells` compares vectors
+that share a cell of a quantiser, and `recall` measures how many neighbours this misses.
 """

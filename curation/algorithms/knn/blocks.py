@@ -1,7 +1,7 @@
-"""The exact join: every block of queries against every block of the base, each pair computed once.
+"""The exact join: every block of queries against every block of the base, each pair of blocks once.
 
-A block is some fragments of one role, filled in their order, so that a fragment added later changes
-the last block alone and all other pairs are found computed.
+A block is some fragments of one role, filled in their order. A fragment that is added later changes
+only the last block, so that results of all other pairs of blocks are reused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
 
-BLOCK = 100_000
-"""Rows of a block; with its vectors, its hashes and a screen over them it takes about 1 GiB at most
-(1,024 dimensions)."""
+ROWS_PER_BLOCK = 100_000
+"""Rows of a block. Its vectors, their hashes and the screen over them need about 1 GiB at most (1,024
+dimensions)."""
 
 T = TypeVar("T")
 PAIRS = pa.schema(
@@ -30,15 +30,26 @@ PAIRS = pa.schema(
 )
 
 
-def rows_of(fragment: Any) -> int:
-    """Return the rows of a fragment."""
+def fragment_rows(fragment: Any) -> int:
+    """Return the number of rows of a fragment."""
     return int(fragment.rows)
 
 
 def blocks_of(
-    fragments: Mapping[str, T], rows: int = BLOCK, size: Callable[[T], int] = rows_of
+    fragments: Mapping[str, T],
+    rows: int = ROWS_PER_BLOCK,
+    size: Callable[[T], int] = fragment_rows,
 ) -> dict[str, list[T]]:
-    """Return fragments in blocks of at most `rows` (or of one fragment), by the first one's name."""
+    """Group fragments into blocks, in their order.
+
+    Args:
+        fragments: fragments by name.
+        rows: largest number of rows of a block. A larger fragment is a block of its own.
+        size: returns the number of rows of a fragment.
+
+    Returns:
+        The fragments of each block, by the name of the first.
+    """
     blocks: dict[str, list[T]] = {}
     last: list[T] = []
     filled = rows
@@ -52,27 +63,40 @@ def blocks_of(
 
 
 def read_block(block: Sequence[Fragment]) -> tuple[Ids, Vectors]:
-    """Return the distinct ids of a block, sorted, and their vectors; images without one left out."""
+    """Return the distinct images of a block that have a vector.
+
+    Returns:
+        Sorted image ids of shape (n,), and their vectors of shape (n, dim).
+    """
     parts = [read_vectors(fragment) for fragment in block]
-    # A fragment without a single vector may not even know their length.
+    # A fragment without any vector may not know their dimension.
     parts = [part for part in parts if len(part[0])] or parts[:1]
     ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
     unique, first = np.unique(ids, return_index=True)
     return unique, vectors[first]
 
 
-def pairs_batch(queries: Ids, found: Candidates) -> pa.RecordBatch:
-    """Return candidates with the ids of their queries as rows of a work table."""
+def pairs_batch(query_ids: Ids, candidates: Candidates) -> pa.RecordBatch:
+    """Return candidates as PAIRS.
+
+    Args:
+        query_ids: image id of each query, shape (queries,).
+        candidates: pairs of these queries.
+    """
     return pa.RecordBatch.from_arrays(
-        [from_ids(queries[found.query]), from_ids(found.ids), pa.array(found.similarity)],
+        [
+            from_ids(query_ids[candidates.query]),
+            from_ids(candidates.ids),
+            pa.array(candidates.similarity),
+        ],
         schema=PAIRS,
     )
 
 
-def pairs_of(table: pa.Table) -> tuple[Ids, Candidates]:
-    """Read back `pairs_batch`: the sorted ids of the queries, and the candidates that number them."""
-    queries, query = np.unique(to_ids(table.column("query_id")), return_inverse=True)
-    return queries, Candidates(
+def candidates_of_pairs(table: pa.Table) -> tuple[Ids, Candidates]:
+    """Return PAIRS as the sorted image ids of the queries, and candidates that number them."""
+    query_ids, query = np.unique(to_ids(table.column("query_id")), return_inverse=True)
+    return query_ids, Candidates(
         query.astype(np.int64),
         to_ids(table.column("image_id")),
         table.column("similarity").to_numpy(),
@@ -80,16 +104,23 @@ def pairs_of(table: pa.Table) -> tuple[Ids, Candidates]:
 
 
 def nearest_others(
-    queries: Ids, vectors: Vectors, base: Base, options: Mapping[str, float], device: str
+    query_ids: Ids, vectors: Vectors, base: Base, options: Mapping[str, float], device: str
 ) -> Candidates:
-    """Return the k nearest above the floor of each query; in a self-join none finds itself."""
-    k, own_role = int(options["k"]), bool(options["own_role"])
-    found = search(vectors, base, k + own_role, options["floor"], device)
-    if not own_role:
-        return found
-    other = queries[found.query] != found.ids
-    # Of many images with one vector, a query need not be among the first k + 1.
-    return merge([Candidates(found.query[other], found.ids[other], found.similarity[other])], k)
+    """Return the k nearest images of each query above the floor. In a self-join no query finds itself.
+
+    Args:
+        query_ids: image id of each query, shape (n,).
+        vectors: unit vectors of the queries, shape (n, dim).
+        base: images to search.
+        options: `k`, `floor` (smallest similarity) and `self_join` (1 or 0).
+        device: `cpu` or `cuda[:n]`.
+    """
+    k, self_join = int(options["k"]), bool(options["self_join"])
+    candidates = search(vectors, base, k + self_join, options["floor"], device)
+    if not self_join:
+        return candidates
+    # If many images share its vector, a query may not be among its own first k + 1.
+    return merge([candidates.without_self(query_ids)], k)
 
 
 def search_block(
@@ -98,66 +129,87 @@ def search_block(
     options: Mapping[str, float],
     device: str,
 ) -> StageOutput:
-    """Find the nearest of each query within one block of the base."""
+    """Find the nearest images of each query within one block of the base.
+
+    Args:
+        queries: block of queries.
+        base: block of the base.
+        options: as `nearest_others`.
+        device: `cpu` or `cuda[:n]`.
+
+    Yields:
+        PAIRS.
+    """
     ids, vectors = read_block(queries)
     base_ids, base_vectors = read_block(base)
-    built = build_base(base_vectors, base_ids)
-    yield pairs_batch(ids, nearest_others(ids, vectors, built, options, device))
+    grouped = build_base(base_vectors, base_ids)
+    yield pairs_batch(ids, nearest_others(ids, vectors, grouped, options, device))
     return None
 
 
 def merge_blocks(parts: Sequence[Fragment], k: int) -> StageOutput:
-    """Keep the k nearest of what a block of queries found in every block of the base."""
-    queries, found = pairs_of(pa.concat_tables([part.read() for part in parts]))
-    yield pairs_batch(queries, merge([found], k))
+    """Keep the k nearest images of each query of a block over all blocks of the base.
+
+    Args:
+        parts: what `search_block` found in each block of the base.
+        k: neighbours of each query.
+
+    Yields:
+        PAIRS.
+    """
+    query_ids, candidates = candidates_of_pairs(pa.concat_tables([part.read() for part in parts]))
+    yield pairs_batch(query_ids, merge([candidates], k))
     return None
 
 
 def block_join(
     by_role: Mapping[str, Mapping[str, Fragment]],
-    sought: Sequence[tuple[str, str]],
+    role_pairs: Sequence[tuple[str, str]],
     options: Mapping[str, float],
     context: Context,
     name: str = "blocks",
 ) -> Iterator[tuple[str, str, pa.Table]]:
-    """Yield (role of queries, role of base, pairs) of an exact join, by blocks of queries.
+    """Join vectors exactly.
 
     Args:
-        by_role: fragments of vectors by name, by role.
-        sought: which roles meet.
-        options: k and floor.
-        context: where workers are.
-        name: of this join, shown while it runs.
+        by_role: fragments of vectors, by role and by name.
+        role_pairs: role of the queries and role of the base, for each join.
+        options: `k` and `floor`, the smallest similarity.
+        context: where workers run.
+        name: name of the join, shown while it runs.
+
+    Yields:
+        (role of the queries, role of the base, PAIRS), one for each block of queries.
     """
     blocks = {role: blocks_of(fragments) for role, fragments in by_role.items()}
-    for query_role, base_role in sought:
+    for query_role, base_role in role_pairs:
         left, right = blocks.get(query_role, {}), blocks.get(base_role, {})
-        mine = dict(options) | {"own_role": float(query_role == base_role)}
+        join_options = dict(options) | {"self_join": float(query_role == base_role)}
         label = f"{name} {query_role}-{base_role}"
         items = {
             f"{query_role}-{first}-{base_role}-{second}": {
                 "queries": block,
                 "base": other,
-                "options": mine,
+                "options": join_options,
             }
             for first, block in left.items()
             for second, other in right.items()
         }
-        found = context.compute(label, search_block, items, gpu=True)
+        records = context.compute(label, search_block, items, gpu=True)
         parts = {
-            first: [found[f"{query_role}-{first}-{base_role}-{second}"] for second in right]
+            first: [records[f"{query_role}-{first}-{base_role}-{second}"] for second in right]
             for first in left
         }
         if len(right) > 1:
             merges = {
                 f"{query_role}-{first}-{base_role}": {
-                    "parts": [Fragment(context.store, record) for record in own],
+                    "parts": [Fragment(context.store, record) for record in block_records],
                     "k": int(options["k"]),
                 }
-                for first, own in parts.items()
+                for first, block_records in parts.items()
             }
             merged = context.compute(f"{label}, merged", merge_blocks, merges)
             parts = {first: [merged[f"{query_role}-{first}-{base_role}"]] for first in left}
-        for own in parts.values():
-            for record in own:
+        for block_records in parts.values():
+            for record in block_records:
                 yield query_role, base_role, Fragment(context.store, record).read()

@@ -1,9 +1,9 @@
-"""The join by cells: vectors meet where they share a cell of one global quantiser.
+"""The join by cells: vectors are compared if they share a cell of one global quantiser.
 
-Each vector goes to its `spread` nearest cells and is compared with every vector there, so that two near
-ones meet unless they share none of their nearest cells, as they may where SemDeDup (Abbas et al. 2023)
-compares within one cell alone. Vectors cross the network once for each of their cells; everything after
-that is local to a cell. What is found is exact for the pairs that meet; which part of all it is, is
+Each vector is sent to its `spread` nearest cells and is compared with every vector there. Two near
+vectors are missed only if they share none of these cells. SemDeDup (Abbas et al. 2023) compares within
+one cell, and misses more. A vector crosses the network once for each of its cells. Everything else is
+local to a cell. Pairs that share a cell are found exactly; which share of all pairs this is, is
 measured on a sample.
 """
 
@@ -21,118 +21,135 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, vector_matrix
-from curation.algorithms.knn.blocks import PAIRS, nearest_others, pairs_batch, pairs_of
+from curation.algorithms.knn.blocks import PAIRS, candidates_of_pairs, nearest_others, pairs_batch
 from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import build_base, merge
-from curation.algorithms.knn.routing import batches_of, read_routed, route
+from curation.algorithms.knn.routing import read_routed, route, task_batches
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
 from curation.engine.fragment import Fragment
+from curation.engine.runs import run_starts
 from curation.engine.units import StageOutput, empty_batch
 
-HELD = 2**29
-"""Bytes of vectors that one task joins; working on them takes about four times that."""
-MERGED = 2_000_000
-"""Finds that are merged at once, about; each takes some 300 bytes while they are sorted."""
+BYTES_PER_GROUP = 2**29
+"""Bytes of vectors that one task joins. The task needs about four times that memory."""
+PAIRS_PER_MERGE = 2_000_000
+"""Pairs that one task merges, about. Each needs some 300 bytes while pairs are sorted."""
 
-FOUND = PAIRS.append(pa.field("sought", pa.int32()))
-"""Pairs found; `sought` numbers which roles were."""
-Sought = Sequence[tuple[str, str]]
-"""(role of the query, role of the base)."""
+CELL_PAIRS = PAIRS.append(pa.field("role_pair", pa.int32()))
+"""Pairs found in cells. `role_pair` numbers the pair of roles that was joined."""
+RolePairs = Sequence[tuple[str, str]]
+"""(role of the queries, role of the base) of each join."""
 
 
-def groups_of(cells: int, held: float) -> tuple[int, ...]:
-    """Return where groups of cells begin, and the end: each has about HELD bytes, of `held` in all."""
-    count = int(min(cells, max(1, -(-held // HELD))))
+def cell_groups(cells: int, total_bytes: float) -> tuple[int, ...]:
+    """Divide cells into groups of about BYTES_PER_GROUP each.
+
+    Args:
+        cells: number of cells.
+        total_bytes: bytes of vectors in all cells.
+
+    Returns:
+        The first cell of each group, and after them the number of cells.
+    """
+    count = int(min(cells, max(1, -(-total_bytes // BYTES_PER_GROUP))))
     return tuple(int(cell) for cell in np.linspace(0, cells, count + 1).round())
 
 
 def join_cells(
     vectors: pa.Table,
     groups: tuple[int, ...],
-    sought: Sought,
+    role_pairs: RolePairs,
     options: Mapping[str, float],
     part: int,
     device: str,
 ) -> StageOutput:
-    """Join the cells of a group, each among itself.
+    """Join the vectors within each cell of a group.
 
     Args:
-        vectors: all that have a cell of the group.
-        groups: the first cell of each group, and the end.
-        sought: which roles meet.
-        options: k and floor.
-        part: the group.
+        vectors: all vectors that were sent to a cell of the group.
+        groups: as `cell_groups` returns them.
+        role_pairs: roles to join.
+        options: `k` and `floor`, the smallest similarity.
+        part: number of the group.
         device: `cpu` or `cuda[:n]`.
+
+    Yields:
+        CELL_PAIRS.
     """
-    yield empty_batch(FOUND)
-    for roles, ids, own in _cells(vectors, groups[part], groups[part + 1]):
-        for number, (query_role, base_role) in enumerate(sought):
+    yield empty_batch(CELL_PAIRS)
+    for roles, ids, cell_vectors in _vectors_by_cell(vectors, groups[part], groups[part + 1]):
+        for number, (query_role, base_role) in enumerate(role_pairs):
             left, right = roles == query_role, roles == base_role
             if left.any() and right.any():
-                mine = dict(options) | {"own_role": float(query_role == base_role)}
-                base = build_base(own[right], ids[right])
-                near = nearest_others(ids[left], own[left], base, mine, device)
-                yield _told(pairs_batch(ids[left], near), number)
+                join_options = dict(options) | {"self_join": float(query_role == base_role)}
+                base = build_base(cell_vectors[right], ids[right])
+                near = nearest_others(ids[left], cell_vectors[left], base, join_options, device)
+                yield _with_role_pair(pairs_batch(ids[left], near), number)
     return None
 
 
-def _told(pairs: pa.RecordBatch, number: int) -> pa.RecordBatch:
-    sought = pa.array(np.full(pairs.num_rows, number, np.int32))
-    return pa.RecordBatch.from_arrays([*pairs.columns, sought], schema=FOUND)
+def _with_role_pair(pairs: pa.RecordBatch, number: int) -> pa.RecordBatch:
+    role_pair = pa.array(np.full(pairs.num_rows, number, np.int32))
+    return pa.RecordBatch.from_arrays([*pairs.columns, role_pair], schema=CELL_PAIRS)
 
 
-def _cells(
+def _vectors_by_cell(
     table: pa.Table, first: int, end: int
 ) -> Iterator[tuple[npt.NDArray[np.str_], Ids, Vectors]]:
-    """Yield the roles, ids and vectors of each cell; an image stands there once a role."""
+    """Yield the roles, ids and vectors of each cell from `first` to `end` − 1.
+
+    Within a cell an image occurs once for each of its roles.
+    """
     if not len(table):
         return
     lists = table.column("cells").combine_chunks()
     cell = lists.flatten().to_numpy()
     row = np.repeat(np.arange(len(table)), lists.type.list_size)
-    mine = (cell >= first) & (cell < end)
-    cell, row = cell[mine], row[mine]
+    in_range = (cell >= first) & (cell < end)
+    cell, row = cell[in_range], row[in_range]
     roles = table.column("role").to_numpy(zero_copy_only=False).astype(str)
     ids, vectors = to_ids(table.column("image_id")), vector_matrix(table.column("vector"))
     order = np.lexsort((ids[row], roles[row], cell))
     cell, row = cell[order], row[order]
-    fresh = np.ones(len(row), dtype=bool)
-    same = (roles[row][1:] == roles[row][:-1]) & (ids[row][1:] == ids[row][:-1])
-    fresh[1:] = (cell[1:] != cell[:-1]) | ~same
-    cell, row = cell[fresh], row[fresh]
+    distinct = run_starts(cell, roles[row], ids[row])
+    cell, row = cell[distinct], row[distinct]
     _, start = np.unique(cell, return_index=True)
     for low, high in pairwise([*start.tolist(), len(cell)]):
-        own = row[low:high]
-        yield roles[own], ids[own], vectors[own]
+        rows = row[low:high]
+        yield roles[rows], ids[rows], vectors[rows]
 
 
-def find_in_cells(
+def search_cells(
     by_role: Mapping[str, Mapping[str, Fragment]],
-    sought: Sought,
+    role_pairs: RolePairs,
     options: Mapping[str, float],
-    books: Fragment,
+    codebooks: Fragment,
     context: Context,
 ) -> list[Fragment]:
-    """Return what is found in each group of cells, work tables of FOUND, to be merged.
+    """Find near pairs in each group of cells.
 
     Args:
-        by_role: fragments of vectors by name, by role.
-        sought: which roles meet.
-        options: k, floor and spread.
-        books: codebooks of the quantiser, a work table.
-        context: where workers are.
+        by_role: fragments of vectors, by role and by name.
+        role_pairs: roles to join.
+        options: `k`, `floor` (smallest similarity) and `spread` (cells of each vector).
+        codebooks: of the quantiser, a work table.
+        context: where workers run.
+
+    Returns:
+        Work tables of CELL_PAIRS. A query may occur in several, and must be merged.
     """
-    fragments = [(role, f) for role, own in by_role.items() for f in own.values()]
-    coarse = read_codebooks(books)
-    assert coarse is not None
-    cells, dim = coarse.coarse.shape
-    batches = {f"route-{batch[0][1].name}": batch for batch in batches_of(fragments)}
-    spread = {"codebooks": books, "spread": int(options["spread"])}
-    items = {name: {"fragments": batch} | spread for name, batch in batches.items()}
+    fragments = [(role, f) for role, named in by_role.items() for f in named.values()]
+    quantiser = read_codebooks(codebooks)
+    assert quantiser is not None
+    cells, dim = quantiser.coarse.shape
+    spread = int(options["spread"])
+    batches = {f"route-{batch[0][1].name}": batch for batch in task_batches(fragments)}
+    shared = {"codebooks": codebooks, "spread": spread}
+    items = {name: {"fragments": batch} | shared for name, batch in batches.items()}
     routed = context.compute("route", route, items, gpu=True)
-    held = 2.0 * options["spread"] * dim * sum(fragment.rows for _, fragment in fragments)
-    groups = groups_of(cells, held)
+    total_bytes = 2.0 * spread * dim * sum(fragment.rows for _, fragment in fragments)
+    groups = cell_groups(cells, total_bytes)
     readings = [
         MapTask(
             read_routed,
@@ -140,22 +157,14 @@ def find_in_cells(
         )
         for name, batch in batches.items()
     ]
-    schema = pa.schema(
-        [
-            ("cells", pa.list_(pa.int32(), min(int(options["spread"]), cells))),
-            ("role", pa.string()),
-            ("image_id", pa.string()),
-            ("vector", pa.binary(2 * dim)),
-        ]
-    )
     job = Exchange(
         "cells",
-        {"vectors": ExchangeInput(schema, readings)},
+        {"vectors": ExchangeInput(_routed_schema(min(spread, cells), dim), readings)},
         join_cells,
         len(groups) - 1,
         {
             "groups": groups,
-            "sought": tuple(sought),
+            "role_pairs": tuple(role_pairs),
             "options": {name: options[name] for name in ("k", "floor")},
         },
         pass_part=True,
@@ -164,59 +173,99 @@ def find_in_cells(
     return [Fragment(context.store, record) for record in exchange_tables(job, context)]
 
 
-def merging(
-    found: Sequence[Fragment], function: Callable[..., StageOutput], arguments: Mapping[str, Any]
+def _routed_schema(spread: int, dim: int) -> pa.Schema:
+    """Return the columns of vectors that `read_routed` sends, without the key."""
+    return pa.schema(
+        [
+            ("cells", pa.list_(pa.int32(), spread)),
+            ("role", pa.string()),
+            ("image_id", pa.string()),
+            ("vector", pa.binary(2 * dim)),
+        ]
+    )
+
+
+def merge_exchange(
+    cell_pairs: Sequence[Fragment],
+    function: Callable[..., StageOutput],
+    arguments: Mapping[str, Any],
 ) -> Exchange:
-    """Return the exchange in which all that a query found in its cells comes together.
+    """Return the exchange that brings together all pairs of a query.
 
     Args:
-        found: by `find_in_cells`.
-        function: is given `found`, FOUND of some queries, and the arguments.
-        arguments: k among them.
+        cell_pairs: work tables of `search_cells`.
+        function: called with `cell_pairs`, all CELL_PAIRS of some queries, and with the arguments.
+        arguments: further arguments of the function, `k` among them.
     """
-    readings = [MapTask(read_found, {"found": own}) for own in found]
-    parts = max(1, -(-sum(own.rows for own in found) // MERGED))
-    return Exchange("merge", {"found": ExchangeInput(FOUND, readings)}, function, parts, arguments)
+    readings = [MapTask(read_cell_pairs, {"cell_pairs": fragment}) for fragment in cell_pairs]
+    parts = max(1, -(-sum(fragment.rows for fragment in cell_pairs) // PAIRS_PER_MERGE))
+    inputs = {"cell_pairs": ExchangeInput(CELL_PAIRS, readings)}
+    return Exchange("merge", inputs, function, parts, arguments)
 
 
-def read_found(found: Fragment) -> Iterator[pa.Table]:
-    """Yield what was found, by the query."""
-    for batch in found.batches(rows=MERGED // 4):
+def read_cell_pairs(cell_pairs: Fragment) -> Iterator[pa.Table]:
+    """Yield CELL_PAIRS, keyed by query."""
+    for batch in cell_pairs.batches(rows=PAIRS_PER_MERGE // 4):
         keys = seeded_keys(to_ids(batch.column("query_id")), "query")
         yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(keys))
 
 
-def nearest_found(found: pa.Table, k: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield by what was sought the k nearest of each query, as PAIRS in the order of queries."""
-    numbers = found.column("sought")
+def nearest_by_role_pair(cell_pairs: pa.Table, k: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the k nearest images of each query.
+
+    Args:
+        cell_pairs: all CELL_PAIRS of some queries.
+        k: neighbours of each query.
+
+    Yields:
+        Number of the pair of roles, and PAIRS sorted by query.
+    """
+    numbers = cell_pairs.column("role_pair")
     for number in np.unique(numbers.to_numpy()).tolist():
-        queries, own = pairs_of(found.filter(pc.equal(numbers, number)))
-        yield number, pairs_batch(queries, merge([own], k))
+        query_ids, candidates = candidates_of_pairs(cell_pairs.filter(pc.equal(numbers, number)))
+        yield number, pairs_batch(query_ids, merge([candidates], k))
 
 
-def merge_cells(found: pa.Table, k: int) -> StageOutput:
-    """Give the k nearest of each query, as FOUND."""
-    yield empty_batch(FOUND)
-    for number, pairs in nearest_found(found, k):
-        yield _told(pairs, number)
+def merge_cell_pairs(cell_pairs: pa.Table, k: int) -> StageOutput:
+    """Keep the k nearest images of each query.
+
+    Args:
+        cell_pairs: all CELL_PAIRS of some queries.
+        k: neighbours of each query.
+
+    Yields:
+        CELL_PAIRS.
+    """
+    yield empty_batch(CELL_PAIRS)
+    for number, pairs in nearest_by_role_pair(cell_pairs, k):
+        yield _with_role_pair(pairs, number)
     return None
 
 
 def cell_join(
     by_role: Mapping[str, Mapping[str, Fragment]],
-    sought: Sought,
+    role_pairs: RolePairs,
     options: Mapping[str, float],
-    books: Fragment,
+    codebooks: Fragment,
     context: Context,
 ) -> Iterator[tuple[str, str, pa.Table]]:
-    """Yield (role of queries, role of base, pairs): see the module for what is found.
+    """Join vectors by cells.
 
-    The arguments are those of `find_in_cells`.
+    Args:
+        by_role: fragments of vectors, by role and by name.
+        role_pairs: roles to join.
+        options: `k`, `floor` (smallest similarity) and `spread` (cells of each vector).
+        codebooks: of the quantiser, a work table.
+        context: where workers run.
+
+    Yields:
+        (role of the queries, role of the base, PAIRS).
     """
-    found = find_in_cells(by_role, sought, options, books, context)
-    for record in exchange_tables(merging(found, merge_cells, {"k": int(options["k"])}), context):
+    cell_pairs = search_cells(by_role, role_pairs, options, codebooks, context)
+    job = merge_exchange(cell_pairs, merge_cell_pairs, {"k": int(options["k"])})
+    for record in exchange_tables(job, context):
         table = Fragment(context.store, record).read()
-        for number, (query_role, base_role) in enumerate(sought):
-            own = table.filter(pc.equal(table.column("sought"), number))
-            if len(own):
-                yield query_role, base_role, own.drop_columns(["sought"])
+        for number, (query_role, base_role) in enumerate(role_pairs):
+            pairs = table.filter(pc.equal(table.column("role_pair"), number))
+            if len(pairs):
+                yield query_role, base_role, pairs.drop_columns(["role_pair"])

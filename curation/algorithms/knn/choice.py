@@ -1,4 +1,4 @@
-"""How the pool is searched: exactly, or by an index; the cost model behind `index: auto`."""
+"""Whether a search or a join is exact or approximate: the cost model behind `auto`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ from typing import Literal
 
 from curation.algorithms.knn.params import IndexParams, JoinParams
 
-EXACT = 2**50
-"""Multiplications up to which `auto` searches exactly: an hour or so of two cores."""
-EXACT_JOIN = 2**46
-"""The same for joining the pool with itself, which is done for every encoder of copies."""
-WORTH = 4
-"""How many times fewer multiplications an index must take for `auto` to choose it."""
-PROBED = 32
-"""What a multiplication within lists costs beside one of exact search, whose products are large."""
-GROWN = 4
-"""Codebooks are trained anew when the pool has grown so many times."""
+EXACT_SEARCH_LIMIT = 2**50
+"""Multiplications up to which `auto` searches exactly: about an hour of two cores."""
+EXACT_JOIN_LIMIT = 2**46
+"""Multiplications up to which `auto` joins the pool with itself exactly. It is lower, because the join
+is done for every encoder of copies."""
+MIN_SAVING = 4
+"""`auto` is approximate only if that costs at most 1 / MIN_SAVING of the multiplications."""
+PROBE_COST = 32
+"""Cost of a multiplication within inverted lists, in multiplications of exact search. Exact search
+multiplies large matrices, which is faster for each number."""
+GROWTH_FACTOR = 4
+"""Codebooks are trained again when the pool is this many times as large."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How to search, with how many lists, and the costs of both ways in multiplications."""
+class SearchChoice:
+    """How to search the pool.
+
+    Attributes:
+        index: kind of the index.
+        nlist: number of inverted lists.
+        exact: cost of exact search, in multiplications.
+        indexed: cost of search with the index, in multiplications of exact search.
+    """
 
     index: Literal["exact", "ivf_flat", "ivf_pq"]
     nlist: int
@@ -30,29 +39,44 @@ class Choice:
     indexed: float
 
 
-def choose(params: IndexParams, k: int, queries: int, pool: int, dim: int) -> Choice:
-    """Return how to search the `pool` for the `k` nearest of each of `queries` vectors.
+def choose_search(params: IndexParams, k: int, queries: int, pool: int, dim: int) -> SearchChoice:
+    """Choose how to search the pool.
 
-    `auto` counts multiplications: queries · pool · dim for exact search; for an index
-    (pool + queries) · nlist · dim to find lists, and queries · pool · dim · nprobe / nlist within
-    them, each of which costs as much as 32 (measured: benchmarks/results/index.md). It is exact up to
-    2^50, and beyond that where an index would not save three quarters.
+    Exact search costs queries · pool · dim multiplications. An index costs (pool + queries) · nlist ·
+    dim to assign vectors to lists, and queries · pool · dim · nprobe / nlist to search the lists. Each
+    multiplication within lists costs PROBE_COST times as much (measured: benchmarks/results/index.md).
+    `auto` is exact up to EXACT_SEARCH_LIMIT, and above it if an index would save less than three
+    quarters of the cost.
+
+    Args:
+        params: the index that the recipe asks for.
+        k: neighbours of each query.
+        queries: number of queries.
+        pool: number of vectors to search.
+        dim: dimension of the vectors.
     """
-    nlist = params.nlist or lists_for(scale_of(pool))
+    nlist = params.nlist or default_nlist(rounded_size(pool))
     exact = float(queries) * pool * dim
     indexed = float(pool + queries) * nlist * dim
-    indexed += PROBED * exact * min(1.0, params.nprobe / nlist)
+    indexed += PROBE_COST * exact * min(1.0, params.nprobe / nlist)
     if k == 0 or not queries or not pool:
-        return Choice("exact", nlist, exact, indexed)
+        return SearchChoice("exact", nlist, exact, indexed)
     if params.index != "auto":
-        return Choice(params.index, nlist, exact, indexed)
-    cheap = exact <= EXACT or exact <= WORTH * indexed
-    return Choice("exact" if cheap else "ivf_flat", nlist, exact, indexed)
+        return SearchChoice(params.index, nlist, exact, indexed)
+    use_exact = exact <= EXACT_SEARCH_LIMIT or exact <= MIN_SAVING * indexed
+    return SearchChoice("exact" if use_exact else "ivf_flat", nlist, exact, indexed)
 
 
 @dataclass(frozen=True)
 class JoinChoice:
-    """How to join, with how many cells, and the costs of both ways in multiplications."""
+    """How to join vectors with each other.
+
+    Attributes:
+        join: kind of the join.
+        cells: number of cells.
+        exact: cost of the exact join, in multiplications.
+        by_cells: cost of the join by cells, in multiplications.
+    """
 
     join: Literal["exact", "cells"]
     cells: int
@@ -61,30 +85,39 @@ class JoinChoice:
 
 
 def choose_join(spec: JoinParams, rows: int, dim: int) -> JoinChoice:
-    """Return how `rows` vectors are joined with each other: exactly, or by cells.
+    """Choose how vectors are joined with each other.
 
-    `auto` counts multiplications: rows² · dim for the exact join; by cells rows · cells · dim to find
-    them, and (spread · rows)² · dim / cells within them. It is exact up to 2^46, some minutes of two
-    cores, and beyond that where cells would not save three quarters.
+    The exact join costs rows² · dim multiplications. The join by cells costs rows · cells · dim to
+    assign vectors to cells, and (spread · rows)² · dim / cells to compare them within cells. `auto` is
+    exact up to EXACT_JOIN_LIMIT, some minutes of two cores, and above it if cells would save less than
+    three quarters of the cost.
+
+    Args:
+        spec: the join that the recipe asks for.
+        rows: number of vectors.
+        dim: dimension of the vectors.
     """
-    cells = min(max(rows, 1), lists_for(scale_of(rows)))
+    cells = min(max(rows, 1), default_nlist(rounded_size(rows)))
     spread = min(spec.spread, cells)
     exact = float(rows) * rows * dim
     by_cells = float(rows) * cells * dim + (float(spread) * rows) ** 2 * dim / cells
-    cheap = exact <= EXACT_JOIN or exact <= WORTH * by_cells
+    use_exact = exact <= EXACT_JOIN_LIMIT or exact <= MIN_SAVING * by_cells
     if spec.join != "auto":
         return JoinChoice(spec.join, cells, exact, by_cells)
-    return JoinChoice("exact" if cheap else "cells", cells, exact, by_cells)
+    return JoinChoice("exact" if use_exact else "cells", cells, exact, by_cells)
 
 
-def lists_for(pool: int) -> int:
-    """Return a number of lists for a pool: four times its square root, as FAISS advises."""
+def default_nlist(pool: int) -> int:
+    """Return the number of inverted lists for a pool: four times its square root, as FAISS advises."""
     return max(1, 4 * isqrt(pool))
 
 
-def scale_of(pool: int) -> int:
-    """Return the power of GROWN at or below the size of the pool."""
-    scale = 1
-    while scale * GROWN <= pool:
-        scale *= GROWN
-    return scale
+def rounded_size(pool: int) -> int:
+    """Return the largest power of GROWTH_FACTOR that is at most the size of the pool, or 1.
+
+    Codebooks depend on this number, so that they stay the same while the pool grows a little.
+    """
+    size = 1
+    while size * GROWTH_FACTOR <= pool:
+        size *= GROWTH_FACTOR
+    return size

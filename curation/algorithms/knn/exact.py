@@ -1,4 +1,7 @@
-"""Kernels: arrays in, arrays out. Exact, and the same bits however the base is cut into shards."""
+"""Exact nearest-neighbour search by cosine similarity, on arrays.
+
+Results are the same bits however the base is cut into shards.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,30 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors
+from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.engine.device import CPU
+from curation.engine.runs import run_starts
 
-# More candidates than k, so that rounding in float32 cannot lose a neighbour before re-scoring.
-SLACK = 16
-# Products of a search from which screening them in bfloat16 saves more than torch takes to import.
-SCREENED_FROM = 2**36
-# Vectors hashed at once, so that their numbers stay in the cache.
-HASHED = 2048
-# Vectors gathered at once for re-scoring, in float64 values.
-GATHER = 2**22
+EXTRA_CANDIDATES = 16
+"""Candidates beyond k, so that float32 rounding cannot lose a neighbour before it is scored again."""
+SCREEN_FROM_PRODUCTS = 2**36
+"""Multiplications from which the bfloat16 screen saves more time than the import of torch costs."""
+ROWS_PER_HASH_STEP = 2048
+"""Vectors hashed at once: their hashed values stay in the cache."""
+VALUES_PER_STEP = 2**22
+"""Float64 values gathered at once to score pairs again."""
+
+RowNumbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Near pairs, sorted by (query, falling similarity, id); arrays of shape (n,).
+    """Pairs of a query and a base image, sorted by query, then by falling similarity, then by image id.
 
-    `query` numbers the queries, `ids` names the base images, `similarity` is the float32 rounding of
-    the float64 cosine.
+    Attributes:
+        query: number of the query, shape (n,).
+        ids: id of the base image, shape (n,).
+        similarity: cosine similarity, computed in float64 and rounded to float32, shape (n,).
     """
 
     query: npt.NDArray[np.int64]
@@ -34,41 +42,63 @@ class Candidates:
     similarity: npt.NDArray[np.float32]
 
     def rank(self) -> npt.NDArray[np.int32]:
-        """Return the rank of each pair among those of its query, from 1."""
+        """Return the rank of each pair among the pairs of its query, from 1, shape (n,)."""
         _, start, count = np.unique(self.query, return_index=True, return_counts=True)
         return (np.arange(len(self.query)) - np.repeat(start, count) + 1).astype(np.int32)
 
+    def without_self(self, query_ids: Ids) -> Candidates:
+        """Return the pairs of two different images.
 
-def joined(parts: list[Candidates]) -> Candidates:
-    """Return candidates of different queries as one, in the order of the parts."""
+        Args:
+            query_ids: image id of each query, shape (queries,).
+        """
+        other = query_ids[self.query] != self.ids
+        return Candidates(self.query[other], self.ids[other], self.similarity[other])
+
+
+def concat_candidates(parts: list[Candidates]) -> Candidates:
+    """Return the candidates of parts that share no query, in the order of the parts."""
     if not parts:
         return Candidates(np.empty(0, np.int64), np.empty(0, "S32"), np.empty(0, np.float32))
     return Candidates(
-        np.concatenate([p.query for p in parts]),
-        np.concatenate([p.ids for p in parts]),
-        np.concatenate([p.similarity for p in parts]),
+        np.concatenate([part.query for part in parts]),
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.similarity for part in parts]),
     )
 
 
 def merge(parts: list[Candidates], k: int) -> Candidates:
-    """Return the k best of each query over several parts of the base; an image counts once."""
-    found = joined(parts)
-    order = np.lexsort((found.ids, -found.similarity, found.query))
-    query, ids, similarity = found.query[order], found.ids[order], found.similarity[order]
-    # Rows of the same image have the same vector, so its repeats stand next to each other.
-    repeat = np.zeros(len(query), dtype=bool)
-    repeat[1:] = (query[1:] == query[:-1]) & (ids[1:] == ids[:-1])
-    sorted_once = Candidates(query[~repeat], ids[~repeat], similarity[~repeat])
-    best = sorted_once.rank() <= k
-    return Candidates(sorted_once.query[best], sorted_once.ids[best], sorted_once.similarity[best])
+    """Return the k best candidates of each query over several parts of the base.
+
+    An image that is in several parts counts once. Equal similarities are ordered by image id.
+
+    Args:
+        parts: candidates found in each part.
+        k: candidates to keep for each query.
+    """
+    pairs = concat_candidates(parts)
+    order = np.lexsort((pairs.ids, -pairs.similarity, pairs.query))
+    query, ids, similarity = pairs.query[order], pairs.ids[order], pairs.similarity[order]
+    # Rows of one image have the same vector and so the same similarity: they are next to each other.
+    first = run_starts(query, ids)
+    distinct = Candidates(query[first], ids[first], similarity[first])
+    best = distinct.rank() <= k
+    return Candidates(distinct.query[best], distinct.ids[best], distinct.similarity[best])
 
 
 @dataclass(frozen=True)
 class Base:
-    """Images to search: distinct vectors, and the images that each of them belongs to, by id.
+    """Images to search, grouped by distinct vector.
 
-    Pictures with the very same vector would tie without end; kept together they cannot push each other
-    out of a list of candidates.
+    Many images can share one vector, as blank pictures do. Each distinct vector is one candidate, so
+    such images cannot push other neighbours out of a list of candidates.
+
+    Attributes:
+        vectors: distinct vectors, shape (g, dim).
+        ids: image ids, grouped by vector, sorted and distinct within each group, shape (m,).
+        start: where the ids of each vector begin, shape (g,).
+        count: number of ids of each vector, shape (g,).
+        first: row of each distinct vector among the vectors that the base was built from, shape (g,).
     """
 
     vectors: Vectors
@@ -76,33 +106,36 @@ class Base:
     start: RowNumbers
     count: RowNumbers
     first: RowNumbers
-    """Row of each distinct vector among those that the base was built of."""
 
 
 def build_base(vectors: Vectors, ids: Ids) -> Base:
-    """Group (n, dim) vectors and their image ids (n,) by distinct vector."""
+    """Group images by distinct vector.
+
+    Args:
+        vectors: unit vectors, shape (n, dim).
+        ids: image id of each vector, shape (n,). An image may repeat.
+    """
     rows = np.ascontiguousarray(vectors)
-    _, first, group = np.unique(_hashes(rows), return_index=True, return_inverse=True)
+    _, first, group = np.unique(_hash_vectors(rows), return_index=True, return_inverse=True)
     if not np.array_equal(rows, rows[first[group]]):
-        # Two different vectors with one hash: slower, by the bytes themselves.
+        # Two different vectors have the same hash: group by the bytes of the vectors, which is slower.
         keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
         _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     order = np.lexsort((ids, group))
     ids, group = ids[order], group[order]
-    fresh = np.ones(len(ids), dtype=bool)
-    fresh[1:] = (group[1:] != group[:-1]) | (ids[1:] != ids[:-1])
-    ids, group = ids[fresh], group[fresh]
+    distinct = run_starts(group, ids)
+    ids, group = ids[distinct], group[distinct]
     _, start, count = np.unique(group, return_index=True, return_counts=True)
     return Base(rows[first], ids, start, count, first)
 
 
-def _hashes(rows: Vectors) -> npt.NDArray[np.uint64]:
-    """Return a number for each vector (n, dim), equal for equal ones: a product modulo 2^64."""
+def _hash_vectors(rows: Vectors) -> npt.NDArray[np.uint64]:
+    """Return a hash of each vector (n, dim), shape (n,): a dot product modulo 2^64."""
     bits = rows.view(f"u{rows.dtype.itemsize}")
     odd = np.random.default_rng(0).integers(0, 2**63, rows.shape[1], np.uint64) * 2 + 1
     hashes = np.empty(len(rows), np.uint64)
-    for start in range(0, len(rows), HASHED):
-        part = slice(start, start + HASHED)
+    for start in range(0, len(rows), ROWS_PER_HASH_STEP):
+        part = slice(start, start + ROWS_PER_HASH_STEP)
         hashes[part] = (bits[part].astype(np.uint64) * odd).sum(axis=1, dtype=np.uint64)
     return hashes
 
@@ -110,27 +143,44 @@ def _hashes(rows: Vectors) -> npt.NDArray[np.uint64]:
 def search(
     queries: Vectors, base: Base, k: int, at_least: float = -2.0, device: str = CPU
 ) -> Candidates:
-    """Return the k nearest images of each query by cosine similarity (unit vectors).
+    """Return the k nearest images of each query by cosine similarity.
 
-    Ties go to the smaller id. Candidates are found in float32 and scored again in float64, each pair
-    by itself, so that neither the order nor the company of the rows changes a bit.
+    Candidates are found in lower precision and scored again in float64, each pair by itself. The result
+    therefore does not depend on the order of the rows or on what else is searched. Equal similarities
+    are ordered by image id.
+
+    Args:
+        queries: unit vectors, shape (n, dim).
+        base: images to search.
+        k: neighbours of each query.
+        at_least: smallest cosine similarity of a neighbour.
+        device: `cpu` or `cuda[:n]`.
+
+    Returns:
+        At most k pairs for each query.
+
+    Examples:
+        >>> vectors = np.array([[1, 0], [0, 1]], np.float16)
+        >>> base = build_base(vectors, np.array([b"a", b"b"], "S32"))
+        >>> search(vectors[:1], base, k=1).ids.tolist()
+        [b'a']
     """
     if not len(queries) or not len(base.vectors):
         return merge([], k)
-    if queries.size * len(base.vectors) >= SCREENED_FROM:
-        # torch takes seconds to import, and a small search does without.
+    if queries.size * len(base.vectors) >= SCREEN_FROM_PRODUCTS:
+        # The import of torch takes seconds, which small searches are spared.
         from curation.algorithms.arrays import screened_products as screened
 
         if screened.is_faster(device):
-            # What the screen takes for less than that by its rounding alone still passes.
-            least = at_least - queries.shape[1] * 2.0**-23
-            pairs = screened.candidate_pairs(queries, base.vectors, k, least, device)
+            # The screen gets a lower threshold, because its own rounding may make a score smaller.
+            threshold = at_least - queries.shape[1] * 2.0**-23
+            pairs = screened.candidate_pairs(queries, base.vectors, k, threshold, device)
             return rescore_pairs(queries, base, pairs, k, at_least)
-    wanted = min(k + SLACK, len(base.vectors))
+    candidate_count = min(k + EXTRA_CANDIDATES, len(base.vectors))
     scores, rows = faiss.knn(
         np.ascontiguousarray(queries, np.float32),
         np.ascontiguousarray(base.vectors, np.float32),
-        wanted,
+        candidate_count,
         metric=faiss.METRIC_INNER_PRODUCT,
     )
     return rescore(queries, base, rows, k, at_least, scores)
@@ -144,19 +194,25 @@ def rescore(
     at_least: float = -2.0,
     scores: npt.NDArray[np.float32] | None = None,
 ) -> Candidates:
-    """Return the k best of the candidate rows (n, c) of each query, −1 standing for none.
+    """Return the k best candidates of each query, scored again in float64.
 
-    `scores` are float32 similarities of the candidates, falling: those that rounding cannot bring
-    among the k best are not scored again.
+    Args:
+        queries: unit vectors, shape (n, dim).
+        base: images to search.
+        rows: rows of `base.vectors` that are candidates of each query, shape (n, c); −1 for none.
+        k: neighbours of each query.
+        at_least: smallest cosine similarity of a neighbour.
+        scores: float32 similarities of the candidates, falling, shape (n, c). With them, candidates
+            that rounding cannot bring among the k best are not scored again.
     """
     query = np.repeat(np.arange(len(queries)), rows.shape[1])
-    hopeful = rows >= 0
+    possible = rows >= 0
     if scores is not None and rows.shape[1] > k:
-        # Dot products of unit vectors in float32 err by less than dim · 2^-23 (Higham 2002, 3.1).
+        # Float32 dot products of unit vectors err by less than dim · 2^-23 (Higham 2002, section 3.1).
         error = queries.shape[1] * 2.0**-23
-        hopeful &= scores >= np.maximum(scores[:, k - 1 : k] - 2 * error, at_least - error)
-    known = hopeful.ravel()
-    return rescore_pairs(queries, base, (query[known], rows.ravel()[known]), k, at_least)
+        possible &= scores >= np.maximum(scores[:, k - 1 : k] - 2 * error, at_least - error)
+    flat = possible.ravel()
+    return rescore_pairs(queries, base, (query[flat], rows.ravel()[flat]), k, at_least)
 
 
 def rescore_pairs(
@@ -166,30 +222,48 @@ def rescore_pairs(
     k: int,
     at_least: float = -2.0,
 ) -> Candidates:
-    """Return the k best of some candidate pairs (query, base row), each shape (m,), of each query."""
+    """Return the k best of some candidate pairs for each query, scored again in float64.
+
+    Args:
+        queries: unit vectors, shape (n, dim).
+        base: images to search.
+        pairs: query and row of `base.vectors` of each candidate, shape (m,) each.
+        k: neighbours of each query.
+        at_least: smallest cosine similarity of a neighbour.
+    """
     query, group = pairs
     similarity = exact_similarity(queries, base.vectors, query, group)
     keep = similarity >= at_least
     query, group, similarity = query[keep], group[keep], similarity[keep]
-    # Of a vector that many images share, no query needs more than the k first.
+    # No query needs more than the first k of the images that share a vector.
     count = np.minimum(base.count[group], k)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    found = Candidates(
+    within_group = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    candidates = Candidates(
         np.repeat(query, count),
-        base.ids[np.repeat(base.start[group], count) + within],
+        base.ids[np.repeat(base.start[group], count) + within_group],
         np.repeat(similarity, count),
     )
-    return merge([found], k)
+    return merge([candidates], k)
 
 
 def exact_similarity(
     queries: Vectors, base: Vectors, query: RowNumbers, row: RowNumbers
 ) -> npt.NDArray[np.float32]:
-    """Return the float64 dot product of each pair (m,), rounded to float32."""
-    found = np.empty(len(query), dtype=np.float32)
-    step = max(1, GATHER // base.shape[1])
+    """Return the float64 dot product of each pair, rounded to float32.
+
+    Args:
+        queries: shape (n, dim).
+        base: shape (b, dim).
+        query: row of `queries` of each pair, shape (m,).
+        row: row of `base` of each pair, shape (m,).
+
+    Returns:
+        Shape (m,).
+    """
+    similarity = np.empty(len(query), dtype=np.float32)
+    step = max(1, VALUES_PER_STEP // base.shape[1])
     for start in range(0, len(query), step):
         part = slice(start, start + step)
         left, right = queries[query[part]], base[row[part]]
-        found[part] = np.einsum("md,md->m", left.astype(np.float64), right.astype(np.float64))
-    return found
+        similarity[part] = np.einsum("md,md->m", left.astype(np.float64), right.astype(np.float64))
+    return similarity

@@ -1,9 +1,10 @@
-"""Inverted files: vectors in lists around trained centroids, of which a query probes the nearest.
+"""Inverted files: each vector is in the list of its nearest centroid, and queries search few lists.
 
-`ivf_flat` scores the vectors of the probed lists (Sivic and Zisserman 2003; FAISS calls it so);
-`ivf_pq` scores product codes of their residuals (Jégou et al. 2011), as LVD-142M searched its pool, and
-scores the best candidates again with the stored vectors. Codebooks are trained once; each shard fills
-lists of its own, so that shards are added without touching others.
+`ivf_flat` compares a query with the vectors of the lists that it probes (Sivic and Zisserman 2003; the
+name is FAISS's). `ivf_pq` compares it with product codes of their residuals (Jégou et al. 2011, section
+4), as LVD-142M searched its pool, and scores the best candidates again with the stored vectors.
+Codebooks are trained once. Each shard has lists of its own, so that new shards leave old ones
+unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import ClusterIds, Floats
 from curation.algorithms.kmeans.lloyd import TrainingState, lloyd, make_centroids
 from curation.algorithms.kmeans.points import ArrayPoints
-from curation.algorithms.knn.exact import SLACK, Base, Candidates, joined, merge, rescore
+from curation.algorithms.knn.exact import (
+    EXTRA_CANDIDATES,
+    Base,
+    Candidates,
+    concat_candidates,
+    merge,
+    rescore,
+)
 from curation.algorithms.knn.params import SearchParams
 from curation.engine.device import CPU, local_devices
 from curation.errors import RecipeError
@@ -28,19 +36,23 @@ from curation.errors import RecipeError
 Codes = npt.NDArray[np.uint8]
 
 TRAIN_PER_LIST = 64
-"""Training vectors a list; FAISS warns below 39."""
+"""Training vectors per list. FAISS warns below 39."""
 ITERATIONS = 10
-QUERIES = 65_536
-"""Queries that meet the lists at once."""
+QUERIES_AT_ONCE = 65_536
+"""Queries that FAISS searches in one call."""
 PQ_BITS = 8
-WORDS = 2**PQ_BITS
+CODEWORDS = 2**PQ_BITS
+"""Codewords of each subquantizer."""
 
 
 @dataclass(frozen=True)
 class Codebooks:
-    """What lists are around, (lists, dim) float32 of unit length, and how residuals are coded.
+    """What training gives: the centroids of the lists, and the codewords of residuals.
 
-    `products` (subquantizers, 256, dim / subquantizers) float32; None keeps no codes.
+    Attributes:
+        coarse: centroid of each list, unit length, float32 of shape (nlist, dim).
+        products: codewords, float32 of shape (subquantizers, 256, dim / subquantizers); None for
+            `ivf_flat`.
     """
 
     coarse: Floats
@@ -54,15 +66,20 @@ class Codebooks:
 
 @dataclass(frozen=True)
 class Lists:
-    """The list of each vector of a base (n,), and its code (n, subquantizers)."""
+    """Which list each vector is in, and its code.
 
-    own: ClusterIds
+    Attributes:
+        list_ids: number of the list of each vector, shape (n,).
+        codes: product code of each residual, shape (n, subquantizers); None for `ivf_flat`.
+    """
+
+    list_ids: ClusterIds
     codes: Codes | None = None
 
 
 def sample_size(nlist: int) -> int:
-    """Return how many vectors training takes."""
-    return int(max(TRAIN_PER_LIST * nlist, 256 * WORDS))
+    """Return how many vectors training needs."""
+    return int(max(TRAIN_PER_LIST * nlist, 256 * CODEWORDS))
 
 
 def train(
@@ -72,17 +89,17 @@ def train(
     subquantizers: int,
     seed: int,
 ) -> Codebooks:
-    """Return trained codebooks.
+    """Train the codebooks of an index.
 
     Args:
-        sample: unit vectors (n, dim), in an order that does not depend on shards.
-        index: which kind.
-        nlist: how many lists.
-        subquantizers: codes a vector of `ivf_pq`.
-        seed: of the random choices.
+        sample: unit vectors, shape (n, dim), in an order that does not depend on shards.
+        index: kind of the index.
+        nlist: number of lists.
+        subquantizers: codes of each vector, for `ivf_pq`.
+        seed: seed of the random choices.
 
     Raises:
-        RecipeError: the sample is too small for nlist, or the dimension is no multiple of
+        RecipeError: the sample is too small for nlist, or the dimension is not a multiple of
             subquantizers.
     """
     count, dim = sample.shape
@@ -92,31 +109,40 @@ def train(
             f"match.subquantizers {subquantizers} does not divide the dimension {dim} of "
             f"the vectors. Valid: {valid}"
         )
-    least = max(nlist, WORDS) if index == "ivf_pq" else nlist
-    if count < least:
+    minimum = max(nlist, CODEWORDS) if index == "ivf_pq" else nlist
+    if count < minimum:
         raise RecipeError(
-            f"match.index {index} with nlist {nlist} needs at least {least} eligible pool "
-            f"images to train on; there are {count}. Lower nlist, or use index: exact."
+            f"match.index {index} with nlist {nlist} needs at least {minimum} eligible pool "
+            f"images for training, but there are {count}. Lower nlist, or use index: exact."
         )
     coarse = train_coarse(sample, nlist, seed)
     if index == "ivf_flat":
         return Codebooks(coarse)
-    own = _nearest(sample, coarse, *local_devices())
+    list_ids = _nearest_lists(sample, coarse, *local_devices())
     quantizer = faiss.ProductQuantizer(dim, subquantizers, PQ_BITS)
     quantizer.cp.seed = seed + 1
     quantizer.cp.min_points_per_centroid = 1
-    quantizer.train(np.ascontiguousarray(sample.astype(np.float32) - coarse[own]))
-    words = faiss.vector_to_array(quantizer.centroids)
-    shape = (subquantizers, WORDS, dim // subquantizers)
-    return Codebooks(coarse, words.reshape(shape))
+    quantizer.train(np.ascontiguousarray(sample.astype(np.float32) - coarse[list_ids]))
+    codewords = faiss.vector_to_array(quantizer.centroids)
+    shape = (subquantizers, CODEWORDS, dim // subquantizers)
+    return Codebooks(coarse, codewords.reshape(shape))
 
 
 def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
-    """Return the centroids of `nlist` lists, (nlist, dim) float32 of unit length, by k-means."""
+    """Train the centroids of lists by spherical k-means.
+
+    Args:
+        sample: unit vectors, shape (n, dim).
+        nlist: number of lists.
+        seed: seed of the training vectors and of the first centroids.
+
+    Returns:
+        Float32 vectors of unit length, shape (nlist, dim).
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
-    take = min(len(sample), TRAIN_PER_LIST * nlist)
-    points = sample[np.sort(rng.permutation(len(sample))[:take])]
-    start = points[np.sort(rng.permutation(take)[:nlist])].astype(np.float32)
+    count = min(len(sample), TRAIN_PER_LIST * nlist)
+    points = sample[np.sort(rng.permutation(len(sample))[:count])]
+    start = points[np.sort(rng.permutation(count)[:nlist])].astype(np.float32)
     trained = lloyd(
         ArrayPoints(points, load_backend("torch", *local_devices())),
         TrainingState(start),
@@ -125,86 +151,124 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
     return trained.centroids.vectors
 
 
-def fill(vectors: Vectors, books: Codebooks, device: str = CPU) -> Lists:
-    """Return the list of each vector (n, dim), exactly its nearest, and its code."""
-    own = _nearest(vectors, books.coarse, device)
-    if books.products is None:
-        return Lists(own)
-    residuals = np.ascontiguousarray(vectors.astype(np.float32) - books.coarse[own])
-    codes: Codes = _quantizer(books.products).compute_codes(residuals)
-    return Lists(own, codes)
+def assign_lists(vectors: Vectors, codebooks: Codebooks, device: str = CPU) -> Lists:
+    """Return the list of each vector, exactly the nearest one, and its code.
+
+    Args:
+        vectors: unit vectors, shape (n, dim).
+        codebooks: of the index.
+        device: `cpu` or `cuda[:n]`.
+    """
+    list_ids = _nearest_lists(vectors, codebooks.coarse, device)
+    if codebooks.products is None:
+        return Lists(list_ids)
+    residuals = np.ascontiguousarray(vectors.astype(np.float32) - codebooks.coarse[list_ids])
+    codes: Codes = _product_quantizer(codebooks.products).compute_codes(residuals)
+    return Lists(list_ids, codes)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The lists of a base as FAISS searches them, with what their members are."""
+class IvfIndex:
+    """An index over a base that can be searched.
+
+    Attributes:
+        base: the images that are searched.
+        codebooks: of the index.
+        faiss_index: FAISS's index over the rows of the base.
+    """
 
     base: Base
-    books: Codebooks
-    index: Any
+    codebooks: Codebooks
+    faiss_index: Any
 
 
-def opened(base: Base, lists: Lists, books: Codebooks) -> Opened:
-    """Return the lists of a base, ready to be searched."""
-    return Opened(base, books, _filled(base, lists, books))
+def build_index(base: Base, lists: Lists, codebooks: Codebooks) -> IvfIndex:
+    """Build an index from lists.
 
-
-def search(queries: Vectors, lists: Opened, params: SearchParams, k: int) -> Candidates:
-    """Return the k nearest of each query within the lists that it probes.
-
-    With `ivf_flat` those are the best in these lists; with `ivf_pq` the best of the `refine` · k with
-    the best codes. FAISS proposes in float32, and what it proposes is scored again in float64.
+    Args:
+        base: images to search.
+        lists: of the vectors of the base.
+        codebooks: of the index.
     """
-    base, books, index = lists.base, lists.books, lists.index
+    return IvfIndex(base, codebooks, _faiss_index(base, lists, codebooks))
+
+
+def search(queries: Vectors, index: IvfIndex, params: SearchParams, k: int) -> Candidates:
+    """Return the k nearest images of each query within the lists that it probes.
+
+    FAISS finds candidates in float32, and they are scored again in float64. With `ivf_flat` the result
+    is exact within the probed lists. With `ivf_pq` it is the best of the `refine` · k candidates with
+    the nearest codes.
+
+    Args:
+        queries: unit vectors, shape (n, dim).
+        index: the index to search.
+        params: how many lists a query probes, and `refine`.
+        k: neighbours of each query.
+
+    Returns:
+        At most k pairs for each query.
+    """
+    base, codebooks, faiss_index = index.base, index.codebooks, index.faiss_index
     if not len(queries) or not len(base.vectors):
         return merge([], k)
-    index.nprobe = min(params.nprobe, len(books.coarse))
-    wanted = k + SLACK if books.products is None else k * params.refine
-    found = []
-    for start in range(0, len(queries), QUERIES):
-        some = np.ascontiguousarray(queries[start : start + QUERIES], np.float32)
-        # Every shard has the same codebooks and queries, so all probe the same lists.
-        similarity, probed = index.quantizer.search(some, index.nprobe)
-        scores, rows = index.search_preassigned(some, min(wanted, index.ntotal), probed, similarity)
-        scores = scores if books.products is None else None
-        best = rescore(queries[start : start + QUERIES], base, rows, k, scores=scores)
-        found.append(Candidates(best.query + start, best.ids, best.similarity))
-    return joined(found)
+    faiss_index.nprobe = min(params.nprobe, len(codebooks.coarse))
+    candidate_count = k + EXTRA_CANDIDATES if codebooks.products is None else k * params.refine
+    parts = []
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        batch = np.ascontiguousarray(queries[start : start + QUERIES_AT_ONCE], np.float32)
+        # All shards have the same codebooks and queries, so that all probe the same lists.
+        similarity, probed = faiss_index.quantizer.search(batch, faiss_index.nprobe)
+        scores, rows = faiss_index.search_preassigned(
+            batch, min(candidate_count, faiss_index.ntotal), probed, similarity
+        )
+        scores = scores if codebooks.products is None else None
+        best = rescore(queries[start : start + QUERIES_AT_ONCE], base, rows, k, scores=scores)
+        parts.append(Candidates(best.query + start, best.ids, best.similarity))
+    return concat_candidates(parts)
 
 
-def _nearest(vectors: Vectors, coarse: Floats, *devices: str) -> ClusterIds:
+def _nearest_lists(vectors: Vectors, coarse: Floats, *devices: str) -> ClusterIds:
     return load_backend("torch", *devices)(vectors).assign(make_centroids(coarse, "spherical"))
 
 
-def _quantizer(products: Floats) -> faiss.ProductQuantizer:
+def _product_quantizer(products: Floats) -> faiss.ProductQuantizer:
     count, _, width = products.shape
     quantizer = faiss.ProductQuantizer(count * width, count, PQ_BITS)
     faiss.copy_array_to_vector(products.ravel(), quantizer.centroids)
     return quantizer
 
 
-def _filled(base: Base, lists: Lists, books: Codebooks) -> Any:
+def _faiss_index(base: Base, lists: Lists, codebooks: Codebooks) -> Any:
     """Return FAISS's index over the rows of a base."""
-    count, dim = books.coarse.shape
+    nlist, dim = codebooks.coarse.shape
     coarse = faiss.IndexFlatIP(dim)
-    coarse.add(books.coarse)
+    coarse.add(codebooks.coarse)
     index: Any
-    if books.products is None:
-        index = faiss.IndexIVFFlat(coarse, dim, count, faiss.METRIC_INNER_PRODUCT)
+    if codebooks.products is None:
+        index = faiss.IndexIVFFlat(coarse, dim, nlist, faiss.METRIC_INNER_PRODUCT)
         codes = np.ascontiguousarray(base.vectors, np.float32).view(np.uint8)
     else:
         assert lists.codes is not None
-        parts = len(books.products)
-        index = faiss.IndexIVFPQ(coarse, dim, count, parts, PQ_BITS, faiss.METRIC_INNER_PRODUCT)
-        faiss.copy_array_to_vector(books.products.ravel(), index.pq.centroids)
+        subquantizers = len(codebooks.products)
+        index = faiss.IndexIVFPQ(
+            coarse, dim, nlist, subquantizers, PQ_BITS, faiss.METRIC_INNER_PRODUCT
+        )
+        faiss.copy_array_to_vector(codebooks.products.ravel(), index.pq.centroids)
         codes = lists.codes
     index.is_trained = True
-
-    order = np.argsort(lists.own, kind="stable")
-    present, start, size = np.unique(lists.own[order], return_index=True, return_counts=True)
-    for number, first, many in zip(present.tolist(), start, size, strict=True):
-        rows = np.ascontiguousarray(order[first : first + many])
-        own = np.ascontiguousarray(codes[rows])
-        index.invlists.add_entries(number, int(many), faiss.swig_ptr(rows), faiss.swig_ptr(own))
-    index.ntotal = len(order)
+    _add_entries(index, lists.list_ids, codes)
     return index
+
+
+def _add_entries(index: Any, list_ids: ClusterIds, codes: Codes) -> None:
+    """Add the rows of a base and their codes to the inverted lists of FAISS's index."""
+    order = np.argsort(list_ids, kind="stable")
+    present, start, size = np.unique(list_ids[order], return_index=True, return_counts=True)
+    for number, first, count in zip(present.tolist(), start, size, strict=True):
+        rows = np.ascontiguousarray(order[first : first + count])
+        entries = np.ascontiguousarray(codes[rows])
+        index.invlists.add_entries(
+            number, int(count), faiss.swig_ptr(rows), faiss.swig_ptr(entries)
+        )
+    index.ntotal = len(order)

@@ -18,18 +18,23 @@ from curation.engine.table import Table
 
 
 def read_vectors(embeddings: Fragment, eligible: Fragment | None = None) -> tuple[Ids, Vectors]:
-    """Return the ids and vectors of a fragment, only those of eligible rows where they are given.
+    """Return the image ids (n,) and vectors (n, dim) of a fragment.
 
-    Rows without a vector that can be compared are left out.
+    StageOutput without a vector that can be compared are left out.
+
+    Args:
+        embeddings: fragment of a table of embeddings.
+        eligible: the fragment of `eligible` with the same rows. With it, only eligible rows are
+            returned.
     """
-    _, ids, vectors = read_rows(embeddings, eligible)
+    _, ids, vectors = read_numbered_vectors(embeddings, eligible)
     return ids, vectors
 
 
-def read_rows(
+def read_numbered_vectors(
     embeddings: Fragment, eligible: Fragment | None = None
 ) -> tuple[npt.NDArray[np.int64], Ids, Vectors]:
-    """Return `read_vectors`, after the row of each in the fragment."""
+    """Return the row numbers in the fragment (n,), then the ids and vectors of `read_vectors`."""
     table = embeddings.read(["image_id", "vector"])
     keep = comparable_rows(table.column("vector"))
     if eligible is not None:
@@ -40,7 +45,7 @@ def read_rows(
 
 
 def dimension(embeddings: Table) -> int:
-    """Return the dimension of a table's vectors."""
+    """Return the dimension of a table's vectors; 0 for a table without rows."""
     for fragment in embeddings.fragments.values():
         for batch in fragment.batches(["vector"], rows=1):
             return int(batch.schema.field("vector").type.byte_width) // 2

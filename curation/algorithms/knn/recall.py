@@ -1,4 +1,4 @@
-"""Recall of a join that is not exact: what an exact search finds for a sample of its queries."""
+"""Recall of an approximate self-join, measured against exact search on a sample of its queries."""
 
 from __future__ import annotations
 
@@ -11,64 +11,89 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.knn.blocks import block_join, pairs_of
-from curation.algorithms.knn.exact import Candidates, merge
-from curation.algorithms.knn.sample import read_sample, sampled_rows
+from curation.algorithms.knn.blocks import block_join, candidates_of_pairs
+from curation.algorithms.knn.exact import merge
+from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 
-BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-"""Similarities from which recall is told apart, where they lie above the floor."""
+SIMILARITY_BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Similarities from which recall is also reported, if they are above the floor of the join."""
+
+Pair = tuple[bytes, bytes]
+"""Image ids of a query and of its neighbour."""
 
 
-class Recall:
-    """Knows sampled queries of a self-join, and which part of their nearest it finds."""
+class JoinRecall:
+    """Measures the recall of a self-join on sampled queries.
+
+    Args:
+        role: role whose images are joined with each other.
+        fragments: the vectors of the role, by name.
+        context: where workers run.
+
+    Attributes:
+        query_ids: image ids of the sampled queries, sorted.
+    """
 
     def __init__(self, role: str, fragments: Mapping[str, Fragment], context: Context) -> None:
         self._role, self._fragments, self._context = role, fragments, context
         self._sample: dict[str, Fragment] = {}
-        self.ids: Ids = np.empty(0, "S32")
+        self.query_ids: Ids = np.empty(0, "S32")
 
-    def choose(self, queries: int, seed: int) -> None:
-        """Draw about as many queries."""
-        self._sample = sampled_rows(self._fragments, queries, seed, self._context)
-        self.ids = np.unique(read_sample(self._sample)[0])
+    def sample_queries(self, queries: int, seed: int) -> None:
+        """Draw a sample of about so many queries."""
+        self._sample = sample_fragments(self._fragments, queries, seed, self._context)
+        self.query_ids = np.unique(read_sample(self._sample)[0])
 
-    def told(self, options: Mapping[str, float], found: Iterable[pa.Table]) -> dict[str, Any]:
-        """Return the queries and the part of what is to be found that was found: `recall` above the
-        floor, `recall_from` by similarity (None where nothing is to be found).
+    def measure(
+        self, options: Mapping[str, float], found_pairs: Iterable[pa.Table]
+    ) -> dict[str, Any]:
+        """Return the share of true neighbours of the sampled queries that the join found.
 
         Args:
-            options: k and floor of the join.
-            found: PAIRS that it found, those of the queries at least.
-        """
-        wanted = from_ids(self.ids)
-        seen = [own.filter(pc.is_in(own.column("query_id"), wanted)) for own in found]
-        by_role = {"sample": self._sample, self._role: dict(self._fragments)}
-        more = dict(options) | {"k": options["k"] + 1}
-        sought = [("sample", self._role)]
-        exact = [table for *_, table in block_join(by_role, sought, more, self._context, "recall")]
-        truth = _near(exact, int(options["k"]))
-        found = {pair for pair, _ in _near(seen, int(options["k"]))}
+            options: `k` and `floor` (smallest similarity) of the join.
+            found_pairs: PAIRS that the join found, at least those of the sampled queries.
 
-        def recall(least: float) -> float | None:
-            wanted = [pair for pair, similarity in truth if similarity >= least]
+        Returns:
+            `recall_queries`, the number of queries; `recall` of all neighbours above the floor; and
+            `recall_from`, the recall of neighbours from each of SIMILARITY_BANDS on. A recall is None
+            if there is no such neighbour.
+        """
+        k = int(options["k"])
+        true_pairs = self._true_pairs(options)
+        query_ids = from_ids(self.query_ids)
+        sampled = [
+            table.filter(pc.is_in(table.column("query_id"), query_ids)) for table in found_pairs
+        ]
+        found = {pair for pair, _ in _nearest_others(sampled, k)}
+
+        def recall_from(similarity: float) -> float | None:
+            wanted = [pair for pair, value in true_pairs if value >= similarity]
             return sum(pair in found for pair in wanted) / len(wanted) if wanted else None
 
-        bands = [band for band in BANDS if band > options["floor"]]
+        bands = [band for band in SIMILARITY_BANDS if band > options["floor"]]
         return {
-            "recall_queries": len(self.ids),
-            "recall": recall(options["floor"]),
-            "recall_from": {str(band): recall(band) for band in bands},
+            "recall_queries": len(self.query_ids),
+            "recall": recall_from(options["floor"]),
+            "recall_from": {str(band): recall_from(band) for band in bands},
         }
 
+    def _true_pairs(self, options: Mapping[str, float]) -> list[tuple[Pair, float]]:
+        """Return the k nearest others of each sampled query by exact search, with their similarity."""
+        by_role = {"sample": self._sample, self._role: dict(self._fragments)}
+        # One more than k, because a query finds itself.
+        exact_options = dict(options) | {"k": options["k"] + 1}
+        role_pairs = [("sample", self._role)]
+        join = block_join(by_role, role_pairs, exact_options, self._context, "recall")
+        return _nearest_others([table for *_, table in join], int(options["k"]))
 
-def _near(tables: list[pa.Table], k: int) -> list[tuple[tuple[bytes, bytes], float]]:
-    """Return the k nearest others of each query: pairs of ids with their similarity."""
+
+def _nearest_others(tables: list[pa.Table], k: int) -> list[tuple[Pair, float]]:
+    """Return the k nearest other images of each query in PAIRS, with their similarity."""
     if not tables:
         return []
-    queries, found = pairs_of(pa.concat_tables(tables))
-    other = queries[found.query] != found.ids
-    best = merge([Candidates(found.query[other], found.ids[other], found.similarity[other])], k)
-    pairs = zip(queries[best.query].tolist(), best.ids.tolist(), strict=True)
+    query_ids, candidates = candidates_of_pairs(pa.concat_tables(tables))
+    best = merge([candidates.without_self(query_ids)], k)
+    pairs = zip(query_ids[best.query].tolist(), best.ids.tolist(), strict=True)
     return list(zip(pairs, best.similarity.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Which cells each vector goes to, and how it gets there."""
+"""Assigns vectors to cells, and sends them to the groups of their cells."""
 
 from __future__ import annotations
 
@@ -19,38 +19,44 @@ from curation.engine.exchange import KEY
 from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
 
-ROUTED = 1_000_000
-"""Rows that one task routes."""
-SENT = 250_000
-"""Rows that it sends at once, so that a message to a group of cells has some of them."""
+ROWS_PER_TASK = 1_000_000
+"""Rows that one task assigns to cells."""
+ROWS_PER_MESSAGE = 250_000
+"""Rows that a task sends at once. With fewer, a message to one group of cells would hold few rows."""
 
 Cells = npt.NDArray[np.int32]
-Routed = Sequence[tuple[str, Fragment]]
-"""Roles and vectors that one task routes."""
+RoleFragments = Sequence[tuple[str, Fragment]]
+"""Roles and fragments of vectors that one task assigns to cells."""
 
 
 def nearest_cells(
-    vectors: Vectors, coarse: npt.NDArray[np.float32], spread: int, device: str = CPU
+    vectors: Vectors, centroids: npt.NDArray[np.float32], spread: int, device: str = CPU
 ) -> Cells:
-    """Return the nearest cells of each vector (n, dim), (n, spread), the nearest first.
+    """Return the nearest cells of each vector.
 
     Args:
-        vectors: unit vectors.
-        coarse: (cells, dim) float32 centroids.
-        spread: at most the number of cells.
+        vectors: unit vectors, shape (n, dim).
+        centroids: centroid of each cell, float32 of shape (cells, dim).
+        spread: cells of each vector, at most the number of cells.
         device: `cpu` or `cuda[:n]`.
+
+    Returns:
+        Numbers of cells, nearest first, shape (n, spread).
     """
-    names = np.char.mod("%032d", np.arange(len(coarse))).astype("S32")
-    found = search_exact(vectors, build_base(coarse, names), spread, device=device)
-    return found.ids.astype(np.int32).reshape(len(vectors), spread)
+    names = np.char.mod("%032d", np.arange(len(centroids))).astype("S32")
+    nearest = search_exact(vectors, build_base(centroids, names), spread, device=device)
+    return nearest.ids.astype(np.int32).reshape(len(vectors), spread)
 
 
-def batches_of(fragments: Routed) -> Iterator[list[tuple[str, Fragment]]]:
-    """Yield fragments in batches of about ROUTED rows, of one role each so that they stay the same."""
+def task_batches(fragments: RoleFragments) -> Iterator[list[tuple[str, Fragment]]]:
+    """Yield fragments in batches of about ROWS_PER_TASK rows.
+
+    A batch has one role, so that new fragments of one role do not change the batches of others.
+    """
     batch: list[tuple[str, Fragment]] = []
     for role, fragment in fragments:
         if batch and (
-            batch[0][0] != role or sum(f.rows for _, f in batch) + fragment.rows > ROUTED
+            batch[0][0] != role or sum(f.rows for _, f in batch) + fragment.rows > ROWS_PER_TASK
         ):
             yield batch
             batch = []
@@ -59,23 +65,26 @@ def batches_of(fragments: Routed) -> Iterator[list[tuple[str, Fragment]]]:
         yield batch
 
 
-def route(fragments: Routed, codebooks: Fragment, spread: int, device: str) -> StageOutput:
+def route(fragments: RoleFragments, codebooks: Fragment, spread: int, device: str) -> StageOutput:
     """Write the nearest cells of each vector that can be compared, in the order of fragments.
 
     Args:
         fragments: roles and vectors.
         codebooks: of the quantiser.
-        spread: cells of a vector.
+        spread: cells of each vector.
         device: `cpu` or `cuda[:n]`.
+
+    Yields:
+        Batches with the column `cells`, a list of `spread` numbers for each vector.
     """
-    books = read_codebooks(codebooks)
-    assert books is not None
-    spread = min(spread, len(books.coarse))
+    quantiser = read_codebooks(codebooks)
+    assert quantiser is not None
+    spread = min(spread, len(quantiser.coarse))
     yield pa.RecordBatch.from_arrays([_lists(np.empty((0, spread), np.int32))], names=["cells"])
     for _, fragment in fragments:
         _, vectors = read_vectors(fragment)
         if len(vectors):
-            cells = nearest_cells(vectors, books.coarse, spread, device)
+            cells = nearest_cells(vectors, quantiser.coarse, spread, device)
             yield pa.RecordBatch.from_arrays([_lists(cells)], names=["cells"])
     return None
 
@@ -84,29 +93,31 @@ def _lists(cells: Cells) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(cells.ravel()), cells.shape[1])
 
 
-def read_routed(fragments: Routed, routed: Fragment, groups: tuple[int, ...]) -> Iterator[pa.Table]:
-    """Yield vectors by the groups of their cells.
+def read_routed(
+    fragments: RoleFragments, routed: Fragment, groups: tuple[int, ...]
+) -> Iterator[pa.Table]:
+    """Yield vectors with their cells, keyed by the groups of these cells.
 
     Args:
-        fragments: as `route` was given them.
-        routed: what it wrote.
-        groups: the first cell of each group, and the end.
+        fragments: the fragments that `route` read.
+        routed: the work table that `route` wrote.
+        groups: the first cell of each group, and after them the number of cells.
     """
-    cells = routed.read(["cells"]).column("cells").combine_chunks()
-    spread = cells.type.list_size
-    start, gathered = 0, list[pa.Table]()
+    all_cells = routed.read(["cells"]).column("cells").combine_chunks()
+    spread = all_cells.type.list_size
+    start, tables = 0, list[pa.Table]()
     for role, fragment in fragments:
         ids, vectors = read_vectors(fragment)
-        own = cells.slice(start, len(ids))
+        cells = all_cells.slice(start, len(ids))
         start += len(ids)
-        group = np.searchsorted(groups, own.flatten().to_numpy(), "right") - 1
+        group = np.searchsorted(groups, cells.flatten().to_numpy(), "right") - 1
         keys = pa.FixedSizeListArray.from_arrays(pa.array(group.astype(np.uint64)), spread)
         if len(ids):
-            columns = [own, pa.repeat(role, len(ids)), from_ids(ids), vector_array(vectors)]
+            columns = [cells, pa.repeat(role, len(ids)), from_ids(ids), vector_array(vectors)]
             names = ["cells", "role", "image_id", "vector", KEY]
-            gathered.append(pa.table([*columns, keys], names=names))
-        if sum(map(len, gathered)) >= SENT:
-            yield pa.concat_tables(gathered)
-            gathered.clear()
-    if gathered:
-        yield pa.concat_tables(gathered)
+            tables.append(pa.table([*columns, keys], names=names))
+        if sum(map(len, tables)) >= ROWS_PER_MESSAGE:
+            yield pa.concat_tables(tables)
+            tables.clear()
+    if tables:
+        yield pa.concat_tables(tables)

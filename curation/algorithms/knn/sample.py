@@ -1,4 +1,4 @@
-"""A seeded sample of the eligible pool, as work tables that every worker can read."""
+"""A seeded sample of vectors, as work tables that every worker can read."""
 
 from __future__ import annotations
 
@@ -21,16 +21,27 @@ from curation.engine.units import StageOutput
 def eligible_rows(eligible: Table, role: str = "pool") -> int:
     """Return how many rows of a role are eligible."""
     counts = (f.record.counts.get(role, {}) for f in eligible.fragments.values())
-    return sum(own.get("eligible", 0) for own in counts)
+    return sum(count.get("eligible", 0) for count in counts)
 
 
-def sampled(
+def sample_eligible(
     eligible: Table, embeddings: Table, limit: int, seed: int, context: Context
 ) -> dict[str, Fragment]:
-    """Return a sample of about `limit` eligible pool vectors, a work table a fragment of the pool.
+    """Sample the vectors of eligible pool images.
 
-    Each row takes part or not by its image and the seed alone, so that the sample does not depend on
-    how the pool is split: about `limit` of them, give or take a few times its square root.
+    The image id and the seed alone decide whether a row is in the sample, so that the sample does not
+    depend on how the pool is cut into fragments. Its size is `limit`, give or take a few times its
+    square root.
+
+    Args:
+        eligible: the table `eligible`.
+        embeddings: a table of embeddings.
+        limit: expected number of vectors.
+        seed: seed of the sample.
+        context: where workers run.
+
+    Returns:
+        A work table for each fragment of the pool, by the fragment's name.
     """
     share = limit / max(eligible_rows(eligible), 1)
     vectors = embeddings.fragments
@@ -39,22 +50,34 @@ def sampled(
         for name, fragment in eligible.fragments.items()
         if fragment.record.counts.get("pool", {}).get("eligible", 0)
     }
-    return _taken(items, context)
+    return _compute_samples(items, context)
 
 
-def sampled_rows(
+def sample_fragments(
     vectors: Mapping[str, Fragment], limit: int, seed: int, context: Context
 ) -> dict[str, Fragment]:
-    """Return a sample of about `limit` vectors of some fragments, as `sampled` does."""
+    """Sample all vectors of some fragments, as `sample_eligible` does.
+
+    Args:
+        vectors: fragments of embeddings by name.
+        limit: expected number of vectors.
+        seed: seed of the sample.
+        context: where workers run.
+
+    Returns:
+        A work table for each fragment, by the fragment's name.
+    """
     share = limit / max(sum(fragment.rows for fragment in vectors.values()), 1)
     items = {
         name: {"embeddings": fragment, "eligible": None, "share": share, "seed": seed}
         for name, fragment in vectors.items()
     }
-    return _taken(items, context)
+    return _compute_samples(items, context)
 
 
-def _taken(items: Mapping[str, Mapping[str, Any]], context: Context) -> dict[str, Fragment]:
+def _compute_samples(
+    items: Mapping[str, Mapping[str, Any]], context: Context
+) -> dict[str, Fragment]:
     records = context.compute("sample", take_sample, items)
     return {name: Fragment(context.store, record) for name, record in records.items()}
 
@@ -62,17 +85,30 @@ def _taken(items: Mapping[str, Mapping[str, Any]], context: Context) -> dict[str
 def take_sample(
     embeddings: Fragment, eligible: Fragment | None, share: float, seed: int
 ) -> StageOutput:
-    """Write the images and vectors of one fragment that take part."""
+    """Write the sampled images and vectors of one fragment.
+
+    Args:
+        embeddings: fragment of a table of embeddings.
+        eligible: the fragment of `eligible` with the same rows; None samples from all rows.
+        share: expected share of the vectors.
+        seed: seed of the sample.
+
+    Yields:
+        A batch with the columns `image_id` and `vector`.
+
+    Returns:
+        `dim`, the dimension of the vectors.
+    """
     ids, vectors = read_vectors(embeddings, eligible)
     if share < 1:
-        chosen = seeded_keys(ids, seed, "train") < np.uint64(share * 2.0**64)
-        ids, vectors = ids[chosen], vectors[chosen]
+        sampled = seeded_keys(ids, seed, "train") < np.uint64(share * 2.0**64)
+        ids, vectors = ids[sampled], vectors[sampled]
     yield pa.RecordBatch.from_arrays([from_ids(ids), vector_array(vectors)], ["image_id", "vector"])
     return {"dim": int(vectors.shape[1])}
 
 
 def read_sample(parts: Mapping[str, Fragment]) -> tuple[Ids, Vectors]:
-    """Return the ids and vectors of a sample, in id order."""
+    """Return the ids (n,) and vectors (n, dim) of a sample, sorted by id."""
     tables = [part.read() for part in parts.values() if part.rows]
     if not tables:
         return np.empty(0, "S32"), np.empty((0, 0), np.float16)

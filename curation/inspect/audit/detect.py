@@ -9,13 +9,13 @@ from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.exact import (
     Candidates,
     build_base,
+    concat_candidates,
     exact_similarity,
-    joined,
     merge,
     search,
 )
-from curation.algorithms.knn.hamming import BITS, within
-from curation.algorithms.knn.params import WIDEST
+from curation.algorithms.knn.hamming import BITS, range_search
+from curation.algorithms.knn.params import MAX_HAMMING_DISTANCE
 from curation.engine.progress import ProgressBar
 from curation.inspect.audit.copies import Detections, InjectedCopies, StoredOriginals
 from curation.inspect.audit.pool import Hashes, Pool, Sample, gather_by_id
@@ -23,7 +23,7 @@ from curation.recipe import Recipe
 from curation.stages.dedup.params import Near
 
 MAX_HASH_PAIRS = 64
-"""How many of the pool images within WIDEST bits are kept for one original, the nearest first."""
+"""Pool images within MAX_HAMMING_DISTANCE bits that are kept for one original, the nearest first."""
 QUERY_BLOCK = 4096
 """Queries searched at once."""
 
@@ -79,9 +79,9 @@ def detect(
 def _near_hashes(
     sample_ids: Ids, originals: StoredOriginals, ids: Ids, hashes: Hashes
 ) -> Candidates:
-    """Return the pairs of an original and another image (ids, hashes) within WIDEST bits."""
+    """Return pairs of an original and another image (ids, hashes) with near hashes."""
     numbers = np.flatnonzero(originals.hashed)
-    query, row, distance = within(originals.hashes[numbers], hashes, WIDEST)
+    query, row, distance = range_search(originals.hashes[numbers], hashes, MAX_HAMMING_DISTANCE)
     similarity = (1 - distance / BITS).astype(np.float32)
     other = sample_ids[numbers[query]] != ids[row]
     pairs = Candidates(numbers[query[other]], ids[row[other]], similarity[other])
@@ -142,7 +142,7 @@ class _VectorSearch:
 
     def results(self) -> tuple[Candidates, npt.NDArray[np.int64]]:
         """Return the k nearest other images of each original, and the rank of its original per copy."""
-        best = joined(
+        best = concat_candidates(
             [
                 Candidates(self._number[block.query + start], block.ids, block.similarity)
                 for start, block in self._best.items()

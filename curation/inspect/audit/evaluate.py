@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from curation.algorithms.arrays.vectors import Bools, Ids
-from curation.algorithms.knn.hamming import BITS, within
+from curation.algorithms.knn.hamming import BITS, range_search
 from curation.inspect.audit.copies import Detections, InjectedCopies, StoredOriginals
 from curation.inspect.audit.edits import EDIT_NAMES, EDITS, STRENGTHS
 from curation.inspect.audit.pool import Pool, Sample, gather_by_id
@@ -187,7 +187,7 @@ def _join_by_hashes(
 
 def _distances(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Return the Hamming distances between all hashes (n, 32), (n, n)."""
-    left, right, distance = within(hashes, hashes, BITS)
+    left, right, distance = range_search(hashes, hashes, BITS)
     distances = np.empty((len(hashes), len(hashes)), np.int64)
     distances[left, right] = distance
     return distances

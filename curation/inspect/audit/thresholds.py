@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import beta
 
 from curation.algorithms.arrays.vectors import Bools
-from curation.algorithms.knn.params import WIDEST
+from curation.algorithms.knn.params import MAX_HAMMING_DISTANCE
 from curation.inspect.audit.edits import STRENGTHS
 from curation.inspect.audit.evaluate import is_explained
 from curation.recipe import Recipe
@@ -20,7 +20,7 @@ COSINES = (
     *(n / 100 for n in range(90, 98)),
     *(0.98, 0.985, 0.99, 0.995, 0.999),
 )
-DISTANCES = (*range(0, WIDEST, 4), WIDEST)
+DISTANCES = (*range(0, MAX_HAMMING_DISTANCE, 4), MAX_HAMMING_DISTANCE)
 ORIGINALS_PER_UNEXPLAINED = 1000
 """The suggestion allows one original with an unexplained pair for each so many sampled originals."""
 CONFIDENCE = 0.95
@@ -85,10 +85,12 @@ def perceptual_thresholds(
     """
     perceptual = recipe.dedup.perceptual
     assert perceptual is not None
-    near = pairs[_is_within(pairs, WIDEST)]
+    near = pairs[_is_within(pairs, MAX_HAMMING_DISTANCE)]
     unexplained = near[~is_explained(near, "perceptual")]
     nearest = np.sort(unexplained.groupby("original")["distance"].min().to_numpy(np.int64))
-    suggested = largest_distance(nearest.tolist(), originals // ORIGINALS_PER_UNEXPLAINED, WIDEST)
+    suggested = largest_distance(
+        nearest.tolist(), originals // ORIGINALS_PER_UNEXPLAINED, MAX_HAMMING_DISTANCE
+    )
     marks = {"recipe": perceptual.max_distance, "suggested": suggested}
     grid = set(DISTANCES) | {v for v in marks.values() if v is not None}
     allowed = copies.assign(distance=copies["distance"].where(copies["allowed_perceptual"]))

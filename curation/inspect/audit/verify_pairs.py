@@ -17,19 +17,19 @@ from curation.inspect.audit.pool import Pool, Sample
 from curation.stages.dedup.agreement import MEASURED, agrees
 from curation.stages.dedup.params import Verify
 from curation.stages.verify.compare import Agreement, compare
-from curation.stages.verify.picture import Picture, reduced
+from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
 CACHE_SIZE = 500
 """Images kept in memory with everything computed for comparing them, about half a megabyte each."""
 
 
-def load_picture(stored: bytes | None) -> Picture | None:
+def load_picture(stored: bytes | None) -> ReducedImage | None:
     """Return a stored image ready to be compared; None if there is none or it cannot be decoded."""
-    small = reduced(stored) if stored else None
-    return None if small is None else Picture.of(small)
+    small = reduce_image(stored) if stored else None
+    return None if small is None else ReducedImage.of(small)
 
 
-def compare_pictures(left: Picture | None, right: Picture | None) -> Agreement | None:
+def compare_pictures(left: ReducedImage | None, right: ReducedImage | None) -> Agreement | None:
     """Compare two images; None if one of them is missing."""
     return None if left is None or right is None else compare(left, right)
 
@@ -76,8 +76,8 @@ def verify_pairs(pool: Pool, sample: Sample, pairs: pd.DataFrame, bounds: Verify
     small = _read_reduced(pool, set(unordered.ravel().tolist()))
 
     @lru_cache(maxsize=CACHE_SIZE)
-    def picture(image_id: str) -> Picture | None:
-        return Picture.of(small[image_id]) if image_id in small else None
+    def picture(image_id: str) -> ReducedImage | None:
+        return ReducedImage.of(small[image_id]) if image_id in small else None
 
     agreements = []
     with ProgressBar("compare pairs", len(unordered)) as progress:
@@ -95,7 +95,7 @@ def _read_reduced(pool: Pool, image_ids: set[str]) -> dict[str, bytes]:
     fragments, rows = [places[i][0] for i in located], np.array([places[i][2] for i in located])
     images = {}
     for position, image in pool.read_images(fragments, rows):
-        small = reduced(image)
+        small = reduce_image(image)
         if small is not None:
             images[located[position]] = small
     return images

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from curation.algorithms.knn.hamming import range_search
 from curation.inspect.cost.rates import Rates
+from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
 SECONDS = 1.5
 """Shortest time for which each rate is measured."""
@@ -123,14 +125,13 @@ def _search_hashes() -> float:
     """Search 500 hashes among CALIBRATION_HASHES."""
     import faiss
 
-    from curation.algorithms.knn.hamming import within
     from curation.inspect.cost.workload import CALIBRATION_HASHES
 
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 256, (CALIBRATION_HASHES - 1, 32), dtype=np.uint8)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    within(hashes[:500], hashes, 24)
+    range_search(hashes[:500], hashes, 24)
     faiss.omp_set_num_threads(threads)
     return 500
 
@@ -140,11 +141,10 @@ def _compare(images: list[bytes]) -> float:
     import cv2
 
     from curation.stages.verify.compare import compare
-    from curation.stages.verify.picture import Picture, reduced
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    small = [Picture.of(data) for data in map(reduced, images) if data]
+    small = [ReducedImage.of(data) for data in map(reduce_image, images) if data]
     for left, right in pairwise(small):
         compare(left, right)
     cv2.setNumThreads(threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from curation.algorithms.knn.choice import Choice, choose
+from curation.algorithms.knn.choice import SearchChoice, choose_search
 from curation.inspect.cost.counts import ExpectedCounts
 from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
@@ -66,8 +66,8 @@ class CostInputs:
         return self.encoders[self.recipe.match_encoder].dim
 
     @property
-    def search_choice(self) -> Choice:
+    def search_choice(self) -> SearchChoice:
         """How the stage match will search."""
         recipe, counts = self.recipe, self.counts
         seeds, eligible = int(counts.seeds), int(counts.eligible)
-        return choose(recipe.match, recipe.largest_k, seeds, eligible, self.match_dim)
+        return choose_search(recipe.match, recipe.largest_k, seeds, eligible, self.match_dim)

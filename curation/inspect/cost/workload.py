@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
-from curation.algorithms.knn.blocks import BLOCK
-from curation.algorithms.knn.broadcast import MERGED_HERE
+from curation.algorithms.knn.blocks import ROWS_PER_BLOCK
+from curation.algorithms.knn.broadcast import MERGED_ON_DRIVER
 from curation.algorithms.knn.choice import choose_join
-from curation.algorithms.knn.hamming import BLOCK as HASH_BLOCK
+from curation.algorithms.knn.hamming import HASHES_PER_BLOCK
 from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.errors import RecipeError
 from curation.flow import plan
@@ -20,7 +20,7 @@ from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
 from curation.inspect.cost.work import CostInputs, Work
 from curation.recipe import Recipe
-from curation.stages.verify.stage import PICTURES
+from curation.stages.verify.stage import CACHED_IMAGES
 
 KIB = 1024
 MAX_DRIVER_PAIRS = 5e7
@@ -136,7 +136,7 @@ def _neighbours(inputs: CostInputs) -> Work:
         if choice.join == "exact":
             # The pool with all roles, and held-out images with seeds.
             flop += 2 * dim * (counts.pool * images + counts.held_out * counts.seeds)
-            moved += max(1.0, images / BLOCK) * images * 2 * dim
+            moved += max(1.0, images / ROWS_PER_BLOCK) * images * 2 * dim
         else:
             flop += 2 * choice.by_cells
             # Each vector is sent once to each of its cells.
@@ -146,7 +146,7 @@ def _neighbours(inputs: CostInputs) -> Work:
         "neighbours",
         pairs,
         stored=pairs * NARROW_ROW,
-        moved=moved + hashed * max(1.0, images / HASH_BLOCK) * 32,
+        moved=moved + hashed * max(1.0, images / HASHES_PER_BLOCK) * 32,
         cpu_flop=flop,
         driver=100 * min(pairs, MAX_DRIVER_PAIRS),
         seconds_of={"hash_queries": hashed * max(1.0, images / CALIBRATION_HASHES)},
@@ -163,7 +163,7 @@ def _verify(inputs: CostInputs) -> Work:
         "verify",
         pairs,
         stored=pairs * NARROW_ROW + images * REDUCED_IMAGE,
-        moved=pairs * 2 * PICTURES * REDUCED_IMAGE,
+        moved=pairs * 2 * CACHED_IMAGES * REDUCED_IMAGE,
         driver=pairs * 3 * 64,
         seconds_of={"compared_pairs": pairs, "decode_images": images},
     )
@@ -274,7 +274,7 @@ def _match(inputs: CostInputs) -> Work:
         return Work("match", 0)
     matches = counts.seeds * k
     shards = counts.fragments * counts.pool / max(counts.images, 1)
-    merged_on_driver = min(matches * shards, MERGED_HERE)
+    merged_on_driver = min(matches * shards, MERGED_ON_DRIVER)
     return Work(
         "match",
         matches,

@@ -20,7 +20,7 @@ from curation.algorithms.kmeans.initialisation import init_sample_size, initial_
 from curation.algorithms.kmeans.lloyd import TrainedLevel, TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, Points
 from curation.algorithms.kmeans.sharded import ShardedPoints, group_into_shards
-from curation.algorithms.knn.sample import read_sample, sampled
+from curation.algorithms.knn.sample import read_sample, sample_eligible
 from curation.engine.context import Context
 from curation.engine.device import local_devices
 from curation.engine.fragment import Fragment
@@ -55,7 +55,7 @@ def cluster(
     """
     requested = params.levels[0]
     vectors = embeddings[str(params.encoder)]
-    sample = sampled(
+    sample = sample_eligible(
         eligible, vectors, requested * params.max_points_per_centroid, params.seed, context
     )
     if not any(part.rows for part in sample.values()):

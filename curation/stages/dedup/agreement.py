@@ -1,4 +1,4 @@
-"""Whether what was measured of pairs lies within a recipe's bounds."""
+"""Whether the measures of compared pairs are within the bounds of a recipe."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from curation.algorithms.arrays.vectors import Bools
 from curation.stages.dedup.params import Verify
 
 MEASURED = ("agreement", "worst", "steady", "inside", "hue", "flat")
-"""Columns of `verified` that the bounds are about."""
+"""Columns of `verified` that have bounds."""
 
 
 def agrees(measured: Mapping[str, npt.NDArray[Any]], bounds: Verify) -> Bools:
-    """Return which pairs agree, (n,); `measured` has the columns MEASURED of `verified`, each (n,)."""
-    least = np.where(measured["flat"] > bounds.flat, bounds.flat_agreement, 0.0)
+    """Return which pairs agree within the bounds, shape (n,).
+
+    Args:
+        measured: the columns MEASURED of `verified`, shape (n,) each.
+        bounds: of the recipe.
+    """
+    flat_minimum = np.where(measured["flat"] > bounds.flat, bounds.flat_agreement, 0.0)
     return np.asarray(
-        (measured["agreement"] >= np.maximum(bounds.agreement, least))
-        & (measured["worst"] >= np.where(least > 0, least, -1.0))
+        (measured["agreement"] >= np.maximum(bounds.agreement, flat_minimum))
+        & (measured["worst"] >= np.where(flat_minimum > 0, flat_minimum, -1.0))
         & (measured["steady"] >= bounds.steady)
         & (measured["inside"] >= bounds.inside)
         & (measured["hue"] <= bounds.hue),

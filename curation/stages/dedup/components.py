@@ -1,4 +1,4 @@
-"""Connected components and who stands for each: exact, and independent of any order of rows."""
+"""Components of copies and their representatives: exact, and independent of the order of rows."""
 
 from __future__ import annotations
 
@@ -11,104 +11,135 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.components.union_find import Forest
-from curation.stages.dedup.rows import Ints
-from curation.stages.dedup.ties import METHODS, Ties, both_ways
+from curation.algorithms.components.union_find import UnionFind
+from curation.stages.dedup.edges import METHODS, Edges, both_directions
+from curation.stages.dedup.fetched_rows import ImageNumbers, Ranks
 
-LARGEST = 10
-SIZES = (1, 2, 3, 4, 5, 9, 17, 33, 65, 129, 1025)
+LARGEST_SHOWN = 10
+"""Largest components that the manifest describes."""
+SIZE_BINS = (1, 2, 3, 4, 5, 9, 17, 33, 65, 129, 1025)
+"""Smallest size in each bin of the histogram of component sizes."""
 
 
 @dataclass(frozen=True)
 class Components:
-    """For each numbered image the smallest number and the representative of its component, (n,)."""
+    """The component of each image.
 
-    smallest: Ints
-    representative: Ints
+    Attributes:
+        smallest: smallest number of an image in the component, shape (n,).
+        representative: number of the image that represents the component, shape (n,).
+    """
+
+    smallest: ImageNumbers
+    representative: ImageNumbers
 
 
-def find_components(ties: Ties, rank: Ints, chains: str) -> Components:
-    """Join tied images; the one of the lowest rank stands for a component.
+def find_components(edges: Edges, rank: Ranks, chains: str) -> Components:
+    """Return the connected components of images. The image of the lowest rank represents a component.
 
     Args:
-        ties: among len(rank) images.
-        rank: of each image, all different.
-        chains: `cut` leaves with a representative only the images tied to itself, as greedy clustering
-            by stars does (the rest form components of their own); `join` leaves whole components.
+        edges: edges between images.
+        rank: rank of each image, shape (n,).
+        chains: `join` keeps whole components. `cut` keeps in a component only the images with an edge
+            to its representative; the rest form components of their own (see `cut_chains`).
     """
-    forest = Forest(len(rank))
-    forest.join(ties.left, ties.right)
-    label = forest.labels().astype(np.int64)
-    representative = _first_of(label, rank)
+    components = UnionFind(len(rank))
+    components.union(edges.left, edges.right)
+    label = components.labels().astype(np.int64)
+    representative = _best_ranked(label, rank)
     if chains == "cut":
-        representative = _stars(label, representative, ties, rank)
-        label = _first_of(representative, np.arange(len(rank)))
+        representative = cut_chains(label, representative, edges, rank)
+        label = _best_ranked(representative, np.arange(len(rank)))
     return Components(label, representative)
 
 
-def _first_of(label: Ints, rank: Ints) -> Ints:
-    """Return for each image the one of the lowest rank among those with its label."""
-    best = np.full(len(label), np.iinfo(np.int64).max)
-    np.minimum.at(best, label, rank)
-    by_rank = np.empty(len(rank), np.int64)
-    by_rank[rank] = np.arange(len(rank))
-    found: Ints = by_rank[best[label]]
-    return found
+def _best_ranked(label: ImageNumbers, rank: Ranks) -> ImageNumbers:
+    """Return for each image the one of the lowest rank among the images with its label."""
+    lowest = np.full(len(label), np.iinfo(np.int64).max)
+    np.minimum.at(lowest, label, rank)
+    image_of_rank = np.empty(len(rank), np.int64)
+    image_of_rank[rank] = np.arange(len(rank))
+    best: ImageNumbers = image_of_rank[lowest[label]]
+    return best
 
 
-def _stars(label: Ints, representative: Ints, ties: Ties, rank: Ints) -> Ints:
-    """Return the representative of each image when only direct ties count: by falling rank, each image
-    that is not yet tied to one becomes a representative and takes its ties that are not."""
-    every = both_ways(ties)
-    order = np.argsort(every.left, kind="stable")
-    right = every.right[order]
-    start = np.searchsorted(every.left[order], np.arange(len(label) + 1))
-    direct = np.arange(len(label)) == representative
-    direct[every.left[every.right == representative[every.left]]] = True
-    # Only components with a member that is not tied to its representative change.
-    broken = np.unique(label[~direct])
-    members = np.flatnonzero(np.isin(label, broken))
-    found = representative.copy()
-    found[members] = -1
+def cut_chains(
+    label: ImageNumbers, representative: ImageNumbers, edges: Edges, rank: Ranks
+) -> ImageNumbers:
+    """Return the representative of each image if only direct edges count, by greedy clustering.
+
+    Images are visited from the lowest rank. An image without a representative becomes one, for itself
+    and for those of its neighbours that have none yet.
+
+    Args:
+        label: component of each image, shape (n,).
+        representative: representative of each component, by image, shape (n,).
+        edges: edges between images.
+        rank: rank of each image, shape (n,).
+    """
+    directed = both_directions(edges)
+    order = np.argsort(directed.left, kind="stable")
+    neighbour = directed.right[order]
+    start = np.searchsorted(directed.left[order], np.arange(len(label) + 1))
+    is_direct = np.arange(len(label)) == representative
+    is_direct[directed.left[directed.right == representative[directed.left]]] = True
+    # A component changes only if one of its images has no edge to the representative.
+    changed_labels = np.unique(label[~is_direct])
+    members = np.flatnonzero(np.isin(label, changed_labels))
+    result = representative.copy()
+    result[members] = -1
     for image in members[np.argsort(rank[members])].tolist():
-        if found[image] < 0:
-            found[image] = image
-            near = right[start[image] : start[image + 1]]
-            found[near[found[near] < 0]] = image
-    return found
+        if result[image] < 0:
+            result[image] = image
+            neighbours = neighbour[start[image] : start[image + 1]]
+            result[neighbours[result[neighbours] < 0]] = image
+    return result
 
 
-def told(components: Components, ties: Ties, ids: Ids) -> dict[str, Any]:
-    """Return how components are sized, and of the largest the weakest link that holds each together.
+def component_stats(components: Components, edges: Edges, ids: Ids) -> dict[str, Any]:
+    """Return the sizes of components, and the weakest links of the largest ones.
 
-    The link is the weakest of the tree of strongest ties: without it the component falls apart.
+    The weakest link is the weakest edge of the spanning tree of strongest edges: without it the
+    component falls apart.
+
+    Args:
+        components: of the images.
+        edges: edges between the images.
+        ids: id of each image, shape (n,).
+
+    Returns:
+        `components`, their number; `sizes`, a histogram; `largest_components`, a list.
     """
     label, size = np.unique(components.smallest, return_counts=True)
-    largest = np.lexsort((ids[label], -size))[:LARGEST]
-    groups = np.searchsorted(SIZES, size, "right") - 1
-    count = np.bincount(groups, minlength=len(SIZES))
-    names = [str(low) if high == low + 1 else f"{low}–{high - 1}" for low, high in pairwise(SIZES)]
+    largest = np.lexsort((ids[label], -size))[:LARGEST_SHOWN]
+    bins = np.searchsorted(SIZE_BINS, size, "right") - 1
+    count = np.bincount(bins, minlength=len(SIZE_BINS))
+    names = [
+        str(low) if high == low + 1 else f"{low}–{high - 1}" for low, high in pairwise(SIZE_BINS)
+    ]
+    names.append(f"{SIZE_BINS[-1]} or more")
     return {
         "components": len(label),
-        "sizes": dict(zip([*names, f"{SIZES[-1]} or more"], count.tolist(), strict=True)),
+        "sizes": dict(zip(names, count.tolist(), strict=True)),
         "largest_components": [
             {"component_id": ids[label[n]].decode(), "images": int(size[n])}
-            | _weakest(components.smallest, int(label[n]), ties, ids)
+            | _weakest_link(components.smallest, int(label[n]), edges, ids)
             for n in largest
             if size[n] > 1
         ],
     }
 
 
-def _weakest(smallest: Ints, label: int, ties: Ties, ids: Ids) -> dict[str, Any]:
-    own = ties.take(smallest[ties.left] == label)
-    inside = own.take(smallest[own.right] == label)
+def _weakest_link(smallest: ImageNumbers, label: int, edges: Edges, ids: Ids) -> dict[str, Any]:
+    from_component = edges.take(smallest[edges.left] == label)
+    inside = from_component.take(smallest[from_component.right] == label)
     if not len(inside):
         return {}
-    nodes, places = np.unique([inside.left, inside.right], return_inverse=True)
-    left, right = places.reshape(2, -1)
-    # Surer methods first: a tree of least weight takes them before any other.
-    weight = 1.0 + inside.method + (1 - inside.strength.astype(np.float64)) / 4
+    nodes, positions = np.unique([inside.left, inside.right], return_inverse=True)
+    left, right = positions.reshape(2, -1)
+    # An edge of a more certain method weighs less than any edge of a less certain one, so that the
+    # minimum spanning tree prefers it.
+    weight = 1.0 + inside.method + (1 - inside.similarity.astype(np.float64)) / 4
     order = np.lexsort((right, left, weight))
     pairs = np.stack([np.minimum(left, right), np.maximum(left, right)], 1)[order]
     _, first = np.unique(pairs, axis=0, return_index=True)
@@ -116,13 +147,13 @@ def _weakest(smallest: Ints, label: int, ties: Ties, ids: Ids) -> dict[str, Any]
     shape = (len(nodes), len(nodes))
     graph = coo_array((weight[order], (pairs[first, 0], pairs[first, 1])), shape=shape).tocsr()
     tree = minimum_spanning_tree(graph).tocoo()
-    worst = int(np.argmax(tree.data))
-    a, b = nodes[tree.row[worst]], nodes[tree.col[worst]]
-    method = int(tree.data[worst] - 1)
+    weakest = int(np.argmax(tree.data))
+    a, b = nodes[tree.row[weakest]], nodes[tree.col[weakest]]
+    method = int(tree.data[weakest] - 1)
     return {
         "weakest_link": {
             "images": sorted([ids[a].decode(), ids[b].decode()]),
             "method": METHODS[method],
-            "similarity": round(1 - 4 * (float(tree.data[worst]) - 1 - method), 6),
+            "similarity": round(1 - 4 * (float(tree.data[weakest]) - 1 - method), 6),
         }
     }

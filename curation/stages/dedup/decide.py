@@ -1,243 +1,230 @@
-"""The decision itself, in arrays: what becomes of each row, and why."""
+"""The decision in arrays: which row represents each row, and which rows are contaminated."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from curation.stages.dedup import held_out as leaks
-from curation.stages.dedup.components import Components, find_components, told
-from curation.stages.dedup.held_out import Touched
-from curation.stages.dedup.params import DedupParams
-from curation.stages.dedup.rows import Fetched, Images, Ints, images_of, order_of
-from curation.stages.dedup.ties import (
+from curation.stages.dedup.components import Components, component_stats, find_components
+from curation.stages.dedup.decision import EXACT, NO_ROW, Contamination, Decision, Links
+from curation.stages.dedup.edges import (
     METHODS,
-    Near,
-    Ties,
-    both_ways,
-    join_ties,
-    neighbour_ties,
-    pixel_ties,
-    strongest,
+    Edges,
+    VerifiedNeighbours,
+    best_edges,
+    both_directions,
+    concat_edges,
+    neighbour_edges,
+    pixel_edges,
+)
+from curation.stages.dedup.fetched_rows import (
+    DistinctImages,
+    FetchedRows,
+    RowNumbers,
+    distinct_images,
+    rank_images,
+)
+from curation.stages.dedup.params import DedupParams, HeldOut
+from curation.stages.dedup.reference_matches import (
+    EQUAL_BYTES,
+    ReferenceMatches,
+    best_matches,
+    best_over_sets,
+    copy_edges,
+    matches_by_set,
+    spread_over_components,
 )
 
-HOW = [*METHODS, "exact", "representative"]
-"""How a row is tied to the one that stands for its component; `method` numbers these."""
-EXACT, STANDS = len(METHODS), len(METHODS) + 1
-CURATED = ["seed", "held_out"]
-NONE = -1
+CURATED_ROLES = ["seed", "held_out"]
+ROLE_PAIRS = (("pool", "pool"), ("seed", "pool"), ("held_out", "pool"), ("held_out", "seed"))
+
+ImagesByRole = dict[str, DistinctImages]
+EdgesByRoles = dict[tuple[str, str], Edges]
 
 
-@dataclass(frozen=True)
-class Leak:
-    """Which held-out picture each row, or its component, copies; (n,) each.
+def decide(rows: FetchedRows, verified: VerifiedNeighbours, params: DedupParams) -> Decision:
+    """Decide which row represents each row, and which rows copy a held-out image or a seed.
 
-    `by` is a row of that picture and `via` one of the picture through which it is reached, NONE
-    without; `set` numbers the held-out sets, `method` HOW.
+    Args:
+        rows: all fetched rows, or those of some components with all their edges.
+        verified: neighbours, and which of them agree.
+        params: of the stage.
     """
-
-    by: Ints
-    via: Ints
-    set: npt.NDArray[np.int16]
-    method: npt.NDArray[np.int8]
-    similarity: npt.NDArray[np.float32]
-
-    @classmethod
-    def none(cls, rows: int) -> Leak:
-        """Return that no row copies a held-out picture."""
-        return cls(
-            np.full(rows, NONE),
-            np.full(rows, NONE),
-            np.full(rows, NONE, np.int16),
-            np.full(rows, NONE, np.int8),
-            np.full(rows, np.nan, np.float32),
-        )
+    images = {role: distinct_images(rows, rows.of_role(role)) for role in ("pool", *CURATED_ROLES)}
+    edges = _edges_by_roles(rows, images, verified, params)
+    pool, pool_edges = images["pool"], edges["pool", "pool"]
+    rank = rank_images(rows, pool, params.representative)
+    components = find_components(pool_edges, rank, params.chains)
+    contamination = _contamination(rows, images, edges, components, params.held_out)
+    links = Links.to_itself(len(rows.image_ids))
+    _link_pool(links, rows, pool, components, pool_edges)
+    _link_curated(links, rows)
+    _mark_repeats(links, rows, params.exact)
+    counts = np.bincount(pool_edges.method, minlength=len(METHODS)).tolist()
+    stats = {"edges": dict(zip(METHODS, counts, strict=True))}
+    stats |= component_stats(components, pool_edges, pool.ids)
+    copied_seed = _copied_seeds(rows, images, edges["seed", "pool"])
+    return Decision(links, contamination, copied_seed, stats)
 
 
-@dataclass(frozen=True)
-class Decided:
-    """What becomes of each row, (n,) each. Pictures are told by a row of theirs, NONE without:
+def _edges_by_roles(
+    rows: FetchedRows, images: ImagesByRole, verified: VerifiedNeighbours, params: DedupParams
+) -> EdgesByRoles:
+    """Return the edges between each two roles.
 
-    `component` is the one with the smallest image_id, `stands` the row that stands for the component,
-    `evidence` the strongest tie and `seed` the seed that the row copies; `method` numbers HOW.
+    Edges of held-out images include all from the lowest threshold of any held-out set on.
     """
-
-    component: Ints
-    stands: Ints
-    method: npt.NDArray[np.int8]
-    similarity: npt.NDArray[np.float32]
-    evidence: Ints
-    leak: Leak
-    seed: Ints
-    told: dict[str, Any]
-
-    def repeats(self, rows: Fetched) -> tuple[Ints, Ints]:
-        """Return the pool rows that copy another, and which."""
-        pool = rows.of("pool")
-        copies = pool[self.stands[pool] != pool]
-        return copies, self.stands[copies]
-
-
-def decide(rows: Fetched, near: Near, params: DedupParams) -> Decided:
-    """Return what becomes of each row."""
-    sides = {role: images_of(rows, rows.of(role)) for role in ("pool", *CURATED)}
-    ties = _ties(rows, sides, near, params)
-    pool = sides["pool"]
-    found = find_components(
-        ties["pool", "pool"], order_of(rows, pool, params.representative), params.chains
-    )
-    leak = _leaks(rows, sides, ties, found, params)
-    own = _by_image(rows, sides, found, ties["pool", "pool"])
-    _name_repeats(rows, own, params.exact)
-    seeds = sides["seed"]
-    seen = leaks.strong_enough(ties["seed", "pool"], -1.0)
-    from_seed = leaks.best_ties(seen, seeds, pool, np.zeros(len(seeds.ids), np.int32))
-    copy_of = np.full(len(rows.images), NONE)
-    of = rows.of("pool")
-    by = from_seed.by[pool.places(rows.images[of])]
-    copy_of[of[by >= 0]] = seeds.best[by[by >= 0]]
-    said = {
-        "ties": {
-            name: int((ties["pool", "pool"].method == number).sum())
-            for number, name in enumerate(METHODS)
-        }
-    }
-    said |= told(found, ties["pool", "pool"], pool.ids)
-    return Decided(**own, leak=leak, seed=copy_of, told=said)
-
-
-def _ties(
-    rows: Fetched, sides: dict[str, Images], near: Near, params: DedupParams
-) -> dict[tuple[str, str], Ties]:
-    """Return the ties of each two roles; for held-out ones all above the least threshold of a set."""
-    least, lowest = bounds_of(params, rows.held_out)
-    found = {}
-    for left, right in (
-        ("pool", "pool"),
-        ("seed", "pool"),
-        ("held_out", "pool"),
-        ("held_out", "seed"),
-    ):
-        parts = [pixel_ties(rows, sides[left], sides[right])] if params.pixels else []
-        bounds = lowest if left == "held_out" else least
+    thresholds, held_out_thresholds = similarity_thresholds(params, rows.held_out_sets)
+    edges = {}
+    for left, right in ROLE_PAIRS:
+        parts = [pixel_edges(rows, images[left], images[right])] if params.pixels else []
         if left != "held_out" or params.held_out:
-            ends = (left, sides[left]), (right, sides[right])
-            parts.append(neighbour_ties(near, *ends, bounds))
-        found[left, right] = join_ties(parts)
-    return found
+            ends = (left, images[left]), (right, images[right])
+            bounds = held_out_thresholds if left == "held_out" else thresholds
+            parts.append(neighbour_edges(verified, *ends, bounds))
+        edges[left, right] = concat_edges(parts)
+    return edges
 
 
-def bounds_of(params: DedupParams, sets: list[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the least similarity of ties by method, and of ties of held-out pictures."""
-    least: dict[str, float] = {}
+def similarity_thresholds(
+    params: DedupParams, held_out_sets: list[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the smallest similarity of edges by method: of all edges, and of edges of held-out images.
+
+    The latter has the lowest threshold of any held-out set.
+
+    Args:
+        params: of the stage.
+        held_out_sets: names of the held-out sets.
+    """
+    thresholds: dict[str, float] = {}
     if params.perceptual:
-        least["perceptual"] = 1 - params.perceptual.max_distance / 256
+        thresholds["perceptual"] = 1 - params.perceptual.max_distance / 256
     if params.near:
-        least["near"] = params.near.at_least
+        thresholds["near"] = params.near.at_least
     if params.semantic:
-        least["semantic"] = 1 - params.semantic.epsilon
-    lowest = least.copy()
+        thresholds["semantic"] = 1 - params.semantic.epsilon
+    lowest = thresholds.copy()
     if params.held_out and params.near:
-        own = [params.held_out.of(name)[0] for name in sets]
-        lowest["near"] = min([*own, params.held_out.at_least])
-    return least, lowest
+        of_sets = [params.held_out.of(name)[0] for name in held_out_sets]
+        lowest["near"] = min([*of_sets, params.held_out.at_least])
+    return thresholds, lowest
 
 
-def _by_image(
-    rows: Fetched, sides: dict[str, Images], found: Components, ties: Ties
-) -> dict[str, Any]:
-    """Return the columns that come from components, for every row; others are their own."""
-    count = len(rows.images)
-    own: dict[str, Any] = {
-        "component": np.arange(count),
-        "stands": np.arange(count),
-        "method": np.full(count, STANDS, np.int8),
-        "similarity": np.full(count, np.nan, np.float32),
-        "evidence": np.full(count, NONE),
-    }
-    pool, of = sides["pool"], rows.of("pool")
-    place = pool.places(rows.images[of])
-    own["component"][of] = pool.best[found.smallest[place]]
-    own["stands"][of] = pool.best[found.representative[place]]
-    # Of chains that were cut only ties within a component count.
-    within = found.representative[ties.left] == found.representative[ties.right]
-    every = both_ways(ties.take(within))
-    best = strongest(every, len(pool.ids), pool.ids)[place]
-    tied = best >= 0
-    if tied.any():
-        own["similarity"][of[tied]] = every.strength[best[tied]]
-        own["evidence"][of[tied]] = pool.best[every.right[best[tied]]]
-        copies = tied & (found.representative[place] != place)
-        own["method"][of[copies]] = every.method[best[copies]]
-    # Within one seed set or held-out set only the same bytes repeat.
-    for source in sorted(set(rows.sources[np.isin(rows.roles, CURATED)].tolist())):
-        mine = np.flatnonzero((rows.sources == source)[rows.fragment])
-        images = images_of(rows, mine)
-        own["stands"][mine] = images.best[images.places(rows.images[mine])]
-    return own
+def _link_pool(
+    links: Links, rows: FetchedRows, pool: DistinctImages, components: Components, edges: Edges
+) -> None:
+    """Link the rows of the pool to their components."""
+    pool_rows = rows.of_role("pool")
+    image = pool.numbers_of(rows.image_ids[pool_rows])
+    links.component[pool_rows] = pool.best_row[components.smallest[image]]
+    links.representative[pool_rows] = pool.best_row[components.representative[image]]
+    # With cut chains, only edges within a component count.
+    representative = components.representative
+    within = representative[edges.left] == representative[edges.right]
+    directed = both_directions(edges.take(within))
+    best = best_edges(directed, len(pool.ids), pool.ids)[image]
+    has_edge = best >= 0
+    if has_edge.any():
+        best_edge = best[has_edge]
+        links.similarity[pool_rows[has_edge]] = directed.similarity[best_edge]
+        links.evidence[pool_rows[has_edge]] = pool.best_row[directed.right[best_edge]]
+        copies = has_edge & (representative[image] != image)
+        links.method[pool_rows[copies]] = directed.method[best[copies]]
 
 
-def _name_repeats(rows: Fetched, own: dict[str, Any], exact: bool) -> None:
-    """Mark rows whose bytes another row of the same scope stands for."""
-    stands = own["stands"]
-    pool = (rows.roles == "pool")[rows.fragment]
-    same_picture = rows.images[stands] == rows.images
-    best = np.where(same_picture, stands, -1)
-    scope = np.flatnonzero(pool & ~same_picture)
-    if len(scope):
-        images = images_of(rows, rows.of("pool"))
-        best[scope] = images.best[images.places(rows.images[scope])]
-    repeats = best != np.arange(len(stands))
+def _link_curated(links: Links, rows: FetchedRows) -> None:
+    """Link rows of one seed set or held-out set that have the same bytes."""
+    for source in sorted(set(rows.sources[np.isin(rows.roles, CURATED_ROLES)].tolist())):
+        source_rows = rows.of_source(source)
+        images = distinct_images(rows, source_rows)
+        image = images.numbers_of(rows.image_ids[source_rows])
+        links.representative[source_rows] = images.best_row[image]
+
+
+def _mark_repeats(links: Links, rows: FetchedRows, exact: bool) -> None:
+    """Mark rows whose image has a better row in the pool, or in the same set.
+
+    Args:
+        links: of all rows.
+        rows: all rows.
+        exact: whether rows with the same bytes are copies. If not, each represents itself, unless its
+            image copies another one.
+    """
+    is_pool = (rows.roles == "pool")[rows.fragment]
+    same_image = rows.image_ids[links.representative] == rows.image_ids
+    best_row = np.where(same_image, links.representative, -1)
+    copies_other_image = np.flatnonzero(is_pool & ~same_image)
+    if len(copies_other_image):
+        images = distinct_images(rows, rows.of_role("pool"))
+        numbers = images.numbers_of(rows.image_ids[copies_other_image])
+        best_row[copies_other_image] = images.best_row[numbers]
+    repeats = best_row != np.arange(len(best_row))
     if exact:
-        own["method"][repeats] = EXACT
-        own["similarity"][repeats] = 1.0
-        own["evidence"][repeats] = np.flatnonzero(repeats)
+        links.method[repeats] = EXACT
+        links.similarity[repeats] = 1.0
+        links.evidence[repeats] = np.flatnonzero(repeats)
     else:
-        # Without the level, rows with the same bytes all stand, unless their picture copies another.
-        own["stands"][repeats & same_picture] = np.flatnonzero(repeats & same_picture)
+        alone = repeats & same_image
+        links.representative[alone] = np.flatnonzero(alone)
 
 
-def _leaks(
-    rows: Fetched,
-    sides: dict[str, Images],
-    ties: dict[tuple[str, str], Ties],
-    found: Components,
-    params: DedupParams,
-) -> Leak:
-    held, leak = sides["held_out"], Leak.none(len(rows.images))
-    names = rows.held_out
-    if params.held_out is None or not names:
-        return leak
-    members = {
-        name: np.isin(held.ids, rows.images[(rows.sources == name)[rows.fragment]])
+def _copied_seeds(rows: FetchedRows, images: ImagesByRole, edges: Edges) -> RowNumbers:
+    """Return a row of the seed image that each pool row copies, or NO_ROW."""
+    pool, seeds = images["pool"], images["seed"]
+    matches = best_matches(copy_edges(edges, at_least=-1.0), seeds, pool)
+    copied_seed = np.full(len(rows.image_ids), NO_ROW)
+    pool_rows = rows.of_role("pool")
+    seed = matches.reference[pool.numbers_of(rows.image_ids[pool_rows])]
+    copied_seed[pool_rows[seed >= 0]] = seeds.best_row[seed[seed >= 0]]
+    return copied_seed
+
+
+def _contamination(
+    rows: FetchedRows,
+    images: ImagesByRole,
+    edges: EdgesByRoles,
+    components: Components,
+    params: HeldOut | None,
+) -> Contamination:
+    """Return which held-out image each row of pool and seeds copies."""
+    contamination = Contamination.none(len(rows.image_ids))
+    names = rows.held_out_sets
+    if params is None or not names:
+        return contamination
+    held_out = images["held_out"]
+    sets = {
+        name: (
+            np.isin(held_out.ids, rows.image_ids[rows.of_source(name)]),
+            params.of(name)[0],
+        )
         for name in names
     }
-    sets = {name: (own, params.held_out.of(name)[0]) for name, own in members.items()}
     for role in ("pool", "seed"):
-        side, of = sides[role], rows.of(role)
-        parts = leaks.over_sets(ties["held_out", role], sets, held, side)
+        parts = matches_by_set(edges["held_out", role], sets, held_out, images[role])
         if role == "pool":
-            whole = [params.held_out.of(name)[1] for name in names]
             parts = [
-                leaks.spread(part, found.smallest) if all_of_it else part
-                for part, all_of_it in zip(parts, whole, strict=True)
+                spread_over_components(part, components.smallest) if params.of(name)[1] else part
+                for part, name in zip(parts, names, strict=True)
             ]
-        _tell(leak, of, leaks.merged(parts), side.places(rows.images[of]), (held, side))
-    return leak
+        _fill_contamination(contamination, rows, role, best_over_sets(parts), images)
+    return contamination
 
 
-def _tell(
-    leak: Leak, rows: Ints, touched: Touched, place: Ints, sides: tuple[Images, Images]
+def _fill_contamination(
+    contamination: Contamination,
+    rows: FetchedRows,
+    role: str,
+    matches: ReferenceMatches,
+    images: ImagesByRole,
 ) -> None:
-    held, side = sides
-    hit = touched.by[place] >= 0
-    of, place = rows[hit], place[hit]
-    leak.by[of] = held.best[touched.by[place]]
-    leak.via[of] = side.best[touched.via[place]]
-    leak.set[of] = touched.set[place]
-    method = touched.method[place]
-    leak.method[of] = np.where(method == leaks.EXACT, EXACT, method)
-    leak.similarity[of] = touched.strength[place]
+    """Write the matches of the images of a role to their rows."""
+    role_rows = rows.of_role(role)
+    image = images[role].numbers_of(rows.image_ids[role_rows])
+    matched = matches.reference[image] >= 0
+    role_rows, image = role_rows[matched], image[matched]
+    contamination.by[role_rows] = images["held_out"].best_row[matches.reference[image]]
+    contamination.via[role_rows] = images[role].best_row[matches.via[image]]
+    contamination.set[role_rows] = matches.set[image]
+    method = matches.method[image]
+    contamination.method[role_rows] = np.where(method == EQUAL_BYTES, EXACT, method)
+    contamination.similarity[role_rows] = matches.similarity[image]

@@ -1,4 +1,7 @@
-"""What tasks read when dedup is done in parts: rows, ties and pairs, each by the node of an image."""
+"""What tasks read when dedup runs in parts: rows, neighbours and pairs, keyed by the node of an image.
+
+A node is the hash of an image id. Edges between nodes decide which rows are in one part.
+"""
 
 from __future__ import annotations
 
@@ -13,148 +16,213 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.ids import from_ids, to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.components.distributed import EDGES, edges_table
+from curation.algorithms.components.distributed_components import EDGES, local_stars
 from curation.engine.exchange import KEY
 from curation.engine.fragment import Fragment
+from curation.engine.runs import run_starts
 from curation.engine.units import StageOutput, empty_batch
-from curation.stages.dedup.members import TEXTS
+from curation.stages.dedup.copy_lists import LIST_FIELDS
+from curation.stages.dedup.edges import NEIGHBOUR_COLUMNS, agreeing_pairs, filter_similar
+from curation.stages.dedup.fetched_rows import (
+    COLUMNS,
+    FetchedRows,
+    TextsInMemory,
+    narrow_columns,
+    role_and_source,
+)
 from curation.stages.dedup.params import Verify
-from curation.stages.dedup.rows import READ, Fetched, Held, narrow, told_of
-from curation.stages.dedup.ties import NARROW, agreeing_pairs, near_enough
 
 READ_AT_ONCE = 500_000
-PLACE = [("fragment", pa.int32()), ("row", pa.int32())]
-ROWS = pa.schema(
+ROW_POSITION = [("fragment", pa.int32()), ("row", pa.int32())]
+IMAGE_ROWS = pa.schema(
     [
-        *PLACE,
+        *ROW_POSITION,
         ("role", pa.string()),
         ("source", pa.string()),
         ("pixel_id", pa.string()),
         ("pixels", pa.int32()),
-        ("length", pa.int32()),
-        ("bytes", pa.int64()),
-        *((name, pa.string()) for name in TEXTS),
+        ("caption_length", pa.int32()),
+        ("file_size", pa.int64()),
+        *((name, pa.string()) for name in LIST_FIELDS),
     ]
 )
-"""What `Fetched` has of a row; `fragment` numbers all of `images`."""
-TIES = pa.schema([(n, pa.float32() if n == "similarity" else pa.string()) for n in NARROW])
-PAIRS = pa.schema([("image_a", pa.string()), ("image_b", pa.string())])
-PIXELS = pa.schema([("pixel", pa.uint64()), ("node", pa.uint64())])
+"""Columns from which `FetchedRows` are built. `fragment` numbers all fragments of `images`."""
+NEIGHBOURS = pa.schema(
+    [(n, pa.float32() if n == "similarity" else pa.string()) for n in NEIGHBOUR_COLUMNS]
+)
+AGREEING_PAIRS = pa.schema([("image_a", pa.string()), ("image_b", pa.string())])
+PIXEL_NODES = pa.schema([("pixel", pa.uint64()), ("node", pa.uint64())])
+"""Hash of the pixel_id, and node of the image."""
 
 
-def nodes_of(ids: Ids) -> npt.NDArray[np.uint64]:
-    """Return the node of each image, or stored picture: a hash of its id, (n,).
+def image_nodes(ids: Ids) -> npt.NDArray[np.uint64]:
+    """Return the node of each image id: a hash, shape (n,).
 
-    Two of one hash would be decided in one part, which changes nothing.
+    If two images have one hash, they are decided in one part, which does not change the result.
     """
     return seeded_keys(ids, "dedup")
 
 
-def read_rows(
+def read_image_rows(
     images: Sequence[Fragment], scores: Sequence[Fragment] | None, first: int
 ) -> Iterator[pa.Table]:
-    """Yield ROWS of some fragments, the first of which has the number `first`, by image."""
-    for place, fragment in enumerate(images):
-        table = fragment.read(list(dict.fromkeys([*READ, *TEXTS])))
-        own = narrow(first + place, table, scores[place] if scores else None)
-        table = table.take(pa.array(own["row"]))
-        role, source = (pa.repeat(text, len(table)) for text in told_of(fragment))
-        columns = {name: own[name] for name in ("fragment", "row", "pixels", "bytes")}
-        columns |= {"length": own["caption"], "role": role, "source": source}
-        columns |= {"pixel_id": from_ids(own["stored"], known=own["stored"] != b"")}
-        columns |= {name: table.column(name) for name in TEXTS}
-        yield _keyed(nodes_of(own["images"]), columns, ROWS)
+    """Yield IMAGE_ROWS, keyed by image.
+
+    Args:
+        images: some fragments of `images`.
+        scores: the fragments of `scores` with the same rows; None if equal pixels do not make copies.
+        first: number of the first of these fragments.
+    """
+    for position, fragment in enumerate(images):
+        table = fragment.read(list(dict.fromkeys([*COLUMNS, *LIST_FIELDS])))
+        arrays = narrow_columns(first + position, table, scores[position] if scores else None)
+        table = table.take(pa.array(arrays["row"]))
+        role, source = (pa.repeat(text, len(table)) for text in role_and_source(fragment))
+        narrow = ("fragment", "row", "pixels", "caption_length", "file_size")
+        columns = {name: arrays[name] for name in narrow} | {"role": role, "source": source}
+        pixel_ids = arrays["pixel_ids"]
+        columns |= {"pixel_id": from_ids(pixel_ids, known=pixel_ids != b"")}
+        columns |= {name: table.column(name) for name in LIST_FIELDS}
+        yield _keyed(image_nodes(arrays["image_ids"]), columns, IMAGE_ROWS)
 
 
-def fetched(rows: pa.Table, sets: list[str]) -> tuple[Fetched, npt.NDArray[np.int32]]:
-    """Return what `read_rows` gave, in order, and the number among all of each of its fragments."""
+def build_fetched_rows(
+    rows: pa.Table, held_out_sets: list[str]
+) -> tuple[FetchedRows, npt.NDArray[np.int32]]:
+    """Build `FetchedRows` from IMAGE_ROWS, in the order of fragments.
+
+    Args:
+        rows: IMAGE_ROWS in any order.
+        held_out_sets: names of all held-out sets.
+
+    Returns:
+        The rows, whose fragments are numbered from 0, and the number of each of these fragments among
+        all fragments of `images`.
+    """
     rows = rows.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
-    numbers = np.asarray(rows.column("fragment"), np.int32)
-    found, first, place = np.unique(numbers, return_index=True, return_inverse=True)
+    fragment = np.asarray(rows.column("fragment"), np.int32)
+    numbers, first, position = np.unique(fragment, return_index=True, return_inverse=True)
     roles, sources = (
         rows.column(name).take(pa.array(first)).to_numpy().astype(str)
         for name in ("role", "source")
     )
-    fetched = Fetched(
+    fetched = FetchedRows(
         roles,
         sources,
-        sets,
-        Held(rows),
-        fragment=place.astype(np.int32),
+        held_out_sets,
+        TextsInMemory(rows),
+        fragment=position.astype(np.int32),
         row=np.asarray(rows.column("row"), np.int32),
-        images=to_ids(rows.column("image_id")),
-        stored=to_ids(pc.fill_null(rows.column("pixel_id"), "")),
+        image_ids=to_ids(rows.column("image_id")),
+        pixel_ids=to_ids(pc.fill_null(rows.column("pixel_id"), "")),
         pixels=np.asarray(rows.column("pixels"), np.int32),
-        caption=np.asarray(rows.column("length"), np.int32),
-        bytes=np.asarray(rows.column("bytes"), np.int64),
+        caption_length=np.asarray(rows.column("caption_length"), np.int32),
+        file_size=np.asarray(rows.column("file_size"), np.int64),
     )
-    return fetched, found
+    return fetched, numbers
 
 
-def read_ties(neighbours: Fragment, least: Mapping[str, float]) -> Iterator[pa.Table]:
-    """Yield TIES that are strong enough for their method, by the image at their left end."""
-    for batch in neighbours.batches(NARROW, rows=READ_AT_ONCE):
-        for table in near_enough(pa.Table.from_batches([batch]), least):
-            columns = {name: table.column(name) for name in NARROW}
-            yield _keyed(nodes_of(to_ids(table.column("image_a"))), columns, TIES)
+def read_neighbours(neighbours: Fragment, thresholds: Mapping[str, float]) -> Iterator[pa.Table]:
+    """Yield NEIGHBOURS that are similar enough for their method, keyed by the query image.
+
+    Args:
+        neighbours: a fragment of `neighbours`.
+        thresholds: smallest similarity by method.
+    """
+    for batch in neighbours.batches(NEIGHBOUR_COLUMNS, rows=READ_AT_ONCE):
+        for table in filter_similar(pa.Table.from_batches([batch]), thresholds):
+            columns = {name: table.column(name) for name in NEIGHBOUR_COLUMNS}
+            yield _keyed(image_nodes(to_ids(table.column("image_a"))), columns, NEIGHBOURS)
 
 
-def read_pairs(verified: Fragment, bounds: Verify) -> Iterator[pa.Table]:
-    """Yield PAIRS whose pixels agree, by the first."""
+def read_agreeing_pairs(verified: Fragment, bounds: Verify) -> Iterator[pa.Table]:
+    """Yield AGREEING_PAIRS, keyed by the first image.
+
+    Args:
+        verified: a fragment of `verified`.
+        bounds: within which pixels agree.
+    """
     ends = agreeing_pairs([verified], bounds).view("S32").reshape(-1, 2)
     for start in range(0, len(ends), READ_AT_ONCE):
-        a, b = (np.ascontiguousarray(own) for own in ends[start : start + READ_AT_ONCE].T)
-        yield _keyed(nodes_of(a), {"image_a": from_ids(a), "image_b": from_ids(b)}, PAIRS)
+        a, b = (np.ascontiguousarray(ids) for ids in ends[start : start + READ_AT_ONCE].T)
+        yield _keyed(
+            image_nodes(a), {"image_a": from_ids(a), "image_b": from_ids(b)}, AGREEING_PAIRS
+        )
 
 
-def read_pixels(images: Sequence[Fragment], scores: Sequence[Fragment]) -> Iterator[pa.Table]:
-    """Yield PIXELS of fetched rows, by the stored picture."""
-    for own, scored in zip(images, scores, strict=True):
-        table = own.read(["status", "image_id"])
-        pixel_id = scored.read(["pixel_id"]).column("pixel_id")
+def read_pixel_nodes(images: Sequence[Fragment], scores: Sequence[Fragment]) -> Iterator[pa.Table]:
+    """Yield PIXEL_NODES of fetched rows, keyed by pixels.
+
+    Args:
+        images: fragments of `images`.
+        scores: the fragments of `scores` with the same rows.
+    """
+    for image_fragment, score_fragment in zip(images, scores, strict=True):
+        table = image_fragment.read(["status", "image_id"])
+        pixel_id = score_fragment.read(["pixel_id"]).column("pixel_id")
         known = pc.and_(pc.equal(table.column("status"), "ok"), pc.is_valid(pixel_id))
-        pixel = nodes_of(to_ids(pixel_id.filter(known)))
-        node = nodes_of(to_ids(table.column("image_id").filter(known)))
-        yield _keyed(pixel, {"pixel": pixel, "node": node}, PIXELS)
+        pixel = image_nodes(to_ids(pixel_id.filter(known)))
+        node = image_nodes(to_ids(table.column("image_id").filter(known)))
+        yield _keyed(pixel, {"pixel": pixel, "node": node}, PIXEL_NODES)
 
 
 def _keyed(keys: npt.NDArray[np.uint64], columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    own = pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
-    return own.append_column(KEY, pa.array(keys))
+    table = pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
+    return table.append_column(KEY, pa.array(keys))
 
 
-# -- edges of what is read --------------------------------------------------------------------------
+# -- edges between nodes ----------------------------------------------------------------------------
 
 
-def tie_edges(neighbours: Fragment, least: Mapping[str, float]) -> StageOutput:
-    """Give the edges of ties that are strong enough for their method."""
-    yield from _edges(read_ties(neighbours, least))
-    return None
-
-
-def pair_edges(verified: Fragment, bounds: Verify) -> StageOutput:
-    """Give the edges of pairs whose pixels agree."""
-    yield from _edges(read_pairs(verified, bounds))
-    return None
-
-
-def _edges(ties: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-    yield empty_batch(EDGES)
-    for table in ties:
-        ends = np.asarray(table.column(KEY)), nodes_of(to_ids(table.column("image_b")))
-        yield from edges_table(*ends).to_batches()
-
-
-def same_pixels(rows: pa.Table) -> StageOutput:
-    """Give the edges of images whose stored pictures are the same.
+def write_neighbour_edges(neighbours: Fragment, thresholds: Mapping[str, float]) -> StageOutput:
+    """Write edges between neighbours that are similar enough for their method.
 
     Args:
-        rows: PIXELS, all of some stored pictures.
+        neighbours: a fragment of `neighbours`.
+        thresholds: smallest similarity by method.
+
+    Yields:
+        EDGES.
+    """
+    yield from _node_edges(read_neighbours(neighbours, thresholds))
+    return None
+
+
+def write_agreeing_edges(verified: Fragment, bounds: Verify) -> StageOutput:
+    """Write edges between images whose pixels agree.
+
+    Args:
+        verified: a fragment of `verified`.
+        bounds: within which pixels agree.
+
+    Yields:
+        EDGES.
+    """
+    yield from _node_edges(read_agreeing_pairs(verified, bounds))
+    return None
+
+
+def _node_edges(pairs: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """Yield edges between the nodes of `image_a`, by which pairs are keyed, and of `image_b`."""
+    yield empty_batch(EDGES)
+    for table in pairs:
+        ends = np.asarray(table.column(KEY)), image_nodes(to_ids(table.column("image_b")))
+        yield from local_stars(*ends).to_batches()
+
+
+def write_pixel_edges(rows: pa.Table) -> StageOutput:
+    """Write edges between images whose stored pixels are equal.
+
+    Args:
+        rows: all PIXEL_NODES of some pixels.
+
+    Yields:
+        EDGES.
     """
     yield empty_batch(EDGES)
-    pixel, node = (np.asarray(rows.column(name), np.uint64) for name in PIXELS.names)
+    pixel, node = (np.asarray(rows.column(name), np.uint64) for name in PIXEL_NODES.names)
     order = np.argsort(pixel, kind="stable")
     pixel, node = pixel[order], node[order]
-    same = np.flatnonzero(pixel[1:] == pixel[:-1])
-    yield from edges_table(node[same], node[same + 1]).to_batches()
+    repeats = np.flatnonzero(~run_starts(pixel))
+    yield from local_stars(node[repeats - 1], node[repeats]).to_batches()
     return None

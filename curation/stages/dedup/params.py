@@ -1,4 +1,4 @@
-"""The block `dedup` of a recipe: which levels find copies, and what becomes of them."""
+"""The block `dedup` of a recipe: which levels find copies, and what happens to them."""
 
 from __future__ import annotations
 
@@ -12,45 +12,41 @@ from curation.engine.stage import Read, Stage
 
 
 class Near(JoinParams):
-    """Copies by the vectors of a copy descriptor.
+    """Copies by the vectors of a copy descriptor: cosine similarity of at least `at_least`.
 
-    A threshold is valid for one encoder only: 0.75 is for `copy_micro`, and LVD-142M takes 0.6 with
-    SSCD. `curation audit dedup` suggests one.
+    The default fits `copy_micro`. Any other encoder needs its own threshold (LVD-142M: 0.6 with SSCD),
+    which `curation audit dedup` suggests.
     """
 
     encoder: str = "copy"
-    """Name of the encoder under `embed.encoders` whose vectors are compared, a copy descriptor."""
     at_least: float = Field(default=0.75, ge=-1, le=1)
-    """Smallest cosine similarity of two copies."""
 
     @model_validator(mode="after")
     def _above_floor(self) -> Near:
         if self.at_least < self.floor:
             raise ValueError(
-                f"at_least {self.at_least} is under floor {self.floor}, below which no neighbour "
-                "is kept; lower the floor too"
+                f"at_least {self.at_least} is under floor {self.floor}. Neighbours under the floor are "
+                "not stored, so lower the floor too"
             )
         return self
 
 
 class Semantic(JoinParams):
-    """Images of the same content by the vectors of a semantic encoder (SemDeDup, Abbas et al. 2023).
+    """Images of the same content by a semantic encoder: cosine similarity above 1 − `epsilon`.
 
-    With vectors of CLIP, SemDeDup drops 30 % of LAION-440M at an epsilon of 0.00095 and half of it at
-    0.03. It compares vectors within one cell only.
+    SemDeDup (Abbas et al. 2023) drops 30 % of LAION-440M at an epsilon of 0.00095 and half of it at
+    0.03, with CLIP's vectors and comparisons within one cell only.
     """
 
     encoder: str = "semantic"
-    """Name of the encoder under `embed.encoders` whose vectors are compared."""
     epsilon: float = Field(default=0.03, gt=0, lt=1)
-    """Largest cosine distance of two copies; their cosine similarity is at least 1 − epsilon."""
 
     @model_validator(mode="after")
     def _above_floor(self) -> Semantic:
         if 1 - self.epsilon < self.floor:
             raise ValueError(
-                f"1 − epsilon is {1 - self.epsilon:g}, under floor {self.floor}, below which no "
-                "neighbour is kept; lower the floor too"
+                f"1 − epsilon is {1 - self.epsilon:g}, under floor {self.floor}. Neighbours under the "
+                "floor are not stored, so lower the floor too"
             )
         return self
 
@@ -58,59 +54,48 @@ class Semantic(JoinParams):
 class Verify(StrictModel):
     """Near pairs are copies only if their pixels agree (see `curation/stages/verify/compare.py`).
 
-    The images of a pair are aligned and compared in 8 × 8 blocks. The default bounds were set on the
-    edited copies and look-alikes of benchmarks/results/copies.md.
+    Pixels are compared for the `k` nearest of each pool image, and for all neighbours of held-out and
+    seed images; by vectors, only for a similarity of at least `floor`. The other fields are the bounds
+    within which a pair agrees. They were set on the edited copies and look-alikes of
+    benchmarks/results/copies.md. Images of which more than `flat` is flat, as drawings are, differ
+    little, so that a larger share of them must agree: `flat_agreement`.
     """
 
     floor: float = Field(default=0.75, ge=-1, le=1)
-    """Smallest cosine similarity of a pair of near vectors whose pixels are compared."""
     k: int = Field(default=8, ge=1, le=1024)
-    """Number of nearest neighbours per pool image whose pixels are compared; for held-out and seed
-    images all are compared."""
     agreement: float = Field(default=0.85, ge=0, le=1)
-    """Smallest share of textured blocks that correlate above 0.7 at the same place."""
     inside: float = Field(default=0.95, ge=0, le=1)
-    """Smallest share of one of the two images that the other one covers; a crop has 1."""
     steady: float = Field(default=0.75, ge=0, le=1)
-    """Smallest share of agreeing blocks whose best match is at most one pixel from their place; it is
-    low for two photographs of one scene."""
     hue: float = Field(default=12.0, ge=0, le=180)
-    """Largest median difference of hue between the two images, in degrees."""
     flat: float = Field(default=0.5, ge=0, le=1)
-    """Share of pixels without a gradient above which an image counts as flat, as drawings do; flat
-    images must reach `flat_agreement`."""
     flat_agreement: float = Field(default=0.95, ge=0, le=1)
-    """Smallest agreement of flat images, in place of `agreement`."""
 
 
 class HeldOutSet(StrictModel):
-    """What differs for one held-out set."""
+    """Parameters of one held-out set. A null value takes that of all sets."""
 
     at_least: float | None = Field(default=None, ge=-1, le=1)
-    """Smallest cosine similarity of a copy of an image of this set; null takes that of all sets."""
     whole_component: bool | None = None
-    """Whether all copies of such a copy are removed too; null takes the value of all sets."""
 
 
 class HeldOut(StrictModel):
-    """Copies of held-out images are removed from the pool and the seeds.
+    """Pool and seed images that copy a held-out image are contaminated (LVD-142M: cosine > 0.45, SSCD).
 
-    LVD-142M removes images with a cosine similarity above 0.45 (SSCD).
+    `at_least` is the smallest cosine similarity of a copy. With `whole_component`, all images in the
+    component of a copy are contaminated too. `sets` gives single held-out sets other values.
     """
 
     at_least: float = Field(default=0.75, ge=-1, le=1)
-    """Smallest cosine similarity to a held-out image, by the vectors of `near`, at which an image is
-    removed."""
     whole_component: bool = True
-    """Whether all copies of a removed image are removed too."""
     sets: dict[Name, HeldOutSet] = {}
-    """Other values for single held-out sets, by the name of the source."""
 
     def of(self, name: str) -> tuple[float, bool]:
-        """Return the threshold of a set, and whether whole components leave."""
-        own = self.sets.get(name, HeldOutSet())
-        at_least = self.at_least if own.at_least is None else own.at_least
-        whole = self.whole_component if own.whole_component is None else own.whole_component
+        """Return the threshold of a set, and whether whole components are contaminated."""
+        override = self.sets.get(name, HeldOutSet())
+        at_least = self.at_least if override.at_least is None else override.at_least
+        whole = (
+            self.whole_component if override.whole_component is None else override.whole_component
+        )
         return at_least, whole
 
 
@@ -118,34 +103,25 @@ Criterion = Literal["pixels", "caption", "bytes"]
 
 
 class DedupParams(StrictModel):
-    """Which pairs of images are copies. Connected components of such pairs keep one image each."""
+    """Which levels find copies. Thresholds are valid for one encoder only: 0.6 and 0.45 are SSCD's.
+
+    The image that represents its copies is the first by the criteria of `representative` (most pixels,
+    longest caption, largest file), then by the smallest image_id. `chains: cut` leaves in a component
+    only images with an edge to the representative. Above `rows_at_once` rows, which need about 310
+    bytes each on the driver, the decision runs in parts on workers, with the same result.
+    """
 
     exact: bool = True
-    """Whether images with the same bytes are copies."""
     pixels: bool = True
-    """Whether images with the same stored pixels are copies."""
     perceptual: HammingParams | None = HammingParams()
-    """How copies are found by perceptual hashes; null does not compare hashes."""
     near: Near | None = Near()
-    """How copies are found by a copy descriptor; null does not compare its vectors."""
     semantic: Semantic | None = None
-    """How images of the same content are found by a semantic encoder; null keeps them."""
     verify: Verify | None = Verify()
-    """How pairs of `perceptual` and `near` are verified pixel by pixel; null trusts the hashes and
-    vectors."""
     representative: list[Criterion] = ["pixels", "caption"]
-    """Which image of a component is kept, by these criteria in order: most `pixels` of the original,
-    longest `caption`, most `bytes` of the file; ties go to the smallest `image_id`."""
     chains: Literal["join", "cut"] = "join"
-    """`join` takes whole connected components; `cut` keeps with a representative only the images that
-    form a pair with it, and splits the rest into components of their own."""
     held_out: HeldOut | None = HeldOut()
-    """How copies of held-out images are removed; null keeps them."""
     seed_copies: Literal["keep", "drop"] = "keep"
-    """Whether pool images that are copies of a seed image are kept or dropped."""
     rows_at_once: int = execution_only(20_000_000, ge=1)
-    """Largest number of rows that the driver decides alone, at about 310 bytes each; more are decided
-    on workers, with the same result."""
 
     @property
     def vector_levels(self) -> dict[str, Near | Semantic]:
@@ -154,17 +130,17 @@ class DedupParams(StrictModel):
         return {name: level for name, level in levels.items() if level is not None}
 
     @model_validator(mode="after")
-    def _looks_far_enough(self) -> DedupParams:
+    def _above_verify_floor(self) -> DedupParams:
         if self.verify and self.near and self.near.at_least < self.verify.floor:
             raise ValueError(
-                f"near.at_least {self.near.at_least} is under verify.floor {self.verify.floor}, below "
-                "which no pair is looked at; lower that floor too, or set verify: null"
+                f"near.at_least {self.near.at_least} is under verify.floor {self.verify.floor}. Pairs "
+                "under that floor are not compared, so lower it too, or set verify: null"
             )
         return self
 
     @field_validator("representative")
     @classmethod
-    def _once(cls, criteria: list[Criterion]) -> list[Criterion]:
+    def _distinct(cls, criteria: list[Criterion]) -> list[Criterion]:
         if len(set(criteria)) != len(criteria):
             raise ValueError("a criterion is named more than once")
         return criteria

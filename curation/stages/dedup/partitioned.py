@@ -1,23 +1,25 @@
-"""dedup in parts: components that share nothing are decided apart from each other, on workers.
+"""dedup in parts on workers: parts that share no component are decided independently.
 
-Ties that agree are joined to components first (`stars.py`). Then rows, ties and pairs that agree go to
-the part of their component, which is decided there as a whole pool would be, and what was decided goes
-to the fragment of its row. A part is closed over everything that `decide` looks at (ties of all roles,
-equal pixels, equal bytes), so the result is that of one machine, to the bit.
+First the connected components of all edges are found (`distributed_components.py`). Then rows,
+neighbours and agreeing pairs go to the part of their component. Each part is decided as a whole pool
+would be, and each decided row goes to its fragment. A part has everything that `decide` needs (edges of
+all roles, equal pixels, equal bytes), so the result is the same as on one machine, bit by bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, pairwise
 
 import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
-from curation.algorithms.components.distributed import LABELS, components, read_labels
+from curation.algorithms.components.distributed_components import (
+    LABELS,
+    connected_components,
+    read_labels,
+)
 from curation.engine.context import Context
 from curation.engine.exchange import (
     KEY,
@@ -26,271 +28,277 @@ from curation.engine.exchange import (
     MapTask,
     exchange,
     exchange_tables,
-    split_by_file,
 )
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import FragmentRecord
+from curation.engine.runs import positions_in
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
-from curation.stages.dedup.decide import bounds_of, decide
+from curation.stages.dedup.decide import decide
+from curation.stages.dedup.edges import VerifiedNeighbours, pair_keys
 from curation.stages.dedup.exchange_io import (
-    PAIRS,
-    PIXELS,
-    PLACE,
-    ROWS,
-    TIES,
-    fetched,
-    nodes_of,
-    pair_edges,
-    read_pairs,
-    read_pixels,
-    read_rows,
-    read_ties,
-    same_pixels,
-    tie_edges,
+    AGREEING_PAIRS,
+    IMAGE_ROWS,
+    NEIGHBOURS,
+    PIXEL_NODES,
+    ROW_POSITION,
+    build_fetched_rows,
+    image_nodes,
+    read_agreeing_pairs,
+    read_image_rows,
+    read_neighbours,
+    read_pixel_nodes,
+    write_agreeing_edges,
+    write_neighbour_edges,
+    write_pixel_edges,
 )
+from curation.stages.dedup.fetched_rows import RowNumbers
 from curation.stages.dedup.params import DedupParams
-from curation.stages.dedup.rows import Ints, held_out_sets
-from curation.stages.dedup.ties import Near, pairs_of
-from curation.stages.dedup.write_copies import SCHEMA, added, books, outcome
+from curation.stages.dedup.partitioned_inputs import PartitionedInputs
+from curation.stages.dedup.write_copies import SCHEMA, aggregate_stats, copies_batches, copies_stats
 
-ROWS_A_PART = 500_000
-"""Rows that a worker reads, or decides, at once: some hundred MB with their captions."""
-BATCH = 65_536
-PLACED = pa.schema([*PLACE, *SCHEMA])
-BY = {"rows": "image_id", "ties": "image_a", "pairs": "image_a"}
-"""The image by which rows of each kind meet its label."""
+ROWS_PER_BATCH = 65_536
+POSITIONED_COPIES = pa.schema([*ROW_POSITION, *SCHEMA])
+"""Rows of `copies`, with the number of their fragment and their number within it."""
+LABELLED_BY = {"rows": "image_id", "neighbours": "image_a", "pairs": "image_a"}
+"""Column of the image whose component decides to which part a row goes, by kind of rows."""
 
 
-@dataclass(frozen=True)
-class Pool:
-    """What is decided in parts: the tables that dedup reads, and how."""
-
-    tables: Mapping[str, Table]
-    params: DedupParams
-    context: Context
-
-    @cached_property
-    def parts(self) -> int:
-        """Into how many parts."""
-        return max(1, -(-self.tables["images"].rows // ROWS_A_PART))
-
-    @cached_property
-    def sets(self) -> list[str]:
-        """Names of the held-out sets."""
-        return held_out_sets(self.tables["images"])
-
-    @cached_property
-    def least(self) -> dict[str, float]:
-        """The least similarity by method that any tie has."""
-        return bounds_of(self.params, self.sets)[1]
-
-    @cached_property
-    def groups(self) -> list[list[Fragment]]:
-        """Fragments of `images` that a task reads, or writes, one after the other."""
-        found: list[list[Fragment]] = [[]]
-        rows = 0
-        for fragment in self.tables["images"].fragments.values():
-            if found[-1] and rows + fragment.rows > ROWS_A_PART:
-                found.append([])
-                rows = 0
-            found[-1].append(fragment)
-            rows += fragment.rows
-        return found
-
-    @cached_property
-    def scored(self) -> dict[str, Fragment]:
-        """The fragments of `scores` by name; none where equal pixels make no copies."""
-        return self.tables["scores"].fragments if "scores" in self.tables else {}
-
-    def scores(self, group: list[Fragment]) -> list[Fragment] | None:
-        """Return the scores of some fragments; None where equal pixels make no copies."""
-        return [self.scored[fragment.name] for fragment in group] if self.scored else None
-
-    def files(self, table: str) -> list[Fragment]:
-        """Return the files of a table, for a task each."""
-        return [f for own in self.tables[table].fragments.values() for f in split_by_file(own)]
-
-    def opened(self, records: Sequence[FragmentRecord]) -> list[Fragment]:
-        """Return work tables."""
-        return [Fragment(self.context.store, record) for record in records]
-
-
-def in_parts(tables: Mapping[str, Table], params: DedupParams, context: Context) -> StageOutput:
-    """Decide who copies whom, in parts.
+def dedup_in_parts(
+    tables: Mapping[str, Table], params: DedupParams, context: Context
+) -> StageOutput:
+    """Decide in parts which rows are copies of which.
 
     Args:
-        tables: images, neighbours, verified and, where equal pixels make copies, scores.
+        tables: images, neighbours, verified and, if equal pixels make copies, scores.
         params: of the stage.
-        context: workers, and where they keep what is done.
+        context: where workers run, and where they keep work tables.
 
     Yields:
-        Records of `copies`, a fragment each.
+        The record of each fragment of `copies`.
 
     Returns:
-        The books.
+        As `copies_stats`.
     """
-    pool = Pool(tables, params, context)
-    edges = _edges(pool)
-    rounds = components(pool.opened(edges), context)
-    inputs = {what: _labelled(what, own, rounds[-1], pool) for what, own in _inputs(pool).items()}
-    arguments = {"params": params, "sets": pool.sets}
-    decided = exchange_tables(
-        Exchange("decide", inputs, decide_part, pool.parts, arguments), context
-    )
-    yield from _written(decided, pool)
-    met = [own.arguments["rows"].record for given in inputs.values() for own in given.tasks]
-    context.delete_records([*edges, *chain.from_iterable(rounds), *met, *decided])
-    return added([record.stats for record in decided])
-
-
-def _inputs(pool: Pool) -> dict[str, ExchangeInput]:
-    """Return what reads rows, ties that are strong enough, and pairs that agree."""
-    rows, first = [], 0
-    for group in pool.groups:
-        given = {"images": group, "scores": pool.scores(group), "first": first}
-        rows.append(MapTask(read_rows, given))
-        first += len(group)
-    ties = [
-        MapTask(read_ties, {"neighbours": own, "least": pool.least})
-        for own in pool.files("neighbours")
+    inputs = PartitionedInputs(tables, params, context)
+    edges = _edges(inputs)
+    rounds = connected_components(inputs.open_work_tables(edges), context)
+    labelled = {
+        kind: _label(kind, rows, rounds[-1], inputs)
+        for kind, rows in _inputs_by_kind(inputs).items()
+    }
+    arguments = {"params": params, "held_out_sets": inputs.held_out_sets}
+    job = Exchange("decide", labelled, decide_part, inputs.parts, arguments)
+    decided = exchange_tables(job, context)
+    yield from _write(decided, inputs)
+    labelled_records = [
+        reading.arguments["rows"].record for rows in labelled.values() for reading in rows.tasks
     ]
-    bounds = pool.params.verify
+    context.delete_records([*edges, *chain.from_iterable(rounds), *labelled_records, *decided])
+    return aggregate_stats([record.stats for record in decided])
+
+
+def _inputs_by_kind(inputs: PartitionedInputs) -> dict[str, ExchangeInput]:
+    """Return the readings of image rows, of similar neighbours, and of agreeing pairs."""
+    rows, first = [], 0
+    for group in inputs.fragment_groups:
+        arguments = {"images": group, "scores": inputs.scores_of(group), "first": first}
+        rows.append(MapTask(read_image_rows, arguments))
+        first += len(group)
+    neighbours = [
+        MapTask(read_neighbours, {"neighbours": file, "thresholds": inputs.thresholds})
+        for file in inputs.files("neighbours")
+    ]
+    bounds = inputs.params.verify
     pairs = [
-        MapTask(read_pairs, {"verified": own, "bounds": bounds})
-        for own in pool.files("verified")
+        MapTask(read_agreeing_pairs, {"verified": file, "bounds": bounds})
+        for file in inputs.files("verified")
         if bounds
     ]
     return {
-        "rows": ExchangeInput(ROWS, rows),
-        "ties": ExchangeInput(TIES, ties),
-        "pairs": ExchangeInput(PAIRS, pairs),
+        "rows": ExchangeInput(IMAGE_ROWS, rows),
+        "neighbours": ExchangeInput(NEIGHBOURS, neighbours),
+        "pairs": ExchangeInput(AGREEING_PAIRS, pairs),
     }
 
 
-def _edges(pool: Pool) -> list[FragmentRecord]:
-    """Return the edges that hold parts together: of pairs that agree, of ties that nobody looks at, and
-    of equal pixels."""
-    context, bounds = pool.context, pool.params.verify
-    unseen = {m: bound for m, bound in pool.least.items() if not bounds or m == "semantic"}
-    found: list[FragmentRecord] = []
-    if unseen:
-        files = pool.files("neighbours")
-        items = {f"ties-{n:06d}": {"neighbours": f, "least": unseen} for n, f in enumerate(files)}
-        found += context.compute("edges of ties", tie_edges, items).values()
+def _edges(inputs: PartitionedInputs) -> list[FragmentRecord]:
+    """Return work tables of the edges that hold components together.
+
+    These are edges of agreeing pairs, of neighbours whose pixels are not compared, and of equal pixels.
+    """
+    context, bounds = inputs.context, inputs.params.verify
+    unverified = {
+        method: threshold
+        for method, threshold in inputs.thresholds.items()
+        if not bounds or method == "semantic"
+    }
+    records: list[FragmentRecord] = []
+    if unverified:
+        items = {
+            f"neighbours-{n:06d}": {"neighbours": file, "thresholds": unverified}
+            for n, file in enumerate(inputs.files("neighbours"))
+        }
+        records += context.compute("edges of neighbours", write_neighbour_edges, items).values()
     if bounds:
-        files = pool.files("verified")
-        items = {f"pairs-{n:06d}": {"verified": f, "bounds": bounds} for n, f in enumerate(files)}
-        found += context.compute("edges of pairs", pair_edges, items).values()
-    if pool.scored:
+        items = {
+            f"pairs-{n:06d}": {"verified": file, "bounds": bounds}
+            for n, file in enumerate(inputs.files("verified"))
+        }
+        records += context.compute("edges of pairs", write_agreeing_edges, items).values()
+    if inputs.scores:
         readings = [
-            MapTask(read_pixels, {"images": own, "scores": pool.scores(own)}) for own in pool.groups
+            MapTask(read_pixel_nodes, {"images": group, "scores": inputs.scores_of(group)})
+            for group in inputs.fragment_groups
         ]
-        given = {"rows": ExchangeInput(PIXELS, readings)}
-        found += exchange_tables(Exchange("equal pixels", given, same_pixels, pool.parts), context)
-    return found
+        rows = {"rows": ExchangeInput(PIXEL_NODES, readings)}
+        job = Exchange("equal pixels", rows, write_pixel_edges, inputs.parts)
+        records += exchange_tables(job, context)
+    return records
 
 
-def _labelled(
-    what: str, rows: ExchangeInput, stars: Sequence[FragmentRecord], pool: Pool
+def _label(
+    kind: str, rows: ExchangeInput, stars: Sequence[FragmentRecord], inputs: PartitionedInputs
 ) -> ExchangeInput:
-    """Return what reads rows of a kind by the label of their component, after they have met it."""
-    labels = [MapTask(read_labels, {"stars": own}) for own in pool.opened(stars)]
-    given = Exchange(
-        f"labels of {what}",
+    """Add to rows of one kind the label of their component; return readings keyed by that label."""
+    labels = [
+        MapTask(read_labels, {"stars": fragment}) for fragment in inputs.open_work_tables(stars)
+    ]
+    job = Exchange(
+        f"labels of {kind}",
         {"rows": rows, "labels": ExchangeInput(LABELS, labels)},
-        labelled,
-        pool.parts,
-        {"by": BY[what], "alone": what == "rows"},
+        add_labels,
+        inputs.parts,
+        {"image_column": LABELLED_BY[kind], "keep_unlabelled": kind == "rows"},
     )
-    found = pool.opened(exchange_tables(given, pool.context))
-    return ExchangeInput(rows.schema, [MapTask(read_keyed, {"rows": own}) for own in found])
+    labelled = inputs.open_work_tables(exchange_tables(job, inputs.context))
+    return ExchangeInput(
+        rows.schema, [MapTask(read_labelled, {"rows": fragment}) for fragment in labelled]
+    )
 
 
-def labelled(rows: pa.Table, labels: pa.Table, by: str, alone: bool) -> StageOutput:
-    """Give rows with the label of their component.
+def add_labels(
+    rows: pa.Table, labels: pa.Table, image_column: str, keep_unlabelled: bool
+) -> StageOutput:
+    """Add the label of their component to rows.
 
     Args:
-        rows: of any kind.
-        labels: LABELS of their nodes.
-        by: the column with the image that is the node.
-        alone: whether a node without label is its own; else its rows are left out.
+        rows: rows of any kind.
+        labels: LABELS of the nodes of these rows.
+        image_column: column of the image whose node has the label.
+        keep_unlabelled: whether a row whose node has no label gets its node as label, as an image
+            without edges does. Otherwise such rows are dropped.
+
+    Yields:
+        The rows, with the column `label`.
     """
     node, label = (np.asarray(labels.column(name), np.uint64) for name in LABELS.names)
     node, first = np.unique(node, return_index=True)
-    own = nodes_of(to_ids(rows.column(by)))
-    place = np.minimum(np.searchsorted(node, own), max(len(node) - 1, 0))
-    known = node[place] == own if len(node) else np.zeros(len(own), dtype=bool)
-    own[known] = label[first[place[known]]]
-    table = rows.append_column("label", pa.array(own))
+    row_label = image_nodes(to_ids(rows.column(image_column)))
+    positions, known = positions_in(row_label, node)
+    row_label[known] = label[first[positions[known]]]
+    table = rows.append_column("label", pa.array(row_label))
     yield empty_batch(table.schema)
-    yield from (table if alone else table.filter(pa.array(known))).to_batches(BATCH)
+    labelled = table if keep_unlabelled else table.filter(pa.array(known))
+    yield from labelled.to_batches(ROWS_PER_BATCH)
     return None
 
 
-def read_keyed(rows: Fragment) -> Iterator[pa.Table]:
-    """Yield rows by their label, which is not theirs any more."""
-    for batch in rows.batches(rows=BATCH):
+def read_labelled(rows: Fragment) -> Iterator[pa.Table]:
+    """Yield rows keyed by their label, without the column `label`."""
+    for batch in rows.batches(rows=ROWS_PER_BATCH):
         table = pa.Table.from_batches([batch])
         yield table.drop_columns(["label"]).append_column(KEY, table.column("label"))
 
 
 def decide_part(
-    rows: pa.Table, ties: pa.Table, pairs: pa.Table, params: DedupParams, sets: list[str]
+    rows: pa.Table,
+    neighbours: pa.Table,
+    pairs: pa.Table,
+    params: DedupParams,
+    held_out_sets: list[str],
 ) -> StageOutput:
-    """Decide a part: give rows of `copies`, with the number of their fragment and their place in it.
+    """Decide the components of one part.
 
     Args:
-        rows: ROWS of some components, all of them.
-        ties: TIES of these.
-        pairs: PAIRS of these that agree.
+        rows: all IMAGE_ROWS of some components.
+        neighbours: NEIGHBOURS of these components.
+        pairs: AGREEING_PAIRS of these components.
         params: of the stage.
-        sets: names of the held-out sets.
+        held_out_sets: names of the held-out sets.
+
+    Yields:
+        POSITIONED_COPIES.
 
     Returns:
-        The books of the part.
+        As `copies_stats`, of this part.
     """
-    own, numbers = fetched(rows, sets)
-    agreeing = np.sort(pairs_of(pairs)) if params.verify else None
-    decided = decide(own, Near(ties, agreeing), params)
-    (batch,) = outcome(own, decided, np.array([0, len(own.row)]))
-    place = [pa.array(numbers[own.fragment]), pa.array(own.row)]
-    yield pa.RecordBatch.from_arrays([*place, *batch.columns], schema=PLACED)
-    return books(own, decided, params)
+    fetched, fragment_numbers = build_fetched_rows(rows, held_out_sets)
+    agreeing = np.sort(pair_keys(pairs)) if params.verify else None
+    decision = decide(fetched, VerifiedNeighbours(neighbours, agreeing), params)
+    (batch,) = copies_batches(fetched, decision, np.array([0, len(fetched.row)]))
+    position = [pa.array(fragment_numbers[fetched.fragment]), pa.array(fetched.row)]
+    yield pa.RecordBatch.from_arrays([*position, *batch.columns], schema=POSITIONED_COPIES)
+    return copies_stats(fetched, decision, params)
 
 
-def _written(decided: Sequence[FragmentRecord], pool: Pool) -> Iterator[FragmentRecord]:
-    """Yield the fragments of `copies`, written by workers."""
-    names = [[fragment.name for fragment in group] for group in pool.groups]
-    firsts = np.cumsum([0, *map(len, names)])
-    rows = [MapTask(read_placed, {"rows": own, "firsts": firsts}) for own in pool.opened(decided)]
+def _write(
+    decided: Sequence[FragmentRecord], inputs: PartitionedInputs
+) -> Iterator[FragmentRecord]:
+    """Yield the records of the fragments of `copies`, which workers write."""
+    names = [[fragment.name for fragment in group] for group in inputs.fragment_groups]
+    group_bounds = np.cumsum([0, *map(len, names)])
+    rows = [
+        MapTask(read_positioned, {"rows": fragment, "group_bounds": group_bounds})
+        for fragment in inputs.open_work_tables(decided)
+    ]
     job = Exchange(
         "write copies",
-        {"rows": ExchangeInput(PLACED, rows)},
-        write_copies,
+        {"rows": ExchangeInput(POSITIONED_COPIES, rows)},
+        write_fragments,
         len(names),
-        {"names": names, "firsts": firsts},
+        {"names": names, "group_bounds": group_bounds},
         lambda part: dict.fromkeys(names[part], "copies"),
         pass_part=True,
     )
-    for records in exchange(job, pool.context):
+    for records in exchange(job, inputs.context):
         yield from records.values()
 
 
-def read_placed(rows: Fragment, firsts: Ints) -> Iterator[pa.Table]:
-    """Yield rows by the group of their fragment; `firsts` are the first fragments of groups."""
-    for batch in rows.batches(rows=BATCH):
-        group = np.searchsorted(firsts, batch.column("fragment").to_numpy(), "right") - 1
+def read_positioned(rows: Fragment, group_bounds: RowNumbers) -> Iterator[pa.Table]:
+    """Yield POSITIONED_COPIES, keyed by the group of their fragment.
+
+    Args:
+        rows: a work table of POSITIONED_COPIES.
+        group_bounds: number of the first fragment of each group, and after them the number of
+            fragments.
+    """
+    for batch in rows.batches(rows=ROWS_PER_BATCH):
+        fragment = batch.column("fragment").to_numpy()
+        group = np.searchsorted(group_bounds, fragment, "right") - 1
         yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
 
 
-def write_copies(rows: pa.Table, names: list[list[str]], firsts: Ints, part: int) -> StageOutput:
-    """Give the rows of a group of fragments in order, each fragment's under its name."""
+def write_fragments(
+    rows: pa.Table, names: list[list[str]], group_bounds: RowNumbers, part: int
+) -> StageOutput:
+    """Write the rows of one group of fragments, in order.
+
+    Args:
+        rows: all POSITIONED_COPIES of the group.
+        names: names of the fragments in each group.
+        group_bounds: as `read_positioned`.
+        part: number of the group.
+
+    Yields:
+        (name of the fragment, batch of `copies`).
+    """
     rows = rows.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
-    numbers = np.arange(firsts[part], firsts[part + 1] + 1)
+    numbers = np.arange(group_bounds[part], group_bounds[part + 1] + 1)
     bounds = np.searchsorted(rows.column("fragment").to_numpy(), numbers)
     rows = rows.select(SCHEMA.names)
     for name, (start, stop) in zip(names[part], pairwise(bounds.tolist()), strict=True):
-        own = rows.slice(start, stop - start).combine_chunks()
-        yield name, own.to_batches()[0] if len(own) else empty_batch(SCHEMA)
+        fragment_rows = rows.slice(start, stop - start).combine_chunks()
+        batch = fragment_rows.to_batches()[0] if len(fragment_rows) else empty_batch(SCHEMA)
+        yield name, batch
     return None

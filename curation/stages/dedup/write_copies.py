@@ -1,4 +1,4 @@
-"""What is written of a decision: rows of `copies`, and the books."""
+"""Writes a decision: rows of `copies`, and the counts."""
 
 from __future__ import annotations
 
@@ -12,121 +12,137 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import from_ids
 from curation.engine.contract import contract
-from curation.stages.dedup.components import LARGEST
-from curation.stages.dedup.decide import HOW, NONE, STANDS, Decided
-from curation.stages.dedup.members import copied, members
+from curation.stages.dedup.components import LARGEST_SHOWN
+from curation.stages.dedup.copy_lists import copy_list_columns, listed_copies
+from curation.stages.dedup.decision import NO_ROW, REPRESENTATIVE, ROW_METHODS, Decision
+from curation.stages.dedup.fetched_rows import FetchedRows, RowNumbers
 from curation.stages.dedup.params import DedupParams
-from curation.stages.dedup.rows import Fetched, Ints
 
 SCHEMA = contract("copies").arrow_schema()
 
 
-def outcome(rows: Fetched, decided: Decided, bounds: Ints) -> Iterator[pa.RecordBatch]:
-    """Yield a batch of `copies` for each stretch of rows between two of the bounds, which begin with 0
-    and end with the number of rows."""
-    listed = copied(rows, *decided.repeats(rows))
-    lists = members(rows, listed, bounds, SCHEMA.field("copies").type)
-    for (first, last), own in zip(pairwise(bounds.tolist()), lists, strict=True):
-        columns = _columns(rows, decided, np.arange(first, last)) | {"copies": own}
+def copies_batches(
+    rows: FetchedRows, decision: Decision, bounds: RowNumbers
+) -> Iterator[pa.RecordBatch]:
+    """Yield a batch of `copies` for each range of rows.
+
+    Args:
+        rows: all rows.
+        decision: about these rows.
+        bounds: where ranges of rows begin, from 0, and after them the number of rows.
+    """
+    copies = listed_copies(rows, *decision.pool_copies(rows))
+    lists = copy_list_columns(rows, copies, bounds, SCHEMA.field("copies").type)
+    for (first, last), copy_lists in zip(pairwise(bounds.tolist()), lists, strict=True):
+        columns = _columns(rows, decision, np.arange(first, last)) | {"copies": copy_lists}
         yield pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _columns(rows: Fetched, decided: Decided, part: Ints) -> dict[str, pa.Array]:
-    """Return the columns of some rows, all but the list of copies."""
-    pair_id = rows.pair_ids(part)
-    standing = pair_id.copy()
-    stands = decided.stands[part]
-    elsewhere = np.flatnonzero(stands != part)
-    if len(elsewhere):
-        standing[elsewhere] = rows.pair_ids(stands[elsewhere])
-    leak, fragment = decided.leak, rows.fragment[part]
+def _columns(rows: FetchedRows, decision: Decision, selected: RowNumbers) -> dict[str, pa.Array]:
+    """Return all columns of some rows, except the list of copies."""
+    links, contamination = decision.links, decision.contamination
+    fragment = rows.fragment[selected]
+    pair_id = rows.pair_ids(selected)
+    representative_pair_id = pair_id.copy()
+    representative = links.representative[selected]
+    others = np.flatnonzero(representative != selected)
+    if len(others):
+        representative_pair_id[others] = rows.pair_ids(representative[others])
 
-    def ids(of: Ints) -> pa.Array:
-        return from_ids(rows.images[of[part]], known=of[part] != NONE)
+    def image_ids(image_rows: RowNumbers) -> pa.Array:
+        row = image_rows[selected]
+        return from_ids(rows.image_ids[row], known=row != NO_ROW)
 
     return {
         "pair_id": from_ids(pair_id),
-        "image_id": from_ids(rows.images[part]),
+        "image_id": from_ids(rows.image_ids[selected]),
         "role": pa.array(rows.roles[fragment], pa.string()),
         "source": pa.array(rows.sources[fragment], pa.string()),
-        "component_id": ids(decided.component),
-        "representative_id": ids(decided.stands),
-        "representative_pair_id": from_ids(standing),
-        "method": _text(HOW, decided.method[part]),
-        "similarity": _known(decided.similarity[part]),
-        "evidence_id": ids(decided.evidence),
-        "contaminated_by": ids(leak.by),
-        "contaminated_via": ids(leak.via),
-        "contaminated_set": _text(rows.held_out, leak.set[part]),
-        "contamination_method": _text(HOW, leak.method[part]),
-        "contamination_similarity": _known(leak.similarity[part]),
-        "copy_of_seed": ids(decided.seed),
+        "component_id": image_ids(links.component),
+        "representative_id": image_ids(links.representative),
+        "representative_pair_id": from_ids(representative_pair_id),
+        "method": _names(ROW_METHODS, links.method[selected]),
+        "similarity": _null_for_nan(links.similarity[selected]),
+        "evidence_id": image_ids(links.evidence),
+        "contaminated_by": image_ids(contamination.by),
+        "contaminated_via": image_ids(contamination.via),
+        "contaminated_set": _names(rows.held_out_sets, contamination.set[selected]),
+        "contamination_method": _names(ROW_METHODS, contamination.method[selected]),
+        "contamination_similarity": _null_for_nan(contamination.similarity[selected]),
+        "copy_of_seed": image_ids(decision.copied_seed),
     }
 
 
-def _known(values: npt.NDArray[np.float32]) -> pa.Array:
+def _null_for_nan(values: npt.NDArray[np.float32]) -> pa.Array:
     return pa.array(values, pa.float32(), mask=np.isnan(values))
 
 
-def _text(names: list[str], numbers: npt.NDArray[Any]) -> pa.Array:
+def _names(names: list[str], numbers: npt.NDArray[Any]) -> pa.Array:
+    """Return the names with some numbers; null for −1."""
     return pa.array(np.array([*names, None], object)[numbers], pa.string())
 
 
-def books(rows: Fetched, decided: Decided, params: DedupParams) -> dict[str, Any]:
-    """Return the books in rows (pool = kept + copies + contaminated), and what else was counted."""
-    pool = rows.of("pool")
-    by, method = decided.leak.by, decided.method
-    leaked = by[pool] != NONE
-    clean = pool[~leaked]
-    copies = clean[method[clean] != STANDS]
+def copies_stats(rows: FetchedRows, decision: Decision, params: DedupParams) -> dict[str, Any]:
+    """Return the counts of rows (pool = kept + copies + contaminated), and other measurements.
+
+    Args:
+        rows: all rows.
+        decision: about these rows.
+        params: of the stage.
+    """
+    pool = rows.of_role("pool")
+    contamination, method = decision.contamination, decision.links.method
+    contaminated = contamination.by[pool] != NO_ROW
+    clean = pool[~contaminated]
+    copies = clean[method[clean] != REPRESENTATIVE]
     return {
         "pool": len(pool),
         "kept": len(clean) - len(copies),
-        "contaminated": int(leaked.sum()),
-        "copies": _counted(method[copies]),
-        "contaminated_seeds": int((by[rows.of("seed")] != NONE).sum()),
-        "leaks": {
-            name: dict(_leak_report(rows, decided, name, number))
-            for number, name in enumerate(rows.held_out)
+        "contaminated": int(contaminated.sum()),
+        "copies": _count_methods(method[copies]),
+        "contaminated_seeds": int((contamination.by[rows.of_role("seed")] != NO_ROW).sum()),
+        "contamination": {
+            name: dict(_contamination_report(rows, decision, name, number))
+            for number, name in enumerate(rows.held_out_sets)
             if params.held_out
         },
-    } | decided.told
+    } | decision.stats
 
 
-def _counted(methods: npt.NDArray[np.int8]) -> dict[str, int]:
-    found, counts = np.unique(methods, return_counts=True)
-    by_name = {HOW[method]: count for method, count in zip(found, counts.tolist(), strict=True)}
+def _count_methods(methods: npt.NDArray[np.int8]) -> dict[str, int]:
+    numbers, counts = np.unique(methods, return_counts=True)
+    by_name = {ROW_METHODS[n]: count for n, count in zip(numbers, counts.tolist(), strict=True)}
     return dict(sorted(by_name.items()))
 
 
-def _leak_report(
-    rows: Fetched, decided: Decided, name: str, number: int
+def _contamination_report(
+    rows: FetchedRows, decision: Decision, name: str, number: int
 ) -> Iterator[tuple[str, Any]]:
-    """Yield how many pictures a set has, how many of them stand in pool or seeds, and how rows do."""
-    own = rows.images[(rows.sources == name)[rows.fragment]]
-    leak = decided.leak
-    hit = leak.set == number
-    yield "images", len(np.unique(own))
-    yield "images_found", len(np.unique(leak.by[hit]))
+    """Yield how many images a held-out set has, how many have copies, and the copies by method."""
+    contamination = decision.contamination
+    by_set = contamination.set == number
+    yield "images", len(np.unique(rows.image_ids[rows.of_source(name)]))
+    yield "images_found", len(np.unique(contamination.by[by_set]))
     for role in ("pool", "seed"):
-        of = rows.of(role)
-        yield role, _counted(leak.method[of[hit[of]]])
+        role_rows = rows.of_role(role)
+        yield role, _count_methods(contamination.method[role_rows[by_set[role_rows]]])
 
 
-def added(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the `books` of parts that share no component as those of all."""
-    largest = [own for part in parts for own in part["largest_components"]]
-    largest.sort(key=lambda own: (-own["images"], own["component_id"]))
+def aggregate_stats(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the `copies_stats` of all rows from those of parts that share no component."""
+    largest = [component for part in parts for component in part["largest_components"]]
+    largest.sort(key=lambda component: (-component["images"], component["component_id"]))
     counts = [{n: v for n, v in part.items() if n != "largest_components"} for part in parts]
     total: dict[str, Any] = _sum(counts)
-    return total | {"largest_components": largest[:LARGEST]}
+    return total | {"largest_components": largest[:LARGEST_SHOWN]}
 
 
 def _sum(values: Sequence[Any]) -> Any:
+    """Add up numbers, or dictionaries of numbers name by name."""
     if not isinstance(values[0], dict):
         return sum(values)
     names = list(values[0])
     if any(list(value) != names for value in values):
-        # Counts by method, of which a part has some.
+        # Counts by method: a part may lack some methods.
         names = sorted({name for value in values for name in value})
     return {name: _sum([value[name] for value in values if name in value]) for name in names}

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.algorithms.knn.codebooks import lists_batch, read_codebooks
-from curation.algorithms.knn.ivf import fill
+from curation.algorithms.knn.ivf import assign_lists
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.table import Table
@@ -32,5 +32,5 @@ def index(
     with_vector = rows.take(pa.array(valid))
     vectors = vector_matrix(with_vector.column("vector"))
     ids = with_vector.column("image_id").combine_chunks()
-    yield lists_batch(valid, ids, fill(vectors, loaded, device))
+    yield lists_batch(valid, ids, assign_lists(vectors, loaded, device))
     return None

@@ -12,7 +12,7 @@ import pyarrow as pa
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.seeded_order import seeded_order
 from curation.algorithms.arrays.vectors import Ids, Vectors
-from curation.algorithms.knn.broadcast import Shard, broadcast_join, keep_queries
+from curation.algorithms.knn.broadcast import Shard, broadcast_join, write_queries
 from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import Candidates
 from curation.algorithms.knn.read import read_vectors
@@ -102,7 +102,7 @@ def _read_seeds(eligible: Table, embeddings: Table) -> tuple[npt.NDArray[Any], I
 def _write_queries(ids: Ids, vectors: Vectors, name: str, context: Context) -> Fragment:
     """Write queries as a work table that every worker can read."""
     items = {name: {"ids": ids, "vectors": vectors}}
-    return Fragment(context.store, context.compute("queries", keep_queries, items)[name])
+    return Fragment(context.store, context.compute("queries", write_queries, items)[name])
 
 
 def recall(matches: Candidates, exact: Candidates, sample: npt.NDArray[np.int64]) -> float:

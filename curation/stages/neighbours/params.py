@@ -1,4 +1,4 @@
-"""What the stage neighbours gets."""
+"""Parameters of the stage neighbours."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ class JoinSpec(JoinParams):
     """How the vectors of one encoder are joined."""
 
     encoder: str
-    """Name of the encoder whose vectors are compared."""
 
 
 class NeighboursStep(StrictModel):
-    """What the stage neighbours gets: the levels that look for pairs."""
+    """Parameters of the stage neighbours: the levels of dedup that look for near pairs."""
 
     perceptual: HammingParams | None
-    """How near perceptual hashes are found; null looks for none."""
     joins: dict[str, JoinSpec]
-    """How near vectors are found, by level (`near`, `semantic`)."""
 
 
 STAGE = Stage(

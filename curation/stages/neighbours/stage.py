@@ -1,4 +1,4 @@
-"""neighbours: near pairs of images, by vectors and by perceptual hashes. No cut-off but the floors."""
+"""neighbours: near pairs of images, by vectors and by perceptual hashes. Thresholds are floors only."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.knn import codebooks
 from curation.algorithms.knn.blocks import PAIRS, block_join
-from curation.algorithms.knn.cells import find_in_cells, merging, nearest_found
+from curation.algorithms.knn.cells import merge_exchange, nearest_by_role_pair, search_cells
 from curation.algorithms.knn.choice import choose_join
+from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.hamming import hash_join
 from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
 from curation.algorithms.knn.read import dimension
-from curation.algorithms.knn.recall import Recall
-from curation.algorithms.knn.sample import read_sample, sampled_rows
+from curation.algorithms.knn.recall import JoinRecall
+from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.exchange import exchange
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import FragmentRecord
+from curation.engine.runs import run_starts
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.neighbours.params import JoinSpec, NeighboursStep
 
-# (role of the query, role of the base): where copies are sought.
-SOUGHT = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
-BATCH = 65_536
+ROLE_PAIRS = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
+"""(role of the queries, role of the base): where copies are searched for."""
+ROWS_PER_BATCH = 65_536
 T = TypeVar("T")
 
 
@@ -46,95 +47,124 @@ def neighbours(
     params: NeighboursStep,
     context: Context,
 ) -> StageOutput:
-    """Find the k nearest of each image, role by role, for each level that the recipe asks for.
+    """Find the k nearest images of each image, for each pair of roles and each level of dedup.
 
     Args:
         images: gives the role of each fragment.
         scores: gives the perceptual hashes.
-        embeddings: the tables of the encoders of the levels near and semantic.
+        embeddings: tables of the encoders of the levels near and semantic.
         params: the levels.
+        context: where workers run.
 
     Yields:
         ("all", batch of `neighbours`), and records of fragments that workers wrote.
 
     Returns:
-        For each level how it was searched, with its recall.
+        For each level, how it was searched, and its recall.
     """
     yield "all", empty_batch(contract("neighbours").arrow_schema())
-    said: dict[str, Any] = {}
+    stats: dict[str, Any] = {}
     if params.perceptual is not None:
-        pairs = {name: (own, scores.fragments[name]) for name, own in images.fragments.items()}
-        found = hash_join(_by_role(images, pairs), SOUGHT, params.perceptual, context)
-        yield from _here("perceptual", found)
-        said["perceptual"] = {"search": "exact", "recall": 1.0}
+        pairs = {
+            name: (fragment, scores.fragments[name]) for name, fragment in images.fragments.items()
+        }
+        joined = hash_join(_by_role(images, pairs), ROLE_PAIRS, params.perceptual, context)
+        yield from _write_on_driver("perceptual", joined)
+        stats["perceptual"] = {"search": "exact", "recall": 1.0}
     for method, spec in params.joins.items():
         vectors = embeddings[spec.encoder]
-        said[method] = yield from _near(method, images, vectors, spec, context)
-    return said
+        stats[method] = yield from _join_vectors(method, images, vectors, spec, context)
+    return stats
 
 
-def _near(
+def _join_vectors(
     method: str, images: Table, embeddings: Table, spec: JoinSpec, context: Context
 ) -> Generator[Any, None, dict[str, Any]]:
-    """Yield the pairs of one level; return how they were found."""
+    """Yield the pairs of one level; return how it was searched."""
     by_role = _by_role(images, embeddings.fragments)
-    pool = by_role.get("pool", {})
-    rows = sum(fragment.rows for own in by_role.values() for fragment in own.values())
+    rows = sum(fragment.rows for named in by_role.values() for fragment in named.values())
     choice = choose_join(spec, rows, dimension(embeddings))
     options = {"k": spec.k, "floor": spec.floor, "spread": spec.spread}
-    said: dict[str, Any] = {
+    stats: dict[str, Any] = {
         "search": choice.join,
         "multiplications": {"exact": choice.exact, "cells": choice.by_cells},
     }
     if choice.join == "exact":
-        yield from _here(method, block_join(by_role, SOUGHT, options, context, method))
-        return said | {"recall": 1.0}
-    books = _quantiser(embeddings, pool, choice.cells, context)
-    recall = Recall("pool", pool, context)
-    recall.choose(spec.recall_queries, seed=0)
-    found = find_in_cells(by_role, SOUGHT, options, books, context)
-    job = merging(found, near_rows, {"k": spec.k, "method": method})
-    written = [
-        record
-        for own in exchange(replace(job, outputs=partial(_named, method)), context)
-        for record in own.values()
-    ]
-    yield from written
-    seen = _seen(written, recall.ids, context)
-    return said | {"cells": choice.cells} | recall.told(options, seen)
+        joined = block_join(by_role, ROLE_PAIRS, options, context, method)
+        yield from _write_on_driver(method, joined)
+        return stats | {"recall": 1.0}
+    pool = by_role.get("pool", {})
+    codebooks = _quantiser(embeddings, pool, choice.cells, context)
+    recall = JoinRecall("pool", pool, context)
+    recall.sample_queries(spec.recall_queries, seed=0)
+    cell_pairs = search_cells(by_role, ROLE_PAIRS, options, codebooks, context)
+    records = _merge_on_workers(method, cell_pairs, spec.k, context)
+    yield from records
+    found_pairs = _pairs_of_queries(records, recall.query_ids, context)
+    return stats | {"cells": choice.cells} | recall.measure(options, found_pairs)
 
 
-def _named(method: str, part: int) -> dict[str, str]:
+def _merge_on_workers(
+    method: str, cell_pairs: list[Fragment], k: int, context: Context
+) -> list[FragmentRecord]:
+    """Write the k nearest of each query as fragments of `neighbours`, on workers."""
+    job = merge_exchange(cell_pairs, write_nearest, {"k": k, "method": method})
+    job = replace(job, outputs=partial(_fragment_name, method))
+    return [record for records in exchange(job, context) for record in records.values()]
+
+
+def _fragment_name(method: str, part: int) -> dict[str, str]:
     return {f"{method}-{part:06d}": "neighbours"}
 
 
-def near_rows(found: pa.Table, k: int, method: str) -> StageOutput:
-    """Give the k nearest of each query as rows of `neighbours`; `found` is FOUND of some queries."""
+def write_nearest(cell_pairs: pa.Table, k: int, method: str) -> StageOutput:
+    """Write the k nearest images of each query.
+
+    Args:
+        cell_pairs: all CELL_PAIRS of some queries.
+        k: neighbours of each query.
+        method: the level.
+
+    Yields:
+        Batches of `neighbours`.
+    """
     yield empty_batch(contract("neighbours").arrow_schema())
-    for number, pairs in nearest_found(found, k):
-        yield from _rows(method, SOUGHT[number], pa.Table.from_batches([pairs]))
+    for number, pairs in nearest_by_role_pair(cell_pairs, k):
+        yield from _rows(method, ROLE_PAIRS[number], pa.Table.from_batches([pairs]))
     return None
 
 
-def _seen(written: list[FragmentRecord], ids: Ids, context: Context) -> list[pa.Table]:
-    """Return what some pool images found in the pool."""
+def _pairs_of_queries(
+    records: list[FragmentRecord], query_ids: Ids, context: Context
+) -> list[pa.Table]:
+    """Return PAIRS of some pool images with pool images, from fragments of `neighbours`."""
     items = {
-        record.name: {"near": Fragment(context.store, record), "ids": ids} for record in written
+        record.name: {"neighbours": Fragment(context.store, record), "query_ids": query_ids}
+        for record in records
     }
-    records = context.compute("recall, what was found", pairs_seen, items)
-    return [Fragment(context.store, record).read() for record in records.values()]
+    pairs = context.compute("recall, what was found", write_pool_pairs, items)
+    return [Fragment(context.store, record).read() for record in pairs.values()]
 
 
-def pairs_seen(near: Fragment, ids: Ids) -> StageOutput:
-    """Give what some pool images found in the pool, as PAIRS; `near` is of `neighbours`."""
+def write_pool_pairs(neighbours: Fragment, query_ids: Ids) -> StageOutput:
+    """Write the pairs of some pool images with pool images.
+
+    Args:
+        neighbours: a fragment of `neighbours`.
+        query_ids: ids of the images, shape (n,).
+
+    Yields:
+        PAIRS.
+    """
     yield empty_batch(PAIRS)
-    wanted, pool = from_ids(ids), pa.scalar("pool")
-    for batch in near.batches(["role_a", "image_a", "role_b", "image_b", "similarity"], rows=BATCH):
-        own = pc.and_(
+    wanted, pool = from_ids(query_ids), pa.scalar("pool")
+    names = ["role_a", "image_a", "role_b", "image_b", "similarity"]
+    for batch in neighbours.batches(names, rows=ROWS_PER_BATCH):
+        in_pool = pc.and_(
             pc.equal(batch.column("role_a"), pool), pc.equal(batch.column("role_b"), pool)
         )
-        found = batch.filter(pc.and_(own, pc.is_in(batch.column("image_a"), wanted)))
-        columns = [found.column(name) for name in ("image_a", "image_b", "similarity")]
+        pairs = batch.filter(pc.and_(in_pool, pc.is_in(batch.column("image_a"), wanted)))
+        columns = [pairs.column(name) for name in ("image_a", "image_b", "similarity")]
         yield pa.RecordBatch.from_arrays(columns, schema=PAIRS)
     return None
 
@@ -142,20 +172,20 @@ def pairs_seen(near: Fragment, ids: Ids) -> StageOutput:
 def _quantiser(
     embeddings: Table, pool: Mapping[str, Fragment], cells: int, context: Context
 ) -> Fragment:
-    """Return trained codebooks, those of an earlier run until the pool has grown fourfold."""
+    """Return trained codebooks. Earlier ones are reused until the pool has grown fourfold."""
     key = {"encoder": embeddings.manifest.stats.get("encoder"), "cells": cells}
-    kept = context.load_state("cells", key)
-    if kept is None:
-        _, sample = read_sample(sampled_rows(pool, sample_size(cells), 0, context))
+    codebooks = context.load_state("cells", key)
+    if codebooks is None:
+        _, sample = read_sample(sample_fragments(pool, sample_size(cells), 0, context))
         trained = Codebooks(train_coarse(sample, min(cells, len(sample)), seed=0))
-        context.save_state("cells", key, codebooks.batch_of(trained))
-        kept = context.load_state("cells", key)
-    assert kept is not None
-    return kept
+        context.save_state("cells", key, codebooks_batch(trained))
+        codebooks = context.load_state("cells", key)
+    assert codebooks is not None
+    return codebooks
 
 
 def _by_role(images: Table, fragments: Mapping[str, T]) -> dict[str, dict[str, T]]:
-    """Return fragments by role; a fragment comes from one source."""
+    """Return fragments by role and name. All rows of a fragment have one source, and so one role."""
     by_role: dict[str, dict[str, T]] = {}
     for name, fragment in images.fragments.items():
         for role in fragment.record.counts:
@@ -163,35 +193,33 @@ def _by_role(images: Table, fragments: Mapping[str, T]) -> dict[str, dict[str, T
     return by_role
 
 
-def _here(method: str, pairs: Iterator[tuple[str, str, pa.Table]]) -> Iterator[Any]:
-    """Yield pairs as rows of `neighbours` that are written here."""
-    for query_role, base_role, table in pairs:
-        for batch in _rows(method, (query_role, base_role), table):
+def _write_on_driver(method: str, joined: Iterator[tuple[str, str, pa.Table]]) -> Iterator[Any]:
+    """Yield the pairs of a join as rows of `neighbours`, which the driver writes."""
+    for query_role, base_role, pairs in joined:
+        for batch in _rows(method, (query_role, base_role), pairs):
             yield "all", batch
 
 
-def _rows(method: str, roles: tuple[str, str], table: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yield pairs as rows of `neighbours`, with the rank of each among those of its query."""
+def _rows(method: str, roles: tuple[str, str], pairs: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yield PAIRS, sorted by query, as rows of `neighbours`."""
     names = list(contract("neighbours").names)
-    count = len(table)
+    count = len(pairs)
     columns = {
         "method": pa.repeat(method, count),
         "role_a": pa.repeat(roles[0], count),
-        "image_a": table.column("query_id"),
+        "image_a": pairs.column("query_id"),
         "role_b": pa.repeat(roles[1], count),
-        "image_b": table.column("image_id"),
-        "similarity": table.column("similarity"),
-        "rank": pa.array(_ranks(table)),
+        "image_b": pairs.column("image_id"),
+        "similarity": pairs.column("similarity"),
+        "rank": pa.array(_ranks(pairs)),
     }
-    whole = pa.table([columns[name] for name in names], names=names)
-    yield from whole.to_batches(max_chunksize=BATCH)
+    table = pa.table([columns[name] for name in names], names=names)
+    yield from table.to_batches(max_chunksize=ROWS_PER_BATCH)
 
 
-def _ranks(table: pa.Table) -> npt.NDArray[np.int32]:
-    """Return the place of each row among those of its query, which stand together, from 1."""
-    query = table.column("query_id").to_numpy(zero_copy_only=False).astype("S32")
-    fresh = np.ones(len(query), dtype=bool)
-    fresh[1:] = query[1:] != query[:-1]
-    places = np.arange(len(query))
-    first = np.maximum.accumulate(np.where(fresh, places, 0))
-    return np.asarray(places - first + 1, dtype=np.int32)
+def _ranks(pairs: pa.Table) -> npt.NDArray[np.int32]:
+    """Return the rank of each pair among those of its query, from 1. Pairs are sorted by query."""
+    query = pairs.column("query_id").to_numpy(zero_copy_only=False).astype("S32")
+    positions = np.arange(len(query))
+    first = np.maximum.accumulate(np.where(run_starts(query), positions, 0))
+    return np.asarray(positions - first + 1, dtype=np.int32)

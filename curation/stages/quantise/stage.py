@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from curation.algorithms.knn import codebooks
-from curation.algorithms.knn.choice import choose, scale_of
+from curation.algorithms.knn.choice import choose_search, rounded_size
+from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.ivf import sample_size, train
 from curation.algorithms.knn.read import dimension
-from curation.algorithms.knn.sample import eligible_rows, read_sample, sampled
+from curation.algorithms.knn.sample import eligible_rows, read_sample, sample_eligible
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.table import Table
@@ -37,7 +37,7 @@ def quantise(
     vectors = embeddings[params.encoder]
     pool, seeds = eligible_rows(eligible, "pool"), eligible_rows(eligible, "seed")
     dim = dimension(vectors)
-    choice = choose(params.index, params.k, seeds, pool, dim)
+    choice = choose_search(params.index, params.k, seeds, pool, dim)
     yield "all", empty_batch(contract("codebooks").arrow_schema())
     stats: dict[str, Any] = {
         "index": choice.index,
@@ -48,7 +48,7 @@ def quantise(
     key = {
         "encoder": vectors.manifest.stats.get("encoder"),
         "dim": dim,
-        "scale": scale_of(pool),
+        "scale": rounded_size(pool),
         "index": [choice.index, choice.nlist, params.index.subquantizers, params.seed],
     }
     saved = context.load_state("codebooks", key)
@@ -57,9 +57,9 @@ def quantise(
         for batch in saved.batches():
             yield "all", batch
         return stats | {"nlist": choice.nlist, "training_vectors": 0}
-    parts = sampled(eligible, vectors, sample_size(choice.nlist), params.seed, context)
+    parts = sample_eligible(eligible, vectors, sample_size(choice.nlist), params.seed, context)
     _, sample = read_sample(parts)
-    batch = codebooks.batch_of(
+    batch = codebooks_batch(
         train(sample, choice.index, choice.nlist, params.index.subquantizers, params.seed)
     )
     context.save_state("codebooks", key, batch)

@@ -19,6 +19,7 @@ from curation.algorithms.arrays.vectors import Ids
 from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.context import Context
 from curation.engine.contract import contract
+from curation.engine.runs import positions_in
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.stages.retrieve.balance import apply_balance, describe_target
@@ -244,8 +245,7 @@ def _places(claims: pd.DataFrame, rows: EligibleRows, eligible: Table) -> pd.Dat
     ends = np.searchsorted(rows.fragment, np.arange(len(rows.fragments) + 1))
     for number in np.flatnonzero(taken).tolist():
         own = np.arange(ends[number], ends[number + 1])
-        near = np.minimum(np.searchsorted(claimed, rows.images[own]), len(claimed) - 1)
-        own = own[claimed[near] == rows.images[own]] if len(claimed) else own[:0]
+        own = own[positions_in(rows.images[own], claimed)[1]]
         if not len(own):
             continue
         name = rows.fragments[number]

@@ -1,4 +1,4 @@
-"""Under how many different pictures a caption stands."""
+"""Counts how many different images have each caption."""
 
 from __future__ import annotations
 
@@ -13,48 +13,72 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.engine.fragment import Fragment
+from curation.engine.runs import run_starts
 from curation.engine.units import StageOutput
 
-ROWS_A_PASS = 2**27
+ROWS_PER_PASS = 2**27
 """Counted rows that are sorted at once, at about 80 bytes each: 10 GB on the driver."""
-CAPTION, PICTURE = "caption_key", "picture_key"
-CAPTION_BYTES, PICTURE_BYTES = 16, 8
-"""Pictures are told apart within one caption alone, so that half a key will do."""
-SCHEMA = pa.schema([(CAPTION, pa.binary(CAPTION_BYTES)), (PICTURE, pa.binary(PICTURE_BYTES))])
-BATCH = 4096
+CAPTION_KEY, IMAGE_KEY = "caption_key", "picture_key"
+CAPTION_KEY_BYTES, IMAGE_KEY_BYTES = 16, 8
+"""Images are only compared within one caption, so that a shorter key is enough for them."""
+SCHEMA = pa.schema(
+    [(CAPTION_KEY, pa.binary(CAPTION_KEY_BYTES)), (IMAGE_KEY, pa.binary(IMAGE_KEY_BYTES))]
+)
+CAPTIONS_PER_BATCH = 4096
+KEYS_PER_BATCH = 65_536
+
+RowNumbers = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+"""Image key and the two halves of the caption key, shape (n, 3)."""
 
 
-def same_caption(caption: str | None) -> str | None:
-    """Return what captions that count as one have in common; None for a blank one."""
+def normalize_caption(caption: str | None) -> str | None:
+    """Return the form in which equal captions are equal, or None for a blank caption.
+
+    Letter case, white space and compatible characters (NFKC) make no difference.
+
+    Examples:
+        >>> normalize_caption(" A\\tDOG")
+        'a dog'
+    """
     if caption is None:
         return None
     return " ".join(unicodedata.normalize("NFKC", caption).casefold().split()) or None
 
 
 def caption_keys(images: Fragment, copies: Fragment) -> StageOutput:
-    """Yield keys of the caption and the picture of each row of `images`; null where it does not count.
+    """Write keys of the caption and the image of each row.
 
-    A picture is known by the one that stands for it and its copies. Rows of the pool with pixels and a
-    caption count.
+    All copies of an image have the key of their representative. Rows count if they are fetched rows of
+    the pool with a caption; the keys of others are null.
+
+    Args:
+        images: a fragment of `images`.
+        copies: the fragment of `copies` with the same rows.
+
+    Yields:
+        Batches of SCHEMA, aligned with `images`.
     """
     names = ["pair_id", "representative_id"]
-    stands = dict(zip(*(copies.read(names).column(n).to_pylist() for n in names), strict=True))
+    table = copies.read(names)
+    representatives = dict(zip(*(table.column(name).to_pylist() for name in names), strict=True))
     yield pa.RecordBatch.from_pylist([], schema=SCHEMA)
-    for batch in images.batches(["pair_id", "role", "status", "caption"], rows=BATCH):
-        keys = [_keys(row, stands) for row in batch.to_pylist()]
-        columns = [
-            pa.array(own, f.type) for own, f in zip(zip(*keys, strict=True), SCHEMA, strict=True)
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    columns = ["pair_id", "role", "status", "caption"]
+    for batch in images.batches(columns, rows=CAPTIONS_PER_BATCH):
+        keys = zip(*(_row_keys(row, representatives) for row in batch.to_pylist()), strict=True)
+        arrays = [pa.array(k, field.type) for k, field in zip(keys, SCHEMA, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
     return None
 
 
-def _keys(row: Mapping[str, Any], stands: Mapping[str, str]) -> tuple[bytes | None, bytes | None]:
-    caption = same_caption(row["caption"])
+def _row_keys(
+    row: Mapping[str, Any], representatives: Mapping[str, str]
+) -> tuple[bytes | None, bytes | None]:
+    caption = normalize_caption(row["caption"])
     if row["role"] != "pool" or row["status"] != "ok" or caption is None:
         return None, None
-    picture = stands[row["pair_id"]]
-    return _digest(caption)[:CAPTION_BYTES], _digest(picture)[:PICTURE_BYTES]
+    image = representatives[row["pair_id"]]
+    return _digest(caption)[:CAPTION_KEY_BYTES], _digest(image)[:IMAGE_KEY_BYTES]
 
 
 def _digest(text: str) -> bytes:
@@ -62,70 +86,83 @@ def _digest(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Repeats:
-    """How often captions repeat. `counts` has shape (rows,), 0 where a row does not count."""
+class CaptionRepeats:
+    """How often captions repeat.
+
+    Attributes:
+        counts: different images with the caption of each row, 0 for a row that does not count, shape
+            (rows,).
+        captions: number of different captions.
+        most_repeated: different images with the most repeated caption.
+    """
 
     counts: npt.NDArray[np.int32]
     captions: int
-    most: int
+    most_repeated: int
 
 
-def repeats(keys: Sequence[Fragment], rows_a_pass: int = ROWS_A_PASS) -> Repeats:
-    """Return for each row of all fragments how many different pictures have its caption.
+def count_repeats(keys: Sequence[Fragment], rows_per_pass: int = ROWS_PER_PASS) -> CaptionRepeats:
+    """Count for each row of all fragments how many different images have its caption.
 
     Args:
-        keys: what `caption_keys` gave, in order.
-        rows_a_pass: beyond so many rows captions are counted in several passes, each over those of one
-            residue, so that memory is bounded.
+        keys: work tables of `caption_keys`, in order.
+        rows_per_pass: bound on the memory. With more rows, captions are counted in several passes, each
+            over those whose keys have one residue.
     """
     starts = np.cumsum([0, *(f.rows for f in keys)])
     counts = np.zeros(int(starts[-1]), np.int32)
-    passes = max(1, -(-len(counts) // rows_a_pass))
+    passes = max(1, -(-len(counts) // rows_per_pass))
     captions = 0
     for number in range(passes):
-        captions += _count(keys, starts, (number, passes), counts)
-    return Repeats(counts, captions, int(counts.max(initial=0)))
+        captions += _count_residue(keys, starts, (number, passes), counts)
+    return CaptionRepeats(counts, captions, int(counts.max(initial=0)))
 
 
-def _count(
+def _count_residue(
     keys: Sequence[Fragment],
-    starts: npt.NDArray[np.int64],
+    starts: RowNumbers,
     residue: tuple[int, int],
     counts: npt.NDArray[np.int32],
 ) -> int:
-    """Fill in the counts of the captions of one residue; return how many captions these are."""
+    """Write the counts of the captions of one residue; return the number of these captions.
+
+    Args:
+        keys: work tables of `caption_keys`, in order.
+        starts: number of the first row of each.
+        residue: remainder and divisor.
+        counts: of all rows, where the counts are written.
+    """
     parts = [(np.empty(0, np.int64), np.empty((0, 3), np.uint64))]
     for fragment, start in zip(keys, starts, strict=False):
-        parts += [(start + rows, own) for rows, own in _read(fragment, residue)]
-    rows, every = (np.concatenate(own) for own in zip(*parts, strict=True))
+        parts += [(start + rows, batch_keys) for rows, batch_keys in _read_keys(fragment, residue)]
+    rows, row_keys = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     parts.clear()
     if not len(rows):
         return 0
-    order = np.lexsort(every.T)
-    every = every[order]
-    # Sorted by the last key first: the caption, then the picture.
-    other = every[1:] != every[:-1]
-    begins = np.flatnonzero(np.concatenate([[True], other[:, 1:].any(axis=1)]))
-    pictures = np.concatenate([[True], other.any(axis=1)])
-    found = np.add.reduceat(pictures.astype(np.int32), begins)
-    counts[rows[order]] = np.repeat(found, np.diff([*begins, len(rows)]))
-    return len(begins)
+    # lexsort sorts by the last key first: by the caption, then by the image.
+    order = np.lexsort(row_keys.T)
+    row_keys = row_keys[order]
+    caption_starts = np.flatnonzero(run_starts(row_keys[:, 1:]))
+    is_new_image = run_starts(row_keys)
+    images = np.add.reduceat(is_new_image.astype(np.int32), caption_starts)
+    counts[rows[order]] = np.repeat(images, np.diff([*caption_starts, len(rows)]))
+    return len(caption_starts)
 
 
-def _read(
-    fragment: Fragment, residue: tuple[int, int]
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:
-    """Yield places and keys (picture, two halves of the caption) of the rows that count."""
+def _read_keys(fragment: Fragment, residue: tuple[int, int]) -> Iterator[tuple[RowNumbers, Keys]]:
+    """Yield row numbers and keys of the rows that count and whose caption has the residue."""
+    remainder, divisor = residue
     start = 0
-    for batch in fragment.batches([CAPTION, PICTURE], rows=65_536):
+    for batch in fragment.batches([CAPTION_KEY, IMAGE_KEY], rows=KEYS_PER_BATCH):
         valid = np.asarray(batch.column(0).is_valid())
-        caption, picture = (_words(batch.column(n)) for n in range(2))
-        mine = np.flatnonzero(valid & (caption[:, 0] % np.uint64(residue[1]) == residue[0]))
-        yield start + mine, np.concatenate([picture, caption], axis=1)[mine]
+        caption, image = (_words(batch.column(n)) for n in range(2))
+        rows = np.flatnonzero(valid & (caption[:, 0] % np.uint64(divisor) == remainder))
+        yield start + rows, np.concatenate([image, caption], axis=1)[rows]
         start += len(batch)
 
 
 def _words(column: pa.Array) -> npt.NDArray[np.uint64]:
+    """Return keys as 64-bit words, shape (n, bytes of a key / 8)."""
     words = column.type.byte_width // 8
     raw = np.frombuffer(column.buffers()[1], np.uint64).reshape(-1, words)
     return raw[column.offset : column.offset + len(column)]

@@ -1,4 +1,4 @@
-"""What the stage tally gets."""
+"""Parameters of the stage tally."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from curation.engine.stage import Read, ScoreType, Stage
 
 
 class TallyStep(StrictModel):
-    """What the stage tally gets: nothing, since it knows no thresholds."""
+    """Parameters of the stage tally: none, because thresholds are applied by `select`."""
 
 
 SCORES: dict[str, ScoreType] = {"caption_repeats": "number"}
-"""The scores of the table, which every recipe has."""
+"""Scores in the table, which every recipe may use."""
 
 STAGE = Stage(
     number=47,

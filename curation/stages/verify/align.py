@@ -1,4 +1,4 @@
-"""Ways in which one picture may lie upon another: found by keypoints, or the whole upon the whole."""
+"""Ways to lay one image upon another: by matched keypoints, or by the whole frames."""
 
 from __future__ import annotations
 
@@ -9,48 +9,53 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from curation.stages.verify.picture import Picture
+from curation.stages.verify.reduced_image import ReducedImage
 
-RATIO = 0.85
-"""A keypoint's match counts if it is that much nearer than the second (Lowe 2004, section 7.1)."""
-REPROJECTION = 3.0
-"""Pixels by which a match may miss the transform."""
-LARGEST_ZOOM = 10.0
-"""In area."""
+MATCH_RATIO = 0.85
+"""A keypoint matches its nearest one if that is closer than this ratio of the second nearest (Lowe
+2004, section 7.1)."""
+REPROJECTION_ERROR = 3.0
+"""Pixels by which a match may miss the map."""
+MAX_AREA_RATIO = 10.0
+"""Largest ratio of areas that a map may have, in either direction."""
 
 Affine = npt.NDArray[np.float64]
-"""(2, 3): where a pixel of the other picture lies in this one."""
+"""Map from pixels (x, y) of the other image to pixels of this one, shape (2, 3)."""
 
 
-def by_keypoints(this: Picture, other: Picture) -> Affine | None:
-    """Return the affine map that most matched keypoints agree on (RANSAC), or None."""
-    mine, theirs = this.keypoints, other.keypoints
-    if mine is None or theirs is None:
+def align_keypoints(this: ReducedImage, other: ReducedImage) -> Affine | None:
+    """Return the affine map that most matched keypoints agree on (RANSAC).
+
+    Returns:
+        None if there are too few matches, or the map changes the area too much.
+    """
+    if this.keypoints is None or other.keypoints is None:
         return None
-    matches = cv2.BFMatcher().knnMatch(theirs[1], mine[1], k=2)
-    good = [m[0] for m in matches if len(m) == 2 and m[0].distance < RATIO * m[1].distance]
+    this_positions, this_descriptors = this.keypoints
+    other_positions, other_descriptors = other.keypoints
+    matches = cv2.BFMatcher().knnMatch(other_descriptors, this_descriptors, k=2)
+    good = [m[0] for m in matches if len(m) == 2 and m[0].distance < MATCH_RATIO * m[1].distance]
     if len(good) < 4:
         return None
-    source = theirs[0][[m.queryIdx for m in good]]
-    target = mine[0][[m.trainIdx for m in good]]
-    # None where no three matches agree, which the stubs do not know.
-    found: Any = cv2.estimateAffine2D(
-        source, target, method=cv2.RANSAC, ransacReprojThreshold=REPROJECTION, maxIters=1000
+    source = other_positions[[m.queryIdx for m in good]]
+    target = this_positions[[m.trainIdx for m in good]]
+    # OpenCV returns None if no three matches agree, which its type stubs do not say.
+    affine: Any = cv2.estimateAffine2D(
+        source, target, method=cv2.RANSAC, ransacReprojThreshold=REPROJECTION_ERROR, maxIters=1000
     )[0]
-    if found is None:
+    if affine is None:
         return None
-    zoom = abs(float(np.linalg.det(found[:, :2])))
-    if not 1 / LARGEST_ZOOM < zoom < LARGEST_ZOOM:
+    area_ratio = abs(float(np.linalg.det(affine[:, :2])))
+    if not 1 / MAX_AREA_RATIO < area_ratio < MAX_AREA_RATIO:
         return None
-    return np.asarray(found, dtype=np.float64)
+    return np.asarray(affine, dtype=np.float64)
 
 
-def by_frames(this: Picture, other: Picture) -> Iterator[Affine]:
-    """Yield the maps of the whole other picture upon the whole of this one: as it stands, then turned
-    by quarters."""
+def align_frames(this: ReducedImage, other: ReducedImage) -> Iterator[Affine]:
+    """Yield the maps of the whole other image to the whole of this one, in four quarter turns."""
     height, width = this.grey.shape
-    high, wide = other.grey.shape
-    yield np.array([[width / wide, 0, 0], [0, height / high, 0]])
-    yield np.array([[0, -width / high, width], [height / wide, 0, 0]])
-    yield np.array([[-width / wide, 0, width], [0, -height / high, height]])
-    yield np.array([[0, width / high, 0], [-height / wide, 0, height]])
+    other_height, other_width = other.grey.shape
+    yield np.array([[width / other_width, 0, 0], [0, height / other_height, 0]])
+    yield np.array([[0, -width / other_height, width], [height / other_width, 0, 0]])
+    yield np.array([[-width / other_width, 0, width], [0, -height / other_height, height]])
+    yield np.array([[0, width / other_height, 0], [-height / other_width, 0, height]])

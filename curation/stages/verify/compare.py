@@ -1,9 +1,9 @@
-"""Whether two pictures show the same pixels: laid upon each other, block by block.
+"""Whether two images show the same pixels: laid upon each other and compared block by block.
 
-A copy, however it was cut, turned, toned or written upon, agrees with its original in nearly every
-block, at the very same places and in hue, and one of the two lies within the other. Another shot of
-the same shelf agrees in many blocks, but not at the same places, and each shows what the other does
-not.
+A copy may be cropped, turned, toned or written upon. It still agrees with its original in nearly every
+block, at the same places and in hue, and one of the two images lies within the other. Another shot of
+the same scene agrees in many blocks, but not at the same places, and each image shows parts that the
+other does not.
 """
 
 from __future__ import annotations
@@ -15,42 +15,45 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from curation.stages.verify.align import Affine, by_frames, by_keypoints
-from curation.stages.verify.picture import Floats, Picture
+from curation.algorithms.arrays.vectors import Bools
+from curation.stages.verify.align import Affine, align_frames, align_keypoints
+from curation.stages.verify.reduced_image import Floats, ReducedImage
 
 GRID = 8
-"""Blocks a side."""
-REACH = 4
-"""Pixels around its place in which a block is looked for."""
-TEXTURE = 4.0
-"""Standard deviation in grey levels below which a block has nothing to compare."""
-SAME = 0.7
-"""Correlation from which a block agrees."""
-GAIN = 0.03
-"""Correlation that a shift must add to count: of a blurred block all near places are as good."""
-FEWEST = 3
-"""Blocks without which pictures cannot be compared."""
-LEAST = 0.1
-"""Share of this picture that the other must cover."""
-HOPELESS = 0.4
-"""Share of agreeing blocks below which nothing more is measured."""
-COLOURED = 8.0
+"""Blocks along each side."""
+SEARCH_RADIUS = 4
+"""Pixels around its place in which a block is searched for."""
+MIN_CONTRAST = 4.0
+"""Standard deviation in grey levels below which a block has no texture to compare."""
+MIN_CORRELATION = 0.7
+"""Correlation above which a block agrees."""
+MIN_GAIN = 0.03
+"""Correlation that a shift must add to count: a blurred block fits all near places equally well."""
+MIN_BLOCKS = 3
+"""Textured blocks below which images cannot be compared."""
+MIN_OVERLAP = 0.1
+"""Share of this image that the other must cover."""
+MIN_AGREEMENT = 0.4
+"""Share of agreeing blocks below which nothing else is measured."""
+MIN_CHROMA = 8.0
 """Distance from grey in CIELAB from which a pixel has a hue."""
-CLEAR = 0.95
-"""Share of agreeing blocks at which no other way of laying is tried."""
-
-Bools = npt.NDArray[np.bool_]
+CLEAR_AGREEMENT = 0.95
+"""Share of agreeing blocks from which no other alignment is tried."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well two pictures agree where they overlap.
+    """How well two images agree where they overlap.
 
-    `agreement`: share of textured blocks that correlate; `worst`: their 10th percentile of correlation;
-    `steady`: share of the agreeing blocks that fit best within a pixel of their place; `inside`: the
-    share of one picture that lies within the other, the larger of both; `hue`: median difference of
-    hues in degrees where both have one; `flat`: share of flat pixels, the larger of both; `blocks`:
-    textured ones; `mirrored`: whether one was mirrored.
+    Attributes:
+        agreement: share of textured blocks that agree: they correlate above MIN_CORRELATION.
+        worst: 10th percentile of the correlations of textured blocks.
+        steady: share of the agreeing blocks that fit best within a pixel of their place.
+        inside: share of one image that lies within the other, the larger of both.
+        hue: median difference of hues in degrees, where both images have one.
+        flat: share of flat pixels, the larger of both images.
+        blocks: number of textured blocks.
+        mirrored: whether one image is mirrored.
     """
 
     agreement: float = 0.0
@@ -63,156 +66,199 @@ class Agreement:
     mirrored: bool = False
 
 
-def compare(this: Picture, other: Picture) -> Agreement:
-    """Lay `other` upon `this` in every way that seems likely, and tell of the best."""
-    best: tuple[float, Affine, Picture, float, int] | None = None
-    for laid in (other, other.mirrored):
-        for where in _ways(this, laid):
-            share, blocks = _overlap(this, laid, where)
-            if blocks >= FEWEST and (best is None or share * blocks**0.5 > best[0]):
-                best = (share * blocks**0.5, where, laid, share, blocks)
-            if blocks >= GRID and share >= CLEAR:
-                return _told(this, laid, where, laid is not other)
+@dataclass(frozen=True)
+class Alignment:
+    """One way to lay the other image upon this one.
+
+    Attributes:
+        affine: map from pixels of the other image to pixels of this one.
+        other: the other image, perhaps mirrored.
+        agreement: share of blocks that agree at their places.
+        blocks: number of textured blocks.
+    """
+
+    affine: Affine
+    other: ReducedImage
+    agreement: float
+    blocks: int
+
+    @property
+    def score(self) -> float:
+        """The larger, the better the alignment."""
+        return self.agreement * float(self.blocks**0.5)
+
+
+def compare(this: ReducedImage, other: ReducedImage) -> Agreement:
+    """Lay the other image upon this one in every likely way, and measure the best alignment.
+
+    Alignments are the affine map of matched keypoints, and the whole frames in quarter turns, each also
+    with the other image mirrored. The best alignment is refined before it is measured.
+    """
+    best: Alignment | None = None
+    for variant in (other, other.mirrored):
+        for affine in _alignments(this, variant):
+            alignment = Alignment(affine, variant, *_overlap_agreement(this, variant, affine))
+            if alignment.blocks >= MIN_BLOCKS and (best is None or alignment.score > best.score):
+                best = alignment
+            if alignment.blocks >= GRID and alignment.agreement >= CLEAR_AGREEMENT:
+                return _measure(this, variant, affine, variant is not other)
     flat = max(this.flat, other.flat)
     if best is None:
         return Agreement(flat=flat)
-    if best[3] < HOPELESS:
-        return Agreement(agreement=best[3], flat=flat, blocks=best[4])
-    return _told(this, best[2], best[1], best[2] is not other)
+    if best.agreement < MIN_AGREEMENT:
+        return Agreement(agreement=best.agreement, flat=flat, blocks=best.blocks)
+    return _measure(this, best.other, best.affine, best.other is not other)
 
 
-def _ways(this: Picture, other: Picture) -> Iterator[Affine]:
-    found = by_keypoints(this, other)
-    if found is not None:
-        yield found
-    yield from by_frames(this, other)
+def _alignments(this: ReducedImage, other: ReducedImage) -> Iterator[Affine]:
+    affine = align_keypoints(this, other)
+    if affine is not None:
+        yield affine
+    yield from align_frames(this, other)
 
 
-def _laid(this: Picture, other: Picture, where: Affine) -> tuple[Floats, Bools]:
-    """Return the other picture's grey in the frame of this one, and where it is."""
+def _warp(this: ReducedImage, other: ReducedImage, affine: Affine) -> tuple[Floats, Bools]:
+    """Return the other image's grey levels in the frame of this one, and which pixels it covers."""
     height, width = this.grey.shape
-    grey = cv2.warpAffine(other.grey, where, (width, height))
+    grey = cv2.warpAffine(other.grey, affine, (width, height))
     covered = cv2.warpAffine(
-        np.ones_like(other.grey), where, (width, height), flags=cv2.INTER_NEAREST
+        np.ones_like(other.grey), affine, (width, height), flags=cv2.INTER_NEAREST
     )
     return np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.0), dtype=np.float32), covered > 0
 
 
-def _overlap(this: Picture, other: Picture, where: Affine) -> tuple[float, int]:
-    """Return the share of blocks that agree at their very places, and how many have texture."""
-    grey, covered = _laid(this, other, where)
-    if covered.mean() < LEAST or min(covered.shape) < GRID:
+def _overlap_agreement(
+    this: ReducedImage, other: ReducedImage, affine: Affine
+) -> tuple[float, int]:
+    """Return the share of textured blocks that agree at their places, and the number of blocks."""
+    grey, covered = _warp(this, other, affine)
+    if covered.mean() < MIN_OVERLAP or min(covered.shape) < GRID:
         return 0.0, 0
-    mine, theirs = _cut(this.smooth), _cut(grey)
-    inside = _cut(covered.astype(np.float32)).mean(axis=2) >= 0.9
-    mine -= mine.mean(axis=2, keepdims=True)
-    theirs -= theirs.mean(axis=2, keepdims=True)
-    spread = np.sqrt((mine**2).mean(axis=2)), np.sqrt((theirs**2).mean(axis=2))
-    textured = inside & (np.maximum(*spread) >= TEXTURE)
-    product = (mine * theirs).mean(axis=2)
-    agree = product[textured] > SAME * np.maximum(spread[0] * spread[1], 1.0)[textured]
+    these, others = _blocks(this.smooth), _blocks(grey)
+    inside = _blocks(covered.astype(np.float32)).mean(axis=2) >= 0.9
+    these -= these.mean(axis=2, keepdims=True)
+    others -= others.mean(axis=2, keepdims=True)
+    this_contrast, other_contrast = (np.sqrt((b**2).mean(axis=2)) for b in (these, others))
+    textured = inside & (np.maximum(this_contrast, other_contrast) >= MIN_CONTRAST)
+    covariance = (these * others).mean(axis=2)
+    norm = np.maximum(this_contrast * other_contrast, 1.0)
+    agree = covariance[textured] > MIN_CORRELATION * norm[textured]
     return float(agree.mean()) if len(agree) else 0.0, len(agree)
 
 
-def _cut(values: Floats) -> Floats:
-    """Return the blocks of a picture, (GRID, GRID, pixels of a block), without what is left over."""
-    high, wide = values.shape[0] // GRID, values.shape[1] // GRID
-    blocks = values[: high * GRID, : wide * GRID].reshape(GRID, high, GRID, wide)
+def _blocks(values: Floats) -> Floats:
+    """Return the blocks of an image, shape (GRID, GRID, pixels of a block).
+
+    StageOutput and columns that do not fill a block are left out.
+    """
+    height, width = values.shape[0] // GRID, values.shape[1] // GRID
+    blocks = values[: height * GRID, : width * GRID].reshape(GRID, height, GRID, width)
     return blocks.transpose(0, 2, 1, 3).reshape(GRID, GRID, -1).copy()
 
 
-def _grid(shape: tuple[int, ...], margin: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the blocks of a picture, moved inwards so that a margin around each lies in it."""
-    high, wide = shape[0] // GRID, shape[1] // GRID
+def _block_slices(shape: tuple[int, ...], margin: int) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of each block, moved inwards so that the image has a margin around it."""
+    height, width = shape[0] // GRID, shape[1] // GRID
     for row in range(GRID):
-        top = min(max(row * shape[0] // GRID, margin), shape[0] - high - margin)
+        top = min(max(row * shape[0] // GRID, margin), shape[0] - height - margin)
         for column in range(GRID):
-            left = min(max(column * shape[1] // GRID, margin), shape[1] - wide - margin)
-            yield slice(top, top + high), slice(left, left + wide)
+            left = min(max(column * shape[1] // GRID, margin), shape[1] - width - margin)
+            yield slice(top, top + height), slice(left, left + width)
 
 
-def _told(this: Picture, other: Picture, where: Affine, mirrored: bool) -> Agreement:
-    """Return the measures of one way, after the blocks' own shifts have made it more exact."""
+def _measure(this: ReducedImage, other: ReducedImage, affine: Affine, mirrored: bool) -> Agreement:
+    """Refine an alignment by the shifts of its blocks, and measure it."""
     flat = max(this.flat, other.flat)
-    where = _refined(this, other, where)
-    # The map itself may mirror too.
-    mirrored ^= bool(np.linalg.det(where[:, :2]) < 0)
-    blocks, covered = _blocks(this, other, where)
-    if len(blocks) < FEWEST:
+    affine = _refine(this, other, affine)
+    # The map itself may mirror the image too.
+    mirrored ^= bool(np.linalg.det(affine[:, :2]) < 0)
+    blocks, covered = _match_blocks(this, other, affine)
+    if len(blocks) < MIN_BLOCKS:
         return Agreement(flat=flat, blocks=len(blocks), mirrored=mirrored)
     at_place, best = blocks[:, 4], blocks[:, 5]
-    sharp = best > SAME
-    moved, gain = np.hypot(blocks[sharp, 2], blocks[sharp, 3]), (best - at_place)[sharp]
-    area = abs(float(np.linalg.det(where[:, :2]))) * other.grey.size
+    agreeing = best > MIN_CORRELATION
+    shift = np.hypot(blocks[agreeing, 2], blocks[agreeing, 3])
+    gain = (best - at_place)[agreeing]
+    area = abs(float(np.linalg.det(affine[:, :2]))) * other.grey.size
     inside = max(float(covered.mean()), float(covered.sum()) / max(area, 1.0))
     return Agreement(
-        agreement=float((at_place > SAME).mean()),
+        agreement=float((at_place > MIN_CORRELATION).mean()),
         worst=float(np.percentile(at_place, 10)),
-        steady=float(((moved <= 1) | (gain < GAIN)).mean()) if sharp.any() else 0.0,
+        steady=float(((shift <= 1) | (gain < MIN_GAIN)).mean()) if agreeing.any() else 0.0,
         inside=min(1.0, inside),
-        hue=_hue(this, other, where, covered),
+        hue=_hue_difference(this, other, affine, covered),
         flat=flat,
         blocks=len(blocks),
         mirrored=mirrored,
     )
 
 
-def _blocks(this: Picture, other: Picture, where: Affine) -> tuple[npt.NDArray[np.float64], Bools]:
-    """Return a row for each textured block, and where the pictures overlap.
+def _match_blocks(
+    this: ReducedImage, other: ReducedImage, affine: Affine
+) -> tuple[npt.NDArray[np.float64], Bools]:
+    """Search for each textured block of this image around its place in the other one.
 
-    Columns: its middle (x, y), the shift at which it correlates best (x, y), the correlation at its
-    place and at that shift.
+    Returns:
+        One row per block, shape (blocks, 6): centre x and y in pixels, shift x and y in pixels of the
+        best correlation, correlation at its place, and correlation at that shift. Then which pixels the
+        other image covers, shape (height, width).
     """
-    grey, covered = _laid(this, other, where)
+    grey, covered = _warp(this, other, affine)
     rows = []
-    around = REACH
-    if min(this.grey.shape) < GRID * 2 + 2 * around:
+    margin = SEARCH_RADIUS
+    if min(this.grey.shape) < GRID * 2 + 2 * margin:
         return np.empty((0, 6)), covered
-    for down, across in _grid(this.grey.shape, around):
-        wide = (
-            slice(down.start - around, down.stop + around),
-            slice(across.start - around, across.stop + around),
+    for down, across in _block_slices(this.grey.shape, margin):
+        surrounding = (
+            slice(down.start - margin, down.stop + margin),
+            slice(across.start - margin, across.stop + margin),
         )
-        if covered[wide].mean() < 0.98:
+        if covered[surrounding].mean() < 0.98:
             continue
-        block, field = this.smooth[down, across], grey[wide]
-        if max(block.std(), field.std()) < TEXTURE:
+        block, field = this.smooth[down, across], grey[surrounding]
+        if max(block.std(), field.std()) < MIN_CONTRAST:
             continue
         scores = cv2.matchTemplate(field, block, cv2.TM_CCOEFF_NORMED)
         _, best, _, (x, y) = cv2.minMaxLoc(scores)
-        middle = (across.start + across.stop) / 2, (down.start + down.stop) / 2
-        rows.append((*middle, x - around, y - around, float(scores[around, around]), best))
+        centre = (across.start + across.stop) / 2, (down.start + down.stop) / 2
+        rows.append((*centre, x - margin, y - margin, float(scores[margin, margin]), best))
     return np.array(rows, dtype=np.float64).reshape(-1, 6), covered
 
 
-def _refined(this: Picture, other: Picture, where: Affine) -> Affine:
-    """Return the map with the affine part of the blocks' shifts taken out, by robust least squares."""
-    blocks, _ = _blocks(this, other, where)
-    blocks = blocks[blocks[:, 5] > SAME] if len(blocks) else blocks
-    if len(blocks) < 2 * FEWEST:
-        return where
-    places = np.column_stack([np.ones(len(blocks)), blocks[:, 0], blocks[:, 1]])
+def _refine(this: ReducedImage, other: ReducedImage, affine: Affine) -> Affine:
+    """Return the map corrected by the shifts of blocks.
+
+    An affine map is fitted to the shifts of agreeing blocks by iteratively reweighted least squares,
+    with weights that fall with the residual.
+    """
+    blocks, _ = _match_blocks(this, other, affine)
+    blocks = blocks[blocks[:, 5] > MIN_CORRELATION] if len(blocks) else blocks
+    if len(blocks) < 2 * MIN_BLOCKS:
+        return affine
+    centres = np.column_stack([np.ones(len(blocks)), blocks[:, 0], blocks[:, 1]])
     shifts, weight = blocks[:, 2:4], np.ones((len(blocks), 1))
     for _ in range(5):
-        found = np.linalg.lstsq(places * weight, shifts * weight, rcond=None)[0]
-        weight = 1 / (1 + np.hypot(*(shifts - places @ found).T))[:, None]
-    moved = np.eye(3)
-    moved[:2, 2] = found[0]
-    moved[:2, :2] += found[1:].T
-    if abs(np.linalg.det(moved)) < 0.1:
-        return where
-    refined: Affine = (np.linalg.inv(moved) @ np.vstack([where, [0, 0, 1]]))[:2]
+        solution = np.linalg.lstsq(centres * weight, shifts * weight, rcond=None)[0]
+        weight = 1 / (1 + np.hypot(*(shifts - centres @ solution).T))[:, None]
+    correction = np.eye(3)
+    correction[:2, 2] = solution[0]
+    correction[:2, :2] += solution[1:].T
+    if abs(np.linalg.det(correction)) < 0.1:
+        return affine
+    refined: Affine = (np.linalg.inv(correction) @ np.vstack([affine, [0, 0, 1]]))[:2]
     return refined
 
 
-def _hue(this: Picture, other: Picture, where: Affine, covered: Bools) -> float:
-    """Return the median difference of hues in degrees; 0 where hardly a pixel has one in both."""
+def _hue_difference(
+    this: ReducedImage, other: ReducedImage, affine: Affine, covered: Bools
+) -> float:
+    """Return the median difference of hues in degrees; 0 if fewer than 50 pixels have a hue in both."""
     height, width = this.grey.shape
-    theirs = cv2.warpAffine(other.chroma, where, (width, height))[covered]
-    mine = this.chroma[covered]
-    length = np.hypot(*mine.T), np.hypot(*theirs.T)
-    both = (length[0] > COLOURED) & (length[1] > COLOURED)
+    others = cv2.warpAffine(other.chroma, affine, (width, height))[covered]
+    these = this.chroma[covered]
+    this_chroma, other_chroma = np.hypot(*these.T), np.hypot(*others.T)
+    both = (this_chroma > MIN_CHROMA) & (other_chroma > MIN_CHROMA)
     if both.sum() < 50:
         return 0.0
-    cosine = (mine[both] * theirs[both]).sum(1) / (length[0][both] * length[1][both])
+    cosine = (these[both] * others[both]).sum(1) / (this_chroma[both] * other_chroma[both])
     return float(np.degrees(np.median(np.arccos(np.clip(cosine, -1, 1)))))

@@ -1,4 +1,4 @@
-"""What the stage verify gets."""
+"""Parameters of the stage verify."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from curation.engine.stage import Read, Stage
 
 
 class VerifyStep(StrictModel):
-    """What the stage verify gets."""
+    """Parameters of the stage verify. Without a floor no pair is compared."""
 
     floor: float | None
-    """Smallest cosine similarity of a pair of near vectors that is compared; null compares no pair."""
     k: int
-    """Number of nearest neighbours per pool image whose pixels are compared."""
 
 
 STAGE = Stage(

@@ -1,4 +1,4 @@
-"""A shard added later gives the partition of a run over all, and computes only its own pairs."""
+"""Adding a fragment gives the result of a run over all fragments, and computes only its own pairs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def recipe():
 
 
 def world():
-    """Three fragments of chains: each vector is near the one before it, across fragments too."""
+    """Three fragments with chains of vectors, each near the one before it, also across fragments."""
     rng = np.random.default_rng(0)
     starts = rng.normal(size=(60, DIM))
     chain = np.concatenate([starts + 0.08 * n * rng.normal(size=(60, DIM)) for n in range(5)])
@@ -53,8 +53,8 @@ def world():
     ids = np.array([f"{(n * 7919) % 300:032x}" for n in range(300)], "S32")
     order = rng.permutation(300)
     parts = {
-        f"web-{n}": (ids[own], vectors[own].astype(np.float16))
-        for n, own in enumerate(np.array_split(order, 3))
+        f"web-{n}": (ids[rows], vectors[rows].astype(np.float16))
+        for n, rows in enumerate(np.array_split(order, 3))
     }
     test = np.array([f"{900 + n:032x}" for n in range(8)], "S32")
     return parts | {"test-0": (test, vectors[:8].astype(np.float16))}
@@ -68,20 +68,20 @@ def copies(store, recipe, parts, parallel):
     return {row["pair_id"]: row for row in open_table(store, "copies").read().to_pylist()}
 
 
-def test_the_same_partition_and_little_work(tmp_path, recipe, monkeypatch):
-    monkeypatch.setattr("curation.algorithms.knn.blocks.blocks_of", lambda own: blocks_of(own, 100))
+def test_same_components_and_little_work(tmp_path, recipe, monkeypatch):
+    monkeypatch.setattr("curation.algorithms.knn.blocks.blocks_of", lambda f: blocks_of(f, 100))
     parts = world()
-    whole = copies(Store(tmp_path / "whole"), recipe, parts, InProcess())
+    expected = copies(Store(tmp_path / "expected"), recipe, parts, InProcess())
     grown, counting = Store(tmp_path / "grown"), Counting()
     early = {name: part for name, part in parts.items() if name != "web-2"}
     first = copies(grown, recipe, early, counting)
     counting.done.clear()
     second = copies(grown, recipe, parts, counting)
-    assert second == whole
+    assert second == expected
     assert {n: first[n]["component_id"] for n in first} != {
-        n: whole[n]["component_id"] for n in first
+        n: expected[n]["component_id"] for n in first
     }
-    # Of nine pairs of blocks four are found; held-out pictures meet the new block alone.
+    # Four of the nine pairs of blocks are reused, and held-out images are compared with the new block.
     searched = [what for what in counting.done if "merged" not in what]
     assert searched.count("near pool-pool") == 5
     assert searched.count("near held_out-pool") == 1

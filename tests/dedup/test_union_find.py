@@ -1,4 +1,4 @@
-"""Components against a plain union-find and scipy, for any order, cut and shape of the edges."""
+"""UnionFind against a plain union-find and scipy, for any order, cut and shape of the edges."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from curation.algorithms.components import union_find as forest
-from curation.algorithms.components.union_find import Forest
+from curation.algorithms.components import union_find as module
+from curation.algorithms.components.union_find import UnionFind
 
 
-def union_find(n: int, left, right) -> np.ndarray:
-    """The smallest member of each node's component, edge by edge."""
+def plain_union_find(n: int, left, right) -> np.ndarray:
+    """The smallest node of each node's component, edge by edge."""
     parent = list(range(n))
 
     def root(node: int) -> int:
@@ -38,33 +38,34 @@ def by_scipy(n: int, left, right) -> np.ndarray:
     return first[label]
 
 
-def joined(n: int, left, right, cuts=()) -> np.ndarray:
-    found = Forest(n)
-    for own, other in zip(np.split(left, cuts), np.split(right, cuts), strict=True):
-        found.join(own, other)
-    return found.labels()
+def labels_of(n: int, left, right, cuts=()) -> np.ndarray:
+    """Labels after one call of `union` for each piece of the edges."""
+    components = UnionFind(n)
+    for left_ends, right_ends in zip(np.split(left, cuts), np.split(right, cuts), strict=True):
+        components.union(left_ends, right_ends)
+    return components.labels()
 
 
 @st.composite
 def graphs(draw):
-    """Edges among up to 40 nodes: random ones, chains up and down, stars, repeated, to themselves."""
+    """Edges among up to 40 nodes: random ones, chains up and down, stars, repeats, loops."""
     n = draw(st.integers(1, 40))
     node = st.integers(0, n - 1)
     edges = draw(st.lists(st.tuples(node, node), max_size=60))
     for _ in range(draw(st.integers(0, 3))):
         members = draw(st.lists(node, min_size=1, max_size=20))
-        shape = draw(st.sampled_from(["chain", "up", "down", "star", "again"]))
+        shape = draw(st.sampled_from(["chain", "up", "down", "star", "repeat"]))
         if shape == "star":
             edges += [(members[0], m) for m in members]
-        elif shape == "again":
+        elif shape == "repeat":
             edges += edges[: len(members)]
         else:
             if shape != "chain":
                 members = sorted(members, reverse=shape == "down")
             edges += pairwise(members)
     order = draw(st.permutations(range(len(edges))))
-    kind = draw(st.sampled_from([np.int32, np.int64]))
-    ends = np.array([edges[i] for i in order], dtype=kind).reshape(-1, 2)
+    dtype = draw(st.sampled_from([np.int32, np.int64]))
+    ends = np.array([edges[i] for i in order], dtype=dtype).reshape(-1, 2)
     cuts = sorted(draw(st.lists(st.integers(0, len(ends)), max_size=4)))
     return n, ends[:, 0], ends[:, 1], cuts
 
@@ -73,14 +74,14 @@ def graphs(draw):
 @given(graph=graphs(), chunk=st.sampled_from([1, 3, 2**17]), seed=st.integers(0, 99))
 def test_equals_union_find_in_any_order_and_cut(graph, chunk, seed):
     n, left, right, cuts = graph
-    expected, whole = union_find(n, left, right), forest.CHUNK
-    forest.CHUNK = chunk
+    expected, default = plain_union_find(n, left, right), module.EDGES_PER_CHUNK
+    module.EDGES_PER_CHUNK = chunk
     try:
-        np.testing.assert_array_equal(joined(n, left, right, cuts), expected)
+        np.testing.assert_array_equal(labels_of(n, left, right, cuts), expected)
         order = np.random.default_rng(seed).permutation(len(left))
-        np.testing.assert_array_equal(joined(n, right[order], left[order]), expected)
+        np.testing.assert_array_equal(labels_of(n, right[order], left[order]), expected)
     finally:
-        forest.CHUNK = whole
+        module.EDGES_PER_CHUNK = default
 
 
 @pytest.mark.parametrize("edges", [100_000, 400_000])
@@ -90,17 +91,18 @@ def test_equals_scipy_on_larger_graphs(edges):
     for power in (1, 4):
         left, right = (rng.random((2, edges)) ** power * n).astype(np.int64)
         left, right = left * 7_919 % n, right * 7_919 % n
-        found = joined(n, left, right, cuts=[edges // 3])
-        np.testing.assert_array_equal(found, by_scipy(n, left, right))
+        labels = labels_of(n, left, right, cuts=[edges // 3])
+        np.testing.assert_array_equal(labels, by_scipy(n, left, right))
 
 
-def test_labels_between_joins():
+def test_labels_between_unions():
     rng = np.random.default_rng(0)
     left, right = rng.integers(0, 1000, (2, 900))
-    found = Forest(1000)
+    components = UnionFind(1000)
     for edges in (300, 600, 900):
-        found.join(left[edges - 300 : edges], right[edges - 300 : edges])
-        np.testing.assert_array_equal(found.labels(), by_scipy(1000, left[:edges], right[:edges]))
+        components.union(left[edges - 300 : edges], right[edges - 300 : edges])
+        expected = by_scipy(1000, left[:edges], right[:edges])
+        np.testing.assert_array_equal(components.labels(), expected)
 
 
 def path_of(names) -> tuple[np.ndarray, np.ndarray]:
@@ -134,27 +136,27 @@ def shaped(shape: str, n: int) -> tuple[np.ndarray, np.ndarray]:
 )
 @pytest.mark.parametrize("calls", [1, 1000])
 def test_a_million_nodes_take_seconds_in_the_worst_shapes(shape, calls):
-    """Chains are as long as they get; a star over all others could lose but one edge a round."""
+    """The longest chains, and stars around the largest node, which could take one round per edge."""
     n = 1_000_000
     left, right = shaped(shape, n)
     begun = time.process_time()
-    found = joined(n, left, right, np.linspace(0, len(left), calls + 1).astype(int)[1:-1])
+    labels = labels_of(n, left, right, np.linspace(0, len(left), calls + 1).astype(int)[1:-1])
     assert time.process_time() - begun < 20
-    assert not found.any()
+    assert not labels.any()
 
 
 def test_labels_are_a_view_of_the_one_array():
-    assert Forest(5).labels().dtype == np.int32
-    labels = joined(5, np.array([3]), np.array([4]))
+    assert UnionFind(5).labels().dtype == np.int32
+    labels = labels_of(5, np.array([3]), np.array([4]))
     assert labels.tolist() == [0, 1, 2, 3, 3]
     with pytest.raises(ValueError, match="read-only"):
         labels[0] = 1
 
 
-def test_nothing_to_join():
+def test_no_edges():
     nothing = np.empty(0, dtype=np.int32)
     for n in (0, 1, 3):
-        assert joined(n, nothing, nothing).tolist() == list(range(n))
+        assert labels_of(n, nothing, nothing).tolist() == list(range(n))
 
 
 @pytest.mark.parametrize(
@@ -168,13 +170,13 @@ def test_nothing_to_join():
         ([0.0], [1.0], "not float64"),
     ],
 )
-def test_what_is_no_edge_is_refused_and_nothing_joined(left, right, words):
-    found = Forest(3)
+def test_invalid_edges_are_refused_and_none_is_added(left, right, words):
+    components = UnionFind(3)
     with pytest.raises(ValueError, match=words):
-        found.join(np.array(left), np.array(right))
-    assert found.labels().tolist() == [0, 1, 2]
+        components.union(np.array(left), np.array(right))
+    assert components.labels().tolist() == [0, 1, 2]
 
 
-def test_there_is_no_negative_number_of_nodes():
+def test_a_negative_number_of_nodes_is_refused():
     with pytest.raises(ValueError, match="not -1"):
-        Forest(-1)
+        UnionFind(-1)

@@ -1,0 +1,111 @@
+"""An image as it is compared: small, in grey and in colour, with its keypoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+SHORTER_SIDE = 160
+"""Pixels of the shorter side, unless the longer side would be more than LONGER_SIDE."""
+LONGER_SIDE = 320
+MAX_KEYPOINTS = 400
+FLAT_GRADIENT = 1.0
+"""Grey levels per pixel below which a gradient counts as zero."""
+
+MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][..., -np.arange(8)].ravel()
+"""Permutation that turns the SIFT descriptor of a keypoint into that of the mirrored image: the cells
+on the two sides of its direction are swapped, and gradients turn the other way."""
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+def reduce_image(image: bytes) -> bytes | None:
+    """Return an encoded image at the size that is compared, as JPEG; None if it cannot be decoded."""
+    decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
+    if decoded is None:
+        return None
+    height, width = decoded.shape[:2]
+    scale = min(SHORTER_SIDE / min(height, width), LONGER_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = cv2.resize(decoded, size, interpolation=interpolation)
+    data: bytes = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    return data
+
+
+@dataclass(frozen=True)
+class ReducedImage:
+    """A reduced image, with what comparisons need of it. Each is computed once.
+
+    Attributes:
+        pixels: BGR, uint8 of shape (height, width, 3).
+        mirror_of: the image whose mirror image this is, or None.
+    """
+
+    pixels: Pixels
+    mirror_of: ReducedImage | None = None
+
+    @classmethod
+    def of(cls, image: bytes) -> ReducedImage:
+        """Decode what `reduce_image` returned."""
+        return cls(np.asarray(cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)))
+
+    @cached_property
+    def mirrored(self) -> ReducedImage:
+        """The mirror image, with left and right swapped."""
+        return ReducedImage(np.ascontiguousarray(self.pixels[:, ::-1]), self)
+
+    @cached_property
+    def grey(self) -> Pixels:
+        """Grey levels, shape (height, width)."""
+        return np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_BGR2GRAY))
+
+    @cached_property
+    def smooth(self) -> Floats:
+        """Grey levels without the finest noise, shape (height, width)."""
+        return np.asarray(cv2.GaussianBlur(self.grey, (0, 0), 1.0), dtype=np.float32)
+
+    @cached_property
+    def chroma(self) -> Floats:
+        """The colour channels a and b of CIELAB, blurred as JPEG does, shape (height, width, 2)."""
+        lab = cv2.cvtColor(self.pixels, cv2.COLOR_BGR2LAB)
+        return np.asarray(cv2.GaussianBlur(lab, (0, 0), 2.0)[..., 1:], dtype=np.float32) - 128
+
+    @cached_property
+    def flat(self) -> float:
+        """Share of pixels without a gradient: small in photographs, large in drawings."""
+        grey = self.grey.astype(np.float32)
+        horizontal = cv2.Sobel(grey, cv2.CV_32F, 1, 0) / 8
+        vertical = cv2.Sobel(grey, cv2.CV_32F, 0, 1) / 8
+        return float((np.hypot(horizontal, vertical) < FLAT_GRADIENT).mean())
+
+    @cached_property
+    def keypoints(self) -> tuple[Floats, Floats] | None:
+        """Keypoints of the image; None if there are fewer than 4.
+
+        Positions (x, y) in pixels of shape (n, 2), and RootSIFT descriptors of shape (n, 128) (Lowe
+        2004; Arandjelović and Zisserman 2012).
+        """
+        if self.mirror_of is not None:
+            return self._mirrored_keypoints(self.mirror_of)
+        sift: Any = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.02)
+        points, descriptors = sift.detectAndCompute(self.grey, None)
+        if descriptors is None or len(points) < 4:
+            return None
+        root = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-7))
+        positions = np.array([point.pt for point in points], dtype=np.float32)
+        return positions, root.astype(np.float32)
+
+    def _mirrored_keypoints(self, source: ReducedImage) -> tuple[Floats, Floats] | None:
+        if source.keypoints is None:
+            return None
+        positions, descriptors = source.keypoints
+        last = np.float32(self.pixels.shape[1] - 1)
+        mirrored = np.column_stack([last - positions[:, 0], positions[:, 1]])
+        return mirrored, descriptors[:, MIRRORED]

@@ -1,0 +1,26 @@
+"""Keypoints of an image and of its mirror image."""
+
+from __future__ import annotations
+
+import numpy as np
+from skimage import data
+
+from curation.stages.verify.reduced_image import ReducedImage, reduce_image
+
+from ..e2e.small import encoded
+
+
+def test_mirrored_keypoints_equal_those_that_sift_finds_in_the_mirror_image():
+    from PIL import Image
+
+    small = reduce_image(encoded(Image.fromarray(data.astronaut())))
+    image = ReducedImage.of(small)
+    positions, descriptors = image.mirrored.keypoints
+    sift_positions, sift_descriptors = ReducedImage(image.mirrored.pixels).keypoints
+    distance = np.linalg.norm(positions[:, None] - sift_positions[None], axis=2)
+    nearest, near = distance.argmin(axis=1), distance.min(axis=1) < 1
+    assert near.mean() > 0.7
+    difference = np.linalg.norm(descriptors[near] - sift_descriptors[nearest[near]], axis=1)
+    # A position may have several keypoints with different directions. Descriptors of others differ
+    # by 0.8 or more.
+    assert np.median(difference) < 0.2
