@@ -92,10 +92,10 @@ def all_edges(kind: str, nodes: int, many: int) -> tuple[Nodes, Nodes]:
 
 def by_ours(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
     """Return labels, from chunks."""
-    forest: UnionFind = clock.time(lambda: UnionFind(nodes))
+    union_find: UnionFind = clock.time(lambda: UnionFind(nodes))
     for left, right in edges(kind, nodes, many):
-        clock.time(partial(forest.join, left, right))
-    return clock.time(forest.labels)
+        clock.time(partial(union_find.union, left, right))
+    return clock.time(union_find.labels)
 
 
 def by_scipy(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:

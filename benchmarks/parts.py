@@ -99,21 +99,21 @@ def by_workers(kind: str, many: int, at_once: int, folder: Path) -> dict[str, An
     return told
 
 
-def by_forest(kind: str, many: int, folder: Path) -> dict[str, Any]:
+def by_union_find(kind: str, many: int, folder: Path) -> dict[str, Any]:
     """Join here."""
     told: dict[str, Any] = {}
     left, right = all_edges(kind, many, many)
     with measured(told):
-        forest = UnionFind(many)
-        forest.union(left, right)
-        label = forest.labels()
-    np.save(folder / "forest.npy", label)
+        union_find = UnionFind(many)
+        union_find.union(left, right)
+        label = union_find.labels()
+    np.save(folder / "union_find.npy", label)
     return told
 
 
 def same_partition(folder: Path) -> bool:
     """Whether both gave the same components: one label of either for one of the other."""
-    one, other = (np.load(folder / f"{side}.npy") for side in ("exchanges", "forest"))
+    one, other = (np.load(folder / f"{side}.npy") for side in ("exchanges", "union_find"))
     pairs = len(np.unique(one.astype(np.int64) * len(one) + other))
     return pairs == len(np.unique(one)) == len(np.unique(other))
 
@@ -128,7 +128,7 @@ def compare_edges(folder: Path, many: int) -> None:
     for kind in ("random", "power law"):
         own = folder / kind.replace(" ", "-")
         own.mkdir(parents=True, exist_ok=True)
-        one = apart("forest", str(own), kind, str(many))
+        one = apart("union_find", str(own), kind, str(many))
         print(
             f"| {many:,} | {kind} | one process | – | – | {one['seconds']:.1f} | 1 "
             f"| {one['driver']:.2f} | – | – |",
@@ -274,9 +274,9 @@ def apart(*given: str) -> dict[str, Any]:
 
 def side(name: str, folder: Path, given: list[str]) -> dict[str, Any]:
     """Do what `apart` asked for."""
-    if name in ("exchanges", "forest"):
-        if name == "forest":
-            return by_forest(given[0], int(given[1]), folder)
+    if name in ("exchanges", "union_find"):
+        if name == "union_find":
+            return by_union_find(given[0], int(given[1]), folder)
         return by_workers(given[0], int(given[1]), int(given[2]), folder)
     return decided(int(name), folder)
 
