@@ -24,21 +24,25 @@ def brute_force(queries, vectors, ids, k):
     rows = []
     similarity = (queries.astype(np.float64) @ vectors.astype(np.float64).T).astype(np.float32)
     for query in range(len(queries)):
-        seen: dict[bytes, float] = {}
+        best_of_image: dict[bytes, float] = {}
         for name, value in zip(ids, similarity[query], strict=True):
-            seen[name] = max(value, seen.get(name, -2))
-        best = sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+            best_of_image[name] = max(value, best_of_image.get(name, -2))
+        best = sorted(best_of_image.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
         rows += [(query, name, value) for name, value in best]
     return rows
 
 
-def as_rows(found: Candidates) -> list:
-    return list(zip(found.query.tolist(), found.ids.tolist(), found.similarity, strict=True))
+def as_rows(candidates: Candidates) -> list:
+    return list(
+        zip(candidates.query.tolist(), candidates.ids.tolist(), candidates.similarity, strict=True)
+    )
 
 
-def assert_same(found, expected):
-    assert [r[:2] for r in as_rows(found)] == [(q, bytes(i)) for q, i, _ in expected]
-    np.testing.assert_array_equal(found.similarity, np.array([r[2] for r in expected], np.float32))
+def assert_same(candidates, expected):
+    assert [r[:2] for r in as_rows(candidates)] == [(q, bytes(i)) for q, i, _ in expected]
+    np.testing.assert_array_equal(
+        candidates.similarity, np.array([r[2] for r in expected], np.float32)
+    )
 
 
 @pytest.mark.parametrize("k", [1, 5, 64, 1000])
@@ -72,21 +76,21 @@ def test_shards_change_nothing(seed, shards, k):
 
 
 def test_many_equal_vectors_do_not_push_each_other_out():
-    """A thousand images have the same largest similarity: those with the smallest ids are found."""
+    """A thousand images have the same largest similarity: those with the smallest ids win."""
     rng = np.random.default_rng(1)
     same = np.repeat(unit(rng, 1, 16), 1000, axis=0)
     ids = names(rng, 1000)
-    found = search(same[:1], build_base(same, ids), 4)
-    assert found.ids.tolist() == sorted(ids.tolist())[:4]
-    assert found.rank().tolist() == [1, 2, 3, 4]
+    candidates = search(same[:1], build_base(same, ids), 4)
+    assert candidates.ids.tolist() == sorted(ids.tolist())[:4]
+    assert candidates.rank().tolist() == [1, 2, 3, 4]
 
 
 def test_at_least_and_empty():
     rng = np.random.default_rng(2)
     base, ids = unit(rng, 100, 16), names(rng, 100)
-    found = search(base[:10], build_base(base, ids), 100, at_least=0.5)
-    assert (found.similarity >= 0.5).all()
+    candidates = search(base[:10], build_base(base, ids), 100, at_least=0.5)
+    assert (candidates.similarity >= 0.5).all()
     expected = [r for r in brute_force(base[:10], base, ids, 100) if r[2] >= 0.5]
-    assert_same(found, expected)
-    nothing = search(base[:0], build_base(base, ids), 3)
-    assert len(nothing.query) == 0
+    assert_same(candidates, expected)
+    none = search(base[:0], build_base(base, ids), 3)
+    assert len(none.query) == 0

@@ -138,8 +138,8 @@ def test_pairs_give_the_components_of_brute_force(store):
 
 
 def test_a_held_out_image_finds_its_copies_in_the_pool(store):
-    found = [t for a, _, t in joined(store, max_distance=24) if a == "held_out"]
-    rows = pa.concat_tables(found).to_pylist()
+    tables = [t for a, _, t in joined(store, max_distance=24) if a == "held_out"]
+    rows = pa.concat_tables(tables).to_pylist()
     first = [r for r in rows if r["query_id"] == f"{900:032x}"]
     assert max(r["similarity"] for r in first) == 1.0
     assert f"{0:032x}" in {r["image_id"] for r in first}

@@ -39,7 +39,9 @@ def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monke
     codebooks = trained(vectors, "ivf_flat")
     base = build_base(vectors, ids)
     lists = assign_lists(base.vectors, codebooks)
-    found = search(queries, build_index(base, lists, codebooks), SearchParams(nprobe=nprobe), k)
+    candidates = search(
+        queries, build_index(base, lists, codebooks), SearchParams(nprobe=nprobe), k
+    )
     scores = queries.astype(np.float64) @ codebooks.coarse.astype(np.float64).T
     probes = np.argsort(-scores, axis=1)[:, :nprobe]
     for number in range(len(queries)):
@@ -47,9 +49,9 @@ def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monke
         query = np.full(len(rows), number)
         similarity = exact_similarity(queries, base.vectors, query, rows)
         order = np.lexsort((base.ids[rows], -similarity))[:k]
-        of_query = found.query == number
-        assert found.ids[of_query].tolist() == base.ids[rows[order]].tolist()
-        np.testing.assert_array_equal(found.similarity[of_query], similarity[order])
+        of_query = candidates.query == number
+        assert candidates.ids[of_query].tolist() == base.ids[rows[order]].tolist()
+        np.testing.assert_array_equal(candidates.similarity[of_query], similarity[order])
 
 
 def test_shards_together_find_what_one_base_finds(world):
@@ -59,22 +61,14 @@ def test_shards_together_find_what_one_base_finds(world):
 
     def search_rows(rows):
         base = build_base(vectors[rows], ids[rows])
-        candidates = search(
-            queries, build_index(base, assign_lists(base.vectors, codebooks), codebooks), params, 4
-        )
-        return set(
-            zip(
-                candidates.query.tolist(),
-                candidates.ids.tolist(),
-                candidates.similarity.tolist(),
-                strict=True,
-            )
-        )
+        index = build_index(base, assign_lists(base.vectors, codebooks), codebooks)
+        best = search(queries, index, params, 4)
+        columns = best.query.tolist(), best.ids.tolist(), best.similarity.tolist()
+        return set(zip(*columns, strict=True))
 
-    parts = np.array_split(np.arange(len(vectors)), 3)
-    assert search_rows(np.arange(len(vectors))) <= set().union(
-        *(search_rows(part) for part in parts)
-    )
+    rows = np.arange(len(vectors))
+    in_shards = [search_rows(part) for part in np.array_split(rows, 3)]
+    assert search_rows(rows) <= set().union(*in_shards)
 
 
 def test_codes_find_the_same_vector(world):

@@ -148,13 +148,13 @@ def test_the_reported_recall_of_an_index_is_its_recall(world, store, kind):
     exact = run(store, "match").read().to_pandas()
     index = {"index": kind, "nlist": 16, "nprobe": 8, "subquantizers": 4, "refine": 8}
     table = run(store, "match", match=index | {"recall_queries": 1000})
-    found = table.read().to_pandas()
-    pairs = [set(zip(t["seed_image_id"], t["image_id"], strict=True)) for t in (exact, found)]
+    approximate = table.read().to_pandas()
+    pairs = [set(zip(t["seed_image_id"], t["image_id"], strict=True)) for t in (exact, approximate)]
     measured = len(pairs[0] & pairs[1]) / len(pairs[0])
     assert table.manifest.stats["recall"] == pytest.approx(measured, abs=1e-6)
     assert table.manifest.stats["index"] == kind
     assert measured > 0.8
-    assert len(found) == len(exact)
+    assert len(approximate) == len(exact)
     worse = index | {"nprobe": 1, "refine": 1, "recall_queries": 1000}
     assert run(store, "match", match=worse).manifest.stats["recall"] < measured
 
@@ -222,8 +222,8 @@ def test_neighbours_equal_brute_force(world, store):
             expected = best(vector, ids, vectors, 6, exclude=query if a == b else None)
             expected = [(i.decode(), s) for i, s in expected if s >= np.float32(0.3)]
             group = by_query.get(query.decode())
-            found = [] if group is None else group.sort_values("rank")["image_b"].tolist()
-            assert found == [i for i, _ in expected]
+            images = [] if group is None else group.sort_values("rank")["image_b"].tolist()
+            assert images == [i for i, _ in expected]
     # The held-out image that is also in the pool finds itself there.
     in_both = world["test-0"][0][5].decode()
     pairs = rows[(rows["image_a"] == in_both) & (rows["image_b"] == in_both)]

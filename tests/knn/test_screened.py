@@ -58,8 +58,8 @@ def test_neighbours_closer_than_bfloat16_can_tell():
     queries = np.concatenate([crowd[:40], -crowd[:5]])
     ids = names(rng, 1000)
     for k in (1, 10):
-        found = search(queries, build_base(crowd, ids), k)
-        assert_same(found, brute_force(queries, crowd, ids, k))
+        candidates = search(queries, build_base(crowd, ids), k)
+        assert_same(candidates, brute_force(queries, crowd, ids, k))
 
 
 def test_screen_leaves_few_pairs():
@@ -77,6 +77,6 @@ def test_cuda_keeps_every_neighbour():
     rng = np.random.default_rng(2)
     base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
     query, row = screened.candidates(queries, base, 10, device="cuda")
-    kept = set(zip(query.tolist(), row.tolist(), strict=True))
+    pairs = set(zip(query.tolist(), row.tolist(), strict=True))
     best = np.argsort(-(queries.astype(np.float64) @ base.T.astype(np.float64)), axis=1)[:, :10]
-    assert {(q, r) for q, rows in enumerate(best.tolist()) for r in rows} <= kept
+    assert {(q, r) for q, rows in enumerate(best.tolist()) for r in rows} <= pairs

@@ -3,7 +3,7 @@
 Each vector is sent to its `spread` nearest cells and is compared with every vector there. Two near
 vectors are missed only if they share none of these cells. SemDeDup (Abbas et al. 2023) compares within
 one cell, and misses more. A vector crosses the network once for each of its cells. Everything else is
-local to a cell. Pairs that share a cell are found exactly; which share of all pairs this is, is
+local to a cell. Among the pairs that share a cell the join is exact; the recall over all pairs is
 measured on a sample.
 """
 

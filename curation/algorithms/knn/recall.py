@@ -42,7 +42,7 @@ class JoinRecall:
         self.query_ids: Ids = np.empty(0, "S32")
 
     def sample_queries(self, queries: int, seed: int) -> None:
-        """Draw a sample of about so many queries."""
+        """Draw a seeded sample of about `queries` queries."""
         self._sample = sample_fragments(self._fragments, queries, seed, self._context)
         self.query_ids = np.unique(read_sample(self._sample)[0])
 

@@ -71,7 +71,7 @@ def _edges_by_roles(
 ) -> EdgesByRoles:
     """Return the edges between each two roles.
 
-    Edges of held-out images include all from the lowest threshold of any held-out set on.
+    For held-out images, the lowest threshold of any held-out set applies.
     """
     thresholds, held_out_thresholds = similarity_thresholds(params, rows.held_out_sets)
     edges = {}

@@ -93,10 +93,9 @@ class HeldOut(StrictModel):
         """Return the threshold of a set, and whether whole components are contaminated."""
         override = self.sets.get(name, HeldOutSet())
         at_least = self.at_least if override.at_least is None else override.at_least
-        whole = (
-            self.whole_component if override.whole_component is None else override.whole_component
-        )
-        return at_least, whole
+        if override.whole_component is None:
+            return at_least, self.whole_component
+        return at_least, override.whole_component
 
 
 Criterion = Literal["pixels", "caption", "bytes"]

@@ -142,7 +142,7 @@ def _pairs_of_queries(
         record.name: {"neighbours": Fragment(context.store, record), "query_ids": query_ids}
         for record in records
     }
-    pairs = context.compute("recall, what was found", write_pool_pairs, items)
+    pairs = context.compute("recall, pairs found", write_pool_pairs, items)
     return [Fragment(context.store, record).read() for record in pairs.values()]
 
 
