@@ -17,7 +17,7 @@ from curation.stages.retrieve.balance import describe_target
 
 from ..kmeans.data import names, planted
 from ..tables import BY_SEMANTIC, commit, commit_vectors
-from .test_hand_computed import FRAGMENTS, SPEC, fill, row
+from .test_hand_computed import FRAGMENTS, SPEC, STAGES_RUN, fill, row
 
 EVERY = {"name": "every", "strategy": "hierarchical", "target": 6}
 
@@ -30,7 +30,7 @@ def run(store, spec, *stages):
 
 def retrieved(store, spec):
     """Retrieve and assemble; returns the composition by arm, the claims, and the dataset."""
-    run(store, spec, "retrieve", "assemble")
+    run(store, spec, *STAGES_RUN)
     claims, dataset = open_table(store, "claims"), open_table(store, "dataset")
     rows, total = composition_of(claims.manifest)
     assert total == claims.rows == sum(dataset.read(["weight"])["weight"].to_pylist())
