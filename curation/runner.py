@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from curation.engine.commits import gather_files, is_complete
@@ -20,6 +19,7 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.digest import digest, file_sha256
 from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.libraries import library_versions
 from curation.engine.manifest import FragmentRecord, Manifest, aggregate_stats, sum_counts
 from curation.engine.parallel import Parallel
 from curation.engine.params_base import StrictModel, fingerprint_params, manifest_params
@@ -41,9 +41,6 @@ from curation.media.encoders.compatibility import check_spaces
 from curation.plugins import activation
 
 logger = logging.getLogger(__name__)
-
-LIBRARIES = ("pyarrow", "numpy", "torch", "timm", "img2dataset", "pillow", "pyspark")
-OPTIONAL_LIBRARIES = ("faiss-cpu", "faiss-gpu")
 
 
 @dataclass(frozen=True)
@@ -68,17 +65,6 @@ class StepResult:
     def up_to_date(self) -> bool:
         """Whether there was nothing to compute."""
         return self.computed == 0
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the installed libraries that rows depend on."""
-    versions = {}
-    for name in (*LIBRARIES, *OPTIONAL_LIBRARIES):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def run_step(step: Step, store: Store, parallel: Parallel) -> StepResult:

@@ -1,39 +1,55 @@
-"""Tables written by hand, so that a stage can be tested without those before it."""
+"""Tables for tests: written by hand, or without values, so that a stage runs without those before
+it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import vector_array
-from curation.engine.contract import contract
+from curation.engine.contract import Column, Contract, contract
 from curation.engine.digest import digest
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.manifest import Manifest, sum_counts
 from curation.engine.store import Store
+from curation.engine.table_name import Family
+from curation.flow import STAGES
 
-PIECE = 50
+ROWS_PER_BATCH = 50
+VECTOR_BYTES = 8
 BY_SEMANTIC: dict[str, Any] = {"near": {"encoder": "semantic"}}
-"""The block `dedup` of a recipe over hand-made tables, which have no copy encoder."""
+"""The block `dedup` of a recipe over tables that have no copy encoder."""
 ROLES = {"web": "pool", "seeds": "seed", "test": "held_out"}
+
+Rows = Mapping[str, list[dict[str, Any]]]
+"""Rows by fragment."""
 
 
 def commit_batches(
     store: Store,
     table: str,
-    parts: dict[str, pa.RecordBatch],
+    batches: dict[str, pa.RecordBatch],
     stats: dict[str, dict[str, Any]] | None = None,
     rows_per_file: int | None = None,
 ) -> None:
-    """Commit a batch a fragment, with what was measured of it."""
+    """Commit a table with one batch per fragment.
+
+    Args:
+        store: where to.
+        table: name of the table.
+        batches: by fragment.
+        stats: measurements by fragment.
+        rows_per_file: rows of a file, if they are limited.
+    """
     records = []
-    for name, batch in parts.items():
+    for name, batch in batches.items():
         writer = FragmentWriter(store, f"tables/{table}/data", name, contract(table), rows_per_file)
-        # In pieces, as stages give them.
-        for start in range(0, max(batch.num_rows, 1), PIECE):
-            writer.write(batch.slice(start, PIECE))
+        # In several batches, as stages yield them.
+        for start in range(0, max(batch.num_rows, 1), ROWS_PER_BATCH):
+            writer.write(batch.slice(start, ROWS_PER_BATCH))
         records.append(writer.close(f"tables/{table}", name, (stats or {}).get(name, {})))
     counts = sum_counts(r.counts for r in records)
     version = digest([[r.content, r.stats] for r in records])
@@ -42,26 +58,72 @@ def commit_batches(
     )
 
 
-def commit(
-    store: Store,
-    table: str,
-    parts: dict[str, list[dict[str, Any]]],
-    rows_per_file: int | None = None,
+def commit(store: Store, table: str, rows: Rows, rows_per_file: int | None = None) -> None:
+    """Commit a table; keys of a row that are no columns of the table are left out."""
+    table_contract = contract(table)
+    schema = table_contract.arrow_schema(vector_bytes=VECTOR_BYTES)
+    batches = {
+        name: pa.RecordBatch.from_pylist(
+            [{key: row[key] for key in row if key in table_contract.names} for row in part],
+            schema=schema,
+        )
+        for name, part in rows.items()
+    }
+    commit_batches(store, table, batches, rows_per_file=rows_per_file)
+
+
+def commit_empty_inputs(
+    store: Store, stages: Iterable[str], rows: Rows, member: str = "semantic"
 ) -> None:
-    """Commit rows a fragment; keys that the table does not have are left out."""
-    terms = contract(table)
-    schema = terms.arrow_schema()
-    commit_batches(
-        store,
-        table,
-        {
-            name: pa.RecordBatch.from_pylist(
-                [{k: r[k] for k in r if k in terms.names} for r in rows], schema=schema
-            )
-            for name, rows in parts.items()
-        },
-        rows_per_file=rows_per_file,
-    )
+    """Commit the tables that some stages read, that none of them writes, and that the store lacks.
+
+    Each gets the fragments of `rows`. A table that is aligned with `images` has their rows, with the
+    values of the columns that both have and without any others. Other tables have no rows.
+
+    Args:
+        store: where to.
+        stages: names of the stages that the test runs.
+        rows: by fragment; each row has at least `pair_id`.
+        member: the member of each family of tables.
+    """
+    stages = list(stages)
+    written = {STAGES[name].contract for name in stages}
+    for read in (read for name in stages for read in STAGES[name].reads):
+        family = isinstance(read.table, Family)
+        table = read.table.table(member) if family else read.table
+        if read.argument in written or store.manifest(table) is not None:
+            continue
+        aligned = contract(table).aligned
+        commit(
+            store,
+            table,
+            {
+                name: [_row_without_values(contract(table), row) for row in part] if aligned else []
+                for name, part in rows.items()
+            },
+        )
+
+
+def _row_without_values(table: Contract, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a row that a table can hold, and defaults for required columns."""
+    return {
+        column.name: row[column.name] if _is_valid(column, row) else _default(column)
+        for column in table.columns
+        if _is_valid(column, row) or not column.nullable
+    }
+
+
+def _is_valid(column: Column, row: Mapping[str, Any]) -> bool:
+    value = row.get(column.name)
+    return value is not None and (not column.values or value in column.values)
+
+
+def _default(column: Column) -> Any:
+    if column.values:
+        return column.values[0]
+    if column.low is not None:
+        return column.low
+    return {"string": "", "bool": False}.get(str(column.type), 0)
 
 
 def commit_vectors(
@@ -69,9 +131,12 @@ def commit_vectors(
     parts: dict[str, tuple[np.ndarray, np.ndarray]],
     encoders: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Commit `images`, `scores` (none), `eligible` (every row) and `embeddings.semantic`.
+    """Commit images that all have a vector: `images`, `scores`, `eligible`, `embeddings.semantic`.
 
-    Fragments are named by their source, as in web-0; `encoders` are their encoders' identities.
+    Args:
+        store: where to.
+        parts: ids and vectors by fragment; a fragment is named after its source, as `web-0`.
+        encoders: identity of the encoder of each fragment.
     """
     rows = {}
     for name, (ids, _) in parts.items():
@@ -80,26 +145,10 @@ def commit_vectors(
         rows[name] = [base | dict.fromkeys(("pair_id", "image_id"), i.decode()) for i in ids]
     commit(store, "eligible", rows)
     commit(store, "images", {n: [r | {"status": "ok"} for r in own] for n, own in rows.items()})
-    none = {name: scores_batch([i.decode() for i in ids]) for name, (ids, _) in parts.items()}
-    commit_batches(store, "scores", none)
     batches = {name: embedding_batch(*part) for name, part in parts.items()}
     stats = {name: {"encoder": identity} for name, identity in (encoders or {}).items()}
     commit_batches(store, "embeddings.semantic", batches, stats)
-
-
-def commit_no_copies(store: Store, parts: dict[str, list[dict[str, Any]]]) -> None:
-    """Commit `copies` of rows that all stand for themselves."""
-    own = {
-        name: [
-            r
-            | dict.fromkeys(("component_id", "representative_id"), r["image_id"])
-            | {"representative_pair_id": r["pair_id"], "method": "representative"}
-            for r in rows
-            if r["image_id"]
-        ]
-        for name, rows in parts.items()
-    }
-    commit(store, "copies", own)
+    commit(store, "scores", rows)
 
 
 def scores_batch(pair_ids: list[str]) -> pa.RecordBatch:
@@ -112,7 +161,13 @@ def scores_batch(pair_ids: list[str]) -> pa.RecordBatch:
 def embedding_batch(
     ids: np.ndarray, vectors: np.ndarray, valid: np.ndarray | None = None
 ) -> pa.RecordBatch:
-    """Rows of `embeddings`; an all-zero vector stands for none unless `valid` says otherwise."""
+    """Rows of `embeddings`.
+
+    Args:
+        ids: pair and image ids, (n,).
+        vectors: (n, dim).
+        valid: which rows have a vector, (n,); by default those whose vector is not all zero.
+    """
     valid = vectors.any(axis=1) if valid is None else valid
     names = ids.astype("U32")
     return pa.RecordBatch.from_arrays(

@@ -22,7 +22,7 @@ from curation.recipe import parse_recipe
 from curation.runner import run_step
 
 from .kmeans.data import names, planted
-from .tables import PIECE, commit_vectors
+from .tables import ROWS_PER_BATCH, commit_vectors
 
 DIM = 8
 GROUPS = 3
@@ -31,9 +31,9 @@ GROUPS = 3
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Clustered vectors in three fragments of three row groups each."""
-    monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", PIECE)
+    monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", ROWS_PER_BATCH)
     rng = np.random.default_rng(0)
-    vectors, _ = planted(rng, PIECE * GROUPS * 3, DIM, 5)
+    vectors, _ = planted(rng, ROWS_PER_BATCH * GROUPS * 3, DIM, 5)
     ids = names(rng, len(vectors))
     opened = Store(tmp_path)
     parts = zip(np.split(ids, 3), np.split(vectors, 3), strict=True)
@@ -76,7 +76,7 @@ def test_rot_in_one_row_group_is_told_and_what_was_done_is_found_again(store, co
         run(store, "assign")
     path.write_bytes(whole)
     again = run(store, "assign")
-    assert (again.computed, again.reused, again.rows) == (2, 1, 3 * GROUPS * PIECE)
+    assert (again.computed, again.reused, again.rows) == (2, 1, 3 * GROUPS * ROWS_PER_BATCH)
 
 
 @pytest.mark.parametrize("damage", ["cut off", "gone"])
@@ -95,17 +95,17 @@ def test_a_file_without_its_end_is_told_and_what_was_done_is_found_again(store, 
 
 
 def test_a_file_cut_off_while_it_is_read_is_told_with_its_row_group(tmp_path, monkeypatch):
-    monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", PIECE)
+    monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", ROWS_PER_BATCH)
     opened = Store(tmp_path)
     writer = FragmentWriter(opened, "data", "numbers", None)
-    for start in range(0, GROUPS * PIECE, PIECE):
-        writer.write(pa.RecordBatch.from_pydict({"n": list(range(start, start + PIECE))}))
+    for start in range(0, GROUPS * ROWS_PER_BATCH, ROWS_PER_BATCH):
+        writer.write(pa.RecordBatch.from_pydict({"n": list(range(start, start + ROWS_PER_BATCH))}))
     fragment = Fragment(opened, writer.close("tables/numbers", "memo", {}))
     path = tmp_path / fragment.record.files[0].path
-    groups = fragment.row_groups_between("n", 0, GROUPS * PIECE)
-    assert next(groups).column("n").to_pylist() == list(range(PIECE))
+    groups = fragment.row_groups_between("n", 0, GROUPS * ROWS_PER_BATCH)
+    assert next(groups).column("n").to_pylist() == list(range(ROWS_PER_BATCH))
     os.truncate(path, pq.ParquetFile(path).metadata.row_group(2).column(0).dictionary_page_offset)
-    assert next(groups).num_rows == PIECE
+    assert next(groups).num_rows == ROWS_PER_BATCH
     with pytest.raises(StoreError, match=rf"row group 2 .* of {re.escape(str(path))}"):
         next(groups)
 

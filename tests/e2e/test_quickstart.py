@@ -16,6 +16,7 @@ import pytest
 from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
+from curation.flow import STAGES
 from curation.inspect.search import Search, read_queries
 from curation.recipe import load_recipe
 
@@ -233,4 +234,4 @@ def test_search_refuses_what_it_cannot_use(cli, over, root, tmp_path):
 def test_plan_of_the_quickstart(cli, root):
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
     steps = json.loads(cli("plan", recipe, "--json").stdout)["steps"]
-    assert len(steps) == 17
+    assert len(steps) == len(STAGES)

@@ -15,8 +15,9 @@ from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
 from curation.runner import run_step
 
-from ..tables import commit, commit_batches, commit_no_copies
+from ..tables import commit, commit_batches, commit_empty_inputs
 
+STAGES_RUN = ("retrieve", "assemble")
 SPEC = {
     "name": "hand",
     "sources": [
@@ -104,7 +105,7 @@ def row(number: int, source: str, status: str, cluster: int) -> dict[str, object
 
 
 def fill(store):
-    """Commit all that retrieve and assemble read."""
+    """Commit the tables that retrieve and assemble read."""
     rows = {name: [row(*r) for r in part] for name, part in FRAGMENTS.items()}
     commit(store, "eligible", rows)
     commit(store, "assignments", rows)
@@ -117,13 +118,13 @@ def fill(store):
         "parent_id": pa.nulls(9, pa.int32()),
     }
     commit_batches(store, "centroids", {"level-0": pa.RecordBatch.from_pydict(level)})
-    commit_no_copies(store, rows)
     commit(store, "images", {n: [r | {"status": "ok"} for r in part] for n, part in rows.items()})
     names = ("seed_set", "seed_image_id", "image_id", "similarity", "rank")
-    found = [
+    matches = [
         dict(zip(names, (s, image(a), image(b), x, k), strict=True)) for s, a, b, x, k in MATCHES
     ]
-    commit(store, "matches", {"all": found})
+    commit(store, "matches", {"all": matches})
+    commit_empty_inputs(store, STAGES_RUN, rows)
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def outcome(tmp_path):
     store = Store(tmp_path)
     fill(store)
     steps = {s.name: s for s in plan(parse_recipe(SPEC))}
-    for name in ("retrieve", "assemble"):
+    for name in STAGES_RUN:
         run_step(steps[name], store, InProcess())
     claims = open_table(store, "claims")
     dataset = {r["image_id"]: r for r in open_table(store, "dataset").read().to_pylist()}

@@ -17,7 +17,7 @@ from curation.stages.retrieve.balance import describe_target
 
 from ..kmeans.data import names, planted
 from ..tables import BY_SEMANTIC, commit, commit_vectors
-from .test_hand_computed import FRAGMENTS, SPEC, fill, row
+from .test_hand_computed import FRAGMENTS, SPEC, STAGES_RUN, fill, row
 
 EVERY = {"name": "every", "strategy": "hierarchical", "target": 6}
 
@@ -30,7 +30,7 @@ def run(store, spec, *stages):
 
 def retrieved(store, spec):
     """Retrieve and assemble; returns the composition by arm, the claims, and the dataset."""
-    run(store, spec, "retrieve", "assemble")
+    run(store, spec, *STAGES_RUN)
     claims, dataset = open_table(store, "claims"), open_table(store, "dataset")
     rows, total = composition_of(claims.manifest)
     assert total == claims.rows == sum(dataset.read(["weight"])["weight"].to_pylist())
@@ -78,7 +78,7 @@ def test_seeds_that_match_no_cluster_are_told(tmp_path, caplog):
     found, _, _ = retrieved(store, SPEC | {"retrieve": [arm, EVERY]})
     names = ("seed_images", "requested", "available", "retrieved", "final", "shortfall")
     assert [found["cells"][n] for n in names] == [5, 0, 0, 0, 0, 0]
-    assert "arm 'cells' finds nothing: 5 rows of its seed set, 5 eligible" in caplog.text
+    assert "arm 'cells' finds nothing: 5 rows in its seed set, 5 of them eligible" in caplog.text
     assert "'every'" not in caplog.text
 
 
@@ -99,7 +99,9 @@ def test_a_seed_set_without_an_eligible_image_is_told(tmp_path, caplog):
     assert found["as_is"]["shortfall"] == found["as_is"]["requested"] == 3
     for name in ("as_is", "sample", "cluster"):
         assert (found[name]["seed_rows"], found[name]["seed_images"]) == (3, 0)
-        assert f"arm '{name}' finds nothing: 3 rows of its seed set, 0 eligible" in caplog.text
+        assert (
+            f"arm '{name}' finds nothing: 3 rows in its seed set, 0 of them eligible" in caplog.text
+        )
 
 
 @pytest.mark.parametrize(

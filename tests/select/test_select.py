@@ -13,8 +13,9 @@ from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner import run_step
 
-from ..tables import commit, commit_batches, embedding_batch
+from ..tables import commit, commit_batches, commit_empty_inputs, embedding_batch
 
+STAGES_RUN = ("tally", "select")
 SPEC = {
     "name": "select",
     "sources": [
@@ -65,7 +66,7 @@ EXPECTED = {
 
 def commit_world(store: Store) -> None:
     parts = {"web": ("pool", POOL), "cats": ("seed", SEEDS), "test": ("held_out", HELD)}
-    images, copies, scores, vectors, heads = {}, {}, {}, {}, {}
+    images, copies, scores, vectors = {}, {}, {}, {}
     for source, (role, rows) in parts.items():
         base = {"role": role, "source": source}
         images[source] = [
@@ -93,14 +94,13 @@ def commit_world(store: Store) -> None:
                 "entropy": pa.array(entropies, pa.float32()),
             }
         )
-        heads[source] = pa.RecordBatch.from_pydict({"pair_id": [r[0] for r in rows]})
         matrix = np.array([[r[4], 0, 0, 0] for r in rows], np.float16)
         vectors[source] = embedding_batch(np.array([r[0] for r in rows]), matrix)
     commit(store, "images", images)
     commit(store, "copies", copies)
     commit_batches(store, "scores", scores)
-    commit_batches(store, "head_scores", heads)
     commit_batches(store, "embeddings.semantic", vectors)
+    commit_empty_inputs(store, STAGES_RUN, images)
 
 
 @pytest.mark.parametrize(("policy", "of_seed"), [("keep", None), ("drop", "copy_of_seed")])
@@ -109,7 +109,7 @@ def test_first_reason(tmp_path, policy, of_seed):
     commit_world(store)
     recipe = parse_recipe(SPEC | {"dedup": {"seed_copies": policy}})
     steps = {s.name: s for s in plan(recipe)}
-    for name in ("tally", "select"):
+    for name in STAGES_RUN:
         run_step(steps[name], store, InProcess())
     rows = open_table(store, "eligible").read().to_pylist()
     assert {r["pair_id"]: r["reason"] for r in rows} == EXPECTED | {"of-seed": of_seed}

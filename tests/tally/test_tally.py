@@ -16,7 +16,7 @@ from curation.recipe import parse_recipe
 from curation.runner import run_step
 from curation.stages.tally.captions import caption_keys, count_repeats, normalize_caption
 
-from ..tables import commit, commit_batches, embedding_batch, scores_batch
+from ..tables import commit, commit_empty_inputs
 
 SPEC = {
     "name": "tally",
@@ -98,12 +98,7 @@ def commit_world(store: Store, rows, size: int) -> None:
     }
     commit(store, "images", parts)
     commit(store, "copies", copies)
-    ids = {name: [r["pair_id"] for r in part] for name, part in parts.items()}
-    none = {name: scores_batch(pair_ids) for name, pair_ids in ids.items()}
-    commit_batches(store, "scores", none)
-    commit_batches(store, "head_scores", {n: b.select(["pair_id"]) for n, b in none.items()})
-    vectors = {n: embedding_batch(np.array(o), np.ones((len(o), 4))) for n, o in ids.items()}
-    commit_batches(store, "embeddings.semantic", vectors)
+    commit_empty_inputs(store, ("tally", "select"), parts)
 
 
 def run(store: Store, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""assemble: one row an image, with all its claims, as a folder that any Parquet reader opens."""
+"""assemble: one row per image with all its claims, in a folder that any Parquet reader opens."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.assemble.params import AssembleStep
 
-CLAIM = ["arm", "seed_set", "strategy", "seed_image_id", "similarity", "rank", "cluster_id"]
-FROM_IMAGES = [
+CLAIM_COLUMNS = ["arm", "seed_set", "strategy", "seed_image_id", "similarity", "rank", "cluster_id"]
+IMAGES_PER_BATCH = 512
+"""Rows that are in memory at once, with their pixels."""
+IMAGE_COLUMNS = [
     "pair_id",
     "image_id",
     "role",
@@ -43,19 +45,22 @@ def units(
     params: AssembleStep,
     context: Context,
 ) -> dict[str, dict[str, Any]]:
-    """Return the files to write: neighbouring fragments together, up to `rows_per_file` claims."""
+    """Return the arguments of each file: neighbouring fragments with about `rows_per_file` claims.
+
+    Fragments without claims are left out. Without any claim there is still one file: an empty dataset
+    is a table too.
+    """
     claimed = claims.fragments
-    # The first is there even without a claim: an empty dataset is a table too.
-    bundles: list[list[str]] = [[]]
-    room = params.rows_per_file
+    groups: list[list[str]] = [[]]
+    rows_left = params.rows_per_file
     for name in images.fragments:
         if name not in claimed:
             continue
-        if bundles[-1] and claimed[name].rows > room:
-            bundles.append([])
-            room = params.rows_per_file
-        bundles[-1].append(name)
-        room -= claimed[name].rows
+        if groups[-1] and claimed[name].rows > rows_left:
+            groups.append([])
+            rows_left = params.rows_per_file
+        groups[-1].append(name)
+        rows_left -= claimed[name].rows
     return {
         f"part-{number:05d}": {
             "images": [images.fragments[n] for n in names],
@@ -63,7 +68,7 @@ def units(
             "assignments": [assignments.fragments[n] for n in names],
             "claims": [claimed[n] for n in names],
         }
-        for number, names in enumerate(bundles)
+        for number, names in enumerate(groups)
     }
 
 
@@ -75,7 +80,14 @@ def assemble(
     *,
     params: AssembleStep,
 ) -> StageOutput:
-    """Write the claimed rows of some fragments.
+    """Join the claimed rows of some fragments with their claims and copies.
+
+    Args:
+        images: fragments of `images`.
+        copies: the fragments of `copies` with the same names, in the same order.
+        assignments: those of `assignments`.
+        claims: those of `claims`.
+        params: of the stage.
 
     Yields:
         Batches of `dataset`.
@@ -84,35 +96,37 @@ def assemble(
     if not params.pixels:
         schema = schema.remove(schema.get_field_index("image"))
     yield empty_batch(schema)
-    for part in zip(images, copies, assignments, claims, strict=True):
-        yield from _rows(part, params, schema)
+    for fragments in zip(images, copies, assignments, claims, strict=True):
+        yield from _batches(fragments, params, schema)
     return None
 
 
-def _rows(
-    part: tuple[Fragment, Fragment, Fragment, Fragment], params: AssembleStep, schema: pa.Schema
+def _batches(
+    fragments: tuple[Fragment, Fragment, Fragment, Fragment],
+    params: AssembleStep,
+    schema: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
-    images, copies, assignments, claims = part
-    by_pair, beside = _claims_by_pair(claims), _copies_by_pair(copies)
-    columns = [*FROM_IMAGES, "status", *(["image"] if params.pixels else [])]
-    clusters = assignments.read(["cluster_id"]).column("cluster_id").combine_chunks()
+    images, copies, assignments, claims = fragments
+    claims_by_pair, copies_by_pair = _claims_by_pair(claims), _copies_by_pair(copies)
+    columns = [*IMAGE_COLUMNS, "status", *(["image"] if params.pixels else [])]
+    cluster_ids = assignments.read(["cluster_id"]).column("cluster_id").combine_chunks()
     start = 0
-    for batch in images.batches(columns, rows=512):
-        cluster = clusters.slice(start, batch.num_rows).to_pylist()
+    for batch in images.batches(columns, rows=IMAGES_PER_BATCH):
+        batch_clusters = cluster_ids.slice(start, batch.num_rows).to_pylist()
         start += batch.num_rows
         rows = []
-        for row, cluster_id in zip(batch.to_pylist(), cluster, strict=True):
-            found = by_pair.get(row["pair_id"])
-            # A repeat of a pair has the same pair_id, but no pixels.
-            if found is None or row["status"] != "ok":
+        for row, cluster_id in zip(batch.to_pylist(), batch_clusters, strict=True):
+            row_claims = claims_by_pair.get(row["pair_id"])
+            # A duplicate of a pair has the same pair_id, but no pixels.
+            if row_claims is None or row["status"] != "ok":
                 continue
             rows.append(
                 row
                 | {
-                    "copies": beside.get(row["pair_id"]),
+                    "copies": copies_by_pair.get(row["pair_id"]),
                     "cluster_id": cluster_id,
-                    "claims": found,
-                    "weight": len(found),
+                    "claims": row_claims,
+                    "weight": len(row_claims),
                     "run": params.run,
                 }
             )
@@ -120,7 +134,7 @@ def _rows(
 
 
 def _copies_by_pair(copies: Fragment) -> dict[str, list[dict[str, Any]]]:
-    """Return the copies that stand beside a row, by its pair_id."""
+    """Return the copies that a row represents, by its pair_id."""
     table = copies.read(["pair_id", "copies"])
     table = table.filter(table.column("copies").is_valid())
     return dict(
@@ -129,10 +143,11 @@ def _copies_by_pair(copies: Fragment) -> dict[str, list[dict[str, Any]]]:
 
 
 def _claims_by_pair(claims: Fragment) -> dict[str, list[dict[str, Any]]]:
-    table = claims.read(["pair_id", *CLAIM])
+    """Return the claims on a row, by its pair_id."""
+    table = claims.read(["pair_id", *CLAIM_COLUMNS])
     frame = pd.DataFrame({"pair_id": table.column("pair_id").to_pylist()})
-    rows = table.select(CLAIM).to_pylist()
+    rows = table.select(CLAIM_COLUMNS).to_pylist()
     return {
-        str(pair): [rows[i] for i in places]
-        for pair, places in frame.groupby("pair_id").indices.items()
+        str(pair_id): [rows[i] for i in numbers]
+        for pair_id, numbers in frame.groupby("pair_id").indices.items()
     }

@@ -1,4 +1,7 @@
-"""select: in or out, with the first reason. The only place where thresholds stand."""
+"""select: which rows are eligible, and the first reason why the others are not.
+
+Only this stage applies thresholds, so a changed threshold recomputes nothing before it.
+"""
 
 from __future__ import annotations
 
@@ -15,42 +18,44 @@ from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
 from curation.stages.select.params import SelectStep, Threshold
 
-TOLD = ["method", "contaminated", "copy_of_seed"]
+TALLY_COLUMNS = ["method", "contaminated", "copy_of_seed"]
 
 
 def select(
     images: Fragment, embeddings: dict[str, Fragment], *, params: SelectStep, **tables: Fragment
 ) -> StageOutput:
-    """Decide which rows may be retrieved (pool) or may retrieve (seeds).
+    """Decide which rows are eligible: to be retrieved (pool), or to retrieve others (seeds).
 
-    Thresholds hold for the pool alone: seeds were curated by their owners.
+    Thresholds apply only to the pool, because seed sets were curated by their owners.
 
     Args:
-        images: gives the rows.
+        images: the rows.
         embeddings: the vectors of the encoder of clusters.
-        params: thresholds, and where each score is.
-        tables: those of SCORE_TABLES.
+        params: thresholds, and the table of each score.
+        tables: the tables SCORE_TABLES by name.
 
     Yields:
         One batch of `eligible`, aligned with `images`.
     """
     rows = images.read(["pair_id", "image_id", "role", "source", "status", "reason"]).to_pandas()
-    found = tables["tallies"].read(TOLD).to_pandas()
-    (vectors,) = (_without_vector(f) for f in embeddings.values())
+    tallies = tables["tallies"].read(TALLY_COLUMNS).to_pandas()
+    (no_vector,) = (_reasons_without_vector(f) for f in embeddings.values())
     pool = rows["role"].to_numpy() == "pool"
 
     reason = np.full(len(rows), None, dtype=object)
-    _first(reason, rows["status"].to_numpy() != "ok", rows["reason"].to_numpy())
-    _first(reason, rows["role"].to_numpy() == "held_out", "held_out")
-    _first(reason, found["contaminated"].to_numpy(), "contaminated")
+    _set_reason(reason, rows["status"].to_numpy() != "ok", rows["reason"].to_numpy())
+    _set_reason(reason, rows["role"].to_numpy() == "held_out", "held_out")
+    _set_reason(reason, tallies["contaminated"].to_numpy(), "contaminated")
     for name, threshold in params.thresholds.items():
         values = tables[params.tables[name]].read([name]).column(name).to_pandas()
-        _first(reason, pool & _fails(values, threshold), name)
-    methods = found["method"].to_numpy()
-    _first(reason, methods != "representative", np.array([f"copy_{m}" for m in methods], object))
+        _set_reason(reason, pool & _fails(values, threshold), name)
+    methods = tallies["method"].to_numpy()
+    copies = np.array([f"copy_{method}" for method in methods], object)
+    _set_reason(reason, methods != "representative", copies)
     if params.seed_copies == "drop":
-        _first(reason, pool & found["copy_of_seed"].to_numpy(), "copy_of_seed")
-    _first(reason, pd.notna(vectors), np.array([f"vector_{v}" for v in vectors], object))
+        _set_reason(reason, pool & tallies["copy_of_seed"].to_numpy(), "copy_of_seed")
+    vectors = np.array([f"vector_{why}" for why in no_vector], object)
+    _set_reason(reason, pd.notna(no_vector), vectors)
 
     rows["reason"] = reason
     rows["status"] = np.where(pd.isna(reason), "eligible", "dropped")
@@ -60,10 +65,11 @@ def select(
     return None
 
 
-def _without_vector(embeddings: Fragment) -> npt.NDArray[np.object_]:
-    """Return why a row has no vector that can be compared; None where it has.
+def _reasons_without_vector(embeddings: Fragment) -> npt.NDArray[np.object_]:
+    """Return for each row why it has no usable vector, or None if it has one, (rows,).
 
-    embed writes no other vectors and says so in its records; those of another hand are looked at.
+    Fragments that `embed` wrote state in their record that vectors are normalised. The vectors of
+    others are checked.
     """
     reasons = embeddings.read(["reason"]).column("reason").to_numpy()
     if "normalized" not in embeddings.record.stats:
@@ -72,17 +78,24 @@ def _without_vector(embeddings: Fragment) -> npt.NDArray[np.object_]:
     return np.asarray(reasons, dtype=object)
 
 
-def _first(
+def _set_reason(
     reason: npt.NDArray[np.object_],
-    against: npt.NDArray[np.bool_],
-    what: str | npt.NDArray[np.object_],
+    fails: npt.NDArray[np.bool_],
+    value: str | npt.NDArray[np.object_],
 ) -> None:
-    """Set the reason of rows that have none yet and where `against` holds."""
-    fresh = np.asarray(against, bool) & pd.isna(reason)
-    reason[fresh] = what if isinstance(what, str) else what[fresh]
+    """Set the reason of rows that fail and have no reason yet.
+
+    Args:
+        reason: of each row, (rows,); is changed.
+        fails: which rows fail, (rows,).
+        value: the reason, or that of each row, (rows,).
+    """
+    first = np.asarray(fails, bool) & pd.isna(reason)
+    reason[first] = value if isinstance(value, str) else value[first]
 
 
 def _fails(values: pd.Series[Any], threshold: Threshold) -> npt.NDArray[np.bool_]:
+    """Return which rows do not pass a threshold, (rows,)."""
     fails = np.zeros(len(values), dtype=bool)
     if threshold.one_of is not None:
         fails |= ~values.isin(threshold.one_of).to_numpy()

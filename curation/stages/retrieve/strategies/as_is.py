@@ -1,4 +1,4 @@
-"""The seed images themselves, as ImageNet-22k and others enter LVD-142M (DINOv2, table 15)."""
+"""Strategy `as_is`: the seed images themselves, as ImageNet-22k in LVD-142M (DINOv2, table 15)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ class StrategyArm(SeededArm):
 
 
 def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
-    """Claim each eligible seed image once; `seed` is not needed."""
+    """Claim each eligible seed image once.
+
+    Args:
+        arm: parameters of the arm.
+        evidence: what strategies may use.
+        seed: of the recipe; not used, as nothing is drawn.
+    """
     from curation.stages.retrieve.strategies.evidence import ArmClaims
 
     images = evidence.seed_images(arm.seeds)

@@ -1,4 +1,4 @@
-"""Images of the clusters that hold seed images (DINOv2, appendix A.3; 100,000 clusters)."""
+"""Strategy `cluster`: pool images of the clusters that hold seed images (DINOv2, appendix A.3)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,17 @@ class StrategyArm(SeededArm):
 
 
 def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
-    """Claim a seeded sample of each matching cluster."""
+    """Claim a seeded sample of each cluster that holds enough seed images.
+
+    Args:
+        arm: parameters of the arm.
+        evidence: what strategies may use.
+        seed: of the recipe.
+    """
     import numpy as np
 
     from curation.algorithms.arrays.seeded_order import seeded_order
+    from curation.engine.runs import ranks_in_runs
     from curation.stages.retrieve.strategies.evidence import ArmClaims, apply_cap
 
     seeds = evidence.at_level(arm.level, evidence.seed_clusters(arm.seeds))
@@ -52,21 +59,19 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     pool = evidence.pool
     clusters = evidence.at_level(arm.level, pool.cluster_id)
     rows = np.flatnonzero(np.isin(clusters, matching))
-    # A seeded order within each cluster: the first of it are a random sample that does not depend
-    # on how the pool is split.
+    # The first images of each cluster in a seeded order are a random sample of it.
     rows = rows[seeded_order(pool.images[rows], seed, arm.name)]
     rows = rows[np.argsort(clusters[rows], kind="stable")]
-    _, start, size = np.unique(clusters[rows], return_index=True, return_counts=True)
-    place = np.arange(len(rows)) - np.repeat(start, size)
-    keep = place < arm.per_cluster
+    keep = ranks_in_runs(clusters[rows]) < arm.per_cluster
     if arm.small_clusters == "skip":
+        _, size = np.unique(clusters[rows], return_counts=True)
         keep &= np.repeat(size >= arm.per_cluster, size)
     chosen = rows[keep]
-    claimed = ArmClaims(
+    claims = ArmClaims(
         images=pool.images[chosen],
         similarity=pool.similarity[chosen],
         cluster_id=clusters[chosen],
         requested=len(matching) * arm.per_cluster,
         available=len(rows),
     )
-    return apply_cap(claimed, arm.cap, seed, arm.name)
+    return apply_cap(claims, arm.cap, seed, arm.name)

@@ -1,4 +1,4 @@
-"""What strategies see, and what they give: narrow columns of images, never pixels or vectors."""
+"""What strategies get and return: a few columns of image ids and numbers, no pixels and no vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Matches:
-    """Neighbours of one seed set; every array has shape (n,)."""
+    """Pool neighbours of the images of one seed set; every array has shape (n,).
+
+    Attributes:
+        seed_images: the id of the seed image.
+        images: the id of the pool image.
+        similarity: cosine similarity.
+        rank: 1 for the nearest pool image of the seed image.
+    """
 
     seed_images: Ids
     images: Ids
@@ -27,7 +34,7 @@ class Matches:
     rank: Ints
 
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Matches:
-        """Return some of the rows."""
+        """Return some of the rows, by number or by mask."""
         return Matches(
             self.seed_images[rows], self.images[rows], self.similarity[rows], self.rank[rows]
         )
@@ -38,7 +45,13 @@ class Matches:
 
 @dataclass(frozen=True)
 class EligibleImages:
-    """Unique eligible images in id order with their clusters (−1 for none), shape (n,) each."""
+    """Different eligible images with their clusters; every array has shape (n,).
+
+    Attributes:
+        images: ids, ascending.
+        cluster_id: the cluster of level 0, or -1 for an image without one.
+        similarity: cosine similarity to the centroid of the cluster.
+    """
 
     images: Ids
     cluster_id: Ints
@@ -47,29 +60,37 @@ class EligibleImages:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything an arm may look at."""
+    """Everything that a strategy may use.
+
+    Attributes:
+        pool: the eligible pool images.
+        seeds: the eligible seed images by seed set.
+        seed_rows_by_set: number of rows of each seed set, eligible or not.
+        matches_by_set: pool neighbours by seed set.
+        parents: for each level but the coarsest, the cluster of the next level that each of its
+            clusters belongs to.
+    """
 
     pool: EligibleImages
     seeds: Mapping[str, EligibleImages]
     seed_rows_by_set: Mapping[str, int]
     matches_by_set: Mapping[str, Matches]
     parents: tuple[Ints, ...] = ()
-    """For each level but the coarsest, the cluster of the next level of each of its clusters."""
 
     def at_level(self, level: int, clusters: Ints) -> Ints:
-        """Return the clusters of a level that hold clusters of level 0 (−1 stays −1)."""
+        """Return the clusters of a level that contain clusters of level 0 (-1 stays -1), (n,)."""
         return at_level(level, clusters, self.parents)
 
     def seed_images(self, seed_set: str) -> Ids:
-        """Return the eligible images of a seed set, in id order."""
+        """Return the ids of the eligible images of a seed set, ascending."""
         return self.seeds[seed_set].images
 
     def seed_rows(self, seed_set: str) -> int:
-        """Return how many rows of the seed set were asked for, eligible or not."""
+        """Return the number of rows of a seed set, eligible or not."""
         return self.seed_rows_by_set[seed_set]
 
     def seed_clusters(self, seed_set: str) -> Ints:
-        """Return the cluster of each eligible seed image."""
+        """Return the cluster of level 0 of each eligible seed image, or -1."""
         return self.seeds[seed_set].cluster_id
 
     def matches(self, seed_set: str) -> Matches:
@@ -79,9 +100,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ArmClaims:
-    """Claims of one arm, and the counts that its parameters ask for; arrays have shape (n,).
+    """Claims of one arm; every array has shape (n,) and is None where a strategy has no such value.
 
-    `requested` is what the parameters ask for, `available` what there was to take from.
+    Attributes:
+        images: the id of the claimed image.
+        requested: number of claims that the parameters of the arm request.
+        available: number of claims that are possible.
+        seed_images: the id of the seed image that led to the claim.
+        similarity: cosine similarity to the seed image or to the centroid.
+        rank: rank of the claim, from 1.
+        cluster_id: the cluster that the image was taken from.
+        retrieved: number of claims before a cap; by default that of `images`.
+        unique: number of different images before a cap.
     """
 
     images: Ids
@@ -101,31 +131,38 @@ class ArmClaims:
 
     @property
     def dropped(self) -> int:
-        """How many claims a cap took away."""
+        """Number of claims that a cap dropped."""
         return self.retrieved - len(self.images)
 
     def take(self, rows: npt.NDArray[np.int64]) -> ArmClaims:
-        """Return some of the claims, with the counts of all."""
+        """Return some of the claims; the counts stay those of all claims."""
 
-        def part(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        def take(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
             return None if values is None else values[rows]
 
         return replace(
             self,
             images=self.images[rows],
-            seed_images=part(self.seed_images),
-            similarity=part(self.similarity),
-            rank=part(self.rank),
-            cluster_id=part(self.cluster_id),
+            seed_images=take(self.seed_images),
+            similarity=take(self.similarity),
+            rank=take(self.rank),
+            cluster_id=take(self.cluster_id),
         )
 
 
-def apply_cap(claimed: ArmClaims, cap: int | None, seed: int, arm: str) -> ArmClaims:
-    """Return at most `cap` claims, a seeded sample that depends on identities alone."""
-    if cap is None or len(claimed.images) <= cap:
-        return claimed
-    # Claims of one image by several seeds are told apart by the seed image, in a stable order.
-    ties = claimed.seed_images if claimed.seed_images is not None else claimed.images
-    by_seed = np.argsort(ties, kind="stable")
-    order = by_seed[seeded_order(claimed.images[by_seed], seed, arm, "cap")]
-    return claimed.take(np.sort(order[:cap]))
+def apply_cap(claims: ArmClaims, cap: int | None, seed: int, arm: str) -> ArmClaims:
+    """Return at most `cap` claims: a seeded sample that depends on image ids alone.
+
+    Args:
+        claims: of the arm.
+        cap: maximum number of claims; None for no limit.
+        seed: of the recipe.
+        arm: name of the arm, so that arms draw different samples.
+    """
+    if cap is None or len(claims.images) <= cap:
+        return claims
+    # Several claims on one image have the same key; the id of the seed image decides their order.
+    tie_breaker = claims.seed_images if claims.seed_images is not None else claims.images
+    by_seed = np.argsort(tie_breaker, kind="stable")
+    order = by_seed[seeded_order(claims.images[by_seed], seed, arm, "cap")]
+    return claims.take(np.sort(order[:cap]))

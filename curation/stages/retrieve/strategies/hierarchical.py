@@ -1,4 +1,8 @@
-"""Balanced sampling of the pool over levels of clusters (Vo et al. 2024, section 3.3; LVD-1689M)."""
+"""Strategy `hierarchical`: a balanced sample of the pool over levels of clusters.
+
+Vo et al. 2024: Automatic Data Curation for Self-Supervised Learning, https://arxiv.org/abs/2405.15613,
+section 3.3. DINOv3 builds LVD-1689M in this way.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from numpy import int32, int64, uint64
 
+    from curation.algorithms.arrays.vectors import RowNumbers
     from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
 
     Counts = npt.NDArray[int64]
@@ -42,46 +47,58 @@ class StrategyArm(Arm):
 
 
 def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
-    """Claim `target` pool images, or all there are."""
+    """Claim `target` pool images, or all of them if there are fewer.
+
+    Args:
+        arm: parameters of the arm.
+        evidence: what strategies may use.
+        seed: of the recipe.
+    """
     import numpy as np
 
+    from curation.engine.runs import ranks_in_runs
     from curation.stages.retrieve.strategies.evidence import ArmClaims
 
     pool = evidence.pool
-    placed = np.flatnonzero(pool.cluster_id >= 0)
-    clusters = pool.cluster_id[placed]
+    clustered = np.flatnonzero(pool.cluster_id >= 0)
+    clusters = pool.cluster_id[clustered]
     size = np.bincount(clusters, minlength=len(evidence.parents[0]) if evidence.parents else 0)
     share = _shares(size * arm.multiplier, evidence.parents, arm, seed)
-    # Every image of a cluster so many times, and some of them once more.
-    whole, more = np.divmod(share, np.maximum(size, 1))
-    order = _order_in_cluster(arm, evidence, placed, seed)
-    own = clusters[order]
-    place = np.arange(len(order)) - (np.cumsum(size) - size)[own]
-    times = whole[own] + (place < more[own])
-    chosen = np.repeat(placed[order], times)
-    again = np.arange(len(chosen)) - np.repeat(np.cumsum(times) - times, times)
+    # Every image of a cluster is claimed equally often, and the first ones once more.
+    every_image, remainder = np.divmod(share, np.maximum(size, 1))
+    order = _order_in_clusters(arm, evidence, clustered, seed)
+    cluster_id = clusters[order]
+    times = every_image[cluster_id] + (ranks_in_runs(cluster_id) < remainder[cluster_id])
+    chosen = np.repeat(clustered[order], times)
     return ArmClaims(
         images=pool.images[chosen],
         similarity=pool.similarity[chosen],
-        rank=(again + 1).astype(np.int32),
+        rank=(ranks_in_runs(chosen) + 1).astype(np.int32),
         cluster_id=pool.cluster_id[chosen],
         requested=arm.target,
-        available=len(placed) * arm.multiplier,
+        available=len(clustered) * arm.multiplier,
     )
 
 
 def _shares(
     leaves: Counts, parents: tuple[npt.NDArray[int32], ...], arm: StrategyArm, seed: int
 ) -> Counts:
-    """Return how many claims each cluster of level 0 gives, from the coarsest level down."""
+    """Return how many claims each cluster of level 0 gives: the target divided from the top down.
+
+    Args:
+        leaves: number of possible claims in each cluster of level 0, (k,).
+        parents: see `Evidence`.
+        arm: parameters of the arm.
+        seed: of the recipe.
+    """
     import numpy as np
 
     from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
 
     sizes = [leaves.astype(np.int64)]
     for level, parent in enumerate(parents):
-        many = len(parents[level + 1]) if level + 1 < len(parents) else int(parent.max()) + 1
-        above = np.bincount(parent, weights=sizes[-1], minlength=many)
+        count = len(parents[level + 1]) if level + 1 < len(parents) else int(parent.max()) + 1
+        above = np.bincount(parent, weights=sizes[-1], minlength=count)
         sizes.append(above.astype(np.int64))
     share = even_shares(sizes[-1], arm.target, _keys(len(sizes[-1]), arm, seed, len(parents)))
     for level in range(len(parents) - 1, -1, -1):
@@ -91,22 +108,35 @@ def _shares(
 
 
 def _keys(count: int, arm: StrategyArm, seed: int, level: int) -> npt.NDArray[uint64]:
+    """Return a pseudo-random number for each cluster of a level, which decides about remainders."""
     import numpy as np
 
     from curation.algorithms.arrays.seeded_order import seeded_keys
 
-    names = np.char.mod("%032x", np.arange(count)).astype("S32")
-    return seeded_keys(names, seed, arm.name, "level", level)
+    cluster_ids = np.char.mod("%032x", np.arange(count)).astype("S32")
+    return seeded_keys(cluster_ids, seed, arm.name, "level", level)
 
 
-def _order_in_cluster(arm: StrategyArm, evidence: Evidence, placed: Counts, seed: int) -> Counts:
-    """Return the pool's images cluster by cluster, those to take first first."""
+def _order_in_clusters(
+    arm: StrategyArm, evidence: Evidence, clustered: RowNumbers, seed: int
+) -> RowNumbers:
+    """Return the order of pool images by cluster, and in each cluster those to claim first.
+
+    Args:
+        arm: parameters of the arm.
+        evidence: what strategies may use.
+        clustered: the pool images that have a cluster, (n,).
+        seed: of the recipe.
+
+    Returns:
+        A permutation, (n,).
+    """
     import numpy as np
 
     from curation.algorithms.arrays.seeded_order import seeded_keys
 
     pool = evidence.pool
-    names, clusters = pool.images[placed], pool.cluster_id[placed]
+    ids, clusters = pool.images[clustered], pool.cluster_id[clustered]
     if arm.leaf == "nearest":
-        return np.lexsort((names, -pool.similarity[placed], clusters))
-    return np.lexsort((names, seeded_keys(names, seed, arm.name), clusters))
+        return np.lexsort((ids, -pool.similarity[clustered], clusters))
+    return np.lexsort((ids, seeded_keys(ids, seed, arm.name), clusters))

@@ -1,4 +1,7 @@
-"""The k nearest pool images of each seed image (DINOv2, appendix A.3; k = 4 or 32)."""
+"""Strategy `sample`: the k nearest pool images of each seed image (DINOv2, appendix A.3).
+
+DINOv2 takes k = 4 or 32.
+"""
 
 from __future__ import annotations
 
@@ -46,60 +49,66 @@ class StrategyArm(SeededArm):
 
 
 def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
-    """Claim the nearest pool images of each eligible seed image."""
+    """Claim the nearest pool images of each eligible seed image.
+
+    Args:
+        arm: parameters of the arm.
+        evidence: what strategies may use.
+        seed: of the recipe.
+    """
     from curation.stages.retrieve.strategies.evidence import ArmClaims, apply_cap
 
-    found = evidence.matches(arm.seeds)
-    within = found.take(found.rank <= arm.k)
+    matches = evidence.matches(arm.seeds)
+    nearest = matches.take(matches.rank <= arm.k)
     if arm.collisions == "reassign":
-        chosen = found.take(_reassigned(found, arm.k))
+        chosen = matches.take(_reassign(matches, arm.k))
     elif arm.collisions == "once":
-        chosen = within.take(_first_claims(within))
+        chosen = nearest.take(_most_similar_per_image(nearest))
     else:
-        chosen = within
-    claimed = ArmClaims(
+        chosen = nearest
+    claims = ArmClaims(
         images=chosen.images,
         seed_images=chosen.seed_images,
         similarity=chosen.similarity,
         rank=chosen.rank,
         requested=arm.k * len(evidence.seed_images(arm.seeds)),
-        available=len(within),
+        available=len(nearest),
     )
-    return apply_cap(claimed, arm.cap, seed, arm.name)
+    return apply_cap(claims, arm.cap, seed, arm.name)
 
 
-def _by_similarity(found: Matches) -> RowNumbers:
-    """Return the order of claims by falling similarity, then seed image, then image."""
+def _by_similarity(matches: Matches) -> RowNumbers:
+    """Return the order of matches by descending similarity, then seed image, then image."""
     import numpy as np
 
-    return np.lexsort((found.images, found.seed_images, -found.similarity))
+    return np.lexsort((matches.images, matches.seed_images, -matches.similarity))
 
 
-def _first_claims(found: Matches) -> RowNumbers:
-    """Return which claims are the best on their image."""
+def _most_similar_per_image(matches: Matches) -> RowNumbers:
+    """Return for each pool image the match with the most similar seed image."""
     import numpy as np
 
-    order = _by_similarity(found)
-    _, first = np.unique(found.images[order], return_index=True)
+    order = _by_similarity(matches)
+    _, first = np.unique(matches.images[order], return_index=True)
     return np.sort(order[first])
 
 
-def _reassigned(found: Matches, k: int) -> RowNumbers:
-    """Return which claims stand when images go to their most similar seed that still needs any.
+def _reassign(matches: Matches, k: int) -> RowNumbers:
+    """Return the matches that remain if each pool image goes to one seed image, at most k to each.
 
-    Going through all claims by falling similarity makes the result independent of any order of
-    seeds.
+    Each image goes to the most similar seed image that has fewer than k yet. Matches are taken by
+    descending similarity, so that the result does not depend on an order of seed images.
     """
     import numpy as np
 
-    _, image = np.unique(found.images, return_inverse=True)
-    _, seed_image = np.unique(found.seed_images, return_inverse=True)
-    taken = np.zeros(image.max(initial=-1) + 1, dtype=bool)
-    got = np.zeros(seed_image.max(initial=-1) + 1, dtype=np.int64)
-    kept = []
-    for row in _by_similarity(found):
-        if not taken[image[row]] and got[seed_image[row]] < k:
-            taken[image[row]] = True
-            got[seed_image[row]] += 1
-            kept.append(row)
-    return np.sort(np.array(kept, dtype=np.int64))
+    _, image = np.unique(matches.images, return_inverse=True)
+    _, seed_image = np.unique(matches.seed_images, return_inverse=True)
+    is_taken = np.zeros(image.max(initial=-1) + 1, dtype=bool)
+    count = np.zeros(seed_image.max(initial=-1) + 1, dtype=np.int64)
+    chosen = []
+    for row in _by_similarity(matches):
+        if not is_taken[image[row]] and count[seed_image[row]] < k:
+            is_taken[image[row]] = True
+            count[seed_image[row]] += 1
+            chosen.append(row)
+    return np.sort(np.array(chosen, dtype=np.int64))
