@@ -28,15 +28,15 @@ def test_all_ways_to_read_return_the_rows_that_have_a_vector(store, tmp_path):
     rows = rows[rows["vector"].notna()]
     assert len(rows) == 20
     expected = np.stack([np.frombuffer(v, "<f2") for v in rows["vector"]])
-    whole = curation.read_embeddings(store, "semantic")
+    in_memory = curation.read_embeddings(store, "semantic")
     mapped = curation.read_embeddings(str(store), "semantic", memmap=tmp_path / "v.npy")
     batches = list(curation.embedding_batches(store, "semantic", rows=5))
     assert max(len(b.vectors) for b in batches) <= 5
     assert isinstance(mapped.vectors, np.memmap)
-    for found in (whole, mapped):
-        np.testing.assert_array_equal(found.vectors, expected)
-        assert found.pair_ids.astype(str).tolist() == rows["pair_id"].tolist()
-        assert found.image_ids.astype(str).tolist() == rows["image_id"].tolist()
+    for embeddings in (in_memory, mapped):
+        np.testing.assert_array_equal(embeddings.vectors, expected)
+        assert embeddings.pair_ids.astype(str).tolist() == rows["pair_id"].tolist()
+        assert embeddings.image_ids.astype(str).tolist() == rows["image_id"].tolist()
     np.testing.assert_array_equal(np.concatenate([b.vectors for b in batches]), expected)
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)
 

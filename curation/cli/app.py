@@ -27,7 +27,7 @@ err = Console(stderr=True, highlight=False)
 
 RUN_PANEL = "Plan and run recipes"
 INSPECT_PANEL = "Look at the results of a run"
-MORE_PANEL = "Train, extend and calibrate"
+EXTEND_PANEL = "Train heads and list plug-ins"
 
 RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Path of the recipe, a YAML file.")

@@ -11,7 +11,7 @@ from rich.markup import escape
 from curation.cli.app import INSPECT_PANEL, RecipePath, StorePath, app, out
 from curation.recipe import load_recipe
 
-audit = typer.Typer(help="Test how well a finished run did its work.", no_args_is_help=True)
+audit = typer.Typer(help="Test how well a finished run finds copies.", no_args_is_help=True)
 app.add_typer(audit, name="audit", rich_help_panel=INSPECT_PANEL)
 
 

@@ -96,17 +96,17 @@ def path(
     from curation.engine.store import DATASET, Store
     from curation.engine.table import open_table
 
-    opened = Store(store)
+    opened_store = Store(store)
     if folder and table != DATASET:
         raise RecipeError(
             f"--dir is only for the table dataset: the files of {table!r} share a folder with those of "
             "its other versions. Leave out --dir to print the files."
         )
-    found = open_table(opened, table, version)
+    committed = open_table(opened_store, table, version)
     if folder:
-        typer.echo(opened.address(dataset_folder(found)))
+        typer.echo(opened_store.address(dataset_folder(committed)))
         return
-    for address in found.paths():
+    for address in committed.paths():
         typer.echo(address)
 
 

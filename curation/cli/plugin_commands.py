@@ -8,10 +8,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from curation.cli.app import MORE_PANEL, app, out
+from curation.cli.app import EXTEND_PANEL, app, out
 
 
-@app.command(rich_help_panel=MORE_PANEL)
+@app.command(rich_help_panel=EXTEND_PANEL)
 def plugins(
     names: Annotated[
         list[str] | None,
@@ -21,7 +21,7 @@ def plugins(
         ),
     ] = None,
 ) -> None:
-    """List the filters, heads, encoders and strategies that recipes may name, and all plug-ins."""
+    """List what a recipe may name: filters, heads, encoders, strategies and installed plug-ins."""
     from curation.plugins import REGISTRIES, installed_plugins, load_plugins
 
     load_plugins(names or [])

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.cli.app import (
-    MORE_PANEL,
     RUN_PANEL,
     RecipePath,
     StorePath,
@@ -21,13 +20,36 @@ from curation.cli.app import (
     out,
 )
 from curation.cli.composition_grid import composition_grid
-from curation.flow import Step, plan, run_fingerprint
+from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from curation.engine.store import Store
     from curation.runner import StepResult
+
+
+RatesPath = Annotated[
+    str | None,
+    typer.Option(
+        "--rates",
+        help="With --cost: YAML file of rates, as `curation calibrate` writes it. The default is "
+        "conf/costs/rates.yaml.",
+    ),
+]
+PricesPath = Annotated[
+    str | None,
+    typer.Option(
+        "--prices", help="With --cost: YAML file of prices. The default is conf/costs/prices.yaml."
+    ),
+]
+AssumptionOverrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--assume",
+        help="With --cost: an assumption, as NAME=NUMBER, such as fetched=0.8. It may be repeated.",
+    ),
+]
 
 
 @app.command("plan", rich_help_panel=RUN_PANEL)
@@ -42,29 +64,9 @@ def plan_command(
             "must declare its `count`.",
         ),
     ] = False,
-    rates: Annotated[
-        str | None,
-        typer.Option(
-            "--rates",
-            help="With --cost: YAML file of rates, as `curation calibrate` writes it. The default is "
-            "conf/costs/rates.yaml.",
-        ),
-    ] = None,
-    prices: Annotated[
-        str | None,
-        typer.Option(
-            "--prices",
-            help="With --cost: YAML file of prices. The default is conf/costs/prices.yaml.",
-        ),
-    ] = None,
-    assume: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--assume",
-            help="With --cost: an assumption, as NAME=NUMBER (for example fetched=0.8). It may be "
-            "repeated.",
-        ),
-    ] = None,
+    rates: RatesPath = None,
+    prices: PricesPath = None,
+    assume: AssumptionOverrides = None,
 ) -> None:
     """Show the stages of a recipe and what its arms are expected to add. No data is opened."""
     loaded = load_recipe(recipe)
@@ -72,25 +74,32 @@ def plan_command(
         from curation.inspect.cost.console import print_cost
 
         print_cost(loaded, rates, prices, assume or [], out, as_json)
-        return
-    steps = plan(loaded)
-    composition = expected_composition(loaded)
-    total = expected_total(composition)
-    if as_json:
-        out.print_json(json.dumps(_plan_to_json(loaded, steps, composition, total)))
-        return
-    grid = Grid("stage", "reads", "writes", "fingerprint", title=f"Plan of {loaded.name}")
-    for step in steps:
+    elif as_json:
+        out.print_json(json.dumps(_plan_to_json(loaded)))
+    else:
+        _print_plan(loaded)
+
+
+def _print_plan(recipe: Recipe) -> None:
+    grid = Grid("stage", "reads", "writes", "fingerprint", title=f"Plan of {recipe.name}")
+    for step in plan(recipe):
         reads = ", ".join(step.inputs) or "sources"
         grid.add_row(step.name, reads, ", ".join(step.tables), step.fingerprint[:12])
     out.print(grid)
-    if composition:
-        out.print(composition_grid("Expected composition", composition, total, out))
+    composition = expected_composition(recipe)
+    if not composition:
+        return
+    total = expected_total(composition)
+    out.print(composition_grid("Expected composition", composition, total, out))
+    if total is None:
+        out.print(
+            "The expected total is unknown. It follows from the `count` of every source and from "
+            "parameters of arms, such as `expected_clusters`."
+        )
 
 
-def _plan_to_json(
-    recipe: Recipe, steps: tuple[Step, ...], composition: list[dict[str, Any]], total: int | None
-) -> dict[str, Any]:
+def _plan_to_json(recipe: Recipe) -> dict[str, Any]:
+    composition = expected_composition(recipe)
     return {
         "recipe": recipe.name,
         "run": run_fingerprint(recipe),
@@ -106,10 +115,10 @@ def _plan_to_json(
                 "gpus": int(step.stage.gpu),
                 "fingerprint": step.fingerprint,
             }
-            for step in steps
+            for step in plan(recipe)
         ],
         "composition": composition,
-        "total_images": total,
+        "total_images": expected_total(composition),
     }
 
 
@@ -188,7 +197,7 @@ def report(recipe: RecipePath, store: StorePath) -> None:
     out.print(opened.address(write_report(load_recipe(recipe), opened)))
 
 
-@app.command(rich_help_panel=MORE_PANEL)
+@app.command(rich_help_panel=RUN_PANEL)
 def calibrate(
     path: Annotated[str, typer.Option("--out", help="YAML file to write the rates to.")],
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from curation.cli.app import MORE_PANEL, RecipePath, StorePath, app, out
+from curation.cli.app import EXTEND_PANEL, RecipePath, StorePath, app, out
 from curation.errors import RecipeError
 from curation.recipe import load_recipe
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from curation.inspect.train_filter import Evaluation
 
 
-@app.command("train-filter", rich_help_panel=MORE_PANEL)
+@app.command("train-filter", rich_help_panel=EXTEND_PANEL)
 def train_filter(
     recipe: RecipePath,
     store: StorePath,

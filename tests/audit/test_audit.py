@@ -57,8 +57,8 @@ def pool_of(run: Run) -> pd.DataFrame:
     images["phash"] = open_table(run.store, "scores").read(["phash"]).to_pandas()
     vectors = open_table(run.store, "embeddings.semantic").read(["vector"]).to_pandas()
     images["vector"] = vectors["vector"]
-    own = images[(images["role"] == "pool") & (images["status"] == "ok")]
-    return own.drop_duplicates("image_id").set_index("image_id")
+    pool = images[(images["role"] == "pool") & (images["status"] == "ok")]
+    return pool.drop_duplicates("image_id").set_index("image_id")
 
 
 def bits(one: bytes | None, other: bytes | None) -> int | None:
@@ -74,9 +74,9 @@ def unit(vector: bytes) -> np.ndarray:
 
 def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(full):
     by_edit = {row["edit"]: row for row in full.summary["recall"]["by_edit"]}
-    having = full.summary["sample"]["with"]["perceptual"]
+    hashed = full.summary["sample"]["with"]["perceptual"]
     assert by_edit["jpeg_q60"]["copies"] == PICTURES + COPIED + 1
-    assert by_edit["jpeg_q60"]["perceptual"] >= 0.95 * having / by_edit["jpeg_q60"]["copies"]
+    assert by_edit["jpeg_q60"]["perceptual"] >= 0.95 * hashed / by_edit["jpeg_q60"]["copies"]
     assert by_edit["flip"]["perceptual"] == 0.0
     easy, _, hard = full.summary["recall"]["by_strength"]
     assert easy["perceptual"] > hard["perceptual"]
@@ -94,9 +94,9 @@ def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(full):
 
 def test_a_file_is_stored_as_the_run_stores_it(committed):
     rows = open_table(committed.store, "images").read(["role", "image", "reason"]).to_pylist()
-    asked = [(row["image"], row["reason"]) for row in rows if row["role"] == "pool"]
-    assert store_files(pool_files(), committed.recipe.fetch) == asked
-    assert {reason for _, reason in asked} == {None, "undecodable"}
+    stored = [(row["image"], row["reason"]) for row in rows if row["role"] == "pool"]
+    assert store_files(pool_files(), committed.recipe.fetch) == stored
+    assert {reason for _, reason in stored} == {None, "undecodable"}
     wide = decode(
         store_files([encode_image(Image.new("RGB", (900, 300)), "WEBP", 80)], FetchParams())[0][0]
     )
@@ -110,46 +110,46 @@ def test_copies_are_as_near_as_brute_force_says(committed, sampled, out):
     rows = pq.read_table(out / "sampled" / "audit.parquet").to_pandas()
     assert len(rows) == SIZE * len(EDITS) and rows["refused"].isna().all()
     base = np.stack([unit(v) for v in pool["vector"]])
-    for image_id, own in list(rows.groupby("image_id"))[:3]:
+    for image_id, copies in list(rows.groupby("image_id"))[:3]:
         original = pool.loc[image_id]
         files = [
             apply_edit(Image.fromarray(decode(original["image"])), name, image_id, 0)
-            for name in own["edit"]
+            for name in copies["edit"]
         ]
         stored = [image for image, _ in store_files(files, recipe.fetch)]
         vectors, _ = encode(encoder, [decode(s) for s in stored], 32, "cpu")
-        own_place = list(pool.index).index(image_id)
-        for row, image, vector in zip(own.itertuples(), stored, vectors, strict=True):
+        original_place = list(pool.index).index(image_id)
+        for row, image, vector in zip(copies.itertuples(), stored, vectors, strict=True):
             wanted = bits(perceptual_hash(decode_grey(image)), original["phash"])
             assert (None if pd.isna(row.perceptual_distance) else row.perceptual_distance) == wanted
             cosines = (base @ vector.astype(float)).astype(np.float32)
-            assert row.similarity == cosines[own_place]
+            assert row.similarity == cosines[original_place]
             order = np.lexsort((pool.index.to_numpy(str), -cosines))
-            rank = 1 + list(order).index(own_place)
+            rank = 1 + list(order).index(original_place)
             assert (rank if rank <= 8 and row.similarity >= 0.5 else None) == (
                 None if pd.isna(row.rank) else row.rank
             )
-            found = ["perceptual"] if wanted is not None and wanted <= 24 else []
-            found += ["near"] if row.similarity >= np.float32(0.999) and rank <= 8 else []
-            assert list(row.found_by) == found
+            found_by = ["perceptual"] if wanted is not None and wanted <= 24 else []
+            found_by += ["near"] if row.similarity >= np.float32(0.999) and rank <= 8 else []
+            assert list(row.found_by) == found_by
 
 
 def test_pairs_with_other_images_are_those_of_brute_force(committed, sampled):
     pool = pool_of(committed)
     base = np.stack([unit(v) for v in pool["vector"]])
     for row in sampled.summary["originals"]:
-        own = pool.loc[row["image_id"]]
+        original = pool.loc[row["image_id"]]
         others = pool.index != row["image_id"]
-        distances = [bits(own["phash"], h) for h in pool["phash"][others]]
+        distances = [bits(original["phash"], h) for h in pool["phash"][others]]
         assert row["perceptual"] == sum(d is not None and d <= 24 for d in distances)
-        cosines = np.sort((base @ unit(own["vector"])).astype(np.float32)[others])[::-1]
+        cosines = np.sort((base @ unit(original["vector"])).astype(np.float32)[others])[::-1]
         assert row["near"] == (cosines[:8] >= np.float32(0.999)).sum()
     assert len(sampled.summary["originals"]) == SIZE
 
 
 def test_copies_that_the_pool_has_are_linked(full):
-    ties = full.summary["ties_to_others"]["perceptual"]
-    assert ties["originals_tied"] == 2 * COPIED and ties["most_of_one_original"] == 1
+    counts = full.summary["ties_to_others"]["perceptual"]
+    assert counts["originals_tied"] == 2 * COPIED and counts["most_of_one_original"] == 1
 
 
 def test_an_impossible_threshold_finds_nothing(committed, tmp_path):
@@ -177,15 +177,15 @@ def test_the_seed_decides_the_files_and_the_sample(committed, sampled, out):
 
 
 def test_the_split_into_fragments_changes_nothing(sampled, cut, out):
-    again = audited(cut, out / "cut")
+    split = audited(cut, out / "cut")
     assert len(Pool(cut.recipe, cut.store).fragments) > 4
-    pd.testing.assert_frame_equal(again.copies, sampled.copies)
+    pd.testing.assert_frame_equal(split.copies, sampled.copies)
     differ = {"store", "tables"}
-    assert {k: v for k, v in again.summary.items() if k not in differ} == {
+    assert {k: v for k, v in split.summary.items() if k not in differ} == {
         k: v for k, v in sampled.summary.items() if k not in differ
     }
     pages = [(out / name / "audit.html").read_text() for name in ("cut", "sampled")]
-    uris = [audit.summary["store"] for audit in (again, sampled)]
+    uris = [audit.summary["store"] for audit in (split, sampled)]
     assert pages[0].replace(uris[0], "") == pages[1].replace(uris[1], "")
 
 
@@ -193,20 +193,20 @@ def test_recall_and_pairs_fall_as_thresholds_get_stricter(full):
     for level, direction in (("near", 1), ("perceptual", -1)):
         rows = full.summary["thresholds"][level]["table"][::direction]
         for name in ("ties_per_1000", "originals_tied_per_1000", "unexplained_originals"):
-            found = [row[name] for row in rows]
-            assert found == sorted(found, reverse=direction < 0)
+            counts = [row[name] for row in rows]
+            assert counts == sorted(counts, reverse=direction < 0)
         recall = [row["recall"]["all"] for row in rows]
         assert recall == sorted(recall, reverse=direction < 0)
-        (own,) = [row for row in rows if "recipe" in row["marks"]]
-        assert own["recall"]["all"] == full.summary["recall"]["all"][level]
+        (of_recipe,) = [row for row in rows if "recipe" in row["marks"]]
+        assert of_recipe["recall"]["all"] == full.summary["recall"]["all"][level]
 
 
 def test_a_suggestion_is_the_last_threshold_within_its_rule(full):
-    found = full.summary["thresholds"]["near"]
-    rows = found["table"]
+    thresholds = full.summary["thresholds"]["near"]
+    rows = thresholds["table"]
     (place,) = [n for n, row in enumerate(rows) if "suggested" in row["marks"]]
-    assert rows[place]["unexplained_originals"] <= found["suggestion"]["allowed"] == 0
-    assert rows[place]["at_least"] == found["suggestion"]["value"]
+    assert rows[place]["unexplained_originals"] <= thresholds["suggestion"]["allowed"] == 0
+    assert rows[place]["at_least"] == thresholds["suggestion"]["value"]
     assert rows[place + 1]["unexplained_originals"] > 0
     suggestion = full.summary["thresholds"]["perceptual"]["suggestion"]
     assert suggestion["value"] >= full.summary["levels"]["perceptual"]["max_distance"]
@@ -246,10 +246,10 @@ def test_the_sheet_shows_pairs_with_the_weakest_first(full, out):
     shown = page.sections["pairs"]
     assert any(text.startswith("Linked by") for text in shown)
     cosines = [float(t) for t in shown if t.startswith("0.99") or t.startswith("1.00")]
-    ties = full.summary["ties_to_others"]
-    assert 0 < len(cosines) <= min(60, ties["near"]["ties"] + ties["perceptual"]["ties"])
-    strips = " ".join(shown).split("Linked by ")[1:]
-    for strip in strips:
-        if not strip.startswith("perceptual alone"):
-            numbers = [float(w) for w in strip.split() if w[:5] in ("0.999", "1.000")]
+    counts = full.summary["ties_to_others"]
+    assert 0 < len(cosines) <= min(60, counts["near"]["ties"] + counts["perceptual"]["ties"])
+    sections = " ".join(shown).split("Linked by ")[1:]
+    for section in sections:
+        if not section.startswith("perceptual alone"):
+            numbers = [float(w) for w in section.split() if w[:5] in ("0.999", "1.000")]
             assert numbers == sorted(numbers)

@@ -25,8 +25,8 @@ def plain(width: int = WIDE, height: int = HIGH) -> Image.Image:
 
 
 def opened(name: str, image: Image.Image, seed: int = 0) -> Image.Image:
-    with Image.open(io.BytesIO(apply_edit(image, name, ID, seed))) as found:
-        return found.convert("RGB")
+    with Image.open(io.BytesIO(apply_edit(image, name, ID, seed))) as edited:
+        return edited.convert("RGB")
 
 
 def values(image: Image.Image) -> np.ndarray:
@@ -72,56 +72,62 @@ def test_sizes(name, size):
 
 @pytest.mark.parametrize(("name", "area"), [("crop_random_60", 0.6), ("crop_random_40", 0.4)])
 def test_a_random_crop_keeps_its_share_of_the_area(name, area):
-    found = opened(name, plain())
-    assert found.width * found.height / (WIDE * HIGH) == pytest.approx(area, abs=0.05)
+    cropped = opened(name, plain())
+    assert cropped.width * cropped.height / (WIDE * HIGH) == pytest.approx(area, abs=0.05)
 
 
 def test_transforms_change_pixels_as_they_should():
     image = plain()
-    own = values(image)
+    before = values(image)
     flipped = values(opened("flip", image))
-    assert np.abs(flipped - own[:, ::-1]).mean() < 6 < np.abs(flipped - own).mean()
-    assert values(opened("brightness_up", image)).mean() > own.mean() + 10
-    assert values(opened("brightness_down", image)).mean() < own.mean() - 10
+    assert np.abs(flipped - before[:, ::-1]).mean() < 6 < np.abs(flipped - before).mean()
+    assert values(opened("brightness_up", image)).mean() > before.mean() + 10
+    assert values(opened("brightness_down", image)).mean() < before.mean() - 10
     grey = values(opened("greyscale", image))
     assert np.ptp(grey, axis=2).max() <= 4
-    assert np.ptp(values(opened("desaturate", image)), axis=2).mean() < np.ptp(own, axis=2).mean()
-    fine = [np.abs(np.diff(values(opened(n, image)), axis=1)).mean() for n in ("blur_2.5", "noise")]
-    assert fine[0] < np.abs(np.diff(own, axis=1)).mean() < fine[1]
+    assert (
+        np.ptp(values(opened("desaturate", image)), axis=2).mean() < np.ptp(before, axis=2).mean()
+    )
+    gradients = [
+        np.abs(np.diff(values(opened(n, image)), axis=1)).mean() for n in ("blur_2.5", "noise")
+    ]
+    assert gradients[0] < np.abs(np.diff(before, axis=1)).mean() < gradients[1]
 
 
 @pytest.mark.parametrize("name", ["border", "meme_text", "screenshot_browser", "screenshot_phone"])
 def test_frames_leave_the_image_complete(name):
-    found, own = values(opened(name, plain())), values(plain())
-    assert found.shape[0] > HIGH
-    starts = [
+    framed, before = values(opened(name, plain())), values(plain())
+    assert framed.shape[0] > HIGH
+    places = [
         (top, left)
-        for top in range(found.shape[0] - HIGH + 1)
-        for left in range(found.shape[1] - WIDE + 1)
+        for top in range(framed.shape[0] - HIGH + 1)
+        for left in range(framed.shape[1] - WIDE + 1)
     ]
-    apart = [np.abs(found[t : t + HIGH, x : x + WIDE] - own).mean() for t, x in starts]
-    assert min(apart) < 6
+    differences = [np.abs(framed[t : t + HIGH, x : x + WIDE] - before).mean() for t, x in places]
+    assert min(differences) < 6
 
 
 @pytest.mark.parametrize("name", ["logo", "text_line", "watermark"])
 def test_overlays_leave_most_of_the_image(name):
-    apart = np.abs(values(opened(name, plain())) - values(plain())).max(axis=2)
-    assert 0.01 < (apart > 60).mean() < 0.4
+    difference = np.abs(values(opened(name, plain())) - values(plain())).max(axis=2)
+    assert 0.01 < (difference > 60).mean() < 0.4
 
 
 def test_effects_change_pixels_as_they_should():
     image = plain()
-    own = values(image)
+    before = values(image)
     assert len(np.unique(np.asarray(effects.posterise(image, RNG, 3)))) <= 8
     assert len(effects.dither(image, RNG, 16).getcolors()) <= 16
     tiles = np.asarray(effects.pixelate(image, RNG, 12))
     assert len(np.unique(tiles.reshape(-1, 3), axis=0)) <= 12 * 16
-    dark = values(effects.vignette(image, RNG, 0.5)).mean(axis=2) / own.mean(axis=2).clip(1)
-    assert dark[0, 0] < 0.75 * dark[HIGH // 2, WIDE // 2]
-    smeared = values(effects.motion_blur(image, RNG, 0.06))
-    assert smeared.mean() == pytest.approx(own.mean(), abs=2)
-    fine = [sum(np.abs(np.diff(v, axis=a)).mean() for a in (0, 1)) for v in (smeared, own)]
-    assert fine[0] < 0.9 * fine[1]
+    brightness = values(effects.vignette(image, RNG, 0.5)).mean(axis=2) / before.mean(axis=2).clip(
+        1
+    )
+    assert brightness[0, 0] < 0.75 * brightness[HIGH // 2, WIDE // 2]
+    blurred = values(effects.motion_blur(image, RNG, 0.06))
+    assert blurred.mean() == pytest.approx(before.mean(), abs=2)
+    gradients = [sum(np.abs(np.diff(v, axis=a)).mean() for a in (0, 1)) for v in (blurred, before)]
+    assert gradients[0] < 0.9 * gradients[1]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_command_prints_tables_and_writes_files(committed, tmp_path):
     result = CliRunner().invoke(app, ["audit", "dedup", *arguments])
     assert result.exit_code == 0, result.output
     for words in (
-        "Recall of injected copies",
+        "Recall of edited copies",
         "crop_centre_90",
         "Suggested for near",
         "audit.html",

@@ -65,32 +65,32 @@ def test_a_copy_is_found_if_a_level_finds_it_and_its_pixels_agree(plain, verifie
 def test_agreement_is_that_of_the_stored_pictures(committed, verified, out):
     pool, bounds = pool_of(committed), Verify()
     rows = pq.read_table(out / "verified" / "audit.parquet").to_pandas()
-    for image_id, own in list(rows.groupby("image_id"))[:2]:
+    for image_id, copies in list(rows.groupby("image_id"))[:2]:
         image = pool.loc[image_id]["image"]
         files = [
-            apply_edit(Image.fromarray(decode(image)), name, image_id, 0) for name in own["edit"]
+            apply_edit(Image.fromarray(decode(image)), name, image_id, 0) for name in copies["edit"]
         ]
         stored = [load_picture(s) for s, _ in store_files(files, committed.recipe.fetch)]
-        measures = [compare_pictures(load_picture(image), other) for other in stored]
-        assert own["agrees"].tolist() == within_bounds(measures, bounds).tolist()
+        agreements = [compare_pictures(load_picture(image), other) for other in stored]
+        assert copies["agrees"].tolist() == within_bounds(agreements, bounds).tolist()
 
 
 def test_the_unverified_recall_is_that_of_a_recipe_that_does_not_verify(plain, verified, out):
-    own = verified.summary["verify"]
+    verification = verified.summary["verify"]
     assert plain.summary["verify"] is None
-    assert own["unverified_recall"] == plain.summary["recall"]
+    assert verification["unverified_recall"] == plain.summary["recall"]
     assert verified.summary["recall"]["all"]["any"] <= plain.summary["recall"]["all"]["any"]
     lost = plain.copies["found"].sum() - verified.copies["found"].sum()
-    assert own["copies_refused"] == lost
+    assert verification["copies_refused"] == lost
     for level in LEVELS:
-        ties = [audit.summary["ties_to_others"][level]["ties"] for audit in (plain, verified)]
-        assert own["ties_refused"][level] == ties[0] - ties[1] >= 0
+        pairs = [audit.summary["ties_to_others"][level]["ties"] for audit in (plain, verified)]
+        assert verification["ties_refused"][level] == pairs[0] - pairs[1] >= 0
     pages = {name: (out / name / "audit.html").read_text() for name in ("plain", "verified")}
     assert "Pairs are verified" in pages["verified"] and "unverified" in words(verified)
     assert " ".join(Page(pages["verified"]).sections["recall"]).count("unverified") >= 2
     assert "Pairs are verified" in words(verified)
     assert "verified" not in pages["plain"] and "verified" not in words(plain)
-    assert json.loads((out / "verified" / "audit.json").read_text())["verify"] == own
+    assert json.loads((out / "verified" / "audit.json").read_text())["verify"] == verification
 
 
 def test_pairs_with_other_images_count_if_they_agree(committed, verified):
@@ -104,13 +104,13 @@ def test_pairs_with_other_images_count_if_they_agree(committed, verified):
 
     counts = np.zeros(2, int)
     for row in verified.summary["originals"][:12]:
-        own, others = row["image_id"], [i for i in pool.index if i != row["image_id"]]
-        distance = {i: bits(pool.loc[own]["phash"], pool.loc[i]["phash"]) for i in others}
-        tied = [i for i, d in distance.items() if d is not None and d <= 24]
-        cosine = {i: np.float32(vectors[own] @ vectors[i]) for i in others}
+        original, others = row["image_id"], [i for i in pool.index if i != row["image_id"]]
+        distance = {i: bits(pool.loc[original]["phash"], pool.loc[i]["phash"]) for i in others}
+        within_distance = [i for i, d in distance.items() if d is not None and d <= 24]
+        cosine = {i: np.float32(vectors[original] @ vectors[i]) for i in others}
         nearest = sorted(others, key=lambda i, c=cosine: (-c[i], i))[:8]
         near = [i for i in nearest if cosine[i] >= np.float32(0.999)]
-        wanted = [sum(agree(own, i) for i in side) for side in (tied, near)]
+        wanted = [sum(agree(original, i) for i in side) for side in (within_distance, near)]
         assert [row["perceptual"], row["near"]] == wanted
         counts += wanted
     assert counts.all()
@@ -121,8 +121,8 @@ def test_thresholds_count_agreeing_pairs_from_the_floor_of_verify_up(plain, veri
         key = {"perceptual": "max_distance", "near": "at_least"}[level]
         rows = verified.summary["thresholds"][level]["table"]
         before = {row[key]: row for row in plain.summary["thresholds"][level]["table"]}
-        (own,) = [row for row in rows if "recipe" in row["marks"]]
-        assert own["recall"]["all"] == verified.summary["recall"]["all"][level]
+        (of_recipe,) = [row for row in rows if "recipe" in row["marks"]]
+        assert of_recipe["recall"]["all"] == verified.summary["recall"]["all"][level]
         for row in rows:
             if row[key] in before:
                 assert row["recall"]["all"] <= before[row[key]]["recall"]["all"]
@@ -136,13 +136,13 @@ def test_an_edit_that_verify_refuses_is_not_found(committed, tmp_path, monkeypat
     monkeypatch.setitem(EDITS, "flip", negative)
     near = {"encoder": "semantic", "at_least": -1.0, "floor": -1.0, "k": 64}
     everything = {"near": near, "perceptual": None, "held_out": None}
-    found = {}
+    recall = {}
     for name, verify in (("plain", None), ("verified", {"floor": -1.0, "k": 64})):
         run = committed.with_dedup(**everything, verify=verify)
         copies = audited(run, tmp_path / name).copies
-        found[name] = copies.groupby("edit")["found"].mean()
-    assert (found["plain"] == 1.0).all()
-    assert found["verified"]["flip"] == 0.0 and found["verified"]["jpeg_q60"] >= 0.5
+        recall[name] = copies.groupby("edit")["found"].mean()
+    assert (recall["plain"] == 1.0).all()
+    assert recall["verified"]["flip"] == 0.0 and recall["verified"]["jpeg_q60"] >= 0.5
 
 
 def test_the_split_into_fragments_changes_nothing(committed, cut, tmp_path):

@@ -22,10 +22,10 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {k: v or "" for k, v in attrs}
-        self.elements.append((tag, found))
+        attributes = {k: v or "" for k, v in attrs}
+        self.elements.append((tag, attributes))
         if tag == "section":
-            self._section = found["id"]
+            self._section = attributes["id"]
         if tag not in VOID:
             self.open.append(tag)
 

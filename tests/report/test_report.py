@@ -105,8 +105,9 @@ def test_the_composition_table_shows_every_number(finished: Run, page: Page) -> 
 
 def test_the_composition_says_what_each_strategy_requests(finished: Run, page: Page) -> None:
     shown = page.sections["composition"]
+    heading = shown.index("What “requested” means for each strategy")
     for strategy in {arm.strategy for arm in finished.recipe.retrieve}:
-        at = shown.index(strategy.replace("_", " "), shown.index("What each strategy requests"))
+        at = shown.index(strategy.replace("_", " "), heading)
         assert shown[at + 1] == STRATEGIES[strategy].requested
     assert "k images for each eligible seed image" in shown
 
@@ -160,11 +161,11 @@ def test_row_counts_balance_and_lead_from_pairs_to_dataset(finished: Run) -> Non
 
 def test_contact_sheets_show_claims_with_their_similarity(finished: Run, page: Page) -> None:
     claims = open_table(finished.store, "claims").read().to_pandas()
-    own = claims[claims["arm"] == "nearest"]
+    nearest = claims[claims["arm"] == "nearest"]
     shown = page.sections["retrieved"]
     at, end = shown.index("nearest"), shown.index("clusters")
     numbers = {t for t in shown[at:end] if re.fullmatch(r"0\.\d{3}|1\.000", t)}
-    assert numbers and numbers <= {f"{s:.3f}" for s in own["similarity"]}
+    assert numbers and numbers <= {f"{s:.3f}" for s in nearest["similarity"]}
 
 
 def test_copies_and_contaminations_are_shown(page: Page) -> None:
@@ -270,13 +271,13 @@ def test_the_summary_of_copies_agrees_with_the_table(finished: Run) -> None:
     lineage = trace(finished.recipe, finished.store)
     table = lineage["copies"].read().to_pandas()
     copies = table[(table["role"] == "pool") & (table["method"] != "representative")]
-    found = summarise_copies(lineage["copies"], Album(lineage["images"]), seed=0)
-    assert found.rows == len(copies) and found.groups == copies["component_id"].nunique()
-    assert found.largest[0] == copies["component_id"].value_counts().max() + 1
-    weakest = found.weakest["perceptual"][0].similarity
+    summary = summarise_copies(lineage["copies"], Album(lineage["images"]), seed=0)
+    assert summary.rows == len(copies) and summary.groups == copies["component_id"].nunique()
+    assert summary.largest[0] == copies["component_id"].value_counts().max() + 1
+    weakest = summary.weakest["perceptual"][0].similarity
     assert weakest == copies.loc[copies["method"] == "perceptual", "similarity"].min()
-    assert sum(found.contamination_counts.values()) == table["contaminated_by"].notna().sum()
-    for group in found.examples:
+    assert sum(summary.contamination_counts.values()) == table["contaminated_by"].notna().sum()
+    for group in summary.examples:
         assert group.representative.pair_id in set(
             table.loc[table["method"] == "representative", "pair_id"]
         )
@@ -286,11 +287,11 @@ def test_the_summary_of_copies_agrees_with_the_table(finished: Run) -> None:
 def test_examples_of_a_reason_have_that_reason(finished: Run) -> None:
     lineage = trace(finished.recipe, finished.store)
     books = lineage["eligible"].manifest.counts.values()
-    names = {reason for own in books for reason in own} - {"eligible"}
-    found = choose_examples(lineage["eligible"], names, Album(lineage["images"]), seed=0)
+    names = {reason for outcomes in books for reason in outcomes} - {"eligible"}
+    examples = choose_examples(lineage["eligible"], names, Album(lineage["images"]), seed=0)
     fragments = lineage["eligible"].fragments
-    for reason, refs in found.items():
-        assert len(refs) == min(EXAMPLES, sum(own.get(reason, 0) for own in books))
+    for reason, refs in examples.items():
+        assert len(refs) == min(EXAMPLES, sum(outcomes.get(reason, 0) for outcomes in books))
         for ref in refs:
             row = fragments[ref.fragment].read(["pair_id", "reason"]).slice(ref.row, 1).to_pylist()
             assert row == [{"pair_id": ref.pair_id, "reason": reason}]

@@ -45,9 +45,9 @@ def scored(store, folder, head, embed=ENCODER):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def finished_store(tmp_path_factory):
     """A store with vectors, and the right label of each image."""
-    folder = tmp_path_factory.mktemp("made")
+    folder = tmp_path_factory.mktemp("store")
     blocks = {"embed": ENCODER, "dedup": {"near": None}}
     run(folder / "store", source_of(folder), until="embed", **blocks)
     rows = table(folder / "store", "images").read(["image_id", "pair_id", "source_key"]).to_pandas()
@@ -62,32 +62,32 @@ def labels_of(folder, rows):
 
 
 @pytest.mark.parametrize("hidden", [0, 16])
-def test_a_filter_ranks_images_that_it_has_not_seen(made, tmp_path, hidden):
-    folder, rows = made
+def test_a_filter_ranks_images_that_it_has_not_seen(finished_store, tmp_path, hidden):
+    folder, rows = finished_store
     labels = read_labels(labels_of(tmp_path, rows[["image_id", "label"]].iloc[:120]))
     out = tmp_path / "head.safetensors"
     evaluation = train_filter(table(folder / "store", "embeddings.semantic"), labels, out, hidden)
     assert (evaluation.images, evaluation.test_images) == (120, 24)
     assert evaluation.roc_auc > 0.95
-    again = tmp_path / "again.safetensors"
-    train_filter(table(folder / "store", "embeddings.semantic"), labels, again, hidden)
-    assert again.read_bytes() == out.read_bytes()
+    repeated = tmp_path / "again.safetensors"
+    train_filter(table(folder / "store", "embeddings.semantic"), labels, repeated, hidden)
+    assert repeated.read_bytes() == out.read_bytes()
     # A run with the head in its recipe scores the forty images without a label.
-    more = {"activation": "relu", "output": "sigmoid"} if hidden else {}
+    extra = {"activation": "relu", "output": "sigmoid"} if hidden else {}
     head = {
         "kind": "mlp" if hidden else "linear",
         "encoder": "semantic",
         "weights": str(out),
-    } | more
+    } | extra
     scored(folder / "store", folder, head)
     scores = table(folder / "store", "head_scores").read().to_pandas().set_index("pair_id")["good"]
     unseen = rows.iloc[120:]
-    found = scores[unseen["pair_id"]].to_numpy() > (0.5 if hidden else 0)
-    assert (found == (unseen["label"].to_numpy() == 1)).mean() > 0.9
+    predicted = scores[unseen["pair_id"]].to_numpy() > (0.5 if hidden else 0)
+    assert (predicted == (unseen["label"].to_numpy() == 1)).mean() > 0.9
 
 
-def test_a_head_refuses_vectors_of_another_encoder(made, tmp_path):
-    folder, rows = made
+def test_a_head_refuses_vectors_of_another_encoder(finished_store, tmp_path):
+    folder, rows = finished_store
     labels = read_labels(labels_of(tmp_path, rows[["pair_id", "label"]]))
     out = tmp_path / "head.safetensors"
     train_filter(table(folder / "store", "embeddings.semantic"), labels, out)
@@ -97,45 +97,43 @@ def test_a_head_refuses_vectors_of_another_encoder(made, tmp_path):
         scored(tmp_path / "store", folder, head, embed=other)
 
 
-def test_labels_that_cannot_be_used(made, tmp_path):
-    folder, rows = made
+def test_labels_that_cannot_be_used(finished_store, tmp_path):
+    folder, rows = finished_store
     embeddings = table(folder / "store", "embeddings.semantic")
 
-    def reading(frame):
+    def read(frame):
         return read_labels(labels_of(tmp_path, frame))
 
     with pytest.raises(RecipeError, match="must have image_id or pair_id, and label"):
-        reading(rows[["source_key", "label"]])
+        read(rows[["source_key", "label"]])
     with pytest.raises(RecipeError, match="1 labels are neither 0 nor 1, for example 2"):
-        reading(rows[["image_id", "label"]].assign(label=[2, *[0] * (SIZE - 1)]))
-    twice = rows[["image_id", "label"]].iloc[[0, 0]].assign(label=[0, 1])
+        read(rows[["image_id", "label"]].assign(label=[2, *[0] * (SIZE - 1)]))
+    contradicting = rows[["image_id", "label"]].iloc[[0, 0]].assign(label=[0, 1])
     with pytest.raises(RecipeError, match="both 0 and 1"):
-        reading(twice)
+        read(contradicting)
     (tmp_path / "labels.parquet").write_bytes(b"no")
     with pytest.raises(RecipeError, match="cannot be read as Parquet"):
         read_labels(tmp_path / "labels.parquet")
     with pytest.raises(RecipeError, match="holds no label"):
-        reading(rows[["image_id", "label"]].iloc[:0])
-    few = reading(rows[["image_id", "label"]].iloc[:12])
+        read(rows[["image_id", "label"]].iloc[:0])
+    too_few = read(rows[["image_id", "label"]].iloc[:12])
     with pytest.raises(RecipeError, match=r"6 are wanted and 6 are not\. At least 10"):
-        train_filter(embeddings, few, tmp_path / "h.safetensors")
-    strangers = reading(
-        rows[["image_id", "label"]].assign(image_id=lambda f: f["image_id"].str[::-1])
-    )
+        train_filter(embeddings, too_few, tmp_path / "h.safetensors")
+    unknown = read(rows[["image_id", "label"]].assign(image_id=lambda f: f["image_id"].str[::-1]))
     with pytest.raises(CurationError, match="No labelled image has a vector"):
-        train_filter(embeddings, strangers, tmp_path / "h.safetensors")
+        train_filter(embeddings, unknown, tmp_path / "h.safetensors")
 
 
-def test_the_command_prints_how_to_use_the_head(made, tmp_path):
+def test_the_command_prints_how_to_use_the_head(finished_store, tmp_path):
     import yaml
 
-    folder, rows = made
+    folder, rows = finished_store
     labels = labels_of(tmp_path, rows[["image_id", "label"]])
     spec = {"name": "t", "sources": [source_of(folder)], "embed": ENCODER, "dedup": {"near": None}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(spec))
     out = tmp_path / "good.safetensors"
-    given = ["--store", str(folder / "store"), "--labels", str(labels), "--out", str(out)]
-    result = CliRunner().invoke(app, ["train-filter", str(tmp_path / "recipe.yaml"), *given])
+    options = ["--store", str(folder / "store"), "--labels", str(labels), "--out", str(out)]
+    result = CliRunner().invoke(app, ["train-filter", str(tmp_path / "recipe.yaml"), *options])
     assert result.exit_code == 0, result.output
     assert "160 labelled images, 80 of them wanted" in result.output
     assert "area under the ROC curve" in result.output

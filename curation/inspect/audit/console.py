@@ -33,28 +33,28 @@ def print_audit(summary: Mapping[str, Any], out: Console) -> None:
 def _describe_sample(summary: Mapping[str, Any]) -> Iterator[str]:
     sample, copies = summary["sample"], summary["copies"]
     yield (
-        f"Injected {copies['planted']:,} edited copies of {sample['taken']:,} images into a pool of "
-        f"{sample['pool_rows']:,} rows with pixels (seed {summary['seed']})."
+        f"Made {copies['planted']:,} edited copies of {sample['taken']:,} originals, sampled from "
+        f"{sample['pool_rows']:,} pool rows with pixels (seed {summary['seed']})."
     )
     if sample["taken"] < sample["asked"]:
-        yield f"The sample should have {sample['asked']:,} images, but the pool has no more."
+        yield f"The sample should have {sample['asked']:,} originals, but the pool has no more."
     for reason, count in copies["refused"].items():
         yield f"fetch would not store {count:,} of the copies: {escape(reason)}."
     if sample["undecodable"]:
-        yield f"{sample['undecodable']:,} sampled images cannot be decoded."
+        yield f"{sample['undecodable']:,} originals cannot be decoded."
     for level, count in sample["with"].items():
         if count < sample["taken"]:
             missing = {"near": "vector", "perceptual": "hash"}[level]
-            yield f"{sample['taken'] - count:,} sampled images have no {missing}."
+            yield f"{sample['taken'] - count:,} originals have no {missing}."
     if summary["not_audited"]:
         levels = ", ".join(summary["not_audited"])
-        yield f"Not audited: {levels}, which links more than copies."
+        yield f"Not audited: {levels}, which also links images that are not copies."
 
 
 def _recall_grid(summary: Mapping[str, Any]) -> Grid:
     names = [*summary["levels"], "any"]
     headers = [*names, "unverified"] if summary["verify"] else names
-    grid = Grid("edit", "strength", "copies", *headers, title="Recall of injected copies")
+    grid = Grid("edit", "strength", "copies", *headers, title="Recall of edited copies")
     for column in grid.columns[2:]:
         column.justify = "right"
     recall = summary["recall"]
@@ -79,7 +79,7 @@ def _recall_grid(summary: Mapping[str, Any]) -> Grid:
 
 
 def _pairs_grid(summary: Mapping[str, Any]) -> Grid:
-    headers = ("level", "pairs", "originals in them", "most of one", "originals by it alone")
+    headers = ("level", "pairs", "originals in pairs", "most of one", "originals by it alone")
     grid = Grid(*headers, title="Pairs of an original and another pool image")
     for column in grid.columns[1:]:
         column.justify = "right"

@@ -32,7 +32,7 @@ def estimate(works: Sequence[Work], rates: Rates, prices: Prices, months: float)
 
 
 def _cost(work: Work, rates: Rates, prices: Prices, months: float) -> Cost:
-    cpu_seconds = sum(count / getattr(rates, name) for name, count in work.seconds_of.items())
+    cpu_seconds = sum(count / getattr(rates, name) for name, count in work.units_by_rate.items())
     cpu_seconds += work.cpu_flop / (rates.cpu_gflop * 1e9)
     cpu_seconds += (work.stored + work.moved) / (rates.table_mb * 1e6)
     gpu_seconds = 0.0

@@ -25,7 +25,7 @@ class Work:
         cpu_flop: operations on cores.
         model_flop: operations of models, on GPUs where there are any.
         driver: bytes of the driver's memory.
-        seconds_of: how many things it does, by the name of the rate: {"screen_images": 5e9}.
+        units_by_rate: how much of what a rate measures it does: {"screen_images": 5e9}.
     """
 
     stage: str
@@ -36,7 +36,7 @@ class Work:
     cpu_flop: float = 0
     model_flop: float = 0
     driver: float = 0
-    seconds_of: Mapping[str, float] = field(default_factory=dict)
+    units_by_rate: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

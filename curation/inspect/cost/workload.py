@@ -76,7 +76,7 @@ def _ingest(inputs: CostInputs) -> Work:
         rows,
         stored=rows * inputs.assumptions.row_bytes,
         driver=16 * rows,
-        seconds_of={"ingest_rows": rows},
+        units_by_rate={"ingest_rows": rows},
     )
 
 
@@ -88,7 +88,7 @@ def _fetch(inputs: CostInputs) -> Work:
         counts.rows,
         stored=images + counts.rows * assumptions.row_bytes,
         received=counts.images * assumptions.original_kib * KIB,
-        seconds_of={"fetch_rows": counts.rows},
+        units_by_rate={"fetch_rows": counts.rows},
     )
 
 
@@ -97,7 +97,7 @@ def _screen(inputs: CostInputs) -> Work:
         "screen",
         inputs.counts.rows,
         stored=inputs.counts.rows * NARROW_ROW,
-        seconds_of={"screen_images": inputs.counts.images},
+        units_by_rate={"screen_images": inputs.counts.images},
     )
 
 
@@ -108,7 +108,7 @@ def _embed(inputs: CostInputs) -> Work:
         inputs.counts.rows,
         stored=images * sum(2 * encoder.dim + 40 for encoder in encoders),
         model_flop=images * sum(encoder.flop for encoder in encoders),
-        seconds_of={"decode_images": images * len(encoders)},
+        units_by_rate={"decode_images": images * len(encoders)},
     )
 
 
@@ -121,7 +121,7 @@ def _score(inputs: CostInputs) -> Work:
         rows,
         stored=rows * (40 + 4 * len(heads)),
         cpu_flop=images * sum(2 * inputs.encoders[head.encoder].dim for head in heads),
-        seconds_of={"table_mb": images * vector_bytes / 1e6},
+        units_by_rate={"table_mb": images * vector_bytes / 1e6},
     )
 
 
@@ -149,7 +149,7 @@ def _neighbours(inputs: CostInputs) -> Work:
         moved=moved + hashed * max(1.0, images / HASHES_PER_BLOCK) * 32,
         cpu_flop=flop,
         driver=100 * min(pairs, MAX_DRIVER_PAIRS),
-        seconds_of={"hash_queries": hashed * max(1.0, images / CALIBRATION_HASHES)},
+        units_by_rate={"hash_queries": hashed * max(1.0, images / CALIBRATION_HASHES)},
     )
 
 
@@ -165,7 +165,7 @@ def _verify(inputs: CostInputs) -> Work:
         stored=pairs * NARROW_ROW + images * REDUCED_IMAGE,
         moved=pairs * 2 * CACHED_IMAGES * REDUCED_IMAGE,
         driver=pairs * 3 * 64,
-        seconds_of={"compared_pairs": pairs, "decode_images": images},
+        units_by_rate={"compared_pairs": pairs, "decode_images": images},
     )
 
 
@@ -181,7 +181,7 @@ def _dedup(inputs: CostInputs) -> Work:
         moved=images * CAPTION_ROW * (1 if on_driver else 6),
         driver=images * row_bytes if on_driver else 0,
         # benchmarks/results/parts.md: 14 µs per row on the driver, 26 µs of a core on workers.
-        seconds_of={"table_mb": images * (2500 if on_driver else 4500) / 1e6},
+        units_by_rate={"table_mb": images * (2500 if on_driver else 4500) / 1e6},
     )
 
 
@@ -193,7 +193,7 @@ def _tally(inputs: CostInputs) -> Work:
         stored=rows * NARROW_ROW / 2,
         moved=images * 24,
         driver=rows * 4 + min(inputs.counts.pool, 2**27) * 80,
-        seconds_of={"table_mb": images * CAPTION_ROW / 1e6},
+        units_by_rate={"table_mb": images * CAPTION_ROW / 1e6},
     )
 
 
@@ -203,7 +203,7 @@ def _select(inputs: CostInputs) -> Work:
         "select",
         rows,
         stored=rows * NARROW_ROW / 2,
-        seconds_of={"table_mb": rows * 3 * NARROW_ROW / 1e6},
+        units_by_rate={"table_mb": rows * 3 * NARROW_ROW / 1e6},
     )
 
 
@@ -304,7 +304,7 @@ def _retrieve(inputs: CostInputs) -> Work:
         stored=counts.final * NARROW_ROW,
         moved=counts.images * NARROW_ROW + matches * NARROW_ROW,
         driver=100 * counts.images + 480 * counts.final,
-        seconds_of={"table_mb": (counts.rows + matches) * NARROW_ROW / 1e6},
+        units_by_rate={"table_mb": (counts.rows + matches) * NARROW_ROW / 1e6},
     )
 
 
@@ -317,7 +317,7 @@ def _assemble(inputs: CostInputs) -> Work:
         "assemble",
         counts.final,
         stored=counts.final * row_bytes,
-        seconds_of={"table_mb": (read + counts.final * row_bytes) / 1e6},
+        units_by_rate={"table_mb": (read + counts.final * row_bytes) / 1e6},
     )
 
 
