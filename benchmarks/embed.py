@@ -1,16 +1,17 @@
-"""Embedding end to end, beside the model alone and beside a loader in the manner of clip-retrieval.
+"""The stage embed, compared with the bare forward pass, and with a loader like clip-retrieval's.
 
     python -m benchmarks.embed [--model timm/vit_tiny_patch16_224] [--weights FILE] [--pictures 2000]
         [--precision bf16] [--device cpu] [--processes 2]
 
-Photographs of about 500 px (crops of those that scikit-image brings, JPEG 90) are fetched into a store.
-Then, in as many processes as there are cores, each with one thread, as Spark runs tasks:
+Photographs of about 500 px (crops of those of scikit-image, JPEG 90) are fetched into a store. Each
+side then runs in several processes with one thread each, as Spark runs tasks:
 
-* the limit: the model's forward pass on normalised pictures that lie in memory;
-* ours: the stage embed from stored JPEG bytes to stored vectors;
-* the loader: webdataset, PIL and torchvision's transforms in front of the same model, vectors kept.
+* limit: only the forward pass of the model, on normalised images in memory;
+* ours: the stage embed, from stored JPEG bytes to stored vectors;
+* loader: webdataset, PIL and the transforms of torchvision with the same model; vectors stay in memory.
 
-All three have the same precision and batch. On a GPU there is one process, and threads prepare for it.
+All three have the same precision and batch size. On a GPU there is one process, whose threads
+preprocess images.
 """
 
 from __future__ import annotations
@@ -38,30 +39,30 @@ REPEATS = 3
 
 
 def photographs(count: int) -> list[bytes]:
-    """Crops of scikit-image's photographs, resized to 400 to 600 px on the longer side, as JPEG."""
+    """Return crops of scikit-image's photographs as JPEG, with a longer side of 400 to 600 px."""
     from skimage import data
 
     names = ("astronaut", "coffee", "chelsea", "rocket", "cat")
-    whole = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in names]
+    originals = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in names]
     rng = np.random.default_rng(0)
-    found = []
+    crops = []
     for number in range(count):
-        image = whole[number % len(whole)]
-        part = rng.uniform(0.5, 1.0)
-        wide, high = int(image.width * part), int(image.height * part)
-        left = int(rng.integers(0, image.width - wide + 1))
-        top = int(rng.integers(0, image.height - high + 1))
-        crop = image.crop((left, top, left + wide, top + high))
+        image = originals[number % len(originals)]
+        fraction = rng.uniform(0.5, 1.0)
+        width, height = int(image.width * fraction), int(image.height * fraction)
+        left = int(rng.integers(0, image.width - width + 1))
+        top = int(rng.integers(0, image.height - height + 1))
+        crop = image.crop((left, top, left + width, top + height))
         scale = rng.uniform(400, 600) / max(crop.size)
         size = round(crop.width * scale), round(crop.height * scale)
         out = io.BytesIO()
         crop.resize(size, Image.Resampling.BICUBIC).save(out, "JPEG", quality=90)
-        found.append(out.getvalue())
-    return found
+        crops.append(out.getvalue())
+    return crops
 
 
 def prepare(folder: Path, count: int) -> int:
-    """Write the store with its table of images, and the same pictures as tars; return their bytes."""
+    """Write a store with the table `images`, and the images as tars; return their size in bytes."""
     from curation.engine.parallel import InProcess
     from curation.engine.store import Store
     from curation.engine.table import open_table
@@ -95,21 +96,21 @@ def prepare(folder: Path, count: int) -> int:
 
 
 def spec_of(options: argparse.Namespace) -> Any:
-    """The encoder as a recipe has it."""
+    """Return the encoder as in a recipe."""
     from curation.media.encoders.params import EncoderSpec
 
     return EncoderSpec(model=options.model, weights=options.weights, precision=options.precision)
 
 
 def limit(options: argparse.Namespace, folder: Path, parts: list[int], count: int) -> float:
-    """Seconds of the forward passes alone."""
+    """Return the seconds of the forward passes."""
     import torch
 
     from curation.media.encoders.encoder import load_encoder
 
     encoder = load_encoder(spec_of(options), options.device)
-    model, kind = encoder.model.model, encoder.model.kind
-    pixels = torch.randn(BATCH, *encoder.blank.shape).to(options.device, dtype=kind)
+    model, dtype = encoder.model.model, encoder.model.dtype
+    pixels = torch.randn(BATCH, *encoder.blank.shape).to(options.device, dtype=dtype)
 
     def run() -> None:
         with torch.inference_mode():
@@ -117,12 +118,12 @@ def limit(options: argparse.Namespace, folder: Path, parts: list[int], count: in
                 features = model(pixels)
         features.float().cpu()
 
-    # A part of a last batch is a whole pass on either side.
+    # An incomplete last batch is a full forward pass on all sides.
     return timed(run)
 
 
 def ours(options: argparse.Namespace, folder: Path, parts: list[int], count: int) -> float:
-    """Seconds of the stage, its files written."""
+    """Return the seconds of the stage, including its writing of files."""
     from curation.engine.store import Store
     from curation.engine.table import open_table
     from curation.engine.units import Output, Unit, run_unit
@@ -139,14 +140,14 @@ def ours(options: argparse.Namespace, folder: Path, parts: list[int], count: int
     def run() -> None:
         for number in parts:
             output = Output("embeddings.model", "work/bench", "work/bench/data", f"{number}")
-            given = {"images": fragments[number], "params": params}
-            run_unit(store, Unit(str(number), on_device, given, {"embeddings.model": output}))
+            arguments = {"images": fragments[number], "params": params}
+            run_unit(store, Unit(str(number), on_device, arguments, {"embeddings.model": output}))
 
     return timed(run)
 
 
 def loader(options: argparse.Namespace, folder: Path, parts: list[int], count: int) -> float:
-    """Seconds of webdataset, PIL and torchvision in front of the same model."""
+    """Return the seconds of webdataset, PIL and torchvision with the same model."""
     import timm
     import torch
     import webdataset
@@ -154,7 +155,9 @@ def loader(options: argparse.Namespace, folder: Path, parts: list[int], count: i
     from curation.media.encoders.encoder import load_encoder
 
     model = load_encoder(spec_of(options), options.device).model.model
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
+        options.precision
+    ]
     plain = timm.create_model(options.model.removeprefix("timm/"), pretrained=False)
     transform: Any = timm.data.create_transform(
         **timm.data.resolve_model_data_config(plain), is_training=False
@@ -165,20 +168,20 @@ def loader(options: argparse.Namespace, folder: Path, parts: list[int], count: i
         data = webdataset.WebDataset(tars, shardshuffle=False).decode("pilrgb").to_tuple("jpg")
         data = data.map_tuple(transform).batched(BATCH)
         workers = 0 if options.device == "cpu" else 16
-        every = []
+        vectors = []
         with torch.inference_mode():
             for (pixels,) in torch.utils.data.DataLoader(
                 data, batch_size=None, num_workers=workers
             ):
-                features = model(pixels.to(options.device, dtype=kind)).float()
-                every.append(torch.nn.functional.normalize(features).cpu().numpy())
-        np.concatenate(every)
+                features = model(pixels.to(options.device, dtype=dtype)).float()
+                vectors.append(torch.nn.functional.normalize(features).cpu().numpy())
+        np.concatenate(vectors)
 
     return timed(run)
 
 
 def timed(run: Callable[[], None]) -> float:
-    """Seconds of a run after a first one that is not counted."""
+    """Return the seconds of a second run; the first one is not counted."""
     run()
     started = time.monotonic()
     run()
@@ -189,7 +192,7 @@ SIDES = {"limit": limit, "ours": ours, "loader": loader}
 
 
 def worker(work: tuple[str, argparse.Namespace, Path, list[int], int]) -> float:
-    """One process of a side."""
+    """Run one process of a side; return its seconds."""
     import torch
 
     side, options, folder, parts, count = work
@@ -201,7 +204,7 @@ def worker(work: tuple[str, argparse.Namespace, Path, list[int], int]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="timm/vit_tiny_patch16_224")
-    parser.add_argument("--weights", required=True, help="safetensors of that model")
+    parser.add_argument("--weights", required=True, help="weights of the model (safetensors)")
     parser.add_argument("--pictures", type=int, default=2048)
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16", "fp16"])
     parser.add_argument("--device", default="cpu")
@@ -227,12 +230,12 @@ def main() -> None:
                     work = [(side, options, folder, share, count) for share in shares]
                     seconds = pool.map(worker, work, chunksize=1)
                     rates[side].append(sum(count / s for s in seconds))
-        best = {side: max(found) for side, found in rates.items()}
-        print("| side | images/s (best of 3; all) | of the limit |\n|---|---|---|")
-        for side, found in rates.items():
-            every = ", ".join(f"{rate:.1f}" for rate in found)
-            print(f"| {side} | {best[side]:.1f} ({every}) | {best[side] / best['limit']:.3f} |")
-        print(f"ours beside the loader: {best['ours'] / best['loader']:.2f}")
+        best = {side: max(of_side) for side, of_side in rates.items()}
+        print("| side | images/s (best of 3; all) | share of the limit |\n|---|---|---|")
+        for side, of_side in rates.items():
+            all_rates = ", ".join(f"{rate:.1f}" for rate in of_side)
+            print(f"| {side} | {best[side]:.1f} ({all_rates}) | {best[side] / best['limit']:.3f} |")
+        print(f"speed of ours divided by that of the loader: {best['ours'] / best['loader']:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""One model a family with random but fixed weights: our vectors beside the library's own.
+"""Vectors of one model per family, with random but fixed weights, compared with the library's own.
 
     python -m benchmarks.families [--only dino]
 
-Weights are drawn, saved, and loaded as a recipe would; the library's own forward pass and preprocessing
-see the same four pictures. Prints the largest difference of a number of a unit vector (float16 keeps
-them to about 0.0002), and asserts that it is below 0.002.
+Random weights are saved, and loaded as for a recipe. The forward pass and preprocessing of the library
+get the same four images. It prints the largest difference between two components of the unit vectors
+(float16 rounds them to about 0.0002), and asserts that it is below 0.002.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ TIMM = {
     "Swin v2": "swinv2_tiny_window8_256.ms_in1k",
     "SAM": "samvit_base_patch16.sa1b",
     "EVA-02": "eva02_tiny_patch14_224.mim_in22k",
-    "SigLIP, pictures": "vit_base_patch16_siglip_224.webli",
-    "SigLIP 2, pictures": "vit_base_patch16_siglip_224.v2_webli",
+    "SigLIP, images": "vit_base_patch16_siglip_224.webli",
+    "SigLIP 2, images": "vit_base_patch16_siglip_224.v2_webli",
     "ConvNeXt": "convnext_tiny.fb_in22k",
 }
 OPEN_CLIP = {
@@ -51,29 +51,29 @@ OPEN_CLIP = {
     "CoCa": "coca_ViT-B-32",
     "ConvNeXt CLIP": "convnext_base",
 }
-PICTURES = 4
+IMAGES = 4
 CAPTIONS = ["a dog on the beach", "two red flags", "", "a diagram of a machine"]
 
 
-def pictures() -> list[Image.Image]:
-    """Smooth random pictures of several shapes."""
+def random_images() -> list[Image.Image]:
+    """Return smooth random images of several aspect ratios."""
     rng = np.random.default_rng(0)
-    found = []
-    for number in range(PICTURES):
+    images = []
+    for number in range(IMAGES):
         coarse = rng.integers(0, 255, (7, 9, 3), dtype=np.uint8)
         size = (300 + 90 * number, 420)
-        found.append(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
-    return found
+        images.append(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
+    return images
 
 
 def unit(features: torch.Tensor) -> np.ndarray:
-    """Unit vectors in float64."""
-    found: np.ndarray = torch.nn.functional.normalize(features.double()).numpy()
-    return found
+    """Return unit vectors in float64."""
+    vectors: np.ndarray = torch.nn.functional.normalize(features.double()).numpy()
+    return vectors
 
 
 def timm_reference(name: str, path: Path) -> Callable[[list[Image.Image]], np.ndarray]:
-    """Save random weights; return timm's own way from pictures to vectors."""
+    """Save random weights; return timm's own function from images to vectors."""
     import timm
 
     model = timm.create_model(name, pretrained=False, num_classes=0).eval()
@@ -90,7 +90,7 @@ def timm_reference(name: str, path: Path) -> Callable[[list[Image.Image]], np.nd
 
 
 def clip_reference(name: str, path: Path, of: str) -> Callable[[list[Any]], np.ndarray]:
-    """Save random weights; return open_clip's own way from pictures or captions to vectors."""
+    """Save random weights; return open_clip's own function from images or captions to vectors."""
     import open_clip
 
     model, _, transform = open_clip.create_model_and_transforms(name, pretrained=None)
@@ -98,52 +98,54 @@ def clip_reference(name: str, path: Path, of: str) -> Callable[[list[Any]], np.n
     tokenize = open_clip.get_tokenizer(name)
     save_file({k: v.clone().contiguous() for k, v in model.state_dict().items()}, path)
 
-    def vectors(given: list[Any]) -> np.ndarray:
+    def vectors(items: list[Any]) -> np.ndarray:
         with torch.inference_mode():
             if of == "caption":
-                return unit(model.encode_text(tokenize(given)))
-            return unit(model.encode_image(torch.stack([transform(image) for image in given])))
+                return unit(model.encode_text(tokenize(items)))
+            return unit(model.encode_image(torch.stack([transform(image) for image in items])))
 
     return vectors
 
 
 def compare(family: str, spec: dict[str, Any], reference: Callable[[Any], np.ndarray]) -> None:
-    """Print a row of the table."""
+    """Print one row of the table."""
     of = spec.get("of", "image")
-    given: list[Any] = CAPTIONS if of == "caption" else list(pictures())
+    items: list[Any] = CAPTIONS if of == "caption" else list(random_images())
     load_encoder.cache_clear()
     encoder = load_encoder(EncoderSpec(**spec), "cpu")
     started = time.monotonic()
-    found, valid = encode(encoder, given, PICTURES, "cpu")
+    vectors, valid = encode(encoder, items, IMAGES, "cpu")
     seconds = time.monotonic() - started
-    apart = float(np.abs(found.astype(float) - reference(given)).max())
+    difference = float(np.abs(vectors.astype(float) - reference(items)).max())
     count = sum(p.numel() for p in encoder.model.parameters()) / 1e6
     size = "x".join(str(n) for n in encoder.blank.shape)
     print(
-        f"| {family} | `{spec['model']}` | {of} | {size} | {encoder.dim} | {count:.1f} | {apart:.1e} "
-        f"| {PICTURES / seconds:.1f} |",
+        f"| {family} | `{spec['model']}` | {of} | {size} | {encoder.dim} | {count:.1f} "
+        f"| {difference:.1e} | {IMAGES / seconds:.1f} |",
         flush=True,
     )
-    assert valid.all() and apart < 2e-3, (family, apart)
+    assert valid.all() and difference < 2e-3, (family, difference)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="a part of the family's or the model's name")
+    parser.add_argument(
+        "--only", default="", help="run only families or models whose name contains this"
+    )
     options = parser.parse_args()
-    wanted = options.only.lower()
+    only = options.only.lower()
     print("| family | model | of | input | dim | M parameters | largest difference | per second |")
     print("|" + "---|" * 8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         for family, name in TIMM.items():
-            if wanted in f"{family} {name}".lower():
+            if only in f"{family} {name}".lower():
                 torch.manual_seed(0)
                 reference = timm_reference(name, path)
                 compare(family, {"model": f"timm/{name}", "weights": str(path)}, reference)
         for family, name in OPEN_CLIP.items():
             for of in ("image", "caption"):
-                if wanted in f"{family} {name}".lower():
+                if only in f"{family} {name}".lower():
                     torch.manual_seed(0)
                     reference = clip_reference(name, path, of)
                     spec = {"model": f"open_clip/{name}", "weights": str(path), "of": of}

@@ -1,18 +1,20 @@
-"""Fetching beside plain img2dataset, from one server on loopback, in one run.
+"""The stage fetch, compared with plain img2dataset on one server on loopback.
 
-    pip install psutil                             # not needed by the project
-    python -m benchmarks.fetch small large         # pictures of about 10 and 150 kB
-    python -m benchmarks.fetch lame                # a fifth of the hosts is silent or drips
+    pip install psutil                             # the project itself does not need it
+    python -m benchmarks.fetch small large         # images of about 10 and 150 kB
+    python -m benchmarks.fetch lame                # a fifth of the hosts sends no or slow responses
     python -m benchmarks.fetch killed              # 50,000 rows, killed five times
 
-The list has many hosts (127.0.x.y, one server on all of them), so that our bounds per host are real.
-Both sides get the same list, the same time limit and the same stored form (512 pixels on the longer
-side, JPEG 95). Ours is the stage fetch in a warm Spark session with two tasks at once, with robots.txt,
-opt-out headers, address checks and bounds per host (4 at once, 10 a second); img2dataset runs its two
-processes without any of these, with the best of several numbers of threads. CPU and memory (PSS) are
-those of all processes of a side, sampled; Spark's own are counted, and so is its start in the time of
-the whole command, but not in that of fetch. `killed` is ours alone: a run killed
-at random moments and taken up again, beside one left alone; the server counts what it is asked.
+The list has many hosts (127.0.x.y, all of them one server), so that the limits per host apply. Both
+sides get the same list, the same time limit and the same stored format (512 pixels on the longer side,
+JPEG 95). Ours is the stage fetch in a warm Spark session with two concurrent tasks. It follows
+robots.txt and opt-out headers, checks addresses, and limits requests per host (4 at once, 10 per
+second). img2dataset does none of this; it runs two processes, with several numbers of threads. CPU and
+memory (PSS) are sampled over all processes of a side, including Spark. The time of the whole command
+includes the start of Spark; that of fetch does not.
+
+`killed` runs only ours. It compares a run that is killed at random times and started again with a run
+that is not disturbed; the server counts the requests.
 """
 
 from __future__ import annotations
@@ -47,14 +49,14 @@ from benchmarks.machine import conditions
 HOSTS = [f"127.0.{n // 200}.{n % 200 + 1}" for n in range(400)]
 THREADS = {"small": (16, 64, 256), "large": (16, 64, 256), "lame": (64, 256)}
 LISTS = {
-    # name: rows, side in pixels, share of hosts that answer nothing or drip, seconds allowed
+    # name: rows, side in pixels, share of lame hosts, time limit in seconds
     "small": (20_000, 160, 0.0, 10),
     "large": (3_000, 1000, 0.0, 10),
     "lame": (8_000, 160, 0.2, 5),
 }
-PICTURES = 64
-DRIPS = 30
-"""Bytes, a second each, after which a dripping host gives up; without an end img2dataset has none."""
+IMAGES = 64
+DRIPPED_BYTES = 30
+"""Bytes that a slow host sends, one per second; img2dataset would wait for an endless response."""
 KILLS = 5
 KILLED_ROWS = 50_000
 
@@ -62,8 +64,8 @@ KILLED_ROWS = 50_000
 # -- the web --------------------------------------------------------------------------------------
 
 
-def picture(number: int, side: int) -> bytes:
-    """Return a JPEG that compresses about as photographs do."""
+def encoded_image(number: int, side: int) -> bytes:
+    """Return a JPEG that compresses about as much as a photograph."""
     rng = np.random.default_rng(number)
     coarse = rng.integers(0, 255, (side // 8, side // 8, 3), np.uint8)
     image = Image.fromarray(coarse).resize((side, side * 3 // 4), Image.Resampling.BICUBIC)
@@ -74,37 +76,38 @@ def picture(number: int, side: int) -> bytes:
 
 
 def serve(side: int, lame: list[str], port: Any, ready: Any) -> None:
-    """Serve pictures on all hosts until killed; the lame ones never finish an answer."""
-    pages = [picture(n, side) for n in range(PICTURES)]
-    heads = [
-        b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(page)
-        for page in pages
+    """Serve images on all hosts until killed; lame hosts never finish a response."""
+    bodies = [encoded_image(n, side) for n in range(IMAGES)]
+    headers = [
+        b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body)
+        for body in bodies
     ]
-    asked: Counter[bytes] = Counter()
+    requests: Counter[bytes] = Counter()
     missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    slow = set(lame)
+    lame_hosts = set(lame)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = writer.get_extra_info("sockname")[0]
         try:
             while True:
-                request = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
-                if request == b"/log":
-                    again = sum(n - 1 for path, n in asked.items() if path != b"/robots.txt")
-                    body = json.dumps({"again": again, "pictures": len(asked) - 1}).encode()
-                    asked.clear()
+                path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
+                if path == b"/log":
+                    repeated = sum(n - 1 for p, n in requests.items() if p != b"/robots.txt")
+                    log = {"repeated": repeated, "images": len(requests) - 1}
+                    body = json.dumps(log).encode()
+                    requests.clear()
                     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
                     writer.write(body)
                     continue
-                asked[request] += 1
-                if host in slow:
+                requests[path] += 1
+                if host in lame_hosts:
                     await drip(host, writer)
-                elif request == b"/robots.txt":
+                elif path == b"/robots.txt":
                     writer.write(missing)
                 else:
-                    number = int(request.rsplit(b"/", 1)[1].split(b".")[0]) % PICTURES
-                    writer.write(heads[number])
-                    writer.write(pages[number])
+                    number = int(path.rsplit(b"/", 1)[1].split(b".")[0]) % IMAGES
+                    writer.write(headers[number])
+                    writer.write(bodies[number])
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -114,8 +117,8 @@ def serve(side: int, lame: list[str], port: Any, ready: Any) -> None:
     async def drip(host: str, writer: asyncio.StreamWriter) -> None:
         if int(host.rsplit(".", 1)[1]) % 2:
             await asyncio.sleep(3600)
-        writer.write(heads[0])
-        for _ in range(DRIPS):
+        writer.write(headers[0])
+        for _ in range(DRIPPED_BYTES):
             writer.write(b"\xff")
             await writer.drain()
             await asyncio.sleep(1)
@@ -123,10 +126,10 @@ def serve(side: int, lame: list[str], port: Any, ready: Any) -> None:
 
     async def main() -> None:
         first = await asyncio.start_server(answer, HOSTS[0], 0, backlog=1024)
-        own = first.sockets[0].getsockname()[1]
+        number = first.sockets[0].getsockname()[1]
         for host in HOSTS[1:]:
-            await asyncio.start_server(answer, host, own, backlog=1024)
-        port.value = own
+            await asyncio.start_server(answer, host, number, backlog=1024)
+        port.value = number
         ready.set()
         await asyncio.sleep(10**6)
 
@@ -137,7 +140,7 @@ def serve(side: int, lame: list[str], port: Any, ready: Any) -> None:
 
 
 def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
-    """Run ingest and fetch; return the seconds of fetch and the pictures that came."""
+    """Run ingest and fetch; return the seconds of fetch and the number of images."""
     import logging
 
     from curation.engine.spark import load_cluster, open_session
@@ -174,15 +177,15 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     ingest, fetch = plan(recipe, until="fetch")
     run_step(ingest, store, parallel)
     parallel.map("warm", _import_all, [0, 1])
-    begun = time.perf_counter()
+    started = time.perf_counter()
     run_step(fetch, store, parallel)
-    seconds = time.perf_counter() - begun
-    books = open_table(store, "images").manifest.books
-    print(json.dumps(books, default=str), file=sys.stderr)
+    seconds = time.perf_counter() - started
+    counts = open_table(store, "images").manifest.books
+    print(json.dumps(counts, default=str), file=sys.stderr)
     statuses = open_table(store, "images").read(["status"])["status"].to_pylist()
-    came = statuses.count("ok")
+    images = statuses.count("ok")
     session.stop()
-    return seconds, came
+    return seconds, images
 
 
 def _import_all(_: int) -> None:
@@ -191,11 +194,11 @@ def _import_all(_: int) -> None:
 
 
 def theirs(folder: Path, timeout_s: int, threads: int) -> tuple[float, int]:
-    """Run img2dataset; return its seconds and the pictures that came."""
+    """Run img2dataset; return its seconds and the number of images."""
     from img2dataset import download
 
     out = folder / f"theirs-{threads}"
-    begun = time.perf_counter()
+    started = time.perf_counter()
     download(
         url_list=str(folder / "list.parquet"),
         image_size=512,
@@ -215,24 +218,24 @@ def theirs(folder: Path, timeout_s: int, threads: int) -> tuple[float, int]:
         timeout=timeout_s,
         retries=0,
     )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     stats = [json.loads(path.read_text()) for path in out.glob("*_stats.json")]
-    return seconds, sum(own["successes"] for own in stats)
+    return seconds, sum(shard["successes"] for shard in stats)
 
 
-class Watch:
-    """CPU seconds and the largest memory of a process and all below it, sampled."""
+class ResourceMonitor:
+    """Samples the CPU seconds and the peak memory of a process and all its descendants."""
 
     def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._cpu: dict[int, float] = {}
-        self.gib = 0.0
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.peak_gib = 0.0
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
-    def _look(self) -> None:
-        while not self._over.wait(0.5):
+    def _sample(self) -> None:
+        while not self._stopped.wait(0.5):
             total = 0
             try:
                 processes = [self._root, *self._root.children(recursive=True)]
@@ -245,35 +248,41 @@ class Watch:
                     total += process.memory_full_info().pss
                 except psutil.Error:
                     continue
-            self.gib = max(self.gib, total / 2**30)
+            self.peak_gib = max(self.peak_gib, total / 2**30)
 
     def stop(self) -> float:
-        """Return the CPU seconds."""
-        self._over.set()
+        """Stop sampling; return the CPU seconds."""
+        self._stopped.set()
         self._thread.join()
         return sum(self._cpu.values())
 
 
-def apart(side: str, folder: Path, timeout_s: int, threads: int = 0) -> dict[str, float]:
-    """Run one side in a process of its own; return what it took."""
+def measure(side: str, folder: Path, timeout_s: int, threads: int = 0) -> dict[str, float]:
+    """Run one side in a separate process; return its seconds, images, CPU seconds and memory."""
     command = [sys.executable, "-m", "benchmarks.fetch", side, "--folder", str(folder)]
     command += ["--timeout", str(timeout_s), "--threads", str(threads)]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    watch = Watch(process.pid)
+    monitor = ResourceMonitor(process.pid)
     out, _ = process.communicate()
-    cpu = watch.stop()
+    cpu = monitor.stop()
     if process.returncode:
         raise SystemExit(f"{side} failed")
-    seconds, came = json.loads(out.strip().splitlines()[-1])
-    whole = time.perf_counter() - begun
-    return {"s": seconds, "came": came, "cpu": cpu, "gib": watch.gib, "whole": whole}
+    seconds, images = json.loads(out.strip().splitlines()[-1])
+    command_s = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        "images": images,
+        "cpu": cpu,
+        "gib": monitor.peak_gib,
+        "command": command_s,
+    }
 
 
 def compare(name: str) -> None:
-    """Print one row a side."""
+    """Print one row per side."""
     rows, side, share, timeout_s = LISTS[name]
     rng = np.random.default_rng(0)
     lame = HOSTS[: int(share * len(HOSTS))]
@@ -285,42 +294,42 @@ def compare(name: str) -> None:
         folder = Path(temporary)
         hosts = rng.permutation(np.resize(HOSTS, rows))
         urls = [f"http://{host}:{port.value}/{n}.jpg" for n, host in enumerate(hosts)]
-        table = pa.table({"url": urls, "caption": [f"picture {n}" for n in range(rows)]})
+        table = pa.table({"url": urls, "caption": [f"image {n}" for n in range(rows)]})
         pq.write_table(table, folder / "list.parquet", row_group_size=1_000)
-        mine = apart("ours", folder, timeout_s)
-        others = {n: apart("theirs", folder, timeout_s, n) for n in THREADS[name]}
+        of_curation = measure("ours", folder, timeout_s)
+        of_img2dataset = {n: measure("theirs", folder, timeout_s, n) for n in THREADS[name]}
     server.terminate()
-    size = len(picture(0, side)) / 1000
-    print(f"\n{name}: {rows:,} rows, {len(HOSTS)} hosts, {size:.0f} kB, {timeout_s} s allowed\n")
+    size = len(encoded_image(0, side)) / 1000
+    print(f"\n{name}: {rows:,} rows, {len(HOSTS)} hosts, {size:.0f} kB, limit {timeout_s} s\n")
     print(
-        "| | s | whole command, s | pictures | images/s | CPU ms an image | peak, GiB "
-        "| times as fast | as whole commands |"
+        "| | s | whole command, s | images | images/s | CPU ms per image | peak, GiB "
+        "| speed-up | speed-up of the whole command |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    _row("curation", mine, None)
-    for threads, other in others.items():
-        _row(f"img2dataset, {threads} threads", other, mine)
+    _print_row("curation", of_curation, None)
+    for threads, measured in of_img2dataset.items():
+        _print_row(f"img2dataset, {threads} threads", measured, of_curation)
     sys.stdout.flush()
 
 
 def killed() -> None:
-    """Print what a killed run asked for twice, and whether it ends as one left alone."""
+    """Print the repeated requests of a killed run, and whether its table equals an undisturbed one."""
     port, ready = multiprocessing.Value("i", 0), multiprocessing.Event()
     server = multiprocessing.Process(target=serve, args=(64, [], port, ready), daemon=True)
     server.start()
     ready.wait(60)
     rng = np.random.default_rng(int(time.time()))
     with tempfile.TemporaryDirectory() as temporary:
-        alone, disturbed = Path(temporary) / "alone", Path(temporary) / "disturbed"
+        undisturbed, disturbed = Path(temporary) / "undisturbed", Path(temporary) / "disturbed"
         hosts = np.resize(HOSTS, KILLED_ROWS)
         urls = [f"http://{host}:{port.value}/{n}.jpg" for n, host in enumerate(hosts)]
-        table = pa.table({"url": urls, "caption": [f"picture {n}" for n in range(KILLED_ROWS)]})
-        for folder in (alone, disturbed):
+        table = pa.table({"url": urls, "caption": [f"image {n}" for n in range(KILLED_ROWS)]})
+        for folder in (undisturbed, disturbed):
             folder.mkdir()
             pq.write_table(table, folder / "list.parquet")
         command = [sys.executable, "-m", "benchmarks.fetch", "ours", "--folder"]
-        subprocess.run([*command, str(alone)], check=True, stdout=subprocess.DEVNULL)
-        _log(port.value)
+        subprocess.run([*command, str(undisturbed)], check=True, stdout=subprocess.DEVNULL)
+        _read_log(port.value)
         waits = []
         while len(waits) < KILLS:
             process = subprocess.Popen(
@@ -334,19 +343,19 @@ def killed() -> None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         subprocess.run([*command, str(disturbed)], check=True, stdout=subprocess.DEVNULL)
-        log = _log(port.value)
-        same = _rows(alone) == _rows(disturbed)
+        log = _read_log(port.value)
+        is_same = _rows(undisturbed) == _rows(disturbed)
     server.terminate()
-    moments = ", ".join(f"{w:.0f}" for w in waits)
-    print(f"\n{KILLED_ROWS:,} rows, killed {len(waits)} times, {moments} s after each start:")
-    print(f"{log['pictures']:,} pictures asked for, {log['again']:,} requests made again; ", end="")
-    print("the same table as of the run left alone" if same else "ANOTHER TABLE")
+    times = ", ".join(f"{w:.0f}" for w in waits)
+    print(f"\n{KILLED_ROWS:,} rows, killed {len(waits)} times, {times} s after each start:")
+    print(f"{log['images']:,} images requested, {log['repeated']:,} repeated requests; ", end="")
+    print("the same table as the undisturbed run" if is_same else "A DIFFERENT TABLE")
 
 
-def _log(port: int) -> dict[str, int]:
-    with urllib.request.urlopen(f"http://{HOSTS[0]}:{port}/log", timeout=10) as answer:
-        found: dict[str, int] = json.load(answer)
-    return found
+def _read_log(port: int) -> dict[str, int]:
+    with urllib.request.urlopen(f"http://{HOSTS[0]}:{port}/log", timeout=10) as response:
+        log: dict[str, int] = json.load(response)
+    return log
 
 
 def _rows(folder: Path) -> list[tuple[Any, ...]]:
@@ -363,19 +372,24 @@ def _rows(folder: Path) -> list[tuple[Any, ...]]:
     return sorted(rows, key=str)
 
 
-def _row(name: str, side: dict[str, float], mine: dict[str, float] | None) -> None:
-    rate = side["came"] / side["s"]
-    ratio = f"{mine['came'] / mine['s'] / rate:.2f}" if mine else ""
-    slower = side["whole"] / side["came"]
-    whole = f"{slower / (mine['whole'] / mine['came']):.2f}" if mine else ""
+def _print_row(name: str, measured: dict[str, float], of_curation: dict[str, float] | None) -> None:
+    """Print what was measured, and the speed-up of curation over it."""
+    seconds, command, images = (measured[key] for key in ("seconds", "command", "images"))
+    speed_ups = ["", ""]
+    if of_curation:
+        speed_ups = [
+            f"{of_curation['images'] / of_curation[key] / (images / measured[key]):.2f}"
+            for key in ("seconds", "command")
+        ]
     print(
-        f"| {name} | {side['s']:.1f} | {side['whole']:.1f} | {side['came']:,.0f} | {rate:,.0f} "
-        f"| {1000 * side['cpu'] / side['came']:.1f} | {side['gib']:.2f} | {ratio} | {whole} |"
+        f"| {name} | {seconds:.1f} | {command:.1f} | {images:,.0f} | {images / seconds:,.0f} "
+        f"| {1000 * measured['cpu'] / images:.1f} | {measured['gib']:.2f} "
+        f"| {speed_ups[0]} | {speed_ups[1]} |"
     )
 
 
 def main() -> None:
-    """Run the lists that are named."""
+    """Run the lists that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="+", choices=[*LISTS, "killed", "ours", "theirs"])
     parser.add_argument("--folder", type=Path)
