@@ -1,1 +1,1 @@
-"""A mini-web for trying the pipeline without any download: see quickstart/README.md."""
+"""A mini-web on this machine, to try the pipeline without downloads: see quickstart/README.md."""

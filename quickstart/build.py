@@ -1,4 +1,4 @@
-"""Builds the mini-web: the pool's table, the files it links to, seed sets, and the truth."""
+"""Builds the mini-web: the table of the pool, the files that it links to, seed sets and the truth."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Advance = Callable[[float], None]
 
 
 def build(out: Path, port: int, seed: int = 0) -> None:
-    """Write a mini-web for a server at `port` under the folder `out`.
+    """Write a mini-web for a server at `port` to the folder `out`.
 
-    Does nothing where the same mini-web stands already. The same seed and port give the same bytes.
+    It does nothing if the same mini-web exists already. The same seed and port give the same bytes.
 
     Raises:
-        FileExistsError: `out` holds files of these names that this function has not written.
+        FileExistsError: `out` has files of these names that this function did not write.
     """
     out = Path(out)
     stamp = {
@@ -60,13 +60,13 @@ def build(out: Path, port: int, seed: int = 0) -> None:
     total = SCENES + DIGITS + HELD_OUT_SCENES + HELD_OUT_DIGITS + sum(SEEDS.values())
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("cutting pictures", total=total)
+        task = bar.add_task("Making images", total=total)
         progress = partial(bar.advance, task)
         held_out, truth = _held_out(out, studio, progress)
         truth += _seeds(out, studio, held_out, progress)
-        dirt.sow(web, studio)
-        shown = _show_pool(web, studio, progress)
-    copies.plant(web, shown, held_out)
+        dirt.add_bad_rows(web, studio)
+        shown = _add_pool_images(web, studio, progress)
+    copies.add_copies(web, shown, held_out)
     _write_pool(web)
     pq.write_table(pa.Table.from_pylist(truth), out / "truth_sets.parquet")
     (out / "blocked.txt").write_text("".join(f"{one}\n" for one in dirt.BLOCKED_DOMAINS))
@@ -74,7 +74,7 @@ def build(out: Path, port: int, seed: int = 0) -> None:
 
 
 def read_stamp(out: Path) -> dict[str, object]:
-    """What stands built under `out`: seed, port and versions; empty where nothing does."""
+    """Return the seed, port and versions of the mini-web in `out`; empty if there is none."""
     path = Path(out) / STAMP
     return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -84,13 +84,13 @@ def _write_stamp(out: Path, stamp: dict[str, object]) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Remove an earlier mini-web, and nothing that is not one."""
+    """Remove an earlier mini-web, but no other files."""
     out.mkdir(parents=True, exist_ok=True)
     present = [out / name for name in (*FOLDERS, *FILES) if (out / name).exists()]
     if present and not read_stamp(out):
         raise FileExistsError(
-            f"{out} holds {present[0].name!r} but no {STAMP}, so it is not a mini-web of ours; "
-            f"choose another folder or move that away"
+            f"{out} has {present[0].name!r} but no {STAMP}, so it is not a mini-web; choose another "
+            "folder, or move these files away"
         )
     for path in present:
         if path.is_dir():
@@ -100,7 +100,7 @@ def _clear(out: Path) -> None:
 
 
 def _held_out(out: Path, studio: Studio, progress: Advance) -> tuple[Members, list[dict[str, str]]]:
-    """The held-out pictures by path, and their truth."""
+    """Write the held-out images; return them by path, and their truth."""
     names = list(studio.photographs)
     pictures = [
         studio.any_scene([names[index % len(names)]]) for index in range(HELD_OUT_SCENES)
@@ -114,7 +114,7 @@ def _held_out(out: Path, studio: Studio, progress: Advance) -> tuple[Members, li
 
 
 def _seeds(out: Path, studio: Studio, held_out: Members, progress: Advance) -> list[dict[str, str]]:
-    """Write three seed sets, one per format; returns their truth."""
+    """Write three seed sets, one per format; return their truth."""
     sets: dict[str, Members] = {
         "digits": [(f"{i:03d}", studio.digit(i % 10, form="JPEG")) for i in range(SEEDS["digits"])]
     }
@@ -123,7 +123,7 @@ def _seeds(out: Path, studio: Studio, held_out: Members, progress: Advance) -> l
         photographs = studio.theme(name)
         drawn = [studio.any_scene(photographs, form="JPEG") for _ in range(SEEDS[name])]
         sets[name] = [(f"{i:03d}.jpg", one) for i, one in enumerate(drawn)]
-        # one seed is a copy of a held-out picture: it must not lead that picture in
+        # One seed is a copy of a held-out image, which must not enter the dataset through it.
         path, source = next((p, one) for p, one in held_out if one.photo in photographs)
         data, _ = copies.edit(studio.rng, source, edit)
         copy = Picture(source.photo, source.caption, data, ".jpg")
@@ -177,26 +177,26 @@ def _write_tar(folder: Path, members: Members) -> None:
 SEED_WRITERS = {"textures": _write_folder, "people": _write_tar, "digits": _write_parquet}
 
 
-def _show_pool(web: Web, studio: Studio, progress: Advance) -> list[tuple[Row, Picture]]:
-    """The good pictures of the pool, each with its row."""
+def _add_pool_images(web: Web, studio: Studio, progress: Advance) -> list[tuple[Row, Picture]]:
+    """Add the good images of the pool; return each with its row."""
     shown = []
     for index in range(SCENES + DIGITS):
         one = studio.any_scene() if index < SCENES else studio.digit(index % 10)
-        shown.append((web.show(one), one))
+        shown.append((web.add_image(one), one))
         progress(1)
     return shown
 
 
 def _write_pool(web: Web) -> None:
-    """The pool's table in shuffled parts, as a crawl would list it, and the rows' truth."""
+    """Write the table of the pool in shuffled parts, like a crawl, and the truth of its rows."""
     rows = [web.rows[index] for index in web.rng.permutation(len(web.rows))]
     (web.out / "pool").mkdir()
     for part, indices in enumerate(np.array_split(np.arange(len(rows)), POOL_FILES)):
-        some = [rows[index] for index in indices]
+        of_part = [rows[index] for index in indices]
         table = {
-            "URL": [row.url for row in some],
-            "TEXT": [row.text for row in some],
-            "uid": [row.uid for row in some],
+            "URL": [row.url for row in of_part],
+            "TEXT": [row.text for row in of_part],
+            "uid": [row.uid for row in of_part],
         }
         pq.write_table(pa.table(table), web.out / "pool" / f"part-{part}.parquet")
     records = [{field: getattr(row, field) for field in TRUTH.names} for row in rows]

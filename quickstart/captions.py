@@ -1,4 +1,4 @@
-"""Captions as the web writes them: long, short, one word, or none."""
+"""Captions like those of the web: long, short, one word, or none."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ DIGITS = (
 
 
 def region(box: tuple[int, int, int, int], size: tuple[int, int]) -> str:
-    """Words for where the middle of `box` lies in a photograph of `size`, as "upper left"."""
+    """Describe where the centre of `box` is in a photograph of `size`, as "upper left"."""
     column = COLUMNS[min(2, 3 * (box[0] + box[2]) // (2 * size[0]))]
     row = ROWS[min(2, 3 * (box[1] + box[3]) // (2 * size[1]))]
     return "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
 
 
 def scene(rng: np.random.Generator, title: str, word: str, where: str) -> str:
-    """A caption of a cut-out scene."""
+    """Return a random caption of a scene."""
     return _draw(rng, SCENES, word, title=title, region=where, number=int(rng.integers(1000, 9999)))
 
 
 def digit(rng: np.random.Generator, label: int) -> str:
-    """A caption of a handwritten digit."""
+    """Return a random caption of a handwritten digit."""
     return _draw(rng, DIGITS, DIGIT_WORDS[label], number=label)
 
 

@@ -1,4 +1,4 @@
-"""What a web crawl brings along: links that fail, files that are no pictures, odd pictures."""
+"""Adds what a web crawl contains besides images: dead links, invalid files and unusual images."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from quickstart.web import HOSTS, SILENT_HOST, Row, Web
 BLOCKED_DOMAINS = ("ads.blocked.example", "trackers.blocked.example")
 
 
-def sow(web: Web, studio: Studio) -> None:
-    """Add some two hundred rows of dirt to the pool."""
-    _unanswered(web, studio)
-    _refused(web, studio)
-    _detours(web, studio)
-    _broken(web, studio)
-    _unwanted(web, studio)
-    _odd(web, studio)
+def add_bad_rows(web: Web, studio: Studio) -> None:
+    """Add about two hundred bad or unusual rows to the pool."""
+    _add_dead_links(web, studio)
+    _add_forbidden_links(web, studio)
+    _add_redirects(web, studio)
+    _add_undecodable_files(web, studio)
+    _add_filtered_images(web, studio)
+    _add_unusual_images(web, studio)
 
 
 def _caption(studio: Studio) -> str:
-    """What a bad link claims to show is a picture like the others."""
+    """Return a caption like that of a good image."""
     titles = list(studio.photographs.values())
     return titles[int(studio.rng.integers(len(titles)))].title
 
 
-def _unanswered(web: Web, studio: Studio) -> None:
-    """Links that no picture answers."""
+def _add_dead_links(web: Web, studio: Studio) -> None:
+    """Add links whose response is not an image."""
 
     def add(url: str, kind: str, reason: str) -> None:
-        web.add(url, _caption(studio), kind=kind, expected_status="failed", expected_reason=reason)
+        web.add_row(
+            url, _caption(studio), kind=kind, expected_status="failed", expected_reason=reason
+        )
 
     for _ in range(30):
         add(f"{web.site()}/p/gone/{web.name()}.jpg", "dead_link", "404")
@@ -49,8 +51,8 @@ def _unanswered(web: Web, studio: Studio) -> None:
         add(f"{web.site()}/html/{web.name()}.jpg", "html_page", "not an image")
 
 
-def _refused(web: Web, studio: Studio) -> None:
-    """Links that must not be followed at all."""
+def _add_forbidden_links(web: Web, studio: Studio) -> None:
+    """Add links that must not be requested."""
     private = ("10.1.2.3", "192.168.0.7", "169.254.169.254", "[fd00::1]")
     urls = {
         "blocked_domain": [
@@ -70,7 +72,7 @@ def _refused(web: Web, studio: Studio) -> None:
     }
     for kind, links in urls.items():
         for url in links:
-            web.add(
+            web.add_row(
                 url,
                 _caption(studio),
                 kind=kind,
@@ -79,10 +81,10 @@ def _refused(web: Web, studio: Studio) -> None:
             )
 
 
-def _detours(web: Web, studio: Studio) -> None:
-    """Redirects and slow answers."""
+def _add_redirects(web: Web, studio: Studio) -> None:
+    """Add redirects and slow responses."""
     for _ in range(3):
-        web.add(
+        web.add_row(
             f"{web.site()}/inward/{web.name()}.jpg",
             _caption(studio),
             kind="redirect_to_private",
@@ -90,7 +92,7 @@ def _detours(web: Web, studio: Studio) -> None:
             expected_reason="private address",
         )
     for _ in range(2):
-        web.add(
+        web.add_row(
             f"{web.site()}/loop/{web.name()}.jpg",
             _caption(studio),
             kind="redirect_loop",
@@ -100,8 +102,8 @@ def _detours(web: Web, studio: Studio) -> None:
     for kind, count in {"moved": 5, "slow": 5}.items():
         for _ in range(count):
             picture = studio.any_scene()
-            path = web.publish(picture.data, picture.extension)
-            web.add(
+            path = web.write_file(picture.data, picture.extension)
+            web.add_row(
                 f"{web.site()}/{kind}/{path}",
                 picture.caption,
                 photo=picture.photo,
@@ -110,11 +112,11 @@ def _detours(web: Web, studio: Studio) -> None:
             )
 
 
-def _broken(web: Web, studio: Studio) -> None:
-    """Files that are called pictures and cannot be decoded."""
+def _add_undecodable_files(web: Web, studio: Studio) -> None:
+    """Add files with the name of an image that cannot be decoded."""
 
     def place(data: bytes, kind: str, reason: str, extension: str = ".jpg") -> None:
-        web.place(
+        web.add_file(
             data,
             extension,
             _caption(studio),
@@ -140,11 +142,11 @@ def _broken(web: Web, studio: Studio) -> None:
         place(svg.encode(), "svg", "not an image", ".svg")
 
 
-def _unwanted(web: Web, studio: Studio) -> None:
-    """Good files that the quickstart's filters drop."""
+def _add_filtered_images(web: Web, studio: Studio) -> None:
+    """Add valid images that the filters of the quickstart drop."""
 
     def place(image: Image.Image, kind: str, reason: str, photo: str, text: str) -> None:
-        web.place(
+        web.add_file(
             encode(image, "PNG"),
             ".png",
             text,
@@ -168,11 +170,11 @@ def _unwanted(web: Web, studio: Studio) -> None:
         place(Image.new("RGB", (160, 120), colour), "blank", "entropy", "", "placeholder")
 
 
-def _odd(web: Web, studio: Studio) -> None:
-    """Unusual files that are pictures all the same."""
+def _add_unusual_images(web: Web, studio: Studio) -> None:
+    """Add valid images in unusual formats."""
 
     def place(data: bytes, extension: str, one: Picture, kind: str) -> Row:
-        return web.place(data, extension, one.caption, kind=kind, photo=one.photo)
+        return web.add_file(data, extension, one.caption, kind=kind, photo=one.photo)
 
     for _ in range(2):
         one = studio.any_scene(form="JPEG")
@@ -194,7 +196,7 @@ def _odd(web: Web, studio: Studio) -> None:
 
 
 def _animation(picture: Picture) -> bytes:
-    """A GIF of three frames, the first of which is the picture."""
+    """Return a GIF of three frames, of which the first is the image."""
     first = picture.image().quantize(128)
     others = [picture.image().rotate(angle).quantize(128) for angle in (120, 240)]
     stream = io.BytesIO()
@@ -203,7 +205,7 @@ def _animation(picture: Picture) -> bytes:
 
 
 def _bomb() -> bytes:
-    """A PNG of a few kB that declares 30,000 x 30,000 pixels."""
+    """Return a PNG of a few kB whose header declares 30,000 x 30,000 pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(name + body))

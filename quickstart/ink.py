@@ -1,4 +1,4 @@
-"""Writes a scanned digit with some ink on some paper."""
+"""Draws scanned digits on random paper with random ink."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from PIL import Image, ImageFilter
 Array = NDArray[np.float64]
 
 
-def write(rng: np.random.Generator, strokes: Array) -> Image.Image:
-    """The digit as an RGB picture of 96 to 160 px a side.
+def draw_digit(rng: np.random.Generator, strokes: Array) -> Image.Image:
+    """Return an RGB image of a digit with a side of 96 to 160 px.
 
     Args:
-        strokes: scikit-learn's 8 × 8 scan, 0 (paper) to 16 (ink).
+        rng: random numbers.
+        strokes: a scan of scikit-learn, (8, 8), from 0 (paper) to 16 (ink).
     """
     side = int(rng.integers(96, 161))
     paper_colour, ink_colour = _colours(rng)
-    paper = PAPERS[int(rng.integers(len(PAPERS)))](rng, side)[..., None]
-    cover = _place(rng, strokes, side)[..., None]
-    ruling = ink_colour if rng.random() < 0.3 else rng.uniform(0, 255, 3)
-    ground = paper_colour * (1 - paper) + ruling * paper
-    pixels = ground * (1 - cover) + ink_colour * cover
+    pattern = PAPER_PATTERNS[int(rng.integers(len(PAPER_PATTERNS)))](rng, side)[..., None]
+    ink = _ink_coverage(rng, strokes, side)[..., None]
+    pattern_colour = ink_colour if rng.random() < 0.3 else rng.uniform(0, 255, 3)
+    paper = paper_colour * (1 - pattern) + pattern_colour * pattern
+    pixels = paper * (1 - ink) + ink_colour * ink
     pixels = pixels + rng.normal(0, rng.uniform(3, 9), (side, side, 1))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def _colours(rng: np.random.Generator) -> tuple[Array, Array]:
-    """A paper and an ink that can be told apart; one in four is chalk on a board."""
+    """Return the colours of paper and ink, with enough contrast; one in four is light on dark."""
     paper, ink = rng.uniform(170, 255, 3), rng.uniform(0, 110, 3)
     return (ink, paper) if rng.random() < 0.25 else (paper, ink)
 
 
-def _place(rng: np.random.Generator, strokes: Array, side: int) -> Array:
-    """The digit's ink cover (side, side) in 0..1: enlarged, turned, shifted, and drawn sharper."""
+def _ink_coverage(rng: np.random.Generator, strokes: Array, side: int) -> Array:
+    """Return the coverage with ink (side, side), 0 to 1: the digit enlarged, rotated and sharpened."""
     height = int(side * rng.uniform(0.5, 0.85))
     width = int(height * rng.uniform(0.65, 1.0))
     scan = Image.fromarray((strokes * 15.9).astype(np.uint8))
@@ -67,7 +68,7 @@ def _shaded(rng: np.random.Generator, side: int) -> Array:
 
 
 def _mottled(rng: np.random.Generator, side: int) -> Array:
-    """Stains or fibres: noise enlarged from a coarse grid."""
+    """Return stains or fibres: noise enlarged from a coarse grid."""
     grid = rng.integers(4, 20, 2)
     noise = Image.fromarray(rng.integers(0, 256, tuple(grid.tolist()), dtype=np.uint8))
     spread = noise.resize((side, side), Image.Resampling.BICUBIC)
@@ -82,4 +83,4 @@ def _striped(rng: np.random.Generator, side: int) -> Array:
     return stripes * float(rng.uniform(0.1, 0.3))
 
 
-PAPERS = (_ruled, _squared, _shaded, _mottled, _mottled, _striped)
+PAPER_PATTERNS = (_ruled, _squared, _shaded, _mottled, _mottled, _striped)

@@ -1,4 +1,4 @@
-"""The photographs that the mini-web is cut from; each ships inside an installed library."""
+"""The photographs of the mini-web; each is part of an installed library."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from PIL import Image
 class Photograph:
     """One source photograph.
 
-    `title` and `word` become captions, `theme` groups photographs into seed sets, `package` and
-    `file` say where the installed library keeps it.
+    Attributes:
+        name: its name.
+        title: description for captions.
+        word: one word for captions.
+        theme: its group; photographs of one theme form a seed set.
+        package: the installed library that contains it.
+        file: its path within the library.
     """
 
     name: str
@@ -126,16 +131,16 @@ PHOTOGRAPHS = (
 
 
 def load(photograph: Photograph) -> Image.Image:
-    """The photograph as an RGB picture.
+    """Return a photograph in RGB.
 
     Raises:
-        FileNotFoundError: the installed library no longer ships this file.
+        FileNotFoundError: the installed version of the library does not contain the file.
     """
     source = resources.files(photograph.package).joinpath(photograph.file)
     if not source.is_file():
         raise FileNotFoundError(
-            f"photograph {photograph.name!r}: {photograph.file} is not inside the installed "
-            f"{photograph.package}; install the versions of constraints.txt"
+            f"photograph {photograph.name!r}: the installed {photograph.package} has no "
+            f"{photograph.file}; install the versions of constraints.txt"
         )
     with source.open("rb") as stream:
         if photograph.file.endswith(".npz"):

@@ -1,4 +1,4 @@
-"""Cuts photographs into scenes and writes digits, so that no two pictures are copies."""
+"""Makes images, of which no two are copies: scenes cut from photographs, and digits."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from quickstart.photographs import PHOTOGRAPHS, load
 Box = tuple[int, int, int, int]
 Hash = NDArray[np.bool_]
 
-MIN_HASH_DISTANCE = 41  # of 256 bits; copies are sought up to 31, so encoding noise has room
+MIN_HASH_DISTANCE = 41
+"""Smallest distance of two hashes, of 256 bits; copies are searched up to 31, which leaves a margin."""
 MAX_IOU = 0.18
-MIN_STD, MIN_ENTROPY = 16.0, 4.5  # of 8-bit grey: sky and shadow say nothing
-TRIES = 2000
+"""Largest overlap of two scenes of a photograph: intersection divided by union."""
+MIN_STD, MIN_ENTROPY = 16.0, 4.5
+"""Smallest standard deviation and entropy of the grey values of a scene, so that it is not empty."""
+MAX_TRIES = 2000
 EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture; `photo` names its photograph, or the class of its digit."""
+    """An encoded image; `photo` is the name of its photograph, or the class of its digit."""
 
     photo: str
     caption: str
@@ -34,24 +37,24 @@ class Picture:
     extension: str
 
     def image(self) -> Image.Image:
-        """The decoded pixels, RGB."""
+        """Return the decoded image in RGB."""
         return Image.open(io.BytesIO(self.data)).convert("RGB")
 
 
 def perceptual_hash(image: Image.Image) -> Hash:
-    """The 256 bits that the pipeline's perceptual dedup compares."""
+    """Return the hash of 256 bits that `dedup.perceptual` compares."""
     return np.asarray(imagehash.phash(image, hash_size=16).hash, dtype=bool).ravel()
 
 
 def grey_entropy(image: Image.Image) -> float:
-    """Shannon entropy of the 8-bit grey histogram, in bits."""
+    """Return the Shannon entropy of the grey values, in bits."""
     counts = np.array(image.convert("L").histogram(), dtype=np.float64)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
 
 
 def encode(image: Image.Image, form: str, quality: int = 90) -> bytes:
-    """The picture as a file of format `form`; `quality` counts for JPEG and WebP."""
+    """Encode an image in the format `form`; `quality` is for JPEG and WebP."""
     stream = io.BytesIO()
     options = {} if form in ("PNG", "GIF") else {"quality": quality}
     image.save(stream, form, **options)
@@ -59,10 +62,10 @@ def encode(image: Image.Image, form: str, quality: int = 90) -> bytes:
 
 
 class Studio:
-    """Draws pictures one by one, each unlike all before it.
+    """Makes images one by one, each different from all before it.
 
-    Scenes of one photograph overlap little, show something, and every picture stands at least
-    `MIN_HASH_DISTANCE` bits of perceptual hash from every other.
+    Scenes of one photograph overlap little and are not empty. The perceptual hashes of any two images
+    differ in at least `MIN_HASH_DISTANCE` bits.
     """
 
     def __init__(self, seed: int) -> None:
@@ -80,22 +83,22 @@ class Studio:
         }
 
     def theme(self, theme: str) -> list[str]:
-        """Names of the photographs of one theme."""
+        """Return the names of the photographs of one theme."""
         return [name for name, one in self.photographs.items() if one.theme == theme]
 
     def scene(
         self, name: str, *, long_side: tuple[int, int] = (120, 320), form: str | None = None
     ) -> Picture | None:
-        """A new scene of one photograph, or None when it has no room for another."""
-        for _ in range(TRIES):
+        """Return a new scene of a photograph; None if it has no space for another one."""
+        for _ in range(MAX_TRIES):
             box = self._box(name)
-            if self._taken(name, box):
+            if self._overlaps(name, box):
                 continue
-            cut = self._treat(self.pixels[name].crop(box))
+            cut = self._vary(self.pixels[name].crop(box))
             if np.asarray(cut.convert("L")).std() < MIN_STD or grey_entropy(cut) < MIN_ENTROPY:
                 continue
-            picture = self._develop(self._resize(cut, long_side), name, box, form)
-            if self._admit(picture):
+            picture = self._with_caption(self._resize(cut, long_side), name, box, form)
+            if self._add_if_new(picture):
                 self._boxes[name].append(box)
                 return picture
         self.exhausted.add(name)
@@ -108,37 +111,37 @@ class Studio:
         long_side: tuple[int, int] = (120, 320),
         form: str | None = None,
     ) -> Picture:
-        """A new scene of one of the photographs `names` (default: all) that still have room."""
+        """Return a new scene of one of some photographs (by default all) that still have space."""
         while open_names := [n for n in names or self.photographs if n not in self.exhausted]:
             name = open_names[int(self.rng.integers(len(open_names)))]
             if picture := self.scene(name, long_side=long_side, form=form):
                 return picture
-        raise RuntimeError(f"no photograph has room for another scene: {names or 'all'}")
+        raise RuntimeError(f"no photograph has space for another scene: {names or 'all'}")
 
     def digit(self, label: int, *, form: str | None = None) -> Picture:
-        """A new handwritten digit; each of scikit-learn's digits is written once at most."""
+        """Return a new handwritten digit; each digit of scikit-learn is used at most once."""
         strokes = self._strokes[label].pop()
-        for _ in range(TRIES):
-            image = ink.write(self.rng, strokes)
+        for _ in range(MAX_TRIES):
+            image = ink.draw_digit(self.rng, strokes)
             text = captions.digit(self.rng, label)
-            picture = self._encoded(image, f"digit-{label}", text, form)
-            if self._admit(picture):
+            picture = self._encode(image, f"digit-{label}", text, form)
+            if self._add_if_new(picture):
                 return picture
-        raise RuntimeError(f"no digit {label} unlike the others found in {TRIES} tries")
+        raise RuntimeError(f"no new digit {label} after {MAX_TRIES} tries")
 
     def _box(self, name: str) -> Box:
         width, height = self.pixels[name].size
         short = min(width, height)
         smallest, largest = max(60.0, short / 14), 0.6 * short
-        # the square favours small scenes: few large ones fit without overlap
+        # The square favours small scenes, since few large ones fit without overlap.
         side = smallest * (largest / smallest) ** (self.rng.random() ** 2)
         stretch = 1.5 ** self.rng.uniform(-0.5, 0.5)
         wide, high = round(side * stretch), round(side / stretch)
         left, top = self.rng.integers(width - wide + 1), self.rng.integers(height - high + 1)
         return int(left), int(top), int(left) + wide, int(top) + high
 
-    def _taken(self, name: str, box: Box) -> bool:
-        """Whether `box` overlaps a scene already cut from the photograph."""
+    def _overlaps(self, name: str, box: Box) -> bool:
+        """Whether `box` overlaps an earlier scene of the photograph too much."""
         if not self._boxes[name]:
             return False
         others = np.array(self._boxes[name])
@@ -149,10 +152,10 @@ class Studio:
         areas = (others[:, 2] - others[:, 0]) * (others[:, 3] - others[:, 1])
         return bool((common / (areas + area - common) >= MAX_IOU).any())
 
-    def _treat(self, cut: Image.Image) -> Image.Image:
-        """What sites do to a picture: mirror it, tone it, tint a grey one.
+    def _vary(self, cut: Image.Image) -> Image.Image:
+        """Vary a scene: mirror it, change its tones, tint a grey one.
 
-        Gravel is all alike: without tints an encoder takes any two scenes of it for copies.
+        Without tints, an encoder would mistake any two scenes of gravel for copies.
         """
         if self.rng.random() < 0.3:
             cut = ImageOps.mirror(cut)
@@ -172,20 +175,20 @@ class Studio:
         size = round(cut.width * wanted / longest), round(cut.height * wanted / longest)
         return cut.resize(size, Image.Resampling.LANCZOS)
 
-    def _develop(self, image: Image.Image, name: str, box: Box, form: str | None) -> Picture:
+    def _with_caption(self, image: Image.Image, name: str, box: Box, form: str | None) -> Picture:
         one = self.photographs[name]
         where = captions.region(box, self.pixels[name].size)
         text = captions.scene(self.rng, one.title, one.word, where)
-        return self._encoded(image, name, text, form)
+        return self._encode(image, name, text, form)
 
-    def _encoded(self, image: Image.Image, photo: str, text: str, form: str | None) -> Picture:
+    def _encode(self, image: Image.Image, photo: str, text: str, form: str | None) -> Picture:
         drawn = str(self.rng.choice(["JPEG", "PNG", "WEBP"], p=[0.84, 0.08, 0.08]))
         form = form or drawn
         data = encode(image, form, int(self.rng.integers(72, 96)))
         return Picture(photo, text, data, EXTENSIONS[form])
 
-    def _admit(self, picture: Picture) -> bool:
-        """Note the picture's hash; False when a picture before it is too near."""
+    def _add_if_new(self, picture: Picture) -> bool:
+        """Add the hash of an image; return False if it is too close to an earlier one."""
         bits = perceptual_hash(picture.image())
         if (np.count_nonzero(self._hashes != bits, axis=1) < MIN_HASH_DISTANCE).any():
             return False

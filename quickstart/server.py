@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback for the mini-web: eight sites, good and bad manners."""
+"""The HTTP server of the mini-web on loopback: eight sites, with good and bad responses."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PAUSE_S, CHUNKS = 0.3, 4
 
 
 class CannotServe(RuntimeError):
-    """The address cannot be had; the message says how to mend it."""
+    """The server cannot listen on an address; the message explains how to fix it."""
 
 
 @dataclass
 class Server:
-    """The running mini-web. `requests` counts what was asked for so far."""
+    """The running mini-web; `requests` is the number of requests so far."""
 
     port: int
     www: Path
@@ -37,11 +37,11 @@ class Server:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def url(self, path: str, site: int = 0) -> str:
-        """The address of `path` on one of the sites."""
+        """Return the URL of `path` on one of the sites."""
         return f"http://{HOSTS[site]}:{self.port}/{path.lstrip('/')}"
 
-    def note(self, line: str) -> None:
-        """One line of the access log."""
+    def log_request(self, line: str) -> None:
+        """Write one line of the access log."""
         with self._lock:
             self.requests += 1
             if self._stream:
@@ -51,10 +51,10 @@ class Server:
 
 @contextmanager
 def serving(out: Path, port: int) -> Iterator[Server]:
-    """Serve `out/www` on the eight loopback sites while the context lasts.
+    """Serve `out/www` on eight loopback addresses within the context.
 
     Raises:
-        CannotServe: the port is taken, or this machine lacks one of the loopback addresses.
+        CannotServe: the port is in use, or this machine lacks one of the loopback addresses.
     """
     out = Path(out)
     log = out / "access.log"
@@ -80,24 +80,24 @@ class _Site(ThreadingHTTPServer):
             raise CannotServe(_advice(error, host, server.port)) from error
 
     def server_bind(self) -> None:
-        # HTTPServer's own looks the host's name up, which may take seconds
+        # HTTPServer's own method looks up the name of the host, which may take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.host, self.mini_web.port
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no news."""
+        """Ignore clients that close the connection."""
 
 
 def _advice(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} on {host} is taken by another program; choose another one: "
+            f"port {port} on {host} is used by another program; choose another one: "
             f"QUICKSTART_PORT={port + 1} make quickstart"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return (
             f"this machine has no loopback address {host}; on macOS add it with "
-            f"'sudo ifconfig lo0 alias {host} up', likewise {HOSTS[1]} to {HOSTS[-1]}"
+            f"'sudo ifconfig lo0 alias {host} up', and likewise {HOSTS[1]} to {HOSTS[-1]}"
         )
     return (
         f"cannot listen on {host}:{port}: {error.strerror}; choose another port: "
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self, status: int, body: bytes, kind: str, *, location: str = "", slow: bool = False
     ) -> None:
-        self._note(status, len(body))
+        self._log(status, len(body))
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -161,13 +161,13 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(PAUSE_S)
             self.wfile.write(body[start : start + step])
 
-    def _note(self, status: int, size: int) -> None:
+    def _log(self, status: int, size: int) -> None:
         site = f"{self.server.server_name}:{self.server.server_port}"
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S")
-        self.server.mini_web.note(f"{moment} {site} {self.requestline!r} {status} {size}")
+        now = time.strftime("%Y-%m-%dT%H:%M:%S")
+        self.server.mini_web.log_request(f"{now} {site} {self.requestline!r} {status} {size}")
 
     def log_message(self, format: str, *args: object) -> None:
-        """The access log is written by `_note`."""
+        """Do nothing: `_log` writes the access log."""
 
 
 def _status(path: str) -> int:
@@ -176,7 +176,7 @@ def _status(path: str) -> int:
 
 
 def _inside(www: Path, path: str) -> Path | None:
-    """The file at `path` below `www`; None where there is none or the path leads out."""
+    """Return the file at `path` within `www`; None if there is none."""
     if "\0" in path:
         return None
     file = (www / path.lstrip("/")).resolve()

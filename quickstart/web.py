@@ -1,4 +1,4 @@
-"""The mini-web while it is being built: files to serve, rows of the pool, and their truth."""
+"""The mini-web during its construction: served files, rows of the pool and their truth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 from quickstart.pictures import Picture
 
 HOSTS = tuple(f"127.0.0.{number}" for number in range(1, 9))
-SILENT_HOST = "127.0.0.9"  # on loopback, but nobody listens there
+SILENT_HOST = "127.0.0.9"
+"""A loopback address without a server."""
 
 TRUTH = pa.schema(
     [
@@ -31,11 +32,21 @@ TRUTH = pa.schema(
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the pool with its hidden truth.
+    """One row of the pool with its truth.
 
-    `expected_status` is one of ok, copy, leak, filtered, failed, refused; `expected_reason` hints
-    at why. `copy_of` is the uid of a pool row, or a path as `held_out/007.jpg`. `file` is the
-    served file, relative to `www`, where the row has one of its own.
+    Attributes:
+        uid: identifier of the row.
+        url: of the image.
+        text: its caption.
+        kind: kind of the row, as `ok`, `exact_copy` or `dead_link`.
+        photo: name of the photograph, or class of the digit.
+        copy_of: uid of the row, or path of the held-out image (`held_out/007.jpg`), that it copies.
+        edit: name of the edit of a copy.
+        hard: whether the edit is hard to find.
+        phash_distance: distance of the perceptual hashes of copy and original, in bits.
+        expected_status: ok, copy, leak, filtered, failed or refused.
+        expected_reason: why.
+        file: the served file of the row, relative to `www`.
     """
 
     uid: str
@@ -53,7 +64,7 @@ class Row:
 
 
 class Web:
-    """Collects rows and writes the files they point to."""
+    """Collects rows, and writes the files that they link to."""
 
     def __init__(self, out: Path, port: int, seed: int) -> None:
         self.rng = np.random.default_rng([seed, 2])
@@ -62,18 +73,18 @@ class Web:
         self._names: set[str] = set()
 
     def name(self) -> str:
-        """A name not given before, which says nothing about what it names."""
+        """Return a random name that is not used yet."""
         while (name := f"{int(self.rng.integers(2**40)):010x}") in self._names:
             pass
         self._names.add(name)
         return name
 
     def site(self) -> str:
-        """Scheme, host and port of one of the eight sites."""
+        """Return scheme, host and port of a random site."""
         return f"http://{HOSTS[int(self.rng.integers(len(HOSTS)))]}:{self.port}"
 
-    def publish(self, data: bytes, extension: str) -> str:
-        """Write a file to serve; returns its path relative to `www`."""
+    def write_file(self, data: bytes, extension: str) -> str:
+        """Write a served file; return its path relative to `www`."""
         name = self.name()
         path = f"p/{name[:2]}/{name}{extension}"
         target = self.out / "www" / path
@@ -81,19 +92,19 @@ class Web:
         target.write_bytes(data)
         return path
 
-    def add(self, url: str, text: str, **truth: object) -> Row:
-        """A row with a URL of the caller's making."""
+    def add_row(self, url: str, text: str, **truth: object) -> Row:
+        """Add a row with any URL."""
         row = Row(uid=self.name(), url=url, text=text, **truth)  # type: ignore[arg-type]
         self.rows.append(row)
         return row
 
-    def place(self, data: bytes, extension: str, text: str, **truth: object) -> Row:
-        """A row whose file one of the sites serves."""
-        path = self.publish(data, extension)
-        return self.add(f"{self.site()}/{path}", text, file=path, **truth)
+    def add_file(self, data: bytes, extension: str, text: str, **truth: object) -> Row:
+        """Add a row whose file one of the sites serves."""
+        path = self.write_file(data, extension)
+        return self.add_row(f"{self.site()}/{path}", text, file=path, **truth)
 
-    def show(self, picture: Picture, **truth: object) -> Row:
-        """A row for a picture as it is."""
-        return self.place(
+    def add_image(self, picture: Picture, **truth: object) -> Row:
+        """Add a row for an image that is not edited."""
+        return self.add_file(
             picture.data, picture.extension, picture.caption, photo=picture.photo, **truth
         )

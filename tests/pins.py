@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,15 @@ def member_pins(code: Code) -> dict[str, dict[str, Any]]:
             pins[f"{registry.noun} {member}"] = {
                 "version": entry.version,
                 "code": code.digest(roots),
-                "entry": _digest({**vars(entry), "version": None, "module": None}),
+                "entry": _digest(_decisive(entry)),
             }
     return pins
+
+
+def _decisive(entry: Entry) -> dict[str, Any]:
+    """Return the fields of an entry without its version, its place, and what people read."""
+    read = {field.name for field in fields(entry) if "display" in field.metadata}
+    return {k: v for k, v in vars(entry).items() if k not in read | {"version", "module"}}
 
 
 def contract_pins() -> dict[str, dict[str, Any]]:

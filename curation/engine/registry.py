@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,11 @@ class Entry:
 
 
 E = TypeVar("E", bound=Entry)
+
+
+def display_text(default: str = "") -> Any:
+    """Declare a field of an entry that people read: it decides no row, so no pin depends on it."""
+    return field(default=default, metadata={"display": True})
 
 
 def did_you_mean(word: Any, valid: Iterable[str]) -> str:

@@ -87,7 +87,7 @@ def test_leaves_a_stranger_s_folder_alone(tmp_path: Path) -> None:
     mine = tmp_path / "pool/mine.parquet"
     mine.parent.mkdir()
     mine.write_text("precious")
-    with pytest.raises(FileExistsError, match="not a mini-web of ours"):
+    with pytest.raises(FileExistsError, match="not a mini-web"):
         build(tmp_path, 8765)
     assert mine.read_text() == "precious"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from curation.engine.registry import Entry, Registry
+from curation.engine.registry import Entry, Registry, display_text
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class EncoderEntry(Entry):
         program: its weights file is a program, so a recipe must give the SHA-256 of the trusted file.
     """
 
-    model: str = ""
+    model: str = display_text()
     name: Literal["none", "optional", "required"] = "none"
     nested: bool = False
     needs: tuple[tuple[str, str], ...] = ()

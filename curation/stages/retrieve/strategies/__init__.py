@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from curation.engine.registry import Entry, Registry
+from curation.engine.registry import Entry, Registry, display_text
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class StrategyEntry(Entry):
     """
 
     grouped_by: Literal["seed", "cluster", "flat"] = "flat"
-    requested: str = "what the arm's parameters ask for"
+    requested: str = display_text("what the arm's parameters ask for")
 
 
 STRATEGIES = Registry(
