@@ -54,6 +54,7 @@ from curation.recipe import parse_recipe
 from curation.runner import run_step
 
 FRAGMENT = 10_000
+KINDS = ("random", "power law")
 WORDS = "a photo of a dog on a green lawn in front of an old house, no. "
 
 
@@ -118,14 +119,14 @@ def same_partition(folder: Path) -> bool:
     return pairs == len(np.unique(one)) == len(np.unique(other))
 
 
-def compare_edges(folder: Path, many: int) -> None:
+def compare_edges(folder: Path, many: int, kinds: tuple[str, ...]) -> None:
     """Print all sides."""
     print(
         "| edges | | by | rounds | edges sent | s | ratio | driver, GiB | worker, GiB | same |\n"
         + "|---" * 10
         + "|"
     )
-    for kind in ("random", "power law"):
+    for kind in kinds:
         own = folder / kind.replace(" ", "-")
         own.mkdir(parents=True, exist_ok=True)
         one = apart("union_find", str(own), kind, str(many))
@@ -294,7 +295,7 @@ def main() -> None:
     print(f"{conditions()}\n")
     with folder_or_temporary(options.folder) as folder:
         if options.what != "rows":
-            compare_edges(folder, options.edges)
+            compare_edges(folder, options.edges, KINDS[: 1 if options.tiny else None])
         if options.what != "edges":
             compare_rows(folder, options.rows)
 
