@@ -1,4 +1,4 @@
-"""Fixtures that more than one folder of tests uses."""
+"""Fixtures that several folders of tests use."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that processes end at about the same time."""
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+    """Run the files that take longest first, so that parallel processes end at about the same time."""
+    position = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: position.get(item.path.stem, len(LONGEST)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests of accelerators run where there is one."""
+    """Skip tests that need a GPU where there is none."""
     if item.get_closest_marker("gpu"):
         import torch
 
@@ -38,13 +38,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The checkout."""
+    """The root of the checkout."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real images with hidden truth, where the machine has them."""
+    """The folder with real images and their hidden truth; tests are skipped without it."""
     folder = Path(os.environ.get("CURATION_SHARED", ROOT.parent / "shared"))
     if not (folder / "data" / "web_mini").is_dir():
         pytest.skip(f"no shared data at {folder} (set CURATION_SHARED)")
@@ -53,7 +53,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def spark():
-    """One local Spark session for all tests that share a process."""
+    """One local Spark session for all tests of a process."""
     from curation.engine.spark import load_cluster, open_session
 
     session = open_session("tests", load_cluster("local"))
@@ -63,7 +63,7 @@ def spark():
 
 @pytest.fixture(scope="session")
 def mini_web(tmp_path_factory):
-    """The quickstart's mini-web, built and served; its folder is the working directory of a run."""
+    """The working directory of a run, with the mini-web of the quickstart built and served."""
     from quickstart.build import build
     from quickstart.server import serving
 

@@ -1,4 +1,4 @@
-"""Files that vanish, are cut off or rot while a run reads them: told by name, mended by a rerun."""
+"""Files that vanish, are truncated or corrupted: the error names them, and a rerun mends them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GROUPS = 3
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """Clustered vectors in three fragments of three row groups each."""
+    """Vectors in three fragments of three row groups each, and their centroids."""
     monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", ROWS_PER_BATCH)
     rng = np.random.default_rng(0)
     vectors, _ = planted(rng, ROWS_PER_BATCH * GROUPS * 3, DIM, 5)
@@ -67,34 +67,34 @@ def flip(path: Path, group: int, column: str) -> None:
 
 
 @pytest.mark.parametrize("column", ["vector", "image_id"])
-def test_rot_in_one_row_group_is_told_and_what_was_done_is_found_again(store, column):
+def test_an_error_names_the_corrupted_row_group_and_a_rerun_reuses_the_rest(store, column):
     path = file_of(store, "embeddings.semantic", "web-1")
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     flip(path, 1, column)
-    told = rf"row group 1 \(of {GROUPS}, .* of {re.escape(str(path))} .*fragment 'web-1'.*Delete"
-    with pytest.raises(StoreError, match=told):
+    words = rf"row group 1 \(of {GROUPS}, .* of {re.escape(str(path))} .*fragment 'web-1'.*Delete"
+    with pytest.raises(StoreError, match=words):
         run(store, "assign")
-    path.write_bytes(whole)
-    again = run(store, "assign")
-    assert (again.computed, again.reused, again.rows) == (2, 1, 3 * GROUPS * ROWS_PER_BATCH)
+    path.write_bytes(intact)
+    result = run(store, "assign")
+    assert (result.computed, result.reused, result.rows) == (2, 1, 3 * GROUPS * ROWS_PER_BATCH)
 
 
 @pytest.mark.parametrize("damage", ["cut off", "gone"])
-def test_a_file_without_its_end_is_told_and_what_was_done_is_found_again(store, damage):
+def test_an_error_names_a_truncated_file_and_a_rerun_reuses_the_rest(store, damage):
     path = file_of(store, "embeddings.semantic", "web-1")
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes(whole[:-100])
+        path.write_bytes(intact[:-100])
     with pytest.raises(StoreError, match=f"{re.escape(str(path))} (has vanished|cannot be read)"):
         run(store, "assign")
-    path.write_bytes(whole)
-    again = run(store, "assign")
-    assert (again.computed, again.reused) == (2, 1)
+    path.write_bytes(intact)
+    result = run(store, "assign")
+    assert (result.computed, result.reused) == (2, 1)
 
 
-def test_a_file_cut_off_while_it_is_read_is_told_with_its_row_group(tmp_path, monkeypatch):
+def test_an_error_names_the_row_group_of_a_file_truncated_while_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", ROWS_PER_BATCH)
     opened = Store(tmp_path)
     writer = FragmentWriter(opened, "data", "numbers", None)
@@ -110,15 +110,15 @@ def test_a_file_cut_off_while_it_is_read_is_told_with_its_row_group(tmp_path, mo
         next(groups)
 
 
-def test_the_remedy_is_one(store):
-    """A rotten file keeps its size, so that nothing but deleting it has it computed anew."""
+def test_the_remedy_in_the_error_works(store):
+    """A corrupted file keeps its size, so it must be deleted to be computed anew."""
     run(store, "assign")
-    whole = open_table(store, "assignments").read()
+    expected = open_table(store, "assignments").read()
     path = file_of(store, "assignments", "web-0")
     flip(path, 0, "similarity")
     with pytest.raises(StoreError, match=rf"Delete the file {path.name} and run the whole recipe"):
         open_table(store, "assignments").read()
     path.unlink()
-    again = run(store, "assign")
-    assert (again.computed, again.reused) == (1, 2)
-    assert open_table(store, "assignments").read() == whole
+    result = run(store, "assign")
+    assert (result.computed, result.reused) == (1, 2)
+    assert open_table(store, "assignments").read() == expected

@@ -1,4 +1,4 @@
-"""Rows that meet by their key, here and by a shuffle of Spark's; parts that are done stay done."""
+"""Exchanges, in process and by a Spark shuffle: rows meet by key, finished parts are reused."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ IDS = 1_000
 
 
 def read_left(number: int, log: str | None = None) -> Iterator[pa.Table]:
-    """Yield ids, twice, in several tables."""
+    """Yield ids twice, in two tables; append a line to `log`."""
     if log:
         with Path(log).open("a", encoding="utf-8") as file:
             file.write(f"{number}\n")
     ids = np.random.default_rng(number).integers(0, IDS, 500)
-    for own in (ids, ids[::-1]):
-        columns = {"id": own, "reading": np.full(500, number), KEY: own.astype(np.uint64)}
+    for keys in (ids, ids[::-1]):
+        columns = {"id": keys, "reading": np.full(500, number), KEY: keys.astype(np.uint64)}
         yield pa.table(columns)
 
 
@@ -56,13 +56,13 @@ def read_none() -> Iterator[pa.Table]:
 
 
 def read_broken() -> Iterator[pa.Table]:
-    """Yield something, then fail."""
+    """Yield a table, then fail."""
     yield next(read_right())
     raise StoreError("a file has vanished")
 
 
 def join(left: pa.Table, right: pa.Table, broken: str | None = None):
-    """Give the rows on the left with their names; fail in one part while a file is there."""
+    """Yield the left rows with their names; fail in one part while the file `broken` exists."""
     if broken and Path(broken).exists() and 3 in left.column("id").to_pylist():
         raise StoreError("killed here")
     yield (
@@ -73,13 +73,13 @@ def join(left: pa.Table, right: pa.Table, broken: str | None = None):
     return {"rows": len(left)}
 
 
-def job(readings=9, right=read_right, log=None, broken=None) -> Exchange:
-    given = {} if log is None else {"log": log}
+def job(tasks=9, right=read_right, log=None, broken=None) -> Exchange:
+    logged = {} if log is None else {"log": log}
     return Exchange(
         "join",
         {
             "left": ExchangeInput(
-                LEFT, [MapTask(read_left, {"number": n} | given) for n in range(readings)]
+                LEFT, [MapTask(read_left, {"number": n} | logged) for n in range(tasks)]
             ),
             "right": ExchangeInput(RIGHT, [MapTask(right, {})]),
         },
@@ -106,16 +106,16 @@ def rows_of(records, context) -> pa.Table:
 def test_rows_meet_by_their_key(context, tmp_path):
     records = exchange_tables(job(), context)
     assert len(records) == PARTS
-    found = rows_of(records, context).to_pandas()
+    rows = rows_of(records, context).to_pandas()
     ids = np.concatenate([np.random.default_rng(n).integers(0, IDS, 500) for n in range(9)])
-    assert sorted(found["id"]) == sorted(np.repeat(ids, 2))
-    expected = [f"n{i}" if i % 2 == 0 else None for i in found["id"]]
-    assert [n if isinstance(n, str) else None for n in found["name"]] == expected
+    assert sorted(rows["id"]) == sorted(np.repeat(ids, 2))
+    expected = [f"n{i}" if i % 2 == 0 else None for i in rows["id"]]
+    assert [n if isinstance(n, str) else None for n in rows["name"]] == expected
     for number, record in enumerate(records):
-        own = Fragment(context.store, record).read(["id"]).column("id").to_numpy()
-        assert set(own % PARTS) == {number}
-        assert record.stats["rows"] == len(own)
-    # Whatever ran first, the same files; and they are found again.
+        part_ids = Fragment(context.store, record).read(["id"]).column("id").to_numpy()
+        assert set(part_ids % PARTS) == {number}
+        assert record.stats["rows"] == len(part_ids)
+    # The files do not depend on the order in which tasks end, and a second run reuses them.
     other = Context(Store(tmp_path / "other"), InProcess(), "meeting", ["test"])
     assert [r.content for r in exchange_tables(job(), other)] == [r.content for r in records]
     before = context.store.sizes("work/meeting/data")
@@ -124,78 +124,79 @@ def test_rows_meet_by_their_key(context, tmp_path):
 
 
 def read_several() -> Iterator[pa.Table]:
-    """Yield ids that go to three keys each, two of which may be of one part."""
+    """Yield ids with three keys each, two of which may belong to the same part."""
     ids = np.arange(IDS)
     keys = np.stack([ids, ids + PARTS, ids * 31 + 1], 1).astype(np.uint64)
-    own = pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), 3)
-    yield pa.table({"id": ids, KEY: own})
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), 3)
+    yield pa.table({"id": ids, KEY: lists})
 
 
-def numbered(rows: pa.Table, part: int):
-    """Give the rows with the number of their part."""
+def with_part(rows: pa.Table, part: int):
+    """Yield the rows with the number of their part."""
     yield rows.append_column("part", pa.array([part] * len(rows))).to_batches()[0]
     return None
 
 
-def test_rows_of_several_keys_go_to_the_part_of_each_once(context):
-    given = ExchangeInput(pa.schema([("id", pa.int64())]), [MapTask(read_several, {})])
+def test_rows_with_several_keys_go_once_to_the_part_of_each(context):
+    rows = ExchangeInput(pa.schema([("id", pa.int64())]), [MapTask(read_several, {})])
     records = exchange_tables(
-        Exchange("number", {"rows": given}, numbered, PARTS, pass_part=True), context
+        Exchange("number", {"rows": rows}, with_part, PARTS, pass_part=True), context
     )
-    found = rows_of(records, context)
-    pairs = set(zip(*(found.column(n).to_pylist() for n in ("id", "part")), strict=True))
+    received = rows_of(records, context)
+    pairs = set(zip(*(received.column(n).to_pylist() for n in ("id", "part")), strict=True))
     assert pairs == {(i, key % PARTS) for i in range(IDS) for key in (i, i * 31 + 1)}
-    assert len(found) == len(pairs)
+    assert len(received) == len(pairs)
 
 
 def test_messages_are_small(context, monkeypatch):
-    """What is sent is cut where the driver says: the readers here are its own process."""
-    whole = [r.content for r in exchange_tables(job(), context)]
+    """The bound is changed in this process only, so the second exchange runs in process."""
+    expected = [r.content for r in exchange_tables(job(), context)]
     monkeypatch.setattr("curation.engine.exchange.MESSAGE_BYTES", 512)
-    sent = [own for _, own in _send(("left", 0, MapTask(read_left, {"number": 0})), 2, {0, 1})]
-    assert len(sent) > 20
-    assert max(len(packed) for *_, packed in sent) < 2048
+    task = MapTask(read_left, {"number": 0})
+    messages = [message for _, message in _send(("left", 0, task), 2, {0, 1})]
+    assert len(messages) > 20
+    assert max(len(rows) for *_, rows in messages) < 2048
     other = Context(Store(context.store.uri + "-cut"), InProcess(), "meeting", ["test"])
-    assert [r.content for r in exchange_tables(job(), other)] == whole
+    assert [r.content for r in exchange_tables(job(), other)] == expected
 
 
 def test_parts_without_rows_have_their_columns(context):
-    records = exchange_tables(job(readings=1, right=read_none), context)
+    records = exchange_tables(job(tasks=1, right=read_none), context)
     assert rows_of(records, context).column("name").null_count == 1000
 
 
-def passed_on(rows: pa.Table):
-    """Give the rows as they are."""
+def unchanged(rows: pa.Table):
+    """Yield the rows as they are."""
     yield pa.RecordBatch.from_pylist(rows.to_pylist(), schema=rows.schema)
     return None
 
 
-def test_inputs_without_readings_keep_their_own_columns(context):
+def test_inputs_without_tasks_have_their_columns(context):
     for schema in (LEFT, RIGHT):
-        job = Exchange("nothing", {"rows": ExchangeInput(schema, [])}, passed_on, 2)
+        job = Exchange("nothing", {"rows": ExchangeInput(schema, [])}, unchanged, 2)
         assert rows_of(exchange_tables(job, context), context).schema == schema
 
 
-def test_what_cannot_be_read_stops_every_part(context):
+def test_an_unreadable_input_stops_every_part(context):
     with pytest.raises(CurationError, match="a file has vanished"):
         exchange_tables(job(right=read_broken), context)
     assert not context.store.sizes("work/meeting/done")
 
 
-def test_a_stopped_exchange_goes_on_with_the_parts_that_are_missing(context, tmp_path):
+def test_a_stopped_exchange_continues_with_the_missing_parts(context, tmp_path):
     log, broken = tmp_path / "log", tmp_path / "broken"
     broken.write_text("")
-    given = {"log": str(log), "broken": str(broken)}
+    options = {"log": str(log), "broken": str(broken)}
     with pytest.raises(CurationError, match="killed here"):
-        exchange_tables(job(**given), context)
-    done = set(context.store.sizes("work/meeting/done"))
-    assert 0 < len(done) < PARTS
+        exchange_tables(job(**options), context)
+    finished = set(context.store.sizes("work/meeting/done"))
+    assert 0 < len(finished) < PARTS
     broken.unlink()
-    found = exchange_tables(job(**given), context)
-    assert done < set(context.store.sizes("work/meeting/done"))
-    whole = [Fragment(context.store, r).read() for r in exchange_tables(job(), context)]
-    assert [Fragment(context.store, r).read() for r in found] == whole
-    # Nothing is read again when nothing is missing.
+    records = exchange_tables(job(**options), context)
+    assert finished < set(context.store.sizes("work/meeting/done"))
+    expected = [Fragment(context.store, r).read() for r in exchange_tables(job(), context)]
+    assert [Fragment(context.store, r).read() for r in records] == expected
+    # If no part is missing, nothing is read.
     log.unlink()
-    exchange_tables(job(**given), context)
+    exchange_tables(job(**options), context)
     assert not log.exists()

@@ -1,4 +1,4 @@
-"""The flow, the jobs and the schemas are one thing; the plan follows from the recipe alone."""
+"""Flow, jobs and schemas agree, and the plan depends on the recipe alone."""
 
 from __future__ import annotations
 
@@ -86,16 +86,15 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
         ({"assemble": {"pixels": True}}, "assemble"),
     ],
 )
-def test_a_change_reaches_what_follows_and_nothing_before(blocks, first):
+def test_a_change_alters_its_stage_and_later_ones_and_none_before(blocks, first):
     before, after = fingerprints(changed()), fingerprints(changed(**blocks))
-    names = list(before)
-    differ = [n for n in names if before[n] != after[n]]
-    assert differ[0] == first
-    assert differ[-1] == "assemble"
+    changed_steps = [name for name in before if before[name] != after[name]]
+    assert changed_steps[0] == first
+    assert changed_steps[-1] == "assemble"
     assert run_fingerprint(changed()) != run_fingerprint(changed(**blocks))
 
 
-def test_how_a_run_works_is_in_no_fingerprint():
+def test_execution_only_fields_change_no_fingerprint():
     other = changed(
         ingest={"rows_per_fragment": 7},
         fetch={"concurrency": 3},
@@ -112,7 +111,7 @@ def test_without_seeds_a_plan_ends_at_assign():
         plan(recipe, until="match")
 
 
-def test_two_encoders_give_two_tables_from_one_step():
+def test_one_step_writes_a_table_for_each_encoder():
     encoders = {"semantic": {"model": "vit_micro"}, "copy": {"model": "timm/test_vit"}}
     recipe = changed(embed={"encoders": encoders})
     steps = {s.name: s for s in plan(recipe)}

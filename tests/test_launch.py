@@ -1,4 +1,4 @@
-"""Which steps run, and what is refused before any of them does."""
+"""Which steps run, and what is refused before the first one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def names(steps) -> list[str]:
     return [s.name for s in steps]
 
 
-def test_choose():
+def test_select_steps():
     assert names(select_steps(STEPS)) == names(STEPS)
     assert names(select_steps(STEPS, only="select")) == ["select"]
     assert names(select_steps(STEPS, first="match")) == ["match", "retrieve", "assemble"]
@@ -37,7 +37,7 @@ def test_choose():
         ({"first": "match", "until": "fetch"}, "comes after"),
     ],
 )
-def test_choose_refuses(arguments, words):
+def test_select_steps_refuses(arguments, words):
     with pytest.raises(RecipeError, match=words):
         select_steps(STEPS, **arguments)
 
@@ -52,7 +52,7 @@ def test_every_missing_file_is_named_at_once(tmp_path):
     }
     with pytest.raises(RecipeError) as error:
         check_inputs(parse_recipe(SPEC | blocks))
-    said = str(error.value)
+    text = str(error.value)
     for place in (
         "ingest.blocked_domains",
         "no/blocked.txt",
@@ -60,10 +60,10 @@ def test_every_missing_file_is_named_at_once(tmp_path):
         "'web'",
         "'flowers'",
     ):
-        assert place in said
+        assert place in text
 
 
-def test_encoders_are_tried_before_days_of_fetching(tmp_path):
+def test_encoders_and_heads_are_loaded_before_any_work(tmp_path):
     lists = tmp_path / "urls.txt"
     lists.write_text("http://127.0.0.1:9/a.jpg\n")
     pool = {"name": "web", "role": "pool", "format": "txt", "path": str(lists)}
@@ -82,12 +82,12 @@ def test_encoders_are_tried_before_days_of_fetching(tmp_path):
     store = Store(tmp_path / "store")
     with pytest.raises(RecipeError) as error:
         run_steps(plan(recipe), recipe, store, Cluster())
-    told = str(error.value)
-    assert "embed.encoders.one: timm cannot create 'vit_tinny" in told
-    assert "Similar names: vit_tiny_patch16_224" in told
-    assert "embed.encoders.two: open_clip has no model 'ViT-B-23'" in told
+    text = str(error.value)
+    assert "embed.encoders.one: timm cannot create 'vit_tinny" in text
+    assert "Similar names: vit_tiny_patch16_224" in text
+    assert "embed.encoders.two: open_clip has no model 'ViT-B-23'" in text
     assert store.manifest("pairs") is None
-    # So are the heads on them: the file, and whether it fits the vectors.
+    # Heads are loaded too, and called with vectors of their encoder's dimension.
     save_file({"weight": torch.zeros(1, 7), "bias": torch.zeros(1)}, tmp_path / "seven.safetensors")
     heads = {
         "text": {"kind": "linear", "encoder": "semantic", "weights": str(lists)},
@@ -97,9 +97,9 @@ def test_encoders_are_tried_before_days_of_fetching(tmp_path):
     recipe = parse_recipe(spec)
     with pytest.raises(RecipeError) as error:
         run_steps(plan(recipe), recipe, store, Cluster())
-    told = str(error.value)
-    assert "score.heads.text: " in told and "neither safetensors nor" in told
-    assert "score.heads.wide: " in told and "for vectors of dimension 7" in told
+    text = str(error.value)
+    assert "score.heads.text: " in text and "neither safetensors nor" in text
+    assert "score.heads.wide: " in text and "for vectors of dimension 7" in text
     assert store.manifest("pairs") is None
-    # Where nothing is to be embedded, nothing is tried.
+    # Without the step `embed`, nothing is loaded.
     check_encoders(select_steps(plan(recipe), until="fetch"), store)

@@ -1,4 +1,4 @@
-"""Vectors of different encoders or dimensions never meet."""
+"""A step refuses tables with vectors of different encoders or dimensions."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def encoder(name="timm/a", weights="1f" * 32, dim=8, **changed):
     return encoder_identity(name, weights, dim, PREPROCESSING | changed)
 
 
-def told(identity) -> str:
-    """The words that say which encoder it is."""
+def described(identity) -> str:
+    """Return how an error describes an encoder, as a regular expression."""
     preprocessing = digest(identity["preprocessing"], 12)
     return (
         rf"{identity['architecture']} \(dimension {identity['dim']}, weights "
@@ -51,7 +51,7 @@ def told(identity) -> str:
 
 
 def fill(store, encoders=None, dims=(8, 8)):
-    """Commit a pool and seeds; `encoders` and `dims` are of the one and the other."""
+    """Commit a pool and seeds with the encoders and dimensions of the two."""
     rng = np.random.default_rng(0)
     parts = {
         fragment: (names(rng, 30), planted(rng, 30, dim, 4)[0])
@@ -75,12 +75,11 @@ def run(store, name):
 )
 @pytest.mark.parametrize("stage", ["neighbours", "cluster", "quantise"])
 def test_two_encoders_in_one_table_are_refused(tmp_path, stage, other):
-    """As when the weights that a hub gives for a name change between two runs."""
+    """This happens when the weights of a name on a hub change between two runs."""
     store = Store(tmp_path)
     fill(store, [encoder(), other], (8, other["dim"]))
-    words = (
-        rf"fragment 'web-0' is by {told(encoder())}, fragment 'seeds-0' by {told(other)}.*weights"
-    )
+    first, second = described(encoder()), described(other)
+    words = rf"fragment 'web-0' is by {first}, fragment 'seeds-0' by {second}.*weights"
     with pytest.raises(StoreError, match=words):
         run(store, stage)
 
@@ -99,7 +98,8 @@ def test_centroids_of_another_encoder_are_refused_until_they_are_trained_anew(tm
     run(store, "cluster")
     run(store, "assign")
     fill(store, [other, other], (16, 16))
-    words = f"come from embeddings.semantic by {told(one)}, embeddings.semantic is by {told(other)}"
+    first, second = described(one), described(other)
+    words = f"come from embeddings.semantic by {first}, embeddings.semantic is by {second}"
     with pytest.raises(StoreError, match=rf"{words}.*--from cluster"):
         run(store, "assign")
     run(store, "cluster")
@@ -112,7 +112,9 @@ def test_codebooks_of_another_encoder_are_refused(tmp_path):
     fill(store, [one, one])
     run(store, "quantise")
     fill(store, [other, other], (16, 16))
-    with pytest.raises(StoreError, match=rf"codebooks come from .*{told(one)}.*--from quantise"):
+    with pytest.raises(
+        StoreError, match=rf"codebooks come from .*{described(one)}.*--from quantise"
+    ):
         run(store, "index")
 
 

@@ -1,4 +1,4 @@
-"""Configuration of clusters, and which device a task is given."""
+"""Configuration of clusters, and the device of a task."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_unknown_cluster_lists_the_valid_ones(tmp_path):
         load_cluster(str(path))
 
 
-def test_without_a_task_the_device_is_what_is_here():
+def test_without_a_task_the_device_is_the_first_of_the_machine():
     import torch
 
     count = torch.cuda.device_count()
@@ -45,9 +45,9 @@ def test_without_a_task_the_device_is_what_is_here():
     assert task_device() == local_devices()[0]
 
 
-def test_tasks_without_a_gpu_of_their_own_take_turns_with_those_here():
-    here = ("cuda:0", "cuda:1", "cuda:2")
-    assert [device_of_task(here, task) for task in range(4)] == [*here, "cuda:0"]
+def test_tasks_without_an_assigned_gpu_share_those_of_the_machine():
+    devices = ("cuda:0", "cuda:1", "cuda:2")
+    assert [device_of_task(devices, task) for task in range(4)] == [*devices, "cuda:0"]
     assert device_of_task(("cpu",), 5) == "cpu"
 
 
@@ -59,7 +59,7 @@ from curation.engine.spark_workers import SparkWorkers
 from curation.engine.spark import Cluster, open_session
 
 def meet(item):
-    # Each waits until all of its kind have come, so it returns only if they run at once.
+    # Each task waits until all of its group have started, so it returns only if they run at once.
     name, number, all_of_them = item
     (Path({folder!r}) / f"{{name}}-{{number}}").touch()
     until = time.monotonic() + 60
@@ -81,15 +81,15 @@ cluster = Cluster(master="local-cluster[1,4,1024]", gpus=True, conf=conf)
 session = open_session("gpus", cluster, gpus=1)
 workers = SparkWorkers(lambda: session)
 devices = workers.map("on GPUs", meet, [("gpu", n, 2) for n in range(2)], gpu=True)
-# Of four tasks on GPUs only two run at once; four others do, on the same executor.
+# Only two tasks with a GPU run at once, but four without, on the same executor.
 plain = workers.map("on cores", meet, [("plain", n, 4) for n in range(4)])
 print("RESULT " + json.dumps([sorted(devices), plain]))
 session.stop()
 """
 
 
-def test_tasks_on_gpus_get_one_each_and_others_every_core(tmp_path, root):
-    """On a local cluster whose executor discovers two GPUs that are not there."""
+def test_tasks_on_gpus_get_one_each_and_other_tasks_use_every_core(tmp_path, root):
+    """A local cluster whose executor reports two GPUs, which the machine does not need to have."""
     script = tmp_path / "gpus.sh"
     script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0", "1"]}\'\n')
     script.chmod(0o755)

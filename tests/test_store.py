@@ -1,4 +1,4 @@
-"""What a crash, a vanished file or a damaged record leaves behind."""
+"""The store after a crash, after a file has vanished, and with damaged files and records."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def files(context: Context) -> list[str]:
     return sorted(context.store.sizes("work/test/data"))
 
 
-def test_finished_work_is_found_again(context):
+def test_finished_work_is_reused(context):
     first = compute(context)
     written = files(context)
-    again = compute(context)
+    second = compute(context)
     assert files(context) == written
-    assert again == first
+    assert second == first
     assert first["a"].read().column("n").to_pylist() == list(range(10))
     assert first["a"].record.stats == {"rows": 10}
 
@@ -57,7 +57,7 @@ def test_rows_per_file_splits_and_keeps_order(context):
 
 
 @pytest.mark.parametrize("damage", ["vanished", "truncated", "record"])
-def test_what_is_damaged_is_computed_anew(context, damage):
+def test_a_damaged_work_table_is_computed_anew(context, damage):
     first = compute(context)
     path = first["a"].record.files[0].path
     if damage == "vanished":
@@ -67,9 +67,9 @@ def test_what_is_damaged_is_computed_anew(context, damage):
         context.store.put(path, content[: len(content) // 2])
     else:
         context.store.delete([f"work/test/done/{first['a'].record.memo}.json"])
-    again = compute(context)
-    assert again["a"].read() == first_rows()
-    assert again["b"] == first["b"]
+    second = compute(context)
+    assert second["a"].read() == first_rows()
+    assert second["b"] == first["b"]
 
 
 def first_rows() -> pa.Table:
@@ -77,17 +77,17 @@ def first_rows() -> pa.Table:
 
 
 def test_reading_a_damaged_file_names_it(context):
-    found = compute(context)["a"]
-    path = found.record.files[0].path
+    fragment = compute(context)["a"]
+    path = fragment.record.files[0].path
     context.store.put(path, b"PAR1 is not enough")
     with pytest.raises(StoreError, match=path):
-        found.read()
+        fragment.read()
     context.store.delete([path])
     with pytest.raises(StoreError, match="has vanished"):
-        found.read()
+        fragment.read()
 
 
-def test_a_torn_manifest_is_told(tmp_path):
+def test_an_incomplete_manifest_is_an_error(tmp_path):
     store = Store(tmp_path)
     store.put("tables/pairs/current.json", b'{"version": "v"}')
     store.put("tables/pairs/versions/v.json", b'{"table": "pa')
@@ -95,12 +95,12 @@ def test_a_torn_manifest_is_told(tmp_path):
         open_table(store, "pairs")
 
 
-def test_missing_table_lists_what_is_there(tmp_path):
+def test_the_error_for_a_missing_table_lists_the_committed_ones(tmp_path):
     with pytest.raises(StoreError, match=r"no committed table 'images'.*none yet"):
         open_table(Store(tmp_path), "images")
 
 
-def test_version_is_visible_only_when_its_manifest_is(tmp_path):
+def test_a_version_is_visible_only_once_its_manifest_is_there(tmp_path):
     store = Store(tmp_path)
     writer = FragmentWriter(store, "tables/x/data", "a", None)
     for batch in numbers(0, 5):
@@ -124,7 +124,7 @@ def test_content_does_not_depend_on_names_or_places(context):
     assert content_of({"x": [a, 1]}) == content_of({"x": [b, 1]})
 
 
-def test_store_travels_to_workers(tmp_path):
+def test_a_store_can_be_pickled_for_workers(tmp_path):
     store = Store(tmp_path)
     store.put("a/b", b"c")
     assert pickle.loads(pickle.dumps(store)).get("a/b") == b"c"

@@ -1,4 +1,4 @@
-"""The stage over fragments: in memory, in files, cut anew, stopped, and in levels."""
+"""The stage over fragments: in memory and in files, in other fragments, stopped, and with levels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def recipe(**cluster):
 
 
 def fill(store, ids, vectors, parts):
-    """Commit a pool cut into `parts` fragments; every seventh row is dropped."""
+    """Commit a pool of `parts` fragments, in which every seventh row is dropped."""
     rows, batches = {}, {}
     for number, part in enumerate(np.array_split(np.arange(len(ids)), parts)):
         fragment = f"web-{number}"
@@ -68,65 +68,67 @@ def rows_of(table):
 
 
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
-def test_files_memory_back_ends_and_parts_give_the_same_bits(pool, tmp_path, monkeypatch, metric):
-    # Small shards and ranges of centroids, so that there are several of both.
+def test_files_memory_back_ends_and_fragments_give_the_same_bits(
+    pool, tmp_path, monkeypatch, metric
+):
+    # Small limits, so that there are several shards and ranges of clusters.
     monkeypatch.setattr("curation.algorithms.kmeans.sharded.SHARD_ROWS", 700)
     monkeypatch.setattr("curation.algorithms.kmeans.sharded.RANGE_BYTES", 8 * DIM * 9)
     options = {"levels": [40], "max_points_per_centroid": 50, "iterations": 6, "metric": metric}
-    found = []
-    for parts, more in [
+    tables = []
+    for parts, other_options in [
         (1, {}),
         (4, {"memory_gib": 0}),
         (7, {"backend": "faiss"}),
         (3, {"memory_gib": 0, "backend": "faiss"}),
     ]:
         store = fill(Store(tmp_path / f"{parts}"), *pool, parts)
-        found.append(rows_of(clustered(store, **options, **more)))
-    assert len(found[0]["cluster_id"]) == 40
-    assert sum(found[0]["training_count"]) < 2571
-    for other in found[1:]:
-        assert other == found[0]
+        tables.append(rows_of(clustered(store, **options, **other_options)))
+    assert len(tables[0]["cluster_id"]) == 40
+    assert sum(tables[0]["training_count"]) < 2571
+    for table in tables[1:]:
+        assert table == tables[0]
 
 
 def test_finds_planted_clusters(pool, tmp_path):
-    """Nearly every one of thirty clusters is found, and the objective rises to nearly its best."""
+    """Most of thirty clusters are found, and the objective never falls."""
     store = fill(Store(tmp_path), *pool, 2)
     table = clustered(store, levels=[30], start="kmeans++", iterations=25)
     (objective,) = table.manifest.stats["objective"]
     assert (np.diff(objective) > -1e-7).all()
     matrix = vector_matrix(table.read().column("vector"), "<f4").astype(np.float64)
-    middles = np.random.default_rng(0).normal(size=(30, DIM))
-    middles /= np.linalg.norm(middles, axis=1, keepdims=True)
-    assert ((middles @ matrix.T).max(axis=1) > 0.97).mean() >= 0.75
+    centres = np.random.default_rng(0).normal(size=(30, DIM))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    assert ((centres @ matrix.T).max(axis=1) > 0.97).mean() >= 0.75
 
 
 class Killed(BaseException):
-    """As a kill: no stage catches it."""
+    """Stands for a kill, because no stage catches it."""
 
 
 @pytest.mark.parametrize("memory", [4.0, 0.0])
-def test_a_killed_run_goes_on_where_it_was(pool, tmp_path, monkeypatch, memory):
+def test_a_killed_run_continues_after_the_last_pass(pool, tmp_path, monkeypatch, memory):
     options = {"levels": [25], "iterations": 8, "memory_gib": memory}
-    whole = rows_of(clustered(fill(Store(tmp_path / "whole"), *pool, 3), **options))
+    expected = rows_of(clustered(fill(Store(tmp_path / "whole"), *pool, 3), **options))
     store = fill(Store(tmp_path / "killed"), *pool, 3)
     passes = []
-    updated = lloyd_module.update_centroids
+    update_centroids = lloyd_module.update_centroids
 
-    def dies(tally, centroids, metric):
+    def killed_in_the_fifth_pass(sums, centroids, metric):
         passes.append(1)
         if len(passes) == 5:
             raise Killed
-        return updated(tally, centroids, metric)
+        return update_centroids(sums, centroids, metric)
 
-    monkeypatch.setattr(lloyd_module, "update_centroids", dies)
+    monkeypatch.setattr(lloyd_module, "update_centroids", killed_in_the_fifth_pass)
     with pytest.raises(Killed):
         clustered(store, **options)
-    assert rows_of(clustered(store, **options)) == whole
-    # Nine passes in all, the fifth twice: what was done was not done again.
+    assert rows_of(clustered(store, **options)) == expected
+    # Nine passes, of which only the fifth ran twice.
     assert len(passes) <= 10
 
 
-def test_levels_stand_on_each_other(pool, tmp_path):
+def test_each_cluster_belongs_to_the_nearest_of_the_next_level(pool, tmp_path):
     store = fill(Store(tmp_path), *pool, 3)
     table = clustered(store, levels=[200, 30, 5], resampling={"rounds": 3})
     rows = table.read().to_pandas()
@@ -135,7 +137,6 @@ def test_levels_stand_on_each_other(pool, tmp_path):
     assert [len(p) for p in parents] == [200, 30]
     fine, middle, top = (rows[rows["level"] == level] for level in range(3))
     assert top["parent_id"].isna().all()
-    # Each centroid belongs to the nearest one above.
     for below, above in ((fine, middle), (middle, top)):
         matrices = [
             np.stack([np.frombuffer(v, "<f4") for v in part["vector"]]).astype(np.float64)
@@ -153,7 +154,7 @@ def test_levels_stand_on_each_other(pool, tmp_path):
         at_level(3, clusters, parents)
 
 
-def test_levels_that_the_data_cannot_fill_are_told(tmp_path, caplog):
+def test_levels_that_the_data_cannot_fill_give_a_warning(tmp_path, caplog):
     rng = np.random.default_rng(1)
     ids, (vectors, _) = names(rng, 40), planted(rng, 40, DIM, 4)
     table = clustered(fill(Store(tmp_path), ids, vectors, 1), levels=[1000, 100, 10])
@@ -162,20 +163,20 @@ def test_levels_that_the_data_cannot_fill_are_told(tmp_path, caplog):
     assert "the level of 100 clusters is left out: the finest level has only 34" in caplog.text
 
 
-def test_resampling_stays_with_its_level_when_a_finer_one_is_left_out(tmp_path, monkeypatch):
+def test_each_level_keeps_its_resampling_when_a_finer_one_is_left_out(tmp_path, monkeypatch):
     rng = np.random.default_rng(3)
     ids, (vectors, _) = names(rng, 60), planted(rng, 60, DIM, 4)
-    asked = []
-    resampled = hierarchy.train_with_resampling
+    calls = []
+    train_with_resampling = hierarchy.train_with_resampling
 
-    def seen(vectors, clusters, how, plan, salt):
-        asked.append((clusters, how.nearest))
-        return resampled(vectors, clusters, how, plan, salt)
+    def recorded(vectors, clusters, resampling, options, salt):
+        calls.append((clusters, resampling.nearest))
+        return train_with_resampling(vectors, clusters, resampling, options, salt)
 
-    monkeypatch.setattr(hierarchy, "train_with_resampling", seen)
+    monkeypatch.setattr(hierarchy, "train_with_resampling", recorded)
     levels = {"levels": [1000, 100, 10, 3], "resampling": {"rounds": 2, "nearest": [9, 4, 2]}}
     clustered(fill(Store(tmp_path), ids, vectors, 1), **levels)
-    assert asked == [(10, 4), (3, 2)]
+    assert calls == [(10, 4), (3, 2)]
 
 
 def test_nothing_to_cluster_is_an_error(tmp_path):

@@ -1,4 +1,4 @@
-"""Points with clusters to find."""
+"""Synthetic points with known clusters, and image ids."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def planted(rng, rows, dim, centres, spread=0.7, dtype=np.float16):
-    """Return unit vectors (rows, dim) around random centres, and the centre of each."""
-    middle = rng.normal(size=(centres, dim))
-    own = rng.integers(0, centres, rows)
-    vectors = middle[own] + spread * rng.normal(size=(rows, dim))
+    """Return unit vectors (rows, dim) around random centres, and the centre of each, (rows,)."""
+    centre_vectors = rng.normal(size=(centres, dim))
+    centre = rng.integers(0, centres, rows)
+    vectors = centre_vectors[centre] + spread * rng.normal(size=(rows, dim))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors.astype(dtype), own
+    return vectors.astype(dtype), centre
 
 
 def names(rng, rows):
-    """Return image ids."""
+    """Return random image ids, (rows,)."""
     return np.array([rng.bytes(16).hex() for _ in range(rows)], dtype="S32")

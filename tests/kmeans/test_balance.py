@@ -1,4 +1,4 @@
-"""Shares of a target against a brute force that hands out one image at a time."""
+"""Even shares of a target against brute force, which hands out one image at a time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from curation.algorithms.kmeans.balance import even_shares, even_shares_by_paren
 
 
 def one_at_a_time(sizes, target, keys):
-    """Give one more to the cluster that gave least so far (ties: smallest key), while any has more."""
-    given_ = np.zeros(len(sizes), dtype=np.int64)
-    while given_.sum() < min(target, sum(sizes)):
-        able = [i for i in range(len(sizes)) if given_[i] < sizes[i]]
-        given_[min(able, key=lambda i: (given_[i], keys[i]))] += 1
-    return given_
+    """Take images one by one, each from the cluster that gave fewest; ties go to the smallest key."""
+    shares = np.zeros(len(sizes), dtype=np.int64)
+    while shares.sum() < min(target, sum(sizes)):
+        not_empty = [i for i in range(len(sizes)) if shares[i] < sizes[i]]
+        shares[min(not_empty, key=lambda i: (shares[i], keys[i]))] += 1
+    return shares
 
 
 @settings(max_examples=300, deadline=None)
@@ -32,7 +32,7 @@ def test_equals_handing_out_one_at_a_time(sizes, target, seed):
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_parents_do_not_touch_each_other(seed):
+def test_parents_are_independent_of_each_other(seed):
     rng = np.random.default_rng(seed)
     parents, children = int(rng.integers(1, 6)), int(rng.integers(1, 30))
     parent = rng.integers(0, parents, children)
@@ -41,15 +41,15 @@ def test_parents_do_not_touch_each_other(seed):
     keys = rng.permutation(children).astype(np.uint64)
     got = even_shares_by_parent(sizes, parent, targets, keys)
     for number in range(parents):
-        own = parent == number
-        if own.any():
-            alone = even_shares(sizes[own], int(targets[number]), keys[own])
-            np.testing.assert_array_equal(got[own], alone)
+        children_of = parent == number
+        if children_of.any():
+            alone = even_shares(sizes[children_of], int(targets[number]), keys[children_of])
+            np.testing.assert_array_equal(got[children_of], alone)
 
 
 def test_hand_computed():
-    """Sizes 1, 5, 100 and a target of 20: 1 + 5 + 14; of 10: 1 + 5 + 4 would be uneven, so 1 + 4 + 5
-    or 1 + 5 + 4 by key."""
+    """Of sizes 1, 5 and 100, a target of 20 takes 1 + 5 + 14, and one of 10 takes 1 + 5 + 4 or 1 +
+    4 + 5, which the keys decide."""
     sizes = np.array([1, 5, 100])
     keys = np.array([0, 1, 2], dtype=np.uint64)
     assert even_shares(sizes, 20, keys).tolist() == [1, 5, 14]

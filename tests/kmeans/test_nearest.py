@@ -1,4 +1,4 @@
-"""Every back end against a float64 brute force, over centroids that move."""
+"""Every back end against brute force in float64, while centroids move."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def brute_force(points, centroids):
 
 
 def moving(rng, points, clusters, metric, steps):
-    """Yield centroids that jump, then settle, as those of k-means do."""
+    """Yield centroids that move far at first and then less and less, as those of k-means do."""
     vectors = points[rng.choice(len(points), clusters, replace=False)].astype(np.float64)
     for size in np.geomspace(0.3, 1e-5, steps):
         vectors = vectors + size * rng.normal(size=vectors.shape) / np.sqrt(vectors.shape[1])
@@ -35,40 +35,40 @@ def moving(rng, points, clusters, metric, steps):
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("clusters", [1, 3, 64, 8 * MIN_GROUP + 17, 500])
 def test_equals_brute_force_while_centroids_move(name, metric, clusters, monkeypatch):
-    # Several blocks, so that bounds of one are not taken for another's.
+    # Several blocks, so that the test fails if the bounds of one are used for another.
     monkeypatch.setattr(f"curation.algorithms.kmeans.backends.{name}.POINTS_PER_BLOCK", 700)
     rng = np.random.default_rng(clusters)
     points, _ = planted(rng, 2000, 24, 40)
     if metric == "euclidean":
         points, _ = round_to_grid(points.astype(np.float32) * 3 + 0.25)
-    nearest = load_backend(name, "cpu")(points)
+    assigner = load_backend(name, "cpu")(points)
     for centroids in moving(rng, points, clusters, metric, 9):
-        np.testing.assert_array_equal(nearest.assign(centroids), brute_force(points, centroids))
+        np.testing.assert_array_equal(assigner.assign(centroids), brute_force(points, centroids))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_ties_and_near_ties_go_by_float64_then_number(name):
-    """Equal centroids, and centroids closer than float32 can tell."""
+def test_near_ties_are_decided_in_float64_and_ties_go_to_the_smaller_number(name):
+    """Equal centroids, and centroids whose scores are within rounding of float32."""
     rng = np.random.default_rng(0)
     points, _ = planted(rng, 500, 16, 5)
-    some = points[:20].astype(np.float32)
-    near = some.copy()
+    first = points[:20].astype(np.float32)
+    near = first.copy()
     near[:, 0] += np.float32(2**-22)
-    centroids = make_centroids(np.concatenate([some, near, some]), "spherical")
+    centroids = make_centroids(np.concatenate([first, near, first]), "spherical")
     got = load_backend(name, "cpu")(points).assign(centroids)
     np.testing.assert_array_equal(got, brute_force(points, centroids))
     assert (got < 40).all()
 
 
 def test_bounds_save_work():
-    """Once centroids hardly move, nearly all groups are passed over; the result is checked above."""
+    """Once centroids hardly move, most groups are not scored; the test above checks the result."""
     rng = np.random.default_rng(1)
     points, _ = planted(rng, 4000, 32, 60, spread=0.3)
-    nearest = load_backend("torch", "cpu")(points)
+    assigner = load_backend("torch", "cpu")(points)
     for centroids in moving(rng, points, 16 * MAX_GROUP, "spherical", 8):
-        nearest.assign(centroids)
-    assert nearest.scanned_shares[0] == 1.0
-    assert nearest.scanned_shares[-1] < 0.3
+        assigner.assign(centroids)
+    assert assigner.scanned_shares[0] == 1.0
+    assert assigner.scanned_shares[-1] < 0.3
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 64, 65, 127, 128, 129, 1000])
@@ -79,7 +79,7 @@ def test_groups_hold_every_centroid(clusters):
     assert sorted(set(order.tolist())) == list(range(clusters))
 
 
-def test_decide_by_hand():
+def test_nearest_candidates_by_hand():
     points = np.eye(3, dtype=np.float16)
     centroids = make_centroids(np.eye(3, dtype=np.float32), "spherical")
     rows, clusters = nearest_candidates(
@@ -107,6 +107,6 @@ def test_several_devices_share_the_points(name):
 def test_cuda_equals_brute_force(name, metric):
     rng = np.random.default_rng(3)
     points, _ = planted(rng, 20_000, 64, 200)
-    nearest = load_backend(name, "cuda")(points)
+    assigner = load_backend(name, "cuda")(points)
     for centroids in moving(rng, points, 500, metric, 6):
-        np.testing.assert_array_equal(nearest.assign(centroids), brute_force(points, centroids))
+        np.testing.assert_array_equal(assigner.assign(centroids), brute_force(points, centroids))

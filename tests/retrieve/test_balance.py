@@ -1,4 +1,4 @@
-"""Balance over arms: hand-computed caps, and invariants of the target."""
+"""Balance over arms: caps computed by hand, and properties of the target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def name(number: int) -> str:
 
 
 def world(claims, sources=None, clusters=None, hosts=None):
-    """Claims (arm, seed set, image number); facts by image number, with defaults."""
+    """Return claims, given as (arm, seed set, image number), and the properties of their images."""
     table = pd.DataFrame(claims, columns=["arm", "seed_set", "image_id"])
     numbers = sorted(set(table["image_id"]))
     table["image_id"] = table["image_id"].map(name)
@@ -33,18 +33,17 @@ def world(claims, sources=None, clusters=None, hosts=None):
 
 
 def kept(claims, images, **params):
-    stays = apply_balance(claims, images, BalanceParams(**params), seed=0)
-    rows = claims[stays]
+    rows = claims[apply_balance(claims, images, BalanceParams(**params), seed=0)]
     return sorted(zip(rows["arm"], rows["image_id"].map(lambda i: int(i, 16)), strict=True))
 
 
-def test_without_limits_everything_stays():
+def test_without_limits_all_claims_are_kept():
     claims, images = world([("a", "s", 1), ("b", "t", 1), ("b", "t", 2)])
     assert kept(claims, images) == [("a", 1), ("b", 1), ("b", 2)]
 
 
-def test_a_cap_on_a_seed_set_takes_only_its_claims():
-    """Of three images of set s one stays; image 1 is also brought by t, and stays by that."""
+def test_a_cap_on_a_seed_set_drops_only_claims_of_that_set():
+    """One of three images of set s is kept; image 1 is kept for set t, which claims it too."""
     claims, images = world(
         [("a", "s", 1), ("a", "s", 2), ("c", "s", 3), ("b", "t", 1), ("b", "t", 4)]
     )
@@ -60,27 +59,27 @@ def test_caps_on_cluster_and_host_follow_priority():
         hosts={1: "x", 4: "x", 2: "y"},
     )
     assert kept(claims, images, per_cluster=1, priority=["a"]) == [("a", 1), ("a", 4), ("b", 5)]
-    # Image 5 has neither cluster nor host, 3 has no host: no cap takes them.
+    # Image 5 has neither cluster nor host, and image 3 has no host: these caps do not apply to them.
     got = kept(claims, images, per_host=1)
     assert [c for c in got if c[0] == "b"] == [("b", 2), ("b", 3), ("b", 5)]
     assert len(got) == 4
-    # A cap of nothing leaves what it does not speak of.
+    # A cap of 0 keeps the images that it does not apply to.
     assert kept(claims, images, per_cluster=0) == [("b", 5)]
     assert kept(claims, images, per_host=0) == [("b", 3), ("b", 5)]
-    # An image that two seeds claim counts once.
-    twice, facts = world([("a", "s", 1), ("b", "t", 1), ("a", "s", 2)], clusters={1: 0, 2: 0})
-    assert kept(twice, facts, per_cluster=2) == [("a", 1), ("a", 2), ("b", 1)]
+    # An image that two arms claim counts once.
+    twice, images = world([("a", "s", 1), ("b", "t", 1), ("a", "s", 2)], clusters={1: 0, 2: 0})
+    assert kept(twice, images, per_cluster=2) == [("a", 1), ("a", 2), ("b", 1)]
 
 
 def test_the_target_fills_small_arms_first():
-    """Arms of 1, 3 and 20 images of their own, and 9 in all: one, three and five."""
+    """Of arms with 1, 3 and 20 different images, a target of 9 takes 1, 3 and 5."""
     claims, images = world(
         [("a", "s", 1)]
         + [("b", "s", n) for n in range(10, 13)]
         + [("c", "s", n) for n in range(20, 40)]
     )
     got = kept(claims, images, target=9)
-    assert [sum(arm == own for arm, _ in got) for own in "abc"] == [1, 3, 5]
+    assert [sum(arm == name for arm, _ in got) for name in "abc"] == [1, 3, 5]
     assert len(kept(claims, images, target=100)) == 24
     assert kept(claims, images, target=0) == []
 
@@ -90,25 +89,25 @@ def test_an_image_of_two_arms_counts_once_for_the_target():
     claims, images = world(both + [("c", "s", n) for n in range(20, 30)])
     got = kept(claims, images, target=8, priority=["b"])
     assert len({image for _, image in got}) == 8
-    # b has priority: its ten stand against the ten of c; a has no image of its own.
-    assert [sum(arm == own for arm, _ in got) for own in "abc"] == [4, 4, 4]
+    # The ten images that a and b share count for b, which has priority, and c has ten others.
+    assert [sum(arm == name for arm, _ in got) for name in "abc"] == [4, 4, 4]
 
 
-def test_weights_shift_the_draw_and_nothing_else():
+def test_weights_change_only_the_chances_of_the_draw():
     numbers = range(2000)
     sources = {n: "heavy" if n % 2 else "light" for n in numbers}
     claims, images = world([("a", "s", n) for n in numbers], sources=sources)
     got = [n for _, n in kept(claims, images, target=300, weights={"heavy": 4.0})]
     assert len(got) == 300
     assert 0.7 < np.mean([n % 2 for n in got]) < 0.87
-    even = [n for _, n in kept(claims, images, target=300)]
-    assert 0.4 < np.mean([n % 2 for n in even]) < 0.6
-    # Order of rows changes nothing.
-    mixed = claims.sample(frac=1, random_state=0)
-    assert sorted(got) == [n for _, n in kept(mixed, images, target=300, weights={"heavy": 4.0})]
+    unweighted = [n for _, n in kept(claims, images, target=300)]
+    assert 0.4 < np.mean([n % 2 for n in unweighted]) < 0.6
+    # The order of rows changes nothing.
+    shuffled = claims.sample(frac=1, random_state=0)
+    assert sorted(got) == [n for _, n in kept(shuffled, images, target=300, weights={"heavy": 4.0})]
 
 
-def test_names_that_point_at_nothing_are_refused():
+def test_unknown_names_are_refused():
     spec = {
         "name": "x",
         "sources": [

@@ -1,4 +1,4 @@
-"""retrieve and assemble on tables written by hand, against a dataset written by hand."""
+"""retrieve and assemble on tables written by hand, with results computed by hand."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def fill(store):
     rows = {name: [row(*r) for r in part] for name, part in FRAGMENTS.items()}
     commit(store, "eligible", rows)
     commit(store, "assignments", rows)
-    # One level: what its centroids are does not matter here.
+    # One level; the values of its centroids make no difference.
     level = {
         "level": pa.array(np.zeros(9, np.int32)),
         "cluster_id": pa.array(np.arange(9, dtype=np.int32)),
@@ -139,7 +139,7 @@ def outcome(tmp_path):
     return claims, dataset
 
 
-def claimed(claims, arm: str) -> set[tuple[int, int | None]]:
+def claims_of(claims, arm: str) -> set[tuple[int, int | None]]:
     return {
         (
             int(r["image_id"], 16),
@@ -152,17 +152,17 @@ def claimed(claims, arm: str) -> set[tuple[int, int | None]]:
 
 def test_claims(outcome):
     claims, _ = outcome
-    assert claimed(claims, "cats") == {(3, 3), (21, 21)}
-    assert claimed(claims, "cats-near") == {(3, 3), (1, 3), (7, 21), (1, 21)}
+    assert claims_of(claims, "cats") == {(3, 3), (21, 21)}
+    assert claims_of(claims, "cats-near") == {(3, 3), (1, 3), (7, 21), (1, 21)}
     # 1 goes to dog 32 (.95 > .9), 2 to dog 31 and 5 to dog 33 (ties by smaller seed id), 6 to 33.
-    assert claimed(claims, "dogs-once") == {(1, 32), (2, 31), (5, 33), (6, 33), (7, 35)}
+    assert claims_of(claims, "dogs-once") == {(1, 32), (2, 31), (5, 33), (6, 33), (7, 35)}
     # Clusters 0 and 1 hold two dogs each; 2 of {1, 2, 3} and both of {5, 6}, capped at 3.
-    cells = {i for i, _ in claimed(claims, "dogs-cells")}
+    cells = {i for i, _ in claims_of(claims, "dogs-cells")}
     assert len(cells) == 3
     assert cells < {1, 2, 3, 5, 6}
-    # Cluster 1 has only two of the three asked for, so it is skipped.
-    assert claimed(claims, "dogs-cells-skip") == {(1, None), (2, None), (3, None)}
-    assert claimed(claims, "none") == set()
+    # Cluster 1 has only two of three requested images, so it is skipped.
+    assert claims_of(claims, "dogs-cells-skip") == {(1, None), (2, None), (3, None)}
+    assert claims_of(claims, "none") == set()
 
 
 def test_composition(outcome):
@@ -186,7 +186,7 @@ def test_dataset(outcome):
     assert sum(weights.values()) == claims.rows == 17
     assert set(weights) == {1, 2, 3, 5, 6, 7, 21}
     assert (weights[21], weights[7]) == (1, 2)
-    # Image 3 is in the pool and a cat taken as it is: one row, the curated one, with all its claims.
+    # Image 3 is in the pool and in the seed set cats: one row, that of the seed set, with all claims.
     cat = dataset[image(3)]
     assert (cat["role"], cat["source"], cat["caption"]) == ("seed", "cats", "cats 3")
     assert {"cats", "cats-near", "dogs-cells-skip"} <= {c["arm"] for c in cat["claims"]}

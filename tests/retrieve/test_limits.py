@@ -1,4 +1,4 @@
-"""Limits of nothing, and more asked for than there is: told in the composition, never silent."""
+"""Limits of 0 and requests beyond what exists: the composition and a warning show both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(store, spec, *stages):
 
 
 def retrieved(store, spec):
-    """Retrieve and assemble; returns the composition by arm, the claims, and the dataset."""
+    """Run retrieve and assemble; return the composition by arm, the claims and the dataset."""
     run(store, spec, *STAGES_RUN)
     claims, dataset = open_table(store, "claims"), open_table(store, "dataset")
     rows, total = composition_of(claims.manifest)
@@ -41,25 +41,26 @@ def retrieved(store, spec):
     "balance",
     [{"target": 0}, {"per_cluster": 0}, {"per_seed_set": {"cats": 0, "dogs": 0}}],
 )
-def test_limits_of_nothing_take_all_and_count_it(tmp_path, balance):
+def test_limits_of_0_drop_all_claims_and_count_them(tmp_path, balance):
     store = Store(tmp_path)
     fill(store)
-    free, _, _ = retrieved(store, SPEC)
-    found, _, dataset = retrieved(store, SPEC | {"balance": balance})
+    unlimited, _, _ = retrieved(store, SPEC)
+    composition, _, dataset = retrieved(store, SPEC | {"balance": balance})
     assert dataset.rows == 0
     assert "claims" in dataset.read().column_names
-    for arm, own in found.items():
-        assert (own["final"], own["capped"]) == (0, own["retrieved"])
-        assert own["retrieved"] == free[arm]["retrieved"]
+    for arm, counts in composition.items():
+        assert (counts["final"], counts["capped"]) == (0, counts["retrieved"])
+        assert counts["retrieved"] == unlimited[arm]["retrieved"]
 
 
-def test_targets_beyond_what_exists_are_told(tmp_path, caplog):
-    """Six pool images and one more seed are eligible."""
+def test_targets_beyond_what_exists_give_a_warning(tmp_path, caplog):
+    """Six pool images and one other seed image are eligible."""
     store = Store(tmp_path)
     fill(store)
     arms = [{"name": "cats", "seeds": "cats", "strategy": "as_is"}, EVERY | {"target": 99}]
-    found, claims, dataset = retrieved(store, SPEC | {"retrieve": arms, "balance": {"target": 40}})
-    every = found["every"]
+    spec = SPEC | {"retrieve": arms, "balance": {"target": 40}}
+    composition, claims, dataset = retrieved(store, spec)
+    every = composition["every"]
     assert (every["requested"], every["available"], every["final"]) == (99, 6, 6)
     assert every["shortfall"] == 93
     assert dataset.rows == 7
@@ -71,34 +72,34 @@ def test_targets_beyond_what_exists_are_told(tmp_path, caplog):
     assert within.manifest.stats["target"] == {"requested": 5, "final": 5, "shortfall": 0}
 
 
-def test_seeds_that_match_no_cluster_are_told(tmp_path, caplog):
+def test_seeds_that_match_no_cluster_give_a_warning(tmp_path, caplog):
     store = Store(tmp_path)
     fill(store)
     arm = {"name": "cells", "seeds": "dogs", "strategy": "cluster", "more_than": 2}
-    found, _, _ = retrieved(store, SPEC | {"retrieve": [arm, EVERY]})
+    composition, _, _ = retrieved(store, SPEC | {"retrieve": [arm, EVERY]})
     names = ("seed_images", "requested", "available", "retrieved", "final", "shortfall")
-    assert [found["cells"][n] for n in names] == [5, 0, 0, 0, 0, 0]
+    assert [composition["cells"][n] for n in names] == [5, 0, 0, 0, 0, 0]
     assert "arm 'cells' finds nothing: 5 rows in its seed set, 5 of them eligible" in caplog.text
     assert "'every'" not in caplog.text
 
 
-def test_a_seed_set_without_an_eligible_image_is_told(tmp_path, caplog):
+def test_a_seed_set_without_an_eligible_image_gives_a_warning(tmp_path, caplog):
     store = Store(tmp_path)
     fill(store)
-    lost = {
+    dropped = {
         name: [row(n, s, "dropped" if s == "cats" else status, c) for n, s, status, c in part]
         for name, part in FRAGMENTS.items()
     }
-    commit(store, "eligible", lost)
+    commit(store, "eligible", dropped)
     commit(store, "matches", {"all": []})
     arms = [
         {"name": name, "seeds": "cats", "strategy": name} for name in ("as_is", "sample", "cluster")
     ]
-    found, _, dataset = retrieved(store, SPEC | {"retrieve": arms})
+    composition, _, dataset = retrieved(store, SPEC | {"retrieve": arms})
     assert dataset.rows == 0
-    assert found["as_is"]["shortfall"] == found["as_is"]["requested"] == 3
+    assert composition["as_is"]["shortfall"] == composition["as_is"]["requested"] == 3
     for name in ("as_is", "sample", "cluster"):
-        assert (found[name]["seed_rows"], found[name]["seed_images"]) == (3, 0)
+        assert (composition[name]["seed_rows"], composition[name]["seed_images"]) == (3, 0)
         assert (
             f"arm '{name}' finds nothing: 3 rows in its seed set, 0 of them eligible" in caplog.text
         )
@@ -112,7 +113,7 @@ def test_a_seed_set_without_an_eligible_image_is_told(tmp_path, caplog):
         ({"strategy": "cluster", "cap": -1}, "greater than or equal to 0"),
     ],
 )
-def test_what_no_arm_can_do_is_refused(arm, words):
+def test_impossible_parameters_of_arms_are_refused(arm, words):
     with pytest.raises(RecipeError, match=rf"arm 'a': .*{words}"):
         parse_recipe(SPEC | {"retrieve": [{"name": "a", "seeds": "cats"} | arm]})
 

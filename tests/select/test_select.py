@@ -1,4 +1,4 @@
-"""The first reason against each row, in the stated order."""
+"""The first reason why a row is not eligible, in the documented order."""
 
 from __future__ import annotations
 
