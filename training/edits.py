@@ -1,7 +1,7 @@
-"""Edits that make copies, drawn at random: what a copy descriptor learns to see through.
+"""Random edits of images, to which a copy descriptor is trained to be invariant.
 
-The families are those of SSCD (Pizzi et al. 2022, section 4.1 and appendix B): crops, turns, colours,
-blur, re-encoding, pictures on pictures, text, borders. Colours move little, since a flag in another
+The kinds of edits are those of SSCD (Pizzi et al. 2022, section 4.1 and appendix B): crops, rotations,
+colours, blur, re-encoding, overlays, text, borders. Colours change little, since a flag in another
 colour is another flag.
 """
 
@@ -19,7 +19,7 @@ from training.pictures import Pixels
 
 Rng: TypeAlias = np.random.Generator
 Edit: TypeAlias = Callable[[Pixels, Rng, list[Pixels]], Pixels]
-"""A picture [H, W, 3], random numbers and other pictures to take parts of, to a picture."""
+"""From an image [H, W, 3], random numbers and other images for overlays, to the edited image."""
 
 FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,
@@ -47,11 +47,11 @@ def _colour(rng: Rng) -> tuple[int, int, int]:
     return tuple(int(v) for v in rng.integers(0, 256, 3))  # type: ignore[return-value]
 
 
-# -- where pixels stand ---------------------------------------------------------------------------
+# -- geometry -------------------------------------------------------------------------------------
 
 
 def crop(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """A part of the picture: 25 to 100 % of its area, of nearly its shape."""
+    """Crop to 25 to 100 % of the area, with a similar aspect ratio."""
     height, width = image.shape[:2]
     part = rng.uniform(0.25, 1.0)
     shape = math.exp(rng.uniform(-0.35, 0.35))
@@ -66,12 +66,12 @@ def mirror(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     return image[:, ::-1]
 
 
-def quarter_turn(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
+def rotate_by_90(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     return np.rot90(image, int(rng.choice([1, 2, 3])))
 
 
-def turn(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """Up to 15 degrees; the corners are cut off, filled or reflected."""
+def rotate(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
+    """Rotate by up to 15 degrees; corners are cropped, filled or reflected."""
     height, width = image.shape[:2]
     angle = rng.uniform(-15, 15)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
@@ -87,8 +87,8 @@ def turn(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     return _pixels(turned)
 
 
-def tilt(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """As seen from the side: each corner moves by up to 12 % inwards."""
+def perspective(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
+    """Change the perspective: each corner moves inwards by up to 12 %."""
     height, width = image.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], np.float32)
@@ -104,7 +104,7 @@ def stretch(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
 
 
 def border(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """A frame of one colour, or bars on two sides only."""
+    """Add a border of one colour, or bars on two sides."""
     height, width = image.shape[:2]
     sides = rng.uniform(0.02, 0.25, 4) if rng.random() < 0.3 else np.full(4, rng.uniform(0.02, 0.2))
     kind = rng.random()
@@ -120,8 +120,8 @@ def border(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     return _pixels(framed)
 
 
-def on_another(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """The picture, smaller, upon another one."""
+def paste_on_other(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
+    """Paste the image, reduced, on another one."""
     back = others[int(rng.integers(len(others)))].copy()
     height, width = back.shape[:2]
     part = rng.uniform(0.6, 0.9)
@@ -133,34 +133,37 @@ def on_another(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     return back
 
 
-# -- what is laid upon them -----------------------------------------------------------------------
+# -- overlays -------------------------------------------------------------------------------------
 
 
-def _write(image: Pixels, rng: Rng, text: str, spot: tuple[int, int], high: float) -> None:
+def _write(image: Pixels, rng: Rng, text: str, position: tuple[int, int], high: float) -> None:
     scale = high / 22
     thick = max(1, round(scale * rng.uniform(0.8, 2.5)))
     font = int(rng.choice(FONTS))
     if rng.random() < 0.5:
-        cv2.putText(image, text, spot, font, scale, _colour(rng), thick + 2, cv2.LINE_AA)
-    cv2.putText(image, text, spot, font, scale, _colour(rng), thick, cv2.LINE_AA)
+        cv2.putText(image, text, position, font, scale, _colour(rng), thick + 2, cv2.LINE_AA)
+    cv2.putText(image, text, position, font, scale, _colour(rng), thick, cv2.LINE_AA)
 
 
-def _words(rng: Rng, most: int = 24) -> str:
-    return "".join(rng.choice(list(LETTERS), int(rng.integers(3, most))))
+def _words(rng: Rng, max_length: int = 24) -> str:
+    return "".join(rng.choice(list(LETTERS), int(rng.integers(3, max_length))))
 
 
 def text(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """One to three lines anywhere."""
+    """Write one to three lines at random places."""
     image = image.copy()
     height, width = image.shape[:2]
     for _ in range(int(rng.integers(1, 4))):
-        spot = int(rng.integers(-width // 8, width // 2)), int(rng.integers(height // 10, height))
-        _write(image, rng, _words(rng), spot, rng.uniform(0.06, 0.22) * height)
+        position = (
+            int(rng.integers(-width // 8, width // 2)),
+            int(rng.integers(height // 10, height)),
+        )
+        _write(image, rng, _words(rng), position, rng.uniform(0.06, 0.22) * height)
     return image
 
 
 def meme(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """Lines above and below, on bars of their own or over the picture."""
+    """Write lines at the top and bottom, on bars or over the image."""
     height = image.shape[0]
     image = image.copy()
     bars = rng.random() < 0.5
@@ -179,14 +182,14 @@ def meme(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
 
 
 def watermark(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """Words half seen through, once or in rows, level or aslant."""
+    """Write translucent words, once or in rows, at a random angle."""
     layer = np.zeros_like(image)
     height, width = image.shape[:2]
     word, size = _words(rng, 12), rng.uniform(0.08, 0.25) * height
     rows = int(rng.integers(1, 5))
     for row in range(rows):
-        spot = int(rng.integers(-width // 6, width // 3)), int((row + 0.7) * height / rows)
-        cv2.putText(layer, word, spot, int(rng.choice(FONTS)), size / 22, (255, 255, 255), 2)
+        position = int(rng.integers(-width // 6, width // 3)), int((row + 0.7) * height / rows)
+        cv2.putText(layer, word, position, int(rng.choice(FONTS)), size / 22, (255, 255, 255), 2)
     angle = rng.uniform(-45, 45)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.2)
     mask = cv2.warpAffine(layer, matrix, (width, height)).astype(np.float32) / 255
@@ -195,37 +198,37 @@ def watermark(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
 
 
 def sticker(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """A piece of another picture, or a patch of colour, over up to a sixth of this one."""
+    """Paste another image, or a patch of colour, over up to a sixth of the image."""
     image = image.copy()
     height, width = image.shape[:2]
     part = rng.uniform(0.1, 0.4)
     high, wide = max(4, int(height * part)), max(4, int(width * part))
     top, left = int(rng.integers(0, height - high + 1)), int(rng.integers(0, width - wide + 1))
-    spot = image[top : top + high, left : left + wide]
+    position = image[top : top + high, left : left + wide]
     if rng.random() < 0.7:
         piece = cv2.resize(others[int(rng.integers(len(others)))], (wide, high))
     else:
-        piece = np.full_like(spot, _colour(rng))
+        piece = np.full_like(position, _colour(rng))
     if rng.random() < 0.4:
         mask = np.zeros((high, wide), np.uint8)
         cv2.ellipse(mask, (wide // 2, high // 2), (wide // 2, high // 2), 0, 0, 360, 1, -1)
-        piece = np.where(mask[..., None] > 0, piece, spot)
+        piece = np.where(mask[..., None] > 0, piece, position)
     image[top : top + high, left : left + wide] = piece
     return image
 
 
-def blended(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """Another picture shining through by up to 30 %."""
+def blend(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
+    """Blend with another image, by up to 30 %."""
     other = cv2.resize(others[int(rng.integers(len(others)))], image.shape[1::-1])
     share = rng.uniform(0.05, 0.3)
     return _clip(image * (1 - share) + other * share)
 
 
-# -- how pixels look ------------------------------------------------------------------------------
+# -- pixels ---------------------------------------------------------------------------------------
 
 
-def light(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """Brightness, contrast and gamma."""
+def change_tones(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
+    """Change brightness, contrast and gamma."""
     values: np.ndarray = image.astype(np.float32)
     values = 255 * (values / 255) ** math.exp(rng.uniform(-0.7, 0.7))
     middle = values.mean()
@@ -234,7 +237,7 @@ def light(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
 
 
 def tint(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """Channels a little stronger or weaker, and more or less colour."""
+    """Change the strength of each channel, and the saturation."""
     values = image.astype(np.float32) * rng.uniform(0.85, 1.15, 3).astype(np.float32)
     grey = values.mean(axis=2, keepdims=True)
     return _clip(grey + (values - grey) * rng.uniform(0.2, 1.6))
@@ -259,8 +262,8 @@ def noise(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     return _clip(image + rng.normal(0, rng.uniform(4, 26), image.shape))
 
 
-def coarse(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """Fewer pixels."""
+def reduce_resolution(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
+    """Reduce the resolution."""
     height, width = image.shape[:2]
     part = rng.uniform(0.3, 0.9)
     how = int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST]))
@@ -268,8 +271,8 @@ def coarse(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     return _pixels(cv2.resize(image, size, interpolation=how))
 
 
-def requantised(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
-    """JPEG or WebP of quality 8 to 75."""
+def recompress(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
+    """Encode as JPEG or WebP of quality 8 to 75."""
     quality = int(rng.integers(8, 76))
     if rng.random() < 0.8:
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -278,40 +281,40 @@ def requantised(image: Pixels, rng: Rng, others: list[Pixels]) -> Pixels:
     return _pixels(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
-SHAPES: tuple[tuple[Edit, float], ...] = (
+GEOMETRY: tuple[tuple[Edit, float], ...] = (
     (crop, 0.5),
     (mirror, 0.3),
-    (quarter_turn, 0.15),
-    (turn, 0.15),
-    (tilt, 0.08),
+    (rotate_by_90, 0.15),
+    (rotate, 0.15),
+    (perspective, 0.08),
     (stretch, 0.2),
 )
-LAYERS: tuple[tuple[Edit, float], ...] = (
+OVERLAYS: tuple[tuple[Edit, float], ...] = (
     (sticker, 0.15),
     (text, 0.15),
     (watermark, 0.12),
-    (blended, 0.05),
-    (on_another, 0.08),
+    (blend, 0.05),
+    (paste_on_other, 0.08),
     (border, 0.12),
     (meme, 0.12),
 )
-LOOKS: tuple[tuple[Edit, float], ...] = (
-    (light, 0.4),
+PIXELS: tuple[tuple[Edit, float], ...] = (
+    (change_tones, 0.4),
     (tint, 0.25),
     (grey, 0.12),
     (sharpen, 0.1),
     (blur, 0.25),
     (noise, 0.12),
-    (coarse, 0.2),
-    (requantised, 0.4),
+    (reduce_resolution, 0.2),
+    (recompress, 0.4),
 )
-"""Edits by kind, in the order in which they are applied, with the chance of each."""
+"""Edits by kind, in the order in which they are applied, with the probability of each."""
 
 
-def edited(image: Pixels, rng: Rng, others: list[Pixels], strength: float = 1.0) -> Pixels:
-    """A random copy; `strength` scales the chance of every edit."""
-    for edits in (SHAPES, LAYERS, LOOKS):
-        for edit, chance in edits:
-            if rng.random() < chance * strength:
+def random_copy(image: Pixels, rng: Rng, others: list[Pixels], strength: float = 1.0) -> Pixels:
+    """Return a random copy of an image; `strength` scales the probability of each edit."""
+    for edits in (GEOMETRY, OVERLAYS, PIXELS):
+        for edit, probability in edits:
+            if rng.random() < probability * strength:
                 image = np.ascontiguousarray(edit(np.ascontiguousarray(image), rng, others))
     return image

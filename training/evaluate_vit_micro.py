@@ -2,10 +2,9 @@
 
     python -m training.evaluate_vit_micro --data web_mini --teacher vit_tiny_patch16_224.safetensors
 
-Run it from the root of the repository. Retrieval: the k pool pictures nearest by cosine to each
-seed picture, and which part of them has the seed set's domain or the seed picture's label.
-Near-copies: how many planted copies lie above the cosine that hardly any pair of different
-pictures reaches.
+Run it from the root of the repository. Retrieval: the share of the k pool images nearest to each seed
+image that have the domain of the seed set, or the label of the seed image. Near-copies: the share of
+planted copies above a cosine similarity that few pairs of different images reach.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from training.pictures import Vectors, normalise, read_images, student_pixels
 from training.teacher import Teacher, in_batches, unit
 
 DOMAINS: Final = {"objects10": "objects"}
-"""The pool domain of a seed set, where it is not the set's own name."""
+"""The pool domain of a seed set, if it differs from the name of the set."""
 PUBLISHED: Final = {
     "scenes": (0.91, 0.79),
     "flowers": (0.86, 0.76),
@@ -35,14 +34,14 @@ PUBLISHED: Final = {
     "products": (0.99, 0.48),
     "objects10": (0.83, 0.80),
 }
-"""Domain and label precision that the collection states for the teacher."""
+"""Domain and label precision of the teacher that the collection documents."""
 STRENGTHS: Final = ("exact", "easy", "medium", "hard")
-FALSE_ALARMS: Final = (1e-4, 1e-5, 1e-6)
+FALSE_POSITIVE_RATES: Final = (1e-4, 1e-5, 1e-6)
 BINS: Final = 4
 
 
 def histogram(image: Image.Image) -> Vectors:
-    """The square root of a colour histogram of 4 x 4 x 4 bins: [64]."""
+    """Return the square root of a colour histogram of 4 x 4 x 4 bins: [64]."""
     cells = np.asarray(image.resize((64, 64)), dtype=np.int64) * BINS // 256
     codes = (cells[..., 0] * BINS + cells[..., 1]) * BINS + cells[..., 2]
     counts = np.bincount(codes.reshape(-1), minlength=BINS**3)
@@ -66,7 +65,7 @@ def histogram_encoder(path: Path) -> Vectors:
 
 
 def retrieval(pool: Vectors, seeds: Vectors, data: Path, k: int) -> dict[str, dict[str, float]]:
-    """Domain and label precision for each seed set, from unit vectors."""
+    """Return domain and label precision for each seed set, from unit vectors."""
     pool_truth = pq.read_table(data / "pool.parquet", columns=["gt_domain", "gt_label"]).to_pydict()
     seed_truth = pq.read_table(data / "seeds.parquet", columns=["seed_set", "gt_label"]).to_pydict()
     domains, labels = (
@@ -79,16 +78,16 @@ def retrieval(pool: Vectors, seeds: Vectors, data: Path, k: int) -> dict[str, di
     result = {}
     for name in PUBLISHED:
         rows = np.flatnonzero(sets == name)
-        found = nearest[rows]
+        neighbours = nearest[rows]
         result[name] = {
-            "domain": float((domains[found] == DOMAINS.get(name, name)).mean()),
-            "label": float((labels[found] == seed_labels[rows, None]).mean()),
+            "domain": float((domains[neighbours] == DOMAINS.get(name, name)).mean()),
+            "label": float((labels[neighbours] == seed_labels[rows, None]).mean()),
         }
     return result
 
 
 def excluded_pairs(data: Path, ids: dict[str, int]) -> set[tuple[int, int]]:
-    """Pairs of pool rows, smaller first, that are or may be true copies: no false alarms."""
+    """Return pairs of pool rows, smaller first, that are or may be copies, so not false positives."""
     planted = pq.read_table(data / "planted_dups.parquet").to_pylist()
     groups: dict[str, set[int]] = {}
     for row in planted:
@@ -103,14 +102,13 @@ def excluded_pairs(data: Path, ids: dict[str, int]) -> set[tuple[int, int]]:
 
 
 def copies(pool: Vectors, data: Path) -> dict[str, Any]:
-    """Cosines of planted copies against all pairs of different pictures, from unit vectors."""
+    """Compare planted copies with all pairs of different images, from unit vectors."""
     names = pq.read_table(data / "pool.parquet", columns=["id"])["id"].to_pylist()
     ids = {name: row for row, name in enumerate(names)}
-    skip = excluded_pairs(data, ids)
-    similar = pool @ pool.T
-    for a, b in skip:
-        similar[a, b] = -2.0
-    different = similar[np.triu_indices(len(pool), 1)]
+    cosines = pool @ pool.T
+    for a, b in excluded_pairs(data, ids):
+        cosines[a, b] = -2.0
+    different = cosines[np.triu_indices(len(pool), 1)]
     different = different[different > -2.0]
     planted = pq.read_table(data / "planted_dups.parquet").to_pylist()
     by_strength: dict[str, Vectors] = {}
@@ -125,7 +123,7 @@ def copies(pool: Vectors, data: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"pairs": len(different), "median": {}, "operating_points": []}
     for strength, cosine in by_strength.items():
         result["median"][strength] = float(np.median(cosine))
-    points = [(f"{rate:g}", _quantile(different, rate)) for rate in FALSE_ALARMS]
+    points = [(f"{rate:g}", _quantile(different, rate)) for rate in FALSE_POSITIVE_RATES]
     points += [("fixed", value) for value in (0.9, 0.95, 0.97, 0.98)]
     for kind, threshold in points:
         point: dict[str, Any] = {"kind": kind, "threshold": threshold}
@@ -137,9 +135,9 @@ def copies(pool: Vectors, data: Path) -> dict[str, Any]:
 
 
 def _quantile(values: Vectors, rate: float) -> float:
-    # The rate-th part from the top; np.quantile would sort 32 million values.
-    place = len(values) - max(1, round(rate * len(values)))
-    return float(np.partition(values, place)[place])
+    # The quantile 1 - rate, by partitioning: np.quantile would sort 32 million values.
+    rank = len(values) - max(1, round(rate * len(values)))
+    return float(np.partition(values, rank)[rank])
 
 
 def evaluate(encode: Callable[[Path], Vectors], data: Path, k: int) -> dict[str, Any]:
@@ -148,7 +146,7 @@ def evaluate(encode: Callable[[Path], Vectors], data: Path, k: int) -> dict[str,
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The results as Markdown: retrieval, then near-copies."""
+    """Return the results as Markdown: retrieval, then near-copies."""
     models = list(results)
     lines = [
         "| seed set | " + " | ".join(models) + " | student / teacher |",
@@ -177,12 +175,12 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def check_teacher(scores: dict[str, dict[str, float]], tolerance: float = 0.02) -> list[str]:
-    """Where the teacher's figures differ from what the collection states for it."""
+    """Return where figures of the teacher differ from the documented ones."""
     return [
-        f"{name} {kind}: {scores[name][kind]:.3f}, stated {stated}"
-        for name, both in PUBLISHED.items()
-        for kind, stated in zip(("domain", "label"), both, strict=True)
-        if abs(scores[name][kind] - stated) > tolerance
+        f"{name} {kind}: {scores[name][kind]:.3f}, documented {documented}"
+        for name, figures in PUBLISHED.items()
+        for kind, documented in zip(("domain", "label"), figures, strict=True)
+        if abs(scores[name][kind] - documented) > tolerance
     ]
 
 
@@ -193,12 +191,14 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of the web_mini collection"
     )
-    parser.add_argument("--teacher", type=Path, required=True, help="safetensors of the teacher")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="weights of the student")
-    parser.add_argument("--cache", type=Path, help="folder where the teacher's features are kept")
-    parser.add_argument("--k", type=int, default=4, help="pool pictures for each seed picture")
     parser.add_argument(
-        "--device", choices=["cpu", "cuda"], default="cpu", help="where the teacher runs"
+        "--teacher", type=Path, required=True, help="weights of the teacher (safetensors)"
+    )
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="weights of the student")
+    parser.add_argument("--cache", type=Path, help="folder that caches the features of the teacher")
+    parser.add_argument("--k", type=int, default=4, help="pool images per seed image")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="device of the teacher"
     )
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args()
@@ -210,11 +210,11 @@ def main() -> None:
     }
     results = {name: evaluate(encode, options.data, options.k) for name, encode in encoders.items()}
     print(markdown(results))
-    off = check_teacher(results["teacher"]["retrieval"])
+    differences = check_teacher(results["teacher"]["retrieval"])
     print(
-        "\nThe teacher repeats the stated figures."
-        if not off
-        else "\nTeacher off: " + "; ".join(off)
+        "\nThe teacher reproduces the documented figures."
+        if not differences
+        else "\nFigures of the teacher differ: " + "; ".join(differences)
     )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")

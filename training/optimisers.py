@@ -1,4 +1,4 @@
-"""Muon and AdamW."""
+"""The optimisers Muon and AdamW."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curation.media.encoders.vit_micro import VitMicro
 
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """About the orthogonal matrix nearest to [M, N], by Newton and Schulz."""
+    """Return approximately the orthogonal matrix nearest to [M, N], by Newton-Schulz iterations."""
     wide = matrix.bfloat16() if matrix.shape[0] <= matrix.shape[1] else matrix.bfloat16().T
     wide = wide / (wide.norm() + 1e-7)
     for _ in range(rounds):
@@ -23,9 +23,9 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose step for a matrix or a convolution is made orthogonal.
+    """The optimiser Muon: momentum with orthogonalised updates of matrices and convolutions.
 
-    The factor gives its steps about the size of AdamW's, so that one rate can scale both.
+    Updates are scaled to about the size of those of AdamW, so that one learning rate fits both.
     """
 
     def __init__(self, parameters: list[nn.Parameter], rate: float, decay: float) -> None:
@@ -48,15 +48,17 @@ class Muon(torch.optim.Optimizer):
 def optimisers_for(
     network: VitMicro, parameters: Iterable[nn.Parameter], rate: float
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the network's inner matrices, AdamW for all other parameters: its first and last layers,
-    norms, biases, and what a training has beside it."""
+    """Return Muon for the inner matrices of the network, and AdamW for all other parameters.
+
+    These are its first and last layers, norms and biases, and parameters that only the training uses.
+    """
     inner = [
         value
         for name, value in network.named_parameters()
         if value.ndim > 1 and not name.startswith(("stem.maps.0", "head"))
     ]
-    chosen = {id(value) for value in inner}
-    outer = [value for value in parameters if id(value) not in chosen]
+    inner_ids = {id(value) for value in inner}
+    outer = [value for value in parameters if id(value) not in inner_ids]
     return [
         Muon(inner, 2 * rate, 0.05),
         torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),

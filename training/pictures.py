@@ -1,4 +1,4 @@
-"""Pictures: decoding, crops, views, and the names and sizes that all of the training shares."""
+"""Images of the training: decoding, crops and views, and common names and sizes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TEACHER: Final = "vit_tiny_patch16_224"
 TEACHER_SIZE: Final = 224
 TEACHER_RESIZE: Final = 248
 SIDE: Final = 144
-"""Side of the student's input in training. It retrieves better at vit_micro.INPUT_SIZE: views of 112 px
-pictures are as blurred as pictures of about 150 px at that size."""
+"""Side of the student's input in training, in pixels. It retrieves better at vit_micro.INPUT_SIZE:
+views of images of 112 px are as blurred as images of about 150 px at that size."""
 TOKENS: Final = SIDE // 16
 SMALL_SIDE: Final = 112
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -32,23 +32,23 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK: Final = 16
-"""Pictures in a piece of work; small, so that a piece's activations stay in the cache."""
+"""Images that are encoded together; few, so that their activations stay in the cache."""
 
 NEAR_COSINE: Final = 0.93
-"""Teacher cosine from which two pictures count as near-copies, whatever their dHash."""
+"""Teacher cosine from which two images count as near-copies, for any dHash."""
 NEAR_BITS: Final = 40
 """Bits of 256 in which near-copies may differ, if their cosine is at least NEAR_BITS_COSINE."""
 NEAR_BITS_COSINE: Final = 0.6
 
 
 def decode(data: bytes) -> Image.Image:
-    """Encoded bytes to an upright RGB picture."""
+    """Return an encoded image in RGB, turned upright."""
     with Image.open(io.BytesIO(data)) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def centre_crop(image: Image.Image, resize: int, side: int) -> Image.Image:
-    """Resize the shorter side to `resize` px and cut out the central square of `side` px."""
+    """Resize the shorter side to `resize` px, and crop the central square of `side` px."""
     width, height = image.size
     scale = resize / min(width, height)
     image = image.resize(
@@ -60,36 +60,36 @@ def centre_crop(image: Image.Image, resize: int, side: int) -> Image.Image:
 
 
 def student_pixels(image: Image.Image) -> Pixels:
-    """A picture as the student sees it in use: [INPUT_SIZE, INPUT_SIZE, 3], 0..255."""
+    """Return the input of the student in use: uint8 [INPUT_SIZE, INPUT_SIZE, 3]."""
     side = vit_micro.INPUT_SIZE
     return np.asarray(centre_crop(image, int(side / vit_micro.CROP_PCT), side))
 
 
 def teacher_pixels(image: Image.Image) -> Pixels:
-    """A picture as the teacher sees it: [224, 224, 3], 0..255."""
+    """Return the input of the teacher: uint8 [224, 224, 3]."""
     return np.asarray(centre_crop(image, TEACHER_RESIZE, TEACHER_SIZE))
 
 
 def dhash256(image: Image.Image) -> Bits:
-    """Whether each pixel of a 16 x 17 grey thumbnail is darker than its right neighbour: [256]."""
+    """Return which pixels of a 16 x 17 grey thumbnail are darker than their right neighbours: [256]."""
     grey = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.LANCZOS), dtype=np.int16)
     result: Bits = (grey[:, 1:] > grey[:, :-1]).reshape(-1)
     return result
 
 
 def read_images(path: Path) -> list[bytes]:
-    """The encoded pictures of a Parquet file with a column `image`."""
+    """Return the encoded images of a Parquet file with a column `image`."""
     column: list[bytes] = pq.read_table(path, columns=["image"])["image"].to_pylist()
     return column
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] to float [B, 3, H, W] in -1..1, as teacher and student both expect."""
+    """Return images uint8 [B, H, W, 3] as float [B, 3, H, W] in -1..1, for teacher and student."""
     return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def random_view(image: Image.Image, kind: int, rng: random.Random) -> Pixels:
-    """A view of a picture as the teacher sees it, [224, 224, 3]; kind 0 is the centre."""
+    """Return a view for the teacher, [224, 224, 3]: the centre if `kind` is 0, else a random crop."""
     if kind == 0:
         return teacher_pixels(image)
     view = image.resize(
@@ -108,22 +108,22 @@ def random_view(image: Image.Image, kind: int, rng: random.Random) -> Pixels:
 
 
 def mixture(first: Pixels, second: Pixels, rng: random.Random) -> Pixels:
-    """Two views of one size laid over each other, or a rectangle of one cut into the other."""
+    """Blend two views of one size (mixup), or paste a square of the second into the first (CutMix)."""
     share = rng.random()
     if rng.random() < 0.5:
-        both = first.astype(np.float32) * share + second.astype(np.float32) * (1 - share)
-        return both.round().astype(np.uint8)
+        blend = first.astype(np.float32) * share + second.astype(np.float32) * (1 - share)
+        return blend.round().astype(np.uint8)
     side = len(first)
     height = width = int(side * math.sqrt(1 - share))
     top, left = rng.randint(0, side - height), rng.randint(0, side - width)
     result = first.copy()
-    cut = slice(top, top + height), slice(left, left + width)
-    result[cut] = second[cut]
+    window = slice(top, top + height), slice(left, left + width)
+    result[window] = second[window]
     return result
 
 
 def student_view(view: Pixels) -> Pixels:
-    """The same view as the student sees it: [SIDE, SIDE, 3]."""
+    """Return a view of the teacher as input of the student: [SIDE, SIDE, 3]."""
     return np.asarray(Image.fromarray(view).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 

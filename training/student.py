@@ -1,4 +1,4 @@
-"""The student as it is trained: losses, averages, batches."""
+"""The student in training: losses, moving average and batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from training.views import Views
 
 
 class Distiller(nn.Module):
-    """The student with what training alone needs: a patch head and the scale of the targets."""
+    """The student with what only the training needs: a patch head and the scale of the targets.
+
+    Args:
+        student: the model.
+        views: give the mean and standard deviation of the targets.
+        teacher: gives the classifier for one of the losses.
+        is_standardised: whether the student returns standardised features, as saved weights do.
+    """
 
     cls_mean: Tensor
     cls_std: Tensor
@@ -27,7 +34,7 @@ class Distiller(nn.Module):
     class_bias: Tensor
 
     def __init__(
-        self, student: VitMicro, views: Views, teacher: Teacher, answers_standardised: bool
+        self, student: VitMicro, views: Views, teacher: Teacher, is_standardised: bool
     ) -> None:
         super().__init__()
         self.student = student
@@ -44,32 +51,32 @@ class Distiller(nn.Module):
         self.register_buffer("class_weight", teacher.model.head.weight.detach().clone())
         self.register_buffer("class_bias", teacher.model.head.bias.detach().clone())
         with torch.no_grad():
-            # In training it answers in the teacher's own scale: see `packaged`.
-            bias = student.head.bias if answers_standardised else torch.zeros_like(self.cls_mean)
+            # In training, the student returns features in the scale of the teacher: see `standardised`.
+            bias = student.head.bias if is_standardised else torch.zeros_like(self.cls_mean)
             student.head.bias.copy_(bias * self.cls_std + self.cls_mean)
             student.head.weight.mul_(self.cls_std[:, None])
 
-    def packaged(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The student's weights, changed so that it answers with standardised features.
+    def standardised(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights of the student with which it returns standardised features.
 
-        It learns the teacher's raw feature; taking away the mean and dividing by the spread of each
-        of the 192 numbers retrieves better, and a linear head holds both.
+        In training, it learns the raw feature of the teacher. Standardising each of the 192 components
+        improves retrieval, and the linear head can include it.
         """
         weight = state["head.weight"] / self.cls_std[:, None]
         bias = (state["head.bias"] - self.cls_mean) / self.cls_std
         return state | {"head.weight": weight, "head.bias": bias}
 
     def forward(self, pixels: Tensor, cls: Tensor, patches: Tensor) -> dict[str, Tensor]:
-        """The losses of a batch: images [B, 3, S, S], targets [B, 192] and [B, 81, 192]."""
+        """Return the losses of a batch: images [B, 3, S, S], targets [B, 192] and [B, 81, 192]."""
         tokens = self.student.tokens(pixels)
         feature = self.student.embed(tokens)
-        standard = (feature - self.cls_mean) / self.cls_std
+        standardised = (feature - self.cls_mean) / self.cls_std
         target = (cls - self.cls_mean) / self.cls_std
         dense = self.patch_head(tokens).float()
         dense_target = (patches - self.patch_mean) / self.patch_std
         return {
-            "feature": functional.smooth_l1_loss(standard, target),
-            "cosine": 1 - functional.cosine_similarity(standard, target).mean(),
+            "feature": functional.smooth_l1_loss(standardised, target),
+            "cosine": 1 - functional.cosine_similarity(standardised, target).mean(),
             "raw": 1 - functional.cosine_similarity(feature, cls).mean(),
             "patch": functional.smooth_l1_loss(dense, dense_target),
             "relation": relation_loss(feature, cls),
@@ -77,10 +84,10 @@ class Distiller(nn.Module):
         }
 
     def _class_loss(self, feature: Tensor, cls: Tensor) -> Tensor:
-        # The teacher's classifier weighs the directions of its feature space by what they mean.
-        wanted = functional.linear(cls, self.class_weight, self.class_bias).softmax(dim=1)
-        got = functional.linear(feature, self.class_weight, self.class_bias).log_softmax(dim=1)
-        return functional.kl_div(got, wanted, reduction="batchmean")
+        # The classifier of the teacher weights the directions of feature space that separate classes.
+        target = functional.linear(cls, self.class_weight, self.class_bias).softmax(dim=1)
+        output = functional.linear(feature, self.class_weight, self.class_bias).log_softmax(dim=1)
+        return functional.kl_div(output, target, reduction="batchmean")
 
 
 LOSS_WEIGHTS: Final = {
@@ -94,7 +101,7 @@ LOSS_WEIGHTS: Final = {
 
 
 def relation_loss(feature: Tensor, target: Tensor, temperature: float = 0.1) -> Tensor:
-    """How much the student's ranking of the batch's other pictures differs from the teacher's."""
+    """Return how much the similarities within a batch differ between student and teacher."""
     mask = torch.eye(len(feature), dtype=torch.bool, device=feature.device)
     logits = []
     for vectors in (feature, target):
@@ -103,8 +110,8 @@ def relation_loss(feature: Tensor, target: Tensor, temperature: float = 0.1) -> 
     return functional.kl_div(logits[0].log_softmax(1), logits[1].softmax(1), reduction="batchmean")
 
 
-class Average:
-    """A running average of a model's parameters and buffers."""
+class MovingAverage:
+    """The exponential moving average of a model's parameters and buffers."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -123,10 +130,10 @@ class Average:
 
 
 def draw_batch(
-    views: Views, kept: Rows, size: int, rng: np.random.Generator, device: str
+    views: Views, candidates: Rows, size: int, rng: np.random.Generator, device: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A random batch of the kept rows: half of it mirrored, brightness and contrast varied."""
-    rows = np.sort(rng.choice(kept, size, replace=False))
+    """Return a random batch of some rows: half of it mirrored, with random brightness and contrast."""
+    rows = np.sort(rng.choice(candidates, size, replace=False))
     pixels = normalise(torch.from_numpy(views.pixels[rows]).to(device))
     cls = torch.from_numpy(views.cls[rows]).to(device).float()
     patches = torch.from_numpy(views.patches[rows]).to(device).float()
@@ -134,7 +141,7 @@ def draw_batch(
     order = torch.from_numpy(rng.permutation(size)).to(device)
     pixels, cls, patches = pixels[order], cls[order], patches[order]
     pixels[:half] = pixels[:half].flip(3)
-    # The teacher's feature hardly changes in a mirror; its patches move to the other side.
+    # Mirroring hardly changes the feature of the teacher, but it mirrors the grid of patches.
     grid = patches[:half].reshape(half, TOKENS, TOKENS, -1)
     patches[:half] = grid.flip(2).flatten(1, 2)
     gain = torch.from_numpy(rng.uniform(0.9, 1.1, (size, 1, 1, 1)).astype(np.float32)).to(device)
@@ -145,20 +152,20 @@ def draw_batch(
     return pixels, cls, patches
 
 
-def shifted(
+def random_windows(
     pixels: Tensor, cls: Tensor, patches: Tensor, least: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same batch, each picture cut to a random window of at least `least` of its side.
+    """Return the batch with each image cropped to a random window of at least `least` of its side.
 
-    The teacher's feature is that of the whole view, so it is only nearly right; but without this a
-    long training learns the views by heart.
+    The feature of the teacher is for the whole view, so it is only approximately right for the window.
+    Without windows, a long training overfits the views.
     """
     size = len(pixels)
     scale = rng.uniform(least, 1.0, (size, 1))
-    place = rng.uniform(-1.0, 1.0, (size, 2)) * (1 - scale)
+    centre = rng.uniform(-1.0, 1.0, (size, 2)) * (1 - scale)
     theta = np.zeros((size, 2, 3), dtype=np.float32)
     theta[:, 0, 0] = theta[:, 1, 1] = scale[:, 0]
-    theta[:, :, 2] = place
+    theta[:, :, 2] = centre
     windows = torch.from_numpy(theta).to(pixels.device)
     grid = functional.affine_grid(windows, [size, 3, SIDE, SIDE], align_corners=False)
     pixels = functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
@@ -169,8 +176,8 @@ def shifted(
     return pixels, cls, tokens.flatten(2).transpose(1, 2)
 
 
-def smaller(pixels: Tensor, cls: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same batch at SMALL_SIDE pixels: half the work, for the first part of a training."""
+def reduced(pixels: Tensor, cls: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the batch at SMALL_SIDE pixels: half the work, for the first part of a training."""
     pixels = functional.interpolate(pixels, SMALL_SIDE, mode="bilinear", antialias=True)
     grid = patches.transpose(1, 2).reshape(len(patches), -1, TOKENS, TOKENS)
     grid = functional.interpolate(grid, SMALL_SIDE // 16, mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""The frozen teacher, what it answers, and the pictures too near to those it is judged on."""
+"""The frozen teacher and its features, and near-copies of the images that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from training.pictures import (
 
 
 class Teacher:
-    """The frozen teacher. `cls` is what it is asked for: forward_head(pre_logits=True), 192-d."""
+    """The frozen teacher. Its feature `cls` is forward_head(pre_logits=True), of 192 dimensions."""
 
     def __init__(self, weights: Path, device: str) -> None:
         self.device = device
@@ -46,9 +46,9 @@ class Teacher:
 
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B, 224, 224, 3] to features [B, 192] and patches [B, TOKENS ** 2, 192].
+        """Return features [B, 192] and patches [B, TOKENS ** 2, 192] of images, uint8 [B, 224, 224, 3].
 
-        The patches are pooled to the student's.
+        Patches are pooled to the grid of the student.
         """
         images = normalise(pixels.to(self.device))
         with torch.autocast(self.device, dtype=torch.bfloat16):
@@ -59,23 +59,23 @@ class Teacher:
         return cls.float(), pooled.flatten(2).transpose(1, 2)
 
     def embed_file(self, path: Path, cache: Path | None) -> Vectors:
-        """The features [N, 192] of a Parquet file's pictures, in its own preprocessing."""
-        kept = cache / f"teacher_{path.parent.name}_{path.stem}.npy" if cache else None
-        if kept and kept.exists():
-            stored: Vectors = np.load(kept)
-            return stored
+        """Return the features [N, 192] of the images of a Parquet file, with its own preprocessing."""
+        cached = cache / f"teacher_{path.parent.name}_{path.stem}.npy" if cache else None
+        if cached and cached.exists():
+            features: Vectors = np.load(cached)
+            return features
         result = in_batches(
             read_images(path), teacher_pixels, lambda pixels: self.features(pixels)[0]
         )
-        if kept:
-            np.save(kept, result)
+        if cached:
+            np.save(cached, result)
         return result
 
 
 def on_every_core(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results of independent pieces of work, in order; one torch thread for each piece.
+    """Yield the results of independent pieces of work, in order, with one torch thread per piece.
 
-    On a shared machine two threads of one operation wait for each other; two operations do not.
+    On a shared machine, two threads of one operation wait for each other; two operations do not.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -91,7 +91,7 @@ def in_batches(
     prepare: Callable[[Image.Image], npt.NDArray[Any]],
     encode: Callable[[Tensor], Tensor],
 ) -> Vectors:
-    """Decode, prepare and encode pictures: the vectors [N, D] in their order."""
+    """Decode, preprocess and encode images; return the vectors [N, D] in their order."""
 
     def work(start: int) -> Vectors:
         pixels = np.stack([prepare(decode(data)) for data in images[start : start + CHUNK]])
@@ -104,15 +104,15 @@ def in_batches(
 def near_copies(
     images: Path, features: Vectors, excluded: list[Path], teacher: Teacher, cache: Path
 ) -> Bits:
-    """For each of `images`, whether an excluded file holds nearly the same picture: [N]."""
-    theirs = unit(np.concatenate([teacher.embed_file(path, cache) for path in excluded]))
-    ours = unit(features)
+    """Return for each of `images` if an excluded file has nearly the same image: [N]."""
+    others = unit(np.concatenate([teacher.embed_file(path, cache) for path in excluded]))
+    vectors = unit(features)
     hashes, other_hashes = _hashes([images]), _hashes(excluded)
-    near = np.zeros(len(ours), dtype=np.bool_)
-    for start in range(0, len(ours), 1024):
+    near = np.zeros(len(vectors), dtype=np.bool_)
+    for start in range(0, len(vectors), 1024):
         rows = slice(start, start + 1024)
-        cosine = ours[rows] @ theirs.T
-        # Signs multiply to +1 where bits agree: one product counts the bits of all pairs.
+        cosine = vectors[rows] @ others.T
+        # Hashes are ±1, so that one matrix product gives the Hamming distances of all pairs.
         distance = (256 - hashes[rows] @ other_hashes.T) / 2
         close = (cosine >= NEAR_COSINE) | ((distance <= NEAR_BITS) & (cosine >= NEAR_BITS_COSINE))
         near[rows] = close.any(axis=1)
@@ -120,7 +120,7 @@ def near_copies(
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Vectors [N, D] at unit length."""
+    """Return vectors [N, D] of unit length."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     result: Vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
     return result

@@ -1,4 +1,4 @@
-"""Views of the training pictures with the teacher's answers, kept on disk."""
+"""Views of the training images with the features of the teacher, cached on disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from training.teacher import Teacher, on_every_core
 
 @dataclass(frozen=True)
 class Views:
-    """Views of the pictures with the teacher's answers; the V views of one stand together."""
+    """Views of N images with the features of the teacher; the V views of an image are consecutive."""
 
     pixels: Pixels
     """[N * V, SIDE, SIDE, 3]"""
@@ -39,11 +39,11 @@ class Views:
 
 
 Draw = Callable[[int], list[Pixels]]
-"""Gives the views of a picture by its number, always as many."""
+"""Returns the views of an image by its number; their number is always the same."""
 
 
 def plain(images: list[bytes], count: int, seed: int) -> Draw:
-    """Return what draws the centre of a picture and `count` − 1 random crops."""
+    """Return a function that draws the centre of an image and `count` − 1 random crops."""
 
     def draw(index: int) -> list[Pixels]:
         rng = random.Random(seed * 1_000_003 + index)
@@ -54,10 +54,10 @@ def plain(images: list[bytes], count: int, seed: int) -> Draw:
 
 
 def mixed(images: list[bytes], count: int, seed: int) -> Draw:
-    """Return what draws `count` mixtures of a crop of a picture and a crop of any other.
+    """Return a function that draws `count` mixtures of a crop of an image with crops of other images.
 
-    The teacher sees the mixture itself: few pictures then show the student far more of what its
-    teacher does (Beyer et al. 2022, section 3.1).
+    The teacher sees the mixture itself, so that few images give many different targets (Beyer et al.
+    2022, section 3.1).
     """
 
     def draw(index: int) -> list[Pixels]:
@@ -72,7 +72,7 @@ def mixed(images: list[bytes], count: int, seed: int) -> Draw:
 
 
 def make_views(draw: Draw, pictures: int, count: int, teacher: Teacher, folder: Path) -> Views:
-    """Draw `count` views of each picture; a finished folder is used again."""
+    """Return `count` views of each image; a finished folder is read, another one is written."""
     rows = pictures * count
     shapes = {
         "pixels": (rows, SIDE, SIDE, 3),
@@ -110,6 +110,4 @@ def _fill(maps: dict[str, Any], draw: Draw, pictures: int, count: int, teacher: 
     started = time.monotonic()
     for number, _ in enumerate(on_every_core(fill, range(0, pictures, CHUNK))):
         if number % 100 == 0:
-            print(
-                f"views: {number * CHUNK} pictures, {time.monotonic() - started:.0f} s", flush=True
-            )
+            print(f"views: {number * CHUNK} images, {time.monotonic() - started:.0f} s", flush=True)

@@ -1,4 +1,4 @@
-"""Weights as they are shipped: float16, with what a reader must know to use them."""
+"""Saves weights for the package: float16, with the metadata that are needed to use them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def save_half(state: dict[str, Tensor], out: Path, about: dict[str, Any]) -> None:
-    """Write weights as float16; `about` goes into the file's metadata as JSON, by key."""
+    """Save weights as float16, with each value of `about` as JSON in the metadata of the file."""
     half = {
         name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
         for name, value in state.items()
