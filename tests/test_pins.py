@@ -85,7 +85,7 @@ def test_what_cannot_change_the_rows_of_a_stage_does_not_count(before):
         ("algorithms/knn/ivf.py", "Lower nlist", "Take a lower nlist"),
         ("media/encoders/params.py", "takes no `{name}`", "cannot take `{name}`"),
         ("stages/retrieve/stage.py", "finds nothing", "found nothing"),
-        ("engine/spark_workers.py", "self._over.wait(0.2)", "self._over.wait(0.3)"),
+        ("engine/spark_workers.py", "self._ended.wait(0.2)", "self._ended.wait(0.3)"),
         ("engine/store.py", "indent=1", "indent=2"),
         ("stages/fetch/progress.py", "MAX_REASONS = 4", "MAX_REASONS = 5"),
         ("stages/screen/filters/entropy.py", "score=", "score=None or "),
