@@ -23,13 +23,11 @@ import pyarrow.parquet as pq
 
 from benchmarks.command import folder_or_temporary, parse, parser_of, shared_folder
 from benchmarks.machine import conditions
-from benchmarks.web_mini import build_spec
+from benchmarks.web_mini import build_spec, run_recipe
 from curation.engine.parallel import InProcess
-from curation.engine.spark import load_cluster
 from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
-from curation.launch import run_steps
 from curation.recipe import parse_recipe
 from curation.runner import run_step
 
@@ -145,7 +143,7 @@ def compare(shared: Path, folder: Path, tiny: bool) -> None:
     if tiny:
         keep_only(truth, lists / "pool.parquet")
     begun = time.monotonic()
-    run_steps(plan(recipe, until="dedup"), recipe, store, load_cluster("local"))
+    run_recipe(recipe, store, tiny, until="dedup")
     print(f"default recipe until dedup: {time.monotonic() - begun:.0f} s")
     for table in ("neighbours", "verified"):
         found = open_table(store, table)

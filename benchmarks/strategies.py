@@ -46,12 +46,10 @@ from benchmarks.web_mini import (
     K,
     build_spec,
     read_truth,
+    run_recipe,
 )
-from curation.engine.spark import load_cluster
 from curation.engine.store import Store
 from curation.engine.table import open_table
-from curation.flow import plan
-from curation.launch import run_steps
 from curation.recipe import parse_recipe
 
 Run = Callable[..., None]
@@ -348,7 +346,7 @@ def compare(shared: Path, folder: Path, scale: Scale) -> None:
     def run(change: dict[str, Any], until: str = "retrieve") -> None:
         recipe = parse_recipe(spec | change)
         started = time.monotonic()
-        run_steps(plan(recipe, until), recipe, store, load_cluster("local"))
+        run_recipe(recipe, store, scale is TINY, until)
         print(
             f"{', '.join(change) or 'until select'}: {time.monotonic() - started:.0f} s", flush=True
         )

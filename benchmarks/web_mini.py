@@ -19,12 +19,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.command import folder_or_temporary, parse, parser_of, shared_folder
+from curation.engine.parallel import InProcess
 from curation.engine.spark import load_cluster
 from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.launch import run_steps
-from curation.recipe import parse_recipe
+from curation.recipe import Recipe, parse_recipe
+from curation.runner import run_step
 
 # Domain and label precision of ViT-Tiny features, cosine, k = 4, as the data's own README states.
 BASELINE = {
@@ -93,6 +95,16 @@ def build_spec(shared: Path, folder: Path, every: int = 1) -> dict[str, Any]:
     }
 
 
+def run_recipe(recipe: Recipe, store: Store, tiny: bool, until: str | None = None) -> None:
+    """Run a recipe with Spark; a tiny one in this process, which starts sooner."""
+    steps = plan(recipe, until)
+    if tiny:
+        for step in steps:
+            run_step(step, store, InProcess())
+    else:
+        run_steps(steps, recipe, store, load_cluster("local"))
+
+
 def read_truth(store: Store, shared: Path) -> pd.DataFrame:
     """Return domain, label and seed_set of every image of the store, indexed by role and image_id."""
     data = shared / "data" / "web_mini"
@@ -139,7 +151,7 @@ def compare(shared: Path, folder: Path, tiny: bool) -> None:
     for index, match in (("exact", {}), ("ivf_pq", TINY_IVF_PQ if tiny else IVF_PQ)):
         recipe = parse_recipe(spec | {"match": match})
         started = time.monotonic()
-        run_steps(plan(recipe), recipe, store, load_cluster("local"))
+        run_recipe(recipe, store, tiny)
         stats = open_table(store, "matches").manifest.stats
         seconds = time.monotonic() - started
         print(f"{index}: {seconds:.0f} s, recall@{K} {stats['recall']}, {stats['shards']} shards")

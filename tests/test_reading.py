@@ -17,8 +17,9 @@ def store(tmp_path_factory):
     rows = [{"image": jpeg(n) if n % 3 else b"no picture", "uid": str(n)} for n in range(30)]
     columns = {"image": "image", "key": "uid"}
     pool = source(write(folder / "pairs.parquet", rows), columns=columns)
-    encoders = {"semantic": {"model": "vit_micro"}}
-    blocks = {"embed": {"encoders": encoders}, "dedup": {"near": None}}
+    # Batches are padded to their full size.
+    embed = {"batch_size": 16, "encoders": {"semantic": {"model": "vit_micro"}}}
+    blocks = {"embed": embed, "dedup": {"near": None}}
     run(folder / "store", pool, until="embed", ingest={"rows_per_fragment": 12}, **blocks)
     return folder / "store"
 
