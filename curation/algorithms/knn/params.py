@@ -14,52 +14,60 @@ up all entries within 2 bits. At that distance unrelated pictures already pass f
 
 
 class HammingParams(StrictModel):
-    """Near hashes: at most `max_distance` of 256 bits differ, among the `k` nearest."""
+    """Pairs of images with near perceptual hashes of 256 bits, found exactly."""
 
     max_distance: int = Field(default=24, ge=0, le=MAX_HAMMING_DISTANCE)
+    """Largest Hamming distance of a pair: how many of the 256 bits may differ."""
     k: int = Field(default=64, ge=1, le=1024)
+    """Largest number of near hashes that are kept per image."""
 
 
 class JoinParams(StrictModel):
-    """How near vectors are found: the `k` nearest of each whose cosine is at least `floor`.
-
-    `auto` is exact up to 2^46 multiplications (see `curation/algorithms/knn/choice.py`). Above that,
-    vectors are compared within `cells`: each vector is put into its `spread` nearest cells, and the
-    recall is measured with `recall_queries` vectors.
-    """
+    """How near vectors are found (see `curation/algorithms/knn/choice.py`)."""
 
     k: int = Field(default=64, ge=1, le=1024)
+    """Number of nearest neighbours that are kept per image."""
     floor: float = Field(default=0.5, ge=-1, le=1)
+    """Smallest cosine similarity of a stored pair; a threshold below it finds no further pairs."""
     join: Literal["auto", "exact", "cells"] = "auto"
+    """`exact` compares all vectors with each other, `cells` only vectors in a common cell of a
+    quantiser, and `auto` chooses `cells` only above 2^46 multiplications and if it saves at least
+    three quarters of them."""
     spread: int = Field(default=4, ge=1, le=64)
+    """With `cells`, the number of nearest cells that each vector is put into."""
     recall_queries: int = Field(default=256, ge=1)
+    """With `cells`, the number of sampled images whose exact neighbours are computed to measure the
+    recall."""
 
 
 class ProbingParams(StrictModel):
     """How many lists of an index are searched for each query."""
 
     nprobe: int = Field(default=32, ge=1)
+    """Number of inverted lists that are searched for each query."""
 
 
 class IndexParams(ProbingParams):
-    """Which index the pool gets.
-
-    `auto` is exact search up to 2^50 multiplications, and `ivf_flat` above that (see
-    `curation/algorithms/knn/choice.py`). Without `nlist` the index has four times as many lists as the
-    square root of the power of four at or below the size of the pool.
-    """
+    """Which index the pool gets (see `curation/algorithms/knn/choice.py`)."""
 
     index: Literal["auto", "exact", "ivf_flat", "ivf_pq"] = "auto"
+    """`exact` compares every query with every pool vector, `ivf_flat` is an inverted file,
+    `ivf_pq` an inverted file with product-quantised codes, and `auto` chooses `ivf_flat` only above
+    2^50 multiplications and if it saves at least three quarters of them."""
     nlist: int | None = Field(default=None, ge=1)
+    """Number of inverted lists of the index; null takes 4 · √n, where n is the largest power of 4
+    that is no more than the number of pool vectors."""
     subquantizers: int = Field(default=24, ge=1)
+    """With `ivf_pq`, the number of 8-bit codes per vector (bytes); it must divide the dimension of the
+    vectors."""
 
 
 class SearchParams(ProbingParams):
-    """How an index is searched.
-
-    `ivf_pq` scores the best `refine` · k candidates again with the stored vectors. The recall is
-    measured with `recall_queries` queries.
-    """
+    """How an index is searched."""
 
     refine: int = Field(default=8, ge=1)
+    """With `ivf_pq`, how many candidates per wanted neighbour are scored again with the stored
+    vectors."""
     recall_queries: int = Field(default=256, ge=1)
+    """With an index, the number of sampled queries whose exact neighbours are computed to measure the
+    recall."""

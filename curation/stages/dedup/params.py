@@ -12,14 +12,16 @@ from curation.engine.stage import Read, Stage
 
 
 class Near(JoinParams):
-    """Copies by the vectors of a copy descriptor: cosine similarity of at least `at_least`.
+    """Copies by the vectors of a copy descriptor.
 
-    The default fits `copy_micro`. Any other encoder needs its own threshold (LVD-142M: 0.6 with SSCD),
-    which `curation audit dedup` suggests.
+    A threshold is valid for one encoder only: 0.75 is for `copy_micro`, and LVD-142M takes 0.6 with
+    SSCD. `curation audit dedup` suggests one.
     """
 
     encoder: str = "copy"
+    """Name of the encoder under `embed.encoders` whose vectors are compared, a copy descriptor."""
     at_least: float = Field(default=0.75, ge=-1, le=1)
+    """Smallest cosine similarity of two copies."""
 
     @model_validator(mode="after")
     def _above_floor(self) -> Near:
@@ -32,14 +34,16 @@ class Near(JoinParams):
 
 
 class Semantic(JoinParams):
-    """Images of the same content by a semantic encoder: cosine similarity above 1 − `epsilon`.
+    """Images of the same content by the vectors of a semantic encoder (SemDeDup, Abbas et al. 2023).
 
-    SemDeDup (Abbas et al. 2023) drops 30 % of LAION-440M at an epsilon of 0.00095 and half of it at
-    0.03, with CLIP's vectors and comparisons within one cell only.
+    With vectors of CLIP, SemDeDup drops 30 % of LAION-440M at an epsilon of 0.00095 and half of it at
+    0.03. It compares vectors within one cell only.
     """
 
     encoder: str = "semantic"
+    """Name of the encoder under `embed.encoders` whose vectors are compared."""
     epsilon: float = Field(default=0.03, gt=0, lt=1)
+    """Largest cosine distance of two copies; their cosine similarity is at least 1 − epsilon."""
 
     @model_validator(mode="after")
     def _above_floor(self) -> Semantic:
@@ -54,40 +58,53 @@ class Semantic(JoinParams):
 class Verify(StrictModel):
     """Near pairs are copies only if their pixels agree (see `curation/stages/verify/compare.py`).
 
-    Pixels are compared for the `k` nearest of each pool image, and for all neighbours of held-out and
-    seed images; by vectors, only for a similarity of at least `floor`. The other fields are the bounds
-    within which a pair agrees. They were set on the edited copies and look-alikes of
-    benchmarks/results/copies.md. Images of which more than `flat` is flat, as drawings are, differ
-    little, so that a larger share of them must agree: `flat_agreement`.
+    The images of a pair are aligned and compared in 8 × 8 blocks. The default bounds were set on the
+    edited copies and look-alikes of benchmarks/results/copies.md.
     """
 
     floor: float = Field(default=0.75, ge=-1, le=1)
+    """Smallest cosine similarity of a pair of near vectors whose pixels are compared."""
     k: int = Field(default=8, ge=1, le=1024)
+    """Number of nearest neighbours per pool image whose pixels are compared; for held-out and seed
+    images all are compared."""
     agreement: float = Field(default=0.85, ge=0, le=1)
+    """Smallest share of textured blocks that correlate above 0.7 at the same place."""
     inside: float = Field(default=0.95, ge=0, le=1)
+    """Smallest share of one of the two images that the other one covers; a crop has 1."""
     steady: float = Field(default=0.75, ge=0, le=1)
+    """Smallest share of agreeing blocks whose best match is at most one pixel from their place; it is
+    low for two photographs of one scene."""
     hue: float = Field(default=12.0, ge=0, le=180)
+    """Largest median difference of hue between the two images, in degrees."""
     flat: float = Field(default=0.5, ge=0, le=1)
+    """Share of pixels without a gradient above which an image counts as flat, as drawings do; flat
+    images must reach `flat_agreement`."""
     flat_agreement: float = Field(default=0.95, ge=0, le=1)
+    """Smallest agreement of flat images, in place of `agreement`."""
 
 
 class HeldOutSet(StrictModel):
     """Parameters of one held-out set. A null value takes that of all sets."""
 
     at_least: float | None = Field(default=None, ge=-1, le=1)
+    """Smallest cosine similarity of a copy of an image of this set; null takes that of all sets."""
     whole_component: bool | None = None
+    """Whether all copies of such a copy are removed too; null takes the value of all sets."""
 
 
 class HeldOut(StrictModel):
-    """Pool and seed images that copy a held-out image are contaminated (LVD-142M: cosine > 0.45, SSCD).
+    """Copies of held-out images are removed from the pool and the seeds.
 
-    `at_least` is the smallest cosine similarity of a copy. With `whole_component`, all images in the
-    component of a copy are contaminated too. `sets` gives single held-out sets other values.
+    LVD-142M removes images with a cosine similarity above 0.45 (SSCD).
     """
 
     at_least: float = Field(default=0.75, ge=-1, le=1)
+    """Smallest cosine similarity to a held-out image, by the vectors of `near`, at which an image is
+    removed."""
     whole_component: bool = True
+    """Whether all copies of a removed image are removed too."""
     sets: dict[Name, HeldOutSet] = {}
+    """Other values for single held-out sets, by the name of the source."""
 
     def of(self, name: str) -> tuple[float, bool]:
         """Return the threshold of a set, and whether whole components are contaminated."""
@@ -102,25 +119,34 @@ Criterion = Literal["pixels", "caption", "bytes"]
 
 
 class DedupParams(StrictModel):
-    """Which levels find copies. Thresholds are valid for one encoder only: 0.6 and 0.45 are SSCD's.
-
-    The image that represents its copies is the first by the criteria of `representative` (most pixels,
-    longest caption, largest file), then by the smallest image_id. `chains: cut` leaves in a component
-    only images with an edge to the representative. Above `rows_at_once` rows, which need about 310
-    bytes each on the driver, the decision runs in parts on workers, with the same result.
-    """
+    """Which pairs of images are copies. Connected components of such pairs keep one image each."""
 
     exact: bool = True
+    """Whether images with the same bytes are copies."""
     pixels: bool = True
+    """Whether images with the same stored pixels are copies."""
     perceptual: HammingParams | None = HammingParams()
+    """How copies are found by perceptual hashes; null does not compare hashes."""
     near: Near | None = Near()
+    """How copies are found by a copy descriptor; null does not compare its vectors."""
     semantic: Semantic | None = None
+    """How images of the same content are found by a semantic encoder; null keeps them."""
     verify: Verify | None = Verify()
+    """How pairs of `perceptual` and `near` are verified pixel by pixel; null trusts the hashes and
+    vectors."""
     representative: list[Criterion] = ["pixels", "caption"]
+    """Which image of a component is kept, by these criteria in order: most `pixels` of the original,
+    longest `caption`, most `bytes` of the file; ties go to the smallest `image_id`."""
     chains: Literal["join", "cut"] = "join"
+    """`join` takes whole connected components; `cut` keeps with a representative only the images that
+    form a pair with it, and splits the rest into components of their own."""
     held_out: HeldOut | None = HeldOut()
+    """How copies of held-out images are removed; null keeps them."""
     seed_copies: Literal["keep", "drop"] = "keep"
+    """Whether pool images that are copies of a seed image are kept or dropped."""
     rows_at_once: int = execution_only(20_000_000, ge=1)
+    """Largest number of rows that the driver decides alone, at about 310 bytes each; more are decided
+    on workers, with the same result."""
 
     @property
     def vector_levels(self) -> dict[str, Near | Semantic]:

@@ -12,13 +12,16 @@ class JoinSpec(JoinParams):
     """How the vectors of one encoder are joined."""
 
     encoder: str
+    """Name of the encoder whose vectors are compared."""
 
 
 class NeighboursStep(StrictModel):
     """Parameters of the stage neighbours: the levels of dedup that look for near pairs."""
 
     perceptual: HammingParams | None
+    """How near perceptual hashes are found; null looks for none."""
     joins: dict[str, JoinSpec]
+    """How near vectors are found, by level (`near`, `semantic`)."""
 
 
 STAGE = Stage(

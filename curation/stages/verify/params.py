@@ -7,10 +7,12 @@ from curation.engine.stage import Read, Stage
 
 
 class VerifyStep(StrictModel):
-    """Parameters of the stage verify. Without a floor no pair is compared."""
+    """What the stage verify gets."""
 
     floor: float | None
+    """Smallest cosine similarity of a pair of near vectors that is compared; null compares no pair."""
     k: int
+    """Number of nearest neighbours per pool image whose pixels are compared."""
 
 
 STAGE = Stage(
