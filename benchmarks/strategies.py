@@ -306,16 +306,19 @@ def show(title: str, rows: dict[str, dict[str, float]], columns: Iterable[str]) 
 
 
 def show_seeded(scores: Scores) -> None:
-    """Print the mean over seed sets, a table a seed set, and what the mixes are made of."""
+    """Print the mean over seed sets, a table a seed set, and what the mixes are made of.
+
+    A way that claims nothing for a seed set has no figures there.
+    """
     ways = list(dict.fromkeys(way for _, way in scores))
-    columns = {w: pd.DataFrame([scores[s, w] for s in BASELINE]).mean() for w in ways}
+    columns = {w: pd.DataFrame([scores.get((s, w), {}) for s in BASELINE]).mean() for w in ways}
     mean = {w: {str(column): value for column, value in c.items()} for w, c in columns.items()}
     show("mean of the five", mean, COLUMNS)
     for name, (domain, label) in BASELINE.items():
         rows = {f"stated for sample, k = {K}": {"domain": domain, "own label": label}}
-        rows |= {way: scores[name, way] for way in ways}
+        rows |= {way: scores.get((name, way), {}) for way in ways}
         show(name, rows, [*COLUMNS, "lowest", "highest"])
-    mixes = {way: scores[ALL_SETS, way] for way in ("mix", "mix, balanced")}
+    mixes = {way: scores.get((ALL_SETS, way), {}) for way in ("mix", "mix, balanced")}
     show("mix", mixes, ["images", *BASELINE, "even", "over seed sets", "over domains"])
 
 

@@ -18,13 +18,12 @@ def test_vectors_equal_those_of_the_upright_image(tmp_path):
     rows = [{"image": make(), "uid": f"{n}.png"} for n, (make, _, _) in enumerate(CASES.values())]
     columns = {"image": "image", "key": "uid"}
     pool = source(write(tmp_path / "pairs.parquet", rows), columns=columns)
-    # Batches are padded to their full size.
-    embed = {"batch_size": 16, "encoders": {"semantic": {"model": "vit_micro"}}}
+    encoders = {"semantic": {"model": "vit_micro"}}
     run(
         tmp_path / "store",
         pool,
         until="embed",
-        embed=embed,
+        embed={"encoders": encoders},
         dedup={"near": None},
     )
     images = table(tmp_path / "store", "images").read(["pair_id", "source_key"]).to_pandas()
