@@ -184,7 +184,7 @@ def test_on_spark_and_after_a_stop(tmp_path, small_parts, spark, monkeypatch):
 
     class Stopped(Counting):
         def exchange(self, job):
-            if job.what == "write copies":
+            if job.label == "write copies":
                 raise CurationError("stopped")
             return super().exchange(job)
 
@@ -194,7 +194,7 @@ def test_on_spark_and_after_a_stop(tmp_path, small_parts, spark, monkeypatch):
     exchanges = []
 
     def counted(job):
-        exchanges.append(job.what)
+        exchanges.append(job.label)
         return SparkWorkers.exchange(on_spark, job)
 
     monkeypatch.setattr(on_spark, "exchange", counted)

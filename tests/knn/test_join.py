@@ -255,4 +255,4 @@ def test_more_clusters_than_vectors_is_warned_about(store, caplog):
     assert stats["requested"] == [5000]
     assert stats["clusters"] == [table.rows]
     assert table.rows < 2400
-    assert "5000 clusters asked for" in caplog.text
+    assert "5000 clusters requested" in caplog.text

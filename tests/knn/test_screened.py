@@ -15,10 +15,10 @@ from .test_exact import assert_same, brute_force, names, unit
 @pytest.fixture(autouse=True)
 def always_and_in_small_blocks(monkeypatch):
     monkeypatch.setattr(exact, "SCREEN_FROM_PRODUCTS", 0)
-    monkeypatch.setattr(screened, "pays", lambda device="cpu": True)
-    monkeypatch.setattr(screened, "TILE", 256)
-    monkeypatch.setattr(screened, "GROUPS", 16)
-    monkeypatch.setattr(screened, "STEP", 33)
+    monkeypatch.setattr(screened, "is_faster", lambda device="cpu": True)
+    monkeypatch.setattr(screened, "COLUMNS_PER_TILE", 256)
+    monkeypatch.setattr(screened, "GROUPS_PER_TILE", 16)
+    monkeypatch.setattr(screened, "QUERIES_PER_STEP", 33)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 64, 300, 5000])
@@ -45,7 +45,7 @@ def test_a_floor_keeps_the_pairs_that_reach_it(k, at_least):
 def test_a_floor_spares_work():
     rng = np.random.default_rng(5)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
-    query, _ = screened.candidates(queries, base, 10, 0.9)
+    query, _ = screened.candidate_pairs(queries, base, 10, 0.9)
     assert len(query) == 0
 
 
@@ -66,7 +66,7 @@ def test_screen_leaves_few_pairs():
     """A screen that keeps every pair would save nothing."""
     rng = np.random.default_rng(1)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
-    query, _ = screened.candidates(queries, base, 10)
+    query, _ = screened.candidate_pairs(queries, base, 10)
     assert len(query) < 50 * 20
     assert (np.diff(query) >= 0).all()
     assert np.bincount(query, minlength=50).min() >= 10
@@ -76,7 +76,7 @@ def test_screen_leaves_few_pairs():
 def test_cuda_keeps_every_neighbour():
     rng = np.random.default_rng(2)
     base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
-    query, row = screened.candidates(queries, base, 10, device="cuda")
+    query, row = screened.candidate_pairs(queries, base, 10, device="cuda")
     pairs = set(zip(query.tolist(), row.tolist(), strict=True))
     best = np.argsort(-(queries.astype(np.float64) @ base.T.astype(np.float64)), axis=1)[:, :10]
     assert {(q, r) for q, rows in enumerate(best.tolist()) for r in rows} <= pairs

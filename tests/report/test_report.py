@@ -213,7 +213,7 @@ def _lose_a_fragment(manifest: dict[str, Any]) -> None:
 
 def _call_a_row_lost(manifest: dict[str, Any]) -> None:
     """Move a row to a reason that no stage gives, in a record and in the sum of all records."""
-    for books in (manifest["books"], next(_pool_books(manifest))):
+    for books in (manifest["counts"], next(_pool_books(manifest))):
         passed = "ok" if "ok" in books["pool"] else "eligible"
         books["pool"] = dict(sorted((books["pool"] | {"zz_lost": 1}).items()))
         books["pool"][passed] -= 1

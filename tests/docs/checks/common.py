@@ -11,6 +11,7 @@ from curation.errors import CurationError
 from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
 from curation.runner import run_step
+from tests.tables import commit
 
 IDS = [f"{number:032x}" for number in range(4)]
 
@@ -48,3 +49,14 @@ def image_rows() -> list[dict[str, Any]]:
     }
     base |= {"width": 40, "height": 30, "original_width": 80, "original_height": 60}
     return [base | {"pair_id": i, "image_id": i, "url": f"http://example.org/{i}"} for i in IDS]
+
+
+def commit_no_copies(store: Store, rows: list[dict[str, Any]]) -> None:
+    """Commit `copies` in which every row represents itself."""
+    copies = [
+        row
+        | dict.fromkeys(("component_id", "representative_id"), row["image_id"])
+        | {"representative_pair_id": row["pair_id"], "method": "representative"}
+        for row in rows
+    ]
+    commit(store, "copies", {"web-0": copies})

@@ -5,14 +5,14 @@ import numpy as np
 from curation.engine.store import Store
 from curation.flow import plan
 from curation.inspect.composition import expected_composition, expected_total
-from tests.docs.checks.common import IDS, image_rows, recipe_with, run_stage
-from tests.tables import commit, commit_no_copies
+from tests.docs.checks.common import IDS, commit_no_copies, image_rows, recipe_with, run_stage
+from tests.tables import commit
 
 store = Store("store")
 eligible = [row | {"status": "eligible"} for row in image_rows()]
 commit(store, "images", {"web-0": image_rows()})
 commit(store, "eligible", {"web-0": eligible})
-commit_no_copies(store, {"web-0": image_rows()})
+commit_no_copies(store, image_rows())
 commit(
     store,
     "assignments",
