@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from types import FrameType
+from typing import Any
 
 from pyspark import daemon
 
@@ -28,5 +29,6 @@ def save_and_end(number: int, frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     # What a worker installs for SIGHUP, SIGTERM and SIGCHLD after the fork.
-    daemon.SIG_DFL = save_and_end
+    untyped: Any = daemon
+    untyped.SIG_DFL = save_and_end
     daemon.manager()

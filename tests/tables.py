@@ -89,8 +89,8 @@ def commit_empty_inputs(
     stages = list(stages)
     written = {STAGES[name].contract for name in stages}
     for read in (read for name in stages for read in STAGES[name].reads):
-        family = isinstance(read.table, Family)
-        table = read.table.table(member) if family else read.table
+        place = read.table
+        table = place.table(member) if isinstance(place, Family) else place
         if read.argument in written or store.manifest(table) is not None:
             continue
         aligned = contract(table).aligned
@@ -168,7 +168,7 @@ def embedding_batch(
         vectors: (n, dim).
         valid: which rows have a vector, (n,); by default those whose vector is not all zero.
     """
-    valid = vectors.any(axis=1) if valid is None else valid
+    valid = np.asarray(vectors.any(axis=1)) if valid is None else valid
     names = ids.astype("U32")
     return pa.RecordBatch.from_arrays(
         [

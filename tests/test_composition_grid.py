@@ -27,9 +27,10 @@ ROW = {
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_no_word_is_broken(width):
-    console = Console(file=io.StringIO(), width=width)
+    out = io.StringIO()
+    console = Console(file=out, width=width)
     console.print(composition_grid("Composition", [ROW], 135_000, console))
-    text = console.file.getvalue()
+    text = out.getvalue()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     for word in ("textures-cluster", "requested", "140,000", "final", "135,000", "shortfall"):

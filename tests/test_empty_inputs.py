@@ -26,8 +26,8 @@ def test_every_table_that_a_stage_reads_is_there(tmp_path, stage):
     store = Store(tmp_path)
     commit_empty_inputs(store, [stage], ROWS)
     for read in STAGES[stage].reads:
-        family = isinstance(read.table, Family)
-        table = open_table(store, read.table.table("semantic") if family else read.table)
+        place = read.table
+        table = open_table(store, place.table("semantic") if isinstance(place, Family) else place)
         assert list(table.fragments) == list(ROWS)
         expected = ["p0", "p1", "p2"] if contract(read.argument).aligned else []
         if "pair_id" in contract(read.argument).names:

@@ -153,7 +153,7 @@ def test_messages_are_small(context, monkeypatch):
     expected = [r.content for r in exchange_tables(job(), context)]
     monkeypatch.setattr("curation.engine.exchange.MESSAGE_BYTES", 512)
     task = MapTask(read_left, {"number": 0})
-    messages = [message for _, message in _send(("left", 0, task), 2, {0, 1})]
+    messages = [message for _, message in _send(("left", 0, task), 2, frozenset({0, 1}))]
     assert len(messages) > 20
     assert max(len(rows) for *_, rows in messages) < 2048
     other = Context(Store(context.store.uri + "-cut"), InProcess(), "meeting", ["test"])

@@ -60,7 +60,7 @@ class WiderSpec(EncoderSpec):
 
 
 def test_an_option_that_comes_later_changes_no_fingerprint():
-    spec = {"model": "timm/vit_small_patch14_dinov2.lvd142m", "precision": "bf16"}
+    spec: dict[str, Any] = {"model": "timm/vit_small_patch14_dinov2.lvd142m", "precision": "bf16"}
     assert fingerprint_params(WiderSpec(**spec)) == fingerprint_params(EncoderSpec(**spec))
     assert fingerprint_params(WiderSpec(**spec, bins=4)) != fingerprint_params(EncoderSpec(**spec))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from curation.errors import RecipeError
 from curation.flow import STAGES, plan, run_fingerprint
 from curation.recipe import load_recipe, parse_recipe
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "name": "small",
     "sources": [
         {
@@ -47,7 +48,7 @@ def test_jobs_schemas_and_flow_agree(root):
 
 
 def test_every_table_is_written_before_it_is_read():
-    written = set()
+    written: set[str] = set()
     for stage in STAGES.values():
         assert {read.argument for read in stage.reads} <= written, stage.name
         written.add(stage.contract)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,8 +14,8 @@ from curation.recipe import load_recipe, parse_recipe
 
 from .test_flow import SPEC
 
-ARM = SPEC["retrieve"][0]
-SOURCE = SPEC["sources"][0]
+ARM: dict[str, Any] = SPEC["retrieve"][0]
+SOURCE: dict[str, Any] = SPEC["sources"][0]
 HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"}
 
 

@@ -66,6 +66,7 @@ def test_spark_ddl_is_what_spark_takes(spark):
 
     for table_contract in contracts().values():
         parsed = StructType.fromDDL(table_contract.spark_ddl())
+        assert isinstance(parsed, StructType)
         assert parsed.names == list(table_contract.names)
         assert [f.nullable for f in parsed] == [c.nullable for c in table_contract.columns]
 

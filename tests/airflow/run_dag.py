@@ -10,6 +10,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 path = Path(__file__).resolve().parents[2] / "airflow_dags" / "curation.py"
 spec = spec_from_file_location("curation_dag", path)
+assert spec is not None and spec.loader is not None
+assert spec is not None and spec.loader is not None
 module = module_from_spec(spec)
 spec.loader.exec_module(module)
 dag = module.dag

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -72,9 +73,10 @@ def steps_of(folder):
     return plan(load_recipe(str(folder / "recipe.yaml")))
 
 
-def result_of(output: str) -> dict:
+def result_of(output: str) -> dict[str, Any]:
     (line,) = (x for x in output.splitlines() if x.startswith("RESULT "))
-    return json.loads(line.removeprefix("RESULT "))
+    result: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
+    return result
 
 
 def test_edges_are_the_plans(airflow, folder):

@@ -57,7 +57,7 @@ def pool_of(run: Run) -> pd.DataFrame:
     images["phash"] = open_table(run.store, "scores").read(["phash"]).to_pandas()
     vectors = open_table(run.store, "embeddings.semantic").read(["vector"]).to_pandas()
     images["vector"] = vectors["vector"]
-    pool = images[(images["role"] == "pool") & (images["status"] == "ok")]
+    pool: pd.DataFrame = images[(images["role"] == "pool") & (images["status"] == "ok")]
     return pool.drop_duplicates("image_id").set_index("image_id")
 
 
@@ -70,6 +70,14 @@ def bits(one: bytes | None, other: bytes | None) -> int | None:
 
 def unit(vector: bytes) -> np.ndarray:
     return np.frombuffer(vector, "<f2").astype(float)
+
+
+def pixels_of(image: bytes | None) -> np.ndarray:
+    """The pixels of a picture that can be decoded."""
+    assert image is not None
+    pixels = decode(image)
+    assert pixels is not None
+    return pixels
 
 
 def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(full):
@@ -97,7 +105,7 @@ def test_a_file_is_stored_as_the_run_stores_it(committed):
     stored = [(row["image"], row["reason"]) for row in rows if row["role"] == "pool"]
     assert store_files(pool_files(), committed.recipe.fetch) == stored
     assert {reason for _, reason in stored} == {None, "undecodable"}
-    wide = decode(
+    wide = pixels_of(
         store_files([encode_image(Image.new("RGB", (900, 300)), "WEBP", 80)], FetchParams())[0][0]
     )
     assert wide.shape == (171, 512, 3)
@@ -113,14 +121,17 @@ def test_copies_are_as_near_as_brute_force_says(committed, sampled, out):
     for image_id, copies in list(rows.groupby("image_id"))[:3]:
         original = pool.loc[image_id]
         files = [
-            apply_edit(Image.fromarray(decode(original["image"])), name, image_id, 0)
+            apply_edit(Image.fromarray(pixels_of(original["image"])), name, image_id, 0)
             for name in copies["edit"]
         ]
         stored = [image for image, _ in store_files(files, recipe.fetch)]
-        vectors, _ = encode(encoder, [decode(s) for s in stored], 32, "cpu")
+        vectors, _ = encode(encoder, [pixels_of(s) for s in stored], 32, "cpu")
         original_place = list(pool.index).index(image_id)
         for row, image, vector in zip(copies.itertuples(), stored, vectors, strict=True):
-            wanted = bits(perceptual_hash(decode_grey(image)), original["phash"])
+            assert image is not None
+            grey = decode_grey(image)
+            assert grey is not None
+            wanted = bits(perceptual_hash(grey), original["phash"])
             assert (None if pd.isna(row.perceptual_distance) else row.perceptual_distance) == wanted
             cosines = (base @ vector.astype(float)).astype(np.float32)
             assert row.similarity == cosines[original_place]

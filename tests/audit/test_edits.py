@@ -117,7 +117,8 @@ def test_effects_change_pixels_as_they_should():
     image = plain()
     before = values(image)
     assert len(np.unique(np.asarray(effects.posterise(image, RNG, 3)))) <= 8
-    assert len(effects.dither(image, RNG, 16).getcolors()) <= 16
+    colours = effects.dither(image, RNG, 16).getcolors()
+    assert colours is not None and len(colours) <= 16
     tiles = np.asarray(effects.pixelate(image, RNG, 12))
     assert len(np.unique(tiles.reshape(-1, 3), axis=0)) <= 12 * 16
     brightness = values(effects.vignette(image, RNG, 0.5)).mean(axis=2) / before.mean(axis=2).clip(

@@ -68,7 +68,8 @@ def test_agreement_is_that_of_the_stored_pictures(committed, verified, out):
     for image_id, copies in list(rows.groupby("image_id"))[:2]:
         image = pool.loc[image_id]["image"]
         files = [
-            apply_edit(Image.fromarray(decode(image)), name, image_id, 0) for name in copies["edit"]
+            apply_edit(Image.fromarray(np.asarray(decode(image))), name, image_id, 0)
+            for name in copies["edit"]
         ]
         stored = [load_picture(s) for s, _ in store_files(files, committed.recipe.fetch)]
         agreements = [compare_pictures(load_picture(image), other) for other in stored]
@@ -108,7 +109,7 @@ def test_pairs_with_other_images_count_if_they_agree(committed, verified):
         distance = {i: bits(pool.loc[original]["phash"], pool.loc[i]["phash"]) for i in others}
         within_distance = [i for i, d in distance.items() if d is not None and d <= 24]
         cosine = {i: np.float32(vectors[original] @ vectors[i]) for i in others}
-        nearest = sorted(others, key=lambda i, c=cosine: (-c[i], i))[:8]
+        nearest = [i for _, i in sorted((-cosine[i], i) for i in others)][:8]
         near = [i for i in nearest if cosine[i] >= np.float32(0.999)]
         wanted = [sum(agree(original, i) for i in side) for side in (within_distance, near)]
         assert [row["perceptual"], row["near"]] == wanted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -76,13 +78,14 @@ def test_files_memory_back_ends_and_fragments_give_the_same_bits(
     monkeypatch.setattr("curation.algorithms.kmeans.sharded.RANGE_BYTES", 8 * DIM * 9)
     options = {"levels": [40], "max_points_per_centroid": 50, "iterations": 6, "metric": metric}
     tables = []
-    for parts, other_options in [
+    cases: list[tuple[int, dict[str, Any]]] = [
         (1, {}),
         (4, {"memory_gib": 0}),
         (7, {"backend": "faiss"}),
         (3, {"memory_gib": 0, "backend": "faiss"}),
-    ]:
-        store = fill(Store(tmp_path / f"{parts}"), *pool, parts)
+    ]
+    for parts, other_options in cases:
+        store = fill(Store(tmp_path / f"{parts}"), pool[0], pool[1], parts)
         tables.append(rows_of(clustered(store, **options, **other_options)))
     assert len(tables[0]["cluster_id"]) == 40
     assert sum(tables[0]["training_count"]) < 2571
@@ -92,7 +95,7 @@ def test_files_memory_back_ends_and_fragments_give_the_same_bits(
 
 def test_finds_planted_clusters(pool, tmp_path):
     """Most of thirty clusters are found, and the objective never falls."""
-    store = fill(Store(tmp_path), *pool, 2)
+    store = fill(Store(tmp_path), pool[0], pool[1], 2)
     table = clustered(store, levels=[30], start="kmeans++", iterations=25)
     (objective,) = table.manifest.stats["objective"]
     assert (np.diff(objective) > -1e-7).all()
@@ -109,8 +112,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("memory", [4.0, 0.0])
 def test_a_killed_run_continues_after_the_last_pass(pool, tmp_path, monkeypatch, memory):
     options = {"levels": [25], "iterations": 8, "memory_gib": memory}
-    expected = rows_of(clustered(fill(Store(tmp_path / "whole"), *pool, 3), **options))
-    store = fill(Store(tmp_path / "killed"), *pool, 3)
+    expected = rows_of(clustered(fill(Store(tmp_path / "whole"), pool[0], pool[1], 3), **options))
+    store = fill(Store(tmp_path / "killed"), pool[0], pool[1], 3)
     passes = []
     update_centroids = lloyd_module.update_centroids
 
@@ -129,7 +132,7 @@ def test_a_killed_run_continues_after_the_last_pass(pool, tmp_path, monkeypatch,
 
 
 def test_each_cluster_belongs_to_the_nearest_of_the_next_level(pool, tmp_path):
-    store = fill(Store(tmp_path), *pool, 3)
+    store = fill(Store(tmp_path), pool[0], pool[1], 3)
     table = clustered(store, levels=[200, 30, 5], resampling={"rounds": 3})
     rows = table.read().to_pandas()
     assert rows.groupby("level")["cluster_id"].count().tolist() == [200, 30, 5]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -54,7 +55,8 @@ def recipe(pool=100_000, **blocks):
         "cluster": {"levels": [100], "iterations": 10, "max_points_per_centroid": 50},
         "retrieve": [{"name": "near", "seeds": "birds", "strategy": "sample", "k": 8}],
     }
-    for source in spec["sources"]:
+    sources: Any = spec["sources"]
+    for source in sources:
         source["columns"] = columns
     return parse_recipe(spec | blocks)
 
@@ -155,7 +157,7 @@ def test_an_arm_that_does_not_say_what_it_adds_is_named():
 @pytest.fixture
 def plugin_strategy(monkeypatch):
     """A strategy of a plug-in whose arm leaves `expected` to the base class."""
-    module = ModuleType("plugin_strategy")
+    module: Any = ModuleType("plugin_strategy")
     module.StrategyArm = type("StrategyArm", (SeededArm,), {})
     module.claim = lambda arm, evidence, seed: None
     monkeypatch.setitem(sys.modules, "plugin_strategy", module)

@@ -40,7 +40,7 @@ def labels_of(left, right, nodes, pieces, context):
     items = {f"edges-{n}": {"left": a, "right": b} for n, (a, b) in enumerate(cut)}
     records = context.compute("edges", write_edges, items)
     edges = [Fragment(context.store, record) for record in records.values()]
-    labels = {}
+    labels: dict[int, int] = {}
     for record in connected_components(edges, context)[-1]:
         for table in read_labels(Fragment(context.store, record)):
             columns = (table.column(name).to_pylist() for name in ("node", "label"))
@@ -134,6 +134,6 @@ def test_local_stars_have_the_same_components():
     assert len(set(left.tolist())) == len(left)
     nodes = np.unique(ends)
     positions = np.searchsorted(nodes, ends)
-    smallest = expected(*positions, nodes)
+    smallest = expected(positions[0], positions[1], nodes)
     np.testing.assert_array_equal(smallest[np.searchsorted(nodes, left)], right)
     assert len(left) == len(nodes) - len(np.unique(smallest))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -61,7 +63,7 @@ class World:
             for a, b in pairs
         ]
 
-    def _row(self, name: str, number: int) -> dict:
+    def _row(self, name: str, number: int) -> dict[str, Any]:
         source = name.split("-", maxsplit=1)[0]
         ok = self.rng.random() > 0.1
         # Some of the 500 images have several rows, and several roles.
@@ -72,14 +74,14 @@ class World:
             "status": "ok" if ok else "failed",
             "role": ROLES[source],
             "source": source,
-            "caption": self.rng.choice(["short", "a longer caption", "été", None]),
+            "caption": self.rng.choice(np.array(["short", "a longer caption", "été", None])),
             "url": f"http://a.example/{number}",
             "original_width": 100 + image_number % 3,
             "original_height": 100,
             "bytes": image_number,
         }
 
-    def _neighbour(self, method: str, left: str, right: str, by_role) -> dict:
+    def _neighbour(self, method: str, left: str, right: str, by_role) -> dict[str, Any]:
         a, b = self.rng.choice(by_role[left]), self.rng.choice(by_role[right])
         bits = 1 - int(self.rng.integers(40)) / 256
         similarity = bits if method == "perceptual" else float(np.float32(self.rng.uniform(0.8, 1)))

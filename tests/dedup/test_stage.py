@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
@@ -90,9 +92,8 @@ def copies(tmp_path, monkeypatch):
         ]
         for name, part in parts.items()
     }
-    rows["web-1"].append(
-        rows["web-1"][0] | {"pair_id": "lost", "status": "failed", "image_id": None}
-    )
+    missing: dict[str, Any] = {"pair_id": "lost", "status": "failed", "image_id": None}
+    rows["web-1"].append(rows["web-1"][0] | missing)
     for store in stores.values():
         commit(store, "images", rows)
     letters = {name: [i for _, i, *_ in part] for name, part in parts.items()}

@@ -35,7 +35,8 @@ def by_scipy(n: int, left, right) -> np.ndarray:
     ones = np.ones(len(left), dtype=np.int8)
     _, label = connected_components(coo_array((ones, (left, right)), shape=(n, n)), directed=False)
     _, first = np.unique(label, return_index=True)
-    return first[label]
+    smallest: np.ndarray = first[label]
+    return smallest
 
 
 def labels_of(n: int, left, right, cuts=()) -> np.ndarray:

@@ -84,5 +84,7 @@ def test_killed_in_one_stage_after_another(command, tmp_path):
     assert {name: found.get(name, 0) >= 2 for name in FRAGMENTED} == dict.fromkeys(FRAGMENTED, True)
     assert dataset_rows(killed) == dataset_rows(alone)
     folder = next((killed / "dataset").iterdir())
-    committed = {f.path for r in Store(killed).manifest("dataset").fragments for f in r.files}
+    manifest = Store(killed).manifest("dataset")
+    assert manifest is not None
+    committed = {f.path for r in manifest.fragments for f in r.files}
     assert {f"dataset/{folder.name}/{p.name}" for p in folder.iterdir()} == committed

@@ -142,7 +142,7 @@ def test_dataset_opens_by_path_in_four_readers(finished, cli, spark):
     rows = open_table(Store(finished[0]), "dataset").rows
     found = {
         "pandas": pd.read_parquet(folder),
-        "duckdb": duckdb.sql(f"SELECT * FROM '{folder}/*.parquet'").df(),
+        "duckdb": duckdb.execute(f"SELECT * FROM '{folder}/*.parquet'").df(),
         "polars": polars.read_parquet(f"{folder}/*.parquet").to_pandas(),
         "spark": spark.read.parquet(folder).toPandas(),
     }

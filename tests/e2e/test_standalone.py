@@ -110,7 +110,7 @@ def two_workers(standalone, tmp_path):
     where, recipe, store = (tmp_path / name for name in ("two.yaml", "recipe.yaml", "store"))
     where.write_text(yaml.safe_dump({"master": standalone.address, "conf": conf}))
 
-    def call(spec: dict[str, Any], *options: str) -> Path:
+    def call(spec: dict[str, Any], *options: str) -> Any:
         recipe.write_text(yaml.safe_dump(spec))
         arguments = ["run", str(recipe), "--store", str(store), "--cluster", str(where)]
         result = subprocess.run(

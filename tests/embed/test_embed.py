@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +51,9 @@ def test_vectors_equal_those_of_timm(weights):
     encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
     images = pictures(5)
     found, valid = encode(encoder, list(images), 4, "cpu")
-    config = timm.data.resolve_model_data_config(model)
-    transform = timm.data.create_transform(**config, is_training=False)
+    data: Any = timm.data
+    config = data.resolve_model_data_config(model)
+    transform = data.create_transform(**config, is_training=False)
     with torch.inference_mode():
         inputs = torch.stack([transform(i.convert("RGB")) for i in images])
         features = model.forward_head(model.forward_features(inputs), pre_logits=True)
@@ -65,7 +67,7 @@ def test_vectors_equal_those_of_timm(weights):
 def test_convolutional_networks_use_channels_last(tmp_path, name):
     """Their vectors equal those of timm, and do not depend on the other rows of their batch."""
     torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=7).eval()
+    model: Any = timm.create_model(name, num_classes=7).eval()
     path = tmp_path / "model.safetensors"
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
     model.reset_classifier(0)
@@ -77,9 +79,9 @@ def test_convolutional_networks_use_channels_last(tmp_path, name):
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
     images = pictures(5)
     found, valid = encode(encoder, list(images), 4, "cpu")
-    transform = timm.data.create_transform(
-        **timm.data.resolve_model_data_config(model), is_training=False
-    )
+    data: Any = timm.data
+    config = data.resolve_model_data_config(model)
+    transform = data.create_transform(**config, is_training=False)
     with torch.inference_mode():
         features = model(torch.stack([transform(image) for image in images]))
     expected = torch.nn.functional.normalize(features.double()).numpy()
@@ -260,7 +262,7 @@ def test_no_pickle_is_executed(tmp_path, name, how):
     ["timm/hf-hub:a/b", "timm/a/b", "timm/../x", "open_clip/hf-hub:a", "open_clip/local-dir:x"],
 )
 def test_model_names_cannot_be_repositories_or_folders(model):
-    assert "set `weights` to its folder" in check_model_name(model)
+    assert "set `weights` to its folder" in (check_model_name(model) or "")
 
 
 def test_the_folder_of_a_model_of_the_hub(weights, tmp_path):
@@ -325,7 +327,7 @@ def checkpoint(weights, tmp_path):
     return str(path)
 
 
-RENAMED = {"entry": "teacher", "drop": ["module.head."], "rename": {"module.backbone.": ""}}
+RENAMED: Any = {"entry": "teacher", "drop": ["module.head."], "rename": {"module.backbone.": ""}}
 
 
 def test_a_training_checkpoint_is_loaded_with_mapped_keys(weights, checkpoint):

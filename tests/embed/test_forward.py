@@ -23,7 +23,8 @@ class LimitedMemory(torch.nn.Module):
 
     def __init__(self, max_rows: int) -> None:
         super().__init__()
-        self.max_rows, self.shapes = max_rows, []
+        self.max_rows = max_rows
+        self.shapes: list[int] = []
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         self.shapes.append(len(pixels))

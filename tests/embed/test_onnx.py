@@ -26,8 +26,8 @@ def write(path, shape=("n", 3, SIDE, SIDE), pooled=True, kernel=8):
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(3, DIM, kernel, stride=kernel)
     weights = [
-        numpy_helper.from_array(value.detach().numpy(), name)
-        for name, value in (("w", layer.weight), ("b", layer.bias))
+        numpy_helper.from_array(value.detach().numpy(), {"weight": "w", "bias": "b"}[name])
+        for name, value in layer.named_parameters()
     ]
     nodes = [
         helper.make_node("Conv", ["pixels", "w", "b"], ["c"], strides=[kernel, kernel]),

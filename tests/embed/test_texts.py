@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import huggingface_hub.constants
 import numpy as np
@@ -196,7 +197,7 @@ def test_code_in_a_folder_is_not_executed(folder, name):
     ran = folder / "ran"
     program = f"import pathlib\npathlib.Path({str(ran)!r}).write_text('')\n"
     (folder / "evil.py").write_text(program + "class Evil: ...\n")
-    names = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}
+    names: dict[str, Any] = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}
     names["AutoTokenizer"] = ["evil.Evil", "evil.Evil"]
     changed(folder / name, auto_map=names)
     config = json.loads((folder / "open_clip_config.json").read_text())

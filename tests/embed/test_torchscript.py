@@ -7,6 +7,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ class Small(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         maps = self.maps(pixels)
-        return self.head(maps.clamp(min=1e-6).pow(3.0).mean((2, 3)).pow(1 / 3))
+        features: torch.Tensor = self.head(maps.clamp(min=1e-6).pow(3.0).mean((2, 3)).pow(1 / 3))
+        return features
 
 
 class Shaped(torch.nn.Module):
@@ -90,7 +92,8 @@ def sha256_of(path: Path) -> str:
 
 
 def spec(**fields) -> EncoderSpec:
-    return EncoderSpec(**({"model": "torchscript", "input_size": SIDE} | fields))
+    defaults: dict[str, Any] = {"model": "torchscript", "input_size": SIDE}
+    return EncoderSpec(**(defaults | fields))
 
 
 def recipe_with(**encoder):

@@ -89,7 +89,7 @@ def _bpe(special: list[str]) -> Tokenizer:
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(
-        ("</s>", tokenizer.token_to_id("</s>")), ("<s>", tokenizer.token_to_id("<s>"))
+        ("</s>", tokenizer.token_to_id("</s>") or 0), ("<s>", tokenizer.token_to_id("<s>") or 0)
     )
     return tokenizer
 

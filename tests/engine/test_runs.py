@@ -25,7 +25,7 @@ def test_run_starts(left, data):
 
 @given(numbers)
 def test_ranks_in_runs(values):
-    wanted = []
+    wanted: list[int] = []
     for n, value in enumerate(values):
         wanted.append(wanted[-1] + 1 if n and value == values[n - 1] else 0)
     assert ranks_in_runs(np.array(values, int)).tolist() == wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from curation.engine.contract import contracts, read_contracts
 from curation.engine.resources import resource_dir
 from curation.errors import ContractError
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "table": "things",
     "version": 1,
     "grain": "one thing",

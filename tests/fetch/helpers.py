@@ -24,7 +24,8 @@ OPEN = {
 def images(store: Path, *sources: dict[str, Any], **fetch: Any) -> list[dict[str, Any]]:
     """The rows of `images`."""
     run(store, *sources, until="fetch", fetch=OPEN | fetch)
-    return table(store, "images").read().to_pylist()
+    rows: list[dict[str, Any]] = table(store, "images").read().to_pylist()
+    return rows
 
 
 def fetched(tmp_path: Path, urls: list[str], **fetch: Any) -> list[dict[str, Any]]:
@@ -38,7 +39,8 @@ def reason(tmp_path: Path, url: str, **fetch: Any) -> str | None:
     (row,) = fetched(tmp_path, [url], **fetch)
     assert (row["status"] == "ok") == (row["reason"] is None)
     assert (row["image"] is None) == (row["status"] != "ok") == (row["image_id"] is None)
-    return row["reason"]
+    reason: str | None = row["reason"]
+    return reason
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:

@@ -72,7 +72,8 @@ def test_boxes_of_a_rotated_file_are_blurred_as_stored_and_as_displayed(
     assert detail(row, BOX) < 3
     # Where the box is once the file is rotated: found by rotating a mask in the same way.
     mask = Image.new("L", file.size)
-    mask.paste(255, tuple(round(v * s) for v, s in zip(BOX, file.size * 2, strict=True)))
+    left, top, right, bottom = (round(v * s) for v, s in zip(BOX, file.size * 2, strict=True))
+    mask.paste(255, (left, top, right, bottom))
     file_of_mask = Image.open(io.BytesIO(encoded(mask, exif=exif)))
     seen = np.asarray(ImageOps.exif_transpose(file_of_mask)) > 128
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))

@@ -5,6 +5,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ GREY = np.repeat(np.asarray(PLAIN.convert("L"), int)[:, :, None], 3, 2)
 FRAMES = {"save_all": True, "append_images": [PLAIN.rotate(180)], "duration": 100}
 
 CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, str]] = {
-    **{f"exif {i}": (lambda i=i: turned(i), RGB, "jpeg") for i in range(1, 9)},
+    **{f"exif {i}": (partial(turned, i), RGB, "jpeg") for i in range(1, 9)},
     "exif 9": (lambda: turned(9), RGB, "jpeg"),
     "exif png": (lambda: turned(6, "PNG"), RGB, "png"),
     "exif webp": (lambda: turned(8, "WEBP"), RGB, "webp"),

@@ -76,7 +76,8 @@ def test_progress_adds_up_to_the_counts_of_the_table(
     watched = Watched()
     for step in plan(recipe, until="fetch"):
         run_step(step, Store(tmp_path / "store"), watched)
-    counts = [int(re.match(r"(\d+) of 80 rows", line)[1]) for line in watched.notes]
+    counts = [int(n) for line in watched.notes for n in re.findall(r"^(\d+) of 80 rows", line)]
+    assert len(counts) == len(watched.notes)
     assert counts == sorted(counts)
     assert len(set(counts)) > 5
     assert watched.notes[-1].startswith("80 of 80 rows")

@@ -36,12 +36,12 @@ def test_rows_are_aligned_with_pairs(web: Web, tmp_path: Path) -> None:
         number, path = i % 60, f"/{i % 60}"
         web.pages[path] = answer(status="404 Gone") if number % 7 == 0 else answer(files[number])
         urls.append(web.url(path) if i % 11 else "ftp://a.example/x")
-    path = write(
+    listed = write(
         tmp_path / "l.parquet", [{"url": u, "caption": str(i)} for i, u in enumerate(urls)]
     )
     run(
         tmp_path / "store",
-        source(path),
+        source(listed),
         until="fetch",
         ingest={"rows_per_fragment": 50},
         fetch=OPEN,

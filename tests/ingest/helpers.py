@@ -20,7 +20,7 @@ from curation.runner import StepResult, run_step
 
 def source(path: Path | str, **spec: Any) -> dict[str, Any]:
     """A source of the pool, by default a Parquet list of URLs."""
-    plain = {"name": "web", "role": "pool", "format": "parquet", "path": str(path)}
+    plain: dict[str, Any] = {"name": "web", "role": "pool", "format": "parquet", "path": str(path)}
     if spec.get("format") not in ("folder", "webdataset"):
         plain["columns"] = {"url": "url", "caption": "caption"}
     return plain | spec
@@ -38,7 +38,8 @@ def run(
 def pairs(store: Path, *sources: dict[str, Any], **ingest: Any) -> list[dict[str, Any]]:
     """The rows of `pairs`."""
     run(store, *sources, ingest=ingest)
-    return table(store, "pairs").read().to_pylist()
+    rows: list[dict[str, Any]] = table(store, "pairs").read().to_pylist()
+    return rows
 
 
 def table(store: Path, name: str) -> Table:

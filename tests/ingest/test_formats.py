@@ -311,7 +311,7 @@ def test_a_folder_gives_one_row_per_image_with_its_caption_file(tmp_path: Path) 
 
 
 def test_expected_hashes_must_be_sha256(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"url": "http://a.example/1", "h": "AB" * 32},
         {"url": "http://a.example/2", "h": "d41d8cd98f00b204e9800998ecf8427e"},
         {"url": "http://a.example/3", "h": None},

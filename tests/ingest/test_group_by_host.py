@@ -27,7 +27,7 @@ def fragments(store: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def host(row: dict[str, Any]) -> str:
-    return row["url"].split("/")[2]
+    return str(row["url"]).split("/")[2]
 
 
 def test_all_rows_of_a_host_are_in_one_bucket(tmp_path: Path) -> None:

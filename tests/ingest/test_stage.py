@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ def urls(path: Path, names: list[str], caption: str = "c") -> Path:
     return write(path, [{"url": f"http://a.example/{n}", "caption": caption} for n in names])
 
 
-def outcomes(rows: list[dict]) -> list[tuple[str, str | None]]:
+def outcomes(rows: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
     return [(r["url"].rpartition("/")[2], r["reason"]) for r in rows]
 
 
@@ -60,7 +61,7 @@ def test_seed_and_held_out_sets_have_duplicates_of_their_own(tmp_path: Path) -> 
 
 
 def test_dropped_rows_do_not_count_as_first(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"url": "http://ads.example/a", "caption": "blocked", "h": None},
         {"url": "http://ads.example/a", "caption": "blocked too", "h": None},
         {"url": "http://a.example/x", "caption": "bad hash", "h": "no hash"},
@@ -236,8 +237,9 @@ def test_a_count_that_differs_from_the_recipe_is_logged(
 @pytest.mark.parametrize("rows_per_pass", [10**9, 100, 7])
 def test_duplicates_equal_those_of_a_plain_loop(tmp_path: Path, rows_per_pass: int) -> None:
     rng = np.random.default_rng(1)
-    store, fragments, seen = Store(tmp_path), [], {}
-    expected = []
+    store, fragments = Store(tmp_path), []
+    seen: dict[bytes | None, str] = {}
+    expected: list[list[list[Any]]] = []
     for number in range(5):
         keys = [None if k == 0 else bytes([k]) * 16 for k in rng.integers(0, 90, 60)]
         names = [f"{number}-{i}" for i in range(60)]

@@ -83,7 +83,7 @@ def test_the_objective_never_gets_worse(metric):
 def test_a_stopped_training_continues_with_the_same_bits():
     rng = np.random.default_rng(3)
     points, _ = planted(rng, 2000, 16, 20)
-    states = []
+    states: list[TrainingState] = []
     initial = TrainingState(points[:40].astype(np.float32))
     load = load_backend("torch", "cpu")
     uninterrupted = lloyd(ArrayPoints(points, load), initial, 10, save_state=states.append)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -64,7 +66,7 @@ def test_bounds_save_work():
     """Once centroids hardly move, most groups are not scored; the test above checks the result."""
     rng = np.random.default_rng(1)
     points, _ = planted(rng, 4000, 32, 60, spread=0.3)
-    assigner = load_backend("torch", "cpu")(points)
+    assigner: Any = load_backend("torch", "cpu")(points)
     for centroids in moving(rng, points, 16 * MAX_GROUP, "spherical", 8):
         assigner.assign(centroids)
     assert assigner.scanned_shares[0] == 1.0
@@ -93,7 +95,8 @@ def test_nearest_candidates_by_hand():
 def test_several_devices_share_the_points(name):
     rng = np.random.default_rng(4)
     points, _ = planted(rng, 2001, 24, 40)
-    one, three = load_backend(name, "cpu")(points), load_backend(name, "cpu", "cpu", "cpu")(points)
+    one = load_backend(name, "cpu")(points)
+    three: Any = load_backend(name, "cpu", "cpu", "cpu")(points)
     assert [len(part.vectors) for part in three.parts] == [667, 667, 667]
     for centroids in moving(rng, points, 300, "spherical", 5):
         np.testing.assert_array_equal(three.assign(centroids), one.assign(centroids))

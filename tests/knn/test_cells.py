@@ -96,7 +96,7 @@ def truth(world, k=K, floor=0.5):
     pool = {i: v for n in world if n.startswith("web") for i, v in zip(*world[n], strict=True)}
     base = np.array(sorted(pool))
     matrix = np.stack([pool[i] for i in base.tolist()]).astype(np.float64)
-    pairs = {}
+    pairs: dict[tuple[str, ...], float] = {}
     for role, queries in (("pool", pool), ("held_out", dict(zip(*world["test-0"], strict=True)))):
         for query, vector in queries.items():
             similarity = (matrix @ vector.astype(np.float64)).astype(np.float32)

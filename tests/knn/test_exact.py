@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,8 @@ from curation.algorithms.knn.exact import Candidates, build_base, merge, search
 
 def unit(rng: np.random.Generator, rows: int, dim: int) -> np.ndarray:
     vectors = rng.normal(size=(rows, dim))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / length, np.float16)
 
 
 def names(rng: np.random.Generator, rows: int) -> np.ndarray:
@@ -32,7 +35,7 @@ def brute_force(queries, vectors, ids, k):
     return rows
 
 
-def as_rows(candidates: Candidates) -> list:
+def as_rows(candidates: Candidates) -> list[tuple[Any, ...]]:
     return list(
         zip(candidates.query.tolist(), candidates.ids.tolist(), candidates.similarity, strict=True)
     )

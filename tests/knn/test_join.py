@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ def clustered(rng, rows: int) -> np.ndarray:
     """Vectors around 40 centres, as real embeddings are not uniform."""
     centres = np.random.default_rng(9).normal(size=(40, DIM))
     vectors = centres[rng.integers(0, 40, rows)] + 0.6 * rng.normal(size=(rows, DIM))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float16)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def gathered(world, prefix, keep=lambda n: True):
 def best(query, ids, vectors, k, exclude=None):
     similarity = (vectors @ query).astype(np.float32)
     order = sorted(range(len(ids)), key=lambda n: (-similarity[n], ids[n]))
-    nearest = []
+    nearest: list[tuple[Any, Any]] = []
     for n in order:
         if ids[n] != exclude and ids[n] not in [image for image, _ in nearest]:
             nearest.append((ids[n], similarity[n]))

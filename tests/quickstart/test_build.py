@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -152,6 +153,7 @@ def test_pictures_not_planted_are_no_copies(out: Path, truth: pd.DataFrame) -> N
 
 def test_the_recipe_s_filters_part_good_from_bad(out: Path, truth: pd.DataFrame) -> None:
     select = yaml.safe_load((ROOT / "conf/recipes/quickstart.yaml").read_text())["select"]
+    row: Any
     for row in truth[truth.expected_status.isin(["ok", "filtered"])].itertuples():
         image = pixels(out / "www" / row.file)
         short, long = sorted(image.size)

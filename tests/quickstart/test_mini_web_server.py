@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -87,6 +88,7 @@ def test_every_row_answers_as_its_truth_says(
     rows = truth.merge(pool, on="uid").drop_duplicates("kind")
     prefix = f":{server.port}/"
     answered = rows.URL.str.contains(prefix) & (rows.kind != "refused_connection")
+    row: Any
     for row in rows[answered].itertuples():
         status = ask(server, "/" + row.URL.split(prefix)[1].partition("#")[0])[0]
         expected = {"redirect": 302, "redirect_loop": 302, "redirect_to_private": 302}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,7 @@ def evidence(**changes) -> Evidence:
         np.array([r[2] for r in rows], np.float32),
         np.array([r[3] for r in rows], np.int32),
     )
-    given = {
+    given: dict[str, Any] = {
         "pool": members(range(10, 20), [0, 0, 0, 0, 0, 0, 1, 1, 1, 2]),
         "seeds": {"s": members([1, 2, 3], [0, 0, 1])},
         "seed_rows_by_set": {"s": 5},
@@ -181,13 +183,15 @@ def levels():
 
 
 def per_cluster(claims) -> list[int]:
-    return np.bincount(claims.cluster_id, minlength=5).tolist()
+    sizes: list[int] = np.bincount(claims.cluster_id, minlength=5).tolist()
+    return sizes
 
 
 def test_cluster_at_a_coarser_level():
     """Seeds of clusters 0, 0 and 1 are all in cluster 0 of level 1, with nine pool images."""
     claims = cluster.claim(arm(cluster, level=1, more_than=2, per_cluster=100), levels(), 0)
     assert images(claims) == list(range(10, 19))
+    assert claims.cluster_id is not None
     assert set(claims.cluster_id.tolist()) == {0}
     assert claims.requested == 100
 
@@ -212,7 +216,8 @@ def test_hierarchical_repeats_rare_images_up_to_the_multiplier():
     claims = hierarchical.claim(arm(hierarchical, target=12, multiplier=2), levels(), 0)
     # Each cluster of level 1 gives six: 3 and 3; the one image of cluster 2 twice, and 4.
     assert per_cluster(claims) == [3, 3, 2, 4, 0]
-    ranks = {}
+    ranks: dict[bytes, list[int]] = {}
+    assert claims.rank is not None
     for image, rank in zip(claims.images.tolist(), claims.rank.tolist(), strict=True):
         ranks.setdefault(image, []).append(rank)
     assert ranks[name(19)] == [1, 2]

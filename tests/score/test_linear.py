@@ -26,7 +26,7 @@ def layer():
 
 def vectors(rows: int = 9, dim: int = 16) -> np.ndarray:
     values = np.random.default_rng(0).normal(size=(rows, dim))
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float16)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), np.float16)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

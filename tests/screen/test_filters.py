@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ def photo(side: int = 256, seed: int = 0) -> np.ndarray:
     return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)
 
 
-def score(name: str, scored: Pair) -> float:
+def score(name: str, scored: Pair) -> Any:
     return load_filter(name).score(scored)
 
 
@@ -181,7 +182,8 @@ def hashed(image: Image.Image, quality: int = 95) -> bytes | None:
     return perceptual_hash(grey)
 
 
-def distance(a: bytes, b: bytes) -> int:
+def distance(a: bytes, b: bytes | None) -> int:
+    assert b is not None
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -67,6 +69,8 @@ EXPECTED = {
 def commit_world(store: Store) -> None:
     parts = {"web": ("pool", POOL), "cats": ("seed", SEEDS), "test": ("held_out", HELD)}
     images, copies, scores, vectors = {}, {}, {}, {}
+    role: str
+    rows: Any
     for source, (role, rows) in parts.items():
         base = {"role": role, "source": source}
         images[source] = [

@@ -44,7 +44,7 @@ CAPTIONS = {
 def world(count: int, seed: int = 0) -> list[dict[str, object]]:
     """Rows of the pool with few captions, some copies and some failed rows; then five seed rows."""
     rng = np.random.default_rng(seed)
-    rows = []
+    rows: list[dict[str, object]] = []
     for number in range(count):
         is_seed = number >= count - 5
         fetched = is_seed or rng.random() > 0.1

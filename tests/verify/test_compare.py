@@ -41,7 +41,7 @@ def drawn(seed):
     image = Image.fromarray(background)
     pen = ImageDraw.Draw(image)
     for _ in range(120):
-        x, y = rng.integers(0, 400), rng.integers(0, 300)
+        x, y = int(rng.integers(0, 400)), int(rng.integers(0, 300))
         a, b = rng.integers(4, 50, 2)
         pen.ellipse((x, y, x + a, y + b), fill=tuple(rng.integers(0, 256, 3).tolist()))
     return image

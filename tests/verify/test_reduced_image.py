@@ -14,9 +14,11 @@ def test_mirrored_keypoints_equal_those_that_sift_finds_in_the_mirror_image():
     from PIL import Image
 
     small = reduce_image(encoded(Image.fromarray(data.astronaut())))
+    assert small is not None
     image = ReducedImage.of(small)
-    positions, descriptors = image.mirrored.keypoints
-    sift_positions, sift_descriptors = ReducedImage(image.mirrored.pixels).keypoints
+    mirrored, sift = image.mirrored.keypoints, ReducedImage(image.mirrored.pixels).keypoints
+    assert mirrored is not None and sift is not None
+    (positions, descriptors), (sift_positions, sift_descriptors) = mirrored, sift
     distance = np.linalg.norm(positions[:, None] - sift_positions[None], axis=2)
     nearest, near = distance.argmin(axis=1), distance.min(axis=1) < 1
     assert near.mean() > 0.7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,13 +12,10 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from timm.data import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    ImageNetInfo,
-    create_transform,
-    resolve_model_data_config,
-)
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data.config import resolve_model_data_config
+from timm.data.imagenet_info import ImageNetInfo
+from timm.data.transforms_factory import create_transform
 
 from curation.media.encoders.encoder import load_encoder
 from curation.media.encoders.forward import encode
@@ -79,7 +77,7 @@ def ours(weights, pictures, **spec) -> tuple[np.ndarray, np.ndarray]:
 
 def theirs(weights, pictures) -> np.ndarray:
     """Return features by timm's own transform, on Pillow, and forward pass."""
-    model = timm.create_model(NAME, pretrained=False)
+    model: Any = timm.create_model(NAME, pretrained=False)
     model.load_state_dict(load_file(weights))
     transform = create_transform(**resolve_model_data_config(model.eval()), is_training=False)
     opened = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
@@ -93,7 +91,7 @@ def theirs(weights, pictures) -> np.ndarray:
 
 
 def unit(features: np.ndarray) -> np.ndarray:
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
 
 
 def test_top1_equals_that_of_timms_own_way(shared, weights):

@@ -40,7 +40,7 @@ def refuses(function: Any, *arguments: Any) -> bool:
 
 def image_rows() -> list[dict[str, Any]]:
     """Four fetched rows of `images`."""
-    base = {
+    base: dict[str, Any] = {
         "role": "pool",
         "source": "web",
         "status": "ok",

@@ -15,7 +15,7 @@ from tests.tables import commit
 names = [step.name for step in plan(recipe_with())]
 assert names[names.index("screen") + 1] == "palette"
 assert (STAGES["palette"].job, list(contracts())[3]) == ("jobs/22_palette.py", "palettes")
-tree = Path(__import__("curation").__file__).parent.parent
+tree = Path(str(__import__("curation").__file__)).parent.parent
 assert sorted(p.name for p in (tree / "jobs").glob("*.py")) == [
     stage.job.removeprefix("jobs/") for stage in STAGES.values()
 ]

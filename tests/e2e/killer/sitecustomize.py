@@ -9,6 +9,7 @@ processes.
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 
 def _kill_session() -> None:
@@ -47,7 +48,9 @@ def _install() -> None:
         write(self, batch)
         _count("write", self._folder)
 
-    Store.put_record, FragmentWriter.write = counted_record, counted_write
+    store_class: Any = Store
+    writer_class: Any = FragmentWriter
+    store_class.put_record, writer_class.write = counted_record, counted_write
 
 
 if "CURATION_KILL" in os.environ:
