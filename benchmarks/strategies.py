@@ -2,27 +2,28 @@
 
     python -m benchmarks.strategies --shared ../shared --store data/web-mini
 
-Prints Markdown: for each seed set what each strategy claims of the pool, what two of them agree on, a
-mix of arms with and without `balance`, and how even `hierarchical` draws. A seed set wants the pool's
-images of its domain with one of its labels. Everything is counted over claims, so an image that two
-seeds claim counts twice; `sample-once` claims the same images, each once. In mixes an image counts
-once.
+Prints Markdown: for each seed set the pool images that each strategy claims, the images that two
+strategies agree on, a mix of arms with and without `balance`, and how evenly `hierarchical`
+samples. The wanted images of a seed set are the pool images of its domain with one of its labels.
+All shares are over claims, so an image that two seeds claim counts twice; `sample-once` claims the
+same images once each. In mixes an image counts once.
 
-claims, images: how many, and of how many different images.
-domain: share of the claims on images of the seed set's domain.
-label: share on wanted images. own label: share on images with the label of the very seed image that
-    claimed them, where the strategy knows one; this is what the data's README states for `sample`.
+claims, images: number of claims, and of different images.
+domain: share of claims on images of the seed set's domain.
+label: share of claims on wanted images. own label: share of claims on images with the label of the seed
+    image that led to the claim, where the strategy has one; the README of the data states this figure
+    for `sample`.
 labels reached: share of the seed set's labels with at least one wanted image claimed.
-images reached: share of the wanted images, among all eligible ones, that are claimed.
-balance: entropy of the labels of claims on wanted images, over the logarithm of the number of the
+images reached: share of the eligible wanted images that are claimed.
+balance: entropy of the labels of claims on wanted images, divided by the logarithm of the number of the
     seed set's labels: 1 if every label is claimed equally often.
 
 lowest, highest: of `label`, over recipe seeds.
 
-`whole pool` is what taking everything would give. Figures are means over recipe seeds, which decide
-clusters and draws. For `hierarchical`, which has no seed set, `over domains` and `over classes` are
-the entropy of what was drawn over the logarithm of how many domains, or classes (of labelled images),
-the pool has; lowest and highest are of `over domains`.
+`whole pool` has the figures of a claim on every pool image. Figures are means over recipe seeds,
+which decide clusters and samples. For `hierarchical`, which has no seed set, `over domains` and
+`over classes` are the entropy of the sample, divided by the logarithm of the number of domains of
+the pool, or of its classes (labelled images only); lowest and highest are of `over domains`.
 """
 
 from __future__ import annotations
@@ -54,22 +55,27 @@ from curation.recipe import parse_recipe
 
 Run = Callable[..., None]
 Scores = dict[tuple[str, str], dict[str, float]]
-"""Figures by (seed set, way)."""
+"""Figures by (seed set, variant of a strategy)."""
 Measure = Callable[[Run, Store, "Truth", "Scale", int], Scores]
 
 ALL_SETS = "all"
 
-ALL = 10_000
-Ways = dict[str, dict[str, Any]]
-"""Parameters of arms by the name of a way to retrieve."""
+NO_LIMIT = 10_000
+Variants = dict[str, dict[str, Any]]
+"""Parameters of arms by the name of a variant of a strategy."""
 SAMPLE: dict[str, Any] = {"strategy": "sample", "k": K}
-CLUSTER: dict[str, Any] = {"strategy": "cluster", "per_cluster": ALL, "more_than": 3, "cap": None}
-SAMPLES: Ways = {
+CLUSTER: dict[str, Any] = {
+    "strategy": "cluster",
+    "per_cluster": NO_LIMIT,
+    "more_than": 3,
+    "cap": None,
+}
+SAMPLES: Variants = {
     "sample-count": SAMPLE | {"collisions": "count"},
     "sample-once": SAMPLE | {"collisions": "once"},
     "sample-reassign": SAMPLE | {"collisions": "reassign"},
 }
-WAYS: Ways = {
+VARIANTS: Variants = {
     "as_is": {"strategy": "as_is"},
     **SAMPLES,
     "cluster": CLUSTER,
@@ -96,7 +102,15 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """Rows that are taken, recipe seeds, numbers of clusters, images to draw, and the index."""
+    """The size of the benchmark.
+
+    Attributes:
+        every: one of this many rows of the data is taken.
+        seeds: recipe seeds.
+        levels: number of clusters of each level, the finest first.
+        target: number of images that `hierarchical` samples.
+        index: the block `match` of the compressed index.
+    """
 
     every: int = 1
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -104,8 +118,8 @@ class Scale:
     target: int = 2000
     index: dict[str, Any] = field(default_factory=lambda: IVF_PQ)
 
-    def stacks(self) -> dict[str, list[int]]:
-        """Return the numbers of clusters of each level, by a name."""
+    def level_sizes(self) -> dict[str, list[int]]:
+        """Return the numbers of clusters of hierarchies with one, two and three levels, by name."""
         finest, middle, coarsest = self.levels
         return {
             f"one level, {finest}": [finest],
@@ -117,17 +131,17 @@ class Scale:
 TINY = Scale(every=EVERY_TINY, seeds=(0,), levels=(16, 8, 4), target=100, index=TINY_IVF_PQ)
 
 
-def arms_of(ways: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return an arm for each seed set and way."""
+def arms_of(variants: Variants) -> list[dict[str, Any]]:
+    """Return one arm for each seed set and variant."""
     return [
-        {"name": f"{seeds}-{way}", "seeds": seeds, **params}
+        {"name": f"{seeds}-{variant}", "seeds": seeds, **params}
         for seeds in BASELINE
-        for way, params in ways.items()
+        for variant, params in variants.items()
     ]
 
 
 def evenness(values: pd.Series, kinds: int) -> float:
-    """Return the entropy of the values over log(kinds): 1 if `kinds` of them are equally frequent."""
+    """Return the entropy of values divided by log(kinds): 1 if all kinds are equally frequent."""
     share = values.value_counts(normalize=True)
     return float(-(share * np.log(share)).sum() / np.log(kinds))
 
@@ -136,105 +150,112 @@ def evenness(values: pd.Series, kinds: int) -> float:
 class Truth:
     """The hidden truth: frames indexed by image_id, with columns domain and label.
 
-    `pool` holds the eligible images of the pool, `seeds` those of all seed sets, with a column
-    seed_set.
+    Attributes:
+        pool: the eligible pool images.
+        seeds: the images of all seed sets, with a column seed_set.
     """
 
     pool: pd.DataFrame
     seeds: pd.DataFrame
 
     def wanted(self, seed_set: str) -> tuple[str, pd.Index]:
-        """Return the pool domain of a seed set, and the labels that its images have."""
-        own = self.seeds[self.seeds["seed_set"] == seed_set]
-        return DOMAIN[seed_set], pd.Index(own["label"].unique())
+        """Return the pool domain of a seed set, and the labels of its images."""
+        seeds = self.seeds[self.seeds["seed_set"] == seed_set]
+        return DOMAIN[seed_set], pd.Index(seeds["label"].unique())
 
     def score(self, claims: pd.DataFrame, seed_set: str) -> dict[str, float]:
-        """Return COLUMNS for the claims of a seed set: columns strategy, image_id, seed_image_id."""
+        """Return COLUMNS for the claims of a seed set.
+
+        Args:
+            claims: columns strategy, image_id and seed_image_id.
+            seed_set: its name.
+        """
         domain, labels = self.wanted(seed_set)
         as_is = (claims["strategy"] == "as_is").all()
-        found = (self.seeds if as_is else self.pool).loc[claims["image_id"]]
-        wanted = (found["domain"] == domain) & found["label"].isin(labels)
+        images = (self.seeds if as_is else self.pool).loc[claims["image_id"]]
+        wanted = (images["domain"] == domain) & images["label"].isin(labels)
         pool = (self.pool["domain"] == domain) & self.pool["label"].isin(labels)
-        reached = 0 if as_is else found.index[wanted].nunique()
+        reached = 0 if as_is else images.index[wanted].nunique()
         seeds = claims["seed_image_id"].dropna()
-        asked = self.seeds["label"].loc[seeds].to_numpy()
-        own = (found["label"].to_numpy() == asked).mean() if len(seeds) == len(claims) else np.nan
+        same_label = np.nan
+        if len(seeds) == len(claims):
+            seed_labels = self.seeds["label"].loc[seeds].to_numpy()
+            same_label = (images["label"].to_numpy() == seed_labels).mean()
         return {
             "claims": len(claims),
             "images": claims["image_id"].nunique(),
-            "domain": (found["domain"] == domain).mean(),
+            "domain": (images["domain"] == domain).mean(),
             "label": wanted.mean(),
-            "own label": own,
-            "labels reached": found.loc[wanted, "label"].nunique() / len(labels),
+            "own label": same_label,
+            "labels reached": images.loc[wanted, "label"].nunique() / len(labels),
             "images reached": reached / pool.sum(),
-            "balance": evenness(found.loc[wanted, "label"], len(labels)),
+            "balance": evenness(images.loc[wanted, "label"], len(labels)),
         }
 
     def everything(self) -> pd.DataFrame:
-        """Return a claim on each eligible pool image."""
+        """Return one claim on each eligible pool image."""
         return pd.DataFrame(
             {"strategy": "whole pool", "image_id": self.pool.index, "seed_image_id": None}
         )
 
 
 def open_truth(store: Store, shared: Path) -> Truth:
-    """Return the hidden truth of what is eligible in a store."""
+    """Return the hidden truth of the eligible images of a store."""
     truth = read_truth(store, shared)
     rows = open_table(store, "eligible").read(["image_id", "role", "status"]).to_pandas()
-    fit = rows.loc[(rows["role"] == "pool") & (rows["status"] == "eligible"), "image_id"]
+    is_eligible = (rows["role"] == "pool") & (rows["status"] == "eligible")
+    images = rows.loc[is_eligible, "image_id"].unique()
     pool, seeds = (pd.DataFrame(truth.loc[role]) for role in ("pool", "seed"))
-    return Truth(pool=pool.loc[fit.unique()], seeds=seeds)
+    return Truth(pool=pool.loc[images], seeds=seeds)
 
 
 def read_claims(store: Store) -> pd.DataFrame:
-    """Return the current claims, with the way of each arm."""
+    """Return the current claims, with the variant of each arm."""
     columns = ["arm", "seed_set", "strategy", "image_id", "seed_image_id"]
     claims: pd.DataFrame = open_table(store, "claims").read(columns).to_pandas()
-    return claims.assign(way=claims["arm"].str.partition("-")[2])
+    return claims.assign(variant=claims["arm"].str.partition("-")[2])
 
 
 def seeded(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
-    """Return the scores of every way that starts from seeds, by (seed set, way)."""
+    """Return the scores of all variants that start from seeds, by (seed set, variant)."""
     scores = {(name, "whole pool"): truth.score(truth.everything(), name) for name in BASELINE}
-    for index, match, ways in (("", {}, WAYS), (", ivf_pq", scale.index, SAMPLES)):
-        run({"seed": seed, "match": match, "retrieve": arms_of(ways)})
+    for index, match, variants in (("", {}, VARIANTS), (", ivf_pq", scale.index, SAMPLES)):
+        run({"seed": seed, "match": match, "retrieve": arms_of(variants)})
         stats = open_table(store, "matches").manifest.stats
         recall = f"recall@{stats.get('recall_at', 4 * K)} {stats['recall']}"
         print(f"{stats['index']}: {stats['shards']} shards, {recall}, {stats['search_seconds']} s")
-        for (name, way), own in read_claims(store).groupby(["seed_set", "way"]):
-            scores[str(name), f"{way}{index}"] = truth.score(own, str(name))
+        for (name, variant), claims in read_claims(store).groupby(["seed_set", "variant"]):
+            scores[str(name), f"{variant}{index}"] = truth.score(claims, str(name))
     return scores
 
 
 def agreement(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
-    """Return the scores of images that both of MIXED claim, or one alone, by (seed set, which)."""
-    run({"seed": seed, "retrieve": arms_of({way: WAYS[way] for way in MIXED})})
-    claims = read_claims(store).sort_values("way")
-    which = claims.groupby(["seed_set", "image_id"])["way"].agg(" and ".join).reset_index()
-    which = which.assign(strategy="mix", seed_image_id=None)
-    return {
-        (str(name), str(way) if " and " in str(way) else f"{way} alone"): truth.score(
-            own, str(name)
-        )
-        for (name, way), own in which.groupby(["seed_set", "way"])
-    }
+    """Return the scores of images that both variants of MIXED claim, or only one of them."""
+    run({"seed": seed, "retrieve": arms_of({name: VARIANTS[name] for name in MIXED})})
+    claims = read_claims(store).sort_values("variant")
+    images = claims.groupby(["seed_set", "image_id"])["variant"].agg(" and ".join).reset_index()
+    images = images.assign(strategy="mix", seed_image_id=None)
+    scores: Scores = {}
+    for (seed_set, variants), group in images.groupby(["seed_set", "variant"]):
+        name = str(variants) if " and " in str(variants) else f"{variants} alone"
+        scores[str(seed_set), name] = truth.score(group, str(seed_set))
+    return scores
 
 
 def mixed(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
-    """Return the scores of mixes by (seed set, way), and as (ALL_SETS, way) what a mix is made of."""
+    """Return the scores of mixes by (seed set, mix), and what a mix consists of by (ALL_SETS, mix)."""
     scores: Scores = {}
-    arms = arms_of({way: WAYS[way] for way in MIXED})
+    arms = arms_of({name: VARIANTS[name] for name in MIXED})
     even = {"name": "even", "strategy": "hierarchical", "target": scale.target // 2}
-    for way, balance in (("mix", {}), ("mix, balanced", BALANCE)):
+    for mix, balance in (("mix", {}), ("mix, balanced", BALANCE)):
         run({"seed": seed, "retrieve": [*arms, even], "balance": balance})
         claims = read_claims(store)
         per_set = claims.dropna(subset="seed_set").drop_duplicates(["seed_set", "image_id"])
-        for name, own in per_set.groupby("seed_set"):
-            # Of several arms' claims on an image one stands: it is there once.
-            scores[str(name), way] = truth.score(own.assign(seed_image_id=None), str(name))
+        for name, group in per_set.groupby("seed_set"):
+            scores[str(name), mix] = truth.score(group.assign(seed_image_id=None), str(name))
         images = truth.pool.loc[claims["image_id"].unique()]
         sizes = per_set["seed_set"].value_counts()
-        scores[ALL_SETS, way] = {
+        scores[ALL_SETS, mix] = {
             "images": len(images),
             **{name: sizes[name] for name in BASELINE},
             "even": (claims["arm"] == "even").sum(),
@@ -245,9 +266,9 @@ def mixed(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scor
 
 
 def over_seeds(measure: Measure, run: Run, store: Store, truth: Truth, scale: Scale) -> Scores:
-    """Return the mean of what is measured over recipe seeds."""
-    found = [measure(run, store, truth, scale, seed) for seed in scale.seeds]
-    return {key: _mean([scores[key] for scores in found], "label") for key in found[0]}
+    """Return the mean of a measure over recipe seeds."""
+    runs = [measure(run, store, truth, scale, seed) for seed in scale.seeds]
+    return {key: _mean([scores[key] for scores in runs], "label") for key in runs[0]}
 
 
 def _mean(rows: list[dict[str, float]], column: str) -> dict[str, float]:
@@ -258,7 +279,7 @@ def _mean(rows: list[dict[str, float]], column: str) -> dict[str, float]:
 
 
 def spread(images: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
-    """Return how even pool images (columns domain, label) are drawn over domains and classes."""
+    """Return how evenly images (columns domain, label) are spread over domains and classes."""
     size = pool["domain"].value_counts()
     share = images["domain"].value_counts(normalize=True).reindex(size.index, fill_value=0)
     classes = images.loc[images["label"].notna(), ["domain", "label"]].agg("/".join, axis=1)
@@ -273,22 +294,22 @@ def spread(images: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
 
 
 def hierarchical(run: Run, store: Store, truth: Truth, scale: Scale) -> dict[str, dict[str, float]]:
-    """Return how even `hierarchical` draws images, beside the pool and a uniform draw."""
+    """Return how evenly `hierarchical` samples images, beside the pool and a uniform sample."""
     pool = truth.pool
-    draws = [spread(pool.sample(scale.target, random_state=n), pool) for n in range(DRAWS)]
-    found = {"whole pool": spread(pool, pool), "uniform draw": _mean(draws, "over domains")}
+    uniform = [spread(pool.sample(scale.target, random_state=n), pool) for n in range(DRAWS)]
+    rows = {"whole pool": spread(pool, pool), "uniform draw": _mean(uniform, "over domains")}
     arms = [
         {"name": f"even-{leaf}", "strategy": "hierarchical", "target": scale.target, "leaf": leaf}
         for leaf in ("random", "nearest")
     ]
-    for stack, levels in scale.stacks().items():
-        drawn: dict[str, list[dict[str, float]]] = {"random": [], "nearest": []}
+    for name, levels in scale.level_sizes().items():
+        samples: dict[str, list[dict[str, float]]] = {"random": [], "nearest": []}
         for seed in scale.seeds:
             run({"seed": seed, "cluster": {"levels": levels}, "retrieve": arms})
-            for way, own in read_claims(store).groupby("way"):
-                drawn[str(way)].append(spread(pool.loc[own["image_id"]], pool))
-        found |= {f"{stack}, {leaf}": _mean(rows, "over domains") for leaf, rows in drawn.items()}
-    return found
+            for leaf, claims in read_claims(store).groupby("variant"):
+                samples[str(leaf)].append(spread(pool.loc[claims["image_id"]], pool))
+        rows |= {f"{name}, {leaf}": _mean(s, "over domains") for leaf, s in samples.items()}
+    return rows
 
 
 def _cell(value: float) -> str:
@@ -298,29 +319,31 @@ def _cell(value: float) -> str:
 
 
 def show(title: str, rows: dict[str, dict[str, float]], columns: Iterable[str]) -> None:
-    """Print some columns as a Markdown table."""
+    """Print some columns of some rows as a Markdown table."""
     names = list(columns)
     print(f"\n| {title} | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for way, row in rows.items():
-        print(f"| {way} | {' | '.join(_cell(row.get(c, np.nan)) for c in names)} |", flush=True)
+    for name, row in rows.items():
+        print(f"| {name} | {' | '.join(_cell(row.get(c, np.nan)) for c in names)} |", flush=True)
 
 
 def show_seeded(scores: Scores) -> None:
-    """Print the mean over seed sets, a table a seed set, and what the mixes are made of."""
-    ways = list(dict.fromkeys(way for _, way in scores))
-    columns = {w: pd.DataFrame([scores[s, w] for s in BASELINE]).mean() for w in ways}
-    mean = {w: {str(column): value for column, value in c.items()} for w, c in columns.items()}
+    """Print the mean over seed sets, one table per seed set, and what the mixes consist of."""
+    variants = list(dict.fromkeys(variant for _, variant in scores))
+    # A variant that claims nothing for a seed set has no scores, as in small runs.
+    of_sets = {v: [scores.get((s, v), {}) for s in BASELINE] for v in variants}
+    columns = {v: pd.DataFrame(rows).mean() for v, rows in of_sets.items()}
+    mean = {v: {str(column): value for column, value in c.items()} for v, c in columns.items()}
     show("mean of the five", mean, COLUMNS)
     for name, (domain, label) in BASELINE.items():
         rows = {f"stated for sample, k = {K}": {"domain": domain, "own label": label}}
-        rows |= {way: scores[name, way] for way in ways}
+        rows |= {variant: scores.get((name, variant), {}) for variant in variants}
         show(name, rows, [*COLUMNS, "lowest", "highest"])
-    mixes = {way: scores[ALL_SETS, way] for way in ("mix", "mix, balanced")}
+    mixes = {mix: scores[ALL_SETS, mix] for mix in ("mix", "mix, balanced")}
     show("mix", mixes, ["images", *BASELINE, "even", "over seed sets", "over domains"])
 
 
 def show_hierarchical(rows: dict[str, dict[str, float]]) -> None:
-    """Print how even draws are, and the share of each domain in them."""
+    """Print how even samples are, and the share of each domain in them."""
     even = ["images", "over domains", "lowest", "highest", "over classes", "classes"]
     show("hierarchical", rows, even)
     show("share of", rows, [c for c in rows["whole pool"] if c not in even])
