@@ -2,10 +2,10 @@
 
     python -m benchmarks.balance --figure benchmarks/results/balance.png
 
-`ring`: 30,000 points on a ring, thick on one side and thin on the other. `long tail`: 30 round
-clusters of 12,000 points down to 30. From each way of clustering 900 points are drawn, evenly over
+`ring`: 30,000 points on a ring, dense on one side and sparse on the other. `long tail`: 30 round
+clusters with 12,000 down to 30 points. From each clustering 900 points are sampled, evenly over
 clusters from the coarsest level down. A sample that covers the set evenly has a Kullback-Leibler
-divergence of 0 from the uniform distribution over 30 sectors, or over the 30 clusters.
+divergence of 0 from the uniform distribution over 30 sectors of the ring, or over the 30 clusters.
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOpti
 from curation.algorithms.kmeans.initialisation import initial_centroids
 from curation.algorithms.kmeans.lloyd import TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, round_to_grid
+from curation.engine.runs import ranks_in_runs
 
 Points = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-DRAWN = 900
+SAMPLE_SIZE = 900
 CELLS = 30
 POINTS = 30_000
 
 
-def ways(share: float) -> dict[str, tuple[tuple[int, ...], int]]:
-    """Return the ways of clustering by name: numbers of clusters from the finest level up, rounds."""
+def clusterings(share: float) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Return the clusterings by name: number of clusters of each level, the finest first; rounds."""
     finest, middle, top = (max(2, round(share * size)) for size in (3000, 300, 50))
-    stack = f"levels {finest}, {middle}, {top}"
+    levels = f"levels {finest}, {middle}, {top}"
     return {
         f"flat, {middle}": ((middle,), 1),
         f"flat, {finest}": ((finest,), 1),
-        f"{stack}, no resampling": ((finest, middle, top), 1),
-        f"{stack}, resampled": ((finest, middle, top), 10),
+        f"{levels}, no resampling": ((finest, middle, top), 1),
+        f"{levels}, resampled": ((finest, middle, top), 10),
     }
 
 
 def ring(rng: np.random.Generator, share: float) -> tuple[Points, Ints]:
-    """Return points (n, 2) whose density falls by a factor of 150 around a ring, and sectors."""
+    """Return points (n, 2) on a ring, whose density varies by a factor of 150, and their sectors."""
     count = round(share * POINTS)
     angle = np.pi * rng.random(count) ** 4 * rng.choice([-1, 1], count)
     radius = 1 + 0.08 * rng.normal(size=count)
@@ -58,33 +59,35 @@ def ring(rng: np.random.Generator, share: float) -> tuple[Points, Ints]:
 
 
 def long_tail(rng: np.random.Generator, share: float) -> tuple[Points, Ints]:
-    """Return 30 clusters of falling size on a grid, equally wide, and the cluster of each point."""
+    """Return 30 clusters on a grid, of equal width and descending size, and the cluster of each
+    point."""
     sizes = np.ceil(share * np.geomspace(12_000, 30, CELLS).astype(int)).astype(int)
-    own = np.repeat(np.arange(CELLS), sizes)
-    middle = np.stack([np.arange(CELLS) % 6, np.arange(CELLS) // 6], axis=1)[rng.permutation(CELLS)]
-    points = middle[own] + 0.12 * rng.normal(size=(len(own), 2))
-    return points.astype(np.float32), own
+    cluster = np.repeat(np.arange(CELLS), sizes)
+    grid = np.stack([np.arange(CELLS) % 6, np.arange(CELLS) // 6], axis=1)
+    centres = grid[rng.permutation(CELLS)]
+    points = centres[cluster] + 0.12 * rng.normal(size=(len(cluster), 2))
+    return points.astype(np.float32), cluster
 
 
 def levels_of(points: Points, sizes: tuple[int, ...], rounds: int, seed: int) -> list[Level]:
     """Return the levels of hierarchical k-means on points (n, 2)."""
-    held, _ = round_to_grid(points)
-    names = np.char.mod("%032x", np.arange(len(points))).astype("S32")
-    start = initial_centroids(held, names, "kmeans++", sizes[0], seed)
-    finest = lloyd(
-        ArrayPoints(held, load_backend("faiss", "cpu")), TrainingState(start), 50, "euclidean"
-    )
-    how = [Resampling(rounds, max(1, -(-below // size // 2))) for below, size in pairwise(sizes)]
-    return build_levels(
-        finest, sizes[1:], how, TrainingOptions(50, "euclidean", "kmeans++", seed, "faiss")
-    )
+    on_grid, _ = round_to_grid(points)
+    ids = np.char.mod("%032x", np.arange(len(points))).astype("S32")
+    initial = initial_centroids(on_grid, ids, "kmeans++", sizes[0], seed)
+    array_points = ArrayPoints(on_grid, load_backend("faiss", "cpu"))
+    finest = lloyd(array_points, TrainingState(initial), 50, "euclidean")
+    resampling = [
+        Resampling(rounds, max(1, -(-below // size // 2))) for below, size in pairwise(sizes)
+    ]
+    options = TrainingOptions(50, "euclidean", "kmeans++", seed, "faiss")
+    return build_levels(finest, sizes[1:], resampling, options)
 
 
-def drawn(points: Points, levels: list[Level], count: int, rng: np.random.Generator) -> Ints:
-    """Return the rows of a sample of `count` points, shared out evenly from the coarsest level down."""
-    held, _ = round_to_grid(points)
-    own = load_backend("faiss", "cpu")(held).assign(levels[0].trained.centroids)
-    sizes = [np.bincount(own, minlength=len(levels[0].trained.counts))]
+def sample(points: Points, levels: list[Level], count: int, rng: np.random.Generator) -> Ints:
+    """Return the rows of a sample of `count` points, divided evenly from the coarsest level down."""
+    on_grid, _ = round_to_grid(points)
+    label = load_backend("faiss", "cpu")(on_grid).assign(levels[0].trained.centroids)
+    sizes = [np.bincount(label, minlength=len(levels[0].trained.counts))]
     for level in levels[:-1]:
         assert level.parent is not None
         sizes.append(np.bincount(level.parent, weights=sizes[-1]).astype(np.int64))
@@ -93,9 +96,8 @@ def drawn(points: Points, levels: list[Level], count: int, rng: np.random.Genera
         assert level.parent is not None
         share = even_shares_by_parent(size, level.parent.astype(np.int64), share, _keys(rng, size))
     order = rng.permutation(len(points))
-    order = order[np.argsort(own[order], kind="stable")]
-    place = np.arange(len(order)) - (np.cumsum(sizes[0]) - sizes[0])[own[order]]
-    return order[place < share[own[order]]]
+    order = order[np.argsort(label[order], kind="stable")]
+    return order[ranks_in_runs(label[order]) < share[label[order]]]
 
 
 def _keys(rng: np.random.Generator, sizes: Ints) -> npt.NDArray[np.uint64]:
@@ -116,24 +118,23 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the points and clusters")
     options = parse(parser, {"share": 0.05, "seeds": 1})
     mpl.use("Agg")
-    compared, count = ways(options.share), round(options.share * DRAWN)
+    compared, count = clusterings(options.share), round(options.share * SAMPLE_SIZE)
     figure, axes = plt.subplots(2, len(compared) + 1, figsize=(16, 6.6), layout="constrained")
     print("| toy set | clusters | KL from uniform |\n|---|---|---|")
     for row, (name, make) in enumerate({"ring": ring, "long tail": long_tail}.items()):
         points, cells = make(np.random.default_rng(0), options.share)
-        everything = divergence(cells)
-        print(f"| {name} | all points | {everything:.3f} |")
-        _draw(
-            axes[row, 0], points, np.arange(0, len(points), 10), f"{name}: all, KL {everything:.2f}"
-        )
-        for column, (way, (sizes, rounds)) in enumerate(compared.items(), start=1):
-            found = []
+        of_all = divergence(cells)
+        print(f"| {name} | all points | {of_all:.3f} |")
+        _draw(axes[row, 0], points, np.arange(0, len(points), 10), f"{name}: all, KL {of_all:.2f}")
+        for column, (clustering, (sizes, rounds)) in enumerate(compared.items(), start=1):
+            divergences = []
             for seed in range(options.seeds):
                 levels = levels_of(points, sizes, rounds, seed)
-                rows = drawn(points, levels, count, np.random.default_rng(seed))
-                found.append(divergence(cells[rows]))
-            print(f"| {name} | {way} | {np.mean(found):.3f} |", flush=True)
-            _draw(axes[row, column], points, rows, f"{way}\nKL {np.mean(found):.2f}")
+                rows = sample(points, levels, count, np.random.default_rng(seed))
+                divergences.append(divergence(cells[rows]))
+            mean = np.mean(divergences)
+            print(f"| {name} | {clustering} | {mean:.3f} |", flush=True)
+            _draw(axes[row, column], points, rows, f"{clustering}\nKL {mean:.2f}")
     if options.figure:
         figure.savefig(options.figure, dpi=80)
 

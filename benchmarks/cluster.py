@@ -3,9 +3,9 @@
     python -m benchmarks.cluster                    # 1M x 256, k = 1024 and 4096, 10 iterations
     python -m benchmarks.cluster --rows 100000 --clusters 256
 
-Both sides get all points, the same first centroids (SuperKMeans draws its own), the same number of
+Both sides get all points, the same initial centroids (SuperKMeans draws its own), the same number of
 iterations and all cores. Prints seconds, the objective over all points (mean cosine similarity to
-the nearest centroid, computed in float64 by one and the same function) and ratios.
+the nearest centroid, computed by the same function for all) and ratios.
 """
 
 from __future__ import annotations
@@ -42,31 +42,36 @@ def objective(points: Vectors, centroids: Floats) -> float:
     return total / len(points)
 
 
-def ours(points: Vectors, start: Floats, iterations: int) -> Floats:
-    """Return centroids of the project's k-means, which ends with a pass that counts members."""
-    held = ArrayPoints(points, load_backend("torch", "cpu"))
-    trained = lloyd(held, TrainingState(start), iterations)
+def ours(points: Vectors, initial: Floats, iterations: int) -> Floats:
+    """Return centroids of the project's k-means; its last pass only counts the points of clusters."""
+    array_points = ArrayPoints(points, load_backend("torch", "cpu"))
+    trained = lloyd(array_points, TrainingState(initial), iterations)
     return trained.centroids.vectors
 
 
-def _faiss(kind: Any, points: Vectors, start: Floats, iterations: int, **more: Any) -> Floats:
-    """Return centroids of a FAISS class; the float32 copy that it needs counts."""
-    most = len(points)
-    kmeans = kind(
-        points.shape[1], len(start), niter=iterations, spherical=True, max_points_per_centroid=most
+def _faiss(
+    kmeans_class: Any, points: Vectors, clusters: int, iterations: int, **options: Any
+) -> Floats:
+    """Return centroids of a FAISS class; the float32 copy that it needs is part of the time."""
+    kmeans = kmeans_class(
+        points.shape[1],
+        clusters,
+        niter=iterations,
+        spherical=True,
+        max_points_per_centroid=len(points),
     )
-    kmeans.train(points.astype(np.float32), **more)
+    kmeans.train(points.astype(np.float32), **options)
     return np.asarray(kmeans.centroids)
 
 
-def faiss_kmeans(points: Vectors, start: Floats, iterations: int) -> Floats:
-    return _faiss(faiss.Kmeans, points, start, iterations, init_centroids=start)
+def faiss_kmeans(points: Vectors, initial: Floats, iterations: int) -> Floats:
+    return _faiss(faiss.Kmeans, points, len(initial), iterations, init_centroids=initial)
 
 
-def super_kmeans(points: Vectors, start: Floats, iterations: int) -> Floats:
-    """Return centroids of FAISS's SuperKMeans, which finds its own first centroids."""
+def super_kmeans(points: Vectors, initial: Floats, iterations: int) -> Floats:
+    """Return centroids of FAISS's SuperKMeans, which draws its own initial centroids."""
     untyped: Any = faiss  # its stubs do not have the class
-    return _faiss(untyped.SuperKmeans, points, start, iterations)
+    return _faiss(untyped.SuperKmeans, points, len(initial), iterations)
 
 
 SIDES: dict[str, Callable[[Vectors, Floats, int], Floats]] = {
@@ -90,17 +95,18 @@ def main() -> None:
     print(f"{options.rows:,} x {options.dim} float16, {options.iterations} iterations, spherical\n")
     print("| k | side | seconds | objective | ours is faster by |\n|---|---|---|---|---|")
     for clusters in options.clusters:
-        start = points[:clusters].astype(np.float32)
-        start /= np.linalg.norm(start, axis=1, keepdims=True)
-        taken: dict[str, float] = {}
+        initial = points[:clusters].astype(np.float32)
+        initial /= np.linalg.norm(initial, axis=1, keepdims=True)
+        seconds: dict[str, float] = {}
         for name in options.sides:
-            begun = time.perf_counter()
-            centroids = SIDES[name](points, start, options.iterations)
-            taken[name] = time.perf_counter() - begun
-            ratio = f"{taken[name] / taken['ours']:.2f}" if name != "ours" else ""
+            started = time.perf_counter()
+            centroids = SIDES[name](points, initial, options.iterations)
+            seconds[name] = time.perf_counter() - started
+            ratio = f"{seconds[name] / seconds['ours']:.2f}" if name != "ours" else ""
             score = objective(points, centroids)
             print(
-                f"| {clusters} | {name} | {taken[name]:.1f} | {score:.6f} | {ratio} |", flush=True
+                f"| {clusters} | {name} | {seconds[name]:.1f} | {score:.6f} | {ratio} |",
+                flush=True,
             )
 
 

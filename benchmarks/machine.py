@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The processor and the libraries on which a benchmark runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ FLAGS = ("avx512_bf16", "amx_bf16", "avx512f", "avx2")
 
 
 def conditions() -> str:
-    """Return the processor, its number of cores and the versions that matter, in one line."""
+    """Return the processor, its number of cores and the versions of libraries, in one line."""
     model, flags = platform.machine(), ""
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = info.read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
-        has = next((line for line in lines if line.startswith("flags")), "").split()
-        flags = " ".join(flag for flag in FLAGS if flag in has)
+        cpu_flags = next((line for line in lines if line.startswith("flags")), "").split()
+        flags = " ".join(flag for flag in FLAGS if flag in cpu_flags)
     libraries = " · ".join(
         filter(None, map(_version, ("faiss-cpu", "faiss-gpu", "torch", "numpy")))
     )

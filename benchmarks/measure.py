@@ -1,4 +1,4 @@
-"""Seconds and peak memory of work, of the process that asks for it and of Spark's workers."""
+"""Seconds and peak memory of some work: of this process, and of the Python workers of Spark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from curation.engine.spark_workers import SparkWorkers
 
 
 def peak_of(process: str) -> int:
-    """Return the most memory that a process has had, in KiB; 0 for one that has ended."""
+    """Return the peak memory of a process in KiB, or 0 if it has ended.
+
+    Args:
+        process: its number.
+    """
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -24,44 +28,48 @@ def peak_of(process: str) -> int:
 
 
 def workers_peak() -> int:
-    """Return the peak memory of the largest of Spark's Python workers, in KiB."""
-    found = [0]
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+    """Return the largest peak memory of the running Python workers of Spark, in KiB."""
+    peaks = [0]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            command = place.read_bytes()
+            command = path.read_bytes()
         except OSError:
             continue
         if b"pyspark" in command and b"daemon" in command:
-            found.append(peak_of(place.parent.name))
-    return max(found)
+            peaks.append(peak_of(path.parent.name))
+    return max(peaks)
 
 
-class Watch(threading.Thread):
-    """Looks at the workers' memory until it is stopped: those that end early count too."""
+class MemoryPoller(threading.Thread):
+    """Polls the memory of workers until it is stopped, so that workers that end early count too."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak, self.over = 0, threading.Event()
+        self.peak, self.ended = 0, threading.Event()
 
     def run(self) -> None:
-        """Look twice a second."""
-        while not self.over.wait(0.5):
+        """Poll twice a second."""
+        while not self.ended.wait(0.5):
             self.peak = max(self.peak, workers_peak())
 
 
 @contextmanager
-def measured(told: dict[str, Any]) -> Iterator[None]:
-    """Note seconds and peak memory in GiB of what is done inside."""
-    watch, begun = Watch(), time.perf_counter()
-    watch.start()
+def measured(figures: dict[str, Any]) -> Iterator[None]:
+    """Measure the body of a `with` statement.
+
+    Args:
+        figures: gets `seconds`, and the peak memory `driver` and `worker` in GiB.
+    """
+    poller, started = MemoryPoller(), time.perf_counter()
+    poller.start()
     yield
-    told["seconds"] = time.perf_counter() - begun
-    watch.over.set()
-    watch.join()
-    told["driver"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    told["worker"] = watch.peak / 2**20
+    figures["seconds"] = time.perf_counter() - started
+    poller.ended.set()
+    poller.join()
+    figures["driver"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    figures["worker"] = poller.peak / 2**20
 
 
 def workers() -> SparkWorkers:
-    """Return workers on this machine, a core each."""
+    """Return workers on this machine, one per core."""
     return SparkWorkers(lambda: open_session("benchmark", load_cluster("local")))

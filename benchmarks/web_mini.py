@@ -1,10 +1,10 @@
-"""The real flow on a small real web with hidden truth, exact and with a forced IVF-PQ index.
+"""The flow on a small real web with hidden truth, with exact search and with an IVF-PQ index.
 
     python -m benchmarks.web_mini --shared ../shared --store data/web-mini
 
-Prints the precision of `sample`, k = 4, beside the figures that the data's own README states for the
-same encoder, and the recall of the compressed index. All other strategies are measured on the same
-store by `benchmarks.strategies`, copies by `benchmarks.copies`; here ViT-Tiny alone finds them.
+Prints the precision of `sample` with k = 4, beside the figures that the README of the data states for
+the same encoder, and the recall of the compressed index. `benchmarks.strategies` measures all other
+strategies on the same store, and `benchmarks.copies` measures copies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from curation.launch import run_steps
 from curation.recipe import Recipe, parse_recipe
 from curation.runner import run_step
 
-# Domain and label precision of ViT-Tiny features, cosine, k = 4, as the data's own README states.
+# Domain and label precision of ViT-Tiny features, cosine, k = 4, as the README of the data states.
 BASELINE = {
     "scenes": (0.91, 0.79),
     "flowers": (0.86, 0.76),
@@ -38,11 +38,11 @@ BASELINE = {
 }
 DOMAIN = {name: name for name in BASELINE} | {"objects10": "objects"}
 K = 4
-# Cosine above which two pictures are copies for this encoder; the default is `vit_micro`'s.
+# Cosine from which two images are copies with this encoder; the default is that of `vit_micro`.
 NEAR = 0.96
 IVF_PQ = {"index": "ivf_pq", "nlist": 64, "nprobe": 16, "subquantizers": 24, "refine": 8}
 EVERY_TINY = 20
-"""Of how many rows a tiny run takes one."""
+"""A tiny run takes one of this many rows."""
 TINY_IVF_PQ = IVF_PQ | {"nlist": 4, "nprobe": 2}
 
 
@@ -56,12 +56,12 @@ def _every(table: pa.Table, distance: int) -> pa.Table:
 
 
 def build_spec(shared: Path, folder: Path, every: int = 1) -> dict[str, Any]:
-    """Return the recipe, over files in `folder` that hold no truth.
+    """Write the sources without their truth, and return the recipe.
 
     Args:
         shared: the folder with the real images.
-        folder: where the files are written.
-        every: the distance of the rows that are taken; 1 takes all.
+        folder: where the sources are written.
+        every: one of this many rows is taken.
     """
     data = shared / "data" / "web_mini"
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,13 +70,13 @@ def build_spec(shared: Path, folder: Path, every: int = 1) -> dict[str, Any]:
     )
     pq.write_table(_without_truth(pool), folder / "pool.parquet")
     columns = {"image": "image", "caption": "caption", "key": "id"}
-    place = {"format": "parquet", "columns": columns}
-    sources = [{"name": "web", "role": "pool", "path": str(folder / "pool.parquet"), **place}]
+    parquet = {"format": "parquet", "columns": columns}
+    sources = [{"name": "web", "role": "pool", "path": str(folder / "pool.parquet"), **parquet}]
     for name in BASELINE:
         path = folder / f"{name}.parquet"
-        own = seeds.filter(pc.equal(seeds.column("seed_set"), name))
-        pq.write_table(_without_truth(own), path)
-        sources.append({"name": name, "role": "seed", "path": str(path), **place})
+        seed_set = seeds.filter(pc.equal(seeds.column("seed_set"), name))
+        pq.write_table(_without_truth(seed_set), path)
+        sources.append({"name": name, "role": "seed", "path": str(path), **parquet})
     weights = str(shared / "models" / "vit_tiny_patch16_224.safetensors")
     encoder = {"model": "timm/vit_tiny_patch16_224", "weights": weights}
     return {
@@ -115,8 +115,8 @@ def read_truth(store: Store, shared: Path) -> pd.DataFrame:
     truth = truth.rename(columns=lambda name: name.removeprefix("gt_"))
     images = open_table(store, "images").read(["image_id", "role", "source_key"]).to_pandas()
     images = images.drop_duplicates(["role", "image_id"])
-    found = images.merge(truth, left_on=["role", "source_key"], right_on=["role", "id"])
-    frame: pd.DataFrame = found.set_index(["role", "image_id"])
+    joined = images.merge(truth, left_on=["role", "source_key"], right_on=["role", "id"])
+    frame: pd.DataFrame = joined.set_index(["role", "image_id"])
     return frame[["domain", "label", "seed_set"]].sort_index()
 
 
@@ -124,16 +124,16 @@ def precision(store: Store, shared: Path) -> pd.DataFrame:
     """Return domain and label precision of each arm against the hidden truth."""
     truth = read_truth(store, shared)
     claims = open_table(store, "claims").read(["arm", "image_id", "seed_image_id"]).to_pandas()
-    found = truth.loc["pool"].loc[claims["image_id"]]
-    asked = truth.loc["seed"].loc[claims["seed_image_id"]]
-    claims["domain"] = found["domain"].to_numpy() == claims["arm"].map(DOMAIN).to_numpy()
-    claims["label"] = found["label"].to_numpy() == asked["label"].to_numpy()
+    claimed = truth.loc["pool"].loc[claims["image_id"]]
+    seeds = truth.loc["seed"].loc[claims["seed_image_id"]]
+    claims["domain"] = claimed["domain"].to_numpy() == claims["arm"].map(DOMAIN).to_numpy()
+    claims["label"] = claimed["label"].to_numpy() == seeds["label"].to_numpy()
     means: pd.DataFrame = claims.groupby("arm")[["domain", "label"]].mean()
     return means.loc[list(BASELINE)]
 
 
 def main() -> None:
-    """Run both and print the tables as Markdown."""
+    """Run with both kinds of search and print the tables as Markdown."""
     parser = parser_of(__doc__)
     parser.add_argument("--shared", type=Path, help="folder with the images and their truth")
     parser.add_argument("--store", type=Path, help="default: a temporary folder")

@@ -119,9 +119,9 @@ def _head_problems(
     from curation.stages.score.heads.base import EncoderInfo
 
     for name, spec in heads.items():
-        given = EncoderInfo(encoders, {n: identity for n, (_, identity) in loaded.items()})
+        info = EncoderInfo(encoders, {n: identity for n, (_, identity) in loaded.items()})
         try:
-            head = HEADS.load(spec.kind).load(spec, given)
+            head = HEADS.load(spec.kind).load(spec, info)
             # No vectors, of the right length: the head checks their dimension.
             head(*(np.zeros((0, loaded[n][0]), np.float16) for n in spec.reads()))
         except RecipeError as error:

@@ -79,7 +79,7 @@ class Contract:
     Attributes:
         table: name of the table, or of the family of tables.
         version: raised whenever columns change; part of every memo of the table.
-        grain: what one row stands for.
+        grain: what one row represents.
         key: the columns that identify a row.
         columns: the fixed columns, in their published order.
         aligned: whether fragments hold the same rows in the same order as those of `images`.

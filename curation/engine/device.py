@@ -1,7 +1,7 @@
 """Where a computation runs: on the GPU that Spark gave a task, on the GPUs of this machine, or on CPUs.
 
-The device changes how long work takes, never its result: whatever is decided is computed in float64 on
-every device. Only the vectors of `embed` differ between devices, by rounding.
+The device changes how long work takes, never its result: every decision is computed in float64 on every
+device. Only the vectors of `embed` differ between devices, by rounding.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class TableSpec(_Model):
     Attributes:
         table: name of the table, or of the family of tables.
         version: raised whenever columns change.
-        grain: what one row stands for.
+        grain: what one row represents.
         key: the columns that identify a row.
         columns: the columns in their published order.
         aligned: whether fragments hold the same rows in the same order as those of `images`.

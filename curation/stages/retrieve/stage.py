@@ -49,7 +49,7 @@ def retrieve(  # noqa: PLR0913  one argument per table
     """Run every arm, balance their claims, and keep all claims on an image.
 
     Yields:
-        (fragment of the row that stands for the image, batch of `claims`).
+        (fragment of the row that represents the image, batch of `claims`).
 
     Returns:
         `composition`, one row per arm: number of rows of its seed set, eligible images among them,
@@ -259,7 +259,7 @@ def _frame(arm: Arm, claims: ArmClaims) -> pd.DataFrame:
 
 
 def _rows_of_images(claims: pd.DataFrame, rows: EligibleRows, eligible: Table) -> pd.DataFrame:
-    """Return the one row that stands for each claimed image, by image_id.
+    """Return the one row that represents each claimed image, by image_id.
 
     A row of a seed set goes before one of the pool, because curators wrote its caption, but only if an
     arm takes the images of that set as they are.

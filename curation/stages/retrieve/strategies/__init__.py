@@ -1,7 +1,7 @@
-"""The retrieval strategies by name: each says which images an arm claims, in a file of its own.
+"""The retrieval strategies by name. Each chooses the images that an arm claims.
 
-A new strategy is a file in this folder and a line in `STRATEGIES`. See docs/extending.md. The registry
-holds names only: a recipe is read where numpy may be missing, so a strategy imports it in functions.
+A new strategy is a module in this folder and one entry in `STRATEGIES`; see docs/extending.md. Recipes
+are read where numpy may be missing, so a strategy imports it only inside functions.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from curation.engine.registry import Entry, Registry, display_text
 
 @dataclass(frozen=True)
 class StrategyEntry(Entry):
-    """What the report needs to know of a strategy.
+    """Properties of a strategy for the report.
 
     Attributes:
-        grouped_by: what its claims are grouped by on contact sheets.
-        requested: what the count `requested` of the composition means for it, in a few plain words.
+        grouped_by: how its claims are grouped on contact sheets.
+        requested: meaning of the count `requested` of the composition, in a few words.
     """
 
     grouped_by: Literal["seed", "cluster", "flat"] = "flat"

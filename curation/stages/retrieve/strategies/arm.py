@@ -1,4 +1,4 @@
-"""What every retrieval arm has, and the row of the composition that it expects or gives."""
+"""The fields that every retrieval arm has, and the counts that a plan expects of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from curation.engine.params_base import Name, StrictModel
 
 
 class Expected(NamedTuple):
-    """What an arm is expected to give, in images; None where the counts do not tell."""
+    """The counts that a plan expects of an arm, None where they are unknown.
+
+    Attributes:
+        requested: number of claims that the parameters request.
+        retrieved: number of claims before caps.
+        final: number of claims after the cap of the arm.
+    """
 
     requested: int | None
     retrieved: int | None
@@ -26,11 +32,15 @@ class Arm(StrictModel):
     """Name of the strategy that chooses the images."""
 
     def neighbours_needed(self) -> int:
-        """Return how many pool neighbours of each seed image the arm looks at."""
+        """Return how many pool neighbours of each seed image the arm needs from `match`."""
         return 0
 
     def expected(self, images: int | None) -> Expected:
-        """Return what the arm gives when its seed set has `images` images; None where unknown."""
+        """Return the counts that a plan expects.
+
+        Args:
+            images: number of images of the seed set; None if it is unknown.
+        """
         return Expected(None, None, None)
 
 

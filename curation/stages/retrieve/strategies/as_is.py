@@ -17,7 +17,7 @@ class StrategyArm(SeededArm):
     """`as_is`: claims every eligible image of the seed set."""
 
     def expected(self, images: int | None) -> Expected:
-        """Return the whole seed set; nothing is retrieved."""
+        """Return the size of the seed set; nothing is retrieved."""
         return Expected(requested=images, retrieved=None, final=images)
 
 

@@ -35,8 +35,10 @@ class StrategyArm(SeededArm):
         """Return `per_cluster` for each expected cluster, at most the cap."""
         if self.expected_clusters is None:
             return Expected(None, None, None)
-        asked = self.expected_clusters * self.per_cluster
-        return Expected(asked, asked, asked if self.cap is None else min(asked, self.cap))
+        requested = self.expected_clusters * self.per_cluster
+        return Expected(
+            requested, requested, requested if self.cap is None else min(requested, self.cap)
+        )
 
 
 def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:

@@ -37,15 +37,17 @@ class StrategyArm(SeededArm):
     """Largest number of claims of the arm, a sample of all its claims; null sets no limit."""
 
     def neighbours_needed(self) -> int:
-        """Return k, or as many as a reassigned seed may look at."""
+        """Return k, or the number of candidates of a seed image with `reassign`."""
         return self.k * self.candidates if self.collisions == "reassign" else self.k
 
     def expected(self, images: int | None) -> Expected:
         """Return k for each seed image, at most the cap."""
         if images is None:
             return Expected(None, None, None)
-        asked = self.k * images
-        return Expected(asked, asked, asked if self.cap is None else min(asked, self.cap))
+        requested = self.k * images
+        return Expected(
+            requested, requested, requested if self.cap is None else min(requested, self.cap)
+        )
 
 
 def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
