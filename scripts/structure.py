@@ -34,11 +34,11 @@ Imports = Mapping[str, frozenset[str]]
 
 def modules(package: Path = PACKAGE) -> dict[str, Path]:
     """Return the source files of a package by the dotted name of their module."""
-    found = {}
+    paths = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package.parent).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 def imports_of(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
@@ -110,10 +110,10 @@ def folder_graph(graph: Imports, known: Mapping[str, Path]) -> dict[str, set[str
     Modules directly in the package are layers of their own, and count as folders.
     """
     folder = {name: _folder(path) for name, path in known.items()}
-    found: dict[str, set[str]] = {place: set() for place in folder.values()}
+    imported_folders: dict[str, set[str]] = {place: set() for place in folder.values()}
     for module, imported in graph.items():
-        found[folder[module]] |= {folder[name] for name in imported} - {folder[module]}
-    return found
+        imported_folders[folder[module]] |= {folder[name] for name in imported} - {folder[module]}
+    return imported_folders
 
 
 def cycles(graph: Mapping[str, set[str] | frozenset[str]]) -> list[list[str]]:

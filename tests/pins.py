@@ -76,8 +76,8 @@ def member_pins(code: Code) -> dict[str, dict[str, Any]]:
     for module, name in sorted(code.registries):
         registry: Registry[Entry] = getattr(import_module(module), name)
         for member, entry in registry.items() if not registry.same_results else ():
-            own = registry.module_of(member)
-            roots = definitions(code, own) if own in code.modules else []
+            module_name = registry.module_of(member)
+            roots = definitions(code, module_name) if module_name in code.modules else []
             pins[f"{registry.noun} {member}"] = {
                 "version": entry.version,
                 "code": code.digest(roots),

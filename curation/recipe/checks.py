@@ -9,9 +9,9 @@ from curation.media.encoders import ENCODERS, check_model_name, with_text
 from curation.recipe.model import Recipe
 from curation.stages.score.heads import HEADS
 
-_EMBEDDED = {
-    "copy": "; add `copy: {model: copy_micro}` there, the embedded copy descriptor, name another "
-    "encoder with a threshold of its own, or leave the level out by `near: null`",
+_PACKAGED = {
+    "copy": "; add `copy: {model: copy_micro}` there, the packaged copy descriptor; or name another "
+    "encoder and its threshold; or leave the level out by `near: null`",
     "semantic": "; add `semantic: {model: vit_micro}` there",
 }
 
@@ -22,7 +22,7 @@ def _score_disagreements(recipe: Recipe) -> Iterator[str]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         tables = [table for table, scores in recipe.scores.items() if name in scores]
         yield (
-            f"the score {name!r} is given more than once, in the tables {' and '.join(tables)}. "
+            f"the score {name!r} is defined more than once, in the tables {' and '.join(tables)}. "
             "Rename the head or the list of words"
         )
     types = {name: kind for scores in recipe.scores.values() for name, kind in scores.items()}
@@ -44,21 +44,24 @@ def _head_disagreements(recipe: Recipe) -> Iterator[str]:
     """Yield every head whose encoders cannot give what it needs."""
     encoders = recipe.embed.encoders
     for name, head in recipe.score.heads.items():
-        place, own = f"score.heads.{name}", encoders.get(head.encoder)
-        texts = encoders.get(head.captions or "")
-        if own is None or (head.captions and texts is None):
+        place, kind = f"score.heads.{name}", HEADS[head.kind]
+        encoder, caption_encoder = encoders.get(head.encoder), encoders.get(head.captions or "")
+        if encoder is None or (head.captions and caption_encoder is None):
+            # Names that point at nothing are reported elsewhere.
             continue
-        kind = HEADS[head.kind]
-        if kind.images and own.of != "image":
-            yield f"{place}.encoder: {head.encoder} embeds captions; name an encoder of pictures"
-        if kind.prompts and own.family in ENCODERS and not ENCODERS[own.family].text:
+        if kind.images and encoder.of != "image":
+            yield f"{place}.encoder: {head.encoder} embeds captions; name an encoder of images"
+        if kind.prompts and encoder.family in ENCODERS and not ENCODERS[encoder.family].text:
             yield (
-                f"{place}.encoder: {head.encoder} ({own.model}) has no text tower for the prompts; "
+                f"{place}.encoder: {head.encoder} ({encoder.model}) has no text tower for the prompts; "
                 f"families with one: {', '.join(with_text())}"
             )
-        if texts is not None and texts.of != "caption":
-            yield f"{place}.captions: {head.captions} embeds pictures; give it `of: caption`"
-        elif texts is not None and (texts.model, texts.weights) != (own.model, own.weights):
+        if caption_encoder is not None and caption_encoder.of != "caption":
+            yield f"{place}.captions: {head.captions} embeds images; give it `of: caption`"
+        elif caption_encoder is not None and (caption_encoder.model, caption_encoder.weights) != (
+            encoder.model,
+            encoder.weights,
+        ):
             yield (
                 f"{place}: {head.encoder} and {head.captions} are not of one model with the same "
                 "weights, so their vectors cannot be compared"
@@ -82,7 +85,7 @@ def disagreements(recipe: Recipe) -> Iterator[str]:
         if encoder is not None and encoder not in encoders:
             yield (
                 f"{place}: no encoder {encoder!r} under embed.encoders. Valid: {', '.join(encoders)}"
-                f"{_EMBEDDED.get(encoder, '')}"
+                f"{_PACKAGED.get(encoder, '')}"
             )
     for name, spec in recipe.embed.encoders.items():
         problem = check_model_name(spec.model)

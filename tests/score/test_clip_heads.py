@@ -192,7 +192,7 @@ def test_fields_that_do_not_fit_the_kind_raise_an_error(head, message):
         (
             {},
             {"kind": "similarity", "encoder": "clip", "captions": "clip"},
-            "embeds pictures; give",
+            "embeds images; give",
         ),
         (
             {"other": {"model": "open_clip", "weights": "elsewhere", "of": "caption"}},
