@@ -32,20 +32,26 @@ STRATEGY = """
     from typing import Literal
 
     from curation.stages.retrieve.strategies import StrategyEntry
-    from curation.stages.retrieve.strategies.arm import Expected, SeededArm
+    from curation.stages.retrieve.strategies.arm import Arm, Expected
 
-    STRATEGIES = {"nothing": StrategyEntry(module=__name__)}
+    STRATEGIES = {"lowest": StrategyEntry(module=__name__)}
 
 
-    class StrategyArm(SeededArm):
-        strategy: Literal["nothing"]
+    class StrategyArm(Arm):
+        strategy: Literal["lowest"]
+        size: int
 
         def expected(self, images):
-            return Expected(0, 0, 0)
+            return Expected(self.size, self.size, self.size)
 
 
     def claim(arm, evidence, seed):
-        raise NotImplementedError
+        import numpy as np
+
+        from curation.stages.retrieve.strategies.evidence import ArmClaims
+
+        images = np.sort(evidence.pool.images)
+        return ArmClaims(images[: arm.size], requested=arm.size, available=len(images))
 """
 
 SOURCES = [
@@ -112,12 +118,40 @@ def test_a_plug_in_that_is_not_used_changes_nothing(tmp_path):
 
 
 def test_a_strategy_comes_with_its_arm(tmp_path):
-    written(tmp_path, "nothing.py", STRATEGY)
-    arms = [{"name": "a", "seeds": "birds", "strategy": "nothing"}]
-    assert "retrieve" in json.loads(parsed(tmp_path, plugins=["nothing.py"], retrieve=arms).stdout)
+    written(tmp_path, "lowest.py", STRATEGY)
+    arms = [{"name": "a", "strategy": "lowest", "size": 2}]
+    assert "retrieve" in json.loads(parsed(tmp_path, plugins=["lowest.py"], retrieve=arms).stdout)
     unknown = arms[0] | {"color": "red"}
-    out = parsed(tmp_path, plugins=["nothing.py"], retrieve=[unknown]).stdout
+    out = parsed(tmp_path, plugins=["lowest.py"], retrieve=[unknown]).stdout
     assert "unknown key 'color'" in out
+
+
+def test_the_stage_claims_what_the_strategy_of_a_plug_in_says(tmp_path, root):
+    written(tmp_path, "lowest.py", STRATEGY)
+    done = in_python(
+        tmp_path,
+        f"""
+        import json, sys
+        sys.path.insert(0, {str(root)!r})
+        from curation.engine.store import Store
+        from tests.docs.checks.common import image_rows, recipe_with, run_stage
+        from tests.tables import commit, commit_empty_inputs
+        store, rows = Store("store"), image_rows()
+        commit(store, "images", {{"web-0": rows}})
+        commit(store, "eligible", {{"web-0": [row | {{"status": "eligible"}} for row in rows]}})
+        places = [
+            {{"pair_id": row["pair_id"], "image_id": row["image_id"], "cluster_id": 0, "similarity": 1}}
+            for row in rows
+        ]
+        commit(store, "assignments", {{"web-0": places}})
+        commit_empty_inputs(store, ["retrieve"], {{}})
+        arm = {{"name": "a", "strategy": "lowest", "size": 2}}
+        claims = run_stage("retrieve", recipe_with(plugins=["lowest.py"], retrieve=[arm]), store)
+        print(json.dumps(claims.read(["image_id"]).column(0).to_pylist()))
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [f"{number:032x}" for number in range(2)]
 
 
 @pytest.mark.parametrize(
