@@ -13,21 +13,23 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from curation.engine.registry import Entry, Registry
 from curation.errors import RecipeError
 from curation.media.encoders import ENCODERS
 from curation.stages.retrieve.strategies import STRATEGIES
+from curation.stages.retrieve.strategies.arm import Arm
 from curation.stages.score.heads import HEADS
 from curation.stages.screen.filters import FILTERS
+from curation.stages.screen.filters.base import Filter
 
 GROUP = "curation.plugins"
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -48,14 +50,12 @@ class Plugin:
         module: the module that was imported.
         path: its file, where the recipe names one: workers get a copy.
         digest: SHA-256 of its source, which stands in memos.
-        brings: names of members by registry.
     """
 
     name: str
     module: str
     path: str | None
     digest: str
-    brings: dict[str, tuple[str, ...]]
 
 
 _LOADED: dict[str, Plugin] = {}
@@ -69,11 +69,6 @@ def load_plugins(names: Iterable[str]) -> list[Plugin]:
             member does not have what its registry needs.
     """
     return [_load(name) for name in names]
-
-
-def loaded_plugins() -> list[Plugin]:
-    """Return the plug-ins that this process has loaded."""
-    return list(_LOADED.values())
 
 
 def installed_plugins() -> list[str]:
@@ -102,40 +97,78 @@ def _load(name: str) -> Plugin:
         raise RecipeError(
             f"plugins: {name!r} has changed since this process loaded it. Start a new process."
         )
-    brings = {}
-    for attribute, registry in REGISTRIES.items():
-        entries = getattr(module, attribute, {})
-        for member, entry in entries.items():
-            _add(name, registry, member, entry, digest)
-        brings[attribute] = tuple(entries)
-    if not any(brings.values()):
+    entries = {attribute: getattr(module, attribute, {}) for attribute in REGISTRIES}
+    for attribute, members in entries.items():
+        if not isinstance(members, Mapping):
+            raise RecipeError(
+                f"plugins: {attribute} of {name!r} is a {type(members).__name__}; it must be a "
+                "dictionary of entries by name"
+            )
+    if not any(entries.values()):
         raise RecipeError(
             f"plugins: {name!r} brings nothing. Declare at least one of {', '.join(REGISTRIES)}, a "
             "dictionary of entries by name (docs/extending.md)."
         )
-    plugin = Plugin(name, module.__name__, path, digest, brings)
+    plugin = Plugin(name, module.__name__, path, digest)
+    _add_all(plugin, entries)
     _LOADED[module.__name__] = plugin
     return plugin
 
 
-def _add(plugin: str, registry: Registry[Any], member: str, entry: Any, digest: str) -> None:
+def _add_all(plugin: Plugin, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add all members that a plug-in brings, or none of them."""
+    added: list[tuple[Registry[Any], str]] = []
+    try:
+        for attribute, members in entries.items():
+            for member, entry in members.items():
+                registry = REGISTRIES[attribute]
+                _add(plugin, registry, member, entry)
+                added.append((registry, member))
+                problem = registry.problem_of(member) or _misfit(attribute, member)
+                if problem:
+                    raise RecipeError(
+                        f"plugins: {plugin.name!r}: {registry.noun} {member!r} {problem}"
+                    )
+    except RecipeError:
+        for registry, member in added:
+            registry.remove(member)
+        raise
+
+
+def _misfit(attribute: str, member: str) -> str | None:
+    """Return why a member that has all that its registry requires does not fit, or None."""
+    loaded = REGISTRIES[attribute].load(member)
+    if attribute == "FILTERS":
+        if not isinstance(loaded.FILTER, Filter):
+            return f"has a FILTER that is a {type(loaded.FILTER).__name__}; it must be a Filter"
+        if (loaded.FILTER.type == "string") != FILTERS[member].text:
+            return f"scores {loaded.FILTER.type}, but its entry has text={FILTERS[member].text}"
+    elif attribute == "STRATEGIES":
+        arm = loaded.StrategyArm
+        if not (isinstance(arm, type) and issubclass(arm, Arm)):
+            return "has a StrategyArm that is not a class built on Arm"
+        if member not in get_args(arm.model_fields["strategy"].annotation):
+            return f"has a StrategyArm without the field strategy: Literal[{member!r}]"
+    elif not callable(loaded.load):
+        return "has a `load` that cannot be called"
+    return None
+
+
+def _add(plugin: Plugin, registry: Registry[Any], member: str, entry: Any) -> None:
     if not isinstance(entry, registry.entry_type):
         raise RecipeError(
-            f"plugins: {plugin!r}: {registry.noun} {member!r} is a {type(entry).__name__}; it must be "
-            f"a {registry.entry_type.__name__}"
+            f"plugins: {plugin.name!r}: {registry.noun} {member!r} is a {type(entry).__name__}; it "
+            f"must be a {registry.entry_type.__name__}"
         )
     if member in registry:
         raise RecipeError(
-            f"plugins: {plugin!r} brings the {registry.noun} {member!r}, but there is one of that name "
-            f"already, in {registry.module_of(member)}. Give yours another name."
+            f"plugins: {plugin.name!r} brings the {registry.noun} {member!r}, but there is one of that "
+            f"name already, in {registry.module_of(member)}. Give yours another name."
         )
     # A plug-in's source stands in the memos of what it computed.
-    versioned: Entry = replace(entry, version=f"{entry.version} {digest}")
-    registry.add(member, versioned)
-    problem = registry.problem_of(member)
-    if problem:
-        registry.remove(member)
-        raise RecipeError(f"plugins: {plugin!r}: {registry.noun} {member!r} {problem}")
+    version = f"{entry.version} {plugin.digest}"
+    complete: Entry = replace(entry, version=version, module=entry.module or plugin.module)
+    registry.add(member, complete)
 
 
 def _module_of(name: str) -> tuple[ModuleType, str | None]:

@@ -168,6 +168,30 @@ def test_the_stage_claims_what_the_strategy_of_a_plug_in_says(tmp_path, root):
             FILTER.replace("FilterEntry(module=f", "dict(module=f"),
             "is a dict; it must be",
         ),
+        ("listed.py", "FILTERS = ['a']", "FILTERS of 'listed.py' is a list"),
+        (
+            "text.py",
+            FILTER.replace('"float"', '"string"'),
+            "scores string, but its entry has text=False",
+        ),
+        (
+            "object.py",
+            FILTER.replace(
+                "class Greenness:\n        FILTER = Filter",
+                "class Greenness:\n        FILTER = list\n        OTHER = Filter",
+            ),
+            "must be a Filter",
+        ),
+        (
+            "plain.py",
+            STRATEGY.replace("StrategyArm(Arm)", "StrategyArm"),
+            "not a class built on Arm",
+        ),
+        (
+            "misnamed.py",
+            STRATEGY.replace('Literal["lowest"]', 'Literal["low"]'),
+            "without the field",
+        ),
         ("lacking.py", FILTER.replace("FILTER = Filter", "OTHER = Filter"), "lacks FILTER"),
         ("lost.py", FILTER.replace(":Greenness", ":Nothing"), "cannot be loaded"),
         ("no_such_module", None, "cannot be imported"),
@@ -177,6 +201,29 @@ def test_what_does_not_fit_is_named_before_any_work(tmp_path, name, code, messag
     if code is not None:
         written(tmp_path, name, code)
     assert message in parsed(tmp_path, plugins=[name]).stdout
+
+
+def test_a_plug_in_that_does_not_fit_leaves_nothing_behind(tmp_path):
+    """All that a plug-in brings is added, or nothing: a second try finds what the first did."""
+    both = FILTER.replace(
+        "FILTERS = {", 'FILTERS = {"first": FilterEntry(module=f"{__name__}:Greenness"), '
+    )
+    written(tmp_path, "both.py", both.replace('"greenness": ', '"aspect": '))
+    done = in_python(
+        tmp_path,
+        """
+        from curation.errors import RecipeError
+        from curation.plugins import load_plugins
+        from curation.stages.screen.filters import FILTERS
+        before = list(FILTERS)
+        for _ in range(2):
+            try:
+                load_plugins(["both.py"])
+            except RecipeError as error:
+                print("filter 'aspect'" in str(error), list(FILTERS) == before)
+        """,
+    )
+    assert done.stdout.split() == ["True"] * 4, done.stderr
 
 
 def test_two_plug_ins_with_one_name_are_refused(tmp_path):

@@ -100,6 +100,25 @@ def test_the_error_for_a_missing_table_lists_the_committed_ones(tmp_path):
         open_table(Store(tmp_path), "images")
 
 
+@pytest.mark.parametrize("form", [None, 1, 3, "2"])
+def test_what_another_version_wrote_is_ignored_and_computed_again(context, caplog, form):
+    """Neither a manifest nor a record of another form ends a run, and nothing of it is trusted."""
+    first = compute(context)
+    store = context.store
+    for path in store.sizes("work/test/done"):
+        spec = store.get_json(path) | {"format": form, "books": {}}
+        store.put_json(path, {k: v for k, v in spec.items() if v is not None})
+    again = compute(context)
+    assert {f.path for f in again["a"].record.files} != {f.path for f in first["a"].record.files}
+    assert again["a"].content == first["a"].content
+    assert "written by another version of curation" in caplog.text
+    store.put_json("tables/pairs/versions/v.json", {"format": form, "table": "pairs"})
+    store.put_json("tables/pairs/current.json", {"version": "v"})
+    assert store.manifest("pairs") is None
+    with pytest.raises(StoreError, match="has no committed"):
+        open_table(store, "pairs")
+
+
 def test_a_version_is_visible_only_once_its_manifest_is_there(tmp_path):
     store = Store(tmp_path)
     writer = FragmentWriter(store, "tables/x/data", "a", None)

@@ -63,6 +63,10 @@ def aggregate_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
+FORMAT = 2
+"""The form of manifests and completion records; it grows when the form changes."""
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """One committed file: path within the store, size in bytes, SHA-256, rows."""
@@ -108,13 +112,14 @@ class FragmentRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able form."""
-        return asdict(self)
+        return asdict(self) | {"format": FORMAT}
 
     @staticmethod
     def from_json(spec: dict[str, Any]) -> FragmentRecord:
         """Return the record that `to_json` described."""
         files = tuple(FileEntry(**f) for f in spec["files"])
-        return FragmentRecord(**(spec | {"files": files}))
+        known = {k: v for k, v in spec.items() if k != "format"}
+        return FragmentRecord(**(known | {"files": files}))
 
 
 @dataclass(frozen=True)
@@ -161,11 +166,11 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able form."""
-        return asdict(self) | {"rows": self.rows}
+        return asdict(self) | {"rows": self.rows, "format": FORMAT}
 
     @staticmethod
     def from_json(spec: dict[str, Any]) -> Manifest:
         """Return the manifest that `to_json` described."""
         fragments = tuple(FragmentRecord.from_json(r) for r in spec["fragments"])
-        known = {k: v for k, v in spec.items() if k != "rows"}
+        known = {k: v for k, v in spec.items() if k not in ("rows", "format")}
         return Manifest(**(known | {"fragments": fragments}))

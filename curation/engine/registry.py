@@ -101,7 +101,8 @@ class Registry(Mapping[str, E], Generic[E]):
         """Return what is wrong with a member, or None."""
         try:
             member = self.load(name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:
+            # A member of a plug-in may raise anything while it is imported.
             return f"cannot be loaded ({type(error).__name__}: {error})"
         missing = [wanted for wanted in self.requires if not hasattr(member, wanted)]
         if missing:

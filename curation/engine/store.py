@@ -15,6 +15,7 @@ at any point leaves every version either complete or invisible.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,8 +23,10 @@ from typing import Any
 
 from pyarrow import fs
 
-from curation.engine.manifest import FileEntry, FragmentRecord, Manifest
+from curation.engine.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
 from curation.errors import StoreError
+
+logger = logging.getLogger(__name__)
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -145,15 +148,27 @@ class Store:
         stored = {Path(p).stem for p in self.sizes(f"{table_dir}/done")}
         records = {}
         for memo in memos:
-            if memo in stored:
-                path = f"{table_dir}/done/{memo}.json"
-                records[memo] = FragmentRecord.from_json(self.get_json(path))
+            spec = self._described(f"{table_dir}/done/{memo}.json") if memo in stored else None
+            if spec is not None:
+                records[memo] = FragmentRecord.from_json(spec)
         complete = self.complete_files(f for record in records.values() for f in record.files)
         return {
             memo: record
             for memo, record in records.items()
             if all(f.path in complete for f in record.files)
         }
+
+    def _described(self, path: str) -> dict[str, Any] | None:
+        """Return a manifest or record as JSON; None if there is none that this version can read."""
+        spec: dict[str, Any] | None = self.get_json(path)
+        if spec is None or spec.get("format") == FORMAT:
+            return spec
+        logger.warning(
+            "%s was written by another version of curation. It is ignored, and what it describes is "
+            "computed again.",
+            self.address(path),
+        )
+        return None
 
     def complete_files(self, files: Iterable[FileEntry]) -> set[str]:
         """Return the paths of the given files that are in the store with the recorded size."""
@@ -189,7 +204,7 @@ class Store:
             if current is None:
                 return None
             version = current["version"]
-        spec = self.get_json(f"{folder}/versions/{version}.json")
+        spec = self._described(f"{folder}/versions/{version}.json")
         return None if spec is None else Manifest.from_json(spec)
 
     def versions(self, table: str) -> list[str]:
