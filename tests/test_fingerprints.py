@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ from curation.engine.params_base import (
     manifest_params,
 )
 from curation.engine.store import Store
+from curation.engine.units import content_of
 from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EncoderSpec
+from curation.media.web.urls import UrlRules
 from curation.recipe import load_recipe, parse_recipe
 from curation.stages.embed.params import EmbedParams
+from curation.stages.ingest.sources.source import Source
+from curation.stages.ingest.sources.source_file import SourceFile
 
 GOLDEN = Path(__file__).parent / "fingerprints.json"
 RECIPES = ("quickstart", "lvd142m", "lvd1689m")
@@ -63,6 +68,33 @@ def test_an_option_that_comes_later_changes_no_fingerprint():
     spec: dict[str, Any] = {"model": "timm/vit_small_patch14_dinov2.lvd142m", "precision": "bf16"}
     assert fingerprint_params(WiderSpec(**spec)) == fingerprint_params(EncoderSpec(**spec))
     assert fingerprint_params(WiderSpec(**spec, bins=4)) != fingerprint_params(EncoderSpec(**spec))
+
+
+class WiderSource(Source):
+    """A source with an option that came later."""
+
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class WiderRules(UrlRules):
+    """URL rules with a rule that came later."""
+
+    allowed_ports: tuple[int, ...] = (80, 443)
+
+
+def test_an_option_that_comes_later_changes_no_memo():
+    """Neither of what reads the files of a source, nor of what gets its rules as an argument."""
+    spec: dict[str, Any] = {"name": "web", "role": "pool", "format": "folder", "path": "p"}
+
+    def memo(source):
+        return content_of(SourceFile(source, "/p", "a.jpg", 3, 5))
+
+    assert memo(WiderSource(**spec)) == memo(Source(**spec)) == memo(Source(**spec, count=3))
+    assert memo(WiderSource(**spec, encoding="latin-1")) != memo(Source(**spec))
+    assert content_of(WiderRules(100, ("ad",))) == content_of(UrlRules(100, ("ad",)))
+    assert content_of(WiderRules(allowed_ports=(8080,))) != content_of(UrlRules())
+    assert content_of(UrlRules(100)) != content_of(UrlRules())
 
 
 def test_a_default_that_is_written_out_is_the_default():

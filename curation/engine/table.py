@@ -60,6 +60,11 @@ def open_table(store: Store, name: str, version: str | None = None) -> Table:
         StoreError: there is no such committed version; the message lists the tables that have one.
     """
     manifest = store.manifest(name, version)
+    if manifest is None and version is None and name in store.tables():
+        raise StoreError(
+            f"The table {name!r} of the store {store.uri} was written by another version of curation. "
+            "Run the recipe again, which computes it anew."
+        )
     if manifest is None:
         committed = ", ".join(store.tables()) or "none yet"
         raise StoreError(

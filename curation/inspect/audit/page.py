@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from curation.inspect.audit.contact_sheet import MAX_PAIRS, SheetSection
 from curation.inspect.audit.edits import EDIT_NAMES, EDITS
 from curation.inspect.audit.thresholds import CAUTION
+from curation.inspect.html import render_page
 from curation.inspect.report.album import Album
 
 TEMPLATE = "audit.html.j2"
@@ -33,20 +33,6 @@ def render_audit(
         album: the images of the contact sheet, loaded.
         thumbnails: data URIs of the copies of the first original, by the number of the edit.
     """
-    audit_folder = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([audit_folder, audit_folder.parent / "report"]),
-        # Captions, links and keys come from the web.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": format_number,
-        "percent": format_percent,
-        "verification": describe_verification,
-    }
     content = {
         "summary": summary,
         "strengths": {name: edit.strength for name, edit in EDITS.items()},
@@ -56,8 +42,12 @@ def render_audit(
         "example": _example_copies(copies, thumbnails),
         "caution": CAUTION,
     }
-    page = environment.get_template(TEMPLATE).render(content)
-    return page.encode("utf-8", errors="replace")
+    filters: dict[str, Callable[..., Any]] = {
+        "number": format_number,
+        "percent": format_percent,
+        "verification": describe_verification,
+    }
+    return render_page(Path(__file__).parent / TEMPLATE, content, filters)
 
 
 def _example_copies(copies: pd.DataFrame, thumbnails: Mapping[int, str]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from curation.engine.manifest import Manifest
 from curation.engine.store import DATASET, Store
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import COUNTS, composition_of
+from curation.inspect.html import render_page
 from curation.inspect.lineage import Lineage, trace
 from curation.inspect.report import svg
 from curation.inspect.report.album import Album
@@ -189,21 +190,13 @@ def _to_parquet(composition: list[dict[str, Any]]) -> bytes:
 
 
 def _render(content: dict[str, Any]) -> bytes:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        # Captions, links and keys come from the web.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "number": _format_number,
         "size": _format_size,
         "words": _as_words,
         "time": _format_time,
     }
-    return environment.get_template(TEMPLATE).render(content).encode("utf-8", errors="replace")
+    return render_page(Path(__file__).parent / TEMPLATE, content, filters)
 
 
 def _format_number(value: float | None, digits: int = 0) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,6 +13,7 @@ from yarl import URL
 
 from curation.engine.context import Context
 from curation.engine.store import Store
+from curation.engine.units import content_of
 from curation.errors import RecipeError, StoreError
 from curation.media.web.params import UrlParams
 
@@ -160,10 +161,11 @@ class UrlRules:
     blocked: BlockedDomains | None = None
 
     @property
-    def content(self) -> list[object]:
-        """What memos depend on."""
-        blocked = self.blocked.content if self.blocked else None
-        return [self.max_url_length, list(self.patterns), blocked]
+    def content(self) -> dict[str, object]:
+        """What memos depend on: the rules that are not at their default."""
+        values = {rule.name: getattr(self, rule.name) for rule in fields(self)}
+        defaults = {rule.name: rule.default for rule in fields(self)}
+        return {name: content_of(v) for name, v in values.items() if v != defaults[name]}
 
     def check(self, url: str) -> tuple[str | None, str | None]:
         """Return the normalised URL, and the reason not to request it.

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from curation.engine.digest import digest
+from curation.engine.params_base import fingerprint_params
 from curation.errors import StoreError
 from curation.media.files.location import OutsideFolderError, escape, inside, open_location
 from curation.stages.ingest.sources.source import Source
@@ -61,8 +62,7 @@ class SourceFile:
     @property
     def content(self) -> list[Any]:
         """What memos depend on."""
-        spec = self.source.model_dump(mode="json", exclude={"count"})
-        return [spec, self.root, self.query, self.version]
+        return [fingerprint_params(self.source), self.root, self.query, self.version]
 
     @property
     def version(self) -> str:
