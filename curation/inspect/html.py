@@ -1,0 +1,32 @@
+"""Pages of HTML from the templates of this package. Captions, links and keys in them are untrusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def render_page(
+    template: Path, content: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]]
+) -> bytes:
+    """Return a page in UTF-8. Everything in `content` is escaped, and a missing value is an error.
+
+    Args:
+        template: a Jinja template. It may include those of its folder, and the macros of the report.
+        content: what the template shows.
+        filters: functions that the template may call by name.
+    """
+    report = Path(__file__).parent / "report"
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, report]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    page = environment.get_template(template.name).render(content)
+    return page.encode("utf-8", errors="replace")
