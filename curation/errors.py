@@ -1,4 +1,6 @@
-"""The three kinds of error a user can meet. A row that fails is data, never one of these."""
+"""The errors that a user can meet. A row that fails is data, never one of these."""
+
+from __future__ import annotations
 
 
 class CurationError(Exception):
@@ -15,3 +17,24 @@ class ContractError(CurationError):
 
 class StoreError(CurationError):
     """A table, version or file of the store is missing, damaged or not what its manifest says."""
+
+
+class DamagedFileError(StoreError):
+    """A data file cannot be read.
+
+    Args:
+        message: for the user.
+        path: of the file, within the store.
+        sha256: checksum of the bytes that were written.
+    """
+
+    def __init__(self, message: str, path: str, sha256: str) -> None:
+        super().__init__(message)
+        self.path, self.sha256 = path, sha256
+
+    def __reduce__(self) -> tuple[type[DamagedFileError], tuple[str, str, str]]:
+        return DamagedFileError, (str(self), self.path, self.sha256)
+
+
+class LeaseError(StoreError):
+    """Another run works on the same step, or took it over."""

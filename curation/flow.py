@@ -156,18 +156,24 @@ class Step:
         params: its parameters.
         tables: the tables that it writes: one, or one for each member of a family.
         reads: the tables that it reads, by argument of the stage's function.
-        upstream: the names of the steps that write those.
+        writers: the fingerprints of the steps that write those, by table.
+        upstream: the names of these steps.
         fingerprint: changes when this step, or one that it depends on, would write other rows.
         plugins: the plug-ins of the recipe.
+        recipe: name of the recipe.
+        run: fingerprint of the recipe's run.
     """
 
     stage: Stage[Any]
     params: StrictModel
     tables: tuple[TableName, ...]
     reads: Mapping[str, tuple[TableName, ...]]
+    writers: Mapping[str, str]
     upstream: tuple[str, ...]
     fingerprint: str
     plugins: tuple[str, ...] = ()
+    recipe: str = ""
+    run: str = ""
 
     @property
     def name(self) -> str:
@@ -222,10 +228,15 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
             f"Without them the last stage is {last!r}."
         )
     steps: list[Step] = []
+    origin: dict[str, Any] = {
+        "plugins": tuple(recipe.plugins),
+        "recipe": recipe.name,
+        "run": run_fingerprint(recipe),
+    }
     for row in FLOW:
         if recipe.retrieve or not row.stage.needs_seeds:
             step = _step(row.stage, row.params(recipe), steps)
-            steps.append(replace(step, plugins=tuple(recipe.plugins)))
+            steps.append(replace(step, **origin))
         if row.stage.name == until:
             break
     return tuple(steps)
@@ -240,6 +251,7 @@ def _step(stage: Stage[Any], params: StrictModel, earlier: list[Step]) -> Step:
         params,
         _tables(stage.writes, stage, params),
         reads,
+        {table: writer[table].fingerprint for table in inputs},
         tuple(dict.fromkeys(writer[table].name for table in inputs)),
         digest([fingerprint_parts(stage, params), [[t, writer[t].fingerprint] for t in inputs]]),
     )

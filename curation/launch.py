@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, input_files
+from curation.engine.run_log import recorded_run
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
+from curation.engine.step_log import Waiting
 from curation.engine.store import Store
 from curation.errors import RecipeError
-from curation.flow import Step
+from curation.flow import Step, run_fingerprint
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 from curation.plugins import files_of
 from curation.recipe import Recipe
-from curation.runner import StepResult, run_step
+from curation.runner.step import StepResult, run_step
 from curation.stages.embed.params import EmbedParams
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
@@ -132,11 +135,12 @@ def _head_problems(
 
 def _is_embedded(name: str, step: Step, store: Store) -> bool:
     """Whether the store has the vectors of an encoder with the parameters of the recipe."""
-    manifest = store.manifest(EMBEDDINGS.table(name))
-    if manifest is None:
-        return False
-    earlier = manifest.params["encoders"].get(name)
-    return not changed_fields(step.params_as(EmbedParams).encoders[name], earlier)
+    table, spec = EMBEDDINGS.table(name), step.params_as(EmbedParams).encoders[name]
+    headers = (store.header(table, v) for v in store.versions(table)[:EARLIER_VERSIONS])
+    return any(
+        header is not None and not changed_fields(spec, header["params"]["encoders"].get(name))
+        for header in headers
+    )
 
 
 def _wrong_checksums(recipe: Recipe) -> Iterator[str]:
@@ -190,6 +194,7 @@ def run_steps(
     store: Store,
     cluster: Cluster,
     on_step_end: Callable[[StepResult], None] = lambda result: None,
+    waiting: Waiting | None = None,
 ) -> list[StepResult]:
     """Check the inputs of a recipe, then bring the tables of some steps up to date, in order.
 
@@ -199,6 +204,7 @@ def run_steps(
         store: where tables are.
         cluster: where tasks run.
         on_step_end: called with the result of each step.
+        waiting: what to do while another run works on one of the steps.
 
     Raises:
         RecipeError: an input file or a model is missing, or is not the one that the recipe names.
@@ -209,8 +215,11 @@ def run_steps(
     check_encoders(steps, store)
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
-    with spark_workers(recipe.name, cluster, gpu, files) as workers:
+    with (
+        recorded_run(store, recipe.name, run_fingerprint(recipe)) as run,
+        spark_workers(recipe.name, cluster, gpu, files) as workers,
+    ):
         for step in steps:
-            results.append(run_step(step, store, workers))
+            results.append(run_step(step, store, workers, run, waiting))
             on_step_end(results[-1])
     return results

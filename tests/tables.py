@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,15 @@ from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.contract import Column, Contract, contract
 from curation.engine.digest import digest
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest, sum_counts
+from curation.engine.manifest import Committed, FragmentRecord, Manifest, RowCounts, sum_counts
+from curation.engine.parallel import Parallel
+from curation.engine.run_log import latest_run, recorded_run
 from curation.engine.store import Store
+from curation.engine.table import Table, open_table
 from curation.engine.table_name import Family
-from curation.flow import STAGES
+from curation.flow import STAGES, Step
+from curation.runner.step import StepResult
+from curation.runner.step import run_step as run_step_of_recipe
 
 ROWS_PER_BATCH = 50
 VECTOR_BYTES = 8
@@ -52,10 +57,33 @@ def commit_batches(
             writer.write(batch.slice(start, ROWS_PER_BATCH))
         records.append(writer.close(f"tables/{table}", name, (stats or {}).get(name, {})))
     counts = sum_counts(r.counts for r in records)
-    version = digest([[r.content, r.stats] for r in records])
-    store.commit(
-        Manifest(table, version, "hand", 1, 1, {}, {}, {}, "now", tuple(records), counts, {})
-    )
+    key = digest([[r.content, r.stats] for r in records])
+    commit_manifest(store, hand_made(table, key, records, counts))
+
+
+def hand_made(
+    table: str, version: str, records: Sequence[FragmentRecord], counts: RowCounts
+) -> Manifest:
+    """Return the manifest of a table that no stage wrote."""
+    return Manifest(table, version, "hand", 1, 1, {}, {}, "now", tuple(records), counts, {})
+
+
+def commit_manifest(store: Store, manifest: Manifest) -> None:
+    """Write a version, and a finished run that has it: `open_table` opens the latest."""
+    store.put_version(manifest)
+    with recorded_run(store, "hand", "hand") as run:
+        run.add("hand", manifest.rows, {manifest.table: Committed(manifest.version, "")}, "hand")
+
+
+def run_step(step: Step, store: Store, parallel: Parallel) -> StepResult:
+    """Run a step on the latest version of each table that it reads, whoever made it."""
+    tables: dict[str, Table] = {name: open_table(store, name) for name in step.inputs}
+    return run_step_of_recipe(step, store, parallel, tables=tables)
+
+
+def has_table(store: Store, table: str) -> bool:
+    """Whether a finished run has a table."""
+    return latest_run(store, table) is not None
 
 
 def commit(store: Store, table: str, rows: Rows, rows_per_file: int | None = None) -> None:
@@ -91,7 +119,7 @@ def commit_empty_inputs(
     for read in (read for name in stages for read in STAGES[name].reads):
         place = read.table
         table = place.table(member) if isinstance(place, Family) else place
-        if read.argument in written or store.manifest(table) is not None:
+        if read.argument in written or has_table(store, table):
             continue
         aligned = contract(table).aligned
         commit(

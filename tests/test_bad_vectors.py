@@ -13,10 +13,9 @@ from curation.engine.table import open_table
 from curation.flow import STAGES, plan
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 
 from .kmeans.data import names, planted
-from .tables import BY_SEMANTIC, commit, commit_batches, commit_vectors, embedding_batch
+from .tables import BY_SEMANTIC, commit, commit_batches, commit_vectors, embedding_batch, run_step
 
 DIM = 8
 BAD = ([np.nan] * DIM, [np.inf] + [0.1] * (DIM - 1), [-np.inf] * DIM, [0.0] * DIM)

@@ -16,13 +16,13 @@ from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.engine.table import open_table
-from curation.errors import StoreError
+from curation.errors import DamagedFileError, StoreError
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
+from curation.runner.inputs import set_aside_damaged
 
 from .kmeans.data import names, planted
-from .tables import ROWS_PER_BATCH, commit_vectors
+from .tables import ROWS_PER_BATCH, commit_vectors, run_step
 
 DIM = 8
 GROUPS = 3
@@ -52,7 +52,7 @@ def run(store, name):
 
 def file_of(store, table, fragment) -> Path:
     (entry,) = open_table(store, table).fragments[fragment].record.files
-    return Path(store.absolute(entry.path))
+    return Path(store.address(entry.path))
 
 
 def flip(path: Path, group: int, column: str) -> None:
@@ -71,7 +71,9 @@ def test_an_error_names_the_corrupted_row_group_and_a_rerun_reuses_the_rest(stor
     path = file_of(store, "embeddings.semantic", "web-1")
     intact = path.read_bytes()
     flip(path, 1, column)
-    words = rf"row group 1 \(of {GROUPS}, .* of {re.escape(str(path))} .*fragment 'web-1'.*Delete"
+    words = (
+        rf"row group 1 \(of {GROUPS}, .* of {re.escape(str(path))} .*fragment 'web-1'.*Set damaged"
+    )
     with pytest.raises(StoreError, match=words):
         run(store, "assign")
     path.write_bytes(intact)
@@ -111,14 +113,18 @@ def test_an_error_names_the_row_group_of_a_file_truncated_while_it_is_read(tmp_p
 
 
 def test_the_remedy_in_the_error_works(store):
-    """A corrupted file keeps its size, so it must be deleted to be computed anew."""
+    """A corrupted file keeps its size, so it must be set aside to be computed anew."""
     run(store, "assign")
     expected = open_table(store, "assignments").read()
     path = file_of(store, "assignments", "web-0")
     flip(path, 0, "similarity")
-    with pytest.raises(StoreError, match=rf"Delete the file {path.name} and run the whole recipe"):
+    with pytest.raises(
+        DamagedFileError,
+        match=r"\(curation verify-store --set-aside --store .*\) and run the whole recipe",
+    ) as caught:
         open_table(store, "assignments").read()
-    path.unlink()
+    set_aside_damaged(caught.value, store)
+    assert not path.exists()
     result = run(store, "assign")
     assert (result.computed, result.reused) == (1, 2)
     assert open_table(store, "assignments").read() == expected

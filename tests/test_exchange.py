@@ -118,9 +118,9 @@ def test_rows_meet_by_their_key(context, tmp_path):
     # The files do not depend on the order in which tasks end, and a second run reuses them.
     other = Context(Store(tmp_path / "other"), InProcess(), "meeting", ["test"])
     assert [r.content for r in exchange_tables(job(), other)] == [r.content for r in records]
-    before = context.store.sizes("work/meeting/data")
+    before = context.store.storage.files("work/meeting/data")
     assert exchange_tables(job(), context) == records
-    assert context.store.sizes("work/meeting/data") == before
+    assert context.store.storage.files("work/meeting/data") == before
 
 
 def read_several() -> Iterator[pa.Table]:
@@ -180,7 +180,7 @@ def test_inputs_without_tasks_have_their_columns(context):
 def test_an_unreadable_input_stops_every_part(context):
     with pytest.raises(CurationError, match="a file has vanished"):
         exchange_tables(job(right=read_broken), context)
-    assert not context.store.sizes("work/meeting/done")
+    assert not context.store.storage.files("work/meeting/done")
 
 
 def test_a_stopped_exchange_continues_with_the_missing_parts(context, tmp_path):
@@ -189,11 +189,11 @@ def test_a_stopped_exchange_continues_with_the_missing_parts(context, tmp_path):
     options = {"log": str(log), "broken": str(broken)}
     with pytest.raises(CurationError, match="killed here"):
         exchange_tables(job(**options), context)
-    finished = set(context.store.sizes("work/meeting/done"))
+    finished = set(context.store.storage.files("work/meeting/done"))
     assert 0 < len(finished) < PARTS
     broken.unlink()
     records = exchange_tables(job(**options), context)
-    assert finished < set(context.store.sizes("work/meeting/done"))
+    assert finished < set(context.store.storage.files("work/meeting/done"))
     expected = [Fragment(context.store, r).read() for r in exchange_tables(job(), context)]
     assert [Fragment(context.store, r).read() for r in records] == expected
     # If no part is missing, nothing is read.

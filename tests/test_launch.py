@@ -13,6 +13,7 @@ from curation.flow import plan
 from curation.launch import check_encoders, check_inputs, run_steps, select_steps
 from curation.recipe import parse_recipe
 
+from .tables import has_table
 from .test_flow import SPEC
 
 STEPS = plan(parse_recipe(SPEC))
@@ -86,7 +87,7 @@ def test_encoders_and_heads_are_loaded_before_any_work(tmp_path):
     assert "embed.encoders.one: timm cannot create 'vit_tinny" in text
     assert "Similar names: vit_tiny_patch16_224" in text
     assert "embed.encoders.two: open_clip has no model 'ViT-B-23'" in text
-    assert store.manifest("pairs") is None
+    assert not has_table(store, "pairs")
     # Heads are loaded too, and called with vectors of their encoder's dimension.
     save_file({"weight": torch.zeros(1, 7), "bias": torch.zeros(1)}, tmp_path / "seven.safetensors")
     heads = {
@@ -100,6 +101,6 @@ def test_encoders_and_heads_are_loaded_before_any_work(tmp_path):
     text = str(error.value)
     assert "score.heads.text: " in text and "neither safetensors nor" in text
     assert "score.heads.wide: " in text and "for vectors of dimension 7" in text
-    assert store.manifest("pairs") is None
+    assert not has_table(store, "pairs")
     # Without the step `embed`, nothing is loaded.
     check_encoders(select_steps(plan(recipe), until="fetch"), store)

@@ -43,7 +43,7 @@ def test_all_ways_to_read_return_the_rows_that_have_a_vector(store, tmp_path):
 
 
 def test_an_unknown_encoder_is_an_error_that_lists_the_encoders(store):
-    with pytest.raises(StoreError, match=r"no committed table 'embeddings\.clip'.*semantic"):
+    with pytest.raises(StoreError, match=r"has a table 'embeddings\.clip'.*semantic"):
         curation.read_embeddings(store, "clip")
     with pytest.raises(AttributeError, match="no attribute 'embeddings'"):
         _ = curation.embeddings

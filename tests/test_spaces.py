@@ -12,10 +12,9 @@ from curation.errors import StoreError
 from curation.flow import plan
 from curation.media.encoders.encoder import encoder_identity
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 
 from .kmeans.data import names, planted
-from .tables import BY_SEMANTIC, commit_vectors
+from .tables import BY_SEMANTIC, commit_vectors, run_step
 
 SPEC = {
     "name": "spaces",

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.engine.context import Context
 from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Manifest
+from curation.engine.manifest import Committed
+from curation.engine.manifest_file import HEADER
 from curation.engine.parallel import InProcess
+from curation.engine.run_log import recorded_run
 from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.engine.units import content_of
 from curation.errors import StoreError
+
+from .tables import commit, hand_made
 
 
 def numbers(start: int, stop: int):
@@ -37,7 +44,7 @@ def compute(context: Context, **options) -> dict[str, Fragment]:
 
 
 def files(context: Context) -> list[str]:
-    return sorted(context.store.sizes("work/test/data"))
+    return sorted(context.store.storage.files("work/test/data"))
 
 
 def test_finished_work_is_reused(context):
@@ -61,12 +68,12 @@ def test_a_damaged_work_table_is_computed_anew(context, damage):
     first = compute(context)
     path = first["a"].record.files[0].path
     if damage == "vanished":
-        context.store.delete([path])
+        context.store.storage.delete([path])
     elif damage == "truncated":
-        content = context.store.get(path)
-        context.store.put(path, content[: len(content) // 2])
+        content = context.store.storage.read(path)
+        context.store.storage.write(path, content[: len(content) // 2])
     else:
-        context.store.delete([f"work/test/done/{first['a'].record.memo}.json"])
+        context.store.storage.delete([f"work/test/done/{first['a'].record.memo}.json"])
     second = compute(context)
     assert second["a"].read() == first_rows()
     assert second["b"] == first["b"]
@@ -79,47 +86,55 @@ def first_rows() -> pa.Table:
 def test_reading_a_damaged_file_names_it(context):
     fragment = compute(context)["a"]
     path = fragment.record.files[0].path
-    context.store.put(path, b"PAR1 is not enough")
+    context.store.storage.write(path, b"PAR1 is not enough")
     with pytest.raises(StoreError, match=path):
         fragment.read()
-    context.store.delete([path])
+    context.store.storage.delete([path])
     with pytest.raises(StoreError, match="has vanished"):
         fragment.read()
 
 
-def test_an_incomplete_manifest_is_an_error(tmp_path):
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1 is not enough"])
+def test_a_damaged_manifest_is_an_error_that_says_so(tmp_path, damage):
     store = Store(tmp_path)
-    store.put("tables/pairs/current.json", b'{"version": "v"}')
-    store.put("tables/pairs/versions/v.json", b'{"table": "pa')
-    with pytest.raises(StoreError, match="damaged"):
+    commit(store, "pairs", {})
+    store.storage.write(f"tables/pairs/versions/{store.versions('pairs')[0]}.parquet", damage)
+    with pytest.raises(StoreError, match=r"manifest of version .* is missing, damaged, or"):
         open_table(store, "pairs")
 
 
 def test_the_error_for_a_missing_table_lists_the_committed_ones(tmp_path):
-    with pytest.raises(StoreError, match=r"no committed table 'images'.*none yet"):
+    with pytest.raises(StoreError, match=r"No finished run .* has a table 'images'.*none yet"):
         open_table(Store(tmp_path), "images")
 
 
-@pytest.mark.parametrize("form", [None, 1, 3, "2"])
+@pytest.mark.parametrize("form", [None, 1, 2, "3"])
 def test_what_another_version_wrote_is_ignored_and_computed_again(context, caplog, form):
     """Neither a manifest nor a record of another form ends a run, and nothing of it is trusted."""
     first = compute(context)
-    store = context.store
-    for path in store.sizes("work/test/done"):
-        spec = store.get_json(path) | {"format": form, "books": {}}
-        store.put_json(path, {k: v for k, v in spec.items() if v is not None})
+    storage = context.store.storage
+    for path in storage.files("work/test/done"):
+        spec = json.loads(storage.read(path) or b"") | {"format": form, "books": {}}
+        storage.write(path, json.dumps({k: v for k, v in spec.items() if v is not None}).encode())
     again = compute(context)
     assert {f.path for f in again["a"].record.files} != {f.path for f in first["a"].record.files}
     assert again["a"].content == first["a"].content
     assert "written by another version of curation" in caplog.text
-    store.put_json("tables/pairs/versions/v.json", {"format": form, "table": "pairs"})
-    store.put_json("tables/pairs/current.json", {"version": "v"})
-    assert store.manifest("pairs") is None
-    with pytest.raises(StoreError, match=r"'pairs' .* was written by another version"):
-        open_table(store, "pairs")
 
 
-def test_a_version_is_visible_only_once_its_manifest_is_there(tmp_path):
+@pytest.mark.parametrize("form", [None, 2, "3"])
+def test_a_manifest_of_another_version_is_ignored(tmp_path, caplog, form):
+    store = Store(tmp_path)
+    schema = pa.schema([("name", pa.string())])
+    header = {} if form is None else {HEADER: json.dumps({"format": form}).encode()}
+    out = io.BytesIO()
+    pq.write_table(schema.with_metadata(header).empty_table(), out)
+    store.storage.write("tables/pairs/versions/v.parquet", out.getvalue())
+    assert store.manifest("pairs", "v") is None
+    assert "written by another version of curation" in caplog.text
+
+
+def test_a_version_is_visible_only_once_its_run_has_finished(tmp_path):
     store = Store(tmp_path)
     writer = FragmentWriter(store, "tables/x/data", "a", None)
     for batch in numbers(0, 5):
@@ -127,11 +142,17 @@ def test_a_version_is_visible_only_once_its_manifest_is_there(tmp_path):
     record = writer.close("tables/x", "memo", {})
     store.put_record(record)
     assert store.tables() == []
-    store.commit(
-        Manifest("x", "v1", "s", 1, 1, {}, {}, {}, "now", (record,), {}, {}),
-    )
-    assert store.tables() == ["x"]
+    manifest = hand_made("x", "v1", [record], {})
+    store.put_version(manifest)
+    with pytest.raises(StoreError, match="No finished run"):
+        open_table(store, "x")
+    with recorded_run(store, "hand", "hand") as run:
+        run.add("hand", 5, {"x": Committed("v1", "v1")}, "hand")
+        with pytest.raises(StoreError, match="No finished run"):
+            open_table(store, "x")
     assert open_table(store, "x").read().num_rows == 5
+    assert open_table(store, "x", run=run.record.run[:20]).manifest == manifest
+    assert open_table(store, "x", version="v").manifest == manifest
 
 
 def test_content_does_not_depend_on_names_or_places(context):
@@ -145,8 +166,8 @@ def test_content_does_not_depend_on_names_or_places(context):
 
 def test_a_store_can_be_pickled_for_workers(tmp_path):
     store = Store(tmp_path)
-    store.put("a/b", b"c")
-    assert pickle.loads(pickle.dumps(store)).get("a/b") == b"c"
+    store.storage.write("a/b", b"c")
+    assert pickle.loads(pickle.dumps(store)).storage.read("a/b") == b"c"
 
 
 def test_unknown_file_system_is_an_error():

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from curation.engine.store import DATASET
 from curation.errors import CurationError, RecipeError
 from curation.version import __version__
 
@@ -27,6 +28,7 @@ err = Console(stderr=True, highlight=False)
 
 RUN_PANEL = "Plan and run recipes"
 INSPECT_PANEL = "Look at the results of a run"
+STORE_PANEL = "Look after a store"
 EXTEND_PANEL = "Train heads and list plug-ins"
 
 RecipePath = Annotated[
@@ -35,6 +37,16 @@ RecipePath = Annotated[
 StorePath = Annotated[
     str,
     typer.Option("--store", help="Folder or URI of the store, which holds the tables of runs."),
+]
+
+
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        help="Run of the store, or how its name begins. The default is the latest finished run that "
+        "has the table.",
+    ),
 ]
 
 
@@ -65,4 +77,4 @@ def _options(
 
 def dataset_folder(dataset: Table) -> str:
     """Return the folder of a version of the dataset, within the store."""
-    return f"dataset/{dataset.manifest.version}"
+    return f"{DATASET}/{dataset.manifest.version}"

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from curation.cli.app import INSPECT_PANEL, RecipePath, StorePath, app, dataset_folder, out
+from curation.cli.app import INSPECT_PANEL, RecipePath, RunName, StorePath, app, dataset_folder, out
 from curation.errors import RecipeError
 from curation.recipe import load_recipe
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table.")]
 Version = Annotated[
     str | None,
-    typer.Option("--version", help="Version of the table. The default is the current version."),
+    typer.Option(
+        "--version",
+        help="Version of the table, or how its name begins. The default is that of the run.",
+    ),
 ]
 
 
@@ -32,13 +35,14 @@ def show(
     store: StorePath,
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Number of rows to print.")] = 5,
     version: Version = None,
+    run: RunName = None,
 ) -> None:
     """Print where a table is, its row counts, the measurements of its stage, and some rows."""
     from curation.engine.contract import contract
     from curation.engine.store import Store
     from curation.engine.table import open_table
 
-    opened = open_table(Store(store), table, version)
+    opened = open_table(Store(store), table, version, run)
     manifest = opened.manifest
     out.print(f"[bold]{escape(table)}[/]: {escape(contract(table).grain)}")
     out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
@@ -91,6 +95,7 @@ def path(
         ),
     ] = False,
     version: Version = None,
+    run: RunName = None,
 ) -> None:
     """Print the absolute paths of the Parquet files of a table, one per line."""
     from curation.engine.store import DATASET, Store
@@ -102,7 +107,7 @@ def path(
             f"--dir is only for the table dataset: the files of {table!r} share a folder with those of "
             "its other versions. Leave out --dir to print the files."
         )
-    committed = open_table(opened_store, table, version)
+    committed = open_table(opened_store, table, version, run)
     if folder:
         typer.echo(opened_store.address(dataset_folder(committed)))
         return
@@ -114,6 +119,7 @@ def path(
 def search(
     recipe: RecipePath,
     store: StorePath,
+    run: RunName = None,
     image: Annotated[
         list[Path] | None,
         typer.Option("--image", help="Image file to search with. It may be repeated."),
@@ -141,15 +147,15 @@ def search(
 
     if sum(bool(option) for option in (image, image_id, vectors)) != 1:
         raise RecipeError("Give exactly one of --image, --id and --vectors.")
-    run = Search(load_recipe(recipe), Store(store))
+    searched = Search(load_recipe(recipe), Store(store), run)
     if image:
-        queries, names = run.vectors_of_files(image), [str(path) for path in image]
+        queries, names = searched.vectors_of_files(image), [str(path) for path in image]
     elif image_id:
-        queries, names = run.vectors_of(image_id), image_id
+        queries, names = searched.vectors_of(image_id), image_id
     else:
         queries = read_queries(vectors)  # type: ignore[arg-type]
         names = [f"{vectors}[{row}]" for row in range(len(queries))]
-    nearest, index = run.nearest(queries, k, exact)
+    nearest, index = searched.nearest(queries, k, exact)
     if parquet is not None:
         import pyarrow.parquet as pq
 
@@ -182,7 +188,8 @@ def diff(
     before: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="A dataset: STORE for the current version, or STORE@VERSION."
+            metavar="A",
+            help="A dataset: STORE for that of the latest finished run, STORE@VERSION or STORE@RUN.",
         ),
     ],
     after: Annotated[

@@ -7,6 +7,7 @@ import logging
 import sys
 
 from curation.engine.spark import Cluster, load_cluster
+from curation.engine.step_log import Waiting
 from curation.engine.store import DATASET, Store
 from curation.errors import CurationError, RecipeError
 from curation.flow import plan
@@ -26,21 +27,26 @@ def main(stage: str) -> None:
         default=None,
         help="Settings to add to those of spark-submit: name of a file in conf/clusters, or a path.",
     )
+    parser.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="Stop with an error if another run works on the same stage, instead of waiting for it.",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        _run(stage, arguments.recipe, arguments.store, arguments.cluster)
+        _run(stage, arguments)
     except CurationError as error:
         logging.getLogger(__name__).error("%s", error)
         sys.exit(2 if isinstance(error, RecipeError) else 1)
 
 
-def _run(stage: str, recipe_path: str, store_path: str, cluster_name: str | None) -> None:
+def _run(stage: str, arguments: argparse.Namespace) -> None:
     # spark-submit decides the master and the resources; a cluster file only adds to them.
-    cluster = load_cluster(cluster_name) if cluster_name else Cluster()
-    recipe, store = load_recipe(recipe_path), Store(store_path)
+    cluster = load_cluster(arguments.cluster) if arguments.cluster else Cluster()
+    recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
     steps = select_steps(plan(recipe), only=stage)
-    run_steps(steps, recipe, store, cluster)
+    run_steps(steps, recipe, store, cluster, waiting=Waiting(wait=not arguments.no_wait))
     if any(step.tables == (DATASET,) for step in steps):
         from curation.inspect.report.build import write_report
 

@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from curation.cli.app import (
     RUN_PANEL,
     RecipePath,
+    RunName,
     StorePath,
     app,
     dataset_folder,
@@ -26,7 +27,7 @@ from curation.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from curation.engine.store import Store
-    from curation.runner import StepResult
+    from curation.runner.step import StepResult
 
 
 RatesPath = Annotated[
@@ -41,6 +42,13 @@ PricesPath = Annotated[
     str | None,
     typer.Option(
         "--prices", help="With --cost: YAML file of prices. The default is conf/costs/prices.yaml."
+    ),
+]
+NoWait = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait",
+        help="Stop with an error if another run works on the same stage, instead of waiting for it.",
     ),
 ]
 AssumptionOverrides = Annotated[
@@ -140,9 +148,11 @@ def run(
             help="Spark cluster to run on: the name of a file in conf/clusters, or a path.",
         ),
     ] = "local",
+    no_wait: NoWait = False,
 ) -> None:
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.engine.spark import load_cluster
+    from curation.engine.step_log import Waiting
     from curation.engine.store import DATASET, Store
     from curation.launch import run_steps, select_steps
 
@@ -150,14 +160,14 @@ def run(
     steps = select_steps(plan(loaded), only, first, until)
     opened = Store(store)
     err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
-    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome)
+    waiting = Waiting(wait=not no_wait, tell=lambda text: err.print(escape(text)))
+    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome, waiting)
     if all(outcome.up_to_date for outcome in outcomes):
         out.print("Nothing to do: every table is up to date.")
     if any(step.tables == (DATASET,) for step in steps):
         from curation.inspect.report.build import write_report
 
-        write_report(loaded, opened)
-        _print_result(opened, loaded)
+        _print_result(opened, loaded, write_report(loaded, opened))
 
 
 def _print_outcome(outcome: StepResult) -> None:
@@ -171,30 +181,29 @@ def _print_outcome(outcome: StepResult) -> None:
     )
 
 
-def _print_result(store: Store, recipe: Recipe) -> None:
-    from curation.engine.table import open_table
+def _print_result(store: Store, recipe: Recipe, report_path: str) -> None:
     from curation.inspect.composition import composition_of
-    from curation.inspect.report.build import report_path
+    from curation.inspect.lineage import trace
     from curation.stages.retrieve.balance import describe_target
 
-    claims = open_table(store, "claims").manifest
+    lineage = trace(recipe, store)
+    claims, dataset = lineage["claims"].manifest, lineage["dataset"]
     rows, total = composition_of(claims)
-    dataset = open_table(store, "dataset")
     out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))
     if "target" in claims.stats:
         out.print(f"target   {describe_target(claims.stats['target'])}")
     out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
-    out.print(f"report   {store.address(report_path(recipe))}")
+    out.print(f"report   {store.address(report_path)}")
 
 
 @app.command(rich_help_panel=RUN_PANEL)
-def report(recipe: RecipePath, store: StorePath) -> None:
+def report(recipe: RecipePath, store: StorePath, run: RunName = None) -> None:
     """Write the HTML report of a finished run again, with its composition as Parquet."""
     from curation.engine.store import Store
     from curation.inspect.report.build import write_report
 
     opened = Store(store)
-    out.print(opened.address(write_report(load_recipe(recipe), opened)))
+    out.print(opened.address(write_report(load_recipe(recipe), opened, run)))
 
 
 @app.command(rich_help_panel=RUN_PANEL)

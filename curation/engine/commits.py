@@ -1,45 +1,53 @@
-"""Committed versions of tables: whether all their files are there, and files brought together."""
+"""The files of a version of the dataset, brought together in a folder that any reader can open."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from curation.engine.manifest import FragmentRecord
-from curation.engine.store import Store
+from curation.engine.store import DATASET, Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-
-def is_complete(store: Store, table: str, table_version: str) -> bool:
-    """Whether a version is committed and all its files are there, in full size."""
-    manifest = store.manifest(table, table_version)
-    if manifest is None:
-        return False
-    files = [f for record in manifest.fragments for f in record.files]
-    complete = store.complete_files(files)
-    return all(f.path in complete for f in files)
+STAGED = f"tables/{DATASET}/"
+"""Where files of the dataset are until they are published."""
 
 
-def gather_files(
-    store: Store, folder: str, records: tuple[FragmentRecord, ...]
+def publish(
+    store: Store, folder: str, records: Sequence[FragmentRecord]
 ) -> tuple[FragmentRecord, ...]:
-    """Copy the files of records that are elsewhere into a folder, and delete all others there.
+    """Copy the files of records into the folder of a version.
 
-    Tools that know no manifest open a version of the dataset by the path of its folder.
+    Their names there follow from the fragments. A version stands for the bytes of its files, so
+    two runs that publish the same version write the same files.
 
     Returns:
         The records with every file in the folder.
     """
-    moved = []
+    published = []
     for record in records:
         files = []
-        for entry in record.files:
-            target = f"{folder}/{entry.path.rsplit('/', 1)[1]}"
-            if target != entry.path:
-                store.copy(entry.path, target)
+        for number, entry in enumerate(record.files):
+            part = f"-{number:03d}" if len(record.files) > 1 else ""
+            target = f"{folder}/{record.name}{part}.parquet"
+            status = store.storage.status(target)
+            if target != entry.path and (status is None or status.size != entry.size):
+                store.storage.copy(entry.path, target)
             files.append(replace(entry, path=target))
-        moved.append(replace(record, files=tuple(files)))
-    paths = {f.path for r in moved for f in r.files}
-    store.delete(p for p in store.sizes(folder) if p not in paths)
-    return tuple(moved)
+        published.append(replace(record, files=tuple(files)))
+    return tuple(published)
+
+
+def forget_staged(
+    store: Store, staged: Sequence[FragmentRecord], published: Sequence[FragmentRecord]
+) -> None:
+    """Let completion records name the published files, and delete the files that were copied."""
+    for before, after in zip(staged, published, strict=True):
+        if before.files != after.files:
+            store.put_record(after)
+            in_folder = {f.path for f in after.files}
+            # Files in the folder of another version stay.
+            copied = [f.path for f in before.files if f.path.startswith(STAGED)]
+            store.storage.delete(path for path in copied if path not in in_folder)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,13 +11,17 @@ import pyarrow as pa
 from curation.engine.digest import digest
 from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import FragmentRecord
+from curation.engine.manifest import FragmentRecord, Manifest
 from curation.engine.parallel import Parallel
+from curation.engine.step_log import StepLog
 from curation.engine.store import Store
 from curation.engine.units import WORK, Output, StageOutput, Unit, compute, content_of
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+EARLIER_VERSIONS = 8
+"""Versions of a table in which rows are looked for that can be reused."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Context:
         work: name of the stage; its work tables are under `work/<name>` in the store.
         salt: part of every memo: the stage's name and version. Other versions find nothing here.
         prepare: called on a worker before a unit runs; it registers plug-ins there.
+        step: fingerprint of the step, which one run at a time works on.
     """
 
     store: Store
@@ -39,6 +44,12 @@ class Context:
     work: str
     salt: Any
     prepare: Callable[[], object] | None = None
+    step: str = ""
+    _saved: dict[str, FragmentRecord] = field(default_factory=dict, compare=False)
+
+    def private(self) -> Context:
+        """Return a context whose work tables no other step can find, so that they may be deleted."""
+        return replace(self, salt=[self.salt, self.step])
 
     def compute(
         self,
@@ -102,38 +113,53 @@ class Context:
         """The folder of the store with the files of work tables."""
         return f"{self.table_dir}/data"
 
-    def save_state(self, name: str, key: Any, batch: pa.RecordBatch) -> None:
+    def save_state(self, name: str, key: Any, batch: pa.RecordBatch, shared: bool = False) -> None:
         """Save a state from which a stopped run continues. It replaces the one saved before.
 
-        The new state is complete before the old files are deleted, so a crash leaves one of the two.
+        The new state is complete before the files of the last one are deleted, so a crash leaves one of
+        the two. Files that another run wrote stay.
 
         Args:
             name: the kind of state.
             key: tables and values that the work depends on; `load_state` must get the same ones.
             batch: the state.
+            shared: all steps of the stage share it; otherwise only this step finds it.
         """
-        before = self.load_state(name, key)
+        memo = self._memo(name, key, shared)
         writer = FragmentWriter(self.store, self.folder, name, None)
         writer.write(batch)
-        self.store.put_record(writer.close(self.table_dir, self._memo(name, key), {}))
-        if before is not None:
-            self.store.delete(f.path for f in before.record.files)
+        record = writer.close(self.table_dir, memo, {})
+        self.store.put_record(record)
+        last = self._saved.get(memo)
+        if last is not None and not shared:
+            self.store.storage.delete(f.path for f in last.files)
+        self._saved[memo] = record
 
-    def load_state(self, name: str, key: Any) -> Fragment | None:
+    def load_state(self, name: str, key: Any, shared: bool = False) -> Fragment | None:
         """Return the state that `save_state` saved under this name and key, or None."""
-        memo = self._memo(name, key)
+        memo = self._memo(name, key, shared)
         record = self.store.finished_records(self.table_dir, [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
 
-    def _memo(self, name: str, key: Any) -> str:
-        return digest([self.salt, name, content_of(key)])
+    def _memo(self, name: str, key: Any, shared: bool) -> str:
+        return digest([self.salt, "" if shared else self.step, name, content_of(key)])
+
+    def earlier_versions(self, table: str) -> Iterator[Manifest]:
+        """Yield earlier versions of a table: that of this step, then those that were written last."""
+        committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
+        own = [committed.version] if committed else []
+        others = [v for v in self.store.versions(table) if v not in own]
+        for version in [*own, *others][:EARLIER_VERSIONS]:
+            manifest = self.store.manifest(table, version)
+            if manifest is not None:
+                yield manifest
 
     def delete_records(self, records: Iterable[FragmentRecord]) -> None:
-        """Delete work tables that nothing will read again.
+        """Delete work tables that nothing will read again: those of a private context.
 
         The record goes first: a crash in between leaves files without a record, which nothing reads.
         """
         # Two work tables with the same content of arguments share a record.
         for record in {record.memo: record for record in records}.values():
-            self.store.delete([f"{record.table_dir}/done/{record.memo}.json"])
-            self.store.delete(f.path for f in record.files)
+            self.store.storage.delete([f"{record.table_dir}/done/{record.memo}.json"])
+            self.store.storage.delete(f.path for f in record.files)

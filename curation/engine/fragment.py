@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 
 from curation.engine.manifest import FileEntry, FragmentRecord
 from curation.engine.store import Store
-from curation.errors import StoreError
+from curation.errors import DamagedFileError, StoreError
 
 UNREADABLE = (pa.ArrowException, OSError)
 T = TypeVar("T", int, str)
+WHOLE_FILE_BYTES = 4 * 2**20
+"""Size up to which a file of an object store is read whole: one request instead of three or more."""
 _REMEDY = "it computes what is missing and reuses what is finished."
 
 
@@ -49,14 +51,12 @@ class Fragment:
     def _open(self, entry: FileEntry) -> pq.ParquetFile:
         address = self.store.address(entry.path)
         try:
-            file = pq.ParquetFile(
-                self.store.absolute(entry.path),
-                filesystem=self.store.fs,
-                page_checksum_verification=True,
-            )
+            file = pq.ParquetFile(self._source(entry), page_checksum_verification=True)
         except FileNotFoundError as error:
-            raise StoreError(
-                f"{address} has vanished. Run the whole recipe again: {_REMEDY}"
+            raise DamagedFileError(
+                f"{address} has vanished. Run the whole recipe again: {_REMEDY}",
+                entry.path,
+                entry.sha256,
             ) from error
         except UNREADABLE as error:
             raise self._damaged(entry, f"{address} cannot be read ({error})") from error
@@ -77,10 +77,23 @@ class Fragment:
             place = f"{_unreadable_group(file, columns)} of {self.store.address(entry.path)}"
             raise self._damaged(entry, f"{place} cannot be read ({error})") from error
 
+    def _source(self, entry: FileEntry) -> Any:
+        """Return what pyarrow reads a file from. A small object is read in one request."""
+        storage = self.store.storage
+        if not storage.is_local and entry.size <= WHOLE_FILE_BYTES:
+            content = storage.read(entry.path)
+            if content is None:
+                raise FileNotFoundError(entry.path)
+            return pa.BufferReader(content)
+        return storage.filesystem.open_input_file(f"{storage.root}/{entry.path}")
+
     def _damaged(self, entry: FileEntry, problem: str) -> StoreError:
-        return StoreError(
-            f"{problem}; it is part of fragment {self.name!r} in {self.record.table_dir}. Delete the "
-            f"file {entry.path.rsplit('/', 1)[1]} and run the whole recipe again: {_REMEDY}"
+        return DamagedFileError(
+            f"{problem}; it is in fragment {self.name!r} of {self.record.table_dir}. Set damaged files "
+            f"aside (curation verify-store --set-aside --store {self.store.uri}) and run the whole "
+            f"recipe again: {_REMEDY}",
+            entry.path,
+            entry.sha256,
         )
 
     def schema(self) -> pa.Schema | None:

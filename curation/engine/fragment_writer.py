@@ -6,12 +6,14 @@ import hashlib
 import io
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.engine.contract import Contract
+from curation.engine.libraries import library_versions
 from curation.engine.manifest import FileEntry, FragmentRecord, RowCounts, count_rows, sum_counts
 from curation.engine.store import Store
 
@@ -44,11 +46,6 @@ class _HashingSink(io.RawIOBase):
         self.size += len(data)
         self._stream.write(data)
         return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-        super().close()
 
 
 class FragmentWriter:
@@ -83,6 +80,7 @@ class FragmentWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = self._pending_bytes = 0
         self._sink: _HashingSink | None = None
+        self._output = ExitStack()
         self._writer: pq.ParquetWriter | None = None
         self._path, self._rows = "", 0
 
@@ -123,10 +121,8 @@ class FragmentWriter:
 
     def _open(self, schema: pa.Schema) -> None:
         self._path = f"{self._folder}/{self._name}.{uuid.uuid4().hex[:12]}.parquet"
-        self._store.fs.create_dir(self._store.absolute(self._folder), recursive=True)
-        self._sink = _HashingSink(
-            self._store.fs.open_output_stream(self._store.absolute(self._path))
-        )
+        stream = self._output.enter_context(self._store.storage.open_output(self._path))
+        self._sink = _HashingSink(stream)
         leaves = list(_leaves(schema))
         self._writer = pq.ParquetWriter(
             self._sink,
@@ -142,7 +138,7 @@ class FragmentWriter:
         if self._writer is None or self._sink is None:
             return
         self._writer.close()
-        self._sink.close()
+        self._output.close()
         self._files.append(
             FileEntry(self._path, self._sink.size, self._sink.sha256.hexdigest(), self._rows)
         )
@@ -152,7 +148,13 @@ class FragmentWriter:
         """Finish the files and return the record of the fragment. The caller puts it into the store."""
         self._finish_file()
         return FragmentRecord(
-            table_dir, self._name, memo, tuple(self._files), sum_counts(self._counts), stats
+            table_dir,
+            self._name,
+            memo,
+            tuple(self._files),
+            sum_counts(self._counts),
+            stats,
+            library_versions(),
         )
 
 

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 LIBRARIES = (
-    "pyarrow",
-    "numpy",
-    "torch",
-    "timm",
-    "img2dataset",
-    "pillow",
-    "pyspark",
+    "albumentations",
     "faiss-cpu",
     "faiss-gpu",
+    "ImageHash",
+    "img2dataset",
+    "numpy",
+    "onnxruntime",
+    "open_clip_torch",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "protego",
+    "py3langid",
+    "pyarrow",
+    "pyspark",
+    "scikit-learn",
+    "scipy",
+    "simplejpeg",
+    "timm",
+    "torch",
+    "torchvision",
+    "yarl",
 )
+"""Distributions, by the names under which they are installed."""
 
 
+@cache
 def library_versions() -> dict[str, str]:
-    """Return the version of each library that is installed."""
+    """Return the version of each library that is installed, and of the JPEG decoder."""
     versions = {}
     for name in LIBRARIES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return versions
+    return versions | _bundled_libraries()
+
+
+def _bundled_libraries() -> dict[str, str]:
+    """Return the versions of the libraries inside Pillow that decide pixels."""
+    from PIL import features
+
+    decoders = {"libjpeg-turbo": "libjpeg_turbo", "libwebp": "webp", "zlib": "zlib"}
+    found = {name: features.version(feature) for name, feature in decoders.items()}
+    return {name: str(version) for name, version in found.items() if version}

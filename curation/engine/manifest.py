@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -63,7 +66,7 @@ def aggregate_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-FORMAT = 2
+FORMAT = 3
 """The form of manifests and completion records; it grows when the form changes."""
 
 
@@ -88,6 +91,7 @@ class FragmentRecord:
         files: the Parquet files, in the order of rows.
         counts: number of rows by role and outcome.
         stats: measurements that the stage returned.
+        libraries: versions of the libraries that computed the rows.
     """
 
     table_dir: str
@@ -96,6 +100,7 @@ class FragmentRecord:
     files: tuple[FileEntry, ...]
     counts: RowCounts = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -121,6 +126,14 @@ class FragmentRecord:
         known = {k: v for k, v in spec.items() if k != "format"}
         return FragmentRecord(**(known | {"files": files}))
 
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        # A driver gets one record for each fragment, and Spark bounds the size of results.
+        return _unpack_record, (zlib.compress(json.dumps(self.to_json()).encode(), 1),)
+
+
+def _unpack_record(packed: bytes) -> FragmentRecord:
+    return FragmentRecord.from_json(json.loads(zlib.decompress(packed)))
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -128,13 +141,12 @@ class Manifest:
 
     Attributes:
         table: name of the table.
-        version: digest that names the version.
+        version: digest that names the version (see `version_of`).
         stage: the stage that wrote it.
         stage_version: version of that stage.
         contract_version: version of the table's contract.
         params: parameters of the stage that decide rows.
-        reads: version of each table that the stage read.
-        libraries: versions of the libraries that rows depend on.
+        reads: version of each table that the stage read, when these rows were made first.
         created: time in UTC, ISO 8601.
         fragments: the fragments, in order.
         counts: number of rows by role and outcome, of all fragments.
@@ -148,29 +160,55 @@ class Manifest:
     contract_version: int
     params: dict[str, Any]
     reads: dict[str, str]
-    libraries: dict[str, str]
     created: str
     fragments: tuple[FragmentRecord, ...]
     counts: RowCounts
     stats: dict[str, Any]
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Number of rows."""
         return sum(f.rows for f in self.fragments)
 
-    @property
+    @cached_property
     def content(self) -> str:
         """Digest for the memos of later stages."""
-        return digest([[f.name, f.content] for f in self.fragments])
+        return content_of_fragments(self.fragments)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able form."""
-        return asdict(self) | {"rows": self.rows, "format": FORMAT}
+    @property
+    def libraries(self) -> dict[str, str]:
+        """Versions of the libraries that computed the fragments; several are separated by commas."""
+        versions: dict[str, set[str]] = {}
+        for fragment in self.fragments:
+            for name, version in fragment.libraries.items():
+                versions.setdefault(name, set()).add(version)
+        return {name: ", ".join(sorted(versions[name])) for name in sorted(versions)}
 
-    @staticmethod
-    def from_json(spec: dict[str, Any]) -> Manifest:
-        """Return the manifest that `to_json` described."""
-        fragments = tuple(FragmentRecord.from_json(r) for r in spec["fragments"])
-        known = {k: v for k, v in spec.items() if k not in ("rows", "format")}
-        return Manifest(**(known | {"fragments": fragments}))
+
+def content_of_fragments(fragments: Iterable[FragmentRecord]) -> str:
+    """Return the digest of the names and the content of fragments."""
+    return digest([[f.name, f.content] for f in fragments])
+
+
+def version_of(manifest: Manifest) -> str:
+    """Return the version that a manifest should have: a digest of its rows and of how they were made.
+
+    Tables that were read do not count: if other ones lead to the same rows, the version is the same.
+    """
+    made = [manifest.stage, manifest.stage_version, manifest.contract_version, manifest.params]
+    return digest([manifest.content, *made, manifest.stats])
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a step committed for a table.
+
+    Attributes:
+        version: the version.
+        key: digest of everything that decided its rows.
+        lineage: version of each table that it was made from, directly or not.
+    """
+
+    version: str
+    key: str
+    lineage: Mapping[str, str] = field(default_factory=dict)

@@ -43,6 +43,19 @@ class ShuffleJob(NamedTuple):
         return len(self.items) + len(self.parts)
 
 
+class Note(Protocol):
+    """Describes the progress of some work in one line."""
+
+    def summarise(self, result: Any) -> Any:
+        """Return a small part of a result; runs on a worker, when an item has ended."""
+
+    def add(self, summary: Any) -> None:
+        """Take in what `summarise` returned."""
+
+    def __call__(self) -> str:
+        """Return the line."""
+
+
 class Parallel(Protocol):
     """Workers that apply a function to items. The function and the items are sent to them by pickle."""
 
@@ -51,7 +64,7 @@ class Parallel(Protocol):
         label: str,
         function: Callable[[T], R],
         items: Sequence[T],
-        note: Callable[[], str] | None = None,
+        note: Note | None = None,
         gpu: bool = False,
     ) -> list[R]:
         """Return `[function(item) for item in items]`.
@@ -60,7 +73,7 @@ class Parallel(Protocol):
             label: shown while it runs.
             function: called on a worker, once for each item.
             items: what it is called with.
-            note: returns one line about the progress; called from time to time while it runs.
+            note: describes the progress; called from time to time while it runs.
             gpu: each call has a GPU to itself, where the cluster has some.
         """
         ...
@@ -78,7 +91,7 @@ class InProcess:
         label: str,
         function: Callable[[T], R],
         items: Sequence[T],
-        note: Callable[[], str] | None = None,
+        note: Note | None = None,
         gpu: bool = False,
     ) -> list[R]:
         """Return `[function(item) for item in items]`; `gpu` makes no difference."""
@@ -87,6 +100,8 @@ class InProcess:
             for item in items:
                 results.append(function(item))
                 progress.set_done(len(results))
+                if note:
+                    note.add(note.summarise(results[-1]))
                 if note and progress.shown:
                     progress.set_note(note())
         return results

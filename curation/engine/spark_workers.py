@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from curation.engine.parallel import R, ShuffleJob, T
+from curation.engine.parallel import Note, R, ShuffleJob, T
 from curation.engine.progress import ProgressBar
 from curation.engine.spark import Cluster, gpu_profile, open_session
 from curation.errors import CurationError
@@ -42,6 +42,43 @@ class _ErrorAsResult:
             return error
         finally:
             _freeze_imported_objects()
+
+
+class _NoteAdder:
+    """Passes the summaries that workers send to a note, in the driver; an AccumulatorParam of Spark."""
+
+    def __init__(self, note: Note) -> None:
+        self._note: Note | None = note
+
+    def zero(self, value: Any) -> list[Any]:
+        """Return no summaries: what a worker starts with."""
+        return []
+
+    def addInPlace(self, value: Any, summaries: list[Any]) -> Any:
+        """Collect summaries on a worker; take them in where the note is."""
+        if self._note is None:
+            return value + summaries
+        for summary in summaries:
+            self._note.add(summary)
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_note": None}
+
+
+class _Summarised:
+    """A function that sends a summary of each result to the driver; runs on a worker."""
+
+    def __init__(
+        self, function: Callable[[Any], Any], summarise: Callable[[Any], Any], summaries: Any
+    ) -> None:
+        self._function, self._summarise, self._summaries = function, summarise, summaries
+
+    def __call__(self, item: Any) -> Any:
+        result = self._function(item)
+        if not isinstance(result, CurationError):
+            self._summaries.add([self._summarise(result)])
+        return result
 
 
 _frozen_modules = 0
@@ -115,7 +152,7 @@ class SparkWorkers:
         label: str,
         function: Callable[[T], R],
         items: Sequence[T],
-        note: Callable[[], str] | None = None,
+        note: Note | None = None,
         gpu: bool = False,
     ) -> list[R]:
         """Return `[function(item) for item in items]`. See `Parallel.map`.
@@ -125,8 +162,13 @@ class SparkWorkers:
         """
         if not items:
             return []
-        rows = self._spark.sparkContext.parallelize(items, len(items))
-        return self._collected(rows.map(_ErrorAsResult(function)), label, len(items), note, gpu)
+        context = self._spark.sparkContext
+        call: Callable[[Any], Any] = _ErrorAsResult(function)
+        if note is not None:
+            note_adder: Any = _NoteAdder(note)
+            call = _Summarised(call, note.summarise, context.accumulator(None, note_adder))
+        rows = context.parallelize(items, len(items)).map(call)
+        return self._collected(rows, label, len(items), note, gpu)
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
         """Run one Spark shuffle and return the result of each part. See `Parallel.exchange`.
@@ -142,7 +184,7 @@ class SparkWorkers:
         return self._collected(received, job.label, job.task_count, None, job.gpu)
 
     def _collected(
-        self, rows: Any, label: str, tasks: int, note: Callable[[], str] | None, gpu: bool
+        self, rows: Any, label: str, tasks: int, note: Note | None, gpu: bool
     ) -> list[Any]:
         """Run a Spark job and return its results; with `gpu` each of its tasks requests a GPU."""
         context = self._spark.sparkContext
@@ -204,9 +246,7 @@ LOG_SECONDS = 60.0
 class _ProgressPoller:
     """Updates a progress bar with the finished tasks of a job group, from a thread of its own."""
 
-    def __init__(
-        self, context: Any, group: str, progress: ProgressBar, note: Callable[[], str] | None
-    ) -> None:
+    def __init__(self, context: Any, group: str, progress: ProgressBar, note: Note | None) -> None:
         self._tracker = context.statusTracker()
         self._group, self._progress, self._note = group, progress, note
         self._last_note = time.monotonic()

@@ -1,30 +1,39 @@
-"""The store: committed files, completion records and manifests, on any pyarrow file system.
+"""The store: data files, completion records and manifests of table versions, in one place.
 
-Files are written under unique names, then the completion record of their fragment. The manifest of a
-table version is put last: it makes the version visible. Nothing is renamed on an object store. A crash
-at any point leaves every version either complete or invisible.
+A data file has a unique name and never changes. The completion record of a fragment is written after
+its files, the manifest of a version after the records, and the entry in the log of the step last (see
+`curation.engine.step_log`). A crash at any point leaves every version either complete or invisible.
 
     tables/<table>/data/<fragment>.<unique>.parquet   rows
     tables/<table>/done/<memo>.json                   completion records
-    tables/<table>/versions/<version>.json            manifests
-    tables/<table>/current.json                       the version that readers see
+    tables/<table>/versions/<version>.parquet         manifests
+    tables/<table>/keys/<key>.json                    version that a global stage wrote for a key
     dataset/<version>/part-*.parquet                  rows of the dataset, one folder for each version
-    work/<stage>/…                                    work tables and states of a stage
+    work/<stage>/…                                    work tables, states and unfinished work of a stage
+    steps/<fingerprint>/<number>.json                 log of a step: leases and commits
+    runs/<run>.json                                   runs
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import uuid
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
-from pyarrow import fs
-
-from curation.engine.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
-from curation.errors import StoreError
+from curation.engine.manifest import FileEntry, FragmentRecord, Manifest
+from curation.engine.manifest_file import (
+    OtherFormatError,
+    read_header,
+    read_manifest,
+    record_from_json,
+    record_to_json,
+    write_manifest,
+)
+from curation.engine.storage.base import Storage, join_address
+from curation.engine.storage.open import open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -33,190 +42,194 @@ EXECUTION_ONLY = True
 
 DATASET = "dataset"
 """The table whose files are in a folder of their own, for readers that know no manifest."""
+FEW = 64
+"""Up to so many files are looked up by their names. For more, their folder is listed."""
+READERS = 32
+"""Small files that are read at the same time."""
+SET_ASIDE_SUFFIX = ".damaged"
+"""Ending of the name of a file whose checksum was wrong. Nothing reads it."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Store:
-    """Committed tables under one root. Pickled, it opens the same root anew on the worker.
+    """Tables under one root. Pickled, it opens the same root anew on the worker.
 
     Args:
-        root: a local folder or a URI (`s3://…`, `gs://…`, `hdfs://…`).
+        root: a local folder or a URI (`s3://…`, `gs://…`, `abfs://…`, `hdfs://…`).
+        storage: what to use instead of the storage of `root`; it is not pickled.
 
     Raises:
         StoreError: the root cannot be opened.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.uri = str(root) if "://" in str(root) else str(Path(root).resolve())
-        try:
-            self.fs, self.root = fs.FileSystem.from_uri(self.uri)
-        except (ValueError, OSError) as error:
-            raise StoreError(f"Cannot open the store {self.uri!r}: {error}") from error
+    def __init__(self, root: str | Path, storage: Storage | None = None) -> None:
+        self.storage = storage or open_storage(root)
+        self.uri = self.storage.uri
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.uri,)
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the store is a folder of this machine."""
-        return isinstance(self.fs, fs.LocalFileSystem)
-
-    def absolute(self, path: str) -> str:
-        """Return a path of the store as `fs` takes it; for a local store, the absolute path."""
-        return f"{self.root}/{path}"
-
     def address(self, path: str) -> str:
         """Return a path of the store as other programs open it: a local path or a URI."""
-        return self.absolute(path) if self.is_local else f"{self.uri.rstrip('/')}/{path}"
+        return join_address(self.uri, path)
 
-    # -- small files ------------------------------------------------------------------------------
-
-    def put(self, path: str, content: bytes) -> None:
-        """Write a small file so that no reader ever sees a part of it."""
-        target = self.absolute(path)
-        self.fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
-        # An object store shows an object only when it is complete; a local disk needs the move.
-        written = f"{target}.{uuid.uuid4().hex}.tmp" if self.is_local else target
-        with self.fs.open_output_stream(written) as stream:
-            stream.write(content)
-        if self.is_local:
-            self.fs.move(written, target)
-
-    def get(self, path: str) -> bytes | None:
-        """Return the content of a small file, or None if there is no such file."""
+    def read_json(self, path: str) -> Any:
+        """Return the JSON of a small file; None if there is none, or if it is damaged."""
+        content = self.storage.read(path)
         try:
-            with self.fs.open_input_stream(self.absolute(path)) as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            return None
-
-    def put_json(self, path: str, value: Any) -> None:
-        """Write `value` as JSON."""
-        self.put(path, json.dumps(value, indent=1, sort_keys=True).encode())
-
-    def get_json(self, path: str) -> Any:
-        """Return the JSON of a small file, or None if there is no such file.
-
-        Raises:
-            StoreError: the file is not JSON.
-        """
-        content = self.get(path)
-        if content is None:
-            return None
-        try:
-            return json.loads(content)
+            return None if content is None else json.loads(content)
         except ValueError as error:
-            raise StoreError(
-                f"{self.address(path)} is damaged ({error}). Delete it and run the recipe again, "
-                "which computes anew what it recorded."
-            ) from error
-
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Return the size of every file directly in `folder`, by path within the store."""
-        selector = fs.FileSelector(self.absolute(folder), allow_not_found=True)
-        return {
-            info.path[len(self.root) + 1 :]: info.size
-            for info in self.fs.get_file_info(selector)
-            if info.type == fs.FileType.File
-        }
-
-    def delete(self, paths: Iterable[str]) -> None:
-        """Delete files of the store."""
-        for path in paths:
-            self.fs.delete_file(self.absolute(path))
-
-    def delete_folder(self, folder: str) -> None:
-        """Delete a folder of the store and everything in it."""
-        self.fs.delete_dir(self.absolute(folder))
-
-    def copy(self, source: str, target: str) -> None:
-        """Copy a file within the store."""
-        self.fs.create_dir(self.absolute(target).rsplit("/", 1)[0], recursive=True)
-        self.fs.copy_file(self.absolute(source), self.absolute(target))
+            logger.warning("%s is damaged (%s). It is ignored.", self.address(path), error)
+            return None
 
     # -- completion records -----------------------------------------------------------------------
 
     def put_record(self, record: FragmentRecord) -> None:
         """Write the completion record of a fragment whose files are complete."""
-        self.put_json(f"{record.table_dir}/done/{record.memo}.json", record.to_json())
+        self.storage.write(_record_path(record.table_dir, record.memo), record_to_json(record))
 
-    def finished_records(self, table_dir: str, memos: Sequence[str]) -> dict[str, FragmentRecord]:
+    def finished_records(
+        self,
+        table_dir: str,
+        memos: Sequence[str],
+        known: Mapping[str, FragmentRecord] | None = None,
+    ) -> dict[str, FragmentRecord]:
         """Return the completion records with the given memos whose files are all there, in full size.
 
         A record whose file has vanished or changed its size is left out, so that the fragment is
         computed anew.
-        """
-        stored = {Path(p).stem for p in self.sizes(f"{table_dir}/done")}
-        records = {}
-        for memo in memos:
-            spec = self._described(f"{table_dir}/done/{memo}.json") if memo in stored else None
-            if spec is not None:
-                records[memo] = FragmentRecord.from_json(spec)
-        complete = self.complete_files(f for record in records.values() for f in record.files)
-        return {
-            memo: record
-            for memo, record in records.items()
-            if all(f.path in complete for f in record.files)
-        }
 
-    def _described(self, path: str) -> dict[str, Any] | None:
-        """Return a manifest or record as JSON; None if there is none that this version can read."""
-        spec: dict[str, Any] | None = self.get_json(path)
-        if spec is None or spec.get("format") == FORMAT:
-            return spec
+        Args:
+            table_dir: folder of the store with the records of the table.
+            memos: which records.
+            known: records that the caller has read already, by memo, such as those of a manifest.
+        """
+        known = known or {}
+        records = {memo: known[memo] for memo in memos if memo in known}
+        complete = self._complete(records)
+        # A fragment may have been computed again, after a file had vanished.
+        unknown = [memo for memo in dict.fromkeys(memos) if memo not in complete]
+        if len(unknown) > FEW:
+            stored = {PurePosixPath(p).stem for p in self.storage.files(f"{table_dir}/done")}
+            unknown = [memo for memo in unknown if memo in stored]
+        paths = [_record_path(table_dir, memo) for memo in unknown]
+        read = dict(zip(unknown, in_parallel(self._read_record, paths), strict=True))
+        return complete | self._complete({m: r for m, r in read.items() if r is not None})
+
+    def _complete(self, records: Mapping[str, FragmentRecord]) -> dict[str, FragmentRecord]:
+        paths = self.complete_files(f for record in records.values() for f in record.files)
+        return {m: r for m, r in records.items() if all(f.path in paths for f in r.files)}
+
+    def _read_record(self, path: str) -> FragmentRecord | None:
+        return self._read(path, record_from_json)
+
+    def _read(self, path: str, parse: Callable[[bytes], R]) -> R | None:
+        """Return what a file of the store says; None if it is missing, damaged or of another format."""
+        content = self.storage.read(path)
+        if content is None:
+            return None
+        try:
+            return parse(content)
+        except OtherFormatError:
+            problem = "was written by another version of curation"
+        except (ValueError, OSError) as error:
+            problem = f"is damaged ({error})"
         logger.warning(
-            "%s was written by another version of curation. It is ignored, and what it describes is "
-            "computed again.",
+            "%s %s. It is ignored, and what it describes is computed again.",
             self.address(path),
+            problem,
         )
         return None
 
     def complete_files(self, files: Iterable[FileEntry]) -> set[str]:
         """Return the paths of the given files that are in the store with the recorded size."""
-        sizes: dict[str, dict[str, int]] = {}
-        complete = set()
-        for file in files:
-            folder = file.path.rsplit("/", 1)[0]
-            if folder not in sizes:
-                sizes[folder] = self.sizes(folder)
-            if sizes[folder].get(file.path) == file.size:
-                complete.add(file.path)
-        return complete
+        entries = list(files)
+        if len(entries) <= FEW:
+            statuses = in_parallel(self.storage.status, [f.path for f in entries])
+            found = zip(entries, statuses, strict=True)
+            return {f.path for f, status in found if status and status.size == f.size}
+        folders = sorted({f.path.rsplit("/", 1)[0] for f in entries})
+        sizes = {p: s.size for folder in folders for p, s in self.storage.files(folder).items()}
+        return {f.path for f in entries if sizes.get(f.path) == f.size}
+
+    def set_aside(self, path: str) -> str:
+        """Rename a file whose bytes are not those that were written, so that running again mends it.
+
+        Returns:
+            The new path.
+        """
+        target = f"{path}{SET_ASIDE_SUFFIX}"
+        self.storage.copy(path, target)
+        self.storage.delete([path])
+        return target
 
     # -- table versions ---------------------------------------------------------------------------
 
-    def commit(self, manifest: Manifest) -> None:
-        """Write the manifest of a table version, which makes it visible: the last write of a step."""
-        folder = f"tables/{manifest.table}/versions"
-        self.put_json(f"{folder}/{manifest.version}.json", manifest.to_json())
-        self.set_current(manifest.table, manifest.version)
+    def put_version(self, manifest: Manifest) -> Manifest:
+        """Write the manifest of a version, unless one with the same rows and all files is there.
 
-    def set_current(self, table: str, version: str) -> None:
-        """Make a committed version the current one, which readers see."""
-        path = f"tables/{table}/current.json"
-        if self.get_json(path) != {"version": version}:
-            self.put_json(path, {"version": version})
+        Returns:
+            The manifest that is in the store afterwards.
+        """
+        path = _manifest_path(manifest.table, manifest.version)
+        if self.storage.create(path, write_manifest(manifest)):
+            return manifest
+        stored = self.manifest(manifest.table, manifest.version)
+        if stored is not None and self.is_complete(stored):
+            return stored
+        self.storage.write(path, write_manifest(manifest))
+        return manifest
 
-    def manifest(self, table: str, version: str | None = None) -> Manifest | None:
-        """Return the manifest of a version, by default the current one; None if there is none."""
-        folder = f"tables/{table}"
-        if version is None:
-            current = self.get_json(f"{folder}/current.json")
-            if current is None:
-                return None
-            version = current["version"]
-        spec = self._described(f"{folder}/versions/{version}.json")
-        return None if spec is None else Manifest.from_json(spec)
+    def is_complete(self, manifest: Manifest) -> bool:
+        """Whether all files of a version are there, in full size."""
+        files = [f for record in manifest.fragments for f in record.files]
+        return len(self.complete_files(files)) == len({f.path for f in files})
+
+    def manifest(self, table: str, version: str) -> Manifest | None:
+        """Return the manifest of a version; None if there is none that can be read."""
+        return self._read(_manifest_path(table, version), read_manifest)
+
+    def header(self, table: str, version: str) -> dict[str, Any] | None:
+        """Return a manifest without its fragments (see `read_header`); None if there is none."""
+        return self._read(_manifest_path(table, version), read_header)
 
     def versions(self, table: str) -> list[str]:
-        """Return the committed versions of a table."""
-        return sorted(Path(p).stem for p in self.sizes(f"tables/{table}/versions"))
+        """Return the versions of a table, the one that was written last first."""
+        files = self.storage.files(f"tables/{table}/versions")
+        latest_first = sorted(files, key=lambda path: (-files[path].modified, path))
+        return [PurePosixPath(path).stem for path in latest_first]
 
     def tables(self) -> list[str]:
-        """Return the names of the tables that have a committed version, in order."""
-        selector = fs.FileSelector(self.absolute("tables"), allow_not_found=True)
-        names = (
-            info.base_name
-            for info in self.fs.get_file_info(selector)
-            if info.type == fs.FileType.Directory
-        )
-        return sorted(n for n in names if self.get(f"tables/{n}/current.json") is not None)
+        """Return the names of the tables that have a version, in order."""
+        return [name for name in self.storage.folders("tables") if self.versions(name)]
+
+    def put_key(self, table: str, key: str, version: str) -> None:
+        """Record the version that a global stage wrote for everything that decides its rows."""
+        self.storage.write(_key_path(table, key), json.dumps({"version": version}).encode())
+
+    def version_for_key(self, table: str, key: str) -> str | None:
+        """Return the version that `put_key` recorded, or None."""
+        spec = self.read_json(_key_path(table, key))
+        return str(spec["version"]) if isinstance(spec, dict) and "version" in spec else None
+
+
+def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Return `[function(item) for item in items]`, for functions that wait for a storage."""
+    if len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(READERS, len(items))) as pool:
+        return list(pool.map(function, items))
+
+
+def _record_path(table_dir: str, memo: str) -> str:
+    return f"{table_dir}/done/{memo}.json"
+
+
+def _manifest_path(table: str, version: str) -> str:
+    return f"tables/{table}/versions/{version}.parquet"
+
+
+def _key_path(table: str, key: str) -> str:
+    return f"tables/{table}/keys/{key}.json"

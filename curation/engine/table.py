@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.manifest import Manifest
+from curation.engine.run_log import find_run, latest_run
 from curation.engine.store import Store
 from curation.errors import StoreError
 
@@ -21,8 +23,12 @@ class Table:
     store: Store
     manifest: Manifest
 
-    @property
-    def fragments(self) -> dict[str, Fragment]:
+    def __reduce__(self) -> tuple[type[Table], tuple[Store, Manifest]]:
+        # Without what is cached.
+        return Table, (self.store, self.manifest)
+
+    @cached_property
+    def fragments(self) -> Mapping[str, Fragment]:
         """The fragments by name, in order."""
         return {r.name: Fragment(self.store, r) for r in self.manifest.fragments}
 
@@ -53,22 +59,52 @@ class Table:
         return [self.store.address(f.path) for r in self.manifest.fragments for f in r.files]
 
 
-def open_table(store: Store, name: str, version: str | None = None) -> Table:
-    """Return the current version of a table, or the named one.
+def open_table(
+    store: Store, name: str, version: str | None = None, run: str | None = None
+) -> Table:
+    """Return a version of a table.
+
+    Args:
+        store: where it is.
+        name: name of the table.
+        version: which one, or how its name begins. The default is that of `run`.
+        run: a run, or how its name begins. The default is the latest finished run that has the table.
 
     Raises:
-        StoreError: there is no such committed version; the message lists the tables that have one.
+        StoreError: there is no such version; the message lists what there is.
     """
+    if version is None:
+        record = find_run(store, run) if run else latest_run(store, name)
+        version = record.tables.get(name) if record else None
+    else:
+        version = _matching(store, name, version)
+    if version is None:
+        raise StoreError(_missing(store, name, run))
     manifest = store.manifest(name, version)
-    if manifest is None and version is None and name in store.tables():
-        raise StoreError(
-            f"The table {name!r} of the store {store.uri} was written by another version of curation. "
-            "Run the recipe again, which computes it anew."
-        )
     if manifest is None:
-        committed = ", ".join(store.tables()) or "none yet"
         raise StoreError(
-            f"The store {store.uri} has no committed table {name!r}. Committed: {committed}. "
-            "Run the stage that writes it (curation plan RECIPE shows which)."
+            f"The manifest of version {version} of table {name!r} in {store.uri} is missing, damaged, "
+            "or was written by another version of curation. Run the recipe again to write it anew."
         )
     return Table(store, manifest)
+
+
+def _matching(store: Store, name: str, prefix: str) -> str:
+    versions = store.versions(name)
+    matching = [prefix] if prefix in versions else [v for v in versions if v.startswith(prefix)]
+    if len(matching) == 1:
+        return matching[0]
+    raise StoreError(
+        f"{len(matching)} versions of table {name!r} in {store.uri} begin with {prefix!r}. "
+        f"{'They are' if matching else 'There are'}: {', '.join(matching or versions) or 'none'}."
+    )
+
+
+def _missing(store: Store, name: str, run: str | None) -> str:
+    committed = ", ".join(store.tables()) or "none yet"
+    place = f"Run {run} of the store" if run else "No finished run of the store"
+    return (
+        f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}. Tables with a version: "
+        f"{committed}. Run the stage that writes it (curation plan RECIPE shows which), or name a "
+        "version (curation versions TABLE --store STORE lists them)."
+    )

@@ -7,6 +7,7 @@ nothing reads, and the next run computes the unit anew.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,9 +21,10 @@ from curation.engine.contract import contract
 from curation.engine.device import task_device
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.manifest import FragmentRecord
-from curation.engine.parallel import Parallel
+from curation.engine.parallel import Note, Parallel
 from curation.engine.params_base import StrictModel, fingerprint_params
 from curation.engine.store import Store
+from curation.engine.work_folder import WorkFolder
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -85,8 +87,9 @@ class Unit:
             with one output may yield batches alone.
         chain: units of one chain never run at the same time; None for no chain.
         gpu: the function gets one more argument, `device` (see `curation.engine.device`).
-        work_folder: the function gets one more argument, `workdir`: the address of a folder of the
-            store for unfinished work, which a later attempt finds.
+        work_folder: the function gets one more argument, `workdir` (see `WorkFolder`), in a folder of
+            the store with this path; empty for none.
+        attempt: what the names of its work folders begin with: the lease under which it runs.
         only: returns the arguments that compute some of several outputs alone.
         prepare: called first, where the unit runs: it registers plug-ins.
     """
@@ -97,7 +100,8 @@ class Unit:
     outputs: Mapping[str, Output]
     chain: Chain | None = None
     gpu: bool = False
-    work_folder: bool = False
+    work_folder: str = ""
+    attempt: str = ""
     only: Callable[[Collection[str]], Mapping[str, Any]] | None = None
     prepare: Callable[[], object] | None = None
 
@@ -173,12 +177,6 @@ def _open_writer(store: Store, unit: Unit, output: Output) -> FragmentWriter:
     )
 
 
-def workdir_of(unit: Unit) -> str:
-    """Return the folder of the store in which a unit keeps unfinished work."""
-    first = next(iter(unit.outputs.values()))
-    return f"work/{first.table}/{first.memo}"
-
-
 def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
     """Compute a unit, write its fragments and put their completion records; runs on a worker.
 
@@ -189,11 +187,11 @@ def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
         unit.prepare()
     arguments = dict(unit.arguments)
     first = next(iter(unit.outputs))
-    workdir = workdir_of(unit)
+    work = WorkFolder(store, unit.work_folder, f"{unit.attempt}-{uuid.uuid4().hex[:12]}")
     if unit.gpu:
         arguments["device"] = task_device()
     if unit.work_folder:
-        arguments["workdir"] = store.address(workdir)
+        arguments["workdir"] = work
     writers, stats = write_output(
         unit.function(**arguments),
         first,
@@ -207,7 +205,7 @@ def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
         store.put_record(records[name])
     if unit.work_folder:
         # Not before the records are put: after a crash the next attempt needs the folder.
-        store.delete_folder(workdir)
+        work.delete()
     return records
 
 
@@ -256,8 +254,9 @@ class ComputeResult:
     computed: int
 
 
-ProgressFunction = Callable[[Store, Sequence[Unit]], Callable[[], str]]
-"""Gets the units that will be computed, and returns a function that describes their progress."""
+ProgressFunction = Callable[[Store, Sequence[Unit]], Note]
+"""Gets the units that will be computed, and returns what describes their progress. `Note.summarise`
+gets the result of `run_chain`."""
 
 
 def compute(
@@ -266,6 +265,7 @@ def compute(
     label: str,
     units: Sequence[Unit],
     progress: ProgressFunction | None = None,
+    known: Mapping[str, FragmentRecord] | None = None,
 ) -> ComputeResult:
     """Compute the outputs that no earlier run finished, and return the records of all units.
 
@@ -275,8 +275,9 @@ def compute(
         label: says what is computed, in progress bars.
         units: with different names.
         progress: describes the progress of the units that are computed.
+        known: records by memo that were read already, such as those of earlier versions.
     """
-    records, missing = _find_records(store, units)
+    records, missing = _find_records(store, units, known or {})
     note = progress(store, missing) if progress and missing else None
     gpu = any(unit.gpu for unit in missing)
     for chains in _phases(missing):
@@ -289,14 +290,14 @@ def compute(
 
 
 def _find_records(
-    store: Store, units: Sequence[Unit]
+    store: Store, units: Sequence[Unit], known: Mapping[str, FragmentRecord]
 ) -> tuple[dict[str, dict[str, FragmentRecord]], list[Unit]]:
     """Return the records of finished outputs by unit and output, and units for the missing ones."""
     memos: dict[str, list[str]] = {}
     for unit in units:
         for output in unit.outputs.values():
             memos.setdefault(output.table_dir, []).append(output.memo)
-    finished = {table_dir: store.finished_records(table_dir, m) for table_dir, m in memos.items()}
+    finished = {d: store.finished_records(d, m, known) for d, m in memos.items()}
     records: dict[str, dict[str, FragmentRecord]] = {unit.name: {} for unit in units}
     missing = []
     for unit in units:

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from curation.engine.store import DATASET, Store
 from curation.engine.table import Table, open_table
-from curation.errors import StoreError
 from curation.inspect.lineage import ancestry
 
 BUCKET_IMAGES = 4_000_000
@@ -32,26 +31,21 @@ SCHEMA = pa.schema(
 
 
 def open_dataset(place: str) -> Table:
-    """Return the dataset of `STORE`, or one version of it: `STORE@VERSION`.
+    """Return the dataset of `STORE`, `STORE@VERSION` or `STORE@RUN`; by default of the latest run.
 
-    The beginning of a version is enough if no other version begins so.
+    The beginning of a version or of a run is enough if no other begins so.
 
     Raises:
-        StoreError: there is no such dataset, or several versions have that beginning.
+        StoreError: there is no such dataset, or several versions or runs have that beginning.
     """
     has_version = "@" in place.rsplit("/", 1)[-1]
     uri, _, prefix = place.rpartition("@") if has_version else (place, "", "")
     store = Store(uri)
     if not prefix:
         return open_table(store, DATASET)
-    versions = store.versions(DATASET)
-    matching = [version for version in versions if version.startswith(prefix)]
-    if len(matching) != 1:
-        raise StoreError(
-            f"{len(matching)} versions of the dataset in {store.uri} begin with {prefix!r}. "
-            f"Its versions are: {', '.join(versions) or 'none'}"
-        )
-    return open_table(store, DATASET, matching[0])
+    if any(version.startswith(prefix) for version in store.versions(DATASET)):
+        return open_table(store, DATASET, prefix)
+    return open_table(store, DATASET, run=prefix)
 
 
 def difference(before: Table, after: Table) -> Iterator[pa.RecordBatch]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from curation.engine.manifest import Committed
+from curation.engine.run_log import RunRecord, find_run, latest_run
+from curation.engine.step_log import StepLog
 from curation.engine.store import DATASET, Store
 from curation.engine.table import Table, open_table
 from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
+from curation.runner.inputs import open_inputs
 
 
 @dataclass(frozen=True)
@@ -43,25 +48,60 @@ def ancestry(dataset: Table) -> Lineage:
     return Lineage(tables)
 
 
-def trace(recipe: Recipe, store: Store) -> Lineage:
+def trace(recipe: Recipe, store: Store, run: str | None = None) -> Lineage:
     """Return the dataset of a recipe and all tables that it was made from.
 
-    The versions are those that the manifests name, since the current tables of the store may already
-    belong to another recipe.
+    Args:
+        recipe: the recipe.
+        store: where its runs are.
+        run: one of its runs, or how its name begins. The default is the latest that finished.
 
     Raises:
-        StoreError: the dataset in the store is not of this recipe, or a table no longer exists.
+        StoreError: the recipe has no finished run, the run is of another recipe, or a table no longer
+            exists.
     """
-    dataset = open_table(store, DATASET)
-    run, wanted = dataset.manifest.params.get("run"), run_fingerprint(recipe)
-    if run != wanted:
+    fingerprint = run_fingerprint(recipe)
+    record = find_run(store, run) if run else latest_run(store, DATASET, fingerprint)
+    if record is None or record.fingerprint != fingerprint or DATASET not in record.tables:
+        problem = f"Run {run} is not one that" if run else "No run that finished"
         raise StoreError(
-            f"The dataset in {store.uri} is of run {run}, but recipe {recipe.name!r} is run {wanted}. "
-            "Run the recipe first (curation run RECIPE --store DIR)."
+            f"{problem} made a dataset of recipe {recipe.name!r} (fingerprint {fingerprint}) in "
+            f"{store.uri}. Run the recipe first (curation run RECIPE --store DIR). `curation runs` "
+            "lists the runs."
         )
-    tables = dict(ancestry(dataset).tables)
-    for name in (t for step in plan(recipe) for t in step.tables):
-        # No table was made from the vectors of an encoder that no stage reads.
-        if name not in tables:
-            tables[name] = open_table(store, name)
-    return Lineage(tables)
+    committed = _lineage_of(record, recipe, store)
+    tables = {name: open_table(store, name, version) for name, version in committed.items()}
+    # No table was made from the vectors of an encoder that no stage reads.
+    missing = [t for step in plan(recipe) for t in step.tables if t not in tables]
+    return Lineage(tables | recipe_tables(recipe, store, missing))
+
+
+def _lineage_of(record: RunRecord, recipe: Recipe, store: Store) -> dict[str, str]:
+    """Return the versions of the dataset of a run, and of every table that it was made from."""
+    last = plan(recipe)[-1]
+    committed = StepLog(store, last.fingerprint).latest().tables.get(DATASET)
+    version = record.tables[DATASET]
+    same = committed is not None and committed.version == version
+    lineage = committed.lineage if committed is not None and same else {}
+    return {**lineage, **record.tables}
+
+
+def recipe_tables(recipe: Recipe, store: Store, names: Collection[str]) -> dict[str, Table]:
+    """Return the tables with the given names that the steps of a recipe committed last.
+
+    Raises:
+        StoreError: the recipe has not made one of them, or they were made from different versions of
+            another table.
+    """
+    tables: dict[str, Committed] = {}
+    for step in plan(recipe):
+        wanted = [table for table in step.tables if table in names]
+        committed = StepLog(store, step.fingerprint).latest().tables if wanted else {}
+        for table in wanted:
+            if table not in committed:
+                raise StoreError(
+                    f"The recipe {recipe.name!r} has not made table {table!r} in {store.uri}. Run it "
+                    f"first (curation run RECIPE --until {step.name} --store DIR)."
+                )
+            tables[table] = committed[table]
+    return dict(open_inputs(f"Recipe {recipe.name!r}", tables, store).tables)

@@ -30,13 +30,18 @@ IMAGE_COLUMNS = ("image_id", "role", "source", "url", "caption")
 class Search:
     """The vectors of a run, its index if it has one, and the metadata of its images.
 
+    Args:
+        recipe: of the run.
+        store: where it is.
+        run: see `trace`.
+
     Raises:
         StoreError: the store's dataset is not of this recipe.
     """
 
-    def __init__(self, recipe: Recipe, store: Store) -> None:
+    def __init__(self, recipe: Recipe, store: Store, run: str | None = None) -> None:
         self._recipe = recipe
-        self._tables: Lineage = trace(recipe, store)
+        self._tables: Lineage = trace(recipe, store, run)
         self.encoder = recipe.match_encoder
 
     @property

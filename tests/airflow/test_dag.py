@@ -17,7 +17,7 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import load_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 
 from ..e2e.small import build_small
 

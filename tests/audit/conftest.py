@@ -15,7 +15,7 @@ from curation.engine.store import Store
 from curation.flow import plan
 from curation.inspect.audit.run import Audit, audit_dedup
 from curation.recipe import Recipe, parse_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 from tests.e2e.small import encoded, picture
 from tests.report.conftest import HOSTILE, source, write_source
 

@@ -17,10 +17,9 @@ from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 
 from ..kmeans.data import names, planted
-from ..tables import commit, commit_batches, embedding_batch
+from ..tables import commit, commit_batches, embedding_batch, run_step
 
 DIM = 24
 

@@ -11,10 +11,9 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 
 from ..counting import Counting
-from ..tables import commit_vectors
+from ..tables import commit_vectors, run_step
 
 DIM = 16
 

@@ -16,11 +16,10 @@ from curation.engine.table import open_table
 from curation.errors import CurationError
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 from curation.stages.dedup import partitioned_inputs
 
 from ..counting import Counting
-from ..tables import commit, commit_batches
+from ..tables import commit, commit_batches, has_table, run_step
 from .test_stage import SPEC, compared, image
 
 ROLES = {"web": "pool", "cats": "seed", "test": "held_out"}
@@ -137,7 +136,7 @@ class World:
 
 def run(world, folder, parallel, rows_at_once=1, **dedup):
     store = Store(folder)
-    if store.manifest("images") is None:
+    if not has_table(store, "images"):
         world.commit(store)
     spec = SPEC | {"dedup": dedup | {"rows_at_once": rows_at_once}}
     run_step({s.name: s for s in plan(parse_recipe(spec))}["dedup"], store, parallel)
@@ -172,7 +171,7 @@ def test_equals_one_machine(tmp_path, small_parts, dedup, seed):
     assert parts.stats == on_driver.stats
     assert list(parts.stats["sizes"]) == list(on_driver.stats["sizes"])
     assert parts.rows == sum(r["status"] == "ok" for rows in world.rows.values() for r in rows)
-    assert not Store(tmp_path / "parts").sizes("work/dedup/data")
+    assert not Store(tmp_path / "parts").storage.files("work/dedup/data")
     # The random rows have copies.
     assert on_driver.stats["copies"]
     assert on_driver.stats["largest_components"]

@@ -13,10 +13,9 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 from curation.stages.dedup import partitioned_inputs
 
-from ..tables import commit, commit_batches
+from ..tables import commit, commit_batches, run_step
 
 SPEC = {
     "name": "dedup",

@@ -15,7 +15,7 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import StepResult, run_step
+from curation.runner.step import StepResult, run_step
 
 from ..fetch.conftest import web  # noqa: F401
 from .small import build_small

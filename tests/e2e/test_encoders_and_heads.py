@@ -15,7 +15,7 @@ from curation.engine.table import open_table
 from curation.flow import plan
 from curation.media.encoders.vit_micro import DIM
 from curation.recipe import parse_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 
 
 @pytest.fixture

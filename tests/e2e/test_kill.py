@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from curation.engine.store import Store
+from curation.engine.table import open_table
 from curation.flow import STAGES
 
 from .conftest import dataset_rows
@@ -84,7 +85,7 @@ def test_killed_in_one_stage_after_another(command, tmp_path):
     assert {name: found.get(name, 0) >= 2 for name in FRAGMENTED} == dict.fromkeys(FRAGMENTED, True)
     assert dataset_rows(killed) == dataset_rows(alone)
     folder = next((killed / "dataset").iterdir())
-    manifest = Store(killed).manifest("dataset")
+    manifest = open_table(Store(killed), "dataset").manifest
     assert manifest is not None
     committed = {f.path for r in manifest.fragments for f in r.files}
     assert {f"dataset/{folder.name}/{p.name}" for p in folder.iterdir()} == committed

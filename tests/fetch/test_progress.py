@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from curation.engine.parallel import InProcess
+from curation.engine.parallel import InProcess, Note
 from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 from curation.stages.fetch.progress import format_progress
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, picture
@@ -40,14 +40,14 @@ class Watched(InProcess):
         what: str,
         function: Callable[[Any], Any],
         items: Sequence[Any],
-        note: Callable[[], str] | None = None,
+        note: Note | None = None,
         gpu: bool = False,
     ) -> list[Any]:
         if note is None:
             return super().map(what, function, items)
         found: list[Any] = []
         working = threading.Thread(
-            target=lambda: found.extend(InProcess().map(what, function, items))
+            target=lambda: found.extend(InProcess().map(what, function, items, note))
         )
         working.start()
         while working.is_alive():

@@ -4,7 +4,6 @@ import io
 import tarfile
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,9 @@ import pytest
 from PIL import Image
 
 from curation.engine.contract import contract
+from curation.engine.storage.arrow import ArrowStorage
+from curation.engine.store import Store
+from curation.engine.work_folder import WorkFolder
 from curation.errors import StoreError
 from curation.stages.fetch import sample_writer
 from curation.stages.fetch.params import FetchParams
@@ -157,7 +159,7 @@ def test_a_missing_container_stops_the_run(tmp_path: Path) -> None:
     from curation.engine.store import Store
     from curation.flow import plan
     from curation.recipe import parse_recipe
-    from curation.runner import run_step
+    from curation.runner.step import run_step
 
     path.unlink()
     step = plan(parse_recipe({"name": "t", "sources": [spec]}), until="fetch")[1]
@@ -229,14 +231,16 @@ def test_rows_are_read_back_in_order_from_shards_in_any_order(
 
     rng = np.random.default_rng(0)
     order = rng.permutation(1000)[:900]
+    folder = tmp_path / "work" / "memo" / "attempt"
     for shard, rows in enumerate(np.array_split(order, 7)):
         columns = {
             "key": [f"{r:09d}" for r in rows],
             "stored_bytes": [int(r) for r in rows],
             "jpg": [bytes([r % 256]) * int(r) for r in rows],
         }
-        pq.write_table(pa.table(columns), tmp_path / f"{shard:06d}.parquet", row_group_size=13)
-    work = WorkShards(str(tmp_path), 1000)
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), folder / f"{shard:06d}.parquet", row_group_size=13)
+    work = WorkShards(WorkFolder(Store(tmp_path), "work/memo", "attempt"), 1000)
     work.scan()
     assert set(np.flatnonzero(work.done)) == set(order.tolist())
     monkeypatch.setattr("curation.stages.fetch.work_shards._WINDOW_BYTES", 20_000)
@@ -263,19 +267,10 @@ def test_it_runs_inside_a_running_event_loop(web: Web, tmp_path: Path) -> None:
     assert asyncio.run(notebook())[0]["status"] == "ok"
 
 
-def test_shards_of_a_remote_store_are_moved_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shards_of_a_remote_store_are_moved_there(tmp_path: Path) -> None:
     """Shards are written to the local disk first, and then moved to a remote store."""
-    from pyarrow import fs
-
-    (tmp_path / "bucket").mkdir()
-    local = fs.LocalFileSystem()
-    elsewhere = fs.SubTreeFileSystem(str(tmp_path / "bucket"), local)
-    opened = SimpleNamespace(from_uri=lambda uri: (elsewhere, uri.removeprefix("other://")))
-    with monkeypatch.context() as patch:
-        patch.setattr(fs, "FileSystem", opened)
-        work = WorkShards("other://shards/1", 3)
+    store = Store("elsewhere", ArrowStorage((tmp_path / "bucket").as_uri()))
+    work = WorkShards(WorkFolder(store, "work/memo", "attempt"), 3)
     with (
         work.folder() as folder,
         SampleWriter(folder, FetchParams(), work) as writer,

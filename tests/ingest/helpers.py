@@ -15,7 +15,7 @@ from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import StepResult, run_step
+from curation.runner.step import StepResult, run_step
 
 
 def source(path: Path | str, **spec: Any) -> dict[str, Any]:

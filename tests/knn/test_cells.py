@@ -19,11 +19,10 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 from curation.stages.dedup.params import Near
 
 from ..counting import Counting
-from ..tables import commit_vectors
+from ..tables import commit_vectors, run_step
 
 DIM, K = 24, 5
 OPTIONS = {"k": K, "floor": 0.5, "spread": 3}

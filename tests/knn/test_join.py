@@ -17,9 +17,8 @@ from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 
-from ..tables import commit, commit_batches, embedding_batch, scores_batch
+from ..tables import commit, commit_batches, embedding_batch, run_step, scores_batch
 
 DIM = 32
 
@@ -136,12 +135,12 @@ def test_match_equals_brute_force(world, store):
 
 def test_merging_on_workers_changes_nothing(world, store, monkeypatch):
     on_driver = run(store, "match").read()
-    copy = Store(f"{store.root}-merged")
-    shutil.copytree(store.root, copy.root, ignore=shutil.ignore_patterns("work", "matches"))
+    copy = Store(f"{store.uri}-merged")
+    shutil.copytree(store.uri, copy.uri, ignore=shutil.ignore_patterns("work", "matches"))
     # Ranges of three queries each.
     monkeypatch.setattr(broadcast, "MERGED_ON_DRIVER", 3 * 3 * 10)
     assert run(copy, "match").read() == on_driver
-    assert len(list(Path(copy.root, "work", "match", "data").glob("from-*"))) == 12
+    assert len(list(Path(copy.uri, "work", "match", "data").glob("from-*"))) == 12
 
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.engine.manifest import FragmentRecord, Manifest
+from curation.engine.manifest_file import write_manifest
 from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import StoreError
@@ -34,8 +37,8 @@ FORBIDDEN = {"script", "link", "iframe", "object", "embed", "base", "form", "aud
 
 def read(run: Run) -> tuple[str, Page]:
     path = write_report(run.recipe, run.store)
-    assert path == report_path(run.recipe)
-    html = (run.store.get(path) or b"").decode()
+    assert path == report_path(open_table(run.store, "dataset"))
+    html = (run.store.storage.read(path) or b"").decode()
     return html, Page(html)
 
 
@@ -135,7 +138,7 @@ def test_composition_parquet_has_the_same_sums(finished: Run) -> None:
     path = write_report(finished.recipe, finished.store).replace(
         "report.html", "composition.parquet"
     )
-    table = pq.read_table(io.BytesIO(finished.store.get(path) or b""))
+    table = pq.read_table(io.BytesIO(finished.store.storage.read(path) or b""))
     rows, _ = composition_of(open_table(finished.store, "claims").manifest)
     assert table.to_pylist() == rows
     assert table.column_names == ["arm", "seed_set", "strategy", *COUNTS]
@@ -190,7 +193,7 @@ def test_a_run_without_claims_copies_or_held_out_pictures(empty: Run) -> None:
 
 def test_a_report_on_another_run_is_refused(finished: Run) -> None:
     other = finished.recipe.model_copy(update={"seed": 7})
-    with pytest.raises(StoreError, match="is of run"):
+    with pytest.raises(StoreError, match="No run that finished made a dataset of recipe"):
         write_report(other, finished.store)
 
 
@@ -251,13 +254,14 @@ def test_a_tampered_manifest_is_refused(
     change: Callable[[dict[str, Any]], None],
     named: str,
 ) -> None:
-    shutil.copytree(finished.store.root, tmp_path / "store")
+    shutil.copytree(finished.store.uri, tmp_path / "store")
     store = Store(tmp_path / "store")
-    version = store.get_json(f"tables/{table}/current.json")["version"]
-    place = f"tables/{table}/versions/{version}.json"
-    manifest = store.get_json(place)
-    change(manifest)
-    store.put_json(place, manifest)
+    manifest = open_table(store, table).manifest
+    spec = json.loads(json.dumps(asdict(manifest)))
+    change(spec)
+    spec["fragments"] = tuple(FragmentRecord.from_json(r) for r in spec["fragments"])
+    place = f"tables/{table}/versions/{manifest.version}.parquet"
+    store.storage.write(place, write_manifest(Manifest(**spec)))
     with pytest.raises(StoreError, match=named):
         write_report(finished.recipe, store)
 

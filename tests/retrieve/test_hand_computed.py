@@ -13,9 +13,8 @@ from curation.engine.table import open_table
 from curation.flow import plan
 from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 
-from ..tables import commit, commit_batches, commit_empty_inputs
+from ..tables import commit, commit_batches, commit_empty_inputs, run_step
 
 STAGES_RUN = ("retrieve", "assemble")
 SPEC = {

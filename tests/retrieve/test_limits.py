@@ -12,11 +12,10 @@ from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 from curation.stages.retrieve.balance import describe_target
 
 from ..kmeans.data import names, planted
-from ..tables import BY_SEMANTIC, commit, commit_vectors
+from ..tables import BY_SEMANTIC, commit, commit_vectors, run_step
 from .test_hand_computed import FRAGMENTS, SPEC, STAGES_RUN, fill, row
 
 EVERY = {"name": "every", "strategy": "hierarchical", "target": 6}

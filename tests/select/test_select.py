@@ -13,9 +13,8 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 
-from ..tables import commit, commit_batches, commit_empty_inputs, embedding_batch
+from ..tables import commit, commit_batches, commit_empty_inputs, embedding_batch, run_step
 
 STAGES_RUN = ("tally", "select")
 SPEC = {

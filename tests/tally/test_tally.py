@@ -13,10 +13,9 @@ from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 from curation.stages.tally.captions import caption_keys, count_repeats, normalize_caption
 
-from ..tables import commit, commit_empty_inputs
+from ..tables import commit, commit_empty_inputs, run_step
 
 SPEC = {
     "name": "tally",
@@ -144,14 +143,14 @@ def test_an_added_file_changes_counts_and_only_its_own_captions_are_read(tmp_pat
     run(store, "tally")
     before = column_of(store, "tallies", "caption_repeats")
     assert before == counted(rows)
-    done = set(store.sizes("work/tally/done"))
+    done = set(store.storage.files("work/tally/done"))
     added = [r for r in world(40, seed=1) if r["role"] == "pool"]
     commit_world(store, rows + added, 20)
     run(store, "tally")
     after = column_of(store, "tallies", "caption_repeats")
     assert after == counted(rows + added)
     assert {n: after[n] for n in before} != before
-    now = set(store.sizes("work/tally/done"))
+    now = set(store.storage.files("work/tally/done"))
     assert done < now
     # 35 rows of the new file.
     assert len(now - done) == 2

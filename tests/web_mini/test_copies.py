@@ -12,7 +12,7 @@ from curation.engine.spark_workers import SparkWorkers
 from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 
 pytestmark = pytest.mark.timeout(900)
 

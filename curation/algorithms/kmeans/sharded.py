@@ -47,6 +47,11 @@ class ShardedPoints:
     _last_pass: list[FragmentRecord] = field(default_factory=list)
 
     @property
+    def _passes(self) -> Context:
+        # The work tables of a pass are deleted after the next one.
+        return self.context.private()
+
+    @property
     def count(self) -> int:
         """Number of points."""
         return sum(part.rows for shard in self.shards.values() for part in shard)
@@ -71,11 +76,11 @@ class ShardedPoints:
     def _sum_shards(self, centroids: Centroids) -> tuple[FragmentRecord, dict[str, FragmentRecord]]:
         """Return the work table of the centroids, and one with the sums of each shard."""
         items = {"centroids": {"vectors": centroids.vectors}}
-        record = self.context.compute("centroids", write_centroids, items)["centroids"]
+        record = self._passes.compute("centroids", write_centroids, items)["centroids"]
         table = Fragment(self.context.store, record)
         options = {"centroids": table, "metric": self.metric, "backend": self.backend}
         shards = {name: {"shard": shard} | options for name, shard in self.shards.items()}
-        return record, self.context.compute("pass", sum_shard, shards, gpu=True)
+        return record, self._passes.compute("pass", sum_shard, shards, gpu=True)
 
     def _sum_ranges(
         self, centroids: Centroids, shard_tables: Mapping[str, FragmentRecord]
@@ -87,7 +92,7 @@ class ShardedPoints:
             f"from-{first:08d}": {"parts": tables, "first": first, "end": first + size}
             for first in range(0, len(centroids), size)
         }
-        return self.context.compute("sums", add_sums_in_range, items)
+        return self._passes.compute("sums", add_sums_in_range, items)
 
 
 def group_into_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:

@@ -14,6 +14,8 @@ from PIL import Image
 
 from curation.algorithms.arrays.vectors import Bools, Vectors, vector_matrix
 from curation.engine.progress import ProgressBar
+from curation.engine.store import Store
+from curation.engine.work_folder import WorkFolder
 from curation.errors import StoreError
 from curation.inspect.audit.copies import InjectedCopies, InjectedCopy
 from curation.inspect.audit.edits import EDIT_NAMES, apply_edit
@@ -162,8 +164,8 @@ def _make_copies(
 def store_files(files: list[bytes], params: FetchParams) -> list[tuple[bytes | None, str | None]]:
     """Return what stage fetch stores of image files: (stored image, None) or (None, reason) each."""
     with TemporaryDirectory(prefix="curation-audit-") as folder:
-        work = WorkShards(folder, len(files))
-        with SampleWriter(folder, params, work) as samples:
+        work = WorkShards(WorkFolder(Store(folder), "shards", "audit"), len(files))
+        with work.folder() as shards, SampleWriter(shards, params, work) as samples:
             for row, content in enumerate(files):
                 samples.write_result(FetchResult(FetchRequest(row, None, None, None), content))
         work.scan()

@@ -17,10 +17,9 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.fragment import Fragment
-from curation.engine.params_base import manifest_params
 from curation.engine.store import Store
-from curation.engine.table import Table, open_table
 from curation.errors import RecipeError, StoreError
+from curation.inspect.lineage import recipe_tables
 from curation.media.encoders.compatibility import check_spaces
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
@@ -28,8 +27,6 @@ from curation.recipe import Recipe
 Hashes = npt.NDArray[np.uint8]
 """Perceptual hashes, (n, 32): 256 bits each."""
 HASH_BYTES = 32
-STORAGE_PARAMS = ("resize", "quality", "max_pixels")
-"""Parameters of `fetch` that decide how an image is stored."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,8 @@ class Pool:
 
     Raises:
         RecipeError: the recipe configures no level, or compares hashes that it does not compute.
-        StoreError: a table is missing, belongs to another recipe or to other images, or vectors of two
-            encoders would be compared.
+        StoreError: the recipe has not made a table, tables were made from different images, or vectors
+            of two encoders would be compared.
     """
 
     def __init__(self, recipe: Recipe, store: Store) -> None:
@@ -77,32 +74,18 @@ class Pool:
             )
         self.store, self.has_hashes = store, perceptual is not None
         self.has_pixels = recipe.dedup.pixels
-        self.images = open_table(store, "images")
-        self.scores = open_table(store, "scores") if perceptual or recipe.dedup.pixels else None
-        self.embeddings = open_table(store, EMBEDDINGS.table(near.encoder)) if near else None
+        has_scores = perceptual is not None or recipe.dedup.pixels
+        vectors = EMBEDDINGS.table(near.encoder) if near else None
+        names = ["images", *(["scores"] if has_scores else []), *([vectors] if vectors else [])]
+        tables = recipe_tables(recipe, store, names)
+        self.images, self.scores = tables["images"], tables.get("scores")
+        self.embeddings = tables[vectors] if vectors else None
         self._images = self.images.fragments
         self._hashed = self.scores.fragments if self.scores else {}
         self._embedded = self.embeddings.fragments if self.embeddings else {}
-        self._check(recipe)
+        self._check()
 
-    def _check(self, recipe: Recipe) -> None:
-        stored, wanted = self.images.manifest.params, manifest_params(recipe.fetch)
-        for name in STORAGE_PARAMS:
-            if name in stored and stored[name] != wanted[name]:
-                raise StoreError(
-                    f"The images in {self.store.uri} were stored with fetch.{name} {stored[name]}, but "
-                    f"the recipe has {wanted[name]}. Run this recipe first, or audit with the recipe "
-                    "of the run."
-                )
-        for table in (self.scores, self.embeddings):
-            if table is not None:
-                _check_aligned(table, self.images)
-        params = self.scores.manifest.params if self.scores and self.has_hashes else {}
-        if params.get("perceptual_hash") is False:
-            raise StoreError(
-                f"The scores in {self.store.uri} were made with screen.perceptual_hash: false, so they "
-                "have no hashes. Run the recipe again, from screen on."
-            )
+    def _check(self) -> None:
         if self.embeddings:
             check_spaces("audit", {self.embeddings.manifest.table: self.embeddings})
         if not self.fragments:
@@ -192,20 +175,6 @@ class Pool:
                 best = places.setdefault(row.image_id, place)
                 places[row.image_id] = min(best, place, key=lambda p: p[1])
         return places
-
-
-def _check_aligned(table: Table, images: Table) -> None:
-    """Refuse a table that was made from other images than the current ones."""
-    version = table.manifest.reads.get("images")
-    read = images.store.manifest("images", version) if version else images.manifest
-    same_rows = {r.name: r.rows for r in table.manifest.fragments} == {
-        r.name: r.rows for r in images.manifest.fragments
-    }
-    if not same_rows or read is None or read.content != images.content:
-        raise StoreError(
-            f"Table {table.manifest.table!r} in {table.store.uri} was made from other images than the "
-            "current ones. Run the recipe (curation run RECIPE --store DIR) first."
-        )
 
 
 def _read_rows(fragment: Fragment, rows: list[int]) -> Iterator[tuple[int, bytes]]:

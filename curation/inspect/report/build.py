@@ -16,6 +16,7 @@ import yaml
 
 from curation.engine.manifest import Manifest
 from curation.engine.store import DATASET, Store
+from curation.engine.table import Table
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import COUNTS, composition_of
 from curation.inspect.html import render_page
@@ -37,17 +38,23 @@ OBJECTIVES = {
     "spherical": "mean cosine similarity to the centroid",
     "euclidean": "mean squared distance to the centroid",
 }
+COMPOSITION = "composition.parquet"
 TEMPLATE = "report.html.j2"
 NAME_COLUMNS = ("arm", "seed_set", "strategy")
 
 
-def report_path(recipe: Recipe) -> str:
-    """Return the path of the report of a recipe's run, within the store."""
-    return f"reports/{run_fingerprint(recipe)}/report.html"
+def report_path(dataset: Table) -> str:
+    """Return the path of the report of a version of the dataset, within the store."""
+    return f"reports/{dataset.manifest.version}/report.html"
 
 
-def write_report(recipe: Recipe, store: Store) -> str:
+def write_report(recipe: Recipe, store: Store, run: str | None = None) -> str:
     """Check that the books of a finished run balance, and write its report and composition.
+
+    Args:
+        recipe: the recipe.
+        store: where the run is.
+        run: see `trace`.
 
     Returns:
         The path of the report within the store.
@@ -56,7 +63,7 @@ def write_report(recipe: Recipe, store: Store) -> str:
         StoreError: the run is not there, or its books do not balance; the message names the stage.
     """
     started = time.monotonic()
-    lineage = trace(recipe, store)
+    lineage = trace(recipe, store, run)
     composition, total = composition_of(lineage["claims"].manifest)
     counts = count_dataset(lineage, total)
     album = Album(lineage["images"])
@@ -71,10 +78,10 @@ def write_report(recipe: Recipe, store: Store) -> str:
         **_provenance(recipe, lineage),
     }
     album.load()
-    path = report_path(recipe)
+    path = report_path(lineage[DATASET])
     html = _render(content | {"album": album})
-    store.put(path.replace("report.html", "composition.parquet"), _to_parquet(composition))
-    store.put(path, html)
+    store.storage.write(path.replace("report.html", COMPOSITION), _to_parquet(composition))
+    store.storage.write(path, html)
     seconds = time.monotonic() - started
     logger.info("report: %d images, %d bytes, %.1f s", len(album), len(html), seconds)
     return path

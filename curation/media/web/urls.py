@@ -126,7 +126,7 @@ class BlockedDomains:
 
 @lru_cache(maxsize=4)
 def _load_domains(store_uri: str, path: str) -> frozenset[str]:
-    content = Store(store_uri).get(path)
+    content = Store(store_uri).storage.read(path)
     if content is None:
         raise StoreError(f"{store_uri}/{path} is missing. Run the same command again.")
     return parse_domains(content)
@@ -202,8 +202,8 @@ def url_rules(params: UrlParams, context: Context) -> UrlRules:
             ) from error
         sha256 = hashlib.sha256(content).hexdigest()
         path = f"work/{context.work}/blocked/{sha256}.txt"
-        if context.store.get(path) != content:
-            context.store.put(path, content)
+        if context.store.storage.read(path) != content:
+            context.store.storage.write(path, content)
         blocked = BlockedDomains(context.store, path, sha256)
     return UrlRules(params.max_url_length, tuple(params.blocked_patterns), blocked)
 

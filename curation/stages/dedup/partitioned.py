@@ -80,6 +80,7 @@ def dedup_in_parts(
     Returns:
         As `copies_stats`.
     """
+    context = context.private()
     inputs = PartitionedInputs(tables, params, context)
     edges = _edges(inputs)
     rounds = connected_components(inputs.open_work_tables(edges), context)

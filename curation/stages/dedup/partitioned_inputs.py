@@ -62,7 +62,7 @@ class PartitionedInputs:
         return groups
 
     @cached_property
-    def scores(self) -> dict[str, Fragment]:
+    def scores(self) -> Mapping[str, Fragment]:
         """The fragments of `scores` by name; none if equal pixels do not make copies."""
         return self.tables["scores"].fragments if "scores" in self.tables else {}
 

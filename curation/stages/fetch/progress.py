@@ -14,8 +14,9 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from curation.engine.manifest import FragmentRecord
 from curation.engine.store import Store
-from curation.engine.units import Unit, workdir_of
+from curation.engine.units import Unit
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 PROGRESS_FILE = "progress.json"
 INTERVAL_S = 2.0
 """Seconds between two writes of a task."""
+UNITS_PER_NOTE = 32
+"""Units whose counts are read for one line."""
 MAX_REASONS = 4
 """Most frequent reasons that the line shows."""
 
@@ -57,45 +60,69 @@ class TaskProgress:
 
 
 class FetchProgress:
-    """The progress of some units: the counts of running tasks and of finished fragments."""
+    """The progress of some units: the counts of running tasks and of finished fragments.
+
+    Each call reads the counts of a few units, in turn: its cost does not depend on their number.
+    """
 
     def __init__(self, store: Store, units: Sequence[Unit]) -> None:
         self._store = store
-        self._unfinished = {unit.name: unit for unit in units}
+        self._unfinished = {unit.name: unit.work_folder for unit in units}
         self._rows = sum(unit.arguments["pairs"].rows for unit in units)
         self._last_counts: dict[str, Mapping[str, Any]] = {}
         self._finished: Counter[str] = Counter()
         self._finished_bytes = 0
+        self._turn = 0
         self._started = time.monotonic()
+
+    @staticmethod
+    def summarise(
+        result: Sequence[Mapping[str, FragmentRecord]],
+    ) -> list[tuple[str, Counter[str], int]]:
+        """Return the name, the outcomes and the bytes of each fragment of a chain."""
+        summaries = []
+        for records in result:
+            record = records["images"]
+            outcomes: Counter[str] = Counter()
+            for counts in record.counts.values():
+                outcomes.update(counts)
+            summaries.append((record.name, outcomes, int(record.stats.get("bytes", 0))))
+        return summaries
+
+    def add(self, summary: list[tuple[str, Counter[str], int]]) -> None:
+        """Count finished fragments, each once."""
+        for name, outcomes, size in summary:
+            if self._unfinished.pop(name, None) is not None:
+                self._last_counts.pop(name, None)
+                self._finished.update(outcomes)
+                self._finished_bytes += size
 
     def __call__(self) -> str:
         """Return the progress as one line."""
-        self._add_finished()
+        for name, folder in self._next_units():
+            self._read_counts(name, folder)
         reasons, size = Counter(self._finished), self._finished_bytes
-        for unit in self._unfinished.values():
-            counts = self._counts_of(unit)
+        for counts in list(self._last_counts.values()):
             reasons.update(counts.get("outcomes", {}))
             size += counts.get("bytes", 0)
         return format_progress(reasons, size, self._rows, time.monotonic() - self._started)
 
-    def _add_finished(self) -> None:
-        names = {unit.outputs["images"].memo: name for name, unit in self._unfinished.items()}
-        if not names:
-            return
-        for memo, record in self._store.finished_records("tables/images", list(names)).items():
-            for counts in record.counts.values():
-                self._finished.update(counts)
-            self._finished_bytes += int(record.stats.get("bytes", 0))
-            del self._unfinished[names[memo]]
+    def _next_units(self) -> list[tuple[str, str]]:
+        units = list(self._unfinished.items())
+        start = self._turn if self._turn < len(units) else 0
+        self._turn = start + UNITS_PER_NOTE
+        return units[start : start + UNITS_PER_NOTE]
 
-    def _counts_of(self, unit: Unit) -> Mapping[str, Any]:
-        content = self._store.get(f"{workdir_of(unit)}/{PROGRESS_FILE}")
+    def _read_counts(self, name: str, folder: str) -> None:
+        content = self._store.storage.read(f"{folder}/{PROGRESS_FILE}")
         try:
-            self._last_counts[unit.name] = json.loads(content or b"")
+            counts = json.loads(content or b"")
         except ValueError:
             # The file does not exist yet or is being written: the last counts stay.
-            logger.debug("no progress of %s", unit.name)
-        return self._last_counts.get(unit.name, {})
+            logger.debug("no progress of %s", name)
+        else:
+            if name in self._unfinished:
+                self._last_counts[name] = counts
 
 
 def format_progress(reasons: Mapping[str, int], size: int, rows: int, seconds: float) -> str:

@@ -53,14 +53,16 @@ def earlier_images(params: FetchStep, context: Context) -> tuple[dict[str, list[
     Fragments are by the stem of their names, since a row may have moved to another part of its bucket
     or file.
     """
-    manifest = context.store.manifest("images")
-    if manifest is None or [manifest.stage, manifest.stage_version] != context.salt:
-        return {}, False
-    changed = changed_fields(params, manifest.params)
     # The file of the face detector may have changed under the same name.
-    if changed - FAILURE_PARAMS or params.faces.weights:
+    if params.faces.weights:
         return {}, False
-    return group_by_stem(Fragment(context.store, r) for r in manifest.fragments), not changed
+    for manifest in context.earlier_versions("images"):
+        changed = changed_fields(params, manifest.params)
+        same_stage = [manifest.stage, manifest.stage_version] == context.salt
+        if same_stage and not changed - FAILURE_PARAMS:
+            fragments = (Fragment(context.store, record) for record in manifest.fragments)
+            return group_by_stem(fragments), not changed
+    return {}, False
 
 
 def reusable_rows(

@@ -16,6 +16,7 @@ from curation.engine.fragment import Fragment, stem_of
 from curation.engine.store import Store
 from curation.engine.table import Table
 from curation.engine.units import Chain, ExecutionOnly, StageOutput, Unit
+from curation.engine.work_folder import WorkFolder
 from curation.errors import RecipeError, StoreError
 from curation.media.web.guard import Guard
 from curation.media.web.urls import host_of, url_rules
@@ -69,7 +70,7 @@ def fetch(
     earlier: EarlierImages,
     *,
     params: FetchStep,
-    workdir: str,
+    workdir: WorkFolder,
 ) -> StageOutput:
     """Fetch the images of one fragment.
 
@@ -81,7 +82,7 @@ def fetch(
         rules: the URL rules that redirects must follow.
         earlier: images of an earlier run that are reused.
         params: limits, and how images are stored.
-        workdir: folder of the store for shards.
+        workdir: folders of the store for shards.
 
     Yields:
         Batches of `images`, aligned with `pairs`.
@@ -94,6 +95,7 @@ def fetch(
         StoreError: a file with many images is missing or damaged since ingest read it.
     """
     work = WorkShards(workdir, pairs.rows)
+    work.adopt()
     work.scan()
     done, reused = work.done.copy(), 0
     with work.folder() as folder, SampleWriter(folder, params, work) as writer:

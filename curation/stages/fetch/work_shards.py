@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -12,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
+from curation.engine.work_folder import WorkFolder
 from curation.stages.fetch.progress import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
 
 _MISSING = -1
 _WINDOW_BYTES = 64 * 2**20
+_COPY_BYTES = 2**20
+SHARD_SUFFIX = ".parquet"
 
 
 class WorkShards:
@@ -28,16 +31,12 @@ class WorkShards:
     The place of each row is held in memory, at 20 bytes per row.
 
     Args:
-        workdir: folder of the store for the shards, a local path or a URI.
+        work: the folders of the unit.
         rows: number of rows of the fragment.
     """
 
-    def __init__(self, workdir: str, rows: int) -> None:
-        if "://" in workdir:
-            self._fs, self._root = fs.FileSystem.from_uri(workdir)
-        else:
-            self._fs, self._root = fs.LocalFileSystem(), workdir
-        self._fs.create_dir(self._root, recursive=True)
+    def __init__(self, work: WorkFolder, rows: int) -> None:
+        self._work, self._storage = work, work.store.storage
         self._shard = np.full(rows, _MISSING, np.int32)
         self._group = np.zeros(rows, np.int32)
         self._offset = np.zeros(rows, np.int32)
@@ -47,32 +46,42 @@ class WorkShards:
 
     @contextmanager
     def folder(self) -> Iterator[str]:
-        """Yield the local folder that shards are written to: the work folder, if it is local.
+        """Yield the local folder that shards are written to: that of this attempt, if it is local.
 
         img2dataset would need another package for each kind of object store.
         """
-        if isinstance(self._fs, fs.LocalFileSystem):
-            yield self._root
+        if self._storage.is_local:
+            folder = f"{self._storage.root}/{self._work.own}"
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            yield folder
             return
         with TemporaryDirectory(prefix="curation-fetch-") as folder:
             yield folder
 
     def store(self, path: str) -> None:
-        """Move a finished shard to the work folder, if it is not there."""
-        name = PurePosixPath(path).name
-        if path != f"{self._root}/{name}":
-            fs.copy_files(
-                path,
-                f"{self._root}/{name}",
-                source_filesystem=fs.LocalFileSystem(),
-                destination_filesystem=self._fs,
-            )
-            Path(path).unlink()
+        """Move a finished shard to the folder of this attempt, if it is not there."""
+        if self._storage.is_local:
+            return
+        with (
+            Path(path).open("rb") as shard,
+            self._storage.open_output(f"{self._work.own}/{PurePosixPath(path).name}") as stream,
+        ):
+            shutil.copyfileobj(shard, stream, _COPY_BYTES)
+        Path(path).unlink()
 
     def write_progress(self, content: bytes) -> None:
         """Write the progress of the task, for the driver."""
-        with self._fs.open_output_stream(f"{self._root}/{PROGRESS_FILE}") as stream:
-            stream.write(content)
+        self._storage.write(f"{self._work.path}/{PROGRESS_FILE}", content)
+
+    def adopt(self) -> None:
+        """Copy the shards that earlier attempts finished. An attempt that has ended deletes its own."""
+        for folder in self._work.earlier():
+            for path in sorted(self._storage.files(folder)):
+                if path.endswith(SHARD_SUFFIX):
+                    with suppress(FileNotFoundError):
+                        name = f"{self.next_shard:05d}{SHARD_SUFFIX}"
+                        self._storage.copy(path, f"{self._work.own}/{name}")
+                        self.next_shard += 1
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
@@ -80,20 +89,18 @@ class WorkShards:
         return np.asarray(self._shard != _MISSING)
 
     def scan(self) -> None:
-        """Find the rows of all finished shards; delete shards that a crash left incomplete."""
+        """Find the rows of all finished shards of this attempt; a shard that is incomplete has none."""
         self._shard[:] = _MISSING
         self._paths = []
-        files = self._fs.get_file_info(fs.FileSelector(self._root))
-        for path in sorted(f.path for f in files if f.path.endswith(".parquet")):
+        for path in sorted(self._storage.files(self._work.own)):
             self.next_shard = max(self.next_shard, int(PurePosixPath(path).stem) + 1)
             try:
                 self._index(path)
             except (pa.ArrowInvalid, OSError) as error:
                 logger.info("%s is incomplete (%s): its rows are fetched again", path, error)
-                self._fs.delete_file(path)
 
     def _index(self, path: str) -> None:
-        with pq.ParquetFile(path, filesystem=self._fs) as file:
+        with self._open(path) as file:
             for group in range(file.num_row_groups):
                 samples = file.read_row_group(group, ["key", "stored_bytes"])
                 rows = np.array(samples.column("key").to_pylist(), np.int64)
@@ -102,6 +109,9 @@ class WorkShards:
                 self._offset[rows] = np.arange(len(rows))
                 self._size[rows] = samples.column("stored_bytes").fill_null(0).to_numpy()
         self._paths.append(path)
+
+    def _open(self, path: str) -> pq.ParquetFile:
+        return pq.ParquetFile(f"{self._storage.root}/{path}", filesystem=self._storage.filesystem)
 
     def windows(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield ranges (first, stop) of the rows `start` … `end` - 1 whose images fit in memory."""
@@ -123,7 +133,7 @@ class WorkShards:
         for shard in np.unique(self._shard[start:end]):
             if shard == _MISSING:
                 continue
-            with pq.ParquetFile(self._paths[shard], filesystem=self._fs) as file:
+            with self._open(self._paths[shard]) as file:
                 in_shard = self._shard[start:end] == shard
                 for group in np.unique(self._group[start:end][in_shard]):
                     rows = np.flatnonzero(in_shard & (self._group[start:end] == group))

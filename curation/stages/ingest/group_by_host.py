@@ -82,7 +82,7 @@ def form_groups(
 
 def load_groups(context: Context) -> list[Group]:
     """Return the groups that the last run saved."""
-    saved = context.load_state("groups", "all")
+    saved = context.load_state("groups", "all", shared=True)
     if saved is None:
         return []
     return [Group(**row | {"files": tuple(row["files"])}) for row in saved.read().to_pylist()]
@@ -95,7 +95,9 @@ def save_groups(context: Context, groups: Sequence[Group]) -> None:
     rows = [{**vars(group), "files": list(group.files)} for group in groups]
     kinds = [pa.string(), pa.string(), pa.int32(), pa.list_(pa.string())]
     schema = pa.schema(list(zip(("name", "source", "bits", "files"), kinds, strict=True)))
-    context.save_state("groups", "all", pa.RecordBatch.from_pylist(rows, schema=schema))
+    context.save_state(
+        "groups", "all", pa.RecordBatch.from_pylist(rows, schema=schema), shared=True
+    )
 
 
 def bucket_of(url: str | None, pair_id: str, bits: int) -> int:

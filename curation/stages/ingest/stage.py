@@ -118,10 +118,15 @@ def _groups(
 
 
 def _committed_fragments(context: Context) -> dict[str, list[Fragment]]:
-    """Return the fragments of `pairs` of the last run, by the stem of their names."""
-    manifest = context.store.manifest("pairs")
-    records = manifest.fragments if manifest else ()
-    return group_by_stem(Fragment(context.store, record) for record in records)
+    """Return the fragments of `pairs` of earlier runs, by the stem of their names.
+
+    Of several versions with the same stem the first counts: other recipes may have written the others.
+    """
+    fragments: dict[str, list[Fragment]] = {}
+    for manifest in context.earlier_versions("pairs"):
+        committed = (Fragment(context.store, record) for record in manifest.fragments)
+        fragments = group_by_stem(committed) | fragments
+    return fragments
 
 
 def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> StageOutput:

@@ -10,8 +10,7 @@ from curation.engine.table import Table, open_table
 from curation.errors import CurationError
 from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
-from curation.runner import run_step
-from tests.tables import commit
+from tests.tables import commit, run_step
 
 IDS = [f"{number:032x}" for number in range(4)]
 

@@ -1,0 +1,98 @@
+"""The commands that list what a store holds: runs and versions."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from curation.cli.app import STORE_PANEL, StorePath, app, out
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command(rich_help_panel=STORE_PANEL)
+def runs(store: StorePath, as_json: AsJson = False) -> None:
+    """List the runs of a store, the latest first."""
+    from curation.engine.run_log import read_runs
+    from curation.engine.store import Store
+
+    rows: list[dict[str, Any]] = [
+        {
+            "run": record.run,
+            "recipe": record.recipe,
+            "fingerprint": record.fingerprint,
+            "started": record.started,
+            "seconds": record.seconds,
+            "state": record.current_state,
+            "stages": list(record.stages),
+            "rows": dict(record.rows),
+            "tables": dict(record.tables),
+        }
+        for record in read_runs(Store(store))
+    ]
+    if as_json:
+        out.print_json(json.dumps(rows))
+        return
+    grid = Grid("run", "recipe", "started", "seconds", "state", "stages", "rows of the last")
+    for row in rows:
+        stages = row["stages"]
+        span = stages[0] if len(stages) == 1 else f"{stages[0]} – {stages[-1]}" if stages else "–"
+        last = f"{row['rows'][stages[-1]]:,}" if stages else "–"
+        grid.add_row(
+            row["run"],
+            escape(row["recipe"]),
+            row["started"],
+            f"{row['seconds']:,.1f}",
+            row["state"],
+            span,
+            last,
+        )
+    out.print(grid if rows else "No run yet.")
+
+
+@app.command(rich_help_panel=STORE_PANEL)
+def versions(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table.")],
+    store: StorePath,
+    as_json: AsJson = False,
+) -> None:
+    """List the versions of a table, the one that was written last first, and the runs that have it."""
+    from curation.engine.run_log import read_runs
+    from curation.engine.store import Store, in_parallel
+
+    opened = Store(store)
+    names = opened.versions(table)
+    headers = in_parallel(lambda version: opened.header(table, version), names)
+    records = list(read_runs(opened))
+    rows: list[dict[str, Any]] = [
+        {
+            "version": name,
+            "created": header["created"],
+            "stage": header["stage"],
+            "rows": header["rows"],
+            "fragments": header["fragments"],
+            "runs": [record.run for record in records if record.tables.get(table) == name],
+        }
+        for name, header in zip(names, headers, strict=True)
+        if header is not None
+    ]
+    if as_json:
+        out.print_json(json.dumps(rows))
+        return
+    grid = Grid("version", "created", "stage", "rows", "fragments", "latest run that has it")
+    for row in rows:
+        runs_with_it = row["runs"]
+        more = f" and {len(runs_with_it) - 1} more" if len(runs_with_it) > 1 else ""
+        grid.add_row(
+            row["version"],
+            row["created"],
+            row["stage"],
+            f"{row['rows']:,}",
+            f"{row['fragments']:,}",
+            f"{runs_with_it[0]}{more}" if runs_with_it else "–",
+        )
+    out.print(grid if rows else f"No version of table {escape(table)}.")

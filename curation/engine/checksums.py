@@ -1,0 +1,32 @@
+"""Compares files with the checksums that were recorded when they were written."""
+
+from __future__ import annotations
+
+import hashlib
+
+from curation.engine.manifest import FileEntry
+from curation.engine.store import Store
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+CHUNK_BYTES = 8 * 2**20
+
+
+def sha256_of(store: Store, path: str) -> str | None:
+    """Return the SHA-256 of a file of the store in hex, or None if there is no such file."""
+    storage = store.storage
+    sha256 = hashlib.sha256()
+    try:
+        with storage.filesystem.open_input_stream(f"{storage.root}/{path}") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                sha256.update(chunk)
+    except FileNotFoundError:
+        return None
+    return sha256.hexdigest()
+
+
+def is_damaged(store: Store, entry: FileEntry) -> bool:
+    """Whether a file is there, and holds other bytes than those that were written."""
+    sha256 = sha256_of(store, entry.path)
+    return sha256 is not None and sha256 != entry.sha256

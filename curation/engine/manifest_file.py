@@ -1,0 +1,144 @@
+"""The file of a manifest: Parquet with one row for each fragment, and everything else in its footer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.engine.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+HEADER = b"curation.manifest"
+"""The key of the footer's metadata under which the manifest is, without its fragments, as JSON."""
+JSON_COLUMNS = ("counts", "stats", "libraries")
+ROW_GROUP_ROWS = 65_536
+
+_FILE = pa.struct(
+    [("path", pa.string()), ("size", pa.int64()), ("sha256", pa.string()), ("rows", pa.int64())]
+)
+SCHEMA = pa.schema(
+    [
+        ("table_dir", pa.string()),
+        ("name", pa.string()),
+        ("memo", pa.string()),
+        ("files", pa.list_(_FILE)),
+        *((name, pa.string()) for name in JSON_COLUMNS),
+    ]
+)
+
+
+class OtherFormatError(ValueError):
+    """The file was written by another version of curation."""
+
+
+def write_manifest(manifest: Manifest) -> bytes:
+    """Return the file of a manifest."""
+    header = {f.name: getattr(manifest, f.name) for f in fields(manifest) if f.name != "fragments"}
+    header |= {"rows": manifest.rows, "fragments": len(manifest.fragments), "format": FORMAT}
+    schema = SCHEMA.with_metadata({HEADER: json.dumps(header, sort_keys=True).encode()})
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        use_dictionary=["table_dir", *JSON_COLUMNS],
+        write_page_checksum=True,
+    ) as writer:
+        for start in range(0, max(len(manifest.fragments), 1), ROW_GROUP_ROWS):
+            writer.write_table(_rows(manifest.fragments[start : start + ROW_GROUP_ROWS], schema))
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _rows(fragments: Sequence[FragmentRecord], schema: pa.Schema) -> pa.Table:
+    entries = [entry for fragment in fragments for entry in fragment.files]
+    stops = [0]
+    for fragment in fragments:
+        stops.append(stops[-1] + len(fragment.files))
+    files = pa.StructArray.from_arrays(
+        [pa.array([getattr(e, f.name) for e in entries], f.type) for f in _FILE], fields=list(_FILE)
+    )
+    columns = {
+        "files": pa.ListArray.from_arrays(pa.array(stops, pa.int32()), files),
+        **{n: [getattr(f, n) for f in fragments] for n in ("table_dir", "name", "memo")},
+        **{n: _to_json([getattr(f, n) for f in fragments]) for n in JSON_COLUMNS},
+    }
+    arrays = [pa.array(columns[f.name], f.type) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _to_json(values: Iterable[Any]) -> list[str]:
+    return [json.dumps(value, sort_keys=True) for value in values]
+
+
+def read_header(content: bytes) -> dict[str, Any]:
+    """Return everything of a manifest but its fragments: `fragments` and `rows` are their numbers.
+
+    Raises:
+        OtherFormatError: another version of curation wrote it.
+        ValueError, OSError: the file is damaged.
+    """
+    metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
+    header: dict[str, Any] = json.loads(metadata.get(HEADER, b"{}"))
+    if header.get("format") != FORMAT:
+        raise OtherFormatError(f"format {header.get('format')}")
+    return header
+
+
+def read_manifest(content: bytes) -> Manifest:
+    """Return the manifest of a file.
+
+    Raises:
+        OtherFormatError: another version of curation wrote it.
+        ValueError, OSError: the file is damaged.
+    """
+    header = read_header(content)
+    with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+        table = file.read()
+    known = {k: v for k, v in header.items() if k not in ("rows", "format")}
+    return Manifest(**(known | {"fragments": tuple(_records(table))}))
+
+
+def _records(table: pa.Table) -> Iterable[FragmentRecord]:
+    columns = {name: table.column(name).to_pylist() for name in SCHEMA.names}
+
+    @cache
+    def shared(text: str) -> Any:
+        return json.loads(text)
+
+    for row in range(table.num_rows):
+        values = {name: columns[name][row] for name in ("table_dir", "name", "memo")}
+        files = tuple(FileEntry(**entry) for entry in columns["files"][row])
+        # Values of several fragments are equal, as a rule; they are never changed.
+        objects = {name: shared(columns[name][row]) for name in JSON_COLUMNS}
+        yield FragmentRecord(**values, files=files, **objects)
+
+
+def record_to_json(record: FragmentRecord) -> bytes:
+    """Return the file of a completion record."""
+    return json.dumps(asdict(record) | {"format": FORMAT}, sort_keys=True).encode()
+
+
+def record_from_json(content: bytes) -> FragmentRecord:
+    """Return the completion record of a file.
+
+    Raises:
+        OtherFormatError: another version of curation wrote it.
+        ValueError: the file is damaged.
+    """
+    spec = json.loads(content)
+    if not isinstance(spec, dict) or spec.get("format") != FORMAT:
+        found = spec.get("format") if isinstance(spec, dict) else None
+        raise OtherFormatError(f"format {found}")
+    try:
+        return FragmentRecord.from_json(spec)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it lacks a field: {error}") from error

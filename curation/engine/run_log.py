@@ -1,0 +1,229 @@
+"""Runs: one small file for each, with the versions of the tables that it made or used.
+
+The file is written by its run alone: at the start, after each step and at the end. The latest finished
+run that has a table decides which version people see who name none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from curation.engine.holder import Holder, this_process
+from curation.engine.manifest import Committed
+from curation.engine.store import Store
+from curation.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+FORMAT = 1
+FOLDER = "runs"
+
+State = Literal["running", "finished", "failed", "stopped"]
+"""`stopped`: the process ended without saying why."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What the store knows of a run.
+
+    Attributes:
+        run: its name: the time of its start, and a few random digits.
+        recipe: name of the recipe.
+        fingerprint: of the recipe's run (`curation.flow.run_fingerprint`).
+        state: what became of it.
+        started: time in UTC, ISO 8601.
+        seconds: how long it took, up to the last step that ended.
+        stages: the stages that it ran, in order.
+        rows: number of rows of the tables of each stage that it ran.
+        tables: the version of each table that it made or used.
+        steps: fingerprint of the step that wrote each table.
+        holder: the process.
+        restored_from: the run that it repeats, if it was made by `curation restore`.
+    """
+
+    run: str
+    recipe: str
+    fingerprint: str
+    state: State = "running"
+    started: str = ""
+    seconds: float = 0.0
+    stages: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, str] = field(default_factory=dict)
+    holder: Holder | None = None
+    restored_from: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Path of its file within the store."""
+        return f"{FOLDER}/{self.run}.json"
+
+    @property
+    def current_state(self) -> State:
+        """The state; `stopped` instead of `running` if the process is known to have ended."""
+        ended = self.holder is not None and self.holder.has_ended
+        return "stopped" if self.state == "running" and ended else self.state
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able form."""
+        return asdict(self) | {"format": FORMAT}
+
+
+def new_run(recipe: str, fingerprint: str) -> RunRecord:
+    """Return the record of a run that starts now."""
+    now = datetime.now(UTC)
+    run = f"{now:%Y%m%dT%H%M%S}.{now:%f}Z-{uuid.uuid4().hex[:6]}"
+    started = now.isoformat(timespec="seconds")
+    return RunRecord(run, recipe, fingerprint, started=started, holder=this_process(run))
+
+
+class Run:
+    """A run that is going on: the versions that it made or used, and its record in the store.
+
+    Args:
+        store: where it works.
+        record: of a run that starts now.
+    """
+
+    def __init__(self, store: Store, record: RunRecord) -> None:
+        self._store, self.record = store, record
+        self._lineages: dict[str, Mapping[str, str]] = {}
+        self._started = time.monotonic()
+        self.save()
+
+    @property
+    def holder(self) -> Holder:
+        """The process, for leases."""
+        assert self.record.holder is not None
+        return self.record.holder
+
+    def table(self, name: str, step: str) -> Committed | None:
+        """Return the version of a table that the run made or used; None if it has none of that step."""
+        if self.record.steps.get(name) != step:
+            return None
+        return Committed(self.record.tables[name], "", self._lineages[name])
+
+    def use(self, tables: Mapping[str, Committed], step: str) -> None:
+        """Add versions of tables that one step made; later steps of the run read the same."""
+        record = self.record
+        versions = {name: committed.version for name, committed in tables.items()}
+        self._lineages |= {name: committed.lineage for name, committed in tables.items()}
+        self.record = replace(
+            record,
+            tables={**record.tables, **versions},
+            steps={**record.steps, **dict.fromkeys(versions, step)},
+        )
+
+    def add(self, stage: str, rows: int, tables: Mapping[str, Committed], step: str) -> None:
+        """Add a step that has ended, with what it committed."""
+        self.use(tables, step)
+        record = self.record
+        self.record = replace(
+            record, stages=(*record.stages, stage), rows={**record.rows, stage: rows}
+        )
+        self.save()
+
+    def end(self, state: State) -> None:
+        """Record what became of it."""
+        self.record = replace(self.record, state=state)
+        self.save()
+
+    def save(self) -> None:
+        """Write the record."""
+        seconds = round(time.monotonic() - self._started, 3)
+        self.record = replace(self.record, seconds=seconds)
+        save_record(self._store, self.record)
+
+
+@contextmanager
+def recorded_run(store: Store, recipe: str, fingerprint: str) -> Iterator[Run]:
+    """Start a run of a recipe, and record at the end what became of it."""
+    if not store.storage.can_create_exclusively:
+        logger.warning(
+            "The store %s cannot create a file only if it is not there. Two runs at once on it may "
+            "overwrite each other's work: use it by one run at a time.",
+            store.uri,
+        )
+    run = Run(store, new_run(recipe, fingerprint))
+    try:
+        yield run
+    except BaseException:
+        run.end("failed")
+        raise
+    run.end("finished")
+
+
+def save_record(store: Store, record: RunRecord) -> None:
+    """Write the record of a run."""
+    store.storage.write(record.path, json.dumps(record.to_json(), indent=1).encode())
+
+
+def read_runs(store: Store) -> Iterator[RunRecord]:
+    """Yield the runs, the one that started last first. Records that cannot be read are left out."""
+    for path in sorted(store.storage.files(FOLDER), reverse=True):
+        if path.endswith(".json"):
+            record = _parse(store.read_json(path))
+            if record is not None:
+                yield record
+
+
+def _parse(spec: Any) -> RunRecord | None:
+    if not isinstance(spec, dict) or spec.get("format") != FORMAT:
+        return None
+    known = {name: value for name, value in spec.items() if name != "format"}
+    try:
+        holder = None if known["holder"] is None else Holder.from_json(known["holder"])
+        return RunRecord(**(known | {"holder": holder, "stages": tuple(known["stages"])}))
+    except (KeyError, TypeError):
+        return None
+
+
+def find_run(store: Store, name: str) -> RunRecord:
+    """Return the run with a name, or with a name that begins so, if it is the only one.
+
+    Raises:
+        StoreError: there is no such run, or several; the message lists them.
+    """
+    names = {PurePosixPath(path).stem for path in store.storage.files(FOLDER)}
+    matching = [name] if name in names else sorted(n for n in names if n.startswith(name))
+    if len(matching) == 1:
+        record = _parse(store.read_json(f"{FOLDER}/{matching[0]}.json"))
+        if record is None:
+            raise StoreError(
+                f"The record of run {matching[0]} in {store.uri} is damaged, or was written by another "
+                "version of curation. Run its recipe again."
+            )
+        return record
+    listed = ", ".join(matching or sorted(names, reverse=True)[:10]) or "none"
+    raise StoreError(
+        f"{len(matching)} runs in {store.uri} begin with {name!r}. "
+        f"{'They are' if matching else 'The latest are'}: {listed}."
+    )
+
+
+def latest_run(store: Store, table: str, fingerprint: str | None = None) -> RunRecord | None:
+    """Return the finished run that started last and has a table.
+
+    Args:
+        store: where to look.
+        table: the table.
+        fingerprint: only runs of this fingerprint count.
+    """
+    for record in read_runs(store):
+        same = fingerprint in (None, record.fingerprint)
+        if record.state == "finished" and table in record.tables and same:
+            return record
+    return None

@@ -1,0 +1,281 @@
+"""The log of a step: who works on it, and which versions of its tables it committed.
+
+The log is a folder with numbered files. An entry is added by creating the file with the next number,
+which exactly one of several writers can do. That is all that leases, fences and commits need:
+
+- Who wants to work adds an entry `lease`, if the last entry is none, or if its holder has ended.
+- The holder of entry n commits by adding entry n + 1. If somebody took the lease over, that entry is
+  there already, and the commit fails.
+- A holder shows that it lives by rewriting `<number>.beat`. Who waits judges by its own clock: a beat
+  that did not change for `EXPIRY_S` seconds is that of a dead holder. Clocks need not agree.
+
+Every entry repeats the versions that were committed last, so readers read one file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from curation.engine.clock import Clock, SystemClock
+from curation.engine.holder import Holder
+from curation.engine.manifest import Committed
+from curation.engine.store import Store
+from curation.errors import LeaseError, StoreError
+
+logger = logging.getLogger(__name__)
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+BEAT_S = 10.0
+"""Seconds between two signs of life of a holder."""
+EXPIRY_S = 60.0
+"""Seconds without a sign of life after which a lease may be taken over."""
+POLL_S = (0.2, 5.0)
+"""Seconds between two looks of a waiting run: at first, and at most."""
+FORMAT = 1
+
+Kind = Literal["lease", "commit", "release"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a log.
+
+    Attributes:
+        number: its place in the log.
+        kind: `lease` while somebody works, `commit` after a commit, `release` after a failure.
+        holder: who added it.
+        tables: the versions that were committed last, by table.
+        reads: the versions that the holder of a lease reads, by table.
+        stage: the stage that the holder of a lease runs.
+        time: in UTC, ISO 8601; for people.
+    """
+
+    number: int
+    kind: Kind
+    holder: Holder | None = None
+    tables: Mapping[str, Committed] = field(default_factory=dict)
+    reads: Mapping[str, str] = field(default_factory=dict)
+    stage: str = ""
+    time: str = ""
+
+
+NOTHING = Entry(0, "release")
+
+
+class StepLog:
+    """The log of one step.
+
+    Args:
+        store: where it is.
+        name: fingerprint of the step.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name = store, name
+        self.folder = f"steps/{name}"
+
+    def latest(self) -> Entry:
+        """Return the last entry; `NOTHING` if there is none.
+
+        A damaged entry counts as a release: its holder, if it lives, cannot commit any more.
+        """
+        numbers = self.numbers()
+        for number in reversed(numbers):
+            entry = self._read(number)
+            if entry is not None:
+                break
+        else:
+            return Entry(numbers[-1], "release") if numbers else NOTHING
+        if entry.number == numbers[-1]:
+            return entry
+        return Entry(numbers[-1], "release", tables=entry.tables)
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the entries, in order."""
+        names = (path.rsplit("/", 1)[-1] for path in self.store.storage.files(self.folder))
+        return sorted(int(n.removesuffix(".json")) for n in names if n.endswith(".json"))
+
+    def add(self, entry: Entry) -> bool:
+        """Add an entry with its number; return False if another one has that number."""
+        spec = asdict(entry) | {"format": FORMAT, "unique": uuid.uuid4().hex}
+        return self.store.storage.create(self.path(entry.number), json.dumps(spec).encode())
+
+    def _read(self, number: int) -> Entry | None:
+        spec = self.store.read_json(self.path(number))
+        try:
+            if spec["format"] != FORMAT:
+                return None
+            return Entry(
+                number,
+                spec["kind"],
+                Holder.from_json(spec["holder"]),
+                {table: Committed(**committed) for table, committed in spec["tables"].items()},
+                spec["reads"],
+                spec["stage"],
+                spec["time"],
+            )
+        except (KeyError, TypeError):
+            return None
+
+    def path(self, number: int) -> str:
+        """Return the path of an entry."""
+        return f"{self.folder}/{number:08d}.json"
+
+    def beat_path(self, number: int) -> str:
+        """Return the path of the signs of life of the holder of a lease."""
+        return f"{self.folder}/{number:08d}.beat"
+
+
+class Lease:
+    """The right to work on a step and to commit its tables. Made by `hold`."""
+
+    def __init__(self, log: StepLog, entry: Entry) -> None:
+        self._log, self._entry = log, entry
+        self._ended = False
+        self._beats = 0
+
+    @property
+    def token(self) -> str:
+        """A name that no other lease of the store has."""
+        return f"{self._log.name[:16]}-{self._entry.number}"
+
+    @property
+    def committed(self) -> Mapping[str, Committed]:
+        """The versions that were committed before, by table."""
+        return self._entry.tables
+
+    def beat(self) -> None:
+        """Show that the holder lives."""
+        self._beats += 1
+        content = f"{self._beats} {uuid.uuid4().hex}".encode()
+        try:
+            self._log.store.storage.write(self._log.beat_path(self._entry.number), content)
+        except (OSError, StoreError) as error:
+            logger.warning("The lease of %s could not be renewed: %s", self._entry.stage, error)
+
+    def commit(self, tables: Mapping[str, Committed]) -> None:
+        """Make versions of tables the committed ones, all at once, and end the lease.
+
+        Raises:
+            LeaseError: somebody took the lease over.
+        """
+        self._end("commit", tables)
+
+    def release(self) -> None:
+        """End the lease without a commit."""
+        if not self._ended:
+            self._end("release", self._entry.tables)
+
+    def _end(self, kind: Kind, tables: Mapping[str, Committed]) -> None:
+        held = self._entry
+        added = self._log.add(Entry(held.number + 1, kind, held.holder, tables, time=_now()))
+        self._ended = True
+        self._log.store.storage.delete([self._log.beat_path(held.number)])
+        # Old entries may have been removed, so the number alone is no proof.
+        if not added or self._log.numbers()[-1] > held.number + 1:
+            other = self._log.latest().holder
+            raise LeaseError(
+                f"Another run took over stage {held.stage!r} of {self._log.store.uri}, because this "
+                f"one gave no sign of life for {EXPIRY_S:.0f} s: {other or 'it has ended since'}. "
+                "Nothing was committed. Run the same command again: it reuses what is finished."
+            )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What to do while another run works on the same step.
+
+    Attributes:
+        wait: whether to wait until it has ended.
+        tell: called once with a sentence that says for whom.
+        clock: measures time.
+    """
+
+    wait: bool = True
+    tell: Callable[[str], None] = logger.warning
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@contextmanager
+def hold(
+    log: StepLog, holder: Holder, stage: str, reads: Mapping[str, str], waiting: Waiting
+) -> Iterator[Lease]:
+    """Take the lease of a step, and keep it while the context lasts.
+
+    Args:
+        log: the log of the step.
+        holder: this process.
+        stage: the stage, for messages and for whoever removes files.
+        reads: the versions that it reads, by table.
+        waiting: what to do while another run holds it.
+
+    Raises:
+        LeaseError: another run holds it, and `waiting.wait` is False.
+    """
+    entry = _acquire(log, Entry(0, "lease", holder, {}, reads, stage), waiting)
+    lease = Lease(log, entry)
+    end_beats = waiting.clock.repeat(BEAT_S, lease.beat)
+    try:
+        yield lease
+    finally:
+        end_beats()
+        try:
+            lease.release()
+        except LeaseError as error:
+            # The work has failed already, or was committed.
+            logger.info("%s", error)
+
+
+def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
+    observed: tuple[int, bytes | None, float] | None = None
+    pause, told = POLL_S[0], False
+    while True:
+        last = log.latest()
+        beat = log.store.storage.read(log.beat_path(last.number)) if last.kind == "lease" else None
+        now = waiting.clock.monotonic()
+        if observed is None or observed[:2] != (last.number, beat):
+            observed = (last.number, beat, now)
+        if _is_free(last, now - observed[2]):
+            entry = Entry(
+                last.number + 1,
+                "lease",
+                wanted.holder,
+                last.tables,
+                wanted.reads,
+                wanted.stage,
+                _now(),
+            )
+            if log.add(entry):
+                return entry
+            continue
+        if not waiting.wait:
+            raise LeaseError(f"{_describe(last)} Leave out --no-wait to wait until it has ended.")
+        if not told:
+            waiting.tell(f"{_describe(last)} Waiting until it has ended.")
+            told = True
+        waiting.clock.sleep(pause)
+        pause = min(2 * pause, POLL_S[1])
+
+
+def _is_free(last: Entry, silent_s: float) -> bool:
+    """Whether the lease may be taken, after the last entry did not change for some seconds."""
+    if last.kind != "lease":
+        return True
+    return silent_s >= EXPIRY_S or (last.holder is not None and last.holder.has_ended)
+
+
+def _describe(lease: Entry) -> str:
+    return f"Stage {lease.stage!r} is being worked on by {lease.holder} since {lease.time}."
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,84 @@
+"""What a store needs of the place where its files are.
+
+`create` is the one operation that two writers can race for. Everything that must happen at most once,
+such as taking a lease or committing a table, is the creation of a file that was not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+TEMPORARY_SUFFIX = ".tmp"
+"""Ending of the names of files that are still being written. No listing shows them."""
+
+
+class FileStatus(NamedTuple):
+    """Size in bytes, and time of the last change in seconds since 1970."""
+
+    size: int
+    modified: float
+
+
+class Storage(Protocol):
+    """Files below one root, by their paths below it."""
+
+    uri: str
+    """Address of the root: an absolute local path or a URI, without a slash at its end."""
+    is_local: bool
+    """Whether the root is a folder of this machine."""
+    filesystem: Any
+    """The pyarrow file system that reads the files."""
+    root: str
+    """Path of the root in `filesystem`."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of a file, or None if there is no such file."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file, or replace it. No reader ever sees a part of it."""
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file that is not there; return False, and change nothing, if it is there.
+
+        Of several writers that create the same file at the same time, exactly one gets True, as long as
+        `can_create_exclusively` holds.
+        """
+
+    @property
+    def can_create_exclusively(self) -> bool:
+        """Whether `create` refuses a file that is there. The first call tries it out, with a file that
+        is removed afterwards."""
+
+    def open_output(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """Open a new file for writing. It is on disk, complete, when the context manager ends.
+
+        Left by an exception, an object store has no such file, and a disk may have a part of it.
+        """
+
+    def status(self, path: str) -> FileStatus | None:
+        """Return the size and time of a file, or None if there is no such file."""
+
+    def files(self, folder: str, recursive: bool = False) -> dict[str, FileStatus]:
+        """Return the files directly in a folder, or also all those below it, by path."""
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders directly in a folder, in order."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file, or replace the copy. No reader ever sees a part of it."""
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete files. Files that are not there make no difference."""
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete everything below a folder. A folder that is not there makes no difference."""
+
+
+def join_address(uri: str, path: str) -> str:
+    """Return the address of a path below a root. Options in the query of a URI stay at its end."""
+    if "://" not in uri:
+        return f"{uri}/{path}"
+    place, mark, options = uri.partition("?")
+    return f"{place.rstrip('/')}/{path}{mark}{options}"

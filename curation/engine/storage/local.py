@@ -1,0 +1,199 @@
+"""A folder on a local disk, or on one that several machines share."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from pyarrow import fs
+
+from curation.engine.storage.base import TEMPORARY_SUFFIX, FileStatus
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+MISSING = (FileNotFoundError, NotADirectoryError)
+
+
+class LocalStorage:
+    """Files below a folder.
+
+    A file is written under a temporary name, synced, and then moved or linked to its name. POSIX and
+    NFS (RFC 1813, LINK) guarantee that a name is linked once: that is how `create` decides a race.
+
+    Args:
+        root: the folder; it need not exist.
+    """
+
+    is_local = True
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = self.uri = str(Path(root).resolve())
+        self.filesystem = fs.LocalFileSystem()
+
+    def _path(self, path: str) -> Path:
+        return Path(self.root, path)
+
+    def read(self, path: str) -> bytes | None:
+        """See `Storage.read`."""
+        try:
+            return self._path(path).read_bytes()
+        except MISSING:
+            return None
+
+    def write(self, path: str, content: bytes) -> None:
+        """See `Storage.write`."""
+        with _temporary(self._path(path), content) as temporary:
+            temporary.replace(self._path(path))
+
+    def create(self, path: str, content: bytes) -> bool:
+        """See `Storage.create`."""
+        target = self._path(path)
+        with _temporary(target, content) as temporary:
+            try:
+                target.hardlink_to(temporary)
+            except FileExistsError:
+                # Over NFS the reply to a link that was made may be lost, and the link tried again.
+                return temporary.stat().st_nlink > 1
+            except OSError as error:
+                if error.errno not in NO_HARD_LINKS:
+                    raise
+                if target.exists():
+                    return False
+                temporary.replace(target)
+        return True
+
+    @property
+    def can_create_exclusively(self) -> bool:
+        """See `Storage.can_create_exclusively`: whether the disk has hard links."""
+        target = self._path(f"probe-{uuid.uuid4().hex}")
+        with _temporary(target, b"") as temporary:
+            try:
+                target.hardlink_to(temporary)
+            except OSError:
+                return False
+            target.unlink()
+        return True
+
+    @contextmanager
+    def open_output(self, path: str) -> Iterator[BinaryIO]:
+        """See `Storage.open_output`."""
+        target = self._path(path)
+        _ensure_folder(target.parent)
+        with target.open("xb") as stream:
+            yield cast(BinaryIO, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _sync_folder(target.parent)
+
+    def status(self, path: str) -> FileStatus | None:
+        """See `Storage.status`."""
+        try:
+            status = self._path(path).stat()
+        except MISSING:
+            return None
+        return FileStatus(status.st_size, status.st_mtime)
+
+    def files(self, folder: str, recursive: bool = False) -> dict[str, FileStatus]:
+        """See `Storage.files`."""
+        files: dict[str, FileStatus] = {}
+        for entry in self._entries(folder):
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir():
+                files |= self.files(path, recursive) if recursive else {}
+            elif not entry.name.endswith(TEMPORARY_SUFFIX):
+                with suppress(FileNotFoundError):
+                    status = entry.stat()
+                    files[path] = FileStatus(status.st_size, status.st_mtime)
+        return files
+
+    def folders(self, folder: str) -> list[str]:
+        """See `Storage.folders`."""
+        return sorted(entry.name for entry in self._entries(folder) if entry.is_dir())
+
+    def _entries(self, folder: str) -> Iterable[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._path(folder)) as entries:
+                return tuple(entries)
+        except MISSING:
+            return ()
+
+    def copy(self, source: str, target: str) -> None:
+        """See `Storage.copy`. The copy is a hard link where the disk has them."""
+        original, path = self._path(source), self._path(target)
+        temporary = _temporary_name(path)
+        _ensure_folder(path.parent)
+        try:
+            temporary.hardlink_to(original)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS | {errno.EXDEV}:
+                raise
+            shutil.copyfile(original, temporary)
+        if path.exists() and path.samefile(temporary):
+            # A move between two names of one file would leave both.
+            temporary.unlink()
+        else:
+            temporary.replace(path)
+        _sync_folder(path.parent)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """See `Storage.delete`."""
+        for path in paths:
+            with suppress(*MISSING):
+                self._path(path).unlink()
+
+    def delete_folder(self, folder: str) -> None:
+        """See `Storage.delete_folder`."""
+        shutil.rmtree(self._path(folder), ignore_errors=True)
+
+
+def _temporary_name(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+
+
+@contextmanager
+def _temporary(target: Path, content: bytes) -> Iterator[Path]:
+    """Yield a synced file with a temporary name, beside a file to be; sync its folder at the end."""
+    temporary = _temporary_name(target)
+    _ensure_folder(target.parent)
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield temporary
+        _sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _ensure_folder(folder: Path) -> None:
+    """Make a folder, and sync the folders that name it."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        with suppress(FileExistsError):
+            path.mkdir()
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems cannot sync a folder.
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,29 @@
+"""Opens the storage of an address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from curation.engine.storage.arrow import ArrowStorage
+from curation.engine.storage.base import Storage
+from curation.engine.storage.local import LocalStorage
+from curation.engine.storage.object_store import SCHEMES, ObjectStorage
+
+
+def open_storage(address: str | Path) -> Storage:
+    """Return the storage of a local folder or a URI. Nothing is read or written.
+
+    Raises:
+        StoreError: the address cannot be opened.
+    """
+    text = str(address)
+    scheme = text.partition("://")[0] if "://" in text else ""
+    if not scheme or isinstance(address, Path):
+        return LocalStorage(address)
+    if scheme == "file":
+        return LocalStorage(url2pathname(urlsplit(text).path))
+    if scheme in SCHEMES:
+        return ObjectStorage(text)
+    return ArrowStorage(text)

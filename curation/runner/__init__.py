@@ -1,0 +1,1 @@
+"""Runs one step: the only place where a stage meets the store."""

@@ -1,0 +1,89 @@
+"""Runs a global stage: one call that gets whole tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from curation.engine.contract import contract
+from curation.engine.digest import digest, file_sha256
+from curation.engine.fragment_writer import FragmentWriter
+from curation.engine.manifest import (
+    FragmentRecord,
+    Manifest,
+)
+from curation.engine.params_base import fingerprint_params
+from curation.engine.step_log import Lease
+from curation.engine.store import Store
+from curation.engine.table import Table
+from curation.engine.table_name import TableName
+from curation.engine.units import (
+    FILE_ROWS,
+    StageOutput,
+    content_of,
+    write_output,
+)
+from curation.flow import Step
+from curation.runner.work import (
+    StepContext,
+    StepWork,
+    WrittenTable,
+    stage_context,
+    table_arguments,
+    version_terms,
+)
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def global_work(step: Step, tables: Mapping[str, Table]) -> StepWork:
+    (table,) = step.tables
+    key = digest(
+        [step.name, *version_terms(step, table, step.params)]
+        + [fingerprint_params(step.params, file_sha256), content_of(tables)]
+    )
+    return StepWork({table: key})
+
+
+def compute_global(
+    step: Step, work: StepWork, tables: Mapping[str, Table], within: StepContext, lease: Lease
+) -> tuple[dict[TableName, WrittenTable], int, int]:
+    """Run a global stage; return its fragments, and how many were computed and reused."""
+    ((table, key),) = work.keys.items()
+    store = within.store
+    earlier = _earlier_version(store, table, key)
+    if earlier is not None:
+        return {table: WrittenTable(earlier.fragments, earlier.stats)}, 0, len(earlier.fragments)
+    function, context = step.stage.function.load(), stage_context(step, within)
+    rows = function(**table_arguments(step, tables), params=step.params, context=context)
+
+    def open_writer(name: str) -> FragmentWriter:
+        return FragmentWriter(store, f"tables/{table}/data", name, contract(table), FILE_ROWS)
+
+    records: list[FragmentRecord] = []
+    writers, stats = write_output(_take_records(rows, records), "all", open_writer)
+    for name, writer in writers.items():
+        records.append(writer.close(f"tables/{table}", digest([key, name]), {}))
+    in_order = tuple(sorted(records, key=lambda record: record.name))
+    # A table without rows was computed too.
+    return {table: WrittenTable(in_order, stats)}, max(len(records), 1), 0
+
+
+def _earlier_version(store: Store, table: str, key: str) -> Manifest | None:
+    """Return the version that a step of another recipe wrote from the same tables and parameters."""
+    version = store.version_for_key(table, key)
+    manifest = None if version is None else store.manifest(table, version)
+    return manifest if manifest is not None and store.is_complete(manifest) else None
+
+
+def _take_records(rows: StageOutput, records: list[FragmentRecord]) -> StageOutput:
+    """Yield the batches of a stage, and add the records of fragments that workers wrote to a list."""
+    while True:
+        try:
+            item = next(rows)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        if isinstance(item, FragmentRecord):
+            records.append(item)
+        else:
+            yield item

@@ -1,0 +1,176 @@
+"""Runs a map stage: one unit for each fragment, or as the stage says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from curation.engine.commits import forget_staged, publish
+from curation.engine.context import Context
+from curation.engine.digest import digest, file_sha256
+from curation.engine.manifest import (
+    FragmentRecord,
+    aggregate_stats,
+)
+from curation.engine.params_base import fingerprint_params
+from curation.engine.stage import Read, Stage
+from curation.engine.step_log import Lease
+from curation.engine.store import DATASET
+from curation.engine.table import Table
+from curation.engine.table_name import TableName
+from curation.engine.units import (
+    Output,
+    Unit,
+    compute,
+    content_of,
+)
+from curation.engine.work_folder import delete_work_folders
+from curation.flow import Step
+from curation.plugins import activation
+from curation.runner.work import (
+    StepContext,
+    StepWork,
+    WrittenTable,
+    new_manifest,
+    stage_context,
+    table_arguments,
+    version_terms,
+)
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def map_work(step: Step, tables: Mapping[str, Table], within: StepContext) -> StepWork:
+    units = _map_units(step, tables, within)
+    keys = {
+        table: digest([step.name] + [[u.name, u.outputs[table].memo] for u in units])
+        for table in step.tables
+    }
+    return StepWork(keys, units)
+
+
+def compute_map(
+    step: Step, work: StepWork, tables: Mapping[str, Table], within: StepContext, lease: Lease
+) -> tuple[dict[TableName, WrittenTable], int, int]:
+    """Run a map stage; return its fragments by table, and how many were computed and reused."""
+    store = within.store
+    units = [replace(unit, attempt=lease.token) for unit in work.units]
+    known = _known_records(step, units, stage_context(step, within))
+    progress = step.stage.progress.load() if step.stage.progress else None
+    result = compute(store, within.parallel, step.name, units, progress, known)
+    written = {}
+    for table in step.tables:
+        records = tuple(result.records[unit.name][table] for unit in units)
+        written[table] = WrittenTable(records, aggregate_stats(r.stats for r in records))
+    if DATASET in step.tables:
+        dataset = TableName(DATASET)
+        staged = written[dataset]
+        version = new_manifest(step, dataset, staged, tables).version
+        published = publish(store, f"{DATASET}/{version}", staged.records)
+        forget_staged(store, staged.records, published)
+        written[dataset] = WrittenTable(published, staged.stats)
+    if step.stage.work_folder:
+        delete_work_folders(store, (unit.work_folder for unit in units), lease.token)
+    return written, result.computed, result.reused
+
+
+def _known_records(
+    step: Step, units: Sequence[Unit], context: Context
+) -> dict[str, FragmentRecord]:
+    """Return records of earlier versions by memo, which are faster to read than single records."""
+    known: dict[str, FragmentRecord] = {}
+    for table in step.tables:
+        wanted = {unit.outputs[table].memo for unit in units}
+        for manifest in context.earlier_versions(table):
+            known |= {r.memo: r for r in manifest.fragments if r.memo in wanted}
+            if wanted <= known.keys():
+                break
+    return known
+
+
+def _map_units(step: Step, tables: Mapping[str, Table], within: StepContext) -> list[Unit]:
+    """Return one unit for each fragment, or the units that the stage's `units` function names."""
+    stage = step.stage
+    table_args = table_arguments(step, tables)
+    if stage.units:
+        context = stage_context(step, within)
+        units = stage.units.load()(**table_args, params=step.params, context=context)
+    else:
+        units = _fragment_arguments(step, table_args)
+    chains = stage.chains.load()(**table_args) if stage.chains else {}
+    function, prepare = stage.function.load(), activation(step.plugins)
+    only = partial(_params_of_members, step) if stage.only else None
+    made = []
+    for name, arguments in units.items():
+        outputs: dict[str, Output] = {t: _output(step, t, arguments) for t in step.tables}
+        made.append(
+            Unit(
+                name=name,
+                function=function,
+                arguments={**arguments, "params": step.params},
+                outputs=outputs,
+                chain=chains.get(name),
+                gpu=stage.gpu,
+                work_folder=_work_folder(stage, outputs),
+                only=only,
+                prepare=prepare,
+            )
+        )
+    return made
+
+
+def _params_of_members(step: Step, tables: Collection[str]) -> dict[str, Any]:
+    """Return the arguments that compute only some members of a family."""
+    assert step.stage.only is not None
+    members = [str(TableName(table).member) for table in tables]
+    return {"params": step.stage.only(step.params, members)}
+
+
+def _fragment_arguments(
+    step: Step, table_arguments: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return by fragment the arguments of a map stage: its aligned fragments, and whole tables."""
+    names = _first_table(step.stage.reads[0], table_arguments).fragments
+    whole = {read.argument for read in step.stage.reads if read.whole}
+
+    def argument_for(argument: str, name: str) -> Any:
+        value = table_arguments[argument]
+        if argument in whole:
+            return value
+        if isinstance(value, dict):
+            return {member: table.fragments[name] for member, table in value.items()}
+        return value.fragments[name]
+
+    return {
+        name: {argument: argument_for(argument, name) for argument in table_arguments}
+        for name in names
+    }
+
+
+def _first_table(read: Read, table_arguments: Mapping[str, Any]) -> Table:
+    value = table_arguments[read.argument]
+    table: Table = next(iter(value.values())) if isinstance(value, dict) else value
+    return table
+
+
+def _output(step: Step, table: TableName, arguments: Mapping[str, Any]) -> Output:
+    stage, params = step.stage, step.params
+    if stage.only and table.member:
+        params = stage.only(params, [table.member])
+    memo = digest(
+        [stage.name, *version_terms(step, table, params)]
+        + [fingerprint_params(params, file_sha256), content_of(arguments)]
+    )
+    limit = stage.rows_per_file(params) if stage.rows_per_file else None
+    return Output(table, f"tables/{table}", f"tables/{table}/data", memo, limit)
+
+
+def _work_folder(stage: Stage[Any], outputs: Mapping[str, Output]) -> str:
+    """Return the path of the folder of a unit for unfinished work; empty if it has none."""
+    if not stage.work_folder:
+        return ""
+    table, output = next(iter(outputs.items()))
+    return f"work/{table}/{output.memo}"

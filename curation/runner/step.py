@@ -1,0 +1,204 @@
+"""Runs one step: brings its tables up to date, and commits them all at once.
+
+A crash at any point leaves the committed tables as they were. The next run finds the finished units by
+their memos and computes the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from curation.engine.manifest import Committed, Manifest
+from curation.engine.parallel import Parallel
+from curation.engine.run_log import Run, recorded_run
+from curation.engine.step_log import Entry, Lease, StepLog, Waiting, hold
+from curation.engine.store import Store
+from curation.engine.table import Table
+from curation.engine.table_name import TableName
+from curation.errors import DamagedFileError
+from curation.flow import Step
+from curation.media.encoders.compatibility import check_spaces
+from curation.runner.global_stage import compute_global, global_work
+from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
+from curation.runner.map_stage import compute_map, map_work
+from curation.runner.work import StepContext, StepWork, WrittenTable, new_manifest
+
+logger = logging.getLogger(__name__)
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did.
+
+    Attributes:
+        step: the step.
+        computed: number of fragments that were computed.
+        reused: number of fragments that earlier runs had computed.
+        rows: number of rows of its tables.
+        seconds: wall time.
+    """
+
+    step: Step
+    computed: int
+    reused: int
+    rows: int
+    seconds: float
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether there was nothing to compute."""
+        return self.computed == 0
+
+
+def run_step(
+    step: Step,
+    store: Store,
+    parallel: Parallel,
+    run: Run | None = None,
+    waiting: Waiting | None = None,
+    tables: Mapping[str, Table] | None = None,
+) -> StepResult:
+    """Bring the tables of a step up to date and commit them.
+
+    Args:
+        step: the step.
+        store: where tables are.
+        parallel: the workers.
+        run: the run that the step belongs to. The default is a run of this step alone.
+        waiting: what to do while another run works on the same step; by default, wait.
+        tables: what the step reads. The default is what `find_inputs` returns.
+
+    Raises:
+        StoreError: a table that the step reads is not committed or is damaged, tables were made from
+            different versions of another one, or hold vectors of different encoders.
+        LeaseError: another run works on the step, or took it over.
+        ContractError: the stage yielded rows that break the contract of its table.
+    """
+    if run is None:
+        with recorded_run(store, step.recipe, step.run) as recorded:
+            return run_step(step, store, parallel, recorded, waiting, tables)
+    started = time.monotonic()
+    inputs = find_inputs(step, store, run) if tables is None else Inputs(tables, {})
+    check_spaces(step.name, inputs.tables)
+    within = StepContext(store, parallel, run, waiting or Waiting())
+    try:
+        outcome = _bring_up_to_date(step, inputs, within)
+    except DamagedFileError as error:
+        set_aside_damaged(error, store)
+        raise
+    seconds = time.monotonic() - started
+    result = StepResult(step, outcome.computed, outcome.reused, outcome.rows, seconds)
+    run.add(step.name, outcome.rows, outcome.committed, step.fingerprint)
+    logger.info(
+        "%s: %d fragments computed, %d reused, %d rows, %.1f s",
+        step.name,
+        result.computed,
+        result.reused,
+        result.rows,
+        seconds,
+    )
+    return result
+
+
+class _Outcome(NamedTuple):
+    """What a step committed, its rows, and the number of fragments computed and reused."""
+
+    committed: Mapping[str, Committed]
+    rows: int
+    computed: int
+    reused: int
+
+
+def _bring_up_to_date(step: Step, inputs: Inputs, within: StepContext) -> _Outcome:
+    log = StepLog(within.store, step.fingerprint)
+    is_map = step.stage.kind == "map"
+    work = map_work(step, inputs.tables, within) if is_map else global_work(step, inputs.tables)
+    last = log.latest()
+    manifests = _finished(work, last, within.store)
+    if manifests is not None and _has_lineage(last, inputs):
+        return _unchanged(last, manifests)
+    reads = {name: table.manifest.version for name, table in inputs.tables.items()}
+    with hold(log, within.run.holder, step.name, reads, within.waiting) as lease:
+        # The run that was waited for may have done the same.
+        last = log.latest()
+        manifests = _finished(work, last, within.store)
+        if manifests is None:
+            return _compute(step, work, inputs, within, lease)
+        # The same rows, made from other versions of the tables before them.
+        committed = {
+            t: replace(c, lineage=inputs.lineage) for t, c in last.tables.items() if t in work.keys
+        }
+        lease.commit(committed)
+        return _unchanged(replace(last, tables=committed), manifests)
+
+
+def _has_lineage(last: Entry, inputs: Inputs) -> bool:
+    return all(committed.lineage == inputs.lineage for committed in last.tables.values())
+
+
+def _unchanged(last: Entry, manifests: Sequence[Manifest]) -> _Outcome:
+    rows = sum(manifest.rows for manifest in manifests)
+    fragments = sum(max(len(manifest.fragments), 1) for manifest in manifests)
+    tables = {m.table: last.tables[m.table] for m in manifests}
+    return _Outcome(tables, rows, 0, fragments)
+
+
+def _finished(work: StepWork, last: Entry, store: Store) -> list[Manifest] | None:
+    """Return the committed versions, if nothing that decides rows changed and all files are there."""
+    manifests = []
+    for table, key in work.keys.items():
+        committed = last.tables.get(table)
+        if committed is None or committed.key != key:
+            return None
+        manifest = store.manifest(table, committed.version)
+        if manifest is None or not store.is_complete(manifest):
+            return None
+        manifests.append(manifest)
+    return manifests
+
+
+def _compute(
+    step: Step, work: StepWork, inputs: Inputs, within: StepContext, lease: Lease
+) -> _Outcome:
+    compute_rows = compute_map if step.stage.kind == "map" else compute_global
+    written, computed, reused = compute_rows(step, work, inputs.tables, within, lease)
+    manifests = [
+        _put_version(step, table, fragments, inputs.tables, within.store)
+        for table, fragments in written.items()
+    ]
+    committed = {
+        m.table: Committed(m.version, work.keys[TableName(m.table)], inputs.lineage)
+        for m in manifests
+    }
+    if step.stage.kind == "global":
+        for table, version in committed.items():
+            within.store.put_key(table, version.key, version.version)
+    lease.commit(committed)
+    return _Outcome(committed, sum(m.rows for m in manifests), computed, reused)
+
+
+def _put_version(
+    step: Step,
+    table: TableName,
+    written: WrittenTable,
+    tables: Mapping[str, Table],
+    store: Store,
+) -> Manifest:
+    """Write the manifest of a version of a table, and return it.
+
+    Args:
+        step: the step that wrote it.
+        table: name of the table.
+        written: its rows.
+        tables: what the step read.
+        store: where the table is.
+    """
+    manifest = new_manifest(step, table, written, tables)
+    return store.put_version(manifest)

@@ -1,0 +1,121 @@
+"""What a step has to do, what it wrote, and what map and global stages have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from curation.engine.context import Context
+from curation.engine.contract import contract
+from curation.engine.manifest import FragmentRecord, Manifest, sum_counts, version_of
+from curation.engine.parallel import Parallel
+from curation.engine.params_base import StrictModel, manifest_params
+from curation.engine.run_log import Run
+from curation.engine.step_log import Waiting
+from curation.engine.store import Store
+from curation.engine.table import Table
+from curation.engine.table_name import Family, TableName
+from curation.engine.units import (
+    Unit,
+)
+from curation.flow import Step
+from curation.plugins import activation
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where and for whom a step runs.
+
+    Attributes:
+        store: where tables are.
+        parallel: the workers.
+        run: the run that it belongs to.
+        waiting: what to do while another run works on the same step.
+    """
+
+    store: Store
+    parallel: Parallel
+    run: Run
+    waiting: Waiting = field(default_factory=Waiting)
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What a step has to do.
+
+    Attributes:
+        keys: digest of everything that decides the rows, by table.
+        units: those of a map stage.
+    """
+
+    keys: Mapping[TableName, str]
+    units: Sequence[Unit] = ()
+
+
+class WrittenTable(NamedTuple):
+    """The fragments of a table, in order, and its measurements."""
+
+    records: tuple[FragmentRecord, ...]
+    stats: Mapping[str, Any]
+
+
+def table_arguments(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
+    """Return the tables that a stage reads, by argument; for a family a mapping by member."""
+    arguments: dict[str, Any] = {}
+    for read in step.stage.reads:
+        read_tables: dict[str, Table] = {name: tables[name] for name in step.reads[read.argument]}
+        if isinstance(read.table, Family):
+            arguments[read.argument] = read.table.members(read_tables)
+        else:
+            arguments[read.argument] = read_tables[read.table]
+    return arguments
+
+
+def version_terms(step: Step, table: TableName, params: StrictModel) -> list[Any]:
+    """Return the versions that memos depend on: of the stage, the contract and registry members."""
+    return [step.stage.version, contract(table).version, dict(step.stage.versions(params))]
+
+
+def stage_context(step: Step, within: StepContext) -> Context:
+    # Without the parameters: a work table that does not depend on them serves every version.
+    salt = [step.name, step.stage.version]
+    return Context(
+        within.store,
+        within.parallel,
+        step.name,
+        salt,
+        activation(step.plugins),
+        step.fingerprint,
+    )
+
+
+def new_manifest(
+    step: Step, table: TableName, written: WrittenTable, tables: Mapping[str, Table]
+) -> Manifest:
+    """Return the manifest of a table that a step wrote.
+
+    Args:
+        step: the step.
+        table: name of the table.
+        written: its rows.
+        tables: what the step read.
+    """
+    manifest = Manifest(
+        table=table,
+        version="",
+        stage=step.name,
+        stage_version=step.stage.version,
+        contract_version=contract(table).version,
+        params=manifest_params(step.params),
+        reads={name: t.manifest.version for name, t in tables.items()},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        fragments=written.records,
+        counts=sum_counts(r.counts for r in written.records),
+        stats=dict(written.stats),
+    )
+    return replace(manifest, version=version_of(manifest))
