@@ -1,4 +1,4 @@
-"""The command line that benchmarks share: `--tiny`, folders, real images, optional peers."""
+"""The common command line of benchmarks: `--tiny`, folders, real images, optional peers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parse(
 
 @contextmanager
 def folder_or_temporary(folder: Path | None) -> Iterator[Path]:
-    """Yield the folder that was named, or a temporary one that is removed afterwards."""
+    """Yield the folder, or a temporary folder if it is None; remove the temporary one at the end."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
@@ -56,9 +56,9 @@ def folder_or_temporary(folder: Path | None) -> Iterator[Path]:
 def shared_folder(options: argparse.Namespace) -> Path:
     """Return the folder with real images and hidden truth.
 
-    It is `--shared`, else where CURATION_SHARED points, else a folder `shared` beside the checkout.
-    Where there is none, the benchmark ends: with success if it is tiny, so that a list of benchmarks
-    goes on.
+    It is `--shared`, else the folder named by CURATION_SHARED, else a folder `shared` beside the
+    checkout. If it does not exist, the benchmark ends; a tiny run ends with success, so that the tiny
+    runs of other benchmarks follow.
     """
     folder = Path(options.shared or os.environ.get("CURATION_SHARED", ROOT.parent / "shared"))
     if not (folder / "data" / "web_mini").is_dir():
@@ -71,12 +71,12 @@ def shared_folder(options: argparse.Namespace) -> Path:
 
 
 def has_peer(options: argparse.Namespace, module: str, install: str) -> bool:
-    """Return whether a peer can be imported that the environment of the project does not bring.
+    """Return whether a peer is installed that is not in the environment of the project.
 
     Args:
-        options: without `--tiny`, a missing peer ends the benchmark.
-        module: what is imported.
-        install: the command that installs it.
+        options: without `--tiny`, the benchmark ends if the peer is not installed.
+        module: the module of the peer.
+        install: the command that installs the peer.
     """
     if find_spec(module) is not None:
         return True

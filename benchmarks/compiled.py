@@ -1,11 +1,12 @@
-"""The forward pass alone: as it is, channels last, and compiled.
+"""The forward pass of a model: as it is, with channels last, compiled, and both.
 
     python -m benchmarks.compiled [--weights FILE] [--rounds 5] [--batches 4] [--only resnet]
 
-ViT-Tiny in bf16 (with --weights, else random) and ResNet-50 and ConvNeXt-Tiny with random weights, 64
-normalised pictures in memory, one thread and two. Rounds are interleaved: each side once, then each
-again. Prints the median of images a second, its ratio to the model as it is, what compiling took, and
-whether a picture's features are the same bits whatever shares its batch.
+The models are ViT-Tiny in bf16 (its weights are those of --weights, or random), and ResNet-50 and
+ConvNeXt-Tiny with random weights. The input is 64 normalised pictures in memory; one thread and two are
+measured. Each round runs every side once. The table has the median of images per second, its ratio to
+the model as it is, and the time of the first pass, which compiles. It also says whether the features of
+a picture have the same bits in every batch.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from benchmarks.machine import conditions
 
 
 class Model(NamedTuple):
-    """The precision of a model, and the side of its square input in pixels."""
+    """The precision of a model, and the width of its square input in pixels."""
 
-    kind: torch.dtype
-    side: int
+    dtype: torch.dtype
+    width: int
 
 
 MODELS = {
@@ -36,50 +37,52 @@ MODELS = {
     "convnext_tiny": Model(torch.float32, 224),
 }
 TINY_MODELS = {"test_vit": Model(torch.float32, 160)}
-Side = Callable[[torch.Tensor], torch.Tensor]
+Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
-def made(name: str, weights: str | None, kind: torch.dtype) -> torch.nn.Module:
+def build_model(name: str, weights: str | None, dtype: torch.dtype) -> torch.nn.Module:
     """Return a model without its classifier."""
     torch.manual_seed(0)
     model: Any = timm.create_model(name, pretrained=False)
     if weights and name.startswith("vit_tiny"):
         model.load_state_dict(load_file(weights))
     model.reset_classifier(0)
-    ready: torch.nn.Module = model.eval().requires_grad_(False).to(kind)
-    return ready
+    frozen: torch.nn.Module = model.eval().requires_grad_(False).to(dtype)
+    return frozen
 
 
-def sides(name: str, weights: str | None, first: torch.Tensor) -> dict[str, tuple[Side, float]]:
-    """Return each way of calling the model, and the seconds of its first pass, on pixels `first`."""
-    found: dict[str, tuple[Side, float]] = {}
+def build_sides(
+    name: str, weights: str | None, pixels: torch.Tensor
+) -> dict[str, tuple[Forward, float]]:
+    """Return the forward pass of each side, and the seconds of its first call, on `pixels`."""
+    sides: dict[str, tuple[Forward, float]] = {}
     for side in ("as it is", "channels last", "compiled", "compiled, channels last"):
-        model: Any = made(name, weights, first.dtype)
+        model: Any = build_model(name, weights, pixels.dtype)
         last = "channels last" in side
         if last:
             model = model.to(memory_format=torch.channels_last)
         call: Any = torch.compile(model) if "compiled" in side else model
 
-        def run(pixels: torch.Tensor, call: Any = call, last: bool = last) -> torch.Tensor:
-            # Pictures come plane by plane; turning them is part of the price.
-            given = pixels.contiguous(memory_format=torch.channels_last) if last else pixels
-            features: torch.Tensor = call(given)
+        def forward(batch: torch.Tensor, call: Any = call, last: bool = last) -> torch.Tensor:
+            # The pictures have channels first: the time includes the conversion.
+            batch = batch.contiguous(memory_format=torch.channels_last) if last else batch
+            features: torch.Tensor = call(batch)
             return features
 
         started = time.monotonic()
         with torch.inference_mode():
-            run(first)
-        found[side] = (run, time.monotonic() - started)
-    return found
+            forward(pixels)
+        sides[side] = (forward, time.monotonic() - started)
+    return sides
 
 
-def keeps_bits(run: Side, pixels: torch.Tensor) -> bool:
-    """Whether the features of eight pictures are the same bits in other company and other places."""
+def is_batch_invariant(forward: Forward, pixels: torch.Tensor) -> bool:
+    """Return whether eight pictures have the same features in another batch, at other positions."""
     torch.manual_seed(1)
-    one, other = torch.randn(2, *pixels.shape).to(pixels.dtype)
-    other[-8:] = one[:8]
+    first, second = torch.randn(2, *pixels.shape).to(pixels.dtype)
+    second[-8:] = first[:8]
     with torch.inference_mode():
-        return torch.equal(run(one)[:8], run(other)[-8:])
+        return torch.equal(forward(first)[:8], forward(second)[-8:])
 
 
 def main() -> None:
@@ -87,7 +90,7 @@ def main() -> None:
     parser.add_argument("--weights", help="of ViT-Tiny")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=4, help="of each round")
-    parser.add_argument("--batch", type=int, default=64, help="pictures of a batch")
+    parser.add_argument("--batch", type=int, default=64, help="pictures per batch")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", default="", help="a part of a model's name")
     options = parse(parser, {"rounds": 1, "batches": 1, "batch": 8, "threads": [1]})
@@ -98,32 +101,32 @@ def main() -> None:
         "| model | threads | side | images/s (median; least to most) | ratio | first pass | same bits |"
     )
     print("|" + "---|" * 7)
-    for name, (kind, side_px) in (TINY_MODELS if options.tiny else MODELS).items():
+    for name, (dtype, width) in (TINY_MODELS if options.tiny else MODELS).items():
         if options.only not in name:
             continue
         for threads in options.threads:
             torch.set_num_threads(threads)
             torch._dynamo.reset()
-            pixels = torch.randn(options.batch, 3, side_px, side_px).to(kind)
-            every = sides(name, options.weights, torch.zeros_like(pixels))
-            rates: dict[str, list[float]] = {side: [] for side in every}
+            pixels = torch.randn(options.batch, 3, width, width).to(dtype)
+            sides = build_sides(name, options.weights, torch.zeros_like(pixels))
+            rates: dict[str, list[float]] = {side: [] for side in sides}
             for _ in range(options.rounds):
-                for side, (run, _) in every.items():
+                for side, (forward, _) in sides.items():
                     started = time.monotonic()
                     with torch.inference_mode():
                         for _ in range(options.batches):
-                            run(pixels)
-                    rates[side].append(
-                        options.batches * options.batch / (time.monotonic() - started)
-                    )
-            plain = statistics.median(rates["as it is"])
-            for side, (run, seconds) in every.items():
-                own = rates[side]
-                median = statistics.median(own)
+                            forward(pixels)
+                    seconds = time.monotonic() - started
+                    rates[side].append(options.batches * options.batch / seconds)
+            baseline = statistics.median(rates["as it is"])
+            precision = str(dtype).removeprefix("torch.")
+            for side, (forward, first_pass) in sides.items():
+                median = statistics.median(rates[side])
                 print(
-                    f"| {name}, {str(kind).removeprefix('torch.')} | {threads} | {side} | {median:.1f} "
-                    f"({min(own):.1f} to {max(own):.1f}) | {median / plain:.2f} | {seconds:.1f} s | "
-                    f"{'yes' if keeps_bits(run, pixels) else 'no'} |",
+                    f"| {name}, {precision} | {threads} | {side} | {median:.1f} "
+                    f"({min(rates[side]):.1f} to {max(rates[side]):.1f}) "
+                    f"| {median / baseline:.2f} | {first_pass:.1f} s | "
+                    f"{'yes' if is_batch_invariant(forward, pixels) else 'no'} |",
                     flush=True,
                 )
 

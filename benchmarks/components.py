@@ -1,14 +1,14 @@
-"""Connected components of edges that come in chunks, beside scipy's and networkx's of all at once.
+"""Connected components of edges in chunks, beside scipy and networkx with all edges at once.
 
     python -m benchmarks.components                # 100 million edges: 5 GiB of memory for scipy
 
-`random` draws both ends of an edge evenly; `power law` draws them with a chance of rank^-0.5, which
-gives a few nodes very many edges, and ranks go to nodes in no order. Edges are made in chunks of
-4 million from a seed, the same for every side, and that is not counted. Each side runs in a process of
-its own, whose peak resident memory counts: ours joins each chunk as it comes; scipy and networkx need
-all edges at once, which count with them. Time is `join` and `labels` for ours, making the graph and
-finding its components for the others: seconds on the clock, and in brackets on the processor, where
-other work runs beside. Partitions are the same when every node has the same smallest member.
+`random` draws both ends of an edge from a uniform distribution. `power law` draws a node with a
+probability proportional to rank^-0.5, so a few nodes have very many edges; ranks are shuffled. Edges
+are made from a seed in chunks of 4 million, the same for every side, and this time is not counted. Each
+side runs in a separate process, and its peak resident memory is printed. Ours joins chunk by chunk;
+scipy and networkx need all edges in memory. For ours, the time is that of the union-find; for the
+others, that of making the graph and finding its components. Times are wall-clock seconds, with CPU
+seconds in brackets. Partitions are the same if each node has the same smallest member in both.
 """
 
 from __future__ import annotations
@@ -37,76 +37,76 @@ from curation.algorithms.components.union_find import UnionFind
 Nodes: TypeAlias = npt.NDArray[np.int32]
 T = TypeVar("T")
 
-ROWS = 2**22
-"""Edges made at once."""
+CHUNK = 2**22
+"""Edges of a chunk."""
 MULTIPLIER = 2_654_435_761
-"""A prime: times it, modulo a number of nodes that it does not divide, gives each node another name."""
+"""A prime: multiplying by it, modulo a number of nodes that it does not divide, permutes the nodes."""
 GRAPHS = (
     ("random", 100_000_000, 100_000_000),
     ("random", 50_000_000, 100_000_000),
     ("power law", 100_000_000, 100_000_000),
     ("random", 1_000_000, 1_000_000),
 )
-NETWORKX = 1_000_000
-"""Edges up to which networkx fits: about half a kilobyte each."""
+NETWORKX_MAX_EDGES = 1_000_000
+"""networkx is compared up to this number of edges: it needs about half a kilobyte for each."""
 
 
 class Clock:
-    """Seconds on the clock and on the processor that calls took."""
+    """Adds up the wall-clock seconds and the CPU seconds of calls."""
 
     def __init__(self) -> None:
-        self.wall = self.processor = 0.0
+        self.wall = self.cpu = 0.0
 
     def time(self, call: Callable[[], T]) -> T:
-        """Call, add up what it took, and return what it gave."""
-        wall, processor = time.perf_counter(), time.process_time()
+        """Call a function, add its seconds, and return its result."""
+        wall, cpu = time.perf_counter(), time.process_time()
         result = call()
         self.wall += time.perf_counter() - wall
-        self.processor += time.process_time() - processor
+        self.cpu += time.process_time() - cpu
         return result
 
 
-def edges(kind: str, nodes: int, many: int) -> Iterator[tuple[Nodes, Nodes]]:
-    """Yield the ends of edges, in chunks."""
-    for start in range(0, many, ROWS):
+def edge_chunks(kind: str, nodes: int, edges: int) -> Iterator[tuple[Nodes, Nodes]]:
+    """Yield the edges in chunks, as the two ends of each edge."""
+    for start in range(0, edges, CHUNK):
         rng = np.random.default_rng([0, start])
-        rows = min(ROWS, many - start)
-        yield _ends(kind, nodes, rows, rng), _ends(kind, nodes, rows, rng)
+        count = min(CHUNK, edges - start)
+        yield _draw_ends(kind, nodes, count, rng), _draw_ends(kind, nodes, count, rng)
 
 
-def _ends(kind: str, nodes: int, rows: int, rng: np.random.Generator) -> Nodes:
+def _draw_ends(kind: str, nodes: int, count: int, rng: np.random.Generator) -> Nodes:
     if kind == "random":
-        return rng.integers(0, nodes, rows, dtype=np.int32)
-    rank = (rng.random(rows) ** 2 * nodes).astype(np.int64)
+        return rng.integers(0, nodes, count, dtype=np.int32)
+    rank = (rng.random(count) ** 2 * nodes).astype(np.int64)
     return (rank * MULTIPLIER % nodes).astype(np.int32)
 
 
-def all_edges(kind: str, nodes: int, many: int) -> tuple[Nodes, Nodes]:
-    """Return all of them at once."""
-    left, right = np.empty(many, np.int32), np.empty(many, np.int32)
-    for number, (own, other) in enumerate(edges(kind, nodes, many)):
-        part = slice(number * ROWS, number * ROWS + len(own))
-        left[part], right[part] = own, other
+def all_edges(kind: str, nodes: int, edges: int) -> tuple[Nodes, Nodes]:
+    """Return the two ends of all edges."""
+    left, right = np.empty(edges, np.int32), np.empty(edges, np.int32)
+    for number, (chunk_left, chunk_right) in enumerate(edge_chunks(kind, nodes, edges)):
+        part = slice(number * CHUNK, number * CHUNK + len(chunk_left))
+        left[part], right[part] = chunk_left, chunk_right
     return left, right
 
 
-def by_ours(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
-    """Return labels, from chunks."""
+def ours(clock: Clock, kind: str, nodes: int, edges: int) -> Nodes:
+    """Return the component of each node, by the project's union-find, from chunks."""
     union_find: UnionFind = clock.time(lambda: UnionFind(nodes))
-    for left, right in edges(kind, nodes, many):
+    for left, right in edge_chunks(kind, nodes, edges):
         clock.time(partial(union_find.union, left, right))
     return clock.time(union_find.labels)
 
 
-def by_scipy(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
-    """Return numbers of components, by scipy."""
+def by_scipy(clock: Clock, kind: str, nodes: int, edges: int) -> Nodes:
+    """Return the component of each node, by scipy."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    left, right = all_edges(kind, nodes, many)
+    left, right = all_edges(kind, nodes, edges)
 
     def run() -> Nodes:
-        ones = np.ones(many, dtype=np.int8)
+        ones = np.ones(edges, dtype=np.int8)
         graph = coo_array((ones, (left, right)), shape=(nodes, nodes))
         labels: Nodes = connected_components(graph, directed=False)[1]
         return labels
@@ -114,11 +114,11 @@ def by_scipy(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
     return clock.time(run)
 
 
-def by_networkx(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
-    """Return numbers of components, by networkx."""
+def by_networkx(clock: Clock, kind: str, nodes: int, edges: int) -> Nodes:
+    """Return the component of each node, by networkx."""
     import networkx
 
-    left, right = all_edges(kind, nodes, many)
+    left, right = all_edges(kind, nodes, edges)
 
     def run() -> list[set[int]]:
         graph = networkx.Graph()
@@ -126,49 +126,49 @@ def by_networkx(clock: Clock, kind: str, nodes: int, many: int) -> Nodes:
         graph.add_edges_from(zip(left.tolist(), right.tolist(), strict=True))
         return list(networkx.connected_components(graph))
 
-    label = np.empty(nodes, np.int32)
-    for number, members in enumerate(clock.time(run)):
-        label[list(members)] = number
-    return label
+    labels = np.empty(nodes, np.int32)
+    for component, members in enumerate(clock.time(run)):
+        labels[list(members)] = component
+    return labels
 
 
-SIDES = {"ours": by_ours, "scipy": by_scipy, "networkx": by_networkx}
+SIDES = {"ours": ours, "scipy": by_scipy, "networkx": by_networkx}
 
 
-def measure(side: str, kind: str, nodes: int, many: int) -> dict[str, Any]:
-    """Return seconds, peak memory in GiB, and what tells one partition from another."""
+def measure(side: str, kind: str, nodes: int, edges: int) -> dict[str, Any]:
+    """Return seconds, peak memory in GiB, the number of components and a digest of the partition."""
     clock = Clock()
-    label = SIDES[side](clock, kind, nodes, many)
+    labels = SIDES[side](clock, kind, nodes, edges)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if side != "ours":
-        label = _smallest(label)
+        labels = _smallest_members(labels)
     return {
         "wall": clock.wall,
-        "processor": clock.processor,
+        "cpu": clock.cpu,
         "peak": peak,
-        "components": int(np.count_nonzero(label == np.arange(nodes, dtype=np.int32))),
-        "digest": hashlib.sha256(label.astype("<i4").tobytes()).hexdigest(),
+        "components": int(np.count_nonzero(labels == np.arange(nodes, dtype=np.int32))),
+        "digest": hashlib.sha256(labels.astype("<i4").tobytes()).hexdigest(),
     }
 
 
-def _smallest(label: Nodes) -> Nodes:
+def _smallest_members(labels: Nodes) -> Nodes:
     """Return the smallest member of each node's component."""
-    first = np.full(int(label.max()) + 1, len(label), np.int32)
-    np.minimum.at(first, label, np.arange(len(label), dtype=np.int32))
-    return first[label]
+    smallest = np.full(int(labels.max()) + 1, len(labels), np.int32)
+    np.minimum.at(smallest, labels, np.arange(len(labels), dtype=np.int32))
+    return smallest[labels]
 
 
-def apart(side: str, graph: tuple[str, int, int]) -> dict[str, Any]:
-    """Measure in a process of its own."""
+def measure_in_subprocess(side: str, graph: tuple[str, int, int]) -> dict[str, Any]:
+    """Return what `measure` returns in a separate process."""
     command = [sys.executable, "-m", "benchmarks.components", "--measure"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, json.dumps([side, *graph])],
         check=True,
         stdout=subprocess.PIPE,
         env=os.environ | {"MALLOC_ARENA_MAX": "2"},
     )
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    measurements: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return measurements
 
 
 def main() -> None:
@@ -180,39 +180,40 @@ def main() -> None:
         print(json.dumps(measure(*json.loads(options.measure))))
         return
     has_networkx = find_spec("networkx") is not None
-    beside = f" · networkx {version('networkx')}" if has_networkx else ""
-    print(f"{conditions()} · scipy {version('scipy')}{beside}")
+    networkx_version = f" · networkx {version('networkx')}" if has_networkx else ""
+    print(f"{conditions()} · scipy {version('scipy')}{networkx_version}")
     print(f"load before: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     if not has_networkx:
-        print("networkx is not installed, and left out")
+        print("networkx is not installed and is left out")
     print(
         "\n| edges | nodes | | components | beside | its s | our s | faster by | its GiB ", end=""
     )
     print("| our GiB | smaller by | same |")
     print("|" + "---|" * 12)
-    for kind, nodes, many in GRAPHS:
-        graph = (kind, int(nodes * options.share), int(many * options.share))
-        ours = apart("ours", graph)
-        _tell(graph, "scipy", ours)
-        if has_networkx and graph[2] <= NETWORKX:
-            _tell(graph, "networkx", ours)
+    for kind, nodes, edges in GRAPHS:
+        graph = (kind, int(nodes * options.share), int(edges * options.share))
+        our_result = measure_in_subprocess("ours", graph)
+        _print_row(graph, "scipy", our_result)
+        if has_networkx and graph[2] <= NETWORKX_MAX_EDGES:
+            _print_row(graph, "networkx", our_result)
     print(f"\nload after: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
 
 
-def _tell(graph: tuple[str, int, int], side: str, ours: dict[str, Any]) -> None:
-    kind, nodes, many = graph
-    theirs = apart(side, graph)
+def _print_row(graph: tuple[str, int, int], peer: str, our_result: dict[str, Any]) -> None:
+    kind, nodes, edges = graph
+    result = measure_in_subprocess(peer, graph)
     print(
-        f"| {many:,} | {nodes:,} | {kind} | {ours['components']:,} | {side} "
-        f"| {_seconds(theirs)} | {_seconds(ours)} | {theirs['wall'] / ours['wall']:.1f} "
-        f"| {theirs['peak']:.2f} | {ours['peak']:.2f} | {theirs['peak'] / ours['peak']:.1f} "
-        f"| {'yes' if theirs['digest'] == ours['digest'] else 'NO'} |",
+        f"| {edges:,} | {nodes:,} | {kind} | {our_result['components']:,} | {peer} "
+        f"| {_seconds(result)} | {_seconds(our_result)} "
+        f"| {result['wall'] / our_result['wall']:.1f} | {result['peak']:.2f} "
+        f"| {our_result['peak']:.2f} | {result['peak'] / our_result['peak']:.1f} "
+        f"| {'yes' if result['digest'] == our_result['digest'] else 'NO'} |",
         flush=True,
     )
 
 
-def _seconds(found: dict[str, Any]) -> str:
-    return f"{found['wall']:.2f} ({found['processor']:.2f})"
+def _seconds(result: dict[str, Any]) -> str:
+    return f"{result['wall']:.2f} ({result['cpu']:.2f})"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Copies on a small real web with hidden truth: what each level of dedup finds, and what it merges.
+"""Copies on a small real web with hidden truth: what each level of dedup finds and what it merges.
 
     python -m benchmarks.copies --shared ../shared --store data/copies
 
-The default recipe runs over the pool until dedup, then dedup again with single levels. Recall: part of
-the planted copies that share a component with their original, by strength. Look-alikes: how many of the
-nearest pairs of different pictures in the pool do too. Other pairs: all others of one component, most
-of them copies that nobody planted.
+The default recipe runs on the pool until dedup; then dedup runs again with single levels. Recall is the
+share of the planted copies that are in one component with their original, by strength of the edit.
+Look-alikes are the nearest pairs of different pictures in the pool; the table counts those in one
+component. Other pairs are all other pairs in one component; most of them are copies, but not planted.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 
 STRENGTHS = ("exact", "easy", "medium", "hard")
 EVERY_TINY = 8
-"""Of how many planted copies and pairs a tiny run takes one."""
-LARGEST = 1_000
-"""Pictures of a component from which its pairs are counted, but not listed."""
-NONE: dict[str, Any] = {"pixels": False, "perceptual": None, "near": None, "verify": None}
+"""A tiny run takes one of this many planted copies and pairs."""
+MAX_LISTED_SIZE = 1_000
+"""The pairs of a component with more pictures are counted, but not listed."""
+EXACT: dict[str, Any] = {"pixels": False, "perceptual": None, "near": None, "verify": None}
 LEVELS: dict[str, dict[str, Any]] = {
-    "exact": NONE,
-    "pixels": NONE | {"pixels": True},
-    "perceptual, unverified": NONE | {"perceptual": {}},
-    "perceptual": NONE | {"perceptual": {}, "verify": {}},
-    "near, unverified": NONE | {"near": {}},
-    "near": NONE | {"near": {}, "verify": {}},
+    "exact": EXACT,
+    "pixels": EXACT | {"pixels": True},
+    "perceptual, unverified": EXACT | {"perceptual": {}},
+    "perceptual": EXACT | {"perceptual": {}, "verify": {}},
+    "near, unverified": EXACT | {"near": {}},
+    "near": EXACT | {"near": {}, "verify": {}},
     "all, unverified": {"verify": None},
     "all (default)": {},
     "all, chains cut": {"chains": "cut"},
@@ -51,19 +51,18 @@ LEVELS: dict[str, dict[str, Any]] = {
 
 
 def spec_of(shared: Path, folder: Path, dedup: dict[str, Any]) -> dict[str, Any]:
-    """Return the default recipe over the pool alone, with some parameters of dedup."""
+    """Return the default recipe for the pool alone, with these parameters of dedup."""
     spec = build_spec(shared, folder)
-    names = ("name", "ingest")
-    sources = [s for s in spec["sources"] if s["role"] == "pool"]
-    return {n: spec[n] for n in names} | {"sources": sources, "dedup": dedup}
+    sources = [source for source in spec["sources"] if source["role"] == "pool"]
+    return {"name": spec["name"], "ingest": spec["ingest"], "sources": sources, "dedup": dedup}
 
 
 class Truth:
-    """The planted copies and natural pairs of the pool, by the pool's own ids.
+    """The planted copies and natural pairs of the pool. They have the ids of the source file.
 
     Args:
         shared: the folder with the real images.
-        every: the distance of the copies and pairs that are taken; 1 takes all.
+        every: one of this many copies and pairs is taken.
     """
 
     def __init__(self, shared: Path, every: int = 1) -> None:
@@ -73,21 +72,21 @@ class Truth:
         pairs = pairs[(pairs["set_a"] == "pool") & (pairs["set_b"] == "pool")]
         self.alike = pairs[pairs["verdict"] == "lookalike"][::every]
         groups = self.planted.groupby("group")[["dup_id", "orig_id"]]
-        members = [set(own.to_numpy().ravel()) for _, own in groups]
-        self.known = {frozenset(p) for own in members for p in combinations(sorted(own), 2)}
-        self.known |= {frozenset(p) for p in pairs[["id_a", "id_b"]].to_numpy().tolist()}
+        members = [sorted(set(group.to_numpy().ravel())) for _, group in groups]
+        self.known = {frozenset(pair) for ids in members for pair in combinations(ids, 2)}
+        self.known |= {frozenset(pair) for pair in pairs[["id_a", "id_b"]].to_numpy().tolist()}
 
 
-def keep_only(truth: Truth, path: Path) -> None:
-    """Leave of the pool's file only the images of which the truth speaks."""
-    planted, pairs = truth.planted, truth.alike
-    wanted = {*planted["dup_id"], *planted["orig_id"], *pairs["id_a"], *pairs["id_b"]}
+def filter_pool(truth: Truth, path: Path) -> None:
+    """Remove from the pool's file the images that are not in the truth."""
+    planted, look_alikes = truth.planted, truth.alike
+    ids = {*planted["dup_id"], *planted["orig_id"], *look_alikes["id_a"], *look_alikes["id_b"]}
     pool = pq.read_table(path)
-    pq.write_table(pool.filter(pc.is_in(pool.column("id"), pa.array(sorted(wanted)))), path)
+    pq.write_table(pool.filter(pc.is_in(pool.column("id"), pa.array(sorted(ids)))), path)
 
 
-def components(store: Store) -> pd.Series:
-    """Return the component of each picture of the pool, by the pool's own id."""
+def read_components(store: Store) -> pd.Series:
+    """Return the component of each picture of the pool, indexed by its id in the source file."""
     images = open_table(store, "images").read(["pair_id", "source_key"]).to_pandas()
     copies = open_table(store, "copies").read(["pair_id", "representative_pair_id"]).to_pandas()
     merged: pd.DataFrame = images.merge(copies, on="pair_id").set_index("source_key")
@@ -95,30 +94,30 @@ def components(store: Store) -> pd.Series:
 
 
 def measured(store: Store, truth: Truth) -> dict[str, Any]:
-    """Return recall by strength, look-alikes and other pairs in one component."""
-    stands = components(store)
+    """Return recall by strength and by edit, and the merged look-alikes and other pairs."""
+    component = read_components(store)
 
-    def together(a: pd.Series, b: pd.Series) -> np.ndarray:
-        return np.asarray(stands.loc[a].to_numpy() == stands.loc[b].to_numpy())
+    def in_one_component(a: pd.Series, b: pd.Series) -> np.ndarray:
+        return np.asarray(component.loc[a].to_numpy() == component.loc[b].to_numpy())
 
-    planted, alike = truth.planted, truth.alike
-    found = pd.Series(together(planted["dup_id"], planted["orig_id"]))
-    merged = alike[together(alike["id_a"], alike["id_b"])]
-    others = [
+    planted, look_alikes = truth.planted, truth.alike
+    is_found = pd.Series(in_one_component(planted["dup_id"], planted["orig_id"]))
+    merged = look_alikes[in_one_component(look_alikes["id_a"], look_alikes["id_b"])]
+    other_pairs = [
         pair
-        for _, own in stands.groupby(stands)
-        if 1 < len(own) <= LARGEST
-        for pair in combinations(sorted(own.index), 2)
+        for _, members in component.groupby(component)
+        if 1 < len(members) <= MAX_LISTED_SIZE
+        for pair in combinations(sorted(members.index), 2)
         if frozenset(pair) not in truth.known
     ]
-    sizes = stands.value_counts()
-    known = sum(stands.get(a, a) == stands.get(b, b) for a, b in map(tuple, truth.known))
+    sizes = component.value_counts()
+    known = sum(component.get(a, a) == component.get(b, b) for a, b in map(tuple, truth.known))
     return {
         "other_pairs": int((sizes * (sizes - 1) // 2).sum()) - known,
-        "recall": found.groupby(planted["strength"].to_numpy()).mean(),
-        "by_edit": found.groupby(planted["transform"].to_numpy()).mean(),
+        "recall": is_found.groupby(planted["strength"].to_numpy()).mean(),
+        "by_edit": is_found.groupby(planted["transform"].to_numpy()).mean(),
         "alike": merged,
-        "others": others,
+        "others": other_pairs,
     }
 
 
@@ -135,34 +134,35 @@ def main() -> None:
 
 
 def compare(shared: Path, folder: Path, tiny: bool) -> None:
-    """Print a row for each level, and what the default recipe merges."""
+    """Print a row for each level, and the pairs that the default recipe merges."""
     store, truth = Store(folder), Truth(shared, EVERY_TINY if tiny else 1)
     lists = folder / "lists"
     recipe_spec = spec_of(shared, lists, {})
     recipe = parse_recipe(recipe_spec)
     if tiny:
-        keep_only(truth, lists / "pool.parquet")
-    begun = time.monotonic()
+        filter_pool(truth, lists / "pool.parquet")
+    started = time.monotonic()
     run_recipe(recipe, store, tiny, until="dedup")
-    print(f"default recipe until dedup: {time.monotonic() - begun:.0f} s")
-    for table in ("neighbours", "verified"):
-        found = open_table(store, table)
-        print(f"{table}: {found.rows:,} rows, {found.manifest.stats}")
+    print(f"default recipe until dedup: {time.monotonic() - started:.0f} s")
+    for name in ("neighbours", "verified"):
+        table = open_table(store, name)
+        print(f"{name}: {table.rows:,} rows, {table.manifest.stats}")
     print(f"\n| level | {' | '.join(STRENGTHS)} | look-alikes | other pairs |\n|{'---|' * 7}")
-    for name, dedup in LEVELS.items():
-        own = parse_recipe(recipe_spec | {"dedup": dedup})
-        for step in plan(own, until="dedup"):
+    for level, dedup in LEVELS.items():
+        for step in plan(parse_recipe(recipe_spec | {"dedup": dedup}), until="dedup"):
             if step.name in ("neighbours", "verify", "dedup"):
                 run_step(step, store, InProcess())
-        said = measured(store, truth)
-        cells = " | ".join(f"{said['recall'][s]:.3f}" for s in STRENGTHS)
-        print(f"| {name} | {cells} | {len(said['alike'])} | {said['other_pairs']:,} |", flush=True)
-        if name == "all (default)":
-            best = said
-    print("\nby edit:", ", ".join(f"{n} {v:.2f}" for n, v in best["by_edit"].items()))
+        result = measured(store, truth)
+        recall = " | ".join(f"{result['recall'][strength]:.3f}" for strength in STRENGTHS)
+        counts = f"{len(result['alike'])} | {result['other_pairs']:,}"
+        print(f"| {level} | {recall} | {counts} |", flush=True)
+        if level == "all (default)":
+            default = result
+    print("\nrecall by edit:", ", ".join(f"{n} {v:.2f}" for n, v in default["by_edit"].items()))
     print("\nlook-alikes merged by the default recipe:")
-    print(best["alike"][["id_a", "id_b", "source_a", "cos_vit", "dhash256"]].to_string(index=False))
-    print("\nothers merged by the default recipe:", best["others"][:60])
+    columns = ["id_a", "id_b", "source_a", "cos_vit", "dhash256"]
+    print(default["alike"][columns].to_string(index=False))
+    print("\nother pairs merged by the default recipe:", default["others"][:60])
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""Embedding end to end, beside the model alone and beside a loader in the manner of clip-retrieval.
+"""Embedding from stored pictures to stored vectors, beside the model alone and a webdataset loader.
 
     python -m benchmarks.embed [--model timm/vit_tiny_patch16_224] [--weights FILE] [--pictures 2000]
         [--precision bf16] [--device cpu] [--processes 2]
 
-Photographs of about 500 px (crops of those that scikit-image brings, JPEG 90) are fetched into a store.
-Then, in as many processes as there are cores, each with one thread, as Spark runs tasks:
+The pictures are crops of scikit-image's photographs, of about 500 px, as JPEG 90. They are fetched into
+a store. Then each side runs in one process per core, each with one thread, as Spark runs tasks:
 
-* the limit: the model's forward pass on normalised pictures that lie in memory;
-* ours: the stage embed from stored JPEG bytes to stored vectors;
-* the loader: webdataset, PIL and torchvision's transforms in front of the same model, vectors kept.
+* limit: the model's forward pass on normalised pictures in memory;
+* ours: the stage embed, from stored JPEG bytes to stored vectors;
+* loader: webdataset, PIL and torchvision's transforms, as in clip-retrieval, and the same model; the
+  vectors stay in memory.
 
-All three have the same precision and batch. On a GPU there is one process, and threads prepare for it.
+All three have the same precision and batch size. On a GPU, each side is one process, and threads or
+loader processes prepare its pictures.
 """
 
 from __future__ import annotations
@@ -34,40 +36,40 @@ from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 
 BATCH = 64
-PARTS = 4
+FRAGMENTS = 4
 
 
 def photographs(count: int) -> list[bytes]:
-    """Crops of scikit-image's photographs, resized to 400 to 600 px on the longer side, as JPEG."""
+    """Return crops of scikit-image's photographs as JPEG, 400 to 600 px on the longer side."""
     from skimage import data
 
     names = ("astronaut", "coffee", "chelsea", "rocket", "cat")
-    whole = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in names]
+    originals = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in names]
     rng = np.random.default_rng(0)
-    found = []
+    jpegs = []
     for number in range(count):
-        image = whole[number % len(whole)]
-        part = rng.uniform(0.5, 1.0)
-        wide, high = int(image.width * part), int(image.height * part)
-        left = int(rng.integers(0, image.width - wide + 1))
-        top = int(rng.integers(0, image.height - high + 1))
-        crop = image.crop((left, top, left + wide, top + high))
+        image = originals[number % len(originals)]
+        share = rng.uniform(0.5, 1.0)
+        width, height = int(image.width * share), int(image.height * share)
+        left = int(rng.integers(0, image.width - width + 1))
+        top = int(rng.integers(0, image.height - height + 1))
+        crop = image.crop((left, top, left + width, top + height))
         scale = rng.uniform(400, 600) / max(crop.size)
         size = round(crop.width * scale), round(crop.height * scale)
         out = io.BytesIO()
         crop.resize(size, Image.Resampling.BICUBIC).save(out, "JPEG", quality=90)
-        found.append(out.getvalue())
-    return found
+        jpegs.append(out.getvalue())
+    return jpegs
 
 
 def prepare(folder: Path, count: int) -> int:
-    """Write the store with its table of images, and the same pictures as tars; return their bytes."""
+    """Write the table of images to a store, and the same pictures to tars; return their bytes."""
     from curation.engine.parallel import InProcess
     from curation.engine.store import Store
     from curation.engine.table import open_table
     from curation.flow import plan
     from curation.recipe import parse_recipe
-    from curation.runner import run_step
+    from curation.runner.step import run_step
 
     rows = [{"image": data, "uid": str(n)} for n, data in enumerate(photographs(count))]
     pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
@@ -76,7 +78,7 @@ def prepare(folder: Path, count: int) -> int:
     spec = {
         "name": "embed",
         "sources": [source | {"path": str(folder / "pairs.parquet")}],
-        "ingest": {"rows_per_fragment": -(-count // PARTS)},
+        "ingest": {"rows_per_fragment": -(-count // FRAGMENTS)},
         "dedup": {"near": None},
     }
     store = Store(folder / "store")
@@ -108,21 +110,21 @@ def random_weights(model: str, folder: Path) -> str:
 
 
 def spec_of(options: argparse.Namespace) -> Any:
-    """The encoder as a recipe has it."""
+    """Return the encoder as a recipe has it."""
     from curation.media.encoders.params import EncoderSpec
 
     return EncoderSpec(model=options.model, weights=options.weights, precision=options.precision)
 
 
-def limit(options: argparse.Namespace, folder: Path, parts: list[int], count: int) -> float:
-    """Seconds of the forward passes alone."""
+def limit(options: argparse.Namespace, folder: Path, numbers: list[int], count: int) -> float:
+    """Return the seconds of the forward passes alone, for `count` pictures."""
     import torch
 
     from curation.media.encoders.encoder import load_encoder
 
     encoder: Any = load_encoder(spec_of(options), options.device)
-    model, kind = encoder.model.model, encoder.model.kind
-    pixels = torch.randn(BATCH, *encoder.blank.shape).to(options.device, dtype=kind)
+    model, dtype = encoder.model.model, encoder.model.dtype
+    pixels = torch.randn(BATCH, *encoder.blank.shape).to(options.device, dtype=dtype)
 
     def run() -> None:
         with torch.inference_mode():
@@ -130,12 +132,12 @@ def limit(options: argparse.Namespace, folder: Path, parts: list[int], count: in
                 features = model(pixels)
         features.float().cpu()
 
-    # A part of a last batch is a whole pass on either side.
+    # On every side, the last batch costs a whole pass, even if it is not full.
     return timed(run)
 
 
-def ours(options: argparse.Namespace, folder: Path, parts: list[int], count: int) -> float:
-    """Seconds of the stage, its files written."""
+def ours(options: argparse.Namespace, folder: Path, numbers: list[int], count: int) -> float:
+    """Return the seconds of the stage embed on fragments of these numbers, until vectors are stored."""
     from curation.engine.store import Store
     from curation.engine.table import open_table
     from curation.engine.units import Output, Unit, run_unit
@@ -150,16 +152,16 @@ def ours(options: argparse.Namespace, folder: Path, parts: list[int], count: int
         return embed(images, params=params, device=options.device)
 
     def run() -> None:
-        for number in parts:
+        for number in numbers:
             output = Output("embeddings.model", "work/bench", "work/bench/data", f"{number}")
-            given = {"images": fragments[number], "params": params}
-            run_unit(store, Unit(str(number), on_device, given, {"embeddings.model": output}))
+            inputs = {"images": fragments[number], "params": params}
+            run_unit(store, Unit(str(number), on_device, inputs, {"embeddings.model": output}))
 
     return timed(run)
 
 
-def loader(options: argparse.Namespace, folder: Path, parts: list[int], count: int) -> float:
-    """Seconds of webdataset, PIL and torchvision in front of the same model."""
+def loader(options: argparse.Namespace, folder: Path, numbers: list[int], count: int) -> float:
+    """Return the seconds of webdataset, PIL, torchvision and the model, for tars of these numbers."""
     import timm
     import torch
     import webdataset
@@ -168,30 +170,31 @@ def loader(options: argparse.Namespace, folder: Path, parts: list[int], count: i
 
     encoder: Any = load_encoder(spec_of(options), options.device)
     model = encoder.model.model
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
-    plain = timm.create_model(options.model.removeprefix("timm/"), pretrained=False)
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    timm_model = timm.create_model(options.model.removeprefix("timm/"), pretrained=False)
     data: Any = timm.data
-    transform = data.create_transform(**data.resolve_model_data_config(plain), is_training=False)
-    tars = [str(folder / f"{number:03d}.tar") for number in parts]
+    config = data.resolve_model_data_config(timm_model)
+    transform = data.create_transform(**config, is_training=False)
+    tars = [str(folder / f"{number:03d}.tar") for number in numbers]
 
     def run() -> None:
-        pairs = webdataset.WebDataset(tars, shardshuffle=False).decode("pilrgb").to_tuple("jpg")
-        pairs = pairs.map_tuple(transform).batched(BATCH)
+        images = webdataset.WebDataset(tars, shardshuffle=False).decode("pilrgb").to_tuple("jpg")
+        dataset = images.map_tuple(transform).batched(BATCH)
         workers = 0 if options.device == "cpu" else 16
-        every = []
+        batches = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=workers)
+        vectors = []
         with torch.inference_mode():
-            for (pixels,) in torch.utils.data.DataLoader(
-                pairs, batch_size=None, num_workers=workers
-            ):
-                features = model(pixels.to(options.device, dtype=kind)).float()
-                every.append(torch.nn.functional.normalize(features).cpu().numpy())
-        np.concatenate(every)
+            for (pixels,) in batches:
+                inputs = pixels.to(options.device, dtype=dtypes[options.precision])
+                features = model(inputs).float()
+                vectors.append(torch.nn.functional.normalize(features).cpu().numpy())
+        np.concatenate(vectors)
 
     return timed(run)
 
 
 def timed(run: Callable[[], None]) -> float:
-    """Seconds of a run after a first one that is not counted."""
+    """Run twice; return the seconds of the second run."""
     run()
     started = time.monotonic()
     run()
@@ -201,25 +204,29 @@ def timed(run: Callable[[], None]) -> float:
 SIDES = {"limit": limit, "ours": ours, "loader": loader}
 
 
-def worker(work: tuple[str, argparse.Namespace, Path, list[int], int]) -> float:
-    """One process of a side."""
+def run_side(task: tuple[str, argparse.Namespace, Path, list[int], int]) -> float:
+    """Run a side in this process; return its seconds.
+
+    Args:
+        task: the side, the options, the folder, the numbers of fragments, the number of pictures.
+    """
     import torch
 
-    side, options, folder, parts, count = work
+    side, options, folder, numbers, count = task
     if options.device == "cpu":
         torch.set_num_threads(1)
-    return SIDES[side](options, folder, parts, count)
+    return SIDES[side](options, folder, numbers, count)
 
 
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--model", default="timm/vit_tiny_patch16_224")
-    parser.add_argument("--weights", help="safetensors of that model; default: random ones")
+    parser.add_argument("--weights", help="safetensors file of the model; default: random weights")
     parser.add_argument("--pictures", type=int, default=2048)
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16", "fp16"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="the best of them counts")
+    parser.add_argument("--repeats", type=int, default=3, help="the best of them is compared")
     tiny = {
         "model": "timm/test_vit",
         "pictures": 32,
@@ -240,20 +247,20 @@ def main() -> None:
             f"{size / options.pictures / 1000:.0f} kB",
             flush=True,
         )
-        shares = [list(range(n, PARTS, processes)) for n in range(processes)]
+        shares = [list(range(n, FRAGMENTS, processes)) for n in range(processes)]
         count = options.pictures // processes
         rates: dict[str, list[float]] = {side: [] for side in SIDES}
         with context.Pool(processes) as pool:
             for _ in range(options.repeats):
                 for side in SIDES:
-                    work = [(side, options, folder, share, count) for share in shares]
-                    seconds = pool.map(worker, work, chunksize=1)
+                    tasks = [(side, options, folder, share, count) for share in shares]
+                    seconds = pool.map(run_side, tasks, chunksize=1)
                     rates[side].append(sum(count / s for s in seconds))
-        best = {side: max(found) for side, found in rates.items()}
+        best = {side: max(side_rates) for side, side_rates in rates.items()}
         print(f"| side | images/s (best of {options.repeats}; all) | of the limit |\n|---|---|---|")
-        for side, found in rates.items():
-            every = ", ".join(f"{rate:.1f}" for rate in found)
-            print(f"| {side} | {best[side]:.1f} ({every}) | {best[side] / best['limit']:.3f} |")
+        for side, side_rates in rates.items():
+            listed = ", ".join(f"{rate:.1f}" for rate in side_rates)
+            print(f"| {side} | {best[side]:.1f} ({listed}) | {best[side] / best['limit']:.3f} |")
         print(f"ours beside the loader: {best['ours'] / best['loader']:.2f}")
 
 

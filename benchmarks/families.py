@@ -1,10 +1,10 @@
-"""One model a family with random but fixed weights: our vectors beside the library's own.
+"""One model of each family with random but fixed weights: our vectors beside the library's vectors.
 
     python -m benchmarks.families [--only dino]
 
-Weights are drawn, saved, and loaded as a recipe would; the library's own forward pass and preprocessing
-see the same four pictures. Prints the largest difference of a number of a unit vector (float16 keeps
-them to about 0.0002), and asserts that it is below 0.002.
+Random weights are saved, and loaded as for a recipe. The library preprocesses and encodes the same four
+pictures or captions with its own code. The table has the largest difference between the components of
+two unit vectors; it must be below 0.002. Rounding to float16 changes a component by up to about 0.0002.
 """
 
 from __future__ import annotations
@@ -56,24 +56,24 @@ CAPTIONS = ["a dog on the beach", "two red flags", "", "a diagram of a machine"]
 
 
 def pictures() -> list[Image.Image]:
-    """Smooth random pictures of several shapes."""
+    """Return smooth random pictures of several shapes."""
     rng = np.random.default_rng(0)
-    found = []
+    images = []
     for number in range(PICTURES):
         coarse = rng.integers(0, 255, (7, 9, 3), dtype=np.uint8)
         size = (300 + 90 * number, 420)
-        found.append(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
-    return found
+        images.append(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
+    return images
 
 
 def unit(features: torch.Tensor) -> np.ndarray:
-    """Unit vectors in float64."""
-    found: np.ndarray = torch.nn.functional.normalize(features.double()).numpy()
-    return found
+    """Return features as unit vectors in float64."""
+    vectors: np.ndarray = torch.nn.functional.normalize(features.double()).numpy()
+    return vectors
 
 
 def timm_reference(name: str, path: Path) -> Callable[[list[Image.Image]], np.ndarray]:
-    """Save random weights; return timm's own way from pictures to vectors."""
+    """Save random weights of a model; return a function that encodes pictures by timm alone."""
     import timm
 
     model = timm.create_model(name, pretrained=False, num_classes=0).eval()
@@ -89,7 +89,8 @@ def timm_reference(name: str, path: Path) -> Callable[[list[Image.Image]], np.nd
 
 
 def clip_reference(name: str, path: Path, of: str) -> Callable[[list[Any]], np.ndarray]:
-    """Save random weights; return open_clip's own way from pictures or captions to vectors."""
+    """Save random weights of a model; return a function that encodes pictures or captions by
+    open_clip alone."""
     import open_clip
 
     model, _, transform = open_clip.create_model_and_transforms(name, pretrained=None)
@@ -97,11 +98,11 @@ def clip_reference(name: str, path: Path, of: str) -> Callable[[list[Any]], np.n
     tokenize = open_clip.get_tokenizer(name)
     save_file({k: v.clone().contiguous() for k, v in model.state_dict().items()}, path)
 
-    def vectors(given: list[Any]) -> np.ndarray:
+    def vectors(inputs: list[Any]) -> np.ndarray:
         with torch.inference_mode():
             if of == "caption":
-                return unit(model.encode_text(tokenize(given)))
-            return unit(model.encode_image(torch.stack([transform(image) for image in given])))
+                return unit(model.encode_text(tokenize(inputs)))
+            return unit(model.encode_image(torch.stack([transform(image) for image in inputs])))
 
     return vectors
 
@@ -109,40 +110,40 @@ def clip_reference(name: str, path: Path, of: str) -> Callable[[list[Any]], np.n
 def compare(family: str, spec: dict[str, Any], reference: Callable[[Any], np.ndarray]) -> None:
     """Print a row of the table."""
     of = spec.get("of", "image")
-    given: list[Any] = CAPTIONS if of == "caption" else list(pictures())
+    inputs: list[Any] = CAPTIONS if of == "caption" else list(pictures())
     load_encoder.cache_clear()
     encoder = load_encoder(EncoderSpec(**spec), "cpu")
     started = time.monotonic()
-    found, valid = encode(encoder, given, PICTURES, "cpu")
+    vectors, valid = encode(encoder, inputs, PICTURES, "cpu")
     seconds = time.monotonic() - started
-    apart = float(np.abs(found.astype(float) - reference(given)).max())
-    count = sum(p.numel() for p in encoder.model.parameters()) / 1e6
-    size = "x".join(str(n) for n in encoder.blank.shape)
+    difference = float(np.abs(vectors.astype(float) - reference(inputs)).max())
+    parameters = sum(p.numel() for p in encoder.model.parameters()) / 1e6
+    shape = "x".join(str(n) for n in encoder.blank.shape)
     print(
-        f"| {family} | `{spec['model']}` | {of} | {size} | {encoder.dim} | {count:.1f} | {apart:.1e} "
-        f"| {PICTURES / seconds:.1f} |",
+        f"| {family} | `{spec['model']}` | {of} | {shape} | {encoder.dim} | {parameters:.1f} "
+        f"| {difference:.1e} | {PICTURES / seconds:.1f} |",
         flush=True,
     )
-    assert valid.all() and apart < 2e-3, (family, apart)
+    assert valid.all() and difference < 2e-3, (family, difference)
 
 
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--only", default="", help="a part of the family's or the model's name")
     options = parse(parser, {"only": "deit"})
-    wanted = options.only.lower()
+    selected = options.only.lower()
     print("| family | model | of | input | dim | M parameters | largest difference | per second |")
     print("|" + "---|" * 8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         for family, name in TIMM.items():
-            if wanted in f"{family} {name}".lower():
+            if selected in f"{family} {name}".lower():
                 torch.manual_seed(0)
                 reference = timm_reference(name, path)
                 compare(family, {"model": f"timm/{name}", "weights": str(path)}, reference)
         for family, name in OPEN_CLIP.items():
             for of in ("image", "caption"):
-                if wanted in f"{family} {name}".lower():
+                if selected in f"{family} {name}".lower():
                     torch.manual_seed(0)
                     reference = clip_reference(name, path, of)
                     spec = {"model": f"open_clip/{name}", "weights": str(path), "of": of}

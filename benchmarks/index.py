@@ -1,12 +1,13 @@
 """The inverted lists of the project beside the index that autofaiss chooses, at equal recall.
 
-    pip install --no-deps autofaiss embedding-reader   # as it is, autofaiss asks for numpy 1
+    pip install --no-deps autofaiss embedding-reader   # autofaiss's dependencies include numpy 1
     python -m benchmarks.index                     # 200,000 x 256, 16,384 queries, k = 10
 
-autofaiss chooses by memory: `HNSW` where it may take what it likes, inverted lists where the index is
-to be mapped from a file, as clip-retrieval asks. Its parameter (efSearch or nprobe) and our nprobe are
-swept; for each of its points stands our cheapest with at least its recall. All queries come in one
-batch, both sides use all cores, building is not counted but told. Ours scores in float64 at the end.
+autofaiss chooses `HNSW` if memory is not limited, and inverted lists if the index must be mapped from
+a file, as clip-retrieval requires. Its parameter (efSearch or nprobe) and our nprobe are swept. For
+each of its points, the table has our fastest point with at least the same recall. All queries are one
+batch, and both sides use all cores. The time to build an index is printed, but not compared. Ours
+computes the scores of its results again in float64.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -31,59 +32,69 @@ from curation.algorithms.knn.params import SearchParams
 
 K = 10
 SWEEP = (1, 4, 16, 64, 256)
-CHECKED = 1024
+SAMPLE = 1024
+"""Recall is measured on this many queries."""
 Rows = npt.NDArray[np.int64]
+Pairs = set[tuple[int, int]]
+"""Pairs of query and row."""
 
 
-def pairs(found: Candidates) -> set[tuple[int, int]]:
-    """Return (query, row) of the checked queries."""
-    own = found.query < CHECKED
-    rows = [int(name, 16) for name in found.ids[own]]
-    return set(zip(found.query[own].tolist(), rows, strict=True))
+class Point(NamedTuple):
+    """What is measured for one value of an index's parameter."""
+
+    name: str
+    recall: float
+    queries_per_second: float
 
 
-def pairs_of(rows: Rows) -> set[tuple[int, int]]:
-    """Return the same of an array (queries, k)."""
-    part = rows[:CHECKED]
-    return set(zip(np.repeat(np.arange(len(part)), K).tolist(), part.ravel().tolist(), strict=True))
+def pairs_of_candidates(candidates: Candidates) -> Pairs:
+    """Return the pairs of the sampled queries."""
+    sampled = candidates.query < SAMPLE
+    rows = [int(image_id, 16) for image_id in candidates.ids[sampled]]
+    return set(zip(candidates.query[sampled].tolist(), rows, strict=True))
+
+
+def pairs_of_rows(rows: Rows) -> Pairs:
+    """Return the pairs of the sampled queries; rows: (queries, k)."""
+    sampled = rows[:SAMPLE]
+    queries = np.repeat(np.arange(len(sampled)), K)
+    return set(zip(queries.tolist(), sampled.ravel().tolist(), strict=True))
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the better of two times, and the result."""
+    """Call twice; return the shorter time in seconds, and the result."""
     seconds, result = [], None
     for _ in range(2):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         result = call()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return min(seconds), result
 
 
-def ours(
-    base: Base, queries: Vectors, truth: set[tuple[int, int]]
-) -> list[tuple[str, float, float]]:
-    """Return name, recall and queries per second for each nprobe."""
+def ours(base: Base, queries: Vectors, truth: Pairs) -> list[Point]:
+    """Return a point for each nprobe."""
     nlist = default_nlist(len(base.vectors))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     sample = base.vectors[: ivf.sample_size(nlist)]
-    books = ivf.train(sample, "ivf_flat", nlist, subquantizers=1, seed=0)
-    lists = ivf.build_index(base, ivf.assign_lists(base.vectors, books), books)
-    print(f"ours: {nlist} lists, built in {time.perf_counter() - begun:.1f} s")
+    codebooks = ivf.train(sample, "ivf_flat", nlist, subquantizers=1, seed=0)
+    lists = ivf.build_index(base, ivf.assign_lists(base.vectors, codebooks), codebooks)
+    print(f"ours: {nlist} lists, built in {time.perf_counter() - started:.1f} s")
     points = []
     for nprobe in SWEEP:
         params = SearchParams(nprobe=nprobe)
-        seconds, found = timed(partial(ivf.search, queries, lists, params, K))
-        recall = len(pairs(found) & truth) / len(truth)
-        points.append((f"nprobe {nprobe}", recall, len(queries) / seconds))
+        seconds, candidates = timed(partial(ivf.search, queries, lists, params, K))
+        recall = len(pairs_of_candidates(candidates) & truth) / len(truth)
+        points.append(Point(f"nprobe {nprobe}", recall, len(queries) / seconds))
     return points
 
 
-def theirs(
-    base: Vectors, queries: Vectors, truth: set[tuple[int, int]], mappable: bool
-) -> Iterator[tuple[str, float, float]]:
-    """Yield name, recall and queries per second for each value of the index's parameter."""
+def autofaiss_points(
+    base: Vectors, queries: Vectors, truth: Pairs, mappable: bool
+) -> Iterator[Point]:
+    """Yield a point for each value of the index's parameter."""
     from autofaiss import build_index
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     index, _ = build_index(
         base,
         save_on_disk=False,
@@ -93,20 +104,20 @@ def theirs(
         current_memory_available="20G",
         verbose=30,
     )
-    built = time.perf_counter() - begun
-    name = type(faiss.downcast_index(index)).__name__
+    build_seconds = time.perf_counter() - started
+    typed_index: Any = faiss.downcast_index(index)
+    name = type(typed_index).__name__
+    print(f"autofaiss: {name}, built in {build_seconds:.1f} s")
     parameter = "efSearch" if "HNSW" in name else "nprobe"
-    print(f"autofaiss: {name}, built in {built:.1f} s")
-    lists: Any = faiss.downcast_index(index)
-    chosen = lists.nprobe if parameter == "nprobe" else None
+    chosen = typed_index.nprobe if parameter == "nprobe" else None
     for value in sorted({*SWEEP, *([chosen] if chosen else [])}):
         if parameter == "efSearch" and value < K:
             continue
         faiss.ParameterSpace().set_index_parameter(index, parameter, value)
         seconds, (_, rows) = timed(lambda: index.search(queries, K))
-        recall = len(pairs_of(rows) & truth) / len(truth)
-        own = " (its own choice)" if value == chosen else ""
-        yield f"{name}, {parameter} {value}{own}", recall, len(queries) / seconds
+        recall = len(pairs_of_rows(rows) & truth) / len(truth)
+        remark = " (its own choice)" if value == chosen else ""
+        yield Point(f"{name}, {parameter} {value}{remark}", recall, len(queries) / seconds)
 
 
 def main() -> None:
@@ -114,7 +125,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--queries", type=int, default=16_384)
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--hnsw", action="store_true", help="also its graph, slow to build")
+    parser.add_argument(
+        "--hnsw", action="store_true", help="compare with HNSW too, which is slow to build"
+    )
     options = parse(parser, {"rows": 5000, "queries": 512})
     has_autofaiss = has_peer(
         options, "autofaiss", "pip install --no-deps autofaiss embedding-reader"
@@ -122,27 +135,28 @@ def main() -> None:
     print(conditions())
     vectors = planted_vectors(options.rows, options.dim, seed=0)
     queries = planted_vectors(options.queries, options.dim, seed=0, first=10**8)
-    every = np.arange(options.rows)
-    names = np.char.mod("%032x", every).astype("S32")
-    base = Base(vectors, names, every, np.ones(options.rows, np.int64), every)
-    truth = pairs(search(queries[:CHECKED], base, K))
+    numbers = np.arange(options.rows)
+    ids = np.char.mod("%032x", numbers).astype("S32")
+    base = Base(vectors, ids, numbers, np.ones(options.rows, np.int64), numbers)
+    truth = pairs_of_candidates(search(queries[:SAMPLE], base, K))
     print(f"{options.rows:,} x {options.dim}, {options.queries:,} queries, k = {K}")
-    own = ours(base, queries, truth)
-    exact, _ = timed(lambda: search(queries, base, K))
-    own.append(("exact", 1.0, len(queries) / exact))
-    for name, recall, rate in own:
+    our_points = ours(base, queries, truth)
+    exact_seconds, _ = timed(lambda: search(queries, base, K))
+    our_points.append(Point("exact", 1.0, len(queries) / exact_seconds))
+    for name, recall, rate in our_points:
         print(f"  {name}: recall {recall:.4f}, {rate:,.0f} queries/s")
     if not has_autofaiss:
         return
-    wide, asked = vectors.astype(np.float32), queries.astype(np.float32)
+    float_base, float_queries = vectors.astype(np.float32), queries.astype(np.float32)
     print("\n| autofaiss | recall | queries/s | ours | recall | queries/s | faster by |")
     print("|---|---|---|---|---|---|---|")
     for mappable in (True, False) if options.hnsw else (True,):
-        for name, recall, rate in theirs(wide, asked, truth, mappable):
-            best = max((p for p in own if p[1] >= recall), key=lambda p: p[2])
+        for name, recall, rate in autofaiss_points(float_base, float_queries, truth, mappable):
+            as_good = [point for point in our_points if point.recall >= recall]
+            best = max(as_good, key=lambda point: point.queries_per_second)
             print(
-                f"| {name} | {recall:.4f} | {rate:,.0f} | {best[0]} | {best[1]:.4f} "
-                f"| {best[2]:,.0f} | {best[2] / rate:.2f} |",
+                f"| {name} | {recall:.4f} | {rate:,.0f} | {best.name} | {best.recall:.4f} "
+                f"| {best.queries_per_second:,.0f} | {best.queries_per_second / rate:.2f} |",
                 flush=True,
             )
 

@@ -1,18 +1,18 @@
-"""dedup in parts on Spark's workers beside the same decision on one machine.
+"""dedup in parts on Spark's workers beside dedup on one machine.
 
     python -m benchmarks.parts edges               # 10 million edges
     python -m benchmarks.parts rows                # 2 million rows
 
-`edges`: connected components (`curation/algorithms/components`) by one worker that reads all edges,
-as it is up to 20 million, and by exchanges between workers, beside the union-find of one process;
-as many edges as nodes, drawn as `benchmarks.components` draws them, nodes hashed. The union-find
-gets numbers, not hashes; numbering is not counted there. `rows`: the stage dedup on planted tables:
-each tenth picture copies another, found by near vectors and looked at; of every twenty rows one
-repeats a picture, one its pixels; URLs and captions of 60 letters. Each side runs in a process of
-its own, on a local Spark with a worker a core where it is in parts.
-Peak memory:
-of the driver's Python process, and of the largest worker; Java's heap (1 GiB) comes on top. The results
-are compared: the same smallest node for every node, the same bytes of `copies` and the same books.
+`edges`: connected components (`curation/algorithms/components`) by one worker that reads all edges
+(the default up to 20 million), and by exchanges between workers, beside a union-find in one process.
+There are as many edges as nodes, drawn as in `benchmarks.components`. Nodes are hashes; the union-find
+gets numbers instead, and the time to number nodes is not counted. `rows`: the stage dedup on planted
+tables. Every tenth picture is a copy of another; near vectors found the pair, and verify accepted it.
+Of every twenty rows, one has the picture of another row, and one has its pixels. URLs and captions have
+60 letters. Each side runs in a separate process; in parts, on a local Spark with one worker per core.
+Peak memory is that of the driver's Python process and that of the largest worker; Java's heap (1 GiB)
+is not included. The results are compared: the same components, the same bytes of `copies` and the same
+statistics.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.command import folder_or_temporary, parse, parser_of
-from benchmarks.components import all_edges
-from benchmarks.components import edges as pieces
+from benchmarks.components import all_edges, edge_chunks
 from benchmarks.machine import conditions
 from benchmarks.measure import measured, workers
+from benchmarks.tables import commit_manifest, hand_made, has_table, run_step
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.components import distributed_components
 from curation.algorithms.components.distributed_components import (
@@ -45,103 +45,124 @@ from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import FragmentRecord, Manifest, sum_counts
+from curation.engine.manifest import FragmentRecord, sum_counts
 from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
 
-FRAGMENT = 10_000
+FRAGMENT_ROWS = 10_000
 KINDS = ("random", "power law")
-WORDS = "a photo of a dog on a green lawn in front of an old house, no. "
+CAPTION = "a photo of a dog on a green lawn in front of an old house, no. "
 
 
 # -- edges ------------------------------------------------------------------------------------------
 
 
 def hashes(nodes: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """Return a hash a node, one to one; the order of nodes is not that of hashes."""
+    """Return a distinct hash for each node; their order differs from that of the nodes."""
     mixed = nodes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return mixed ^ (mixed >> np.uint64(29))
 
 
-def drawn(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Generator[pa.RecordBatch, None, None]:
-    """Give a piece of the edges, as a task that has read ties gives them."""
+def write_edges(
+    left: npt.NDArray[Any], right: npt.NDArray[Any]
+) -> Generator[pa.RecordBatch, None, None]:
+    """Yield a chunk of the edges in the form in which dedup's tasks write them."""
     yield from local_stars(hashes(left), hashes(right)).to_batches()
     return None
 
 
-def by_workers(kind: str, many: int, at_once: int, folder: Path) -> dict[str, Any]:
-    """Join on workers: on one, where there are no more edges than `at_once`."""
-    distributed_components.EDGES_ON_ONE_WORKER = at_once
-    told: dict[str, Any] = {}
+def by_workers(kind: str, size: int, max_edges: int, folder: Path) -> dict[str, Any]:
+    """Find components on workers, and save the labels.
+
+    Args:
+        kind: one of KINDS.
+        size: the number of edges, and of nodes.
+        max_edges: one worker joins all edges if there are not more than this.
+        folder: the store.
+    """
+    distributed_components.EDGES_ON_ONE_WORKER = max_edges
+    measurements: dict[str, Any] = {}
     context = Context(Store(folder), workers(), "joining", ["benchmark"])
-    # Drawn here, one after the other: that is not counted.
-    here, edges = Context(context.store, InProcess(), "joining", ["benchmark"]), []
-    for number, (left, right) in enumerate(pieces(kind, many, many)):
-        made = here.compute("draw", drawn, {f"edges-{number}": {"left": left, "right": right}})
-        edges += [Fragment(context.store, record) for record in made.values()]
-    with measured(told):
-        rounds = connected_components(edges, context)
-    told["rounds"] = len(rounds)
-    # Of large stars, every other exchange, an edge goes to both of its ends.
-    sizes = [sum(e.rows for e in edges), *(sum(r.rows for r in own) for own in rounds[:-1])]
-    told["sent"] = 0 if at_once else sum(n * (1 if i % 2 else 2) for i, n in enumerate(sizes))
-    names = hashes(np.arange(many))
-    order, label = np.argsort(names), np.arange(many)
-    names = names[order]
-    for record in rounds[-1]:
-        for table in read_labels(Fragment(context.store, record)):
-            node, least = (table.column(name).to_numpy() for name in ("node", "label"))
-            label[order[np.searchsorted(names, node)]] = order[np.searchsorted(names, least)]
-    np.save(folder / "exchanges.npy", label)
-    return told
+    # This process makes the edges, and the time is not counted.
+    local, fragments = Context(context.store, InProcess(), "joining", ["benchmark"]), []
+    for number, (left, right) in enumerate(edge_chunks(kind, size, size)):
+        chunk = {f"edges-{number}": {"left": left, "right": right}}
+        records = local.compute("draw", write_edges, chunk)
+        fragments += [Fragment(context.store, record) for record in records.values()]
+    with measured(measurements):
+        rounds = connected_components(fragments, context)
+    measurements["rounds"] = len(rounds)
+    # Large and small stars take turns. An exchange for large stars sends an edge to both of its ends.
+    total = sum(fragment.rows for fragment in fragments)
+    edge_counts = [total, *(sum(record.rows for record in records) for records in rounds[:-1])]
+    sent = sum(count * (1 if number % 2 else 2) for number, count in enumerate(edge_counts))
+    measurements["sent"] = 0 if max_edges else sent
+    np.save(folder / "exchanges.npy", _node_labels(context.store, rounds[-1], size))
+    return measurements
 
 
-def by_union_find(kind: str, many: int, folder: Path) -> dict[str, Any]:
-    """Join here."""
-    told: dict[str, Any] = {}
-    left, right = all_edges(kind, many, many)
-    with measured(told):
-        union_find = UnionFind(many)
+def _node_labels(
+    store: Store, records: Iterable[FragmentRecord], nodes: int
+) -> npt.NDArray[np.int64]:
+    """Return the label of each node as a number of a node; the records have hashes."""
+    node_hashes = hashes(np.arange(nodes))
+    order, labels = np.argsort(node_hashes), np.arange(nodes)
+    sorted_hashes = node_hashes[order]
+    for record in records:
+        for table in read_labels(Fragment(store, record)):
+            node, label = (table.column(name).to_numpy() for name in ("node", "label"))
+            rows = order[np.searchsorted(sorted_hashes, node)]
+            labels[rows] = order[np.searchsorted(sorted_hashes, label)]
+    return labels
+
+
+def by_union_find(kind: str, size: int, folder: Path) -> dict[str, Any]:
+    """Find components of `size` edges in this process, and save the labels."""
+    measurements: dict[str, Any] = {}
+    left, right = all_edges(kind, size, size)
+    with measured(measurements):
+        union_find = UnionFind(size)
         union_find.union(left, right)
-        label = union_find.labels()
-    np.save(folder / "union_find.npy", label)
-    return told
+        labels = union_find.labels()
+    np.save(folder / "union_find.npy", labels)
+    return measurements
 
 
 def same_partition(folder: Path) -> bool:
-    """Whether both gave the same components: one label of either for one of the other."""
-    one, other = (np.load(folder / f"{side}.npy") for side in ("exchanges", "union_find"))
-    pairs = len(np.unique(one.astype(np.int64) * len(one) + other))
-    return pairs == len(np.unique(one)) == len(np.unique(other))
+    """Return whether both sides found the same components: their labels are one to one."""
+    ours, expected = (np.load(folder / f"{side}.npy") for side in ("exchanges", "union_find"))
+    pairs = len(np.unique(ours.astype(np.int64) * len(ours) + expected))
+    return pairs == len(np.unique(ours)) == len(np.unique(expected))
 
 
-def compare_edges(folder: Path, many: int, kinds: tuple[str, ...]) -> None:
-    """Print all sides."""
+def compare_edges(folder: Path, size: int, kinds: tuple[str, ...]) -> None:
+    """Print a row for each kind of graph and each side."""
     print(
         "| edges | | by | rounds | edges sent | s | ratio | driver, GiB | worker, GiB | same |\n"
         + "|---" * 10
         + "|"
     )
     for kind in kinds:
-        own = folder / kind.replace(" ", "-")
-        own.mkdir(parents=True, exist_ok=True)
-        one = apart("union_find", str(own), kind, str(many))
+        graph_folder = folder / kind.replace(" ", "-")
+        graph_folder.mkdir(parents=True, exist_ok=True)
+        reference = run_in_subprocess("union_find", str(graph_folder), kind, str(size))
         print(
-            f"| {many:,} | {kind} | one process | – | – | {one['seconds']:.1f} | 1 "
-            f"| {one['driver']:.2f} | – | – |",
+            f"| {size:,} | {kind} | one process | – | – | {reference['seconds']:.1f} | 1 "
+            f"| {reference['driver']:.2f} | – | – |",
             flush=True,
         )
-        for name, at_once in (("one worker", many), ("exchanges", 0)):
-            ours = apart("exchanges", str(own), kind, str(many), str(at_once))
+        for name, max_edges in (("one worker", size), ("exchanges", 0)):
+            result = run_in_subprocess(
+                "exchanges", str(graph_folder), kind, str(size), str(max_edges)
+            )
             print(
-                f"| {many:,} | {kind} | {name} | {ours['rounds']} | {ours['sent']:,} "
-                f"| {ours['seconds']:.1f} | {ours['seconds'] / one['seconds']:.1f} "
-                f"| {ours['driver']:.2f} | {ours['worker']:.2f} "
-                f"| {'yes' if same_partition(own) else 'NO'} |",
+                f"| {size:,} | {kind} | {name} | {result['rounds']} | {result['sent']:,} "
+                f"| {result['seconds']:.1f} | {result['seconds'] / reference['seconds']:.1f} "
+                f"| {result['driver']:.2f} | {result['worker']:.2f} "
+                f"| {'yes' if same_partition(graph_folder) else 'NO'} |",
                 flush=True,
             )
 
@@ -151,68 +172,89 @@ def compare_edges(folder: Path, many: int, kinds: tuple[str, ...]) -> None:
 
 def fill(store: Store, rows: int) -> None:
     """Commit the tables that dedup reads."""
-    records: dict[str, list[FragmentRecord]] = {}
+    records: dict[str, list[FragmentRecord]] = {
+        "images": [],
+        "scores": [],
+        "neighbours": [_write(store, "neighbours", "all", neighbours(rows))],
+        "verified": [_write(store, "verified", "all", verified_pairs(rows))],
+    }
+    for start in range(0, rows, FRAGMENT_ROWS):
+        numbers = np.arange(start, min(start + FRAGMENT_ROWS, rows))
+        # One row of twenty has the picture of another row, and one has its pixels.
+        pictures = np.where(numbers % 20 == 7, numbers - 3, numbers)
+        pixels = np.where(pictures % 20 == 9, pictures - 1, pictures)
+        name, scores = f"web-{start:010d}", {"pair_id": _ids(numbers), "pixel_id": _ids(pixels)}
+        records["images"].append(_write(store, "images", name, images(numbers, pictures)))
+        records["scores"].append(_write(store, "scores", name, scores))
+    for table, fragments in records.items():
+        counts, entries = sum_counts(r.counts for r in fragments), tuple(fragments)
+        commit_manifest(store, hand_made(table, "v", entries, counts))
 
-    def put(table: str, name: str, columns: dict[str, Any], many: int) -> None:
-        terms = contract(table)
-        schema = terms.arrow_schema()
-        arrays = [columns.get(field.name, pa.nulls(many, field.type)) for field in schema]
-        own = pa.table(arrays, schema=schema)
-        writer = FragmentWriter(store, f"tables/{table}/data", name, terms, 1_000_000)
-        for batch in own.to_batches(FRAGMENT):
-            writer.write(batch)
-        records.setdefault(table, []).append(writer.close(f"tables/{table}", name, {}))
 
-    for start in range(0, rows, FRAGMENT):
-        place = np.arange(start, min(start + FRAGMENT, rows))
-        of = np.where(place % 20 == 7, place - 3, place)
-        name, many = f"web-{start:010d}", len(place)
-        images = {
-            "pair_id": _ids(place),
-            "image_id": _ids(of),
-            "role": pa.repeat("pool", many),
-            "source": pa.repeat("web", many),
-            "status": pa.repeat("ok", many),
-            "url": pa.array([f"https://pictures.example/some/folder/of/them/{n}.jpg" for n in of]),
-            "caption": pa.array([f"{WORDS}{n}" for n in place]),
-            "original_width": pa.array(100 + of % 900, pa.int32()),
-            "original_height": pa.array(100 + of % 700, pa.int32()),
-            "bytes": pa.array(of * 7 % 90_000),
-        }
-        put("images", name, images, many)
-        pixels = np.where(of % 20 == 9, of - 1, of)
-        put("scores", name, {"pair_id": _ids(place), "pixel_id": _ids(pixels)}, many)
+def _write(store: Store, table: str, name: str, columns: dict[str, pa.Array]) -> FragmentRecord:
+    """Write a fragment; the columns that dedup does not read are null."""
+    table_contract = contract(table)
+    schema, count = table_contract.arrow_schema(), len(next(iter(columns.values())))
+    arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in schema]
+    writer = FragmentWriter(store, f"tables/{table}/data", name, table_contract, 1_000_000)
+    for batch in pa.table(arrays, schema=schema).to_batches(FRAGMENT_ROWS):
+        writer.write(batch)
+    return writer.close(f"tables/{table}", name, {})
+
+
+def images(numbers: npt.NDArray[Any], pictures: npt.NDArray[Any]) -> dict[str, pa.Array]:
+    """Return the columns of `images`, from the numbers of the rows and of their pictures."""
+    count = len(numbers)
+    urls = [f"https://pictures.example/some/folder/of/them/{n}.jpg" for n in pictures]
+    return {
+        "pair_id": _ids(numbers),
+        "image_id": _ids(pictures),
+        "role": pa.repeat("pool", count),
+        "source": pa.repeat("web", count),
+        "status": pa.repeat("ok", count),
+        "url": pa.array(urls),
+        "caption": pa.array([f"{CAPTION}{n}" for n in numbers]),
+        "original_width": pa.array(100 + pictures % 900, pa.int32()),
+        "original_height": pa.array(100 + pictures % 700, pa.int32()),
+        "bytes": pa.array(pictures * 7 % 90_000),
+    }
+
+
+def copy_pairs(rows: int) -> tuple[pa.Array, pa.Array]:
+    """Return the ids of the originals and of the copies; some originals are copies themselves."""
     copies = np.arange(0, rows, 10)
-    # Chains now and then: a copy of what is a copy itself, in another fragment.
-    ends = _ids((copies * 31 + 1) % rows // 20 * 20), _ids(copies)
-    size = len(copies)
-    near = {
-        "method": pa.repeat("near", size),
-        "role_a": pa.repeat("pool", size),
-        "image_a": ends[1],
-        "role_b": pa.repeat("pool", size),
-        "image_b": ends[0],
-        "similarity": pa.array((900 + copies % 99) / 1000, pa.float32()),
-        "rank": pa.array(np.ones(size), pa.int32()),
+    return _ids((copies * 31 + 1) % rows // 20 * 20), _ids(copies)
+
+
+def neighbours(rows: int) -> dict[str, pa.Array]:
+    """Return the columns of `neighbours`."""
+    originals, copies = copy_pairs(rows)
+    count = len(copies)
+    return {
+        "method": pa.repeat("near", count),
+        "role_a": pa.repeat("pool", count),
+        "image_a": copies,
+        "role_b": pa.repeat("pool", count),
+        "image_b": originals,
+        "similarity": pa.array((900 + np.arange(0, rows, 10) % 99) / 1000, pa.float32()),
+        "rank": pa.array(np.ones(count), pa.int32()),
     }
-    put("neighbours", "all", near, size)
-    full, none = pa.array(np.ones(size), pa.float32()), pa.array(np.zeros(size), pa.float32())
-    looked = dict.fromkeys(("agreement", "worst", "steady", "inside"), full)
-    looked |= dict.fromkeys(("hue", "flat"), none)
-    looked |= {
-        "blocks": pa.array(np.full(size, 64), pa.int32()),
-        "mirrored": pa.array(np.zeros(size, bool)),
+
+
+def verified_pairs(rows: int) -> dict[str, pa.Array]:
+    """Return the columns of `verified`."""
+    pairs = np.column_stack([ids.to_numpy(False).astype("S32") for ids in copy_pairs(rows)])
+    pairs = np.sort(pairs, axis=1)
+    count = len(pairs)
+    one, zero = pa.array(np.ones(count), pa.float32()), pa.array(np.zeros(count), pa.float32())
+    return {
+        **dict.fromkeys(("agreement", "worst", "steady", "inside"), one),
+        **dict.fromkeys(("hue", "flat"), zero),
+        "blocks": pa.array(np.full(count, 64), pa.int32()),
+        "mirrored": pa.array(np.zeros(count, bool)),
+        "image_a": from_ids(np.ascontiguousarray(pairs[:, 0])),
+        "image_b": from_ids(np.ascontiguousarray(pairs[:, 1])),
     }
-    pairs = np.sort(np.column_stack([own.to_numpy(False).astype("S32") for own in ends]), axis=1)
-    looked |= {
-        f"image_{end}": from_ids(np.ascontiguousarray(own))
-        for end, own in zip("ab", pairs.T, strict=True)
-    }
-    put("verified", "all", looked, size)
-    for table, own in records.items():
-        counts = sum_counts(record.counts for record in own)
-        version = Manifest(table, "v", "planted", 1, 1, {}, {}, {}, "now", tuple(own), counts, {})
-        store.commit(version)
 
 
 def _ids(numbers: npt.NDArray[Any]) -> pa.Array:
@@ -220,32 +262,33 @@ def _ids(numbers: npt.NDArray[Any]) -> pa.Array:
     return pa.array([f"{number:016x}{number:016x}" for number in mixed.tolist()])
 
 
-def decided(rows_at_once: int, folder: Path) -> dict[str, Any]:
-    """Run dedup on a filled store; return how that went and what it gave."""
-    place = {"format": "parquet", "path": "unused", "columns": {"image": "i"}}
+def run_dedup(rows_at_once: int, folder: Path) -> dict[str, Any]:
+    """Run dedup on a filled store; return measurements and its manifest's content and statistics."""
+    source = {"format": "parquet", "path": "unused", "columns": {"image": "i"}}
     spec = {
         "name": "parts",
-        "sources": [{"name": "web", "role": "pool", **place}],
+        "sources": [{"name": "web", "role": "pool", **source}],
         "retrieve": [{"name": "even", "strategy": "hierarchical", "target": 10}],
         "dedup": {"rows_at_once": rows_at_once},
     }
     step = next(step for step in plan(parse_recipe(spec)) if step.name == "dedup")
-    store, told = Store(folder), dict[str, Any]()
+    store, measurements = Store(folder), dict[str, Any]()
     rows = open_table(store, "images").rows
     parallel = InProcess() if rows <= rows_at_once else workers()
-    with measured(told):
+    with measured(measurements):
         run_step(step, store, parallel)
     manifest = open_table(store, "copies").manifest
-    store.delete_folder("tables/copies")
-    return told | {"content": manifest.content, "stats": manifest.stats, "rows": manifest.rows}
+    store.storage.delete_folder("tables/copies")
+    result = {"content": manifest.content, "stats": manifest.stats, "rows": manifest.rows}
+    return measurements | result
 
 
 def compare_rows(folder: Path, rows: int) -> None:
-    """Print both sides."""
+    """Print a row for each side."""
     store = Store(folder)
-    if store.manifest("images") is None:
+    if not has_table(store, "images"):
         fill(store, rows)
-    parts, whole = (apart(f"{at_once}", str(folder)) for at_once in (1, 10**9))
+    parts, whole = (run_in_subprocess(f"{limit}", str(folder)) for limit in (1, 10**9))
     same = all(parts[name] == whole[name] for name in ("content", "stats", "rows"))
     print("| rows | | s | ratio | driver, GiB | worker, GiB | same bytes and books |")
     print("|---|---|---|---|---|---|---|")
@@ -265,30 +308,30 @@ def compare_rows(folder: Path, rows: int) -> None:
 # -- both -------------------------------------------------------------------------------------------
 
 
-def apart(*given: str) -> dict[str, Any]:
-    """Run one side in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.parts", "side", *given]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+def run_in_subprocess(*arguments: str) -> dict[str, Any]:
+    """Return what `run_side` returns in a separate process."""
+    command = [sys.executable, "-m", "benchmarks.parts", "side", *arguments]
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
-def side(name: str, folder: Path, given: list[str]) -> dict[str, Any]:
-    """Do what `apart` asked for."""
-    if name in ("exchanges", "union_find"):
-        if name == "union_find":
-            return by_union_find(given[0], int(given[1]), folder)
-        return by_workers(given[0], int(given[1]), int(given[2]), folder)
-    return decided(int(name), folder)
+def run_side(name: str, folder: Path, arguments: list[str]) -> dict[str, Any]:
+    """Run a side: `union_find`, `exchanges`, or dedup with a number of rows at once as its name."""
+    if name == "union_find":
+        return by_union_find(arguments[0], int(arguments[1]), folder)
+    if name == "exchanges":
+        return by_workers(arguments[0], int(arguments[1]), int(arguments[2]), folder)
+    return run_dedup(int(name), folder)
 
 
 def main() -> None:
     if sys.argv[1:2] == ["side"]:
-        print(json.dumps(side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])))
+        print(json.dumps(run_side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])))
         return
     parser = parser_of(__doc__)
     parser.add_argument("what", choices=("edges", "rows"), nargs="?", help="default: both")
-    parser.add_argument("--folder", type=Path, help="where tables are written and kept")
+    parser.add_argument("--folder", type=Path, help="tables are written and kept here")
     parser.add_argument("--edges", type=int, default=10_000_000)
     parser.add_argument("--rows", type=int, default=2_000_000)
     options = parse(parser, {"edges": 20_000, "rows": 20_000})

@@ -2,27 +2,27 @@
 
     python -m benchmarks.strategies --shared ../shared --store data/web-mini
 
-Prints Markdown: for each seed set what each strategy claims of the pool, what two of them agree on, a
-mix of arms with and without `balance`, and how even `hierarchical` draws. A seed set wants the pool's
-images of its domain with one of its labels. Everything is counted over claims, so an image that two
-seeds claim counts twice; `sample-once` claims the same images, each once. In mixes an image counts
-once.
+Prints Markdown tables: for each seed set, what each variant of a strategy claims of the pool, and what
+two variants agree on; mixes of arms with and without `balance`; and how evenly `hierarchical` samples.
+The relevant images of a seed set are the pool's images of its domain with one of its labels. Figures
+are over claims, so an image that two seeds claim counts twice. `sample-once` claims the same images,
+each once. In mixes an image counts once.
 
-claims, images: how many, and of how many different images.
+claims, images: the number of claims, and of different images in them.
 domain: share of the claims on images of the seed set's domain.
-label: share on wanted images. own label: share on images with the label of the very seed image that
-    claimed them, where the strategy knows one; this is what the data's README states for `sample`.
-labels reached: share of the seed set's labels with at least one wanted image claimed.
-images reached: share of the wanted images, among all eligible ones, that are claimed.
-balance: entropy of the labels of claims on wanted images, over the logarithm of the number of the
-    seed set's labels: 1 if every label is claimed equally often.
-
+label: share of the claims on relevant images.
+own label: share of the claims on images with the label of the seed image that claimed them, if the
+    strategy records one; this is what the data's README states for `sample`.
+labels reached: share of the seed set's labels with at least one claim on a relevant image.
+images reached: share of the eligible relevant images that are claimed.
+balance: entropy of the labels of claims on relevant images, divided by the logarithm of the number of
+    the seed set's labels: 1 if every label is claimed equally often.
 lowest, highest: of `label`, over recipe seeds.
 
-`whole pool` is what taking everything would give. Figures are means over recipe seeds, which decide
-clusters and draws. For `hierarchical`, which has no seed set, `over domains` and `over classes` are
-the entropy of what was drawn over the logarithm of how many domains, or classes (of labelled images),
-the pool has; lowest and highest are of `over domains`.
+`whole pool` claims each eligible image of the pool. Figures are means over recipe seeds, which decide
+clusters and samples. For `hierarchical`, which has no seed set, `over domains` and `over classes` are
+the entropy of the sample over domains, or over the classes of labelled images, divided by the logarithm
+of their number in the pool; lowest and highest are of `over domains`.
 """
 
 from __future__ import annotations
@@ -54,24 +54,27 @@ from curation.recipe import parse_recipe
 
 Run = Callable[..., None]
 Scores = dict[tuple[str, str], dict[str, float]]
-"""Figures by (seed set, way)."""
+"""Figures by (seed set, variant)."""
+Rows = dict[str, dict[str, float]]
+"""Figures of the rows of a table: values by column, by the name of the row."""
 Measure = Callable[[Run, Store, "Truth", "Scale", int], Scores]
 
 ALL_SETS = "all"
 
-ALL = 10_000
-Ways = dict[str, dict[str, Any]]
-"""Parameters of arms by the name of a way to retrieve."""
+LARGE = 10_000
+"""More than the images of any cluster."""
+Variants = dict[str, dict[str, Any]]
+"""Parameters of arms, by the name of a variant of a strategy."""
 SAMPLE: dict[str, Any] = {"strategy": "sample", "k": K}
-CLUSTER: dict[str, Any] = {"strategy": "cluster", "per_cluster": ALL, "more_than": 3, "cap": None}
-SAMPLES: Ways = {
+CLUSTER: dict[str, Any] = {"strategy": "cluster", "per_cluster": LARGE, "more_than": 3, "cap": None}
+SAMPLE_VARIANTS: Variants = {
     "sample-count": SAMPLE | {"collisions": "count"},
     "sample-once": SAMPLE | {"collisions": "once"},
     "sample-reassign": SAMPLE | {"collisions": "reassign"},
 }
-WAYS: Ways = {
+VARIANTS: Variants = {
     "as_is": {"strategy": "as_is"},
-    **SAMPLES,
+    **SAMPLE_VARIANTS,
     "cluster": CLUSTER,
     "cluster-cap-400": CLUSTER | {"cap": 400},
     "cluster-per-10": CLUSTER | {"per_cluster": 10},
@@ -96,7 +99,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """Rows that are taken, recipe seeds, numbers of clusters, images to draw, and the index."""
+    """One of `every` rows is taken; recipe seeds, numbers of clusters, sample size, and the index."""
 
     every: int = 1
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -104,8 +107,8 @@ class Scale:
     target: int = 2000
     index: dict[str, Any] = field(default_factory=lambda: IVF_PQ)
 
-    def stacks(self) -> dict[str, list[int]]:
-        """Return the numbers of clusters of each level, by a name."""
+    def hierarchies(self) -> dict[str, list[int]]:
+        """Return the numbers of clusters of each level, by the name of a hierarchy."""
         finest, middle, coarsest = self.levels
         return {
             f"one level, {finest}": [finest],
@@ -117,12 +120,12 @@ class Scale:
 TINY = Scale(every=EVERY_TINY, seeds=(0,), levels=(16, 8, 4), target=100, index=TINY_IVF_PQ)
 
 
-def arms_of(ways: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return an arm for each seed set and way."""
+def arms_of(variants: Variants) -> list[dict[str, Any]]:
+    """Return an arm for each seed set and variant."""
     return [
-        {"name": f"{seeds}-{way}", "seeds": seeds, **params}
-        for seeds in BASELINE
-        for way, params in ways.items()
+        {"name": f"{seed_set}-{variant}", "seeds": seed_set, **params}
+        for seed_set in BASELINE
+        for variant, params in variants.items()
     ]
 
 
@@ -143,34 +146,36 @@ class Truth:
     pool: pd.DataFrame
     seeds: pd.DataFrame
 
-    def wanted(self, seed_set: str) -> tuple[str, pd.Index]:
-        """Return the pool domain of a seed set, and the labels that its images have."""
-        own = self.seeds[self.seeds["seed_set"] == seed_set]
-        return DOMAIN[seed_set], pd.Index(own["label"].unique())
+    def domain_and_labels(self, seed_set: str) -> tuple[str, pd.Index]:
+        """Return the domain of a seed set in the pool, and the labels of its images."""
+        images = self.seeds[self.seeds["seed_set"] == seed_set]
+        return DOMAIN[seed_set], pd.Index(images["label"].unique())
 
     def score(self, claims: pd.DataFrame, seed_set: str) -> dict[str, float]:
         """Return COLUMNS for the claims of a seed set: columns strategy, image_id, seed_image_id."""
-        domain, labels = self.wanted(seed_set)
+        domain, labels = self.domain_and_labels(seed_set)
         as_is = (claims["strategy"] == "as_is").all()
-        found = (self.seeds if as_is else self.pool).loc[claims["image_id"]]
-        wanted = (found["domain"] == domain) & found["label"].isin(labels)
-        pool = (self.pool["domain"] == domain) & self.pool["label"].isin(labels)
-        reached = 0 if as_is else found.index[wanted].nunique()
+        images = (self.seeds if as_is else self.pool).loc[claims["image_id"]]
+        relevant = (images["domain"] == domain) & images["label"].isin(labels)
+        in_pool = (self.pool["domain"] == domain) & self.pool["label"].isin(labels)
+        reached = 0 if as_is else images.index[relevant].nunique()
         seeds = claims["seed_image_id"].dropna()
-        asked = self.seeds["label"].loc[seeds].to_numpy()
-        own = (found["label"].to_numpy() == asked).mean() if len(seeds) == len(claims) else np.nan
+        own_label = np.nan
+        if len(seeds) == len(claims):
+            labels_of_seeds = self.seeds["label"].loc[seeds].to_numpy()
+            own_label = (images["label"].to_numpy() == labels_of_seeds).mean()
         return {
             "claims": len(claims),
             "images": claims["image_id"].nunique(),
-            "domain": (found["domain"] == domain).mean(),
-            "label": wanted.mean(),
-            "own label": own,
-            "labels reached": found.loc[wanted, "label"].nunique() / len(labels),
-            "images reached": reached / pool.sum(),
-            "balance": evenness(found.loc[wanted, "label"], len(labels)),
+            "domain": (images["domain"] == domain).mean(),
+            "label": relevant.mean(),
+            "own label": own_label,
+            "labels reached": images.loc[relevant, "label"].nunique() / len(labels),
+            "images reached": reached / in_pool.sum(),
+            "balance": evenness(images.loc[relevant, "label"], len(labels)),
         }
 
-    def everything(self) -> pd.DataFrame:
+    def claim_all(self) -> pd.DataFrame:
         """Return a claim on each eligible pool image."""
         return pd.DataFrame(
             {"strategy": "whole pool", "image_id": self.pool.index, "seed_image_id": None}
@@ -181,60 +186,59 @@ def open_truth(store: Store, shared: Path) -> Truth:
     """Return the hidden truth of what is eligible in a store."""
     truth = read_truth(store, shared)
     rows = open_table(store, "eligible").read(["image_id", "role", "status"]).to_pandas()
-    fit = rows.loc[(rows["role"] == "pool") & (rows["status"] == "eligible"), "image_id"]
+    eligible = rows.loc[(rows["role"] == "pool") & (rows["status"] == "eligible"), "image_id"]
     pool, seeds = (pd.DataFrame(truth.loc[role]) for role in ("pool", "seed"))
-    return Truth(pool=pool.loc[fit.unique()], seeds=seeds)
+    return Truth(pool=pool.loc[eligible.unique()], seeds=seeds)
 
 
 def read_claims(store: Store) -> pd.DataFrame:
-    """Return the current claims, with the way of each arm."""
+    """Return the current claims, with the variant of each arm."""
     columns = ["arm", "seed_set", "strategy", "image_id", "seed_image_id"]
     claims: pd.DataFrame = open_table(store, "claims").read(columns).to_pandas()
-    return claims.assign(way=claims["arm"].str.partition("-")[2])
+    return claims.assign(variant=claims["arm"].str.partition("-")[2])
 
 
-def seeded(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
-    """Return the scores of every way that starts from seeds, by (seed set, way)."""
-    scores = {(name, "whole pool"): truth.score(truth.everything(), name) for name in BASELINE}
-    for index, match, ways in (("", {}, WAYS), (", ivf_pq", scale.index, SAMPLES)):
-        run({"seed": seed, "match": match, "retrieve": arms_of(ways)})
+def score_variants(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
+    """Return the scores of every variant of strategies that use seeds, by (seed set, variant)."""
+    scores = {(name, "whole pool"): truth.score(truth.claim_all(), name) for name in BASELINE}
+    for suffix, match, variants in (("", {}, VARIANTS), (", ivf_pq", scale.index, SAMPLE_VARIANTS)):
+        run({"seed": seed, "match": match, "retrieve": arms_of(variants)})
         stats = open_table(store, "matches").manifest.stats
         recall = f"recall@{stats.get('recall_at', 4 * K)} {stats['recall']}"
         print(f"{stats['index']}: {stats['shards']} shards, {recall}, {stats['search_seconds']} s")
-        for (name, way), own in read_claims(store).groupby(["seed_set", "way"]):
-            scores[str(name), f"{way}{index}"] = truth.score(own, str(name))
+        for (name, variant), claims in read_claims(store).groupby(["seed_set", "variant"]):
+            scores[str(name), f"{variant}{suffix}"] = truth.score(claims, str(name))
     return scores
 
 
-def agreement(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
-    """Return the scores of images that both of MIXED claim, or one alone, by (seed set, which)."""
-    run({"seed": seed, "retrieve": arms_of({way: WAYS[way] for way in MIXED})})
-    claims = read_claims(store).sort_values("way")
-    which = claims.groupby(["seed_set", "image_id"])["way"].agg(" and ".join).reset_index()
-    which = which.assign(strategy="mix", seed_image_id=None)
-    return {
-        (str(name), str(way) if " and " in str(way) else f"{way} alone"): truth.score(
-            own, str(name)
-        )
-        for (name, way), own in which.groupby(["seed_set", "way"])
-    }
-
-
-def mixed(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
-    """Return the scores of mixes by (seed set, way), and as (ALL_SETS, way) what a mix is made of."""
+def score_agreement(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
+    """Return the scores of the images that both of MIXED claim, and of those that only one claims."""
+    run({"seed": seed, "retrieve": arms_of({name: VARIANTS[name] for name in MIXED})})
+    claims = read_claims(store).sort_values("variant")
+    joined = claims.groupby(["seed_set", "image_id"])["variant"].agg(" and ".join).reset_index()
+    joined = joined.assign(strategy="mix", seed_image_id=None)
     scores: Scores = {}
-    arms = arms_of({way: WAYS[way] for way in MIXED})
+    for (name, variants), set_claims in joined.groupby(["seed_set", "variant"]):
+        row = str(variants) if " and " in str(variants) else f"{variants} alone"
+        scores[str(name), row] = truth.score(set_claims, str(name))
+    return scores
+
+
+def score_mixes(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scores:
+    """Return the scores of each mix by (seed set, mix), and its composition as (ALL_SETS, mix)."""
+    scores: Scores = {}
+    arms = arms_of({name: VARIANTS[name] for name in MIXED})
     even = {"name": "even", "strategy": "hierarchical", "target": scale.target // 2}
-    for way, balance in (("mix", {}), ("mix, balanced", BALANCE)):
+    for mix, balance in (("mix", {}), ("mix, balanced", BALANCE)):
         run({"seed": seed, "retrieve": [*arms, even], "balance": balance})
         claims = read_claims(store)
         per_set = claims.dropna(subset="seed_set").drop_duplicates(["seed_set", "image_id"])
-        for name, own in per_set.groupby("seed_set"):
-            # Of several arms' claims on an image one stands: it is there once.
-            scores[str(name), way] = truth.score(own.assign(seed_image_id=None), str(name))
+        for name, set_claims in per_set.groupby("seed_set"):
+            # Several arms may claim an image. It counts once, so no seed image is known for it.
+            scores[str(name), mix] = truth.score(set_claims.assign(seed_image_id=None), str(name))
         images = truth.pool.loc[claims["image_id"].unique()]
         sizes = per_set["seed_set"].value_counts()
-        scores[ALL_SETS, way] = {
+        scores[ALL_SETS, mix] = {
             "images": len(images),
             **{name: sizes[name] for name in BASELINE},
             "even": (claims["arm"] == "even").sum(),
@@ -244,10 +248,10 @@ def mixed(run: Run, store: Store, truth: Truth, scale: Scale, seed: int) -> Scor
     return scores
 
 
-def over_seeds(measure: Measure, run: Run, store: Store, truth: Truth, scale: Scale) -> Scores:
-    """Return the mean of what is measured over recipe seeds."""
-    found = [measure(run, store, truth, scale, seed) for seed in scale.seeds]
-    return {key: _mean([scores[key] for scores in found], "label") for key in found[0]}
+def mean_over_seeds(measure: Measure, run: Run, store: Store, truth: Truth, scale: Scale) -> Scores:
+    """Return the means of scores over recipe seeds."""
+    per_seed = [measure(run, store, truth, scale, seed) for seed in scale.seeds]
+    return {key: _mean([scores[key] for scores in per_seed], "label") for key in per_seed[0]}
 
 
 def _mean(rows: list[dict[str, float]], column: str) -> dict[str, float]:
@@ -258,7 +262,7 @@ def _mean(rows: list[dict[str, float]], column: str) -> dict[str, float]:
 
 
 def spread(images: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
-    """Return how even pool images (columns domain, label) are drawn over domains and classes."""
+    """Return how evenly images of the pool (columns domain, label) cover domains and classes."""
     size = pool["domain"].value_counts()
     share = images["domain"].value_counts(normalize=True).reindex(size.index, fill_value=0)
     classes = images.loc[images["label"].notna(), ["domain", "label"]].agg("/".join, axis=1)
@@ -268,27 +272,27 @@ def spread(images: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
         "over domains": evenness(images["domain"], len(size)),
         "over classes": evenness(classes, len(labelled)),
         "classes": classes.nunique(),
-        **{str(domain): part for domain, part in share.items()},
+        **{str(domain): value for domain, value in share.items()},
     }
 
 
-def hierarchical(run: Run, store: Store, truth: Truth, scale: Scale) -> dict[str, dict[str, float]]:
-    """Return how even `hierarchical` draws images, beside the pool and a uniform draw."""
+def measure_hierarchical(run: Run, store: Store, truth: Truth, scale: Scale) -> Rows:
+    """Return how evenly `hierarchical` samples images, beside the pool and a uniform sample."""
     pool = truth.pool
-    draws = [spread(pool.sample(scale.target, random_state=n), pool) for n in range(DRAWS)]
-    found = {"whole pool": spread(pool, pool), "uniform draw": _mean(draws, "over domains")}
+    uniform = [spread(pool.sample(scale.target, random_state=n), pool) for n in range(DRAWS)]
+    result = {"whole pool": spread(pool, pool), "uniform draw": _mean(uniform, "over domains")}
     arms = [
         {"name": f"even-{leaf}", "strategy": "hierarchical", "target": scale.target, "leaf": leaf}
         for leaf in ("random", "nearest")
     ]
-    for stack, levels in scale.stacks().items():
-        drawn: dict[str, list[dict[str, float]]] = {"random": [], "nearest": []}
+    for name, levels in scale.hierarchies().items():
+        by_leaf: dict[str, list[dict[str, float]]] = {"random": [], "nearest": []}
         for seed in scale.seeds:
             run({"seed": seed, "cluster": {"levels": levels}, "retrieve": arms})
-            for way, own in read_claims(store).groupby("way"):
-                drawn[str(way)].append(spread(pool.loc[own["image_id"]], pool))
-        found |= {f"{stack}, {leaf}": _mean(rows, "over domains") for leaf, rows in drawn.items()}
-    return found
+            for leaf, claims in read_claims(store).groupby("variant"):
+                by_leaf[str(leaf)].append(spread(pool.loc[claims["image_id"]], pool))
+        result |= {f"{name}, {leaf}": _mean(rows, "over domains") for leaf, rows in by_leaf.items()}
+    return result
 
 
 def _cell(value: float) -> str:
@@ -297,36 +301,38 @@ def _cell(value: float) -> str:
     return f"{value:,.0f}" if round(value, 3) > 1 else f"{value:.3f}"
 
 
-def show(title: str, rows: dict[str, dict[str, float]], columns: Iterable[str]) -> None:
+def print_table(title: str, rows: Rows, columns: Iterable[str]) -> None:
     """Print some columns as a Markdown table."""
     names = list(columns)
     print(f"\n| {title} | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for way, row in rows.items():
-        print(f"| {way} | {' | '.join(_cell(row.get(c, np.nan)) for c in names)} |", flush=True)
+    for name, row in rows.items():
+        print(f"| {name} | {' | '.join(_cell(row.get(c, np.nan)) for c in names)} |", flush=True)
 
 
-def show_seeded(scores: Scores) -> None:
-    """Print the mean over seed sets, a table a seed set, and what the mixes are made of.
+def print_scores(scores: Scores) -> None:
+    """Print the mean over seed sets, a table for each seed set, and the composition of the mixes.
 
-    A way that claims nothing for a seed set has no figures there.
+    A variant that claims nothing for a seed set has no figures there.
     """
-    ways = list(dict.fromkeys(way for _, way in scores))
-    columns = {w: pd.DataFrame([scores.get((s, w), {}) for s in BASELINE]).mean() for w in ways}
-    mean = {w: {str(column): value for column, value in c.items()} for w, c in columns.items()}
-    show("mean of the five", mean, COLUMNS)
+    variants = list(dict.fromkeys(variant for _, variant in scores))
+    mean: Rows = {}
+    for variant in variants:
+        frame = pd.DataFrame([scores.get((name, variant), {}) for name in BASELINE])
+        mean[variant] = {str(column): value for column, value in frame.mean().items()}
+    print_table("mean of the five", mean, COLUMNS)
     for name, (domain, label) in BASELINE.items():
         rows = {f"stated for sample, k = {K}": {"domain": domain, "own label": label}}
-        rows |= {way: scores.get((name, way), {}) for way in ways}
-        show(name, rows, [*COLUMNS, "lowest", "highest"])
-    mixes = {way: scores.get((ALL_SETS, way), {}) for way in ("mix", "mix, balanced")}
-    show("mix", mixes, ["images", *BASELINE, "even", "over seed sets", "over domains"])
+        rows |= {variant: scores.get((name, variant), {}) for variant in variants}
+        print_table(name, rows, [*COLUMNS, "lowest", "highest"])
+    mixes = {mix: scores.get((ALL_SETS, mix), {}) for mix in ("mix", "mix, balanced")}
+    print_table("mix", mixes, ["images", *BASELINE, "even", "over seed sets", "over domains"])
 
 
-def show_hierarchical(rows: dict[str, dict[str, float]]) -> None:
-    """Print how even draws are, and the share of each domain in them."""
-    even = ["images", "over domains", "lowest", "highest", "over classes", "classes"]
-    show("hierarchical", rows, even)
-    show("share of", rows, [c for c in rows["whole pool"] if c not in even])
+def print_hierarchical(rows: Rows) -> None:
+    """Print how even the samples are, and the share of each domain in them."""
+    columns = ["images", "over domains", "lowest", "highest", "over classes", "classes"]
+    print_table("hierarchical", rows, columns)
+    print_table("share of", rows, [c for c in rows["whole pool"] if c not in columns])
 
 
 def main() -> None:
@@ -357,10 +363,10 @@ def compare(shared: Path, folder: Path, scale: Scale) -> None:
     run({}, until="select")
     truth = open_truth(store, shared)
     scores: Scores = {}
-    for measure in (seeded, agreement, mixed):
-        scores |= over_seeds(measure, run, store, truth, scale)
-    show_seeded(scores)
-    show_hierarchical(hierarchical(run, store, truth, scale))
+    for measure in (score_variants, score_agreement, score_mixes):
+        scores |= mean_over_seeds(measure, run, store, truth, scale)
+    print_scores(scores)
+    print_hierarchical(measure_hierarchical(run, store, truth, scale))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from curation.engine.table import open_table
 from curation.flow import plan
 from curation.launch import run_steps
 from curation.recipe import Recipe, parse_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 
 # Domain and label precision of ViT-Tiny features, cosine, k = 4, as the README of the data states.
 BASELINE = {

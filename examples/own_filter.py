@@ -16,7 +16,7 @@ from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 
 PLUGIN = Path(__file__).resolve().parent / "redness.py"
 

@@ -21,7 +21,7 @@ from curation.engine.parallel import InProcess
 from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner import run_step
+from curation.runner.step import run_step
 
 DEFAULT_STORE = Path("data/examples/store")
 SHAPES = ("circle", "square", "triangle")

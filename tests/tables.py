@@ -3,31 +3,40 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.tables import commit_manifest, hand_made, has_table, run_step
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.contract import Column, Contract, contract
 from curation.engine.digest import digest
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Committed, FragmentRecord, Manifest, RowCounts, sum_counts
-from curation.engine.parallel import Parallel
-from curation.engine.run_log import latest_run, recorded_run
+from curation.engine.manifest import sum_counts
 from curation.engine.store import Store
-from curation.engine.table import Table, open_table
 from curation.engine.table_name import Family
-from curation.flow import STAGES, Step
-from curation.runner.step import StepResult
-from curation.runner.step import run_step as run_step_of_recipe
+from curation.flow import STAGES
 
 ROWS_PER_BATCH = 50
 VECTOR_BYTES = 8
 BY_SEMANTIC: dict[str, Any] = {"near": {"encoder": "semantic"}}
 """The block `dedup` of a recipe over tables that have no copy encoder."""
 ROLES = {"web": "pool", "seeds": "seed", "test": "held_out"}
+
+__all__ = [
+    "commit",
+    "commit_batches",
+    "commit_empty_inputs",
+    "commit_manifest",
+    "commit_vectors",
+    "embedding_batch",
+    "hand_made",
+    "has_table",
+    "run_step",
+    "scores_batch",
+]
 
 Rows = Mapping[str, list[dict[str, Any]]]
 """Rows by fragment."""
@@ -59,31 +68,6 @@ def commit_batches(
     counts = sum_counts(r.counts for r in records)
     key = digest([[r.content, r.stats] for r in records])
     commit_manifest(store, hand_made(table, key, records, counts))
-
-
-def hand_made(
-    table: str, version: str, records: Sequence[FragmentRecord], counts: RowCounts
-) -> Manifest:
-    """Return the manifest of a table that no stage wrote."""
-    return Manifest(table, version, "hand", 1, 1, {}, {}, "now", tuple(records), counts, {})
-
-
-def commit_manifest(store: Store, manifest: Manifest) -> None:
-    """Write a version, and a finished run that has it: `open_table` opens the latest."""
-    store.put_version(manifest)
-    with recorded_run(store, "hand", "hand") as run:
-        run.add("hand", manifest.rows, {manifest.table: Committed(manifest.version, "")}, "hand")
-
-
-def run_step(step: Step, store: Store, parallel: Parallel) -> StepResult:
-    """Run a step on the latest version of each table that it reads, whoever made it."""
-    tables: dict[str, Table] = {name: open_table(store, name) for name in step.inputs}
-    return run_step_of_recipe(step, store, parallel, tables=tables)
-
-
-def has_table(store: Store, table: str) -> bool:
-    """Whether a finished run has a table."""
-    return latest_run(store, table) is not None
 
 
 def commit(store: Store, table: str, rows: Rows, rows_per_file: int | None = None) -> None:
