@@ -46,6 +46,8 @@ FEW = 64
 """Up to so many files are looked up by their names. For more, their folder is listed."""
 READERS = 32
 """Small files that are read at the same time."""
+CHUNK = 256
+"""Small files that one thread reads, one after another."""
 SET_ASIDE_SUFFIX = ".damaged"
 """Ending of the name of a file whose checksum was wrong. Nothing reads it."""
 
@@ -219,8 +221,14 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return `[function(item) for item in items]`, for functions that wait for a storage."""
     if len(items) < 2:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(min(READERS, len(items))) as pool:
-        return list(pool.map(function, items))
+    size = max(1, min(CHUNK, len(items) // READERS))
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+
+    def call(chunk: Sequence[T]) -> list[R]:
+        return [function(item) for item in chunk]
+
+    with ThreadPoolExecutor(min(READERS, len(chunks))) as pool:
+        return [result for results in pool.map(call, chunks) for result in results]
 
 
 def _record_path(table_dir: str, memo: str) -> str:
