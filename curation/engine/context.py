@@ -145,11 +145,13 @@ class Context:
         return digest([self.salt, "" if shared else self.step, name, content_of(key)])
 
     def earlier_versions(self, table: str) -> Iterator[Manifest]:
-        """Yield earlier versions of a table: that of this step, then those that were written last."""
+        """Yield earlier versions of a table: that of this step, or else those that were written last."""
         committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
-        own = [committed.version] if committed else []
-        others = [v for v in self.store.versions(table) if v not in own]
-        for version in [*own, *others][:EARLIER_VERSIONS]:
+        manifest = self.store.manifest(table, committed.version) if committed else None
+        if manifest is not None:
+            yield manifest
+            return
+        for version in self.store.versions(table)[:EARLIER_VERSIONS]:
             manifest = self.store.manifest(table, version)
             if manifest is not None:
                 yield manifest
