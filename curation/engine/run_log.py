@@ -161,7 +161,11 @@ def recorded_run(store: Store, recipe: str, fingerprint: str) -> Iterator[Run]:
     try:
         yield run
     except BaseException:
-        run.end("failed")
+        try:
+            run.end("failed")
+        except OSError as error:
+            # The reason of the failure matters more.
+            logger.warning("The end of run %s could not be recorded: %s", run.record.run, error)
         raise
     run.end("finished")
 
