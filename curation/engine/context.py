@@ -145,7 +145,7 @@ class Context:
         return digest([self.salt, "" if shared else self.step, name, content_of(key)])
 
     def earlier_versions(self, table: str) -> Iterator[Manifest]:
-        """Yield earlier versions of a table: that of this step, or else those that were written last."""
+        """Yield earlier versions of a table: that of this step, or else those written last."""
         committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
         manifest = self.store.manifest(table, committed.version) if committed else None
         if manifest is not None:
