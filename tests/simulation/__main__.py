@@ -12,35 +12,16 @@ import argparse
 import os
 import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from .world import simulate
+from .schedules import run_schedules
 
 CHUNK = 50
 """Schedules that a process gets at a time."""
 ORDER_OF_SETS = "0"
 """Sets are gone through in the same order in each process, so that a seed gives one schedule."""
-
-
-def run_schedules(seeds: Iterable[int]) -> tuple[Counter[str], list[str]]:
-    """Run schedules; return what happened in all of them, and a text for each that failed."""
-    happened: Counter[str] = Counter()
-    problems = []
-    for seed in seeds:
-        try:
-            world = simulate(seed)
-        except Exception:
-            problems.append(f"seed {seed}: {traceback.format_exc()}")
-            continue
-        happened["schedules"] += 1
-        happened["tables read meanwhile"] += world.readings
-        happened.update(f"process {this.outcome or 'killed'}" for this in world.attempts)
-        happened.update(f"fault {fault}" for fault in world.faults.happened)
-    return happened, problems
 
 
 def main(arguments: list[str] | None = None) -> int:

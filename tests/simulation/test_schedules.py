@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from .__main__ import run_schedules
+from .schedules import run_schedules
 from .world import simulate
 
 SCHEDULES = 500
