@@ -95,6 +95,11 @@ def slow_tests() -> list[Command]:
     return [Command(selected, allowed=(0, NO_TESTS))]
 
 
+def simulation() -> list[Command]:
+    """Return the racing runs on a simulated store, of which `make test` runs the first 500."""
+    return [Command(python("-m", "tests.simulation", "--schedules", "10000", "--processes", "2"))]
+
+
 def wheel() -> list[Command]:
     """Return the test of the wheel in a fresh environment."""
     return [Command(python("scripts/check_wheel.py"))]
@@ -140,6 +145,7 @@ def find_interpreter(version: str) -> str:
 PARTS = {
     "benchmarks-tiny": Part("a quick run of every benchmark, on small sizes", tiny_benchmarks),
     "slow-tests": Part("the tests that are marked slow or nightly", slow_tests),
+    "simulation": Part("10,000 schedules of racing runs on a simulated store", simulation),
     "wheel": Part("the wheel, built and tried in a fresh environment", wheel),
     "python-3.12": Part("the unit tests under Python 3.12", unit_tests_under("3.12")),
     "python-3.13": Part("the unit tests under Python 3.13", unit_tests_under("3.13")),

@@ -27,7 +27,7 @@ from curation.engine.clock import Clock, SystemClock
 from curation.engine.holder import Holder
 from curation.engine.manifest import Committed
 from curation.engine.store import Store
-from curation.errors import LeaseError, StoreError
+from curation.errors import LeaseError
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ class Entry:
         reads: the versions that the holder of a lease reads, by table.
         stage: the stage that the holder of a lease runs.
         time: in UTC, ISO 8601; for people.
+        after: `unique` of the entry before it.
+        unique: no other entry has it.
     """
 
     number: int
@@ -66,6 +68,8 @@ class Entry:
     reads: Mapping[str, str] = field(default_factory=dict)
     stage: str = ""
     time: str = ""
+    after: str = ""
+    unique: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 NOTHING = Entry(0, "release")
@@ -94,9 +98,12 @@ class StepLog:
             if entry is not None:
                 break
         else:
-            return Entry(numbers[-1], "release") if numbers else NOTHING
-        if entry.number == numbers[-1]:
+            entry = NOTHING
+        if entry.number == (numbers or [0])[-1]:
             return entry
+        if self.numbers()[-1:] != numbers[-1:]:
+            # It was no damaged entry: others were added, and the old ones removed.
+            return self.latest()
         return Entry(numbers[-1], "release", tables=entry.tables)
 
     def numbers(self) -> list[int]:
@@ -106,8 +113,18 @@ class StepLog:
 
     def add(self, entry: Entry) -> bool:
         """Add an entry with its number; return False if another one has that number."""
-        spec = asdict(entry) | {"format": FORMAT, "unique": uuid.uuid4().hex}
+        spec = asdict(entry) | {"format": FORMAT}
         return self.store.storage.create(self.path(entry.number), json.dumps(spec).encode())
+
+    def counts(self, entry: Entry) -> bool:
+        """Whether an entry that this process added is the last one, or the next one follows it.
+
+        Otherwise later entries were there before, and the one that had its number was removed.
+        """
+        if self.numbers()[-1:] == [entry.number]:
+            return True
+        following = self._read(entry.number + 1)
+        return following is not None and following.after == entry.unique
 
     def _read(self, number: int) -> Entry | None:
         spec = self.store.read_json(self.path(number))
@@ -122,6 +139,8 @@ class StepLog:
                 spec["reads"],
                 spec["stage"],
                 spec["time"],
+                spec["after"],
+                spec["unique"],
             )
         except (KeyError, TypeError):
             return None
@@ -159,7 +178,8 @@ class Lease:
         content = f"{self._beats} {uuid.uuid4().hex}".encode()
         try:
             self._log.store.storage.write(self._log.beat_path(self._entry.number), content)
-        except (OSError, StoreError) as error:
+        except Exception as error:
+            # Whatever it is: the next beat may succeed, and nobody else would see the error.
             logger.warning("The lease of %s could not be renewed: %s", self._entry.stage, error)
 
     def commit(self, tables: Mapping[str, Committed]) -> None:
@@ -177,11 +197,12 @@ class Lease:
 
     def _end(self, kind: Kind, tables: Mapping[str, Committed]) -> None:
         held = self._entry
-        added = self._log.add(Entry(held.number + 1, kind, held.holder, tables, time=_now()))
+        entry = Entry(held.number + 1, kind, held.holder, tables, time=_now(), after=held.unique)
+        added = self._log.add(entry)
         self._ended = True
         self._log.store.storage.delete([self._log.beat_path(held.number)])
         # Old entries may have been removed, so the number alone is no proof.
-        if not added or self._log.numbers()[-1] > held.number + 1:
+        if not added or not self._log.counts(entry):
             other = self._log.latest().holder
             raise LeaseError(
                 f"Another run took over stage {held.stage!r} of {self._log.store.uri}, because this "
@@ -253,6 +274,7 @@ def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
                 wanted.reads,
                 wanted.stage,
                 _now(),
+                last.unique,
             )
             if log.add(entry):
                 return entry

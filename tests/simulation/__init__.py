@@ -1,0 +1,1 @@
+"""The store under simulated processes, delays and faults: see `world`."""

@@ -1,0 +1,1 @@
+"""The store with several runs and several recipes."""
