@@ -1,4 +1,4 @@
-"""A proxy on loopback before an S3 server: it notes every request, and makes the faults that it is asked for."""
+"""A proxy on loopback before an S3 server: it notes every request, and makes faults on demand."""
 
 from __future__ import annotations
 

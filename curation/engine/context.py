@@ -147,9 +147,14 @@ class Context:
     def earlier_versions(self, table: str) -> Iterator[Manifest]:
         """Yield earlier versions of a table: that of this step, then those that were written last."""
         committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
-        own = [committed.version] if committed else []
-        others = [v for v in self.store.versions(table) if v not in own]
-        for version in [*own, *others][:EARLIER_VERSIONS]:
+        own = committed.version if committed else None
+        if own is not None:
+            manifest = self.store.manifest(table, own)
+            if manifest is not None:
+                yield manifest
+        # Listed only if the caller asks for more.
+        others = [v for v in self.store.versions(table) if v != own]
+        for version in others[: EARLIER_VERSIONS - (own is not None)]:
             manifest = self.store.manifest(table, version)
             if manifest is not None:
                 yield manifest

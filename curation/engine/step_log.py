@@ -179,7 +179,8 @@ class Lease:
         held = self._entry
         added = self._log.add(Entry(held.number + 1, kind, held.holder, tables, time=_now()))
         self._ended = True
-        self._log.store.storage.delete([self._log.beat_path(held.number)])
+        if self._beats:
+            self._log.store.storage.delete([self._log.beat_path(held.number)])
         # Old entries may have been removed, so the number alone is no proof.
         if not added or self._log.numbers()[-1] > held.number + 1:
             other = self._log.latest().holder
