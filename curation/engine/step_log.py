@@ -200,7 +200,8 @@ class Lease:
         entry = Entry(held.number + 1, kind, held.holder, tables, time=_now(), after=held.unique)
         added = self._log.add(entry)
         self._ended = True
-        self._log.store.storage.delete([self._log.beat_path(held.number)])
+        if self._beats:
+            self._log.store.storage.delete([self._log.beat_path(held.number)])
         # Old entries may have been removed, so the number alone is no proof.
         if not added or not self._log.counts(entry):
             other = self._log.latest().holder

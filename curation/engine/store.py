@@ -44,6 +44,8 @@ DATASET = "dataset"
 """The table whose files are in a folder of their own, for readers that know no manifest."""
 FEW = 64
 """Up to so many files are looked up by their names. For more, their folder is listed."""
+FEW_OBJECTS = 8
+"""The same for an object store, which lists 1,000 files in the time in which it looks up one."""
 READERS = 32
 """Small files that are read at the same time."""
 CHUNK = 256
@@ -69,6 +71,7 @@ class Store:
     def __init__(self, root: str | Path, storage: Storage | None = None) -> None:
         self.storage = storage or open_storage(root)
         self.uri = self.storage.uri
+        self._few = FEW if self.storage.is_local else FEW_OBJECTS
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.uri,)
@@ -113,7 +116,7 @@ class Store:
         complete = self._complete(records)
         # A fragment may have been computed again, after a file had vanished.
         unknown = [memo for memo in dict.fromkeys(memos) if memo not in complete]
-        if len(unknown) > FEW:
+        if len(unknown) > self._few:
             stored = {PurePosixPath(p).stem for p in self.storage.files(f"{table_dir}/done")}
             unknown = [memo for memo in unknown if memo in stored]
         paths = [_record_path(table_dir, memo) for memo in unknown]
@@ -148,7 +151,7 @@ class Store:
     def complete_files(self, files: Iterable[FileEntry]) -> set[str]:
         """Return the paths of the given files that are in the store with the recorded size."""
         entries = list(files)
-        if len(entries) <= FEW:
+        if len(entries) <= self._few:
             statuses = in_parallel(self.storage.status, [f.path for f in entries])
             found = zip(entries, statuses, strict=True)
             return {f.path for f, status in found if status and status.size == f.size}

@@ -127,7 +127,7 @@ def _bring_up_to_date(step: Step, inputs: Inputs, within: StepContext) -> _Outco
     reads = {name: table.manifest.version for name, table in inputs.tables.items()}
     with hold(log, within.run.holder, step.name, reads, within.waiting) as lease:
         # The run that was waited for may have done the same.
-        last = log.latest()
+        last = replace(last, tables=lease.committed)
         manifests = _finished(work, last, within.store)
         if manifests is None:
             return _compute(step, work, inputs, within, lease)
