@@ -24,7 +24,7 @@ from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 from curation.plugins import files_of
 from curation.recipe import Recipe
-from curation.runner.step import StepResult, run_step
+from curation.runner.step import StepResult, planned_steps, run_step
 from curation.stages.embed.params import EmbedParams
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
@@ -216,7 +216,7 @@ def run_steps(
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
     with (
-        recorded_run(store, recipe.name, run_fingerprint(recipe)) as run,
+        recorded_run(store, recipe.name, run_fingerprint(recipe), planned_steps(steps)) as run,
         spark_workers(recipe.name, cluster, gpu, files) as workers,
     ):
         for step in steps:

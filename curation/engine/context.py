@@ -20,6 +20,8 @@ from curation.engine.units import WORK, Output, StageOutput, Unit, compute, cont
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+SHARED = "shared"
+"""Folder of the states that all steps of a stage share, below that of its work tables."""
 EARLIER_VERSIONS = 8
 """Versions of a table in which rows are looked for that can be reused."""
 
@@ -37,6 +39,7 @@ class Context:
         salt: part of every memo: the stage's name and version. Other versions find nothing here.
         prepare: called on a worker before a unit runs; it registers plug-ins there.
         step: fingerprint of the step, which one run at a time works on.
+        used: memos of the work tables that were used.
     """
 
     store: Store
@@ -45,6 +48,7 @@ class Context:
     salt: Any
     prepare: Callable[[], object] | None = None
     step: str = ""
+    used: set[str] = field(default_factory=set, compare=False)
     _saved: dict[str, FragmentRecord] = field(default_factory=dict, compare=False)
 
     def private(self) -> Context:
@@ -100,6 +104,7 @@ class Context:
             )
             for name, arguments in items.items()
         ]
+        self.used.update(unit.outputs[WORK].memo for unit in units)
         result = compute(self.store, self.parallel, label, units)
         return {name: outputs[WORK] for name, outputs in result.records.items()}
 
@@ -126,9 +131,10 @@ class Context:
             shared: all steps of the stage share it; otherwise only this step finds it.
         """
         memo = self._memo(name, key, shared)
-        writer = FragmentWriter(self.store, self.folder, name, None)
+        place = self._state_dir(shared)
+        writer = FragmentWriter(self.store, f"{place}/data", name, None)
         writer.write(batch)
-        record = writer.close(self.table_dir, memo, {})
+        record = writer.close(place, memo, {})
         self.store.put_record(record)
         last = self._saved.get(memo)
         if last is not None and not shared:
@@ -138,8 +144,12 @@ class Context:
     def load_state(self, name: str, key: Any, shared: bool = False) -> Fragment | None:
         """Return the state that `save_state` saved under this name and key, or None."""
         memo = self._memo(name, key, shared)
-        record = self.store.finished_records(self.table_dir, [memo]).get(memo)
+        record = self.store.finished_records(self._state_dir(shared), [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
+
+    def _state_dir(self, shared: bool) -> str:
+        # What all steps share decides their rows, so gc keeps it.
+        return f"{self.table_dir}/{SHARED}" if shared else self.table_dir
 
     def _memo(self, name: str, key: Any, shared: bool) -> str:
         return digest([self.salt, "" if shared else self.step, name, content_of(key)])

@@ -26,7 +26,7 @@ from typing import Literal
 from curation.engine.clock import Clock, SystemClock
 from curation.engine.holder import Holder
 from curation.engine.manifest import Committed
-from curation.engine.store import Store
+from curation.engine.store import Store, in_parallel
 from curation.errors import LeaseError
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,10 @@ class StepLog:
             return self.latest()
         return Entry(numbers[-1], "release", tables=entry.tables)
 
+    def entries(self) -> list[Entry]:
+        """Return the entries that can be read, in order."""
+        return [e for e in in_parallel(self._read, self.numbers()) if e is not None]
+
     def numbers(self) -> list[int]:
         """Return the numbers of the entries, in order."""
         names = (path.rsplit("/", 1)[-1] for path in self.store.storage.files(self.folder))
@@ -166,6 +170,16 @@ class Lease:
     def token(self) -> str:
         """A name that no other lease of the store has."""
         return f"{self._log.name[:16]}-{self._entry.number}"
+
+    @property
+    def number(self) -> int:
+        """Its place in the log."""
+        return self._entry.number
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody took it over."""
+        return not self._ended and self._log.numbers()[-1] == self._entry.number
 
     @property
     def committed(self) -> Mapping[str, Committed]:

@@ -214,6 +214,10 @@ class Store:
         """Record the version that a global stage wrote for everything that decides its rows."""
         self.storage.write(_key_path(table, key), json.dumps({"version": version}).encode())
 
+    def keys(self, table: str) -> list[str]:
+        """Return the keys that `put_key` recorded for a table."""
+        return [PurePosixPath(path).stem for path in self.storage.files(f"tables/{table}/keys")]
+
     def version_for_key(self, table: str, key: str) -> str | None:
         """Return the version that `put_key` recorded, or None."""
         spec = self.read_json(_key_path(table, key))

@@ -33,6 +33,7 @@ from curation.runner.work import (
     StepContext,
     StepWork,
     WrittenTable,
+    map_key,
     new_manifest,
     stage_context,
     table_arguments,
@@ -44,12 +45,13 @@ EXECUTION_ONLY = True
 
 
 def map_work(step: Step, tables: Mapping[str, Table], within: StepContext) -> StepWork:
-    units = _map_units(step, tables, within)
+    context = stage_context(step, within)
+    units = _map_units(step, tables, context)
     keys = {
-        table: digest([step.name] + [[u.name, u.outputs[table].memo] for u in units])
+        table: map_key(step.name, ((u.name, u.outputs[table].memo) for u in units))
         for table in step.tables
     }
-    return StepWork(keys, units)
+    return StepWork(keys, units, context.used)
 
 
 def compute_map(
@@ -91,12 +93,11 @@ def _known_records(
     return known
 
 
-def _map_units(step: Step, tables: Mapping[str, Table], within: StepContext) -> list[Unit]:
+def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> list[Unit]:
     """Return one unit for each fragment, or the units that the stage's `units` function names."""
     stage = step.stage
     table_args = table_arguments(step, tables)
     if stage.units:
-        context = stage_context(step, within)
         units = stage.units.load()(**table_args, params=step.params, context=context)
     else:
         units = _fragment_arguments(step, table_args)
