@@ -3,7 +3,7 @@
 # isort: off
 # The help lists commands in the order of these imports.
 from curation.cli import run_commands, inspect_commands, train_commands, plugin_commands
-from curation.cli import store_commands
+from curation.cli import store_commands, verify_commands
 from curation.cli import audit_commands
 
 # isort: on
@@ -18,4 +18,5 @@ __all__ = [
     "run_commands",
     "store_commands",
     "train_commands",
+    "verify_commands",
 ]

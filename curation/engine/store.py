@@ -16,7 +16,6 @@ its files, the manifest of a version after the records, and the entry in the log
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from curation.engine.manifest_file import (
     record_to_json,
     write_manifest,
 )
+from curation.engine.sealed_json import seal, unseal
 from curation.engine.storage.base import Storage, join_address
 from curation.engine.storage.open import open_storage
 
@@ -76,10 +76,10 @@ class Store:
         return join_address(self.uri, path)
 
     def read_json(self, path: str) -> Any:
-        """Return the JSON of a small file; None if there is none, or if it is damaged."""
+        """Return the JSON of a small file (see `seal`); None if there is none, or if it is damaged."""
         content = self.storage.read(path)
         try:
-            return None if content is None else json.loads(content)
+            return None if content is None else unseal(content)
         except ValueError as error:
             logger.warning("%s is damaged (%s). It is ignored.", self.address(path), error)
             return None
@@ -161,6 +161,9 @@ class Store:
             The new path.
         """
         target = f"{path}{SET_ASIDE_SUFFIX}"
+        if path.startswith(f"{DATASET}/"):
+            # People open the folder of a version, and some readers open every file of it.
+            target = f"tables/{DATASET}/data/{path.partition('/')[2].replace('/', '-')}{SET_ASIDE_SUFFIX}"
         self.storage.copy(path, target)
         self.storage.delete([path])
         return target
@@ -199,7 +202,7 @@ class Store:
         """Return the versions of a table, the one that was written last first."""
         files = self.storage.files(f"tables/{table}/versions")
         latest_first = sorted(files, key=lambda path: (-files[path].modified, path))
-        return [PurePosixPath(path).stem for path in latest_first]
+        return [PurePosixPath(path).stem for path in latest_first if path.endswith(".parquet")]
 
     def tables(self) -> list[str]:
         """Return the names of the tables that have a version, in order."""
@@ -207,7 +210,7 @@ class Store:
 
     def put_key(self, table: str, key: str, version: str) -> None:
         """Record the version that a global stage wrote for everything that decides its rows."""
-        self.storage.write(_key_path(table, key), json.dumps({"version": version}).encode())
+        self.storage.write(_key_path(table, key), seal({"version": version}))
 
     def version_for_key(self, table: str, key: str) -> str | None:
         """Return the version that `put_key` recorded, or None."""
