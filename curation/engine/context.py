@@ -145,14 +145,27 @@ class Context:
         return digest([self.salt, "" if shared else self.step, name, content_of(key)])
 
     def earlier_versions(self, table: str) -> Iterator[Manifest]:
-        """Yield earlier versions of a table: that of this step, then those that were written last."""
+        """Yield earlier versions of a table: that of this step, then those that were written last.
+
+        Fragments with a file that has vanished, or changed its size, are left out: they must not
+        stand in the way of computing them anew.
+        """
+        listed: dict[str, dict[str, int]] = {}
         committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
         own = [committed.version] if committed else []
         others = [v for v in self.store.versions(table) if v not in own]
         for version in [*own, *others][:EARLIER_VERSIONS]:
             manifest = self.store.manifest(table, version)
             if manifest is not None:
-                yield manifest
+                paths = self.store.complete_files(
+                    (f for record in manifest.fragments for f in record.files), listed
+                )
+                complete = (
+                    record
+                    for record in manifest.fragments
+                    if all(f.path in paths for f in record.files)
+                )
+                yield replace(manifest, fragments=tuple(complete))
 
     def delete_records(self, records: Iterable[FragmentRecord]) -> None:
         """Delete work tables that nothing will read again: those of a private context.

@@ -143,15 +143,26 @@ class Store:
         )
         return None
 
-    def complete_files(self, files: Iterable[FileEntry]) -> set[str]:
-        """Return the paths of the given files that are in the store with the recorded size."""
+    def complete_files(
+        self, files: Iterable[FileEntry], listed: dict[str, dict[str, int]] | None = None
+    ) -> set[str]:
+        """Return the paths of the given files that are in the store with the recorded size.
+
+        Args:
+            files: which files.
+            listed: sizes by path, by folder, of folders that earlier calls listed; more are added.
+        """
         entries = list(files)
+        listed = {} if listed is None else listed
         if len(entries) <= FEW:
             statuses = in_parallel(self.storage.status, [f.path for f in entries])
             found = zip(entries, statuses, strict=True)
             return {f.path for f, status in found if status and status.size == f.size}
         folders = sorted({f.path.rsplit("/", 1)[0] for f in entries})
-        sizes = {p: s.size for folder in folders for p, s in self.storage.files(folder).items()}
+        for folder in folders:
+            if folder not in listed:
+                listed[folder] = {p: s.size for p, s in self.storage.files(folder).items()}
+        sizes = {p: size for folder in folders for p, size in listed[folder].items()}
         return {f.path for f in entries if sizes.get(f.path) == f.size}
 
     def set_aside(self, path: str) -> str:
@@ -163,7 +174,8 @@ class Store:
         target = f"{path}{SET_ASIDE_SUFFIX}"
         if path.startswith(f"{DATASET}/"):
             # People open the folder of a version, and some readers open every file of it.
-            target = f"tables/{DATASET}/data/{path.partition('/')[2].replace('/', '-')}{SET_ASIDE_SUFFIX}"
+            name = path.partition("/")[2].replace("/", "-")
+            target = f"tables/{DATASET}/data/{name}{SET_ASIDE_SUFFIX}"
         self.storage.copy(path, target)
         self.storage.delete([path])
         return target
