@@ -61,7 +61,7 @@ def print_problems(problems: Sequence[Problem], store: Store) -> None:
             ("table", [problem.table]),
             ("versions", problem.versions),
             ("fragments", problem.fragments),
-            ("set aside as", [problem.set_aside]),
+            ("set aside as", problem.set_aside),
             ("to mend it", [problem.remedy(store.uri)]),
         ):
             text = ", ".join(value for value in values if value)

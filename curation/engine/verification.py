@@ -51,9 +51,9 @@ class Problem:
         versions: the versions of the table that name the file.
         fragments: the fragments that it is part of.
         recipe: name of the recipe whose latest run has one of the versions; empty if there is none.
-        may_be_set_aside: whether `Store.set_aside` helps: the file is there, and running the recipe
-            again would reuse it.
-        set_aside: the new path, if it was set aside.
+        to_set_aside: paths to rename with `Store.set_aside`, so that running the recipe again reuses
+            neither the file nor the completion records that name it.
+        set_aside: their new paths, if that was done.
     """
 
     path: str
@@ -62,14 +62,14 @@ class Problem:
     versions: tuple[str, ...] = ()
     fragments: tuple[str, ...] = ()
     recipe: str = ""
-    may_be_set_aside: bool = False
-    set_aside: str = ""
+    to_set_aside: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
 
     def remedy(self, store: str) -> str:
         """Return the command that mends it, for a store with an address."""
         named = f" (that of recipe {self.recipe!r})" if self.recipe else ""
         run = f"curation run RECIPE.yaml --store {store}{named}"
-        if not self.may_be_set_aside or self.set_aside:
+        if not self.to_set_aside or self.set_aside:
             return run
         table = f" --table {self.table}" if self.table else ""
         return f"curation verify-store --store {store}{table} --set-aside, then {run}"
@@ -142,7 +142,7 @@ class _Folder:
                         f"cannot be read ({error})",
                         self.name,
                         (document.version,) if document.version else (),
-                        may_be_set_aside=True,
+                        to_set_aside=(document.path,),
                     )
                 )
                 yield []
@@ -159,6 +159,7 @@ class _Folder:
         """
         versions: dict[str, dict[str, None]] = {path: {} for path in damaged}
         fragments: dict[str, dict[str, None]] = {path: {} for path in damaged}
+        records: dict[str, dict[str, None]] = {path: {} for path in damaged}
         named = set()
         for document in self.documents:
             with suppress(ValueError, OSError):
@@ -168,12 +169,18 @@ class _Folder:
                         fragments[path][record.name] = None
                         if document.version:
                             versions[path][document.version] = None
+                        else:
+                            records[path][document.path] = None
         return [
             replace(
                 damaged[path],
                 table=self.name,
                 versions=tuple(versions[path]),
                 fragments=tuple(fragments[path]),
+                # Without a version, a run may have no reason to replace the record.
+                to_set_aside=(*damaged[path].to_set_aside, *records[path])
+                if damaged[path].to_set_aside or not versions[path]
+                else (),
             )
             for path in sorted(named)
         ]
@@ -187,13 +194,14 @@ def problem_of(store: Store, entry: FileEntry) -> Problem | None:
             return Problem(entry.path, "is missing")
         if status.size != entry.size:
             sizes = f"{status.size:,} bytes instead of {entry.size:,}"
-            return Problem(entry.path, f"has {sizes}", may_be_set_aside=True)
+            return Problem(entry.path, f"has {sizes}", to_set_aside=(entry.path,))
         sha256 = sha256_of(store, entry.path)
     except OSError as error:
-        return Problem(entry.path, f"cannot be read ({error})", may_be_set_aside=True)
+        return Problem(entry.path, f"cannot be read ({error})", to_set_aside=(entry.path,))
     if sha256 == entry.sha256:
         return None
-    return Problem(entry.path, "has other bytes than were written (SHA-256)", may_be_set_aside=True)
+    problem = "has other bytes than were written (SHA-256)"
+    return Problem(entry.path, problem, to_set_aside=(entry.path,))
 
 
 def verify_store(
@@ -208,8 +216,9 @@ def verify_store(
         store: the store.
         tables: the tables to check, or `work/<stage>` for the work tables of a stage. The default is
             everything, with the logs of steps and the records of runs.
-        set_aside: rename damaged files (`Store.set_aside`), so that running the recipe again computes
-            them anew. Nothing else is changed, and without it nothing at all.
+        set_aside: rename damaged files, and the completion records that name them or files that are
+            missing (`Store.set_aside`), so that running the recipe again computes them anew. Nothing
+            else is changed, and without it nothing at all.
         versions: of these tables only this version is checked, without completion records.
     """
     runs = list(read_runs(store))
@@ -296,7 +305,7 @@ def _unreadable(store: Store, paths: Iterable[str], table: str) -> list[Problem]
             # It may have vanished since it was listed.
             if store.storage.status(path) is not None:
                 text = f"cannot be read ({error})"
-                problems.append(Problem(path, text, table, may_be_set_aside=True))
+                problems.append(Problem(path, text, table, to_set_aside=(path,)))
     return problems
 
 
@@ -307,7 +316,7 @@ def _check_steps(store: Store) -> Iterator[Problem]:
         numbers = log.numbers()
         # Not to be set aside: the entry before it would then count, and may be an old lease.
         for problem in _unreadable(store, [log.path(n) for n in numbers[-1:]], ""):
-            yield replace(problem, may_be_set_aside=False)
+            yield replace(problem, to_set_aside=())
 
 
 def _missing_manifests(
@@ -331,13 +340,12 @@ def _with_recipe(problem: Problem, recipes: Mapping[tuple[str, str], str]) -> Pr
 
 
 def _set_aside(store: Store, problem: Problem) -> Problem:
-    if not problem.may_be_set_aside:
-        return problem
-    try:
-        return replace(problem, set_aside=store.set_aside(problem.path))
-    except FileNotFoundError:
-        # Another process has done the same.
-        return problem
+    moved = []
+    for path in problem.to_set_aside:
+        # Two problems may have the same record, and another process may do the same.
+        with suppress(FileNotFoundError):
+            moved.append(store.set_aside(path))
+    return replace(problem, set_aside=tuple(moved))
 
 
 def problems_to_json(problems: Iterable[Problem], store: Store) -> str:

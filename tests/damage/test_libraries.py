@@ -15,6 +15,7 @@ from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.libraries import LIBRARIES, library_versions
 from curation.engine.parallel import InProcess
 from curation.engine.store import Store
+from curation.engine.units import empty_batch
 
 from ..tables import commit_manifest, hand_made
 
@@ -62,7 +63,7 @@ def test_each_fragment_keeps_the_versions_that_computed_it(tmp_path, monkeypatch
             lambda version=version: {"numpy": version, "scipy": "3.0"},
         )
         writer = FragmentWriter(store, "tables/pairs/data", name, contract("pairs"))
-        writer.write(contract("pairs").arrow_schema().empty_table().to_batches()[0])
+        writer.write(empty_batch(contract("pairs").arrow_schema()))
         records.append(writer.close("tables/pairs", name, {}))
         store.put_record(records[-1])
     commit_manifest(store, hand_made("pairs", "v1", records, {}))

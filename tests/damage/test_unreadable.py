@@ -33,7 +33,8 @@ def test_a_missing_manifest_is_named_with_a_way_to_mend_it(store):
     store.storage.delete([f"tables/pairs/versions/{version}.parquet"])
     for names in ({}, {"run": record.run}):
         with pytest.raises(
-            StoreError, match=rf"manifest of version {version} of table 'pairs'.*Run the recipe again"
+            StoreError,
+            match=rf"manifest of version {version} of table 'pairs'.*Run the recipe again",
         ):
             open_table(store, "pairs", **names)
 
@@ -48,7 +49,9 @@ def test_a_damaged_record_of_a_run_is_left_out_with_a_warning(store, caplog, dam
     assert latest_run(store, "pairs") == first
     assert f"{run.record.path} is damaged" in caplog.text
     assert open_table(store, "pairs").manifest.version == first.tables["pairs"]
-    with pytest.raises(StoreError, match=rf"run {run.record.run} .* is damaged.*Run its recipe again"):
+    with pytest.raises(
+        StoreError, match=rf"run {run.record.run} .* is damaged.*Run its recipe again"
+    ):
         find_run(store, run.record.run)
 
 

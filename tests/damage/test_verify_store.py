@@ -101,8 +101,22 @@ def test_a_damaged_file_of_the_dataset_leaves_the_folder_that_people_open(store)
     path = file_of(store, "dataset")
     flip(Path(store.uri, path))
     (problem,) = verify_store(store, set_aside=True)
-    assert Path(store.uri, problem.set_aside).exists()
+    assert problem.to_set_aside[0] == path
+    assert all(Path(store.uri, moved).exists() for moved in problem.set_aside)
     assert list(Path(store.uri, path).parent.iterdir()) == []
+
+
+def test_a_lost_work_table_that_no_run_needs_is_reported_once(finished, store):
+    """Running again has no reason to compute it, so its record is set aside as well."""
+    path = next(iter(store.storage.files("work/verify/data")))
+    Path(store.uri, path).unlink()
+    (problem,) = verify_store(store)
+    assert "--table work/verify --set-aside" in problem.remedy(store.uri)
+    run_recipe(finished.spec, store)
+    assert [p.path for p in verify_store(store, set_aside=True)] == [path]
+    assert verify_store(store) == []
+    run_recipe(finished.spec, store)
+    assert tables_of(finished.spec, store) == finished.tables
 
 
 def test_files_that_nothing_names_are_left_alone(store):
