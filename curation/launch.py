@@ -12,12 +12,13 @@ from typing import Any
 
 from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, input_files
+from curation.engine.problem import Problem
 from curation.engine.run_log import recorded_run
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
 from curation.engine.step_log import StepLog, Waiting
 from curation.engine.store import Store
-from curation.engine.verification import Problem, verify_store
+from curation.engine.verification import verify_store
 from curation.errors import RecipeError
 from curation.flow import Step, run_fingerprint
 from curation.media.encoders import ENCODERS

@@ -8,18 +8,17 @@ alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from curation.engine.checksums import sha256_of
 from curation.engine.manifest import FileEntry, FragmentRecord
 from curation.engine.manifest_file import OtherFormatError, read_manifest, record_from_json
+from curation.engine.problem import Problem, problem_of
 from curation.engine.progress import ProgressBar
 from curation.engine.run_log import FOLDER as RUNS
 from curation.engine.run_log import RunRecord, read_runs
@@ -38,45 +37,6 @@ CHUNK = 256
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A file that is missing, damaged, or cannot be read.
-
-    Attributes:
-        path: of the file, within the store.
-        problem: what is wrong.
-        table: the table, or the folder of work tables; empty if it belongs to none.
-        versions: the versions of the table that name the file.
-        fragments: the fragments that it is part of.
-        recipe: name of the recipe whose latest run has one of the versions; empty if there is none.
-        to_set_aside: paths to rename with `Store.set_aside`, so that running the recipe again reuses
-            neither the file nor the completion records that name it.
-        set_aside: their new paths, if that was done.
-    """
-
-    path: str
-    problem: str
-    table: str = ""
-    versions: tuple[str, ...] = ()
-    fragments: tuple[str, ...] = ()
-    recipe: str = ""
-    to_set_aside: tuple[str, ...] = ()
-    set_aside: tuple[str, ...] = ()
-
-    def remedy(self, store: str) -> str:
-        """Return the command that mends it, for a store with an address."""
-        named = f" (that of recipe {self.recipe!r})" if self.recipe else ""
-        run = f"curation run RECIPE.yaml --store {store}{named}"
-        if not self.to_set_aside or self.set_aside:
-            return run
-        table = f" --table {self.table}" if self.table else ""
-        return f"curation verify-store --store {store}{table} --set-aside, then {run}"
-
-    def to_json(self, store: str) -> dict[str, Any]:
-        """Return a JSON-able form."""
-        return asdict(self) | {"remedy": self.remedy(store)}
 
 
 class _Document(NamedTuple):
@@ -184,24 +144,6 @@ class _Folder:
             )
             for path in sorted(named)
         ]
-
-
-def problem_of(store: Store, entry: FileEntry) -> Problem | None:
-    """Return what is wrong with a file; None if it has the recorded size and SHA-256."""
-    try:
-        status = store.storage.status(entry.path)
-        if status is None:
-            return Problem(entry.path, "is missing")
-        if status.size != entry.size:
-            sizes = f"{status.size:,} bytes instead of {entry.size:,}"
-            return Problem(entry.path, f"has {sizes}", to_set_aside=(entry.path,))
-        sha256 = sha256_of(store, entry.path)
-    except OSError as error:
-        return Problem(entry.path, f"cannot be read ({error})", to_set_aside=(entry.path,))
-    if sha256 == entry.sha256:
-        return None
-    problem = "has other bytes than were written (SHA-256)"
-    return Problem(entry.path, problem, to_set_aside=(entry.path,))
 
 
 def verify_store(
@@ -346,8 +288,3 @@ def _set_aside(store: Store, problem: Problem) -> Problem:
         with suppress(FileNotFoundError):
             moved.append(store.set_aside(path))
     return replace(problem, set_aside=tuple(moved))
-
-
-def problems_to_json(problems: Iterable[Problem], store: Store) -> str:
-    """Return problems as JSON, with the command that mends each."""
-    return json.dumps([problem.to_json(store.uri) for problem in problems])
