@@ -12,11 +12,13 @@ from typing import Any
 
 from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, input_files
+from curation.engine.problem import Problem
 from curation.engine.run_log import recorded_run
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
-from curation.engine.step_log import Waiting
+from curation.engine.step_log import StepLog, Waiting
 from curation.engine.store import Store
+from curation.engine.verification import verify_store
 from curation.errors import RecipeError
 from curation.flow import Step, run_fingerprint
 from curation.media.encoders import ENCODERS
@@ -186,6 +188,27 @@ def select_steps(
     if start >= end:
         raise RecipeError(f"--from {first} comes after --until {until}.")
     return list(steps[start:end])
+
+
+def verify_inputs(steps: Sequence[Step], store: Store) -> list[Problem]:
+    """Set damaged files aside that some steps would read or reuse, so that they are computed anew.
+
+    Checked are the committed versions of the tables that the steps read or write, and the work tables
+    of their stages.
+
+    Returns:
+        What was wrong.
+    """
+    writers = {table: step.fingerprint for step in steps for table in step.tables}
+    for step in steps:
+        writers |= {table: step.writers[table] for table in step.inputs}
+    versions = {}
+    for table, fingerprint in writers.items():
+        committed = StepLog(store, fingerprint).latest().tables.get(table)
+        if committed is not None:
+            versions[str(table)] = committed.version
+    work = set(store.storage.folders("work")) & {step.name for step in steps}
+    return verify_store(store, [*versions, *(f"work/{name}" for name in work)], True, versions)
 
 
 def run_steps(

@@ -155,16 +155,27 @@ class Context:
         return digest([self.salt, "" if shared else self.step, name, content_of(key)])
 
     def earlier_versions(self, table: str) -> Iterator[Manifest]:
-        """Yield earlier versions of a table: that of this step, or else those written last."""
+        """Yield earlier versions of a table: that of this step, or else those written last.
+
+        Fragments with a file that has vanished, or changed its size, are left out: they must not
+        stand in the way of computing them anew.
+        """
+        listed: dict[str, dict[str, int]] = {}
         committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
         manifest = self.store.manifest(table, committed.version) if committed else None
         if manifest is not None:
-            yield manifest
+            yield self._readable(manifest, listed)
             return
         for version in self.store.versions(table)[:EARLIER_VERSIONS]:
             manifest = self.store.manifest(table, version)
             if manifest is not None:
-                yield manifest
+                yield self._readable(manifest, listed)
+
+    def _readable(self, manifest: Manifest, listed: dict[str, dict[str, int]]) -> Manifest:
+        files = (f for record in manifest.fragments for f in record.files)
+        paths = self.store.complete_files(files, listed)
+        complete = (r for r in manifest.fragments if all(f.path in paths for f in r.files))
+        return replace(manifest, fragments=tuple(complete))
 
     def delete_records(self, records: Iterable[FragmentRecord]) -> None:
         """Delete work tables that nothing will read again: those of a private context.

@@ -6,7 +6,6 @@ run that has a table decides which version people see who name none.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import uuid
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from curation.engine.holder import Holder, this_process
 from curation.engine.manifest import Committed
+from curation.engine.sealed_json import seal
 from curation.engine.store import Store
 from curation.errors import StoreError
 
@@ -192,7 +192,7 @@ def recorded_run(
 
 def save_record(store: Store, record: RunRecord) -> None:
     """Write the record of a run."""
-    store.storage.write(record.path, json.dumps(record.to_json(), indent=1).encode())
+    store.storage.write(record.path, seal(record.to_json()))
 
 
 def read_runs(store: Store) -> Iterator[RunRecord]:
@@ -222,7 +222,8 @@ def find_run(store: Store, name: str) -> RunRecord:
     Raises:
         StoreError: there is no such run, or several; the message lists them.
     """
-    names = {PurePosixPath(path).stem for path in store.storage.files(FOLDER)}
+    paths = store.storage.files(FOLDER)
+    names = {PurePosixPath(path).stem for path in paths if path.endswith(".json")}
     matching = [name] if name in names else sorted(n for n in names if n.startswith(name))
     if len(matching) == 1:
         record = parse_record(store.read_json(f"{FOLDER}/{matching[0]}.json"))

@@ -14,7 +14,6 @@ Every entry repeats the versions that were committed last, so readers read one f
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from typing import Literal
 from curation.engine.clock import Clock, SystemClock
 from curation.engine.holder import Holder
 from curation.engine.manifest import Committed
+from curation.engine.sealed_json import seal
 from curation.engine.store import Store, in_parallel
 from curation.errors import LeaseError
 
@@ -118,7 +118,7 @@ class StepLog:
     def add(self, entry: Entry) -> bool:
         """Add an entry with its number; return False if another one has that number."""
         spec = asdict(entry) | {"format": FORMAT}
-        return self.store.storage.create(self.path(entry.number), json.dumps(spec).encode())
+        return self.store.storage.create(self.path(entry.number), seal(spec))
 
     def counts(self, entry: Entry) -> bool:
         """Whether an entry that this process added is the last one, or the next one follows it.
@@ -146,7 +146,7 @@ class StepLog:
                 spec["after"],
                 spec["unique"],
             )
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             return None
 
     def path(self, number: int) -> str:

@@ -16,7 +16,6 @@ its files, the manifest of a version after the records, and the entry in the log
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from curation.engine.manifest_file import (
     record_to_json,
     write_manifest,
 )
+from curation.engine.sealed_json import seal, unseal
 from curation.engine.storage.base import Storage, join_address
 from curation.engine.storage.open import open_storage
 
@@ -81,10 +81,10 @@ class Store:
         return join_address(self.uri, path)
 
     def read_json(self, path: str) -> Any:
-        """Return the JSON of a small file; None if there is none, or if it is damaged."""
+        """Return the JSON of a small file (see `seal`); None if there is none, or if it is damaged."""
         content = self.storage.read(path)
         try:
-            return None if content is None else json.loads(content)
+            return None if content is None else unseal(content)
         except ValueError as error:
             logger.warning("%s is damaged (%s). It is ignored.", self.address(path), error)
             return None
@@ -148,15 +148,26 @@ class Store:
         )
         return None
 
-    def complete_files(self, files: Iterable[FileEntry]) -> set[str]:
-        """Return the paths of the given files that are in the store with the recorded size."""
+    def complete_files(
+        self, files: Iterable[FileEntry], listed: dict[str, dict[str, int]] | None = None
+    ) -> set[str]:
+        """Return the paths of the given files that are in the store with the recorded size.
+
+        Args:
+            files: which files.
+            listed: sizes by path, by folder, of folders that earlier calls listed; more are added.
+        """
         entries = list(files)
+        listed = {} if listed is None else listed
         if len(entries) <= self._few:
             statuses = in_parallel(self.storage.status, [f.path for f in entries])
             found = zip(entries, statuses, strict=True)
             return {f.path for f, status in found if status and status.size == f.size}
         folders = sorted({f.path.rsplit("/", 1)[0] for f in entries})
-        sizes = {p: s.size for folder in folders for p, s in self.storage.files(folder).items()}
+        for folder in folders:
+            if folder not in listed:
+                listed[folder] = {p: s.size for p, s in self.storage.files(folder).items()}
+        sizes = {p: size for folder in folders for p, size in listed[folder].items()}
         return {f.path for f in entries if sizes.get(f.path) == f.size}
 
     def set_aside(self, path: str) -> str:
@@ -166,6 +177,10 @@ class Store:
             The new path.
         """
         target = f"{path}{SET_ASIDE_SUFFIX}"
+        if path.startswith(f"{DATASET}/"):
+            # People open the folder of a version, and some readers open every file of it.
+            name = path.partition("/")[2].replace("/", "-")
+            target = f"tables/{DATASET}/data/{name}{SET_ASIDE_SUFFIX}"
         self.storage.copy(path, target)
         self.storage.delete([path])
         return target
@@ -204,7 +219,7 @@ class Store:
         """Return the versions of a table, the one that was written last first."""
         files = self.storage.files(f"tables/{table}/versions")
         latest_first = sorted(files, key=lambda path: (-files[path].modified, path))
-        return [PurePosixPath(path).stem for path in latest_first]
+        return [PurePosixPath(path).stem for path in latest_first if path.endswith(".parquet")]
 
     def tables(self) -> list[str]:
         """Return the names of the tables that have a version, in order."""
@@ -212,7 +227,7 @@ class Store:
 
     def put_key(self, table: str, key: str, version: str) -> None:
         """Record the version that a global stage wrote for everything that decides its rows."""
-        self.storage.write(_key_path(table, key), json.dumps({"version": version}).encode())
+        self.storage.write(_key_path(table, key), seal({"version": version}))
 
     def keys(self, table: str) -> list[str]:
         """Return the keys that `put_key` recorded for a table."""
