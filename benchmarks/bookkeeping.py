@@ -2,7 +2,7 @@
 
     python -m benchmarks.bookkeeping               # 130,000 fragments: 1 GB of small files
 
-A table `images` with many fragments is committed. Every fragment of `scores` has a completion record and
+A table `images` with many fragments is committed. Each fragment of `scores` has a completion record and
 a file of one byte, as after a run that was killed before its commit. Then, each in a separate process:
 
 - `resume`: stage `screen` runs. It plans its units, finds all records, and commits the table.

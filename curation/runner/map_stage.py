@@ -176,7 +176,11 @@ def _output_template(step: Step, table: TableName) -> _OutputTemplate:
     stage, params = step.stage, step.params
     if stage.only and table.member:
         params = stage.only(params, [table.member])
-    terms = [stage.name, *version_terms(step, table, params), fingerprint_params(params, file_sha256)]
+    terms = [
+        stage.name,
+        *version_terms(step, table, params),
+        fingerprint_params(params, file_sha256),
+    ]
     limit = stage.rows_per_file(params) if stage.rows_per_file else None
     return _OutputTemplate(table, terms, limit)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from small_run import recipe_over, write_sources
 
 from curation.engine.clock import SystemClock
 from curation.engine.holder import this_process
@@ -23,7 +24,6 @@ from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
-from examples.small_run import recipe_over, write_sources
 
 ROWS = 12
 """Rows of the pool, of which three pairs are copies."""

@@ -51,7 +51,13 @@ def build_tiny(folder: Path) -> dict[str, Any]:
         "cluster": {"levels": [2]},
         "retrieve": [
             {"name": "near", "seeds": "round", "strategy": "sample", "k": 2},
-            {"name": "cells", "seeds": "round", "strategy": "cluster", "per_cluster": 2, "more_than": 0},
+            {
+                "name": "cells",
+                "seeds": "round",
+                "strategy": "cluster",
+                "per_cluster": 2,
+                "more_than": 0,
+            },
         ],
         "assemble": {"pixels": True},
     }
