@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from curation.engine.parallel import InProcess, Parallel
+from curation.engine.parallel import InProcess
 from curation.engine.run_log import RunRecord, read_runs, recorded_run
+from curation.engine.step_log import Waiting
 from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan, run_fingerprint
@@ -72,15 +73,17 @@ def run_recipe(
     spec: dict[str, Any],
     store: Path | Store,
     until: str | None = None,
-    parallel: Parallel | None = None,
+    waiting: Waiting | None = None,
+    is_planned: bool = True,
 ) -> tuple[RunRecord, dict[str, StepResult]]:
     """Run a recipe as `curation run` does; return its record, and what each stage did."""
     recipe = recipe_of(spec)
     opened = store if isinstance(store, Store) else Store(store)
     steps = plan(recipe, until=until)
     fingerprint = run_fingerprint(recipe)
-    with recorded_run(opened, recipe.name, fingerprint, planned_steps(steps)) as run:
-        results = {s.name: run_step(s, opened, parallel or InProcess(), run) for s in steps}
+    planned = planned_steps(steps) if is_planned else {}
+    with recorded_run(opened, recipe.name, fingerprint, planned) as run:
+        results = {s.name: run_step(s, opened, InProcess(), run, waiting) for s in steps}
     return run.record, results
 
 

@@ -121,6 +121,7 @@ def _sweep_everything(sweep: Sweep, logs: Mapping[str, ReadLog]) -> None:
         ),
         ("steps", partial(sweep.step_logs, logs)),
         ("leftovers", sweep.leftovers),
+        ("gc", sweep.removal_log),
     ]
     with ProgressBar("removing", len(parts)) as bar:
         for done, (label, remove) in enumerate(parts):

@@ -189,7 +189,7 @@ class Sweep:
 
     def step_logs(self, logs: Mapping[str, ReadLog]) -> None:
         """Remove entries of step logs but the last, and signs of life of leases that have ended."""
-        for read in [*logs.values(), self._removal_log()]:
+        for read in logs.values():
             numbered = sorted(path for path in read.files if path.endswith(".json"))
             last = {*numbered[-1:], *(p.removesuffix(".json") + ".beat" for p in numbered[-1:])}
             if read.committed is not None:
@@ -197,13 +197,14 @@ class Sweep:
             needed = last | self.needs.entries
             self.removals.decide("steps", read.files, needed.__contains__)
 
-    def _removal_log(self) -> ReadLog:
-        log = removal_log(self.store)
-        lease = self.removals.lease
-        # What this gc writes itself is not counted.
-        mine = (log.path(lease.number), log.beat_path(lease.number)) if lease else ()
-        files = self.store.storage.files(log.folder)
-        return ReadLog(log, {p: s for p, s in files.items() if p not in mine}, (), None)
+    def removal_log(self) -> None:
+        """Remove what earlier gcs left in their log. It is not counted: every gc adds to it."""
+        log, lease = removal_log(self.store), self.removals.lease
+        if lease is not None:
+            mine = (log.path(lease.number), log.beat_path(lease.number))
+            files = self.store.storage.files(log.folder)
+            old = [p for p, s in files.items() if p not in mine and not self.removals.is_young(s)]
+            self.store.storage.delete(old)
 
     def leftovers(self) -> None:
         """Remove what processes left that ended while they wrote a file or tried the storage out."""

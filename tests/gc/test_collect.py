@@ -1,0 +1,309 @@
+"""What gc removes and keeps, with real runs of a tiny recipe."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.engine.context import Context
+from curation.engine.holder import Holder
+from curation.engine.parallel import InProcess
+from curation.engine.run_log import read_runs
+from curation.engine.step_log import Entry, Lease, StepLog
+from curation.engine.storage.local import LocalStorage
+from curation.engine.store import Store
+from curation.engine.table import open_table
+from curation.errors import LeaseError, StoreError
+from curation.inspect.lineage import trace
+from curation.inspect.report.build import write_report
+from curation.runner.gc.kept_runs import Retention
+from curation.runner.gc.restore import read_manifests
+
+from ..fetch.conftest import answer
+from ..ingest.helpers import jpeg, source, write
+from .helpers import (
+    NOW,
+    contents,
+    copied,
+    digest_of,
+    edited,
+    files_of,
+    gc,
+    recipe_of,
+    run_recipe,
+    runs_of,
+    sum_of,
+)
+
+DAY = 24 * 3600.0
+
+
+def make_older(store: Path, seconds: float) -> None:
+    """Let all files of a store be changed so many seconds earlier."""
+    for path in (p for p in store.rglob("*") if p.is_file()):
+        status = path.stat()
+        os.utime(path, (status.st_atime - seconds, status.st_mtime - seconds))
+
+
+def test_the_latest_run_stays_whole_and_the_other_one_goes(two_runs):
+    store = Store(two_runs.store)
+    rows, before = contents(store, two_runs.second), files_of(two_runs.store)
+    collected = gc(store)
+    after = files_of(two_runs.store)
+    assert collected.kept == {two_runs.second.run: "latest"}
+    assert collected.removed == (two_runs.first.run,)
+    assert runs_of(two_runs.store) == [two_runs.second.run]
+    assert contents(store, two_runs.second) == rows
+    recipe = recipe_of(two_runs.second_recipe)
+    lineage = trace(recipe, store)
+    assert {
+        t: lineage[t].manifest.version for t in two_runs.second.tables
+    } == two_runs.second.tables
+    assert write_report(recipe, store) in after
+    for table in ("claims", "dataset"):
+        assert store.versions(table) == [two_runs.second.tables[table]]
+    assert [p.name for p in (two_runs.store / "dataset").iterdir()] == store.versions("dataset")
+    assert [p.name for p in (two_runs.store / "reports").iterdir()] == store.versions("dataset")
+    counted = sum_of(collected.tallies)
+    assert (counted.kept_files, counted.kept_bytes) == (len(after), sum(after.values()))
+    assert counted.removed_files == len(before) - len(after) > 50
+    assert counted.removed_bytes == sum(before.values()) - sum(after.values())
+
+
+def test_what_stays_is_up_to_date_and_nothing_is_left_for_a_second_gc(two_runs):
+    gc(two_runs.store)
+    assert sum_of(gc(two_runs.store).tallies).removed_files == 0
+    before = files_of(two_runs.store)
+    _, results = run_recipe(two_runs.second_recipe, two_runs.store)
+    assert {name: r.computed for name, r in results.items()} == dict.fromkeys(results, 0)
+    # Not even a work table was computed: the record of the run is all that is new.
+    assert len(files_of(two_runs.store).keys() - before.keys()) == 1
+
+
+def test_a_removed_run_can_be_run_again(two_runs):
+    rows = contents(two_runs.store, two_runs.first)
+    gc(two_runs.store)
+    record, results = run_recipe(two_runs.first_recipe, two_runs.store)
+    assert contents(two_runs.store, record) == rows
+    assert results["embed"].up_to_date
+    assert not results["retrieve"].up_to_date
+
+
+def test_a_dry_run_says_what_would_be_removed_and_writes_nothing(two_runs):
+    before = digest_of(two_runs.store)
+    wanted = gc(two_runs.store, dry_run=True)
+    assert digest_of(two_runs.store) == before
+    assert not (two_runs.store / "steps" / "gc").exists()
+    assert gc(two_runs.store) == wanted
+
+
+def test_a_replaced_run_stays_for_the_grace_period(two_runs):
+    assert gc(two_runs.store, Retention(grace_s=DAY)).removed == ()
+    make_older(two_runs.store, 2 * DAY)
+    run_recipe(two_runs.second_recipe, two_runs.store)
+    # Both old runs were replaced more than a day ago, or now: that which was the latest stays.
+    collected = gc(two_runs.store, Retention(grace_s=DAY))
+    assert collected.removed == (two_runs.first.run,)
+    assert collected.kept[two_runs.second.run] == "grace period"
+    assert contents(two_runs.store, two_runs.second)
+
+
+def test_files_that_nothing_names_stay_for_the_grace_period(two_runs):
+    new = two_runs.store / "tables" / "images" / "data" / "new.parquet"
+    new.write_bytes(b"unfinished")
+    gc(two_runs.store, Retention(grace_s=DAY))
+    assert new.exists()
+    gc(two_runs.store)
+    assert not new.exists()
+
+
+def test_several_latest_runs_can_be_kept(two_runs):
+    rows = contents(two_runs.store, two_runs.first)
+    assert gc(two_runs.store, Retention(keep=2, grace_s=0.0)).removed == ()
+    assert contents(two_runs.store, two_runs.first) == rows
+    for recipe in (two_runs.first_recipe, two_runs.second_recipe):
+        assert trace(recipe_of(recipe), Store(two_runs.store))
+
+
+def test_a_part_of_the_recipe_that_ran_later_keeps_the_run_of_the_whole(two_runs):
+    run_recipe(two_runs.second_recipe, two_runs.store, until="screen")
+    gc(two_runs.store)
+    assert contents(two_runs.store, two_runs.second)
+    assert len(runs_of(two_runs.store)) == 2
+
+
+class FailsAfter(LocalStorage):
+    """A disk on which the process is stopped after some deletions."""
+
+    def __init__(self, root: Path, deletions: int) -> None:
+        super().__init__(root)
+        self.left = deletions
+
+    def delete(self, paths):
+        for path in paths:
+            if not path.startswith("steps/gc/"):
+                if self.left == 0:
+                    raise KeyboardInterrupt
+                self.left -= 1
+            super().delete([path])
+
+
+def test_a_gc_that_is_stopped_anywhere_leaves_whole_runs_and_a_second_one_ends_it(base, tmp_path):
+    reference = copied(base.store, tmp_path / "reference")
+    removed = sum_of(gc(reference).tallies).removed_files
+    expected = digest_of(reference)
+    for deletions in range(0, removed, max(removed // 12, 1)):
+        store = copied(base.store, tmp_path / str(deletions))
+        with pytest.raises(KeyboardInterrupt):
+            gc(Store(store, FailsAfter(store, deletions)))
+        assert expected.items() <= digest_of(store).items()
+        for record in read_runs(Store(store)):
+            read_manifests(Store(store), record)
+        gc(store)
+        assert digest_of(store) == expected
+
+
+@pytest.mark.parametrize("damage", ["lost", "damaged"])
+def test_nothing_of_a_table_goes_while_nobody_knows_what_a_kept_version_needs(
+    two_runs, damage, caplog
+):
+    store = Store(two_runs.store)
+    version = two_runs.second.tables["claims"]
+    manifest = two_runs.store / "tables" / "claims" / "versions" / f"{version}.parquet"
+    if damage == "lost":
+        manifest.unlink()
+    else:
+        manifest.write_bytes(b"PAR1 is not enough")
+    before = set(store.storage.files("tables/claims/data"))
+    gc(store)
+    assert set(store.storage.files("tables/claims/data")) == before
+    assert "Nothing of table claims is removed" in caplog.text
+    run_recipe(two_runs.second_recipe, store)
+    gc(store)
+    assert len(store.storage.files("tables/claims/data")) == len(before) // 2
+    assert contents(store, two_runs.second)
+
+
+def test_nothing_goes_if_the_record_of_a_run_cannot_be_read(two_runs):
+    (two_runs.store / two_runs.second.path).write_bytes(b"{")
+    before = digest_of(two_runs.store)
+    with pytest.raises(StoreError, match=r"1 records of runs .* are damaged.*Nothing was removed"):
+        gc(two_runs.store)
+    assert digest_of(two_runs.store) == before
+
+
+class Full(LocalStorage):
+    """A disk that is full when a manifest of a table is written."""
+
+    def __init__(self, root: Path, table: str) -> None:
+        super().__init__(root)
+        self.table = table
+
+    def create(self, path: str, content: bytes) -> bool:
+        if path.startswith(f"tables/{self.table}/versions"):
+            raise OSError("No space left on device")
+        return super().create(path, content)
+
+
+def test_what_a_failed_run_has_finished_stays_until_the_recipe_finishes(two_runs):
+    changed = edited(two_runs.first_recipe, select={"min_side": {"at_least": 70}})
+    with pytest.raises(OSError, match="No space"):
+        run_recipe(changed, Store(two_runs.store, Full(two_runs.store, "eligible")))
+    (failed,) = (r for r in read_runs(Store(two_runs.store)) if r.state == "failed")
+    collected = gc(two_runs.store)
+    assert collected.kept == {failed.run: "unfinished", two_runs.second.run: "latest"}
+    record, results = run_recipe(changed, two_runs.store)
+    assert results["select"].computed == 0
+    assert results["select"].reused > 1
+    gc(two_runs.store)
+    assert runs_of(two_runs.store) == [record.run]
+
+
+def test_leftovers_of_processes_that_ended_early_go_after_an_hour(two_runs):
+    data = two_runs.store / "tables" / "images" / "data"
+    old = [
+        two_runs.store / "probe-1",
+        two_runs.store / "probe-2.3.tmp",
+        data / "x.parquet.1.tmp",
+        data / "x.parquet.damaged",
+        two_runs.store / "runs" / "r.json.1.tmp",
+    ]
+    young = [two_runs.store / "probe-3", data / "y.parquet.1.tmp"]
+    foreign = two_runs.store / "notes.tmp"
+    for path in [*old, *young, foreign]:
+        path.write_bytes(b"x")
+    for path in [*old, foreign]:
+        os.utime(path, (time.time() - 7200, time.time() - 7200))
+    gc(two_runs.store)
+    assert [path for path in [*old, *young, foreign] if path.exists()] == [*young, foreign]
+
+
+def test_a_state_that_all_steps_share_stays(tmp_path):
+    """Ingest keeps in it which lists are grouped together, so later runs depend on it."""
+    context = Context(Store(tmp_path), InProcess(), "ingest", "salt", step="s")
+    batch = pa.RecordBatch.from_pydict({"n": [1, 2]})
+    context.save_state("groups", "all", batch, shared=True)
+    context.save_state("state", "key", batch)
+    gc(tmp_path)
+    later = Context(Store(tmp_path), InProcess(), "ingest", "salt", step="other")
+    saved = later.load_state("groups", "all", shared=True)
+    assert saved is not None
+    assert saved.read() == pa.Table.from_batches([batch])
+    assert context.load_state("state", "key") is None
+
+
+def test_a_holder_that_was_silent_for_an_hour_cannot_commit_after_gc(two_runs):
+    step = two_runs.first.steps["claims"]
+    log = StepLog(Store(two_runs.store), step)
+    elsewhere = Holder("elsewhere", 1, "boot", 1, "lost")
+    last = log.latest()
+    entry = Entry(last.number + 1, "lease", elsewhere, last.tables, {}, "retrieve")
+    log.add(entry)
+    assert gc(two_runs.store).tallies["claims"].removed_files == 0
+    path = two_runs.store / log.path(entry.number)
+    os.utime(path, (time.time() - 7200, time.time() - 7200))
+    assert gc(two_runs.store).tallies["claims"].removed_files > 0
+    with pytest.raises(LeaseError, match="took over"):
+        Lease(log, entry).commit(last.tables)
+
+
+def test_pictures_that_are_no_longer_listed_leave_the_disk(web, tmp_path):
+    lists, store = tmp_path / "list.parquet", tmp_path / "store"
+    for n in (1, 2):
+        web.pages[f"/{n}"] = answer(jpeg(n))
+    spec = {
+        "name": "listed",
+        "sources": [source(lists)],
+        "fetch": {"allow_hosts": ["127.0.0.0/8"], "robots": False},
+    }
+    for listed in ((1, 2), (2,)):
+        write(lists, [{"url": web.url(f"/{n}"), "caption": str(n)} for n in listed])
+        run_recipe(spec, store, until="screen")
+    assert pictures(store) == {"1", "2"}
+    current = open_table(Store(store), "images").read(["caption", "status"]).to_pylist()
+    gc(store)
+    assert pictures(store) == {"2"}
+    assert open_table(Store(store), "images").read(["caption", "status"]).to_pylist() == current
+    _, results = run_recipe(spec, store, until="screen")
+    assert all(result.up_to_date for result in results.values())
+
+
+def pictures(store: Path) -> set[str]:
+    """The captions of the pictures that are anywhere below a folder."""
+    found = set()
+    for path in store.rglob("*.parquet"):
+        file = pq.ParquetFile(path)
+        if {"image", "caption"} <= set(file.schema_arrow.names):
+            rows = file.read(["image", "caption"]).to_pylist()
+            found |= {row["caption"] for row in rows if row["image"]}
+    return found
+
+
+def test_the_default_keeps_everything_for_a_day(two_runs):
+    assert Retention() == Retention(keep=1, older_than_s=None, grace_s=DAY)
+    assert NOW.keep == 1

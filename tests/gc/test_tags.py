@@ -1,0 +1,159 @@
+"""Tags keep runs, and restoring a run makes its tables the latest again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from curation.cli import app
+from curation.engine.run_log import read_runs
+from curation.engine.step_log import Waiting
+from curation.engine.store import Store
+from curation.engine.table import open_table
+from curation.engine.tags import add_tag, delete_tag, read_tags, tagged_run
+from curation.errors import RecipeError, StoreError
+from curation.runner.gc.restore import restore_run, tag_run
+
+from .helpers import build_tiny, contents, gc, run_recipe, runs_of
+
+
+def command(*arguments: str | Path) -> str:
+    """What a command prints."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def restore(store: Path, name: str):
+    """Restore a run."""
+    opened = Store(store)
+    return restore_run(opened, tagged_run(opened, name), Waiting())
+
+
+def test_a_tagged_run_stays_until_the_tag_is_deleted(two_runs):
+    store = Store(two_runs.store)
+    rows = contents(store, two_runs.first)
+    tag_run(store, "paper-1", two_runs.first.run[:22], Waiting())
+    assert gc(store).kept[two_runs.first.run] == "tagged"
+    assert contents(store, two_runs.first) == rows
+    delete_tag(store, "paper-1")
+    assert gc(store).removed == (two_runs.first.run,)
+
+
+def test_a_name_belongs_to_one_run(two_runs):
+    store = Store(two_runs.store)
+    tag = tag_run(store, "a", None, Waiting())
+    assert tag.run == two_runs.second.run
+    assert tag_run(store, "a", two_runs.second.run, Waiting()) == tag
+    with pytest.raises(StoreError, match=r"'a' in .* is in use: it names .*--delete"):
+        tag_run(store, "a", two_runs.first.run, Waiting())
+    assert read_tags(store) == [tag]
+    with pytest.raises(StoreError, match=r"No tag 'b' .* Tags: a"):
+        delete_tag(store, "b")
+
+
+@pytest.mark.parametrize("name", ["", "A", "../x", ".x", "a b", "a/b", "x" * 101, "ä", "a.tmp"])
+def test_other_names_are_refused(tmp_path, name):
+    with pytest.raises(StoreError, match="is no name for a tag"):
+        add_tag(Store(tmp_path), name, "run")
+
+
+def test_a_damaged_tag_stops_gc(two_runs):
+    Store(two_runs.store).storage.write("tags/a.json", b"{")
+    with pytest.raises(StoreError, match=r"tags/a\.json is damaged"):
+        gc(two_runs.store)
+    assert len(runs_of(two_runs.store)) == 2
+
+
+def test_a_restored_run_is_the_latest_and_nothing_is_computed(two_runs):
+    store = Store(two_runs.store)
+    record = restore(two_runs.store, two_runs.first.run)
+    assert record.restored_from == two_runs.first.run
+    assert open_table(store, "dataset").manifest.version == two_runs.first.tables["dataset"]
+    assert gc(store).removed == (two_runs.second.run, two_runs.first.run)
+    assert contents(store, record)
+    _, results = run_recipe(two_runs.first_recipe, store)
+    assert all(result.up_to_date for result in results.values())
+
+
+@pytest.mark.parametrize("is_pruned", [False, True])
+def test_restoring_undoes_a_change_of_the_sources_until_the_next_run(tmp_path, is_pruned):
+    """Both runs have the same steps, so their logs are moved back; a run follows the sources."""
+    spec, store = build_tiny(tmp_path / "web"), tmp_path / "store"
+    pool = tmp_path / "web" / "pool" / "a.parquet"
+    rows = pq.read_table(pool)
+    first, _ = run_recipe(spec, store, until="screen")
+    old = contents(store, first)
+    pq.write_table(rows.slice(0, 5), pool)
+    second, _ = run_recipe(spec, store, until="screen")
+    new = contents(store, second)
+    tag_run(Store(store), "before", first.run, Waiting())
+    if is_pruned:
+        for path in (store / "steps").rglob("*.json"):
+            if path.name < "00000004.json":
+                path.unlink()
+    record = restore(store, "before")
+    gc(store)
+    assert contents(store, record) == old
+    assert open_table(Store(store), "scores").manifest.version == first.tables["scores"]
+    again, results = run_recipe(spec, store, until="screen")
+    assert contents(store, again) == new
+    assert not all(result.up_to_date for result in results.values())
+    restore(store, "before")
+    pq.write_table(rows, pool)
+    same, results = run_recipe(spec, store, until="screen")
+    assert contents(store, same) == old
+    assert results["screen"].up_to_date
+
+
+def test_a_run_that_lost_a_file_is_not_restored(two_runs):
+    manifest = open_table(Store(two_runs.store), "claims", two_runs.first.tables["claims"]).manifest
+    (two_runs.store / manifest.fragments[0].files[0].path).unlink()
+    with pytest.raises(StoreError, match=r"is not whole: .* missing of claims \(version"):
+        restore(two_runs.store, two_runs.first.run)
+    latest = next(read_runs(Store(two_runs.store)))
+    assert (latest.state, latest.restored_from) == ("failed", two_runs.first.run)
+    assert (
+        open_table(Store(two_runs.store), "dataset").manifest.version
+        == (two_runs.second.tables["dataset"])
+    )
+    with pytest.raises(StoreError, match="has not finished"):
+        restore(two_runs.store, latest.run)
+    with pytest.raises(StoreError, match="is not whole"):
+        tag_run(Store(two_runs.store), "a", two_runs.first.run, Waiting())
+    assert read_tags(Store(two_runs.store)) == []
+
+
+def test_the_commands(two_runs):
+    place = ("--store", two_runs.store)
+    assert "No tag yet" in command("tag", *place)
+    assert two_runs.first.run in command("tag", "old", "--run", two_runs.first.run, *place)
+    assert json.loads(command("tag", *place, "--json"))[0]["name"] == "old"
+    spec = json.loads(command("gc", *place, "--grace", "0s", "--dry-run", "--json"))
+    assert spec["kept"][two_runs.first.run] == "tagged"
+    assert "Deleted the tag old" in command("tag", "old", "--delete", *place)
+    printed = command("gc", *place, "--grace", "0s", "--dry-run")
+    assert "would be removed" in printed
+    assert f"would go  {two_runs.first.run}" in printed
+    assert two_runs.first.run in command("restore", two_runs.first.run, *place)
+    printed = command("gc", *place, "--grace", "0s", "--keep", "1")
+    assert f"removed  {two_runs.second.run}" in printed
+    assert command("gc", *place, "--older-than", "30d")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gc", "--keep", "2", "--older-than", "3d"), "not both"),
+        (("gc", "--grace", "3"), r"--grace '3' is no length of time. Valid: .*24h"),
+        (("gc", "--older-than", "-1d"), r"--older-than '-1d' is no length"),
+        (("tag", "--delete"), "Name the tag"),
+    ],
+)
+def test_wrong_options(tmp_path, arguments, message):
+    with pytest.raises(RecipeError, match=message):
+        command(*arguments, "--store", tmp_path)
