@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -115,20 +115,23 @@ class BlockedDomains:
         content: SHA-256 of the list, for memos.
     """
 
-    store: Store
+    # Lists with the same content are the same list.
+    store: Store = field(compare=False)
     path: str
     content: str
 
     def domains(self) -> frozenset[str]:
         """Return the domains in ASCII form (IDNA)."""
-        return _load_domains(self.store.uri, self.path)
+        return _load_domains(self)
 
 
 @lru_cache(maxsize=4)
-def _load_domains(store_uri: str, path: str) -> frozenset[str]:
-    content = Store(store_uri).storage.read(path)
+def _load_domains(blocked: BlockedDomains) -> frozenset[str]:
+    content = blocked.store.storage.read(blocked.path)
     if content is None:
-        raise StoreError(f"{store_uri}/{path} is missing. Run the same command again.")
+        raise StoreError(
+            f"{blocked.store.address(blocked.path)} is missing. Run the same command again."
+        )
     return parse_domains(content)
 
 

@@ -1,0 +1,168 @@
+"""Whole runs into a store on disk and on a real S3 server: requests and seconds.
+
+    python -m benchmarks.store                     # the quickstart, 180 rows
+    python -m benchmarks.store --flow shapes       # examples/small_run.py, in 4 and in 24 fragments
+
+Each flow runs twice into each store: the second run has nothing to do. Everything runs in this process,
+without Spark, and the models are loaded before the first run. The server is SeaweedFS on loopback, behind
+a proxy that counts requests and costs about a millisecond for each. Real networks cost more: multiply the
+requests by your round trip.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from benchmarks.command import ROOT, folder_or_temporary, parse, parser_of
+from benchmarks.machine import conditions
+from benchmarks.object_store.proxy import Proxy, proxying
+from benchmarks.object_store.server import UnavailableError, address, credentials, serving
+from curation.engine.parallel import InProcess
+from curation.engine.run_log import recorded_run
+from curation.engine.store import Store
+from curation.engine.table import open_table
+from curation.flow import plan, run_fingerprint
+from curation.recipe import Recipe, parse_recipe
+from curation.runner.step import run_step
+from examples.small_run import recipe_over, write_sources
+
+FRAGMENT_ROWS = (14, 2)
+"""Rows of a fragment of `shapes`: they give 4 and 24 fragments."""
+METHODS = ("GET", "HEAD", "LIST", "PUT", "POST", "DELETE")
+
+
+class Measured(NamedTuple):
+    """What a run took.
+
+    Attributes:
+        seconds: wall time.
+        requests: by method; none on disk.
+        computed: number of fragments that were computed.
+    """
+
+    seconds: float
+    requests: Counter[str]
+    computed: int
+
+
+def run(recipe: Recipe, store: Store) -> int:
+    """Run a recipe; return how many fragments were computed."""
+    with recorded_run(store, recipe.name, run_fingerprint(recipe)) as going_on:
+        return sum(run_step(s, store, InProcess(), going_on).computed for s in plan(recipe))
+
+
+def measure(recipe: Recipe, store: Store, proxy: Proxy) -> Measured:
+    """Run a recipe and measure it."""
+    proxy.reset()
+    start = time.perf_counter()
+    computed = run(recipe, store)
+    return Measured(time.perf_counter() - start, proxy.counts(), computed)
+
+
+def shapes(folder: Path, rows_per_fragment: int) -> Recipe:
+    """Return the recipe of `examples/small_run.py`, cut into fragments."""
+    write_sources(folder)
+    return parse_recipe(
+        recipe_over(folder)
+        | {
+            "ingest": {"rows_per_fragment": rows_per_fragment},
+            # A batch is padded, so a large one costs as much for two rows.
+            "embed": {"batch_size": min(rows_per_fragment, 16)},
+        }
+    )
+
+
+@contextmanager
+def quickstart(folder: Path) -> Iterator[Recipe]:
+    """Serve the web of the quickstart, in a working folder; yield its recipe."""
+    from quickstart.build import build
+    from quickstart.server import serving as serving_web
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    out = folder / "data" / "quickstart"
+    build(out, port)
+    spec = yaml.safe_load((ROOT / "conf/recipes/quickstart.yaml").read_text(encoding="utf-8"))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        with serving_web(out, port):
+            yield parse_recipe(spec)
+    finally:
+        os.chdir(before)
+
+
+def compare(name: str, recipe: Recipe, folder: Path, proxy: Proxy) -> dict[str, Measured]:
+    """Run a recipe into both stores, and print what it took; return what was measured on S3."""
+    run(recipe, Store(folder / f"{name}-models"))
+    stores = {
+        "disk": Store(folder / f"{name}-disk"),
+        "S3": Store(address(proxy.port, f"{name}-store")),
+    }
+    on_s3 = {}
+    for place, store in stores.items():
+        for which in ("first", "rerun"):
+            measured = measure(recipe, store, proxy)
+            by_method = "".join(f"{measured.requests[method]:>7}" for method in METHODS)
+            total = sum(measured.requests.values())
+            print(f"{name:<14}{place:<6}{which:<7}{measured.seconds:>8.1f}{total:>9}{by_method}")
+            if which == "rerun" and measured.computed:
+                raise SystemExit(f"{name} on {place}: the second run computed fragments again")
+            if place == "S3":
+                on_s3[which] = measured
+    sizes = [open_table(store, "dataset").rows for store in stores.values()]
+    fragments = len(open_table(stores["S3"], "pairs").fragments)
+    print(
+        f"{name:<14}{fragments} fragments, {sizes[0]} rows of the dataset on disk, {sizes[1]} on S3"
+    )
+    return on_s3
+
+
+def run_flow(flow: str, folder: Path, proxy: Proxy) -> None:
+    """Compare the stores on one of the two flows."""
+    if flow == "quickstart":
+        with quickstart(folder) as recipe:
+            compare("quickstart", recipe, folder, proxy)
+        return
+    sizes = {}
+    for rows in FRAGMENT_ROWS:
+        sizes[rows] = compare(f"shapes-{rows}", shapes(folder / "sources", rows), folder, proxy)
+    few, many = (sizes[rows] for rows in FRAGMENT_ROWS)
+    for which in ("first", "rerun"):
+        more = sum(many[which].requests.values()) - sum(few[which].requests.values())
+        print(f"{which:<7} {more / 20:+.2f} requests for each further fragment")
+
+
+def main() -> None:
+    """Start the server, and compare."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--flow", choices=("quickstart", "shapes"), default="quickstart")
+    parser.add_argument("--folder", type=Path, help="where stores are kept; by default temporary")
+    options = parse(parser, {"flow": "shapes"})
+    print(conditions())
+    header = "".join(f"{method:>7}" for method in METHODS)
+    print(f"{'flow':<14}{'store':<6}{'run':<7}{'seconds':>8}{'requests':>9}{header}")
+    try:
+        with (
+            folder_or_temporary(options.folder) as folder,
+            serving() as port,
+            credentials(),
+            proxying(port) as proxy,
+        ):
+            run_flow(options.flow, folder.resolve(), proxy)
+    except UnavailableError as error:
+        print(f"skipped: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Addresses of object stores: options, credentials, regions, and paths that are joined to them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pickle
+import subprocess
+import sys
+from itertools import permutations
+
+import pytest
+
+from benchmarks.object_store.server import BUCKET, ENVIRONMENT, HOST, KEY, REGION, SECRET
+from curation.engine.storage.base import join_address
+from curation.engine.storage.open import open_storage
+from curation.engine.store import Store
+from curation.engine.table import open_table
+from curation.errors import StoreError
+from curation.flow import plan
+from curation.recipe import parse_recipe
+from curation.runner.step import run_step
+
+from ..counting import Counting
+from ..ingest.helpers import jpeg, write
+
+
+def options(port: int) -> list[str]:
+    """The options of an address, one by one."""
+    return ["scheme=http", f"endpoint_override={HOST}:{port}", f"region={REGION}"]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_options_may_come_in_any_order(proxy, tmp_path, order):
+    """Wherever a path is joined to the address: also where images are fetched to."""
+    query = "&".join(options(proxy.port)[place] for place in order)
+    store = Store(f"s3://{BUCKET}/order-{''.join(map(str, order))}-%C3%A4%2041?{query}")
+    blocked = tmp_path / "blocked.txt"
+    blocked.write_text("blocked.example\n")
+    rows = [{"k": f"k{n}", "img": jpeg(n, (32 + n, 24))} for n in range(4)]
+    source = {"name": "web", "role": "pool", "format": "parquet"}
+    source |= {"path": str(write(tmp_path / "l.parquet", rows))}
+    recipe = parse_recipe(
+        {
+            "name": "t",
+            "ingest": {"rows_per_fragment": 2, "blocked_domains": str(blocked)},
+            "sources": [source | {"columns": {"image": "img", "key": "k"}}],
+        }
+    )
+    for step in plan(recipe, until="fetch"):
+        run_step(step, pickle.loads(pickle.dumps(store)), Counting())
+    images = open_table(store, "images")
+    widths = {r["source_key"]: r["original_width"] for r in images.read().to_pylist()}
+    assert widths == {f"k{n}": 32 + n for n in range(4)}
+    assert {path.partition("/")[0] for path in store.storage.files("", recursive=True)} == {
+        "runs",
+        "steps",
+        "tables",
+        "work",
+    }
+    for path in images.paths():
+        place, _, parts = path.partition("?")
+        assert place.startswith(f"s3://{BUCKET}/order-")
+        assert parts == query
+
+
+def test_an_address_names_the_same_objects_to_all_that_open_it(proxy):
+    query = "&".join(options(proxy.port))
+    for name in ("plain", "a%20b", "%C3%A4", "a+b", "k=v", "a%2520b", "deep/er"):
+        store = Store(f"s3://{BUCKET}/{name}/?{query}")
+        store.storage.write("x/y z%.txt", b"1")
+        filesystem, root = store.storage.filesystem, store.storage.root
+        with filesystem.open_input_file(f"{root}/x/y z%.txt") as stream:
+            assert stream.read() == b"1"
+        inner = open_storage(store.address("x"))
+        assert list(inner.files("")) == ["y z%.txt"]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "s3://bucket/p?regoin=x",
+            "options that a store does not have: regoin. Valid for s3://: reg",
+        ),
+        ("s3://bucket/p?access_key=abc", "does not have: access_key"),
+        ("gs://bucket/p?endpoint_override=x", r"endpoint_override. Valid for gs://: none"),
+        ("gcs://bucket/p?project=x", "project"),
+        ("abfs://c@a.dfs.core.windows.net/p?tls=1", "tls. Valid for abfs://: none"),
+        ("s3://bucket/p?region=", "no value for region"),
+        ("s3://bucket/p?region=x&scheme=ftp", "'ftp'. Valid: http, https"),
+        ("s3://bucket/p#part", "must not have a '#'"),
+        ("gs://bucket/p#part", "must not have a '#'"),
+        ("abfs://c@a.dfs.core.windows.net/p#part", "must not have a '#'"),
+        ("s3://key:abc@bucket/p", "must not have credentials.*AWS_ACCESS_KEY_ID"),
+        ("gs://abc@bucket/p", "must not have credentials.*GOOGLE_APPLICATION_CREDENTIALS"),
+        ("gcs://abc@bucket/p", "must not have credentials.*GOOGLE_APPLICATION_CREDENTIALS"),
+        ("abfs://c:abc@a.dfs.core.windows.net/p", "must not have credentials.*AZURE_STORAGE"),
+        ("abfss://:abc@a.dfs.core.windows.net/p", "must not have credentials.*AZURE_STORAGE"),
+        ("abfs://container/p", "Cannot open the store"),
+        ("s3://", "Cannot open the store"),
+    ],
+)
+def test_what_an_address_must_not_have_is_refused_at_once(address, message):
+    with pytest.raises(StoreError, match=message) as caught:
+        Store(address)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "gs://bucket/p",
+        "gcs://bucket/p",
+        "abfs://c@a.dfs.core.windows.net/p",
+        "abfss://c@a.dfs.core.windows.net/p",
+    ],
+)
+def test_other_object_stores_open(address):
+    store = Store(address)
+    assert store.storage.root == ("c/p" if "abfs" in address else "bucket/p")
+    assert store.address("tables/x") == f"{address}/tables/x"
+
+
+TRY = """
+import sys
+from curation.engine.store import Store
+store = Store(sys.argv[1])
+store.storage.write("a/b", b"1")
+with store.storage.filesystem.open_input_file(f"{store.storage.root}/a/b") as stream:
+    print(stream.read().decode())
+"""
+
+
+def try_out(address: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Write and read in a process that has no other variables of AWS."""
+    plain = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")}
+    return subprocess.run(
+        [sys.executable, "-c", TRY, address],
+        env=plain | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+KEYS = f"aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+
+
+@pytest.mark.parametrize("kind", ["environment", "default", "profile", "config"])
+def test_credentials_serve_readers_and_writers(proxy, tmp_path, kind):
+    """Keys in the environment or in a profile of AWS: pyarrow and obstore use the same."""
+    files = {
+        "AWS_SHARED_CREDENTIALS_FILE": tmp_path / "credentials",
+        "AWS_CONFIG_FILE": tmp_path / "config",
+    }
+    for path in files.values():
+        path.write_text("")
+    environment = {name: str(path) for name, path in files.items()}
+    if kind == "environment":
+        environment |= ENVIRONMENT
+    elif kind == "default":
+        files["AWS_SHARED_CREDENTIALS_FILE"].write_text(f"[default]\n{KEYS}")
+    elif kind == "profile":
+        files["AWS_SHARED_CREDENTIALS_FILE"].write_text(
+            f"[other]\n{KEYS.replace(SECRET, 'x')}[mine]\n{KEYS}"
+        )
+        environment["AWS_PROFILE"] = "mine"
+    else:
+        files["AWS_CONFIG_FILE"].write_text(f"[profile mine]\nregion = eu-north-1\n{KEYS}")
+        environment["AWS_PROFILE"] = "mine"
+    query = "&".join(options(proxy.port))
+    tried = try_out(f"s3://{BUCKET}/credentials-{kind}?{query}", environment)
+    assert (tried.returncode, tried.stdout) == (0, "1\n"), tried.stderr
+
+
+def test_an_endpoint_of_the_environment_serves_readers_and_writers(proxy):
+    environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": f"http://{HOST}:{proxy.port}"}
+    tried = try_out(f"s3://{BUCKET}/endpoint?region={REGION}", environment)
+    assert (tried.returncode, tried.stdout) == (0, "1\n"), tried.stderr
+    assert {request.path for request in proxy.requests} == {"endpoint/a/b"}
+
+
+def test_a_profile_without_keys_is_an_error_that_says_what_to_do(proxy, tmp_path):
+    (tmp_path / "config").write_text("[profile mine]\nsso_session = x\n")
+    environment = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_PROFILE": "mine"}
+    tried = try_out(f"s3://{BUCKET}/p?{'&'.join(options(proxy.port))}", environment)
+    assert "The AWS profile 'mine' has no access key in" in tried.stderr
+    assert "install boto3" in tried.stderr
+
+
+def test_no_code_joins_a_path_to_an_address_by_hand(root):
+    """Options of an address must stay at its end: `join_address` alone puts a path into one."""
+    assert join_address("s3://b/p?x=1", "a/b") == "s3://b/p/a/b?x=1"
+    joined = []
+    for path in (root / "curation").rglob("*.py"):
+        if path.name == "base.py" and path.parent.name == "storage":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr) and _joins(node):
+                joined.append(f"{path.relative_to(root)}:{node.lineno}")
+    assert joined == []
+
+
+def _joins(node: ast.JoinedStr) -> bool:
+    """Whether an f-string has an address that a slash follows."""
+    for value, after in zip(node.values, node.values[1:], strict=False):
+        follows = isinstance(after, ast.Constant) and str(after.value).startswith("/")
+        if isinstance(value, ast.FormattedValue) and follows:
+            name = ast.unparse(value.value).lower()
+            if name.endswith(("uri", "address")) or name in ("store", "self.store"):
+                return True
+    return False

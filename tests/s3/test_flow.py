@@ -1,0 +1,172 @@
+"""Whole runs on a real S3 server: the same rows as on disk, and few requests."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from benchmarks.object_store.proxy import Request
+from curation.engine.run_log import read_runs
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.store import Store
+from examples.small_run import write_sources
+
+from ..counting import Counting
+from .flow import TABLES, recipe, rows_of, run_recipe
+
+FEW, MANY = 14, 2
+"""Rows of a fragment that give 4 and 24 fragments."""
+FRAGMENTS = {FEW: 4, MANY: 24}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Path:
+    """The folder with the sources."""
+    folder = tmp_path_factory.mktemp("sources")
+    write_sources(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_disk(sources, tmp_path_factory) -> Store:
+    """A store on disk after a run."""
+    store = Store(tmp_path_factory.mktemp("disk"))
+    run_recipe(recipe(sources, FEW), store)
+    return store
+
+
+def writes(request: Request) -> bool:
+    """Whether a request changes an object."""
+    return request.method in ("PUT", "POST", "DELETE")
+
+
+def test_a_run_and_a_rerun(proxy, new_address, sources, on_disk):
+    """Same rows as on disk, nothing to do again, no markers, and bounded requests."""
+    made: dict[tuple[int, str], int] = {}
+    for size in (FEW, MANY):
+        store = Store(new_address())
+        for which in ("first", "rerun"):
+            proxy.reset()
+            workers = Counting()
+            results = run_recipe(recipe(sources, size), store, workers)
+            made[size, which] = len(proxy.requests)
+            assert [r for r in proxy.requests if writes(r) and r.path.endswith("/")] == []
+            # One request for each object: nothing is sent in parts, and nothing twice but records.
+            puts = [r.path for r in proxy.requests if r.method == "PUT"]
+            assert proxy.counts()["POST"] == 0
+            assert len(puts) - len(set(puts)) <= 2 * len(results) + 2
+            if which == "rerun":
+                assert workers.done == []
+                assert all(result.up_to_date for result in results)
+        pairs = rows_of(store, ["pairs"])["pairs"]
+        assert len(pairs) == 48
+        assert rows_of(store) == rows_of(on_disk)
+    more = FRAGMENTS[MANY] - FRAGMENTS[FEW]
+    slopes = {w: (made[MANY, w] - made[FEW, w]) / more for w in ("first", "rerun")}
+    print(made, slopes)
+    # Measured: 527 + 50 × (fragments - 4) for a first run. A rerun takes 190 of 4 fragments, 150 of 24.
+    assert slopes["first"] <= 55, made
+    assert made[FEW, "first"] <= 600, made
+    assert slopes["rerun"] <= 0.1, made
+    assert made[FEW, "rerun"] <= 210, made
+
+
+KILL = """
+import os, signal, sys, json
+from tests.s3.flow import run_recipe
+from curation.engine.store import Store
+spec, address, until, number = json.loads(sys.argv[1])
+store, put = Store(address), Store.put_record
+done = 0
+def put_record(self, record):
+    global done
+    put(self, record)
+    done += record.table_dir == until
+    if done == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+Store.put_record = put_record
+run_recipe(spec, store)
+"""
+
+
+@pytest.mark.parametrize("table", ["tables/images", "tables/embeddings.semantic"])
+def test_a_run_that_was_killed_goes_on(new_address, sources, on_disk, root, table):
+    """In the middle of fetch and of embed: what was finished is reused, and the rows are the same."""
+    import json
+
+    address = new_address()
+    spec = recipe(sources, FEW)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILL, json.dumps([spec, address, table, 2])],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    store = Store(address)
+    results = {r.step.name: r for r in run_recipe(spec, store)}
+    stage = {"tables/images": "fetch"}.get(table, "embed")
+    assert results[stage].reused >= 2
+    assert results[stage].computed >= 1
+    assert rows_of(store) == rows_of(on_disk)
+    assert [run.current_state for run in read_runs(store)] == ["finished", "stopped"]
+
+
+def test_two_runs_at_once(new_address, sources, on_disk):
+    address = new_address()
+    spec = recipe(sources, FEW)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: run_recipe(spec, Store(address)), range(2)))
+    for first, second in zip(*both, strict=True):
+        # Whoever came second found the work done.
+        assert not (first.computed and second.computed), first.step.name
+        assert first.rows == second.rows
+    assert rows_of(Store(address)) == rows_of(on_disk)
+
+
+def every(number: int, kind: Callable[[Request], bool]) -> Callable[[Request], bool]:
+    """Match each n-th request of a kind."""
+    seen = 0
+
+    def matches(request: Request) -> bool:
+        nonlocal seen
+        seen += kind(request)
+        return kind(request) and seen % number == 0
+
+    return matches
+
+
+def test_a_run_on_a_server_with_faults(proxy, new_address, sources, on_disk):
+    """Refusals, lost requests and replies, and torn uploads are tried again, and change no row."""
+    # Primes, so that the request that is sent again is another one's turn.
+    proxy.fail("unavailable", 20, every(7, lambda request: True))
+    proxy.fail("error", 20, every(11, lambda request: True))
+    proxy.fail("lost request", 10, every(13, lambda request: True))
+    proxy.fail("lost reply", 10, every(17, writes))
+    proxy.fail("torn", 10, every(5, writes))
+    store = Store(new_address())
+    run_recipe(recipe(sources, FEW), store)
+    assert {fault for fault, count in proxy.faults.items() if count >= 5} == {
+        "unavailable",
+        "error",
+        "lost request",
+        "lost reply",
+        "torn",
+    }
+    assert rows_of(store) == rows_of(on_disk)
+
+
+@pytest.mark.nightly
+def test_a_run_with_spark(new_address, sources, on_disk, spark):
+    store = Store(new_address())
+    spec = recipe(sources, FEW)
+    run_recipe(spec, store, SparkWorkers(lambda: spark))
+    assert rows_of(store) == rows_of(on_disk, TABLES)
+    assert all(r.up_to_date for r in run_recipe(spec, store, SparkWorkers(lambda: spark)))
