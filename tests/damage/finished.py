@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from small_run import recipe_over, write_sources
 
 from curation.engine.clock import SystemClock
 from curation.engine.holder import this_process
@@ -25,21 +24,42 @@ from curation.flow import plan, run_fingerprint
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
 
-ROWS = 12
-"""Rows of the pool, of which three pairs are copies."""
+from ..e2e.small import encoded, picture, write_rows
+
+FAMILIES = 3
+COLUMNS = {"image": "image", "caption": "caption", "key": "key"}
 
 
 def build_sources(folder: Path) -> dict[str, Any]:
-    """Write a pool and seeds; return the recipe over them."""
-    write_sources(folder)
-    for name, rows in (("pool", [*range(ROWS - 6), *range(36, 42)]), ("seeds", range(3))):
-        path = folder / f"{name}.parquet"
-        pq.write_table(pq.read_table(path).take(list(rows)), path)
-    recipe = recipe_over(folder)
-    recipe["embed"] = {"batch_size": 4}
-    recipe["cluster"] = {"levels": [3]}
-    recipe["ingest"] = {"rows_per_fragment": 8}
-    return recipe
+    """Write a pool of 11 pictures, of which three are copies, and three seeds; return the recipe."""
+    rng = np.random.default_rng(0)
+    pictures = [picture(n % FAMILIES, rng) for n in range(8)]
+    files = [encoded(image) for image in pictures]
+    files += [*files[:2], encoded(pictures[2], quality=60)]
+    seeds = [encoded(picture(0, rng)) for _ in range(3)]
+    for name, images in (("pool", files), ("seeds", seeds)):
+        rows = [
+            {"image": image, "caption": f"{name} {n}", "key": f"{name}-{n}"}
+            for n, image in enumerate(images)
+        ]
+        write_rows(folder / f"{name}.parquet", rows)
+    place = {"format": "parquet", "columns": COLUMNS}
+    return {
+        "name": "shapes",
+        "sources": [
+            {"name": "web", "role": "pool", "path": str(folder / "pool.parquet"), **place},
+            {"name": "seeds", "role": "seed", "path": str(folder / "seeds.parquet"), **place},
+        ],
+        "ingest": {"rows_per_fragment": 8},
+        "embed": {"batch_size": 4},
+        "select": {"min_side": {"at_least": 64}},
+        "cluster": {"levels": [3]},
+        "retrieve": [
+            {"name": "near", "seeds": "seeds", "strategy": "sample", "k": 3},
+            {"name": "around", "seeds": "seeds", "strategy": "cluster", "per_cluster": 2},
+        ],
+        "assemble": {"pixels": True},
+    }
 
 
 class SkippingClock(SystemClock):
