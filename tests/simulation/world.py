@@ -28,7 +28,7 @@ from curation.errors import DamagedFileError, LeaseError, StoreError
 from curation.flow import Step
 from curation.runner.step import run_step
 
-from .recipe import TABLES, check_rows, steps_of
+from .recipe import TABLES, FolderGoneError, check_rows, steps_of
 from .scheduler import Process, Scheduler, SimulatedClock
 from .storage import Faults, Server, SimulatedStorage
 
@@ -46,8 +46,9 @@ class Attempt:
         process: the process.
         seed: of the recipe.
         record: of its run, as it was last; None before it began.
-        outcome: `finished`, `failed` by the storage, `overtaken`, or `disturbed` by a holder that was
-            overtaken and went on; empty for a process that was killed.
+        outcome: `finished`, `failed` by the storage, `overtaken`, `disturbed` by a holder that was
+            overtaken and went on, or `tidied away` by the one that overtook it; empty for a process that
+            was killed.
         step: fingerprint of the step that it was at.
     """
 
@@ -138,6 +139,8 @@ def attempt(world: World, this: Attempt, steps: list[Step]) -> None:
         this.outcome = "overtaken"
     except GenericError:
         this.outcome = "failed"
+    except FolderGoneError:
+        this.outcome = "tidied away"
     except DamagedFileError as error:
         # The work tables of a step are those of all its holders, and the one that was overtaken may
         # still delete what it wrote.
