@@ -47,8 +47,7 @@ class Attempt:
         seed: of the recipe.
         record: of its run, as it was last; None before it began.
         outcome: `finished`, `failed` by the storage, `overtaken`, `disturbed` by a holder that was
-            overtaken and went on, or `tidied away` by the one that overtook it; empty for a process that
-            was killed.
+            overtaken and went on, or `tidied away` by the one that overtook it; empty if it was killed.
         step: fingerprint of the step that it was at.
     """
 
