@@ -12,11 +12,13 @@ from typing import Any
 
 from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, input_files
+from curation.engine.problem import Problem
 from curation.engine.run_log import recorded_run
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
-from curation.engine.step_log import Waiting
+from curation.engine.step_log import StepLog, Waiting
 from curation.engine.store import Store
+from curation.engine.verification import verify_store
 from curation.errors import RecipeError
 from curation.flow import Step, run_fingerprint
 from curation.media.encoders import ENCODERS
@@ -24,7 +26,7 @@ from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 from curation.plugins import files_of
 from curation.recipe import Recipe
-from curation.runner.step import StepResult, run_step
+from curation.runner.step import StepResult, planned_steps, run_step
 from curation.stages.embed.params import EmbedParams
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
@@ -188,6 +190,27 @@ def select_steps(
     return list(steps[start:end])
 
 
+def verify_inputs(steps: Sequence[Step], store: Store) -> list[Problem]:
+    """Set damaged files aside that some steps would read or reuse, so that they are computed anew.
+
+    Checked are the committed versions of the tables that the steps read or write, and the work tables
+    of their stages.
+
+    Returns:
+        What was wrong.
+    """
+    writers = {table: step.fingerprint for step in steps for table in step.tables}
+    for step in steps:
+        writers |= {table: step.writers[table] for table in step.inputs}
+    versions = {}
+    for table, fingerprint in writers.items():
+        committed = StepLog(store, fingerprint).latest().tables.get(table)
+        if committed is not None:
+            versions[str(table)] = committed.version
+    work = set(store.storage.folders("work")) & {step.name for step in steps}
+    return verify_store(store, [*versions, *(f"work/{name}" for name in work)], True, versions)
+
+
 def run_steps(
     steps: Sequence[Step],
     recipe: Recipe,
@@ -216,7 +239,7 @@ def run_steps(
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
     with (
-        recorded_run(store, recipe.name, run_fingerprint(recipe)) as run,
+        recorded_run(store, recipe.name, run_fingerprint(recipe), planned_steps(steps)) as run,
         spark_workers(recipe.name, cluster, gpu, files) as workers,
     ):
         for step in steps:

@@ -32,7 +32,7 @@ SHOWN_LINES = 40
 NO_TESTS = 5
 """The exit status of pytest where no test was selected."""
 
-NOT_BENCHMARKS = ("__init__", "command", "machine", "measure", "planted")
+NOT_BENCHMARKS = ("__init__", "command", "machine", "measure", "planted", "tables")
 LONG_TESTS = ("airflow", "audit", "e2e", "examples", "quickstart", "report", "web_mini")
 """Folders of tests that run whole recipes; other interpreters run the rest."""
 

@@ -3,7 +3,7 @@
 # isort: off
 # The help lists commands in the order of these imports.
 from curation.cli import run_commands, inspect_commands, train_commands, plugin_commands
-from curation.cli import store_commands
+from curation.cli import store_commands, gc_commands, verify_commands
 from curation.cli import audit_commands
 
 # isort: on
@@ -12,10 +12,12 @@ from curation.cli.app import app, main
 __all__ = [
     "app",
     "audit_commands",
+    "gc_commands",
     "inspect_commands",
     "main",
     "plugin_commands",
     "run_commands",
     "store_commands",
     "train_commands",
+    "verify_commands",
 ]

@@ -53,6 +53,10 @@ def show(
         out.print(f"{role:<8} {counts}")
     for name, value in manifest.stats.items():
         out.print(f"{escape(name)}: {escape(_truncate(value, 400))}")
+    libraries = ", ".join(
+        f"{name} {versions.replace(', ', ' and ')}" for name, versions in manifest.libraries.items()
+    )
+    out.print(f"libraries: {escape(libraries) or 'none recorded'}")
     _print_rows(_first_rows(opened, rows))
 
 

@@ -149,17 +149,28 @@ def run(
         ),
     ] = "local",
     no_wait: NoWait = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="First compare the files that the run will read with their checksums, and set "
+            "damaged ones aside: they are computed anew.",
+        ),
+    ] = False,
 ) -> None:
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
+    from curation.cli.verify_commands import print_problems
     from curation.engine.spark import load_cluster
     from curation.engine.step_log import Waiting
     from curation.engine.store import DATASET, Store
-    from curation.launch import run_steps, select_steps
+    from curation.launch import run_steps, select_steps, verify_inputs
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
     opened = Store(store)
     err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
+    if verify:
+        print_problems(verify_inputs(steps, opened), opened)
     waiting = Waiting(wait=not no_wait, tell=lambda text: err.print(escape(text)))
     outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome, waiting)
     if all(outcome.up_to_date for outcome in outcomes):

@@ -20,6 +20,8 @@ from curation.engine.units import WORK, Output, StageOutput, Unit, compute, cont
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+SHARED = "shared"
+"""Folder of the states that all steps of a stage share, below that of its work tables."""
 EARLIER_VERSIONS = 8
 """Versions of a table in which rows are looked for that can be reused."""
 
@@ -37,6 +39,7 @@ class Context:
         salt: part of every memo: the stage's name and version. Other versions find nothing here.
         prepare: called on a worker before a unit runs; it registers plug-ins there.
         step: fingerprint of the step, which one run at a time works on.
+        used: memos of the work tables that were used.
     """
 
     store: Store
@@ -45,6 +48,7 @@ class Context:
     salt: Any
     prepare: Callable[[], object] | None = None
     step: str = ""
+    used: set[str] = field(default_factory=set, compare=False)
     _saved: dict[str, FragmentRecord] = field(default_factory=dict, compare=False)
 
     def private(self) -> Context:
@@ -100,6 +104,7 @@ class Context:
             )
             for name, arguments in items.items()
         ]
+        self.used.update(unit.outputs[WORK].memo for unit in units)
         result = compute(self.store, self.parallel, label, units)
         return {name: outputs[WORK] for name, outputs in result.records.items()}
 
@@ -126,9 +131,10 @@ class Context:
             shared: all steps of the stage share it; otherwise only this step finds it.
         """
         memo = self._memo(name, key, shared)
-        writer = FragmentWriter(self.store, self.folder, name, None)
+        place = self._state_dir(shared)
+        writer = FragmentWriter(self.store, f"{place}/data", name, None)
         writer.write(batch)
-        record = writer.close(self.table_dir, memo, {})
+        record = writer.close(place, memo, {})
         self.store.put_record(record)
         last = self._saved.get(memo)
         if last is not None and not shared:
@@ -138,21 +144,38 @@ class Context:
     def load_state(self, name: str, key: Any, shared: bool = False) -> Fragment | None:
         """Return the state that `save_state` saved under this name and key, or None."""
         memo = self._memo(name, key, shared)
-        record = self.store.finished_records(self.table_dir, [memo]).get(memo)
+        record = self.store.finished_records(self._state_dir(shared), [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
+
+    def _state_dir(self, shared: bool) -> str:
+        # What all steps share decides their rows, so gc keeps it.
+        return f"{self.table_dir}/{SHARED}" if shared else self.table_dir
 
     def _memo(self, name: str, key: Any, shared: bool) -> str:
         return digest([self.salt, "" if shared else self.step, name, content_of(key)])
 
     def earlier_versions(self, table: str) -> Iterator[Manifest]:
-        """Yield earlier versions of a table: that of this step, then those that were written last."""
+        """Yield earlier versions of a table: that of this step, or else those written last.
+
+        Fragments with a file that has vanished, or changed its size, are left out: they must not
+        stand in the way of computing them anew.
+        """
+        listed: dict[str, dict[str, int]] = {}
         committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
-        own = [committed.version] if committed else []
-        others = [v for v in self.store.versions(table) if v not in own]
-        for version in [*own, *others][:EARLIER_VERSIONS]:
+        manifest = self.store.manifest(table, committed.version) if committed else None
+        if manifest is not None:
+            yield self._readable(manifest, listed)
+            return
+        for version in self.store.versions(table)[:EARLIER_VERSIONS]:
             manifest = self.store.manifest(table, version)
             if manifest is not None:
-                yield manifest
+                yield self._readable(manifest, listed)
+
+    def _readable(self, manifest: Manifest, listed: dict[str, dict[str, int]]) -> Manifest:
+        files = (f for record in manifest.fragments for f in record.files)
+        paths = self.store.complete_files(files, listed)
+        complete = (r for r in manifest.fragments if all(f.path in paths for f in r.files))
+        return replace(manifest, fragments=tuple(complete))
 
     def delete_records(self, records: Iterable[FragmentRecord]) -> None:
         """Delete work tables that nothing will read again: those of a private context.

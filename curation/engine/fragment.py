@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.engine.manifest import FileEntry, FragmentRecord
+from curation.engine.small_files import open_source
 from curation.engine.store import Store
 from curation.errors import DamagedFileError, StoreError
 
 UNREADABLE = (pa.ArrowException, OSError)
 T = TypeVar("T", int, str)
-WHOLE_FILE_BYTES = 4 * 2**20
-"""Size up to which a file of an object store is read whole: one request instead of three or more."""
 _REMEDY = "it computes what is missing and reuses what is finished."
 
 
@@ -51,7 +50,9 @@ class Fragment:
     def _open(self, entry: FileEntry) -> pq.ParquetFile:
         address = self.store.address(entry.path)
         try:
-            file = pq.ParquetFile(self._source(entry), page_checksum_verification=True)
+            file = pq.ParquetFile(
+                open_source(self.store.storage, entry), page_checksum_verification=True
+            )
         except FileNotFoundError as error:
             raise DamagedFileError(
                 f"{address} has vanished. Run the whole recipe again: {_REMEDY}",
@@ -76,16 +77,6 @@ class Fragment:
         except UNREADABLE as error:
             place = f"{_unreadable_group(file, columns)} of {self.store.address(entry.path)}"
             raise self._damaged(entry, f"{place} cannot be read ({error})") from error
-
-    def _source(self, entry: FileEntry) -> Any:
-        """Return what pyarrow reads a file from. A small object is read in one request."""
-        storage = self.store.storage
-        if not storage.is_local and entry.size <= WHOLE_FILE_BYTES:
-            content = storage.read(entry.path)
-            if content is None:
-                raise FileNotFoundError(entry.path)
-            return pa.BufferReader(content)
-        return storage.filesystem.open_input_file(f"{storage.root}/{entry.path}")
 
     def _damaged(self, entry: FileEntry, problem: str) -> StoreError:
         return DamagedFileError(

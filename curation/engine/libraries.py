@@ -9,9 +9,11 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 LIBRARIES = (
+    "aiohttp",
     "albumentations",
     "faiss-cpu",
     "faiss-gpu",
+    "fastwarc",
     "ImageHash",
     "img2dataset",
     "numpy",
@@ -28,8 +30,10 @@ LIBRARIES = (
     "scipy",
     "simplejpeg",
     "timm",
+    "tokenizers",
     "torch",
     "torchvision",
+    "transformers",
     "yarl",
 )
 """Distributions, by the names under which they are installed."""

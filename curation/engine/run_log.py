@@ -6,7 +6,6 @@ run that has a table decides which version people see who name none.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import uuid
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from curation.engine.holder import Holder, this_process
 from curation.engine.manifest import Committed
+from curation.engine.sealed_json import seal
 from curation.engine.store import Store
 from curation.errors import StoreError
 
@@ -50,6 +50,8 @@ class RunRecord:
         tables: the version of each table that it made or used.
         steps: fingerprint of the step that wrote each table.
         holder: the process.
+        planned: the stages that it will run or has run, by the fingerprint of the step. A step that
+            only wrote what these read has the stage "".
         restored_from: the run that it repeats, if it was made by `curation restore`.
     """
 
@@ -64,6 +66,7 @@ class RunRecord:
     tables: Mapping[str, str] = field(default_factory=dict)
     steps: Mapping[str, str] = field(default_factory=dict)
     holder: Holder | None = None
+    planned: Mapping[str, str] = field(default_factory=dict)
     restored_from: str | None = None
 
     @property
@@ -82,12 +85,15 @@ class RunRecord:
         return asdict(self) | {"format": FORMAT}
 
 
-def new_run(recipe: str, fingerprint: str) -> RunRecord:
+def new_run(recipe: str, fingerprint: str, planned: Mapping[str, str] | None = None) -> RunRecord:
     """Return the record of a run that starts now."""
     now = datetime.now(UTC)
     run = f"{now:%Y%m%dT%H%M%S}.{now:%f}Z-{uuid.uuid4().hex[:6]}"
     started = now.isoformat(timespec="seconds")
-    return RunRecord(run, recipe, fingerprint, started=started, holder=this_process(run))
+    holder = this_process(run)
+    return RunRecord(
+        run, recipe, fingerprint, started=started, holder=holder, planned=planned or {}
+    )
 
 
 class Run:
@@ -96,7 +102,12 @@ class Run:
     Args:
         store: where it works.
         record: of a run that starts now.
+
+    Attributes:
+        removals: what `wait_for_removal` returned last; None before the first call.
     """
+
+    removals: int | None = None
 
     def __init__(self, store: Store, record: RunRecord) -> None:
         self._store, self.record = store, record
@@ -149,38 +160,52 @@ class Run:
 
 
 @contextmanager
-def recorded_run(store: Store, recipe: str, fingerprint: str) -> Iterator[Run]:
-    """Start a run of a recipe, and record at the end what became of it."""
+def recorded_run(
+    store: Store, recipe: str, fingerprint: str, planned: Mapping[str, str] | None = None
+) -> Iterator[Run]:
+    """Start a run of a recipe, and record at the end what became of it.
+
+    Args:
+        store: where it works.
+        recipe: name of the recipe.
+        fingerprint: of the recipe's run.
+        planned: see `RunRecord`. Nothing is removed that these steps committed last.
+    """
     if not store.storage.can_create_exclusively:
         logger.warning(
             "The store %s cannot create a file only if it is not there. Two runs at once on it may "
             "overwrite each other's work: use it by one run at a time.",
             store.uri,
         )
-    run = Run(store, new_run(recipe, fingerprint))
+    run = Run(store, new_run(recipe, fingerprint, planned))
     try:
         yield run
     except BaseException:
-        run.end("failed")
+        try:
+            run.end("failed")
+        except OSError as error:
+            # The reason of the failure matters more.
+            logger.warning("The end of run %s could not be recorded: %s", run.record.run, error)
         raise
     run.end("finished")
 
 
 def save_record(store: Store, record: RunRecord) -> None:
     """Write the record of a run."""
-    store.storage.write(record.path, json.dumps(record.to_json(), indent=1).encode())
+    store.storage.write(record.path, seal(record.to_json()))
 
 
 def read_runs(store: Store) -> Iterator[RunRecord]:
     """Yield the runs, the one that started last first. Records that cannot be read are left out."""
     for path in sorted(store.storage.files(FOLDER), reverse=True):
         if path.endswith(".json"):
-            record = _parse(store.read_json(path))
+            record = parse_record(store.read_json(path))
             if record is not None:
                 yield record
 
 
-def _parse(spec: Any) -> RunRecord | None:
+def parse_record(spec: Any) -> RunRecord | None:
+    """Return the record that `to_json` described, or None if it is not one."""
     if not isinstance(spec, dict) or spec.get("format") != FORMAT:
         return None
     known = {name: value for name, value in spec.items() if name != "format"}
@@ -197,10 +222,11 @@ def find_run(store: Store, name: str) -> RunRecord:
     Raises:
         StoreError: there is no such run, or several; the message lists them.
     """
-    names = {PurePosixPath(path).stem for path in store.storage.files(FOLDER)}
+    paths = store.storage.files(FOLDER)
+    names = {PurePosixPath(path).stem for path in paths if path.endswith(".json")}
     matching = [name] if name in names else sorted(n for n in names if n.startswith(name))
     if len(matching) == 1:
-        record = _parse(store.read_json(f"{FOLDER}/{matching[0]}.json"))
+        record = parse_record(store.read_json(f"{FOLDER}/{matching[0]}.json"))
         if record is None:
             raise StoreError(
                 f"The record of run {matching[0]} in {store.uri} is damaged, or was written by another "

@@ -14,7 +14,6 @@ Every entry repeats the versions that were committed last, so readers read one f
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,8 @@ from typing import Literal
 from curation.engine.clock import Clock, SystemClock
 from curation.engine.holder import Holder
 from curation.engine.manifest import Committed
-from curation.engine.store import Store
+from curation.engine.sealed_json import seal
+from curation.engine.store import Store, in_parallel
 from curation.errors import LeaseError
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,10 @@ class StepLog:
             return self.latest()
         return Entry(numbers[-1], "release", tables=entry.tables)
 
+    def entries(self) -> list[Entry]:
+        """Return the entries that can be read, in order."""
+        return [e for e in in_parallel(self._read, self.numbers()) if e is not None]
+
     def numbers(self) -> list[int]:
         """Return the numbers of the entries, in order."""
         names = (path.rsplit("/", 1)[-1] for path in self.store.storage.files(self.folder))
@@ -114,7 +118,7 @@ class StepLog:
     def add(self, entry: Entry) -> bool:
         """Add an entry with its number; return False if another one has that number."""
         spec = asdict(entry) | {"format": FORMAT}
-        return self.store.storage.create(self.path(entry.number), json.dumps(spec).encode())
+        return self.store.storage.create(self.path(entry.number), seal(spec))
 
     def counts(self, entry: Entry) -> bool:
         """Whether an entry that this process added is the last one, or the next one follows it.
@@ -142,7 +146,7 @@ class StepLog:
                 spec["after"],
                 spec["unique"],
             )
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             return None
 
     def path(self, number: int) -> str:
@@ -166,6 +170,16 @@ class Lease:
     def token(self) -> str:
         """A name that no other lease of the store has."""
         return f"{self._log.name[:16]}-{self._entry.number}"
+
+    @property
+    def number(self) -> int:
+        """Its place in the log."""
+        return self._entry.number
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody took it over."""
+        return not self._ended and self._log.numbers()[-1] == self._entry.number
 
     @property
     def committed(self) -> Mapping[str, Committed]:
@@ -200,7 +214,8 @@ class Lease:
         entry = Entry(held.number + 1, kind, held.holder, tables, time=_now(), after=held.unique)
         added = self._log.add(entry)
         self._ended = True
-        self._log.store.storage.delete([self._log.beat_path(held.number)])
+        if self._beats:
+            self._log.store.storage.delete([self._log.beat_path(held.number)])
         # Old entries may have been removed, so the number alone is no proof.
         if not added or not self._log.counts(entry):
             other = self._log.latest().holder

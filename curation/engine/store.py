@@ -16,7 +16,6 @@ its files, the manifest of a version after the records, and the entry in the log
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from curation.engine.manifest_file import (
     record_to_json,
     write_manifest,
 )
+from curation.engine.sealed_json import seal, unseal
 from curation.engine.storage.base import Storage, join_address
 from curation.engine.storage.open import open_storage
 
@@ -44,8 +44,12 @@ DATASET = "dataset"
 """The table whose files are in a folder of their own, for readers that know no manifest."""
 FEW = 64
 """Up to so many files are looked up by their names. For more, their folder is listed."""
+FEW_OBJECTS = 8
+"""The same for an object store, which lists 1,000 files in the time in which it looks up one."""
 READERS = 32
 """Small files that are read at the same time."""
+CHUNK = 256
+"""Small files that one thread reads, one after another."""
 SET_ASIDE_SUFFIX = ".damaged"
 """Ending of the name of a file whose checksum was wrong. Nothing reads it."""
 
@@ -67,6 +71,7 @@ class Store:
     def __init__(self, root: str | Path, storage: Storage | None = None) -> None:
         self.storage = storage or open_storage(root)
         self.uri = self.storage.uri
+        self._few = FEW if self.storage.is_local else FEW_OBJECTS
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.uri,)
@@ -76,10 +81,10 @@ class Store:
         return join_address(self.uri, path)
 
     def read_json(self, path: str) -> Any:
-        """Return the JSON of a small file; None if there is none, or if it is damaged."""
+        """Return the JSON of a small file (see `seal`); None if there is none, or if it is damaged."""
         content = self.storage.read(path)
         try:
-            return None if content is None else json.loads(content)
+            return None if content is None else unseal(content)
         except ValueError as error:
             logger.warning("%s is damaged (%s). It is ignored.", self.address(path), error)
             return None
@@ -111,7 +116,7 @@ class Store:
         complete = self._complete(records)
         # A fragment may have been computed again, after a file had vanished.
         unknown = [memo for memo in dict.fromkeys(memos) if memo not in complete]
-        if len(unknown) > FEW:
+        if len(unknown) > self._few:
             stored = {PurePosixPath(p).stem for p in self.storage.files(f"{table_dir}/done")}
             unknown = [memo for memo in unknown if memo in stored]
         paths = [_record_path(table_dir, memo) for memo in unknown]
@@ -143,15 +148,26 @@ class Store:
         )
         return None
 
-    def complete_files(self, files: Iterable[FileEntry]) -> set[str]:
-        """Return the paths of the given files that are in the store with the recorded size."""
+    def complete_files(
+        self, files: Iterable[FileEntry], listed: dict[str, dict[str, int]] | None = None
+    ) -> set[str]:
+        """Return the paths of the given files that are in the store with the recorded size.
+
+        Args:
+            files: which files.
+            listed: sizes by path, by folder, of folders that earlier calls listed; more are added.
+        """
         entries = list(files)
-        if len(entries) <= FEW:
+        listed = {} if listed is None else listed
+        if len(entries) <= self._few:
             statuses = in_parallel(self.storage.status, [f.path for f in entries])
             found = zip(entries, statuses, strict=True)
             return {f.path for f, status in found if status and status.size == f.size}
         folders = sorted({f.path.rsplit("/", 1)[0] for f in entries})
-        sizes = {p: s.size for folder in folders for p, s in self.storage.files(folder).items()}
+        for folder in folders:
+            if folder not in listed:
+                listed[folder] = {p: s.size for p, s in self.storage.files(folder).items()}
+        sizes = {p: size for folder in folders for p, size in listed[folder].items()}
         return {f.path for f in entries if sizes.get(f.path) == f.size}
 
     def set_aside(self, path: str) -> str:
@@ -161,6 +177,10 @@ class Store:
             The new path.
         """
         target = f"{path}{SET_ASIDE_SUFFIX}"
+        if path.startswith(f"{DATASET}/"):
+            # People open the folder of a version, and some readers open every file of it.
+            name = path.partition("/")[2].replace("/", "-")
+            target = f"tables/{DATASET}/data/{name}{SET_ASIDE_SUFFIX}"
         self.storage.copy(path, target)
         self.storage.delete([path])
         return target
@@ -199,7 +219,7 @@ class Store:
         """Return the versions of a table, the one that was written last first."""
         files = self.storage.files(f"tables/{table}/versions")
         latest_first = sorted(files, key=lambda path: (-files[path].modified, path))
-        return [PurePosixPath(path).stem for path in latest_first]
+        return [PurePosixPath(path).stem for path in latest_first if path.endswith(".parquet")]
 
     def tables(self) -> list[str]:
         """Return the names of the tables that have a version, in order."""
@@ -207,7 +227,11 @@ class Store:
 
     def put_key(self, table: str, key: str, version: str) -> None:
         """Record the version that a global stage wrote for everything that decides its rows."""
-        self.storage.write(_key_path(table, key), json.dumps({"version": version}).encode())
+        self.storage.write(_key_path(table, key), seal({"version": version}))
+
+    def keys(self, table: str) -> list[str]:
+        """Return the keys that `put_key` recorded for a table."""
+        return [PurePosixPath(path).stem for path in self.storage.files(f"tables/{table}/keys")]
 
     def version_for_key(self, table: str, key: str) -> str | None:
         """Return the version that `put_key` recorded, or None."""
@@ -219,8 +243,14 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return `[function(item) for item in items]`, for functions that wait for a storage."""
     if len(items) < 2:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(min(READERS, len(items))) as pool:
-        return list(pool.map(function, items))
+    size = max(1, min(CHUNK, len(items) // READERS))
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+
+    def call(chunk: Sequence[T]) -> list[R]:
+        return [function(item) for item in chunk]
+
+    with ThreadPoolExecutor(min(READERS, len(chunks))) as pool:
+        return [result for results in pool.map(call, chunks) for result in results]
 
 
 def _record_path(table_dir: str, memo: str) -> str:

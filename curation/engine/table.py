@@ -76,11 +76,12 @@ def open_table(
     if version is None:
         record = find_run(store, run) if run else latest_run(store, name)
         version = record.tables.get(name) if record else None
-    else:
-        version = _matching(store, name, version)
-    if version is None:
-        raise StoreError(_missing(store, name, run))
+        if version is None:
+            raise StoreError(_missing(store, name, run))
     manifest = store.manifest(name, version)
+    if manifest is None:
+        version = _matching(store, name, version)
+        manifest = store.manifest(name, version)
     if manifest is None:
         raise StoreError(
             f"The manifest of version {version} of table {name!r} in {store.uri} is missing, damaged, "

@@ -33,8 +33,11 @@ class WorkFolder:
     def delete(self) -> None:
         """Delete the folder of this attempt, and the files beside the folders, such as its progress."""
         storage = self.store.storage
-        storage.delete_folder(self.own)
-        storage.delete(storage.files(self.path))
+        if storage.is_local:
+            storage.delete_folder(self.own)
+        below = storage.files(self.path, recursive=True)
+        beside = {path for path in below if "/" not in path.removeprefix(f"{self.path}/")}
+        storage.delete(path for path in below if path in beside or path.startswith(f"{self.own}/"))
 
     def earlier(self) -> list[str]:
         """Return the paths of the folders of other attempts. They may be growing: only read them."""

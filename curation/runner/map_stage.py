@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from curation.engine.commits import forget_staged, publish
 from curation.engine.context import Context
@@ -33,6 +33,7 @@ from curation.runner.work import (
     StepContext,
     StepWork,
     WrittenTable,
+    map_key,
     new_manifest,
     stage_context,
     table_arguments,
@@ -44,12 +45,13 @@ EXECUTION_ONLY = True
 
 
 def map_work(step: Step, tables: Mapping[str, Table], within: StepContext) -> StepWork:
-    units = _map_units(step, tables, within)
+    context = stage_context(step, within)
+    units = _map_units(step, tables, context)
     keys = {
-        table: digest([step.name] + [[u.name, u.outputs[table].memo] for u in units])
+        table: map_key(step.name, ((u.name, u.outputs[table].memo) for u in units))
         for table in step.tables
     }
-    return StepWork(keys, units)
+    return StepWork(keys, units, context.used)
 
 
 def compute_map(
@@ -91,21 +93,22 @@ def _known_records(
     return known
 
 
-def _map_units(step: Step, tables: Mapping[str, Table], within: StepContext) -> list[Unit]:
+def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> list[Unit]:
     """Return one unit for each fragment, or the units that the stage's `units` function names."""
     stage = step.stage
     table_args = table_arguments(step, tables)
     if stage.units:
-        context = stage_context(step, within)
         units = stage.units.load()(**table_args, params=step.params, context=context)
     else:
         units = _fragment_arguments(step, table_args)
     chains = stage.chains.load()(**table_args) if stage.chains else {}
     function, prepare = stage.function.load(), activation(step.plugins)
     only = partial(_params_of_members, step) if stage.only else None
+    templates = [_output_template(step, table) for table in step.tables]
     made = []
     for name, arguments in units.items():
-        outputs: dict[str, Output] = {t: _output(step, t, arguments) for t in step.tables}
+        content = content_of(arguments)
+        outputs: dict[str, Output] = {t.table: t.output(content) for t in templates}
         made.append(
             Unit(
                 name=name,
@@ -156,16 +159,30 @@ def _first_table(read: Read, table_arguments: Mapping[str, Any]) -> Table:
     return table
 
 
-def _output(step: Step, table: TableName, arguments: Mapping[str, Any]) -> Output:
+class _OutputTemplate(NamedTuple):
+    """What the fragments of a table have in common: the terms of their memos, and rows of a file."""
+
+    table: TableName
+    terms: list[Any]
+    rows_per_file: int | None
+
+    def output(self, content: Any) -> Output:
+        """Return the fragment that is made from arguments with this content."""
+        memo, table = digest([*self.terms, content]), self.table
+        return Output(table, f"tables/{table}", f"tables/{table}/data", memo, self.rows_per_file)
+
+
+def _output_template(step: Step, table: TableName) -> _OutputTemplate:
     stage, params = step.stage, step.params
     if stage.only and table.member:
         params = stage.only(params, [table.member])
-    memo = digest(
-        [stage.name, *version_terms(step, table, params)]
-        + [fingerprint_params(params, file_sha256), content_of(arguments)]
-    )
+    terms = [
+        stage.name,
+        *version_terms(step, table, params),
+        fingerprint_params(params, file_sha256),
+    ]
     limit = stage.rows_per_file(params) if stage.rows_per_file else None
-    return Output(table, f"tables/{table}", f"tables/{table}/data", memo, limit)
+    return _OutputTemplate(table, terms, limit)
 
 
 def _work_folder(stage: Stage[Any], outputs: Mapping[str, Output]) -> str:

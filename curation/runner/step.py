@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from curation.engine.manifest import Committed, Manifest
 from curation.engine.parallel import Parallel
+from curation.engine.removal import wait_for_removal
 from curation.engine.run_log import Run, recorded_run
 from curation.engine.step_log import Entry, Lease, StepLog, Waiting, hold
 from curation.engine.store import Store
-from curation.engine.table import Table
+from curation.engine.table import Table, open_table
 from curation.engine.table_name import TableName
+from curation.engine.used_work import put_used_memos
 from curation.errors import DamagedFileError
 from curation.flow import Step
 from curation.media.encoders.compatibility import check_spaces
@@ -82,14 +84,14 @@ def run_step(
         ContractError: the stage yielded rows that break the contract of its table.
     """
     if run is None:
-        with recorded_run(store, step.recipe, step.run) as recorded:
+        with recorded_run(store, step.recipe, step.run, planned_steps([step])) as recorded:
             return run_step(step, store, parallel, recorded, waiting, tables)
     started = time.monotonic()
-    inputs = find_inputs(step, store, run) if tables is None else Inputs(tables, {})
-    check_spaces(step.name, inputs.tables)
     within = StepContext(store, parallel, run, waiting or Waiting())
+    if run.removals is None:
+        run.removals = wait_for_removal(store, run.holder, within.waiting)
     try:
-        outcome = _bring_up_to_date(step, inputs, within)
+        outcome = _bring_up_to_date(step, tables, within)
     except DamagedFileError as error:
         set_aside_damaged(error, store)
         raise
@@ -107,6 +109,34 @@ def run_step(
     return result
 
 
+def planned_steps(steps: Iterable[Step]) -> dict[str, str]:
+    """Return what a run of some steps records as planned (see `RunRecord`)."""
+    steps = list(steps)
+    read = {writer: "" for step in steps for writer in step.writers.values()}
+    return read | {step.fingerprint: step.name for step in steps}
+
+
+class _Prepared(NamedTuple):
+    """What a step reads and has to do."""
+
+    inputs: Inputs
+    work: StepWork
+
+
+def _prepare(step: Step, tables: Mapping[str, Table] | None, within: StepContext) -> _Prepared:
+    inputs = find_inputs(step, within.store, within.run) if tables is None else Inputs(tables, {})
+    check_spaces(step.name, inputs.tables)
+    if step.stage.kind == "map":
+        return _Prepared(inputs, map_work(step, inputs.tables, within))
+    return _Prepared(inputs, global_work(step, inputs.tables))
+
+
+def _opened_again(tables: Mapping[str, Table] | None, store: Store) -> Mapping[str, Table] | None:
+    if tables is None:
+        return None
+    return {name: open_table(store, name, t.manifest.version) for name, t in tables.items()}
+
+
 class _Outcome(NamedTuple):
     """What a step committed, its rows, and the number of fragments computed and reused."""
 
@@ -116,18 +146,24 @@ class _Outcome(NamedTuple):
     reused: int
 
 
-def _bring_up_to_date(step: Step, inputs: Inputs, within: StepContext) -> _Outcome:
+def _bring_up_to_date(
+    step: Step, tables: Mapping[str, Table] | None, within: StepContext
+) -> _Outcome:
     log = StepLog(within.store, step.fingerprint)
-    is_map = step.stage.kind == "map"
-    work = map_work(step, inputs.tables, within) if is_map else global_work(step, inputs.tables)
+    inputs, work = _prepare(step, tables, within)
     last = log.latest()
     manifests = _finished(work, last, within.store)
     if manifests is not None and _has_lineage(last, inputs):
         return _unchanged(last, manifests)
     reads = {name: table.manifest.version for name, table in inputs.tables.items()}
     with hold(log, within.run.holder, step.name, reads, within.waiting) as lease:
+        removals = wait_for_removal(within.store, within.run.holder, within.waiting)
+        if removals != within.run.removals:
+            # gc may have removed what was found before it could see the lease.
+            inputs, work = _prepare(step, _opened_again(tables, within.store), within)
+            within.run.removals = removals
         # The run that was waited for may have done the same.
-        last = log.latest()
+        last = replace(last, tables=lease.committed)
         manifests = _finished(work, last, within.store)
         if manifests is None:
             return _compute(step, work, inputs, within, lease)
@@ -135,6 +171,7 @@ def _bring_up_to_date(step: Step, inputs: Inputs, within: StepContext) -> _Outco
         committed = {
             t: replace(c, lineage=inputs.lineage) for t, c in last.tables.items() if t in work.keys
         }
+        _note_used_work(step, work, within.store)
         lease.commit(committed)
         return _unchanged(replace(last, tables=committed), manifests)
 
@@ -180,8 +217,15 @@ def _compute(
     if step.stage.kind == "global":
         for table, version in committed.items():
             within.store.put_key(table, version.key, version.version)
+    _note_used_work(step, work, within.store)
     lease.commit(committed)
     return _Outcome(committed, sum(m.rows for m in manifests), computed, reused)
+
+
+def _note_used_work(step: Step, work: StepWork, store: Store) -> None:
+    """Note the work tables without which a run with nothing to do would compute them again."""
+    if work.used:
+        put_used_memos(store, step.name, step.fingerprint, work.used)
 
 
 def _put_version(

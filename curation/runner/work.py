@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
+from curation.engine.digest import digest
 from curation.engine.manifest import FragmentRecord, Manifest, sum_counts, version_of
 from curation.engine.parallel import Parallel
 from curation.engine.params_base import StrictModel, manifest_params
@@ -51,10 +52,12 @@ class StepWork:
     Attributes:
         keys: digest of everything that decides the rows, by table.
         units: those of a map stage.
+        used: memos of the work tables from which the units follow.
     """
 
     keys: Mapping[TableName, str]
     units: Sequence[Unit] = ()
+    used: Collection[str] = ()
 
 
 class WrittenTable(NamedTuple):
@@ -74,6 +77,16 @@ def table_arguments(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
         else:
             arguments[read.argument] = read_tables[read.table]
     return arguments
+
+
+def map_key(stage: str, fragments: Iterable[tuple[str, str]]) -> str:
+    """Return the digest of everything that decides the rows of a table of a map stage.
+
+    Args:
+        stage: name of the stage.
+        fragments: the name and the memo of each fragment, in order.
+    """
+    return digest([stage, *([name, memo] for name, memo in fragments)])
 
 
 def version_terms(step: Step, table: TableName, params: StrictModel) -> list[Any]:

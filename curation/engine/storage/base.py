@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 TEMPORARY_SUFFIX = ".tmp"
 """Ending of the names of files that are still being written. No listing shows them."""
@@ -74,6 +74,17 @@ class Storage(Protocol):
 
     def delete_folder(self, folder: str) -> None:
         """Delete everything below a folder. A folder that is not there makes no difference."""
+
+
+@runtime_checkable
+class LeavesFiles(Protocol):
+    """A storage in which a process that ends early leaves files that no listing shows."""
+
+    def leftovers(self, folder: str) -> dict[str, FileStatus]:
+        """Return the temporary files below a folder, by path; of the root those directly in it."""
+
+    def delete_empty_folders(self, folder: str) -> None:
+        """Delete a folder and those below it, as far as they are empty."""
 
 
 def join_address(uri: str, path: str) -> str:

@@ -154,6 +154,24 @@ class LocalStorage:
         """See `Storage.delete_folder`."""
         shutil.rmtree(self._path(folder), ignore_errors=True)
 
+    def leftovers(self, folder: str) -> dict[str, FileStatus]:
+        """See `LeavesFiles.leftovers`."""
+        files: dict[str, FileStatus] = {}
+        pattern = f"*{TEMPORARY_SUFFIX}"
+        for path in self._path(folder).rglob(pattern) if folder else Path(self.root).glob(pattern):
+            with suppress(*MISSING):
+                status = path.stat()
+                name = path.relative_to(self.root).as_posix()
+                files[name] = FileStatus(status.st_size, status.st_mtime)
+        return files
+
+    def delete_empty_folders(self, folder: str) -> None:
+        """See `LeavesFiles.delete_empty_folders`."""
+        for path, _, _ in os.walk(self._path(folder), topdown=False):
+            # It may not be empty, or not be there any more.
+            with suppress(OSError):
+                Path(path).rmdir()
+
 
 def _temporary_name(target: Path) -> Path:
     return target.with_name(f"{target.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")

@@ -11,22 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, BinaryIO, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
 from pyarrow import fs
 
 from curation.engine.storage.base import FileStatus
+from curation.engine.storage.object_address import read_options, writer_address, writer_settings
 from curation.errors import StoreError
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
-OPTIONS = {"s3": ("region", "endpoint_override", "scheme", "allow_bucket_creation")}
-"""Options that the query of an address may have, by scheme."""
 PART_BYTES = 8 * 2**20
 """A file of at most this many bytes is one request; a larger one is sent in such parts."""
 
@@ -46,13 +44,15 @@ class ObjectStorage:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
-        options = _options(uri)
-        place = urlsplit(uri)._replace(query="").geturl().rstrip("/")
+        options = read_options(uri)
         try:
-            self._store = from_url(place, **_settings(urlsplit(uri).scheme, options))
             self.filesystem, self.root = fs.FileSystem.from_uri(uri)
-        except (ValueError, OSError) as error:
-            raise StoreError(f"Cannot open the store {uri!r}: {error}") from error
+            region = getattr(self.filesystem, "region", None)
+            settings = writer_settings(urlsplit(uri).scheme, options, region)
+            self._store = from_url(writer_address(uri), **settings)
+        except (ValueError, OSError, BaseError) as error:
+            problem = str(error).partition("\n")[0]
+            raise StoreError(f"Cannot open the store {uri!r}: {problem}") from error
         self.root = self.root.rstrip("/")
 
     def read(self, path: str) -> bytes | None:
@@ -81,7 +81,7 @@ class ObjectStorage:
         path = f"probe-{uuid.uuid4().hex}"
         try:
             first, second = (self.create(path, content) for content in (b"first", b"second"))
-        except (OSError, obstore.exceptions.BaseError):
+        except (OSError, BaseError):
             return False
         obstore.delete(self._store, path)
         return first and not second
@@ -132,42 +132,3 @@ class ObjectStorage:
 
 def _status(entry: Mapping[str, Any]) -> FileStatus:
     return FileStatus(entry["size"], entry["last_modified"].timestamp())
-
-
-def _options(uri: str) -> dict[str, str]:
-    """Return the options in the query of an address.
-
-    Raises:
-        StoreError: one is unknown, or the address has credentials.
-    """
-    parts = urlsplit(uri)
-    account = parts.scheme.startswith("abfs") and "@" in parts.netloc and ":" not in parts.netloc
-    if "@" in parts.netloc and not account:
-        raise StoreError(
-            "The address of a store must not have credentials, because addresses are printed. Set "
-            "them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        )
-    valid = OPTIONS.get(parts.scheme, ())
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    unknown = sorted(options.keys() - set(valid))
-    if unknown or parts.fragment:
-        raise StoreError(
-            f"The address {uri!r} has options that a store does not have: "
-            f"{', '.join(unknown) or '#' + parts.fragment}. Valid for {parts.scheme}://: "
-            f"{', '.join(valid) or 'none'}."
-        )
-    return options
-
-
-def _settings(scheme: str, options: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings of obstore that mean the same as pyarrow's options."""
-    if scheme != "s3":
-        return {}
-    settings: dict[str, Any] = {}
-    if "region" in options:
-        settings["region"] = options["region"]
-    if "endpoint_override" in options:
-        settings["endpoint"] = f"{options.get('scheme', 'https')}://{options['endpoint_override']}"
-    if options.get("scheme") == "http":
-        settings["client_options"] = {"allow_http": True}
-    return settings

@@ -9,7 +9,8 @@ from urllib.request import url2pathname
 from curation.engine.storage.arrow import ArrowStorage
 from curation.engine.storage.base import Storage
 from curation.engine.storage.local import LocalStorage
-from curation.engine.storage.object_store import SCHEMES, ObjectStorage
+from curation.engine.storage.object_address import SCHEMES
+from curation.engine.storage.object_store import ObjectStorage
 
 
 def open_storage(address: str | Path) -> Storage:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.engine.manifest import FileEntry
+from curation.engine.small_files import open_source
 from curation.engine.work_folder import WorkFolder
 from curation.stages.fetch.progress import PROGRESS_FILE
 
@@ -41,7 +43,7 @@ class WorkShards:
         self._group = np.zeros(rows, np.int32)
         self._offset = np.zeros(rows, np.int32)
         self._size = np.zeros(rows, np.int64)
-        self._paths: list[str] = []
+        self._files: list[FileEntry] = []
         self.next_shard = 0
 
     @contextmanager
@@ -91,27 +93,28 @@ class WorkShards:
     def scan(self) -> None:
         """Find the rows of all finished shards of this attempt; a shard that is incomplete has none."""
         self._shard[:] = _MISSING
-        self._paths = []
-        for path in sorted(self._storage.files(self._work.own)):
+        self._files = []
+        for path, status in sorted(self._storage.files(self._work.own).items()):
             self.next_shard = max(self.next_shard, int(PurePosixPath(path).stem) + 1)
             try:
-                self._index(path)
+                # No checksum: its time tells a shard from a later one with the same name.
+                self._index(FileEntry(path, status.size, str(status.modified), 0))
             except (pa.ArrowInvalid, OSError) as error:
                 logger.info("%s is incomplete (%s): its rows are fetched again", path, error)
 
-    def _index(self, path: str) -> None:
-        with self._open(path) as file:
+    def _index(self, shard: FileEntry) -> None:
+        with self._open(shard) as file:
             for group in range(file.num_row_groups):
                 samples = file.read_row_group(group, ["key", "stored_bytes"])
                 rows = np.array(samples.column("key").to_pylist(), np.int64)
-                self._shard[rows] = len(self._paths)
+                self._shard[rows] = len(self._files)
                 self._group[rows] = group
                 self._offset[rows] = np.arange(len(rows))
                 self._size[rows] = samples.column("stored_bytes").fill_null(0).to_numpy()
-        self._paths.append(path)
+        self._files.append(shard)
 
-    def _open(self, path: str) -> pq.ParquetFile:
-        return pq.ParquetFile(f"{self._storage.root}/{path}", filesystem=self._storage.filesystem)
+    def _open(self, shard: FileEntry) -> pq.ParquetFile:
+        return pq.ParquetFile(open_source(self._storage, shard))
 
     def windows(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield ranges (first, stop) of the rows `start` … `end` - 1 whose images fit in memory."""
@@ -133,7 +136,7 @@ class WorkShards:
         for shard in np.unique(self._shard[start:end]):
             if shard == _MISSING:
                 continue
-            with self._open(self._paths[shard]) as file:
+            with self._open(self._files[shard]) as file:
                 in_shard = self._shard[start:end] == shard
                 for group in np.unique(self._group[start:end][in_shard]):
                     rows = np.flatnonzero(in_shard & (self._group[start:end] == group))

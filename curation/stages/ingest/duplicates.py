@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from curation.engine.fragment import Fragment
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, DUPLICATE_KEY_BYTES
@@ -16,6 +17,8 @@ ROWS_PER_PASS = 2**27
 
 Duplicates = list[list[Any]]
 """Duplicates of a fragment: [row, pair_id of the first row with the same key], by row."""
+
+_SAVED = pa.schema([("fragment", pa.int64()), ("row", pa.int64()), ("first", pa.string())])
 
 
 def find_duplicates(
@@ -41,6 +44,22 @@ def find_duplicates(
         [[int(rows[i] - starts[n]), first_ids[i]] for i in range(bounds[n], bounds[n + 1])]
         for n in range(len(staged))
     ]
+
+
+def to_rows(duplicates: Sequence[Duplicates]) -> pa.RecordBatch:
+    """Return the duplicates of fragments as rows: number of the fragment, row, first pair_id."""
+    rows = [(n, row, first) for n, repeats in enumerate(duplicates) for row, first in repeats]
+    columns = [pa.array([row[place] for row in rows], f.type) for place, f in enumerate(_SAVED)]
+    return pa.RecordBatch.from_arrays(columns, schema=_SAVED)
+
+
+def from_rows(saved: pa.Table, fragments: int) -> list[Duplicates]:
+    """Return the duplicates of each fragment that `to_rows` was called with."""
+    duplicates: list[Duplicates] = [[] for _ in range(fragments)]
+    columns = (saved.column(name).to_pylist() for name in _SAVED.names)
+    for number, row, first in zip(*columns, strict=True):
+        duplicates[number].append([row, first])
+    return duplicates
 
 
 def _keys(fragment: Fragment) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:

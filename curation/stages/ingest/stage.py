@@ -15,7 +15,7 @@ from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError
 from curation.media.web.urls import UrlRules, url_rules
-from curation.stages.ingest.duplicates import Duplicates, find_duplicates
+from curation.stages.ingest.duplicates import Duplicates, find_duplicates, from_rows, to_rows
 from curation.stages.ingest.formats.source_row import stage_rows
 from curation.stages.ingest.group_by_host import (
     BucketRows,
@@ -57,7 +57,7 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
     # Rows of earlier groups count as first, so that what has been fetched is not a duplicate.
     grouped = [name for group in groups for name in group.files if name in files]
     in_order = [name for name in files if name not in set(grouped)]
-    duplicates = _duplicates(in_order + grouped, staged)
+    duplicates = _duplicates(in_order + grouped, staged, context)
     units: dict[str, dict[str, Any]] = {
         fragment.name: {"pairs": StagedRows(fragment, duplicates[fragment.name])}
         for name in in_order
@@ -88,10 +88,18 @@ def _read_files(
     )
 
 
-def _duplicates(names: list[str], staged: Staged) -> dict[str, Duplicates]:
-    """Return the duplicates of each fragment by its name; rows count in the order of `names`."""
+def _duplicates(names: list[str], staged: Staged, context: Context) -> dict[str, Duplicates]:
+    """Return the duplicates of each fragment by its name; rows count in the order of `names`.
+
+    They are saved: a run that has nothing to do need not read a key of every row.
+    """
     fragments = [fragment for name in names for fragment in staged[name]]
-    duplicates = find_duplicates(fragments)
+    saved = context.load_state("duplicates", fragments, shared=True)
+    if saved is not None:
+        duplicates = from_rows(saved.read(), len(fragments))
+    else:
+        duplicates = find_duplicates(fragments)
+        context.save_state("duplicates", fragments, to_rows(duplicates), shared=True)
     return {f.name: rows for f, rows in zip(fragments, duplicates, strict=True)}
 
 

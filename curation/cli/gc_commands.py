@@ -1,0 +1,184 @@
+"""The commands that remove and keep what a store holds: gc, tag and restore."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from curation.cli.app import STORE_PANEL, StorePath, app, err, out
+from curation.errors import RecipeError
+
+if TYPE_CHECKING:
+    from curation.engine.step_log import Waiting
+    from curation.runner.gc.collect import Collected
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+NoWait = Annotated[
+    bool,
+    typer.Option("--no-wait", help="Stop if another run or gc is at work, instead of waiting."),
+]
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Return a length of time, such as `30d` or `90m`, in seconds.
+
+    Raises:
+        RecipeError: it is not one.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if match is None:
+        raise RecipeError(
+            f"{option} {text!r} is no length of time. Valid: a number and s, m, h or d, such as 24h."
+        )
+    return float(match[1]) * UNITS[match[2]]
+
+
+def _waiting(no_wait: bool) -> Waiting:
+    from curation.engine.step_log import Waiting
+
+    return Waiting(wait=not no_wait, tell=lambda text: err.print(escape(text)))
+
+
+@app.command(rich_help_panel=STORE_PANEL)
+def gc(
+    store: StorePath,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+    ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep", min=1, help="Keep so many of the latest finished runs of each recipe: 1."
+        ),
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than",
+            help="Keep every finished run that ended less than this ago, such as 30d, and the latest "
+            "of each recipe.",
+        ),
+    ] = None,
+    grace: Annotated[
+        str,
+        typer.Option(
+            "--grace",
+            help="Keep for this time a run that a later one replaced, and files that nothing names.",
+        ),
+    ] = "24h",
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no kept run needs: files, records, work tables and reports.
+
+    The latest finished run of each recipe is kept, and every run that has a tag or has not finished.
+    """
+    from curation.engine.store import Store
+    from curation.runner.gc.collect import collect
+    from curation.runner.gc.kept_runs import Retention
+
+    if keep is not None and older_than is not None:
+        raise RecipeError("Give --keep or --older-than, not both.")
+    limit = None if older_than is None else seconds_of(older_than, "--older-than")
+    retention = Retention(keep or 1, limit, seconds_of(grace, "--grace"))
+    collected = collect(Store(store), retention, dry_run, _waiting(no_wait))
+    if as_json:
+        out.print_json(json.dumps({"dry_run": dry_run, **asdict(collected)}))
+    else:
+        _print_collected(collected, dry_run)
+
+
+def _print_collected(collected: Collected, dry_run: bool) -> None:
+    from curation.runner.gc.removal_list import total
+
+    removed = "would be removed" if dry_run else "removed"
+    grid = Grid("part", "files kept", "MB kept", f"files {removed}", f"MB {removed}")
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    parts = {**collected.tallies, "total": total(collected.tallies.values())}
+    for name, tally in parts.items():
+        grid.add_row(
+            name,
+            f"{tally.kept_files:,}",
+            f"{tally.kept_bytes / 1e6:,.1f}",
+            f"{tally.removed_files:,}",
+            f"{tally.removed_bytes / 1e6:,.1f}",
+        )
+    out.print(grid)
+    for run, reason in collected.kept.items():
+        out.print(f"kept     {run}  {reason}")
+    for run in collected.removed:
+        out.print(f"{'removed' if not dry_run else 'would go'}  {run}")
+
+
+@app.command(rich_help_panel=STORE_PANEL)
+def tag(
+    store: StorePath,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The tag. Without it, tags are listed.")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", help="Run, or how its name begins. The default is the latest finished run."
+        ),
+    ] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the tag. Its run stays until the next gc.")
+    ] = False,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a run a name, so that gc keeps it; or list the tags of a store."""
+    from curation.engine.store import Store
+    from curation.engine.tags import delete_tag, read_tags
+    from curation.runner.gc.restore import tag_run
+
+    opened = Store(store)
+    if name is None:
+        if delete or run:
+            raise RecipeError("Name the tag: curation tag NAME --store STORE.")
+        _print_tags([asdict(each) for each in read_tags(opened)], as_json)
+    elif delete:
+        delete_tag(opened, name)
+        out.print(f"Deleted the tag {name}.")
+    else:
+        added = tag_run(opened, name, run, _waiting(no_wait))
+        out.print(f"{added.name} names run {added.run}.")
+
+
+def _print_tags(tags: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps(tags))
+        return
+    grid = Grid("tag", "run", "created")
+    for each in tags:
+        grid.add_row(each["name"], each["run"], each["created"])
+    out.print(grid if tags else "No tag yet.")
+
+
+@app.command(rich_help_panel=STORE_PANEL)
+def restore(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN_OR_TAG", help="A tag, or a run, or how the run's name begins."),
+    ],
+    store: StorePath,
+    no_wait: NoWait = False,
+) -> None:
+    """Make the tables of an earlier run the latest again. No row is computed."""
+    from curation.engine.store import Store
+    from curation.engine.tags import tagged_run
+    from curation.runner.gc.restore import restore_run
+
+    opened = Store(store)
+    restored = restore_run(opened, tagged_run(opened, run), _waiting(no_wait))
+    out.print(f"Run {restored.run} has the tables of run {restored.restored_from}.")

@@ -1,0 +1,77 @@
+"""What is wrong with a file of a store, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from curation.engine.checksums import sha256_of
+from curation.engine.manifest import FileEntry
+from curation.engine.store import Store
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that is missing, damaged, or cannot be read.
+
+    Attributes:
+        path: of the file, within the store.
+        problem: what is wrong.
+        table: the table, or the folder of work tables; empty if it belongs to none.
+        versions: the versions of the table that name the file.
+        fragments: the fragments that it is part of.
+        recipe: name of the recipe whose latest run has one of the versions; empty if there is none.
+        to_set_aside: paths to rename with `Store.set_aside`, so that running the recipe again reuses
+            neither the file nor the completion records that name it.
+        set_aside: their new paths, if that was done.
+    """
+
+    path: str
+    problem: str
+    table: str = ""
+    versions: tuple[str, ...] = ()
+    fragments: tuple[str, ...] = ()
+    recipe: str = ""
+    to_set_aside: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
+
+    def remedy(self, store: str) -> str:
+        """Return the command that mends it, for a store with an address."""
+        named = f" (that of recipe {self.recipe!r})" if self.recipe else ""
+        run = f"curation run RECIPE.yaml --store {store}{named}"
+        if not self.to_set_aside or self.set_aside:
+            return run
+        table = f" --table {self.table}" if self.table else ""
+        return f"curation verify-store --store {store}{table} --set-aside, then {run}"
+
+    def to_json(self, store: str) -> dict[str, Any]:
+        """Return a JSON-able form."""
+        return asdict(self) | {"remedy": self.remedy(store)}
+
+
+def problem_of(store: Store, entry: FileEntry) -> Problem | None:
+    """Return what is wrong with a file; None if it has the recorded size and SHA-256."""
+    try:
+        status = store.storage.status(entry.path)
+        if status is None:
+            return Problem(entry.path, "is missing")
+        if status.size != entry.size:
+            sizes = f"{status.size:,} bytes instead of {entry.size:,}"
+            return Problem(entry.path, f"has {sizes}", to_set_aside=(entry.path,))
+        sha256 = sha256_of(store, entry.path)
+    except OSError as error:
+        return Problem(entry.path, f"cannot be read ({error})", to_set_aside=(entry.path,))
+    if sha256 == entry.sha256:
+        return None
+    problem = "has other bytes than were written (SHA-256)"
+    return Problem(entry.path, problem, to_set_aside=(entry.path,))
+
+
+def problems_to_json(problems: Iterable[Problem], store: Store) -> str:
+    """Return problems as JSON, with the command that mends each."""
+    return json.dumps([problem.to_json(store.uri) for problem in problems])

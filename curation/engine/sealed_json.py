@@ -1,0 +1,45 @@
+"""JSON files with a checksum of what they say: a changed digit does not pass for another number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from curation.engine.digest import digest
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+CHECKSUM = "checksum"
+"""The key of the checksum."""
+
+
+def seal(spec: Mapping[str, Any]) -> bytes:
+    """Return an object as JSON with a checksum."""
+    # As it will be read: keys that are numbers become text.
+    as_read = json.loads(json.dumps(spec))
+    return json.dumps(as_read | {CHECKSUM: digest(as_read)}, sort_keys=True).encode()
+
+
+def unseal(content: bytes) -> Any:
+    """Return what JSON says, without its checksum. JSON without a checksum is returned as it is.
+
+    Raises:
+        ValueError: it is no JSON, or not what was written.
+    """
+    return without_checksum(json.loads(content))
+
+
+def without_checksum(spec: Any) -> Any:
+    """Return an object without its checksum. An object without a checksum is returned as it is.
+
+    Raises:
+        ValueError: the checksum is not that of the object.
+    """
+    if not isinstance(spec, dict) or CHECKSUM not in spec:
+        return spec
+    rest = {key: value for key, value in spec.items() if key != CHECKSUM}
+    if digest(rest) != spec[CHECKSUM]:
+        raise ValueError("its checksum is wrong")
+    return rest

@@ -1,0 +1,159 @@
+"""Addresses of object stores, and what they and the environment say about regions and credentials.
+
+pyarrow and obstore each read the environment in their way. Here both get the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from curation.errors import StoreError
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
+OPTIONS = {"s3": ("region", "endpoint_override", "scheme", "allow_bucket_creation")}
+"""Options that the query of an address may have, by scheme."""
+CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "abfs": "AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""Variables of the environment that hold credentials, by scheme."""
+KEYS = {
+    "aws_access_key_id": "access_key_id",
+    "aws_secret_access_key": "secret_access_key",
+    "aws_session_token": "session_token",
+}
+"""Settings of obstore, by their names in the files of AWS."""
+
+
+def read_options(uri: str) -> dict[str, str]:
+    """Return the options in the query of an address.
+
+    Raises:
+        StoreError: one is unknown or has no valid value, or the address has credentials or a fragment.
+    """
+    parts = urlsplit(uri)
+    account = parts.scheme.startswith("abfs") and "@" in parts.netloc and ":" not in parts.netloc
+    if "@" in parts.netloc and not account:
+        place = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        family = {"gcs": "gs", "abfss": "abfs"}.get(parts.scheme, parts.scheme)
+        raise StoreError(
+            f"The address of the store {place} must not have credentials, because addresses are "
+            f"printed. Leave them out and set them in the environment: {CREDENTIALS[family]}."
+        )
+    if parts.fragment:
+        raise StoreError(
+            f"The address of a store must not have a '#': {uri!r}. Write %23 for one in a name."
+        )
+    valid = OPTIONS.get(parts.scheme, ())
+    options = {n: v[-1] for n, v in parse_qs(parts.query, keep_blank_values=True).items()}
+    unknown = sorted(options.keys() - set(valid))
+    if unknown:
+        # Not with their values, which may be secrets.
+        raise StoreError(
+            f"The address of the store {parts._replace(query='').geturl()} has options that a store "
+            f"does not have: {', '.join(unknown)}. Valid for {parts.scheme}://: "
+            f"{', '.join(valid) or 'none'}. Credentials belong into the environment."
+        )
+    _check_values(uri, options)
+    return options
+
+
+def _check_values(uri: str, options: Mapping[str, str]) -> None:
+    empty = [name for name, value in options.items() if not value]
+    if empty:
+        raise StoreError(
+            f"The address {uri!r} has no value for {', '.join(empty)}. Write NAME=VALUE."
+        )
+    if options.get("scheme", "https") not in ("http", "https"):
+        raise StoreError(
+            f"The address {uri!r} has the scheme {options['scheme']!r}. Valid: http, https."
+        )
+
+
+def writer_address(uri: str) -> str:
+    """Return an address as obstore understands it: without options."""
+    parts = urlsplit(uri)
+    scheme = "gs" if parts.scheme == "gcs" else parts.scheme
+    return parts._replace(scheme=scheme, query="").geturl().rstrip("/")
+
+
+def writer_settings(scheme: str, options: Mapping[str, str], region: str | None) -> dict[str, Any]:
+    """Return the settings of obstore that mean the same as the options do to pyarrow.
+
+    Args:
+        scheme: of the address.
+        options: of the address.
+        region: the region of the bucket, as pyarrow found out.
+
+    Raises:
+        StoreError: the profile that the environment names has no credentials that can be read.
+    """
+    if scheme != "s3":
+        return {}
+    settings: dict[str, Any] = {"region": region} if region else {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if "endpoint_override" in options:
+        endpoint = f"{options.get('scheme', 'https')}://{options['endpoint_override']}"
+    if endpoint:
+        settings["endpoint"] = endpoint
+        settings["client_options"] = {"allow_http": endpoint.startswith("http://")}
+    return settings | _credentials()
+
+
+def _credentials() -> dict[str, Any]:
+    """Return the credentials of a profile, if the environment has none; obstore reads no profiles."""
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        return {}
+    profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    keys = _keys_of_profile(profile or "default")
+    if keys:
+        return keys
+    if find_spec("boto3"):
+        return _boto3_credentials()
+    if profile:
+        raise StoreError(
+            f"The AWS profile {profile!r} has no access key in {_aws_file('credentials')} or "
+            f"{_aws_file('config')}. For profiles that assume a role or sign on, install boto3, or set "
+            f"{CREDENTIALS['s3']} and AWS_SESSION_TOKEN (aws configure export-credentials)."
+        )
+    return {}
+
+
+def _keys_of_profile(profile: str) -> dict[str, str]:
+    for name, section in (("credentials", profile), ("config", f"profile {profile}")):
+        parser = ConfigParser(interpolation=None, strict=False, default_section="")
+        try:
+            parser.read(_aws_file(name), encoding="utf-8")
+        except (ConfigError, UnicodeDecodeError) as error:
+            raise StoreError(f"{_aws_file(name)} cannot be read: {error}") from error
+        section = "default" if section == "profile default" else section
+        if parser.has_option(section, "aws_secret_access_key"):
+            found = parser[section]
+            return {setting: found[key] for key, setting in KEYS.items() if key in found}
+    return {}
+
+
+def _aws_file(name: str) -> Path:
+    variable = {"credentials": "AWS_SHARED_CREDENTIALS_FILE", "config": "AWS_CONFIG_FILE"}[name]
+    return Path(os.environ.get(variable) or Path.home() / ".aws" / name)
+
+
+def _boto3_credentials() -> dict[str, Any]:
+    import boto3  # type: ignore[import-not-found,unused-ignore]
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    session = boto3.Session()
+    if session.get_credentials() is None:
+        return {}
+    return {"credential_provider": Boto3CredentialProvider(session)}

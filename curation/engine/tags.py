@@ -1,0 +1,114 @@
+"""Tags: names that people give to runs. What a tagged run needs is never removed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+
+from curation.engine.run_log import RunRecord, find_run
+from curation.engine.store import Store
+from curation.errors import StoreError
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+FOLDER = "tags"
+VALID_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A name for a run.
+
+    Attributes:
+        name: the name.
+        run: the run.
+        created: time in UTC, ISO 8601.
+    """
+
+    name: str
+    run: str
+    created: str
+
+
+def add_tag(store: Store, name: str, run: str) -> Tag:
+    """Give a run a name.
+
+    Raises:
+        StoreError: the name is not valid, or is that of another run.
+    """
+    if not VALID_NAME.fullmatch(name) or name.endswith(".tmp"):
+        raise StoreError(
+            f"{name!r} is no name for a tag. Valid are up to 100 of the characters a-z, 0-9, '.', '_' "
+            "and '-', with a letter or a digit first."
+        )
+    tag = Tag(name, run, datetime.now(UTC).isoformat(timespec="seconds"))
+    if store.storage.create(_path(name), json.dumps(asdict(tag)).encode()):
+        return tag
+    stored = find_tag(store, name)
+    if stored is None or stored.run != run:
+        holder = stored.run if stored else "a run that was removed since"
+        raise StoreError(
+            f"The tag {name!r} in {store.uri} is in use: it names {holder}. Choose another name, or "
+            f"delete the tag first (curation tag {name} --delete --store STORE)."
+        )
+    return stored
+
+
+def delete_tag(store: Store, name: str) -> None:
+    """Delete a tag; its run stays until gc removes it.
+
+    Raises:
+        StoreError: there is no such tag.
+    """
+    if store.storage.status(_path(name)) is None:
+        names = ", ".join(PurePosixPath(p).stem for p in sorted(store.storage.files(FOLDER)))
+        raise StoreError(f"No tag {name!r} in {store.uri}. Tags: {names or 'none'}.")
+    store.storage.delete([_path(name)])
+
+
+def read_tags(store: Store) -> list[Tag]:
+    """Return all tags by name.
+
+    Raises:
+        StoreError: one is damaged.
+    """
+    names = [p.removeprefix(f"{FOLDER}/") for p in sorted(store.storage.files(FOLDER))]
+    tags = [find_tag(store, n.removesuffix(".json")) for n in names if n.endswith(".json")]
+    return [tag for tag in tags if tag is not None]
+
+
+def find_tag(store: Store, name: str) -> Tag | None:
+    """Return a tag, or None if there is none with this name.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    content = store.storage.read(_path(name)) if VALID_NAME.fullmatch(name) else None
+    if content is None:
+        return None
+    try:
+        spec = json.loads(content)
+        return Tag(spec["name"], spec["run"], spec["created"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{store.address(_path(name))} is damaged ({error}). Delete the file, and tag the run "
+            "again."
+        ) from error
+
+
+def tagged_run(store: Store, name: str) -> RunRecord:
+    """Return the run that a tag names, or the run with a name, or with a name that begins so.
+
+    Raises:
+        StoreError: there is no such run, or several.
+    """
+    tag = find_tag(store, name)
+    return find_run(store, tag.run if tag else name)
+
+
+def _path(name: str) -> str:
+    return f"{FOLDER}/{name}.json"

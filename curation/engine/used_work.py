@@ -1,0 +1,33 @@
+"""Notes of the work tables from which the units of a step follow: gc keeps them for kept runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from curation.engine.store import Store
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+FOLDER = "used"
+
+
+def put_used_memos(store: Store, stage: str, step: str, memos: Iterable[str]) -> None:
+    """Note the memos of the work tables that a step used, unless the same ones are noted."""
+    content = json.dumps({"memos": sorted(memos)}).encode()
+    path = used_path(stage, step)
+    if store.storage.read(path) != content:
+        store.storage.write(path, content)
+
+
+def used_memos(store: Store, stage: str, step: str) -> set[str]:
+    """Return the memos that `put_used_memos` noted; none if there is no note that can be read."""
+    spec = store.read_json(used_path(stage, step))
+    memos = spec.get("memos") if isinstance(spec, dict) else None
+    return {str(memo) for memo in memos} if isinstance(memos, list) else set()
+
+
+def used_path(stage: str, step: str) -> str:
+    """Return the path of the note of a step."""
+    return f"work/{stage}/{FOLDER}/{step}.json"

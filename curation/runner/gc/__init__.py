@@ -1,0 +1,1 @@
+"""Removes what no kept run needs, and makes the tables of an earlier run the latest again."""

@@ -1,0 +1,129 @@
+"""Removes what no kept run needs, beside runs that go on. See `curation.engine.removal`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from curation.engine.holder import this_process
+from curation.engine.progress import ProgressBar
+from curation.engine.removal import GC, removal_log
+from curation.engine.run_log import RunRecord
+from curation.engine.step_log import Lease, Waiting, hold
+from curation.engine.store import Store
+from curation.engine.tags import read_tags
+from curation.runner.gc.kept_runs import (
+    Retention,
+    StoredRun,
+    is_working,
+    kept_runs,
+    read_stored_runs,
+)
+from curation.runner.gc.needs import find_needs
+from curation.runner.gc.removal_list import RemovalList, Tally
+from curation.runner.gc.step_logs import ReadLog, end_silent_leases, read_logs
+from curation.runner.gc.sweep import Sweep
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What gc removed, or would remove.
+
+    Attributes:
+        kept: the reason why each kept run stays.
+        removed: the runs that do not stay.
+        tallies: files and bytes by table, and by the other parts of the store.
+    """
+
+    kept: Mapping[str, str]
+    removed: tuple[str, ...]
+    tallies: Mapping[str, Tally]
+
+
+def collect(
+    store: Store,
+    retention: Retention,
+    dry_run: bool = False,
+    waiting: Waiting | None = None,
+) -> Collected:
+    """Remove what no kept run needs.
+
+    Args:
+        store: the store.
+        retention: which runs to keep.
+        dry_run: write and remove nothing; only say what would be removed.
+        waiting: what to do while another gc is at work.
+
+    Raises:
+        StoreError: a record of a run or a tag is damaged; nothing was removed.
+        LeaseError: another gc is at work, and `waiting.wait` is False; or a run took over.
+    """
+    if dry_run:
+        return _collect(store, retention, None, time.time())
+    holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
+    with hold(removal_log(store), holder, GC, {}, waiting or Waiting()) as lease:
+        return _collect(store, retention, lease, _time_of_storage(store, lease))
+
+
+def _time_of_storage(store: Store, lease: Lease) -> float:
+    """Return the time by the clock that also stamps files: that of a file written now."""
+    lease.beat()
+    status = store.storage.status(removal_log(store).beat_path(lease.number))
+    return time.time() if status is None else status.modified
+
+
+def _collect(store: Store, retention: Retention, lease: Lease | None, now: float) -> Collected:
+    runs, tags = read_stored_runs(store), read_tags(store)
+    logs = read_logs(store, now)
+    if lease is not None:
+        logs = end_silent_leases(logs, this_process(GC))
+    leases = [log.lease for log in logs.values() if log.lease is not None]
+    working = {lease.holder.run for lease in leases if lease.holder is not None}
+    kept = kept_runs(runs, {tag.run for tag in tags}, working, retention, now)
+    needs = find_needs(store, *_records(runs, kept, working, retention, now), logs)
+    removals = RemovalList(store.storage, lease, now - retention.grace_s)
+    sweep = Sweep(store, needs, removals, now)
+    records = {run.record.path: run.status for run in runs}
+    paths = {run.record.path for run in runs if run.record.run in kept}
+    # First, so that no run is listed whose tables are gone.
+    removals.decide("runs", records, paths.__contains__)
+    _sweep_everything(sweep, logs)
+    removed = tuple(run.record.run for run in runs if run.record.run not in kept)
+    return Collected(kept, removed, removals.tallies)
+
+
+def _records(
+    runs: list[StoredRun],
+    kept: Mapping[str, str],
+    working: set[str],
+    retention: Retention,
+    now: float,
+) -> tuple[list[RunRecord], list[RunRecord]]:
+    """Return the records of kept runs, and of those that may go on."""
+    stay = [run for run in runs if run.record.run in kept]
+    go_on = [run for run in stay if is_working(run, working, retention.grace_s, now)]
+    return [run.record for run in stay], [run.record for run in go_on]
+
+
+def _sweep_everything(sweep: Sweep, logs: Mapping[str, ReadLog]) -> None:
+    parts: list[tuple[str, Callable[[], None]]] = [
+        *((table, partial(sweep.table, table)) for table in sweep.tables()),
+        ("reports", sweep.reports),
+        *(
+            (f"work/{name}", partial(sweep.work, name))
+            for name in sweep.store.storage.folders("work")
+        ),
+        ("steps", partial(sweep.step_logs, logs)),
+        ("leftovers", sweep.leftovers),
+    ]
+    with ProgressBar("removing", len(parts)) as bar:
+        for done, (label, remove) in enumerate(parts):
+            bar.set_note(label)
+            remove()
+            bar.set_done(done + 1)

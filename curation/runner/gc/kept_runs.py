@@ -1,0 +1,167 @@
+"""Which runs are kept, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from curation.engine.run_log import FOLDER, RunRecord, parse_record
+from curation.engine.storage.base import FileStatus
+from curation.engine.store import DATASET, Store, in_parallel
+from curation.errors import StoreError
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which runs to keep besides those that are tagged or at work.
+
+    Attributes:
+        keep: number of the latest finished runs of each recipe.
+        older_than_s: finished runs that ended less than so many seconds ago are kept too; None: none.
+        grace_s: seconds for which a run is kept after a later one replaced it, and for which a file
+            is kept that nothing names.
+    """
+
+    keep: int = 1
+    older_than_s: float | None = None
+    grace_s: float = 24 * 3600.0
+
+
+class StoredRun(NamedTuple):
+    """The record of a run, and when its file was written last, by the clock of the storage."""
+
+    record: RunRecord
+    status: FileStatus
+
+    @property
+    def modified(self) -> float:
+        """When the record was written last: for a finished run, when it ended."""
+        return self.status.modified
+
+
+def read_stored_runs(store: Store) -> list[StoredRun]:
+    """Return all runs, the one that started last first.
+
+    Raises:
+        StoreError: a record cannot be read, so nobody knows what its run needs.
+    """
+    listed = store.storage.files(FOLDER)
+    paths = [path for path in sorted(listed, reverse=True) if path.endswith(".json")]
+    records = [parse_record(spec) for spec in in_parallel(store.read_json, paths)]
+    # A record that vanished since it was listed is that of a run that somebody removed.
+    damaged = [
+        path
+        for path, record in zip(paths, records, strict=True)
+        if record is None and store.storage.status(path) is not None
+    ]
+    if damaged:
+        raise StoreError(
+            f"{len(damaged)} records of runs in {store.uri} are damaged, or were written by another "
+            f"version of curation, so nobody knows what these runs need: {', '.join(damaged[:5])}. "
+            "Delete these files if the runs are not needed any more. Nothing was removed."
+        )
+    pairs = zip(paths, records, strict=True)
+    return [StoredRun(record, listed[path]) for path, record in pairs if record is not None]
+
+
+def kept_runs(
+    runs: Sequence[StoredRun],
+    tagged: Collection[str],
+    working: Collection[str],
+    retention: Retention,
+    now: float,
+) -> dict[str, str]:
+    """Return the runs to keep, each with the reason.
+
+    Args:
+        runs: all runs, the one that started last first.
+        tagged: runs that have a tag.
+        working: runs that work on a stage now.
+        retention: what to keep.
+        now: the time by the clock of the storage, in seconds since 1970.
+    """
+    kept: dict[str, str] = {}
+    for recipe in dict.fromkeys(run.record.recipe for run in runs):
+        of_recipe = [run for run in runs if run.record.recipe == recipe]
+        for reason, chosen in _reasons(of_recipe, working, retention, now):
+            for run in chosen:
+                kept.setdefault(run.record.run, reason)
+    for run in runs:
+        if run.record.run in tagged:
+            kept[run.record.run] = "tagged"
+    return kept
+
+
+def _reasons(
+    runs: Sequence[StoredRun], working: Collection[str], retention: Retention, now: float
+) -> Iterable[tuple[str, Iterable[StoredRun]]]:
+    """Yield reasons to keep runs of one recipe, each with the runs."""
+    finished = [run for run in runs if run.record.state == "finished"]
+    unfinished = [run for run in runs if run.record.state != "finished"]
+    yield "latest", latest_runs(finished, retention.keep)
+    yield "working", (r for r in unfinished if is_working(r, working, retention.grace_s, now))
+    limit = retention.older_than_s
+    if limit is not None:
+        yield "young", (run for run in finished if run.modified > now - limit)
+    # A resume needs what an unfinished run has finished.
+    last = finished[0].record.run if finished else ""
+    yield (
+        "unfinished",
+        (r for r in unfinished if r.record.run > last and (not limit or r.modified > now - limit)),
+    )
+    # Whatever was the latest at some time within the grace period.
+    start = now - retention.grace_s
+    earlier = [run for run in finished if run.modified <= start]
+    yield "grace period", latest_runs(earlier, retention.keep)
+    yield "grace period", (run for run in runs if run.modified > start)
+
+
+def is_working(run: StoredRun, working: Collection[str], grace_s: float, now: float) -> bool:
+    """Whether a run may go on: its record says so, and its process is not known to have ended.
+
+    A run of another machine that ended without a word shows no sign of life any more.
+    """
+    if run.record.current_state != "running":
+        return False
+    return run.record.run in working or run.modified > now - max(grace_s, SILENCE_S)
+
+
+SILENCE_S = 3600.0
+"""Seconds without a sign of life after which a process of another machine counts as ended."""
+
+
+def latest_runs(finished: Sequence[StoredRun], count: int) -> list[StoredRun]:
+    """Return the runs that have one of the `count` latest versions of a table, the latest first.
+
+    A run of some stages alone (`--until`, `--only`, a task of Airflow) has some tables only. So runs
+    are counted for each table, back to the last but `count` run that made a dataset. Of an earlier
+    run of the same recipe, only tables count that no later one has.
+
+    Args:
+        finished: finished runs of one recipe, the one that started last first.
+        count: how many versions of each table to keep.
+    """
+    with_dataset = [n for n, run in enumerate(finished) if DATASET in run.record.tables]
+    end = with_dataset[count - 1] + 1 if len(with_dataset) >= count else len(finished)
+    chosen = [*_with_new_tables(finished[:end], count)]
+    present = {(r.record.fingerprint, table) for r in chosen for table in r.record.tables}
+    fingerprints = {fingerprint for fingerprint, _ in present}
+    for run in finished[end:]:
+        new = {(run.record.fingerprint, table) for table in run.record.tables} - present
+        if run.record.fingerprint in fingerprints and new:
+            chosen.append(run)
+            present |= new
+    return chosen
+
+
+def _with_new_tables(finished: Sequence[StoredRun], count: int) -> Iterable[StoredRun]:
+    runs_with: Counter[str] = Counter()
+    for run in finished:
+        if any(runs_with[table] < count for table in run.record.tables):
+            yield run
+        runs_with.update(run.record.tables.keys())

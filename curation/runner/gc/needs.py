@@ -1,0 +1,148 @@
+"""What the kept runs, and the runs that work now, need of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from curation.engine.manifest import Committed
+from curation.engine.run_log import RunRecord
+from curation.engine.step_log import Entry
+from curation.engine.store import Store
+from curation.engine.table_name import TableName
+from curation.engine.used_work import used_memos
+from curation.flow import STAGES
+from curation.runner.gc.step_logs import ReadLog
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+@dataclass
+class Needs:
+    """What must stay.
+
+    Attributes:
+        versions: versions of tables, by table.
+        required: those of them that a kept run names. Without its manifest, nobody knows which files
+            such a version needs.
+        working: the stages that a run works on now, or looks for work of.
+        resumable: stages that a kept run has not finished, with the time when the first of them took
+            the lease: what was finished since then stays.
+        used: memos of work tables, by stage.
+        steps: fingerprints of the steps of kept runs.
+        entries: the paths of entries of step logs.
+    """
+
+    versions: dict[str, set[str]] = field(default_factory=dict)
+    required: set[tuple[str, str]] = field(default_factory=set)
+    working: set[str] = field(default_factory=set)
+    resumable: dict[str, float] = field(default_factory=dict)
+    used: dict[str, set[str]] = field(default_factory=dict)
+    steps: set[str] = field(default_factory=set)
+    entries: set[str] = field(default_factory=set)
+
+    def add_versions(self, tables: Mapping[str, str]) -> None:
+        """Add a version of each of some tables."""
+        for table, version in tables.items():
+            self.versions.setdefault(table, set()).add(version)
+
+    def add_committed(self, tables: Iterable[tuple[str, Committed]]) -> None:
+        """Add versions, and those that they were made from."""
+        for table, committed in tables:
+            self.add_versions({**committed.lineage, table: committed.version})
+
+    def is_working(self, table: str) -> bool:
+        """Whether a run may be writing a table now. Any stage that is not known may write it."""
+        return any(
+            stage not in STAGES or STAGES[stage].contract == TableName(table).contract
+            for stage in self.working
+        )
+
+    def resumable_since(self, table: str) -> float | None:
+        """Return since when unfinished work on a table stays; None if none does."""
+        times = [
+            time
+            for stage, time in self.resumable.items()
+            if stage in STAGES and STAGES[stage].contract == TableName(table).contract
+        ]
+        return min(times, default=None)
+
+
+def find_needs(
+    store: Store,
+    kept: Iterable[RunRecord],
+    working: Iterable[RunRecord],
+    logs: Mapping[str, ReadLog],
+) -> Needs:
+    """Return what kept runs need.
+
+    Args:
+        store: where they are.
+        kept: the records of all kept runs.
+        working: the records of those that may go on.
+        logs: the logs of all steps.
+    """
+    needs = Needs()
+    for record in kept:
+        needs.add_versions(record.tables)
+        needs.required |= set(record.tables.items())
+        needs.steps |= {*record.steps.values(), *record.planned}
+        _add_history(needs, record, logs)
+        if record.state != "finished":
+            _add_unfinished(needs, record, logs)
+    for record in working:
+        needs.working |= _looking_for_work(record)
+    for log in logs.values():
+        if log.lease is not None:
+            needs.working.add(log.lease.stage)
+            needs.add_versions(log.lease.reads)
+            needs.add_committed(log.lease.tables.items())
+    _add_used_work(needs, store, logs)
+    return needs
+
+
+def _add_history(needs: Needs, record: RunRecord, logs: Mapping[str, ReadLog]) -> None:
+    """Add what the versions of a run were made from, and the entries that say so."""
+    for table, step in record.steps.items():
+        version = record.tables[table]
+        for entry in reversed(logs[step].entries if step in logs else ()):
+            committed = entry.tables.get(table)
+            if committed is not None and committed.version == version:
+                needs.add_committed([(table, committed)])
+                needs.entries.add(logs[step].log.path(entry.number))
+                break
+
+
+def _add_unfinished(needs: Needs, record: RunRecord, logs: Mapping[str, ReadLog]) -> None:
+    """Add what a run would find up to date, what it committed, and the work that it left."""
+    for step in record.planned:
+        if step in logs and logs[step].committed is not None:
+            needs.add_committed(_tables(logs[step].committed))
+    for log in logs.values():
+        for entry in log.entries:
+            if entry.holder is not None and entry.holder.run == record.run:
+                needs.entries.add(log.log.path(entry.number))
+                needs.add_committed(entry.tables.items())
+                if entry.kind == "lease":
+                    since = min(log.modified(entry), needs.resumable.get(entry.stage, float("inf")))
+                    needs.resumable[entry.stage] = since
+
+
+def _tables(entry: Entry | None) -> Iterable[tuple[str, Committed]]:
+    return () if entry is None else entry.tables.items()
+
+
+def _looking_for_work(record: RunRecord) -> set[str]:
+    """Return the stages that a run may look for work of now, before it takes the lease."""
+    coming = set(record.planned.values()) - set(record.stages)
+    return {name for name in coming if name and (name not in STAGES or STAGES[name].units)}
+
+
+def _add_used_work(needs: Needs, store: Store, logs: Mapping[str, ReadLog]) -> None:
+    """Add the work tables that the steps of kept runs noted."""
+    for stage in STAGES.values():
+        if stage.units is not None:
+            for step in needs.steps & logs.keys():
+                memos = used_memos(store, stage.name, step)
+                needs.used.setdefault(stage.name, set()).update(memos)

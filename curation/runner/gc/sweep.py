@@ -1,0 +1,230 @@
+"""Goes through the folders of a store, and removes what is not needed.
+
+What names files goes before the files: records of runs, then the manifests and completion records of a
+table, then its files. A crash in between leaves files that nothing names, which the next gc removes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from curation.engine.context import SHARED
+from curation.engine.manifest_file import read_names, record_from_json
+from curation.engine.removal import removal_log
+from curation.engine.storage.base import FileStatus, LeavesFiles
+from curation.engine.store import DATASET, Store, in_parallel
+from curation.engine.used_work import FOLDER as USED
+from curation.runner.gc.kept_runs import SILENCE_S
+from curation.runner.gc.needs import Needs
+from curation.runner.gc.removal_list import RemovalList
+from curation.runner.gc.step_logs import ReadLog
+
+logger = logging.getLogger(__name__)
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+RECORDS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass through a store.
+
+    Args:
+        store: the store.
+        needs: what must stay.
+        removals: deletes and counts.
+        now: the time by the clock of the storage.
+    """
+
+    store: Store
+    needs: Needs
+    removals: RemovalList
+    now: float
+
+    def tables(self) -> list[str]:
+        """Return the tables that may have something to remove."""
+        tables = self.store.storage.folders("tables")
+        published = [DATASET] if self.store.storage.folders(DATASET) else []
+        return list(dict.fromkeys([*tables, *published]))
+
+    def table(self, table: str) -> None:
+        """Remove the versions of a table that nobody needs, then their files."""
+        folder = f"tables/{table}"
+        names = None if self.needs.is_working(table) else self._names(table)
+        if names is None:
+            self.removals.keep(table, self._files_of(table))
+            return
+        paths, memos = names
+        list_of = self.store.storage.files
+        kept = self._remove_manifests(table)
+        self.removals.decide(
+            table, list_of(f"{folder}/keys"), lambda path: self._key_version(path) in kept
+        )
+        since = self.needs.resumable_since(table)
+        records = self.removals.decide(
+            table, list_of(f"{folder}/done"), lambda path: PurePosixPath(path).stem in memos, since
+        )
+        paths |= self._named(p for p in records if PurePosixPath(p).stem not in memos)
+        for files in self._data_of(table):
+            self.removals.decide(table, files, paths.__contains__)
+        self._delete_empty_folders(DATASET if table == DATASET else f"{folder}/data")
+
+    def _remove_manifests(self, table: str) -> set[str]:
+        """Remove manifests of versions that nobody needs; return the versions that stay."""
+        versions = self.needs.versions.get(table, set())
+        kept = self.removals.decide(
+            table,
+            self.store.storage.files(f"tables/{table}/versions"),
+            lambda path: PurePosixPath(path).stem in versions,
+        )
+        return {PurePosixPath(path).stem for path in kept}
+
+    def _data_of(self, table: str) -> Iterable[Mapping[str, FileStatus]]:
+        storage = self.store.storage
+        yield storage.files(f"tables/{table}/data")
+        if table == DATASET:
+            for version in storage.folders(DATASET):
+                yield storage.files(f"{DATASET}/{version}")
+
+    def _files_of(self, table: str) -> dict[str, FileStatus]:
+        files: dict[str, FileStatus] = {}
+        for folder in ("versions", "keys", "done"):
+            files |= self.store.storage.files(f"tables/{table}/{folder}")
+        for data in self._data_of(table):
+            files |= data
+        return files
+
+    def _names(self, table: str) -> tuple[set[str], set[str]] | None:
+        """Return the paths of files and the memos of fragments that kept versions name.
+
+        Returns:
+            None if nobody knows what a version needs, because its manifest is lost or damaged.
+        """
+        manifests = self.store.storage.files(f"tables/{table}/versions")
+        versions = self.needs.versions.get(table, set())
+        paths: set[str] = set()
+        memos: set[str] = set()
+        listed = {PurePosixPath(path).stem: path for path in manifests}
+        young = {v for v, path in listed.items() if self.removals.is_young(manifests[path])}
+        for version in sorted(versions | young):
+            content = self.store.storage.read(f"tables/{table}/versions/{version}.parquet")
+            if content is None and (table, version) not in self.needs.required:
+                continue
+            try:
+                if content is None:
+                    raise FileNotFoundError("it is missing")
+                columns = read_names(content)
+            except (ValueError, OSError) as error:
+                logger.warning(
+                    "Nothing of table %s is removed: a kept run needs version %s, and nobody knows "
+                    "which files that has (%s). Run the recipe again, then gc.",
+                    *(table, version, error),
+                )
+                return None
+            paths.update(columns[0].to_pylist())
+            memos.update(columns[1].to_pylist())
+        return paths, memos
+
+    def _key_version(self, path: str) -> str | None:
+        spec = self.store.read_json(path)
+        return str(spec["version"]) if isinstance(spec, dict) and "version" in spec else None
+
+    def _named(self, records: Iterable[str]) -> set[str]:
+        """Return the paths of the files that completion records name."""
+        wanted, paths = list(records), set()
+        for start in range(0, len(wanted), RECORDS_AT_ONCE):
+            for files in in_parallel(
+                self._files_of_record, wanted[start : start + RECORDS_AT_ONCE]
+            ):
+                paths.update(files)
+        return paths
+
+    def _files_of_record(self, path: str) -> list[str]:
+        content = self.store.storage.read(path)
+        try:
+            return [] if content is None else [f.path for f in record_from_json(content).files]
+        except ValueError:
+            # Nobody can use it, so it keeps nothing.
+            return []
+
+    def work(self, name: str) -> None:
+        """Remove the unfinished work and the work tables of a stage, or of a table."""
+        folder, label = f"work/{name}", f"work/{name}"
+        files = self.store.storage.files(folder, recursive=True)
+        if name in self.needs.working or self.needs.is_working(name):
+            self.removals.keep(label, files)
+            return
+        used = self.needs.used.get(name, set())
+        since = [self.needs.resumable.get(name), self.needs.resumable_since(name)]
+        oldest = min((time for time in since if time is not None), default=None)
+        shared, notes, done = (f"{folder}/{f}/" for f in (SHARED, USED, "done"))
+
+        def is_needed_record(path: str) -> bool:
+            stem = PurePosixPath(path).stem
+            if path.startswith(notes):
+                return stem in self.needs.steps
+            return stem in used or path.startswith(shared)
+
+        records = {p: s for p, s in files.items() if _names_files(p, (shared, notes, done))}
+        kept = self.removals.decide(label, records, is_needed_record, oldest)
+        named = self._named(path for path in kept if not path.startswith(notes))
+        data = {path: status for path, status in files.items() if path not in records}
+        self.removals.decide(label, data, named.__contains__, oldest)
+        self._delete_empty_folders(folder)
+
+    def reports(self) -> None:
+        """Remove the reports of versions of the dataset that nobody needs."""
+        versions = self.needs.versions.get(DATASET, set())
+        is_working = self.needs.is_working(DATASET)
+        for version in self.store.storage.folders("reports"):
+            files = self.store.storage.files(f"reports/{version}", recursive=True)
+            stays = is_working or version in versions
+            (self.removals.keep if stays else self.removals.remove)("reports", files)
+        self._delete_empty_folders("reports")
+
+    def step_logs(self, logs: Mapping[str, ReadLog]) -> None:
+        """Remove entries of step logs but the last, and signs of life of leases that have ended."""
+        for read in [*logs.values(), self._removal_log()]:
+            numbered = sorted(path for path in read.files if path.endswith(".json"))
+            last = {*numbered[-1:], *(p.removesuffix(".json") + ".beat" for p in numbered[-1:])}
+            if read.committed is not None:
+                last.add(read.log.path(read.committed.number))
+            needed = last | self.needs.entries
+            self.removals.decide("steps", read.files, needed.__contains__)
+
+    def _removal_log(self) -> ReadLog:
+        log = removal_log(self.store)
+        lease = self.removals.lease
+        # What this gc writes itself is not counted.
+        mine = (log.path(lease.number), log.beat_path(lease.number)) if lease else ()
+        files = self.store.storage.files(log.folder)
+        return ReadLog(log, {p: s for p, s in files.items() if p not in mine}, (), None)
+
+    def leftovers(self) -> None:
+        """Remove what processes left that ended while they wrote a file or tried the storage out."""
+        old = self.now - SILENCE_S
+        storage = self.store.storage
+        probes = {p: s for p, s in storage.files("").items() if p.startswith("probe-")}
+        self.removals.remove("leftovers", probes, old)
+        if isinstance(storage, LeavesFiles):
+            for folder in ("tables", DATASET, "work", "reports", "runs", "steps", "tags"):
+                self.removals.remove("leftovers", storage.leftovers(folder), old)
+            root = storage.leftovers("").items()
+            probes = {path: status for path, status in root if path.startswith("probe-")}
+            self.removals.remove("leftovers", probes, old)
+
+    def _delete_empty_folders(self, folder: str) -> None:
+        storage = self.store.storage
+        if self.removals.lease is not None and isinstance(storage, LeavesFiles):
+            storage.delete_empty_folders(folder)
+
+
+def _names_files(path: str, folders: tuple[str, str, str]) -> bool:
+    """Whether a file of a work folder is a record, or a note of records."""
+    shared, notes, done = folders
+    return path.startswith((notes, done, f"{shared}done/"))

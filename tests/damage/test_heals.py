@@ -1,0 +1,82 @@
+"""Whatever happens to one file of a store, running the recipe again gives the same tables."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from curation.engine.verification import verify_store
+
+from .conftest import Finished
+from .finished import DAMAGES, kind_of, run_until_it_ends_well, tables_of
+
+SAMPLE = 12
+"""Cases that `make test` runs. `make nightly` runs all."""
+SEED = 17
+UNCHECKED = (r"\.beat$", r"^steps/.*/0*1\.json$")
+"""Files that no manifest or record names, and entries of a log that nothing reads any more."""
+
+
+def problem_after(finished: Finished, path: str, damage: str, folder: Path) -> str:
+    """Damage a file of a copy and run again; return what is wrong afterwards, or an empty text."""
+    store = finished.copy(folder)
+    DAMAGES[damage](folder / path)
+    reported = {problem.path for problem in verify_store(store)}
+    is_manifest = "/versions/" in path
+    is_data = path.startswith("dataset/") or "/data/" in path
+    unnoticed = damage == "delete" and not (is_manifest or is_data)
+    if not unnoticed and not any(re.search(p, path) for p in UNCHECKED) and path not in reported:
+        return "verify-store did not report it"
+    run_until_it_ends_well(finished.spec, store)
+    left = verify_store(store, set_aside=True)
+    if left:
+        run_until_it_ends_well(finished.spec, store)
+    if verify_store(store):
+        return f"still damaged: {verify_store(store)}"
+    tables = tables_of(finished.spec, store)
+    return ", ".join(
+        f"table {name} differs" for name in finished.tables if tables[name] != finished.tables[name]
+    )
+
+
+def cases(finished: Finished) -> Iterator[tuple[str, str]]:
+    """Yield one file of each kind with each damage, in a seeded order."""
+    of_kind = {kind_of(path): path for path in finished.files()}
+    order = [(path, damage) for _, path in sorted(of_kind.items()) for damage in DAMAGES]
+    # By kind, so that the order does not depend on names that differ from run to run.
+    random.Random(SEED).shuffle(order)
+    yield from order
+
+
+@pytest.mark.parametrize("number", range(SAMPLE))
+def test_running_again_mends_a_sample(finished, tmp_path, number):
+    path, damage = list(cases(finished))[number]
+    assert not problem_after(finished, path, damage, tmp_path / "store"), (damage, path)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_running_again_mends_every_file(finished, tmp_path, damage):
+    problems = {}
+    for number, path in enumerate(finished.files()):
+        try:
+            problem = problem_after(finished, path, damage, tmp_path / str(number))
+        except Exception as error:
+            problem = repr(error)
+        if problem:
+            problems[path] = problem
+    assert not problems
+
+
+def test_the_sample_could_take_every_kind(finished):
+    kinds = {kind_of(path) for path in finished.files()}
+    for kind in ("runs/*.json", "steps/*/*.json", "steps/*/*.beat", "dataset/*/*.parquet"):
+        assert kind in kinds
+    for folder, ending in (("data", "parquet"), ("versions", "parquet"), ("done", "json")):
+        assert f"tables/images/{folder}/*.{ending}" in kinds
+    assert {"tables/claims/keys/*.json", "work/verify/done/*.json"} <= kinds

@@ -1,0 +1,42 @@
+"""A real S3 server on loopback; tests are skipped where it cannot start."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from benchmarks.object_store.proxy import Proxy, proxying
+from benchmarks.object_store.server import UnavailableError, address, credentials, serving
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[int]:
+    """The port of the server, with its credentials in the environment."""
+    try:
+        with serving() as port, credentials():
+            yield port
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def session_proxy(server) -> Iterator[Proxy]:
+    """The one proxy of a process."""
+    with proxying(server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(session_proxy) -> Iterator[Proxy]:
+    """A proxy before the server, without faults."""
+    session_proxy.reset()
+    yield session_proxy
+    session_proxy.reset()
+
+
+@pytest.fixture
+def new_address(proxy) -> Callable[[], str]:
+    """Returns addresses of empty stores behind the proxy."""
+    return lambda: address(proxy.port, f"store-{uuid.uuid4().hex[:8]}")
