@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from curation.engine.manifest import FragmentRecord
 from curation.engine.store import DATASET, Store
+from curation.errors import DamagedFileError
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -34,10 +35,38 @@ def publish(
             target = f"{folder}/{record.name}{part}.parquet"
             status = store.storage.status(target)
             if target != entry.path and (status is None or status.size != entry.size):
-                store.storage.copy(entry.path, target)
+                _copy(store, record, number, target)
             files.append(replace(entry, path=target))
         published.append(replace(record, files=tuple(files)))
     return tuple(published)
+
+
+def _copy(store: Store, record: FragmentRecord, number: int, target: str) -> None:
+    """Copy a file of a record.
+
+    Who took the lease over may have published the file meanwhile, and deleted the staged one. Then the
+    record in the store names the published one.
+
+    Raises:
+        DamagedFileError: the file has vanished.
+    """
+    entry = record.files[number]
+    try:
+        store.storage.copy(entry.path, target)
+        return
+    except FileNotFoundError as error:
+        stored = store.finished_records(record.table_dir, [record.memo]).get(record.memo)
+        files = () if stored is None else stored.files
+        same = [file.path for file in files if file.sha256 == entry.sha256]
+        if not same:
+            raise DamagedFileError(
+                f"{store.address(entry.path)} has vanished. Run the whole recipe again: it computes "
+                "what is missing and reuses what is finished.",
+                entry.path,
+                entry.sha256,
+            ) from error
+    if target not in same:
+        store.storage.copy(same[0], target)
 
 
 def forget_staged(

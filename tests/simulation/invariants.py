@@ -80,14 +80,19 @@ def check_runs(world: World) -> None:
             kinds = [entry["kind"] for entry in logs[this.step]]
             overtaken = ("lease", "lease") in itertools.pairwise(kinds)
             assert overtaken, f"files of {this.process} vanished, and nobody was overtaken"
+        if this.outcome == "tidied away":
+            (lease,) = entries_of(this, logs, "lease")
+            following = logs[this.step][lease["number"] :][:1]
+            assert [e["kind"] for e in following] == ["lease"], f"{this.process} was not overtaken"
         if this.outcome == "overtaken":
-            committed = [
-                entry
-                for entry in logs[this.step]
-                if entry["kind"] == "commit"
-                and entry["holder"]["pid"] == int(this.process.name[1:])
-            ]
+            committed = entries_of(this, logs, "commit")
             assert not committed, f"{this.process} committed, and was told that it did not"
+
+
+def entries_of(this: Attempt, logs: Logs, kind: str) -> list[dict[str, Any]]:
+    """Return the entries of a kind that a process added to the log of the step that it was at."""
+    pid = int(this.process.name[1:])
+    return [e for e in logs[this.step] if e["kind"] == kind and e["holder"]["pid"] == pid]
 
 
 def check_finished(world: World, this: Attempt, logs: Logs) -> None:

@@ -33,6 +33,10 @@ class Params(StrictModel):
     seed: int
 
 
+class FolderGoneError(Exception):
+    """Somebody deleted the work folder of an attempt that is going on."""
+
+
 class SimulatedStage(Stage[Params]):
     """A stage whose function is in this module."""
 
@@ -70,7 +74,8 @@ def read(part: str, source: int, params: Params, workdir: WorkFolder) -> StageOu
     storage.write(f"{workdir.own}/half", part.encode())
     values = {"role": "pool", "source": mark(params.seed, source), "status": "eligible"}
     yield _batch("eligible", [values | {"pair_id": pair} for pair in ids(part)])
-    assert storage.read(f"{workdir.own}/half") is not None, "another attempt deleted the folder"
+    if storage.read(f"{workdir.own}/half") is None:
+        raise FolderGoneError
     return {}
 
 

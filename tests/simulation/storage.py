@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, BinaryIO, Literal, TypeVar
 
@@ -120,11 +121,8 @@ class SimulatedStorage:
 
     def __init__(self, server: Server, faults: Faults) -> None:
         self.server, self._faults, self._scheduler = server, faults, server.scheduler
-
-    @property
-    def filesystem(self) -> Any:
-        """What pyarrow's file system is for real stores, as far as it is used."""
-        return self
+        # Where real stores have a file system of pyarrow; of that, the checks of a file use this.
+        self.filesystem: Any = self
 
     def open_input_stream(self, path: str) -> Any:
         """Open a file for reading."""
@@ -203,7 +201,7 @@ class SimulatedStorage:
     def delete(self, paths: Iterable[str]) -> None:
         """See `Storage.delete`: one request for each object, as some stores need it."""
         for path in list(paths):
-            self._request(lambda path=path: self.server.delete(path))
+            self._request(partial(self.server.delete, path))
 
     def delete_folder(self, folder: str) -> None:
         """See `Storage.delete_folder`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -28,7 +28,7 @@ from curation.errors import DamagedFileError, LeaseError, StoreError
 from curation.flow import Step
 from curation.runner.step import run_step
 
-from .recipe import TABLES, check_rows, steps_of
+from .recipe import TABLES, FolderGoneError, check_rows, steps_of
 from .scheduler import Process, Scheduler, SimulatedClock
 from .storage import Faults, Server, SimulatedStorage
 
@@ -46,8 +46,8 @@ class Attempt:
         process: the process.
         seed: of the recipe.
         record: of its run, as it was last; None before it began.
-        outcome: `finished`, `failed` by the storage, `overtaken`, or `disturbed` by a holder that was
-            overtaken and went on; empty for a process that was killed.
+        outcome: `finished`, `failed` by the storage, `overtaken`, `disturbed` by a holder that was
+            overtaken and went on, or `tidied away` by the one that overtook it; empty if it was killed.
         step: fingerprint of the step that it was at.
     """
 
@@ -99,12 +99,26 @@ class World:
         return Store("simulated://store", SimulatedStorage(self.server, self.faults))
 
 
+class SerialPool:
+    """Stands for a pool of threads, and has none."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> SerialPool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End it."""
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """Return `[function(item) for item in items]`."""
+        return [function(item) for item in items]
+
+
 @contextmanager
 def simulated_engine(world: World) -> Iterator[None]:
     """Let the engine see the simulated processes, and no thread that the scheduler does not know."""
-
-    def serial(function: Callable[[Any], Any], items: Any) -> list[Any]:
-        return [function(item) for item in items]
 
     def seeded_uuid() -> uuid.UUID:
         return uuid.UUID(int=world.scheduler.random.getrandbits(128), version=4)
@@ -112,7 +126,7 @@ def simulated_engine(world: World) -> Iterator[None]:
     with (
         patch.object(run_log, "this_process", world.holder),
         patch.object(Holder, "has_ended", property(world.has_ended)),
-        patch.object(store_module, "in_parallel", serial),
+        patch.object(store_module, "ThreadPoolExecutor", SerialPool),
         patch.object(uuid, "uuid4", seeded_uuid),
     ):
         disabled = logging.root.manager.disable
@@ -138,6 +152,8 @@ def attempt(world: World, this: Attempt, steps: list[Step]) -> None:
         this.outcome = "overtaken"
     except GenericError:
         this.outcome = "failed"
+    except FolderGoneError:
+        this.outcome = "tidied away"
     except DamagedFileError as error:
         # The work tables of a step are those of all its holders, and the one that was overtaken may
         # still delete what it wrote.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from obstore.exceptions import GenericError
 from curation.engine.holder import Holder, this_process
 from curation.engine.manifest import Committed
 from curation.engine.step_log import Lease, StepLog, Waiting, hold
+from curation.engine.storage.base import FileStatus
 from curation.engine.storage.local import LocalStorage
 from curation.engine.store import Store
 from curation.errors import LeaseError
@@ -43,10 +44,10 @@ class Interrupted(LocalStorage):
         self._interrupt("write")
         super().write(path, content)
 
-    def delete(self, paths: Iterable[str]) -> None:
-        """See `Storage.delete`."""
-        self._interrupt("delete")
-        super().delete(paths)
+    def files(self, folder: str, recursive: bool = False) -> dict[str, FileStatus]:
+        """See `Storage.files`."""
+        self._interrupt("files")
+        return super().files(folder, recursive)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_commit_counts_though_the_next_run_takes_the_lease_at_once(log, storag
     with ExitStack() as stack:
         first = take(log, "first", stack)
         # After the commit was added, before the holder looks at the log again.
-        storage.before["delete"] = lambda: take(log, "second", stack)
+        storage.before["files"] = lambda: take(log, "second", stack)
         first.commit(FIRST)
         assert log.latest().kind == "lease"
         assert log.latest().tables == FIRST

@@ -67,7 +67,7 @@ def test_a_holder_that_was_killed_is_overtaken_at_once(tmp_path, expected):
 
 
 def test_a_holder_that_was_frozen_is_overtaken_and_cannot_commit(tmp_path, expected):
-    texts = []
+    texts: list[str] = []
     with runner(tmp_path) as first:
         assert first.reply() == "holds the lease"
         os.kill(first.process.pid or 0, signal.SIGSTOP)

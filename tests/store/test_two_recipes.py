@@ -52,7 +52,8 @@ def test_a_stage_reads_what_its_recipe_made(tmp_path):
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     """A pool of small and large pictures, and seeds."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    folder: Path = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
     pool = [encoded(picture(n, rng, side=SMALL if n % 2 else LARGE)) for n in range(12)]
     seeds = [encoded(picture(20 + n, rng)) for n in range(4)]
     for name, files in (("pool", pool), ("seed", seeds)):
