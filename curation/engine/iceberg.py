@@ -237,10 +237,9 @@ class OpenFolder:
             number = listed.latest
 
     def _snapshot(self, manifest: Manifest, run: str) -> Snapshot:
+        root = open_address(self.store, "")
         files = (f for record in manifest.fragments for f in record.files)
-        data_files = [
-            DataFile(open_address(self.store, f.path), f.size, f.rows) for f in files if f.rows
-        ]
+        data_files = [DataFile(f"{root}{f.path}", f.size, f.rows) for f in files if f.rows]
         terms = contract(manifest.table)
         properties = {
             "comment": terms.grain,

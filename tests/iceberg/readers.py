@@ -17,29 +17,33 @@ Rows = list[dict[str, Any]]
 
 
 def with_pyiceberg(folder: str) -> Rows:
-    return StaticTable.from_metadata(folder).scan().to_arrow().to_pylist()
+    rows: Rows = StaticTable.from_metadata(folder).scan().to_arrow().to_pylist()
+    return rows
 
 
 def with_polars(folder: str) -> Rows:
-    return polars.scan_iceberg(folder).collect().to_arrow().to_pylist()
+    rows: Rows = polars.scan_iceberg(folder).collect().to_arrow().to_pylist()
+    return rows
 
 
 def with_pandas(folder: str) -> Rows:
     frame = StaticTable.from_metadata(folder).scan().to_pandas()
     assert isinstance(frame, pd.DataFrame)
-    return pa.Table.from_pandas(frame, preserve_index=False).to_pylist()
+    rows: Rows = pa.Table.from_pandas(frame, preserve_index=False).to_pylist()
+    return rows
 
 
 def with_pyiceberg_and_duckdb(folder: str) -> Rows:
     connection = StaticTable.from_metadata(folder).scan().to_duckdb("opened")
-    return connection.sql("FROM opened").to_arrow_table().to_pylist()
+    rows: Rows = connection.sql("FROM opened").to_arrow_table().to_pylist()
+    return rows
 
 
 def with_duckdb(folder: str) -> Rows:
     connection = duckdb.connect()
     try:
-        import duckdb_extension_avro
-        import duckdb_extension_iceberg
+        import duckdb_extension_avro  # type: ignore[import-not-found]
+        import duckdb_extension_iceberg  # type: ignore[import-not-found]
     except ImportError:
         pytest.skip("DuckDB reads Iceberg with an extension, which has no wheel here")
     for module in (duckdb_extension_avro, duckdb_extension_iceberg):
@@ -48,7 +52,10 @@ def with_duckdb(folder: str) -> Rows:
             connection.load_extension(str(file))
         except duckdb.Error as error:
             pytest.skip(f"the extension's wheel does not fit DuckDB {duckdb.__version__}: {error}")
-    return connection.sql("FROM iceberg_scan(?)", params=[folder]).to_arrow_table().to_pylist()
+    rows: Rows = (
+        connection.sql("FROM iceberg_scan(?)", params=[folder]).to_arrow_table().to_pylist()
+    )
+    return rows
 
 
 BY_PYICEBERG = ("pyiceberg", "pandas", "pyiceberg_and_duckdb")

@@ -6,6 +6,7 @@ import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -38,7 +39,7 @@ def run(spec, store: Store, recipe: str = "small") -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[dict, Store]:
+def finished(tmp_path_factory) -> tuple[dict[str, Any], Store]:
     folder = tmp_path_factory.mktemp("open")
     spec = build_small(folder / "web")
     pool = folder / "web" / "pool" / "a.parquet"
@@ -53,7 +54,7 @@ def finished(tmp_path_factory) -> tuple[dict, Store]:
 
 
 @pytest.fixture
-def copied(finished, tmp_path) -> tuple[dict, Store]:
+def copied(finished, tmp_path) -> tuple[dict[str, Any], Store]:
     """The finished run in a store of its own, at another address."""
     spec, store = finished
     shutil.copytree(store.uri, tmp_path / "copy", symlinks=True)
