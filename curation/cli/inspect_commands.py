@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, RecipePath, RunName, StorePath, app, dataset_folder, out
-from curation.errors import RecipeError
+from curation.errors import RecipeError, StoreError
 from curation.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def show(
     manifest = opened.manifest
     out.print(f"[bold]{escape(table)}[/]: {escape(contract(table).grain)}")
     out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
-    out.print(f"path     {_data_folder(opened)}")
+    _print_place(opened, version, run)
     out.print(f"rows     {manifest.rows:,} in {len(manifest.fragments)} fragments")
     for role, outcomes in manifest.counts.items():
         counts = ", ".join(f"{name} {count:,}" for name, count in outcomes.items())
@@ -60,9 +60,26 @@ def show(
     _print_rows(_first_rows(opened, rows))
 
 
-def _data_folder(table: Table) -> str:
-    paths = table.paths()
-    return paths[0].rsplit("/", 1)[0] if paths else "no files"
+def _print_place(table: Table, version: str | None, run: str | None) -> None:
+    """Print the folder by which other programs open a table, and how DuckDB does."""
+    from curation.inspect.open_folder import duckdb_call
+
+    try:
+        folder = _folder(table, version, run)
+    except StoreError as error:
+        out.print(f"path     {escape(str(error))}")
+        return
+    out.print(f"path     {escape(folder)}")
+    out.print(f"open with  {escape(duckdb_call(table, folder))}")
+
+
+def _folder(table: Table, version: str | None, run: str | None) -> str:
+    from curation.engine.store import DATASET
+    from curation.inspect.open_folder import open_folder
+
+    if table.manifest.table == DATASET:
+        return table.store.address(dataset_folder(table))
+    return open_folder(table, run, any_recipe=version is not None)
 
 
 def _first_rows(table: Table, count: int) -> list[dict[str, Any]]:
@@ -95,25 +112,21 @@ def path(
     folder: Annotated[
         bool,
         typer.Option(
-            "--dir", help="Print the folder of the version. Only the table dataset has one."
+            "--dir",
+            help="Print the folder by which DuckDB, Polars, pandas and Spark open the current version "
+            "of a recipe, as an Iceberg table. For the table dataset: the folder of its Parquet files.",
         ),
     ] = False,
     version: Version = None,
     run: RunName = None,
 ) -> None:
     """Print the absolute paths of the Parquet files of a table, one per line."""
-    from curation.engine.store import DATASET, Store
+    from curation.engine.store import Store
     from curation.engine.table import open_table
 
-    opened_store = Store(store)
-    if folder and table != DATASET:
-        raise RecipeError(
-            f"--dir is only for the table dataset: the files of {table!r} share a folder with those of "
-            "its other versions. Leave out --dir to print the files."
-        )
-    committed = open_table(opened_store, table, version, run)
+    committed = open_table(Store(store), table, version, run)
     if folder:
-        typer.echo(opened_store.address(dataset_folder(committed)))
+        typer.echo(_folder(committed, version, run))
         return
     for address in committed.paths():
         typer.echo(address)

@@ -12,6 +12,7 @@ its files, the manifest of a version after the records, and the entry in the log
     work/<stage>/…                                    work tables, states and unfinished work of a stage
     steps/<fingerprint>/<number>.json                 log of a step: leases and commits
     runs/<run>.json                                   runs
+    open/<recipe>/<table>/metadata/…                  by which readers open a table (see `iceberg`)
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ class Store:
         Returns:
             The manifest that is in the store afterwards.
         """
-        path = _manifest_path(manifest.table, manifest.version)
+        path = manifest_path(manifest.table, manifest.version)
         if self.storage.create(path, write_manifest(manifest)):
             return manifest
         stored = self.manifest(manifest.table, manifest.version)
@@ -209,11 +210,11 @@ class Store:
 
     def manifest(self, table: str, version: str) -> Manifest | None:
         """Return the manifest of a version; None if there is none that can be read."""
-        return self._read(_manifest_path(table, version), read_manifest)
+        return self._read(manifest_path(table, version), read_manifest)
 
     def header(self, table: str, version: str) -> dict[str, Any] | None:
         """Return a manifest without its fragments (see `read_header`); None if there is none."""
-        return self._read(_manifest_path(table, version), read_header)
+        return self._read(manifest_path(table, version), read_header)
 
     def versions(self, table: str) -> list[str]:
         """Return the versions of a table, the one that was written last first."""
@@ -257,7 +258,8 @@ def _record_path(table_dir: str, memo: str) -> str:
     return f"{table_dir}/done/{memo}.json"
 
 
-def _manifest_path(table: str, version: str) -> str:
+def manifest_path(table: str, version: str) -> str:
+    """Return the path of the manifest of a version."""
     return f"tables/{table}/versions/{version}.parquet"
 
 

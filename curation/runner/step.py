@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from curation.engine.iceberg import publish
 from curation.engine.manifest import Committed, Manifest
 from curation.engine.parallel import Parallel
 from curation.engine.removal import wait_for_removal
 from curation.engine.run_log import Run, recorded_run
 from curation.engine.step_log import Entry, Lease, StepLog, Waiting, hold
-from curation.engine.store import Store
+from curation.engine.store import Store, in_parallel
 from curation.engine.table import Table, open_table
 from curation.engine.table_name import TableName
 from curation.engine.used_work import put_used_memos
@@ -95,6 +96,9 @@ def run_step(
     except DamagedFileError as error:
         set_aside_damaged(error, store)
         raise
+    in_parallel(
+        lambda manifest: publish(store, step.recipe, manifest, run.record.run), outcome.manifests
+    )
     seconds = time.monotonic() - started
     result = StepResult(step, outcome.computed, outcome.reused, outcome.rows, seconds)
     run.add(step.name, outcome.rows, outcome.committed, step.fingerprint)
@@ -138,12 +142,16 @@ def _opened_again(tables: Mapping[str, Table] | None, store: Store) -> Mapping[s
 
 
 class _Outcome(NamedTuple):
-    """What a step committed, its rows, and the number of fragments computed and reused."""
+    """What a step committed, and the number of fragments computed and reused."""
 
     committed: Mapping[str, Committed]
-    rows: int
+    manifests: Sequence[Manifest]
     computed: int
     reused: int
+
+    @property
+    def rows(self) -> int:
+        return sum(manifest.rows for manifest in self.manifests)
 
 
 def _bring_up_to_date(
@@ -181,10 +189,9 @@ def _has_lineage(last: Entry, inputs: Inputs) -> bool:
 
 
 def _unchanged(last: Entry, manifests: Sequence[Manifest]) -> _Outcome:
-    rows = sum(manifest.rows for manifest in manifests)
     fragments = sum(max(len(manifest.fragments), 1) for manifest in manifests)
     tables = {m.table: last.tables[m.table] for m in manifests}
-    return _Outcome(tables, rows, 0, fragments)
+    return _Outcome(tables, manifests, 0, fragments)
 
 
 def _finished(work: StepWork, last: Entry, store: Store) -> list[Manifest] | None:
@@ -219,7 +226,7 @@ def _compute(
             within.store.put_key(table, version.key, version.version)
     _note_used_work(step, work, within.store)
     lease.commit(committed)
-    return _Outcome(committed, sum(m.rows for m in manifests), computed, reused)
+    return _Outcome(committed, manifests, computed, reused)
 
 
 def _note_used_work(step: Step, work: StepWork, store: Store) -> None:

@@ -1,0 +1,283 @@
+"""Folders by which other programs open the tables of a recipe: Iceberg metadata beside the data files.
+
+A data file may belong to several versions and recipes, so no folder with data files is a table. Here
+each recipe has one folder for each of its tables, with metadata that names the data files of the
+current version where they are:
+
+    open/<recipe>/<table>/metadata/<N>-<key>-<unique>-files.avro      the data files (manifest)
+    open/<recipe>/<table>/metadata/<N>-<key>-<unique>-list.avro       names that manifest
+    open/<recipe>/<table>/metadata/v<N>.metadata.json                 columns, properties, snapshot
+    open/<recipe>/<table>/metadata/version-hint.text                  N: readers begin here
+    open/<recipe>/<table>/metadata/<N>-<key>-<unique>-published.json  says that the hint was written
+
+They are written in this order. `v<N>.metadata.json` is created, which one of several writers can do;
+the others try the next number. The hint alone is overwritten, so each writer looks afterwards whether
+a later number exists, and if so names that one. A version is never changed. `<key>` stands for the
+address of the folder and for all data files, so one listing tells whether anything is to be done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from curation.engine.contract import contract
+from curation.engine.digest import digest
+from curation.engine.fragment import Fragment
+from curation.engine.iceberg_files import (
+    DataFile,
+    Schema,
+    Snapshot,
+    manifest_file,
+    manifest_list,
+    table_metadata,
+)
+from curation.engine.manifest import Manifest
+from curation.engine.storage.base import FileStatus
+from curation.engine.store import Store, manifest_path
+from curation.errors import StoreError
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+FOLDER = "open"
+FORMAT = 1
+"""Grows when the metadata that is written for a version changes: it is then written anew."""
+HINT = "version-hint.text"
+GRACE_S = 600.0
+"""Seconds for which metadata stays that is not the current one any more: readers may be opening it."""
+KEY_DIGITS = 16
+FILES, LIST, MARK = "-files.avro", "-list.avro", "-published.json"
+"""Endings of the names of manifests, of manifest lists, and of the marks of what is complete."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_METADATA = re.compile(r"v(\d+)\.metadata\.json")
+_WRITTEN = re.compile(
+    rf"(\d+)-([0-9a-f]{{{KEY_DIGITS}}}-[0-9a-f-]{{36}})({FILES}|{LIST}|{MARK})".replace(".", r"\.")
+)
+
+
+class Published(NamedTuple):
+    """The version of a table that the folder of a recipe opens."""
+
+    recipe: str
+    table: str
+    version: str
+
+
+def open_path(recipe: str, table: str) -> str:
+    """Return the path within the store of the folder by which a table of a recipe opens.
+
+    Raises:
+        StoreError: a name cannot be that of a folder.
+    """
+    for name in (recipe, table):
+        if not _NAME.fullmatch(name):
+            raise StoreError(
+                f"No folder can be named {name!r}, so that readers open the table by it. Valid are "
+                "letters, digits, '.', '_' and '-', beginning with a letter or a digit."
+            )
+    return f"{FOLDER}/{recipe}/{table}"
+
+
+def open_address(store: Store, path: str) -> str:
+    """Return a path of the store as Iceberg readers take it: not encoded, and without options."""
+    uri, root = store.uri, store.storage.root
+    if store.storage.is_local:
+        return f"{root}/{path}"
+    scheme = urlsplit(uri).scheme
+    if scheme in ("s3", "gs", "gcs"):
+        return f"{'s3' if scheme == 's3' else 'gs'}://{root}/{path}"
+    return f"{uri.partition('?')[0].rstrip('/')}/{path}"
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files in the folder `metadata`, by name."""
+
+    files: Mapping[str, FileStatus]
+
+    @property
+    def _metadata(self) -> dict[int, FileStatus]:
+        matches = ((_METADATA.fullmatch(name), status) for name, status in self.files.items())
+        return {int(match[1]): status for match, status in matches if match}
+
+    @property
+    def latest(self) -> int:
+        """The last number of a version; 0 if there is none."""
+        return max(self._metadata, default=0)
+
+    def opens(self, key: str, rows: int) -> bool:
+        """Whether readers get what a key stands for: the last version is, and is complete.
+
+        Args:
+            key: stands for the address of the folder and for all data files.
+            rows: number of rows of these.
+        """
+        hint = self.files.get(HINT)
+        for name, status in self.files.items():
+            if hint and name.startswith(f"{self.latest}-{key}-") and name.endswith(MARK):
+                stem = name.removesuffix(MARK)
+                needed = (f"{stem}{LIST}", *([f"{stem}{FILES}"] if rows else []))
+                # A later hint is that of a writer that was late, and may name another version.
+                if hint.modified <= status.modified and all(n in self.files for n in needed):
+                    return True
+        return False
+
+    def oldest_to_keep(self) -> int:
+        """The version that was current `GRACE_S` seconds before the last one was written.
+
+        Only times of the storage are compared, so the clock of this machine makes no difference.
+        """
+        metadata = self._metadata
+        limit = metadata[self.latest].modified - GRACE_S
+        return max((n for n, status in metadata.items() if status.modified <= limit), default=0)
+
+    def written_before(self, number: int) -> list[str]:
+        """Return the names of the files of all versions before one. Files of other programs stay."""
+        matches = (
+            (name, _METADATA.fullmatch(name) or _WRITTEN.fullmatch(name)) for name in self.files
+        )
+        return [name for name, match in matches if match and int(match[1]) < number]
+
+
+class OpenFolder:
+    """The folder by which a table of a recipe opens.
+
+    Args:
+        store: where it is.
+        recipe: name of the recipe.
+        table: name of the table.
+
+    Raises:
+        StoreError: a name cannot be that of a folder.
+    """
+
+    def __init__(self, store: Store, recipe: str, table: str) -> None:
+        self.store, self.recipe, self.table = store, recipe, table
+        path = open_path(recipe, table)
+        self.address, self._metadata = open_address(store, path), f"{path}/metadata"
+
+    def opens(self, manifest: Manifest) -> bool:
+        """Whether readers get this version. One listing tells."""
+        return self._list().opens(self._key(manifest), manifest.rows)
+
+    def version(self) -> str | None:
+        """Return the version that readers get; None if that is not known."""
+        listed = self._list()
+        marks = [n for n in listed.files if n.endswith(MARK) and n.startswith(f"{listed.latest}-")]
+        mark = _read_mark(self.store, f"{self._metadata}/{marks[0]}") if marks else None
+        return mark.version if mark else None
+
+    def publish(self, manifest: Manifest, run: str = "") -> None:
+        """Let readers get a version. Nothing is written if they do already.
+
+        Args:
+            manifest: of the version, with all files in the store.
+            run: the run that does it, for the properties of the table.
+
+        Raises:
+            StoreError: a data file that tells the columns has vanished or is damaged.
+        """
+        key = self._key(manifest)
+        listed = self._list()
+        if listed.opens(key, manifest.rows):
+            return
+        snapshot = self._snapshot(manifest, run)
+        files = manifest_file(snapshot)
+        while True:
+            number = listed.latest + 1
+            name = f"{number}-{key}-{uuid.uuid4()}"
+            if self._create(snapshot, files, number, name):
+                break
+            listed = self._list()
+        listed = self._let_hint_name(number)
+        if listed.latest == number:
+            mark = Published(self.recipe, self.table, manifest.version)
+            self._write(f"{name}{MARK}", json.dumps(mark._asdict()).encode())
+        old = listed.written_before(listed.oldest_to_keep())
+        self.store.storage.delete(f"{self._metadata}/{name}" for name in old)
+
+    def _key(self, manifest: Manifest) -> str:
+        # A version may be written again to other files, after some were lost.
+        paths = [f.path for record in manifest.fragments for f in record.files]
+        return digest([FORMAT, self.address, manifest.version, paths])[:KEY_DIGITS]
+
+    def _list(self) -> _Listing:
+        files = self.store.storage.files(self._metadata)
+        return _Listing({path.rsplit("/", 1)[-1]: status for path, status in files.items()})
+
+    def _write(self, name: str, content: bytes) -> None:
+        self.store.storage.write(f"{self._metadata}/{name}", content)
+
+    def _create(self, snapshot: Snapshot, files: bytes, number: int, name: str) -> bool:
+        """Write a version; return False if another writer took its number."""
+        place = f"{self.address}/metadata"
+        listed = manifest_list(snapshot, number, f"{place}/{name}{FILES}", len(files))
+        if snapshot.files:
+            self._write(f"{name}{FILES}", files)
+        self._write(f"{name}{LIST}", listed)
+        metadata = table_metadata(snapshot, number, f"{place}/{name}{LIST}")
+        return self.store.storage.create(f"{self._metadata}/v{number}.metadata.json", metadata)
+
+    def _let_hint_name(self, number: int) -> _Listing:
+        """Let the hint name a version, or a later one that there is; return what is there then."""
+        while True:
+            self._write(HINT, str(number).encode())
+            listed = self._list()
+            if listed.latest <= number:
+                return listed
+            number = listed.latest
+
+    def _snapshot(self, manifest: Manifest, run: str) -> Snapshot:
+        root = open_address(self.store, "")
+        files = (f for record in manifest.fragments for f in record.files)
+        data_files = [DataFile(f"{root}{f.path}", f.size, f.rows) for f in files if f.rows]
+        terms = contract(manifest.table)
+        properties = {
+            "comment": terms.grain,
+            "curation.recipe": self.recipe,
+            "curation.table": self.table,
+            "curation.version": manifest.version,
+            "curation.manifest": manifest_path(manifest.table, manifest.version),
+            "curation.run": run,
+        }
+        schema = Schema(_arrow_schema(self.store, manifest), terms.dynamic)
+        return Snapshot(self.address, schema, data_files, properties)
+
+
+def _arrow_schema(store: Store, manifest: Manifest) -> pa.Schema:
+    """Return the schema that all data files have; that of the contract if there are none."""
+    records = sorted((r for r in manifest.fragments if r.files), key=lambda record: not record.rows)
+    schema = Fragment(store, records[0]).schema() if records else None
+    return contract(manifest.table).arrow_schema() if schema is None else schema
+
+
+def publish(store: Store, recipe: str, manifest: Manifest, run: str = "") -> None:
+    """Let the folder of a recipe open a version of a table; see `OpenFolder.publish`."""
+    OpenFolder(store, recipe, manifest.table).publish(manifest, run)
+
+
+def published(store: Store) -> Iterator[Published]:
+    """Yield what the folders of all recipes open, and what they opened up to `GRACE_S` seconds before.
+
+    Whoever removes files must keep those of these versions, or remove the folder first.
+    """
+    for recipe in store.storage.folders(FOLDER):
+        for path in store.storage.files(f"{FOLDER}/{recipe}", recursive=True):
+            mark = _read_mark(store, path) if path.endswith(MARK) else None
+            if mark is not None:
+                yield mark
+
+
+def _read_mark(store: Store, path: str) -> Published | None:
+    spec = store.read_json(path)
+    known = isinstance(spec, dict) and spec.keys() == set(Published._fields)
+    return Published(**spec) if known else None

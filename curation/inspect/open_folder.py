@@ -1,0 +1,66 @@
+"""The folder by which other programs open a version of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from curation.engine.iceberg import OpenFolder
+from curation.engine.run_log import find_run, latest_run, read_runs
+from curation.engine.store import DATASET, Store
+from curation.engine.table import Table
+from curation.errors import StoreError
+
+
+def open_folder(table: Table, run: str | None = None, any_recipe: bool = False) -> str:
+    """Return the address of the folder by which Iceberg readers open a version of a table.
+
+    Args:
+        table: the version.
+        run: the run that has it, or how its name begins. The default is the latest finished run that
+            has the table.
+        any_recipe: the folder of any recipe that made the version serves.
+
+    Raises:
+        StoreError: no such folder opens this version; the message says which one it opens.
+    """
+    store, manifest = table.store, table.manifest
+    problem = "no run has made it"
+    for recipe in _recipes(store, table, run, any_recipe):
+        folder = OpenFolder(store, recipe, manifest.table)
+        if folder.opens(manifest):
+            return folder.address
+        version = folder.version()
+        opened = f"opens version {version}" if version else "is missing or not complete"
+        problem = f"the folder {folder.address} {opened}"
+    raise StoreError(
+        f"No folder opens version {manifest.version} of table {manifest.table!r}: {problem}. Only the "
+        "current version of a recipe opens by a folder. Run the recipe again, or leave out --dir to "
+        "print the files of the version."
+    )
+
+
+def _recipes(store: Store, table: Table, run: str | None, any_recipe: bool) -> Iterator[str]:
+    name = table.manifest.table
+    if any_recipe and run is None:
+        records = (r for r in read_runs(store) if r.tables.get(name) == table.manifest.version)
+        yield from dict.fromkeys(record.recipe for record in records)
+        return
+    record = find_run(store, run) if run else latest_run(store, name)
+    if record is not None:
+        yield record.recipe
+
+
+def duckdb_call(table: Table, folder: str) -> str:
+    """Return the line of SQL with which DuckDB reads a table.
+
+    Args:
+        table: the version.
+        folder: address of the folder by which it opens.
+    """
+    if table.manifest.table == DATASET and table.rows:
+        return f"FROM {_quoted(f'{folder}/*.parquet')}"
+    return f"INSTALL iceberg; LOAD iceberg; FROM iceberg_scan({_quoted(folder)})"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
