@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from small_run import recipe_over, write_sources
 
 from benchmarks.command import ROOT, folder_or_temporary, parse, parser_of
 from benchmarks.machine import conditions
@@ -33,7 +34,6 @@ from curation.engine.table import open_table
 from curation.flow import plan, run_fingerprint
 from curation.recipe import Recipe, parse_recipe
 from curation.runner.step import run_step
-from examples.small_run import recipe_over, write_sources
 
 FRAGMENT_ROWS = (14, 2)
 """Rows of a fragment of `shapes`: they give 4 and 24 fragments."""

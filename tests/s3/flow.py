@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from small_run import recipe_over
+
 from curation.engine.parallel import InProcess, Parallel
 from curation.engine.run_log import recorded_run
 from curation.engine.store import Store
@@ -13,7 +15,6 @@ from curation.engine.table import open_table
 from curation.flow import plan, run_fingerprint
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
-from examples.small_run import recipe_over
 
 TABLES = ("pairs", "images", "scores", "embeddings.semantic", "copies", "claims", "dataset")
 

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from small_run import write_sources
 
 from benchmarks.object_store.proxy import Request
 from curation.engine.run_log import read_runs
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.store import Store
-from examples.small_run import write_sources
 
 from ..counting import Counting
 from .flow import TABLES, recipe, rows_of, run_recipe
