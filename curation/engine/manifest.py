@@ -20,6 +20,9 @@ FRAGMENT_STATS = ("origin", "hosts")
 """Measurements that belong to one fragment. `origin` identifies files outside the store that the
 fragment's rows point into."""
 
+SECONDS_SUFFIX = "_seconds"
+"""Ending of the names of measured times."""
+
 RowCounts = dict[str, dict[str, int]]
 """Number of rows by role and outcome. The role is `all` in tables without roles; the outcome is the
 row's reason, or its status if it has no reason."""
@@ -194,9 +197,11 @@ def version_of(manifest: Manifest) -> str:
     """Return the version that a manifest should have: a digest of its rows and of how they were made.
 
     Tables that were read do not count: if other ones lead to the same rows, the version is the same.
+    Nor do measured times: a version that was lost must get its name again when it is computed anew.
     """
     made = [manifest.stage, manifest.stage_version, manifest.contract_version, manifest.params]
-    return digest([manifest.content, *made, manifest.stats])
+    stats = {k: v for k, v in manifest.stats.items() if not k.endswith(SECONDS_SUFFIX)}
+    return digest([manifest.content, *made, stats])
 
 
 @dataclass(frozen=True)
