@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,6 +103,8 @@ class Faults:
         return fault
 
 
+_NUMBERS = itertools.count()
+"""Numbers of the storages, for their addresses."""
 KEPT_IN_ORDER = "runs/"
 """The record of a run is replaced as the run goes on, by the run alone. No request to replace it takes
 effect after a later one: the protocol does not bear that."""
@@ -114,13 +117,14 @@ class SimulatedStorage:
     effect twice, and `create` knows its object by the content.
     """
 
-    uri = "simulated://store"
     is_local = False
     root = ""
     can_create_exclusively = True
 
     def __init__(self, server: Server, faults: Faults) -> None:
         self.server, self._faults, self._scheduler = server, faults, server.scheduler
+        # The engine keeps small files in memory by address, and each process has its own memory.
+        self.uri = f"simulated://store-{next(_NUMBERS)}"
         # Where real stores have a file system of pyarrow; of that, the checks of a file use this.
         self.filesystem: Any = self
 

@@ -120,8 +120,11 @@ class SerialPool:
 def simulated_engine(world: World) -> Iterator[None]:
     """Let the engine see the simulated processes, and no thread that the scheduler does not know."""
 
+    # Not the random numbers of the schedule: a module that is imported first may draw a name.
+    names = Random(world.scheduler.random.getrandbits(64))
+
     def seeded_uuid() -> uuid.UUID:
-        return uuid.UUID(int=world.scheduler.random.getrandbits(128), version=4)
+        return uuid.UUID(int=names.getrandbits(128), version=4)
 
     with (
         patch.object(run_log, "this_process", world.holder),
