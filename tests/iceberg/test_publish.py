@@ -271,13 +271,15 @@ class Overtaken(LocalStorage):
 
     def write(self, path: str, content: bytes) -> None:
         if path.endswith("version-hint.text") and self.other is not None:
-            publish(Store(self.root), "birds", self.other)
+            other, self.other = self.other, None
+            publish(Store(self.root), "birds", other)
         super().write(path, content)
 
 
 def test_a_writer_that_was_overtaken_leaves_the_later_version(tmp_path):
     store = Store(tmp_path)
     storage = Overtaken(tmp_path)
-    first, storage.other = version(store, 0), version(store, 10)
+    first, second = version(store, 0), version(store, 10)
+    storage.other = second
     publish(Store(tmp_path, storage), "birds", first)
-    assert opened(store) == rows_of(store, storage.other)
+    assert opened(store) == rows_of(store, second)
