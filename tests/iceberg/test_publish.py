@@ -262,3 +262,24 @@ def test_what_is_published_is_listed_for_whoever_removes_files(tmp_path):
         ("other", "head_scores", second.version),
     }
     assert OpenFolder(store, "other", "head_scores").version() == second.version
+
+
+class Overtaken(LocalStorage):
+    """A folder in which another writer publishes a version just before the hint is written."""
+
+    other: Manifest | None = None
+
+    def write(self, path: str, content: bytes) -> None:
+        if path.endswith("version-hint.text") and self.other is not None:
+            other, self.other = self.other, None
+            publish(Store(self.root), "birds", other)
+        super().write(path, content)
+
+
+def test_a_writer_that_was_overtaken_leaves_the_later_version(tmp_path):
+    store = Store(tmp_path)
+    storage = Overtaken(tmp_path)
+    first, second = version(store, 0), version(store, 10)
+    storage.other = second
+    publish(Store(tmp_path, storage), "birds", first)
+    assert opened(store) == rows_of(store, second)
