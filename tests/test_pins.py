@@ -86,7 +86,7 @@ def test_what_cannot_change_the_rows_of_a_stage_does_not_count(before):
         ("media/encoders/params.py", "takes no `{name}`", "cannot take `{name}`"),
         ("stages/retrieve/stage.py", "finds nothing", "found nothing"),
         ("engine/spark_workers.py", "self._ended.wait(0.2)", "self._ended.wait(0.3)"),
-        ("engine/run_log.py", "indent=1", "indent=2"),
+        ("engine/step_log.py", "BEAT_S = 10.0", "BEAT_S = 11.0"),
         ("stages/fetch/progress.py", "MAX_REASONS = 4", "MAX_REASONS = 5"),
         ("stages/screen/filters/entropy.py", "score=", "score=None or "),
         ("stages/embed/params.py", "le=4096)", "le=8192)"),

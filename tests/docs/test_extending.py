@@ -15,7 +15,14 @@ from scripts.extensions import Block, extensions
 from scripts.structure import import_graph, sideways_imports, upward_imports
 
 TREES = ("curation", "schemas", "conf", "jobs")
-HELPERS = ("tests/__init__.py", "tests/tables.py", "tests/docs/__init__.py", "tests/docs/checks")
+HELPERS = (
+    "benchmarks/__init__.py",
+    "benchmarks/tables.py",
+    "tests/__init__.py",
+    "tests/tables.py",
+    "tests/docs/__init__.py",
+    "tests/docs/checks",
+)
 HEAVY = "curation/media/encoders/weights"
 EXTENSIONS = extensions()
 MOST_EDITED = {"Stage": 4, "Table column": 2, "Plug-ins": 0}

@@ -92,7 +92,9 @@ class Thread(threading.Thread):
 
     def __init__(self, work: Callable[[], object]) -> None:
         super().__init__(daemon=True)
-        self.work, self.error, self.result = work, None, None
+        self.work = work
+        self.error: BaseException | None = None
+        self.result: object = None
         self.start()
 
     def run(self):

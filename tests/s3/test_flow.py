@@ -28,7 +28,7 @@ FRAGMENTS = {FEW: 4, MANY: 24}
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
     """The folder with the sources."""
-    folder = tmp_path_factory.mktemp("sources")
+    folder: Path = tmp_path_factory.mktemp("sources")
     write_sources(folder)
     return folder
 

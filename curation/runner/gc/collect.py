@@ -86,6 +86,7 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     leases = [log.lease for log in logs.values() if log.lease is not None]
     working = {lease.holder.run for lease in leases if lease.holder is not None}
     kept = kept_runs(runs, {tag.run for tag in tags}, working, retention, now)
+    recipes = {run.record.recipe for run in runs if run.record.run in kept}
     needs = find_needs(store, *_records(runs, kept, working, retention, now), logs)
     removals = RemovalList(store.storage, lease, now - retention.grace_s)
     sweep = Sweep(store, needs, removals, now)
@@ -93,6 +94,8 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     paths = {run.record.path for run in runs if run.record.run in kept}
     # First, so that no run is listed whose tables are gone.
     removals.decide("runs", records, paths.__contains__)
+    # Before the files that these folders open.
+    sweep.open_folders(recipes)
     _sweep_everything(sweep, logs)
     removed = tuple(run.record.run for run in runs if run.record.run not in kept)
     return Collected(kept, removed, removals.tallies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from curation.engine.iceberg import published
 from curation.engine.manifest import Committed
 from curation.engine.run_log import RunRecord
 from curation.engine.step_log import Entry
@@ -83,7 +84,7 @@ def find_needs(
         working: the records of those that may go on.
         logs: the logs of all steps.
     """
-    needs = Needs()
+    needs, kept = Needs(), list(kept)
     for record in kept:
         needs.add_versions(record.tables)
         needs.required |= set(record.tables.items())
@@ -91,6 +92,10 @@ def find_needs(
         _add_history(needs, record, logs)
         if record.state != "finished":
             _add_unfinished(needs, record, logs)
+    recipes = {record.recipe for record in kept}
+    for opened in published(store):
+        if opened.recipe in recipes:
+            needs.add_versions({opened.table: opened.version})
     for record in working:
         needs.working |= _looking_for_work(record)
     for log in logs.values():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from curation.engine.holder import Holder, this_process
+from curation.engine.iceberg import publish
 from curation.engine.manifest import Committed, Manifest
 from curation.engine.removal import wait_for_removal
 from curation.engine.run_log import RunRecord, find_run, new_run, read_runs, save_record
@@ -126,6 +127,8 @@ def _commit_again(store: Store, record: RunRecord, waiting: Waiting) -> None:
             if writer == step
         }
         _commit_step(StepLog(store, step), wanted, manifests, holder, waiting)
+    for manifest in manifests.values():
+        publish(store, record.recipe, manifest, record.run)
 
 
 def _commit_step(

@@ -7,11 +7,12 @@ table, then its files. A crash in between leaves files that nothing names, which
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from curation.engine.context import SHARED
+from curation.engine.iceberg import FOLDER as OPEN_FOLDER
 from curation.engine.manifest_file import read_names, record_from_json
 from curation.engine.removal import removal_log
 from curation.engine.storage.base import FileStatus, LeavesFiles
@@ -186,6 +187,13 @@ class Sweep:
             stays = is_working or version in versions
             (self.removals.keep if stays else self.removals.remove)("reports", files)
         self._delete_empty_folders("reports")
+
+    def open_folders(self, recipes: Collection[str]) -> None:
+        """Remove the folders by which other programs open tables of recipes that have no kept run."""
+        for recipe in self.store.storage.folders(OPEN_FOLDER):
+            files = self.store.storage.files(f"{OPEN_FOLDER}/{recipe}", recursive=True)
+            (self.removals.keep if recipe in recipes else self.removals.remove)("open", files)
+        self._delete_empty_folders(OPEN_FOLDER)
 
     def step_logs(self, logs: Mapping[str, ReadLog]) -> None:
         """Remove entries of step logs but the last, and signs of life of leases that have ended."""
