@@ -266,15 +266,15 @@ def publish(store: Store, recipe: str, manifest: Manifest, run: str = "") -> Non
 
 
 def published(store: Store) -> Iterator[Published]:
-    """Yield what the folders of all recipes open, and what they opened up to `GRACE_S` seconds before.
+    """Yield what the folders of all recipes open now.
 
     Whoever removes files must keep those of these versions, or remove the folder first.
     """
     for recipe in store.storage.folders(FOLDER):
-        for path in store.storage.files(f"{FOLDER}/{recipe}", recursive=True):
-            mark = _read_mark(store, path) if path.endswith(MARK) else None
-            if mark is not None:
-                yield mark
+        for table in store.storage.folders(f"{FOLDER}/{recipe}"):
+            version = OpenFolder(store, recipe, table).version()
+            if version is not None:
+                yield Published(recipe, table, version)
 
 
 def _read_mark(store: Store, path: str) -> Published | None:

@@ -81,8 +81,10 @@ def test_what_stays_is_up_to_date_and_nothing_is_left_for_a_second_gc(two_runs):
     before = files_of(two_runs.store)
     _, results = run_recipe(two_runs.second_recipe, two_runs.store)
     assert {name: r.computed for name, r in results.items()} == dict.fromkeys(results, 0)
-    # Not even a work table was computed: the record of the run is all that is new.
-    assert len(files_of(two_runs.store).keys() - before.keys()) == 1
+    # Not even a work table was computed. The record of the run is new; the store was copied, so the
+    # folders by which other programs open its tables name the new address.
+    new = {path for path in files_of(two_runs.store).keys() - before.keys()}
+    assert len([path for path in new if not path.startswith("open/")]) == 1
 
 
 def test_a_removed_run_can_be_run_again(two_runs):
