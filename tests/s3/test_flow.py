@@ -29,7 +29,7 @@ FRAGMENTS = {FEW: 4, MANY: 24}
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
     """The folder with the sources."""
-    return tmp_path_factory.mktemp("sources")
+    return Path(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
