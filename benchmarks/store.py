@@ -3,10 +3,10 @@
     python -m benchmarks.store                     # the quickstart, 180 rows
     python -m benchmarks.store --flow shapes       # examples/small_run.py, in 4 and in 24 fragments
 
-Each flow runs twice into each store: the second run has nothing to do. Everything runs in this process,
-without Spark, and the models are loaded before the first run. The server is SeaweedFS on loopback, behind
-a proxy that counts requests and costs about a millisecond for each. Real networks cost more: multiply the
-requests by your round trip.
+Each flow runs twice into each store: the second run has nothing to do. Everything runs in this
+process, without Spark, and the models are loaded before the first run. The server is SeaweedFS on
+loopback, behind a proxy that counts requests and costs about a millisecond for each. Real networks cost
+more: multiply the requests by your round trip.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from small_run import recipe_over, write_sources
 
 from benchmarks.command import ROOT, folder_or_temporary, parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.object_store.proxy import Proxy, proxying
 from benchmarks.object_store.server import UnavailableError, address, credentials, serving
+from benchmarks.object_store.shapes import write_shapes
 from curation.engine.parallel import InProcess
 from curation.engine.run_log import recorded_run
 from curation.engine.store import Store
@@ -66,19 +66,6 @@ def measure(recipe: Recipe, store: Store, proxy: Proxy) -> Measured:
     start = time.perf_counter()
     computed = run(recipe, store)
     return Measured(time.perf_counter() - start, proxy.counts(), computed)
-
-
-def shapes(folder: Path, rows_per_fragment: int) -> Recipe:
-    """Return the recipe of `examples/small_run.py`, cut into fragments."""
-    write_sources(folder)
-    return parse_recipe(
-        recipe_over(folder)
-        | {
-            "ingest": {"rows_per_fragment": rows_per_fragment},
-            # A batch is padded, so a large one costs as much for two rows.
-            "embed": {"batch_size": min(rows_per_fragment, 16)},
-        }
-    )
 
 
 @contextmanager
@@ -136,7 +123,9 @@ def run_flow(flow: str, folder: Path, proxy: Proxy) -> None:
         return
     sizes = {}
     for rows in FRAGMENT_ROWS:
-        sizes[rows] = compare(f"shapes-{rows}", shapes(folder / "sources", rows), folder, proxy)
+        sizes[rows] = compare(
+            f"shapes-{rows}", parse_recipe(write_shapes(folder / "sources", rows)), folder, proxy
+        )
     few, many = (sizes[rows] for rows in FRAGMENT_ROWS)
     for which in ("first", "rerun"):
         more = sum(many[which].requests.values()) - sum(few[which].requests.values())

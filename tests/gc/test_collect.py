@@ -83,7 +83,7 @@ def test_what_stays_is_up_to_date_and_nothing_is_left_for_a_second_gc(two_runs):
     assert {name: r.computed for name, r in results.items()} == dict.fromkeys(results, 0)
     # Not even a work table was computed. The record of the run is new; the store was copied, so the
     # folders by which other programs open its tables name the new address.
-    new = {path for path in files_of(two_runs.store).keys() - before.keys()}
+    new = set(files_of(two_runs.store)) - set(before)
     assert len([path for path in new if not path.startswith("open/")]) == 1
 
 

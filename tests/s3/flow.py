@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-from small_run import recipe_over
 
 from curation.engine.parallel import InProcess, Parallel
 from curation.engine.run_log import recorded_run
@@ -33,17 +30,10 @@ def run_recipe(
         return [run_step(step, store, workers, run) for step in steps]
 
 
-def recipe(sources: Path, rows_per_fragment: int) -> dict[str, Any]:
-    """The recipe over 48 rows, cut into fragments."""
-    return recipe_over(sources) | {
-        "ingest": {"rows_per_fragment": rows_per_fragment},
-        # A batch is padded, so a large one costs as much for two rows.
-        "embed": {"batch_size": min(rows_per_fragment, 16)},
-    }
-
-
 def rows_of(store: Store, tables: Sequence[str] = TABLES) -> dict[str, list[dict[str, Any]]]:
     """The rows of tables, in an order that does not depend on fragments."""
-    return {
-        table: sorted(open_table(store, table).read().to_pylist(), key=repr) for table in tables
-    }
+    rows = {table: open_table(store, table).read().to_pylist() for table in tables}
+    for row in rows.get("dataset", []):
+        # It names the recipe, which says how rows are cut.
+        del row["run"]
+    return {table: sorted(rows[table], key=repr) for table in tables}

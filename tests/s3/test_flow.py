@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,15 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from small_run import write_sources
 
 from benchmarks.object_store.proxy import Request
+from benchmarks.object_store.shapes import write_shapes
 from curation.engine.run_log import read_runs
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.store import Store
 
 from ..counting import Counting
-from .flow import TABLES, recipe, rows_of, run_recipe
+from .flow import TABLES, rows_of, run_recipe
 
 FEW, MANY = 14, 2
 """Rows of a fragment that give 4 and 24 fragments."""
@@ -28,16 +29,14 @@ FRAGMENTS = {FEW: 4, MANY: 24}
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
     """The folder with the sources."""
-    folder: Path = tmp_path_factory.mktemp("sources")
-    write_sources(folder)
-    return folder
+    return Path(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
 def on_disk(sources, tmp_path_factory) -> Store:
     """A store on disk after a run."""
     store = Store(tmp_path_factory.mktemp("disk"))
-    run_recipe(recipe(sources, FEW), store)
+    run_recipe(write_shapes(sources, FEW), store)
     return store
 
 
@@ -54,7 +53,7 @@ def test_a_run_and_a_rerun(proxy, new_address, sources, on_disk):
         for which in ("first", "rerun"):
             proxy.reset()
             workers = Counting()
-            results = run_recipe(recipe(sources, size), store, workers)
+            results = run_recipe(write_shapes(sources, size), store, workers)
             made[size, which] = len(proxy.requests)
             assert [r for r in proxy.requests if writes(r) and r.path.endswith("/")] == []
             # One request for each object: nothing is sent in parts, and nothing twice but records.
@@ -81,29 +80,34 @@ KILL = """
 import os, signal, sys, json
 from tests.s3.flow import run_recipe
 from curation.engine.store import Store
-spec, address, until, number = json.loads(sys.argv[1])
+spec, address, folder, number, until = json.loads(sys.argv[1])
 store, put = Store(address), Store.put_record
 done = 0
 def put_record(self, record):
     global done
     put(self, record)
-    done += record.table_dir == until
+    done += record.table_dir == folder
     if done == number:
         os.kill(os.getpid(), signal.SIGKILL)
 Store.put_record = put_record
-run_recipe(spec, store)
+run_recipe(spec, store, until=until)
 """
 
 
-@pytest.mark.parametrize("table", ["tables/images", "tables/embeddings.semantic"])
-def test_a_run_that_was_killed_goes_on(new_address, sources, on_disk, root, table):
+@pytest.mark.parametrize(
+    "killed_at",
+    [
+        ("fetch", "images", "screen"),
+        pytest.param(("embed", "embeddings.semantic", None), marks=pytest.mark.nightly),
+    ],
+)
+def test_a_run_that_was_killed_goes_on(new_address, sources, on_disk, root, killed_at):
     """In the middle of fetch and of embed: what was finished is reused, and the rows are the same."""
-    import json
-
-    address = new_address()
-    spec = recipe(sources, FEW)
+    stage, table, until = killed_at
+    address, spec = new_address(), write_shapes(sources, FEW)
+    arguments = json.dumps([spec, address, f"tables/{table}", 2, until])
     killed = subprocess.run(
-        [sys.executable, "-c", KILL, json.dumps([spec, address, table, 2])],
+        [sys.executable, "-c", KILL, arguments],
         cwd=root,
         capture_output=True,
         text=True,
@@ -111,17 +115,17 @@ def test_a_run_that_was_killed_goes_on(new_address, sources, on_disk, root, tabl
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     store = Store(address)
-    results = {r.step.name: r for r in run_recipe(spec, store)}
-    stage = {"tables/images": "fetch"}.get(table, "embed")
+    results = {r.step.name: r for r in run_recipe(spec, store, until=until)}
     assert results[stage].reused >= 2
     assert results[stage].computed >= 1
-    assert rows_of(store) == rows_of(on_disk)
+    tables = TABLES[:3] if until else TABLES
+    assert rows_of(store, tables) == rows_of(on_disk, tables)
     assert [run.current_state for run in read_runs(store)] == ["finished", "stopped"]
 
 
 def test_two_runs_at_once(new_address, sources, on_disk):
     address = new_address()
-    spec = recipe(sources, FEW)
+    spec = write_shapes(sources, FEW)
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: run_recipe(spec, Store(address)), range(2)))
     for first, second in zip(*both, strict=True):
@@ -152,7 +156,7 @@ def test_a_run_on_a_server_with_faults(proxy, new_address, sources, on_disk):
     proxy.fail("lost reply", 10, every(17, writes))
     proxy.fail("torn", 10, every(5, writes))
     store = Store(new_address())
-    run_recipe(recipe(sources, FEW), store)
+    run_recipe(write_shapes(sources, FEW), store)
     assert {fault for fault, count in proxy.faults.items() if count >= 5} == {
         "unavailable",
         "error",
@@ -166,7 +170,7 @@ def test_a_run_on_a_server_with_faults(proxy, new_address, sources, on_disk):
 @pytest.mark.nightly
 def test_a_run_with_spark(new_address, sources, on_disk, spark):
     store = Store(new_address())
-    spec = recipe(sources, FEW)
+    spec = write_shapes(sources, FEW)
     run_recipe(spec, store, SparkWorkers(lambda: spark))
     assert rows_of(store) == rows_of(on_disk, TABLES)
     assert all(r.up_to_date for r in run_recipe(spec, store, SparkWorkers(lambda: spark)))
