@@ -219,7 +219,7 @@ class OpenFolder:
 
     def _create(self, snapshot: Snapshot, files: bytes, number: int, name: str) -> bool:
         """Write a version; return False if another writer took its number."""
-        place = f"{self.address}/metadata"
+        place = open_address(self.store, self._metadata)
         listed = manifest_list(snapshot, number, f"{place}/{name}{FILES}", len(files))
         if snapshot.files:
             self._write(f"{name}{FILES}", files)

@@ -14,7 +14,7 @@ from curation.engine.verification import verify_store
 from .conftest import Finished
 from .finished import DAMAGES, kind_of, run_until_it_ends_well, tables_of
 
-SAMPLE = 12
+SAMPLE = 6
 """Cases that `make test` runs. `make nightly` runs all."""
 SEED = 17
 UNCHECKED = (r"\.beat$", r"^steps/.*/0*1\.json$")

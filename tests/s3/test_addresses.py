@@ -53,6 +53,7 @@ def test_options_may_come_in_any_order(proxy, tmp_path, order):
     widths = {r["source_key"]: r["original_width"] for r in images.read().to_pylist()}
     assert widths == {f"k{n}": 32 + n for n in range(4)}
     assert {path.partition("/")[0] for path in store.storage.files("", recursive=True)} == {
+        "open",
         "runs",
         "steps",
         "tables",
