@@ -2,10 +2,10 @@
 
     python -m benchmarks.store                     # examples/small_run.py, in 4 and in 24 fragments
 
-Each size runs twice into each store: the second run has nothing to do. It takes one to four minutes, 
-`--tiny` changes nothing. Everything runs in this process, without Spark, and the models are loaded before
-the first run. The server is SeaweedFS on loopback, behind a proxy that counts requests and costs about a
-millisecond for each. Real networks cost more: multiply the requests by your round trip.
+Each size runs twice into each store: the second run has nothing to do. It takes one to four minutes,
+and `--tiny` changes nothing. Everything runs in this process, without Spark, and the models are loaded
+before the first run. The server is SeaweedFS on loopback, behind a proxy that counts requests and costs
+about a millisecond for each. Real networks cost more: multiply the requests by your round trip.
 """
 
 from __future__ import annotations
