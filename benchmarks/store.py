@@ -1,28 +1,21 @@
 """Whole runs into a store on disk and on a real S3 server: requests and seconds.
 
-    python -m benchmarks.store                     # the quickstart, 180 rows
-    python -m benchmarks.store --flow shapes       # examples/small_run.py, in 4 and in 24 fragments
+    python -m benchmarks.store                     # examples/small_run.py, in 4 and in 24 fragments
 
-Each flow runs twice into each store: the second run has nothing to do. Everything runs in this
-process, without Spark, and the models are loaded before the first run. The server is SeaweedFS on
-loopback, behind a proxy that counts requests and costs about a millisecond for each. Real networks cost
-more: multiply the requests by your round trip.
+Each size runs twice into each store: the second run has nothing to do. It takes one to four minutes,
+and `--tiny` changes nothing. Everything runs in this process, without Spark, and the models are loaded
+before the first run. The server is SeaweedFS on loopback, behind a proxy that counts requests and costs
+about a millisecond for each. Real networks cost more: multiply the requests by your round trip.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
-from benchmarks.command import ROOT, folder_or_temporary, parse, parser_of
+from benchmarks.command import folder_or_temporary, parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.object_store.proxy import Proxy, proxying
 from benchmarks.object_store.server import UnavailableError, address, credentials, serving
@@ -68,27 +61,6 @@ def measure(recipe: Recipe, store: Store, proxy: Proxy) -> Measured:
     return Measured(time.perf_counter() - start, proxy.counts(), computed)
 
 
-@contextmanager
-def quickstart(folder: Path) -> Iterator[Recipe]:
-    """Serve the web of the quickstart, in a working folder; yield its recipe."""
-    from quickstart.build import build
-    from quickstart.server import serving as serving_web
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    out = folder / "data" / "quickstart"
-    build(out, port)
-    spec = yaml.safe_load((ROOT / "conf/recipes/quickstart.yaml").read_text(encoding="utf-8"))
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        with serving_web(out, port):
-            yield parse_recipe(spec)
-    finally:
-        os.chdir(before)
-
-
 def compare(name: str, recipe: Recipe, folder: Path, proxy: Proxy) -> dict[str, Measured]:
     """Run a recipe into both stores, and print what it took; return what was measured on S3."""
     run(recipe, Store(folder / f"{name}-models"))
@@ -115,12 +87,8 @@ def compare(name: str, recipe: Recipe, folder: Path, proxy: Proxy) -> dict[str, 
     return on_s3
 
 
-def run_flow(flow: str, folder: Path, proxy: Proxy) -> None:
-    """Compare the stores on one of the two flows."""
-    if flow == "quickstart":
-        with quickstart(folder) as recipe:
-            compare("quickstart", recipe, folder, proxy)
-        return
+def compare_sizes(folder: Path, proxy: Proxy) -> None:
+    """Compare the stores on both numbers of fragments."""
     sizes = {}
     for rows in FRAGMENT_ROWS:
         sizes[rows] = compare(
@@ -135,9 +103,8 @@ def run_flow(flow: str, folder: Path, proxy: Proxy) -> None:
 def main() -> None:
     """Start the server, and compare."""
     parser = parser_of(__doc__)
-    parser.add_argument("--flow", choices=("quickstart", "shapes"), default="quickstart")
     parser.add_argument("--folder", type=Path, help="where stores are kept; by default temporary")
-    options = parse(parser, {"flow": "shapes"})
+    options = parse(parser)
     print(conditions())
     header = "".join(f"{method:>7}" for method in METHODS)
     print(f"{'flow':<14}{'store':<6}{'run':<7}{'seconds':>8}{'requests':>9}{header}")
@@ -148,7 +115,7 @@ def main() -> None:
             credentials(),
             proxying(port) as proxy,
         ):
-            run_flow(options.flow, folder.resolve(), proxy)
+            compare_sizes(folder.resolve(), proxy)
     except UnavailableError as error:
         print(f"skipped: {error}")
 

