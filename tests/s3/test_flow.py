@@ -69,8 +69,8 @@ def test_a_run_and_a_rerun(proxy, new_address, sources, on_disk):
     more = FRAGMENTS[MANY] - FRAGMENTS[FEW]
     slopes = {w: (made[MANY, w] - made[FEW, w]) / more for w in ("first", "rerun")}
     print(made, slopes)
-    # Measured: 689 + 51 × (fragments - 4) for a first run, of 17 stages, of which 162 let other programs
-    # open the tables. A rerun takes 213 of 4 fragments, 169 of 24.
+    # Measured: 689 + 51 × (fragments - 4) for a first run of 17 stages, of which 162 let other
+    # programs open the tables. A rerun takes 213 of 4 fragments, 169 of 24.
     assert slopes["first"] <= 55, made
     assert made[FEW, "first"] <= 750, made
     assert slopes["rerun"] <= 0.1, made
@@ -148,6 +148,7 @@ def every(number: int, kind: Callable[[Request], bool]) -> Callable[[Request], b
     return matches
 
 
+@pytest.mark.nightly
 def test_a_run_on_a_server_with_faults(proxy, new_address, sources, on_disk):
     """Refusals, lost requests and replies, and torn uploads are tried again, and change no row."""
     # Primes, so that the request that is sent again is another one's turn.
