@@ -73,13 +73,14 @@ def open_table(
     Raises:
         StoreError: there is no such version; the message lists what there is.
     """
+    is_prefix = version is not None
     if version is None:
         record = find_run(store, run) if run else latest_run(store, name)
         version = record.tables.get(name) if record else None
         if version is None:
             raise StoreError(_missing(store, name, run))
     manifest = store.manifest(name, version)
-    if manifest is None:
+    if manifest is None and is_prefix:
         version = _matching(store, name, version)
         manifest = store.manifest(name, version)
     if manifest is None:

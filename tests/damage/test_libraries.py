@@ -20,6 +20,7 @@ from curation.engine.units import empty_batch
 from ..tables import commit_manifest, hand_made
 
 CANNOT_CHANGE_ROWS = {
+    "fastavro": "writes the metadata by which other programs open tables",
     "fsspec": "opens files",
     "jinja2": "writes reports",
     "obstore": "opens the store",

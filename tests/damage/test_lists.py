@@ -63,7 +63,7 @@ def test_running_again_mends_every_file(ingested, tmp_path, damage):
     expected = rows(Store(ingested / "store"))
     assert len(expected) == 2 * ROWS
     paths = sorted(Store(ingested / "store").storage.files("", recursive=True))
-    assert any(path.startswith("work/ingest/data/groups") for path in paths)
+    assert any(path.startswith("work/ingest/shared/") for path in paths)
     for number, path in enumerate(random.Random(damage).sample(paths, 5)):
         shutil.copytree(ingested / "store", tmp_path / str(number))
         store = Store(tmp_path / str(number))

@@ -69,7 +69,8 @@ def test_a_damaged_last_entry_of_a_log_counts_as_the_end_of_its_lease(store, cap
     assert log.add(Entry(1, "commit", tables=tables))
     assert log.add(Entry(2, "lease", tables=tables))
     damage(Path(store.uri, log.path(2)))
-    assert log.latest() == Entry(2, "release", tables=tables)
+    last = log.latest()
+    assert (last.number, last.kind, last.tables) == (2, "release", tables)
     assert f"{log.path(2)} is damaged" in caplog.text
     # Its holder, if it lives, has lost the lease: the next entry belongs to another.
     assert log.add(Entry(3, "lease", tables=tables))
@@ -80,7 +81,8 @@ def test_a_log_without_an_entry_that_can_be_read_goes_on_after_the_last(store):
     log = StepLog(store, "step")
     assert log.add(Entry(1, "commit"))
     truncate(Path(store.uri, log.path(1)))
-    assert log.latest() == Entry(1, "release")
+    last = log.latest()
+    assert (last.number, last.kind, last.tables) == (1, "release", {})
 
 
 def test_a_seal_is_broken_by_every_changed_bit():
