@@ -3,7 +3,7 @@
     python -m benchmarks.bookkeeping               # 130,000 fragments: 1 GB of small files
 
 A table `images` with many fragments is committed. Each fragment of `scores` has a completion record and
-a file of one byte, as after a run that was killed before its commit. Then, each in a separate process:
+a file without rows, as after a run that was killed before its commit. Then, each in a separate process:
 
 - `resume`: stage `screen` runs. It plans its units, finds all records, and commits the table.
 - `rerun`: it runs again and finds nothing to do.
@@ -24,6 +24,9 @@ import time
 from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.command import folder_or_temporary, parse, parser_of
 from benchmarks.machine import conditions
@@ -80,13 +83,15 @@ def fill(store: Store, fragments: int) -> None:
     data, done = (Path(store.uri, "tables/scores", name) for name in ("data", "done"))
     for folder in (data, done):
         folder.mkdir(parents=True)
-    assert contract("scores")
+    out = pa.BufferOutputStream()
+    pq.write_table(contract("scores").arrow_schema().empty_table(), out)
+    content = out.getvalue().to_pybytes()
     for unit in work.units:
         (output,) = unit.outputs.values()
         path = f"tables/scores/data/{unit.name}.parquet"
-        entry = FileEntry(path, 1, output.memo * 2, 10_000)
+        entry = FileEntry(path, len(content), output.memo * 2, 0)
         record = FragmentRecord(output.table_dir, unit.name, output.memo, (entry,))
-        Path(store.uri, path).write_bytes(b"x")
+        Path(store.uri, path).write_bytes(content)
         (done / f"{output.memo}.json").write_bytes(record_to_json(record))
 
 
