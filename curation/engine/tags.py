@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from curation.engine.run_log import RunRecord, find_run
+from curation.engine.sealed_json import seal, unseal
 from curation.engine.store import Store
 from curation.errors import StoreError
 
@@ -46,7 +46,7 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
             "and '-', with a letter or a digit first."
         )
     tag = Tag(name, run, datetime.now(UTC).isoformat(timespec="seconds"))
-    if store.storage.create(_path(name), json.dumps(asdict(tag)).encode()):
+    if store.storage.create(_path(name), seal(asdict(tag))):
         return tag
     stored = find_tag(store, name)
     if stored is None or stored.run != run:
@@ -91,7 +91,7 @@ def find_tag(store: Store, name: str) -> Tag | None:
     if content is None:
         return None
     try:
-        spec = json.loads(content)
+        spec = unseal(content)
         return Tag(spec["name"], spec["run"], spec["created"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
+from curation.engine.sealed_json import seal
 from curation.engine.store import Store
 
 EXECUTION_ONLY = True
@@ -15,7 +15,7 @@ FOLDER = "used"
 
 def put_used_memos(store: Store, stage: str, step: str, memos: Iterable[str]) -> None:
     """Note the memos of the work tables that a step used, unless the same ones are noted."""
-    content = json.dumps({"memos": sorted(memos)}).encode()
+    content = seal({"memos": sorted(memos)})
     path = used_path(stage, step)
     if store.storage.read(path) != content:
         store.storage.write(path, content)

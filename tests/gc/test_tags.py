@@ -157,3 +157,13 @@ def test_the_commands(two_runs):
 def test_wrong_options(tmp_path, arguments, message):
     with pytest.raises(RecipeError, match=message):
         command(*arguments, "--store", tmp_path)
+
+
+def test_a_changed_letter_of_a_tag_is_not_believed(tmp_path):
+    """Otherwise gc would take the run for one that nobody tagged."""
+    store = Store(tmp_path)
+    add_tag(store, "v1", "20260101T000000Z-aaaaaa")
+    content = store.storage.read("tags/v1.json") or b""
+    store.storage.write("tags/v1.json", content.replace(b"aaaaaa", b"baaaaa"))
+    with pytest.raises(StoreError, match="damaged"):
+        read_tags(store)
