@@ -183,7 +183,7 @@ def recorded_run(
     except BaseException:
         try:
             run.end("failed")
-        except OSError as error:
+        except (OSError, StoreError) as error:
             # The reason of the failure matters more.
             logger.warning("The end of run %s could not be recorded: %s", run.record.run, error)
         raise

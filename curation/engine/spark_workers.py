@@ -271,7 +271,7 @@ class _ProgressPoller:
         self._last_note = time.monotonic()
         try:
             text = self._note()
-        except OSError as error:
+        except (OSError, CurationError) as error:
             # A note is not worth stopping the work for.
             logger.debug("The progress note cannot be made: %s", error)
             return

@@ -212,3 +212,17 @@ def _joins(node: ast.JoinedStr) -> bool:
             if name.endswith(("uri", "address")) or name in ("store", "self.store"):
                 return True
     return False
+
+
+def test_a_refused_request_is_an_error_and_not_a_store_without_conditions(new_address, monkeypatch):
+    """Wrong credentials must not make a run go on as on a store that keeps no conditions."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    store = Store(new_address())
+    for request in (
+        lambda: store.storage.can_create_exclusively,
+        lambda: store.storage.read("a"),
+        lambda: store.storage.files("a"),
+        lambda: store.storage.write("a", b"x"),
+    ):
+        with pytest.raises(StoreError, match=r"did not answer a request .* Check its address"):
+            request()

@@ -78,7 +78,9 @@ class LocalStorage:
         with _temporary(target, b"") as temporary:
             try:
                 target.hardlink_to(temporary)
-            except OSError:
+            except OSError as error:
+                if error.errno not in NO_HARD_LINKS:
+                    raise
                 return False
             target.unlink()
         return True

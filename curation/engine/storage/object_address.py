@@ -139,8 +139,8 @@ def _keys_of_profile(profile: str) -> dict[str, str]:
             raise StoreError(f"{_aws_file(name)} cannot be read: {error}") from error
         section = "default" if section == "profile default" else section
         if parser.has_option(section, "aws_secret_access_key"):
-            found = parser[section]
-            return {setting: found[key] for key, setting in KEYS.items() if key in found}
+            values = parser[section]
+            return {setting: values[key] for key, setting in KEYS.items() if key in values}
     return {}
 
 

@@ -7,10 +7,10 @@ one request and tries again after errors of the server. They are read through py
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, BinaryIO, cast
+from functools import cached_property, wraps
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
 
 import obstore
@@ -27,6 +27,29 @@ EXECUTION_ONLY = True
 
 PART_BYTES = 8 * 2**20
 """A file of at most this many bytes is one request; a larger one is sent in such parts."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _explained(
+    method: Callable[Concatenate[ObjectStorage, P], R],
+) -> Callable[Concatenate[ObjectStorage, P], R]:
+    """Let a method raise StoreError where obstore gives up, so that people get one clear message."""
+
+    @wraps(method)
+    def call(self: ObjectStorage, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except BaseError as error:
+            problem = str(error).partition("\n")[0]
+            raise StoreError(
+                f"The store {self.uri} did not answer a request ({method.__name__}): {problem}. Check "
+                "its address, its credentials and the network, and run the same command again."
+            ) from error
+
+    return cast(Callable[Concatenate["ObjectStorage", P], R], call)
 
 
 class ObjectStorage:
@@ -55,6 +78,7 @@ class ObjectStorage:
             raise StoreError(f"Cannot open the store {uri!r}: {problem}") from error
         self.root = self.root.rstrip("/")
 
+    @_explained
     def read(self, path: str) -> bytes | None:
         """See `Storage.read`."""
         try:
@@ -62,10 +86,12 @@ class ObjectStorage:
         except FileNotFoundError:
             return None
 
+    @_explained
     def write(self, path: str, content: bytes) -> None:
         """See `Storage.write`."""
         obstore.put(self._store, path, content)
 
+    @_explained
     def create(self, path: str, content: bytes) -> bool:
         """See `Storage.create`. The content must be unique to this call, or empty."""
         try:
@@ -80,11 +106,13 @@ class ObjectStorage:
         """See `Storage.can_create_exclusively`."""
         path = f"probe-{uuid.uuid4().hex}"
         try:
-            first, second = (self.create(path, content) for content in (b"first", b"second"))
-        except (OSError, BaseError):
-            return False
-        obstore.delete(self._store, path)
-        return first and not second
+            created = [self.create(path, content) for content in (b"first", b"second")]
+        except StoreError:
+            # This raises too, unless the condition alone is what the store refuses.
+            self.write(path, b"")
+            created = []
+        self.delete([path])
+        return created == [True, False]
 
     @contextmanager
     def open_output(self, path: str) -> Iterator[BinaryIO]:
@@ -94,6 +122,7 @@ class ObjectStorage:
         yield cast(BinaryIO, writer)
         writer.close()
 
+    @_explained
     def status(self, path: str) -> FileStatus | None:
         """See `Storage.status`."""
         try:
@@ -101,6 +130,7 @@ class ObjectStorage:
         except FileNotFoundError:
             return None
 
+    @_explained
     def files(self, folder: str, recursive: bool = False) -> dict[str, FileStatus]:
         """See `Storage.files`."""
         prefix = folder or None
@@ -110,15 +140,18 @@ class ObjectStorage:
         stream = obstore.list(self._store, prefix, chunk_size=1000)
         return {entry["path"]: _status(entry) for chunk in stream for entry in chunk}
 
+    @_explained
     def folders(self, folder: str) -> list[str]:
         """See `Storage.folders`."""
         listed = obstore.list_with_delimiter(self._store, folder or None)
         return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in listed["common_prefixes"])
 
+    @_explained
     def copy(self, source: str, target: str) -> None:
         """See `Storage.copy`."""
         obstore.copy(self._store, source, target)
 
+    @_explained
     def delete(self, paths: Iterable[str]) -> None:
         """See `Storage.delete`."""
         wanted = list(paths)
