@@ -69,8 +69,8 @@ def test_a_run_and_a_rerun(proxy, new_address, sources, on_disk):
     more = FRAGMENTS[MANY] - FRAGMENTS[FEW]
     slopes = {w: (made[MANY, w] - made[FEW, w]) / more for w in ("first", "rerun")}
     print(made, slopes)
-    # Measured: 689 + 51 × (fragments - 4) for a first run of 17 stages, of which 162 let other
-    # programs open the tables. A rerun takes 213 of 4 fragments, 169 of 24.
+    # Measured: 689 + 51 × (fragments - 4) for a first run of 17 stages. A rerun takes 213
+    # of 4 fragments, 169 of 24.
     assert slopes["first"] <= 55, made
     assert made[FEW, "first"] <= 750, made
     assert slopes["rerun"] <= 0.1, made
