@@ -44,7 +44,7 @@ def seconds_of(text: str, option: str) -> float:
 def _waiting(no_wait: bool) -> Waiting:
     from curation.engine.step_log import Waiting
 
-    return Waiting(wait=not no_wait, tell=lambda text: err.print(escape(text)))
+    return Waiting(wait=not no_wait, notify=lambda text: err.print(escape(text)))
 
 
 @app.command(rich_help_panel=STORE_PANEL)

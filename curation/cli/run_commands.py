@@ -171,7 +171,7 @@ def run(
     err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
     if verify:
         print_problems(verify_inputs(steps, opened), opened)
-    waiting = Waiting(wait=not no_wait, tell=lambda text: err.print(escape(text)))
+    waiting = Waiting(wait=not no_wait, notify=lambda text: err.print(escape(text)))
     outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome, waiting)
     if all(outcome.up_to_date for outcome in outcomes):
         out.print("Nothing to do: every table is up to date.")

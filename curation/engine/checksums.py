@@ -1,10 +1,9 @@
-"""Compares files with the checksums that were recorded when they were written."""
+"""Checksums of the files of a store."""
 
 from __future__ import annotations
 
 import hashlib
 
-from curation.engine.manifest import FileEntry
 from curation.engine.store import Store
 
 EXECUTION_ONLY = True
@@ -24,9 +23,3 @@ def sha256_of(store: Store, path: str) -> str | None:
     except FileNotFoundError:
         return None
     return sha256.hexdigest()
-
-
-def is_damaged(store: Store, entry: FileEntry) -> bool:
-    """Whether a file is there, and holds other bytes than those that were written."""
-    sha256 = sha256_of(store, entry.path)
-    return sha256 is not None and sha256 != entry.sha256

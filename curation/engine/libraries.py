@@ -56,5 +56,5 @@ def _bundled_libraries() -> dict[str, str]:
     from PIL import features
 
     decoders = {"libjpeg-turbo": "libjpeg_turbo", "libwebp": "webp", "zlib": "zlib"}
-    found = {name: features.version(feature) for name, feature in decoders.items()}
-    return {name: str(version) for name, version in found.items() if version}
+    versions = {name: features.version(feature) for name, feature in decoders.items()}
+    return {name: str(version) for name, version in versions.items() if version}

@@ -232,12 +232,12 @@ class Waiting:
 
     Attributes:
         wait: whether to wait until it has ended.
-        tell: called once with a sentence that says for whom.
+        notify: called once with a sentence that says for whom.
         clock: measures time.
     """
 
     wait: bool = True
-    tell: Callable[[str], None] = logger.warning
+    notify: Callable[[str], None] = logger.warning
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -273,7 +273,7 @@ def hold(
 
 def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
     observed: tuple[int, bytes | None, float] | None = None
-    pause, told = POLL_S[0], False
+    pause, notified = POLL_S[0], False
     while True:
         last = log.latest()
         beat = log.store.storage.read(log.beat_path(last.number)) if last.kind == "lease" else None
@@ -296,9 +296,9 @@ def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
             continue
         if not waiting.wait:
             raise LeaseError(f"{_describe(last)} Leave out --no-wait to wait until it has ended.")
-        if not told:
-            waiting.tell(f"{_describe(last)} Waiting until it has ended.")
-            told = True
+        if not notified:
+            waiting.notify(f"{_describe(last)} Waiting until it has ended.")
+            notified = True
         waiting.clock.sleep(pause)
         pause = min(2 * pause, POLL_S[1])
 

@@ -162,8 +162,8 @@ class Store:
         listed = {} if listed is None else listed
         if len(entries) <= self._few:
             statuses = in_parallel(self.storage.status, [f.path for f in entries])
-            found = zip(entries, statuses, strict=True)
-            return {f.path for f, status in found if status and status.size == f.size}
+            pairs = zip(entries, statuses, strict=True)
+            return {f.path for f, status in pairs if status and status.size == f.size}
         folders = sorted({f.path.rsplit("/", 1)[0] for f in entries})
         for folder in folders:
             if folder not in listed:

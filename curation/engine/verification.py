@@ -220,14 +220,14 @@ def _by_chunks(
     pool: ThreadPoolExecutor,
     function: Callable[[T], R],
     items: Iterable[T],
-    tell: Callable[[str], None],
+    set_note: Callable[[str], None],
 ) -> Iterator[tuple[T, R]]:
     """Yield each item with the result of a function; few results wait in memory."""
     rest, done = iter(items), 0
     while chunk := list(islice(rest, CHUNK)):
         yield from zip(chunk, pool.map(function, chunk), strict=True)
         done += len(chunk)
-        tell(f"{done:,} files")
+        set_note(f"{done:,} files")
 
 
 def _check_keys(store: Store, table: str) -> list[Problem]:

@@ -26,7 +26,7 @@ class WorkFolder:
     name: str
 
     @property
-    def own(self) -> str:
+    def attempt(self) -> str:
         """Path of the folder of this attempt."""
         return f"{self.path}/{self.name}"
 
@@ -34,10 +34,12 @@ class WorkFolder:
         """Delete the folder of this attempt, and the files beside the folders, such as its progress."""
         storage = self.store.storage
         if storage.is_local:
-            storage.delete_folder(self.own)
+            storage.delete_folder(self.attempt)
         below = storage.files(self.path, recursive=True)
         beside = {path for path in below if "/" not in path.removeprefix(f"{self.path}/")}
-        storage.delete(path for path in below if path in beside or path.startswith(f"{self.own}/"))
+        storage.delete(
+            path for path in below if path in beside or path.startswith(f"{self.attempt}/")
+        )
 
     def earlier(self) -> list[str]:
         """Return the paths of the folders of other attempts. They may be growing: only read them."""

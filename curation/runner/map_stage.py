@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from curation.engine.commits import forget_staged, publish
 from curation.engine.context import Context
+from curation.engine.dataset_files import forget_staged, publish
 from curation.engine.digest import digest, file_sha256
 from curation.engine.manifest import (
     FragmentRecord,

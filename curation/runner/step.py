@@ -28,7 +28,7 @@ from curation.media.encoders.compatibility import check_spaces
 from curation.runner.global_stage import compute_global, global_work
 from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
-from curation.runner.work import StepContext, StepWork, WrittenTable, new_manifest
+from curation.runner.work import StepContext, StepWork, new_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -166,13 +166,15 @@ def _bring_up_to_date(
     reads = {name: table.manifest.version for name, table in inputs.tables.items()}
     with hold(log, within.run.holder, step.name, reads, within.waiting) as lease:
         removals = wait_for_removal(within.store, within.run.holder, within.waiting)
+        is_same = lease.number == last.number + 1 and removals == within.run.removals
         if removals != within.run.removals:
             # gc may have removed what was found before it could see the lease.
             inputs, work = _prepare(step, _opened_again(tables, within.store), within)
             within.run.removals = removals
-        # The run that was waited for may have done the same.
-        last = replace(last, tables=lease.committed)
-        manifests = _finished(work, last, within.store)
+        if not is_same:
+            # The run that was waited for may have done the same.
+            last = replace(last, tables=lease.committed)
+            manifests = _finished(work, last, within.store)
         if manifests is None:
             return _compute(step, work, inputs, within, lease)
         # The same rows, made from other versions of the tables before them.
@@ -214,7 +216,7 @@ def _compute(
     compute_rows = compute_map if step.stage.kind == "map" else compute_global
     written, computed, reused = compute_rows(step, work, inputs.tables, within, lease)
     manifests = [
-        _put_version(step, table, fragments, inputs.tables, within.store)
+        within.store.put_version(new_manifest(step, table, fragments, inputs.tables))
         for table, fragments in written.items()
     ]
     committed = {
@@ -233,23 +235,3 @@ def _note_used_work(step: Step, work: StepWork, store: Store) -> None:
     """Note the work tables without which a run with nothing to do would compute them again."""
     if work.used:
         put_used_memos(store, step.name, step.fingerprint, work.used)
-
-
-def _put_version(
-    step: Step,
-    table: TableName,
-    written: WrittenTable,
-    tables: Mapping[str, Table],
-    store: Store,
-) -> Manifest:
-    """Write the manifest of a version of a table, and return it.
-
-    Args:
-        step: the step that wrote it.
-        table: name of the table.
-        written: its rows.
-        tables: what the step read.
-        store: where the table is.
-    """
-    manifest = new_manifest(step, table, written, tables)
-    return store.put_version(manifest)

@@ -137,7 +137,7 @@ def test_a_run_that_starts_while_gc_removes_its_tables_waits_and_ends_well(base,
         told.append(text)
         paused.go_on.set()
 
-    record, results = run_recipe(base.first_recipe, two_runs.store, waiting=Waiting(tell=tell))
+    record, results = run_recipe(base.first_recipe, two_runs.store, waiting=Waiting(notify=tell))
     paused.thread.value()
     assert len(told) == 1
     assert contents(two_runs.store, record) == contents(base.store, base.first)
@@ -155,7 +155,7 @@ def test_a_run_that_gets_a_lease_while_gc_removes_what_it_would_reuse_looks_agai
             gcs.append(PausedGc(two_runs.store, "tables/codebooks/data"))
 
     store = Store(two_runs.store, Watched(two_runs.store, start_gc))
-    waiting = Waiting(tell=lambda text: gcs[0].go_on.set())
+    waiting = Waiting(notify=lambda text: gcs[0].go_on.set())
     record, results = run_recipe(base.first_recipe, store, waiting=waiting, is_planned=False)
     assert two_runs.first.run in gcs[0].thread.value().removed
     assert not results["quantise"].up_to_date
@@ -173,7 +173,7 @@ def test_a_tag_on_a_run_that_gc_is_removing_is_refused(two_runs):
     """gc had looked at the tags before: the record of the run goes next."""
     store = Store(two_runs.store)
     paused = PausedGc(two_runs.store, "runs/")
-    waiting = Waiting(tell=lambda text: paused.go_on.set())
+    waiting = Waiting(notify=lambda text: paused.go_on.set())
     with pytest.raises(StoreError, match=r"0 runs in .* begin with"):
         tag_run(store, "mine", two_runs.first.run, waiting)
     assert paused.thread.value().removed == (two_runs.first.run,)
@@ -184,7 +184,9 @@ def test_two_gcs_exclude_each_other(two_runs):
     paused = PausedGc(two_runs.store, "tables/")
     with pytest.raises(LeaseError, match="--no-wait"):
         gc(two_runs.store, waiting=Waiting(wait=False))
-    told = Thread(lambda: gc(two_runs.store, waiting=Waiting(tell=lambda text: paused.go_on.set())))
+    told = Thread(
+        lambda: gc(two_runs.store, waiting=Waiting(notify=lambda text: paused.go_on.set()))
+    )
     assert told.value().removed == ()
     assert paused.thread.value().removed == (two_runs.first.run,)
 

@@ -104,7 +104,7 @@ def test_a_commit_and_a_takeover_exclude_each_other(stores, together, rounds):
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_two_that_wait_for_one_lease_both_commit(stores, together, rounds):
     """No commit is lost: whoever is second sees what the first committed."""
-    waiting = Waiting(tell=lambda text: None, clock=QuickClock())
+    waiting = Waiting(notify=lambda text: None, clock=QuickClock())
     for number in range(rounds):
 
         def work(store: Store, name: str, number: int = number) -> str | None:

@@ -71,10 +71,10 @@ def read(part: str, source: int, params: Params, workdir: WorkFolder) -> StageOu
     storage = workdir.store.storage
     for folder in workdir.earlier():
         storage.files(folder)
-    storage.write(f"{workdir.own}/half", part.encode())
+    storage.write(f"{workdir.attempt}/half", part.encode())
     values = {"role": "pool", "source": mark(params.seed, source), "status": "eligible"}
     yield _batch("eligible", [values | {"pair_id": pair} for pair in ids(part)])
-    if storage.read(f"{workdir.own}/half") is None:
+    if storage.read(f"{workdir.attempt}/half") is None:
         raise FolderGoneError
     return {}
 

@@ -144,7 +144,7 @@ def attempt(world: World, this: Attempt, steps: list[Step]) -> None:
     """Run the steps, as a command does; note what it would say at the end."""
     store = world.open_store()
     clock = SimulatedClock(world.scheduler, this.process)
-    waiting = Waiting(tell=lambda text: None, clock=clock)
+    waiting = Waiting(notify=lambda text: None, clock=clock)
     try:
         with recorded_run(store, steps[0].recipe, steps[0].run) as run:
             for step in steps:

@@ -91,7 +91,7 @@ def run_recipe(
 
 
 def _main(folder: Path, connection: Connection) -> None:
-    waiting = Waiting(tell=connection.send)
+    waiting = Waiting(notify=connection.send)
     try:
         rows = run_recipe(small_recipe(folder), folder / "store", Gate(connection), waiting)
         connection.send(("rows", rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from curation.engine.commits import forget_staged, publish
+from curation.engine.dataset_files import forget_staged, publish
 from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.manifest import FragmentRecord

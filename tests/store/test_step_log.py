@@ -67,7 +67,7 @@ def elsewhere(run: str) -> Holder:
 
 def take(log: StepLog, run: str, stack: ExitStack) -> Lease:
     """Take the lease, however long that takes."""
-    waiting = Waiting(tell=lambda text: None, clock=ImpatientClock())
+    waiting = Waiting(notify=lambda text: None, clock=ImpatientClock())
     return stack.enter_context(hold(log, elsewhere(run), "stage", {}, waiting))
 
 

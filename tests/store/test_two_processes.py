@@ -71,7 +71,7 @@ def test_a_holder_that_was_frozen_is_overtaken_and_cannot_commit(tmp_path, expec
     with runner(tmp_path) as first:
         assert first.reply() == "holds the lease"
         os.kill(first.process.pid or 0, signal.SIGSTOP)
-        waiting = Waiting(tell=texts.append, clock=ImpatientClock())
+        waiting = Waiting(notify=texts.append, clock=ImpatientClock())
         rows = run_recipe(small_recipe(tmp_path), tmp_path / "store", InProcess(), waiting)
         assert rows == expected
         assert len(texts) == 1

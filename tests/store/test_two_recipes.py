@@ -127,7 +127,7 @@ def test_two_runs_in_assemble_at_once_lose_no_file(both, pictures, monkeypatch):
         rows = real(**arguments)
         yield next(rows)
         if number == 2:
-            waiting = Waiting(tell=lambda text: None, clock=ImpatientClock())
+            waiting = Waiting(notify=lambda text: None, clock=ImpatientClock())
             meanwhile.append(run_step(step, Store(store.uri), InProcess(), waiting=waiting))
         result = yield from rows
         return result

@@ -53,7 +53,7 @@ class WorkShards:
         img2dataset would need another package for each kind of object store.
         """
         if self._storage.is_local:
-            folder = f"{self._storage.root}/{self._work.own}"
+            folder = f"{self._storage.root}/{self._work.attempt}"
             Path(folder).mkdir(parents=True, exist_ok=True)
             yield folder
             return
@@ -66,7 +66,7 @@ class WorkShards:
             return
         with (
             Path(path).open("rb") as shard,
-            self._storage.open_output(f"{self._work.own}/{PurePosixPath(path).name}") as stream,
+            self._storage.open_output(f"{self._work.attempt}/{PurePosixPath(path).name}") as stream,
         ):
             shutil.copyfileobj(shard, stream, _COPY_BYTES)
         Path(path).unlink()
@@ -82,7 +82,7 @@ class WorkShards:
                 if path.endswith(SHARD_SUFFIX):
                     with suppress(FileNotFoundError):
                         name = f"{self.next_shard:05d}{SHARD_SUFFIX}"
-                        self._storage.copy(path, f"{self._work.own}/{name}")
+                        self._storage.copy(path, f"{self._work.attempt}/{name}")
                         self.next_shard += 1
 
     @property
@@ -94,7 +94,7 @@ class WorkShards:
         """Find the rows of all finished shards of this attempt; a shard that is incomplete has none."""
         self._shard[:] = _MISSING
         self._files = []
-        for path, status in sorted(self._storage.files(self._work.own).items()):
+        for path, status in sorted(self._storage.files(self._work.attempt).items()):
             self.next_shard = max(self.next_shard, int(PurePosixPath(path).stem) + 1)
             try:
                 # No checksum: its time tells a shard from a later one with the same name.
