@@ -26,7 +26,7 @@ from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOpti
 from curation.algorithms.kmeans.initialisation import initial_centroids
 from curation.algorithms.kmeans.lloyd import TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, round_to_grid
-from curation.engine.runs import ranks_in_runs
+from curation.engine.sorted_arrays import ranks_in_runs
 
 Points = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

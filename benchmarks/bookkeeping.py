@@ -32,17 +32,17 @@ from benchmarks.command import folder_or_temporary, parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.tables import commit_manifest, hand_made
 from curation.engine.contract import contract
-from curation.engine.manifest import FileEntry, FragmentRecord
-from curation.engine.manifest_file import record_to_json
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import recorded_run
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import Step, plan
 from curation.recipe import parse_recipe
 from curation.runner.map_stage import map_work
 from curation.runner.step import run_step
 from curation.runner.work import StepContext
+from curation.store.manifest import FileEntry, FragmentRecord
+from curation.store.manifest_file import record_to_json
+from curation.store.run_log import recorded_run
+from curation.store.store import Store
 
 PHASES = ("resume", "rerun")
 

@@ -25,11 +25,11 @@ from benchmarks.command import folder_or_temporary, parse, parser_of, shared_fol
 from benchmarks.machine import conditions
 from benchmarks.web_mini import build_spec, run_recipe
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 STRENGTHS = ("exact", "easy", "medium", "hard")
 EVERY_TINY = 8

@@ -49,10 +49,10 @@ from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
 from curation.algorithms.knn.params import HammingParams
 from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.store import Store
 from curation.stages.dedup.params import Near
+from curation.store.fragment import Fragment
+from curation.store.store import Store
 
 DIM, FRAGMENT_ROWS, K = 256, 100_000, 64
 FLOOR = 0.75

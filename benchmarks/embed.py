@@ -65,11 +65,11 @@ def photographs(count: int) -> list[bytes]:
 def prepare(folder: Path, count: int) -> int:
     """Write the table of images to a store, and the same pictures to tars; return their bytes."""
     from curation.engine.parallel import InProcess
-    from curation.engine.store import Store
     from curation.engine.table import open_table
     from curation.flow import plan
     from curation.recipe import parse_recipe
     from curation.runner.step import run_step
+    from curation.store.store import Store
 
     rows = [{"image": data, "uid": str(n)} for n, data in enumerate(photographs(count))]
     pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
@@ -138,11 +138,11 @@ def limit(options: argparse.Namespace, folder: Path, numbers: list[int], count: 
 
 def ours(options: argparse.Namespace, folder: Path, numbers: list[int], count: int) -> float:
     """Return the seconds of the stage embed on fragments of these numbers, until vectors are stored."""
-    from curation.engine.store import Store
     from curation.engine.table import open_table
     from curation.engine.units import Output, Unit, run_unit
     from curation.stages.embed.params import EmbedParams
     from curation.stages.embed.stage import embed
+    from curation.store.store import Store
 
     store = Store(folder / "store")
     fragments = list(open_table(store, "images").fragments.values())

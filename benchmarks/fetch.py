@@ -158,11 +158,11 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
 
     from curation.engine.spark import load_cluster, open_session
     from curation.engine.spark_workers import SparkWorkers
-    from curation.engine.store import Store
     from curation.engine.table import open_table
     from curation.flow import plan
     from curation.recipe import parse_recipe
     from curation.runner.step import run_step
+    from curation.store.store import Store
 
     logging.disable(logging.INFO)
     path, columns = str(folder / "list.parquet"), {"url": "url", "caption": "caption"}
@@ -365,8 +365,8 @@ def _request_log(port: int) -> dict[str, int]:
 
 
 def _rows(folder: Path) -> list[tuple[Any, ...]]:
-    from curation.engine.store import Store
     from curation.engine.table import open_table
+    from curation.store.store import Store
 
     rows = []
     for fragment in open_table(Store(folder / "ours"), "images").fragments.values():

@@ -35,12 +35,12 @@ from benchmarks.tables import commit_manifest, hand_made, run_step
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.contract import contract
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import FragmentRecord, sum_counts
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
+from curation.store.manifest import FragmentRecord, sum_counts
+from curation.store.store import Store
 
 STAGES = ("cluster", "assign", "quantise", "index", "match", "retrieve")
 INPUT_TABLES = ("images", "eligible", "embeddings.semantic")

@@ -30,7 +30,7 @@ from curation.algorithms.kmeans.hierarchy import Resampling, TrainingOptions, bu
 from curation.algorithms.kmeans.initialisation import init_sample_size, initial_centroids
 from curation.algorithms.kmeans.lloyd import TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints
-from curation.engine.runs import ranks_in_runs
+from curation.engine.sorted_arrays import ranks_in_runs
 
 Clusters = npt.NDArray[np.int64]
 SAMPLE_SIZE = 10_000

@@ -43,14 +43,14 @@ from curation.algorithms.components.distributed_components import (
 from curation.algorithms.components.union_find import UnionFind
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import FragmentRecord, sum_counts
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord, sum_counts
+from curation.store.store import Store
 
 FRAGMENT_ROWS = 10_000
 KINDS = ("random", "power law")

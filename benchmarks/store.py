@@ -21,12 +21,12 @@ from benchmarks.object_store.proxy import Proxy, proxying
 from benchmarks.object_store.server import UnavailableError, address, credentials, serving
 from benchmarks.object_store.shapes import write_shapes
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import recorded_run
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan, run_fingerprint
 from curation.recipe import Recipe, parse_recipe
 from curation.runner.step import run_step
+from curation.store.run_log import recorded_run
+from curation.store.store import Store
 
 FRAGMENT_ROWS = (14, 2)
 """Rows of a fragment of `shapes`: they give 4 and 24 fragments."""

@@ -48,9 +48,9 @@ from benchmarks.web_mini import (
     read_truth,
     run_recipe,
 )
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 Run = Callable[..., None]
 Scores = dict[tuple[str, str], dict[str, float]]

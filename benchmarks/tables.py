@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curation.engine.manifest import Committed, FragmentRecord, Manifest, RowCounts
 from curation.engine.parallel import Parallel
-from curation.engine.run_log import latest_run, recorded_run
-from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.flow import Step
 from curation.runner.step import StepResult
 from curation.runner.step import run_step as run_step_of_recipe
+from curation.store.manifest import Committed, FragmentRecord, Manifest, RowCounts
+from curation.store.run_log import latest_run, recorded_run
+from curation.store.store import Store
 
 
 def hand_made(

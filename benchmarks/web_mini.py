@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 from benchmarks.command import folder_or_temporary, parse, parser_of, shared_folder
 from curation.engine.parallel import InProcess
 from curation.engine.spark import load_cluster
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.launch import run_steps
 from curation.recipe import Recipe, parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 # Domain and label precision of ViT-Tiny features, cosine, k = 4, as the README of the data states.
 BASELINE = {

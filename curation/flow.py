@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from curation.algorithms.knn.params import IndexParams, SearchParams
-from curation.engine.digest import digest
 from curation.engine.params_base import StrictModel, derive_params, fingerprint_params
 from curation.engine.stage import Stage
 from curation.engine.table_name import Family, TableName
@@ -35,6 +34,7 @@ from curation.stages.screen import params as screen
 from curation.stages.select import params as select
 from curation.stages.tally import params as tally
 from curation.stages.verify import params as verify
+from curation.store.digest import digest
 
 P = TypeVar("P", bound=StrictModel)
 

@@ -12,13 +12,8 @@ from typing import Any
 
 from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, input_files
-from curation.engine.problem import Problem
-from curation.engine.run_log import recorded_run
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
-from curation.engine.step_log import StepLog, Waiting
-from curation.engine.store import Store
-from curation.engine.verification import verify_store
 from curation.errors import RecipeError
 from curation.flow import Step, run_fingerprint
 from curation.media.encoders import ENCODERS
@@ -31,6 +26,11 @@ from curation.stages.embed.params import EmbedParams
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
+from curation.store.problem import Problem
+from curation.store.run_log import recorded_run
+from curation.store.step_log import StepLog, Waiting
+from curation.store.store import Store
+from curation.store.verification import verify_store
 
 Loaded = dict[str, tuple[int, dict[str, Any]]]
 """Dimension and identity of loaded encoders, by name."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from small_run import DEFAULT_STORE, recipe_over
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
+from curation.store.store import Store
 
 
 def run_select(folder: Path, min_side: int) -> StepResult:

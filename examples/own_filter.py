@@ -12,11 +12,11 @@ from pathlib import Path
 from small_run import DEFAULT_STORE, recipe_over
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 PLUGIN = Path(__file__).resolve().parent / "redness.py"
 

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 DEFAULT_STORE = Path("data/examples/store")
 SHAPES = ("circle", "square", "triangle")

@@ -14,8 +14,8 @@ import duckdb
 import pandas as pd
 import polars as pl
 
-from curation.engine.store import Store
 from curation.engine.table import open_table
+from curation.store.store import Store
 
 DEFAULT_STORE = Path("data/examples/store")
 

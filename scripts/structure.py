@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "curation"
 
 LAYERS = (
-    ("errors", "version"),
+    ("errors", "version", "progress"),
+    ("store",),
     ("engine",),
     ("algorithms",),
     ("media",),

@@ -12,12 +12,12 @@ import pyarrow as pa
 from benchmarks.tables import commit_manifest, hand_made, has_table, run_step
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.contract import Column, Contract, contract
-from curation.engine.digest import digest
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import sum_counts
-from curation.engine.store import Store
 from curation.engine.table_name import Family
 from curation.flow import STAGES
+from curation.store.digest import digest
+from curation.store.manifest import sum_counts
+from curation.store.store import Store
 
 ROWS_PER_BATCH = 50
 VECTOR_BYTES = 8

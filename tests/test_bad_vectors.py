@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import STAGES, plan
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 from .kmeans.data import names, planted
 from .tables import BY_SEMANTIC, commit, commit_batches, commit_vectors, embedding_batch, run_step

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import DamagedFileError, StoreError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.inputs import set_aside_damaged
+from curation.store.fragment import Fragment
+from curation.store.store import Store
 
 from .kmeans.data import names, planted
 from .tables import ROWS_PER_BATCH, commit_vectors, run_step

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from curation.engine.contract import contract
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.engine.table_name import Family
 from curation.flow import STAGES
+from curation.store.store import Store
 
 from .tables import commit, commit_empty_inputs
 

@@ -18,11 +18,11 @@ from curation.engine.exchange import (
     _send,
     exchange_tables,
 )
-from curation.engine.fragment import Fragment
 from curation.engine.parallel import InProcess
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.store import Store
 from curation.errors import CurationError, StoreError
+from curation.store.fragment import Fragment
+from curation.store.store import Store
 
 LEFT = pa.schema([("id", pa.int64()), ("reading", pa.int64())])
 RIGHT = pa.schema([("id", pa.int64()), ("name", pa.string())])

@@ -18,7 +18,6 @@ from curation.engine.params_base import (
     fingerprint_params,
     manifest_params,
 )
-from curation.engine.store import Store
 from curation.engine.units import content_of
 from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EncoderSpec
@@ -27,6 +26,7 @@ from curation.recipe import load_recipe, parse_recipe
 from curation.stages.embed.params import EmbedParams
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
+from curation.store.store import Store
 
 GOLDEN = Path(__file__).parent / "fingerprints.json"
 RECIPES = ("quickstart", "lvd142m", "lvd1689m")

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from curation.engine.spark import Cluster
-from curation.engine.store import Store
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.launch import check_encoders, check_inputs, run_steps, select_steps
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 from .tables import has_table
 from .test_flow import SPEC

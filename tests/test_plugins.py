@@ -133,7 +133,7 @@ def test_the_stage_claims_what_the_strategy_of_a_plug_in_says(tmp_path, root):
         f"""
         import json, sys
         sys.path.insert(0, {str(root)!r})
-        from curation.engine.store import Store
+        from curation.store.store import Store
         from tests.docs.checks.common import image_rows, recipe_with, run_stage
         from tests.tables import commit, commit_empty_inputs
         store, rows = Store("store"), image_rows()
@@ -238,8 +238,8 @@ def test_workers_know_the_plug_in(tmp_path, root):
     import numpy as np
     from PIL import Image
 
-    from curation.engine.store import Store
     from curation.engine.table import open_table
+    from curation.store.store import Store
 
     (tmp_path / "pool").mkdir()
     for number in range(4):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.engine.digest import digest
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.errors import StoreError
 from curation.flow import plan
 from curation.media.encoders.encoder import encoder_identity
 from curation.recipe import parse_recipe
+from curation.store.digest import digest
+from curation.store.store import Store
 
 from .kmeans.data import names, planted
 from .tables import BY_SEMANTIC, commit_vectors, run_step

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import Committed
-from curation.engine.manifest_file import HEADER
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import recorded_run
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.engine.units import content_of
 from curation.errors import StoreError
+from curation.store.fragment import Fragment
+from curation.store.manifest import Committed
+from curation.store.manifest_file import HEADER
+from curation.store.run_log import recorded_run
+from curation.store.store import Store
 
 from .tables import commit, hand_made
 

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from curation.engine.store import DATASET
 from curation.errors import CurationError, RecipeError
+from curation.store.store import DATASET
 from curation.version import __version__
 
 if TYPE_CHECKING:

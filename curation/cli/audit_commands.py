@@ -34,9 +34,9 @@ def dedup(
 
     The store is not changed.
     """
-    from curation.engine.store import Store
     from curation.inspect.audit.console import print_audit
     from curation.inspect.audit.run import audit_dedup
+    from curation.store.store import Store
 
     results = audit_dedup(load_recipe(recipe), Store(store), sample, seed, folder)
     print_audit(results.summary, out)

@@ -15,8 +15,8 @@ from curation.cli.app import STORE_PANEL, StorePath, app, err, out
 from curation.errors import RecipeError
 
 if TYPE_CHECKING:
-    from curation.engine.step_log import Waiting
     from curation.runner.gc.collect import Collected
+    from curation.store.step_log import Waiting
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -42,7 +42,7 @@ def seconds_of(text: str, option: str) -> float:
 
 
 def _waiting(no_wait: bool) -> Waiting:
-    from curation.engine.step_log import Waiting
+    from curation.store.step_log import Waiting
 
     return Waiting(wait=not no_wait, notify=lambda text: err.print(escape(text)))
 
@@ -81,9 +81,9 @@ def gc(
 
     The latest finished run of each recipe is kept, and every run that has a tag or has not finished.
     """
-    from curation.engine.store import Store
     from curation.runner.gc.collect import collect
     from curation.runner.gc.kept_runs import Retention
+    from curation.store.store import Store
 
     if keep is not None and older_than is not None:
         raise RecipeError("Give --keep or --older-than, not both.")
@@ -138,9 +138,9 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """Give a run a name, so that gc keeps it; or list the tags of a store."""
-    from curation.engine.store import Store
-    from curation.engine.tags import delete_tag, read_tags
     from curation.runner.gc.restore import tag_run
+    from curation.store.store import Store
+    from curation.store.tags import delete_tag, read_tags
 
     opened = Store(store)
     if name is None:
@@ -175,9 +175,9 @@ def restore(
     no_wait: NoWait = False,
 ) -> None:
     """Make the tables of an earlier run the latest again. No row is computed."""
-    from curation.engine.store import Store
-    from curation.engine.tags import tagged_run
     from curation.runner.gc.restore import restore_run
+    from curation.store.store import Store
+    from curation.store.tags import tagged_run
 
     opened = Store(store)
     restored = restore_run(opened, tagged_run(opened, run), _waiting(no_wait))

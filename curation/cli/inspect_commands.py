@@ -39,8 +39,8 @@ def show(
 ) -> None:
     """Print where a table is, its row counts, the measurements of its stage, and some rows."""
     from curation.engine.contract import contract
-    from curation.engine.store import Store
     from curation.engine.table import open_table
+    from curation.store.store import Store
 
     opened = open_table(Store(store), table, version, run)
     manifest = opened.manifest
@@ -74,8 +74,8 @@ def _print_place(table: Table, version: str | None, run: str | None) -> None:
 
 
 def _folder(table: Table, version: str | None, run: str | None) -> str:
-    from curation.engine.store import DATASET
     from curation.inspect.open_folder import open_folder
+    from curation.store.store import DATASET
 
     if table.manifest.table == DATASET:
         return table.store.address(dataset_folder(table))
@@ -121,8 +121,8 @@ def path(
     run: RunName = None,
 ) -> None:
     """Print the absolute paths of the Parquet files of a table, one per line."""
-    from curation.engine.store import Store
     from curation.engine.table import open_table
+    from curation.store.store import Store
 
     committed = open_table(Store(store), table, version, run)
     if folder:
@@ -159,8 +159,8 @@ def search(
     ] = None,
 ) -> None:
     """Find the nearest images to image files, image ids or vectors, and the arms that claim them."""
-    from curation.engine.store import Store
     from curation.inspect.search import Search, read_queries
+    from curation.store.store import Store
 
     if sum(bool(option) for option in (image, image_id, vectors)) != 1:
         raise RecipeError("Give exactly one of --image, --id and --vectors.")

@@ -7,12 +7,12 @@ import logging
 import sys
 
 from curation.engine.spark import Cluster, load_cluster
-from curation.engine.step_log import Waiting
-from curation.engine.store import DATASET, Store
 from curation.errors import CurationError, RecipeError
 from curation.flow import plan
 from curation.launch import run_steps, select_steps
 from curation.recipe import load_recipe
+from curation.store.step_log import Waiting
+from curation.store.store import DATASET, Store
 
 
 def main(stage: str) -> None:

@@ -26,8 +26,8 @@ from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
-    from curation.engine.store import Store
     from curation.runner.step import StepResult
+    from curation.store.store import Store
 
 
 RatesPath = Annotated[
@@ -161,9 +161,9 @@ def run(
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
     from curation.engine.spark import load_cluster
-    from curation.engine.step_log import Waiting
-    from curation.engine.store import DATASET, Store
     from curation.launch import run_steps, select_steps, verify_inputs
+    from curation.store.step_log import Waiting
+    from curation.store.store import DATASET, Store
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
@@ -210,8 +210,8 @@ def _print_result(store: Store, recipe: Recipe, report_path: str) -> None:
 @app.command(rich_help_panel=RUN_PANEL)
 def report(recipe: RecipePath, store: StorePath, run: RunName = None) -> None:
     """Write the HTML report of a finished run again, with its composition as Parquet."""
-    from curation.engine.store import Store
     from curation.inspect.report.build import write_report
+    from curation.store.store import Store
 
     opened = Store(store)
     out.print(opened.address(write_report(load_recipe(recipe), opened, run)))

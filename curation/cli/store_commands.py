@@ -17,8 +17,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 @app.command(rich_help_panel=STORE_PANEL)
 def runs(store: StorePath, as_json: AsJson = False) -> None:
     """List the runs of a store, the latest first."""
-    from curation.engine.run_log import read_runs
-    from curation.engine.store import Store
+    from curation.store.run_log import read_runs
+    from curation.store.store import Store
 
     rows: list[dict[str, Any]] = [
         {
@@ -61,8 +61,8 @@ def versions(
     as_json: AsJson = False,
 ) -> None:
     """List the versions of a table, the one that was written last first, and the runs that have it."""
-    from curation.engine.run_log import read_runs
-    from curation.engine.store import Store, in_parallel
+    from curation.store.run_log import read_runs
+    from curation.store.store import Store, in_parallel
 
     opened = Store(store)
     names = opened.versions(table)

@@ -49,10 +49,10 @@ def train_filter(
     ] = 0,
 ) -> None:
     """Train a head on labelled images, and print the line that adds it to `score.heads` of a recipe."""
-    from curation.engine.store import Store
     from curation.engine.table import open_table
     from curation.inspect import train_filter as training
     from curation.media.encoders.params import EMBEDDINGS
+    from curation.store.store import Store
 
     loaded = load_recipe(recipe)
     name = encoder or loaded.semantic_encoder

@@ -11,8 +11,8 @@ from rich.markup import escape
 from curation.cli.app import STORE_PANEL, StorePath, app, out
 
 if TYPE_CHECKING:
-    from curation.engine.problem import Problem
-    from curation.engine.store import Store
+    from curation.store.problem import Problem
+    from curation.store.store import Store
 
 
 @app.command("verify-store", rich_help_panel=STORE_PANEL)
@@ -37,9 +37,9 @@ def verify_store_command(
 ) -> None:
     """Compare every file of a store with its recorded size and checksum. The exit status is 1 if a file
     is missing or damaged."""
-    from curation.engine.problem import problems_to_json
-    from curation.engine.store import Store
-    from curation.engine.verification import check_names, verify_store
+    from curation.store.problem import problems_to_json
+    from curation.store.store import Store
+    from curation.store.verification import check_names, verify_store
 
     opened = Store(store)
     tables = check_names(opened, table) if table else None

@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.engine.digest import digest
-from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import FragmentRecord, Manifest
 from curation.engine.parallel import Parallel
-from curation.engine.step_log import StepLog
-from curation.engine.store import Store
 from curation.engine.units import WORK, Output, StageOutput, Unit, compute, content_of
+from curation.store.digest import digest
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord, Manifest
+from curation.store.step_log import StepLog
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

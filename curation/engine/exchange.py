@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.engine.context import Context
-from curation.engine.digest import digest
-from curation.engine.fragment import Fragment
-from curation.engine.manifest import FragmentRecord
 from curation.engine.parallel import ShuffleJob
-from curation.engine.runs import run_starts
+from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import FILE_ROWS, WORK, Output, StageOutput, Unit, content_of, run_unit
+from curation.store.digest import digest
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from curation.engine.contract import Contract
 from curation.engine.libraries import library_versions
-from curation.engine.manifest import FileEntry, FragmentRecord, RowCounts, count_rows, sum_counts
-from curation.engine.store import Store
+from curation.store.manifest import FileEntry, FragmentRecord, RowCounts, count_rows, sum_counts
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

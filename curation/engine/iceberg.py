@@ -29,8 +29,6 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from curation.engine.contract import contract
-from curation.engine.digest import digest
-from curation.engine.fragment import Fragment
 from curation.engine.iceberg_files import (
     DataFile,
     Schema,
@@ -39,10 +37,12 @@ from curation.engine.iceberg_files import (
     manifest_list,
     table_metadata,
 )
-from curation.engine.manifest import Manifest
-from curation.engine.storage.base import FileStatus
-from curation.engine.store import Store, manifest_path
 from curation.errors import StoreError
+from curation.store.digest import digest
+from curation.store.fragment import Fragment
+from curation.store.manifest import Manifest
+from curation.store.storage.base import FileStatus
+from curation.store.store import Store, manifest_path
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

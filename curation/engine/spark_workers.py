@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from curation.engine.parallel import Note, R, ShuffleJob, T
-from curation.engine.progress import ProgressBar
 from curation.engine.spark import Cluster, gpu_profile, open_session
 from curation.errors import CurationError
+from curation.progress import ProgressBar
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -9,11 +9,11 @@ from functools import cached_property
 import pyarrow as pa
 
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
-from curation.engine.manifest import Manifest
-from curation.engine.run_log import find_run, latest_run
-from curation.engine.store import Store
 from curation.errors import StoreError
+from curation.store.fragment import Fragment
+from curation.store.manifest import Manifest
+from curation.store.run_log import find_run, latest_run
+from curation.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ import pyarrow as pa
 from curation.engine.contract import contract
 from curation.engine.device import task_device
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import FragmentRecord
 from curation.engine.parallel import Note, Parallel
 from curation.engine.params_base import StrictModel, fingerprint_params
-from curation.engine.store import Store
-from curation.engine.work_folder import WorkFolder
+from curation.store.manifest import FragmentRecord
+from curation.store.store import Store
+from curation.store.work_folder import WorkFolder
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

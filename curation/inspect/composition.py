@@ -8,7 +8,7 @@ from curation.errors import StoreError
 from curation.recipe import Recipe
 
 if TYPE_CHECKING:
-    from curation.engine.manifest import Manifest
+    from curation.store.manifest import Manifest
 
 COUNTS = (
     "seed_rows",

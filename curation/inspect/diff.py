@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.engine.store import DATASET, Store
 from curation.engine.table import Table, open_table
 from curation.inspect.lineage import ancestry
+from curation.store.store import DATASET, Store
 
 BUCKET_IMAGES = 4_000_000
 """Images compared at once, by the beginning of their ids; they take about 1 GB."""

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Ids, Vectors, comparable_rows, vector_matrix
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.media.encoders.params import EMBEDDINGS
+from curation.store.store import Store
 
 
 class Embeddings(NamedTuple):

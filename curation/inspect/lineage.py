@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from curation.engine.manifest import Committed
-from curation.engine.run_log import RunRecord, find_run, latest_run
-from curation.engine.step_log import StepLog
-from curation.engine.store import DATASET, Store
 from curation.engine.table import Table, open_table
 from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
 from curation.runner.inputs import open_inputs
+from curation.store.manifest import Committed
+from curation.store.run_log import RunRecord, find_run, latest_run
+from curation.store.step_log import StepLog
+from curation.store.store import DATASET, Store
 
 
 @dataclass(frozen=True)

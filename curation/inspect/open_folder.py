@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curation.engine.iceberg import OpenFolder
-from curation.engine.run_log import find_run, latest_run, read_runs
-from curation.engine.store import DATASET, Store
 from curation.engine.table import Table
 from curation.errors import StoreError
+from curation.store.run_log import find_run, latest_run, read_runs
+from curation.store.store import DATASET, Store
 
 
 def open_folder(table: Table, run: str | None = None, any_recipe: bool = False) -> str:

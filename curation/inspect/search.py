@@ -17,12 +17,12 @@ from curation.algorithms.knn.codebooks import read_codebooks, read_lists
 from curation.algorithms.knn.exact import Candidates, build_base, merge
 from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.read import read_numbered_vectors
-from curation.engine.progress import ProgressBar
-from curation.engine.store import Store
 from curation.engine.table import Table
 from curation.errors import RecipeError, StoreError
 from curation.inspect.lineage import Lineage, trace
+from curation.progress import ProgressBar
 from curation.recipe import Recipe
+from curation.store.store import Store
 
 IMAGE_COLUMNS = ("image_id", "role", "source", "url", "caption")
 

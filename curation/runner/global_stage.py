@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from curation.engine.contract import contract
-from curation.engine.digest import digest, file_sha256
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import (
-    FragmentRecord,
-    Manifest,
-)
 from curation.engine.params_base import fingerprint_params
-from curation.engine.step_log import Lease
-from curation.engine.store import Store
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
 from curation.engine.units import (
@@ -31,6 +24,13 @@ from curation.runner.work import (
     table_arguments,
     version_terms,
 )
+from curation.store.digest import digest, file_sha256
+from curation.store.manifest import (
+    FragmentRecord,
+    Manifest,
+)
+from curation.store.step_log import Lease
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

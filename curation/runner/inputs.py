@@ -6,14 +6,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from curation.engine.checksums import sha256_of
-from curation.engine.manifest import Committed
-from curation.engine.run_log import Run
-from curation.engine.step_log import StepLog
-from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.errors import DamagedFileError, StoreError
 from curation.flow import Step
+from curation.store.checksums import sha256_of
+from curation.store.manifest import Committed
+from curation.store.run_log import Run
+from curation.store.step_log import StepLog
+from curation.store.store import Store
 
 logger = logging.getLogger(__name__)
 

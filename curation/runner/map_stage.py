@@ -8,16 +8,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from curation.engine.context import Context
-from curation.engine.dataset_files import forget_staged, publish
-from curation.engine.digest import digest, file_sha256
-from curation.engine.manifest import (
-    FragmentRecord,
-    aggregate_stats,
-)
 from curation.engine.params_base import fingerprint_params
 from curation.engine.stage import Read, Stage
-from curation.engine.step_log import Lease
-from curation.engine.store import DATASET
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
 from curation.engine.units import (
@@ -26,7 +18,6 @@ from curation.engine.units import (
     compute,
     content_of,
 )
-from curation.engine.work_folder import delete_work_folders
 from curation.flow import Step
 from curation.plugins import activation
 from curation.runner.work import (
@@ -39,6 +30,15 @@ from curation.runner.work import (
     table_arguments,
     version_terms,
 )
+from curation.store.dataset_files import forget_staged, publish
+from curation.store.digest import digest, file_sha256
+from curation.store.manifest import (
+    FragmentRecord,
+    aggregate_stats,
+)
+from curation.store.step_log import Lease
+from curation.store.store import DATASET
+from curation.store.work_folder import delete_work_folders
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

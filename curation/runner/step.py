@@ -13,15 +13,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from curation.engine.iceberg import publish
-from curation.engine.manifest import Committed, Manifest
 from curation.engine.parallel import Parallel
-from curation.engine.removal import wait_for_removal
-from curation.engine.run_log import Run, recorded_run
-from curation.engine.step_log import Entry, Lease, StepLog, Waiting, hold
-from curation.engine.store import Store, in_parallel
 from curation.engine.table import Table, open_table
 from curation.engine.table_name import TableName
-from curation.engine.used_work import put_used_memos
 from curation.errors import DamagedFileError
 from curation.flow import Step
 from curation.media.encoders.compatibility import check_spaces
@@ -29,6 +23,12 @@ from curation.runner.global_stage import compute_global, global_work
 from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
 from curation.runner.work import StepContext, StepWork, new_manifest
+from curation.store.manifest import Committed, Manifest
+from curation.store.removal import wait_for_removal
+from curation.store.run_log import Run, recorded_run
+from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold
+from curation.store.store import Store, in_parallel
+from curation.store.used_work import put_used_memos
 
 logger = logging.getLogger(__name__)
 

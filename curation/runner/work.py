@@ -9,13 +9,8 @@ from typing import Any, NamedTuple
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.digest import digest
-from curation.engine.manifest import FragmentRecord, Manifest, sum_counts, version_of
 from curation.engine.parallel import Parallel
 from curation.engine.params_base import StrictModel, manifest_params
-from curation.engine.run_log import Run
-from curation.engine.step_log import Waiting
-from curation.engine.store import Store
 from curation.engine.table import Table
 from curation.engine.table_name import Family, TableName
 from curation.engine.units import (
@@ -23,6 +18,11 @@ from curation.engine.units import (
 )
 from curation.flow import Step
 from curation.plugins import activation
+from curation.store.digest import digest
+from curation.store.manifest import FragmentRecord, Manifest, sum_counts, version_of
+from curation.store.run_log import Run
+from curation.store.step_log import Waiting
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import load_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 from ..e2e.small import build_small
 

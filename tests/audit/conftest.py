@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.flow import plan
 from curation.inspect.audit.run import Audit, audit_dedup
 from curation.recipe import Recipe, parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 from tests.e2e.small import encoded, picture
 from tests.report.conftest import HOSTILE, source, write_source
 

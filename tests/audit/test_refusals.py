@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
-from curation.engine.manifest import Committed
-from curation.engine.step_log import Entry, StepLog
-from curation.engine.store import Store
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
 from curation.inspect.audit.edits import EDITS
+from curation.store.manifest import Committed
+from curation.store.step_log import Entry, StepLog
+from curation.store.store import Store
 
 from .conftest import Run, audited
 

@@ -12,11 +12,11 @@ from curation.algorithms.kmeans import hierarchy
 from curation.algorithms.kmeans import lloyd as lloyd_module
 from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 from ..kmeans.data import names, planted
 from ..tables import commit, commit_batches, embedding_batch, run_step

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 from .finished import build_sources, leave_what_a_killed_run_leaves, run_recipe, tables_of
 

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.engine.clock import SystemClock
-from curation.engine.holder import this_process
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import latest_run, new_run, recorded_run, save_record
-from curation.engine.step_log import StepLog, Waiting
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
+from curation.store.clock import SystemClock
+from curation.store.holder import this_process
+from curation.store.run_log import latest_run, new_run, recorded_run, save_record
+from curation.store.step_log import StepLog, Waiting
+from curation.store.store import Store
 
 from ..e2e.small import encoded, picture, write_rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.engine.verification import verify_store
+from curation.store.verification import verify_store
 
 from .conftest import Finished
 from .finished import DAMAGES, kind_of, run_until_it_ends_well, tables_of

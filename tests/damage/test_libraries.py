@@ -14,8 +14,8 @@ from curation.engine.contract import contract
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.libraries import LIBRARIES, library_versions
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.units import empty_batch
+from curation.store.store import Store
 
 from ..tables import commit_manifest, hand_made
 

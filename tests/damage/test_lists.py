@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import recorded_run
-from curation.engine.step_log import Waiting
-from curation.engine.store import Store
 from curation.engine.table import open_table
-from curation.engine.verification import verify_store
 from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.run_log import recorded_run
+from curation.store.step_log import Waiting
+from curation.store.store import Store
+from curation.store.verification import verify_store
 
 from .finished import DAMAGES, SkippingClock
 

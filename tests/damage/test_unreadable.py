@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from curation.engine.manifest import Committed
-from curation.engine.run_log import find_run, latest_run, read_runs, recorded_run
-from curation.engine.sealed_json import CHECKSUM, seal, unseal
-from curation.engine.step_log import Entry, StepLog
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import StoreError
+from curation.store.manifest import Committed
+from curation.store.run_log import find_run, latest_run, read_runs, recorded_run
+from curation.store.sealed_json import CHECKSUM, seal, unseal
+from curation.store.step_log import Entry, StepLog
+from curation.store.store import Store
 
 from ..tables import commit
 from .finished import flip, truncate

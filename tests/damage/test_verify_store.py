@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
-from curation.engine.store import Store
 from curation.engine.table import open_table
-from curation.engine.verification import verify_store
 from curation.flow import plan
 from curation.launch import verify_inputs
 from curation.recipe import parse_recipe
+from curation.store.store import Store
+from curation.store.verification import verify_store
 
 from .finished import delete, flip, run_recipe, tables_of, truncate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from curation.engine.manifest import version_of
+from curation.store.manifest import version_of
 
 from ..tables import hand_made
 

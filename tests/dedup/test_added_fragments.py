@@ -7,10 +7,10 @@ import pytest
 
 from curation.algorithms.knn.blocks import blocks_of
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 from ..counting import Counting
 from ..tables import commit_vectors, run_step

@@ -15,12 +15,12 @@ from curation.algorithms.components.distributed_components import (
     read_labels,
 )
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
 from curation.engine.parallel import InProcess
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.store import Store
 from curation.engine.units import empty_batch
 from curation.errors import CurationError
+from curation.store.fragment import Fragment
+from curation.store.store import Store
 
 
 def write_edges(left, right):

@@ -11,12 +11,12 @@ import pytest
 from curation.algorithms.components import distributed_components
 from curation.engine.parallel import InProcess
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import CurationError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.dedup import partitioned_inputs
+from curation.store.store import Store
 
 from ..counting import Counting
 from ..tables import commit, commit_batches, has_table, run_step

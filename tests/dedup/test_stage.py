@@ -9,11 +9,11 @@ import pytest
 
 from curation.algorithms.components import distributed_components
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.dedup import partitioned_inputs
+from curation.store.store import Store
 
 from ..tables import commit, commit_batches, run_step
 

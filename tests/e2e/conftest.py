@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
+from curation.store.store import Store
 
 from ..fetch.conftest import web  # noqa: F401
 from .small import build_small

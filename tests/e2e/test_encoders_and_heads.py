@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 
 from curation.algorithms.arrays.vectors import vector_matrix
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.media.encoders.vit_micro import DIM
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 
 @pytest.fixture

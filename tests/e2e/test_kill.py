@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import STAGES
+from curation.store.store import Store
 
 from .conftest import dataset_rows
 

@@ -13,12 +13,12 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import STAGES
 from curation.inspect.search import Search, read_queries
 from curation.recipe import load_recipe
+from curation.store.store import Store
 
 THRESHOLDS = {"min_side", "aspect", "entropy"}
 

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import STAGES
 from curation.inspect.diff import difference, open_dataset
+from curation.store.store import Store
 
 from .conftest import dataset_rows
 

@@ -21,8 +21,8 @@ import pytest
 import yaml
 
 from curation.engine.spark import ensure_java
-from curation.engine.store import Store
 from curation.engine.table import open_table
+from curation.store.store import Store
 
 from ..fetch.conftest import HOSTS, answer
 from .conftest import dataset_rows

@@ -9,12 +9,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 
-from curation.engine.digest import file_sha256
 from curation.errors import RecipeError
 from curation.media.encoders import onnx as family
 from curation.media.encoders.encoder import load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
+from curation.store.digest import file_sha256
 
 from .test_embed import pictures
 

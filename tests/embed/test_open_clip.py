@@ -12,11 +12,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from curation.engine.digest import file_sha256
 from curation.errors import RecipeError
 from curation.media.encoders.encoder import load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
+from curation.store.digest import file_sha256
 
 from .clip import DIM, PREPROCESS, SIDE, write_clip
 from .test_embed import pictures

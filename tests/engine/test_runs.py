@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.engine.runs import positions_in, ranks_in_runs, run_starts
+from curation.engine.sorted_arrays import positions_in, ranks_in_runs, run_starts
 
 numbers = st.lists(st.integers(0, 4), max_size=30)
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from curation.engine.parallel import InProcess, Note
-from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.stages.fetch.progress import format_progress
+from curation.store.store import Store
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, picture
 from tests.ingest.helpers import source, write

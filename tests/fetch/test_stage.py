@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from curation.engine.contract import contract
-from curation.engine.storage.arrow import ArrowStorage
-from curation.engine.store import Store
-from curation.engine.work_folder import WorkFolder
 from curation.errors import StoreError
 from curation.stages.fetch import sample_writer
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult
 from curation.stages.fetch.sample_writer import SampleWriter
 from curation.stages.fetch.work_shards import WorkShards
+from curation.store.storage.arrow import ArrowStorage
+from curation.store.store import Store
+from curation.store.work_folder import WorkFolder
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, images, picture, served
 from tests.ingest.helpers import run, source, table, write
@@ -156,10 +156,10 @@ def test_a_missing_container_stops_the_run(tmp_path: Path) -> None:
     spec = source(path, columns={"image": "img", "key": "k"})
     run(tmp_path / "store", spec)
     from curation.engine.parallel import InProcess
-    from curation.engine.store import Store
     from curation.flow import plan
     from curation.recipe import parse_recipe
     from curation.runner.step import run_step
+    from curation.store.store import Store
 
     path.unlink()
     step = plan(parse_recipe({"name": "t", "sources": [spec]}), until="fetch")[1]

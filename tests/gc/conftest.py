@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from curation.engine.run_log import RunRecord
-from curation.engine.store import Store
 from curation.inspect.report.build import write_report
+from curation.store.run_log import RunRecord
+from curation.store.store import Store
 
 from ..fetch.conftest import web  # noqa: F401
 from .helpers import build_tiny, copied, edited, recipe_of, run_recipe

@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import RunRecord, read_runs, recorded_run
-from curation.engine.step_log import Waiting
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan, run_fingerprint
 from curation.recipe import Recipe, parse_recipe
@@ -22,6 +19,9 @@ from curation.runner.gc.collect import Collected, collect
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.removal_list import Tally, total
 from curation.runner.step import StepResult, planned_steps, run_step
+from curation.store.run_log import RunRecord, read_runs, recorded_run
+from curation.store.step_log import Waiting
+from curation.store.store import Store
 
 from ..e2e.small import encoded, picture, write_rows
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from curation.engine.run_log import RunRecord, read_runs
-from curation.engine.step_log import Waiting
-from curation.engine.storage.local import LocalStorage
-from curation.engine.store import Store
-from curation.engine.tags import read_tags
 from curation.errors import LeaseError, StoreError
 from curation.runner.gc.restore import read_manifests, tag_run
+from curation.store.run_log import RunRecord, read_runs
+from curation.store.step_log import Waiting
+from curation.store.storage.local import LocalStorage
+from curation.store.store import Store
+from curation.store.tags import read_tags
 
 from .helpers import contents, copied, edited, gc, run_recipe
 

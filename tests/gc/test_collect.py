@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.engine.context import Context
-from curation.engine.holder import Holder
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import read_runs
-from curation.engine.step_log import Entry, Lease, StepLog
-from curation.engine.storage.local import LocalStorage
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import LeaseError, StoreError
 from curation.inspect.lineage import trace
 from curation.inspect.report.build import write_report
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import read_manifests
+from curation.store.holder import Holder
+from curation.store.run_log import read_runs
+from curation.store.step_log import Entry, Lease, StepLog
+from curation.store.storage.local import LocalStorage
+from curation.store.store import Store
 
 from ..fetch.conftest import answer
 from ..ingest.helpers import jpeg, source, write

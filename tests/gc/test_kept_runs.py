@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from curation.engine.run_log import RunRecord
-from curation.engine.storage.base import FileStatus
 from curation.runner.gc.kept_runs import Retention, StoredRun, kept_runs
+from curation.store.run_log import RunRecord
+from curation.store.storage.base import FileStatus
 
 NOW = 1_000_000.0
 HOUR = 3600.0

@@ -18,13 +18,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from curation.engine.run_log import RunRecord, find_run
-from curation.engine.step_log import Waiting
-from curation.engine.store import Store
-from curation.engine.tags import delete_tag
 from curation.errors import StoreError
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import read_manifests, restore_run, tag_run
+from curation.store.run_log import RunRecord, find_run
+from curation.store.step_log import Waiting
+from curation.store.store import Store
+from curation.store.tags import delete_tag
 
 from .helpers import build_tiny, contents, edited, gc, run_recipe
 

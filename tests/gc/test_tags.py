@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
-from curation.engine.run_log import read_runs
-from curation.engine.step_log import Waiting
-from curation.engine.store import Store
 from curation.engine.table import open_table
-from curation.engine.tags import add_tag, delete_tag, read_tags, tagged_run
 from curation.errors import RecipeError, StoreError
 from curation.runner.gc.restore import restore_run, tag_run
+from curation.store.run_log import read_runs
+from curation.store.step_log import Waiting
+from curation.store.store import Store
+from curation.store.tags import add_tag, delete_tag, read_tags, tagged_run
 
 from .helpers import build_tiny, contents, gc, run_recipe, runs_of
 

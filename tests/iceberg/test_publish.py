@@ -14,11 +14,11 @@ import pytest
 from pyiceberg.table import StaticTable
 
 from curation.engine.iceberg import GRACE_S, OpenFolder, open_address, publish, published
-from curation.engine.manifest import Manifest
-from curation.engine.storage.local import LocalStorage
-from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.errors import StoreError
+from curation.store.manifest import Manifest
+from curation.store.storage.local import LocalStorage
+from curation.store.store import Store
 
 from ..tables import commit
 from .readers import READERS, Rows

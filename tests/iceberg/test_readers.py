@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from curation.cli.app import app
 from curation.engine.contract import contract
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import recorded_run
-from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.errors import StoreError
 from curation.flow import plan
 from curation.inspect.open_folder import open_folder
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.run_log import recorded_run
+from curation.store.store import Store
 
 from ..e2e.small import build_small, write_rows
 from .readers import READERS, Rows, as_read

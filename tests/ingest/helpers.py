@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
+from curation.store.store import Store
 
 
 def source(path: Path | str, **spec: Any) -> dict[str, Any]:

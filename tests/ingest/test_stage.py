@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.engine.fragment import Fragment
-from curation.engine.manifest import FileEntry, FragmentRecord
-from curation.engine.store import Store
 from curation.errors import RecipeError
 from curation.stages.ingest.duplicates import find_duplicates
 from curation.stages.ingest.formats.source_row import staged_schema
+from curation.store.fragment import Fragment
+from curation.store.manifest import FileEntry, FragmentRecord
+from curation.store.store import Store
 from tests.ingest.helpers import jpeg, pairs, run, source, table, write
 
 

@@ -15,11 +15,11 @@ from curation.algorithms.knn.recall import JoinRecall
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.dedup.params import Near
+from curation.store.store import Store
 
 from ..counting import Counting
 from ..tables import commit_vectors, run_step

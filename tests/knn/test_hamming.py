@@ -11,8 +11,8 @@ from curation.algorithms.knn.hamming import hash_join, range_search
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
+from curation.store.store import Store
 
 from ..tables import commit, commit_batches
 

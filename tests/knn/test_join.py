@@ -12,11 +12,11 @@ import pytest
 
 from curation.algorithms.knn import broadcast
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 from ..tables import commit, commit_batches, embedding_batch, run_step, scores_batch
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 HOSTILE = '<script>alert("caption")</script><img src="http://evil.example/a.png">'
 HOSTILE_KEY = '"><link rel=stylesheet href="https://evil.example/b.css">'

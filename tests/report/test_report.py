@@ -16,9 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation.engine.manifest import FragmentRecord, Manifest
-from curation.engine.manifest_file import write_manifest
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.inspect.composition import COUNTS, composition_of
@@ -29,6 +26,9 @@ from curation.inspect.report.copies import summarise_copies
 from curation.inspect.report.dropped import EXAMPLES, choose_examples
 from curation.inspect.report.row_counts import count_dataset, count_stages
 from curation.stages.retrieve.strategies import STRATEGIES
+from curation.store.manifest import FragmentRecord, Manifest
+from curation.store.manifest_file import write_manifest
+from curation.store.store import Store
 from tests.report.conftest import HOSTILE, Run
 from tests.report.page import Page
 

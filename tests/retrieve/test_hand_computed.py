@@ -8,11 +8,11 @@ import pytest
 
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 from ..tables import commit, commit_batches, commit_empty_inputs, run_step
 

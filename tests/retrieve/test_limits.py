@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
 from curation.stages.retrieve.balance import describe_target
+from curation.store.store import Store
 
 from ..kmeans.data import names, planted
 from ..tables import BY_SEMANTIC, commit, commit_vectors, run_step

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from curation.engine.parallel import InProcess, Parallel
-from curation.engine.run_log import recorded_run
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan, run_fingerprint
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
+from curation.store.run_log import recorded_run
+from curation.store.store import Store
 
 TABLES = ("pairs", "images", "scores", "embeddings.semantic", "copies", "claims", "dataset")
 

@@ -12,14 +12,14 @@ from itertools import permutations
 import pytest
 
 from benchmarks.object_store.server import BUCKET, ENVIRONMENT, HOST, KEY, REGION, SECRET
-from curation.engine.storage.base import join_address
-from curation.engine.storage.open import open_storage
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.storage.base import join_address
+from curation.store.storage.open import open_storage
+from curation.store.store import Store
 
 from ..counting import Counting
 from ..ingest.helpers import jpeg, write
@@ -125,7 +125,7 @@ def test_other_object_stores_open(address):
 
 TRY = """
 import sys
-from curation.engine.store import Store
+from curation.store.store import Store
 store = Store(sys.argv[1])
 store.storage.write("a/b", b"1")
 with store.storage.filesystem.open_input_file(f"{store.storage.root}/a/b") as stream:

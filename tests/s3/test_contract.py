@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
-from curation.engine.storage.arrow import ArrowStorage
-from curation.engine.storage.base import Storage
-from curation.engine.storage.open import open_storage
-from curation.engine.store import Store
+from curation.store.storage.arrow import ArrowStorage
+from curation.store.storage.base import Storage
+from curation.store.storage.open import open_storage
+from curation.store.store import Store
 
 ODD_NAMES = ("a b", "a%20b", "a%b", "#", "a?b=c&d", "ü/é.txt", "key=value+1", "~'()!*", "日本/語")
 WRITERS = 16

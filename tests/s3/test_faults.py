@@ -6,10 +6,10 @@ import pytest
 
 from benchmarks.object_store.proxy import Request
 from benchmarks.object_store.server import HOST
-from curation.engine.manifest import Committed
-from curation.engine.run_log import new_run
-from curation.engine.step_log import Entry, Lease, StepLog
-from curation.engine.storage.open import open_storage
+from curation.store.manifest import Committed
+from curation.store.run_log import new_run
+from curation.store.step_log import Entry, Lease, StepLog
+from curation.store.storage.open import open_storage
 
 FAULTS = ("unavailable", "error", "lost request", "lost reply", "torn", "late")
 TIMES = 3
@@ -103,7 +103,7 @@ def test_a_late_creation_changes_nothing(storage, proxy):
 
 
 def test_a_late_commit_of_a_holder_that_was_overtaken_is_refused(new_address, proxy):
-    from curation.engine.store import Store
+    from curation.store.store import Store
 
     store = Store(new_address())
     log = StepLog(store, "step")

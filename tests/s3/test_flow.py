@@ -14,9 +14,9 @@ import pytest
 
 from benchmarks.object_store.proxy import Request
 from benchmarks.object_store.shapes import write_shapes
-from curation.engine.run_log import read_runs
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.store import Store
+from curation.store.run_log import read_runs
+from curation.store.store import Store
 
 from ..counting import Counting
 from .flow import TABLES, rows_of, run_recipe
@@ -80,7 +80,7 @@ def test_a_run_and_a_rerun(proxy, new_address, sources, on_disk):
 KILL = """
 import os, signal, sys, json
 from tests.s3.flow import run_recipe
-from curation.engine.store import Store
+from curation.store.store import Store
 spec, address, folder, number, until = json.loads(sys.argv[1])
 store, put = Store(address), Store.put_record
 done = 0

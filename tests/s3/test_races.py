@@ -11,12 +11,12 @@ from typing import TypeVar
 import pytest
 
 from benchmarks.object_store.server import address
-from curation.engine.clock import SystemClock
-from curation.engine.holder import this_process
-from curation.engine.manifest import Committed
-from curation.engine.step_log import Entry, Lease, StepLog, Waiting, hold
-from curation.engine.store import Store
 from curation.errors import LeaseError
+from curation.store.clock import SystemClock
+from curation.store.holder import this_process
+from curation.store.manifest import Committed
+from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold
+from curation.store.store import Store
 
 T = TypeVar("T")
 CONTENTS = (b"first", b"second")

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
+from curation.store.store import Store
 
 from ..tables import commit, commit_batches, commit_empty_inputs, embedding_batch, run_step
 

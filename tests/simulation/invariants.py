@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.engine.manifest_file import read_manifest
+from curation.store.manifest_file import read_manifest
 
 from .recipe import TABLES, check_rows, mark, steps_of
 from .world import Attempt, World

@@ -13,15 +13,15 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.digest import digest
-from curation.engine.fragment import Fragment
 from curation.engine.params_base import StrictModel
 from curation.engine.stage import FunctionPath, Read, Stage
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
 from curation.engine.units import StageOutput
-from curation.engine.work_folder import WorkFolder
 from curation.flow import Step
+from curation.store.digest import digest
+from curation.store.fragment import Fragment
+from curation.store.work_folder import WorkFolder
 
 PARTS = {"part-0": 2, "part-1": 1}
 """The fragments, with their numbers of rows."""

@@ -175,7 +175,7 @@ class Scheduler:
 
 
 class SimulatedClock:
-    """The clock of a simulated process: see `curation.engine.clock.Clock`."""
+    """The clock of a simulated process: see `curation.store.clock.Clock`."""
 
     def __init__(self, scheduler: Scheduler, process: Process) -> None:
         self._scheduler, self._process = scheduler, process

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 import pyarrow as pa
 from obstore.exceptions import GenericError
 
-from curation.engine.storage.base import FileStatus
+from curation.store.storage.base import FileStatus
 
 from .scheduler import Killed, Scheduler
 
@@ -111,7 +111,7 @@ effect after a later one: the protocol does not bear that."""
 
 
 class SimulatedStorage:
-    """The store as one process reaches it: see `curation.engine.storage.base.Storage`.
+    """The store as one process reaches it: see `curation.store.storage.base.Storage`.
 
     It keeps the rules of `ObjectStorage`: a request that was repeated after its reply was lost takes
     effect twice, and `create` knows its object by the content.

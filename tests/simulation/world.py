@@ -16,17 +16,17 @@ from unittest.mock import patch
 
 from obstore.exceptions import GenericError
 
-from curation.engine import run_log
-from curation.engine import store as store_module
-from curation.engine.holder import Holder
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import RunRecord, recorded_run
-from curation.engine.step_log import Waiting
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import DamagedFileError, LeaseError, StoreError
 from curation.flow import Step
 from curation.runner.step import run_step
+from curation.store import run_log
+from curation.store import store as store_module
+from curation.store.holder import Holder
+from curation.store.run_log import RunRecord, recorded_run
+from curation.store.step_log import Waiting
+from curation.store.store import Store
 
 from .recipe import TABLES, FolderGoneError, check_rows, steps_of
 from .scheduler import Process, Scheduler, SimulatedClock

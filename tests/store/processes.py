@@ -10,16 +10,16 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from curation.engine.clock import SystemClock
 from curation.engine.parallel import InProcess, Note
-from curation.engine.run_log import recorded_run
-from curation.engine.step_log import Waiting
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.recipe import Recipe, parse_recipe
 from curation.runner.step import run_step
+from curation.store.clock import SystemClock
+from curation.store.run_log import recorded_run
+from curation.store.step_log import Waiting
+from curation.store.store import Store
 
 from ..ingest.helpers import jpeg, write
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from curation.engine.dataset_files import forget_staged, publish
-from curation.engine.fragment import Fragment
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.manifest import FragmentRecord
-from curation.engine.store import Store
 from curation.errors import DamagedFileError
+from curation.store.dataset_files import forget_staged, publish
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
+from curation.store.store import Store
 
 ROWS = pa.RecordBatch.from_pydict({"n": [1, 2]})
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from obstore.exceptions import GenericError
 
-from curation.engine.holder import Holder, this_process
-from curation.engine.manifest import Committed
-from curation.engine.step_log import Lease, StepLog, Waiting, hold
-from curation.engine.storage.base import FileStatus
-from curation.engine.storage.local import LocalStorage
-from curation.engine.store import Store
 from curation.errors import LeaseError
+from curation.store.holder import Holder, this_process
+from curation.store.manifest import Committed
+from curation.store.step_log import Lease, StepLog, Waiting, hold
+from curation.store.storage.base import FileStatus
+from curation.store.storage.local import LocalStorage
+from curation.store.store import Store
 
 from .processes import ImpatientClock
 

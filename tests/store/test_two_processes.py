@@ -8,10 +8,10 @@ import signal
 import pytest
 
 from curation.engine.parallel import InProcess
-from curation.engine.step_log import StepLog, Waiting
-from curation.engine.store import Store
 from curation.errors import LeaseError
 from curation.flow import plan
+from curation.store.step_log import StepLog, Waiting
+from curation.store.store import Store
 
 from .processes import GATED, ImpatientClock, run_recipe, runner, small_recipe
 

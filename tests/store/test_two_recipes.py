@@ -9,15 +9,15 @@ import pytest
 
 import curation.stages.assemble.stage as assemble_stage
 from curation.engine.parallel import InProcess
-from curation.engine.run_log import latest_run
-from curation.engine.step_log import Waiting
-from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.errors import LeaseError
 from curation.flow import plan, run_fingerprint
 from curation.launch import select_steps
 from curation.recipe import Recipe, parse_recipe
 from curation.runner.step import run_step
+from curation.store.run_log import latest_run
+from curation.store.step_log import Waiting
+from curation.store.store import Store
 
 from ..e2e.small import encoded, picture, write_rows
 from .processes import ImpatientClock, small_recipe

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.tally.captions import caption_keys, count_repeats, normalize_caption
+from curation.store.fragment import Fragment
+from curation.store.store import Store
 
 from ..tables import commit, commit_empty_inputs, run_step
 

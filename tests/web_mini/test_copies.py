@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.copies import Truth, measured, spec_of
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.store import Store
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 pytestmark = pytest.mark.timeout(900)
 

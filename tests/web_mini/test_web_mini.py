@@ -8,11 +8,11 @@ import torch
 from benchmarks.web_mini import BASELINE, IVF_PQ, build_spec, precision
 from curation.algorithms.arrays.screened_products import screen_type
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.store import Store
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
+from curation.store.store import Store
 
 # Embedding nine thousand pictures takes minutes on two cores.
 pytestmark = pytest.mark.timeout(1800)

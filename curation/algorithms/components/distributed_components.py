@@ -23,11 +23,11 @@ import pyarrow as pa
 from curation.algorithms.components.union_find import UnionFind
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.fragment import Fragment
-from curation.engine.manifest import FragmentRecord
-from curation.engine.runs import run_starts
+from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import CurationError
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
 
 Nodes: TypeAlias = npt.NDArray[np.uint64]
 EDGES = pa.schema([("left", pa.uint64()), ("right", pa.uint64())])

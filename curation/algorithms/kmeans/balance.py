@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from curation.engine.runs import ranks_in_runs
+from curation.engine.sorted_arrays import ranks_in_runs
 
 Counts = npt.NDArray[np.int64]
 

@@ -25,7 +25,7 @@ from curation.algorithms.kmeans.lloyd import (
 )
 from curation.algorithms.kmeans.points import ArrayPoints, round_to_grid
 from curation.engine.device import CPU
-from curation.engine.runs import ranks_in_runs
+from curation.engine.sorted_arrays import ranks_in_runs
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from curation.algorithms.kmeans.backends.nearest import Centroids
 from curation.algorithms.kmeans.lloyd import Metric, make_centroids
 from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums, Counts, Doubles
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
-from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
 
 SHARD_ROWS = 1_000_000
 """Maximum points of a shard, whose sums one task adds up before it writes them."""

@@ -17,8 +17,8 @@ from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.exact import Base, Candidates, build_base, merge, search
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
+from curation.store.fragment import Fragment
 
 ROWS_PER_BLOCK = 100_000
 """Rows of a block. Its vectors, their hashes and the screen over them need about 1 GiB at most (1,024

@@ -25,9 +25,9 @@ from curation.algorithms.knn.exact import (
 from curation.algorithms.knn.params import SearchParams
 from curation.algorithms.knn.read import read_numbered_vectors, read_vectors
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
+from curation.store.fragment import Fragment
 
 CANDIDATES = pa.schema(
     [("query", pa.int64()), ("image_id", pa.string()), ("similarity", pa.float32())]

@@ -27,9 +27,9 @@ from curation.algorithms.knn.exact import build_base, merge
 from curation.algorithms.knn.routing import read_routed, route, task_batches
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.fragment import Fragment
-from curation.engine.runs import run_starts
+from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput, empty_batch
+from curation.store.fragment import Fragment
 
 BYTES_PER_GROUP = 2**29
 """Bytes of vectors that one task joins. The task needs about four times that memory."""

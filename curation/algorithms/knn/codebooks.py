@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from curation.algorithms.knn.exact import Base
 from curation.algorithms.knn.ivf import Codebooks, Lists
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
+from curation.store.fragment import Fragment
 
 
 def codebooks_batch(codebooks: Codebooks) -> pa.RecordBatch:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.engine.device import CPU
-from curation.engine.runs import run_starts
+from curation.engine.sorted_arrays import run_starts
 
 EXTRA_CANDIDATES = 16
 """Candidates beyond k, so that float32 rounding cannot lose a neighbour before it is scored again."""

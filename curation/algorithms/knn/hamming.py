@@ -21,8 +21,8 @@ from curation.algorithms.knn.blocks import PAIRS, blocks_of, merge_blocks
 from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
+from curation.store.fragment import Fragment
 
 BITS = 256
 TABLES = 16

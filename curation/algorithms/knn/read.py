@@ -13,8 +13,8 @@ from curation.algorithms.arrays.vectors import (
     comparable_rows,
     vector_matrix,
 )
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
+from curation.store.fragment import Fragment
 
 
 def read_vectors(embeddings: Fragment, eligible: Fragment | None = None) -> tuple[Ids, Vectors]:

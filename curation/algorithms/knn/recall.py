@@ -15,7 +15,7 @@ from curation.algorithms.knn.blocks import block_join, candidates_of_pairs
 from curation.algorithms.knn.exact import merge
 from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
+from curation.store.fragment import Fragment
 
 SIMILARITY_BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Similarities from which recall is also reported, if they are above the floor of the join."""

@@ -16,8 +16,8 @@ from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.device import CPU
 from curation.engine.exchange import KEY
-from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
+from curation.store.fragment import Fragment
 
 ROWS_PER_TASK = 1_000_000
 """Rows that one task assigns to cells."""

@@ -13,9 +13,9 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, vector_array, vector_matrix
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
+from curation.store.fragment import Fragment
 
 
 def eligible_rows(eligible: Table, role: str = "pool") -> int:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from curation.algorithms.arrays.seeded_order import seeded_keys
-from curation.engine.digest import digest
 from curation.inspect.audit.pool import Pool
 from curation.inspect.report.album import Album, ImageRef, optional_float
+from curation.store.digest import digest
 
 MAX_PAIRS = 60
 LINKED_BY = ("near alone", "perceptual alone", "both")

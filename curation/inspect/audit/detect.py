@@ -16,9 +16,9 @@ from curation.algorithms.knn.exact import (
 )
 from curation.algorithms.knn.hamming import BITS, range_search
 from curation.algorithms.knn.params import MAX_HAMMING_DISTANCE
-from curation.engine.progress import ProgressBar
 from curation.inspect.audit.copies import Detections, InjectedCopies, StoredOriginals
 from curation.inspect.audit.pool import Hashes, Pool, Sample, gather_by_id
+from curation.progress import ProgressBar
 from curation.recipe import Recipe
 from curation.stages.dedup.params import Near
 

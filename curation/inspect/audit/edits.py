@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from curation.engine.digest import digest
 from curation.inspect.audit import effects, overlays, transforms
 from curation.inspect.audit.transforms import Rng, encode_image
+from curation.store.digest import digest
 
 Strength = Literal["easy", "medium", "hard"]
 STRENGTHS: tuple[Strength, ...] = ("easy", "medium", "hard")

@@ -13,9 +13,6 @@ import pyarrow as pa
 from PIL import Image
 
 from curation.algorithms.arrays.vectors import Bools, Vectors, vector_matrix
-from curation.engine.progress import ProgressBar
-from curation.engine.store import Store
-from curation.engine.work_folder import WorkFolder
 from curation.errors import StoreError
 from curation.inspect.audit.copies import InjectedCopies, InjectedCopy
 from curation.inspect.audit.edits import EDIT_NAMES, apply_edit
@@ -27,12 +24,15 @@ from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
+from curation.progress import ProgressBar
 from curation.recipe import Recipe
 from curation.stages.dedup.params import Verify
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult
 from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SampleWriter
 from curation.stages.fetch.work_shards import WorkShards
+from curation.store.store import Store
+from curation.store.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     from curation.media.encoders.encoder import Encoder

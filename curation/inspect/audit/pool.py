@@ -16,13 +16,13 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.read import read_vectors
-from curation.engine.fragment import Fragment
-from curation.engine.store import Store
 from curation.errors import RecipeError, StoreError
 from curation.inspect.lineage import recipe_tables
 from curation.media.encoders.compatibility import check_spaces
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
+from curation.store.fragment import Fragment
+from curation.store.store import Store
 
 Hashes = npt.NDArray[np.uint8]
 """Perceptual hashes, (n, 32): 256 bits each."""

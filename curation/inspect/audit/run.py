@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.engine.store import Store
 from curation.errors import RecipeError
 from curation.inspect.audit.contact_sheet import choose_pairs
 from curation.inspect.audit.copies import InjectedCopies, StoredOriginals
@@ -32,6 +31,7 @@ from curation.inspect.audit.pool import Pool, Sample, draw_sample
 from curation.inspect.audit.thresholds import THRESHOLDS
 from curation.inspect.report.album import Album
 from curation.recipe import Recipe
+from curation.store.store import Store
 
 SCHEMA = pa.schema(
     [

@@ -11,9 +11,9 @@ import pandas as pd
 
 from curation.algorithms.arrays.vectors import Bools
 from curation.engine.contract import contract
-from curation.engine.progress import ProgressBar
 from curation.inspect.audit.copies import Detections
 from curation.inspect.audit.pool import Pool, Sample
+from curation.progress import ProgressBar
 from curation.stages.dedup.agreement import MEASURED, agrees
 from curation.stages.dedup.params import Verify
 from curation.stages.verify.compare import Agreement, compare

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
+from curation.store.fragment import Fragment
 
 THUMBNAIL_SIDE = 96
 THUMBNAIL_QUALITY = 80

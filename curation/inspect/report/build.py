@@ -14,8 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from curation.engine.manifest import Manifest
-from curation.engine.store import DATASET, Store
 from curation.engine.table import Table
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import COUNTS, composition_of
@@ -30,6 +28,8 @@ from curation.inspect.report.row_counts import DatasetCounts, count_dataset, cou
 from curation.recipe import Recipe
 from curation.stages.retrieve.balance import describe_target
 from curation.stages.retrieve.strategies import STRATEGIES
+from curation.store.manifest import Manifest
+from curation.store.store import DATASET, Store
 from curation.version import __version__
 
 logger = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
-from curation.engine.manifest import sum_counts
-from curation.engine.store import DATASET
 from curation.engine.table import Table
 from curation.errors import StoreError
 from curation.inspect.lineage import Lineage
 from curation.media.encoders.params import EMBEDDINGS
+from curation.store.manifest import sum_counts
+from curation.store.store import DATASET
 
 ROLES = ("pool", "seed", "held_out")
 NOT_CLAIMED = "not_claimed"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curation.engine.digest import file_sha256
 from curation.errors import RecipeError
+from curation.store.digest import file_sha256
 
 
 def checked_sha256(path: str, expected: str | None, required: bool = False) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.engine.digest import digest
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
 from curation.errors import StoreError
 from curation.media.encoders.params import EMBEDDINGS
+from curation.store.digest import digest
+from curation.store.fragment import Fragment
 
 TRAINED = {"centroids": "cluster", "codebooks": "quantise"}
 """Tables that are trained on vectors, and the stages that train them."""

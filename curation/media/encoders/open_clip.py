@@ -21,7 +21,6 @@ from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
-from curation.engine.digest import digest
 from curation.errors import RecipeError
 from curation.media.encoders import close_names
 from curation.media.encoders.checksum import checked_sha256
@@ -41,6 +40,7 @@ from curation.media.encoders.texts import (
     load_tokenizer,
     tower_config,
 )
+from curation.store.digest import digest
 
 CONFIG = "open_clip_config.json"
 RESIZED_SIDES = {"shortest": 1, "squash": 2}

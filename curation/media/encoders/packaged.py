@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from curation.engine.digest import file_sha256
 from curation.errors import RecipeError
 from curation.media.encoders import vit_micro
 from curation.media.encoders.encoder import (
@@ -25,6 +24,7 @@ from curation.media.encoders.encoder import (
 )
 from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.vit_micro import VitMicro
+from curation.store.digest import file_sha256
 
 
 @dataclass(frozen=True)

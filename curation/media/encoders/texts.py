@@ -16,8 +16,8 @@ from typing import Any
 import open_clip
 import torch
 
-from curation.engine.digest import digest
 from curation.errors import RecipeError
+from curation.store.digest import digest
 
 MAX_CHARACTERS = 4096
 """Characters of a caption that are tokenized: many more than any of the models reads."""

@@ -12,7 +12,6 @@ import timm
 import torch
 from timm.data.config import resolve_data_config
 
-from curation.engine.digest import digest
 from curation.errors import RecipeError
 from curation.media.encoders import close_names
 from curation.media.encoders.encoder import (
@@ -26,6 +25,7 @@ from curation.media.encoders.encoder import (
     with_precision,
 )
 from curation.media.encoders.params import EncoderSpec
+from curation.store.digest import digest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PREPROCESSING_KEYS = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")

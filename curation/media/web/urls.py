@@ -12,10 +12,10 @@ from pathlib import Path
 from yarl import URL
 
 from curation.engine.context import Context
-from curation.engine.store import Store
 from curation.engine.units import content_of
 from curation.errors import RecipeError, StoreError
 from curation.media.web.params import UrlParams
+from curation.store.store import Store
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f\\]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")

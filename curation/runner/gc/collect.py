@@ -1,4 +1,4 @@
-"""Removes what no kept run needs, beside runs that go on. See `curation.engine.removal`."""
+"""Removes what no kept run needs, beside runs that go on. See `curation.store.removal`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from curation.engine.holder import this_process
-from curation.engine.progress import ProgressBar
-from curation.engine.removal import GC, removal_log
-from curation.engine.run_log import RunRecord
-from curation.engine.step_log import Lease, Waiting, hold
-from curation.engine.store import Store
-from curation.engine.tags import read_tags
+from curation.progress import ProgressBar
 from curation.runner.gc.kept_runs import (
     Retention,
     StoredRun,
@@ -26,6 +20,12 @@ from curation.runner.gc.needs import find_needs
 from curation.runner.gc.removal_list import RemovalList, Tally
 from curation.runner.gc.step_logs import ReadLog, end_silent_leases, read_logs
 from curation.runner.gc.sweep import Sweep
+from curation.store.holder import this_process
+from curation.store.removal import GC, removal_log
+from curation.store.run_log import RunRecord
+from curation.store.step_log import Lease, Waiting, hold
+from curation.store.store import Store
+from curation.store.tags import read_tags
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from curation.engine.run_log import FOLDER, RunRecord, parse_record
-from curation.engine.storage.base import FileStatus
-from curation.engine.store import DATASET, Store, in_parallel
 from curation.errors import StoreError
+from curation.store.run_log import FOLDER, RunRecord, parse_record
+from curation.store.storage.base import FileStatus
+from curation.store.store import DATASET, Store, in_parallel
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from curation.engine.iceberg import published
-from curation.engine.manifest import Committed
-from curation.engine.run_log import RunRecord
-from curation.engine.step_log import Entry
-from curation.engine.store import Store
 from curation.engine.table_name import TableName
-from curation.engine.used_work import used_memos
 from curation.flow import STAGES
 from curation.runner.gc.step_logs import ReadLog
+from curation.store.manifest import Committed
+from curation.store.run_log import RunRecord
+from curation.store.step_log import Entry
+from curation.store.store import Store
+from curation.store.used_work import used_memos
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from curation.engine.step_log import Lease
-from curation.engine.storage.base import FileStatus, Storage
 from curation.errors import LeaseError
+from curation.store.step_log import Lease
+from curation.store.storage.base import FileStatus, Storage
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from curation.engine.holder import Holder, this_process
 from curation.engine.iceberg import publish
-from curation.engine.manifest import Committed, Manifest
-from curation.engine.removal import wait_for_removal
-from curation.engine.run_log import RunRecord, find_run, new_run, read_runs, save_record
-from curation.engine.step_log import StepLog, Waiting, hold
-from curation.engine.store import Store
-from curation.engine.tags import Tag, add_tag, delete_tag, find_tag
 from curation.errors import StoreError
 from curation.flow import STAGES
 from curation.runner.work import map_key
+from curation.store.holder import Holder, this_process
+from curation.store.manifest import Committed, Manifest
+from curation.store.removal import wait_for_removal
+from curation.store.run_log import RunRecord, find_run, new_run, read_runs, save_record
+from curation.store.step_log import StepLog, Waiting, hold
+from curation.store.store import Store
+from curation.store.tags import Tag, add_tag, delete_tag, find_tag
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

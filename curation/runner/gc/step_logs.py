@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from curation.engine.holder import Holder
-from curation.engine.removal import GC
-from curation.engine.step_log import Entry, StepLog
-from curation.engine.storage.base import FileStatus
-from curation.engine.store import Store
 from curation.runner.gc.kept_runs import SILENCE_S
+from curation.store.holder import Holder
+from curation.store.removal import GC
+from curation.store.step_log import Entry, StepLog
+from curation.store.storage.base import FileStatus
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -13,15 +13,15 @@ from pathlib import PurePosixPath
 
 from curation.engine.context import SHARED
 from curation.engine.iceberg import FOLDER as OPEN_FOLDER
-from curation.engine.manifest_file import read_names, record_from_json
-from curation.engine.removal import removal_log
-from curation.engine.storage.base import FileStatus, LeavesFiles
-from curation.engine.store import DATASET, Store, in_parallel
-from curation.engine.used_work import FOLDER as USED
 from curation.runner.gc.kept_runs import SILENCE_S
 from curation.runner.gc.needs import Needs
 from curation.runner.gc.removal_list import RemovalList
 from curation.runner.gc.step_logs import ReadLog
+from curation.store.manifest_file import read_names, record_from_json
+from curation.store.removal import removal_log
+from curation.store.storage.base import FileStatus, LeavesFiles
+from curation.store.store import DATASET, Store, in_parallel
+from curation.store.used_work import FOLDER as USED
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.assemble.params import AssembleStep
+from curation.store.fragment import Fragment
 
 CLAIM_COLUMNS = ["arm", "seed_set", "strategy", "seed_image_id", "similarity", "rank", "cluster_id"]
 IMAGES_PER_BATCH = 512

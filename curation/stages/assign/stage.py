@@ -10,10 +10,10 @@ from curation.algorithms.arrays.vectors import Vectors, comparable_rows, vector_
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import Centroids, ClusterIds, exact_scores
 from curation.algorithms.kmeans.lloyd import make_centroids
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.stages.assign.params import AssignStep
+from curation.store.fragment import Fragment
 
 
 def assign(

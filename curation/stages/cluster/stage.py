@@ -23,11 +23,11 @@ from curation.algorithms.kmeans.sharded import ShardedPoints, group_into_shards
 from curation.algorithms.knn.sample import read_sample, sample_eligible
 from curation.engine.context import Context
 from curation.engine.device import local_devices
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.errors import StoreError
 from curation.stages.cluster.params import ClusterStep
+from curation.store.fragment import Fragment
 
 logger = logging.getLogger(__name__)
 

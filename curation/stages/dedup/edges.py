@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Bools, Ids
-from curation.engine.fragment import Fragment
-from curation.engine.runs import positions_in, run_starts
+from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.stages.dedup.agreement import MEASURED, agrees
 from curation.stages.dedup.fetched_rows import DistinctImages, FetchedRows, ImageNumbers
 from curation.stages.dedup.params import Verify
+from curation.store.fragment import Fragment
 
 METHODS = ("pixels", "perceptual", "near", "semantic")
 """Methods that find edges, the most certain first. An image's best edge is the one of the most certain

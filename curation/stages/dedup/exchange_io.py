@@ -18,8 +18,7 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids
 from curation.algorithms.components.distributed_components import EDGES, local_stars
 from curation.engine.exchange import KEY
-from curation.engine.fragment import Fragment
-from curation.engine.runs import run_starts
+from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.dedup.copy_lists import LIST_FIELDS
 from curation.stages.dedup.edges import NEIGHBOUR_COLUMNS, agreeing_pairs, filter_similar
@@ -31,6 +30,7 @@ from curation.stages.dedup.fetched_rows import (
     role_and_source,
 )
 from curation.stages.dedup.params import Verify
+from curation.store.fragment import Fragment
 
 READ_AT_ONCE = 500_000
 ROW_POSITION = [("fragment", pa.int32()), ("row", pa.int32())]

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Ids
-from curation.engine.fragment import Fragment
-from curation.engine.runs import positions_in, run_starts
+from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.engine.table import Table
 from curation.stages.dedup.params import Criterion
+from curation.store.fragment import Fragment
 
 RowNumbers = npt.NDArray[np.int64]
 """Numbers of fetched rows."""

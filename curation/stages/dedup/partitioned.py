@@ -29,9 +29,7 @@ from curation.engine.exchange import (
     exchange,
     exchange_tables,
 )
-from curation.engine.fragment import Fragment
-from curation.engine.manifest import FragmentRecord
-from curation.engine.runs import positions_in
+from curation.engine.sorted_arrays import positions_in
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.dedup.decide import decide
@@ -56,6 +54,8 @@ from curation.stages.dedup.fetched_rows import RowNumbers
 from curation.stages.dedup.params import DedupParams
 from curation.stages.dedup.partitioned_inputs import PartitionedInputs
 from curation.stages.dedup.write_copies import SCHEMA, aggregate_stats, copies_batches, copies_stats
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
 
 ROWS_PER_BATCH = 65_536
 POSITIONED_COPIES = pa.schema([*ROW_POSITION, *SCHEMA])

@@ -8,12 +8,12 @@ from functools import cached_property
 
 from curation.engine.context import Context
 from curation.engine.exchange import split_by_file
-from curation.engine.fragment import Fragment
-from curation.engine.manifest import FragmentRecord
 from curation.engine.table import Table
 from curation.stages.dedup.decide import similarity_thresholds
 from curation.stages.dedup.fetched_rows import held_out_sets
 from curation.stages.dedup.params import DedupParams
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
 
 ROWS_PER_PART = 500_000
 """Rows that a worker reads or decides at once: some hundred MB with their captions."""

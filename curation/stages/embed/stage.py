@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.device import CPU
-from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
 from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
 from curation.stages.embed.params import EmbedParams
+from curation.store.fragment import Fragment
 
 KEY_COLUMNS = ["pair_id", "image_id", "status"]
 WINDOW_ROWS = 1024

@@ -14,9 +14,9 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from curation.engine.manifest import FragmentRecord
-from curation.engine.store import Store
 from curation.engine.units import Unit
+from curation.store.manifest import FragmentRecord
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.engine.context import Context
-from curation.engine.fragment import Fragment, group_by_stem
 from curation.engine.params_base import changed_fields
 from curation.media.web.fetch_error import is_permanent
 from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.sample_writer import SHARED_COLUMNS
+from curation.store.fragment import Fragment, group_by_stem
 
 FAILURE_PARAMS = {
     "timeout_s",

@@ -12,11 +12,8 @@ import pyarrow.compute as pc
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment, stem_of
-from curation.engine.store import Store
 from curation.engine.table import Table
 from curation.engine.units import Chain, ExecutionOnly, StageOutput, Unit
-from curation.engine.work_folder import WorkFolder
 from curation.errors import RecipeError, StoreError
 from curation.media.web.guard import Guard
 from curation.media.web.urls import host_of, url_rules
@@ -28,6 +25,9 @@ from curation.stages.fetch.request import FetchRequest
 from curation.stages.fetch.reuse import EarlierImages, earlier_images, reusable_rows
 from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SHARED_COLUMNS, SampleWriter
 from curation.stages.fetch.work_shards import WorkShards
+from curation.store.fragment import Fragment, stem_of
+from curation.store.store import Store
+from curation.store.work_folder import WorkFolder
 
 _REQUEST_COLUMNS = ("url_normalized", "location", "expected_sha256", "face_boxes", "status")
 _FROM_PAIRS = ("pair_id", "role", "source", "source_key", "url", "caption", "metadata")

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.engine.manifest import FileEntry
-from curation.engine.small_files import open_source
-from curation.engine.work_folder import WorkFolder
 from curation.stages.fetch.progress import PROGRESS_FILE
+from curation.store.manifest import FileEntry
+from curation.store.small_files import open_source
+from curation.store.work_folder import WorkFolder
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.algorithms.knn.codebooks import lists_batch, read_codebooks
 from curation.algorithms.knn.ivf import assign_lists
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.index.params import IndexStep
+from curation.store.fragment import Fragment
 
 
 def index(

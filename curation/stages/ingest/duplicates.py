@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.engine.fragment import Fragment
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, DUPLICATE_KEY_BYTES
+from curation.store.fragment import Fragment
 
 ROWS_PER_PASS = 2**27
 """A row takes a key of 16 bytes, and about 32 bytes while keys are sorted: 6 GB per pass."""

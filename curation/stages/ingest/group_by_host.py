@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput, content_of
 from curation.media.web.urls import host_of
 from curation.stages.ingest.duplicates import Duplicates
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY
+from curation.store.fragment import Fragment
 
 GROUP_ROWS = 2**23
 """Largest group in rows: about a thousand buckets of the default size, each of which reads all shuffle

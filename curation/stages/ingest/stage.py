@@ -10,8 +10,6 @@ from typing import Any
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment, group_by_stem
-from curation.engine.manifest import FragmentRecord
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError
 from curation.media.web.urls import UrlRules, url_rules
@@ -32,6 +30,8 @@ from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.listing import source_files
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
+from curation.store.fragment import Fragment, group_by_stem
+from curation.store.manifest import FragmentRecord
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from curation.algorithms.knn.exact import Candidates
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.match.params import MatchStep
+from curation.store.fragment import Fragment
 
 
 def match(

@@ -26,12 +26,12 @@ from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.exchange import exchange
-from curation.engine.fragment import Fragment
-from curation.engine.manifest import FragmentRecord
-from curation.engine.runs import run_starts
+from curation.engine.sorted_arrays import run_starts
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.neighbours.params import JoinSpec, NeighboursStep
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
 
 ROLE_PAIRS = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
 """(role of the queries, role of the base): where copies are searched for."""

@@ -19,7 +19,7 @@ from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.runs import positions_in
+from curation.engine.sorted_arrays import positions_in
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.stages.retrieve.balance import apply_balance, describe_target

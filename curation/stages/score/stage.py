@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
-from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.base import EncoderInfo, Head
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
+from curation.store.fragment import Fragment
 
 
 def score(images: Fragment, embeddings: dict[str, Fragment], *, params: ScoreStep) -> StageOutput:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
 from curation.stages.screen.filters import FILTERS
 from curation.stages.screen.filters.base import Filter, Pair
 from curation.stages.screen.params import ScreenParams, words_score
 from curation.stages.screen.words import load_words
+from curation.store.fragment import Fragment
 
 COLUMNS = ["pair_id", "status", "original_width", "original_height", "bytes", "caption", "image"]
 _TYPES = {"float": pa.float32(), "int32": pa.int32(), "string": pa.string()}

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import comparable_rows
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
 from curation.engine.units import StageOutput
 from curation.stages.select.params import SelectStep, Threshold
+from curation.store.fragment import Fragment
 
 TALLY_COLUMNS = ["method", "contaminated", "copy_of_seed"]
 

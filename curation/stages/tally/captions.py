@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.engine.fragment import Fragment
-from curation.engine.runs import run_starts
+from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput
+from curation.store.fragment import Fragment
 
 ROWS_PER_PASS = 2**27
 """Counted rows that are sorted at once, at about 80 bytes each: 10 GB on the driver."""

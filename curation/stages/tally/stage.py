@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.stages.tally.captions import caption_keys, count_repeats
 from curation.stages.tally.params import TallyStep
+from curation.store.fragment import Fragment
 
 COPIES_COLUMNS = ["pair_id", "method", "contaminated_by", "copy_of_seed"]
 

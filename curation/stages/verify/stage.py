@@ -17,13 +17,13 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Ids
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.fragment import Fragment
-from curation.engine.runs import positions_in
+from curation.engine.sorted_arrays import positions_in
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.verify.compare import compare
 from curation.stages.verify.params import VerifyStep
 from curation.stages.verify.reduced_image import ReducedImage, reduce_image
+from curation.store.fragment import Fragment
 
 VERIFIED_METHODS = ("near", "perceptual")
 """Methods whose pairs are compared. Pixels cannot confirm semantic similarity."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from curation.engine.parallel import InProcess
-from curation.engine.store import Store
 from curation.engine.table import Table, open_table
 from curation.errors import CurationError
 from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
+from curation.store.store import Store
 from tests.tables import commit, run_step
 
 IDS = [f"{number:032x}" for number in range(4)]

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from curation.cli import main
-from curation.engine.store import Store
+from curation.store.store import Store
 from tests.docs.checks.common import image_rows
 from tests.tables import commit
 

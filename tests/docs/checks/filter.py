@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from curation.engine.store import Store
+from curation.store.store import Store
 from tests.docs.checks.common import image_rows, recipe_with, run_stage
 from tests.tables import commit
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from curation.engine.store import Store
+from curation.store.store import Store
 from tests.docs.checks.common import IDS, image_rows, recipe_with, refuses, run_stage
 from tests.tables import commit, commit_batches, embedding_batch
 

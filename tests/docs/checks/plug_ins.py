@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 import curation
-from curation.engine.store import Store
 from curation.flow import plan
+from curation.store.store import Store
 from tests.docs.checks.common import image_rows, recipe_with, run_stage
 from tests.tables import commit
 

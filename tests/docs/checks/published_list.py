@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from curation.engine.store import Store
+from curation.store.store import Store
 from tests.docs.checks.common import recipe_with, run_stage
 
 Path("lists").mkdir()

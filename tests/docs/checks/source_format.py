@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curation.engine.store import Store
+from curation.store.store import Store
 from tests.docs.checks.common import recipe_with, refuses, run_stage
 
 Path("lists").mkdir()

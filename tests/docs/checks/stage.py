@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from curation.engine.contract import contracts
-from curation.engine.store import Store
 from curation.flow import STAGES, plan
+from curation.store.store import Store
 from tests.docs.checks.common import image_rows, recipe_with, run_stage
 from tests.tables import commit
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from curation.engine.store import Store
 from curation.flow import plan
 from curation.inspect.composition import expected_composition, expected_total
+from curation.store.store import Store
 from tests.docs.checks.common import IDS, commit_no_copies, image_rows, recipe_with, run_stage
 from tests.tables import commit
 

@@ -1,7 +1,7 @@
 """The column is in the contract, filled by the stage, and checked."""
 
 from curation.engine.contract import contract
-from curation.engine.store import Store
+from curation.store.store import Store
 from tests.docs.checks.common import IDS, commit_no_copies, image_rows, recipe_with, run_stage
 from tests.tables import commit
 

@@ -36,7 +36,7 @@ def _count(what: str, folder: str) -> None:
 
 def _install() -> None:
     from curation.engine.fragment_writer import FragmentWriter
-    from curation.engine.store import Store
+    from curation.store.store import Store
 
     put_record, write = Store.put_record, FragmentWriter.write
 

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from curation.engine.digest import digest
 from curation.engine.params_base import fingerprint_params
 from curation.errors import StoreError
 from curation.media.files.location import OutsideFolderError, escape, inside, open_location
 from curation.stages.ingest.sources.source import Source
+from curation.store.digest import digest
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     import numpy as np
 
     from curation.algorithms.arrays.seeded_order import seeded_order
-    from curation.engine.runs import ranks_in_runs
+    from curation.engine.sorted_arrays import ranks_in_runs
     from curation.stages.retrieve.strategies.evidence import ArmClaims, apply_cap
 
     seeds = evidence.at_level(arm.level, evidence.seed_clusters(arm.seeds))

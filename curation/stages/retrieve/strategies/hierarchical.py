@@ -56,7 +56,7 @@ def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
     """
     import numpy as np
 
-    from curation.engine.runs import ranks_in_runs
+    from curation.engine.sorted_arrays import ranks_in_runs
     from curation.stages.retrieve.strategies.evidence import ArmClaims
 
     pool = evidence.pool

@@ -22,12 +22,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from curation.engine.clock import Clock, SystemClock
-from curation.engine.holder import Holder
-from curation.engine.manifest import Committed
-from curation.engine.sealed_json import seal
-from curation.engine.store import Store, in_parallel
 from curation.errors import LeaseError
+from curation.store.clock import Clock, SystemClock
+from curation.store.holder import Holder
+from curation.store.manifest import Committed
+from curation.store.sealed_json import seal
+from curation.store.store import Store, in_parallel
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.engine.manifest import FileEntry, FragmentRecord
-from curation.engine.small_files import open_source
-from curation.engine.store import Store
 from curation.errors import DamagedFileError, StoreError
+from curation.store.manifest import FileEntry, FragmentRecord
+from curation.store.small_files import open_source
+from curation.store.store import Store
 
 UNREADABLE = (pa.ArrowException, OSError)
 T = TypeVar("T", int, str)

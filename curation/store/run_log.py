@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from curation.engine.holder import Holder, this_process
-from curation.engine.manifest import Committed
-from curation.engine.sealed_json import seal
-from curation.engine.store import Store
 from curation.errors import StoreError
+from curation.store.holder import Holder, this_process
+from curation.store.manifest import Committed
+from curation.store.sealed_json import seal
+from curation.store.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from pyarrow import fs
 
-from curation.engine.storage.base import TEMPORARY_SUFFIX, FileStatus
+from curation.store.storage.base import TEMPORARY_SUFFIX, FileStatus
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from curation.engine.sealed_json import seal
-from curation.engine.store import Store
+from curation.store.sealed_json import seal
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

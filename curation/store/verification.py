@@ -16,16 +16,16 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
-from curation.engine.manifest import FileEntry, FragmentRecord
-from curation.engine.manifest_file import OtherFormatError, read_manifest, record_from_json
-from curation.engine.problem import Problem, problem_of
-from curation.engine.progress import ProgressBar
-from curation.engine.run_log import FOLDER as RUNS
-from curation.engine.run_log import RunRecord, read_runs
-from curation.engine.sealed_json import unseal
-from curation.engine.step_log import StepLog
-from curation.engine.store import Store
 from curation.errors import StoreError
+from curation.progress import ProgressBar
+from curation.store.manifest import FileEntry, FragmentRecord
+from curation.store.manifest_file import OtherFormatError, read_manifest, record_from_json
+from curation.store.problem import Problem, problem_of
+from curation.store.run_log import FOLDER as RUNS
+from curation.store.run_log import RunRecord, read_runs
+from curation.store.sealed_json import unseal
+from curation.store.step_log import StepLog
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from curation.engine.run_log import RunRecord, find_run
-from curation.engine.sealed_json import seal, unseal
-from curation.engine.store import Store
 from curation.errors import StoreError
+from curation.store.run_log import RunRecord, find_run
+from curation.store.sealed_json import seal, unseal
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.engine.manifest import FileEntry
-from curation.engine.storage.base import Storage
+from curation.store.manifest import FileEntry
+from curation.store.storage.base import Storage
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

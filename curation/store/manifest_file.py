@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.engine.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
-from curation.engine.sealed_json import seal, without_checksum
+from curation.store.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
+from curation.store.sealed_json import seal, without_checksum
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curation.engine.checksums import sha256_of
-from curation.engine.manifest import FileEntry
-from curation.engine.store import Store
+from curation.store.checksums import sha256_of
+from curation.store.manifest import FileEntry
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

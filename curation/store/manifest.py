@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.engine.digest import digest
+from curation.store.digest import digest
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -14,9 +14,9 @@ before looks again for everything that it found before it had the lease.
 
 from __future__ import annotations
 
-from curation.engine.holder import Holder
-from curation.engine.step_log import StepLog, Waiting, hold
-from curation.engine.store import Store
+from curation.store.holder import Holder
+from curation.store.step_log import StepLog, Waiting, hold
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

@@ -6,11 +6,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from curation.engine.storage.arrow import ArrowStorage
-from curation.engine.storage.base import Storage
-from curation.engine.storage.local import LocalStorage
-from curation.engine.storage.object_address import SCHEMES
-from curation.engine.storage.object_store import ObjectStorage
+from curation.store.storage.arrow import ArrowStorage
+from curation.store.storage.base import Storage
+from curation.store.storage.local import LocalStorage
+from curation.store.storage.object_address import SCHEMES
+from curation.store.storage.object_store import ObjectStorage
 
 
 def open_storage(address: str | Path) -> Storage:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from curation.engine.manifest import FragmentRecord
-from curation.engine.store import DATASET, Store
 from curation.errors import DamagedFileError
+from curation.store.manifest import FragmentRecord
+from curation.store.store import DATASET, Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

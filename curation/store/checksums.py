@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from curation.engine.store import Store
+from curation.store.store import Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

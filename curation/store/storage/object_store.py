@@ -18,9 +18,9 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
 from pyarrow import fs
 
-from curation.engine.storage.base import FileStatus
-from curation.engine.storage.object_address import read_options, writer_address, writer_settings
 from curation.errors import StoreError
+from curation.store.storage.base import FileStatus
+from curation.store.storage.object_address import read_options, writer_address, writer_settings
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

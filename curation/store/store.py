@@ -2,7 +2,7 @@
 
 A data file has a unique name and never changes. The completion record of a fragment is written after
 its files, the manifest of a version after the records, and the entry in the log of the step last (see
-`curation.engine.step_log`). A crash at any point leaves every version either complete or invisible.
+`curation.store.step_log`). A crash at any point leaves every version either complete or invisible.
 
     tables/<table>/data/<fragment>.<unique>.parquet   rows
     tables/<table>/done/<memo>.json                   completion records
@@ -23,8 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from curation.engine.manifest import FileEntry, FragmentRecord, Manifest
-from curation.engine.manifest_file import (
+from curation.store.manifest import FileEntry, FragmentRecord, Manifest
+from curation.store.manifest_file import (
     OtherFormatError,
     read_header,
     read_manifest,
@@ -32,9 +32,9 @@ from curation.engine.manifest_file import (
     record_to_json,
     write_manifest,
 )
-from curation.engine.sealed_json import seal, unseal
-from curation.engine.storage.base import Storage, join_address
-from curation.engine.storage.open import open_storage
+from curation.store.sealed_json import seal, unseal
+from curation.store.storage.base import Storage, join_address
+from curation.store.storage.open import open_storage
 
 logger = logging.getLogger(__name__)
 
