@@ -39,6 +39,8 @@ class Context:
         salt: part of every memo: the stage's name and version. Other versions find nothing here.
         prepare: called on a worker before a unit runs; it registers plug-ins there.
         step: fingerprint of the step, which one run at a time works on.
+        check_lease: raises LeaseError if another run took the step over; called before files are
+            deleted, because the other run may have begun to read them.
         used: memos of the work tables that were used.
     """
 
@@ -48,6 +50,7 @@ class Context:
     salt: Any
     prepare: Callable[[], object] | None = None
     step: str = ""
+    check_lease: Callable[[], object] | None = None
     used: set[str] = field(default_factory=set, compare=False)
     _saved: dict[str, FragmentRecord] = field(default_factory=dict, compare=False)
 
@@ -138,7 +141,7 @@ class Context:
         self.store.put_record(record)
         last = self._saved.get(memo)
         if last is not None and not shared:
-            self.store.storage.delete(f.path for f in last.files)
+            self._delete(f.path for f in last.files)
         self._saved[memo] = record
 
     def load_state(self, name: str, key: Any, shared: bool = False) -> Fragment | None:
@@ -182,7 +185,12 @@ class Context:
 
         The record goes first: a crash in between leaves files without a record, which nothing reads.
         """
+        records = list(records)
         # Two work tables with the same content of arguments share a record.
-        for record in {record.memo: record for record in records}.values():
-            self.store.storage.delete([f"{record.table_dir}/done/{record.memo}.json"])
-            self.store.storage.delete(f.path for f in record.files)
+        self._delete({f"{r.table_dir}/done/{r.memo}.json": None for r in records})
+        self._delete({f.path: None for r in records for f in r.files})
+
+    def _delete(self, paths: Iterable[str]) -> None:
+        if self.check_lease is not None:
+            self.check_lease()
+        self.store.storage.delete(paths)

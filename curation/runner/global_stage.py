@@ -54,7 +54,7 @@ def compute_global(
     earlier = _earlier_version(store, table, key)
     if earlier is not None:
         return {table: WrittenTable(earlier.fragments, earlier.stats)}, 0, len(earlier.fragments)
-    function, context = step.stage.function.load(), stage_context(step, within)
+    function, context = step.stage.function.load(), stage_context(step, within, lease)
     rows = function(**table_arguments(step, tables), params=step.params, context=context)
 
     def open_writer(name: str) -> FragmentWriter:

@@ -21,7 +21,7 @@ from curation.plugins import activation
 from curation.store.digest import digest
 from curation.store.manifest import FragmentRecord, Manifest, sum_counts, version_of
 from curation.store.run_log import Run
-from curation.store.step_log import Waiting
+from curation.store.step_log import Lease, Waiting
 from curation.store.store import Store
 
 EXECUTION_ONLY = True
@@ -94,7 +94,8 @@ def version_terms(step: Step, table: TableName, params: StrictModel) -> list[Any
     return [step.stage.version, contract(table).version, dict(step.stage.versions(params))]
 
 
-def stage_context(step: Step, within: StepContext) -> Context:
+def stage_context(step: Step, within: StepContext, lease: Lease | None = None) -> Context:
+    """Return what a stage may use; without a lease it must delete nothing."""
     # Without the parameters: a work table that does not depend on them serves every version.
     salt = [step.name, step.stage.version]
     return Context(
@@ -104,6 +105,7 @@ def stage_context(step: Step, within: StepContext) -> Context:
         salt,
         activation(step.plugins),
         step.fingerprint,
+        None if lease is None else lease.check,
     )
 
 

@@ -181,6 +181,11 @@ class Lease:
         """Whether nobody took it over."""
         return not self._ended and self._log.numbers()[-1] == self._entry.number
 
+    def check(self) -> None:
+        """Raise LeaseError if somebody took the lease over."""
+        if not self.is_held:
+            raise self._overtaken()
+
     @property
     def committed(self) -> Mapping[str, Committed]:
         """The versions that were committed before, by table."""
@@ -218,12 +223,15 @@ class Lease:
             self._log.store.storage.delete([self._log.beat_path(held.number)])
         # Old entries may have been removed, so the number alone is no proof.
         if not added or not self._log.counts(entry):
-            other = self._log.latest().holder
-            raise LeaseError(
-                f"Another run took over stage {held.stage!r} of {self._log.store.uri}, because this "
-                f"one gave no sign of life for {EXPIRY_S:.0f} s: {other or 'it has ended since'}. "
-                "Nothing was committed. Run the same command again: it reuses what is finished."
-            )
+            raise self._overtaken()
+
+    def _overtaken(self) -> LeaseError:
+        other = self._log.latest().holder
+        return LeaseError(
+            f"Another run took over stage {self._entry.stage!r} of {self._log.store.uri}, because this "
+            f"one gave no sign of life for {EXPIRY_S:.0f} s: {other or 'it has ended since'}. "
+            "Nothing was committed. Run the same command again: it reuses what is finished."
+        )
 
 
 @dataclass(frozen=True)

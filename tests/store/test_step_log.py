@@ -7,9 +7,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from obstore.exceptions import GenericError
 
+from curation.engine.context import Context
+from curation.engine.parallel import InProcess
+from curation.engine.units import StageOutput
 from curation.errors import LeaseError
 from curation.store.holder import Holder, this_process
 from curation.store.manifest import Committed
@@ -96,6 +100,29 @@ def test_a_holder_that_was_overtaken_cannot_commit_though_old_entries_were_remov
         with pytest.raises(LeaseError, match="Nothing was committed"):
             first.commit(FIRST)
     assert log.latest().tables == SECOND
+
+
+def test_a_holder_that_was_overtaken_deletes_nothing_that_the_next_one_may_read(log):
+    def rows(start: int) -> StageOutput:
+        yield pa.RecordBatch.from_pydict({"n": [start]})
+        return {}
+
+    with ExitStack() as stack:
+        first = take(log, "first", stack)
+        context = Context(
+            log.store, InProcess(), "stage", "salt", step="step", check_lease=first.check
+        )
+        private = context.private()
+        records = private.compute("rows", rows, {"a": {"start": 1}}).values()
+        state = pa.RecordBatch.from_pydict({"n": [1]})
+        private.save_state("state", 1, state)
+        take(log, "second", stack)
+        kept = log.store.storage.files("work", recursive=True).keys()
+        with pytest.raises(LeaseError, match="took over stage 'stage'"):
+            private.delete_records(records)
+        with pytest.raises(LeaseError, match="took over stage 'stage'"):
+            private.save_state("state", 1, state)
+        assert kept <= log.store.storage.files("work", recursive=True).keys()
 
 
 def test_a_reader_whose_entry_is_removed_meanwhile_reads_the_one_that_follows(log, storage):
