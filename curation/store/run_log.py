@@ -1,7 +1,8 @@
 """Runs: one small file for each, with the versions of the tables that it made or used.
 
-The file is written by its run alone: at the start, after each step and at the end. The latest finished
-run that has a table decides which version people see who name none.
+The file is written by its run alone: at the start, after each step and at the end. While the run goes
+on it has another name: a request of then that takes effect late cannot replace what the run ended with.
+The latest finished run that has a table decides which version people see who name none.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from curation.errors import StoreError
@@ -29,6 +29,7 @@ EXECUTION_ONLY = True
 
 FORMAT = 1
 FOLDER = "runs"
+SUFFIX, RUNNING_SUFFIX = ".json", ".running.json"
 
 State = Literal["running", "finished", "failed", "stopped"]
 """`stopped`: the process ended without saying why."""
@@ -72,7 +73,7 @@ class RunRecord:
     @property
     def path(self) -> str:
         """Path of its file within the store."""
-        return f"{FOLDER}/{self.run}.json"
+        return f"{FOLDER}/{self.run}{RUNNING_SUFFIX if self.state == 'running' else SUFFIX}"
 
     @property
     def current_state(self) -> State:
@@ -191,17 +192,47 @@ def recorded_run(
 
 
 def save_record(store: Store, record: RunRecord) -> None:
-    """Write the record of a run."""
+    """Write the record of a run. That of a run that has ended replaces the one of before."""
     store.storage.write(record.path, seal(record.to_json()))
+    if record.state != "running":
+        store.storage.delete([names_of(record.path)[1]])
+
+
+def run_paths(listed: Iterable[str]) -> dict[str, str]:
+    """Return the path of the record of each run, the one that started last first.
+
+    Args:
+        listed: the files of the folder of runs. A run that has ended may have a file of before, too.
+    """
+    paths: dict[str, str] = {}
+    for path in sorted(path for path in listed if path.endswith(SUFFIX)):
+        name = path.removeprefix(f"{FOLDER}/")
+        run = name.removesuffix(RUNNING_SUFFIX).removesuffix(SUFFIX)
+        if run not in paths or not path.endswith(RUNNING_SUFFIX):
+            paths[run] = path
+    return dict(sorted(paths.items(), reverse=True))
+
+
+def names_of(path: str) -> tuple[str, str]:
+    """Return the paths that the record of a run has after its end and before, of which one is given."""
+    stem = path.removesuffix(RUNNING_SUFFIX).removesuffix(SUFFIX)
+    return stem + SUFFIX, stem + RUNNING_SUFFIX
+
+
+def read_record(store: Store, path: str) -> RunRecord | None:
+    """Return the record at one of `run_paths`; None if it cannot be read or is no longer there."""
+    record = parse_record(store.read_json(path))
+    ended, running = names_of(path)
+    # The run may have ended since the files were listed.
+    return parse_record(store.read_json(ended)) if record is None and path == running else record
 
 
 def read_runs(store: Store) -> Iterator[RunRecord]:
     """Yield the runs, the one that started last first. Records that cannot be read are left out."""
-    for path in sorted(store.storage.files(FOLDER), reverse=True):
-        if path.endswith(".json"):
-            record = parse_record(store.read_json(path))
-            if record is not None:
-                yield record
+    for path in run_paths(store.storage.files(FOLDER)).values():
+        record = read_record(store, path)
+        if record is not None:
+            yield record
 
 
 def parse_record(spec: Any) -> RunRecord | None:
@@ -222,18 +253,17 @@ def find_run(store: Store, name: str) -> RunRecord:
     Raises:
         StoreError: there is no such run, or several; the message lists them.
     """
-    paths = store.storage.files(FOLDER)
-    names = {PurePosixPath(path).stem for path in paths if path.endswith(".json")}
-    matching = [name] if name in names else sorted(n for n in names if n.startswith(name))
+    paths = run_paths(store.storage.files(FOLDER))
+    matching = [name] if name in paths else sorted(n for n in paths if n.startswith(name))
     if len(matching) == 1:
-        record = parse_record(store.read_json(f"{FOLDER}/{matching[0]}.json"))
+        record = read_record(store, paths[matching[0]])
         if record is None:
             raise StoreError(
                 f"The record of run {matching[0]} in {store.uri} is damaged, or was written by another "
                 "version of curation. Run its recipe again."
             )
         return record
-    listed = ", ".join(matching or sorted(names, reverse=True)[:10]) or "none"
+    listed = ", ".join(matching or list(paths)[:10]) or "none"
     raise StoreError(
         f"{len(matching)} runs in {store.uri} begin with {name!r}. "
         f"{'They are' if matching else 'The latest are'}: {listed}."

@@ -27,7 +27,7 @@ def stored(name: str, tables: str, age: float, **fields) -> StoredRun:
     record = RunRecord(
         run, recipe, fingerprint, **{"state": "finished", "tables": versions} | fields
     )
-    return StoredRun(record, FileStatus(1, NOW - age * HOUR))
+    return StoredRun(record, FileStatus(1, NOW - age * HOUR), {})
 
 
 def kept(runs: list[StoredRun], working: set[str] | None = None, **options) -> set[str]:

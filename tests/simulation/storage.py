@@ -105,9 +105,6 @@ class Faults:
 
 _NUMBERS = itertools.count()
 """Numbers of the storages, for their addresses."""
-KEPT_IN_ORDER = "runs/"
-"""The record of a run is replaced as the run goes on, by the run alone. No request to replace it takes
-effect after a later one: the protocol does not bear that."""
 
 
 class SimulatedStorage:
@@ -141,9 +138,7 @@ class SimulatedStorage:
 
     def write(self, path: str, content: bytes) -> None:
         """See `Storage.write`."""
-        self._request(
-            lambda: self.server.put(path, content), in_order=path.startswith(KEPT_IN_ORDER)
-        )
+        self._request(lambda: self.server.put(path, content))
 
     def create(self, path: str, content: bytes) -> bool:
         """See `Storage.create`."""
@@ -211,14 +206,12 @@ class SimulatedStorage:
         """See `Storage.delete_folder`."""
         self.delete(self.files(folder, recursive=True))
 
-    def _request(self, effect: Callable[[], T], changes: bool = True, in_order: bool = False) -> T:
+    def _request(self, effect: Callable[[], T], changes: bool = True) -> T:
         """Send a request: it takes time, others go on meanwhile, and it may meet a fault."""
         scheduler, random = self._scheduler, self._scheduler.random
         if scheduler.process.ended:
             raise Killed
         fault = self._faults.draw()
-        if in_order and fault in ("repeat later", "fail, effect later"):
-            fault = "repeat" if fault == "repeat later" else "fail before"
         scheduler.pause(random.uniform(0.001, 0.05))
         if fault is None:
             result = effect()

@@ -90,7 +90,7 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     needs = find_needs(store, *_records(runs, kept, working, retention, now), logs)
     removals = RemovalList(store.storage, lease, now - retention.grace_s)
     sweep = Sweep(store, needs, removals, now)
-    records = {run.record.path: run.status for run in runs}
+    records = {path: status for run in runs for path, status in run.files.items()}
     paths = {run.record.path for run in runs if run.record.run in kept}
     # First, so that no run is listed whose tables are gone.
     removals.decide("runs", records, paths.__contains__)

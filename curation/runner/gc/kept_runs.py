@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from curation.errors import StoreError
-from curation.store.run_log import FOLDER, RunRecord, parse_record
+from curation.store.run_log import FOLDER, RunRecord, names_of, read_record, run_paths
 from curation.store.storage.base import FileStatus
 from curation.store.store import DATASET, Store, in_parallel
 
@@ -33,10 +33,17 @@ class Retention:
 
 
 class StoredRun(NamedTuple):
-    """The record of a run, and when its file was written last, by the clock of the storage."""
+    """The record of a run.
+
+    Attributes:
+        record: the record.
+        status: of its file; its time is by the clock of the storage.
+        files: that file, and one that it replaced, if that is still there.
+    """
 
     record: RunRecord
     status: FileStatus
+    files: Mapping[str, FileStatus]
 
     @property
     def modified(self) -> float:
@@ -51,13 +58,13 @@ def read_stored_runs(store: Store) -> list[StoredRun]:
         StoreError: a record cannot be read, so nobody knows what its run needs.
     """
     listed = store.storage.files(FOLDER)
-    paths = [path for path in sorted(listed, reverse=True) if path.endswith(".json")]
-    records = [parse_record(spec) for spec in in_parallel(store.read_json, paths)]
+    paths = list(run_paths(listed).values())
+    records = list(in_parallel(lambda path: read_record(store, path), paths))
     # A record that vanished since it was listed is that of a run that somebody removed.
     damaged = [
         path
         for path, record in zip(paths, records, strict=True)
-        if record is None and store.storage.status(path) is not None
+        if record is None and any(store.storage.status(p) for p in names_of(path))
     ]
     if damaged:
         raise StoreError(
@@ -65,8 +72,12 @@ def read_stored_runs(store: Store) -> list[StoredRun]:
             f"version of curation, so nobody knows what these runs need: {', '.join(damaged[:5])}. "
             "Delete these files if the runs are not needed any more. Nothing was removed."
         )
-    pairs = zip(paths, records, strict=True)
-    return [StoredRun(record, listed[path]) for path, record in pairs if record is not None]
+    files = [{p: listed[p] for p in names_of(path) if p in listed} for path in paths]
+    return [
+        StoredRun(record, listed[path], of_run)
+        for path, record, of_run in zip(paths, records, files, strict=True)
+        if record is not None
+    ]
 
 
 def kept_runs(
