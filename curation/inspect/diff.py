@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.engine.table import Table, open_table
-from curation.inspect.lineage import ancestry
+from curation.inspect.lineage import table_behind
 from curation.store.store import DATASET, Store
 
 BUCKET_IMAGES = 4_000_000
@@ -115,7 +115,7 @@ def _missing_reasons(dataset: Table, ids: pd.Index[Any]) -> pd.Series[str]:
         return reasons
     wanted = pa.array(ids, pa.string())
     parts = []
-    for fragment in ancestry(dataset)["eligible"].fragments.values():
+    for fragment in table_behind(dataset, "eligible").fragments.values():
         table = fragment.read(["image_id", "pair_id", "role", "reason"])
         parts.append(table.filter(pc.is_in(table.column("image_id"), wanted)).to_pandas())
     rows = pd.concat(parts)

@@ -12,7 +12,7 @@ from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
 from curation.runner.inputs import open_inputs
 from curation.store.manifest import Committed
-from curation.store.run_log import RunRecord, find_run, latest_run
+from curation.store.run_log import RunRecord, find_run, latest_run, read_runs
 from curation.store.step_log import StepLog
 from curation.store.store import DATASET, Store
 
@@ -30,6 +30,23 @@ class Lineage:
     def embeddings(self) -> dict[str, Table]:
         """The tables of vectors by the name of the encoder."""
         return EMBEDDINGS.members(self.tables)
+
+
+def table_behind(dataset: Table, name: str) -> Table:
+    """Return a table that a dataset was made from.
+
+    The same dataset may have been made from several versions of it, of which `curation gc` keeps those
+    of the runs that it keeps. So the latest run that has the dataset decides, before what was read when
+    the dataset was written first.
+
+    Raises:
+        StoreError: the table no longer exists.
+    """
+    version = dataset.manifest.version
+    for record in read_runs(dataset.store):
+        if record.tables.get(DATASET) == version and name in record.tables:
+            return open_table(dataset.store, name, record.tables[name])
+    return ancestry(dataset)[name]
 
 
 def ancestry(dataset: Table) -> Lineage:

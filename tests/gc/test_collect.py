@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,12 +15,13 @@ from curation.engine.context import Context
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.errors import LeaseError, StoreError
+from curation.inspect.diff import difference
 from curation.inspect.lineage import trace
 from curation.inspect.report.build import write_report
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import read_manifests
 from curation.store.holder import Holder
-from curation.store.run_log import read_runs
+from curation.store.run_log import RunRecord, read_runs
 from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
@@ -28,6 +30,7 @@ from ..fetch.conftest import answer
 from ..ingest.helpers import jpeg, source, write
 from .helpers import (
     NOW,
+    build_tiny,
     contents,
     copied,
     digest_of,
@@ -85,6 +88,31 @@ def test_what_stays_is_up_to_date_and_nothing_is_left_for_a_second_gc(two_runs):
     # folders by which other programs open its tables name the new address.
     new = set(files_of(two_runs.store)) - set(before)
     assert len([path for path in new if not path.startswith("open/")]) == 1
+
+
+def test_a_dataset_can_be_compared_after_the_tables_of_its_first_run_went(tmp_path: Path) -> None:
+    """The same dataset was made again, from a list with one more row that is dropped."""
+    spec, store = build_tiny(tmp_path / "web"), tmp_path / "store"
+    first, _ = run_recipe(spec, store)
+    broken = {"key": "broken", "image": b"no picture", "caption": "none"}
+    write(tmp_path / "web" / "pool" / "b.parquet", [broken])
+    second, _ = run_recipe(spec, store)
+    assert first.tables["dataset"] == second.tables["dataset"]
+    assert first.tables["eligible"] != second.tables["eligible"]
+    other, _ = run_recipe(edited(spec, retrieve=[spec["retrieve"][0] | {"k": 1}]), store)
+    opened = Store(store)
+    expected = compare(opened, second, other)
+    assert any(expected)
+    gc(store, Retention(keep=2, grace_s=0.0))
+    assert first.tables["eligible"] not in opened.versions("eligible")
+    assert compare(opened, second, other) == expected
+
+
+def compare(store: Store, before: RunRecord, after: RunRecord) -> list[Any]:
+    """What differs between the datasets of two runs, in both directions."""
+    tables = [open_table(store, "dataset", run.tables["dataset"]) for run in (before, after)]
+    pairs = (tables, tables[::-1])
+    return [row for pair in pairs for batch in difference(*pair) for row in batch.to_pylist()]
 
 
 def test_a_removed_run_can_be_run_again(two_runs):
