@@ -7,13 +7,17 @@ a file without rows, as after a run that was killed before its commit. Then, eac
 
 - `resume`: stage `screen` runs. It plans its units, finds all records, and commits the table.
 - `rerun`: it runs again and finds nothing to do.
+- `verify`: `curation verify-store` reads the table `scores` and the checksums of its files.
+- `gc-keep`: `curation gc` finds that everything is needed.
+- `gc-remove`: it removes the files and records of `scores`, because a later run made a dataset without.
 
-Figures are of a local disk. Each phase runs three times: seconds are medians, memory is the largest
-peak.
+Figures are of a local disk. Each phase runs three times, `gc-remove` once: seconds are medians, memory
+is the largest peak.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import shutil
@@ -22,6 +26,7 @@ import subprocess
 import sys
 import time
 from argparse import SUPPRESS
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +41,19 @@ from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.flow import Step, plan
 from curation.recipe import parse_recipe
+from curation.runner.gc.collect import collect
+from curation.runner.gc.kept_runs import Retention
+from curation.runner.gc.removal_list import total
 from curation.runner.map_stage import map_work
 from curation.runner.step import run_step
 from curation.runner.work import StepContext
-from curation.store.manifest import FileEntry, FragmentRecord
+from curation.store.manifest import Committed, FileEntry, FragmentRecord
 from curation.store.manifest_file import record_to_json
 from curation.store.run_log import recorded_run
-from curation.store.store import Store
+from curation.store.store import DATASET, Store
+from curation.store.verification import verify_store
 
-PHASES = ("resume", "rerun")
+PHASES = ("resume", "rerun", "verify", "gc-keep")
 
 
 def step() -> Step:
@@ -86,28 +95,63 @@ def fill(store: Store, fragments: int) -> None:
     out = pa.BufferOutputStream()
     pq.write_table(contract("scores").arrow_schema().empty_table(), out)
     content = out.getvalue().to_pybytes()
+    checksum = hashlib.sha256(content).hexdigest()
     for unit in work.units:
         (output,) = unit.outputs.values()
         path = f"tables/scores/data/{unit.name}.parquet"
-        entry = FileEntry(path, len(content), output.memo * 2, 0)
+        entry = FileEntry(path, len(content), checksum, 0)
         record = FragmentRecord(output.table_dir, unit.name, output.memo, (entry,))
         Path(store.uri, path).write_bytes(content)
         (done / f"{output.memo}.json").write_bytes(record_to_json(record))
 
 
-def measure(folder: str) -> dict[str, Any]:
-    """Run the step on a filled store; return seconds, peak memory in GiB, and what it did."""
-    store = Store(folder)
-    started = time.perf_counter()
+def run_screen(store: Store) -> str:
+    """Run the step; return what it did."""
     result = run_step(step(), store, InProcess(), tables={"images": open_table(store, "images")})
+    return f"{result.reused:,} reused, {result.computed:,} computed"
+
+
+def verify(store: Store) -> str:
+    """Verify `scores`; return what was wrong."""
+    return f"{len(verify_store(store, ['scores'])):,} problems"
+
+
+def collect_garbage(store: Store) -> str:
+    """Remove what no run needs; return how much that is."""
+    tally = total(collect(store, Retention(grace_s=0.0)).tallies.values())
+    return f"{tally.kept_files:,} files kept, {tally.removed_files:,} removed"
+
+
+def make_dataset(store: Store) -> None:
+    """Let a later run of the recipe have made a dataset, and nothing else that opens by a folder."""
+    shutil.rmtree(Path(store.uri, "open"))
+    store.put_version(hand_made(DATASET, "d1", [], {}))
+    with recorded_run(store, "bookkeeping", "later") as run:
+        run.add("assemble", 0, {DATASET: Committed("d1", "")}, "later")
+
+
+CALLS: dict[str, Callable[[Store], str]] = {
+    "resume": run_screen,
+    "rerun": run_screen,
+    "verify": verify,
+    "gc-keep": collect_garbage,
+    "gc-remove": collect_garbage,
+}
+"""What each phase calls."""
+
+
+def measure(phase: str, folder: str) -> dict[str, Any]:
+    """Run a phase on a filled store; return seconds, peak memory in GiB, and what it did."""
+    started = time.perf_counter()
+    did = CALLS[phase](Store(folder))
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"seconds": seconds, "peak": peak, "reused": result.reused, "computed": result.computed}
+    return {"seconds": seconds, "peak": peak, "did": did}
 
 
-def measure_in_subprocess(folder: Path) -> dict[str, Any]:
+def measure_in_subprocess(phase: str, folder: Path) -> dict[str, Any]:
     """Measure in a separate process."""
-    command = [sys.executable, "-m", "benchmarks.bookkeeping", "--measure", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.bookkeeping", "--measure", phase, str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -120,10 +164,10 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where the store is made; default: a temporary one"
     )
-    parser.add_argument("--measure", help=SUPPRESS)
+    parser.add_argument("--measure", nargs=2, help=SUPPRESS)
     options = parse(parser, {"fragments": 500})
     if options.measure:
-        print(json.dumps(measure(options.measure)))
+        print(json.dumps(measure(*options.measure)))
         return
     print(conditions())
     with folder_or_temporary(options.folder) as folder:
@@ -141,15 +185,14 @@ def compare(folder: Path, fragments: int) -> None:
         shutil.rmtree(folder / "steps", ignore_errors=True)
         shutil.rmtree(folder / "tables/scores/versions", ignore_errors=True)
         for phase in PHASES:
-            results[phase].append(measure_in_subprocess(folder))
-    print("\n| phase | s | peak, GiB | reused | computed |\n|---|---|---|---|---|")
+            results[phase].append(measure_in_subprocess(phase, folder))
+    make_dataset(store)
+    results["gc-remove"] = [measure_in_subprocess("gc-remove", folder)]
+    print("\n| phase | s | peak, GiB | did |\n|---|---|---|---|")
     for phase, measurements in results.items():
         seconds = statistics.median(m["seconds"] for m in measurements)
         peak = max(m["peak"] for m in measurements)
-        last = measurements[-1]
-        print(
-            f"| {phase} | {seconds:.1f} | {peak:.2f} | {last['reused']:,} | {last['computed']:,} |"
-        )
+        print(f"| {phase} | {seconds:.1f} | {peak:.2f} | {measurements[-1]['did']} |")
 
 
 if __name__ == "__main__":

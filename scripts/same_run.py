@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
+HEADER = b"curation.manifest"
 IGNORED = ("run",)
 """Columns of the dataset that name the run."""
 COUNTS = ("counts", "books")
@@ -24,11 +26,22 @@ COUNTS = ("counts", "books")
 
 
 def manifest(store: Path, table: str) -> dict[str, Any]:
-    """Return the current manifest of a table."""
-    home = store / "tables" / table
-    version = json.loads((home / "current.json").read_text())["version"]
-    found: dict[str, Any] = json.loads((home / "versions" / f"{version}.json").read_text())
-    return found
+    """Return the manifest of the version of a table that the latest finished run has.
+
+    Stores of before version 3 of manifests have JSON files, and name the current version themselves.
+    """
+    folder = store / "tables" / table
+    current = folder / "current.json"
+    if current.exists():
+        version = json.loads(current.read_text())["version"]
+        path = folder / "versions" / f"{version}.json"
+        old: dict[str, Any] = json.loads(path.read_text())
+        return old
+    records = (json.loads(path.read_text()) for path in sorted(store.glob("runs/*.json")))
+    finished = [run for run in records if run["state"] == "finished" and table in run["tables"]]
+    schema = pq.read_schema(folder / "versions" / f"{finished[-1]['tables'][table]}.parquet")
+    header: dict[str, Any] = json.loads(schema.metadata[HEADER])
+    return header
 
 
 def counts(made: dict[str, Any]) -> Any:

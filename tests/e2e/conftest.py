@@ -1,4 +1,4 @@
-"""Whole runs on a small pool, with workers on a real local Spark."""
+"""Whole runs on a small pool, with workers on a real local Spark or in this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyspark.sql import SparkSession
 
+from curation.engine.parallel import InProcess, Parallel
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.table import open_table
 from curation.flow import plan
@@ -27,18 +29,24 @@ def small(tmp_path) -> dict[str, Any]:
     return build_small(tmp_path / "web")
 
 
-Run = Callable[..., dict[str, StepResult]]
+Run = Callable[[dict[str, Any], Path], dict[str, StepResult]]
 
 
 @pytest.fixture
-def run(spark) -> Run:
-    """Run a recipe into a store; returns what each stage did."""
+def run(spark: SparkSession) -> Run:
+    """Run a recipe into a store, with workers on Spark; returns what each stage did."""
+    return lambda spec, store: _run_all(spec, store, SparkWorkers(lambda: spark))
 
-    def run_all(spec: dict[str, Any], store: Path) -> dict[str, StepResult]:
-        steps = plan(parse_recipe(copy.deepcopy(spec)))
-        return {s.name: run_step(s, Store(store), SparkWorkers(lambda: spark)) for s in steps}
 
-    return run_all
+@pytest.fixture
+def run_here() -> Run:
+    """Run a recipe into a store, in this process alone; returns what each stage did."""
+    return lambda spec, store: _run_all(spec, store, InProcess())
+
+
+def _run_all(spec: dict[str, Any], store: Path, parallel: Parallel) -> dict[str, StepResult]:
+    steps = plan(parse_recipe(copy.deepcopy(spec)))
+    return {s.name: run_step(s, Store(store), parallel) for s in steps}
 
 
 def dataset_rows(store: Path) -> list[dict[str, Any]]:

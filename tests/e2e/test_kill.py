@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -33,10 +34,15 @@ FRAGMENTED = [s.name for s in STAGES.values() if s.kind == "map" and s.name in K
 
 
 @pytest.fixture
-def command(small, tmp_path):
+def spec(small: dict[str, Any]) -> dict[str, Any]:
+    """The recipe."""
+    match = {"index": "ivf_flat", "nlist": 8, "nprobe": 4}
+    return small | {"assemble": {"pixels": True, "rows_per_file": 20}, "match": match}
+
+
+@pytest.fixture
+def command(spec, tmp_path):
     """Runs the recipe on the command line, one worker, in a process group of its own."""
-    spec = small | {"assemble": {"pixels": True, "rows_per_file": 20}}
-    spec["match"] = {"index": "ivf_flat", "nlist": 8, "nprobe": 4}
     recipe, cluster = tmp_path / "small.yaml", tmp_path / "one.yaml"
     recipe.write_text(yaml.safe_dump(spec))
     conf = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1"}
@@ -47,7 +53,8 @@ def command(small, tmp_path):
         if kill:
             log = tmp_path / f"kill-{kill.replace(' ', '-').replace('/', '-')}"
             environment |= {"CURATION_KILL": kill, "CURATION_KILL_LOG": str(log)}
-            environment["PYTHONPATH"] = str(HERE / "killer")
+            paths = (str(HERE / "killer"), environment.get("PYTHONPATH"))
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         arguments = ["run", str(recipe), "--store", str(store), "--cluster", str(cluster)]
         return subprocess.run(
             [sys.executable, "-m", "curation.cli", *arguments],
@@ -68,9 +75,9 @@ def reused(output: str) -> dict[str, int]:
     return {stage: int(count) for stage, count in found}
 
 
-def test_killed_in_one_stage_after_another(command, tmp_path):
+def test_killed_in_one_stage_after_another(command, spec, run_here, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    assert command(alone).returncode == 0
+    run_here(spec, alone)
     found: dict[str, int] = {}
     for stage in (s for s in STAGES.values() if s.name in KILLS):
         result = command(killed, KILLS[stage.name])

@@ -72,16 +72,16 @@ def check_difference(store, first, second):
         open_dataset(f"{store}@nothing")
 
 
-def test_appended_file_computes_only_its_rows(small, run, tmp_path):
+def test_appended_file_computes_only_its_rows(small, run_here, tmp_path):
     store = tmp_path / "store"
-    before = run(small, store)
+    before = run_here(small, store)
     pool = tmp_path / "web" / "pool"
     rows = pq.read_table(pool / "a.parquet").slice(0, 20).to_pylist()
     more = [r | {"key": f"new-{r['key']}", "caption": "a later crawl"} for r in rows]
     from .small import write_rows
 
     write_rows(pool / "b.parquet", more)
-    after = run(small, store)
+    after = run_here(small, store)
     for name in ("ingest", "fetch", "screen", "embed"):
         assert after[name].computed == 1, name
         assert after[name].reused == before[name].computed, name
@@ -94,15 +94,15 @@ def test_appended_file_computes_only_its_rows(small, run, tmp_path):
     assert copies["exact"] >= fetched
 
 
-def test_one_two_and_seven_partitions_give_the_same_rows(small, run, tmp_path):
-    """Those of seven are also deduplicated on workers, in parts."""
+def test_one_two_and_seven_partitions_give_the_same_rows(small, run, run_here, tmp_path):
+    """Those of seven are also deduplicated on workers, in parts; the others in one process."""
     datasets = []
-    for rows, fragments in ((150, 1), (75, 2), (22, 7)):
+    for rows, fragments, run_in in ((150, 1, run_here), (75, 2, run_here), (22, 7, run)):
         spec = small | {"ingest": {"rows_per_fragment": rows}}
         if fragments == 7:
             spec["dedup"] = small.get("dedup", {}) | {"rows_at_once": 50}
         store = tmp_path / f"store{fragments}"
-        run(spec, store)
+        run_in(spec, store)
         pool = [n for n in open_table(Store(store), "images").fragments if n.startswith("web-")]
         assert len(pool) == fragments
         datasets.append(dataset_rows(store))
@@ -110,9 +110,9 @@ def test_one_two_and_seven_partitions_give_the_same_rows(small, run, tmp_path):
     assert datasets[0] == datasets[1] == datasets[2]
 
 
-def test_books_balance_in_every_table(small, run, tmp_path):
+def test_counts_balance_in_every_table(small, run_here, tmp_path):
     store = tmp_path / "store"
-    run(small, store)
+    run_here(small, store)
     tables = {n: open_table(Store(store), n) for n in ("pairs", "images", "eligible", "claims")}
     for name in ("pairs", "images", "eligible"):
         counts = tables[name].manifest.counts
