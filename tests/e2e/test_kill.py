@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -33,7 +35,9 @@ FRAGMENTED = [s.name for s in STAGES.values() if s.kind == "map" and s.name in K
 
 
 @pytest.fixture
-def command(small, tmp_path):
+def command(
+    small: dict[str, Any], tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the recipe on the command line, one worker, in a process group of its own."""
     spec = small | {"assemble": {"pixels": True, "rows_per_file": 20}}
     spec["match"] = {"index": "ivf_flat", "nlist": 8, "nprobe": 4}
@@ -68,7 +72,9 @@ def reused(output: str) -> dict[str, int]:
     return {stage: int(count) for stage, count in found}
 
 
-def test_killed_in_one_stage_after_another(command, tmp_path):
+def test_killed_in_one_stage_after_another(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     assert command(alone).returncode == 0
     found: dict[str, int] = {}
