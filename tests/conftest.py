@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,7 +57,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def spark():
+def spark() -> Iterator[SparkSession]:
     """One local Spark session for all tests of a process."""
     from curation.engine.spark import load_cluster, open_session
 
@@ -62,7 +67,7 @@ def spark():
 
 
 @pytest.fixture(scope="session")
-def mini_web(tmp_path_factory):
+def mini_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The working directory of a run, with the mini-web of the quickstart built and served."""
     from quickstart.build import build
     from quickstart.server import serving

@@ -1,14 +1,29 @@
 """Workers that record what they computed."""
 
-from curation.engine.parallel import InProcess
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from curation.engine.parallel import InProcess, Note
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Counting(InProcess):
     """Records the label of each item that is computed."""
 
-    def __init__(self):
-        self.done = []
+    def __init__(self) -> None:
+        self.done: list[str] = []
 
-    def map(self, label, function, items, note=None, gpu=False):
+    def map(
+        self,
+        label: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Note | None = None,
+        gpu: bool = False,
+    ) -> list[R]:
         self.done += [label] * len(items)
         return super().map(label, function, items, note, gpu)

@@ -40,6 +40,8 @@ __all__ = [
 
 Rows = Mapping[str, list[dict[str, Any]]]
 """Rows by fragment."""
+VectorParts = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Ids and vectors by fragment; a fragment is named after its source, as `web-0`."""
 
 
 def commit_batches(
@@ -140,14 +142,14 @@ def _default(column: Column) -> Any:
 
 def commit_vectors(
     store: Store,
-    parts: dict[str, tuple[np.ndarray, np.ndarray]],
+    parts: VectorParts,
     encoders: dict[str, dict[str, Any]] | None = None,
 ) -> None:
     """Commit images that all have a vector: `images`, `scores`, `eligible`, `embeddings.semantic`.
 
     Args:
         store: where to.
-        parts: ids and vectors by fragment; a fragment is named after its source, as `web-0`.
+        parts: ids and vectors by fragment.
         encoders: identity of the encoder of each fragment.
     """
     rows = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,19 @@ from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.flow import STAGES, plan
 from curation.media.encoders.params import EMBEDDINGS
-from curation.recipe import parse_recipe
+from curation.recipe import Recipe, parse_recipe
 from curation.store.store import Store
 
 from .kmeans.data import names, planted
-from .tables import BY_SEMANTIC, commit, commit_batches, commit_vectors, embedding_batch, run_step
+from .tables import (
+    BY_SEMANTIC,
+    VectorParts,
+    commit,
+    commit_batches,
+    commit_vectors,
+    embedding_batch,
+    run_step,
+)
 
 DIM = 8
 BAD = ([np.nan] * DIM, [np.inf] + [0.1] * (DIM - 1), [-np.inf] * DIM, [0.0] * DIM)
@@ -28,7 +38,7 @@ STAGES_RUN = [
 
 
 @pytest.fixture
-def recipe(tmp_path):
+def recipe(tmp_path: Path) -> Recipe:
     head = {"weight": torch.ones(1, DIM), "bias": torch.zeros(1)}
     save_file(head, tmp_path / "head.safetensors")
     heads = {"taste": {"encoder": "semantic", "weights": str(tmp_path / "head.safetensors")}}
@@ -45,7 +55,7 @@ def recipe(tmp_path):
     )
 
 
-def world():
+def world() -> VectorParts:
     """Three pool fragments with four, no and only bad vectors, and one of seeds with one."""
     rng = np.random.default_rng(0)
     parts = {}
@@ -57,7 +67,7 @@ def world():
     return parts
 
 
-def fill(store, parts, bad_are_null):
+def fill(store: Store, parts: VectorParts, bad_are_null: bool) -> None:
     """Commit the tables that the stages read; bad vectors are null with a reason, or stored."""
     commit_vectors(store, parts)
     copies, vectors = {}, {}
@@ -68,13 +78,13 @@ def fill(store, parts, bad_are_null):
             | {"role": "pool" if "web" in fragment else "seed", "source": fragment[:-2]}
             for name in ids.astype(str).tolist()
         ]
-        good = np.isfinite(matrix).all(axis=1) & matrix.any(axis=1)
+        good = np.asarray(np.isfinite(matrix).all(axis=1) & matrix.any(axis=1))
         vectors[fragment] = embedding_batch(ids, matrix, good if bad_are_null else good | True)
     commit(store, "copies", copies)
     commit_batches(store, "embeddings.semantic", vectors)
 
 
-def test_no_stage_uses_them_and_they_are_counted(recipe, tmp_path):
+def test_no_stage_uses_them_and_they_are_counted(recipe: Recipe, tmp_path: Path) -> None:
     rows = {}
     for bad_are_null in (True, False):
         store = Store(tmp_path / str(bad_are_null))

@@ -26,7 +26,7 @@ ROW = {
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_no_word_is_broken(width):
+def test_no_word_is_broken(width: int) -> None:
     out = io.StringIO()
     console = Console(file=out, width=width)
     console.print(composition_grid("Composition", [ROW], 135_000, console))

@@ -18,6 +18,7 @@ from curation.errors import DamagedFileError, StoreError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.inputs import set_aside_damaged
+from curation.runner.step import StepResult
 from curation.store.fragment import Fragment
 from curation.store.store import Store
 
@@ -29,7 +30,7 @@ GROUPS = 3
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Vectors in three fragments of three row groups each, and their centroids."""
     monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", ROWS_PER_BATCH)
     rng = np.random.default_rng(0)
@@ -43,14 +44,14 @@ def store(tmp_path, monkeypatch):
     return opened
 
 
-def run(store, name):
+def run(store: Store, name: str) -> StepResult:
     source = {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}}
     recipe = parse_recipe({"name": "x", "sources": [source], "cluster": {"levels": [5]}})
     (step,) = (s for s in plan(recipe) if s.name == name)
     return run_step(step, store, InProcess())
 
 
-def file_of(store, table, fragment) -> Path:
+def file_of(store: Store, table: str, fragment: str) -> Path:
     (entry,) = open_table(store, table).fragments[fragment].record.files
     return Path(store.address(entry.path))
 
@@ -67,7 +68,9 @@ def flip(path: Path, group: int, column: str) -> None:
 
 
 @pytest.mark.parametrize("column", ["vector", "image_id"])
-def test_an_error_names_the_corrupted_row_group_and_a_rerun_reuses_the_rest(store, column):
+def test_an_error_names_the_corrupted_row_group_and_a_rerun_reuses_the_rest(
+    store: Store, column: str
+) -> None:
     path = file_of(store, "embeddings.semantic", "web-1")
     intact = path.read_bytes()
     flip(path, 1, column)
@@ -82,7 +85,9 @@ def test_an_error_names_the_corrupted_row_group_and_a_rerun_reuses_the_rest(stor
 
 
 @pytest.mark.parametrize("damage", ["cut off", "gone"])
-def test_an_error_names_a_truncated_file_and_a_rerun_reuses_the_rest(store, damage):
+def test_an_error_names_a_truncated_file_and_a_rerun_reuses_the_rest(
+    store: Store, damage: str
+) -> None:
     path = file_of(store, "embeddings.semantic", "web-1")
     intact = path.read_bytes()
     if damage == "gone":
@@ -96,7 +101,9 @@ def test_an_error_names_a_truncated_file_and_a_rerun_reuses_the_rest(store, dama
     assert (result.computed, result.reused) == (2, 1)
 
 
-def test_an_error_names_the_row_group_of_a_file_truncated_while_it_is_read(tmp_path, monkeypatch):
+def test_an_error_names_the_row_group_of_a_file_truncated_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("curation.engine.fragment_writer.ROW_GROUP_ROWS", ROWS_PER_BATCH)
     opened = Store(tmp_path)
     writer = FragmentWriter(opened, "data", "numbers", None)
@@ -112,7 +119,7 @@ def test_an_error_names_the_row_group_of_a_file_truncated_while_it_is_read(tmp_p
         next(groups)
 
 
-def test_the_remedy_in_the_error_works(store):
+def test_the_remedy_in_the_error_works(store: Store) -> None:
     """A corrupted file keeps its size, so it must be set aside to be computed anew."""
     run(store, "assign")
     expected = open_table(store, "assignments").read()

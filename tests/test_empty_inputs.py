@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from curation.engine.contract import contract
@@ -22,7 +24,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_table_that_a_stage_reads_is_there(tmp_path, stage):
+def test_every_table_that_a_stage_reads_is_there(tmp_path: Path, stage: str) -> None:
     store = Store(tmp_path)
     commit_empty_inputs(store, [stage], ROWS)
     for read in STAGES[stage].reads:
@@ -34,7 +36,7 @@ def test_every_table_that_a_stage_reads_is_there(tmp_path, stage):
             assert table.read(["pair_id"])["pair_id"].to_pylist() == expected
 
 
-def test_tables_that_are_there_or_that_a_stage_writes_are_left_alone(tmp_path):
+def test_tables_that_are_there_or_that_a_stage_writes_are_left_alone(tmp_path: Path) -> None:
     store = Store(tmp_path)
     commit(store, "images", {"web-0": ROWS["web-0"]})
     commit_empty_inputs(store, ["tally", "select"], ROWS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,10 @@ from curation.engine.exchange import (
 )
 from curation.engine.parallel import InProcess
 from curation.engine.spark_workers import SparkWorkers
+from curation.engine.units import StageOutput
 from curation.errors import CurationError, StoreError
 from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 
 LEFT = pa.schema([("id", pa.int64()), ("reading", pa.int64())])
@@ -61,7 +64,7 @@ def read_broken() -> Iterator[pa.Table]:
     raise StoreError("a file has vanished")
 
 
-def join(left: pa.Table, right: pa.Table, broken: str | None = None):
+def join(left: pa.Table, right: pa.Table, broken: str | None = None) -> StageOutput:
     """Yield the left rows with their names; fail in one part while the file `broken` exists."""
     if broken and Path(broken).exists() and 3 in left.column("id").to_pylist():
         raise StoreError("killed here")
@@ -73,7 +76,12 @@ def join(left: pa.Table, right: pa.Table, broken: str | None = None):
     return {"rows": len(left)}
 
 
-def job(tasks=9, right=read_right, log=None, broken=None) -> Exchange:
+def job(
+    tasks: int = 9,
+    right: Callable[[], Iterator[pa.Table]] = read_right,
+    log: str | None = None,
+    broken: str | None = None,
+) -> Exchange:
     logged = {} if log is None else {"log": log}
     return Exchange(
         "join",
@@ -90,7 +98,7 @@ def job(tasks=9, right=read_right, log=None, broken=None) -> Exchange:
 
 
 @pytest.fixture(params=["here", "spark"])
-def context(request, tmp_path):
+def context(request: pytest.FixtureRequest, tmp_path: Path) -> Context:
     parallel = (
         InProcess()
         if request.param == "here"
@@ -99,11 +107,11 @@ def context(request, tmp_path):
     return Context(Store(tmp_path / "store"), parallel, "meeting", ["test"])
 
 
-def rows_of(records, context) -> pa.Table:
+def rows_of(records: Iterable[FragmentRecord], context: Context) -> pa.Table:
     return pa.concat_tables([Fragment(context.store, r).read() for r in records])
 
 
-def test_rows_meet_by_their_key(context, tmp_path):
+def test_rows_meet_by_their_key(context: Context, tmp_path: Path) -> None:
     records = exchange_tables(job(), context)
     assert len(records) == PARTS
     rows = rows_of(records, context).to_pandas()
@@ -131,13 +139,13 @@ def read_several() -> Iterator[pa.Table]:
     yield pa.table({"id": ids, KEY: lists})
 
 
-def with_part(rows: pa.Table, part: int):
+def with_part(rows: pa.Table, part: int) -> StageOutput:
     """Yield the rows with the number of their part."""
     yield rows.append_column("part", pa.array([part] * len(rows))).to_batches()[0]
     return None
 
 
-def test_rows_with_several_keys_go_once_to_the_part_of_each(context):
+def test_rows_with_several_keys_go_once_to_the_part_of_each(context: Context) -> None:
     rows = ExchangeInput(pa.schema([("id", pa.int64())]), [MapTask(read_several, {})])
     records = exchange_tables(
         Exchange("number", {"rows": rows}, with_part, PARTS, pass_part=True), context
@@ -148,7 +156,7 @@ def test_rows_with_several_keys_go_once_to_the_part_of_each(context):
     assert len(received) == len(pairs)
 
 
-def test_messages_are_small(context, monkeypatch):
+def test_messages_are_small(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is changed in this process only, so the second exchange runs in process."""
     expected = [r.content for r in exchange_tables(job(), context)]
     monkeypatch.setattr("curation.engine.exchange.MESSAGE_BYTES", 512)
@@ -160,33 +168,35 @@ def test_messages_are_small(context, monkeypatch):
     assert [r.content for r in exchange_tables(job(), other)] == expected
 
 
-def test_parts_without_rows_have_their_columns(context):
+def test_parts_without_rows_have_their_columns(context: Context) -> None:
     records = exchange_tables(job(tasks=1, right=read_none), context)
     assert rows_of(records, context).column("name").null_count == 1000
 
 
-def unchanged(rows: pa.Table):
+def unchanged(rows: pa.Table) -> StageOutput:
     """Yield the rows as they are."""
     yield pa.RecordBatch.from_pylist(rows.to_pylist(), schema=rows.schema)
     return None
 
 
-def test_inputs_without_tasks_have_their_columns(context):
+def test_inputs_without_tasks_have_their_columns(context: Context) -> None:
     for schema in (LEFT, RIGHT):
         job = Exchange("nothing", {"rows": ExchangeInput(schema, [])}, unchanged, 2)
         assert rows_of(exchange_tables(job, context), context).schema == schema
 
 
-def test_an_unreadable_input_stops_every_part(context):
+def test_an_unreadable_input_stops_every_part(context: Context) -> None:
     with pytest.raises(CurationError, match="a file has vanished"):
         exchange_tables(job(right=read_broken), context)
     assert not context.store.storage.files("work/meeting/done")
 
 
-def test_a_stopped_exchange_continues_with_the_missing_parts(context, tmp_path):
+def test_a_stopped_exchange_continues_with_the_missing_parts(
+    context: Context, tmp_path: Path
+) -> None:
     log, broken = tmp_path / "log", tmp_path / "broken"
     broken.write_text("")
-    options = {"log": str(log), "broken": str(broken)}
+    options: dict[str, Any] = {"log": str(log), "broken": str(broken)}
     with pytest.raises(CurationError, match="killed here"):
         exchange_tables(job(**options), context)
     finished = set(context.store.storage.files("work/meeting/done"))

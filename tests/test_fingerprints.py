@@ -18,7 +18,7 @@ from curation.engine.params_base import (
     fingerprint_params,
     manifest_params,
 )
-from curation.engine.units import content_of
+from curation.engine.units import StageOutput, content_of
 from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EncoderSpec
 from curation.media.web.urls import UrlRules
@@ -42,7 +42,7 @@ def shipped(root: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def test_the_shipped_recipes_keep_their_fingerprints(root):
+def test_the_shipped_recipes_keep_their_fingerprints(root: Path) -> None:
     """A new optional field changes none; a stage's version changes its own and those after it."""
     golden, found = json.loads(GOLDEN.read_text()), shipped(root)
     changed = [
@@ -64,7 +64,7 @@ class WiderSpec(EncoderSpec):
     scales: list[int] = [1]
 
 
-def test_an_option_that_comes_later_changes_no_fingerprint():
+def test_an_option_that_comes_later_changes_no_fingerprint() -> None:
     spec: dict[str, Any] = {"model": "timm/vit_small_patch14_dinov2.lvd142m", "precision": "bf16"}
     assert fingerprint_params(WiderSpec(**spec)) == fingerprint_params(EncoderSpec(**spec))
     assert fingerprint_params(WiderSpec(**spec, bins=4)) != fingerprint_params(EncoderSpec(**spec))
@@ -83,11 +83,11 @@ class WiderRules(UrlRules):
     allowed_ports: tuple[int, ...] = (80, 443)
 
 
-def test_an_option_that_comes_later_changes_no_memo():
+def test_an_option_that_comes_later_changes_no_memo() -> None:
     """Neither of what reads the files of a source, nor of what gets its rules as an argument."""
     spec: dict[str, Any] = {"name": "web", "role": "pool", "format": "folder", "path": "p"}
 
-    def memo(source):
+    def memo(source: Source) -> Any:
         return content_of(SourceFile(source, "/p", "a.jpg", 3, 5))
 
     assert memo(WiderSource(**spec)) == memo(Source(**spec)) == memo(Source(**spec, count=3))
@@ -97,7 +97,7 @@ def test_an_option_that_comes_later_changes_no_memo():
     assert content_of(UrlRules(100)) != content_of(UrlRules())
 
 
-def test_a_default_that_is_written_out_is_the_default():
+def test_a_default_that_is_written_out_is_the_default() -> None:
     spec: dict[str, Any] = {
         "name": "small",
         "sources": [{"name": "web", "role": "pool", "format": "folder", "path": "p"}],
@@ -112,7 +112,7 @@ def test_a_default_that_is_written_out_is_the_default():
     assert [s.fingerprint for s in plan(short)] == [s.fingerprint for s in plan(long)]
 
 
-def test_null_is_not_the_default_where_the_default_is_a_block():
+def test_null_is_not_the_default_where_the_default_is_a_block() -> None:
     spec: dict[str, Any] = {
         "name": "small",
         "sources": [{"name": "web", "role": "pool", "format": "folder", "path": "p"}],
@@ -121,7 +121,7 @@ def test_null_is_not_the_default_where_the_default_is_a_block():
     assert plan(without)[-1].fingerprint != plan(parse_recipe(spec))[-1].fingerprint
 
 
-def test_what_a_manifest_says_of_parameters_can_be_compared_with_those_of_today():
+def test_what_a_manifest_says_of_parameters_can_be_compared_with_those_of_today() -> None:
     before = manifest_params(EmbedParams())
     assert before["batch_size"] == 64 and set(before["encoders"]) == {"semantic", "copy"}
     assert changed_fields(EmbedParams(), before) == set()
@@ -131,13 +131,15 @@ def test_what_a_manifest_says_of_parameters_can_be_compared_with_those_of_today(
     assert "model" in changed_fields(spec, {"model": 3})
 
 
-def one_row(number: int):
+def one_row(number: int) -> StageOutput:
     yield pa.record_batch({"number": [number]})
     return None
 
 
 @pytest.mark.parametrize("attribute", ["__module__", "__doc__"])
-def test_a_function_may_move(tmp_path, monkeypatch, attribute):
+def test_a_function_may_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attribute: str
+) -> None:
     """Work that a stopped run finished is found although its function stands elsewhere now."""
     context = Context(Store(tmp_path), InProcess(), "moving", ["moving", 1])
     before = context.compute("rows", one_row, {"a": {"number": 1}})
@@ -146,7 +148,7 @@ def test_a_function_may_move(tmp_path, monkeypatch, attribute):
     assert before["a"].files == after["a"].files
 
 
-def test_models_of_two_kinds_are_told_apart():
+def test_models_of_two_kinds_are_told_apart() -> None:
     class One(StrictModel):
         strategy: str
         k: int = 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from curation.engine.contract import contracts
 from curation.errors import RecipeError
 from curation.flow import STAGES, plan, run_fingerprint
-from curation.recipe import load_recipe, parse_recipe
+from curation.recipe import Recipe, load_recipe, parse_recipe
 
 SPEC: dict[str, Any] = {
     "name": "small",
@@ -29,15 +30,15 @@ SPEC: dict[str, Any] = {
 }
 
 
-def changed(**blocks):
+def changed(**blocks: Any) -> Recipe:
     return parse_recipe(SPEC | blocks)
 
 
-def fingerprints(recipe):
+def fingerprints(recipe: Recipe) -> dict[str, str]:
     return {s.name: s.fingerprint for s in plan(recipe)}
 
 
-def test_jobs_schemas_and_flow_agree(root):
+def test_jobs_schemas_and_flow_agree(root: Path) -> None:
     jobs = sorted(p.name for p in (root / "jobs").glob("*.py"))
     assert jobs == [s.job.removeprefix("jobs/") for s in STAGES.values()]
     schemas = sorted(p.name for p in (root / "schemas").glob("*.yaml"))
@@ -47,14 +48,14 @@ def test_jobs_schemas_and_flow_agree(root):
         assert f'main("{stage.name}")' in (root / stage.job).read_text()
 
 
-def test_every_table_is_written_before_it_is_read():
+def test_every_table_is_written_before_it_is_read() -> None:
     written: set[str] = set()
     for stage in STAGES.values():
         assert {read.argument for read in stage.reads} <= written, stage.name
         written.add(stage.contract)
 
 
-def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
+def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root: Path) -> None:
     """Airflow parses the plan in an environment without numpy, pyarrow, torch or Spark."""
     code = (
         "import sys\n"
@@ -87,7 +88,9 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root):
         ({"assemble": {"pixels": True}}, "assemble"),
     ],
 )
-def test_a_change_alters_its_stage_and_later_ones_and_none_before(blocks, first):
+def test_a_change_alters_its_stage_and_later_ones_and_none_before(
+    blocks: dict[str, Any], first: str
+) -> None:
     before, after = fingerprints(changed()), fingerprints(changed(**blocks))
     changed_steps = [name for name in before if before[name] != after[name]]
     assert changed_steps[0] == first
@@ -95,7 +98,7 @@ def test_a_change_alters_its_stage_and_later_ones_and_none_before(blocks, first)
     assert run_fingerprint(changed()) != run_fingerprint(changed(**blocks))
 
 
-def test_execution_only_fields_change_no_fingerprint():
+def test_execution_only_fields_change_no_fingerprint() -> None:
     other = changed(
         ingest={"rows_per_fragment": 7},
         fetch={"concurrency": 3},
@@ -105,14 +108,14 @@ def test_execution_only_fields_change_no_fingerprint():
     assert run_fingerprint(other) == run_fingerprint(changed())
 
 
-def test_without_seeds_a_plan_ends_at_assign():
+def test_without_seeds_a_plan_ends_at_assign() -> None:
     recipe = parse_recipe({k: v for k, v in SPEC.items() if k != "retrieve"})
     assert plan(recipe)[-1].name == "assign"
     with pytest.raises(RecipeError, match="needs `retrieve`"):
         plan(recipe, until="match")
 
 
-def test_one_step_writes_a_table_for_each_encoder():
+def test_one_step_writes_a_table_for_each_encoder() -> None:
     encoders = {"semantic": {"model": "vit_micro"}, "copy": {"model": "timm/test_vit"}}
     recipe = changed(embed={"encoders": encoders})
     steps = {s.name: s for s in plan(recipe)}
@@ -121,7 +124,7 @@ def test_one_step_writes_a_table_for_each_encoder():
     assert steps["match"].reads["embeddings"] == ("embeddings.semantic",)
 
 
-def test_lvd142m_total_follows_from_its_parts(root):
+def test_lvd142m_total_follows_from_its_parts(root: Path) -> None:
     from curation.inspect.composition import expected_composition
 
     path = root / "conf" / "recipes" / "lvd142m.yaml"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from curation.engine.spark import Cluster
 from curation.errors import RecipeError
-from curation.flow import plan
+from curation.flow import Step, plan
 from curation.launch import check_encoders, check_inputs, run_steps, select_steps
 from curation.recipe import parse_recipe
 from curation.store.store import Store
@@ -19,11 +22,11 @@ from .test_flow import SPEC
 STEPS = plan(parse_recipe(SPEC))
 
 
-def names(steps) -> list[str]:
+def names(steps: Iterable[Step]) -> list[str]:
     return [s.name for s in steps]
 
 
-def test_select_steps():
+def test_select_steps() -> None:
     assert names(select_steps(STEPS)) == names(STEPS)
     assert names(select_steps(STEPS, only="select")) == ["select"]
     assert names(select_steps(STEPS, first="match")) == ["match", "retrieve", "assemble"]
@@ -38,12 +41,12 @@ def test_select_steps():
         ({"first": "match", "until": "fetch"}, "comes after"),
     ],
 )
-def test_select_steps_refuses(arguments, words):
+def test_select_steps_refuses(arguments: dict[str, str], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         select_steps(STEPS, **arguments)
 
 
-def test_every_missing_file_is_named_at_once(tmp_path):
+def test_every_missing_file_is_named_at_once(tmp_path: Path) -> None:
     blocks = {
         "ingest": {"blocked_domains": "no/blocked.txt"},
         "embed": {
@@ -64,7 +67,7 @@ def test_every_missing_file_is_named_at_once(tmp_path):
         assert place in text
 
 
-def test_encoders_and_heads_are_loaded_before_any_work(tmp_path):
+def test_encoders_and_heads_are_loaded_before_any_work(tmp_path: Path) -> None:
     lists = tmp_path / "urls.txt"
     lists.write_text("http://127.0.0.1:9/a.jpg\n")
     pool = {"name": "web", "role": "pool", "format": "txt", "path": str(lists)}

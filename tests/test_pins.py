@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ PIN_ANEW = (
 )
 
 
-def test_pins_are_those_of_the_source():
+def test_pins_are_those_of_the_source() -> None:
     lines = changes(json.loads(PINS.read_text()), current_pins())
     assert not lines, "\n".join([*lines, PIN_ANEW])
 
@@ -29,7 +30,7 @@ def digests(code: Code) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def before():
+def before() -> dict[str, str]:
     return digests(Code())
 
 
@@ -48,7 +49,9 @@ def changed_by(before: dict[str, str], *edits: tuple[str, str, str]) -> set[str]
     return {name for name in before if before[name] != after[name]}
 
 
-def test_a_changed_helper_reaches_the_stages_that_use_it_and_no_other(before):
+def test_a_changed_helper_reaches_the_stages_that_use_it_and_no_other(
+    before: dict[str, str],
+) -> None:
     order = ("algorithms/arrays/seeded_order.py", "np.uint64(30)", "np.uint64(29)")
     users = {"neighbours", "dedup", "cluster", "quantise", "match", "retrieve"}
     assert changed_by(before, order) == users
@@ -71,13 +74,15 @@ def test_a_changed_helper_reaches_the_stages_that_use_it_and_no_other(before):
         ("stages/fetch/params.py", "(+{self.contact})", "({self.contact})", {"fetch"}),
     ],
 )
-def test_code_that_can_change_rows_counts(before, file, old, new, stages):
+def test_code_that_can_change_rows_counts(
+    before: dict[str, str], file: str, old: str, new: str, stages: set[str]
+) -> None:
     changed = changed_by(before, (file, old, new))
     assert stages <= changed
     assert len(stages) > 3 or changed == stages
 
 
-def test_what_cannot_change_the_rows_of_a_stage_does_not_count(before):
+def test_what_cannot_change_the_rows_of_a_stage_does_not_count(before: dict[str, str]) -> None:
     """Comments, docstrings, log lines, error texts, bounds of parameters, scheduling, members."""
     edits = [
         ("stages/verify/compare.py", "from __future__", "# A comment.\nfrom __future__"),
@@ -107,13 +112,15 @@ def test_what_cannot_change_the_rows_of_a_stage_does_not_count(before):
         ),
     ],
 )
-def test_a_changed_member_of_a_registry_changes_its_pin(module, edit):
+def test_a_changed_member_of_a_registry_changes_its_pin(
+    module: str, edit: tuple[str, str, str]
+) -> None:
     code, after = Code(), edited(edit)
     assert code.digest(definitions(code, module)) != after.digest(definitions(after, module))
 
 
-def test_changes_say_whether_the_version_moved():
-    def pins(version, code):
+def test_changes_say_whether_the_version_moved() -> None:
+    def pins(version: int, code: str) -> dict[str, Any]:
         return {"stage": {"embed": {"version": version, "code": code}}}
 
     assert changes(pins(1, "a"), pins(1, "a")) == []

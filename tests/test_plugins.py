@@ -95,7 +95,7 @@ def parsed(folder: Path, **blocks: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_filter_is_named_like_any_other_and_its_source_counts(tmp_path):
+def test_a_filter_is_named_like_any_other_and_its_source_counts(tmp_path: Path) -> None:
     blocks = {
         "plugins": ["green.py"],
         "screen": {"filters": ["aspect", "greenness"]},
@@ -111,13 +111,13 @@ def test_a_filter_is_named_like_any_other_and_its_source_counts(tmp_path):
     assert changed[0] == "screen" and "embed" not in changed
 
 
-def test_a_plug_in_that_is_not_used_changes_nothing(tmp_path):
+def test_a_plug_in_that_is_not_used_changes_nothing(tmp_path: Path) -> None:
     written(tmp_path, "green.py", FILTER)
     without = json.loads(parsed(tmp_path).stdout)
     assert json.loads(parsed(tmp_path, plugins=["green.py"]).stdout) == without
 
 
-def test_a_strategy_comes_with_its_arm(tmp_path):
+def test_a_strategy_comes_with_its_arm(tmp_path: Path) -> None:
     written(tmp_path, "lowest.py", STRATEGY)
     arms = [{"name": "a", "strategy": "lowest", "size": 2}]
     assert "retrieve" in json.loads(parsed(tmp_path, plugins=["lowest.py"], retrieve=arms).stdout)
@@ -126,7 +126,7 @@ def test_a_strategy_comes_with_its_arm(tmp_path):
     assert "unknown key 'color'" in out
 
 
-def test_the_stage_claims_what_the_strategy_of_a_plug_in_says(tmp_path, root):
+def test_the_stage_claims_what_the_strategy_of_a_plug_in_says(tmp_path: Path, root: Path) -> None:
     written(tmp_path, "lowest.py", STRATEGY)
     done = in_python(
         tmp_path,
@@ -197,13 +197,15 @@ def test_the_stage_claims_what_the_strategy_of_a_plug_in_says(tmp_path, root):
         ("no_such_module", None, "cannot be imported"),
     ],
 )
-def test_what_does_not_fit_is_named_before_any_work(tmp_path, name, code, message):
+def test_what_does_not_fit_is_named_before_any_work(
+    tmp_path: Path, name: str, code: str | None, message: str
+) -> None:
     if code is not None:
         written(tmp_path, name, code)
     assert message in parsed(tmp_path, plugins=[name]).stdout
 
 
-def test_a_plug_in_that_does_not_fit_leaves_nothing_behind(tmp_path):
+def test_a_plug_in_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
     """All that a plug-in brings is added, or nothing: a second try finds what the first did."""
     both = FILTER.replace(
         "FILTERS = {", 'FILTERS = {"first": FilterEntry(module=f"{__name__}:Greenness"), '
@@ -226,14 +228,14 @@ def test_a_plug_in_that_does_not_fit_leaves_nothing_behind(tmp_path):
     assert done.stdout.split() == ["True"] * 4, done.stderr
 
 
-def test_two_plug_ins_with_one_name_are_refused(tmp_path):
+def test_two_plug_ins_with_one_name_are_refused(tmp_path: Path) -> None:
     written(tmp_path, "one.py", FILTER)
     written(tmp_path, "two.py", FILTER)
     out = parsed(tmp_path, plugins=["one.py", "two.py"]).stdout
     assert "'two.py' brings the filter 'greenness'" in out and "one" in out
 
 
-def test_workers_know_the_plug_in(tmp_path, root):
+def test_workers_know_the_plug_in(tmp_path: Path, root: Path) -> None:
     """A run on Spark's workers, from the command line."""
     import numpy as np
     from PIL import Image
@@ -268,7 +270,7 @@ def test_workers_know_the_plug_in(tmp_path, root):
     assert found == pytest.approx([0, 60 / 255, 120 / 255, 180 / 255], abs=0.02)
 
 
-def test_the_command_lists_what_there_is(root):
+def test_the_command_lists_what_there_is(root: Path) -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "curation.cli", "plugins"],
         cwd=root,

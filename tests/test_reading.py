@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from .ingest.helpers import jpeg, run, source, table, write
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reading")
     rows = [{"image": jpeg(n) if n % 3 else b"no picture", "uid": str(n)} for n in range(30)]
     columns = {"image": "image", "key": "uid"}
@@ -24,7 +26,7 @@ def store(tmp_path_factory):
     return folder / "store"
 
 
-def test_all_ways_to_read_return_the_rows_that_have_a_vector(store, tmp_path):
+def test_all_ways_to_read_return_the_rows_that_have_a_vector(store: Path, tmp_path: Path) -> None:
     rows = table(store, "embeddings.semantic").read().to_pandas()
     rows = rows[rows["vector"].notna()]
     assert len(rows) == 20
@@ -42,7 +44,7 @@ def test_all_ways_to_read_return_the_rows_that_have_a_vector(store, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)
 
 
-def test_an_unknown_encoder_is_an_error_that_lists_the_encoders(store):
+def test_an_unknown_encoder_is_an_error_that_lists_the_encoders(store: Path) -> None:
     with pytest.raises(StoreError, match=r"has a table 'embeddings\.clip'.*semantic"):
         curation.read_embeddings(store, "clip")
     with pytest.raises(AttributeError, match="no attribute 'embeddings'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,14 +82,14 @@ HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"
         ({"ingest": {"blocked_patterns": ["("]}}, ["not a regular expression"]),
     ],
 )
-def test_message_names_place_and_fix(blocks, words):
+def test_message_names_place_and_fix(blocks: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(RecipeError) as error:
         parse_recipe({k: v for k, v in (SPEC | blocks).items() if k != "name" or v})
     for word in words:
         assert word in str(error.value)
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(RecipeError) as error:
         parse_recipe(SPEC | {"fech": 1, "seed": "x"})
     assert "fech" in str(error.value)
@@ -96,23 +97,23 @@ def test_all_problems_are_told_at_once():
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "name: [", "", "\x00"])
-def test_what_is_no_recipe(tmp_path, text):
+def test_what_is_no_recipe(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError, match=re.escape(str(path))):
         load_recipe(path)
 
 
-def test_missing_recipe_file():
+def test_missing_recipe_file() -> None:
     with pytest.raises(RecipeError, match="Cannot read"):
         load_recipe("no/such.yaml")
 
 
-def test_quickstart_recipe_is_valid(root):
+def test_quickstart_recipe_is_valid(root: Path) -> None:
     load_recipe(root / "conf" / "recipes" / "quickstart.yaml")
 
 
-def test_plan_on_the_command_line(root):
+def test_plan_on_the_command_line(root: Path) -> None:
     result = CliRunner().invoke(app, ["plan", str(root / "conf/recipes/lvd142m.yaml")])
     assert result.exit_code == 0
     assert "142,109,386" in result.output

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,6 +14,7 @@ from curation.errors import StoreError
 from curation.flow import plan
 from curation.media.encoders.encoder import encoder_identity
 from curation.recipe import parse_recipe
+from curation.runner.step import StepResult
 from curation.store.digest import digest
 from curation.store.store import Store
 
@@ -36,11 +41,13 @@ PREPROCESSING = {
 }
 
 
-def encoder(name="timm/a", weights="1f" * 32, dim=8, **changed):
+def encoder(
+    name: str = "timm/a", weights: str = "1f" * 32, dim: int = 8, **changed: Any
+) -> dict[str, Any]:
     return encoder_identity(name, weights, dim, PREPROCESSING | changed)
 
 
-def described(identity) -> str:
+def described(identity: dict[str, Any]) -> str:
     """Return how an error describes an encoder, as a regular expression."""
     preprocessing = digest(identity["preprocessing"], 12)
     return (
@@ -49,7 +56,9 @@ def described(identity) -> str:
     )
 
 
-def fill(store, encoders=None, dims=(8, 8)):
+def fill(
+    store: Store, encoders: Sequence[dict[str, Any]] | None = None, dims: tuple[int, int] = (8, 8)
+) -> None:
     """Commit a pool and seeds with the encoders and dimensions of the two."""
     rng = np.random.default_rng(0)
     parts = {
@@ -59,7 +68,7 @@ def fill(store, encoders=None, dims=(8, 8)):
     commit_vectors(store, parts, dict(zip(parts, encoders or (), strict=False)))
 
 
-def run(store, name):
+def run(store: Store, name: str) -> StepResult:
     (step,) = (s for s in plan(parse_recipe(SPEC)) if s.name == name)
     return run_step(step, store, InProcess())
 
@@ -73,7 +82,9 @@ def run(store, name):
     ],
 )
 @pytest.mark.parametrize("stage", ["neighbours", "cluster", "quantise"])
-def test_two_encoders_in_one_table_are_refused(tmp_path, stage, other):
+def test_two_encoders_in_one_table_are_refused(
+    tmp_path: Path, stage: str, other: dict[str, Any]
+) -> None:
     """This happens when the weights of a name on a hub change between two runs."""
     store = Store(tmp_path)
     fill(store, [encoder(), other], (8, other["dim"]))
@@ -83,14 +94,16 @@ def test_two_encoders_in_one_table_are_refused(tmp_path, stage, other):
         run(store, stage)
 
 
-def test_seeds_of_another_dimension_are_refused_without_a_record_too(tmp_path):
+def test_seeds_of_another_dimension_are_refused_without_a_record_too(tmp_path: Path) -> None:
     store = Store(tmp_path)
     fill(store, dims=(8, 12))
     with pytest.raises(StoreError, match=r"\(dimension 8\), fragment 'seeds-0' .*dimension 12"):
         run(store, "quantise")
 
 
-def test_centroids_of_another_encoder_are_refused_until_they_are_trained_anew(tmp_path):
+def test_centroids_of_another_encoder_are_refused_until_they_are_trained_anew(
+    tmp_path: Path,
+) -> None:
     store = Store(tmp_path)
     one, other = encoder(), encoder(name="timm/b", dim=16)
     fill(store, [one, one])
@@ -105,7 +118,7 @@ def test_centroids_of_another_encoder_are_refused_until_they_are_trained_anew(tm
     assert run(store, "assign").rows == 60
 
 
-def test_codebooks_of_another_encoder_are_refused(tmp_path):
+def test_codebooks_of_another_encoder_are_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     one, other = encoder(), encoder(name="timm/b", dim=16)
     fill(store, [one, one])
@@ -117,7 +130,7 @@ def test_codebooks_of_another_encoder_are_refused(tmp_path):
         run(store, "index")
 
 
-def test_centroids_of_another_dimension_are_refused_without_a_record_too(tmp_path):
+def test_centroids_of_another_dimension_are_refused_without_a_record_too(tmp_path: Path) -> None:
     store = Store(tmp_path)
     fill(store)
     run(store, "cluster")

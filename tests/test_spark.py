@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from curation.engine.spark import Cluster, load_cluster, spark_conf
 from curation.errors import RecipeError
 
 
-def test_gpus_become_spark_resources_where_the_cluster_has_them():
+def test_gpus_become_spark_resources_where_the_cluster_has_them() -> None:
     cluster = Cluster(gpus=True, conf={"spark.executor.cores": 4, "spark.ui.enabled": False})
     conf = spark_conf(cluster, 1)
     assert conf["spark.executor.resource.gpu.amount"] == "1"
@@ -24,11 +25,11 @@ def test_gpus_become_spark_resources_where_the_cluster_has_them():
 
 
 @pytest.mark.parametrize("name", ["local", "standalone", "yarn", "k8s"])
-def test_packaged_clusters_load(name):
+def test_packaged_clusters_load(name: str) -> None:
     assert load_cluster(name).conf
 
 
-def test_unknown_cluster_lists_the_valid_ones(tmp_path):
+def test_unknown_cluster_lists_the_valid_ones(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="local"):
         load_cluster("moon")
     path = tmp_path / "c.yaml"
@@ -37,7 +38,7 @@ def test_unknown_cluster_lists_the_valid_ones(tmp_path):
         load_cluster(str(path))
 
 
-def test_without_a_task_the_device_is_the_first_of_the_machine():
+def test_without_a_task_the_device_is_the_first_of_the_machine() -> None:
     import torch
 
     count = torch.cuda.device_count()
@@ -45,7 +46,7 @@ def test_without_a_task_the_device_is_the_first_of_the_machine():
     assert task_device() == local_devices()[0]
 
 
-def test_tasks_without_an_assigned_gpu_share_those_of_the_machine():
+def test_tasks_without_an_assigned_gpu_share_those_of_the_machine() -> None:
     devices = ("cuda:0", "cuda:1", "cuda:2")
     assert [device_of_task(devices, task) for task in range(4)] == [*devices, "cuda:0"]
     assert device_of_task(("cpu",), 5) == "cpu"
@@ -88,7 +89,9 @@ session.stop()
 """
 
 
-def test_tasks_on_gpus_get_one_each_and_other_tasks_use_every_core(tmp_path, root):
+def test_tasks_on_gpus_get_one_each_and_other_tasks_use_every_core(
+    tmp_path: Path, root: Path
+) -> None:
     """A local cluster whose executor reports two GPUs, which the machine does not need to have."""
     script = tmp_path / "gpus.sh"
     script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0", "1"]}\'\n')

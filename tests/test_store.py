@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ from curation.engine.context import Context
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
-from curation.engine.units import content_of
+from curation.engine.units import StageOutput, content_of
 from curation.errors import StoreError
 from curation.store.fragment import Fragment
 from curation.store.manifest import Committed
@@ -25,7 +27,7 @@ from curation.store.store import Store
 from .tables import commit, hand_made
 
 
-def numbers(start: int, stop: int):
+def numbers(start: int, stop: int) -> StageOutput:
     """A stage: rows of one column, in batches of four."""
     for low in range(start, stop, 4):
         yield pa.RecordBatch.from_pydict({"n": list(range(low, min(low + 4, stop)))})
@@ -33,11 +35,11 @@ def numbers(start: int, stop: int):
 
 
 @pytest.fixture
-def context(tmp_path) -> Context:
+def context(tmp_path: Path) -> Context:
     return Context(Store(tmp_path / "store"), InProcess(), "test", "salt")
 
 
-def compute(context: Context, **options) -> dict[str, Fragment]:
+def compute(context: Context, **options: Any) -> dict[str, Fragment]:
     items = {"a": {"start": 0, "stop": 10}, "b": {"start": 10, "stop": 13}}
     records = context.compute("numbers", numbers, items, **options)
     return {name: Fragment(context.store, r) for name, r in records.items()}
@@ -47,7 +49,7 @@ def files(context: Context) -> list[str]:
     return sorted(context.store.storage.files("work/test/data"))
 
 
-def test_finished_work_is_reused(context):
+def test_finished_work_is_reused(context: Context) -> None:
     first = compute(context)
     written = files(context)
     second = compute(context)
@@ -57,20 +59,21 @@ def test_finished_work_is_reused(context):
     assert first["a"].record.stats == {"rows": 10}
 
 
-def test_rows_per_file_splits_and_keeps_order(context):
+def test_rows_per_file_splits_and_keeps_order(context: Context) -> None:
     split = compute(context, rows_per_file=3)["a"]
     assert [f.rows for f in split.record.files] == [3, 3, 3, 1]
     assert split.read().column("n").to_pylist() == list(range(10))
 
 
 @pytest.mark.parametrize("damage", ["vanished", "truncated", "record"])
-def test_a_damaged_work_table_is_computed_anew(context, damage):
+def test_a_damaged_work_table_is_computed_anew(context: Context, damage: str) -> None:
     first = compute(context)
     path = first["a"].record.files[0].path
     if damage == "vanished":
         context.store.storage.delete([path])
     elif damage == "truncated":
         content = context.store.storage.read(path)
+        assert content is not None
         context.store.storage.write(path, content[: len(content) // 2])
     else:
         context.store.storage.delete([f"work/test/done/{first['a'].record.memo}.json"])
@@ -83,7 +86,7 @@ def first_rows() -> pa.Table:
     return pa.table({"n": list(range(10))})
 
 
-def test_reading_a_damaged_file_names_it(context):
+def test_reading_a_damaged_file_names_it(context: Context) -> None:
     fragment = compute(context)["a"]
     path = fragment.record.files[0].path
     context.store.storage.write(path, b"PAR1 is not enough")
@@ -95,7 +98,7 @@ def test_reading_a_damaged_file_names_it(context):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1 is not enough"])
-def test_a_damaged_manifest_is_an_error_that_says_so(tmp_path, damage):
+def test_a_damaged_manifest_is_an_error_that_says_so(tmp_path: Path, damage: bytes) -> None:
     store = Store(tmp_path)
     commit(store, "pairs", {})
     store.storage.write(f"tables/pairs/versions/{store.versions('pairs')[0]}.parquet", damage)
@@ -103,13 +106,15 @@ def test_a_damaged_manifest_is_an_error_that_says_so(tmp_path, damage):
         open_table(store, "pairs")
 
 
-def test_the_error_for_a_missing_table_lists_the_committed_ones(tmp_path):
+def test_the_error_for_a_missing_table_lists_the_committed_ones(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"No finished run .* has a table 'images'.*none yet"):
         open_table(Store(tmp_path), "images")
 
 
 @pytest.mark.parametrize("form", [None, 1, 2, "3"])
-def test_what_another_version_wrote_is_ignored_and_computed_again(context, caplog, form):
+def test_what_another_version_wrote_is_ignored_and_computed_again(
+    context: Context, caplog: pytest.LogCaptureFixture, form: int | str | None
+) -> None:
     """Neither a manifest nor a record of another form ends a run, and nothing of it is trusted."""
     first = compute(context)
     storage = context.store.storage
@@ -123,7 +128,9 @@ def test_what_another_version_wrote_is_ignored_and_computed_again(context, caplo
 
 
 @pytest.mark.parametrize("form", [None, 2, "3"])
-def test_a_manifest_of_another_version_is_ignored(tmp_path, caplog, form):
+def test_a_manifest_of_another_version_is_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, form: int | str | None
+) -> None:
     store = Store(tmp_path)
     schema = pa.schema([("name", pa.string())])
     header = {} if form is None else {HEADER: json.dumps({"format": form}).encode()}
@@ -134,7 +141,7 @@ def test_a_manifest_of_another_version_is_ignored(tmp_path, caplog, form):
     assert "written by another version of curation" in caplog.text
 
 
-def test_a_version_is_visible_only_once_its_run_has_finished(tmp_path):
+def test_a_version_is_visible_only_once_its_run_has_finished(tmp_path: Path) -> None:
     store = Store(tmp_path)
     writer = FragmentWriter(store, "tables/x/data", "a", None)
     for batch in numbers(0, 5):
@@ -155,7 +162,7 @@ def test_a_version_is_visible_only_once_its_run_has_finished(tmp_path):
     assert open_table(store, "x", version="v").manifest == manifest
 
 
-def test_content_does_not_depend_on_names_or_places(context):
+def test_content_does_not_depend_on_names_or_places(context: Context) -> None:
     a = compute(context)["a"]
     other = Context(context.store, InProcess(), "elsewhere", "other salt")
     b = compute(other)["a"]
@@ -164,12 +171,12 @@ def test_content_does_not_depend_on_names_or_places(context):
     assert content_of({"x": [a, 1]}) == content_of({"x": [b, 1]})
 
 
-def test_a_store_can_be_pickled_for_workers(tmp_path):
+def test_a_store_can_be_pickled_for_workers(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.storage.write("a/b", b"c")
     assert pickle.loads(pickle.dumps(store)).storage.read("a/b") == b"c"
 
 
-def test_unknown_file_system_is_an_error():
+def test_unknown_file_system_is_an_error() -> None:
     with pytest.raises(StoreError, match="nosuch"):
         Store("nosuch://bucket/path")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,8 +12,11 @@ from curation.algorithms.arrays.vectors import vector_array, vector_matrix
 from curation.engine.contract import contract, contracts
 from curation.errors import ContractError
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
-def centroids(**changes) -> pa.RecordBatch:
+
+def centroids(**changes: Any) -> pa.RecordBatch:
     columns = {
         "level": pa.array([0, 0], pa.int32()),
         "cluster_id": pa.array([0, 1], pa.int32()),
@@ -22,7 +27,7 @@ def centroids(**changes) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({k: v for k, v in columns.items() if v is not None})
 
 
-def test_conform_orders_documents_and_casts():
+def test_conform_orders_documents_and_casts() -> None:
     batch = centroids()
     shuffled = batch.select(batch.schema.names[::-1])
     found = contract("centroids").conform(shuffled)
@@ -43,25 +48,25 @@ def test_conform_orders_documents_and_casts():
         ({"more": pa.array([1, 2])}, "unknown columns"),
     ],
 )
-def test_broken_contracts_are_refused(changes, words):
+def test_broken_contracts_are_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ContractError, match=words):
         contract("centroids").conform(centroids(**changes))
 
 
-def test_values_outside_the_contract_are_refused():
+def test_values_outside_the_contract_are_refused() -> None:
     schema = contract("pairs").arrow_schema()
     row = {"pair_id": "a", "role": "pool", "source": "s", "status": "perhaps"}
     with pytest.raises(ContractError, match="perhaps"):
         contract("pairs").conform(pa.RecordBatch.from_pylist([row], schema=schema))
 
 
-def test_unknown_table_lists_the_valid_ones():
+def test_unknown_table_lists_the_valid_ones() -> None:
     with pytest.raises(ContractError, match="pairs, images"):
         contract("pears")
     assert contract("embeddings.semantic") is contract("embeddings")
 
 
-def test_spark_ddl_is_what_spark_takes(spark):
+def test_spark_ddl_is_what_spark_takes(spark: SparkSession) -> None:
     from pyspark.sql.types import StructType
 
     for table_contract in contracts().values():
@@ -71,7 +76,7 @@ def test_spark_ddl_is_what_spark_takes(spark):
         assert [f.nullable for f in parsed] == [c.nullable for c in table_contract.columns]
 
 
-def test_vectors_survive_with_nulls_and_slices():
+def test_vectors_survive_with_nulls_and_slices() -> None:
     vectors = np.arange(12, dtype=np.float16).reshape(4, 3)
     column = vector_array(vectors, np.array([True, False, True, True]))
     assert column.is_valid().to_pylist() == [True, False, True, True]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
-from curation.flow import plan
+from curation.flow import Step, plan
 from curation.recipe import load_recipe
 from curation.runner.step import run_step
 from curation.store.store import Store
@@ -27,7 +28,7 @@ AIRFLOW = ROOT / ".venv-airflow" / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small pool, its recipe and a place for its store."""
     folder = tmp_path_factory.mktemp("dag")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(build_small(folder / "web")))
@@ -35,7 +36,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def airflow(folder, tmp_path_factory):
+def airflow(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs a script in Airflow's environment, with a database of its own."""
     if not AIRFLOW.exists():
         pytest.skip("no .venv-airflow (make setup-airflow)")
@@ -69,7 +70,7 @@ def airflow(folder, tmp_path_factory):
     return call
 
 
-def steps_of(folder):
+def steps_of(folder: Path) -> tuple[Step, ...]:
     return plan(load_recipe(str(folder / "recipe.yaml")))
 
 
@@ -79,13 +80,13 @@ def result_of(output: str) -> dict[str, Any]:
     return result
 
 
-def test_edges_are_the_plans(airflow, folder):
+def test_edges_are_the_plans(airflow: Callable[..., str], folder: Path) -> None:
     found = result_of(airflow(str(HERE / "run_dag.py")))
     expected = sorted([u, s.name] for s in steps_of(folder) for u in s.upstream)
     assert found["edges"] == expected
 
 
-def test_dag_runs_a_recipe(airflow, folder):
+def test_dag_runs_a_recipe(airflow: Callable[..., str], folder: Path) -> None:
     # A run that somebody began by hand: its stages have nothing to do, the others go on from there.
     store = Store(folder / "store")
     for step in plan(load_recipe(str(folder / "recipe.yaml")), until="select"):

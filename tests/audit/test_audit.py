@@ -80,7 +80,7 @@ def pixels_of(image: bytes | None) -> np.ndarray:
     return pixels
 
 
-def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(full):
+def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(full: Audit) -> None:
     by_edit = {row["edit"]: row for row in full.summary["recall"]["by_edit"]}
     hashed = full.summary["sample"]["with"]["perceptual"]
     assert by_edit["jpeg_q60"]["copies"] == PICTURES + COPIED + 1
@@ -90,7 +90,7 @@ def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(full):
     assert easy["perceptual"] > hard["perceptual"]
 
 
-def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(full):
+def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(full: Audit) -> None:
     assert full.summary["sample"] == {
         "asked": 1000,
         "taken": PICTURES + COPIED + 1,
@@ -100,7 +100,7 @@ def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(full):
     }
 
 
-def test_a_file_is_stored_as_the_run_stores_it(committed):
+def test_a_file_is_stored_as_the_run_stores_it(committed: Run) -> None:
     rows = open_table(committed.store, "images").read(["role", "image", "reason"]).to_pylist()
     stored = [(row["image"], row["reason"]) for row in rows if row["role"] == "pool"]
     assert store_files(pool_files(), committed.recipe.fetch) == stored
@@ -111,7 +111,7 @@ def test_a_file_is_stored_as_the_run_stores_it(committed):
     assert wide.shape == (171, 512, 3)
 
 
-def test_copies_are_as_near_as_brute_force_says(committed, sampled, out):
+def test_copies_are_as_near_as_brute_force_says(committed: Run, sampled: Audit, out: Path) -> None:
     pool = pool_of(committed)
     recipe = committed.recipe
     encoder = load_encoder(recipe.embed.encoders["semantic"], "cpu")
@@ -145,7 +145,7 @@ def test_copies_are_as_near_as_brute_force_says(committed, sampled, out):
             assert list(row.found_by) == found_by
 
 
-def test_pairs_with_other_images_are_those_of_brute_force(committed, sampled):
+def test_pairs_with_other_images_are_those_of_brute_force(committed: Run, sampled: Audit) -> None:
     pool = pool_of(committed)
     base = np.stack([unit(v) for v in pool["vector"]])
     for row in sampled.summary["originals"]:
@@ -158,12 +158,12 @@ def test_pairs_with_other_images_are_those_of_brute_force(committed, sampled):
     assert len(sampled.summary["originals"]) == SIZE
 
 
-def test_copies_that_the_pool_has_are_linked(full):
+def test_copies_that_the_pool_has_are_linked(full: Audit) -> None:
     counts = full.summary["ties_to_others"]["perceptual"]
     assert counts["originals_tied"] == 2 * COPIED and counts["most_of_one_original"] == 1
 
 
-def test_an_impossible_threshold_finds_nothing(committed, tmp_path):
+def test_an_impossible_threshold_finds_nothing(committed: Run, tmp_path: Path) -> None:
     near = {"encoder": "semantic", "at_least": 1.0, "floor": 1.0, "k": 1}
     strict = committed.with_dedup(near=near, perceptual=None, held_out=None)
     none = audited(strict, tmp_path, size=3)
@@ -172,14 +172,16 @@ def test_an_impossible_threshold_finds_nothing(committed, tmp_path):
     assert "perceptual" not in none.summary["levels"] and none.copies["distance"].isna().all()
 
 
-def test_a_level_alone(committed, tmp_path):
+def test_a_level_alone(committed: Run, tmp_path: Path) -> None:
     alone = audited(committed.with_dedup(near=None, held_out=None), tmp_path, size=3)
     assert list(alone.summary["thresholds"]) == ["perceptual"]
     assert alone.summary["recall"]["all"]["any"] == alone.summary["recall"]["all"]["perceptual"] > 0
     assert alone.copies["similarity"].isna().all()
 
 
-def test_the_seed_decides_the_files_and_the_sample(committed, sampled, out):
+def test_the_seed_decides_the_files_and_the_sample(
+    committed: Run, sampled: Audit, out: Path
+) -> None:
     audited(committed, out / "again")
     for name in ("audit.json", "audit.parquet", "audit.html"):
         assert (out / "again" / name).read_bytes() == (out / "sampled" / name).read_bytes()
@@ -187,7 +189,7 @@ def test_the_seed_decides_the_files_and_the_sample(committed, sampled, out):
     assert set(other.ids.astype(str)) != set(sampled.copies["image_id"])
 
 
-def test_the_split_into_fragments_changes_nothing(sampled, cut, out):
+def test_the_split_into_fragments_changes_nothing(sampled: Audit, cut: Run, out: Path) -> None:
     split = audited(cut, out / "cut")
     assert len(Pool(cut.recipe, cut.store).fragments) > 4
     pd.testing.assert_frame_equal(split.copies, sampled.copies)
@@ -200,7 +202,7 @@ def test_the_split_into_fragments_changes_nothing(sampled, cut, out):
     assert pages[0].replace(uris[0], "") == pages[1].replace(uris[1], "")
 
 
-def test_recall_and_pairs_fall_as_thresholds_get_stricter(full):
+def test_recall_and_pairs_fall_as_thresholds_get_stricter(full: Audit) -> None:
     for level, direction in (("near", 1), ("perceptual", -1)):
         rows = full.summary["thresholds"][level]["table"][::direction]
         for name in ("ties_per_1000", "originals_tied_per_1000", "unexplained_originals"):
@@ -212,7 +214,7 @@ def test_recall_and_pairs_fall_as_thresholds_get_stricter(full):
         assert of_recipe["recall"]["all"] == full.summary["recall"]["all"][level]
 
 
-def test_a_suggestion_is_the_last_threshold_within_its_rule(full):
+def test_a_suggestion_is_the_last_threshold_within_its_rule(full: Audit) -> None:
     thresholds = full.summary["thresholds"]["near"]
     rows = thresholds["table"]
     (place,) = [n for n, row in enumerate(rows) if "suggested" in row["marks"]]
@@ -223,7 +225,7 @@ def test_a_suggestion_is_the_last_threshold_within_its_rule(full):
     assert suggestion["value"] >= full.summary["levels"]["perceptual"]["max_distance"]
 
 
-def test_the_lowest_cosine_and_the_largest_distance():
+def test_the_lowest_cosine_and_the_largest_distance() -> None:
     assert lowest_cosine([0.9, 0.8, 0.7], 0, 0.4) == 0.901
     assert lowest_cosine([0.9, 0.8, 0.7], 1, 0.4) == 0.801
     assert lowest_cosine([0.9, 0.8, 0.7], 3, 0.4) == 0.4
@@ -235,12 +237,12 @@ def test_the_lowest_cosine_and_the_largest_distance():
     assert largest_distance([0], 0, 47) is None
 
 
-def test_the_upper_bound_of_a_rate():
+def test_the_upper_bound_of_a_rate() -> None:
     assert rate_upper_bound(0, 3000) == pytest.approx(1 - 0.05 ** (1 / 3000))
     assert rate_upper_bound(5, 5) == 1.0
 
 
-def test_the_page_escapes_text_from_the_web_and_loads_nothing(full, out):
+def test_the_page_escapes_text_from_the_web_and_loads_nothing(full: Audit, out: Path) -> None:
     html = (out / "full" / "audit.html").read_text()
     page = Page(html)
     assert "&lt;script&gt;alert(" in html and "<script" not in html and HOSTILE not in html
@@ -252,7 +254,7 @@ def test_the_page_escapes_text_from_the_web_and_loads_nothing(full, out):
     assert "default-src 'none'" in html
 
 
-def test_the_sheet_shows_pairs_with_the_weakest_first(full, out):
+def test_the_sheet_shows_pairs_with_the_weakest_first(full: Audit, out: Path) -> None:
     page = Page((out / "full" / "audit.html").read_text())
     shown = page.sections["pairs"]
     assert any(text.startswith("Linked by") for text in shown)

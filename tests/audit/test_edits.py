@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -34,7 +35,7 @@ def values(image: Image.Image) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edit_is_seeded_and_changes_the_image(name):
+def test_an_edit_is_seeded_and_changes_the_image(name: str) -> None:
     image = plain()
     before = values(image).copy()
     first = apply_edit(image, name, ID, 5)
@@ -46,11 +47,11 @@ def test_an_edit_is_seeded_and_changes_the_image(name):
 
 @pytest.mark.parametrize("name", EDITS)
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 3), (17, 16)])
-def test_an_edit_takes_an_image_of_any_size(name, size):
+def test_an_edit_takes_an_image_of_any_size(name: str, size: tuple[int, int]) -> None:
     assert min(opened(name, plain(*size)).size) >= 1
 
 
-def test_edits_differ_by_seed_and_image():
+def test_edits_differ_by_seed_and_image() -> None:
     files = {apply_edit(plain(), "crop_random_40", i, s) for i in (ID, ID[::-1]) for s in (0, 1)}
     assert len(files) == 4
 
@@ -66,17 +67,17 @@ def test_edits_differ_by_seed_and_image():
         ("rotate_4", (160, 120)),
     ],
 )
-def test_sizes(name, size):
+def test_sizes(name: str, size: tuple[int, int]) -> None:
     assert opened(name, plain()).size == size
 
 
 @pytest.mark.parametrize(("name", "area"), [("crop_random_60", 0.6), ("crop_random_40", 0.4)])
-def test_a_random_crop_keeps_its_share_of_the_area(name, area):
+def test_a_random_crop_keeps_its_share_of_the_area(name: str, area: float) -> None:
     cropped = opened(name, plain())
     assert cropped.width * cropped.height / (WIDE * HIGH) == pytest.approx(area, abs=0.05)
 
 
-def test_transforms_change_pixels_as_they_should():
+def test_transforms_change_pixels_as_they_should() -> None:
     image = plain()
     before = values(image)
     flipped = values(opened("flip", image))
@@ -95,7 +96,7 @@ def test_transforms_change_pixels_as_they_should():
 
 
 @pytest.mark.parametrize("name", ["border", "meme_text", "screenshot_browser", "screenshot_phone"])
-def test_frames_leave_the_image_complete(name):
+def test_frames_leave_the_image_complete(name: str) -> None:
     framed, before = values(opened(name, plain())), values(plain())
     assert framed.shape[0] > HIGH
     places = [
@@ -108,12 +109,12 @@ def test_frames_leave_the_image_complete(name):
 
 
 @pytest.mark.parametrize("name", ["logo", "text_line", "watermark"])
-def test_overlays_leave_most_of_the_image(name):
+def test_overlays_leave_most_of_the_image(name: str) -> None:
     difference = np.abs(values(opened(name, plain())) - values(plain())).max(axis=2)
     assert 0.01 < (difference > 60).mean() < 0.4
 
 
-def test_effects_change_pixels_as_they_should():
+def test_effects_change_pixels_as_they_should() -> None:
     image = plain()
     before = values(image)
     assert len(np.unique(np.asarray(effects.posterise(image, RNG, 3)))) <= 8
@@ -135,7 +136,9 @@ def test_effects_change_pixels_as_they_should():
     ("edit", "least"),
     [(partial(effects.lens, distortion=0.12), 2), (partial(effects.wave, amplitude=0.03), 1)],
 )
-def test_distortions_move_pixels_a_little(edit, least):
+def test_distortions_move_pixels_a_little(
+    edit: Callable[[Image.Image, np.random.Generator], Image.Image], least: int
+) -> None:
     # The values of a ramp from left to right show where each pixel came from.
     ramp = np.tile(np.linspace(0, 255, WIDE), (HIGH, 1))
     image = Image.fromarray(np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8))

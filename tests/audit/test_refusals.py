@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from curation.store.store import Store
 from .conftest import Run, audited
 
 
-def test_recipes_that_cannot_be_audited(committed, tmp_path):
+def test_recipes_that_cannot_be_audited(committed: Run, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="both null"):
         audited(committed.with_dedup(near=None, perceptual=None), tmp_path)
     unhashed = Run(
@@ -32,7 +33,7 @@ def test_recipes_that_cannot_be_audited(committed, tmp_path):
         audited(committed, tmp_path / "file" / "within")
 
 
-def test_missing_tables_and_tables_of_other_images(committed, tmp_path):
+def test_missing_tables_and_tables_of_other_images(committed: Run, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="has not made table 'images'"):
         audited(Run(committed.spec, Store(tmp_path / "nothing")), tmp_path)
     other = Run(committed.spec | {"fetch": {"resize": {"size": 64}}}, committed.store)
@@ -48,14 +49,14 @@ def test_missing_tables_and_tables_of_other_images(committed, tmp_path):
         audited(Run(committed.spec, store), tmp_path)
 
 
-def test_vectors_of_another_encoder(committed, tmp_path):
+def test_vectors_of_another_encoder(committed: Run, tmp_path: Path) -> None:
     encoders = {"semantic": committed.spec["embed"]["encoders"]["semantic"] | {"mean": [0, 0, 0]}}
     other = Run(committed.spec | {"embed": {"encoders": encoders}}, committed.store)
     with pytest.raises(StoreError, match=r"has not made table 'embeddings\.semantic'"):
         audited(other, tmp_path)
 
 
-def test_the_command_prints_tables_and_writes_files(committed, tmp_path):
+def test_the_command_prints_tables_and_writes_files(committed: Run, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(committed.spec))
     folder = tmp_path / "findings"

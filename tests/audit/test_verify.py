@@ -51,7 +51,9 @@ def verified(committed: Run, out: Path) -> Audit:
     return audited(committed.with_dedup(verify={}), out / "verified", size=1000)
 
 
-def test_a_copy_is_found_if_a_level_finds_it_and_its_pixels_agree(plain, verified):
+def test_a_copy_is_found_if_a_level_finds_it_and_its_pixels_agree(
+    plain: Audit, verified: Audit
+) -> None:
     before, after = plain.copies, verified.copies
     agrees = after["agrees"].fillna(False).to_numpy(bool)
     assert 0 < agrees.sum() < len(after) and before["agrees"].isna().all()
@@ -62,7 +64,9 @@ def test_a_copy_is_found_if_a_level_finds_it_and_its_pixels_agree(plain, verifie
     np.testing.assert_array_equal(after["found"], after["by_perceptual"] | after["by_near"])
 
 
-def test_agreement_is_that_of_the_stored_pictures(committed, verified, out):
+def test_agreement_is_that_of_the_stored_pictures(
+    committed: Run, verified: Audit, out: Path
+) -> None:
     pool, bounds = pool_of(committed), Verify()
     rows = pq.read_table(out / "verified" / "audit.parquet").to_pandas()
     for image_id, copies in list(rows.groupby("image_id"))[:2]:
@@ -76,7 +80,9 @@ def test_agreement_is_that_of_the_stored_pictures(committed, verified, out):
         assert copies["agrees"].tolist() == within_bounds(agreements, bounds).tolist()
 
 
-def test_the_unverified_recall_is_that_of_a_recipe_that_does_not_verify(plain, verified, out):
+def test_the_unverified_recall_is_that_of_a_recipe_that_does_not_verify(
+    plain: Audit, verified: Audit, out: Path
+) -> None:
     verification = verified.summary["verify"]
     assert plain.summary["verify"] is None
     assert verification["unverified_recall"] == plain.summary["recall"]
@@ -94,7 +100,7 @@ def test_the_unverified_recall_is_that_of_a_recipe_that_does_not_verify(plain, v
     assert json.loads((out / "verified" / "audit.json").read_text())["verify"] == verification
 
 
-def test_pairs_with_other_images_count_if_they_agree(committed, verified):
+def test_pairs_with_other_images_count_if_they_agree(committed: Run, verified: Audit) -> None:
     pool, bounds = pool_of(committed), Verify()
     small = {i: load_picture(row["image"]) for i, row in pool.iterrows()}
     vectors = {i: unit(row["vector"]) for i, row in pool.iterrows()}
@@ -117,7 +123,9 @@ def test_pairs_with_other_images_count_if_they_agree(committed, verified):
     assert counts.all()
 
 
-def test_thresholds_count_agreeing_pairs_from_the_floor_of_verify_up(plain, verified):
+def test_thresholds_count_agreeing_pairs_from_the_floor_of_verify_up(
+    plain: Audit, verified: Audit
+) -> None:
     for level in LEVELS:
         key = {"perceptual": "max_distance", "near": "at_least"}[level]
         rows = verified.summary["thresholds"][level]["table"]
@@ -132,7 +140,9 @@ def test_thresholds_count_agreeing_pairs_from_the_floor_of_verify_up(plain, veri
     assert min(cosines) >= Verify().floor
 
 
-def test_an_edit_that_verify_refuses_is_not_found(committed, tmp_path, monkeypatch):
+def test_an_edit_that_verify_refuses_is_not_found(
+    committed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     negative = Edit("medium", lambda image, rng: ImageOps.invert(image))
     monkeypatch.setitem(EDITS, "flip", negative)
     near = {"encoder": "semantic", "at_least": -1.0, "floor": -1.0, "k": 64}
@@ -146,7 +156,7 @@ def test_an_edit_that_verify_refuses_is_not_found(committed, tmp_path, monkeypat
     assert recall["verified"]["flip"] == 0.0 and recall["verified"]["jpeg_q60"] >= 0.5
 
 
-def test_the_split_into_fragments_changes_nothing(committed, cut, tmp_path):
+def test_the_split_into_fragments_changes_nothing(committed: Run, cut: Run, tmp_path: Path) -> None:
     audits = [
         audited(run.with_dedup(verify={}), tmp_path / str(n))
         for n, run in enumerate((committed, cut))

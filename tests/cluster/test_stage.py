@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 from curation.algorithms.arrays.vectors import vector_matrix
 from curation.algorithms.kmeans import hierarchy
 from curation.algorithms.kmeans import lloyd as lloyd_module
+from curation.algorithms.kmeans.backends.nearest import Centroids
+from curation.algorithms.kmeans.hierarchy import Resampling, TrainingOptions
 from curation.algorithms.kmeans.levels import at_level, read_parents
+from curation.algorithms.kmeans.lloyd import Metric, TrainedLevel
+from curation.algorithms.kmeans.points import ClusterSums
 from curation.engine.parallel import InProcess
-from curation.engine.table import open_table
+from curation.engine.table import Table, open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
-from curation.recipe import parse_recipe
+from curation.recipe import Recipe, parse_recipe
 from curation.store.store import Store
 
 from ..kmeans.data import names, planted
@@ -24,12 +29,12 @@ from ..tables import commit, commit_batches, embedding_batch, run_step
 DIM = 24
 
 
-def recipe(**cluster):
+def recipe(**cluster: Any) -> Recipe:
     source = {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}}
     return parse_recipe({"name": "clusters", "sources": [source], "cluster": cluster})
 
 
-def fill(store, ids, vectors, parts):
+def fill(store: Store, ids: np.ndarray, vectors: np.ndarray, parts: int) -> Store:
     """Commit a pool of `parts` fragments, in which every seventh row is dropped."""
     rows, batches = {}, {}
     for number, part in enumerate(np.array_split(np.arange(len(ids)), parts)):
@@ -52,26 +57,30 @@ def fill(store, ids, vectors, parts):
 
 
 @pytest.fixture(scope="module")
-def pool():
+def pool() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     vectors, _ = planted(rng, 3000, DIM, 30, spread=0.4)
     return names(rng, 3000), vectors
 
 
-def clustered(store, **cluster):
+def clustered(store: Store, **cluster: Any) -> Table:
     (step,) = (s for s in plan(recipe(**cluster)) if s.name == "cluster")
     run_step(step, store, InProcess())
     return open_table(store, "centroids")
 
 
-def rows_of(table):
-    return table.read().to_pydict()
+def rows_of(table: Table) -> dict[str, list[Any]]:
+    rows: dict[str, list[Any]] = table.read().to_pydict()
+    return rows
 
 
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
 def test_files_memory_back_ends_and_fragments_give_the_same_bits(
-    pool, tmp_path, monkeypatch, metric
-):
+    pool: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metric: str,
+) -> None:
     # Small limits, so that there are several shards and ranges of clusters.
     monkeypatch.setattr("curation.algorithms.kmeans.sharded.SHARD_ROWS", 700)
     monkeypatch.setattr("curation.algorithms.kmeans.sharded.RANGE_BYTES", 8 * DIM * 9)
@@ -92,7 +101,7 @@ def test_files_memory_back_ends_and_fragments_give_the_same_bits(
         assert table == tables[0]
 
 
-def test_finds_planted_clusters(pool, tmp_path):
+def test_finds_planted_clusters(pool: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     """Most of thirty clusters are found, and the objective never falls."""
     store = fill(Store(tmp_path), pool[0], pool[1], 2)
     table = clustered(store, levels=[30], start="kmeans++", iterations=25)
@@ -109,14 +118,21 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("memory", [4.0, 0.0])
-def test_a_killed_run_continues_after_the_last_pass(pool, tmp_path, monkeypatch, memory):
+def test_a_killed_run_continues_after_the_last_pass(
+    pool: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    memory: float,
+) -> None:
     options = {"levels": [25], "iterations": 8, "memory_gib": memory}
     expected = rows_of(clustered(fill(Store(tmp_path / "whole"), pool[0], pool[1], 3), **options))
     store = fill(Store(tmp_path / "killed"), pool[0], pool[1], 3)
     passes = []
     update_centroids = lloyd_module.update_centroids
 
-    def killed_in_the_fifth_pass(sums, centroids, metric):
+    def killed_in_the_fifth_pass(
+        sums: ClusterSums, centroids: Centroids, metric: Metric
+    ) -> np.ndarray:
         passes.append(1)
         if len(passes) == 5:
             raise Killed
@@ -130,7 +146,9 @@ def test_a_killed_run_continues_after_the_last_pass(pool, tmp_path, monkeypatch,
     assert len(passes) <= 10
 
 
-def test_each_cluster_belongs_to_the_nearest_of_the_next_level(pool, tmp_path):
+def test_each_cluster_belongs_to_the_nearest_of_the_next_level(
+    pool: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     store = fill(Store(tmp_path), pool[0], pool[1], 3)
     table = clustered(store, levels=[200, 30, 5], resampling={"rounds": 3})
     rows = table.read().to_pandas()
@@ -156,7 +174,9 @@ def test_each_cluster_belongs_to_the_nearest_of_the_next_level(pool, tmp_path):
         at_level(3, clusters, parents)
 
 
-def test_levels_that_the_data_cannot_fill_give_a_warning(tmp_path, caplog):
+def test_levels_that_the_data_cannot_fill_give_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rng = np.random.default_rng(1)
     ids, (vectors, _) = names(rng, 40), planted(rng, 40, DIM, 4)
     table = clustered(fill(Store(tmp_path), ids, vectors, 1), levels=[1000, 100, 10])
@@ -165,13 +185,21 @@ def test_levels_that_the_data_cannot_fill_give_a_warning(tmp_path, caplog):
     assert "the level of 100 clusters is left out: the finest level has only 34" in caplog.text
 
 
-def test_each_level_keeps_its_resampling_when_a_finer_one_is_left_out(tmp_path, monkeypatch):
+def test_each_level_keeps_its_resampling_when_a_finer_one_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(3)
     ids, (vectors, _) = names(rng, 60), planted(rng, 60, DIM, 4)
     calls = []
     train_with_resampling = hierarchy.train_with_resampling
 
-    def recorded(vectors, clusters, resampling, options, salt):
+    def recorded(
+        vectors: np.ndarray,
+        clusters: int,
+        resampling: Resampling,
+        options: TrainingOptions,
+        salt: int,
+    ) -> tuple[TrainedLevel, np.ndarray]:
         calls.append((clusters, resampling.nearest))
         return train_with_resampling(vectors, clusters, resampling, options, salt)
 
@@ -181,7 +209,7 @@ def test_each_level_keeps_its_resampling_when_a_finer_one_is_left_out(tmp_path, 
     assert calls == [(10, 4), (3, 2)]
 
 
-def test_nothing_to_cluster_is_an_error(tmp_path):
+def test_nothing_to_cluster_is_an_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     ids = names(rng, 1)
     with pytest.raises(StoreError, match="nothing to cluster"):
@@ -198,6 +226,8 @@ def test_nothing_to_cluster_is_an_error(tmp_path):
         ({"metric": "manhattan"}, "spherical"),
     ],
 )
-def test_impossible_clusters_are_refused_before_any_work(cluster, words):
+def test_impossible_clusters_are_refused_before_any_work(
+    cluster: dict[str, Any], words: str
+) -> None:
     with pytest.raises(RecipeError, match=words):
         recipe(**cluster)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +21,9 @@ from curation.inspect.cost.console import format_si, parse_assumptions
 from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
 from curation.inspect.cost.estimate import estimate
 from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
+from curation.inspect.cost.work import Work
 from curation.inspect.cost.workload import STAGE_WORK, work_of_stages
-from curation.recipe import parse_recipe
+from curation.recipe import Recipe, parse_recipe
 from curation.stages.retrieve.strategies import STRATEGIES, StrategyEntry
 from curation.stages.retrieve.strategies.arm import SeededArm
 
@@ -41,7 +44,7 @@ RATES = Rates(
 PRICES = Prices(core_hour=0.1, gpu_hour=2.0, stored_tb_month=20, received_tb=5)
 
 
-def recipe(pool=100_000, **blocks):
+def recipe(pool: int = 100_000, **blocks: Any) -> Recipe:
     columns = {"image": "image"}
     spec = {
         "name": "cost",
@@ -61,11 +64,13 @@ def recipe(pool=100_000, **blocks):
     return parse_recipe(spec | blocks)
 
 
-def by_stage(*args):
-    return {work.stage: work for work in work_of_stages(*args)}
+def by_stage(
+    spec: Recipe, encoders: dict[str, EncoderProfile], assumptions: Assumptions
+) -> dict[str, Work]:
+    return {work.stage: work for work in work_of_stages(spec, encoders, assumptions)}
 
 
-def test_work_and_cost_computed_by_hand():
+def test_work_and_cost_computed_by_hand() -> None:
     works = by_stage(recipe(), ENCODERS, ASSUMPTIONS)
     images = 50_000 + 500 + 100
     assert works["ingest"].rows == 100_600
@@ -93,11 +98,11 @@ def test_work_and_cost_computed_by_hand():
     assert on_cpu.cpu_hours == pytest.approx((seconds + images * 1e9 / 5e10) / 3600)
 
 
-def without_gpu(rates):
+def without_gpu(rates: Rates) -> Rates:
     return rates.model_copy(update={"gpu_gflop": None})
 
 
-def test_how_work_grows_with_the_pool():
+def test_how_work_grows_with_the_pool() -> None:
     small, large = (by_stage(recipe(pool), ENCODERS, ASSUMPTIONS) for pool in (10**6, 10**7))
     growth = {s: large[s].model_flop / (small[s].model_flop or 1) for s in ("embed",)}
     assert growth["embed"] == pytest.approx(10, rel=0.01)
@@ -111,7 +116,7 @@ def test_how_work_grows_with_the_pool():
     assert large["assemble"].stored == small["assemble"].stored
 
 
-def test_levels_and_an_index_change_the_work():
+def test_levels_and_an_index_change_the_work() -> None:
     one = by_stage(recipe(), ENCODERS, ASSUMPTIONS)
     levels = {"levels": [100, 10], "iterations": 10, "max_points_per_centroid": 50}
     two = by_stage(recipe(cluster=levels), ENCODERS, ASSUMPTIONS)
@@ -122,25 +127,25 @@ def test_levels_and_an_index_change_the_work():
     assert ivf["match"].cpu_flop != one["match"].cpu_flop
 
 
-def test_every_stage_has_a_cost():
+def test_every_stage_has_a_cost() -> None:
     assert set(STAGE_WORK) == set(STAGES)
     assert [work.stage for work in work_of_stages(recipe(), ENCODERS, ASSUMPTIONS)] == list(STAGES)
 
 
-def test_a_stage_without_a_cost_is_an_error(monkeypatch):
+def test_a_stage_without_a_cost_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(STAGE_WORK, "tally")
     with pytest.raises(RecipeError, match=r"'tally' .*curation/inspect/cost/workload\.py"):
         work_of_stages(recipe(), ENCODERS, ASSUMPTIONS)
 
 
-def test_counts_that_are_not_declared_are_an_error():
+def test_counts_that_are_not_declared_are_an_error() -> None:
     spec = recipe().model_dump(exclude_none=True)
     without = [{k: v for k, v in s.items() if k != "count"} for s in spec["sources"]]
     with pytest.raises(RecipeError, match="do not declare it: web, birds, test"):
         work_of_stages(parse_recipe(spec | {"sources": without}), ENCODERS, ASSUMPTIONS)
 
 
-def test_an_arm_that_does_not_say_what_it_adds_is_named():
+def test_an_arm_that_does_not_say_what_it_adds_is_named() -> None:
     cells = {"name": "cells", "seeds": "birds", "strategy": "cluster"}
     near = {"name": "near", "seeds": "birds", "strategy": "sample"}
     with pytest.raises(RecipeError) as error:
@@ -155,7 +160,7 @@ def test_an_arm_that_does_not_say_what_it_adds_is_named():
 
 
 @pytest.fixture
-def plugin_strategy(monkeypatch):
+def plugin_strategy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A strategy of a plug-in whose arm leaves `expected` to the base class."""
     module: Any = ModuleType("plugin_strategy")
     module.StrategyArm = type("StrategyArm", (SeededArm,), {})
@@ -166,7 +171,7 @@ def plugin_strategy(monkeypatch):
     STRATEGIES.remove("plugged")
 
 
-def test_an_arm_of_a_plugin_that_does_not_say_what_it_adds_is_named(plugin_strategy):
+def test_an_arm_of_a_plugin_that_does_not_say_what_it_adds_is_named(plugin_strategy: str) -> None:
     arms = [{"name": "mine", "seeds": "birds", "strategy": plugin_strategy}]
     with pytest.raises(RecipeError) as error:
         work_of_stages(recipe(retrieve=arms), ENCODERS, ASSUMPTIONS)
@@ -176,7 +181,7 @@ def test_an_arm_of_a_plugin_that_does_not_say_what_it_adds_is_named(plugin_strat
     assert "cluster" not in str(error.value)
 
 
-def test_assumptions_that_do_not_exist_or_cannot_be_are_errors():
+def test_assumptions_that_do_not_exist_or_cannot_be_are_errors() -> None:
     with pytest.raises(RecipeError, match="no assumption 'fetchd'"):
         parse_assumptions(["fetchd=1"])
     with pytest.raises(RecipeError, match="less than or equal to 1"):
@@ -184,7 +189,7 @@ def test_assumptions_that_do_not_exist_or_cannot_be_are_errors():
     assert parse_assumptions(["fetched=0.25"]).fetched == 0.25
 
 
-def test_flop_of_encoders_is_counted_without_weights():
+def test_flop_of_encoders_is_counted_without_weights() -> None:
     """ViT-B/16 at 224 px takes 17.6 billion multiply-adds: twice as many operations."""
     spec = {"semantic": {"model": "timm/vit_base_patch16_224"}, "small": {"model": "vit_micro"}}
     profiles = profile_encoders(recipe(embed={"encoders": spec}))
@@ -194,7 +199,7 @@ def test_flop_of_encoders_is_counted_without_weights():
     assert profiles["small"].flop < profiles["semantic"].flop / 10
 
 
-def test_the_paper_has_a_cost(root):
+def test_the_paper_has_a_cost(root: Path) -> None:
     path = str(root / "conf" / "recipes" / "lvd142m.yaml")
     result = CliRunner().invoke(app, ["plan", path, "--cost", "--json", "--assume", "fetched=1"])
     assert result.exit_code == 0, result.output
@@ -208,7 +213,7 @@ def test_the_paper_has_a_cost(root):
     assert "Assumptions: fetched 0.6" in shown.output
 
 
-def test_a_stage_that_no_driver_can_hold_is_named(root, tmp_path):
+def test_a_stage_that_no_driver_can_hold_is_named(root: Path, tmp_path: Path) -> None:
     """Dedup runs on workers, unless the recipe says that one machine has the memory."""
     spec = yaml.safe_load((root / "conf" / "recipes" / "lvd142m.yaml").read_text(encoding="utf-8"))
     spec["dedup"]["rows_at_once"] = 2_000_000_000
@@ -219,7 +224,7 @@ def test_a_stage_that_no_driver_can_hold_is_named(root, tmp_path):
     assert "on the driver" in shown.output
 
 
-def test_calibration_measures_this_machine(tmp_path, monkeypatch):
+def test_calibration_measures_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.inspect.cost.calibrate.SECONDS", 0.02)
     rates = calibrate()
     measured = rates.model_dump(exclude={"measured_on", "gpu_gflop"})
@@ -229,7 +234,7 @@ def test_calibration_measures_this_machine(tmp_path, monkeypatch):
     assert load_yaml(Rates, path) == rates
 
 
-def test_the_default_files_are_valid():
+def test_the_default_files_are_valid() -> None:
     assert load_yaml(Prices, default_file("prices"))
     assert load_yaml(Rates, default_file("rates"))
 
@@ -238,5 +243,5 @@ def test_the_default_files_are_valid():
     ("value", "text"),
     [(0, "0"), (0.25, "0.25"), (999, "999"), (1300, "1.3k"), (1.3e9, "1.3G"), (3.5e21, "3.5Z")],
 )
-def test_format_si(value, text):
+def test_format_si(value: float, text: str) -> None:
     assert format_si(value) == text

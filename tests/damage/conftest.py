@@ -42,7 +42,7 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Finished:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A finished run, in a store in which another run was killed."""
     folder = tmp_path_factory.mktemp("finished")
     spec = build_sources(folder / "sources")

@@ -53,7 +53,7 @@ def cases(finished: Finished) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("number", range(SAMPLE))
-def test_running_again_mends_a_sample(finished, tmp_path, number):
+def test_running_again_mends_a_sample(finished: Finished, tmp_path: Path, number: int) -> None:
     path, damage = list(cases(finished))[number]
     assert not problem_after(finished, path, damage, tmp_path / "store"), (damage, path)
 
@@ -61,7 +61,7 @@ def test_running_again_mends_a_sample(finished, tmp_path, number):
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_running_again_mends_every_file(finished, tmp_path, damage):
+def test_running_again_mends_every_file(finished: Finished, tmp_path: Path, damage: str) -> None:
     problems = {}
     for number, path in enumerate(finished.files()):
         try:
@@ -73,7 +73,7 @@ def test_running_again_mends_every_file(finished, tmp_path, damage):
     assert not problems
 
 
-def test_the_sample_could_take_every_kind(finished):
+def test_the_sample_could_take_every_kind(finished: Finished) -> None:
     kinds = {kind_of(path) for path in finished.files()}
     for kind in ("runs/*.json", "steps/*/*.json", "steps/*/*.beat", "dataset/*/*.parquet"):
         assert kind in kinds

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
@@ -14,7 +16,8 @@ from curation.engine.contract import contract
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.libraries import LIBRARIES, library_versions
 from curation.engine.parallel import InProcess
-from curation.engine.units import empty_batch
+from curation.engine.units import StageOutput, empty_batch
+from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 
 from ..tables import commit_manifest, hand_made
@@ -38,7 +41,7 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_every_dependency_is_recorded_or_cannot_change_rows(root):
+def test_every_dependency_is_recorded_or_cannot_change_rows(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = [*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["text"]]
@@ -49,13 +52,15 @@ def test_every_dependency_is_recorded_or_cannot_change_rows(root):
     assert recorded - names == {"tokenizers", "yarl"}
 
 
-def test_what_decides_pixels_and_hashes_is_recorded():
+def test_what_decides_pixels_and_hashes_is_recorded() -> None:
     known = library_versions()
     for name in ("opencv-python-headless", "ImageHash", "simplejpeg", "pillow", "libjpeg-turbo"):
         assert re.match(r"\d+\.\d", known[name]), name
 
 
-def test_each_fragment_keeps_the_versions_that_computed_it(tmp_path, monkeypatch):
+def test_each_fragment_keeps_the_versions_that_computed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path)
     records = []
     for name, version in (("web-0", "1.0"), ("web-1", "2.0")):
@@ -79,11 +84,13 @@ def test_each_fragment_keeps_the_versions_that_computed_it(tmp_path, monkeypatch
     assert "libraries: numpy 1.0 and 2.0, scipy 3.0" in shown
 
 
-def test_a_fragment_that_is_reused_keeps_its_versions(tmp_path, monkeypatch):
+def test_a_fragment_that_is_reused_keeps_its_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A newer library computes new fragments alone."""
     context = Context(Store(tmp_path), InProcess(), "test", "salt")
 
-    def compute(version: str, *names: str):
+    def compute(version: str, *names: str) -> dict[str, FragmentRecord]:
         monkeypatch.setattr(
             "curation.engine.fragment_writer.library_versions", lambda: {"numpy": version}
         )
@@ -95,6 +102,6 @@ def test_a_fragment_that_is_reused_keeps_its_versions(tmp_path, monkeypatch):
     assert versions == {"a": "1.0", "b": "2.0"}
 
 
-def one_row(value: str):
+def one_row(value: str) -> StageOutput:
     yield pa.RecordBatch.from_pydict({"value": [value]})
     return {}

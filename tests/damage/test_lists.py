@@ -44,7 +44,7 @@ def write_list(path: Path, first: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def ingested(tmp_path_factory) -> Path:
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a list, and a store of two runs: a second list was added between them."""
     folder = tmp_path_factory.mktemp("lists")
     (folder / "lists").mkdir()
@@ -59,7 +59,7 @@ def rows(store: Store) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_running_again_mends_every_file(ingested, tmp_path, damage):
+def test_running_again_mends_every_file(ingested: Path, tmp_path: Path, damage: str) -> None:
     expected = rows(Store(ingested / "store"))
     assert len(expected) == 2 * ROWS
     paths = sorted(Store(ingested / "store").storage.files("", recursive=True))

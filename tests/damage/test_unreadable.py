@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,14 @@ from .finished import flip, truncate
 
 
 @pytest.fixture
-def store(tmp_path) -> Store:
+def store(tmp_path: Path) -> Store:
     """A store with one table, of one finished run."""
     opened = Store(tmp_path)
     commit(opened, "pairs", {})
     return opened
 
 
-def test_a_missing_manifest_is_named_with_a_way_to_mend_it(store):
+def test_a_missing_manifest_is_named_with_a_way_to_mend_it(store: Store) -> None:
     (record,) = read_runs(store)
     version = record.tables["pairs"]
     store.storage.delete([f"tables/pairs/versions/{version}.parquet"])
@@ -40,7 +41,9 @@ def test_a_missing_manifest_is_named_with_a_way_to_mend_it(store):
 
 
 @pytest.mark.parametrize("damage", [flip, truncate])
-def test_a_damaged_record_of_a_run_is_left_out_with_a_warning(store, caplog, damage):
+def test_a_damaged_record_of_a_run_is_left_out_with_a_warning(
+    store: Store, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
     (first,) = read_runs(store)
     with recorded_run(store, "later", "later") as run:
         run.add("hand", 0, {"pairs": Committed(first.tables["pairs"], "")}, "hand")
@@ -55,7 +58,7 @@ def test_a_damaged_record_of_a_run_is_left_out_with_a_warning(store, caplog, dam
         find_run(store, run.record.run)
 
 
-def test_a_changed_digit_of_a_record_is_not_believed(store):
+def test_a_changed_digit_of_a_record_is_not_believed(store: Store) -> None:
     (record,) = read_runs(store)
     path = Path(store.uri, record.path)
     path.write_bytes(path.read_bytes().replace(b'"seconds": 0', b'"seconds": 9'))
@@ -63,7 +66,9 @@ def test_a_changed_digit_of_a_record_is_not_believed(store):
 
 
 @pytest.mark.parametrize("damage", [flip, truncate])
-def test_a_damaged_last_entry_of_a_log_counts_as_the_end_of_its_lease(store, caplog, damage):
+def test_a_damaged_last_entry_of_a_log_counts_as_the_end_of_its_lease(
+    store: Store, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
     log = StepLog(store, "step")
     tables = {"pairs": Committed("v1", "k1")}
     assert log.add(Entry(1, "commit", tables=tables))
@@ -77,7 +82,7 @@ def test_a_damaged_last_entry_of_a_log_counts_as_the_end_of_its_lease(store, cap
     assert log.latest().number == 3
 
 
-def test_a_log_without_an_entry_that_can_be_read_goes_on_after_the_last(store):
+def test_a_log_without_an_entry_that_can_be_read_goes_on_after_the_last(store: Store) -> None:
     log = StepLog(store, "step")
     assert log.add(Entry(1, "commit"))
     truncate(Path(store.uri, log.path(1)))
@@ -85,7 +90,7 @@ def test_a_log_without_an_entry_that_can_be_read_goes_on_after_the_last(store):
     assert (last.number, last.kind, last.tables) == (1, "release", {})
 
 
-def test_a_seal_is_broken_by_every_changed_bit():
+def test_a_seal_is_broken_by_every_changed_bit() -> None:
     content = seal({"a": 1, "b": {"2": [1.5, None, "x"]}})
     assert unseal(content) == {"a": 1, "b": {"2": [1.5, None, "x"]}}
     believed = 0
@@ -103,6 +108,6 @@ def test_a_seal_is_broken_by_every_changed_bit():
     assert believed <= 8 * len(CHECKSUM)
 
 
-def test_json_without_a_checksum_is_read_as_it_is():
+def test_json_without_a_checksum_is_read_as_it_is() -> None:
     assert unseal(json.dumps({"a": 1}).encode()) == {"a": 1}
     assert unseal(b"[1]") == [1]

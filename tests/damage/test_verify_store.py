@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from curation.cli import app
 from curation.engine.table import open_table
@@ -17,11 +17,12 @@ from curation.recipe import parse_recipe
 from curation.store.store import Store
 from curation.store.verification import verify_store
 
+from .conftest import Finished
 from .finished import delete, flip, run_recipe, tables_of, truncate
 
 
 @pytest.fixture
-def store(finished, tmp_path) -> Store:
+def store(finished: Finished, tmp_path: Path) -> Store:
     """A copy of the finished run."""
     opened: Store = finished.copy(tmp_path / "store")
     return opened
@@ -37,11 +38,11 @@ def file_of(store: Store, table: str, number: int = 0) -> str:
     return record.files[0].path
 
 
-def verify(store: Store, *options: str):
+def verify(store: Store, *options: str) -> Result:
     return CliRunner().invoke(app, ["verify-store", "--store", store.uri, *options])
 
 
-def test_an_intact_store_has_no_problem(store):
+def test_an_intact_store_has_no_problem(store: Store) -> None:
     result = verify(store)
     assert (result.exit_code, result.output.strip()) == (
         0,
@@ -50,7 +51,7 @@ def test_an_intact_store_has_no_problem(store):
     assert verify(store, "--json").stdout.strip() == "[]"
 
 
-def test_each_problem_has_table_version_fragment_file_and_a_command(store):
+def test_each_problem_has_table_version_fragment_file_and_a_command(store: Store) -> None:
     paths = {table: file_of(store, table) for table in ("images", "scores", "dataset")}
     for path, damage in zip(paths.values(), (flip, delete, truncate), strict=True):
         damage(Path(store.uri, path))
@@ -73,7 +74,7 @@ def test_each_problem_has_table_version_fragment_file_and_a_command(store):
     assert content(store) == before
 
 
-def test_the_text_says_the_same(store):
+def test_the_text_says_the_same(store: Store) -> None:
     path = file_of(store, "images")
     flip(Path(store.uri, path))
     result = verify(store)
@@ -83,7 +84,7 @@ def test_the_text_says_the_same(store):
         assert part in text, text
 
 
-def test_the_command_that_mends_it_works(finished, store):
+def test_the_command_that_mends_it_works(finished: Finished, store: Store) -> None:
     path = file_of(store, "claims")
     flip(Path(store.uri, path))
     (problem,) = verify_store(store)
@@ -97,7 +98,7 @@ def test_the_command_that_mends_it_works(finished, store):
     assert tables_of(finished.spec, store) == finished.tables
 
 
-def test_a_damaged_file_of_the_dataset_leaves_the_folder_that_people_open(store):
+def test_a_damaged_file_of_the_dataset_leaves_the_folder_that_people_open(store: Store) -> None:
     path = file_of(store, "dataset")
     flip(Path(store.uri, path))
     (problem,) = verify_store(store, set_aside=True)
@@ -106,7 +107,9 @@ def test_a_damaged_file_of_the_dataset_leaves_the_folder_that_people_open(store)
     assert list(Path(store.uri, path).parent.iterdir()) == []
 
 
-def test_a_lost_work_table_that_no_run_needs_is_reported_once(finished, store):
+def test_a_lost_work_table_that_no_run_needs_is_reported_once(
+    finished: Finished, store: Store
+) -> None:
     """Running again has no reason to compute it, so its record is set aside as well."""
     path = next(iter(store.storage.files("work/verify/data")))
     Path(store.uri, path).unlink()
@@ -119,7 +122,7 @@ def test_a_lost_work_table_that_no_run_needs_is_reported_once(finished, store):
     assert tables_of(finished.spec, store) == finished.tables
 
 
-def test_files_that_nothing_names_are_left_alone(store):
+def test_files_that_nothing_names_are_left_alone(store: Store) -> None:
     for folder in ("tables/images/data", "dataset/other", "work/verify/data"):
         store.storage.write(f"{folder}/unnamed.parquet", b"of a run that was killed")
     before = content(store)
@@ -127,7 +130,7 @@ def test_files_that_nothing_names_are_left_alone(store):
     assert content(store) == before
 
 
-def test_only_the_named_tables_are_checked(store):
+def test_only_the_named_tables_are_checked(store: Store) -> None:
     for table in ("images", "scores"):
         flip(Path(store.uri, file_of(store, table)))
     work = next(iter(store.storage.files("work/verify/data")))
@@ -138,13 +141,13 @@ def test_only_the_named_tables_are_checked(store):
     assert verify(store, "--table", "pairs").exit_code == 0
 
 
-def test_a_table_that_is_not_there_is_an_error_that_lists_those_that_are(store):
+def test_a_table_that_is_not_there_is_an_error_that_lists_those_that_are(store: Store) -> None:
     result = verify(store, "--table", "imags")
     assert "no table 'imags'" in str(result.exception)
     assert "images, " in str(result.exception)
 
 
-def test_verify_sets_aside_what_the_run_would_read(finished, store):
+def test_verify_sets_aside_what_the_run_would_read(finished: Finished, store: Store) -> None:
     """The damage is in tables that a run with nothing to do would not read."""
     paths = [file_of(store, "images"), next(iter(store.storage.files("work/verify/data")))]
     for path in paths:
@@ -156,7 +159,7 @@ def test_verify_sets_aside_what_the_run_would_read(finished, store):
     assert tables_of(finished.spec, store) == finished.tables
 
 
-def test_verify_leaves_alone_what_the_run_does_not_read(finished, store):
+def test_verify_leaves_alone_what_the_run_does_not_read(finished: Finished, store: Store) -> None:
     flip(Path(store.uri, file_of(store, "dataset")))
     steps = [step for step in plan(parse_recipe(finished.spec)) if step.name == "select"]
     assert verify_inputs(steps, store) == []

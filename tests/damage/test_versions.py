@@ -9,7 +9,7 @@ from curation.store.manifest import version_of
 from ..tables import hand_made
 
 
-def test_measured_times_do_not_name_a_version():
+def test_measured_times_do_not_name_a_version() -> None:
     manifest = hand_made("matches", "", [], {})
     names = {
         version_of(replace(manifest, stats={"recall": recall, "search_seconds": seconds}))

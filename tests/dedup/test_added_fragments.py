@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from curation.algorithms.knn.blocks import blocks_of
-from curation.engine.parallel import InProcess
+from curation.engine.parallel import InProcess, Parallel
 from curation.engine.table import open_table
 from curation.flow import plan
-from curation.recipe import parse_recipe
+from curation.recipe import Recipe, parse_recipe
 from curation.store.store import Store
 
 from ..counting import Counting
-from ..tables import commit_vectors, run_step
+from ..tables import VectorParts, commit_vectors, run_step
 
 DIM = 16
 
 
 @pytest.fixture
-def recipe():
+def recipe() -> Recipe:
     return parse_recipe(
         {
             "name": "longer",
@@ -43,7 +46,7 @@ def recipe():
     )
 
 
-def world():
+def world() -> VectorParts:
     """Three fragments with chains of vectors, each near the one before it, also across fragments."""
     rng = np.random.default_rng(0)
     starts = rng.normal(size=(60, DIM))
@@ -59,7 +62,9 @@ def world():
     return parts | {"test-0": (test, vectors[:8].astype(np.float16))}
 
 
-def copies(store, recipe, parts, parallel):
+def copies(
+    store: Store, recipe: Recipe, parts: VectorParts, parallel: Parallel
+) -> dict[str, dict[str, Any]]:
     commit_vectors(store, parts)
     steps = {step.name: step for step in plan(recipe)}
     for name in ("neighbours", "verify", "dedup"):
@@ -67,7 +72,9 @@ def copies(store, recipe, parts, parallel):
     return {row["pair_id"]: row for row in open_table(store, "copies").read().to_pylist()}
 
 
-def test_same_components_and_little_work(tmp_path, recipe, monkeypatch):
+def test_same_components_and_little_work(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("curation.algorithms.knn.blocks.blocks_of", lambda f: blocks_of(f, 100))
     parts = world()
     expected = copies(Store(tmp_path / "expected"), recipe, parts, InProcess())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,16 +25,16 @@ def ids(count: int) -> np.ndarray:
     return np.array([f"{n:032x}" for n in range(count)], dtype="S32")
 
 
-def near_edges(pairs, similarity=0.9) -> Edges:
+def near_edges(pairs: Sequence[tuple[int, ...]], similarity: float = 0.9) -> Edges:
     left, right = (np.array([p[side] for p in pairs], np.int32) for side in (0, 1))
     size = len(pairs)
     return Edges(left, right, np.full(size, similarity, np.float32), np.full(size, NEAR, np.int8))
 
 
-def union_find(count, pairs):
+def union_find(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     parent = list(range(count))
 
-    def root(x):
+    def root(x: int) -> int:
         while parent[x] != x:
             x = parent[x]
         return x
@@ -47,7 +49,7 @@ def union_find(count, pairs):
     pairs=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30),
     seed=st.integers(0, 1000),
 )
-def test_equals_union_find_in_any_order(pairs, seed):
+def test_equals_union_find_in_any_order(pairs: list[tuple[int, int]], seed: int) -> None:
     rng = np.random.default_rng(seed)
     rank = rng.permutation(20)
     pairs = [p for p in pairs if p[0] != p[1]]
@@ -68,7 +70,7 @@ def test_equals_union_find_in_any_order(pairs, seed):
     pairs=st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=25),
     seed=st.integers(0, 1000),
 )
-def test_cut_chains_equal_greedy_clustering(pairs, seed):
+def test_cut_chains_equal_greedy_clustering(pairs: list[tuple[int, int]], seed: int) -> None:
     """From the lowest rank, an image without a representative represents itself and its neighbours."""
     rank = np.random.default_rng(seed).permutation(15)
     pairs = [p for p in pairs if p[0] != p[1]]
@@ -88,14 +90,14 @@ def test_cut_chains_equal_greedy_clustering(pairs, seed):
         assert image == representative or image in neighbours[representative]
 
 
-def test_a_chain_is_joined_or_cut():
+def test_a_chain_is_joined_or_cut() -> None:
     chain = near_edges([(0, 1), (1, 2), (2, 3), (3, 4)])
     rank = np.array([4, 0, 1, 2, 3])
     assert set(find_components(chain, rank, "join").representative) == {1}
     assert find_components(chain, rank, "cut").representative.tolist() == [1, 1, 1, 3, 3]
 
 
-def test_the_weakest_link_holds_a_component_together():
+def test_the_weakest_link_holds_a_component_together() -> None:
     """Two triangles of strong edges, one weak bridge, and a still weaker edge within a triangle."""
     strong = near_edges([(0, 1), (1, 2), (3, 4), (4, 5)], 0.95)
     weak = concat_edges([near_edges([(0, 2)], 0.71), near_edges([(2, 3)], 0.75)])
@@ -110,7 +112,7 @@ def test_the_weakest_link_holds_a_component_together():
     assert (link["method"], link["similarity"]) == ("near", 0.75)
 
 
-def test_the_best_edge_is_the_most_certain_then_the_most_similar():
+def test_the_best_edge_is_the_most_certain_then_the_most_similar() -> None:
     edges = near_edges([(0, 1), (0, 2), (2, 1)])
     similarity = np.array([0.9, 0.9, 0.95], np.float32)
     edges = Edges(edges.left, edges.right, similarity, edges.method)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,26 +18,31 @@ from curation.algorithms.components.distributed_components import (
     read_labels,
 )
 from curation.engine.context import Context
-from curation.engine.parallel import InProcess
+from curation.engine.parallel import InProcess, Parallel
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.units import empty_batch
+from curation.engine.units import StageOutput, empty_batch
 from curation.errors import CurationError
 from curation.store.fragment import Fragment
 from curation.store.store import Store
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
-def write_edges(left, right):
+
+def write_edges(left: np.ndarray, right: np.ndarray) -> StageOutput:
     yield empty_batch(EDGES)
     ends = np.maximum(left, right), np.minimum(left, right)
     yield from pa.table(list(ends), schema=EDGES).to_batches()
     return None
 
 
-def context_in(folder, parallel=None) -> Context:
+def context_in(folder: Path, parallel: Parallel | None = None) -> Context:
     return Context(Store(folder), parallel or InProcess(), "joining", ["test"])
 
 
-def labels_of(left, right, nodes, pieces, context):
+def labels_of(
+    left: np.ndarray, right: np.ndarray, nodes: np.ndarray, pieces: int, context: Context
+) -> np.ndarray:
     """Label the nodes by exchanges over pieces of the edges, which are not joined beforehand."""
     cut = zip(np.array_split(left, pieces), np.array_split(right, pieces), strict=True)
     items = {f"edges-{n}": {"left": a, "right": b} for n, (a, b) in enumerate(cut)}
@@ -48,17 +56,18 @@ def labels_of(left, right, nodes, pieces, context):
     return np.array([labels.get(node, node) for node in nodes.tolist()], np.uint64)
 
 
-def expected(left, right, nodes):
+def expected(left: np.ndarray, right: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """The smallest node of each component, by scipy."""
     shape = (len(nodes), len(nodes))
     graph = coo_array((np.ones(len(left)), (left, right)), shape=shape)
     _, group = csgraph.connected_components(graph, directed=False)
     least = np.full(group.max() + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(least, group, nodes)
-    return least[group]
+    labels: np.ndarray = least[group]
+    return labels
 
 
-def graph(kind: str, rng) -> tuple[np.ndarray, np.ndarray, int]:
+def graph(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
     n = 3_000
     if kind == "sparse":
         return *rng.integers(0, n, (2, n // 2)), n
@@ -80,7 +89,9 @@ KINDS = ("sparse", "about one giant component", "star", "power law", "path", "sh
     ("pieces", "ends", "at_once"),
     [(40, 500, 10_000), (1, 10_000, 0), (40, 500, 0), (40, 500, 2000)],
 )
-def test_labels_equal_those_of_scipy(tmp_path, kind, pieces, ends, at_once, monkeypatch):
+def test_labels_equal_those_of_scipy(
+    tmp_path: Path, kind: str, pieces: int, ends: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On one worker, in one part, in many parts, and in many parts until one worker can do the rest."""
     monkeypatch.setattr(distributed_components, "EDGE_ENDS_PER_PART", ends)
     monkeypatch.setattr(distributed_components, "EDGES_ON_ONE_WORKER", at_once)
@@ -95,7 +106,7 @@ def test_labels_equal_those_of_scipy(tmp_path, kind, pieces, ends, at_once, monk
         np.testing.assert_array_equal(labels, expected(left, right, nodes))
 
 
-def test_on_spark(tmp_path, spark, monkeypatch):
+def test_on_spark(tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed_components, "EDGE_ENDS_PER_PART", 2_000)
     monkeypatch.setattr(distributed_components, "EDGES_ON_ONE_WORKER", 0)
     rng = np.random.default_rng(1)
@@ -108,7 +119,7 @@ def test_on_spark(tmp_path, spark, monkeypatch):
 
 
 @pytest.mark.parametrize("at_once", [0, 10])
-def test_no_edges(tmp_path, monkeypatch, at_once):
+def test_no_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(distributed_components, "EDGES_ON_ONE_WORKER", at_once - 1)
     nodes = np.arange(5, dtype=np.uint64)
     none = np.empty(0, np.uint64)
@@ -116,7 +127,7 @@ def test_no_edges(tmp_path, monkeypatch, at_once):
     np.testing.assert_array_equal(labels, nodes)
 
 
-def test_too_many_rounds_are_an_error(tmp_path, monkeypatch):
+def test_too_many_rounds_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed_components, "MAX_ROUNDS", 1)
     monkeypatch.setattr(distributed_components, "EDGE_ENDS_PER_PART", 100)
     monkeypatch.setattr(distributed_components, "EDGES_ON_ONE_WORKER", 0)
@@ -125,7 +136,7 @@ def test_too_many_rounds_are_an_error(tmp_path, monkeypatch):
         labels_of(path[:-1], path[1:], path, 20, context_in(tmp_path))
 
 
-def test_local_stars_have_the_same_components():
+def test_local_stars_have_the_same_components() -> None:
     rng = np.random.default_rng(2)
     ends = rng.integers(0, 2**64, 200, np.uint64)[rng.integers(0, 200, (2, 150))]
     table = local_stars(*ends)

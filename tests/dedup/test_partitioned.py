@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from curation.algorithms.components import distributed_components
-from curation.engine.parallel import InProcess
+from curation.engine.parallel import InProcess, Parallel, ShuffleJob
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.table import open_table
 from curation.errors import CurationError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.dedup import partitioned_inputs
+from curation.store.manifest import Manifest
 from curation.store.store import Store
 
 from ..counting import Counting
 from ..tables import commit, commit_batches, has_table, run_step
 from .test_stage import SPEC, compared, image
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 ROLES = {"web": "pool", "cats": "seed", "test": "held_out"}
 SIZES = {"web-0": 400, "web-1": 0, "web-2": 350, "web-3": 7, "cats-0": 60, "test-0": 40}
@@ -80,7 +85,9 @@ class World:
             "bytes": image_number,
         }
 
-    def _neighbour(self, method: str, left: str, right: str, by_role) -> dict[str, Any]:
+    def _neighbour(
+        self, method: str, left: str, right: str, by_role: dict[str, list[str]]
+    ) -> dict[str, Any]:
         a, b = self.rng.choice(by_role[left]), self.rng.choice(by_role[right])
         bits = 1 - int(self.rng.integers(40)) / 256
         similarity = bits if method == "perceptual" else float(np.float32(self.rng.uniform(0.8, 1)))
@@ -134,7 +141,9 @@ class World:
         )
 
 
-def run(world, folder, parallel, rows_at_once=1, **dedup):
+def run(
+    world: World, folder: Path, parallel: Parallel, rows_at_once: int = 1, **dedup: Any
+) -> Manifest:
     store = Store(folder)
     if not has_table(store, "images"):
         world.commit(store)
@@ -152,7 +161,7 @@ VARIANTS = [
 
 
 @pytest.fixture
-def small_parts(monkeypatch):
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes parts small: few rows, and few edges."""
     monkeypatch.setattr(distributed_components, "EDGES_ON_ONE_WORKER", 0)
     monkeypatch.setattr(partitioned_inputs, "ROWS_PER_PART", 100)
@@ -161,7 +170,9 @@ def small_parts(monkeypatch):
 
 @pytest.mark.parametrize("dedup", VARIANTS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_equals_one_machine(tmp_path, small_parts, dedup, seed):
+def test_equals_one_machine(
+    tmp_path: Path, small_parts: None, dedup: dict[str, Any], seed: int
+) -> None:
     world = World(seed)
     on_driver = run(world, tmp_path / "driver", InProcess(), 10_000, **dedup)
     parts = run(world, tmp_path / "parts", InProcess(), **dedup)
@@ -177,14 +188,16 @@ def test_equals_one_machine(tmp_path, small_parts, dedup, seed):
     assert on_driver.stats["largest_components"]
 
 
-def test_on_spark_and_after_a_stop(tmp_path, small_parts, spark, monkeypatch):
+def test_on_spark_and_after_a_stop(
+    tmp_path: Path, small_parts: None, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that stops in the last exchange resumes there, on Spark or in process."""
     world = World(2)
     on_driver = run(world, tmp_path / "driver", InProcess(), 10_000)
     store = tmp_path / "parts"
 
     class Stopped(Counting):
-        def exchange(self, job):
+        def exchange(self, job: ShuffleJob) -> list[Any]:
             if job.label == "write copies":
                 raise CurationError("stopped")
             return super().exchange(job)
@@ -194,7 +207,7 @@ def test_on_spark_and_after_a_stop(tmp_path, small_parts, spark, monkeypatch):
     on_spark = SparkWorkers(lambda: spark)
     exchanges = []
 
-    def counted(job):
+    def counted(job: ShuffleJob) -> list[Any]:
         exchanges.append(job.label)
         return SparkWorkers.exchange(on_spark, job)
 

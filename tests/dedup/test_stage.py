@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +18,12 @@ from curation.stages.dedup import partitioned_inputs
 from curation.store.store import Store
 
 from ..tables import commit, commit_batches, run_step
+
+Neighbour = tuple[str, str, str, str, float]
+"""Role and image of both sides, and their similarity."""
+Outcome = tuple[dict[str, dict[str, Any]], dict[str, Any]]
+"""The rows by pair, and the counts in the manifest."""
+Dedup = Callable[..., Outcome]
 
 SPEC = {
     "name": "dedup",
@@ -71,7 +79,7 @@ VERIFIED = (
 
 
 @pytest.fixture
-def copies(tmp_path, monkeypatch):
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
     """Runs dedup on the driver and in parts, which must give the same files and counts.
 
     Returns the rows by pair, and the counts in the manifest.
@@ -111,7 +119,13 @@ def copies(tmp_path, monkeypatch):
         commit_batches(store, "scores", scores)
     names = ("role_a", "image_a", "role_b", "image_b", "similarity")
 
-    def run(neighbours=NEIGHBOURS, verified=(), semantic_pairs=(), semantic_across=(), **dedup):
+    def run(
+        neighbours: Sequence[Neighbour] = NEIGHBOURS,
+        verified: Sequence[tuple[Any, ...]] = (),
+        semantic_pairs: Sequence[tuple[str, str, float]] = (),
+        semantic_across: Sequence[Neighbour] = (),
+        **dedup: Any,
+    ) -> Outcome:
         near = [
             dict(zip(names, (ra, image(a), rb, image(b), s), strict=True))
             | {"rank": 1, "method": method}
@@ -142,7 +156,7 @@ def copies(tmp_path, monkeypatch):
     return run
 
 
-def test_components_representatives_and_methods(copies):
+def test_components_representatives_and_methods(copies: Dedup) -> None:
     rows, _ = copies(held_out=None)
     assert set(rows) == {p for part in (WEB, CATS, TEST) for p, *_ in part}
     # b has the most pixels. The chain is one component; its id is the smallest image id.
@@ -161,7 +175,7 @@ def test_components_representatives_and_methods(copies):
     assert (rows["k1"]["method"], rows["k2"]["method"]) == ("exact", "representative")
 
 
-def test_contamination_spreads_over_the_component(copies):
+def test_contamination_spreads_over_the_component(copies: Dedup) -> None:
     rows, counts = copies()
     columns = ("contaminated_by", "contaminated_set", "contamination_method")
     for pair in ("a1", "b1", "c1"):
@@ -180,13 +194,13 @@ def test_contamination_spreads_over_the_component(copies):
     assert counts["contaminated_seeds"] == 1
 
 
-def test_without_whole_component_only_matching_images_are_contaminated(copies):
+def test_without_whole_component_only_matching_images_are_contaminated(copies: Dedup) -> None:
     rows, _ = copies(held_out={"at_least": 0.8, "whole_component": False})
     assert rows["c1"]["contaminated_by"] == image("x")
     assert rows["a1"]["contaminated_by"] is None
 
 
-def test_levels_are_optional(copies):
+def test_levels_are_optional(copies: Dedup) -> None:
     rows, counts = copies(perceptual=None, near=None, exact=False, pixels=False, held_out=None)
     assert {r["method"] for r in rows.values()} == {"representative"}
     assert counts["kept"] == 12
@@ -196,13 +210,13 @@ def test_levels_are_optional(copies):
     assert rows["h1"]["contamination_method"] == "exact"
 
 
-def test_copies_of_seeds_are_named(copies):
+def test_copies_of_seeds_are_named(copies: Dedup) -> None:
     rows, _ = copies()
     assert rows["g1"]["copy_of_seed"] == image("k")
     assert rows["a1"]["copy_of_seed"] is None
 
 
-def test_equal_pixels_in_other_files_are_copies(copies):
+def test_equal_pixels_in_other_files_are_copies(copies: Dedup) -> None:
     rows, counts = copies()
     assert {rows[p]["representative_id"] for p in ("m1", "n1", "o1")} == {image("n")}
     assert [rows[p]["method"] for p in ("m1", "n1", "o1")] == ["pixels", "representative", "pixels"]
@@ -212,7 +226,7 @@ def test_equal_pixels_in_other_files_are_copies(copies):
     assert rows["m1"]["method"] == "representative"
 
 
-def test_the_representative_lists_urls_and_captions_of_its_copies(copies):
+def test_the_representative_lists_urls_and_captions_of_its_copies(copies: Dedup) -> None:
     rows, _ = copies()
     assert rows["m1"]["copies"] is None
     listed = rows["n1"]["copies"]
@@ -225,7 +239,7 @@ def test_the_representative_lists_urls_and_captions_of_its_copies(copies):
     assert sorted(all_listed) == sorted(pool - representatives)
 
 
-def test_representative_by_other_criteria(copies):
+def test_representative_by_other_criteria(copies: Dedup) -> None:
     rows, _ = copies(representative=["caption", "pixels"])
     assert rows["d1"]["representative_id"] == image("e")
     rows, _ = copies(representative=[])
@@ -233,7 +247,7 @@ def test_representative_by_other_criteria(copies):
     assert rows["b1"]["representative_id"] == image("a")
 
 
-def test_chains_can_be_cut(copies):
+def test_chains_can_be_cut(copies: Dedup) -> None:
     """b, the largest, has edges to both ends of its chain; a, which has the smallest id, only to b."""
     rows, _ = copies(held_out=None, chains="cut")
     assert {rows[p]["representative_id"] for p in ("a1", "b1", "c1")} == {image("b")}
@@ -247,7 +261,7 @@ def test_chains_can_be_cut(copies):
     assert counts["largest_components"][0]["images"] == 3
 
 
-def test_each_held_out_set_has_its_threshold_and_its_report(copies):
+def test_each_held_out_set_has_its_threshold_and_its_report(copies: Dedup) -> None:
     rows, counts = copies(held_out={"at_least": 0.9, "sets": {"test": {"at_least": 0.79}}})
     assert rows["g1"]["contaminated_by"] == image("x")
     assert rows["g1"]["contaminated_via"] == image("g")
@@ -264,7 +278,9 @@ def test_each_held_out_set_has_its_threshold_and_its_report(copies):
     assert counts["contamination"]["test"]["pool"] == {"exact": 1}
 
 
-def test_a_held_out_set_that_is_the_pool_leaves_nothing_and_is_warned_about(copies, caplog):
+def test_a_held_out_set_that_is_the_pool_leaves_nothing_and_is_warned_about(
+    copies: Dedup, caplog: pytest.LogCaptureFixture
+) -> None:
     """Every image of the pool is a neighbour of x above the threshold."""
     pairs = [("held_out", "x", "pool", i, 0.9) for _, i, *_ in WEB]
     _, counts = copies(neighbours=pairs)
@@ -272,7 +288,7 @@ def test_a_held_out_set_that_is_the_pool_leaves_nothing_and_is_warned_about(copi
     assert "none is left" in caplog.text
 
 
-def compared(a, b, **measured):
+def compared(a: str, b: str, **measured: float) -> tuple[Any, ...]:
     """A row of `verified` whose pixels agree, except for the given measures."""
     same = {"agreement": 1.0, "worst": 1.0, "steady": 1.0, "inside": 1.0, "hue": 0.0, "flat": 0.0}
     return (image(a), image(b), *(same | measured).values(), 64, False)
@@ -292,7 +308,9 @@ def compared(a, b, **measured):
         ({"flat": 0.4, "worst": 0.9, "agreement": 0.86}, True),
     ],
 )
-def test_only_pairs_whose_pixels_agree_are_copies(copies, measured, copy):
+def test_only_pairs_whose_pixels_agree_are_copies(
+    copies: Dedup, measured: dict[str, float], copy: bool
+) -> None:
     pairs = [compared("a", "b"), compared("b", "c", **measured), compared("d", "e")]
     rows, _ = copies(verified=pairs, verify={}, held_out=None)
     assert rows["a1"]["representative_id"] == image("b")
@@ -300,13 +318,13 @@ def test_only_pairs_whose_pixels_agree_are_copies(copies, measured, copy):
     assert rows["d1"]["method"] == "perceptual"
 
 
-def test_pairs_that_were_not_compared_are_no_copies(copies):
+def test_pairs_that_were_not_compared_are_no_copies(copies: Dedup) -> None:
     rows, counts = copies(verify={}, held_out=None)
     assert counts["copies"] == {"exact": 1, "pixels": 2}
     assert rows["a1"]["representative_id"] == image("a")
 
 
-def test_semantic_pairs_are_not_verified(copies):
+def test_semantic_pairs_are_not_verified(copies: Dedup) -> None:
     rows, _ = copies(
         verify={}, semantic={"epsilon": 0.03}, neighbours=[], semantic_pairs=[("g", "a", 0.98)]
     )
@@ -318,7 +336,7 @@ def test_semantic_pairs_are_not_verified(copies):
     assert rows["a1"]["method"] == "representative"
 
 
-def test_a_semantic_neighbour_of_a_seed_is_no_copy(copies):
+def test_a_semantic_neighbour_of_a_seed_is_no_copy(copies: Dedup) -> None:
     pair = [("seed", "k", "pool", "g", 0.99)]
     rows, _ = copies(semantic={"epsilon": 0.03}, neighbours=[], semantic_across=pair)
     assert rows["g1"]["copy_of_seed"] is None
@@ -326,7 +344,7 @@ def test_a_semantic_neighbour_of_a_seed_is_no_copy(copies):
     assert rows["g1"]["copy_of_seed"] == image("k")
 
 
-def test_evidence_of_cut_chains_stays_within_the_component(copies):
+def test_evidence_of_cut_chains_stays_within_the_component(copies: Dedup) -> None:
     rows, _ = copies(held_out=None, chains="cut", representative=[])
     assert (rows["c1"]["evidence_id"], rows["c1"]["similarity"]) == (None, None)
     assert rows["b1"]["evidence_id"] == image("a")

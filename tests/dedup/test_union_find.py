@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ from scipy.sparse.csgraph import connected_components
 from curation.algorithms.components import union_find as module
 from curation.algorithms.components.union_find import UnionFind
 
+Graph = tuple[int, np.ndarray, np.ndarray, list[int]]
+"""Number of nodes, the ends of the edges, and where the edges are cut."""
 
-def plain_union_find(n: int, left, right) -> np.ndarray:
+
+def plain_union_find(n: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The smallest node of each node's component, edge by edge."""
     parent = list(range(n))
 
@@ -31,7 +36,7 @@ def plain_union_find(n: int, left, right) -> np.ndarray:
     return np.array([root(node) for node in range(n)], dtype=np.int64)
 
 
-def by_scipy(n: int, left, right) -> np.ndarray:
+def by_scipy(n: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     ones = np.ones(len(left), dtype=np.int8)
     _, label = connected_components(coo_array((ones, (left, right)), shape=(n, n)), directed=False)
     _, first = np.unique(label, return_index=True)
@@ -39,7 +44,9 @@ def by_scipy(n: int, left, right) -> np.ndarray:
     return smallest
 
 
-def labels_of(n: int, left, right, cuts=()) -> np.ndarray:
+def labels_of(
+    n: int, left: np.ndarray, right: np.ndarray, cuts: Sequence[int] | np.ndarray = ()
+) -> np.ndarray:
     """Labels after one call of `union` for each piece of the edges."""
     components = UnionFind(n)
     for left_ends, right_ends in zip(np.split(left, cuts), np.split(right, cuts), strict=True):
@@ -48,7 +55,7 @@ def labels_of(n: int, left, right, cuts=()) -> np.ndarray:
 
 
 @st.composite
-def graphs(draw):
+def graphs(draw: st.DrawFn) -> Graph:
     """Edges among up to 40 nodes: random ones, chains up and down, stars, repeats, loops."""
     n = draw(st.integers(1, 40))
     node = st.integers(0, n - 1)
@@ -73,7 +80,7 @@ def graphs(draw):
 
 @settings(max_examples=400, deadline=None)
 @given(graph=graphs(), chunk=st.sampled_from([1, 3, 2**17]), seed=st.integers(0, 99))
-def test_equals_union_find_in_any_order_and_cut(graph, chunk, seed):
+def test_equals_union_find_in_any_order_and_cut(graph: Graph, chunk: int, seed: int) -> None:
     n, left, right, cuts = graph
     expected, default = plain_union_find(n, left, right), module.EDGES_PER_CHUNK
     module.EDGES_PER_CHUNK = chunk
@@ -86,7 +93,7 @@ def test_equals_union_find_in_any_order_and_cut(graph, chunk, seed):
 
 
 @pytest.mark.parametrize("edges", [100_000, 400_000])
-def test_equals_scipy_on_larger_graphs(edges):
+def test_equals_scipy_on_larger_graphs(edges: int) -> None:
     rng = np.random.default_rng(edges)
     n = 300_000
     for power in (1, 4):
@@ -96,7 +103,7 @@ def test_equals_scipy_on_larger_graphs(edges):
         np.testing.assert_array_equal(labels, by_scipy(n, left, right))
 
 
-def test_labels_between_unions():
+def test_labels_between_unions() -> None:
     rng = np.random.default_rng(0)
     left, right = rng.integers(0, 1000, (2, 900))
     components = UnionFind(1000)
@@ -106,7 +113,7 @@ def test_labels_between_unions():
         np.testing.assert_array_equal(components.labels(), expected)
 
 
-def path_of(names) -> tuple[np.ndarray, np.ndarray]:
+def path_of(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return names[:-1], names[1:]
 
 
@@ -136,7 +143,7 @@ def shaped(shape: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     ],
 )
 @pytest.mark.parametrize("calls", [1, 1000])
-def test_a_million_nodes_take_seconds_in_the_worst_shapes(shape, calls):
+def test_a_million_nodes_take_seconds_in_the_worst_shapes(shape: str, calls: int) -> None:
     """The longest chains, and stars around the largest node, which could take one round per edge."""
     n = 1_000_000
     left, right = shaped(shape, n)
@@ -146,7 +153,7 @@ def test_a_million_nodes_take_seconds_in_the_worst_shapes(shape, calls):
     assert not labels.any()
 
 
-def test_labels_are_a_view_of_the_one_array():
+def test_labels_are_a_view_of_the_one_array() -> None:
     assert UnionFind(5).labels().dtype == np.int32
     labels = labels_of(5, np.array([3]), np.array([4]))
     assert labels.tolist() == [0, 1, 2, 3, 3]
@@ -154,7 +161,7 @@ def test_labels_are_a_view_of_the_one_array():
         labels[0] = 1
 
 
-def test_no_edges():
+def test_no_edges() -> None:
     nothing = np.empty(0, dtype=np.int32)
     for n in (0, 1, 3):
         assert labels_of(n, nothing, nothing).tolist() == list(range(n))
@@ -171,13 +178,15 @@ def test_no_edges():
         ([0.0], [1.0], "not float64"),
     ],
 )
-def test_invalid_edges_are_refused_and_none_is_added(left, right, words):
+def test_invalid_edges_are_refused_and_none_is_added(
+    left: list[Any], right: list[Any], words: str
+) -> None:
     components = UnionFind(3)
     with pytest.raises(ValueError, match=words):
         components.union(np.array(left), np.array(right))
     assert components.labels().tolist() == [0, 1, 2]
 
 
-def test_a_negative_number_of_nodes_is_refused():
+def test_a_negative_number_of_nodes_is_refused() -> None:
     with pytest.raises(ValueError, match="not -1"):
         UnionFind(-1)

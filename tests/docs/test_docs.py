@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def properties(schema: dict[str, Any]) -> set[str]:
     return {name for model in models for name in model.get("properties", {})}
 
 
-def test_every_field_of_a_recipe_is_in_the_reference(site):
+def test_every_field_of_a_recipe_is_in_the_reference(site: Path) -> None:
     text = page(site, "reference/recipe")
     fields = properties(Recipe.model_json_schema())
     assert {"sources", "at_least", "crop_pct", "per_second"} <= fields
@@ -88,7 +88,7 @@ def test_every_field_of_a_recipe_is_in_the_reference(site):
         assert {field for field in arm if not is_named(field, own)} == set()
 
 
-def test_every_table_and_column_is_in_the_reference(site):
+def test_every_table_and_column_is_in_the_reference(site: Path) -> None:
     text = page(site, "reference/tables")
     for table, terms in contracts().items():
         own = section(text, f"table-{table}")
@@ -107,7 +107,7 @@ def commands(group: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from commands(command, f"{name} {inner}")
 
 
-def test_every_command_and_option_is_in_the_reference(site):
+def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
     text = page(site, "reference/commands")
     found = dict(commands(typer.main.get_command(app), "curation"))
     assert {"curation run", "curation audit dedup"} <= found.keys()
@@ -132,12 +132,14 @@ def test_every_command_and_option_is_in_the_reference(site):
         ("audit-edits", EDITS),
     ],
 )
-def test_every_member_of_a_registry_is_in_the_reference(site, anchor, members):
+def test_every_member_of_a_registry_is_in_the_reference(
+    site: Path, anchor: str, members: Iterable[str]
+) -> None:
     own = section(page(site, "reference/registries"), anchor)
     assert {name for name in members if not is_named(name, own)} == set()
 
 
-def test_pages_load_nothing_from_other_hosts(site):
+def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
     loaded = re.compile(
         r"<(?:script|img|iframe)[^>]*\ssrc=\"(?:https?:)?//|<link[^>]*href=\"(?:https?:)?//"
     )
@@ -146,7 +148,7 @@ def test_pages_load_nothing_from_other_hosts(site):
     assert [path.name for path in pages if loaded.search(path.read_text(encoding="utf-8"))] == []
 
 
-def test_the_index_finds_words_of_the_pages(site):
+def test_the_index_finds_words_of_the_pages(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     text = " ".join(entry["text"] for entry in index["docs"])
     assert "union–find" in text and "caption_repeats" in text
@@ -156,7 +158,7 @@ def documents(root: Path) -> list[Path]:
     return [*sorted(root.glob("*.md")), *sorted((root / "docs").glob("*.md"))]
 
 
-def test_links_of_the_repository_lead_to_files(root):
+def test_links_of_the_repository_lead_to_files(root: Path) -> None:
     broken = [
         f"{path.name}: {target}"
         for path in documents(root)
@@ -167,7 +169,7 @@ def test_links_of_the_repository_lead_to_files(root):
     assert broken == []
 
 
-def test_files_that_the_pages_name_exist(root):
+def test_files_that_the_pages_name_exist(root: Path) -> None:
     missing = [
         f"{path.name}: {name}"
         for path in documents(root)
@@ -178,7 +180,7 @@ def test_files_that_the_pages_name_exist(root):
     assert [line for line in missing if not line.startswith("CHANGELOG.md")] == []
 
 
-def test_recipes_of_the_documentation_are_valid(root):
+def test_recipes_of_the_documentation_are_valid(root: Path) -> None:
     seen = 0
     for path in documents(root):
         for block in YAML.findall(path.read_text(encoding="utf-8")):
@@ -191,5 +193,5 @@ def test_recipes_of_the_documentation_are_valid(root):
     assert seen >= 8
 
 
-def test_the_readme_is_short(root):
+def test_the_readme_is_short(root: Path) -> None:
     assert len((root / "README.md").read_text(encoding="utf-8").splitlines()) < 150

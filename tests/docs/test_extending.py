@@ -60,7 +60,9 @@ def applied(blocks: list[Block], tree: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", EXTENSIONS)
-def test_an_example_works_and_touches_what_the_page_says(kind, root, tmp_path):
+def test_an_example_works_and_touches_what_the_page_says(
+    kind: str, root: Path, tmp_path: Path
+) -> None:
     tree, work = copied(root, tmp_path / "tree"), tmp_path / "work"
     work.mkdir()
     before = contents(tree)
@@ -83,12 +85,12 @@ def test_an_example_works_and_touches_what_the_page_says(kind, root, tmp_path):
     assert after.keys() - before.keys() == new
 
 
-def test_every_kind_has_a_check_and_every_check_a_kind(root):
+def test_every_kind_has_a_check_and_every_check_a_kind(root: Path) -> None:
     checks = {path.stem for path in (root / "tests/docs/checks").glob("*.py")} - {"common"}
     assert checks == {slug(kind) for kind in EXTENSIONS}
 
 
-def test_examples_keep_the_rules_of_the_code(root, tmp_path):
+def test_examples_keep_the_rules_of_the_code(root: Path, tmp_path: Path) -> None:
     """All together: layers, and what ruff asks for."""
     tree = copied(root, tmp_path)
     for blocks in EXTENSIONS.values():
@@ -108,7 +110,7 @@ def test_examples_keep_the_rules_of_the_code(root, tmp_path):
         assert done.returncode == 0, done.stdout
 
 
-def test_a_block_whose_place_is_not_found_is_an_error(tmp_path):
+def test_a_block_whose_place_is_not_found_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\nx = 2\n")
     for anchor in ("y", "x ="):
         block = Block("a.py", False, f"# after: {anchor}\nz = 3\n")

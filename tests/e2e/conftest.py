@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -22,9 +22,12 @@ from curation.store.store import Store
 from ..fetch.conftest import web  # noqa: F401
 from .small import build_small
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 
 @pytest.fixture
-def small(tmp_path) -> dict[str, Any]:
+def small(tmp_path: Path) -> dict[str, Any]:
     """The recipe of a fresh small pool."""
     return build_small(tmp_path / "web")
 

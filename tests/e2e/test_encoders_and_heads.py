@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
@@ -14,12 +17,12 @@ from curation.engine.table import open_table
 from curation.flow import plan
 from curation.media.encoders.vit_micro import DIM
 from curation.recipe import parse_recipe
-from curation.runner.step import run_step
+from curation.runner.step import StepResult, run_step
 from curation.store.store import Store
 
 
 @pytest.fixture
-def spec(small, tmp_path):
+def spec(small: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     state = timm.create_model("test_vit", num_classes=0).state_dict()
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "tiny.safetensors")
@@ -29,12 +32,12 @@ def spec(small, tmp_path):
     return small | {"score": {"heads": heads}, "select": {"taste": {"at_least": 0.5}}}
 
 
-def run(spec, folder, until):
+def run(spec: dict[str, Any], folder: Path, until: str) -> dict[str, StepResult]:
     steps = plan(parse_recipe(spec), until=until)
     return {s.name: run_step(s, Store(folder), InProcess()) for s in steps}
 
 
-def test_a_second_encoder_is_computed_alone(spec, tmp_path):
+def test_a_second_encoder_is_computed_alone(spec: dict[str, Any], tmp_path: Path) -> None:
     first = run(spec, tmp_path / "store", "embed")
     tiny = {"model": "timm/test_vit", "weights": str(tmp_path / "tiny.safetensors")}
     both = {"batch_size": 16, "encoders": {"semantic": {"model": "vit_micro"}, "copy": tiny}}
@@ -48,7 +51,7 @@ def test_a_second_encoder_is_computed_alone(spec, tmp_path):
     assert ids[0] == ids[1] == open_table(store, "images").read(["pair_id"])["pair_id"].to_pylist()
 
 
-def test_a_head_scores_and_its_threshold_binds(spec, tmp_path):
+def test_a_head_scores_and_its_threshold_binds(spec: dict[str, Any], tmp_path: Path) -> None:
     run(spec, tmp_path / "store", "select")
     store = Store(tmp_path / "store")
     scores = open_table(store, "head_scores").read().to_pandas()

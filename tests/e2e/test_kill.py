@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from curation.engine.table import open_table
 from curation.flow import STAGES
 from curation.store.store import Store
 
-from .conftest import dataset_rows
+from .conftest import Run, dataset_rows
 
 HERE = Path(__file__).resolve().parent
 
@@ -41,7 +42,9 @@ def spec(small: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def command(spec, tmp_path):
+def command(
+    spec: dict[str, Any], tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the recipe on the command line, one worker, in a process group of its own."""
     recipe, cluster = tmp_path / "small.yaml", tmp_path / "one.yaml"
     recipe.write_text(yaml.safe_dump(spec))
@@ -75,7 +78,12 @@ def reused(output: str) -> dict[str, int]:
     return {stage: int(count) for stage, count in found}
 
 
-def test_killed_in_one_stage_after_another(command, spec, run_here, tmp_path):
+def test_killed_in_one_stage_after_another(
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    spec: dict[str, Any],
+    run_here: Run,
+    tmp_path: Path,
+) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     run_here(spec, alone)
     found: dict[str, int] = {}

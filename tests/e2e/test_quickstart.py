@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -20,11 +23,16 @@ from curation.inspect.search import Search, read_queries
 from curation.recipe import load_recipe
 from curation.store.store import Store
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
 THRESHOLDS = {"min_side", "aspect", "entropy"}
 
 
 @pytest.fixture(scope="module")
-def cli(mini_web, root):
+def cli(mini_web: Path, root: Path) -> Cli:
     """Runs `curation` where the recipe's paths start."""
 
     def call(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -37,7 +45,7 @@ def cli(mini_web, root):
 
 
 @pytest.fixture(scope="module")
-def finished(cli, mini_web, root):
+def finished(cli: Cli, mini_web: Path, root: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The store of a finished run, and what the run printed."""
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
     result = cli("run", recipe, "--store", "store")
@@ -45,7 +53,7 @@ def finished(cli, mini_web, root):
 
 
 @pytest.fixture(scope="module")
-def rows(finished, mini_web):
+def rows(finished: tuple[Path, subprocess.CompletedProcess[str]], mini_web: Path) -> pd.DataFrame:
     """Every row of the pool beside its truth."""
     store = Store(finished[0])
     truth = pd.read_parquet(mini_web / "data" / "quickstart" / "truth.parquet")
@@ -58,7 +66,9 @@ def rows(finished, mini_web):
     return truth.merge(images, left_on="uid", right_on="source_key", validate="one_to_one")
 
 
-def test_prints_composition_dataset_and_report(finished):
+def test_prints_composition_dataset_and_report(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
     store, result = finished
     assert "Composition of quickstart" in result.stdout
     dataset = str(next((store / "dataset").iterdir()))
@@ -68,14 +78,14 @@ def test_prints_composition_dataset_and_report(finished):
     assert len(pq.read_table(report.parent / "composition.parquet")) == 4
 
 
-def test_every_row_of_the_pool_is_accounted_for(rows):
+def test_every_row_of_the_pool_is_accounted_for(rows: pd.DataFrame) -> None:
     assert len(rows) >= 1500
     assert rows["status"].notna().all()
     lost = rows[rows["status"] != "ok"]
     assert lost["reason"].notna().all()
 
 
-def test_dirt_is_what_it_is(rows):
+def test_dirt_is_what_it_is(rows: pd.DataFrame) -> None:
     refused = rows[rows["expected_status"] == "refused"]
     assert (refused["status"] != "ok").all()
     assert set(refused[refused["kind"] == "blocked_domain"]["reason"]) == {"blocked_domain"}
@@ -92,7 +102,7 @@ def test_dirt_is_what_it_is(rows):
     assert (asked["status"] == "ok").all()
 
 
-def test_good_pictures_stay(rows):
+def test_good_pictures_stay(rows: pd.DataFrame) -> None:
     good = rows[rows["expected_status"] == "ok"]
     # One of an exact pair goes, whichever it is.
     originals = set(rows[rows["kind"] == "exact_copy"]["copy_of"])
@@ -102,7 +112,7 @@ def test_good_pictures_stay(rows):
     assert share > 0.95, alone[alone["fit"] != "eligible"]["why"].value_counts().to_dict()
 
 
-def test_copies_are_found(rows):
+def test_copies_are_found(rows: pd.DataFrame) -> None:
     image = rows.set_index("uid")["representative_id"]
     planted = rows[rows["kind"].isin(["exact_copy", "edited_copy"])].copy()
     # The original of a few is asked for under a URL that stands in the list before.
@@ -113,7 +123,7 @@ def test_copies_are_found(rows):
     assert recall["edited_copy", False] >= 0.75, planted.groupby("edit")["found"].mean().to_dict()
 
 
-def test_crops_of_a_photograph_do_not_collapse(rows):
+def test_crops_of_a_photograph_do_not_collapse(rows: pd.DataFrame) -> None:
     """A component holds nothing but a picture and its planted copies, with few exceptions."""
     fetched = rows[rows["status"] == "ok"].copy()
     fetched["origin"] = fetched["copy_of"].where(fetched["copy_of"] != "", fetched["uid"])
@@ -124,20 +134,24 @@ def test_crops_of_a_photograph_do_not_collapse(rows):
     assert origins.nunique().max() <= 4
 
 
-def test_held_out_copies_leave(rows):
+def test_held_out_copies_leave(rows: pd.DataFrame) -> None:
     leaks = rows[rows["kind"] == "held_out_copy"]
     assert (leaks["why"] == "contaminated").mean() >= 0.8, leaks.groupby("edit")["why"].unique()
     good = rows[rows["kind"] == "ok"]
     assert (good["why"] == "contaminated").mean() < 0.01
 
 
-def test_second_run_does_nothing(finished, cli, root):
+def test_second_run_does_nothing(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], cli: Cli, root: Path
+) -> None:
     result = cli("run", str(root / "conf" / "recipes" / "quickstart.yaml"), "--store", "store")
     assert "Nothing to do" in result.stdout
     assert "computed" not in result.stderr
 
 
-def test_dataset_opens_by_path_in_four_readers(finished, cli, spark):
+def test_dataset_opens_by_path_in_four_readers(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], cli: Cli, spark: SparkSession
+) -> None:
     (folder,) = cli("path", "dataset", "--store", "store", "--dir").stdout.split()
     rows = open_table(Store(finished[0]), "dataset").rows
     found = {
@@ -154,7 +168,7 @@ def test_dataset_opens_by_path_in_four_readers(finished, cli, spark):
         assert bytes(frame["image"].iloc[0])[:2] in (b"\xff\xd8", b"\x89P", b"RI"), name
 
 
-def test_show_and_path(finished, cli):
+def test_show_and_path(finished: tuple[Path, subprocess.CompletedProcess[str]], cli: Cli) -> None:
     shown = cli("show", "images", "--store", "store").stdout
     for word in ("rows", "http_404", "image_id", "pool"):
         assert word in shown
@@ -165,7 +179,7 @@ def test_show_and_path(finished, cli):
     assert "Tables with a version:" in missing.stderr.replace("\n", " ")
 
 
-def test_bad_recipe_exits_with_two_before_any_work(cli, mini_web):
+def test_bad_recipe_exits_with_two_before_any_work(cli: Cli, mini_web: Path) -> None:
     bad = mini_web / "bad.yaml"
     bad.write_text("name: bad\nsources: []\nfech: {}\n")
     result = cli("run", str(bad), "--store", "bad-store", status=2)
@@ -181,13 +195,19 @@ def test_bad_recipe_exits_with_two_before_any_work(cli, mini_web):
 
 
 @pytest.fixture(scope="module")
-def over(finished, root):
+def over(finished: tuple[Path, subprocess.CompletedProcess[str]], root: Path) -> Search:
     """What `curation search` looks through."""
     recipe = load_recipe(str(root / "conf" / "recipes" / "quickstart.yaml"))
     return Search(recipe, Store(finished[0]))
 
 
-def test_search_finds_a_picture_by_itself(cli, over, finished, root, tmp_path):
+def test_search_finds_a_picture_by_itself(
+    cli: Cli,
+    over: Search,
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+    root: Path,
+    tmp_path: Path,
+) -> None:
     """A stored picture, as a file and by its id, finds itself and its neighbours by exact cosine."""
     store = Store(finished[0])
     images = open_table(store, "images").read(["image_id", "status", "role", "image"]).to_pandas()
@@ -213,7 +233,9 @@ def test_search_finds_a_picture_by_itself(cli, over, finished, root, tmp_path):
     assert all(name in shown for name in by_id["image_id"])
 
 
-def test_search_refuses_what_it_cannot_use(cli, over, root, tmp_path):
+def test_search_refuses_what_it_cannot_use(
+    cli: Cli, over: Search, root: Path, tmp_path: Path
+) -> None:
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
     assert "exactly one of --image" in cli("search", recipe, "--store", "store", status=2).stderr
     with pytest.raises(StoreError, match="no vector of beef"):
@@ -231,7 +253,7 @@ def test_search_refuses_what_it_cannot_use(cli, over, root, tmp_path):
             read_queries(path)
 
 
-def test_plan_of_the_quickstart(cli, root):
+def test_plan_of_the_quickstart(cli: Cli, root: Path) -> None:
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
     steps = json.loads(cli("plan", recipe, "--json").stdout)["steps"]
     assert len(steps) == len(STAGES)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,18 +13,19 @@ from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import STAGES
 from curation.inspect.diff import difference, open_dataset
+from curation.runner.step import StepResult
 from curation.store.store import Store
 
-from .conftest import dataset_rows
+from .conftest import Run, dataset_rows
 
 NAMES = list(STAGES)
 
 
-def computed(outcomes) -> list[str]:
+def computed(outcomes: dict[str, StepResult]) -> list[str]:
     return [name for name, outcome in outcomes.items() if not outcome.up_to_date]
 
 
-def test_reruns(small, run, tmp_path):
+def test_reruns(small: dict[str, Any], run: Run, tmp_path: Path) -> None:
     store = tmp_path / "store"
     assert computed(run(small, store)) == NAMES
     first = dataset_rows(store)
@@ -43,7 +47,9 @@ def test_reruns(small, run, tmp_path):
     assert dataset_rows(store) == first
 
 
-def check_difference(store, first, second):
+def check_difference(
+    store: Path, first: list[dict[str, Any]], second: list[dict[str, Any]]
+) -> None:
     """Every image that changed is told, with the threshold that dropped it."""
     now = open_table(Store(store), "dataset").manifest.version
     (before,) = set(Store(store).versions("dataset")) - {now}
@@ -72,7 +78,9 @@ def check_difference(store, first, second):
         open_dataset(f"{store}@nothing")
 
 
-def test_appended_file_computes_only_its_rows(small, run_here, tmp_path):
+def test_appended_file_computes_only_its_rows(
+    small: dict[str, Any], run_here: Run, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     before = run_here(small, store)
     pool = tmp_path / "web" / "pool"
@@ -94,7 +102,9 @@ def test_appended_file_computes_only_its_rows(small, run_here, tmp_path):
     assert copies["exact"] >= fetched
 
 
-def test_one_two_and_seven_partitions_give_the_same_rows(small, run, run_here, tmp_path):
+def test_one_two_and_seven_partitions_give_the_same_rows(
+    small: dict[str, Any], run: Run, run_here: Run, tmp_path: Path
+) -> None:
     """Those of seven are also deduplicated on workers, in parts; the others in one process."""
     datasets = []
     for rows, fragments, run_in in ((150, 1, run_here), (75, 2, run_here), (22, 7, run)):
@@ -110,7 +120,9 @@ def test_one_two_and_seven_partitions_give_the_same_rows(small, run, run_here, t
     assert datasets[0] == datasets[1] == datasets[2]
 
 
-def test_counts_balance_in_every_table(small, run_here, tmp_path):
+def test_counts_balance_in_every_table(
+    small: dict[str, Any], run_here: Run, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     run_here(small, store)
     tables = {n: open_table(Store(store), n) for n in ("pairs", "images", "eligible", "claims")}

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from curation.engine.spark import ensure_java
 from curation.engine.table import open_table
 from curation.store.store import Store
 
-from ..fetch.conftest import HOSTS, answer
-from .conftest import dataset_rows
+from ..fetch.conftest import HOSTS, Web, answer
+from .conftest import Run, dataset_rows
 from .small import encoded, picture, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ class Standalone:
 
 
 @pytest.fixture
-def standalone(tmp_path):
+def standalone(tmp_path: Path) -> Iterator[Standalone]:
     cluster = Standalone(tmp_path)
     try:
         cluster.start()
@@ -99,7 +99,7 @@ def standalone(tmp_path):
 
 
 @pytest.fixture
-def two_workers(standalone, tmp_path):
+def two_workers(standalone: Standalone, tmp_path: Path) -> Callable[..., Path]:
     """Runs a recipe on the command line, on the two workers; returns its store."""
     conf = {
         "spark.ui.enabled": False,
@@ -127,7 +127,9 @@ def two_workers(standalone, tmp_path):
     return call
 
 
-def test_two_workers_together_ask_a_host_no_more_than_one_may(web, two_workers, tmp_path):
+def test_two_workers_together_ask_a_host_no_more_than_one_may(
+    web: Web, two_workers: Callable[..., Path], tmp_path: Path
+) -> None:
     """Hosts are skewed, and the list is cut into far more fragments than there are workers."""
 
     async def slowly(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
@@ -167,8 +169,12 @@ def test_two_workers_together_ask_a_host_no_more_than_one_may(web, two_workers, 
 
 
 def test_a_worker_killed_in_the_middle_changes_nothing(
-    small, run, standalone, two_workers, tmp_path
-):
+    small: dict[str, Any],
+    run: Run,
+    standalone: Standalone,
+    two_workers: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
     spec = small | {"cluster": CLUSTER}
     run(spec, tmp_path / "local")
     store = tmp_path / "store"

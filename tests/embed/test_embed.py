@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def pictures(count: int, seed: int = 0) -> list[Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
     """A small ViT of timm with random but fixed weights and a classifier."""
     torch.manual_seed(0)
     model = timm.create_model("test_vit", num_classes=7).eval()
@@ -46,7 +47,7 @@ def weights(tmp_path_factory):
     return str(path), model
 
 
-def test_vectors_equal_those_of_timm(weights):
+def test_vectors_equal_those_of_timm(weights: tuple[str, Any]) -> None:
     path, model = weights
     encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
     images = pictures(5)
@@ -64,7 +65,7 @@ def test_vectors_equal_those_of_timm(weights):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
-def test_convolutional_networks_use_channels_last(tmp_path, name):
+def test_convolutional_networks_use_channels_last(tmp_path: Path, name: str) -> None:
     """Their vectors equal those of timm, and do not depend on the other rows of their batch."""
     torch.manual_seed(0)
     model: Any = timm.create_model(name, num_classes=7).eval()
@@ -91,7 +92,7 @@ def test_convolutional_networks_use_channels_last(tmp_path, name):
     np.testing.assert_array_equal(found.view(np.uint16), alone.view(np.uint16))
 
 
-def test_recipe_overrides_preprocessing(weights):
+def test_recipe_overrides_preprocessing(weights: tuple[str, Any]) -> None:
     path, _ = weights
     plain = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
     other = EncoderSpec(model="timm/test_vit", weights=path, mean=(0, 0, 0), std=(1, 1, 1))
@@ -101,7 +102,7 @@ def test_recipe_overrides_preprocessing(weights):
     assert plain.identity != load_encoder(other, "cpu").identity
 
 
-def test_vectors_do_not_depend_on_batches_and_threads():
+def test_vectors_do_not_depend_on_batches_and_threads() -> None:
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
     images = pictures(21)
     together, _ = encode(encoder, list(images), 8, "cpu")
@@ -116,7 +117,7 @@ def test_vectors_do_not_depend_on_batches_and_threads():
     np.testing.assert_array_equal(together.view(np.uint16), other[::-1].view(np.uint16))
 
 
-def test_missing_images_and_not_finite_features_have_no_vector(weights):
+def test_missing_images_and_not_finite_features_have_no_vector(weights: tuple[str, Any]) -> None:
     path, _ = weights
     encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
     images = [None, *pictures(2), None]
@@ -142,8 +143,8 @@ class Scaled(torch.nn.Module):
 
 # The square of 1e30 overflows float32, 1e39 is infinite, and 0 · ∞ is not a number.
 @pytest.mark.parametrize("factor", [1.0, 1e30, 1e39, float("nan")])
-def test_features_without_a_direction_give_no_vector(factor):
-    def preprocess(image):
+def test_features_without_a_direction_give_no_vector(factor: float) -> None:
+    def preprocess(image: Image.Image) -> torch.Tensor:
         return torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1) / 255)
 
     encoder = Encoder(Scaled(factor), preprocess, torch.zeros(3, 32, 32), dim=27, identity={})
@@ -155,7 +156,7 @@ def test_features_without_a_direction_give_no_vector(factor):
     np.testing.assert_allclose(np.linalg.norm(vectors[valid].astype(float), axis=1), 1, atol=1e-3)
 
 
-def test_damaged_images_are_not_decoded():
+def test_damaged_images_are_not_decoded() -> None:
     stream = io.BytesIO()
     pictures(1)[0].save(stream, "JPEG")
     whole = decode(stream.getvalue())
@@ -173,7 +174,7 @@ def test_damaged_images_are_not_decoded():
     assert decode(b"") is None
 
 
-def test_gifs_decode_to_their_first_frame():
+def test_gifs_decode_to_their_first_frame() -> None:
     first, second = Image.new("P", (9, 9), 1), Image.new("P", (9, 9), 2)
     stream = io.BytesIO()
     first.save(stream, "GIF", save_all=True, append_images=[second])
@@ -185,10 +186,12 @@ def test_gifs_decode_to_their_first_frame():
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
-def test_images_of_one_pixel_or_line_have_vectors(weights, crop_mode, interpolation):
+def test_images_of_one_pixel_or_line_have_vectors(
+    weights: tuple[str, Any], crop_mode: str, interpolation: str
+) -> None:
     sizes = [(1, 1), (1, 2000), (2000, 1), (3, 2)]
     grey = [Image.new("RGB", size, (90, 90, 90)) for size in sizes]
-    own = {"crop_mode": crop_mode, "interpolation": interpolation}
+    own: dict[str, Any] = {"crop_mode": crop_mode, "interpolation": interpolation}
     encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=weights[0], **own), "cpu")
     found, valid = encode(encoder, grey, 4, "cpu")
     assert valid.all()
@@ -196,7 +199,7 @@ def test_images_of_one_pixel_or_line_have_vectors(weights, crop_mode, interpolat
     np.testing.assert_allclose(found.astype(float), found[:1].astype(float).repeat(4, 0), atol=1e-3)
 
 
-def test_vit_micro_is_small_and_takes_no_other_weights():
+def test_vit_micro_is_small_and_takes_no_other_weights() -> None:
     assert vit_micro.WEIGHTS.stat().st_size <= 8 * 10**6
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
     assert encoder.dim == vit_micro.DIM
@@ -204,10 +207,10 @@ def test_vit_micro_is_small_and_takes_no_other_weights():
         load_encoder(EncoderSpec(model="vit_micro", weights="x.pt"), "cpu")
 
 
-def test_weights_that_do_not_fit_raise_an_error(weights, tmp_path):
+def test_weights_that_do_not_fit_raise_an_error(weights: tuple[str, Any], tmp_path: Path) -> None:
     path, _ = weights
 
-    def loading(**spec):
+    def loading(**spec: Any) -> Encoder:
         return load_encoder(EncoderSpec(**spec), "cpu")
 
     with pytest.raises(RecipeError, match="Similar names"):
@@ -237,14 +240,16 @@ class Evil:
     def __init__(self, ran: Path) -> None:
         self.ran = ran
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return open, (str(self.ran), "w")
 
 
 @pytest.mark.parametrize("name", ["evil.pt", "evil.pth", "evil.bin", "evil.safetensors"])
 @pytest.mark.parametrize("how", [torch.save, lambda v, p: p.write_bytes(pickle.dumps(v))])
 @pytest.mark.filterwarnings("ignore")
-def test_no_pickle_is_executed(tmp_path, name, how):
+def test_no_pickle_is_executed(
+    tmp_path: Path, name: str, how: Callable[[Any, Path], object]
+) -> None:
     evil = tmp_path / name
     how({"weight": Evil(tmp_path / "ran"), "bias": torch.zeros(1)}, evil)
     for model in ("timm/test_vit", "open_clip/ViT-S-32-alt", "onnx"):
@@ -261,14 +266,14 @@ def test_no_pickle_is_executed(tmp_path, name, how):
     "model",
     ["timm/hf-hub:a/b", "timm/a/b", "timm/../x", "open_clip/hf-hub:a", "open_clip/local-dir:x"],
 )
-def test_model_names_cannot_be_repositories_or_folders(model):
+def test_model_names_cannot_be_repositories_or_folders(model: str) -> None:
     assert "set `weights` to its folder" in (check_model_name(model) or "")
 
 
-def test_the_folder_of_a_model_of_the_hub(weights, tmp_path):
+def test_the_folder_of_a_model_of_the_hub(weights: tuple[str, Any], tmp_path: Path) -> None:
     path, _ = weights
 
-    def loading(**spec):
+    def loading(**spec: Any) -> Encoder:
         load_encoder.cache_clear()
         return load_encoder(
             EncoderSpec(model="timm/test_vit", weights=str(tmp_path), **spec), "cpu"
@@ -306,7 +311,7 @@ def test_the_folder_of_a_model_of_the_hub(weights, tmp_path):
         loading()
 
 
-def test_an_error_without_the_hub_names_the_alternative(monkeypatch):
+def test_an_error_without_the_hub_names_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import huggingface_hub.constants
 
@@ -316,7 +321,7 @@ def test_an_error_without_the_hub_names_the_alternative(monkeypatch):
 
 
 @pytest.fixture
-def checkpoint(weights, tmp_path):
+def checkpoint(weights: tuple[str, Any], tmp_path: Path) -> str:
     """The same weights in the checkpoint of a self-supervised training run, with its own head."""
     _, model = weights
     backbone = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
@@ -330,7 +335,9 @@ def checkpoint(weights, tmp_path):
 RENAMED: Any = {"entry": "teacher", "drop": ["module.head."], "rename": {"module.backbone.": ""}}
 
 
-def test_a_training_checkpoint_is_loaded_with_mapped_keys(weights, checkpoint):
+def test_a_training_checkpoint_is_loaded_with_mapped_keys(
+    weights: tuple[str, Any], checkpoint: str
+) -> None:
     path, _ = weights
     images = pictures(3)
     plain = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
@@ -355,21 +362,23 @@ def test_a_training_checkpoint_is_loaded_with_mapped_keys(weights, checkpoint):
         ),
     ],
 )
-def test_keys_that_do_not_match_raise_an_error(checkpoint, change, message):
+def test_keys_that_do_not_match_raise_an_error(
+    checkpoint: str, change: dict[str, Any] | None, message: str
+) -> None:
     mapping = None if change is None else RENAMED | change
     spec = EncoderSpec(model="timm/test_vit", weights=checkpoint, checkpoint=mapping)
     with pytest.raises(RecipeError, match=f"(?s){message}"):
         load_encoder(spec, "cpu")
 
 
-def test_an_error_lists_names_similar_to_an_unknown_one(weights):
+def test_an_error_lists_names_similar_to_an_unknown_one(weights: tuple[str, Any]) -> None:
     path, _ = weights
     with pytest.raises(RecipeError, match=r"Similar names: .*vit_tiny_patch16_224"):
         load_encoder(EncoderSpec(model="timm/vit_tinny_patch16_224", weights=path), "cpu")
 
 
 @pytest.mark.gpu
-def test_gpu_agrees_with_cpu():
+def test_gpu_agrees_with_cpu() -> None:
     spec = EncoderSpec(model="vit_micro")
     images = pictures(64)
     cpu, _ = encode(load_encoder(spec, "cpu"), list(images), 32, "cpu")

@@ -44,7 +44,9 @@ def pixels(count: int) -> list[np.ndarray]:
     return [rng.integers(1, 255, (3, 4, 4), dtype=np.uint8) for _ in range(count)]
 
 
-def test_after_out_of_memory_it_continues_with_half_the_rows(caplog):
+def test_after_out_of_memory_it_continues_with_half_the_rows(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     encoder = limited(3)
     found, valid = encode(encoder, pixels(20), 16, "cpu")
     expected, _ = encode(limited(16), pixels(20), 16, "cpu")
@@ -57,7 +59,7 @@ def test_after_out_of_memory_it_continues_with_half_the_rows(caplog):
         encode(limited(0), pixels(3), 2, "cpu")
 
 
-def test_batches_are_filled_across_rows_without_an_image():
+def test_batches_are_filled_across_rows_without_an_image() -> None:
     encoder = limited(8)
     batches = BatchEncoder(encoder, 40, 8, "cpu")
     rows = list(range(0, 40, 3))
@@ -71,7 +73,7 @@ def test_batches_are_filled_across_rows_without_an_image():
     np.testing.assert_array_equal(vectors[valid], expected)
 
 
-def test_prefetching_is_limited_and_in_order():
+def test_prefetching_is_limited_and_in_order() -> None:
     started, gate, six = [], threading.Event(), threading.Semaphore(0)
 
     def prepare(number: int) -> int:
@@ -95,7 +97,7 @@ def test_prefetching_is_limited_and_in_order():
     assert list(prefetch(None, prepare, range(3), depth=2)) == [0, 1, 2]
 
 
-def test_windows_are_limited_in_rows_and_bytes():
+def test_windows_are_limited_in_rows_and_bytes() -> None:
     small = pa.record_batch({"image": [b"x" * 10] * 4})
     large = pa.record_batch({"image": [b"x" * 600] * 4})
     batches = [small, small, small, large, large, small]
@@ -108,7 +110,7 @@ def test_windows_are_limited_in_rows_and_bytes():
     assert not list(windows(iter([]), rows=8, size=1))
 
 
-def test_half_precision_is_close_and_in_the_identity():
+def test_half_precision_is_close_and_in_the_identity() -> None:
     images = pictures(6)
     plain = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
     half = load_encoder(EncoderSpec(model="vit_micro", precision="bf16"), "cpu")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +14,7 @@ from pydantic import ValidationError
 
 from curation.errors import RecipeError
 from curation.media.encoders import onnx as family
-from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.encoder import Encoder, load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
 from curation.store.digest import file_sha256
@@ -21,7 +24,12 @@ from .test_embed import pictures
 SIDE, DIM = 32, 7
 
 
-def write(path, shape=("n", 3, SIDE, SIDE), pooled=True, kernel=8):
+def write(
+    path: Path,
+    shape: tuple[int | str, ...] = ("n", 3, SIDE, SIDE),
+    pooled: bool = True,
+    kernel: int = 8,
+) -> torch.nn.Conv2d:
     """Write a graph of a convolution, ReLU and mean pooling; return the layer of torch."""
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(3, DIM, kernel, stride=kernel)
@@ -49,7 +57,7 @@ def write(path, shape=("n", 3, SIDE, SIDE), pooled=True, kernel=8):
     return layer
 
 
-def spec(path, **more):
+def spec(path: Path, **more: Any) -> EncoderSpec:
     return EncoderSpec(model="onnx", weights=str(path), **more)
 
 
@@ -62,7 +70,7 @@ def spec(path, **more):
         ((2, 3, SIDE, SIDE), {"input_size": SIDE}),
     ],
 )
-def test_equals_torch(tmp_path, shape, more):
+def test_equals_torch(tmp_path: Path, shape: tuple[int | str, ...], more: dict[str, Any]) -> None:
     path = tmp_path / "model.onnx"
     layer = write(path, shape)
     encoder = load_encoder(spec(path, mean=(0.5, 0.5, 0.5), **more), "cpu")
@@ -82,10 +90,10 @@ def test_equals_torch(tmp_path, shape, more):
     np.testing.assert_array_equal(found.view(np.uint16), alone.view(np.uint16))
 
 
-def test_invalid_graphs_raise_an_error(tmp_path):
+def test_invalid_graphs_raise_an_error(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
 
-    def loading(**more):
+    def loading(**more: Any) -> Encoder:
         return load_encoder(spec(path, **more), "cpu")
 
     write(path, ("n", 3, "h", "w"))

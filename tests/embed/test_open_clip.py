@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.model import CLIP
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from curation.errors import RecipeError
-from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.encoder import Encoder, load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
 from curation.store.digest import file_sha256
@@ -31,12 +34,12 @@ CAPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory):
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, CLIP]:
     folder = tmp_path_factory.mktemp("clip") / "model"
     return str(folder), write_clip(folder)
 
 
-def loaded(folder: str, **more):
+def loaded(folder: str, **more: Any) -> Encoder:
     return load_encoder(EncoderSpec(model="open_clip", weights=folder, **more), "cpu")
 
 
@@ -44,7 +47,7 @@ def unit(features: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.normalize(features.double()).numpy()
 
 
-def test_vectors_of_images_equal_those_of_open_clip(clip):
+def test_vectors_of_images_equal_those_of_open_clip(clip: tuple[str, CLIP]) -> None:
     folder, model = clip
     encoder = loaded(folder)
     images = pictures(5)
@@ -60,7 +63,7 @@ def test_vectors_of_images_equal_those_of_open_clip(clip):
     assert np.abs(squashed.astype(float) - found.astype(float)).max() > 1e-2
 
 
-def test_vectors_of_captions_equal_those_of_open_clip(clip):
+def test_vectors_of_captions_equal_those_of_open_clip(clip: tuple[str, CLIP]) -> None:
     folder, model = clip
     found, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
     tokens = open_clip.SimpleTokenizer(context_length=20)(CAPTIONS)
@@ -70,14 +73,14 @@ def test_vectors_of_captions_equal_those_of_open_clip(clip):
     np.testing.assert_allclose(found[:-1].astype(float), expected, atol=1e-3)
 
 
-def test_company_changes_no_bit(clip):
+def test_company_changes_no_bit(clip: tuple[str, CLIP]) -> None:
     encoder = loaded(clip[0], of="caption")
     whole, _ = encode(encoder, CAPTIONS, 4, "cpu")
     alone = np.concatenate([encode(encoder, [caption], 4, "cpu")[0] for caption in CAPTIONS])
     np.testing.assert_array_equal(whole.view(np.uint16), alone.view(np.uint16))
 
 
-def test_identities_of_encoders_differ(clip, tmp_path):
+def test_identities_of_encoders_differ(clip: tuple[str, CLIP], tmp_path: Path) -> None:
     folder, _ = clip
     images, captions = loaded(folder).identity, loaded(folder, of="caption").identity
     weights = file_sha256(f"{folder}/open_clip_model.safetensors")
@@ -95,7 +98,7 @@ def test_identities_of_encoders_differ(clip, tmp_path):
     assert file_sha256(tmp_path / "again") != file_sha256(folder)
 
 
-def test_a_weights_file_of_an_architecture(tmp_path):
+def test_a_weights_file_of_an_architecture(tmp_path: Path) -> None:
     """A small architecture of open_clip, with random weights."""
     torch.manual_seed(0)
     model = open_clip.create_model("ViT-S-32-alt", pretrained=None).eval()
@@ -135,12 +138,12 @@ def test_a_weights_file_of_an_architecture(tmp_path):
         ),
     ],
 )
-def test_missing_models_and_weights_raise_an_error(spec, message):
+def test_missing_models_and_weights_raise_an_error(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_encoder(EncoderSpec(**spec), "cpu")
 
 
-def test_invalid_folders_raise_an_error(clip, tmp_path):
+def test_invalid_folders_raise_an_error(clip: tuple[str, CLIP], tmp_path: Path) -> None:
     write_clip(tmp_path)
     weights = tmp_path / "open_clip_model.safetensors"
     whole = weights.read_bytes()
@@ -160,14 +163,14 @@ def test_invalid_folders_raise_an_error(clip, tmp_path):
         loaded(str(tmp_path))
 
 
-def test_captions_need_a_text_tower():
+def test_captions_need_a_text_tower() -> None:
     with pytest.raises(ValidationError, match="of: caption needs a text tower"):
         EncoderSpec(model="vit_micro", of="caption")
     with pytest.raises(ValidationError, match="open_clip without an architecture needs `weights`"):
         EncoderSpec(model="open_clip")
 
 
-def test_an_error_without_the_hub_names_the_alternative(monkeypatch):
+def test_an_error_without_the_hub_names_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
@@ -16,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from curation.errors import RecipeError
-from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.encoder import Encoder, load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.open_clip import skeleton
 from curation.media.encoders.params import EncoderSpec
@@ -37,7 +39,7 @@ OF_THE_HUB = [kind for kind in KINDS if KINDS[kind][1] is not None]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_hub():
+def no_hub() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -45,13 +47,13 @@ def no_hub():
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
     """A folder and its model, by kind."""
     home = tmp_path_factory.mktemp("texts")
     return {kind: (home / kind, write_text(home / kind, kind)) for kind in KINDS}
 
 
-def loaded(folder, **more):
+def loaded(folder: Path, **more: Any) -> Encoder:
     return load_encoder(EncoderSpec(model="open_clip", weights=str(folder), **more), "cpu")
 
 
@@ -60,7 +62,7 @@ def unit(features: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_equal_those_of_open_clip(folders, kind):
+def test_vectors_equal_those_of_open_clip(folders: dict[str, tuple[Path, Any]], kind: str) -> None:
     folder, model = folders[kind]
     found, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(CAPTIONS)
@@ -81,7 +83,7 @@ def test_vectors_equal_those_of_open_clip(folders, kind):
     np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)
 
 
-def test_tokens_equal_those_of_the_tokenizer_file(folders):
+def test_tokens_equal_those_of_the_tokenizer_file(folders: dict[str, tuple[Path, Any]]) -> None:
     """Tokens equal those of the tokenizer file, apart from cleaning, length and padding."""
     folder, _ = folders["siglip"]
     whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -92,8 +94,8 @@ def test_tokens_equal_those_of_the_tokenizer_file(folders):
     folder, _ = folders["nllb"]
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a dog").ids
     language = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-    found = loaded(folder, of="caption").preprocess("a dog").tolist()
-    assert found[: len(ids) + 1] == [language["eng_Latn"], *ids]
+    tokens = loaded(folder, of="caption").preprocess("a dog").tolist()
+    assert tokens[: len(ids) + 1] == [language["eng_Latn"], *ids]
     folder, _ = folders["clipa"]
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a dog").ids
     # The separator token at the end becomes padding.
@@ -101,14 +103,16 @@ def test_tokens_equal_those_of_the_tokenizer_file(folders):
 
 
 @pytest.mark.parametrize("kind", ["roberta", "siglip"])
-def test_company_changes_no_bit(folders, kind):
+def test_company_changes_no_bit(folders: dict[str, tuple[Path, Any]], kind: str) -> None:
     encoder = loaded(folders[kind][0], of="caption")
     whole, _ = encode(encoder, CAPTIONS, 4, "cpu")
     alone = np.concatenate([encode(encoder, [caption], 4, "cpu")[0] for caption in CAPTIONS])
     np.testing.assert_array_equal(whole.view(np.uint16), alone.view(np.uint16))
 
 
-def test_identities_of_encoders_differ(folders, tmp_path):
+def test_identities_of_encoders_differ(
+    folders: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
     folder, _ = folders["roberta"]
     identity = loaded(folder, of="caption").identity
     write_text(tmp_path / "again", "roberta")
@@ -132,7 +136,7 @@ def test_identities_of_encoders_differ(folders, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["xlm-roberta", "nllb", "siglip"])
-def test_a_skeleton_needs_no_weights(folders, kind):
+def test_a_skeleton_needs_no_weights(folders: dict[str, tuple[Path, Any]], kind: str) -> None:
     spec = EncoderSpec(model="open_clip", weights=str(folders[kind][0]), of="caption")
     tower, blank, dim = skeleton("", spec)
     assert dim == DIM
@@ -155,7 +159,13 @@ def test_a_skeleton_needs_no_weights(folders, kind):
         ),
     ],
 )
-def test_an_error_names_the_missing_package(folders, monkeypatch, kind, of, message):
+def test_an_error_names_the_missing_package(
+    folders: dict[str, tuple[Path, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    of: str,
+    message: str,
+) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     load_encoder.cache_clear()
     with pytest.raises(RecipeError, match=message):
@@ -164,7 +174,7 @@ def test_an_error_names_the_missing_package(folders, monkeypatch, kind, of, mess
     loaded(folders["clipa"][0])
 
 
-def test_an_error_for_a_text_tower_without_a_folder_names_the_alternative(tmp_path):
+def test_an_error_for_a_text_tower_without_a_folder_names_the_alternative(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(1)}, path)
     spec = EncoderSpec(model="open_clip/roberta-ViT-B-32", weights=str(path))
@@ -173,17 +183,17 @@ def test_an_error_for_a_text_tower_without_a_folder_names_the_alternative(tmp_pa
 
 
 @pytest.fixture(params=["roberta"])
-def folder(request, tmp_path):
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     write_text(tmp_path, request.param)
     return tmp_path
 
 
-def changed(path, **values):
+def changed(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json"])
-def test_an_error_names_a_missing_file(folder, name):
+def test_an_error_names_a_missing_file(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(RecipeError, match=name.replace(".", r"\.")):
         loaded(folder, of="caption")
@@ -193,7 +203,7 @@ def test_an_error_names_a_missing_file(folder, name):
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
-def test_code_in_a_folder_is_not_executed(folder, name):
+def test_code_in_a_folder_is_not_executed(folder: Path, name: str) -> None:
     ran = folder / "ran"
     program = f"import pathlib\npathlib.Path({str(ran)!r}).write_text('')\n"
     (folder / "evil.py").write_text(program + "class Evil: ...\n")
@@ -209,7 +219,7 @@ def test_code_in_a_folder_is_not_executed(folder, name):
     assert not ran.exists()
 
 
-def test_unknown_tokenizer_options_raise_an_error(folder):
+def test_unknown_tokenizer_options_raise_an_error(folder: Path) -> None:
     config = json.loads((folder / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
@@ -217,7 +227,7 @@ def test_unknown_tokenizer_options_raise_an_error(folder):
         loaded(folder, of="caption")
 
 
-def test_weights_that_do_not_fit_raise_an_error(folder, tmp_path):
+def test_weights_that_do_not_fit_raise_an_error(folder: Path, tmp_path: Path) -> None:
     path = folder / "open_clip_model.safetensors"
     state = load_file(path)
     save_file({k: v for k, v in state.items() if "layer.1.attention" not in k}, path)
@@ -229,9 +239,9 @@ def test_weights_that_do_not_fit_raise_an_error(folder, tmp_path):
         loaded(folder, of="caption")
 
 
-def test_a_pickle_in_a_folder_is_not_executed(folder):
+def test_a_pickle_in_a_folder_is_not_executed(folder: Path) -> None:
     class Evil:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Any, ...]:
             return (open, (str(folder / "ran"), "w"))
 
     (folder / "open_clip_model.safetensors").unlink()
@@ -242,7 +252,7 @@ def test_a_pickle_in_a_folder_is_not_executed(folder):
     assert not (folder / "ran").exists()
 
 
-def test_a_tokenizer_of_another_model_raises_an_error(folder):
+def test_a_tokenizer_of_another_model_raises_an_error(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     changed(folder / "config.json", vocab_size=120)
     state = load_file(folder / "open_clip_model.safetensors")

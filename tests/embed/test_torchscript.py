@@ -21,10 +21,10 @@ from curation.flow import plan
 from curation.inspect.cost.encoder_profiles import profile_encoders
 from curation.launch import check_inputs
 from curation.media.encoders import torchscript
-from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.encoder import Encoder, load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
-from curation.recipe import parse_recipe
+from curation.recipe import Recipe, parse_recipe
 
 from ..test_flow import SPEC
 from .test_embed import pictures
@@ -78,7 +78,8 @@ def saved(module: torch.nn.Module, path: Path, how: str = "script") -> dict[str,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         if how == "trace":
-            script = torch.jit.trace(module, torch.zeros(1, 3, SIDE, SIDE))
+            trace: Any = torch.jit.trace  # it has no annotations
+            script = trace(module, torch.zeros(1, 3, SIDE, SIDE))
         else:
             script = torch.jit.script(module)
         if how == "freeze":
@@ -91,12 +92,12 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def spec(**fields) -> EncoderSpec:
+def spec(**fields: Any) -> EncoderSpec:
     defaults: dict[str, Any] = {"model": "torchscript", "input_size": SIDE}
     return EncoderSpec(**(defaults | fields))
 
 
-def recipe_with(**encoder):
+def recipe_with(**encoder: Any) -> Recipe:
     encoders = {"copy": {"model": "torchscript"} | encoder}
     return parse_recipe(SPEC | {"embed": {"encoders": encoders}, "dedup": {"near": None}})
 
@@ -110,13 +111,15 @@ def model() -> Small:
 
 
 @pytest.fixture(scope="module")
-def archive(model, tmp_path_factory) -> dict[str, str]:
+def archive(model: Small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return saved(model, tmp_path_factory.mktemp("archives") / "small.torchscript.pt")
 
 
 @pytest.mark.parametrize("how", ["script", "trace", "freeze"])
 @pytest.mark.parametrize("crop", ["squash", "center"])
-def test_vectors_equal_those_of_the_module(model, tmp_path, how, crop):
+def test_vectors_equal_those_of_the_module(
+    model: Small, tmp_path: Path, how: str, crop: str
+) -> None:
     """The reference is the preprocessing of SSCD's release, by torchvision."""
     sides = [SIDE, SIDE] if crop == "squash" else SIDE
     reference = transforms.Compose(
@@ -149,7 +152,7 @@ def test_vectors_equal_those_of_the_module(model, tmp_path, how, crop):
     }
 
 
-def test_the_first_forward_passes_give_the_bits_of_later_ones(archive):
+def test_the_first_forward_passes_give_the_bits_of_later_ones(archive: dict[str, str]) -> None:
     """By default torch compiles a script again after a few forward passes."""
     load_encoder.cache_clear()
     encoder = load_encoder(spec(**archive), "cpu")
@@ -158,13 +161,15 @@ def test_the_first_forward_passes_give_the_bits_of_later_ones(archive):
     assert len(set(passes)) == 1
 
 
-def test_loading_gives_no_warnings(archive, recwarn):
+def test_loading_gives_no_warnings(
+    archive: dict[str, str], recwarn: pytest.WarningsRecorder
+) -> None:
     load_encoder.cache_clear()
     load_encoder(spec(**archive), "cpu")
     assert not recwarn.list
 
 
-def test_a_sha256_has_64_hexadecimal_digits_in_any_case(archive):
+def test_a_sha256_has_64_hexadecimal_digits_in_any_case(archive: dict[str, str]) -> None:
     upper = spec(**archive | {"sha256": archive["sha256"].upper()})
     assert upper.sha256 == archive["sha256"]
     for wrong in ("abc", "g" * 64, archive["sha256"] + "0", " " + archive["sha256"][1:]):
@@ -174,15 +179,17 @@ def test_a_sha256_has_64_hexadecimal_digits_in_any_case(archive):
         EncoderSpec(model="timm/test_vit", sha256="0" * 64)
 
 
-def test_an_error_names_the_missing_field(archive):
+def test_an_error_names_the_missing_field(archive: dict[str, str]) -> None:
     with pytest.raises(RecipeError, match=r"encoders\.copy: torchscript needs `input_size`"):
         recipe_with(**archive)
     with pytest.raises(RecipeError, match="torchscript needs `weights`"):
         recipe_with(input_size=SIDE)
 
 
-def test_a_file_with_another_sha256_is_not_parsed(archive, tmp_path, monkeypatch):
-    def parse(*arguments, **options):
+def test_a_file_with_another_sha256_is_not_parsed(
+    archive: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(*arguments: object, **options: object) -> None:
         raise AssertionError("parsed")
 
     monkeypatch.setattr(torch.jit, "load", parse)
@@ -195,13 +202,13 @@ def test_a_file_with_another_sha256_is_not_parsed(archive, tmp_path, monkeypatch
         torchscript.skeleton("", spec(**archive | {"sha256": wrong}))
 
 
-def test_without_a_sha256_the_error_gives_that_of_the_file(archive):
+def test_without_a_sha256_the_error_gives_that_of_the_file(archive: dict[str, str]) -> None:
     with pytest.raises(RecipeError, match=f"no sha256.*add sha256: {archive['sha256']}"):
         load_encoder(spec(weights=archive["weights"]), "cpu")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_the_sha256_of_local_weights_of_timm_is_checked(tmp_path, suffix):
+def test_the_sha256_of_local_weights_of_timm_is_checked(tmp_path: Path, suffix: str) -> None:
     torch.manual_seed(0)
     model, path = timm.create_model("test_vit"), tmp_path / f"model{suffix}"
     if suffix == ".pt":
@@ -210,7 +217,7 @@ def test_the_sha256_of_local_weights_of_timm_is_checked(tmp_path, suffix):
         save_file(model.state_dict(), path)
     found, wrong = sha256_of(path), "1" * 64
 
-    def loaded(**more):
+    def loaded(**more: Any) -> Encoder:
         return load_encoder(EncoderSpec(model="timm/test_vit", weights=str(path), **more), "cpu")
 
     assert loaded(sha256=found.upper()).identity == loaded().identity
@@ -223,7 +230,7 @@ def test_the_sha256_of_local_weights_of_timm_is_checked(tmp_path, suffix):
         loaded(sha256=wrong)
 
 
-def test_files_that_are_no_archive_raise_an_error(model, tmp_path):
+def test_files_that_are_no_archive_raise_an_error(model: Small, tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("state.pt", "old.pt", "text.pt", "zip.pt")}
     torch.save(model.state_dict(), files["state.pt"])
     torch.save(model.state_dict(), files["old.pt"], _use_new_zipfile_serialization=False)
@@ -238,7 +245,7 @@ def test_files_that_are_no_archive_raise_an_error(model, tmp_path):
         load_encoder(spec(weights="no/such.pt", sha256="0" * 64), "cpu")
 
 
-def test_a_damaged_archive_raises_an_error(tmp_path):
+def test_a_damaged_archive_raises_an_error(tmp_path: Path) -> None:
     path = tmp_path / "damaged.pt"
     with zipfile.ZipFile(path, "w") as archive:
         for place in ("version", "data.pkl", "constants.pkl", "code/__torch__.py"):
@@ -258,22 +265,28 @@ def test_a_damaged_archive_raises_an_error(tmp_path):
         (torch.nn.Linear(7, 4), "input_size"),
     ],
 )
-def test_features_of_another_shape_raise_an_error(module, message, tmp_path):
+def test_features_of_another_shape_raise_an_error(
+    module: torch.nn.Module, message: str, tmp_path: Path
+) -> None:
     given = saved(module, tmp_path / "odd.pt")
     with pytest.raises(RecipeError, match=f"odd.pt.*{message}"):
         load_encoder(spec(**given), "cpu")
 
 
 @pytest.mark.parametrize("how", ["script", "trace", "freeze"])
-def test_the_operations_of_an_archive_are_counted_for_the_plan(model, tmp_path, how):
+def test_the_operations_of_an_archive_are_counted_for_the_plan(
+    model: Small, tmp_path: Path, how: str
+) -> None:
     recipe = recipe_with(**saved(model, tmp_path / "m.pt", how), input_size=SIDE)
     side = (SIDE - 5) // 3 + 1
     assert profile_encoders(recipe)["copy"].dim == DIM
     assert profile_encoders(recipe)["copy"].flop == 2 * (side**2 * 8 * 3 * 25 + 8 * DIM)
 
 
-def test_sha256_is_checked_before_any_work_and_is_in_no_fingerprint(archive):
-    def recipe(**more):
+def test_sha256_is_checked_before_any_work_and_is_in_no_fingerprint(
+    archive: dict[str, str],
+) -> None:
+    def recipe(**more: Any) -> Recipe:
         return recipe_with(**archive | {"input_size": SIDE} | more)
 
     with pytest.raises(RecipeError, match=r"embed.encoders.copy: .*expected sha256 0{64}"):
@@ -284,12 +297,12 @@ def test_sha256_is_checked_before_any_work_and_is_in_no_fingerprint(archive):
     assert fingerprints[0] == fingerprints[1]
 
 
-def test_another_crop_mode_changes_the_identity(tmp_path):
+def test_another_crop_mode_changes_the_identity(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
     save_file(timm.create_model("test_vit").state_dict(), path)
 
-    def loaded(**more):
+    def loaded(**more: Any) -> Encoder:
         return load_encoder(EncoderSpec(model="timm/test_vit", weights=str(path), **more), "cpu")
 
     plain, squashed = loaded(), loaded(crop_mode="squash")

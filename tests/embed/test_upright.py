@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
@@ -13,7 +15,7 @@ from ..fetch.test_pictures import CASES
 from ..ingest.helpers import run, source, table, write
 
 
-def test_vectors_equal_those_of_the_upright_image(tmp_path):
+def test_vectors_equal_those_of_the_upright_image(tmp_path: Path) -> None:
     # The file names do not matter: all of them end in .png.
     rows = [{"image": make(), "uid": f"{n}.png"} for n, (make, _, _) in enumerate(CASES.values())]
     columns = {"image": "image", "key": "uid"}

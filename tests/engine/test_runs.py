@@ -12,7 +12,7 @@ numbers = st.lists(st.integers(0, 4), max_size=30)
 
 
 @given(numbers, st.data())
-def test_run_starts(left, data):
+def test_run_starts(left: list[int], data: st.DataObject) -> None:
     right = data.draw(st.lists(st.integers(0, 2), min_size=len(left), max_size=len(left)))
     rows = list(zip(left, right, strict=True))
     wanted = [n == 0 or rows[n] != rows[n - 1] for n in range(len(rows))]
@@ -24,20 +24,20 @@ def test_run_starts(left, data):
 
 
 @given(numbers)
-def test_ranks_in_runs(values):
+def test_ranks_in_runs(values: list[int]) -> None:
     wanted: list[int] = []
     for n, value in enumerate(values):
         wanted.append(wanted[-1] + 1 if n and value == values[n - 1] else 0)
     assert ranks_in_runs(np.array(values, int)).tolist() == wanted
 
 
-def test_rows_of_several_numbers_are_compared_whole():
+def test_rows_of_several_numbers_are_compared_whole() -> None:
     rows = np.array([[1, 2], [1, 2], [1, 3], [0, 3]])
     assert run_starts(rows).tolist() == [True, False, True, True]
 
 
 @given(numbers, numbers)
-def test_positions_in(values, among):
+def test_positions_in(values: list[int], among: list[int]) -> None:
     among.sort()
     positions, known = positions_in(np.array(values, int), np.array(among, int))
     assert known.tolist() == [value in among for value in values]
@@ -48,6 +48,6 @@ def test_positions_in(values, among):
             assert 0 <= position < max(len(among), 1)
 
 
-def test_nothing_is_found_in_nothing():
+def test_nothing_is_found_in_nothing() -> None:
     positions, known = positions_in(np.array([b"a"]), np.empty(0, "S1"))
     assert positions.tolist() == [0] and known.tolist() == [False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,12 @@ SPEC: dict[str, Any] = {
 }
 
 
-def write(folder, changes=None, column=None, name="00_things.yaml"):
+def write(
+    folder: Path,
+    changes: dict[str, Any] | None = None,
+    column: dict[str, Any] | None = None,
+    name: str = "00_things.yaml",
+) -> None:
     """Write the valid file with some keys of the table, or of the column `size`, changed."""
     spec = copy.deepcopy(SPEC)
     for place, edits in ((spec, changes), (spec["columns"][1], column)):
@@ -36,13 +42,13 @@ def write(folder, changes=None, column=None, name="00_things.yaml"):
     (folder / name).write_text(yaml.safe_dump(spec))
 
 
-def refusal(folder) -> str:
+def refusal(folder: Path) -> str:
     with pytest.raises(ContractError) as error:
         read_contracts(folder)
     return str(error.value)
 
 
-def test_a_valid_file_becomes_a_contract(tmp_path):
+def test_a_valid_file_becomes_a_contract(tmp_path: Path) -> None:
     write(tmp_path)
     (found,) = read_contracts(tmp_path).values()
     assert (found.table, found.key, found.names) == ("things", ("name",), ("name", "size", "parts"))
@@ -51,13 +57,13 @@ def test_a_valid_file_becomes_a_contract(tmp_path):
     assert "parts ARRAY<STRUCT<name: STRING>>" in found.spark_ddl()
 
 
-def test_every_file_of_the_project_is_read():
+def test_every_file_of_the_project_is_read() -> None:
     files = {path.name for path in resource_dir("schemas").iterdir()}
     assert len(contracts()) == len(files)
 
 
 @pytest.mark.parametrize("declared", ["strnig", "float16", 3, None, {"map": "string"}, {}])
-def test_an_unknown_type_names_file_column_and_valid_types(tmp_path, declared):
+def test_an_unknown_type_names_file_column_and_valid_types(tmp_path: Path, declared: Any) -> None:
     write(
         tmp_path, {"columns": [{"name": "size", "type": declared, "doc": "Size"}], "key": ["size"]}
     )
@@ -66,7 +72,7 @@ def test_an_unknown_type_names_file_column_and_valid_types(tmp_path, declared):
     assert all(valid in text for valid in (*VALID_TYPES, "{list: TYPE}", "{struct: {NAME: TYPE}}"))
 
 
-def test_a_misspelt_type_is_suggested(tmp_path):
+def test_a_misspelt_type_is_suggested(tmp_path: Path) -> None:
     write(tmp_path, column={"type": "strnig", "min": None, "max": None})
     assert "did you mean 'string'?" in refusal(tmp_path)
 
@@ -75,7 +81,7 @@ def test_a_misspelt_type_is_suggested(tmp_path):
     "declared",
     [{"list": "vector"}, {"struct": {"a": "text"}}, {"struct": {}}, {"list": {"list": 1}}],
 )
-def test_types_within_types_are_checked(tmp_path, declared):
+def test_types_within_types_are_checked(tmp_path: Path, declared: dict[str, Any]) -> None:
     write(tmp_path, column={"type": declared, "min": None, "max": None})
     text = refusal(tmp_path)
     assert "column 'size'" in text and "is no type" in text
@@ -96,7 +102,9 @@ def test_types_within_types_are_checked(tmp_path, declared):
         ({"columns": [SPEC["columns"][0]] * 2}, "table: `columns` names name more than once"),
     ],
 )
-def test_keys_and_values_of_a_table_are_checked(tmp_path, changes, words):
+def test_keys_and_values_of_a_table_are_checked(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
     write(tmp_path, changes)
     text = refusal(tmp_path)
     assert "00_things.yaml" in text and words in text
@@ -113,25 +121,27 @@ def test_keys_and_values_of_a_table_are_checked(tmp_path, changes, words):
         ({"values": ["a"]}, "`values` is for type string; the type is 'int32'"),
     ],
 )
-def test_keys_and_values_of_a_column_are_checked(tmp_path, column, words):
+def test_keys_and_values_of_a_column_are_checked(
+    tmp_path: Path, column: dict[str, Any], words: str
+) -> None:
     write(tmp_path, column=column)
     text = refusal(tmp_path)
     assert "00_things.yaml" in text and "column 'size': " in text and words in text
 
 
-def test_every_problem_of_a_file_is_named(tmp_path):
+def test_every_problem_of_a_file_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"grain": None}, {"type": "text", "min": None, "max": None})
     text = refusal(tmp_path)
     assert "key 'grain' is missing" in text and "'text' is no type" in text
 
 
 @pytest.mark.parametrize(("text", "words"), [("a: [", "is not YAML"), ("- a", "holds list")])
-def test_what_is_no_mapping_is_refused(tmp_path, text, words):
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "00_things.yaml").write_text(text)
     assert words in refusal(tmp_path)
 
 
-def test_two_files_of_one_table_are_refused(tmp_path):
+def test_two_files_of_one_table_are_refused(tmp_path: Path) -> None:
     write(tmp_path)
     write(tmp_path, name="01_more.yaml")
     text = refusal(tmp_path)

@@ -28,7 +28,7 @@ class TwoRuns:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory) -> TwoRuns:
+def base(tmp_path_factory: pytest.TempPathFactory) -> TwoRuns:
     """The store that tests copy."""
     folder = tmp_path_factory.mktemp("gc")
     spec, store = build_tiny(folder / "web"), folder / "store"
@@ -41,7 +41,7 @@ def base(tmp_path_factory) -> TwoRuns:
 
 
 @pytest.fixture
-def two_runs(base, tmp_path) -> TwoRuns:
+def two_runs(base: TwoRuns, tmp_path: Path) -> TwoRuns:
     """A store that the test may change."""
     store = copied(base.store, tmp_path / "store")
     return TwoRuns(store, base.first_recipe, base.first, base.second_recipe, base.second)

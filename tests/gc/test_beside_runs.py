@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
 from curation.store.tags import read_tags
 
+from .conftest import TwoRuns
 from .helpers import contents, copied, edited, gc, run_recipe
 
 
@@ -26,26 +28,28 @@ class Watched(LocalStorage):
         super().__init__(root)
         self.before = before
 
-    def write(self, path, content):
+    def write(self, path: str, content: bytes) -> None:
         self.before("write", path)
         super().write(path, content)
 
-    def create(self, path, content):
+    def create(self, path: str, content: bytes) -> bool:
         self.before("create", path)
         return super().create(path, content)
 
-    def open_output(self, path):
+    def open_output(self, path: str) -> Any:
         self.before("open", path)
         return super().open_output(path)
 
-    def delete(self, paths):
+    def delete(self, paths: Iterable[str]) -> None:
         wanted = list(paths)
         for path in wanted:
             self.before("delete", path)
         super().delete(wanted)
 
 
-def test_gc_before_every_file_that_a_run_writes_changes_nothing(base, tmp_path):
+def test_gc_before_every_file_that_a_run_writes_changes_nothing(
+    base: TwoRuns, tmp_path: Path
+) -> None:
     """The run is the first one again, whose fragments no kept run names any more."""
     alone, beside = (copied(base.store, tmp_path / name) for name in ("alone", "beside"))
     recipe = edited(base.first_recipe, select={"min_side": {"at_least": 70}})
@@ -70,7 +74,9 @@ def test_gc_before_every_file_that_a_run_writes_changes_nothing(base, tmp_path):
     assert all(result.up_to_date for result in results.values())
 
 
-def test_gc_in_the_middle_of_every_stage_of_a_new_store_changes_nothing(base, tmp_path):
+def test_gc_in_the_middle_of_every_stage_of_a_new_store_changes_nothing(
+    base: TwoRuns, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     seen: set[str] = set()
 
@@ -97,13 +103,13 @@ class Thread(threading.Thread):
         self.result: object = None
         self.start()
 
-    def run(self):
+    def run(self) -> None:
         try:
             self.result = self.work()
         except BaseException as error:
             self.error = error
 
-    def value(self):
+    def value(self) -> Any:
         self.join(120)
         assert not self.is_alive()
         if self.error is not None:
@@ -127,7 +133,9 @@ class PausedGc:
 
 
 @pytest.mark.parametrize("folder", ["runs/", "tables/claims/", "dataset/", "work/", "steps/"])
-def test_a_run_that_starts_while_gc_removes_its_tables_waits_and_ends_well(base, two_runs, folder):
+def test_a_run_that_starts_while_gc_removes_its_tables_waits_and_ends_well(
+    base: TwoRuns, two_runs: TwoRuns, folder: str
+) -> None:
     paused = PausedGc(two_runs.store, folder)
     with pytest.raises(LeaseError, match="'gc' is being worked on by run gc-"):
         run_recipe(base.first_recipe, two_runs.store, waiting=Waiting(wait=False))
@@ -144,7 +152,9 @@ def test_a_run_that_starts_while_gc_removes_its_tables_waits_and_ends_well(base,
     assert not results["retrieve"].up_to_date
 
 
-def test_a_run_that_gets_a_lease_while_gc_removes_what_it_would_reuse_looks_again(base, two_runs):
+def test_a_run_that_gets_a_lease_while_gc_removes_what_it_would_reuse_looks_again(
+    base: TwoRuns, two_runs: TwoRuns
+) -> None:
     """The record of the run does not say which steps it plans, so gc keeps nothing for it."""
     gcs: list[PausedGc] = []
     step = {stage: step for step, stage in base.first.planned.items()}["quantise"]
@@ -169,7 +179,7 @@ def forget_commits(store: Path, step: str) -> None:
         path.unlink()
 
 
-def test_a_tag_on_a_run_that_gc_is_removing_is_refused(two_runs):
+def test_a_tag_on_a_run_that_gc_is_removing_is_refused(two_runs: TwoRuns) -> None:
     """gc had looked at the tags before: the record of the run goes next."""
     store = Store(two_runs.store)
     paused = PausedGc(two_runs.store, "runs/")
@@ -180,7 +190,7 @@ def test_a_tag_on_a_run_that_gc_is_removing_is_refused(two_runs):
     assert read_tags(store) == []
 
 
-def test_two_gcs_exclude_each_other(two_runs):
+def test_two_gcs_exclude_each_other(two_runs: TwoRuns) -> None:
     paused = PausedGc(two_runs.store, "tables/")
     with pytest.raises(LeaseError, match="--no-wait"):
         gc(two_runs.store, waiting=Waiting(wait=False))
@@ -191,7 +201,7 @@ def test_two_gcs_exclude_each_other(two_runs):
     assert paused.thread.value().removed == (two_runs.first.run,)
 
 
-def test_the_record_of_a_run_that_goes_on_keeps_its_tables(two_runs):
+def test_the_record_of_a_run_that_goes_on_keeps_its_tables(two_runs: TwoRuns) -> None:
     """Its steps are those of a run that was replaced: without the record, gc would remove them."""
     records: list[RunRecord] = []
 

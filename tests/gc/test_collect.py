@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
 
-from ..fetch.conftest import answer
+from ..fetch.conftest import Web, answer
 from ..ingest.helpers import jpeg, source, write
+from .conftest import TwoRuns
 from .helpers import (
     NOW,
     build_tiny,
@@ -53,7 +55,7 @@ def make_older(store: Path, seconds: float) -> None:
         os.utime(path, (status.st_atime - seconds, status.st_mtime - seconds))
 
 
-def test_the_latest_run_stays_whole_and_the_other_one_goes(two_runs):
+def test_the_latest_run_stays_whole_and_the_other_one_goes(two_runs: TwoRuns) -> None:
     store = Store(two_runs.store)
     rows, before = contents(store, two_runs.second), files_of(two_runs.store)
     collected = gc(store)
@@ -78,7 +80,7 @@ def test_the_latest_run_stays_whole_and_the_other_one_goes(two_runs):
     assert counted.removed_bytes == sum(before.values()) - sum(after.values())
 
 
-def test_what_stays_is_up_to_date_and_nothing_is_left_for_a_second_gc(two_runs):
+def test_what_stays_is_up_to_date_and_nothing_is_left_for_a_second_gc(two_runs: TwoRuns) -> None:
     gc(two_runs.store)
     assert sum_of(gc(two_runs.store).tallies).removed_files == 0
     before = files_of(two_runs.store)
@@ -115,7 +117,7 @@ def compare(store: Store, before: RunRecord, after: RunRecord) -> list[Any]:
     return [row for pair in pairs for batch in difference(*pair) for row in batch.to_pylist()]
 
 
-def test_a_removed_run_can_be_run_again(two_runs):
+def test_a_removed_run_can_be_run_again(two_runs: TwoRuns) -> None:
     rows = contents(two_runs.store, two_runs.first)
     gc(two_runs.store)
     record, results = run_recipe(two_runs.first_recipe, two_runs.store)
@@ -124,7 +126,7 @@ def test_a_removed_run_can_be_run_again(two_runs):
     assert not results["retrieve"].up_to_date
 
 
-def test_a_dry_run_says_what_would_be_removed_and_writes_nothing(two_runs):
+def test_a_dry_run_says_what_would_be_removed_and_writes_nothing(two_runs: TwoRuns) -> None:
     before = digest_of(two_runs.store)
     wanted = gc(two_runs.store, dry_run=True)
     assert digest_of(two_runs.store) == before
@@ -132,7 +134,7 @@ def test_a_dry_run_says_what_would_be_removed_and_writes_nothing(two_runs):
     assert gc(two_runs.store) == wanted
 
 
-def test_a_replaced_run_stays_for_the_grace_period(two_runs):
+def test_a_replaced_run_stays_for_the_grace_period(two_runs: TwoRuns) -> None:
     assert gc(two_runs.store, Retention(grace_s=DAY)).removed == ()
     make_older(two_runs.store, 2 * DAY)
     run_recipe(two_runs.second_recipe, two_runs.store)
@@ -143,7 +145,7 @@ def test_a_replaced_run_stays_for_the_grace_period(two_runs):
     assert contents(two_runs.store, two_runs.second)
 
 
-def test_files_that_nothing_names_stay_for_the_grace_period(two_runs):
+def test_files_that_nothing_names_stay_for_the_grace_period(two_runs: TwoRuns) -> None:
     new = two_runs.store / "tables" / "images" / "data" / "new.parquet"
     new.write_bytes(b"unfinished")
     gc(two_runs.store, Retention(grace_s=DAY))
@@ -152,7 +154,7 @@ def test_files_that_nothing_names_stay_for_the_grace_period(two_runs):
     assert not new.exists()
 
 
-def test_several_latest_runs_can_be_kept(two_runs):
+def test_several_latest_runs_can_be_kept(two_runs: TwoRuns) -> None:
     rows = contents(two_runs.store, two_runs.first)
     assert gc(two_runs.store, Retention(keep=2, grace_s=0.0)).removed == ()
     assert contents(two_runs.store, two_runs.first) == rows
@@ -160,7 +162,7 @@ def test_several_latest_runs_can_be_kept(two_runs):
         assert trace(recipe_of(recipe), Store(two_runs.store))
 
 
-def test_a_part_of_the_recipe_that_ran_later_keeps_the_run_of_the_whole(two_runs):
+def test_a_part_of_the_recipe_that_ran_later_keeps_the_run_of_the_whole(two_runs: TwoRuns) -> None:
     run_recipe(two_runs.second_recipe, two_runs.store, until="screen")
     gc(two_runs.store)
     assert contents(two_runs.store, two_runs.second)
@@ -174,7 +176,7 @@ class FailsAfter(LocalStorage):
         super().__init__(root)
         self.left = deletions
 
-    def delete(self, paths):
+    def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
             if not path.startswith("steps/gc/"):
                 if self.left == 0:
@@ -183,7 +185,9 @@ class FailsAfter(LocalStorage):
             super().delete([path])
 
 
-def test_a_gc_that_is_stopped_anywhere_leaves_whole_runs_and_a_second_one_ends_it(base, tmp_path):
+def test_a_gc_that_is_stopped_anywhere_leaves_whole_runs_and_a_second_one_ends_it(
+    base: TwoRuns, tmp_path: Path
+) -> None:
     reference = copied(base.store, tmp_path / "reference")
     removed = sum_of(gc(reference).tallies).removed_files
     expected = digest_of(reference)
@@ -200,8 +204,8 @@ def test_a_gc_that_is_stopped_anywhere_leaves_whole_runs_and_a_second_one_ends_i
 
 @pytest.mark.parametrize("damage", ["lost", "damaged"])
 def test_nothing_of_a_table_goes_while_nobody_knows_what_a_kept_version_needs(
-    two_runs, damage, caplog
-):
+    two_runs: TwoRuns, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(two_runs.store)
     version = two_runs.second.tables["claims"]
     manifest = two_runs.store / "tables" / "claims" / "versions" / f"{version}.parquet"
@@ -219,7 +223,7 @@ def test_nothing_of_a_table_goes_while_nobody_knows_what_a_kept_version_needs(
     assert contents(store, two_runs.second)
 
 
-def test_nothing_goes_if_the_record_of_a_run_cannot_be_read(two_runs):
+def test_nothing_goes_if_the_record_of_a_run_cannot_be_read(two_runs: TwoRuns) -> None:
     (two_runs.store / two_runs.second.path).write_bytes(b"{")
     before = digest_of(two_runs.store)
     with pytest.raises(StoreError, match=r"1 records of runs .* are damaged.*Nothing was removed"):
@@ -240,7 +244,7 @@ class Full(LocalStorage):
         return super().create(path, content)
 
 
-def test_what_a_failed_run_has_finished_stays_until_the_recipe_finishes(two_runs):
+def test_what_a_failed_run_has_finished_stays_until_the_recipe_finishes(two_runs: TwoRuns) -> None:
     changed = edited(two_runs.first_recipe, select={"min_side": {"at_least": 70}})
     with pytest.raises(OSError, match="No space"):
         run_recipe(changed, Store(two_runs.store, Full(two_runs.store, "eligible")))
@@ -254,7 +258,7 @@ def test_what_a_failed_run_has_finished_stays_until_the_recipe_finishes(two_runs
     assert runs_of(two_runs.store) == [record.run]
 
 
-def test_leftovers_of_processes_that_ended_early_go_after_an_hour(two_runs):
+def test_leftovers_of_processes_that_ended_early_go_after_an_hour(two_runs: TwoRuns) -> None:
     data = two_runs.store / "tables" / "images" / "data"
     old = [
         two_runs.store / "probe-1",
@@ -273,7 +277,7 @@ def test_leftovers_of_processes_that_ended_early_go_after_an_hour(two_runs):
     assert [path for path in [*old, *young, foreign] if path.exists()] == [*young, foreign]
 
 
-def test_a_state_that_all_steps_share_stays(tmp_path):
+def test_a_state_that_all_steps_share_stays(tmp_path: Path) -> None:
     """Ingest keeps in it which lists are grouped together, so later runs depend on it."""
     context = Context(Store(tmp_path), InProcess(), "ingest", "salt", step="s")
     batch = pa.RecordBatch.from_pydict({"n": [1, 2]})
@@ -287,7 +291,7 @@ def test_a_state_that_all_steps_share_stays(tmp_path):
     assert context.load_state("state", "key") is None
 
 
-def test_a_holder_that_was_silent_for_an_hour_cannot_commit_after_gc(two_runs):
+def test_a_holder_that_was_silent_for_an_hour_cannot_commit_after_gc(two_runs: TwoRuns) -> None:
     step = two_runs.first.steps["claims"]
     log = StepLog(Store(two_runs.store), step)
     elsewhere = Holder("elsewhere", 1, "boot", 1, "lost")
@@ -302,7 +306,7 @@ def test_a_holder_that_was_silent_for_an_hour_cannot_commit_after_gc(two_runs):
         Lease(log, entry).commit(last.tables)
 
 
-def test_pictures_that_are_no_longer_listed_leave_the_disk(web, tmp_path):
+def test_pictures_that_are_no_longer_listed_leave_the_disk(web: Web, tmp_path: Path) -> None:
     lists, store = tmp_path / "list.parquet", tmp_path / "store"
     for n in (1, 2):
         web.pages[f"/{n}"] = answer(jpeg(n))
@@ -334,6 +338,6 @@ def pictures(store: Path) -> set[str]:
     return found
 
 
-def test_the_default_keeps_everything_for_a_day(two_runs):
+def test_the_default_keeps_everything_for_a_day(two_runs: TwoRuns) -> None:
     assert Retention() == Retention(keep=1, older_than_s=None, grace_s=DAY)
     assert NOW.keep == 1

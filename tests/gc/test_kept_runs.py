@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from curation.runner.gc.kept_runs import Retention, StoredRun, kept_runs
@@ -12,7 +14,7 @@ NOW = 1_000_000.0
 HOUR = 3600.0
 
 
-def stored(name: str, tables: str, age: float, **fields) -> StoredRun:
+def stored(name: str, tables: str, age: float, **fields: Any) -> StoredRun:
     """A run, by default a finished one, whose record was written last some hours ago.
 
     Args:
@@ -30,7 +32,7 @@ def stored(name: str, tables: str, age: float, **fields) -> StoredRun:
     return StoredRun(record, FileStatus(1, NOW - age * HOUR), {})
 
 
-def kept(runs: list[StoredRun], working: set[str] | None = None, **options) -> set[str]:
+def kept(runs: list[StoredRun], working: set[str] | None = None, **options: Any) -> set[str]:
     """The times of the kept runs, without a grace period."""
     ordered = sorted(runs, key=lambda run: run.record.run, reverse=True)
     retention = Retention(**{"grace_s": 0.0} | options)
@@ -38,14 +40,14 @@ def kept(runs: list[StoredRun], working: set[str] | None = None, **options) -> s
     return {name.split("-")[0] for name in names}
 
 
-def test_each_recipe_keeps_its_latest_runs():
+def test_each_recipe_keeps_its_latest_runs() -> None:
     runs = [stored(f"{r}.f.{n}", "abd", 9 - n) for n, r in enumerate("pqpqp")]
     assert kept(runs) == {"3", "4"}
     assert kept(runs, keep=2) == {"1", "2", "3", "4"}
     assert kept(runs, keep=5) == {"0", "1", "2", "3", "4"}
 
 
-def test_tables_that_a_later_run_lacks_stay_with_the_last_run_that_made_a_dataset():
+def test_tables_that_a_later_run_lacks_stay_with_the_last_run_that_made_a_dataset() -> None:
     whole, part = stored("r.f.1", "abd", 5), stored("r.f.2", "ab", 4)
     assert kept([whole, part]) == {"1", "2"}
     assert kept([whole, part, stored("r.f.3", "a", 3)]) == {"1", "2", "3"}
@@ -53,7 +55,7 @@ def test_tables_that_a_later_run_lacks_stay_with_the_last_run_that_made_a_datase
     assert kept([whole, part, stored("r.f.3", "abd", 3)]) == {"3"}
 
 
-def test_a_run_for_each_stage_keeps_all_of_them():
+def test_a_run_for_each_stage_keeps_all_of_them() -> None:
     """Airflow runs each stage as a run of its own."""
     first = [stored(f"r.f.{n}", t, 9) for n, t in enumerate(["a", "ab", "bc", "cd"])]
     second = [stored(f"r.f.{n}", t, 8) for n, t in enumerate(["a", "ab", "bc", "cd"], 4)]
@@ -61,11 +63,11 @@ def test_a_run_for_each_stage_keeps_all_of_them():
     assert kept(first + second) == {"5", "6", "7"}
 
 
-def test_a_table_that_the_recipe_has_no_more_keeps_no_run():
+def test_a_table_that_the_recipe_has_no_more_keeps_no_run() -> None:
     assert kept([stored("r.f.1", "abxd", 9), stored("r.g.2", "abd", 8)]) == {"2"}
 
 
-def test_older_than_keeps_all_younger_runs_and_the_latest():
+def test_older_than_keeps_all_younger_runs_and_the_latest() -> None:
     runs = [stored(f"r.f.{n}", "d", age) for n, age in enumerate([90, 40, 20, 10])]
     assert kept(runs, older_than_s=30 * HOUR) == {"2", "3"}
     assert kept(runs, older_than_s=1 * HOUR) == {"3"}
@@ -80,12 +82,14 @@ def test_older_than_keeps_all_younger_runs_and_the_latest():
         ((23, 22, 21), {"0", "1", "2"}),
     ],
 )
-def test_what_was_the_latest_within_the_grace_period_stays(ages, expected):
+def test_what_was_the_latest_within_the_grace_period_stays(
+    ages: tuple[int, int, int], expected: set[str]
+) -> None:
     runs = [stored(f"r.f.{n}", "d", age) for n, age in enumerate(ages)]
     assert kept(runs, grace_s=24 * HOUR) == expected
 
 
-def test_unfinished_runs_stay_until_the_recipe_finishes():
+def test_unfinished_runs_stay_until_the_recipe_finishes() -> None:
     old = stored("r.f.1", "ab", 9, state="failed")
     assert kept([old]) == {"1"}
     assert kept([old, stored("r.f.2", "abd", 8)]) == {"2"}
@@ -94,7 +98,7 @@ def test_unfinished_runs_stay_until_the_recipe_finishes():
     assert kept([old], older_than_s=5 * HOUR) == set()
 
 
-def test_a_run_that_works_stays_whatever_finished_since():
+def test_a_run_that_works_stays_whatever_finished_since() -> None:
     running = stored("r.f.1", "ab", 30, state="running")
     finished = stored("r.f.2", "abd", 8)
     assert kept([running, finished]) == {"2"}

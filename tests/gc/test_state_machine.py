@@ -152,11 +152,11 @@ def check(examples: int, steps: int) -> None:
     )
 
 
-def test_no_order_of_operations_loses_what_a_kept_run_needs():
+def test_no_order_of_operations_loses_what_a_kept_run_needs() -> None:
     check(examples=4, steps=8)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
-def test_no_long_order_of_operations_loses_what_a_kept_run_needs():
+def test_no_long_order_of_operations_loses_what_a_kept_run_needs() -> None:
     check(examples=100, steps=30)

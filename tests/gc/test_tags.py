@@ -13,11 +13,12 @@ from curation.cli import app
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.runner.gc.restore import restore_run, tag_run
-from curation.store.run_log import read_runs
+from curation.store.run_log import RunRecord, read_runs
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tags import add_tag, delete_tag, read_tags, tagged_run
 
+from .conftest import TwoRuns
 from .helpers import build_tiny, contents, gc, run_recipe, runs_of
 
 
@@ -28,13 +29,13 @@ def command(*arguments: str | Path) -> str:
     return result.output
 
 
-def restore(store: Path, name: str):
+def restore(store: Path, name: str) -> RunRecord:
     """Restore a run."""
     opened = Store(store)
     return restore_run(opened, tagged_run(opened, name), Waiting())
 
 
-def test_a_tagged_run_stays_until_the_tag_is_deleted(two_runs):
+def test_a_tagged_run_stays_until_the_tag_is_deleted(two_runs: TwoRuns) -> None:
     store = Store(two_runs.store)
     rows = contents(store, two_runs.first)
     tag_run(store, "paper-1", two_runs.first.run[:22], Waiting())
@@ -44,7 +45,7 @@ def test_a_tagged_run_stays_until_the_tag_is_deleted(two_runs):
     assert gc(store).removed == (two_runs.first.run,)
 
 
-def test_a_name_belongs_to_one_run(two_runs):
+def test_a_name_belongs_to_one_run(two_runs: TwoRuns) -> None:
     store = Store(two_runs.store)
     tag = tag_run(store, "a", None, Waiting())
     assert tag.run == two_runs.second.run
@@ -57,19 +58,19 @@ def test_a_name_belongs_to_one_run(two_runs):
 
 
 @pytest.mark.parametrize("name", ["", "A", "../x", ".x", "a b", "a/b", "x" * 101, "ä", "a.tmp"])
-def test_other_names_are_refused(tmp_path, name):
+def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="is no name for a tag"):
         add_tag(Store(tmp_path), name, "run")
 
 
-def test_a_damaged_tag_stops_gc(two_runs):
+def test_a_damaged_tag_stops_gc(two_runs: TwoRuns) -> None:
     Store(two_runs.store).storage.write("tags/a.json", b"{")
     with pytest.raises(StoreError, match=r"tags/a\.json is damaged"):
         gc(two_runs.store)
     assert len(runs_of(two_runs.store)) == 2
 
 
-def test_a_restored_run_is_the_latest_and_nothing_is_computed(two_runs):
+def test_a_restored_run_is_the_latest_and_nothing_is_computed(two_runs: TwoRuns) -> None:
     store = Store(two_runs.store)
     record = restore(two_runs.store, two_runs.first.run)
     assert record.restored_from == two_runs.first.run
@@ -81,7 +82,9 @@ def test_a_restored_run_is_the_latest_and_nothing_is_computed(two_runs):
 
 
 @pytest.mark.parametrize("is_pruned", [False, True])
-def test_restoring_undoes_a_change_of_the_sources_until_the_next_run(tmp_path, is_pruned):
+def test_restoring_undoes_a_change_of_the_sources_until_the_next_run(
+    tmp_path: Path, is_pruned: bool
+) -> None:
     """Both runs have the same steps, so their logs are moved back; a run follows the sources."""
     spec, store = build_tiny(tmp_path / "web"), tmp_path / "store"
     pool = tmp_path / "web" / "pool" / "a.parquet"
@@ -110,7 +113,7 @@ def test_restoring_undoes_a_change_of_the_sources_until_the_next_run(tmp_path, i
     assert results["screen"].up_to_date
 
 
-def test_a_run_that_lost_a_file_is_not_restored(two_runs):
+def test_a_run_that_lost_a_file_is_not_restored(two_runs: TwoRuns) -> None:
     manifest = open_table(Store(two_runs.store), "claims", two_runs.first.tables["claims"]).manifest
     (two_runs.store / manifest.fragments[0].files[0].path).unlink()
     with pytest.raises(StoreError, match=r"is not whole: .* missing of claims \(version"):
@@ -128,7 +131,7 @@ def test_a_run_that_lost_a_file_is_not_restored(two_runs):
     assert read_tags(Store(two_runs.store)) == []
 
 
-def test_the_commands(two_runs):
+def test_the_commands(two_runs: TwoRuns) -> None:
     place = ("--store", two_runs.store)
     assert "No tag yet" in command("tag", *place)
     assert two_runs.first.run in command("tag", "old", "--run", two_runs.first.run, *place)
@@ -154,12 +157,12 @@ def test_the_commands(two_runs):
         (("tag", "--delete"), "Name the tag"),
     ],
 )
-def test_wrong_options(tmp_path, arguments, message):
+def test_wrong_options(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         command(*arguments, "--store", tmp_path)
 
 
-def test_a_changed_letter_of_a_tag_is_not_believed(tmp_path):
+def test_a_changed_letter_of_a_tag_is_not_believed(tmp_path: Path) -> None:
     """Otherwise gc would take the run for one that nobody tagged."""
     store = Store(tmp_path)
     add_tag(store, "v1", "20260101T000000Z-aaaaaa")

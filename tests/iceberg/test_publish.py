@@ -89,7 +89,7 @@ def make_older(store: Store, seconds: float) -> None:
         os.utime(path, (modified, modified))
 
 
-def test_an_unchanged_version_costs_one_listing(tmp_path):
+def test_an_unchanged_version_costs_one_listing(tmp_path: Path) -> None:
     manifest = version(Store(tmp_path), 0)
     publish(Store(tmp_path), "birds", manifest)
     before = metadata(Store(tmp_path))
@@ -99,13 +99,13 @@ def test_an_unchanged_version_costs_one_listing(tmp_path):
     assert metadata(Store(tmp_path)) == before
 
 
-def test_a_new_version_costs_a_few_requests(tmp_path):
+def test_a_new_version_costs_a_few_requests(tmp_path: Path) -> None:
     storage = Recording(tmp_path)
     publish(Store(tmp_path, storage), "birds", version(Store(tmp_path), 0))
     assert sorted(storage.calls) == ["create", "files", "files", *["write"] * 4]
 
 
-def test_metadata_stays_while_readers_may_be_opening_it(tmp_path):
+def test_metadata_stays_while_readers_may_be_opening_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     manifests = [version(store, n) for n in range(0, 40, 10)]
     kept = []
@@ -130,7 +130,9 @@ def test_metadata_stays_while_readers_may_be_opening_it(tmp_path):
 
 
 @pytest.mark.parametrize("written", range(5))
-def test_an_interrupted_publication_shows_one_version_whole_and_is_made_up_for(tmp_path, written):
+def test_an_interrupted_publication_shows_one_version_whole_and_is_made_up_for(
+    tmp_path: Path, written: int
+) -> None:
     store = Store(tmp_path)
     first, second = version(store, 0), version(store, 10)
     publish(store, "birds", first)
@@ -144,7 +146,7 @@ def test_an_interrupted_publication_shows_one_version_whole_and_is_made_up_for(t
     assert OpenFolder(store, "birds", "head_scores").opens(second)
 
 
-def test_racing_writers_leave_one_version_and_readers_never_fail(tmp_path):
+def test_racing_writers_leave_one_version_and_readers_never_fail(tmp_path: Path) -> None:
     store = Store(tmp_path)
     manifests = [version(store, n) for n in range(0, 40, 10)]
     allowed = [rows_of(store, manifest) for manifest in manifests]
@@ -176,7 +178,7 @@ def test_racing_writers_leave_one_version_and_readers_never_fail(tmp_path):
     assert opened(store) == allowed[2]
 
 
-def test_a_late_hint_of_another_writer_is_corrected(tmp_path):
+def test_a_late_hint_of_another_writer_is_corrected(tmp_path: Path) -> None:
     store = Store(tmp_path)
     first, second = version(store, 0), version(store, 10)
     publish(store, "birds", first)
@@ -187,7 +189,7 @@ def test_a_late_hint_of_another_writer_is_corrected(tmp_path):
     assert opened(store) == rows_of(store, second)
 
 
-def test_what_another_program_wrote_into_the_folder_is_replaced(tmp_path):
+def test_what_another_program_wrote_into_the_folder_is_replaced(tmp_path: Path) -> None:
     store = Store(tmp_path)
     manifest = version(store, 0)
     publish(store, "birds", manifest)
@@ -202,7 +204,7 @@ def test_what_another_program_wrote_into_the_folder_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["files.avro", "list.avro", "metadata.json", "version-hint.text"])
-def test_lost_metadata_is_written_again(tmp_path, lost):
+def test_lost_metadata_is_written_again(tmp_path: Path, lost: str) -> None:
     store = Store(tmp_path)
     manifest = version(store, 0)
     publish(store, "birds", manifest)
@@ -212,7 +214,7 @@ def test_lost_metadata_is_written_again(tmp_path, lost):
     assert opened(store) == rows_of(store, manifest)
 
 
-def test_a_table_without_files_opens_as_empty(tmp_path):
+def test_a_table_without_files_opens_as_empty(tmp_path: Path) -> None:
     store = Store(tmp_path)
     commit(store, "dataset", {})
     publish(store, "birds", open_table(store, "dataset").manifest)
@@ -226,7 +228,7 @@ def test_a_table_without_files_opens_as_empty(tmp_path):
 @pytest.mark.parametrize(
     "name", ["a b", "per%20cent", "num#ber", "que?ry", "plus+and&", "ünïcode", "it's", "a=b"]
 )
-def test_a_store_with_an_odd_name_opens(tmp_path, name):
+def test_a_store_with_an_odd_name_opens(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path / name)
     manifest = version(store, 0)
     publish(store, "birds", manifest)
@@ -235,7 +237,7 @@ def test_a_store_with_an_odd_name_opens(tmp_path, name):
 
 
 @pytest.mark.parametrize("recipe", ["", "..", "a/b", "../x", "a?b", "a#b", ".hidden", "ä"])
-def test_a_name_that_is_no_safe_folder_is_refused(tmp_path, recipe):
+def test_a_name_that_is_no_safe_folder_is_refused(tmp_path: Path, recipe: str) -> None:
     with pytest.raises(StoreError, match="No folder can be named"):
         OpenFolder(Store(tmp_path), recipe, "images")
 
@@ -248,11 +250,11 @@ def test_a_name_that_is_no_safe_folder_is_refused(tmp_path, recipe):
         ("s3://bucket?region=eu-west-1", "s3://bucket/open"),
     ],
 )
-def test_addresses_on_object_stores_are_plain(uri, address):
+def test_addresses_on_object_stores_are_plain(uri: str, address: str) -> None:
     assert open_address(Store(uri), "open") == address
 
 
-def test_what_is_published_is_listed_for_whoever_removes_files(tmp_path):
+def test_what_is_published_is_listed_for_whoever_removes_files(tmp_path: Path) -> None:
     store = Store(tmp_path)
     first, second = version(store, 0), version(store, 10)
     publish(store, "birds", first)
@@ -276,7 +278,7 @@ class Overtaken(LocalStorage):
         super().write(path, content)
 
 
-def test_a_writer_that_was_overtaken_leaves_the_later_version(tmp_path):
+def test_a_writer_that_was_overtaken_leaves_the_later_version(tmp_path: Path) -> None:
     store = Store(tmp_path)
     storage = Overtaken(tmp_path)
     first, second = version(store, 0), version(store, 10)

@@ -31,7 +31,7 @@ from .readers import READERS, Rows, as_read
 ODD_NAME = "st ore%20#1=ü+&x"
 
 
-def run(spec, store: Store, recipe: str = "small") -> None:
+def run(spec: dict[str, Any], store: Store, recipe: str = "small") -> None:
     steps = plan(parse_recipe(copy.deepcopy(spec) | {"name": recipe}))
     with recorded_run(store, recipe, steps[0].run) as recorded:
         for step in steps:
@@ -39,7 +39,7 @@ def run(spec, store: Store, recipe: str = "small") -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[dict[str, Any], Store]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Store]:
     folder = tmp_path_factory.mktemp("open")
     spec = build_small(folder / "web")
     pool = folder / "web" / "pool" / "a.parquet"
@@ -54,7 +54,7 @@ def finished(tmp_path_factory) -> tuple[dict[str, Any], Store]:
 
 
 @pytest.fixture
-def copied(finished, tmp_path) -> tuple[dict[str, Any], Store]:
+def copied(finished: tuple[dict[str, Any], Store], tmp_path: Path) -> tuple[dict[str, Any], Store]:
     """The finished run in a store of its own, at another address."""
     spec, store = finished
     shutil.copytree(store.uri, tmp_path / "copy", symlinks=True)
@@ -71,7 +71,9 @@ def rows_of(table: Table) -> Rows:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_each_reader_gets_the_rows_of_every_table_in_their_order(finished, reader):
+def test_each_reader_gets_the_rows_of_every_table_in_their_order(
+    finished: tuple[dict[str, Any], Store], reader: str
+) -> None:
     _, store = finished
     tables = store.tables()
     assert {"embeddings.semantic", "dataset", "claims", "lists"} <= set(tables)
@@ -82,7 +84,7 @@ def test_each_reader_gets_the_rows_of_every_table_in_their_order(finished, reade
         assert READERS[reader](folder_of(store, name)) == as_read(reader, rows), name
 
 
-def test_the_metadata_documents_the_table(finished):
+def test_the_metadata_documents_the_table(finished: tuple[dict[str, Any], Store]) -> None:
     _, store = finished
     table = open_table(store, "dataset")
     opened = StaticTable.from_metadata(folder_of(store, "dataset"))
@@ -105,7 +107,9 @@ def test_the_metadata_documents_the_table(finished):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_after_a_change_readers_get_only_the_current_rows(copied, reader):
+def test_after_a_change_readers_get_only_the_current_rows(
+    copied: tuple[dict[str, Any], Store], reader: str
+) -> None:
     spec, store = copied
     before = rows_of(open_table(store, "claims"))
     run(spec | {"retrieve": spec["retrieve"][:2]}, store)
@@ -116,7 +120,9 @@ def test_after_a_change_readers_get_only_the_current_rows(copied, reader):
     assert READERS[reader](folder_of(store, "claims")) == before
 
 
-def test_recipes_on_one_store_have_folders_of_their_own(copied):
+def test_recipes_on_one_store_have_folders_of_their_own(
+    copied: tuple[dict[str, Any], Store],
+) -> None:
     spec, store = copied
     run(spec | {"retrieve": spec["retrieve"][:2]}, store, "other")
     other = rows_of(open_table(store, "claims"))
@@ -127,7 +133,9 @@ def test_recipes_on_one_store_have_folders_of_their_own(copied):
     assert len(both) > len(other)
 
 
-def test_a_moved_store_opens_again_after_the_next_run(copied, finished):
+def test_a_moved_store_opens_again_after_the_next_run(
+    copied: tuple[dict[str, Any], Store], finished: tuple[dict[str, Any], Store]
+) -> None:
     spec, store = copied
     place = folder_of(store, "images")
     expected = rows_of(open_table(store, "images"))
@@ -139,7 +147,9 @@ def test_a_moved_store_opens_again_after_the_next_run(copied, finished):
     assert READERS["pyiceberg"](place) == expected
 
 
-def test_a_lost_folder_is_written_again_though_every_table_is_up_to_date(copied):
+def test_a_lost_folder_is_written_again_though_every_table_is_up_to_date(
+    copied: tuple[dict[str, Any], Store],
+) -> None:
     spec, store = copied
     store.storage.delete_folder("open")
     run(spec, store)
@@ -147,7 +157,9 @@ def test_a_lost_folder_is_written_again_though_every_table_is_up_to_date(copied)
         assert READERS["polars"](folder_of(store, name)) == rows_of(open_table(store, name))
 
 
-def test_a_lost_data_file_that_is_computed_again_is_named_again(copied):
+def test_a_lost_data_file_that_is_computed_again_is_named_again(
+    copied: tuple[dict[str, Any], Store],
+) -> None:
     spec, store = copied
     table = open_table(store, "scores")
     expected = rows_of(table)
@@ -163,7 +175,7 @@ def cli(*arguments: str) -> str:
     return done.stdout
 
 
-def test_the_commands_print_the_folder(copied):
+def test_the_commands_print_the_folder(copied: tuple[dict[str, Any], Store]) -> None:
     spec, store = copied
     run(spec, store)
     place = folder_of(store, "claims")
@@ -175,7 +187,9 @@ def test_the_commands_print_the_folder(copied):
     assert dataset == f"{store.uri}/dataset/{open_table(store, 'dataset').manifest.version}"
 
 
-def test_a_version_that_is_not_the_current_one_has_no_folder(copied):
+def test_a_version_that_is_not_the_current_one_has_no_folder(
+    copied: tuple[dict[str, Any], Store],
+) -> None:
     spec, store = copied
     run(spec, store)
     before = open_table(store, "claims").manifest.version
@@ -188,7 +202,7 @@ def test_a_version_that_is_not_the_current_one_has_no_folder(copied):
     assert "opens version" in cli("show", "claims", "--store", store.uri, "--version", before)
 
 
-def test_the_folder_is_that_of_the_recipe_of_the_run(copied):
+def test_the_folder_is_that_of_the_recipe_of_the_run(copied: tuple[dict[str, Any], Store]) -> None:
     spec, store = copied
     run(spec, store)
     run(spec, store, "other")

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from curation.algorithms.arrays.vectors import Ids
 
-def planted(rng, rows, dim, centres, spread=0.7, dtype=np.float16):
+
+def planted(
+    rng: np.random.Generator,
+    rows: int,
+    dim: int,
+    centres: int,
+    spread: float = 0.7,
+    dtype: type[np.floating[Any]] = np.float16,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors (rows, dim) around random centres, and the centre of each, (rows,)."""
     centre_vectors = rng.normal(size=(centres, dim))
     centre = rng.integers(0, centres, rows)
@@ -14,6 +25,6 @@ def planted(rng, rows, dim, centres, spread=0.7, dtype=np.float16):
     return vectors.astype(dtype), centre
 
 
-def names(rng, rows):
+def names(rng: np.random.Generator, rows: int) -> Ids:
     """Return random image ids, (rows,)."""
     return np.array([rng.bytes(16).hex() for _ in range(rows)], dtype="S32")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
 
 
-def one_at_a_time(sizes, target, keys):
+def one_at_a_time(sizes: Sequence[int], target: int, keys: np.ndarray) -> np.ndarray:
     """Take images one by one, each from the cluster that gave fewest; ties go to the smallest key."""
     shares = np.zeros(len(sizes), dtype=np.int64)
     while shares.sum() < min(target, sum(sizes)):
@@ -24,7 +26,7 @@ def one_at_a_time(sizes, target, keys):
     target=st.integers(0, 60),
     seed=st.integers(0, 2**31),
 )
-def test_equals_handing_out_one_at_a_time(sizes, target, seed):
+def test_equals_handing_out_one_at_a_time(sizes: list[int], target: int, seed: int) -> None:
     keys = np.random.default_rng(seed).permutation(len(sizes)).astype(np.uint64)
     got = even_shares(np.array(sizes, dtype=np.int64), target, keys)
     np.testing.assert_array_equal(got, one_at_a_time(sizes, target, keys))
@@ -32,7 +34,7 @@ def test_equals_handing_out_one_at_a_time(sizes, target, seed):
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_parents_are_independent_of_each_other(seed):
+def test_parents_are_independent_of_each_other(seed: int) -> None:
     rng = np.random.default_rng(seed)
     parents, children = int(rng.integers(1, 6)), int(rng.integers(1, 30))
     parent = rng.integers(0, parents, children)
@@ -47,7 +49,7 @@ def test_parents_are_independent_of_each_other(seed):
             np.testing.assert_array_equal(got[children_of], alone)
 
 
-def test_hand_computed():
+def test_hand_computed() -> None:
     """Of sizes 1, 5 and 100, a target of 20 takes 1 + 5 + 14, and one of 10 takes 1 + 5 + 4 or 1 +
     4 + 5, which the keys decide."""
     sizes = np.array([1, 5, 100])

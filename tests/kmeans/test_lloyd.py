@@ -7,8 +7,14 @@ import pytest
 
 from curation.algorithms.kmeans.backends import BACKENDS
 from curation.algorithms.kmeans.backends.load import load_backend
-from curation.algorithms.kmeans.initialisation import initial_centroids
-from curation.algorithms.kmeans.lloyd import TrainingState, lloyd, make_centroids, update_centroids
+from curation.algorithms.kmeans.initialisation import Init, initial_centroids
+from curation.algorithms.kmeans.lloyd import (
+    Metric,
+    TrainingState,
+    lloyd,
+    make_centroids,
+    update_centroids,
+)
 from curation.algorithms.kmeans.points import (
     GRID_STEPS,
     ArrayPoints,
@@ -20,7 +26,9 @@ from curation.algorithms.kmeans.points import (
 from .data import names, planted
 
 
-def plain_lloyd(points, vectors, iterations, metric):
+def plain_lloyd(
+    points: np.ndarray, vectors: np.ndarray, iterations: int, metric: Metric
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Return centroids, counts and objectives of Lloyd's algorithm as a textbook writes it."""
     doubles = points.astype(np.float64)
     vectors = vectors.astype(np.float64)
@@ -41,7 +49,7 @@ def plain_lloyd(points, vectors, iterations, metric):
 
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
 @pytest.mark.parametrize("name", BACKENDS)
-def test_equals_a_textbook(name, metric):
+def test_equals_a_textbook(name: str, metric: Metric) -> None:
     rng = np.random.default_rng(0)
     points, _ = planted(rng, 600, 12, 8)
     first = points[:8].astype(np.float32)
@@ -53,7 +61,7 @@ def test_equals_a_textbook(name, metric):
 
 
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
-def test_back_ends_give_the_same_bits(metric):
+def test_back_ends_give_the_same_bits(metric: Metric) -> None:
     rng = np.random.default_rng(1)
     points, _ = planted(rng, 3000, 24, 30)
     start = initial_centroids(points.astype(np.float32), names(rng, 3000), "random", 150, 0)
@@ -67,7 +75,7 @@ def test_back_ends_give_the_same_bits(metric):
 
 
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
-def test_the_objective_never_gets_worse(metric):
+def test_the_objective_never_gets_worse(metric: Metric) -> None:
     rng = np.random.default_rng(2)
     points, _ = planted(rng, 2000, 16, 20)
     start = points[:50].astype(np.float32)
@@ -80,7 +88,7 @@ def test_the_objective_never_gets_worse(metric):
     assert steps.sum() > 0.01
 
 
-def test_a_stopped_training_continues_with_the_same_bits():
+def test_a_stopped_training_continues_with_the_same_bits() -> None:
     rng = np.random.default_rng(3)
     points, _ = planted(rng, 2000, 16, 20)
     states: list[TrainingState] = []
@@ -94,7 +102,7 @@ def test_a_stopped_training_continues_with_the_same_bits():
         assert continued.objective == uninterrupted.objective
 
 
-def test_the_order_of_points_changes_nothing():
+def test_the_order_of_points_changes_nothing() -> None:
     rng = np.random.default_rng(4)
     points, _ = planted(rng, 3000, 16, 20)
     initial = TrainingState(points[:40].astype(np.float32))
@@ -104,7 +112,7 @@ def test_the_order_of_points_changes_nothing():
     np.testing.assert_array_equal(in_order.centroids.vectors, shuffled.centroids.vectors)
 
 
-def test_empty_clusters_split_the_largest():
+def test_empty_clusters_split_the_largest() -> None:
     """The four initial centroids are the same point, and still no cluster stays empty."""
     rng = np.random.default_rng(5)
     points, _ = planted(rng, 400, 8, 4)
@@ -116,13 +124,13 @@ def test_empty_clusters_split_the_largest():
     np.testing.assert_array_equal(trained.centroids.vectors, repeated.centroids.vectors)
 
 
-def test_a_centroid_stays_where_the_points_of_its_cluster_cancel_out():
+def test_a_centroid_stays_where_the_points_of_its_cluster_cancel_out() -> None:
     sums = ClusterSums(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([2, 2]), 4.0)
     before = make_centroids(np.array([[0, 1], [0, 1]], dtype=np.float32), "spherical")
     np.testing.assert_array_equal(update_centroids(sums, before, "spherical"), [[0, 1], [1, 0]])
 
 
-def test_sums_of_grid_points_do_not_round():
+def test_sums_of_grid_points_do_not_round() -> None:
     rng = np.random.default_rng(6)
     points, _ = planted(rng, 5000, 8, 3)
     cluster_ids = rng.integers(0, 3, 5000).astype(np.int32)
@@ -135,7 +143,7 @@ def test_sums_of_grid_points_do_not_round():
     assert not sums.any()
 
 
-def test_unit_vectors_in_float16_are_on_the_grid_and_others_are_rounded_to_it():
+def test_unit_vectors_in_float16_are_on_the_grid_and_others_are_rounded_to_it() -> None:
     rng = np.random.default_rng(7)
     points, _ = planted(rng, 1000, 32, 5)
     same, scale = round_to_grid(points)
@@ -151,7 +159,7 @@ def test_unit_vectors_in_float16_are_on_the_grid_and_others_are_rounded_to_it():
 
 
 @pytest.mark.parametrize("init", ["random", "kmeans++"])
-def test_initial_centroids_depend_on_image_ids_alone(init):
+def test_initial_centroids_depend_on_image_ids_alone(init: Init) -> None:
     rng = np.random.default_rng(8)
     points, _ = planted(rng, 300, 8, 5)
     points[100:150] = points[0]
@@ -164,13 +172,13 @@ def test_initial_centroids_depend_on_image_ids_alone(init):
     assert not np.array_equal(first, initial_centroids(vectors, ids, init, 40, 8))
 
 
-def test_more_centroids_than_different_points():
+def test_more_centroids_than_different_points() -> None:
     points = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
     ids = names(np.random.default_rng(9), 20)
     assert len(initial_centroids(points, ids, "kmeans++", 10, 0)) == 4
 
 
-def test_kmeans_plus_plus_finds_more_clusters_than_random():
+def test_kmeans_plus_plus_finds_more_clusters_than_random() -> None:
     """Of well separated clusters of very different size, k-means++ starts in nearly all."""
     rng = np.random.default_rng(10)
     centres = 20 * rng.normal(size=(10, 6))
@@ -179,7 +187,7 @@ def test_kmeans_plus_plus_finds_more_clusters_than_random():
     points, _ = round_to_grid((centres[centre] + noise).astype(np.float32))
     ids = names(rng, len(centre))
 
-    def clusters_found(init):
+    def clusters_found(init: Init) -> int:
         first = initial_centroids(points, ids, init, 10, 3)
         distance = ((points[:, None] - first[None]) ** 2).sum(axis=2)
         return len(set(centre[distance.argmin(axis=0)].tolist()))
@@ -188,16 +196,16 @@ def test_kmeans_plus_plus_finds_more_clusters_than_random():
     assert clusters_found("random") <= 5
 
 
-def test_kmeans_plus_plus_has_the_distribution_of_points_drawn_one_by_one():
+def test_kmeans_plus_plus_has_the_distribution_of_points_drawn_one_by_one() -> None:
     """The sum of squared distances is that of the plain algorithm, on average over many seeds."""
     rng = np.random.default_rng(11)
     points, _ = planted(rng, 900, 12, 30, spread=0.1)
     points, ids = points.astype(np.float32), names(rng, 900)
 
-    def inertia(centroids):
-        return ((points[:, None] - centroids[None]) ** 2).sum(axis=2).min(axis=1).sum()
+    def inertia(centroids: np.ndarray) -> float:
+        return float(((points[:, None] - centroids[None]) ** 2).sum(axis=2).min(axis=1).sum())
 
-    def one_by_one(seed):
+    def one_by_one(seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
         rows = [int(rng.integers(len(points)))]
         while len(rows) < 30:

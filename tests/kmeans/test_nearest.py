@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,23 @@ import pytest
 from curation.algorithms.kmeans.backends import BACKENDS
 from curation.algorithms.kmeans.backends.bounds import neighbour_groups
 from curation.algorithms.kmeans.backends.load import load_backend
-from curation.algorithms.kmeans.backends.nearest import nearest_candidates
+from curation.algorithms.kmeans.backends.nearest import Centroids, nearest_candidates
 from curation.algorithms.kmeans.backends.torch import MAX_GROUP, MIN_GROUP
-from curation.algorithms.kmeans.lloyd import make_centroids
+from curation.algorithms.kmeans.lloyd import Metric, make_centroids
 from curation.algorithms.kmeans.points import round_to_grid
 
 from .data import planted
 
 
-def brute_force(points, centroids):
+def brute_force(points: np.ndarray, centroids: Centroids) -> np.ndarray:
     scores = points.astype(np.float64) @ centroids.vectors.astype(np.float64).T - centroids.offset
-    return scores.argmax(axis=1)
+    nearest: np.ndarray = scores.argmax(axis=1)
+    return nearest
 
 
-def moving(rng, points, clusters, metric, steps):
+def moving(
+    rng: np.random.Generator, points: np.ndarray, clusters: int, metric: Metric, steps: int
+) -> Iterator[Centroids]:
     """Yield centroids that move far at first and then less and less, as those of k-means do."""
     vectors = points[rng.choice(len(points), clusters, replace=False)].astype(np.float64)
     for size in np.geomspace(0.3, 1e-5, steps):
@@ -36,7 +40,9 @@ def moving(rng, points, clusters, metric, steps):
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("clusters", [1, 3, 64, 8 * MIN_GROUP + 17, 500])
-def test_equals_brute_force_while_centroids_move(name, metric, clusters, monkeypatch):
+def test_equals_brute_force_while_centroids_move(
+    name: str, metric: Metric, clusters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Several blocks, so that the test fails if the bounds of one are used for another.
     monkeypatch.setattr(f"curation.algorithms.kmeans.backends.{name}.POINTS_PER_BLOCK", 700)
     rng = np.random.default_rng(clusters)
@@ -49,7 +55,7 @@ def test_equals_brute_force_while_centroids_move(name, metric, clusters, monkeyp
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_near_ties_are_decided_in_float64_and_ties_go_to_the_smaller_number(name):
+def test_near_ties_are_decided_in_float64_and_ties_go_to_the_smaller_number(name: str) -> None:
     """Equal centroids, and centroids whose scores are within rounding of float32."""
     rng = np.random.default_rng(0)
     points, _ = planted(rng, 500, 16, 5)
@@ -62,7 +68,7 @@ def test_near_ties_are_decided_in_float64_and_ties_go_to_the_smaller_number(name
     assert (got < 40).all()
 
 
-def test_bounds_save_work():
+def test_bounds_save_work() -> None:
     """Once centroids hardly move, most groups are not scored; the test above checks the result."""
     rng = np.random.default_rng(1)
     points, _ = planted(rng, 4000, 32, 60, spread=0.3)
@@ -74,14 +80,14 @@ def test_bounds_save_work():
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 64, 65, 127, 128, 129, 1000])
-def test_groups_hold_every_centroid(clusters):
+def test_groups_hold_every_centroid(clusters: int) -> None:
     rng = np.random.default_rng(2)
     order = neighbour_groups(rng.normal(size=(clusters, 8)).astype(np.float32), 64)
     assert len(order) == -(-clusters // 64) * 64
     assert sorted(set(order.tolist())) == list(range(clusters))
 
 
-def test_nearest_candidates_by_hand():
+def test_nearest_candidates_by_hand() -> None:
     points = np.eye(3, dtype=np.float16)
     centroids = make_centroids(np.eye(3, dtype=np.float32), "spherical")
     rows, clusters = nearest_candidates(
@@ -92,7 +98,7 @@ def test_nearest_candidates_by_hand():
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_several_devices_share_the_points(name):
+def test_several_devices_share_the_points(name: str) -> None:
     rng = np.random.default_rng(4)
     points, _ = planted(rng, 2001, 24, 40)
     one = load_backend(name, "cpu")(points)
@@ -107,7 +113,7 @@ def test_several_devices_share_the_points(name):
 @pytest.mark.gpu
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
 @pytest.mark.parametrize("name", BACKENDS)
-def test_cuda_equals_brute_force(name, metric):
+def test_cuda_equals_brute_force(name: str, metric: Metric) -> None:
     rng = np.random.default_rng(3)
     points, _ = planted(rng, 20_000, 64, 200)
     assigner = load_backend(name, "cuda")(points)

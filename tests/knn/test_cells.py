@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation.algorithms.knn import blocks, cells, routing
@@ -13,16 +17,20 @@ from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.ivf import Codebooks, train_coarse
 from curation.algorithms.knn.recall import JoinRecall
 from curation.engine.context import Context
-from curation.engine.parallel import InProcess
+from curation.engine.parallel import InProcess, Parallel
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.dedup.params import Near
+from curation.store.fragment import Fragment
 from curation.store.store import Store
 
 from ..counting import Counting
-from ..tables import commit_vectors, run_step
+from ..tables import VectorParts, commit_vectors, run_step
+
+Pairs = dict[tuple[str, ...], float | np.float32]
+"""Similarity by roles and images of query and base."""
 
 DIM, K = 24, 5
 OPTIONS = {"k": K, "floor": 0.5, "spread": 3}
@@ -36,22 +44,23 @@ RECIPE = {
 }
 
 
-def planted(rng, count):
+def planted(rng: np.random.Generator, count: int) -> np.ndarray:
     """Unit vectors of which every third is near the one before it."""
     vectors = rng.normal(size=(count, DIM))
     vectors[2::3] = vectors[1::3][: len(vectors[2::3])] + 0.15 * rng.normal(
         size=(len(vectors[2::3]), DIM)
     )
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float16)
 
 
-def names(first, count):
+def names(first: int, count: int) -> np.ndarray:
     # The first digits are spread evenly, as those of digests are.
     return np.array([f"{(n * 37) % 256:02x}{n:030x}" for n in range(first, first + count)], "S32")
 
 
 @pytest.fixture
-def world():
+def world() -> VectorParts:
     rng = np.random.default_rng(0)
     pool = planted(rng, 900)
     pool[890] = pool[3]
@@ -65,24 +74,24 @@ def world():
     return parts
 
 
-def context_of(store, parallel=None):
+def context_of(store: Store, parallel: Parallel | None = None) -> Context:
     return Context(store, parallel or InProcess(), "joins", None)
 
 
-def by_role(store, world):
+def by_role(store: Store, world: VectorParts) -> dict[str, dict[str, Fragment]]:
     fragments = open_table(store, "embeddings.semantic").fragments
     pool = {name: fragments[name] for name in world if name.startswith("web")}
     return {"pool": pool, "held_out": {"test-0": fragments["test-0"]}}
 
 
 @pytest.fixture
-def store(tmp_path, world):
+def store(tmp_path: Path, world: VectorParts) -> Store:
     store = Store(tmp_path)
     commit_vectors(store, world)
     return store
 
 
-def rows_of(pairs):
+def rows_of(pairs: Iterable[tuple[str, str, pa.Table]]) -> Pairs:
     return {
         (a, b, r["query_id"], r["image_id"]): r["similarity"]
         for a, b, table in pairs
@@ -90,12 +99,12 @@ def rows_of(pairs):
     }
 
 
-def truth(world, k=K, floor=0.5):
+def truth(world: VectorParts, k: int = K, floor: float = 0.5) -> Pairs:
     """The k nearest images of each image, by brute force in float64."""
     pool = {i: v for n in world if n.startswith("web") for i, v in zip(*world[n], strict=True)}
     base = np.array(sorted(pool))
     matrix = np.stack([pool[i] for i in base.tolist()]).astype(np.float64)
-    pairs: dict[tuple[str, ...], float] = {}
+    pairs: Pairs = {}
     for role, queries in (("pool", pool), ("held_out", dict(zip(*world["test-0"], strict=True)))):
         for query, vector in queries.items():
             similarity = (matrix @ vector.astype(np.float64)).astype(np.float32)
@@ -109,21 +118,27 @@ def truth(world, k=K, floor=0.5):
     return pairs
 
 
-def codebooks_of(world, count, context):
+def codebooks_of(world: VectorParts, count: int, context: Context) -> Fragment:
     vectors = np.concatenate([world[n][1] for n in world if n.startswith("web")])
     trained = Codebooks(train_coarse(vectors, count, 0))
     context.save_state("cells", count, codebooks_batch(trained))
-    return context.load_state("cells", count)
+    codebooks = context.load_state("cells", count)
+    assert codebooks is not None
+    return codebooks
 
 
 @pytest.mark.parametrize("rows", [1000, 300, 1])
-def test_blocks_equal_brute_force(store, world, rows, monkeypatch):
+def test_blocks_equal_brute_force(
+    store: Store, world: VectorParts, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(blocks, "blocks_of", lambda fragments: blocks_of(fragments, rows))
     joined = block_join(by_role(store, world), ROLE_PAIRS, OPTIONS, context_of(store))
     assert rows_of(joined) == truth(world)
 
 
-def test_a_later_fragment_computes_only_its_own_pairs(store, world, monkeypatch):
+def test_a_later_fragment_computes_only_its_own_pairs(
+    store: Store, world: VectorParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(blocks, "blocks_of", lambda fragments: blocks_of(fragments, 300))
     roles = by_role(store, world)
     early = {"pool": {n: roles["pool"][n] for n in ("web-0", "web-1")}}
@@ -136,7 +151,9 @@ def test_a_later_fragment_computes_only_its_own_pairs(store, world, monkeypatch)
     assert later == {pair: s for pair, s in truth(world).items() if pair[0] == "pool"}
 
 
-def test_one_cell_is_exact_and_more_cells_miss_little(store, world, monkeypatch):
+def test_one_cell_is_exact_and_more_cells_miss_little(
+    store: Store, world: VectorParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cells, "BYTES_PER_GROUP", 2**14)
     context, expected = context_of(store), truth(world)
     one = codebooks_of(world, 1, context)
@@ -153,7 +170,9 @@ def test_one_cell_is_exact_and_more_cells_miss_little(store, world, monkeypatch)
     assert len(near & set(one_cell_each)) < len(near & set(found))
 
 
-def test_cells_do_not_depend_on_how_the_pool_is_split(store, world, tmp_path, monkeypatch):
+def test_cells_do_not_depend_on_how_the_pool_is_split(
+    store: Store, world: VectorParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = context_of(store)
     found = rows_of(
         cell_join(
@@ -178,7 +197,7 @@ def test_cells_do_not_depend_on_how_the_pool_is_split(store, world, tmp_path, mo
     )
 
 
-def test_recall_is_that_of_brute_force(store, world):
+def test_recall_is_that_of_brute_force(store: Store, world: VectorParts) -> None:
     context, expected = context_of(store), truth(world)
     pool = by_role(store, world)["pool"]
     recall = JoinRecall("pool", pool, context)
@@ -197,7 +216,7 @@ def test_recall_is_that_of_brute_force(store, world):
     assert stats["recall_from"]["0.9"] > stats["recall"]
 
 
-def test_groups_cover_all_cells():
+def test_groups_cover_all_cells() -> None:
     assert cell_groups(10, 1.0) == (0, 10)
     starts = cell_groups(1000, 2.0**33)
     assert starts[0] == 0
@@ -206,7 +225,7 @@ def test_groups_cover_all_cells():
     assert cell_groups(3, 2.0**40) == (0, 1, 2, 3)
 
 
-def test_auto_joins_large_pools_by_cells():
+def test_auto_joins_large_pools_by_cells() -> None:
     near = Near()
     assert choose_join(near, 100_000, 256).join == "exact"
     large = choose_join(near, 3_000_000, 256)
@@ -217,7 +236,13 @@ def test_auto_joins_large_pools_by_cells():
 
 
 @pytest.mark.parametrize("where", ["in process", "spark"])
-def test_the_stage_writes_what_brute_force_finds(store, world, where, request, monkeypatch):
+def test_the_stage_writes_what_brute_force_finds(
+    store: Store,
+    world: VectorParts,
+    where: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With each vector in every cell the stage is exact. Workers write several fragments."""
     monkeypatch.setattr(cells, "PAIRS_PER_MERGE", 3_000)
     monkeypatch.setattr(cells, "BYTES_PER_GROUP", 2**16)

@@ -22,14 +22,16 @@ def names(rng: np.random.Generator, rows: int) -> np.ndarray:
     return np.array([rng.bytes(16).hex() for _ in range(rows)], dtype="S32")
 
 
-def brute_force(queries, vectors, ids, k):
+def brute_force(
+    queries: np.ndarray, vectors: np.ndarray, ids: np.ndarray, k: int
+) -> list[tuple[int, bytes, np.float32]]:
     """(query, id, similarity) of the k best by float64 cosine, then by id; an image counts once."""
     rows = []
     similarity = (queries.astype(np.float64) @ vectors.astype(np.float64).T).astype(np.float32)
     for query in range(len(queries)):
-        best_of_image: dict[bytes, float] = {}
+        best_of_image: dict[bytes, np.float32] = {}
         for name, value in zip(ids, similarity[query], strict=True):
-            best_of_image[name] = max(value, best_of_image.get(name, -2))
+            best_of_image[name] = max(value, best_of_image.get(name, np.float32(-2)))
         best = sorted(best_of_image.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
         rows += [(query, name, value) for name, value in best]
     return rows
@@ -41,7 +43,7 @@ def as_rows(candidates: Candidates) -> list[tuple[Any, ...]]:
     )
 
 
-def assert_same(candidates, expected):
+def assert_same(candidates: Candidates, expected: list[tuple[int, bytes, np.float32]]) -> None:
     assert [r[:2] for r in as_rows(candidates)] == [(q, bytes(i)) for q, i, _ in expected]
     np.testing.assert_array_equal(
         candidates.similarity, np.array([r[2] for r in expected], np.float32)
@@ -49,7 +51,7 @@ def assert_same(candidates, expected):
 
 
 @pytest.mark.parametrize("k", [1, 5, 64, 1000])
-def test_equals_brute_force(k):
+def test_equals_brute_force(k: int) -> None:
     rng = np.random.default_rng(0)
     base, queries = unit(rng, 400, 32), unit(rng, 50, 32)
     ids = names(rng, 400)
@@ -58,7 +60,7 @@ def test_equals_brute_force(k):
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), shards=st.integers(1, 7), k=st.integers(1, 12))
-def test_shards_change_nothing(seed, shards, k):
+def test_shards_change_nothing(seed: int, shards: int, k: int) -> None:
     """With repeated vectors, repeated images and equal similarities."""
     rng = np.random.default_rng(seed)
     distinct, name = unit(rng, 60, 8), names(rng, 150)
@@ -78,7 +80,7 @@ def test_shards_change_nothing(seed, shards, k):
     assert_same(at_once, brute_force(queries, vectors, ids, k))
 
 
-def test_many_equal_vectors_do_not_push_each_other_out():
+def test_many_equal_vectors_do_not_push_each_other_out() -> None:
     """A thousand images have the same largest similarity: those with the smallest ids win."""
     rng = np.random.default_rng(1)
     same = np.repeat(unit(rng, 1, 16), 1000, axis=0)
@@ -88,7 +90,7 @@ def test_many_equal_vectors_do_not_push_each_other_out():
     assert candidates.rank().tolist() == [1, 2, 3, 4]
 
 
-def test_at_least_and_empty():
+def test_at_least_and_empty() -> None:
     rng = np.random.default_rng(2)
     base, ids = unit(rng, 100, 16), names(rng, 100)
     candidates = search(base[:10], build_base(base, ids), 100, at_least=0.5)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,7 +21,7 @@ from curation.store.store import Store
 from ..tables import commit, commit_batches
 
 
-def near_hashes(rng, count):
+def near_hashes(rng: np.random.Generator, count: int) -> np.ndarray:
     """Random hashes; the second half copies the first half, with 0 to 60 bits changed."""
     hashes = rng.integers(0, 256, (count, 32), dtype=np.uint8)
     for copy in range(count // 2, count):
@@ -27,18 +31,19 @@ def near_hashes(rng, count):
     return hashes
 
 
-def distances(a, b):
-    return np.bitwise_count(a[:, None] ^ b[None]).sum(-1)
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    differing: np.ndarray = np.bitwise_count(a[:, None] ^ b[None]).sum(-1)
+    return differing
 
 
 @pytest.fixture(params=[0, 10**6], ids=["tables", "all compared"], autouse=True)
-def tables_from(request, monkeypatch):
+def tables_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash tables and comparing all pairs must find the same."""
     monkeypatch.setattr(hamming, "TABLES_FROM_HASHES", request.param)
 
 
 @pytest.mark.parametrize("distance", [0, 7, 15, 16, 24, 31, 32, 47])
-def test_every_pair_within_the_distance_is_found(distance):
+def test_every_pair_within_the_distance_is_found(distance: int) -> None:
     rng = np.random.default_rng(distance)
     hashes = near_hashes(rng, 400)
     query, row, bits = range_search(hashes[::3], hashes, distance)
@@ -50,7 +55,7 @@ def test_every_pair_within_the_distance_is_found(distance):
     assert (bits == distance).any() or distance > 60
 
 
-def test_differences_that_are_spread_evenly_are_found():
+def test_differences_that_are_spread_evenly_are_found() -> None:
     """Every part of the hash differs in as many bits as a pair within the distance allows."""
     base = np.zeros((1, 32), np.uint8)
     spread = np.zeros(256, np.uint8)
@@ -63,7 +68,7 @@ def test_differences_that_are_spread_evenly_are_found():
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(hamming, "HASHES_PER_BLOCK", 60)
     rng = np.random.default_rng(0)
     store = Store(tmp_path)
@@ -95,7 +100,7 @@ def store(tmp_path, monkeypatch):
     return store
 
 
-def joined(store, **params):
+def joined(store: Store, **params: Any) -> list[tuple[str, str, pa.Table]]:
     images, scores = (open_table(store, name).fragments for name in ("images", "scores"))
     by_role = {
         "pool": {n: (images[n], scores[n]) for n in images if n.startswith("web")},
@@ -106,7 +111,7 @@ def joined(store, **params):
     return list(hash_join(by_role, role_pairs, HammingParams(**params), context))
 
 
-def test_pairs_give_the_components_of_brute_force(store):
+def test_pairs_give_the_components_of_brute_force(store: Store) -> None:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -118,11 +123,14 @@ def test_pairs_give_the_components_of_brute_force(store):
     near = np.argwhere(distances(hashes, hashes) <= 24)
     number_of = {ids[n]: number for number, n in enumerate(hashed)}
 
-    def components_of(left, right):
+    def components_of(
+        left: Sequence[int] | np.ndarray, right: Sequence[int] | np.ndarray
+    ) -> list[int]:
         graph = coo_array((np.ones(len(left)), (left, right)), shape=(len(hashed),) * 2)
         _, label = connected_components(graph, directed=False)
         _, first = np.unique(label, return_index=True)
-        return first[label].tolist()
+        smallest: list[int] = first[label].tolist()
+        return smallest
 
     pool = [table for a, b, table in joined(store, max_distance=24) if (a, b) == ("pool", "pool")]
     table = pa.concat_tables(pool).to_pylist()
@@ -137,7 +145,7 @@ def test_pairs_give_the_components_of_brute_force(store):
     assert len(set(expected)) < len(hashed) - 20
 
 
-def test_a_held_out_image_finds_its_copies_in_the_pool(store):
+def test_a_held_out_image_finds_its_copies_in_the_pool(store: Store) -> None:
     tables = [t for a, _, t in joined(store, max_distance=24) if a == "held_out"]
     rows = pa.concat_tables(tables).to_pylist()
     first = [r for r in rows if r["query_id"] == f"{900:032x}"]

@@ -12,7 +12,7 @@ def names(count: int) -> np.ndarray:
     return np.char.mod("%032x", np.arange(count)).astype("S32")
 
 
-def test_a_million_ids_are_one_array():
+def test_a_million_ids_are_one_array() -> None:
     ids = names(1_100_000)
     array = from_ids(ids)
     assert isinstance(array, pa.StringArray)
@@ -21,7 +21,7 @@ def test_a_million_ids_are_one_array():
     np.testing.assert_array_equal(to_ids(pa.chunked_array([array])), ids)
 
 
-def test_unknown_ids_are_null():
+def test_unknown_ids_are_null() -> None:
     ids, known = names(5), np.array([True, False, True, True, False])
     expected = [i.decode() if k else None for i, k in zip(ids, known, strict=True)]
     assert from_ids(ids, known).to_pylist() == expected

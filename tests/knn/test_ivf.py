@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 
@@ -19,12 +21,12 @@ from curation.algorithms.knn.params import IndexParams, SearchParams
 from .test_exact import names, unit
 
 
-def trained(sample, index):
+def trained(sample: np.ndarray, index: Literal["ivf_flat", "ivf_pq"]) -> Codebooks:
     return train(sample, index, nlist=20, subquantizers=4, seed=0)
 
 
 @pytest.fixture(scope="module")
-def world():
+def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(40, 16))
     vectors = centres[rng.integers(0, 40, 3000)] + 0.4 * rng.normal(size=(3000, 16))
@@ -33,7 +35,12 @@ def world():
 
 
 @pytest.mark.parametrize(("nprobe", "k"), [(1, 1), (3, 5), (20, 50)])
-def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monkeypatch):
+def test_flat_equals_brute_force_within_the_probed_lists(
+    world: tuple[np.ndarray, np.ndarray, np.ndarray],
+    nprobe: int,
+    k: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(ivf, "QUERIES_AT_ONCE", 37)
     vectors, queries, ids = world
     codebooks = trained(vectors, "ivf_flat")
@@ -54,12 +61,14 @@ def test_flat_equals_brute_force_within_the_probed_lists(world, nprobe, k, monke
         np.testing.assert_array_equal(candidates.similarity[of_query], similarity[order])
 
 
-def test_shards_together_find_what_one_base_finds(world):
+def test_shards_together_find_what_one_base_finds(
+    world: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     vectors, queries, ids = world
     codebooks = trained(vectors, "ivf_flat")
     params = SearchParams(nprobe=4)
 
-    def search_rows(rows):
+    def search_rows(rows: np.ndarray) -> set[tuple[int, bytes, float]]:
         base = build_base(vectors[rows], ids[rows])
         index = build_index(base, assign_lists(base.vectors, codebooks), codebooks)
         best = search(queries, index, params, 4)
@@ -71,7 +80,7 @@ def test_shards_together_find_what_one_base_finds(world):
     assert search_rows(rows) <= set().union(*in_shards)
 
 
-def test_codes_find_the_same_vector(world):
+def test_codes_find_the_same_vector(world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     vectors, _, ids = world
     codebooks = trained(vectors, "ivf_pq")
     base = build_base(vectors, ids)
@@ -83,7 +92,7 @@ def test_codes_find_the_same_vector(world):
     assert (candidates.similarity > 0.999).mean() > 0.8
 
 
-def test_empty_lists_and_few_vectors():
+def test_empty_lists_and_few_vectors() -> None:
     rng = np.random.default_rng(1)
     vectors, ids = unit(rng, 3, 8), names(rng, 3)
     codebooks = Codebooks(unit(rng, 50, 8).astype(np.float32))
@@ -108,12 +117,14 @@ def test_empty_lists_and_few_vectors():
         (4, 2000, 10**9, {}, "exact"),
     ],
 )
-def test_the_choice_follows_the_cost_model(k, queries, pool, options, index):
+def test_the_choice_follows_the_cost_model(
+    k: int, queries: int, pool: int, options: dict[str, Any], index: str
+) -> None:
     params = IndexParams(**{"nprobe": 8, "subquantizers": 4} | options)
     assert choose_search(params, k, queries, pool, 1024).index == index
 
 
-def test_auto_is_exact_up_to_its_bound():
+def test_auto_is_exact_up_to_its_bound() -> None:
     params = IndexParams(nprobe=8)
     assert choose_search(params, 4, EXACT_SEARCH_LIMIT // 2**30, 2**20, 2**10).index == "exact"
     assert (
@@ -121,6 +132,6 @@ def test_auto_is_exact_up_to_its_bound():
     )
 
 
-def test_the_number_of_lists_grows_in_steps():
+def test_the_number_of_lists_grows_in_steps() -> None:
     assert [rounded_size(n) for n in (1, 3, 4, 15, 16, 10**6)] == [1, 1, 4, 4, 16, 4**9]
     assert default_nlist(10**6) == 4000

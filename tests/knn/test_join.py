@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,18 @@ import pytest
 
 from curation.algorithms.knn import broadcast
 from curation.engine.parallel import InProcess
-from curation.engine.table import open_table
+from curation.engine.table import Table, open_table
 from curation.errors import RecipeError
 from curation.flow import plan
-from curation.recipe import parse_recipe
+from curation.recipe import Recipe, parse_recipe
 from curation.store.store import Store
 
-from ..tables import commit, commit_batches, embedding_batch, run_step, scores_batch
+from ..tables import VectorParts, commit, commit_batches, embedding_batch, run_step, scores_batch
 
 DIM = 32
 
 
-def recipe(**blocks):
+def recipe(**blocks: Any) -> Recipe:
     spec = {
         "name": "join",
         "sources": [
@@ -36,7 +37,7 @@ def recipe(**blocks):
     return parse_recipe(spec | blocks)
 
 
-def clustered(rng, rows: int) -> np.ndarray:
+def clustered(rng: np.random.Generator, rows: int) -> np.ndarray:
     """Vectors around 40 centres, as real embeddings are not uniform."""
     centres = np.random.default_rng(9).normal(size=(40, DIM))
     vectors = centres[rng.integers(0, 40, rows)] + 0.6 * rng.normal(size=(rows, DIM))
@@ -44,7 +45,7 @@ def clustered(rng, rows: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def world():
+def world() -> VectorParts:
     """Ids, vectors and roles of 2,400 pool images in three fragments, 40 seeds, 30 held-out."""
     rng = np.random.default_rng(0)
     parts = {}
@@ -61,7 +62,7 @@ def world():
 
 
 @pytest.fixture
-def store(world, tmp_path):
+def store(world: VectorParts, tmp_path: Path) -> Store:
     opened = Store(tmp_path)
     roles = {"web": "pool", "seeds": "seed", "test": "held_out"}
     rows, images = {}, {}
@@ -87,7 +88,7 @@ def store(world, tmp_path):
     return opened
 
 
-def run(store, name, **blocks):
+def run(store: Store, name: str, **blocks: Any) -> Table:
     steps = {s.name: s for s in plan(recipe(**blocks))}
     for before in ("quantise", "index") if name == "match" else ():
         run_step(steps[before], store, InProcess())
@@ -95,7 +96,9 @@ def run(store, name, **blocks):
     return open_table(store, steps[name].tables[0])
 
 
-def gathered(world, prefix, keep=lambda n: True):
+def gathered(
+    world: VectorParts, prefix: str, keep: Callable[[int], bool] = lambda n: True
+) -> tuple[np.ndarray, np.ndarray]:
     ids, vectors = [], []
     for name, (part_ids, matrix) in world.items():
         if name.startswith(prefix):
@@ -105,7 +108,9 @@ def gathered(world, prefix, keep=lambda n: True):
     return np.array(ids), np.concatenate(vectors)
 
 
-def best(query, ids, vectors, k, exclude=None):
+def best(
+    query: np.ndarray, ids: np.ndarray, vectors: np.ndarray, k: int, exclude: bytes | None = None
+) -> list[tuple[Any, Any]]:
     similarity = (vectors @ query).astype(np.float32)
     order = sorted(range(len(ids)), key=lambda n: (-similarity[n], ids[n]))
     nearest: list[tuple[Any, Any]] = []
@@ -117,7 +122,7 @@ def best(query, ids, vectors, k, exclude=None):
     return nearest
 
 
-def test_match_equals_brute_force(world, store):
+def test_match_equals_brute_force(world: VectorParts, store: Store) -> None:
     table = run(store, "match")
     assert table.manifest.stats["recall"] == 1.0
     assert table.manifest.stats["shards"] == 3
@@ -133,7 +138,9 @@ def test_match_equals_brute_force(world, store):
         assert matches["rank"].tolist() == list(range(1, 11))
 
 
-def test_merging_on_workers_changes_nothing(world, store, monkeypatch):
+def test_merging_on_workers_changes_nothing(
+    world: VectorParts, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_driver = run(store, "match").read()
     copy = Store(f"{store.uri}-merged")
     shutil.copytree(store.uri, copy.uri, ignore=shutil.ignore_patterns("work", "matches"))
@@ -144,7 +151,9 @@ def test_merging_on_workers_changes_nothing(world, store, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
-def test_the_reported_recall_of_an_index_is_its_recall(world, store, kind):
+def test_the_reported_recall_of_an_index_is_its_recall(
+    world: VectorParts, store: Store, kind: str
+) -> None:
     exact = run(store, "match").read().to_pandas()
     index = {"index": kind, "nlist": 16, "nprobe": 8, "subquantizers": 4, "refine": 8}
     table = run(store, "match", match=index | {"recall_queries": 1000})
@@ -163,26 +172,28 @@ def test_the_reported_recall_of_an_index_is_its_recall(world, store, kind):
     ("index", "words"),
     [({"subquantizers": 5}, "Valid: "), ({"subquantizers": 8, "nlist": 5000}, "Lower nlist")],
 )
-def test_an_index_that_cannot_be_trained_is_an_error(store, index, words):
+def test_an_index_that_cannot_be_trained_is_an_error(
+    store: Store, index: dict[str, int], words: str
+) -> None:
     with pytest.raises(RecipeError, match=words):
         run(store, "match", match={"index": "ivf_pq"} | index)
 
 
-def test_ivf_flat_that_probes_every_list_is_exact(store):
+def test_ivf_flat_that_probes_every_list_is_exact(store: Store) -> None:
     exact = run(store, "match").read()
     index = {"index": "ivf_flat", "nlist": 16, "nprobe": 16}
     assert run(store, "match", match=index).read() == exact
 
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
-def test_a_longer_pool_only_adds_lists(world, store, kind):
+def test_a_longer_pool_only_adds_lists(world: VectorParts, store: Store, kind: str) -> None:
     """Codebooks and old lists are reused; a pool four times as large trains codebooks again."""
     index = {"index": kind, "nlist": 16, "subquantizers": 4}
     run(store, "match", match=index)
     before = open_table(store, "codebooks").content
     old = {name: f.content for name, f in open_table(store, "lists").fragments.items()}
 
-    def add_fragments(parts):
+    def add_fragments(parts: int) -> None:
         for table in ("eligible", "images", "embeddings.semantic"):
             rows = {n: f.read() for n, f in open_table(store, table).fragments.items()}
             for part in range(parts):
@@ -207,7 +218,7 @@ def test_a_longer_pool_only_adds_lists(world, store, kind):
     assert open_table(store, "codebooks").content != before
 
 
-def test_neighbours_equal_brute_force(world, store):
+def test_neighbours_equal_brute_force(world: VectorParts, store: Store) -> None:
     near = {"near": {"encoder": "semantic", "k": 6, "floor": 0.3, "at_least": 0.9}}
     rows = run(store, "neighbours", dedup=near).read().to_pandas()
     prefix = {"pool": "web", "seed": "seeds", "held_out": "test"}
@@ -230,7 +241,7 @@ def test_neighbours_equal_brute_force(world, store):
     assert pairs[["role_a", "role_b", "rank"]].to_numpy().tolist() == [["held_out", "pool", 1]]
 
 
-def test_every_vector_has_its_nearest_centroid(world, store):
+def test_every_vector_has_its_nearest_centroid(world: VectorParts, store: Store) -> None:
     centroids = run(store, "cluster", cluster={"levels": [20]})
     from curation.algorithms.arrays.vectors import vector_matrix
 
@@ -249,7 +260,9 @@ def test_every_vector_has_its_nearest_centroid(world, store):
             assert similarity[int(row["cluster_id"])] == similarity.max()
 
 
-def test_more_clusters_than_vectors_is_warned_about(store, caplog):
+def test_more_clusters_than_vectors_is_warned_about(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     table = run(store, "cluster", cluster={"levels": [5000]})
     stats = table.manifest.stats
     assert stats["requested"] == [5000]

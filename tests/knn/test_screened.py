@@ -13,7 +13,7 @@ from .test_exact import assert_same, brute_force, names, unit
 
 
 @pytest.fixture(autouse=True)
-def always_and_in_small_blocks(monkeypatch):
+def always_and_in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "SCREEN_FROM_PRODUCTS", 0)
     monkeypatch.setattr(screened, "is_faster", lambda device="cpu": True)
     monkeypatch.setattr(screened, "COLUMNS_PER_TILE", 256)
@@ -23,7 +23,7 @@ def always_and_in_small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("k", [1, 3, 5, 64, 300, 5000])
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 257, 1000])
-def test_equals_brute_force(k, rows):
+def test_equals_brute_force(k: int, rows: int) -> None:
     rng = np.random.default_rng(rows)
     base, queries, ids = unit(rng, rows, 24), unit(rng, 70, 24), names(rng, rows)
     assert_same(search(queries, build_base(base, ids), k), brute_force(queries, base, ids, k))
@@ -31,7 +31,7 @@ def test_equals_brute_force(k, rows):
 
 @pytest.mark.parametrize("at_least", [-0.5, 0.2, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("k", [1, 5, 200])
-def test_a_floor_keeps_the_pairs_that_reach_it(k, at_least):
+def test_a_floor_keeps_the_pairs_that_reach_it(k: int, at_least: float) -> None:
     rng = np.random.default_rng(3)
     base, ids = unit(rng, 900, 24), names(rng, 900)
     queries = np.concatenate([unit(rng, 60, 24), base[:10]])
@@ -42,14 +42,14 @@ def test_a_floor_keeps_the_pairs_that_reach_it(k, at_least):
     assert_same(search(queries, build_base(base, ids), k, at_least), expected)
 
 
-def test_a_floor_spares_work():
+def test_a_floor_spares_work() -> None:
     rng = np.random.default_rng(5)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
     query, _ = screened.candidate_pairs(queries, base, 10, 0.9)
     assert len(query) == 0
 
 
-def test_neighbours_closer_than_bfloat16_can_tell():
+def test_neighbours_closer_than_bfloat16_can_tell() -> None:
     """A thousand nearly equal vectors: their scores are equal to the fourth digit."""
     rng = np.random.default_rng(0)
     centre = rng.normal(size=32)
@@ -62,7 +62,7 @@ def test_neighbours_closer_than_bfloat16_can_tell():
         assert_same(candidates, brute_force(queries, crowd, ids, k))
 
 
-def test_screen_leaves_few_pairs():
+def test_screen_leaves_few_pairs() -> None:
     """A screen that keeps every pair would save nothing."""
     rng = np.random.default_rng(1)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
@@ -73,7 +73,7 @@ def test_screen_leaves_few_pairs():
 
 
 @pytest.mark.gpu
-def test_cuda_keeps_every_neighbour():
+def test_cuda_keeps_every_neighbour() -> None:
     rng = np.random.default_rng(2)
     base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
     query, row = screened.candidate_pairs(queries, base, 10, device="cuda")

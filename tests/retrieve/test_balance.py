@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,12 @@ def name(number: int) -> str:
     return f"{number:032x}"
 
 
-def world(claims, sources=None, clusters=None, hosts=None):
+def world(
+    claims: list[tuple[str, str, int]],
+    sources: dict[int, str] | None = None,
+    clusters: dict[int, int] | None = None,
+    hosts: dict[int, str] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return claims, given as (arm, seed set, image number), and the properties of their images."""
     table = pd.DataFrame(claims, columns=["arm", "seed_set", "image_id"])
     numbers = sorted(set(table["image_id"]))
@@ -32,17 +39,17 @@ def world(claims, sources=None, clusters=None, hosts=None):
     return table, images
 
 
-def kept(claims, images, **params):
+def kept(claims: pd.DataFrame, images: pd.DataFrame, **params: Any) -> list[tuple[str, int]]:
     rows = claims[apply_balance(claims, images, BalanceParams(**params), seed=0)]
     return sorted(zip(rows["arm"], rows["image_id"].map(lambda i: int(i, 16)), strict=True))
 
 
-def test_without_limits_all_claims_are_kept():
+def test_without_limits_all_claims_are_kept() -> None:
     claims, images = world([("a", "s", 1), ("b", "t", 1), ("b", "t", 2)])
     assert kept(claims, images) == [("a", 1), ("b", 1), ("b", 2)]
 
 
-def test_a_cap_on_a_seed_set_drops_only_claims_of_that_set():
+def test_a_cap_on_a_seed_set_drops_only_claims_of_that_set() -> None:
     """One of three images of set s is kept; image 1 is kept for set t, which claims it too."""
     claims, images = world(
         [("a", "s", 1), ("a", "s", 2), ("c", "s", 3), ("b", "t", 1), ("b", "t", 4)]
@@ -52,7 +59,7 @@ def test_a_cap_on_a_seed_set_drops_only_claims_of_that_set():
     assert kept(claims, images, per_seed_set={"s": 0}) == [("b", 1), ("b", 4)]
 
 
-def test_caps_on_cluster_and_host_follow_priority():
+def test_caps_on_cluster_and_host_follow_priority() -> None:
     claims, images = world(
         [("a", "s", 1), ("b", "t", 2), ("b", "t", 3), ("a", "s", 4), ("b", "t", 5)],
         clusters={1: 7, 2: 7, 3: 7, 4: 8},
@@ -71,7 +78,7 @@ def test_caps_on_cluster_and_host_follow_priority():
     assert kept(twice, images, per_cluster=2) == [("a", 1), ("a", 2), ("b", 1)]
 
 
-def test_the_target_fills_small_arms_first():
+def test_the_target_fills_small_arms_first() -> None:
     """Of arms with 1, 3 and 20 different images, a target of 9 takes 1, 3 and 5."""
     claims, images = world(
         [("a", "s", 1)]
@@ -84,7 +91,7 @@ def test_the_target_fills_small_arms_first():
     assert kept(claims, images, target=0) == []
 
 
-def test_an_image_of_two_arms_counts_once_for_the_target():
+def test_an_image_of_two_arms_counts_once_for_the_target() -> None:
     both = [(arm, "s", n) for n in range(10) for arm in "ab"]
     claims, images = world(both + [("c", "s", n) for n in range(20, 30)])
     got = kept(claims, images, target=8, priority=["b"])
@@ -93,7 +100,7 @@ def test_an_image_of_two_arms_counts_once_for_the_target():
     assert [sum(arm == name for arm, _ in got) for name in "abc"] == [4, 4, 4]
 
 
-def test_weights_change_only_the_chances_of_the_draw():
+def test_weights_change_only_the_chances_of_the_draw() -> None:
     numbers = range(2000)
     sources = {n: "heavy" if n % 2 else "light" for n in numbers}
     claims, images = world([("a", "s", n) for n in numbers], sources=sources)
@@ -107,7 +114,7 @@ def test_weights_change_only_the_chances_of_the_draw():
     assert sorted(got) == [n for _, n in kept(shuffled, images, target=300, weights={"heavy": 4.0})]
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_are_refused() -> None:
     spec = {
         "name": "x",
         "sources": [

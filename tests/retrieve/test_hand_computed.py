@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.parallel import InProcess
-from curation.engine.table import open_table
+from curation.engine.table import Table, open_table
 from curation.flow import plan
 from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
@@ -103,7 +106,7 @@ def row(number: int, source: str, status: str, cluster: int) -> dict[str, object
     }
 
 
-def fill(store):
+def fill(store: Store) -> None:
     """Commit the tables that retrieve and assemble read."""
     rows = {name: [row(*r) for r in part] for name, part in FRAGMENTS.items()}
     commit(store, "eligible", rows)
@@ -127,7 +130,7 @@ def fill(store):
 
 
 @pytest.fixture
-def outcome(tmp_path):
+def outcome(tmp_path: Path) -> tuple[Table, dict[str, dict[str, Any]]]:
     store = Store(tmp_path)
     fill(store)
     steps = {s.name: s for s in plan(parse_recipe(SPEC))}
@@ -138,7 +141,7 @@ def outcome(tmp_path):
     return claims, dataset
 
 
-def claims_of(claims, arm: str) -> set[tuple[int, int | None]]:
+def claims_of(claims: Table, arm: str) -> set[tuple[int, int | None]]:
     return {
         (
             int(r["image_id"], 16),
@@ -149,7 +152,7 @@ def claims_of(claims, arm: str) -> set[tuple[int, int | None]]:
     }
 
 
-def test_claims(outcome):
+def test_claims(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
     claims, _ = outcome
     assert claims_of(claims, "cats") == {(3, 3), (21, 21)}
     assert claims_of(claims, "cats-near") == {(3, 3), (1, 3), (7, 21), (1, 21)}
@@ -164,7 +167,7 @@ def test_claims(outcome):
     assert claims_of(claims, "none") == set()
 
 
-def test_composition(outcome):
+def test_composition(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
     rows, total = composition_of(outcome[0].manifest)
     counts = ("seed_rows", "seed_images", "requested", "available", "retrieved", "unique", "capped")
     found = {r["arm"]: tuple(r[c] for c in (*counts, "final", "shortfall")) for r in rows}
@@ -179,7 +182,7 @@ def test_composition(outcome):
     assert total == 2 + 4 + 5 + 3 + 3
 
 
-def test_dataset(outcome):
+def test_dataset(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
     claims, dataset = outcome
     weights = {int(i, 16): r["weight"] for i, r in dataset.items()}
     assert sum(weights.values()) == claims.rows == 17

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from curation.engine.parallel import InProcess
-from curation.engine.table import open_table
+from curation.engine.table import Table, open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.composition import composition_of
@@ -21,13 +24,13 @@ from .test_hand_computed import FRAGMENTS, SPEC, STAGES_RUN, fill, row
 EVERY = {"name": "every", "strategy": "hierarchical", "target": 6}
 
 
-def run(store, spec, *stages):
+def run(store: Store, spec: dict[str, Any], *stages: str) -> None:
     steps = {s.name: s for s in plan(parse_recipe(spec))}
     for name in stages:
         run_step(steps[name], store, InProcess())
 
 
-def retrieved(store, spec):
+def retrieved(store: Store, spec: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], Table, Table]:
     """Run retrieve and assemble; return the composition by arm, the claims and the dataset."""
     run(store, spec, *STAGES_RUN)
     claims, dataset = open_table(store, "claims"), open_table(store, "dataset")
@@ -40,7 +43,9 @@ def retrieved(store, spec):
     "balance",
     [{"target": 0}, {"per_cluster": 0}, {"per_seed_set": {"cats": 0, "dogs": 0}}],
 )
-def test_limits_of_0_drop_all_claims_and_count_them(tmp_path, balance):
+def test_limits_of_0_drop_all_claims_and_count_them(
+    tmp_path: Path, balance: dict[str, Any]
+) -> None:
     store = Store(tmp_path)
     fill(store)
     unlimited, _, _ = retrieved(store, SPEC)
@@ -52,7 +57,9 @@ def test_limits_of_0_drop_all_claims_and_count_them(tmp_path, balance):
         assert counts["retrieved"] == unlimited[arm]["retrieved"]
 
 
-def test_targets_beyond_what_exists_give_a_warning(tmp_path, caplog):
+def test_targets_beyond_what_exists_give_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Six pool images and one other seed image are eligible."""
     store = Store(tmp_path)
     fill(store)
@@ -71,7 +78,9 @@ def test_targets_beyond_what_exists_give_a_warning(tmp_path, caplog):
     assert within.manifest.stats["target"] == {"requested": 5, "final": 5, "shortfall": 0}
 
 
-def test_seeds_that_match_no_cluster_give_a_warning(tmp_path, caplog):
+def test_seeds_that_match_no_cluster_give_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(tmp_path)
     fill(store)
     arm = {"name": "cells", "seeds": "dogs", "strategy": "cluster", "more_than": 2}
@@ -82,7 +91,9 @@ def test_seeds_that_match_no_cluster_give_a_warning(tmp_path, caplog):
     assert "'every'" not in caplog.text
 
 
-def test_a_seed_set_without_an_eligible_image_gives_a_warning(tmp_path, caplog):
+def test_a_seed_set_without_an_eligible_image_gives_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(tmp_path)
     fill(store)
     dropped = {
@@ -112,7 +123,7 @@ def test_a_seed_set_without_an_eligible_image_gives_a_warning(tmp_path, caplog):
         ({"strategy": "cluster", "cap": -1}, "greater than or equal to 0"),
     ],
 )
-def test_impossible_parameters_of_arms_are_refused(arm, words):
+def test_impossible_parameters_of_arms_are_refused(arm: dict[str, Any], words: str) -> None:
     with pytest.raises(RecipeError, match=rf"arm 'a': .*{words}"):
         parse_recipe(SPEC | {"retrieve": [{"name": "a", "seeds": "cats"} | arm]})
 
@@ -129,7 +140,9 @@ ARM = {"name": "a", "seeds": "seeds", "strategy": "sample", "k": 1000}
 @pytest.mark.parametrize(
     ("pool", "seeds"), [((5, 3), 4), ((5, 3), 1), ((1,), 1), ((5, 3), 0), ((0,), 2)]
 )
-def test_more_neighbours_than_the_pool_has_images(tmp_path, pool, seeds):
+def test_more_neighbours_than_the_pool_has_images(
+    tmp_path: Path, pool: tuple[int, ...], seeds: int
+) -> None:
     rng = np.random.default_rng(0)
     sizes = {f"web-{n}": size for n, size in enumerate(pool)} | {"seeds-0": seeds}
     parts = {name: (names(rng, size), planted(rng, size, 8, 2)[0]) for name, size in sizes.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,12 @@ import pytest
 
 from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
 from curation.stages.retrieve.strategies import as_is, cluster, hierarchical, sample
-from curation.stages.retrieve.strategies.evidence import EligibleImages, Evidence, Matches
+from curation.stages.retrieve.strategies.evidence import (
+    ArmClaims,
+    EligibleImages,
+    Evidence,
+    Matches,
+)
 
 
 def name(number: int) -> bytes:
@@ -20,13 +27,13 @@ def names(*numbers: int) -> np.ndarray:
     return np.array([name(n) for n in numbers], dtype="S32")
 
 
-def members(images, clusters) -> EligibleImages:
+def members(images: Collection[int], clusters: Sequence[int]) -> EligibleImages:
     return EligibleImages(
         names(*images), np.array(clusters, np.int32), np.full(len(images), 0.5, np.float32)
     )
 
 
-def evidence(**changes) -> Evidence:
+def evidence(**changes: Any) -> Evidence:
     """Seeds 1, 2, 3 in clusters 0, 0, 1; pool 10..19: six in cluster 0, three in 1, one in 2."""
     # Seed 1 finds 10, 11, 12, 13; seed 2 finds 10, 11, 14, 15; seed 3 finds 12, 10, 16, 17.
     rows = [
@@ -49,42 +56,43 @@ def evidence(**changes) -> Evidence:
     return Evidence(**(given | changes))
 
 
-def arm(module, **options):
+def arm(module: ModuleType, **options: Any) -> Any:
     strategy = module.__name__.rsplit(".", 1)[1]
     seeds = {} if module is hierarchical else {"seeds": "s"}
     return module.StrategyArm(name="a", strategy=strategy, **seeds, **options)
 
 
-def pairs(claims) -> list[tuple[int, int]]:
+def pairs(claims: ArmClaims) -> list[tuple[int, int]]:
+    assert claims.seed_images is not None
     return sorted(
         (int(s, 16), int(i, 16)) for s, i in zip(claims.seed_images, claims.images, strict=True)
     )
 
 
-def images(claims) -> list[int]:
+def images(claims: ArmClaims) -> list[int]:
     return sorted(int(i, 16) for i in claims.images)
 
 
-def test_as_is_takes_the_eligible_seeds():
+def test_as_is_takes_the_eligible_seeds() -> None:
     claims = as_is.claim(arm(as_is), evidence(), 0)
     assert images(claims) == [1, 2, 3]
     assert (claims.requested, claims.available, claims.retrieved) == (5, 3, 3)
 
 
-def test_sample_counts_collisions():
+def test_sample_counts_collisions() -> None:
     claims = sample.claim(arm(sample, k=2), evidence(), 0)
     assert pairs(claims) == [(1, 10), (1, 11), (2, 10), (2, 11), (3, 10), (3, 12)]
     assert (claims.requested, claims.retrieved, claims.unique) == (6, 6, 3)
 
 
-def test_sample_once_keeps_the_most_similar_claim():
+def test_sample_once_keeps_the_most_similar_claim() -> None:
     claims = sample.claim(arm(sample, k=2, collisions="once"), evidence(), 0)
     # 10 goes to seed 1 (.99 > .98 > .84), 11 to seed 2 (.95 > .90), and only seed 3 claims 12.
     assert pairs(claims) == [(1, 10), (2, 11), (3, 12)]
     assert (claims.requested, claims.available, claims.retrieved) == (6, 6, 3)
 
 
-def test_sample_reassigns_to_the_next_neighbour():
+def test_sample_reassigns_to_the_next_neighbour() -> None:
     claims = sample.claim(arm(sample, k=2, collisions="reassign"), evidence(), 0)
     # By descending similarity: 1→10, (2→10 taken), 2→11, (1→11 taken), 3→12, (3→10 taken),
     # (1→12 taken), 1→13, 2→14, (2 has two already), 3→16.
@@ -92,7 +100,7 @@ def test_sample_reassigns_to_the_next_neighbour():
     assert claims.unique == claims.retrieved == 6
 
 
-def test_claims_that_the_cap_of_sample_drops_are_counted():
+def test_claims_that_the_cap_of_sample_drops_are_counted() -> None:
     claims = sample.claim(arm(sample, k=2, cap=4), evidence(), 0)
     assert len(claims.images) == 4
     assert (claims.retrieved, claims.dropped) == (6, 2)
@@ -101,7 +109,7 @@ def test_claims_that_the_cap_of_sample_drops_are_counted():
     assert not len(sample.claim(arm(sample, k=2, cap=0), evidence(), 0).images)
 
 
-def test_cluster_applies_more_than_and_per_cluster():
+def test_cluster_applies_more_than_and_per_cluster() -> None:
     # Cluster 0 holds two seeds, cluster 1 one: with more_than 1 only cluster 0 matches.
     claims = cluster.claim(arm(cluster, per_cluster=4, more_than=1, cap=None), evidence(), 0)
     assert len(claims.images) == 4
@@ -114,7 +122,7 @@ def test_cluster_applies_more_than_and_per_cluster():
 
 
 @pytest.mark.parametrize(("policy", "count"), [("take_all", 4 + 3), ("skip", 4)])
-def test_cluster_smaller_than_per_cluster(policy, count):
+def test_cluster_smaller_than_per_cluster(policy: str, count: int) -> None:
     chosen = arm(cluster, per_cluster=4, more_than=0, cap=None, small_clusters=policy)
     claims = cluster.claim(chosen, evidence(), 0)
     assert len(claims.images) == count
@@ -122,24 +130,24 @@ def test_cluster_smaller_than_per_cluster(policy, count):
     assert claims.available == 9
 
 
-def test_cluster_applies_the_cap():
+def test_cluster_applies_the_cap() -> None:
     claims = cluster.claim(arm(cluster, per_cluster=4, more_than=0, cap=5), evidence(), 0)
     assert (claims.retrieved, claims.dropped, len(claims.images)) == (7, 2, 5)
 
 
-def test_cluster_without_a_match_claims_nothing():
+def test_cluster_without_a_match_claims_nothing() -> None:
     claims = cluster.claim(arm(cluster, per_cluster=4, more_than=3), evidence(), 0)
     assert (claims.requested, claims.available, claims.retrieved) == (0, 0, 0)
 
 
-def test_seeds_without_a_cluster_match_nothing():
+def test_seeds_without_a_cluster_match_nothing() -> None:
     lost = evidence(seeds={"s": members([1, 2, 3], [-1, -1, -1])})
     claims = cluster.claim(arm(cluster, per_cluster=4, more_than=0), lost, 0)
     assert claims.retrieved == 0
 
 
 @pytest.mark.parametrize("options", [{"cap": 5}, {"cap": None, "more_than": 1}])
-def test_order_of_rows_does_not_matter(options):
+def test_order_of_rows_does_not_matter(options: dict[str, Any]) -> None:
     """The same images come in another order if the pool has other fragments."""
     chosen = arm(cluster, per_cluster=3, **({"more_than": 0} | options))
     rng = np.random.default_rng(0)
@@ -154,13 +162,13 @@ def test_order_of_rows_does_not_matter(options):
         assert sorted(claims.images.tolist()) == expected
 
 
-def test_another_seed_gives_another_sample():
+def test_another_seed_gives_another_sample() -> None:
     chosen = arm(cluster, per_cluster=3, more_than=1)
     drawn = {tuple(images(cluster.claim(chosen, evidence(), seed))) for seed in range(20)}
     assert len(drawn) > 5
 
 
-def test_seeded_keys_are_uniform_and_salted():
+def test_seeded_keys_are_uniform_and_salted() -> None:
     rng = np.random.default_rng(0)
     ids = np.array([rng.bytes(16).hex() for _ in range(20_000)], dtype="S32")
     keys = seeded_keys(ids, 0, "arm")
@@ -174,7 +182,7 @@ def test_seeded_keys_are_uniform_and_salted():
 # -- levels ---------------------------------------------------------------------------------------
 
 
-def levels():
+def levels() -> Evidence:
     """Clusters 0 to 4 with 6, 3, 1, 4 and 0 images; the parent of 0 and 1 is 0, of the others 1."""
     return evidence(
         pool=members(range(10, 24), [0] * 6 + [1] * 3 + [2] + [3] * 4),
@@ -182,12 +190,13 @@ def levels():
     )
 
 
-def per_cluster(claims) -> list[int]:
+def per_cluster(claims: ArmClaims) -> list[int]:
+    assert claims.cluster_id is not None
     sizes: list[int] = np.bincount(claims.cluster_id, minlength=5).tolist()
     return sizes
 
 
-def test_cluster_at_a_coarser_level():
+def test_cluster_at_a_coarser_level() -> None:
     """Seeds of clusters 0, 0 and 1 are all in cluster 0 of level 1, with nine pool images."""
     claims = cluster.claim(arm(cluster, level=1, more_than=2, per_cluster=100), levels(), 0)
     assert images(claims) == list(range(10, 19))
@@ -197,7 +206,7 @@ def test_cluster_at_a_coarser_level():
 
 
 @pytest.mark.parametrize("leaf", ["random", "nearest"])
-def test_hierarchical_divides_the_target_from_the_top(leaf):
+def test_hierarchical_divides_the_target_from_the_top(leaf: str) -> None:
     # Of 8, each cluster of level 1 gives four: 2 and 2 of 6 and 3; 1, 3 and 0 of 1, 4 and 0.
     claims = hierarchical.claim(arm(hierarchical, target=8, leaf=leaf), levels(), 0)
     assert per_cluster(claims) == [2, 2, 1, 3, 0]
@@ -212,7 +221,7 @@ def test_hierarchical_divides_the_target_from_the_top(leaf):
     assert (claims.requested, claims.retrieved) == (99, 14)
 
 
-def test_hierarchical_repeats_rare_images_up_to_the_multiplier():
+def test_hierarchical_repeats_rare_images_up_to_the_multiplier() -> None:
     claims = hierarchical.claim(arm(hierarchical, target=12, multiplier=2), levels(), 0)
     # Each cluster of level 1 gives six: 3 and 3; the one image of cluster 2 twice, and 4.
     assert per_cluster(claims) == [3, 3, 2, 4, 0]
@@ -224,7 +233,7 @@ def test_hierarchical_repeats_rare_images_up_to_the_multiplier():
     assert all(sorted(values) == list(range(1, len(values) + 1)) for values in ranks.values())
 
 
-def test_hierarchical_takes_the_nearest_images_or_a_seeded_sample():
+def test_hierarchical_takes_the_nearest_images_or_a_seeded_sample() -> None:
     pool, parents = levels().pool, levels().parents
     similarity = pool.similarity.copy()
     similarity[3] = 0.9
@@ -241,7 +250,7 @@ def test_hierarchical_takes_the_nearest_images_or_a_seeded_sample():
     assert len(set(drawn)) > 5
 
 
-def test_hierarchical_is_even_on_one_level():
+def test_hierarchical_is_even_on_one_level() -> None:
     given = evidence(pool=members(range(10, 24), [0] * 6 + [1] * 3 + [2] + [3] * 4))
     claims = hierarchical.claim(arm(hierarchical, target=10), given, 0)
     assert per_cluster(claims) == [3, 3, 1, 3, 0]

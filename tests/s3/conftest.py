@@ -22,14 +22,14 @@ def server() -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def session_proxy(server) -> Iterator[Proxy]:
+def session_proxy(server: int) -> Iterator[Proxy]:
     """The one proxy of a process."""
     with proxying(server) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def proxy(session_proxy) -> Iterator[Proxy]:
+def proxy(session_proxy: Proxy) -> Iterator[Proxy]:
     """A proxy before the server, without faults."""
     session_proxy.reset()
     yield session_proxy
@@ -37,6 +37,6 @@ def proxy(session_proxy) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def new_address(proxy) -> Callable[[], str]:
+def new_address(proxy: Proxy) -> Callable[[], str]:
     """Returns addresses of empty stores behind the proxy."""
     return lambda: address(proxy.port, f"store-{uuid.uuid4().hex[:8]}")

@@ -7,10 +7,13 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
+from benchmarks.object_store.proxy import Proxy
 from benchmarks.object_store.server import BUCKET, ENVIRONMENT, HOST, KEY, REGION, SECRET
 from curation.engine.table import open_table
 from curation.errors import StoreError
@@ -31,7 +34,9 @@ def options(port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_options_may_come_in_any_order(proxy, tmp_path, order):
+def test_options_may_come_in_any_order(
+    proxy: Proxy, tmp_path: Path, order: tuple[int, ...]
+) -> None:
     """Wherever a path is joined to the address: also where images are fetched to."""
     query = "&".join(options(proxy.port)[place] for place in order)
     store = Store(f"s3://{BUCKET}/order-{''.join(map(str, order))}-%C3%A4%2041?{query}")
@@ -65,7 +70,7 @@ def test_options_may_come_in_any_order(proxy, tmp_path, order):
         assert parts == query
 
 
-def test_an_address_names_the_same_objects_to_all_that_open_it(proxy):
+def test_an_address_names_the_same_objects_to_all_that_open_it(proxy: Proxy) -> None:
     query = "&".join(options(proxy.port))
     for name in ("plain", "a%20b", "%C3%A4", "a+b", "k=v", "a%2520b", "deep/er"):
         store = Store(f"s3://{BUCKET}/{name}/?{query}")
@@ -102,7 +107,7 @@ def test_an_address_names_the_same_objects_to_all_that_open_it(proxy):
         ("s3://", "Cannot open the store"),
     ],
 )
-def test_what_an_address_must_not_have_is_refused_at_once(address, message):
+def test_what_an_address_must_not_have_is_refused_at_once(address: str, message: str) -> None:
     with pytest.raises(StoreError, match=message) as caught:
         Store(address)
     assert "abc" not in str(caught.value)
@@ -117,7 +122,7 @@ def test_what_an_address_must_not_have_is_refused_at_once(address, message):
         "abfss://c@a.dfs.core.windows.net/p",
     ],
 )
-def test_other_object_stores_open(address):
+def test_other_object_stores_open(address: str) -> None:
     store = Store(address)
     assert store.storage.root == ("c/p" if "abfs" in address else "bucket/p")
     assert store.address("tables/x") == f"{address}/tables/x"
@@ -149,7 +154,7 @@ KEYS = f"aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
 
 
 @pytest.mark.parametrize("kind", ["environment", "default", "profile", "config"])
-def test_credentials_serve_readers_and_writers(proxy, tmp_path, kind):
+def test_credentials_serve_readers_and_writers(proxy: Proxy, tmp_path: Path, kind: str) -> None:
     """Keys in the environment or in a profile of AWS: pyarrow and obstore use the same."""
     files = {
         "AWS_SHARED_CREDENTIALS_FILE": tmp_path / "credentials",
@@ -175,14 +180,16 @@ def test_credentials_serve_readers_and_writers(proxy, tmp_path, kind):
     assert (tried.returncode, tried.stdout) == (0, "1\n"), tried.stderr
 
 
-def test_an_endpoint_of_the_environment_serves_readers_and_writers(proxy):
+def test_an_endpoint_of_the_environment_serves_readers_and_writers(proxy: Proxy) -> None:
     environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": f"http://{HOST}:{proxy.port}"}
     tried = try_out(f"s3://{BUCKET}/endpoint?region={REGION}", environment)
     assert (tried.returncode, tried.stdout) == (0, "1\n"), tried.stderr
     assert {request.path for request in proxy.requests} == {"endpoint/a/b"}
 
 
-def test_a_profile_without_keys_is_an_error_that_says_what_to_do(proxy, tmp_path):
+def test_a_profile_without_keys_is_an_error_that_says_what_to_do(
+    proxy: Proxy, tmp_path: Path
+) -> None:
     (tmp_path / "config").write_text("[profile mine]\nsso_session = x\n")
     environment = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_PROFILE": "mine"}
     tried = try_out(f"s3://{BUCKET}/p?{'&'.join(options(proxy.port))}", environment)
@@ -190,7 +197,7 @@ def test_a_profile_without_keys_is_an_error_that_says_what_to_do(proxy, tmp_path
     assert "install boto3" in tried.stderr
 
 
-def test_no_code_joins_a_path_to_an_address_by_hand(root):
+def test_no_code_joins_a_path_to_an_address_by_hand(root: Path) -> None:
     """Options of an address must stay at its end: `join_address` alone puts a path into one."""
     assert join_address("s3://b/p?x=1", "a/b") == "s3://b/p/a/b?x=1"
     joined = []
@@ -214,7 +221,9 @@ def _joins(node: ast.JoinedStr) -> bool:
     return False
 
 
-def test_a_refused_request_is_an_error_and_not_a_store_without_conditions(new_address, monkeypatch):
+def test_a_refused_request_is_an_error_and_not_a_store_without_conditions(
+    new_address: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wrong credentials must not make a run go on as on a store that keeps no conditions."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     store = Store(new_address())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from benchmarks.object_store.proxy import Proxy
 from curation.store.storage.arrow import ArrowStorage
 from curation.store.storage.base import Storage
 from curation.store.storage.open import open_storage
@@ -18,7 +21,7 @@ WRITERS = 16
 
 
 @pytest.fixture(params=["disk", "object store", "pyarrow"])
-def storage(request, tmp_path) -> Storage:
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """An empty storage of each kind."""
     if request.param == "disk":
         return open_storage(tmp_path / "store")
@@ -28,14 +31,14 @@ def storage(request, tmp_path) -> Storage:
 
 
 @pytest.fixture(params=["disk", "object store"])
-def exclusive(request, tmp_path) -> Storage:
+def exclusive(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """An empty storage of each kind that creates exclusively."""
     if request.param == "disk":
         return open_storage(tmp_path / "store")
     return open_storage(request.getfixturevalue("new_address")())
 
 
-def test_what_is_written_is_read(storage):
+def test_what_is_written_is_read(storage: Storage) -> None:
     assert storage.read("a/b") is None
     assert storage.status("a/b") is None
     storage.write("a/b", b"first")
@@ -47,7 +50,7 @@ def test_what_is_written_is_read(storage):
     assert storage.read("a/empty") == b""
 
 
-def test_listings_are_of_one_folder_or_of_all_below(storage):
+def test_listings_are_of_one_folder_or_of_all_below(storage: Storage) -> None:
     for path in ("top", "a/one", "a/two", "a/b/three", "ab/four"):
         storage.write(path, path.encode())
     assert sorted(storage.files("a")) == ["a/one", "a/two"]
@@ -61,7 +64,7 @@ def test_listings_are_of_one_folder_or_of_all_below(storage):
     assert storage.folders("none") == []
 
 
-def test_a_listing_of_more_than_one_page(new_address):
+def test_a_listing_of_more_than_one_page(new_address: Callable[[], str]) -> None:
     storage = open_storage(new_address())
     paths = [f"many/{number:04d}" for number in range(1_050)]
     with ThreadPoolExecutor(8) as pool:
@@ -72,7 +75,7 @@ def test_a_listing_of_more_than_one_page(new_address):
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names(storage, name):
+def test_odd_names(storage: Storage, name: str) -> None:
     path = f"odd {name}/{name}"
     storage.write(path, b"odd")
     assert storage.read(path) == b"odd"
@@ -87,7 +90,7 @@ def test_odd_names(storage, name):
     assert storage.read(f"{path}.copy") == b"odd"
 
 
-def test_a_copy_replaces(storage):
+def test_a_copy_replaces(storage: Storage) -> None:
     storage.write("a", b"new")
     storage.write("b/c", b"old one")
     storage.copy("a", "b/c")
@@ -96,7 +99,7 @@ def test_a_copy_replaces(storage):
         storage.copy("none", "d")
 
 
-def test_what_is_missing_can_be_deleted(storage):
+def test_what_is_missing_can_be_deleted(storage: Storage) -> None:
     storage.write("a/b/c", b"1")
     storage.delete(["a/none", "a/b/c", "a/b/c"])
     storage.delete([])
@@ -105,14 +108,14 @@ def test_what_is_missing_can_be_deleted(storage):
     assert storage.files("a", recursive=True) == {}
 
 
-def test_a_folder_alone_is_deleted(storage):
+def test_a_folder_alone_is_deleted(storage: Storage) -> None:
     for path in ("a/b/c", "a/bc", "a/b.c"):
         storage.write(path, b"1")
     storage.delete_folder("a/b")
     assert sorted(storage.files("a", recursive=True)) == ["a/b.c", "a/bc"]
 
 
-def test_a_streamed_file_is_complete_at_the_end(storage):
+def test_a_streamed_file_is_complete_at_the_end(storage: Storage) -> None:
     content = bytes(range(256)) * 40_000
     with storage.open_output("a/b") as stream:
         stream.write(content[:1_000])
@@ -120,7 +123,9 @@ def test_a_streamed_file_is_complete_at_the_end(storage):
     assert storage.read("a/b") == content
 
 
-def test_a_stream_that_is_left_by_an_exception_leaves_no_object(new_address):
+def test_a_stream_that_is_left_by_an_exception_leaves_no_object(
+    new_address: Callable[[], str],
+) -> None:
     storage = open_storage(new_address())
     for size in (10, 20 * 2**20):
         with pytest.raises(ZeroDivisionError), storage.open_output("a/b") as stream:
@@ -130,13 +135,13 @@ def test_a_stream_that_is_left_by_an_exception_leaves_no_object(new_address):
         assert storage.files("", recursive=True) == {}
 
 
-def test_create_refuses_what_is_there(storage):
+def test_create_refuses_what_is_there(storage: Storage) -> None:
     assert storage.create("a/b", b"first")
     assert not storage.create("a/b", b"second")
     assert storage.read("a/b") == b"first"
 
 
-def test_one_of_many_threads_creates(exclusive):
+def test_one_of_many_threads_creates(exclusive: Storage) -> None:
     assert exclusive.can_create_exclusively
     for number in range(5):
         contents = [f"{number} {writer}".encode() for writer in range(WRITERS)]
@@ -152,7 +157,7 @@ def create_all(uri: str, writer: int) -> list[bool]:
     return [storage.create(f"race/{n}", f"{n} {writer}".encode()) for n in range(20)]
 
 
-def test_one_of_many_processes_creates(exclusive):
+def test_one_of_many_processes_creates(exclusive: Storage) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, mp_context=context) as pool:
         results = list(pool.map(partial(create_all, exclusive.uri), range(3)))
@@ -161,7 +166,9 @@ def test_one_of_many_processes_creates(exclusive):
         assert exclusive.read(f"race/{number}") == f"{number} {won.index(True)}".encode()
 
 
-def test_a_small_file_is_one_put_and_no_folder_gets_a_marker(proxy, new_address):
+def test_a_small_file_is_one_put_and_no_folder_gets_a_marker(
+    proxy: Proxy, new_address: Callable[[], str]
+) -> None:
     store = Store(new_address())
     store.storage.write("a/b/c", b"1")
     with store.storage.open_output("a/b/d") as stream:
@@ -171,7 +178,7 @@ def test_a_small_file_is_one_put_and_no_folder_gets_a_marker(proxy, new_address)
     assert not [request for request in proxy.requests if request.path.endswith("/")]
 
 
-def test_a_large_file_is_sent_in_parts(proxy, new_address):
+def test_a_large_file_is_sent_in_parts(proxy: Proxy, new_address: Callable[[], str]) -> None:
     storage = open_storage(new_address())
     with storage.open_output("large") as stream:
         stream.write(bytes(20 * 2**20))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from benchmarks.object_store.proxy import Request
+from benchmarks.object_store.proxy import Fault, Proxy, Request
 from benchmarks.object_store.server import HOST
 from curation.store.manifest import Committed
 from curation.store.run_log import new_run
 from curation.store.step_log import Entry, Lease, StepLog
+from curation.store.storage.base import Storage
 from curation.store.storage.open import open_storage
 
 FAULTS = ("unavailable", "error", "lost request", "lost reply", "torn", "late")
@@ -16,25 +19,30 @@ TIMES = 3
 
 
 @pytest.fixture
-def storage(new_address):
+def storage(new_address: Callable[[], str]) -> Storage:
     """A storage behind the proxy."""
     return open_storage(new_address())
 
 
 @pytest.fixture
-def direct(storage, proxy):
+def direct(storage: Storage, proxy: Proxy) -> Storage:
     """The same storage without the proxy."""
     return open_storage(storage.uri.replace(f"{HOST}:{proxy.port}", f"{HOST}:{proxy.upstream}"))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_operation_is_tried_again(storage, proxy, fault):
-    operations = {
+def test_every_operation_is_tried_again(storage: Storage, proxy: Proxy, fault: Fault) -> None:
+    def size() -> int:
+        status = storage.status("a")
+        assert status is not None
+        return status.size
+
+    operations: dict[str, Callable[[], object]] = {
         "write": lambda: storage.write("a", b"content of a"),
         "create": lambda: storage.create("b", b"content of b"),
         "create again": lambda: storage.create("b", b"other content"),
         "read": lambda: storage.read("a"),
-        "status": lambda: storage.status("a").size,
+        "status": size,
         "files": lambda: sorted(storage.files("")),
         "copy": lambda: storage.copy("a", "c"),
         "delete": lambda: storage.delete(["a"]),
@@ -61,7 +69,7 @@ def test_every_operation_is_tried_again(storage, proxy, fault):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_streamed_file_is_tried_again(storage, proxy, fault):
+def test_a_streamed_file_is_tried_again(storage: Storage, proxy: Proxy, fault: Fault) -> None:
     """One that is small, and one that is sent in parts."""
     for path, size in (("small", 1_000), ("large", 18 * 2**20)):
         content = bytes(range(250)) * (size // 250)
@@ -73,7 +81,7 @@ def test_a_streamed_file_is_tried_again(storage, proxy, fault):
         assert storage.read(path) == content
 
 
-def test_half_an_upload_is_no_object(storage, direct, proxy):
+def test_half_an_upload_is_no_object(storage: Storage, direct: Storage, proxy: Proxy) -> None:
     seen = []
 
     def look(request: Request) -> bool:
@@ -88,7 +96,7 @@ def test_half_an_upload_is_no_object(storage, direct, proxy):
     assert storage.read("a/b") == b"x" * 100_000
 
 
-def test_a_late_creation_changes_nothing(storage, proxy):
+def test_a_late_creation_changes_nothing(storage: Storage, proxy: Proxy) -> None:
     """It arrives after it was tried again, and after another writer created the file."""
     proxy.fail("late", 1)
     assert storage.create("log/1", b"first")
@@ -102,7 +110,9 @@ def test_a_late_creation_changes_nothing(storage, proxy):
     assert storage.read("log/2") == b"second"
 
 
-def test_a_late_commit_of_a_holder_that_was_overtaken_is_refused(new_address, proxy):
+def test_a_late_commit_of_a_holder_that_was_overtaken_is_refused(
+    new_address: Callable[[], str], proxy: Proxy
+) -> None:
     from curation.store.store import Store
 
     store = Store(new_address())
@@ -120,7 +130,9 @@ def test_a_late_commit_of_a_holder_that_was_overtaken_is_refused(new_address, pr
     assert log.latest().tables == {}
 
 
-def test_a_late_write_of_a_file_that_never_changes_is_harmless(storage, proxy):
+def test_a_late_write_of_a_file_that_never_changes_is_harmless(
+    storage: Storage, proxy: Proxy
+) -> None:
     """Data files have unique names; completion records and manifests say the same each time."""
     proxy.fail("late", 1)
     storage.write("tables/x/done/memo.json", b"the record")

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.object_store.proxy import Request
+from benchmarks.object_store.proxy import Proxy, Request
 from benchmarks.object_store.shapes import write_shapes
 from curation.engine.spark_workers import SparkWorkers
 from curation.store.run_log import read_runs
@@ -21,19 +22,22 @@ from curation.store.store import Store
 from ..counting import Counting
 from .flow import TABLES, rows_of, run_recipe
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 FEW, MANY = 14, 2
 """Rows of a fragment that give 4 and 24 fragments."""
 FRAGMENTS = {FEW: 4, MANY: 24}
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory) -> Path:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the sources."""
     return Path(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
-def on_disk(sources, tmp_path_factory) -> Store:
+def on_disk(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store on disk after a run."""
     store = Store(tmp_path_factory.mktemp("disk"))
     run_recipe(write_shapes(sources, FEW), store)
@@ -45,7 +49,9 @@ def writes(request: Request) -> bool:
     return request.method in ("PUT", "POST", "DELETE")
 
 
-def test_a_run_and_a_rerun(proxy, new_address, sources, on_disk):
+def test_a_run_and_a_rerun(
+    proxy: Proxy, new_address: Callable[[], str], sources: Path, on_disk: Store
+) -> None:
     """Same rows as on disk, nothing to do again, no markers, and bounded requests."""
     made: dict[tuple[int, str], int] = {}
     for size in (FEW, MANY):
@@ -102,7 +108,13 @@ run_recipe(spec, store, until=until)
         pytest.param(("embed", "embeddings.semantic", None), marks=pytest.mark.nightly),
     ],
 )
-def test_a_run_that_was_killed_goes_on(new_address, sources, on_disk, root, killed_at):
+def test_a_run_that_was_killed_goes_on(
+    new_address: Callable[[], str],
+    sources: Path,
+    on_disk: Store,
+    root: Path,
+    killed_at: tuple[str, str, str | None],
+) -> None:
     """In the middle of fetch and of embed: what was finished is reused, and the rows are the same."""
     stage, table, until = killed_at
     address, spec = new_address(), write_shapes(sources, FEW)
@@ -124,7 +136,7 @@ def test_a_run_that_was_killed_goes_on(new_address, sources, on_disk, root, kill
     assert [run.current_state for run in read_runs(store)] == ["finished", "stopped"]
 
 
-def test_two_runs_at_once(new_address, sources, on_disk):
+def test_two_runs_at_once(new_address: Callable[[], str], sources: Path, on_disk: Store) -> None:
     address = new_address()
     spec = write_shapes(sources, FEW)
     with ThreadPoolExecutor(2) as pool:
@@ -149,7 +161,9 @@ def every(number: int, kind: Callable[[Request], bool]) -> Callable[[Request], b
 
 
 @pytest.mark.nightly
-def test_a_run_on_a_server_with_faults(proxy, new_address, sources, on_disk):
+def test_a_run_on_a_server_with_faults(
+    proxy: Proxy, new_address: Callable[[], str], sources: Path, on_disk: Store
+) -> None:
     """Refusals, lost requests and replies, and torn uploads are tried again, and change no row."""
     # Primes, so that the request that is sent again is another one's turn.
     proxy.fail("unavailable", 20, every(7, lambda request: True))
@@ -170,7 +184,9 @@ def test_a_run_on_a_server_with_faults(proxy, new_address, sources, on_disk):
 
 
 @pytest.mark.nightly
-def test_a_run_with_spark(new_address, sources, on_disk, spark):
+def test_a_run_with_spark(
+    new_address: Callable[[], str], sources: Path, on_disk: Store, spark: SparkSession
+) -> None:
     store = Store(new_address())
     spec = write_shapes(sources, FEW)
     run_recipe(spec, store, SparkWorkers(lambda: spark))

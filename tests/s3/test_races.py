@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -23,6 +23,12 @@ CONTENTS = (b"first", b"second")
 ROUNDS = [50, pytest.param(1_000, marks=pytest.mark.nightly)]
 
 
+class Together(Protocol):
+    """Calls two functions at the same moment; returns what they return."""
+
+    def __call__(self, first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]: ...
+
+
 class QuickClock(SystemClock):
     """Looks again soon."""
 
@@ -31,14 +37,14 @@ class QuickClock(SystemClock):
 
 
 @pytest.fixture
-def stores(server, request) -> tuple[Store, Store]:
+def stores(server: int, request: pytest.FixtureRequest) -> tuple[Store, Store]:
     """Two clients of one store."""
     uri = address(server, f"races-{abs(hash(request.node.name))}")
     return Store(uri), Store(uri)
 
 
 @pytest.fixture
-def together() -> Iterator[Callable[[Callable[[], T], Callable[[], T]], tuple[T, T]]]:
+def together() -> Iterator[Together]:
     """Calls two functions at the same moment; returns what they return."""
     barrier = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
@@ -55,7 +61,11 @@ def together() -> Iterator[Callable[[Callable[[], T], Callable[[], T]], tuple[T,
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
-def test_one_of_two_creates_a_file(stores, together, rounds):
+def test_one_of_two_creates_a_file(
+    stores: tuple[Store, Store],
+    together: Together,
+    rounds: int,
+) -> None:
     storages = [store.storage for store in stores]
     wins = [0, 0]
     for number in range(rounds):
@@ -70,7 +80,11 @@ def test_one_of_two_creates_a_file(stores, together, rounds):
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
-def test_a_commit_and_a_takeover_exclude_each_other(stores, together, rounds):
+def test_a_commit_and_a_takeover_exclude_each_other(
+    stores: tuple[Store, Store],
+    together: Together,
+    rounds: int,
+) -> None:
     """The holder of a lease commits while another one takes the lease over."""
     wins = [0, 0]
     for number in range(rounds):
@@ -102,7 +116,11 @@ def test_a_commit_and_a_takeover_exclude_each_other(stores, together, rounds):
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
-def test_two_that_wait_for_one_lease_both_commit(stores, together, rounds):
+def test_two_that_wait_for_one_lease_both_commit(
+    stores: tuple[Store, Store],
+    together: Together,
+    rounds: int,
+) -> None:
     """No commit is lost: whoever is second sees what the first committed."""
     waiting = Waiting(notify=lambda text: None, clock=QuickClock())
     for number in range(rounds):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import open_clip
 import pyarrow as pa
 import pytest
 import torch
+from open_clip.model import CLIP
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
@@ -25,14 +29,16 @@ from .test_linear import vectors
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory):
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, CLIP]:
     folder = tmp_path_factory.mktemp("clip") / "model"
     return str(folder), write_clip(folder)
 
 
 @pytest.mark.parametrize("activation", ["none", "relu"])
 @pytest.mark.parametrize("output", ["none", "sigmoid"])
-def test_a_multilayer_perceptron_equals_torch(tmp_path, activation, output):
+def test_a_multilayer_perceptron_equals_torch(
+    tmp_path: Path, activation: Literal["none", "relu"], output: Literal["none", "sigmoid"]
+) -> None:
     """The layers have the names of LAION's aesthetic predictor: layers.0, layers.2, … layers.10."""
     torch.manual_seed(0)
     between = torch.nn.ReLU if activation == "relu" else torch.nn.Identity
@@ -69,14 +75,16 @@ def test_a_multilayer_perceptron_equals_torch(tmp_path, activation, output):
         {"0.weight": (1, 16, 1), "0.bias": (1,)},
     ],
 )
-def test_tensors_that_are_no_network_raise_an_error(tmp_path, shapes):
+def test_tensors_that_are_no_network_raise_an_error(
+    tmp_path: Path, shapes: dict[str, tuple[int, ...]]
+) -> None:
     path = tmp_path / "head.safetensors"
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, path)
     with pytest.raises(RecipeError, match="is not a network of linear layers"):
         mlp.load(HeadSpec(kind="mlp", encoder="clip", weights=str(path)), EncoderInfo({}, {}))
 
 
-def test_zero_shot_equals_the_softmax_of_open_clip(clip):
+def test_zero_shot_equals_the_softmax_of_open_clip(clip: tuple[str, CLIP]) -> None:
     folder, model = clip
     prompts, others = ("a photo", "a picture of a dog"), ("a diagram", "a flag", "text")
     pictures = vectors(9, DIM)
@@ -86,7 +94,7 @@ def test_zero_shot_equals_the_softmax_of_open_clip(clip):
         cosines = torch.from_numpy(pictures.astype(float)) @ texts.T
     info = EncoderInfo({"clip": EncoderSpec(model="open_clip", weights=folder)}, {"clip": None})
 
-    def scores(**more):
+    def scores(**more: Any) -> np.ndarray:
         return zero_shot.load(HeadSpec(kind="zero_shot", encoder="clip", **more), info)(pictures)
 
     expected = (100 * cosines).softmax(dim=1)[:, :2].sum(dim=1).numpy()
@@ -97,14 +105,14 @@ def test_zero_shot_equals_the_softmax_of_open_clip(clip):
     np.testing.assert_allclose(flat, 0.4, atol=1e-3)
 
 
-def test_vectors_of_two_models_raise_an_error():
+def test_vectors_of_two_models_raise_an_error() -> None:
     one, other = ({"architecture": "a", "weights_sha256": w, "dim": 4} for w in "xy")
     spec = HeadSpec(kind="similarity", encoder="clip", captions="texts")
     with pytest.raises(RecipeError, match="weights_sha256 x, that of captions y"):
         similarity.load(spec, EncoderInfo({}, {"clip": one, "texts": other}))
 
 
-def write_pairs(folder, captions):
+def write_pairs(folder: Path, captions: Iterable[str | None]) -> dict[str, Any]:
     """Write Parquet with images and captions."""
     rows = [{"image": jpeg(n), "uid": str(n), "text": c} for n, c in enumerate(captions)]
     path = folder / "pairs.parquet"
@@ -120,7 +128,7 @@ def write_pairs(folder, captions):
     }
 
 
-def blocks_of(folder):
+def blocks_of(folder: str) -> dict[str, Any]:
     return {
         "embed": {
             "encoders": {
@@ -145,7 +153,7 @@ def blocks_of(folder):
     }
 
 
-def test_images_and_captions_are_scored_together(clip, tmp_path):
+def test_images_and_captions_are_scored_together(clip: tuple[str, CLIP], tmp_path: Path) -> None:
     folder, _ = clip
     captions = ["red", "a dog", None, "  ", "blue"]
     run(tmp_path / "store", write_pairs(tmp_path, captions), until="score", **blocks_of(folder))
@@ -180,7 +188,7 @@ def test_images_and_captions_are_scored_together(clip, tmp_path):
         ({"kind": "linaer", "encoder": "clip"}, "did you mean 'linear'"),
     ],
 )
-def test_fields_that_do_not_fit_the_kind_raise_an_error(head, message):
+def test_fields_that_do_not_fit_the_kind_raise_an_error(head: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         HeadSpec(**head)
 
@@ -212,8 +220,8 @@ def test_fields_that_do_not_fit_the_kind_raise_an_error(head, message):
     ],
 )
 def test_recipes_whose_heads_do_not_fit_their_encoders_raise_an_error(
-    tmp_path, encoders, head, message
-):
+    tmp_path: Path, encoders: dict[str, Any], head: dict[str, Any], message: str
+) -> None:
     blocks = blocks_of("folder")
     blocks["embed"]["encoders"] |= encoders
     blocks["score"]["heads"]["mine"] = head

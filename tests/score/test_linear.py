@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,17 +11,17 @@ from safetensors.torch import save_file
 
 from curation.errors import RecipeError
 from curation.stages.score.heads import linear
-from curation.stages.score.heads.base import EncoderInfo
+from curation.stages.score.heads.base import EncoderInfo, Head
 from curation.stages.score.heads.spec import HeadSpec
 
 
-def load(path):
+def load(path: str) -> Head:
     spec = HeadSpec(kind="linear", encoder="clip", weights=path)
     return linear.load(spec, EncoderInfo({}, {"clip": None}))
 
 
 @pytest.fixture
-def layer():
+def layer() -> torch.nn.Linear:
     torch.manual_seed(0)
     return torch.nn.Linear(16, 1)
 
@@ -30,7 +32,7 @@ def vectors(rows: int = 9, dim: int = 16) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_equals_torch(layer, tmp_path, suffix):
+def test_equals_torch(layer: torch.nn.Linear, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"head.{suffix}"
     state = {k: v.detach().contiguous() for k, v in layer.state_dict().items()}
     save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
@@ -42,7 +44,7 @@ def test_equals_torch(layer, tmp_path, suffix):
     np.testing.assert_array_equal(found, alone)
 
 
-def test_tensors_of_another_shape_raise_an_error(layer, tmp_path):
+def test_tensors_of_another_shape_raise_an_error(layer: torch.nn.Linear, tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     save_file({"weight": torch.zeros(2, 16), "bias": torch.zeros(2)}, path)
     with pytest.raises(RecipeError, match="not a linear head"):
@@ -53,7 +55,7 @@ def test_tensors_of_another_shape_raise_an_error(layer, tmp_path):
 
 
 @pytest.mark.parametrize("entry", ["{", "[]", "{}", "null"])
-def test_metadata_without_the_training_encoder_raises_an_error(tmp_path, entry):
+def test_metadata_without_the_training_encoder_raises_an_error(tmp_path: Path, entry: str) -> None:
     path = tmp_path / "head.safetensors"
     state = {"weight": torch.zeros(1, 16), "bias": torch.zeros(1)}
     save_file(state, path, metadata={"curation": entry})
@@ -62,14 +64,14 @@ def test_metadata_without_the_training_encoder_raises_an_error(tmp_path, entry):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_raise_an_error(tmp_path, number):
+def test_weights_that_are_not_finite_raise_an_error(tmp_path: Path, number: float) -> None:
     path = tmp_path / "head.safetensors"
     save_file({"weight": torch.full((1, 16), number), "bias": torch.zeros(1)}, path)
     with pytest.raises(RecipeError, match="are not finite, in weight"):
         load(str(path))
 
 
-def test_laions_aesthetic_head_loads(shared):
+def test_laions_aesthetic_head_loads(shared: Path) -> None:
     heads = shared / "models" / "heads"
     head = load(str(heads / "aesthetic-predictor__sa_0_4_vit_b_32_linear.pth"))
     scores = head(vectors(100, 512))

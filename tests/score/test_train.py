@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +15,7 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.errors import CurationError, RecipeError
-from curation.inspect.train_filter import read_labels, train_filter
+from curation.inspect.train_filter import Labels, read_labels, train_filter
 
 from ..fetch.helpers import encoded
 from ..ingest.helpers import run, table
@@ -30,7 +34,7 @@ def stripes(number: int) -> bytes:
     return encoded(Image.fromarray(values.astype(np.uint8)), "PNG")
 
 
-def source_of(folder):
+def source_of(folder: Path) -> dict[str, Any]:
     rows = [{"image": stripes(n), "uid": str(n)} for n in range(SIZE)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
     columns = {"image": "image", "key": "uid"}
@@ -38,14 +42,16 @@ def source_of(folder):
     return {"name": "web", "role": "pool", "format": "parquet", "path": path, "columns": columns}
 
 
-def scored(store, folder, head, embed=ENCODER):
+def scored(
+    store: Path, folder: Path, head: dict[str, Any], embed: dict[str, Any] = ENCODER
+) -> None:
     """Run until the head has scored."""
     blocks = {"embed": embed, "dedup": {"near": None}, "score": {"heads": {"good": head}}}
     run(store, source_of(folder), until="score", **blocks)
 
 
 @pytest.fixture(scope="module")
-def finished_store(tmp_path_factory):
+def finished_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     """A store with vectors, and the right label of each image."""
     folder = tmp_path_factory.mktemp("store")
     blocks = {"embed": ENCODER, "dedup": {"near": None}}
@@ -55,14 +61,16 @@ def finished_store(tmp_path_factory):
     return folder, rows
 
 
-def labels_of(folder, rows):
+def labels_of(folder: Path, rows: pd.DataFrame) -> Path:
     path = folder / "labels.parquet"
     pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), path)
     return path
 
 
 @pytest.mark.parametrize("hidden", [0, 16])
-def test_a_filter_ranks_images_that_it_has_not_seen(finished_store, tmp_path, hidden):
+def test_a_filter_ranks_images_that_it_has_not_seen(
+    finished_store: tuple[Path, pd.DataFrame], tmp_path: Path, hidden: int
+) -> None:
     folder, rows = finished_store
     labels = read_labels(labels_of(tmp_path, rows[["image_id", "label"]].iloc[:120]))
     out = tmp_path / "head.safetensors"
@@ -86,7 +94,9 @@ def test_a_filter_ranks_images_that_it_has_not_seen(finished_store, tmp_path, hi
     assert (predicted == (unseen["label"].to_numpy() == 1)).mean() > 0.9
 
 
-def test_a_head_refuses_vectors_of_another_encoder(finished_store, tmp_path):
+def test_a_head_refuses_vectors_of_another_encoder(
+    finished_store: tuple[Path, pd.DataFrame], tmp_path: Path
+) -> None:
     folder, rows = finished_store
     labels = read_labels(labels_of(tmp_path, rows[["pair_id", "label"]]))
     out = tmp_path / "head.safetensors"
@@ -97,11 +107,13 @@ def test_a_head_refuses_vectors_of_another_encoder(finished_store, tmp_path):
         scored(tmp_path / "store", folder, head, embed=other)
 
 
-def test_labels_that_cannot_be_used(finished_store, tmp_path):
+def test_labels_that_cannot_be_used(
+    finished_store: tuple[Path, pd.DataFrame], tmp_path: Path
+) -> None:
     folder, rows = finished_store
     embeddings = table(folder / "store", "embeddings.semantic")
 
-    def read(frame):
+    def read(frame: pd.DataFrame) -> Labels:
         return read_labels(labels_of(tmp_path, frame))
 
     with pytest.raises(RecipeError, match="must have image_id or pair_id, and label"):
@@ -124,7 +136,9 @@ def test_labels_that_cannot_be_used(finished_store, tmp_path):
         train_filter(embeddings, unknown, tmp_path / "h.safetensors")
 
 
-def test_the_command_prints_how_to_use_the_head(finished_store, tmp_path):
+def test_the_command_prints_how_to_use_the_head(
+    finished_store: tuple[Path, pd.DataFrame], tmp_path: Path
+) -> None:
     import yaml
 
     folder, rows = finished_store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,9 +20,17 @@ from curation.stages.screen.stage import load_filter
 from curation.stages.screen.words import load_words
 
 
-def pair(grey=None, width=300, height=100, size=5000, caption="a dog", image=None) -> Pair:
+def pair(
+    grey: np.ndarray | None = None,
+    width: int = 300,
+    height: int = 100,
+    size: int = 5000,
+    caption: str | None = "a dog",
+    image: np.ndarray | None = None,
+) -> Pair:
     grey = np.zeros((24, 30), np.uint8) if grey is None else np.asarray(grey, np.uint8)
-    grey = grey if image is None else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if image is not None:
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     stored = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) if image is None else image
     _, data = cv2.imencode(".png", stored[..., ::-1])
     return Pair(width, height, size, caption, data.tobytes(), grey)
@@ -37,14 +46,14 @@ def score(name: str, scored: Pair) -> Any:
     return load_filter(name).score(scored)
 
 
-def test_a_recipe_without_filters_has_the_default_filters():
+def test_a_recipe_without_filters_has_the_default_filters() -> None:
     """New filters are not default, so that stored runs stay valid."""
     assert ScreenParams().filters == list(DEFAULT_FILTERS)
     assert len(DEFAULT_FILTERS) == 15 and set(DEFAULT_FILTERS) <= set(FILTERS)
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_every_filter_is_documented_and_gives_a_score(name):
+def test_every_filter_is_documented_and_gives_a_score(name: str) -> None:
     found = load_filter(name)
     assert found.doc
     assert found.usual
@@ -56,7 +65,7 @@ def test_every_filter_is_documented_and_gives_a_score(name):
         score(name, pair(np.zeros((1, 1)), caption=caption))
 
 
-def test_scores_computed_by_hand():
+def test_scores_computed_by_hand() -> None:
     assert score("min_side", pair()) == 100
     assert score("aspect", pair()) == 3
     assert score("aspect", pair(width=100, height=300)) == 3
@@ -71,7 +80,7 @@ def test_scores_computed_by_hand():
     assert score("contrast", pair(halves)) == 127.5
 
 
-def test_sharpness_decreases_with_blur_but_not_with_size():
+def test_sharpness_decreases_with_blur_but_not_with_size() -> None:
     sharp = photo(512)
     found = [
         score("sharpness", pair(image=cv2.GaussianBlur(sharp, (0, 0), s))) for s in (0.1, 2, 6)
@@ -83,7 +92,7 @@ def test_sharpness_decreases_with_blur_but_not_with_size():
     assert score("sharpness", pair(rows)) == cv2.Laplacian(rows, cv2.CV_64F).var()
 
 
-def test_blank_and_dark_images():
+def test_blank_and_dark_images() -> None:
     assert score("blankness", pair(np.full((9, 9), 200))) == 1
     halves = np.repeat([[10, 240]], 8, axis=0)
     assert score("blankness", pair(halves)) == 0.5
@@ -93,7 +102,7 @@ def test_blank_and_dark_images():
     assert score("brightness", pair(halves)) == 125
 
 
-def test_colourfulness_by_hand():
+def test_colourfulness_by_hand() -> None:
     assert score("colourfulness", pair(image=np.full((8, 8, 3), 90, np.uint8))) == 0
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 255
@@ -102,7 +111,7 @@ def test_colourfulness_by_hand():
     assert score("colourfulness", pair(image=photo())) > 60
 
 
-def test_blockiness_is_high_only_for_jpegs_of_low_quality():
+def test_blockiness_is_high_only_for_jpegs_of_low_quality() -> None:
     smooth = cv2.resize(photo(16), (256, 256), interpolation=cv2.INTER_CUBIC)
     found = {}
     for quality in (5, 30, 95):
@@ -139,17 +148,17 @@ def test_blockiness_is_high_only_for_jpegs_of_low_quality():
         ("caption_language", "12345", None),
     ],
 )
-def test_scores_of_captions(name, caption, expected):
+def test_scores_of_captions(name: str, caption: str | None, expected: float | str | None) -> None:
     assert score(name, pair(caption=caption)) == expected
 
 
-def test_languages_of_short_captions_are_uncertain():
+def test_languages_of_short_captions_are_uncertain() -> None:
     sure = "caption_language_sure"
     long = "A photograph of two dogs that play on the beach"
     assert score(sure, pair(caption=long)) > 0.9 > score(sure, pair(caption="Ok"))
 
 
-def test_lists_of_words(tmp_path):
+def test_lists_of_words(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("# a comment\nDARN\nso and so\nStraße\n\n", encoding="utf-8")
     found = load_words(str(path))
@@ -187,7 +196,7 @@ def distance(a: bytes, b: bytes | None) -> int:
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
 
 
-def test_hashes_change_with_the_image_but_little_with_encoding_and_scale():
+def test_hashes_change_with_the_image_but_little_with_encoding_and_scale() -> None:
     first = hashed(picture())
     assert first is not None
     assert len(first) == 32
@@ -196,6 +205,6 @@ def test_hashes_change_with_the_image_but_little_with_encoding_and_scale():
     assert distance(first, hashed(picture(1))) > 80
 
 
-def test_flat_images_have_no_hash():
+def test_flat_images_have_no_hash() -> None:
     assert hashed(Image.new("L", (100, 100), 90)) is None
     assert decode_grey(b"not a picture") is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from scripts.check_text import MOST_BYTES, mended, problems
@@ -19,12 +21,12 @@ from scripts.check_text import MOST_BYTES, mended, problems
         (b"a\n\nb\n", b"a\n\nb\n"),
     ],
 )
-def test_line_ends_are_mended(content, expected):
+def test_line_ends_are_mended(content: bytes, expected: bytes) -> None:
     assert mended(content) == expected
     assert mended(expected) == expected
 
 
-def test_a_file_is_mended_only_where_asked(tmp_path):
+def test_a_file_is_mended_only_where_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"a ")
     assert len(list(problems(path, mend=False))) == 1
@@ -34,13 +36,13 @@ def test_a_file_is_mended_only_where_asked(tmp_path):
     assert not list(problems(path, mend=True))
 
 
-def test_binary_files_stay(tmp_path):
+def test_binary_files_stay(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"\0 \r\n")
     assert not list(problems(path, mend=True))
 
 
-def test_conflicts_and_large_files_are_named(tmp_path):
+def test_conflicts_and_large_files_are_named(tmp_path: Path) -> None:
     conflict, large = tmp_path / "a.py", tmp_path / "b.txt"
     conflict.write_text("<" * 7 + " HEAD\nx = 1\n")
     large.write_bytes(b"a" * MOST_BYTES + b"\n")
@@ -48,7 +50,7 @@ def test_conflicts_and_large_files_are_named(tmp_path):
     assert "valid are up to" in next(problems(large, mend=False))
 
 
-def test_the_repository_has_none(root):
+def test_the_repository_has_none(root: Path) -> None:
     from scripts.check_text import tracked_files
 
     bad = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def commit_world(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("policy", "of_seed"), [("keep", None), ("drop", "copy_of_seed")])
-def test_first_reason(tmp_path, policy, of_seed):
+def test_first_reason(tmp_path: Path, policy: str, of_seed: str | None) -> None:
     store = Store(tmp_path)
     commit_world(store)
     recipe = parse_recipe(SPEC | {"dedup": {"seed_copies": policy}})

@@ -15,7 +15,7 @@ PARTS = 10
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_no_schedule_breaks_an_invariant(part):
+def test_no_schedule_breaks_an_invariant(part: int) -> None:
     seeds = range(part, SCHEDULES, PARTS)
     happened, problems = run_schedules(seeds)
     assert not problems, problems[0]
@@ -26,7 +26,7 @@ def test_no_schedule_breaks_an_invariant(part):
     assert happened["tables read meanwhile"] > 10
 
 
-def test_a_seed_gives_one_schedule():
+def test_a_seed_gives_one_schedule() -> None:
     worlds = [simulate(7), simulate(7)]
     entries = [[path for path, _ in world.server.entries] for world in worlds]
     assert entries[0] == entries[1]

@@ -55,12 +55,12 @@ class Interrupted(LocalStorage):
 
 
 @pytest.fixture
-def storage(tmp_path) -> Interrupted:
+def storage(tmp_path: Path) -> Interrupted:
     return Interrupted(tmp_path / "store")
 
 
 @pytest.fixture
-def log(storage) -> StepLog:
+def log(storage: Interrupted) -> StepLog:
     return StepLog(Store(storage.uri, storage), "step")
 
 
@@ -82,7 +82,9 @@ def remove_entries(log: StepLog, keep_from: int) -> None:
             LocalStorage.delete(log.store.storage, [log.path(number)])  # type: ignore[arg-type]
 
 
-def test_a_commit_counts_though_the_next_run_takes_the_lease_at_once(log, storage):
+def test_a_commit_counts_though_the_next_run_takes_the_lease_at_once(
+    log: StepLog, storage: Interrupted
+) -> None:
     with ExitStack() as stack:
         first = take(log, "first", stack)
         # After the commit was added, before the holder looks at the log again.
@@ -92,7 +94,9 @@ def test_a_commit_counts_though_the_next_run_takes_the_lease_at_once(log, storag
         assert log.latest().tables == FIRST
 
 
-def test_a_holder_that_was_overtaken_cannot_commit_though_old_entries_were_removed(log):
+def test_a_holder_that_was_overtaken_cannot_commit_though_old_entries_were_removed(
+    log: StepLog,
+) -> None:
     with ExitStack() as stack:
         first = take(log, "first", stack)
         take(log, "second", stack).commit(SECOND)
@@ -102,7 +106,9 @@ def test_a_holder_that_was_overtaken_cannot_commit_though_old_entries_were_remov
     assert log.latest().tables == SECOND
 
 
-def test_a_holder_that_was_overtaken_deletes_nothing_that_the_next_one_may_read(log):
+def test_a_holder_that_was_overtaken_deletes_nothing_that_the_next_one_may_read(
+    log: StepLog,
+) -> None:
     def rows(start: int) -> StageOutput:
         yield pa.RecordBatch.from_pydict({"n": [start]})
         return {}
@@ -125,7 +131,9 @@ def test_a_holder_that_was_overtaken_deletes_nothing_that_the_next_one_may_read(
         assert kept <= log.store.storage.files("work", recursive=True).keys()
 
 
-def test_a_reader_whose_entry_is_removed_meanwhile_reads_the_one_that_follows(log, storage):
+def test_a_reader_whose_entry_is_removed_meanwhile_reads_the_one_that_follows(
+    log: StepLog, storage: Interrupted
+) -> None:
     with ExitStack() as stack:
         take(log, "first", stack).commit(FIRST)
 
@@ -137,7 +145,9 @@ def test_a_reader_whose_entry_is_removed_meanwhile_reads_the_one_that_follows(lo
         assert log.latest().tables == SECOND
 
 
-def test_an_entry_that_is_damaged_leaves_what_was_committed_before(log, storage):
+def test_an_entry_that_is_damaged_leaves_what_was_committed_before(
+    log: StepLog, storage: Interrupted
+) -> None:
     with ExitStack() as stack:
         take(log, "first", stack).commit(FIRST)
         second = take(log, "second", stack)
@@ -150,7 +160,9 @@ def test_an_entry_that_is_damaged_leaves_what_was_committed_before(log, storage)
 
 
 @pytest.mark.parametrize("error", [OSError("no space"), GenericError("503")])
-def test_a_holder_outlives_a_heartbeat_that_fails(log, storage, caplog, error):
+def test_a_holder_outlives_a_heartbeat_that_fails(
+    log: StepLog, storage: Interrupted, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
     def fail() -> None:
         raise error
 

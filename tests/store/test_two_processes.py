@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from curation.engine.parallel import InProcess
 from curation.errors import LeaseError
 from curation.flow import plan
+from curation.store.manifest import Committed
 from curation.store.step_log import StepLog, Waiting
 from curation.store.store import Store
 
@@ -17,12 +20,12 @@ from .processes import GATED, ImpatientClock, run_recipe, runner, small_recipe
 
 
 @pytest.fixture
-def expected(tmp_path):
+def expected(tmp_path: Path) -> list[dict[str, Any]]:
     """The rows of a run that nobody disturbs."""
     return run_recipe(small_recipe(tmp_path), tmp_path / "undisturbed", InProcess())
 
 
-def committed(folder):
+def committed(folder: Path) -> tuple[str, int, dict[str, Committed]]:
     """Who added the last entry of the gated stage, and what it committed."""
     step = {s.name: s for s in plan(small_recipe(folder), until=GATED)}[GATED]
     entry = StepLog(Store(folder / "store"), step.fingerprint).latest()
@@ -30,7 +33,9 @@ def committed(folder):
     return entry.kind, entry.holder.pid, dict(entry.tables)
 
 
-def test_one_works_and_the_other_waits_and_says_for_whom(tmp_path, expected):
+def test_one_works_and_the_other_waits_and_says_for_whom(
+    tmp_path: Path, expected: list[dict[str, Any]]
+) -> None:
     with runner(tmp_path) as first:
         assert first.reply() == "holds the lease"
         with runner(tmp_path) as second:
@@ -45,7 +50,7 @@ def test_one_works_and_the_other_waits_and_says_for_whom(tmp_path, expected):
     assert committed(tmp_path)[0] == "commit"
 
 
-def test_without_waiting_it_stops_with_an_error(tmp_path):
+def test_without_waiting_it_stops_with_an_error(tmp_path: Path) -> None:
     with runner(tmp_path) as first:
         assert first.reply() == "holds the lease"
         with pytest.raises(LeaseError, match=f"process {first.process.pid} .*--no-wait to wait"):
@@ -54,7 +59,9 @@ def test_without_waiting_it_stops_with_an_error(tmp_path):
         assert first.reply()[0] == "rows"
 
 
-def test_a_holder_that_was_killed_is_overtaken_at_once(tmp_path, expected):
+def test_a_holder_that_was_killed_is_overtaken_at_once(
+    tmp_path: Path, expected: list[dict[str, Any]]
+) -> None:
     with runner(tmp_path) as first:
         assert first.reply() == "holds the lease"
         first.process.kill()
@@ -66,7 +73,9 @@ def test_a_holder_that_was_killed_is_overtaken_at_once(tmp_path, expected):
     assert committed(tmp_path)[:2] == ("commit", os.getpid())
 
 
-def test_a_holder_that_was_frozen_is_overtaken_and_cannot_commit(tmp_path, expected):
+def test_a_holder_that_was_frozen_is_overtaken_and_cannot_commit(
+    tmp_path: Path, expected: list[dict[str, Any]]
+) -> None:
     texts: list[str] = []
     with runner(tmp_path) as first:
         assert first.reply() == "holds the lease"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import curation.stages.assemble.stage as assemble_stage
 from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
+from curation.engine.units import StageOutput
 from curation.errors import LeaseError
 from curation.flow import plan, run_fingerprint
 from curation.launch import select_steps
@@ -26,7 +28,13 @@ SMALL, LARGE = 96, 160
 """Sides of the pictures, in pixels."""
 
 
-def run(recipe: Recipe, store: Store, only=None, first=None, until=None) -> None:
+def run(
+    recipe: Recipe,
+    store: Store,
+    only: str | None = None,
+    first: str | None = None,
+    until: str | None = None,
+) -> None:
     """Run some stages, as the command line does."""
     for step in select_steps(plan(recipe), only, first, until):
         run_step(step, store, InProcess())
@@ -39,7 +47,7 @@ def table_of(recipe: Recipe, store: Store, name: str) -> Table:
     return open_table(store, name, run=record.run)
 
 
-def test_a_stage_reads_what_its_recipe_made(tmp_path):
+def test_a_stage_reads_what_its_recipe_made(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     a, b = small_recipe(tmp_path, "a"), small_recipe(tmp_path, "b")
     run(a, store, only="ingest")
@@ -50,7 +58,7 @@ def test_a_stage_reads_what_its_recipe_made(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pool of small and large pictures, and seeds."""
     folder: Path = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
@@ -93,7 +101,7 @@ def widths(dataset: Table) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def both(pictures, tmp_path_factory) -> tuple[Store, Recipe, Recipe]:
+def both(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Recipe, Recipe]:
     """A store on which recipe a ran, then recipe b up to `select`, then a again from `cluster`."""
     store = Store(tmp_path_factory.mktemp("both") / "store")
     a, b = whole_recipe(pictures, "a", 10), whole_recipe(pictures, "b", 120)
@@ -103,7 +111,9 @@ def both(pictures, tmp_path_factory) -> tuple[Store, Recipe, Recipe]:
     return store, a, b
 
 
-def test_the_threshold_of_another_recipe_makes_no_difference(both):
+def test_the_threshold_of_another_recipe_makes_no_difference(
+    both: tuple[Store, Recipe, Recipe],
+) -> None:
     store, a, b = both
     assert widths(table_of(a, store, "dataset")) == {SMALL, LARGE}
     run(b, store, first="embed")
@@ -111,7 +121,9 @@ def test_the_threshold_of_another_recipe_makes_no_difference(both):
     assert widths(table_of(a, store, "dataset")) == {SMALL, LARGE}
 
 
-def test_two_runs_in_assemble_at_once_lose_no_file(both, pictures, monkeypatch):
+def test_two_runs_in_assemble_at_once_lose_no_file(
+    both: tuple[Store, Recipe, Recipe], pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, a, _ = both
     step = {s.name: s for s in plan(a)}["assemble"]
     expected = table_of(a, store, "dataset").read().to_pylist()
@@ -120,7 +132,7 @@ def test_two_runs_in_assemble_at_once_lose_no_file(both, pictures, monkeypatch):
         store.storage.delete_folder(folder)
     real, calls, meanwhile = assemble_stage.assemble, [], []
 
-    def interrupted(**arguments):
+    def interrupted(**arguments: Any) -> StageOutput:
         """Let another run overtake this one, after it wrote a part and began the next."""
         calls.append(1)
         number = len(calls)

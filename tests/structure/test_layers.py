@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -21,28 +23,30 @@ from scripts.structure import (
 
 
 @pytest.fixture(scope="module")
-def graph():
+def graph() -> Mapping[str, frozenset[str]]:
     return import_graph()
 
 
-def test_every_module_stands_in_a_layer(graph):
+def test_every_module_stands_in_a_layer(graph: Mapping[str, frozenset[str]]) -> None:
     assert {layer_of(module) for module in graph} == set(range(len(LAYERS)))
 
 
-def test_imports_point_down(graph):
+def test_imports_point_down(graph: Mapping[str, frozenset[str]]) -> None:
     assert upward_imports(graph) == []
 
 
-def test_stages_do_not_import_each_other(graph):
+def test_stages_do_not_import_each_other(graph: Mapping[str, frozenset[str]]) -> None:
     assert sideways_imports(graph) == []
 
 
-def test_neither_folders_nor_modules_import_each_other_in_a_circle(graph):
+def test_neither_folders_nor_modules_import_each_other_in_a_circle(
+    graph: Mapping[str, frozenset[str]],
+) -> None:
     assert cycles(folder_graph(graph, modules())) == []
     assert cycles(graph) == []
 
 
-def test_the_check_sees_an_import_that_points_up(tmp_path):
+def test_the_check_sees_an_import_that_points_up(tmp_path: Path) -> None:
     package = tmp_path / "curation"
     (package / "engine").mkdir(parents=True)
     (package / "stages" / "embed").mkdir(parents=True)
@@ -66,7 +70,7 @@ def test_the_check_sees_an_import_that_points_up(tmp_path):
     assert cycles(graph) == [["curation.stages.dedup.stage", "curation.stages.embed.stage"]]
 
 
-def test_functions_and_files_are_short():
+def test_functions_and_files_are_short() -> None:
     found = lengths()
     assert found.median <= 10
     assert found.ninetieth <= 25
@@ -74,7 +78,7 @@ def test_functions_and_files_are_short():
     assert found.longest_file <= 350, found.longest_file_name
 
 
-def test_nothing_is_found_by_asking_for_an_attribute():
+def test_nothing_is_found_by_asking_for_an_attribute() -> None:
     """What the runner may use of a stage stands in its contract: see curation/engine/stage.py."""
     runner = [f"runner/{path.name}" for path in (PACKAGE / "runner").glob("*.py")]
     for name in (*runner, "launch.py", "flow.py", "engine/units.py", "engine/exchange.py"):

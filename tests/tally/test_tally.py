@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -64,7 +67,7 @@ def world(count: int, seed: int = 0) -> list[dict[str, object]]:
     return rows
 
 
-def counted(rows) -> dict[str, int | None]:
+def counted(rows: list[dict[str, Any]]) -> dict[str, int | None]:
     """Count row by row."""
     pool = [r for r in rows if r["role"] == "pool" and r["status"] == "ok"]
     counts: dict[str, int | None] = {}
@@ -75,7 +78,7 @@ def counted(rows) -> dict[str, int | None]:
     return counts
 
 
-def commit_world(store: Store, rows, size: int) -> None:
+def commit_world(store: Store, rows: list[dict[str, Any]], size: int) -> None:
     """Commit `images`, `copies` and the other tables that select reads, in fragments of `size` rows."""
     parts = {}
     # A file that is added later has fragments of its own.
@@ -112,7 +115,7 @@ def column_of(store: Store, table: str, column: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("size", [3, 17, 1000])
-def test_counts_equal_those_row_by_row(tmp_path, size):
+def test_counts_equal_those_row_by_row(tmp_path: Path, size: int) -> None:
     store, rows = Store(tmp_path), world(120)
     commit_world(store, rows, size)
     run(store, "tally", "select")
@@ -137,7 +140,7 @@ def test_counts_equal_those_row_by_row(tmp_path, size):
     )
 
 
-def test_an_added_file_changes_counts_and_only_its_own_captions_are_read(tmp_path):
+def test_an_added_file_changes_counts_and_only_its_own_captions_are_read(tmp_path: Path) -> None:
     store, rows = Store(tmp_path), world(60)
     commit_world(store, rows, 20)
     run(store, "tally")
@@ -160,7 +163,7 @@ def test_an_added_file_changes_counts_and_only_its_own_captions_are_read(tmp_pat
     assert column_of(store, "tallies", "caption_repeats") == before
 
 
-def test_without_rows_or_captions(tmp_path):
+def test_without_rows_or_captions(tmp_path: Path) -> None:
     store = Store(tmp_path)
     rows = [r | {"caption": None} for r in world(12)]
     commit_world(store, rows, 5)
@@ -171,14 +174,14 @@ def test_without_rows_or_captions(tmp_path):
     assert count_repeats([]).most_repeated == 0
 
 
-def test_normal_form_of_captions():
+def test_normal_form_of_captions() -> None:
     assert normalize_caption("  Ａ\tDOG ") == normalize_caption("a dog") == "a dog"
     assert normalize_caption("a-dog") != normalize_caption("a dog")
     assert normalize_caption("\n\u3000") is None
     assert normalize_caption("x" * 100_000) == "x" * 100_000
 
 
-def test_recipes_check_the_name_and_type_of_the_score():
+def test_recipes_check_the_name_and_type_of_the_score() -> None:
     with pytest.raises(RecipeError, match=r"no such score.*caption_repeats"):
         parse_recipe(SPEC | {"select": {"caption_repeat": {"at_most": 1}}})
     with pytest.raises(RecipeError, match="wants at_least or at_most"):

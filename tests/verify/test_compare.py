@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,13 +15,13 @@ from curation.stages.verify.compare import Agreement, compare
 from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
 
-def encoded(image, kind="JPEG", quality=90):
+def encoded(image: Image.Image, kind: str = "JPEG", quality: int = 90) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, quality=quality)
     return stream.getvalue()
 
 
-def reduced(image, **options):
+def reduced(image: Image.Image, **options: Any) -> ReducedImage:
     small = reduce_image(encoded(image, **options))
     assert small is not None
     return ReducedImage.of(small)
@@ -34,7 +36,7 @@ def agrees(measured: Agreement) -> bool:
     )
 
 
-def drawn(seed):
+def drawn(seed: int) -> Image.Image:
     """An image with shapes of many sizes and colours, and as much detail as a photograph."""
     rng = np.random.default_rng(seed)
     background = cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (400, 300))
@@ -47,7 +49,7 @@ def drawn(seed):
     return image
 
 
-EDITS = {
+EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "re-encoded": lambda image: image.resize((200, 150)),
     "cropped": lambda image: image.crop((60, 50, 330, 270)),
     "small crop": lambda image: image.crop((120, 90, 330, 260)),
@@ -65,7 +67,7 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_copy_agrees_from_either_side(edit, turned):
+def test_a_copy_agrees_from_either_side(edit: str, turned: bool) -> None:
     image = drawn(3)
     pair = reduced(image), reduced(EDITS[edit](image), quality=70)
     measured = compare(*(pair[::-1] if turned else pair))
@@ -73,13 +75,13 @@ def test_a_copy_agrees_from_either_side(edit, turned):
     assert measured.mirrored is ("mirrored" in edit)
 
 
-def test_different_images_do_not_agree():
+def test_different_images_do_not_agree() -> None:
     images = [reduced(drawn(seed)) for seed in range(8)]
     pairs = [(a, b) for a in range(8) for b in range(a)]
     assert not any(agrees(compare(images[a], images[b])) for a, b in pairs)
 
 
-def test_another_view_of_the_same_things_is_not_steady():
+def test_another_view_of_the_same_things_is_not_steady() -> None:
     """Near things move farther than far ones, as when the camera moves."""
     far, near = np.asarray(drawn(1)).copy(), np.asarray(drawn(2))
     first, second = far.copy(), np.roll(far, 6, axis=1)
@@ -92,7 +94,7 @@ def test_another_view_of_the_same_things_is_not_steady():
     assert not agrees(measured)
 
 
-def test_two_parts_of_one_scene_are_not_inside_each_other():
+def test_two_parts_of_one_scene_are_not_inside_each_other() -> None:
     image = drawn(5)
     left, right = image.crop((0, 0, 260, 300)), image.crop((140, 0, 400, 300))
     measured = compare(reduced(left), reduced(right))
@@ -100,7 +102,7 @@ def test_two_parts_of_one_scene_are_not_inside_each_other():
     assert measured.inside < 0.7
 
 
-def test_other_colours_are_another_hue():
+def test_other_colours_are_another_hue() -> None:
     image = drawn(4)
     swapped = Image.merge("RGB", image.split()[::-1])
     measured = compare(reduced(image), reduced(swapped))
@@ -109,7 +111,7 @@ def test_other_colours_are_another_hue():
 
 
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (200, 30, 30)])
-def test_blank_images_agree_with_nothing(colour):
+def test_blank_images_agree_with_nothing(colour: tuple[int, int, int]) -> None:
     blank = reduced(Image.new("RGB", (300, 200), colour))
     other = reduced(Image.new("RGB", (200, 300), colour))
     measured = compare(blank, other)
@@ -119,7 +121,7 @@ def test_blank_images_agree_with_nothing(colour):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 7), (16, 4), (2000, 1)])
-def test_tiny_and_narrow_images_can_be_compared(size):
+def test_tiny_and_narrow_images_can_be_compared(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     tiny = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
     assert compare(reduced(tiny), reduced(drawn(0))).agreement <= 1
@@ -127,11 +129,11 @@ def test_tiny_and_narrow_images_can_be_compared(size):
     assert compare(reduced(tiny), reduced(tiny)).agreement <= 1
 
 
-def test_bytes_that_are_not_an_image_are_not_reduced():
+def test_bytes_that_are_not_an_image_are_not_reduced() -> None:
     assert reduce_image(b"not an image") is None
     assert reduce_image(b"") is None
 
 
-def test_the_same_comparison_gives_the_same_bits():
+def test_the_same_comparison_gives_the_same_bits() -> None:
     pair = reduced(drawn(3)), reduced(EDITS["cropped"](drawn(3)))
     assert compare(*pair) == compare(*(ReducedImage(p.pixels) for p in pair))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from skimage import data
 
@@ -10,10 +12,11 @@ from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 from ..e2e.small import encoded
 
 
-def test_mirrored_keypoints_equal_those_that_sift_finds_in_the_mirror_image():
+def test_mirrored_keypoints_equal_those_that_sift_finds_in_the_mirror_image() -> None:
     from PIL import Image
 
-    small = reduce_image(encoded(Image.fromarray(data.astronaut())))
+    photographs: Any = data  # skimage has no annotations
+    small = reduce_image(encoded(Image.fromarray(photographs.astronaut())))
     assert small is not None
     image = ReducedImage.of(small)
     mirrored, sift = image.mirrored.keypoints, ReducedImage(image.mirrored.pixels).keypoints

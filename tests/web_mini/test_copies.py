@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,11 +17,16 @@ from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.store.store import Store
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def said(shared, spark, tmp_path_factory):
+def said(
+    shared: Path, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """What dedup does with the planted copies and the natural pairs, and nothing else of the pool."""
     folder = tmp_path_factory.mktemp("copies")
     truth = Truth(shared)
@@ -34,7 +42,7 @@ def said(shared, spark, tmp_path_factory):
     return measured(store, truth)
 
 
-def test_planted_copies_are_found(said):
+def test_planted_copies_are_found(said: dict[str, Any]) -> None:
     recall = said["recall"]
     assert recall["exact"] == 1
     assert recall["easy"] >= 0.98, said["by_edit"]
@@ -42,7 +50,7 @@ def test_planted_copies_are_found(said):
     assert recall["hard"] >= 0.6, said["by_edit"]
 
 
-def test_look_alikes_stay_apart(said):
+def test_look_alikes_stay_apart(said: dict[str, Any]) -> None:
     """Three of the pairs are crops of one photograph of a texture, whatever their verdict says."""
     merged = said["alike"]
     assert (merged["source_a"] == "dtd").sum() <= 3, merged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,20 @@ COLUMNS = ["id", "image", "gt_source", "gt_path"]
 
 
 @pytest.fixture(scope="module")
-def weights(shared):
+def weights(shared: Path) -> Path:
     path = shared / "models" / f"{NAME}.safetensors"
     if not path.is_file():
         pytest.skip(f"no pretrained weights at {path}")
     return path
 
 
-def labelled(shared, each: int) -> tuple[list[bytes], np.ndarray]:
+def labelled(shared: Path, each: int) -> tuple[list[bytes], np.ndarray]:
     """Return stored pictures of ImageNet and the numbers of their classes.
 
     The sources' paths begin with the WordNet id of the class.
     """
-    folder, info = shared / "data" / "web_mini", ImageNetInfo("imagenet-1k")
+    folder = shared / "data" / "web_mini"
+    info: Any = ImageNetInfo("imagenet-1k")  # timm has few annotations
     number = {info.index_to_label_name(n): n for n in range(info.num_classes())}
     pictures: list[bytes] = []
     classes: list[int] = []
@@ -56,14 +58,14 @@ def labelled(shared, each: int) -> tuple[list[bytes], np.ndarray]:
     return pictures, np.array(classes)
 
 
-def top1(features: np.ndarray, weights, classes: np.ndarray) -> float:
+def top1(features: np.ndarray, weights: Path, classes: np.ndarray) -> float:
     """Return the share of pictures whose class the file's own classifier finds among a thousand."""
     head = load_file(weights)
     logits = features @ head["head.weight"].numpy().T + head["head.bias"].numpy()
     return float((logits.argmax(axis=1) == classes).mean())
 
 
-def ours(weights, pictures, **spec) -> tuple[np.ndarray, np.ndarray]:
+def ours(weights: Path, pictures: list[bytes], **spec: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return features (n, 192) by our decoding, preprocessing and model, and our unit vectors."""
     encoder = load_encoder(EncoderSpec(model=f"timm/{NAME}", weights=str(weights), **spec), "cpu")
     decoded = [decode(picture) for picture in pictures]
@@ -75,11 +77,12 @@ def ours(weights, pictures, **spec) -> tuple[np.ndarray, np.ndarray]:
     return torch.cat(parts).numpy(), vectors
 
 
-def theirs(weights, pictures) -> np.ndarray:
+def theirs(weights: Path, pictures: list[bytes]) -> np.ndarray:
     """Return features by timm's own transform, on Pillow, and forward pass."""
     model: Any = timm.create_model(NAME, pretrained=False)
     model.load_state_dict(load_file(weights))
-    transform = create_transform(**resolve_model_data_config(model.eval()), is_training=False)
+    config_of: Any = resolve_model_data_config
+    transform = create_transform(**config_of(model.eval()), is_training=False)
     opened = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
     inputs = torch.stack([transform(picture) for picture in opened])
     with torch.inference_mode():
@@ -94,7 +97,7 @@ def unit(features: np.ndarray) -> np.ndarray:
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
 
 
-def test_top1_equals_that_of_timms_own_way(shared, weights):
+def test_top1_equals_that_of_timms_own_way(shared: Path, weights: Path) -> None:
     pictures, classes = labelled(shared, EACH)
     assert len(pictures) == 2 * EACH
     assert len(set(classes.tolist())) > 90

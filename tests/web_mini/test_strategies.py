@@ -10,7 +10,7 @@ from benchmarks.strategies import Truth, evenness, spread
 
 
 @pytest.fixture(scope="module")
-def truth():
+def truth() -> Truth:
     pool = pd.DataFrame(
         {
             "domain": ["flowers"] * 5 + ["scenes"],
@@ -25,11 +25,13 @@ def truth():
     return Truth(pool, seeds)
 
 
-def claims(images, seeds=None, strategy="sample"):
+def claims(
+    images: list[str], seeds: list[str] | None = None, strategy: str = "sample"
+) -> pd.DataFrame:
     return pd.DataFrame({"strategy": strategy, "image_id": images, "seed_image_id": seeds})
 
 
-def test_scores_of_a_sample(truth):
+def test_scores_of_a_sample(truth: Truth) -> None:
     images = ["r1", "r1", "t1", "o1", "s1", "r2"]
     found = truth.score(
         claims(images, ["rose", "tulip", "tulip", "tulip", "daisy", "rose"]), "flowers"
@@ -49,13 +51,13 @@ def test_scores_of_a_sample(truth):
     assert found == pytest.approx(expected)
 
 
-def test_own_label_needs_seeds(truth):
+def test_own_label_needs_seeds(truth: Truth) -> None:
     found = truth.score(claims(["r1", "s1"], strategy="cluster"), "flowers")
     assert np.isnan(found["own label"])
     assert found["label"] == 0.5
 
 
-def test_seeds_as_they_are_reach_nothing_of_the_pool(truth):
+def test_seeds_as_they_are_reach_nothing_of_the_pool(truth: Truth) -> None:
     own = ["rose", "tulip", "daisy"]
     found = truth.score(claims(own, own, "as_is"), "flowers")
     assert found["label"] == found["own label"] == found["labels reached"] == 1
@@ -63,13 +65,13 @@ def test_seeds_as_they_are_reach_nothing_of_the_pool(truth):
     assert found["balance"] == pytest.approx(1)
 
 
-def test_evenness():
+def test_evenness() -> None:
     assert evenness(pd.Series(["a", "b", "a", "b"]), 2) == pytest.approx(1)
     assert evenness(pd.Series(["a", "b"]), 4) == pytest.approx(0.5)
     assert evenness(pd.Series(["a"]), 2) == 0
 
 
-def test_spread(truth):
+def test_spread(truth: Truth) -> None:
     found = spread(truth.pool.loc[["r1", "s1"]], truth.pool)
     expected = {
         "images": 2,

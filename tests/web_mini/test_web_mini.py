@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import pytest
 import torch
 
@@ -14,12 +17,15 @@ from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.store.store import Store
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 # Embedding nine thousand pictures takes minutes on two cores.
 pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
-def spec(shared, tmp_path_factory):
+def spec(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The recipe, over files that hold no truth."""
     spec = build_spec(shared, tmp_path_factory.mktemp("web_mini"))
     if screen_type("cpu") == torch.bfloat16:
@@ -29,26 +35,30 @@ def spec(shared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def store(spec, spark, tmp_path_factory):
+def store(
+    spec: dict[str, Any], spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Store:
     """The store after a run with exact search."""
     opened = Store(tmp_path_factory.mktemp("web_mini_store"))
     run(spec, opened, spark)
     return opened
 
 
-def run(spec, store, spark) -> None:
+def run(spec: dict[str, Any], store: Store, spark: SparkSession) -> None:
     for step in plan(parse_recipe(spec)):
         run_step(step, store, SparkWorkers(lambda: spark))
 
 
-def test_precision_of_sample_equals_the_baseline(store, shared):
+def test_precision_of_sample_equals_the_baseline(store: Store, shared: Path) -> None:
     found = precision(store, shared)
     for name, (domain, label) in BASELINE.items():
         assert found.loc[name, "domain"] == pytest.approx(domain, abs=0.02), found
         assert found.loc[name, "label"] == pytest.approx(label, abs=0.02), found
 
 
-def test_forced_ivf_pq_over_several_shards_reports_its_recall(spec, store, shared, spark):
+def test_forced_ivf_pq_over_several_shards_reports_its_recall(
+    spec: dict[str, Any], store: Store, shared: Path, spark: SparkSession
+) -> None:
     exact = precision(store, shared)
     matches = open_table(store, "matches").read().to_pandas()
     run(spec | {"match": IVF_PQ}, store, spark)

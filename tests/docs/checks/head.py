@@ -1,5 +1,7 @@
 """Vectors are scored by the head from its file; other files and dimensions are refused."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -17,11 +19,12 @@ batch = embedding_batch(np.array(IDS, "S32"), vectors)
 commit_batches(store, "embeddings.semantic", {"web-0": batch})
 
 
-def scores(tensors):
+def scores(tensors: dict[str, torch.Tensor]) -> np.ndarray:
     save_file(tensors, "head.safetensors")
     head = {"kind": "prototypes", "encoder": "semantic", "weights": "head.safetensors"}
     recipe = recipe_with(score={"heads": {"birdlike": head}}, select={"birdlike": {"at_least": 0}})
-    return run_stage("score", recipe, store).read(["birdlike"]).column(0).to_numpy()
+    column = run_stage("score", recipe, store).read(["birdlike"]).column(0)
+    return np.asarray(column.to_numpy())
 
 
 unit = prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True)

@@ -1,5 +1,7 @@
 """The plug-in, in the working directory, gives a filter to the recipe that names it."""
 
+from __future__ import annotations
+
 import io
 import shutil
 from pathlib import Path
@@ -21,14 +23,16 @@ store = Store("store")
 commit(store, "images", {"web-0": rows})
 
 
-def scores():
+def scores() -> list[float | None]:
     recipe = recipe_with(
         plugins=["my_filters.py"],
         screen={"filters": ["aspect", "exclamations"]},
         select={"exclamations": {"at_most": 1}},
     )
     assert plan(recipe)[2].plugins == ("my_filters.py",)
-    return run_stage("screen", recipe, store).read(["exclamations"]).column(0).to_pylist()
+    column = run_stage("screen", recipe, store).read(["exclamations"]).column(0)
+    found: list[float | None] = column.to_pylist()
+    return found
 
 
 assert scores() == [2, 0, 0, 0]

@@ -1,5 +1,7 @@
 """The arm claims as many images of the pool as it asks for, the same with the same seed."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from curation.flow import plan
@@ -22,7 +24,7 @@ commit(store, "centroids", {})
 commit(store, "matches", {})
 
 
-def claimed(seed):
+def claimed(seed: int) -> list[str]:
     arms = [{"name": "baseline", "strategy": "uniform", "size": 3}]
     recipe = recipe_with(retrieve=arms, seed=seed)
     assert plan(recipe)[-1].name == "assemble"
@@ -30,7 +32,8 @@ def claimed(seed):
     claims = run_stage("retrieve", recipe, store)
     (row,) = claims.manifest.stats["composition"]
     assert (row["requested"], row["available"], row["final"]) == (3, 4, 3)
-    return claims.read(["image_id"]).column(0).to_pylist()
+    images: list[str] = claims.read(["image_id"]).column(0).to_pylist()
+    return images
 
 
 drawn = [claimed(seed) for seed in range(8)]

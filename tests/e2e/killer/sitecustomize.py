@@ -6,6 +6,8 @@ done), or at the n-th `write` into it (rows are on their way). CURATION_KILL_LOG
 processes.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 from pathlib import Path
@@ -36,15 +38,16 @@ def _count(what: str, folder: str) -> None:
 
 def _install() -> None:
     from curation.engine.fragment_writer import FragmentWriter
+    from curation.store.manifest import FragmentRecord
     from curation.store.store import Store
 
     put_record, write = Store.put_record, FragmentWriter.write
 
-    def counted_record(self, made):
+    def counted_record(self: Store, made: FragmentRecord) -> None:
         put_record(self, made)
         _count("record", made.table_dir)
 
-    def counted_write(self, batch):
+    def counted_write(self: FragmentWriter, batch: Any) -> None:
         write(self, batch)
         _count("write", self._folder)
 
