@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +160,40 @@ def resize_and_crop(
     torch resizes bytes several times as fast as Pillow; few values differ, by at most 2 of 255.
 
     Args:
-        size: length of the shorter side, or height and width, in pixels.
+        size: length of the shorter side, or height and width, in pixels; at least `side`.
         side: side of the crop in pixels.
         interpolation: name of the interpolation in timm.
     """
+    if interpolation == "bicubic" and min(size) >= side:
+        return partial(bicubic_crop, size=size, side=side)
+    return _crop_by_torchvision(size, side, interpolation)
+
+
+def bicubic_crop(image: Any, size: list[int], side: int) -> torch.Tensor:
+    """Return what `_crop_by_torchvision` returns, without its import, which takes seconds.
+
+    Args:
+        image: RGB.
+        size: length of the shorter side, or height and width, in pixels; at least `side`.
+        side: side of the crop in pixels.
+    """
+    pixels = to_tensor(image)[None]
+    height, width = pixels.shape[2:]
+    if len(size) == 1:
+        # As torchvision rounds.
+        longer = int(size[0] * max(height, width) / min(height, width))
+        size = [longer, size[0]] if height > width else [size[0], longer]
+    if [height, width] != size:
+        pixels = torch.nn.functional.interpolate(
+            pixels, size, mode="bicubic", align_corners=False, antialias=True
+        )
+    top, left = (round((length - side) / 2) for length in size)
+    return pixels[0, :, top : top + side, left : left + side]
+
+
+def _crop_by_torchvision(
+    size: list[int], side: int, interpolation: str
+) -> Callable[[Any], torch.Tensor]:
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
 
