@@ -54,7 +54,7 @@ def members(tar: tarfile.TarFile) -> Iterator[Member]:
     seen: Counter[str] = Counter()
     while (info := tar.next()) is not None:
         # Otherwise tarfile keeps all headers.
-        tar.members = []  # type: ignore[misc]
+        tar.members = []  # type: ignore[attr-defined]
         seen[info.name] += 1
         number = seen[info.name]
         yield Member(escape(info.name) + (f"#{number}" if number > 1 else ""), info)

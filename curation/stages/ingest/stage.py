@@ -258,7 +258,9 @@ def _check_filled(source: Source, filled: set[str]) -> None:
     """Check that settings that name parts of samples have an effect."""
     if FORMATS[source.reader].optional_columns is None:
         return
-    wanted = {f"columns.{name}": (name, column) for name, column in source.columns.items()}
+    wanted: dict[str, tuple[str, str]] = {
+        f"columns.{name}": (name, column) for name, column in source.columns.items()
+    }
     if source.image is not None:
         wanted["image"] = ("member", source.image)
     for setting, (field, value) in wanted.items():

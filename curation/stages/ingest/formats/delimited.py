@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from curation.errors import RecipeError
 from curation.stages.ingest.formats.lines import lines
@@ -54,13 +54,22 @@ def _read(file: SourceFile, delimiter: str) -> Iterator[SourceRow | Notice]:
         return
     columns = resolve_columns(file, header)
     check_unique(file, header, columns)
-    partitions = file.partitions
+    layout = _Layout(header, columns, file.partitions, len(set(header)) == len(header))
     notes_quotes = quoting == "none" and not (file.source.quoting or preset)
     for record in records:
         if notes_quotes and any(map(is_quoted, record.fields)):
             yield Notice("plain_quotes", f"{file.display_name} line {record.line.number}")
         if record.problem or record.fields:
-            yield _row(record, header, columns, partitions)
+            yield _row(record, layout)
+
+
+class _Layout(NamedTuple):
+    """The columns of a file, those in the names of its folders, and whether all have other names."""
+
+    header: list[str]
+    columns: Columns
+    partitions: dict[str, str | None]
+    unique: bool
 
 
 def _header(file: SourceFile, records: Iterator[Record]) -> list[str] | None:
@@ -76,21 +85,21 @@ def _header(file: SourceFile, records: Iterator[Record]) -> list[str] | None:
     return header.fields
 
 
-def _row(
-    record: Record, header: list[str], columns: Columns, partitions: dict[str, str | None]
-) -> SourceRow:
-    fields, where = record.fields, f"line {record.line.number}"
+def _row(record: Record, layout: _Layout) -> SourceRow:
+    fields, header = record.fields, layout.header
     problem = record.problem or _not_utf8(fields)
     if not problem and len(fields) != len(header):
         problem = f"{len(fields)} fields, but the header has {len(header)}"
     if not problem and fields == header:
         problem = "it repeats the header"
+    where = f"line {record.line.number}"
     if problem:
         return bad_row(record.line.text.encode("utf-8", "surrogateescape"), where, problem)
     values: list[Any] = [None if f == _NULL else f for f in fields] if _NULL in fields else fields
-    unique = len(set(header)) == len(header)
-    by_name = dict(zip(header, values, strict=True)) if unique else merged(header, values)
-    row = row_from_columns(columns, partitions | by_name if partitions else by_name)
+    by_name = dict(zip(header, values, strict=True)) if layout.unique else merged(header, values)
+    row = row_from_columns(
+        layout.columns, layout.partitions | by_name if layout.partitions else by_name
+    )
     row.where = where
     return row
 

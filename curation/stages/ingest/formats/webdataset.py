@@ -81,7 +81,7 @@ def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
         StoreError: the file is not a tar.
     """
     with file.open() as stream, SpooledTemporaryFile(_SPOOL_BYTES) as spool:
-        scan = _Scan(spool)  # type: ignore[arg-type]
+        scan = _Scan(spool)
         try:
             tar = open_tar(stream)
         except (*TAR_DAMAGE, OSError) as error:
@@ -99,7 +99,7 @@ def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
         if scan.damage:
             last = shown(next(reversed(scan.members), "its start"))
             cause = f"the tar cannot be read further ({scan.damage})"
-            yield bad_row(f"{file.name} {scan.damage}".encode(), f"after {last}", cause)
+            yield bad_row(f"{shown(file.name)} {scan.damage}".encode(), f"after {last}", cause)
 
 
 def _scan(tar: tarfile.TarFile, scan: _Scan) -> None:
