@@ -38,8 +38,10 @@ def show(
     run: RunName = None,
 ) -> None:
     """Print where a table is, its row counts, the measurements of its stage, and some rows."""
+    from curation.cli.outcomes import print_notices
     from curation.engine.contract import contract
     from curation.engine.table import open_table
+    from curation.store.manifest import TABLE_STATS
     from curation.store.store import Store
 
     opened = open_table(Store(store), table, version, run)
@@ -51,7 +53,10 @@ def show(
     for role, outcomes in manifest.counts.items():
         counts = ", ".join(f"{name} {count:,}" for name, count in outcomes.items())
         out.print(f"{role:<8} {counts}")
+    print_notices(manifest, out)
     for name, value in manifest.stats.items():
+        if name in TABLE_STATS:
+            continue
         out.print(f"{escape(name)}: {escape(_truncate(value, 400))}")
     libraries = ", ".join(
         f"{name} {versions.replace(', ', ' and ')}" for name, versions in manifest.libraries.items()

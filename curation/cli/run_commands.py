@@ -21,12 +21,12 @@ from curation.cli.app import (
     out,
 )
 from curation.cli.composition_grid import composition_grid
+from curation.cli.outcomes import OutcomePrinter
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
-    from curation.runner.step import StepResult
     from curation.store.store import Store
 
 
@@ -172,24 +172,14 @@ def run(
     if verify:
         print_problems(verify_inputs(steps, opened), opened)
     waiting = Waiting(wait=not no_wait, notify=lambda text: err.print(escape(text)))
-    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), _print_outcome, waiting)
+    print_outcome = OutcomePrinter(err)
+    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), print_outcome, waiting)
     if all(outcome.up_to_date for outcome in outcomes):
         out.print("Nothing to do: every table is up to date.")
     if any(step.tables == (DATASET,) for step in steps):
         from curation.inspect.report.build import write_report
 
         _print_result(opened, loaded, write_report(loaded, opened))
-
-
-def _print_outcome(outcome: StepResult) -> None:
-    if outcome.up_to_date:
-        work = "up to date"
-    else:
-        reused = f", {outcome.reused} reused" if outcome.reused else ""
-        work = f"{outcome.computed} computed{reused}"
-    err.print(
-        f"  {outcome.step.name:<11} {outcome.rows:>10,} rows  {outcome.seconds:6.1f} s  {work}"
-    )
 
 
 def _print_result(store: Store, recipe: Recipe, report_path: str) -> None:

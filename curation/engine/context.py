@@ -42,6 +42,8 @@ class Context:
         check_lease: raises LeaseError if another run took the step over; called before files are
             deleted, because the other run may have begun to read them.
         used: memos of the work tables that were used.
+        measured: what the `units` function of a stage of kind `map` measures of the whole table, by
+            the names of TABLE_STATS.
     """
 
     store: Store
@@ -52,6 +54,7 @@ class Context:
     step: str = ""
     check_lease: Callable[[], object] | None = None
     used: set[str] = field(default_factory=set, compare=False)
+    measured: dict[str, Any] = field(default_factory=dict, compare=False)
     _saved: dict[str, FragmentRecord] = field(default_factory=dict, compare=False)
 
     def private(self) -> Context:

@@ -16,6 +16,7 @@ from curation.plugins import load_plugins
 from curation.recipe.checks import disagreements
 from curation.recipe.explain import explain
 from curation.recipe.model import Recipe
+from curation.recipe.yaml_text import load_yaml
 
 __all__ = ["Recipe", "explain", "load_recipe", "parse_recipe"]
 
@@ -51,10 +52,13 @@ def load_recipe(path: str | Path) -> Recipe:
         RecipeError: no such file, not YAML, or not a valid recipe.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"Cannot read the recipe {str(path)!r}: {error}") from error
     try:
-        return parse_recipe(yaml.safe_load(text), str(path))
-    except yaml.YAMLError as error:
+        return parse_recipe(load_yaml(text), str(path))
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
+    except ValueError as error:
+        # YAML reads `2024-13-45` as a date.
+        raise RecipeError(f"{path}: a value cannot be read: {error}") from error

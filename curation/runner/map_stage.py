@@ -48,10 +48,12 @@ def map_work(step: Step, tables: Mapping[str, Table], within: StepContext) -> St
     context = stage_context(step, within)
     units = _map_units(step, tables, context)
     keys = {
-        table: map_key(step.name, ((u.name, u.outputs[table].memo) for u in units))
+        table: map_key(
+            step.name, ((u.name, u.outputs[table].memo) for u in units), context.measured
+        )
         for table in step.tables
     }
-    return StepWork(keys, units, context.used)
+    return StepWork(keys, units, context.used, context.measured)
 
 
 def compute_map(
@@ -66,7 +68,8 @@ def compute_map(
     written = {}
     for table in step.tables:
         records = tuple(result.records[unit.name][table] for unit in units)
-        written[table] = WrittenTable(records, aggregate_stats(r.stats for r in records))
+        stats = aggregate_stats(r.stats for r in records) | dict(work.measured)
+        written[table] = WrittenTable(records, stats)
     if DATASET in step.tables:
         dataset = TableName(DATASET)
         staged = written[dataset]

@@ -46,6 +46,7 @@ class StepResult:
         reused: number of fragments that earlier runs had computed.
         rows: number of rows of its tables.
         seconds: wall time.
+        manifests: the versions that it committed.
     """
 
     step: Step
@@ -53,6 +54,7 @@ class StepResult:
     reused: int
     rows: int
     seconds: float
+    manifests: Sequence[Manifest] = ()
 
     @property
     def up_to_date(self) -> bool:
@@ -100,7 +102,9 @@ def run_step(
         lambda manifest: publish(store, step.recipe, manifest, run.record.run), outcome.manifests
     )
     seconds = time.monotonic() - started
-    result = StepResult(step, outcome.computed, outcome.reused, outcome.rows, seconds)
+    result = StepResult(
+        step, outcome.computed, outcome.reused, outcome.rows, seconds, outcome.manifests
+    )
     run.add(step.name, outcome.rows, outcome.committed, step.fingerprint)
     logger.info(
         "%s: %d fragments computed, %d reused, %d rows, %.1f s",

@@ -53,11 +53,13 @@ class StepWork:
         keys: digest of everything that decides the rows, by table.
         units: those of a map stage.
         used: memos of the work tables from which the units follow.
+        measured: measurements of the whole table of a map stage.
     """
 
     keys: Mapping[TableName, str]
     units: Sequence[Unit] = ()
     used: Collection[str] = ()
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 class WrittenTable(NamedTuple):
@@ -79,14 +81,18 @@ def table_arguments(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:
     return arguments
 
 
-def map_key(stage: str, fragments: Iterable[tuple[str, str]]) -> str:
+def map_key(
+    stage: str, fragments: Iterable[tuple[str, str]], measured: Mapping[str, Any] | None = None
+) -> str:
     """Return the digest of everything that decides the rows of a table of a map stage.
 
     Args:
         stage: name of the stage.
         fragments: the name and the memo of each fragment, in order.
+        measured: measurements of the whole table.
     """
-    return digest([stage, *([name, memo] for name, memo in fragments)])
+    more = [dict(measured)] if measured else []
+    return digest([stage, *([name, memo] for name, memo in fragments), *more])
 
 
 def version_terms(step: Step, table: TableName, params: StrictModel) -> list[Any]:

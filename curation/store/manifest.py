@@ -20,6 +20,9 @@ FRAGMENT_STATS = ("origin", "hosts")
 """Measurements that belong to one fragment. `origin` identifies files outside the store that the
 fragment's rows point into."""
 
+TABLE_STATS = ("notices",)
+"""Measurements of a whole table, of what is no row of it. A version with others is another one."""
+
 SECONDS_SUFFIX = "_seconds"
 """Ending of the names of measured times."""
 

@@ -59,3 +59,9 @@ def jpeg(shade: int = 100, size: tuple[int, int] = (32, 24)) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, (shade * 40 % 256, shade * 9 % 256, 90)).save(out, "JPEG")
     return out.getvalue()
+
+
+def noted(store: Path, name: str = "web") -> dict[str, int]:
+    """How often each notice about a source was counted."""
+    notices = table(store, "pairs").manifest.stats.get("notices", {}).get(name, {})
+    return {code: entry["count"] for code, entry in notices.items()}

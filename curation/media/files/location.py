@@ -1,17 +1,24 @@
 """Locations: where the bytes of a row are, and how they are opened.
 
 A location is a local path or a URI. `#` separates a file from the row or member inside it, so `#` and
-`%` in local names are written `%23` and `%25`. URIs are percent-encoded anyway.
+`%` in local names are written `%23` and `%25`, and bytes that are not UTF-8 as `%E9`. URIs are
+percent-encoded anyway.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import fsspec
 import pyarrow as pa
 from pyarrow import fs
+
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+"""How Python writes the bytes of a name that are not UTF-8."""
 
 
 class OutsideFolderError(ValueError):
@@ -19,19 +26,34 @@ class OutsideFolderError(ValueError):
 
 
 def escape(name: str) -> str:
-    """Return a local name as it is written in a location."""
-    return name.replace("%", "%25").replace("#", "%23")
+    """Return a local name as it is written in a location: valid UTF-8."""
+    name = name.replace("%", "%25").replace("#", "%23")
+    return name if name.isascii() else _NOT_UTF8.sub(_as_percent, name)
 
 
 def unescape(name: str) -> str:
     """Undo `escape`."""
-    return name.replace("%23", "#").replace("%25", "%")
+    return os.fsdecode(unquote_to_bytes(name)) if "%" in name else name
+
+
+def shown(name: str) -> str:
+    r"""Return a local name as people read it: bytes that are not UTF-8 are written `\xe9`."""
+    if name.isascii():
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _as_percent(surrogate: re.Match[str]) -> str:
+    return f"%{ord(surrogate[0]) - 0xDC00:02X}"
 
 
 def split_location(location: str) -> tuple[str, str | None]:
-    """Return the file of a location, and the row or member inside it (None for the file itself)."""
+    """Return the file of a location, and the row or member inside it (None for the file itself).
+
+    Both are still escaped.
+    """
     path, mark, inside = location.partition("#")
-    return path, unescape(inside) if mark else None
+    return path, inside if mark else None
 
 
 def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
@@ -68,6 +90,18 @@ def open_location(file: str) -> pa.NativeFile:
     path = unescape(file)
     if os.path.realpath(path) != path:
         raise OutsideFolderError(path)
+    return open_local(path)
+
+
+def open_local(path: str) -> pa.NativeFile:
+    """Open a local file for random access, whatever its name.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if _NOT_UTF8.search(path):
+        # Arrow takes only names in UTF-8.
+        return pa.PythonFile(Path(path).open("rb"), "r")
     return pa.OSFile(path, "rb")
 
 
@@ -76,8 +110,13 @@ def _real_folder(root: str) -> str:
     return os.path.realpath(root)
 
 
-def inside(root: str, name: str) -> str:
+def inside(root: str, name: str, follow_links: bool = False) -> str:
     """Return the real path of `name` within the local folder `root`.
+
+    Args:
+        root: the folder.
+        name: a path within it, relative or absolute.
+        follow_links: links may lead out of the folder; `..` may not.
 
     Raises:
         OutsideFolderError: it is not in the folder, or a link leads out of it.
@@ -86,6 +125,13 @@ def inside(root: str, name: str) -> str:
         raise OutsideFolderError(name)
     folder = _real_folder(root)
     path = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
-    if not path.startswith(folder.rstrip("/") + "/"):
-        raise OutsideFolderError(name)
-    return path
+    if _is_below(path, folder):
+        return path
+    written = os.path.normpath(os.path.join(root, name))  # noqa: PTH118
+    if follow_links and (_is_below(written, os.path.normpath(root)) or _is_below(written, folder)):
+        return path
+    raise OutsideFolderError(name)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip("/") + "/")

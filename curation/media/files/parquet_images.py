@@ -1,32 +1,86 @@
-"""Encoded images in columns of Parquet files."""
+"""Columns of Parquet files by their places, and encoded images in them.
+
+Names do not tell columns apart: a column may be called `img.bytes` beside a struct `img` with a field
+`bytes`, and two columns may share a name.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether the values of an Arrow type are bytes."""
     types = pa.types
     return bool(
-        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or types.is_binary_view(kind)
     )
 
 
-def inline_column(schema: pa.Schema, name: str) -> str | None:
-    """Return the Parquet path of a column of encoded images; None if it cannot hold any.
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values themselves, without a dictionary or an extension type."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    return plain_type(kind.value_type) if pa.types.is_dictionary(kind) else kind
 
-    The column is of bytes, or a struct with a field `bytes`, as the `datasets` library writes it.
+
+def _leaf_count(kind: pa.DataType) -> int:
+    """Return the number of Parquet columns of an Arrow type."""
+    kind = plain_type(kind)
+    if pa.types.is_nested(kind):
+        return sum(_leaf_count(kind.field(i).type) for i in range(kind.num_fields))
+    return 1
+
+
+def leaves(schema: pa.Schema, position: int) -> range:
+    """Return the numbers of the Parquet columns of one column of a schema."""
+    start = sum(_leaf_count(schema.field(i).type) for i in range(position))
+    return range(start, start + _leaf_count(schema.field(position).type))
+
+
+def image_leaf(schema: pa.Schema, position: int) -> int | None:
+    """Return the number of the Parquet column with encoded images; None if a column cannot hold any.
+
+    The column is of bytes, or a struct with a field `bytes`, as the `datasets` library writes it, or
+    without any value.
     """
-    kind = schema.field(name).type
-    if is_bytes(kind):
-        return name
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        return f"{name}.bytes" if is_bytes(kind.field("bytes").type) else None
-    return None
+    kind, start = plain_type(schema.field(position).type), leaves(schema, position).start
+    if is_bytes(kind) or pa.types.is_null(kind):
+        return start
+    at = kind.get_field_index("bytes") if pa.types.is_struct(kind) else -1
+    if at < 0 or not (is_bytes(kind.field(at).type) or pa.types.is_null(kind.field(at).type)):
+        return None
+    return start + sum(_leaf_count(kind.field(i).type) for i in range(at))
 
 
-def image_values(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """Return the encoded images in a column of a batch, as an array of bytes."""
-    column = batch.column(name)
-    return column.field("bytes") if pa.types.is_struct(column.type) else column
+def read_leaves(
+    file: pq.ParquetFile, columns: Iterable[int], rows: int, groups: Iterable[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches of some Parquet columns, by their numbers.
+
+    Args:
+        file: the file.
+        columns: their numbers.
+        rows: of a batch, at most.
+        groups: row groups; None for all.
+    """
+    wanted = range(file.num_row_groups) if groups is None else groups
+    # The public method knows columns by their names only.
+    yield from file.reader.iter_batches(
+        rows, row_groups=list(wanted), column_indices=sorted(columns)
+    )
+
+
+def image_values(column: pa.Array) -> pa.Array:
+    """Return the encoded images in a column, as an array of bytes."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_struct(column.type):
+        column = column.field("bytes")
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

@@ -10,7 +10,7 @@ from curation.errors import StoreError
 from curation.flow import STAGES
 from curation.runner.work import map_key
 from curation.store.holder import Holder, this_process
-from curation.store.manifest import Committed, Manifest
+from curation.store.manifest import TABLE_STATS, Committed, Manifest
 from curation.store.removal import wait_for_removal
 from curation.store.run_log import RunRecord, find_run, new_run, read_runs, save_record
 from curation.store.step_log import StepLog, Waiting, hold
@@ -180,7 +180,8 @@ def _key(store: Store, manifest: Manifest) -> str:
     if stage is None:
         return ""
     if stage.kind == "map":
-        return map_key(stage.name, [(f.name, f.memo) for f in manifest.fragments])
+        measured = {name: manifest.stats[name] for name in TABLE_STATS if name in manifest.stats}
+        return map_key(stage.name, [(f.name, f.memo) for f in manifest.fragments], measured)
     for key in store.keys(manifest.table):
         if store.version_for_key(manifest.table, key) == manifest.version:
             return key

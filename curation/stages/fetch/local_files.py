@@ -18,8 +18,8 @@ from curation.media.files.location import (
     split_location,
     unescape,
 )
-from curation.media.files.parquet_images import image_values, inline_column
-from curation.media.files.tar import is_compressed, member_name, open_tar
+from curation.media.files.parquet_images import image_leaf, image_values, read_leaves
+from curation.media.files.tar import damage_of, members, open_tar
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.request import FetchRequest, FetchResult
 
@@ -27,7 +27,7 @@ _BATCH_ROWS = 32
 _READ_AHEAD_BYTES = 1 << 20
 _PARQUET_MAGIC = b"PAR1"
 Contained = list[tuple[str, FetchRequest]]
-"""Rows of one container file, with the place of each within it: `column/row` or a member's name."""
+"""Rows of one container file, with the place of each within it: `column/row` or that of a member."""
 
 
 def read_local(rows: Iterable[FetchRequest], max_bytes: int) -> Iterator[FetchResult]:
@@ -85,7 +85,7 @@ def _container(path: str, contained: Contained, max_bytes: int) -> Iterator[Fetc
             if magic == _PARQUET_MAGIC:
                 yield from _parquet(stream, contained, max_bytes)
             else:
-                yield from _tar(stream, path, contained, max_bytes)
+                yield from _tar(stream, contained, max_bytes)
     except (OutsideFolderError, OSError, tarfile.TarError, pa.ArrowException) as error:
         raise StoreError(
             f"{path} cannot be read any more ({error}), although ingest has read it. Put the file "
@@ -97,16 +97,19 @@ def _parquet(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Ite
     file = pq.ParquetFile(stream, buffer_size=_READ_AHEAD_BYTES)
     by_column: dict[str, dict[int, FetchRequest]] = {}
     for inside, row in contained:
-        column, _, number = inside.rpartition("/")
+        column, _, number = unescape(inside).rpartition("/")
         by_column.setdefault(column, {})[int(number)] = row
     for column, rows in by_column.items():
-        path = inline_column(file.schema_arrow, column) or column
+        at = file.schema_arrow.get_field_index(column)
+        leaf = image_leaf(file.schema_arrow, at) if at >= 0 else None
+        if leaf is None:
+            raise OSError(f"the column {column!r} holds no images")
         numbers, start = sorted(rows), 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
             if bisect_left(numbers, start) < bisect_left(numbers, end):
-                batches = file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[path])
-                yield from _row_group(batches, column, start, rows, max_bytes)
+                batches = read_leaves(file, [leaf], _BATCH_ROWS, [group])
+                yield from _row_group(batches, start, rows, max_bytes)
             start = end
         missing = (row for number, row in rows.items() if number >= start)
         yield from (FetchResult(row, reason="file_missing") for row in missing)
@@ -114,13 +117,12 @@ def _parquet(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Ite
 
 def _row_group(
     batches: Iterator[pa.RecordBatch],
-    column: str,
     start: int,
     rows: dict[int, FetchRequest],
     max_bytes: int,
 ) -> Iterator[FetchResult]:
     for batch in batches:
-        values = image_values(batch, column)
+        values = image_values(batch.column(0))
         for i in range(len(values)):
             row = rows.get(start + i)
             if row is None:
@@ -135,27 +137,28 @@ def _row_group(
         start += len(values)
 
 
-def _tar(
-    stream: pa.NativeFile, path: str, contained: Contained, max_bytes: int
-) -> Iterator[FetchResult]:
-    missing, reason = dict(contained), "file_missing"
-    name = path.partition("?")[0]
-    # Only damage of the tar itself fails rows; an error of the file system stops the run.
-    damage = (tarfile.TarError, EOFError, *((OSError,) if is_compressed(name) else ()))
-    try:
-        with open_tar(stream, name) as tar:
-            for member in tar:
+def _tar(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Iterator[FetchResult]:
+    # Links in a tar make several rows of one member.
+    missing: dict[str, list[FetchRequest]] = {}
+    for place, row in contained:
+        missing.setdefault(place, []).append(row)
+    reason = "file_missing"
+    with open_tar(stream) as tar:
+        try:
+            for place, info in members(tar):
+                rows = missing.pop(place, None) if info.isreg() else None
+                if rows:
+                    content = None if info.size > max_bytes else _content(tar, info)
+                    reason_of = "too_large" if content is None else None
+                    yield from (FetchResult(row, content=content, reason=reason_of) for row in rows)
                 if not missing:
                     return
-                inside = member_name(member)
-                if inside not in missing or not member.isreg():
-                    continue
-                if member.size > max_bytes:
-                    yield FetchResult(missing.pop(inside), reason="too_large")
-                    continue
-                extracted = tar.extractfile(member)
-                content = extracted.read() if extracted else b""
-                yield FetchResult(missing.pop(inside), content=content)
-    except damage:
-        reason = "unreadable"
-    yield from (FetchResult(row, reason=reason) for row in missing.values())
+        except damage_of(tar):
+            # Only damage of the tar itself fails rows; an error of the file system stops the run.
+            reason = "unreadable"
+    yield from (FetchResult(row, reason=reason) for rows in missing.values() for row in rows)
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    extracted = tar.extractfile(info)
+    return extracted.read() if extracted else b""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.units import StageOutput, empty_batch
-from curation.errors import RecipeError
+from curation.errors import CurationError, RecipeError, StoreError
 from curation.media.web.urls import UrlRules, url_rules
 from curation.stages.ingest.duplicates import Duplicates, find_duplicates, from_rows, to_rows
-from curation.stages.ingest.formats.source_row import stage_rows
+from curation.stages.ingest.formats.source_row import SourceRow, stage_rows
 from curation.stages.ingest.group_by_host import (
     BucketRows,
     Group,
@@ -27,7 +27,8 @@ from curation.stages.ingest.group_by_host import (
 )
 from curation.stages.ingest.params import IngestStep
 from curation.stages.ingest.sources import FORMATS
-from curation.stages.ingest.sources.listing import source_files
+from curation.stages.ingest.sources.listing import list_source
+from curation.stages.ingest.sources.notices import Notice, Notices, add_notices, note
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.fragment import Fragment, group_by_stem
@@ -49,9 +50,12 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
         RecipeError: a source has no file or no row, or a file lacks a mapped column.
         StoreError: a file cannot be read.
     """
-    files = _files(params)
+    files, notices = _files(params)
     records = _read_files(files, params, context)
-    _check_counts(params.sources, files, records)
+    _check_counts(params.sources, files, records, notices)
+    noted = {name: of_source for name, of_source in notices.items() if of_source}
+    if noted:
+        context.measured["notices"] = noted
     groups = _groups(params, files, records, context)
     staged = _staged_fragments(files, records, context)
     # Rows of earlier groups count as first, so that what has been fetched is not a duplicate.
@@ -151,11 +155,42 @@ def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> St
     """
     entry = FORMATS[file.source.reader]
     read = getattr(FORMATS.load(file.source.reader), entry.function)
-    yield from stage_rows(file, read(file), rules)
+    summary = _Summary()
+    try:
+        yield from stage_rows(file, summary.rows(read(file)), rules)
+    except CurationError:
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"Source {file.source.name!r}: {file.display_name} cannot be read: "
+            f"{type(error).__name__} after {summary.count} rows ({error}). Replace the file, or remove "
+            "it from the source, and run again."
+        ) from error
+    stats: dict[str, Any] = {"notices": summary.notices, "filled": sorted(summary.filled)}
     if entry.holds_images or {"image", "path"} & set(file.source.column_candidates):
         # Images behind `path` are not checked themselves: a changed image needs a changed list.
-        return {"origin": file.version}
-    return {}
+        stats["origin"] = file.version
+    return stats
+
+
+class _Summary:
+    """What a reader yields besides rows, and which fields any of its rows has."""
+
+    def __init__(self) -> None:
+        self.notices: Notices = {}
+        self.filled: set[str] = set()
+        self.count = 0
+
+    def rows(self, items: Iterable[SourceRow | Notice]) -> Iterator[SourceRow]:
+        for item in items:
+            if isinstance(item, Notice):
+                note(self.notices, item)
+                continue
+            self.count += 1
+            for field in ("caption", "key", "member"):
+                if field not in self.filled and getattr(item, field) is not None:
+                    self.filled.add(field)
+            yield item
 
 
 def ingest(pairs: StagedRows | BucketRows, *, params: IngestStep) -> StageOutput:
@@ -165,35 +200,74 @@ def ingest(pairs: StagedRows | BucketRows, *, params: IngestStep) -> StageOutput
     return pairs.stats
 
 
-def _files(params: IngestStep) -> dict[str, SourceFile]:
-    """Return the files of all sources by a name that is the same in every run."""
+def _files(params: IngestStep) -> tuple[dict[str, SourceFile], dict[str, Notices]]:
+    """Return the files of all sources, and the notices of their folders.
+
+    Files are by a name that is the same in every run, notices by source.
+    """
     files: dict[str, SourceFile] = {}
+    notices: dict[str, Notices] = {}
     for source in params.sources:
         parts: dict[str, int] = {}
-        for file in source_files(source, params.rows_per_fragment):
+        listing = list_source(source, params.rows_per_fragment)
+        notices[source.name] = listing.notices
+        for file in listing.files:
             part = parts[file.name] = parts.get(file.name, -1) + 1
             digest = hashlib.sha256(file.name.encode("utf-8", "surrogateescape")).hexdigest()
             length = 8
             while (name := f"{source.name}-{digest[:length]}-{part:05d}") in files:
                 length += 8
             files[name] = file
-    return files
+    return files, notices
 
 
 def _check_counts(
-    sources: list[Source], files: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord]
+    sources: list[Source],
+    files: Mapping[str, SourceFile],
+    records: Mapping[str, FragmentRecord],
+    notices: Mapping[str, Notices],
 ) -> None:
+    """Check the rows of each source, and add the notices of its files to those of its folder.
+
+    Raises:
+        RecipeError: a source has no row, or no row has what the recipe says where to look for.
+    """
     for source in sources:
         names = [name for name, file in files.items() if file.source.name == source.name]
+        noted = notices[source.name]
+        add_notices(noted, (records[name].stats["notices"] for name in names))
+        for name in names:
+            if records[name].rows == 0 and not files[name].members:
+                note(noted, Notice("empty_file", files[name].display_name))
         rows = sum(records[name].rows for name in names)
         if rows == 0:
+            others = "".join(f" {entry['count']:,} {code}." for code, entry in noted.items())
             raise RecipeError(
-                f"Source {source.name!r}: {source.path!r} has no rows in {len(names)} file(s). "
+                f"Source {source.name!r}: {source.path!r} has no rows in {len(names)} file(s).{others} "
                 "Set `path` to files with rows, or remove the source from the recipe."
             )
+        filled = {field for name in names for field in records[name].stats["filled"]}
+        _check_filled(source, filled)
         if source.count is not None and source.count != rows:
             logger.warning(
                 "Source %r has %d rows, but its `count` is %d", source.name, rows, source.count
+            )
+
+
+def _check_filled(source: Source, filled: set[str]) -> None:
+    """Check that settings that name parts of samples have an effect."""
+    if FORMATS[source.reader].optional_columns is None:
+        return
+    wanted: dict[str, tuple[str, str]] = {
+        f"columns.{name}": (name, column) for name, column in source.columns.items()
+    }
+    if source.image is not None:
+        wanted["image"] = ("member", source.image)
+    for setting, (field, value) in wanted.items():
+        if field not in filled:
+            raise RecipeError(
+                f"Source {source.name!r}: no sample has what `{setting}` names, {value!r}. Correct it, "
+                "or remove it from the source."
             )
 
 

@@ -1,93 +1,141 @@
-"""CSV and TSV, with a header line unless the published list is known to have none.
-
-This uses Python's reader: for one unbalanced quote, Arrow's reader fails on the whole file, while
-Python's loses some rows.
-"""
+"""CSV and TSV, with a header line unless the published list is known to have none."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from curation.errors import RecipeError
 from curation.stages.ingest.formats.lines import lines
 from curation.stages.ingest.formats.mapped import (
+    Columns,
     check_no_inline_images,
+    check_unique,
+    merged,
     resolve_columns,
     row_from_columns,
 )
+from curation.stages.ingest.formats.quoting import (
+    HEAD_CHARACTERS,
+    READERS,
+    Line,
+    Lines,
+    Record,
+    detect,
+    is_quoted,
+)
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
+from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.presets import PRESETS
 from curation.stages.ingest.sources.source_file import SourceFile
 
-# Largest field in characters: it limits what is lost after an unbalanced quote.
-_MAX_FIELD = 128 * 1024
+_NULL = r"\N"
+"""How MySQL, PostgreSQL and Hive write a missing value."""
 
 
-def read_csv(file: SourceFile) -> Iterator[SourceRow]:
-    """Yield the rows of a CSV file (RFC 4180: quoted fields may hold commas and line ends)."""
-    return _read(file, {"delimiter": ","})
+def read_csv(file: SourceFile) -> Iterator[SourceRow | Notice]:
+    """Yield the rows of a CSV file; quoted fields may hold commas and line ends."""
+    return _read(file, ",")
 
 
-def read_tsv(file: SourceFile) -> Iterator[SourceRow]:
-    """Yield the rows of a TSV file; quotes are plain characters, as in most lists of web images."""
-    preset = PRESETS.get(file.source.format)
-    if preset and preset.quoted:
-        return _read(file, {"delimiter": "\t"})
-    return _read(file, {"delimiter": "\t", "quoting": csv.QUOTE_NONE})
+def read_tsv(file: SourceFile) -> Iterator[SourceRow | Notice]:
+    """Yield the rows of a TSV file."""
+    return _read(file, "\t")
 
 
-def _read(file: SourceFile, dialect: dict[str, Any]) -> Iterator[SourceRow]:
+def _read(file: SourceFile, delimiter: str) -> Iterator[SourceRow | Notice]:
     check_no_inline_images(file)
-    rows = _fields(file, dialect)
+    quoting, text = _quoting(file, delimiter)
+    records = READERS[quoting](Lines(text), delimiter)
     preset = PRESETS.get(file.source.format)
-    header = list(preset.header) if preset and preset.header else next(rows, None)
+    header = list(preset.header) if preset and preset.header else _header(file, records)
     if header is None:
         return
-    if isinstance(header, SourceRow) or len(set(header)) != len(header):
+    columns = resolve_columns(file, header)
+    check_unique(file, header, columns)
+    layout = _Layout(header, columns, file.partitions, len(set(header)) == len(header))
+    notes_quotes = quoting == "none" and not (file.source.quoting or preset)
+    for record in records:
+        if notes_quotes and any(map(is_quoted, record.fields)):
+            yield Notice("plain_quotes", f"{file.display_name} line {record.line.number}")
+        if record.problem or record.fields:
+            yield _row(record, layout)
+
+
+class _Layout(NamedTuple):
+    """The columns of a file, those in the names of its folders, and whether all have other names."""
+
+    header: list[str]
+    columns: Columns
+    partitions: dict[str, str | None]
+    unique: bool
+
+
+def _header(file: SourceFile, records: Iterator[Record]) -> list[str] | None:
+    """Return the names of the columns; None for a file without a line."""
+    header = next((r for r in records if r.problem or r.fields), None)
+    if header is None:
+        return None
+    if header.problem or _not_utf8(header.fields):
         raise RecipeError(
             f"Source {file.source.name!r}: the first line of {file.display_name} is not a header with "
-            "a different name for each column. Add such a line."
+            f"the names of the columns ({header.problem or 'it is not UTF-8'}). Add such a line."
         )
-    columns = resolve_columns(file, header)
-    for row in rows:
-        if isinstance(row, SourceRow):
-            yield row
-        elif len(row) != len(header):
-            yield bad_row(repr(row).encode())
-        else:
-            yield row_from_columns(columns, dict(zip(header, row, strict=True)))
+    return header.fields
 
 
-def _fields(file: SourceFile, dialect: dict[str, Any]) -> Iterator[list[str] | SourceRow]:
-    """Yield the fields of each row, or a bad row where it cannot be read."""
-    csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(_text(file), **dialect)
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield bad_row(f"{reader.line_num} {error}".encode())
-            continue
-        if not row:
-            continue
-        joined = "".join(row)
-        try:
-            if not joined.isascii():
-                joined.encode()
-        except UnicodeEncodeError:
-            yield bad_row(joined.encode("utf-8", "surrogateescape"))
-            continue
-        yield row
+def _row(record: Record, layout: _Layout) -> SourceRow:
+    fields, header = record.fields, layout.header
+    problem = record.problem or _not_utf8(fields)
+    if not problem and len(fields) != len(header):
+        problem = f"{len(fields)} fields, but the header has {len(header)}"
+    if not problem and fields == header:
+        problem = "it repeats the header"
+    where = f"line {record.line.number}"
+    if problem:
+        return bad_row(record.line.text.encode("utf-8", "surrogateescape"), where, problem)
+    values: list[Any] = [None if f == _NULL else f for f in fields] if _NULL in fields else fields
+    by_name = dict(zip(header, values, strict=True)) if layout.unique else merged(header, values)
+    row = row_from_columns(
+        layout.columns, layout.partitions | by_name if layout.partitions else by_name
+    )
+    row.where = where
+    return row
 
 
-def _text(file: SourceFile) -> Iterator[str]:
-    # A truncated line gets longer than a field may be, so that the reader rejects the row.
-    for number, (line, is_complete) in enumerate(lines(file)):
-        if number == 0:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        end = "\n" if is_complete else "\x00" * (_MAX_FIELD + 1)
-        yield line.decode("utf-8", "surrogateescape") + end
+def _not_utf8(fields: list[str]) -> str:
+    joined = "".join(fields)
+    if joined.isascii():
+        return ""
+    try:
+        joined.encode()
+    except UnicodeEncodeError as error:
+        byte = ord(joined[error.start]) - 0xDC00
+        return (
+            f"it is not UTF-8 (byte {byte:#04x}); convert the file, as by iconv -f CP1252 -t UTF-8"
+        )
+    return ""
+
+
+def _quoting(file: SourceFile, delimiter: str) -> tuple[str, Iterator[Line]]:
+    """Return how a file is written, and its lines."""
+    preset, text = PRESETS.get(file.source.format), _lines(file)
+    if file.source.quoting:
+        return file.source.quoting, text
+    if preset and preset.quoted:
+        return "doubled", text
+    head: list[Line] = []
+    size = 0
+    for line in text:
+        head.append(line)
+        size += len(line.text)
+        if size > HEAD_CHARACTERS:
+            break
+    has_header = not (preset and preset.header)
+    return detect(head, delimiter, has_header), chain(head, text)
+
+
+def _lines(file: SourceFile) -> Iterator[Line]:
+    for number, (line, is_complete) in enumerate(lines(file), 1):
+        yield Line(number, line.decode("utf-8", "surrogateescape"), is_complete)

@@ -1,38 +1,67 @@
-"""A folder of image files. The caption of an image is in a text file of the same name."""
+"""A folder of image files. Caption and metadata of an image are in files of the same name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from curation.media.files.location import OutsideFolderError
+from curation.errors import StoreError
+from curation.media.files.location import OutsideFolderError, shown
+from curation.media.files.magic import HEAD_BYTES, is_picture
+from curation.stages.ingest.formats.samples import Texts, max_bytes
 from curation.stages.ingest.formats.source_row import SourceRow
-from curation.stages.ingest.formats.values import as_json, clean
-from curation.stages.ingest.sources.source_file import ImageFile, SourceFile
+from curation.stages.ingest.formats.values import as_json
+from curation.stages.ingest.sources import IMAGE_ENDINGS
+from curation.stages.ingest.sources.folder_images import ending_of
+from curation.stages.ingest.sources.notices import Notice
+from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
 
-_MAX_CAPTION_BYTES = 64 * 1024
 
-
-def read(file: SourceFile) -> Iterator[SourceRow]:
+def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
     """Yield one row per image; its key is its path within the folder, its metadata the subfolder."""
     for image in file.members:
-        key = clean(image.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-        parent = key.rpartition("/")[0]
-        yield SourceRow(
-            path=image.name,
-            key=key,
-            caption=_caption(file, image),
-            metadata=as_json({"folder": parent}) if parent else None,
-            image_key=f"path:{key}",
-        )
+        if not _is_image(file, image):
+            for name in (image.name, *(sidecar.name for sidecar in image.sidecars)):
+                yield Notice("other_file", shown(name))
+            continue
+        key = shown(image.name)
+        texts = Texts()
+        for sidecar in image.sidecars:
+            _add(texts, file, sidecar)
+        for item in texts.row(file.source.columns, key):
+            if isinstance(item, SourceRow):
+                item.path, item.image_key = image.name, f"path:{image.name}"
+                item.metadata = _with_folder(texts, key.rpartition("/")[0])
+            yield item
 
 
-def _caption(file: SourceFile, image: ImageFile) -> str | None:
-    if image.text is None:
-        return None
+def _with_folder(texts: Texts, folder: str) -> str | None:
+    return as_json(({"folder": folder} if folder else {}) | texts.texts | texts.values)
+
+
+def _is_image(file: SourceFile, image: ImageFile) -> bool:
+    if ending_of(image.name) in IMAGE_ENDINGS:
+        return True
     try:
-        file.location_of(image.text)
+        file.location_of(image.name)
+        with file.open(image.name) as stream:
+            return is_picture(bytes(stream.read(HEAD_BYTES)))
     except OutsideFolderError:
-        return None
-    with file.open(image.text) as stream:
-        content = stream.read(_MAX_CAPTION_BYTES)
-    return content.decode("utf-8-sig", "replace").strip() or None
+        # Its row says so.
+        return True
+    except (StoreError, OSError):
+        return False
+
+
+def _add(texts: Texts, file: SourceFile, sidecar: FileInfo) -> None:
+    ending = ending_of(sidecar.name)
+    if sidecar.size > max_bytes(ending):
+        texts.add(sidecar.name, ending, None)
+        return
+    try:
+        file.location_of(sidecar.name)
+        with file.open(sidecar.name) as stream:
+            texts.add(sidecar.name, ending, bytes(stream.read(max_bytes(ending))))
+    except OutsideFolderError:
+        texts.unreadable.append(f"{shown(sidecar.name)}: a link leads out of the folder")
+    except (StoreError, OSError) as error:
+        texts.unreadable.append(f"{shown(sidecar.name)}: {error}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
+from curation.errors import RecipeError
 from curation.stages.ingest.formats.lines import lines
 from curation.stages.ingest.formats.mapped import (
     check_no_inline_images,
@@ -14,37 +14,66 @@ from curation.stages.ingest.formats.mapped import (
     row_from_columns,
 )
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
-from curation.stages.ingest.formats.values import clean
+from curation.stages.ingest.formats.values import clean, parse_json
 from curation.stages.ingest.sources.source_file import SourceFile
 
 _SAMPLED_OBJECTS = 1000
 """Objects in which the mapped fields are looked for."""
+_BLANK = b" \t\r\n\x1e"
+"""What may stand around an object; jq --seq writes a record separator before each."""
+
+
+class _Object(NamedTuple):
+    where: str
+    values: dict[str, Any]
 
 
 def read(file: SourceFile) -> Iterator[SourceRow]:
     """Yield the rows of a file; a line that is not a JSON object is a bad row, empty lines are skipped.
 
     Raises:
-        RecipeError: a mapped field is in none of the first 1,000 objects.
+        RecipeError: none of the first 1,000 lines is an object, or a mapped field is in none of them.
     """
     check_no_inline_images(file)
-    rows = _objects(file)
+    rows, partitions = _objects(file), file.partitions
     first_rows = list(islice(rows, _SAMPLED_OBJECTS))
-    objects = [row for row in first_rows if isinstance(row, dict)]
-    names = dict.fromkeys(clean(key) for row in objects for key in row)
+    objects = [row.values for row in first_rows if isinstance(row, _Object)]
+    if first_rows and not objects:
+        raise _no_objects(file, str(getattr(first_rows[0], "unreadable", "")))
+    names = dict.fromkeys(clean(key) for values in objects for key in values)
     columns = resolve_columns(file, names) if objects else file.source.column_candidates
-    for row in chain(first_rows, rows):
-        yield row if isinstance(row, SourceRow) else row_from_columns(columns, row)
+    for item in chain(first_rows, rows):
+        if isinstance(item, SourceRow):
+            yield item
+        else:
+            row = row_from_columns(columns, partitions | item.values)
+            row.where = item.where
+            yield row
 
 
-def _objects(file: SourceFile) -> Iterator[dict[str, Any] | SourceRow]:
-    for number, (line, is_complete) in enumerate(lines(file)):
-        if number == 0:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if not line.strip():
+def _objects(file: SourceFile) -> Iterator[_Object | SourceRow]:
+    is_first = True
+    for number, (line, is_complete) in enumerate(lines(file), 1):
+        content, where = line.strip(_BLANK), f"line {number}"
+        if not content:
             continue
+        if is_first and content.startswith(b"["):
+            raise _no_objects(file, "it begins with `[`: it is one JSON array")
+        is_first = False
         try:
-            value = json.loads(line) if is_complete else None
-        except (ValueError, RecursionError):
-            value = None
-        yield value if isinstance(value, dict) else bad_row(line)
+            value = parse_json(content.decode()) if is_complete else None
+        except ValueError as error:
+            yield bad_row(content, where, f"it is not JSON in UTF-8 ({error})")
+            continue
+        if isinstance(value, dict):
+            yield _Object(where, value)
+        else:
+            problem = "it is not an object" if is_complete else "it is too long"
+            yield bad_row(content, where, problem)
+
+
+def _no_objects(file: SourceFile, problem: str) -> RecipeError:
+    return RecipeError(
+        f"Source {file.source.name!r}: {file.display_name} does not hold one JSON object a line "
+        f"({problem}). Write it so: jq -c '.[]' for an array, jq -c . for objects over several lines."
+    )

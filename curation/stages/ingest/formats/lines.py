@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import pyarrow as pa
+from typing import Any
 
 from curation.errors import StoreError
+from curation.media.files.compression import DAMAGE, compression_of, decompressed
 from curation.stages.ingest.sources.source_file import SourceFile
 
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 4 << 20
+UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 """Byte order marks of UTF-16, with which UTF-32 begins too."""
-_CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd", "lz4": "lz4"}
+_SAMPLED_BYTES = 1024
 
 
 def lines(file: SourceFile, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line without its line end, and whether it is complete.
+    r"""Yield each line with its line end, and whether it is complete.
 
-    A line of more than `limit` bytes is truncated.
+    Lines end with `\n`, or with `\r` in a file whose first block has no `\n`. A line of more than
+    `limit` bytes is truncated and has no end.
 
     Raises:
         StoreError: the file cannot be read, its compression is damaged, or it is not in UTF-8.
     """
     with file.open() as raw:
-        codec = _CODECS.get(file.name.rpartition(".")[2])
-        stream = pa.CompressedInputStream(raw, codec) if codec else raw
-        unfinished, overlong, is_first = b"", False, True
-        for block in _blocks(stream, file):
-            if is_first and block.startswith(UTF16_MARKS):
-                raise StoreError(
-                    f"Source {file.source.name!r}: {file.display_name} is encoded in UTF-16 or UTF-32; "
-                    "lists must be in UTF-8. Convert it: iconv -f UTF-16 -t UTF-8."
-                )
-            is_first = False
-            *finished, rest = (unfinished + block).split(b"\n")
+        unfinished, overlong, end = b"", False, b""
+        for block in _blocks(raw, file):
+            if not end:
+                _check_encoding(block, file)
+                block = block.removeprefix(UTF8_MARK)
+                end = b"\r" if b"\r" in block and b"\n" not in block else b"\n"
+            *finished, rest = (unfinished + block).split(end)
             for line in finished:
-                yield line[:limit].removesuffix(b"\r"), not overlong and len(line) <= limit
+                is_complete = not overlong and len(line) <= limit
+                yield (line + end, True) if is_complete else (line[:limit], False)
                 overlong = False
             overlong = overlong or len(rest) > limit
             unfinished = rest[: limit if overlong else None]
@@ -45,15 +44,25 @@ def lines(file: SourceFile, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[bytes
             yield unfinished, not overlong
 
 
-def _blocks(stream: pa.NativeFile, file: SourceFile) -> Iterator[bytes]:
-    while True:
-        try:
-            block = stream.read(BLOCK_BYTES)
-        except OSError as error:
-            raise StoreError(
-                f"Source {file.source.name!r}: {file.display_name} is damaged ({error}). Replace the "
-                "file, or remove it from the source, and run again."
-            ) from error
-        if not block:
-            return
-        yield block
+def _check_encoding(block: bytes, file: SourceFile) -> None:
+    # Text in the Latin script has a NUL in every second byte.
+    sample = block[:_SAMPLED_BYTES]
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    is_utf16 = len(sample) > 3 and not min(even, odd) and 2.2 * max(even, odd) >= len(sample)
+    if block.startswith(UTF16_MARKS) or is_utf16:
+        raise StoreError(
+            f"Source {file.source.name!r}: {file.display_name} is encoded in UTF-16 or UTF-32; "
+            "lists must be in UTF-8. Convert it: iconv -f UTF-16 -t UTF-8."
+        )
+
+
+def _blocks(raw: Any, file: SourceFile) -> Iterator[bytes]:
+    try:
+        stream = decompressed(raw, compression_of(raw))
+        while block := stream.read(BLOCK_BYTES):
+            yield block
+    except DAMAGE as error:
+        raise StoreError(
+            f"Source {file.source.name!r}: {file.display_name} is damaged ({error}). Replace the "
+            "file, or remove it from the source, and run again."
+        ) from error

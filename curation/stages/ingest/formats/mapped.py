@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from curation.engine.registry import did_you_mean
 from curation.errors import RecipeError
 from curation.stages.ingest.formats.source_row import SourceRow
-from curation.stages.ingest.formats.values import as_json, boxes, text
+from curation.stages.ingest.formats.values import BadTextError, as_json, boxes, text
 from curation.stages.ingest.sources.source_file import SourceFile
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 Columns = Mapping[str, tuple[str, ...]]
 """For each field of a row, the columns that may hold it; the first that is not empty counts."""
 
@@ -19,17 +22,18 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
 
     Args:
         file: the file.
-        names: all columns of the file.
+        names: all columns of the file; those in the names of its folders are added.
 
     Raises:
         RecipeError: a column that the recipe maps is missing, or all columns of images of a preset.
     """
-    of_file = dict.fromkeys(names)
+    of_file = dict.fromkeys([*names, *file.partitions])
     for mapped, column in file.source.columns.items():
         if column not in of_file:
             raise RecipeError(
                 f"Source {file.source.name!r}: {file.display_name} has no column {column!r}, which "
-                f"`columns` maps to {mapped}. It has: {', '.join(sorted(of_file)) or 'none'}. "
+                f"`columns` maps to {mapped}{did_you_mean(column, of_file)}. It has: "
+                f"{', '.join(sorted(of_file)) or 'none'}. "
                 "Correct `columns` in the recipe."
             )
     columns = {
@@ -59,21 +63,71 @@ def check_no_inline_images(file: SourceFile) -> None:
         )
 
 
-def row_from_columns(columns: Columns, values: dict[str, Any]) -> SourceRow:
+def row_from_columns(columns: Columns, values: Mapping[str, Any]) -> SourceRow:
     """Return the row with some values by column; the reader itself adds a mapped `image`.
 
-    Raises:
-        BadTextError: a mapped value is not UTF-8.
+    The row is bad if a mapped value cannot be what it is mapped to.
     """
     row = SourceRow()
     for mapped, candidates in columns.items():
         if mapped == "faces":
-            row.faces, row.bad = boxes(values.get(candidates[0]))
+            row.faces, invalid = boxes(values.get(candidates[0]))
+            if invalid:
+                _reject(row, candidates[0], "no boxes of four fractions each")
         elif mapped != "image":
-            texts = (text(values.get(column)) for column in candidates)
-            setattr(row, mapped, next((value for value in texts if value is not None), None))
+            setattr(row, mapped, _first_text(row, candidates, values))
     if row.sha256 is not None:
         row.sha256 = row.sha256.strip().lower()
+        if not _SHA256.fullmatch(row.sha256):
+            _reject(row, columns["sha256"][0], "no SHA-256 in hexadecimal digits")
+            row.sha256 = None
     used = {column for candidates in columns.values() for column in candidates}
     row.metadata = as_json({n: v for n, v in values.items() if n not in used})
     return row
+
+
+def _first_text(
+    row: SourceRow, candidates: tuple[str, ...], values: Mapping[str, Any]
+) -> str | None:
+    """Return the first text that is not empty; a value that is no text makes the row bad."""
+    for column in candidates:
+        try:
+            value = text(values.get(column))
+        except BadTextError as error:
+            _reject(row, column, str(error))
+            return None
+        if value is not None:
+            return value
+    return None
+
+
+def _reject(row: SourceRow, column: str, problem: str) -> None:
+    row.bad = True
+    row.unreadable = f"column {column!r}: {problem}"
+
+
+def merged(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    """Return values by column; those of columns that share a name become a list."""
+    values: dict[str, Any] = {}
+    repeated = {name for name in names if names.count(name) > 1}
+    for name, value in zip(names, row, strict=True):
+        if name in repeated:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = value
+    return values
+
+
+def check_unique(file: SourceFile, names: Sequence[str], columns: Columns) -> None:
+    """Check that no mapped column has the name of another.
+
+    Raises:
+        RecipeError: one has.
+    """
+    for mapped, candidates in columns.items():
+        for column in candidates:
+            if names.count(column) > 1:
+                raise RecipeError(
+                    f"Source {file.source.name!r}: {file.display_name} has more than one column "
+                    f"{column!r}, mapped to {mapped}. Give each column a different name."
+                )

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import RecipeError, StoreError
-from curation.media.files.parquet_images import image_values, inline_column, is_bytes
-from curation.stages.ingest.formats.mapped import Columns, resolve_columns, row_from_columns
-from curation.stages.ingest.formats.source_row import SourceRow, bad_row
-from curation.stages.ingest.formats.values import BadTextError
+from curation.media.files.location import escape
+from curation.media.files.parquet_images import (
+    image_leaf,
+    image_values,
+    is_bytes,
+    leaves,
+    plain_type,
+    read_leaves,
+)
+from curation.stages.ingest.formats.arrow_values import python_values
+from curation.stages.ingest.formats.mapped import (
+    Columns,
+    check_unique,
+    merged,
+    resolve_columns,
+    row_from_columns,
+)
+from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import SourceFile
 
 BATCH_ROWS = 4096
@@ -21,7 +38,7 @@ BATCH_ROWS_WITH_IMAGES = 64
 _READ_AHEAD_BYTES = 1 << 20
 
 
-def read(file: SourceFile) -> Iterator[SourceRow]:
+def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
     """Yield the rows of a file; inline images are read only if rows have neither a key nor a URL.
 
     Raises:
@@ -32,7 +49,8 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
     try:
         with file.open() as stream:
             parquet = pq.ParquetFile(stream, buffer_size=_READ_AHEAD_BYTES)
-            yield from _rows(file, parquet)
+            opened = _Opened(file, parquet, resolve_columns(file, parquet.schema_arrow.names))
+            yield from _rows(opened)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(
             f"Source {file.source.name!r}: {file.display_name} cannot be read as Parquet ({error}). "
@@ -40,151 +58,178 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
         ) from error
 
 
-def _rows(file: SourceFile, parquet: pq.ParquetFile) -> Iterator[SourceRow]:
-    schema = parquet.schema_arrow
-    columns = resolve_columns(file, schema.names)
-    image = columns["image"][0] if "image" in columns else None
-    inline = _inline_path(file, schema, image) if image else None
-    _check_types(file, schema, columns)
-    read = _columns_to_read(parquet, columns, image, inline)
-    reads_images = inline in read if inline else False
+@dataclass(frozen=True)
+class _Opened:
+    """An open file, and which of its columns are mapped."""
+
+    file: SourceFile
+    parquet: pq.ParquetFile
+    columns: Columns
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.parquet.schema_arrow
+
+    @cached_property
+    def image(self) -> int | None:
+        """The place of the column of images."""
+        return self.place(self.columns["image"][0]) if "image" in self.columns else None
+
+    def place(self, name: str) -> int:
+        """Return the place of a column; -1 if only the names of folders hold it."""
+        return self.schema.names.index(name) if name in self.schema.names else -1
+
+
+def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
+    check_unique(opened.file, opened.schema.names, opened.columns)
+    _check_types(opened)
+    inline = _inline_leaf(opened)
+    others = _other_columns(opened)
+    yield from _bytes_left_out(opened, others)
+    reads_images = inline is not None and not (
+        _has_no_nulls(opened.parquet, inline) and _all_have_key_or_url(opened)
+    )
+    wanted = [leaf for place in others for leaf in leaves(opened.schema, place)]
+    wanted += [inline] if inline is not None and reads_images else []
     size = BATCH_ROWS_WITH_IMAGES if reads_images else BATCH_ROWS
     number = 0
-    for batch in parquet.iter_batches(batch_size=size, columns=read):
-        images = image_values(batch, image).to_pylist() if image and reads_images else None
-        rest = batch.drop_columns([image]) if images is not None else batch
-        for i, values in enumerate(_values(rest)):
-            row = _row(columns, values)
-            content = images[i] if images is not None else None
-            if inline and not row.bad and (images is None or content is not None):
-                row.member = f"{image}/{number}"
-                if row.key is None and row.url is None and content is not None:
-                    row.image_key = hashlib.sha256(content).hexdigest()
+    for batch in read_leaves(opened.parquet, wanted, size):
+        images = None
+        if opened.image is not None and reads_images:
+            at = sum(place < opened.image for place in others)
+            images = image_values(batch.column(at)).to_pylist()
+            batch = batch.remove_column(at)
+        for i, row in enumerate(_batch_rows(opened, batch)):
+            row.where = f"row {number}"
+            if inline is not None and not row.bad:
+                _place_image(opened, row, number, images[i] if images else None, reads_images)
             yield row
             number += 1
 
 
-def _columns_to_read(
-    parquet: pq.ParquetFile, columns: Columns, image: str | None, inline: str | None
-) -> list[str]:
-    """Return the columns to read: mapped ones, and all that can become metadata."""
-    schema = parquet.schema_arrow
-    mapped = {column for candidates in columns.values() for column in candidates}
-    # Bytes cannot be written as JSON.
-    read = [n for n in schema.names if n in mapped or not is_bytes(schema.field(n).type)]
-    if inline:
-        read = [name for name in read if name != image]
-        if not (_has_no_nulls(parquet, inline) and _all_have_key_or_url(parquet, columns)):
-            read.append(inline)
-    return read
+def _place_image(
+    opened: _Opened, row: SourceRow, number: int, content: bytes | None, was_read: bool
+) -> None:
+    """Say where the image of a row is, and what distinguishes it where no key or URL does."""
+    if was_read and content is None:
+        return
+    row.member = escape(f"{opened.columns['image'][0]}/{number}")
+    if content is not None and row.key is None and row.url is None:
+        row.image_key = hashlib.sha256(content).hexdigest()
 
 
-def _check_types(file: SourceFile, schema: pa.Schema, columns: Columns) -> None:
-    """Check that mapped columns are unique, and of types that can hold their fields.
+def _other_columns(opened: _Opened) -> list[int]:
+    """Return the places of the columns to read besides images: mapped ones, and metadata."""
+    mapped = {column for candidates in opened.columns.values() for column in candidates}
+    return [
+        place
+        for place, field in enumerate(opened.schema)
+        # Bytes cannot be written as JSON.
+        if place != opened.image and (field.name in mapped or not is_bytes(plain_type(field.type)))
+    ]
+
+
+def _bytes_left_out(opened: _Opened, others: Sequence[int]) -> Iterator[Notice]:
+    mapped = {column for candidates in opened.columns.values() for column in candidates}
+    for field in opened.schema:
+        if field.name not in mapped:
+            for name in _byte_fields(field, field.name):
+                yield Notice("column_of_bytes", f"{name} of {opened.file.display_name}")
+
+
+def _byte_fields(field: pa.Field, name: str) -> Iterator[str]:
+    kind = plain_type(field.type)
+    if is_bytes(kind):
+        yield name
+    elif pa.types.is_nested(kind):
+        for child in (kind.field(i) for i in range(kind.num_fields)):
+            yield from _byte_fields(child, f"{name}.{child.name}")
+
+
+def _check_types(opened: _Opened) -> None:
+    """Check that mapped columns have types that can hold their fields.
 
     Raises:
-        RecipeError: one is not.
+        RecipeError: one has not.
     """
-    for mapped, candidates in columns.items():
+    for mapped, candidates in opened.columns.items():
         for column in candidates:
-            if len(schema.get_all_field_indices(column)) > 1:
+            place = opened.place(column)
+            if mapped in ("image", "faces") or place < 0:
+                continue
+            kind = opened.schema.field(place).type
+            if not _can_hold(mapped, kind):
                 raise RecipeError(
-                    f"Source {file.source.name!r}: {file.display_name} has more than one column "
-                    f"{column!r}, mapped to {mapped}. Give each column a different name."
-                )
-            kind = schema.field(column).type
-            if mapped not in ("image", "faces") and not _can_hold(mapped, kind):
-                raise RecipeError(
-                    f"Source {file.source.name!r}: column {column!r} of {file.display_name}, mapped to "
-                    f"{mapped}, has the type {kind}. Map {mapped} to a column of text."
+                    f"Source {opened.file.source.name!r}: column {column!r} of "
+                    f"{opened.file.display_name}, mapped to {mapped}, has the type {kind}. Map "
+                    f"{mapped} to a column of text."
                 )
 
 
 def _can_hold(field: str, kind: pa.DataType) -> bool:
     """Whether values of a type can be a URL, path or hash (text), or a caption or key (numbers too)."""
-    types = pa.types
-    if types.is_dictionary(kind):
-        return _can_hold(field, kind.value_type)
+    types, kind = pa.types, plain_type(kind)
     texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_null, is_bytes)
     if any(of(kind) for of in texts):
         return True
     return field in ("caption", "key") and not types.is_nested(kind)
 
 
-def _inline_path(file: SourceFile, schema: pa.Schema, image: str) -> str:
-    inline = inline_column(schema, image)
-    if inline is None:
+def _inline_leaf(opened: _Opened) -> int | None:
+    """Return the number of the Parquet column with the images; None if no column maps any."""
+    if opened.image is None:
+        return None
+    name = opened.columns["image"][0]
+    leaf = image_leaf(opened.schema, opened.image) if opened.image >= 0 else None
+    if leaf is None:
+        kind = opened.schema.field(opened.image).type if opened.image >= 0 else pa.string()
         raise RecipeError(
-            f"Source {file.source.name!r}: column {image!r} of {file.display_name}, mapped to image, "
-            f"has the type {schema.field(image).type}. Map image to encoded bytes, or to a struct "
-            "with a field `bytes`. Map URLs to url, and file names to path."
+            f"Source {opened.file.source.name!r}: column {name!r} of {opened.file.display_name}, "
+            f"mapped to image, has the type {kind}. Map image to encoded bytes, or to a struct with a "
+            "field `bytes`. Map URLs to url, and file names to path."
         )
-    return inline
+    return leaf
 
 
-def _all_have_key_or_url(parquet: pq.ParquetFile, columns: Columns) -> bool:
+def _all_have_key_or_url(opened: _Opened) -> bool:
     """Whether each row has a key or a URL, so that its pair_id does not depend on its image."""
-    names = [column for field in ("key", "url") for column in columns.get(field, ())]
-    if not names:
+    names = [column for field in ("key", "url") for column in opened.columns.get(field, ())]
+    places = [place for place in map(opened.place, names) if place >= 0]
+    if not places:
         return False
-    for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=names):
-        rows = zip(*(_python(column) for column in batch.columns), strict=True)
+    wanted = [leaf for place in places for leaf in leaves(opened.schema, place)]
+    for batch in read_leaves(opened.parquet, wanted, BATCH_ROWS):
+        rows = zip(*(python_values(column)[0] for column in batch.columns), strict=True)
         if not all(any(v is not None and v != "" for v in row) for row in rows):
             return False
     return True
 
 
-def _has_no_nulls(parquet: pq.ParquetFile, path: str) -> bool:
+def _has_no_nulls(parquet: pq.ParquetFile, leaf: int) -> bool:
     """Whether the statistics of the file show that each row has an image."""
     meta = parquet.metadata
-    paths = (parquet.schema.column(i).path for i in range(meta.num_columns))
-    at = next((i for i, column in enumerate(paths) if column == path), None)
-    if at is None:
-        return False
     for group in range(meta.num_row_groups):
-        statistics = meta.row_group(group).column(at).statistics
+        statistics = meta.row_group(group).column(leaf).statistics
         if statistics is None or not statistics.has_null_count or statistics.null_count:
             return False
     return True
 
 
-def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Yield rows as values by column; text that is not UTF-8 stays bytes, which makes a bad row."""
-    names = batch.schema.names
-    columns = [_python(batch.column(i)) for i in range(batch.num_columns)]
-    if not names:
-        yield from ({} for _ in range(batch.num_rows))
-    for row in zip(*columns, strict=True):
-        yield dict(zip(names, row, strict=True))
-
-
-def _python(column: pa.Array) -> list[Any]:
-    if isinstance(column, pa.DictionaryArray):
-        column = column.dictionary_decode()
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            return [_decode(v) for v in column.cast(pa.large_binary()).to_pylist()]
-        return [_value_or_none(value) for value in column]
-
-
-def _decode(value: bytes | None) -> str | bytes | None:
-    try:
-        return value.decode() if value is not None else None
-    except UnicodeDecodeError:
-        return value
-
-
-def _value_or_none(value: pa.Scalar) -> Any:
-    try:
-        return value.as_py()
-    except UnicodeDecodeError:
-        return None
-
-
-def _row(columns: Columns, values: dict[str, Any]) -> SourceRow:
-    try:
-        return row_from_columns(columns, values)
-    except BadTextError:
-        return bad_row(repr(sorted(values.items(), key=lambda item: item[0])).encode("utf-8"))
+def _batch_rows(opened: _Opened, batch: pa.RecordBatch) -> Iterator[SourceRow]:
+    names, partitions = batch.schema.names, opened.file.partitions
+    columns = [python_values(column) for column in batch.columns]
+    unique = len(set(names)) == len(names)
+    rows: Any = (
+        zip(*(values for values, _ in columns), strict=True)
+        if names
+        else iter([()] * batch.num_rows)
+    )
+    for number, row in enumerate(rows):
+        values: dict[str, Any] = (
+            dict(zip(names, row, strict=True)) if unique else merged(names, row)
+        )
+        made = row_from_columns(opened.columns, partitions | values if partitions else values)
+        for name, (_, invalid) in zip(names, columns, strict=True):
+            if number in invalid:
+                made.bad, made.unreadable = True, f"column {name!r}: it is not UTF-8"
+        yield made

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from curation.engine.contract import contract
-from curation.media.files.location import OutsideFolderError, escape
+from curation.media.files.location import OutsideFolderError, shown
 from curation.media.web.urls import UrlRules
+from curation.stages.ingest.formats.values import as_json
 from curation.stages.ingest.sources.source_file import SourceFile
 
 BATCH_ROWS = 1024
@@ -23,7 +23,6 @@ DUPLICATE_KEY = "same_as_key"
 """Column of staged rows: rows with the same key are duplicates; null for rows that are dropped."""
 DUPLICATE_KEY_BYTES = 16
 _encode = json.JSONEncoder().encode
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(slots=True)
@@ -38,10 +37,12 @@ class SourceRow:
         sha256: that the image must have.
         faces: boxes as JSON.
         metadata: other columns, as one JSON object.
-        member: where the image is inside the file: `column/row`, or the name of a tar member.
+        member: where the image is inside the file: `column/row`, or the place of a tar member; escaped.
         image_key: distinguishes the image from others where no URL does: its SHA-256, or its place
             within the source.
         bad: the row cannot be read.
+        where: its place within the file, such as `line 7`.
+        unreadable: what of the row cannot be read, and why.
     """
 
     url: str | None = None
@@ -54,11 +55,14 @@ class SourceRow:
     member: str | None = None
     image_key: str | None = None
     bad: bool = False
+    where: str = ""
+    unreadable: str | None = None
 
 
-def bad_row(content: bytes) -> SourceRow:
+def bad_row(content: bytes, where: str, problem: str) -> SourceRow:
     """Return the row for a line, or another part of a file, that cannot be read."""
-    return SourceRow(image_key=hashlib.sha256(content).hexdigest(), bad=True)
+    key = hashlib.sha256(content).hexdigest()
+    return SourceRow(image_key=key, bad=True, where=where, unreadable=problem)
 
 
 def staged_schema() -> pa.Schema:
@@ -98,7 +102,7 @@ def _staged_row(
     location = None
     image_key = row.image_key
     if row.member is not None:
-        location = f"{file_location}#{escape(row.member)}"
+        location = f"{file_location}#{row.member}"
     elif row.path is not None:
         try:
             location = file.location_of(row.path)
@@ -109,7 +113,7 @@ def _staged_row(
     if is_local and reason in ("bad_url", "bad_scheme"):
         # The image is in a file, so its URL is not requested.
         reason = None
-    if row.bad or (row.sha256 is not None and not _SHA256.fullmatch(row.sha256)):
+    if row.bad:
         reason = "bad_row"
     elif reason is None and not is_local and url is None:
         reason = "no_image"
@@ -126,13 +130,21 @@ def _staged_row(
         "url_normalized": url,
         "location": location,
         "caption": row.caption,
-        "metadata": row.metadata,
+        "metadata": _with_problem(file, row) if row.unreadable else row.metadata,
         "face_boxes": row.faces if reason != "bad_row" else None,
         "expected_sha256": row.sha256 if reason != "bad_row" else None,
         "status": "dropped" if reason else "ok",
         "reason": reason,
         DUPLICATE_KEY: None if reason else _duplicate_key(scope, requested),
     }
+
+
+def _with_problem(file: SourceFile, row: SourceRow) -> str | None:
+    """Return the metadata of a row with what cannot be read of it: file, place and cause."""
+    values = json.loads(row.metadata) if row.metadata else {}
+    where = ", ".join(part for part in (shown(file.name), row.where) if part)
+    problem = f"{where}: {row.unreadable}" if where else row.unreadable
+    return as_json(values | {"unreadable": problem})
 
 
 def _duplicate_key(scope: str, requested: str) -> bytes:

@@ -12,28 +12,78 @@ _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 _JSON_TYPES = (str, int, bool, type(None))
 
 
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+"""Byte order marks, which say how a text is encoded."""
+
+
 class BadTextError(ValueError):
-    """Bytes that should be text but are not valid UTF-8."""
+    """A value that should be text and is none; the message says what it is."""
 
 
 def text(value: Any) -> str | None:
     """Return a value as text; None for null, NaN and the empty string.
 
     Raises:
-        BadTextError: the value is bytes that are not valid UTF-8.
+        BadTextError: the value is bytes that are not valid UTF-8, a list or an object.
     """
     if value is None or value == "" or value == b"":
         return None
     if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise BadTextError(str(error)) from error
+        return _decoded(value, "utf-8")
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, float):
         if math.isnan(value):
             return None
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    if isinstance(value, list | tuple | Mapping):
+        kind = "an object" if isinstance(value, Mapping) else "a list"
+        raise BadTextError(f"{kind} is no text")
     return clean(value if isinstance(value, str) else str(value))
+
+
+def file_text(content: bytes) -> str:
+    """Return the text of a file, in UTF-8 or as its byte order mark says.
+
+    Raises:
+        BadTextError: it is no text.
+    """
+    codec = next((codec for mark, codec in _MARKS.items() if content.startswith(mark)), "utf-8")
+    return _decoded(content, codec)
+
+
+def _decoded(content: bytes, codec: str) -> str:
+    try:
+        return content.decode(codec)
+    except UnicodeDecodeError as error:
+        raise BadTextError(
+            f"byte {content[error.start]:#04x} at {error.start} is not {codec.upper()}"
+        ) from error
+
+
+def parse_json(content: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON, or an object has a key twice.
+    """
+    try:
+        return json.loads(content, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return values
 
 
 def clean(value: str) -> str:

@@ -34,12 +34,13 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
         try:
             for record in ArchiveIterator(stream, WarcRecordType.metadata, parse_http=False):
                 if record.content_length > MAX_RECORD_BYTES:
-                    yield bad_row(str(record.record_id).encode())
+                    name = str(record.record_id)
+                    yield bad_row(name.encode(), f"record {name}", "it is larger than 64 MiB")
                     continue
                 content = record.reader.read()
                 if len(content) < record.content_length:
                     raise EOFError("it ends in the middle of a record")
-                yield from _images(content)
+                yield from _images(content, str(record.record_id))
         except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
             raise StoreError(
                 f"Source {file.source.name!r}: {file.display_name} cannot be read as WAT ({error}). "
@@ -47,7 +48,7 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
             ) from error
 
 
-def _images(content: bytes) -> Iterator[SourceRow]:
+def _images(content: bytes, name: str) -> Iterator[SourceRow]:
     try:
         envelope = json.loads(content)["Envelope"]
         page = str(envelope["WARC-Header-Metadata"]["WARC-Target-URI"])
@@ -56,8 +57,8 @@ def _images(content: bytes) -> Iterator[SourceRow]:
     except KeyError:
         # A response that is not HTML has no images.
         return
-    except (ValueError, TypeError, RecursionError):
-        yield bad_row(content)
+    except (ValueError, TypeError, RecursionError) as error:
+        yield bad_row(content, f"record {name}", f"it is not the JSON of a page ({error})")
         return
     base = _absolute(page, _text(_field(_field(html, "Head"), "Base"))) or page
     links = _field(html, "Links")

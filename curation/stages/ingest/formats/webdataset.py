@@ -1,122 +1,202 @@
-"""WebDataset tars: successive members with the same key are one sample."""
+"""WebDataset tars: members with the same key are one sample, wherever they stand in the tar."""
 
 from __future__ import annotations
 
-import io
-import json
+import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, NamedTuple
 
 from curation.errors import StoreError
-from curation.media.files.tar import member_name, open_tar
+from curation.media.files.location import shown
+from curation.media.files.magic import HEAD_BYTES, is_picture
+from curation.media.files.tar import (
+    TAR_DAMAGE,
+    damage_of,
+    link_target,
+    members,
+    open_tar,
+    what_follows,
+)
+from curation.stages.ingest.formats.samples import Texts, max_bytes, sample_keys
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
-from curation.stages.ingest.formats.values import as_json, text
 from curation.stages.ingest.sources import IMAGE_ENDINGS
+from curation.stages.ingest.sources.folder_images import ending_of
+from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import SourceFile
 
-_MAX_TEXT_BYTES = 64 * 1024
-_MAX_JSON_BYTES = 1 << 20
+_SPOOL_BYTES = 64 << 20
+"""Texts of a tar that are kept in memory; more are kept in a temporary file."""
+
+
+class _Text(NamedTuple):
+    start: int
+    size: int
 
 
 @dataclass
-class _Sample:
-    key: str
-    image: str | None = None
-    texts: dict[str, str] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
+class _Member:
+    """A member that may belong to a sample.
+
+    Attributes:
+        place: where a location finds it; that of the target for a link.
+        is_picture: whether it is a picture.
+        text: where its content is in the spool; None for a picture, and for what is too large.
+        link: name of the member that it links to.
+    """
+
+    place: str
+    is_picture: bool = False
+    text: _Text | None = None
+    link: str | None = None
 
 
-def read(file: SourceFile) -> Iterator[SourceRow]:
+@dataclass
+class _Scan:
+    """What one pass over a tar finds: its members by name, notices, and damage.
+
+    Texts are put aside, because captions may stand far from their pictures.
+    """
+
+    spool: IO[bytes]
+    members: dict[str, _Member] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
+    damage: str | None = None
+
+    def content(self, text: _Text | None) -> bytes | None:
+        if text is None:
+            return None
+        self.spool.seek(text.start)
+        return self.spool.read(text.size)
+
+
+def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
     """Yield one row per sample; for a damaged tar, the samples before the damage and one bad row.
+
+    Of members with one name the last counts, as when the tar is extracted.
 
     Raises:
         StoreError: the file is not a tar.
     """
-    with file.open() as stream:
+    with file.open() as stream, SpooledTemporaryFile(_SPOOL_BYTES) as spool:
+        scan = _Scan(spool)
         try:
-            tar = open_tar(stream, file.name)
-        except (tarfile.TarError, OSError, EOFError) as error:
+            tar = open_tar(stream)
+        except (*TAR_DAMAGE, OSError) as error:
             raise StoreError(
                 f"Source {file.source.name!r}: {file.display_name} is not a tar ({error}). Replace the "
                 "file, or remove it from the source, and run again."
             ) from error
-        damage: list[str] = []
-        for sample in _samples(tar, damage):
-            yield _row(file, sample)
-        for problem in damage:
-            yield bad_row(f"{file.name} {problem}".encode())
+        try:
+            _scan(tar, scan)
+            scan.damage = what_follows(tar)
+        except damage_of(tar) as error:
+            scan.damage = f"{type(error).__name__}: {error}"
+        yield from scan.notices
+        yield from _samples(file, scan)
+        if scan.damage:
+            last = shown(next(reversed(scan.members), "its start"))
+            cause = f"the tar cannot be read further ({scan.damage})"
+            yield bad_row(f"{shown(file.name)} {scan.damage}".encode(), f"after {last}", cause)
 
 
-def _samples(tar: tarfile.TarFile, damage: list[str]) -> Iterator[_Sample]:
-    """Yield the samples; an error that ends the tar too early is appended to `damage`."""
-    sample: _Sample | None = None
-    try:
-        for member in tar:
-            key, extension = split_name(member_name(member))
-            if not member.isreg() or not key:
-                continue
-            if sample is None or sample.key != key:
-                if sample:
-                    yield sample
-                sample = _Sample(key)
-            _add_member(sample, tar, member, extension)
-        if not _is_complete(tar):
-            damage.append("damaged")
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        damage.append(type(error).__name__)
-    if sample:
-        yield sample
+def _scan(tar: tarfile.TarFile, scan: _Scan) -> None:
+    for place, info in members(tar):
+        name = posixpath.normpath(info.name)
+        code = _left_out(name, info)
+        if code:
+            scan.notices.append(Notice(code, shown(info.name)))
+            continue
+        if name in scan.members:
+            scan.notices.append(Notice("replaced_member", shown(name)))
+            # The last one decides the order too.
+            del scan.members[name]
+        scan.members[name] = _member(tar, info, place, scan.spool)
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Return key and extension, split at the first dot of the base name as WebDataset does."""
-    folder, slash, base = name.rpartition("/")
-    stem, dot, extension = base.partition(".")
-    return (f"{folder}{slash}{stem}", extension.lower()) if stem and dot else ("", "")
+def _left_out(name: str, info: tarfile.TarInfo) -> str | None:
+    """Return the code of a member that cannot belong to a sample."""
+    if info.isdir():
+        return "directory"
+    parts = name.split("/")
+    is_hidden = any(p.startswith(".") and p != ".." for p in parts)
+    if is_hidden or parts[0] == "__MACOSX" or parts[-1].lower() in ("thumbs.db", "desktop.ini"):
+        return "hidden_file"
+    return None if info.isreg() or info.issym() or info.islnk() else "special_file"
 
 
-def _add_member(
-    sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, extension: str
-) -> None:
-    if extension.rpartition(".")[2] in IMAGE_ENDINGS:
-        sample.image = sample.image or member_name(member)
-        return
-    limit = _MAX_JSON_BYTES if extension == "json" else _MAX_TEXT_BYTES
-    if member.size > limit:
-        return
-    stream = tar.extractfile(member)
-    content = stream.read(limit) if stream else b""
-    decoded = content.decode("utf-8-sig", "replace")
-    if extension != "json":
-        sample.texts[extension] = decoded.strip()
-        return
-    try:
-        values = json.loads(decoded)
-    except (ValueError, RecursionError):
-        return
-    if isinstance(values, dict):
-        sample.values = values
+def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, place: str, spool: IO[bytes]) -> _Member:
+    ending = ending_of(info.name)
+    if not info.isreg():
+        link = posixpath.normpath(link_target(info))
+        return _Member(place, ending in IMAGE_ENDINGS, link=link)
+    if ending in IMAGE_ENDINGS:
+        return _Member(place, True)
+    stream = tar.extractfile(info)
+    is_text = info.size <= max_bytes(ending)
+    content = stream.read(info.size if is_text else HEAD_BYTES) if stream else b""
+    if is_picture(content[:HEAD_BYTES]):
+        return _Member(place, True)
+    if not is_text:
+        return _Member(place)
+    start = spool.tell()
+    spool.write(content)
+    return _Member(place, text=_Text(start, len(content)))
 
 
-def _is_complete(tar: tarfile.TarFile) -> bool:
-    """Whether the last member is followed by zeros or the end of the file."""
-    if not isinstance(tar.fileobj, io.BufferedReader):
-        return True
-    tar.fileobj.seek(tar.offset)
-    return not tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\x00")
+def _samples(file: SourceFile, scan: _Scan) -> Iterator[SourceRow | Notice]:
+    keys = sample_keys((name, member.is_picture) for name, member in scan.members.items())
+    samples: dict[str, list[str]] = {}
+    for name, key in keys.items():
+        samples.setdefault(key, []).append(name)
+    for key, names in samples.items():
+        yield from _sample(file, scan, key, names)
 
 
-def _row(file: SourceFile, sample: _Sample) -> SourceRow:
-    columns = file.source.columns
-    caption_name = columns.get("caption", "txt")
-    caption = sample.values.pop(caption_name, None) if "caption" in columns else None
-    key = sample.values.get(columns["key"]) if "key" in columns else sample.key
-    return SourceRow(
-        key=text(key),
-        caption=text(caption) or sample.texts.get(caption_name) or None,
-        metadata=as_json(sample.values),
-        member=sample.image,
-        image_key=f"member:{file.name}#{sample.image or sample.key}",
-    )
+def _sample(
+    file: SourceFile, scan: _Scan, key: str, names: list[str]
+) -> Iterator[SourceRow | Notice]:
+    texts, pictures = Texts(), list[str]()
+    for name in names:
+        member = _followed(scan.members, name)
+        if member is None:
+            texts.unreadable.append(f"{shown(name)}: a link to a file that is not in the tar")
+        elif member.is_picture:
+            pictures.append(name)
+        else:
+            ending = name[len(key) + 1 :].lower()
+            texts.add(name, ending, scan.content(member.text))
+    chosen = _chosen(pictures, key, file.source.image)
+    yield from (Notice("other_picture", shown(name)) for name in pictures if name != chosen)
+    for item in texts.row(file.source.columns, shown(key)):
+        if isinstance(item, SourceRow):
+            member = _followed(scan.members, chosen) if chosen else None
+            item.member = member.place if member else None
+            item.image_key = f"member:{file.name}#{scan.members[chosen].place if chosen else key}"
+        yield item
+
+
+def _followed(members: Mapping[str, _Member], name: str) -> _Member | None:
+    """Return a member, or the one that it links to; None for a link that leads nowhere."""
+    seen: set[str] = set()
+    while (member := members.get(name)) is not None and member.link is not None:
+        if name in seen:
+            return None
+        seen.add(name)
+        name = member.link
+    return member
+
+
+def _chosen(pictures: list[str], key: str, wanted: str | None) -> str | None:
+    """Return the picture of a sample: the wanted one, or the first.
+
+    A picture with a part of the name between key and ending, as `7.seg.png`, comes after those without.
+    """
+    endings = {name: name[len(key) + 1 :].lower() for name in pictures}
+    if wanted is not None:
+        wanted = wanted.lower().lstrip(".")
+        matching = [n for n, e in endings.items() if e == wanted or e.endswith(f".{wanted}")]
+        return min(matching, key=lambda name: endings[name] != wanted, default=None)
+    return min(pictures, key=lambda name: "." in endings[name], default=None)

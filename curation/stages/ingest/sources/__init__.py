@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 from curation.engine.registry import Entry, Registry
 
-IMAGE_ENDINGS = ("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff")
-"""File name extensions of images."""
+IMAGE_ENDINGS = (
+    *("jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib"),
+    *("tif", "tiff", "avif", "heic", "heif", "jp2", "jxl"),
+)
+"""File name extensions of images. Files with other names are images if they begin as one."""
 
 
 def _compressed(*endings: str) -> tuple[str, ...]:
     """Return the endings of text files, uncompressed and compressed."""
-    compressions = ("", ".gz", ".bz2", ".zst", ".lz4")
+    compressions = ("", ".gz", ".bz2", ".zst", ".lz4", ".xz")
     return tuple(f"{ending}{compression}" for ending in endings for compression in compressions)
 
 
@@ -44,27 +47,35 @@ FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(endings=(".parquet", ".parq", ".pq")),
+        "parquet": FormatEntry(version=2, endings=(".parquet", ".parq", ".pq")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
+            version=2,
             function="read_csv",
             endings=_compressed(".csv"),
         ),
         "tsv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
+            version=2,
             function="read_tsv",
             endings=_compressed(".tsv"),
         ),
-        "jsonl": FormatEntry(endings=_compressed(".jsonl", ".ndjson")),
-        "txt": FormatEntry(endings=_compressed(".txt"), optional_columns=(), remote_images=True),
-        "wat": FormatEntry(endings=(".wat.gz", ".wat"), optional_columns=(), remote_images=True),
+        "jsonl": FormatEntry(version=2, endings=_compressed(".jsonl", ".ndjson")),
+        "txt": FormatEntry(
+            version=2, endings=_compressed(".txt"), optional_columns=(), remote_images=True
+        ),
+        "wat": FormatEntry(
+            version=2, endings=(".wat.gz", ".wat"), optional_columns=(), remote_images=True
+        ),
         "folder": FormatEntry(
+            version=2,
             endings=tuple(f".{end}" for end in IMAGE_ENDINGS),
             optional_columns=("caption", "key"),
             holds_images=True,
         ),
         "webdataset": FormatEntry(
-            endings=(".tar", ".tar.gz", ".tgz"),
+            version=2,
+            endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,
         ),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -12,24 +14,46 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from curation.errors import RecipeError
-from curation.media.files.location import filesystem_of
-from curation.stages.ingest.sources import FORMATS, IMAGE_ENDINGS
+from curation.media.files.location import filesystem_of, shown
+from curation.stages.ingest.sources import FORMATS
+from curation.stages.ingest.sources.folder_images import images_of_folder
+from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.source import Source
-from curation.stages.ingest.sources.source_file import ImageFile, SourceFile
+from curation.stages.ingest.sources.source_file import FileInfo, SourceFile
 
 _WILDCARD = re.compile(r"[*?\[]")
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
+"""Names, in lower case, of what systems leave in folders, besides names that begin with a dot."""
 
 
-class FileInfo(NamedTuple):
-    """A file: its path within a folder, size in bytes and modification time."""
+@dataclass
+class Listing:
+    """The files of a source, in the order of their rows, and what else is in its folder."""
 
-    name: str
-    size: int
-    mtime_ns: int
+    files: list[SourceFile] = field(default_factory=list)
+    notices: Notices = field(default_factory=dict)
 
 
-def source_files(source: Source, rows_per_fragment: int) -> list[SourceFile]:
-    """Return the files of a source by name.
+class _Found(NamedTuple):
+    """The files at the path of a source.
+
+    Attributes:
+        root: the folder.
+        query: query string of the URI, if it has one.
+        files: all files below the folder, by name.
+        pattern: of the names of files, if the path is a glob.
+        single: the path names one file, and `files` holds no other.
+    """
+
+    root: str
+    query: str
+    files: list[FileInfo]
+    pattern: re.Pattern[str] | None = None
+    single: bool = False
+
+
+def list_source(source: Source, rows_per_fragment: int) -> Listing:
+    """Return the files of a source by name, and notices of all others.
 
     Args:
         source: the source.
@@ -38,37 +62,58 @@ def source_files(source: Source, rows_per_fragment: int) -> list[SourceFile]:
     Raises:
         RecipeError: there is no file, or the path of the source is invalid.
     """
-    root, query, files = _list_uri(source) if "://" in source.path else _list_local(source)
+    listing = Listing()
+    found = (_list_uri if "://" in source.path else _list_local)(source, listing.notices)
     if source.reader == "folder":
-        return _folder_parts(source, root, query, files, rows_per_fragment)
-    if not files:
-        raise _no_files(source, f"no {' or '.join(FORMATS[source.reader].endings[:2])} file")
-    return [SourceFile(source, root, f.name, f.size, f.mtime_ns, query) for f in files]
+        files = [f for f in found.files if not _is_noted_hidden(source, f, None, listing.notices)]
+        listing.files = _folder_parts(source, found._replace(files=files), rows_per_fragment)
+        return listing
+    taken = [f for f in found.files if found.single or _is_taken(source, f, found, listing.notices)]
+    if not taken:
+        others = "".join(f"; {code}: {n['example']}" for code, n in listing.notices.items())
+        raise _no_files(
+            source, f"no {' or '.join(FORMATS[source.reader].endings[:2])} file", others
+        )
+    listing.files = [
+        SourceFile(source, found.root, f.name, f.size, f.mtime_ns, found.query) for f in taken
+    ]
+    return listing
 
 
-def _no_files(source: Source, problem: str) -> RecipeError:
+def source_files(source: Source, rows_per_fragment: int) -> list[SourceFile]:
+    """Return the files of a source; see `list_source`."""
+    return list_source(source, rows_per_fragment).files
+
+
+def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
+    hint = ""
+    if source.path.startswith("~") or "$" in source.path:
+        hint = " `~` and variables such as `$HOME` are not replaced: write the path out."
+    wanted = f"a {source.format} file, a folder of such files or a glob"
+    if source.reader == "folder":
+        wanted = "a folder of images, or a glob of them"
     return RecipeError(
-        f"Source {source.name!r}: {problem} at {source.path!r}. Set `path` to a {source.format} file, "
-        "a folder of such files or a glob. Relative paths start at the working directory."
+        f"Source {source.name!r}: {problem} at {shown(source.path)!r}{others}. Set `path` to {wanted}. "
+        f"Relative paths start at the working directory.{hint}"
     )
 
 
-def _list_local(source: Source) -> tuple[str, str, list[FileInfo]]:
+def _list_local(source: Source, notices: Notices) -> _Found:
     path = Path(source.path).absolute()
     if path.is_file() and source.reader != "folder":
-        return str(path.parent), "", [_stat(path.parent, path.name)]
+        return _Found(str(path.parent), "", [_file_info(path)], None, True)
     if path.is_dir():
-        return str(path), "", [f for f in _walk(path) if _is_listed(source, f.name)]
+        return _Found(str(path), "", list(_walk(path, source.follow_links, notices)))
     base, pattern = _split_glob(str(path))
     if pattern is None or not Path(base).is_dir():
-        raise _no_files(source, "no file")
-    return base, "", [f for f in _walk(Path(base)) if pattern.fullmatch(f.name)]
+        raise _no_files(source, "no folder" if path.exists() else "no file")
+    return _Found(base, "", list(_walk(Path(base), source.follow_links, notices)), pattern)
 
 
-def _list_uri(source: Source) -> tuple[str, str, list[FileInfo]]:
+def _list_uri(source: Source, notices: Notices) -> _Found:
     parts = urlsplit(source.path)
     if parts.scheme == "file":
-        return _list_local(source.model_copy(update={"path": unquote(parts.path)}))
+        return _list_local(source.model_copy(update={"path": unquote(parts.path)}), notices)
     if parts.password:
         raise RecipeError(
             f"Source {source.name!r}: `path` contains a password, which tables would show. Set "
@@ -82,7 +127,8 @@ def _list_uri(source: Source) -> tuple[str, str, list[FileInfo]]:
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:
             root, _, name = address.rpartition("/")
-            return root, query, [FileInfo(unquote(name), info.size, info.mtime_ns or 0)]
+            file = FileInfo(unquote(name), info.size, info.mtime_ns or 0)
+            return _Found(root, query, [file], None, True)
         selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
         files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
     except (OSError, ValueError) as error:
@@ -90,36 +136,77 @@ def _list_uri(source: Source) -> tuple[str, str, list[FileInfo]]:
     listed = sorted(
         FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files
     )
-    if pattern:
-        return base, query, [f for f in listed if pattern.fullmatch(f.name)]
-    return address, query, [f for f in listed if _is_listed(source, f.name)]
+    return _Found(base if pattern else address, query, listed, pattern)
 
 
-def _is_listed(source: Source, name: str) -> bool:
-    """Whether a file of a folder belongs to the source; names that begin with `.` or `_` do not."""
-    hidden = any(part.startswith((".", "_")) for part in name.split("/"))
-    if source.reader == "folder":
-        return not any(part.startswith(".") for part in name.split("/"))
-    return not hidden and name.lower().endswith(FORMATS[source.reader].endings)
+def _is_taken(source: Source, file: FileInfo, found: _Found, notices: Notices) -> bool:
+    """Whether a file of a folder is one of a list; if not, it is noted."""
+    if found.pattern and not found.pattern.fullmatch(file.name):
+        return False
+    if _is_noted_hidden(source, file, found.pattern, notices):
+        return False
+    if found.pattern or file.name.lower().endswith(FORMATS[source.reader].endings):
+        return True
+    note(notices, Notice("other_file", shown(file.name)))
+    return False
 
 
-def _walk(folder: Path) -> Iterator[FileInfo]:
-    """Yield the files under a local folder by name; links to folders are not followed."""
-    names = []
-    for path, _, files in os.walk(folder):
-        subfolder = Path(path).relative_to(folder).as_posix()
-        names += [name if subfolder == "." else f"{subfolder}/{name}" for name in files]
+def _is_noted_hidden(
+    source: Source, file: FileInfo, pattern: re.Pattern[str] | None, notices: Notices
+) -> bool:
+    """Whether the name of a file, or of a folder around it, says that it is no data; it is noted.
+
+    A glob that spells such a name out means it.
+    """
+    marks = "." if source.reader == "folder" else "._"
+    for part in file.name.split("/"):
+        is_column = part.startswith("_") and "=" in part
+        hidden = (part[0] in marks and not is_column) or part.lower() in _SYSTEM_FILES
+        if hidden and not (pattern and re.escape(part[:2]) in pattern.pattern):
+            note(notices, Notice("hidden_file", shown(file.name)))
+            return True
+    return False
+
+
+def _walk(folder: Path, follow_links: bool, notices: Notices) -> Iterator[FileInfo]:
+    """Yield the files under a local folder by name."""
+
+    def unreadable(error: OSError) -> None:
+        name = os.path.relpath(error.filename or folder, folder)
+        note(notices, Notice("unreadable_folder", shown(name)))
+
+    names, entered = [], set()
+    walk = os.walk(folder, onerror=unreadable, followlinks=follow_links)
+    for path, folders, files in walk:
+        below = os.path.relpath(path, folder)
+        prefix = "" if below == "." else f"{below}/"
+        if follow_links:
+            # Links may lead back to a folder around them.
+            entered.add(os.path.realpath(path))
+            folders[:] = [n for n in folders if os.path.realpath(Path(path, n)) not in entered]
+        else:
+            for name in sorted(n for n in folders if Path(path, n).is_symlink()):
+                note(notices, Notice("link_to_folder", shown(prefix + name)))
+        names += [prefix + name for name in files]
     for name in sorted(names):
-        yield _stat(folder, name)
+        status = _status(folder, name)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            yield FileInfo(name, status.st_size, status.st_mtime_ns)
+        else:
+            note(notices, Notice("special_file", shown(name)))
 
 
-def _stat(folder: Path, name: str) -> FileInfo:
+def _file_info(path: Path) -> FileInfo:
+    status = path.stat()
+    return FileInfo(path.name, status.st_size, status.st_mtime_ns)
+
+
+def _status(folder: Path, name: str) -> os.stat_result:
     try:
-        status = (folder / name).stat()
+        return (folder / name).stat()
     except OSError:
         # A broken link fails one row; it must not stop the listing of the source.
-        status = (folder / name).lstat()
-    return FileInfo(name, status.st_size, status.st_mtime_ns)
+        return (folder / name).lstat()
 
 
 def _split_glob(path: str) -> tuple[str, re.Pattern[str] | None]:
@@ -154,36 +241,17 @@ def _segment_pattern(part: str) -> str:
     return pattern
 
 
-def _folder_parts(
-    source: Source, root: str, query: str, files: list[FileInfo], rows: int
-) -> list[SourceFile]:
+def _folder_parts(source: Source, found: _Found, rows: int) -> list[SourceFile]:
     """Return the images of a folder in parts of `rows` files."""
     if "key" in source.columns:
         raise RecipeError(
             f"Source {source.name!r}: the key of an image in a folder is its path; remove key from "
             "`columns`."
         )
-    caption_ending = source.columns.get("caption", "txt")
-    texts = {f.name: f for f in files if f.name.endswith(f".{caption_ending}")}
-    members = []
-    for file in files:
-        if not file.name.lower().endswith(FORMATS["folder"].endings):
-            continue
-        text = texts.get(f"{file.name.rpartition('.')[0]}.{caption_ending}")
-        members.append(
-            ImageFile(
-                file.name,
-                file.size,
-                file.mtime_ns,
-                text.name if text else None,
-                text.mtime_ns if text else None,
-            )
-        )
+    members = images_of_folder(found.files, found.pattern)
     if not members:
-        raise _no_files(source, f"no image ({', '.join(IMAGE_ENDINGS)})")
+        raise _no_files(source, "no image")
     return [
-        SourceFile(
-            source, root, "", 0, 0, query=query, members=tuple(members[start : start + rows])
-        )
+        SourceFile(source, found.root, "", 0, 0, found.query, tuple(members[start : start + rows]))
         for start in range(0, len(members), rows)
     ]

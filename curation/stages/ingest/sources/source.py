@@ -14,6 +14,7 @@ from curation.stages.ingest.sources.presets import PRESETS
 Role = Literal["pool", "seed", "held_out"]
 
 
+Quoting = Literal["doubled", "backslash", "none"]
 Mapped = Literal["url", "image", "path", "caption", "key", "sha256", "faces"]
 
 
@@ -34,6 +35,16 @@ class Source(StrictModel):
     """Column of the files by what it holds: `url`, `image` (encoded bytes), `path` (of an image file),
     `caption`, `key` (the source's own id), `sha256` (expected, of the image file) or `faces` (boxes);
     other columns become metadata."""
+    quoting: Quoting | None = None
+    """How a `csv` or `tsv` file writes a quote within a field: `doubled` (pandas, Excel, DuckDB),
+    `backslash` (Spark, MySQL), or `none` (fields are not quoted; a quote is a character like others).
+    By default the first megabytes of each file decide."""
+    image: str | None = None
+    """Which picture of a `webdataset` sample with several is taken: what follows the key in the name of
+    the member, such as `png` or `left.png`. By default the first."""
+    follow_links: bool = False
+    """Whether links may lead out of a local folder, as in the cache of a model hub. Links to folders
+    are then entered."""
     count: int | None = execution_only(None, ge=1)
     """Number of rows that plans and costs are computed with; a run warns if it reads another number."""
 
@@ -63,6 +74,15 @@ class Source(StrictModel):
         fields = set(self.column_candidates)
         return "url" in fields and not {"image", "path"} & fields
 
+    @field_validator("path")
+    @classmethod
+    def _plain_path(cls, path: str) -> str:
+        if not path.strip():
+            raise ValueError("the path is empty; set it to a file, a folder or a glob")
+        if "\x00" in path:
+            raise ValueError("a path cannot hold a NUL character")
+        return path
+
     @field_validator("format")
     @classmethod
     def _known(cls, name: str) -> str:
@@ -87,5 +107,26 @@ class Source(StrictModel):
             raise ValueError(
                 "`columns` must map at least one of url, image, path to a column of the file, "
                 "as in columns: {url: URL, caption: TEXT}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_take_effect(self) -> Source:
+        remote = "://" in self.path and not self.path.startswith("file://")
+        effects = {
+            "quoting": (self.reader in ("csv", "tsv"), "csv and tsv"),
+            "image": (self.reader == "webdataset", "webdataset"),
+            "follow_links": (
+                not remote and (self.reader == "folder" or "path" in self.column_candidates),
+                "local folders, and lists with a column mapped to `path`",
+            ),
+        }
+        for name, (has_effect, where) in effects.items():
+            if getattr(self, name) and not has_effect:
+                raise ValueError(f"`{name}` has an effect only for {where}; remove it")
+        if {"image", "path"} <= set(self.column_candidates):
+            raise ValueError(
+                "`columns` maps both image and path, so the files at `path` would never be read; "
+                "remove one of the two"
             )
         return self

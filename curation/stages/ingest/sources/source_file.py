@@ -4,37 +4,53 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
 from curation.engine.params_base import fingerprint_params
 from curation.errors import StoreError
-from curation.media.files.location import OutsideFolderError, escape, inside, open_location
+from curation.media.files.location import (
+    OutsideFolderError,
+    escape,
+    inside,
+    open_local,
+    open_location,
+    shown,
+)
 from curation.stages.ingest.sources.source import Source
 from curation.store.digest import digest
+
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+class FileInfo(NamedTuple):
+    """A file: its path within a folder, size in bytes and modification time."""
+
+    name: str
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image file of a folder.
+    """One file of a folder of images.
 
     Attributes:
         name: its path within the folder.
         size: in bytes.
         mtime_ns: its modification time.
-        text: name of the file with its caption.
-        text_mtime_ns: modification time of that file.
+        sidecars: files of the same name with another ending: its caption and metadata.
     """
 
     name: str
     size: int
     mtime_ns: int
-    text: str | None = None
-    text_mtime_ns: int | None = None
+    sidecars: tuple[FileInfo, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,10 @@ class SourceFile:
     @property
     def version(self) -> str:
         """Digest of names, sizes and modification times: the file is not read for it."""
-        members = [[m.name, m.size, m.mtime_ns, m.text, m.text_mtime_ns] for m in self.members]
+        members = [
+            [m.name, m.size, m.mtime_ns, [list(sidecar) for sidecar in m.sidecars]]
+            for m in self.members
+        ]
         return digest([self.name, self.size, self.mtime_ns, members])
 
     @property
@@ -78,7 +97,12 @@ class SourceFile:
     @property
     def display_name(self) -> str:
         """Path or URI of the file, for messages."""
-        return f"{self.root}/{self.name}".rstrip("/")
+        return shown(f"{self.root}/{self.name}".rstrip("/"))
+
+    @property
+    def partitions(self) -> dict[str, str | None]:
+        """Columns that the names of folders hold, as Spark and Hive write them: `lang=en`."""
+        return dict(_partitions(self.name))
 
     @property
     def location(self) -> str:
@@ -94,7 +118,7 @@ class SourceFile:
             OutsideFolderError: it is not in the folder, or a link leads out of it.
         """
         if self.is_local:
-            return escape(inside(self.root, name))
+            return escape(inside(self.root, name, self.source.follow_links))
         clean = posixpath.normpath(name)
         if clean.startswith(("/", "../")) or clean in ("..", ".") or "://" in name:
             raise OutsideFolderError(name)
@@ -109,10 +133,17 @@ class SourceFile:
         path = self.name if name is None else name
         try:
             if self.is_local:
-                return pa.OSFile(str(Path(self.root, path)), "rb")
+                return open_local(str(Path(self.root, path)))
             return open_location(self.location if name is None else self.location_of(name))
         except OSError as error:
             raise StoreError(
-                f"Source {self.source.name!r}: {self.root}/{path} cannot be read ({error}). "
-                "Put the file back, or remove it from the source, and run again."
+                f"Source {self.source.name!r}: {shown(f'{self.root}/{path}')} cannot be read "
+                f"({error}). Put the file back, or remove it from the source, and run again."
             ) from error
+
+
+def _partitions(name: str) -> Iterator[tuple[str, str | None]]:
+    for folder in name.split("/")[:-1]:
+        column, equals, value = folder.partition("=")
+        if column and equals:
+            yield unquote(column), None if value == _HIVE_NULL else unquote(value)

@@ -1,0 +1,63 @@
+"""What a step did, in a few lines: its rows, why rows were dropped, and what was no row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from curation.stages.ingest.sources.notices import describe
+
+if TYPE_CHECKING:
+    from curation.runner.step import StepResult
+    from curation.store.manifest import Manifest
+
+_HINTS = {
+    "outside_folder": "a path or a link leads out of the folder of the source; `follow_links: true` of "
+    "the source allows links",
+    "bad_row": "their `metadata` says file, place and cause",
+}
+"""What to do about a reason for which rows are dropped."""
+_INDENT = " " * 14
+
+
+class OutcomePrinter:
+    """Prints the result of each step, and the reasons for dropped rows where they first appear."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._dropped: dict[str, int] = {}
+
+    def __call__(self, outcome: StepResult) -> None:
+        """Print the result of one step."""
+        if outcome.up_to_date:
+            work = "up to date"
+        else:
+            reused = f", {outcome.reused} reused" if outcome.reused else ""
+            work = f"{outcome.computed} computed{reused}"
+        self._console.print(
+            f"  {outcome.step.name:<11} {outcome.rows:>10,} rows  {outcome.seconds:6.1f} s  {work}"
+        )
+        for manifest in outcome.manifests:
+            self._print_dropped(manifest)
+            print_notices(manifest, self._console, _INDENT)
+
+    def _print_dropped(self, manifest: Manifest) -> None:
+        dropped: dict[str, int] = {}
+        for outcomes in manifest.counts.values():
+            for reason, rows in outcomes.items():
+                if reason != "ok":
+                    dropped[reason] = dropped.get(reason, 0) + rows
+        for reason, rows in dropped.items():
+            if self._dropped.get(reason) != rows:
+                hint = f": {_HINTS[reason]}" if reason in _HINTS else ""
+                self._console.print(escape(f"{_INDENT}{rows:,} {reason}{hint}"), soft_wrap=True)
+        self._dropped |= dropped
+
+
+def print_notices(manifest: Manifest, console: Console, indent: str = "") -> None:
+    """Print what the sources of a table hold besides its rows."""
+    for source, notices in manifest.stats.get("notices", {}).items():
+        for line in describe(notices):
+            console.print(escape(f"{indent}{source}: {line}"), soft_wrap=True)

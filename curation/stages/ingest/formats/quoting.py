@@ -1,0 +1,188 @@
+r"""The ways in which fields with quotes are written, and how a file shows which of them it uses.
+
+- `doubled`, RFC 4180: `"a ""b"" c"`. pandas, Excel, DuckDB, Polars, PostgreSQL, Python.
+- `backslash`: `"a \"b\" c"`. Spark, MySQL, R's write.table.
+- `none`: a quote is a character like others, and a line is a row. Lists of web images.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+MAX_FIELD = 128 * 1024
+"""Largest field in characters: it limits how much is read for a quote that is never closed."""
+_HINT = " (if backslashes escape quotes, set `quoting: backslash`; if quotes are characters, none)"
+HEAD_CHARACTERS = 8 << 20
+"""How much of a file decides how it is written."""
+
+
+class Line(NamedTuple):
+    """A line with its end; one that is not complete was truncated."""
+
+    number: int
+    text: str
+    is_complete: bool = True
+
+
+class Record(NamedTuple):
+    """The fields of one row, or why it cannot be read."""
+
+    line: Line
+    fields: list[str]
+    problem: str = ""
+
+
+class Lines:
+    """Lines that can be given back: of a row that cannot be read only the first line is lost."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = iter(lines)
+        self._returned: deque[Line] = deque()
+        self.taken: list[Line] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._returned.popleft() if self._returned else next(self._lines)
+        self.taken.append(line)
+        # A truncated line gets longer than a field may be.
+        return line.text if line.is_complete else line.text + "x" * (MAX_FIELD + 1)
+
+    def give_back(self) -> None:
+        """Give back all lines that were taken but the first."""
+        self._returned.extendleft(reversed(self.taken[1:]))
+
+
+def doubled(lines: Lines, delimiter: str) -> Iterator[Record]:
+    """Yield the records of a file after RFC 4180."""
+    csv.field_size_limit(MAX_FIELD)
+    while True:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        lines.taken = []
+        try:
+            for fields in reader:
+                yield Record(lines.taken[0], fields)
+                lines.taken = []
+            return
+        except csv.Error as error:
+            lines.give_back()
+            yield Record(lines.taken[0], [], f"{error}{_HINT}")
+
+
+def plain(lines: Lines, delimiter: str) -> Iterator[Record]:
+    """Yield the records of a file in which quotes are characters like others."""
+    for text in lines:
+        line = lines.taken.pop()
+        fields = text.removesuffix("\n").removesuffix("\r").split(delimiter)
+        is_too_large = len(text) > MAX_FIELD and max(map(len, fields)) > MAX_FIELD
+        problem = f"a field has more than {MAX_FIELD:,} characters" if is_too_large else ""
+        yield Record(line, [] if problem or fields == [""] else fields, problem)
+
+
+@lru_cache
+def _field(delimiter: str) -> re.Pattern[str]:
+    other = f'[^{delimiter}"\\\\]'
+    return re.compile(
+        rf'(?:"((?:[^"\\]|\\.)*)"|((?:{other}|\\"|\\)*))(?={delimiter}|\Z)', re.DOTALL
+    )
+
+
+def backslash(lines: Lines, delimiter: str) -> Iterator[Record]:
+    """Yield the records of a file in which a backslash within quotes makes a quote a character."""
+    while True:
+        lines.taken = []
+        text = next(lines, "")
+        if not text:
+            return
+        line = lines.taken[0]
+        while _is_open(text) and len(text) <= MAX_FIELD and (more := next(lines, "")):
+            text += more
+        ended = text.removesuffix("\n").removesuffix("\r")
+        fields = _split(ended, _field(delimiter)) if len(text) <= MAX_FIELD else None
+        if fields is None:
+            lines.give_back()
+            yield Record(line, [], "a quote is not escaped by a backslash, or never closed")
+        else:
+            yield Record(line, [] if fields == [""] else fields)
+
+
+def _is_open(text: str) -> bool:
+    return '"' in text and re.sub(r"\\.", "", text, flags=re.DOTALL).count('"') % 2 == 1
+
+
+def _split(text: str, pattern: re.Pattern[str]) -> list[str] | None:
+    fields, at = [], 0
+    while match := pattern.match(text, at):
+        quoted, bare = match.groups()
+        field = bare if quoted is None else quoted
+        # Spark writes the backslashes of a field without quotes as they are.
+        if quoted is not None or r"\"" in field:
+            field = re.sub(r'\\(["\\])', r"\1", field)
+        fields.append(field)
+        if match.end() == len(text):
+            return fields
+        at = match.end() + 1
+    return None
+
+
+READERS: dict[str, Callable[[Lines, str], Iterator[Record]]] = {
+    "doubled": doubled,
+    "backslash": backslash,
+    "none": plain,
+}
+
+
+def is_quoted(field: str) -> bool:
+    """Whether a field that was read as it is written may be one in quotes."""
+    return len(field) > 1 and field[0] == field[-1] == '"'
+
+
+def detect(head: Sequence[Line], delimiter: str, header_quoted: bool = True) -> str:
+    """Return how a file is written, from its first lines.
+
+    It is the way in which the fewest rows cannot be read or have another number of fields than the
+    first. If nothing tells, a CSV file is `doubled` and a TSV file `none`.
+
+    Args:
+        head: the first lines.
+        delimiter: of the fields.
+        header_quoted: whether a first line with all fields in quotes tells that fields are quoted.
+    """
+    if not any('"' in line.text for line in head):
+        return "none" if delimiter == "\t" else "doubled"
+    order = ["doubled", "backslash"]
+    if delimiter == "\t":
+        shows = _shows_doubled(head) or (header_quoted and _shows_quotes(head[0].text))
+        order = [*order, "none"] if shows else ["none", *order]
+    fewest, best = None, order[0]
+    for name in order:
+        bad = _bad_rows(READERS[name](Lines(head), delimiter))
+        if fewest is None or bad < fewest:
+            fewest, best = bad, name
+        if not bad:
+            break
+    return best
+
+
+def _bad_rows(records: Iterator[Record]) -> int:
+    bad, width = 0, 0
+    for record in records:
+        width = width or len(record.fields)
+        bad += bool(record.problem) or len(record.fields) not in (0, width)
+    return bad
+
+
+def _shows_doubled(head: Sequence[Line]) -> bool:
+    pattern = re.compile(r'(?:^|\t)"[^"\t]*(?:""[^"\t]*)+"(?=\t|\r?\n?$)')
+    return any(pattern.search(line.text) for line in head if '""' in line.text)
+
+
+def _shows_quotes(line: str) -> bool:
+    fields = line.rstrip("\r\n").split("\t")
+    return all(map(is_quoted, fields))

@@ -1,0 +1,139 @@
+"""Which members of a tar are one sample, and the row of a picture with the texts beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation.media.files.location import shown
+from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.formats.values import (
+    BadTextError,
+    as_json,
+    file_text,
+    parse_json,
+    text,
+)
+from curation.stages.ingest.sources.notices import Notice
+
+MAX_TEXT_BYTES = 64 * 1024
+MAX_JSON_BYTES = 1 << 20
+_ALWAYS_TEXT = ("txt", "json", "caption")
+
+
+def max_bytes(ending: str) -> int:
+    """Return the largest size of a text with some ending."""
+    return MAX_JSON_BYTES if ending.rpartition(".")[2] == "json" else MAX_TEXT_BYTES
+
+
+def stem_of(name: str) -> str:
+    """Return a member's name without what follows the last dot of its base name."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.rpartition('.')[0] or base}"
+
+
+def sample_keys(names: Iterable[tuple[str, bool]]) -> dict[str, str]:
+    """Return the key of the sample that each member belongs to.
+
+    As in WebDataset, a key ends at the first dot of the base name: `7.jpg`, `7.seg.png` and `7.json`
+    are the sample `7`. But keys may have dots too, as `v1.0-a.jpg` and `v1.0-b.jpg`. Therefore a key is
+    only what stands before a single ending somewhere in the tar, and a picture with a text whose name
+    differs only in the last ending is a sample with it.
+
+    Args:
+        names: the members, and whether each is a picture.
+    """
+    kinds: dict[str, set[bool]] = {}
+    names = list(names)
+    for name, is_picture in names:
+        kinds.setdefault(stem_of(name), set()).add(is_picture)
+    return {name: _key(name, kinds) for name, _ in names}
+
+
+def _key(name: str, kinds: Mapping[str, set[bool]]) -> str:
+    stem = stem_of(name)
+    if len(kinds[stem]) == 2:
+        return stem
+    folder, slash, base = name.rpartition("/")
+    parts = base.split(".")
+    starts = (f"{folder}{slash}{'.'.join(parts[:i])}" for i in range(1, len(parts)))
+    return next((start for start in starts if start in kinds), stem)
+
+
+@dataclass
+class Texts:
+    """The texts of one sample.
+
+    Attributes:
+        texts: by ending.
+        values: fields of its JSON object, and other JSON values by ending.
+        unreadable: name and cause of each text that cannot be read.
+        others: names of files that are no texts.
+    """
+
+    texts: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    def add(self, name: str, ending: str, content: bytes | None) -> None:
+        """Add a file; its content is None if it is larger than `max_bytes`."""
+        try:
+            self._read(ending, content)
+        except ValueError as error:
+            if ending.rpartition(".")[2] in _ALWAYS_TEXT:
+                self.unreadable.append(f"{shown(name)}: {error}")
+            else:
+                self.others.append(shown(name))
+
+    def _read(self, ending: str, content: bytes | None) -> None:
+        if content is None:
+            raise BadTextError(f"it is larger than {max_bytes(ending):,} bytes")
+        if ending in self.texts:
+            raise BadTextError("another text of the sample has this ending")
+        decoded = file_text(content)
+        if ending.rpartition(".")[2] != "json":
+            if "\x00" in decoded:
+                raise BadTextError("it holds NUL characters")
+            self.texts[ending] = decoded.strip()
+            return
+        value = parse_json(decoded)
+        if isinstance(value, dict) and ending == "json":
+            self.values = self.values | value
+        else:
+            self.values[ending] = value
+
+    def row(self, columns: Mapping[Any, str], key: str) -> Iterator[SourceRow | Notice]:
+        """Yield notices, and then the row with caption, key and metadata.
+
+        Args:
+            columns: those of the source.
+            key: of the sample, where no field is mapped to it.
+        """
+        row = SourceRow(key=key, where=key)
+        if "key" in columns:
+            row.key = self._text(self.values.get(columns["key"]), columns["key"])
+        name = columns.get("caption", "txt")
+        if "caption" in columns:
+            row.caption = self._text(self.values.get(name), name)
+            if row.caption is not None:
+                del self.values[name]
+        if row.caption is None:
+            row.caption = self.texts.pop(name, None) or None
+        for ending in self.texts:
+            yield Notice("unused_text", f"{key}.{ending}")
+        for text_name in self.others:
+            yield Notice("other_member", text_name)
+        for problem in self.unreadable:
+            yield Notice("unreadable_text", problem)
+        row.metadata = as_json(self.texts | self.values)
+        row.unreadable = "; ".join(self.unreadable) or None
+        yield row
+
+    def _text(self, value: Any, name: str) -> str | None:
+        try:
+            return text(value)
+        except BadTextError as error:
+            self.unreadable.append(f"{name}: {error}")
+            return None

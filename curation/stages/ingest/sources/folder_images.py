@@ -1,0 +1,51 @@
+"""Which files of a folder belong together: an image, and its caption and metadata beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from curation.stages.ingest.sources import IMAGE_ENDINGS
+from curation.stages.ingest.sources.source_file import FileInfo, ImageFile
+
+_TEXT_ENDINGS = ("txt", "json", "caption")
+
+
+def ending_of(name: str) -> str:
+    """Return what follows the last dot of a file's name, in lower case."""
+    base = name.rpartition("/")[2]
+    return base.rpartition(".")[2].lower() if "." in base else ""
+
+
+def images_of_folder(
+    files: Sequence[FileInfo], pattern: re.Pattern[str] | None = None
+) -> list[ImageFile]:
+    """Return the images among the files of a folder by name, each with its sidecars.
+
+    A sidecar has the name of an image and another ending. A file whose ending is not known may be an
+    image too: the reader opens it, and notes it if it is none.
+
+    Args:
+        files: all files of the folder.
+        pattern: of the names of images, if the source is a glob.
+    """
+    groups: dict[str, list[FileInfo]] = {}
+    for file in files:
+        groups.setdefault(_stem(file.name), []).append(file)
+    images = (image for group in groups.values() for image in _images(group))
+    chosen = (i for i in images if pattern is None or pattern.fullmatch(i.name))
+    return sorted(chosen, key=lambda image: image.name)
+
+
+def _images(group: list[FileInfo]) -> Iterator[ImageFile]:
+    """Yield the images of files that differ only in their endings."""
+    images = [f for f in group if ending_of(f.name) in IMAGE_ENDINGS]
+    images = images or [f for f in group if ending_of(f.name) not in _TEXT_ENDINGS] or group
+    sidecars = tuple(f for f in group if f not in images)
+    for file in images:
+        yield ImageFile(file.name, file.size, file.mtime_ns, sidecars)
+
+
+def _stem(name: str) -> str:
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.rpartition('.')[0] or base}"

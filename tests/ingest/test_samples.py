@@ -1,0 +1,318 @@
+"""Every member of a tar and every file of a folder is a row, or is counted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.errors import RecipeError
+from curation.stages.ingest.formats import webdataset
+from curation.stages.ingest.formats.samples import sample_keys
+from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources.listing import list_source
+from curation.stages.ingest.sources.notices import Notice
+from curation.stages.ingest.sources.source import Source
+from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
+
+Members = list[tuple[str, bytes]]
+JPEG = jpeg(1)
+
+
+def tar(path: Path, members: Members, **options: Any) -> Path:
+    with tarfile.open(path, "w", **options) as out:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    return path
+
+
+def samples(tmp_path: Path, members: Members, **spec: Any) -> dict[str, str | None]:
+    """The captions of the samples that have a picture, by key."""
+    path = tar(tmp_path / "s.tar", members)
+    found = pairs(tmp_path / "store", source(path, format="webdataset", **spec))
+    return {r["source_key"]: r["caption"] for r in found if r["location"]}
+
+
+def with_texts(names: Iterable[str]) -> Members:
+    return [
+        member for n in names for member in ((f"{n}.jpg", JPEG), (f"{n}.txt", f"of {n}".encode()))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        (["a.jpg", "a.txt", "b.jpg", "b.txt"], {"a": "a.txt", "b": "b.txt"}),
+        (["a.jpg", "b.jpg", "b.txt", "a.txt"], {"a": "a.txt", "b": "b.txt"}),
+        (["v1.0.jpg", "v1.0.txt", "v1.1.jpg", "v1.1.txt"], {"v1.0": "v1.0.txt", "v1.1": "v1.1.txt"}),
+        (["v1.0.jpg", "v1.1.jpg"], {"v1.0": None, "v1.1": None}),
+        (["p.jpg", "p.txt", "p.1.jpg", "p.1.txt"], {"p": "p.txt", "p.1": "p.1.txt"}),
+        (["7.depth.png", "7.jpg", "7.txt"], {"7": "7.txt"}),
+        (["7.left.png", "7.right.png", "7.txt"], {"7": "7.txt"}),
+        (["x.y.left.png", "x.y.txt"], {"x.y": "x.y.txt"}),
+        (["./a.jpg", "a.txt"], {"a": "a.txt"}),
+        (["d/a.jpg", "e/a.txt", "e/a.jpg"], {"d/a": None, "e/a": "e/a.txt"}),
+        (["a.JPG", "a.TXT"], {"a": "a.TXT"}),
+        (["A.jpg", "a.txt", "a.jpg"], {"A": None, "a": "a.txt"}),
+        (
+            ["caf\u00e9.jpg", "cafe\u0301.txt", "cafe\u0301.jpg"],
+            {"caf\u00e9": None, "cafe\u0301": "cafe\u0301.txt"},
+        ),
+        (["one\ntwo.jpg", "one\ntwo.txt"], {"one\ntwo": "one\ntwo.txt"}),
+        (["a.jfif", "b.avif", "c.HEIC", "d", "e.jpg_large"], dict.fromkeys("abcde")),
+    ],
+)  # fmt: skip
+def test_members_of_one_sample_are_found_by_their_names(
+    tmp_path: Path, members: list[str], expected: dict[str, str | None]
+) -> None:
+    contents = [(n, n.encode() if n.lower().endswith("txt") else JPEG) for n in members]
+    assert samples(tmp_path, contents) == expected
+
+
+def test_names_that_are_not_utf8_are_not_mixed_up(tmp_path: Path) -> None:
+    names = [
+        b"caf\xe9".decode(errors="surrogateescape"),
+        b"caf\xe8".decode(errors="surrogateescape"),
+    ]
+    path = tar(tmp_path / "s.tar", [(f"{n}.jpg", jpeg(i)) for i, n in enumerate(names)])
+    run(tmp_path / "store", source(path, format="webdataset"), until="fetch")
+    found = table(tmp_path / "store", "images").read().to_pylist()
+    assert [(r["source_key"], r["status"]) for r in found] == [
+        (r"caf\xe9", "ok"),
+        (r"caf\xe8", "ok"),
+    ]
+    assert len({r["sha256"] for r in found}) == 2
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("x.jpg", jpeg(1)), ("x.txt", b"old"), ("x.jpg", jpeg(2)), ("x.txt", b"new")],
+        [("x.jpg", jpeg(1)), ("y.jpg", JPEG), ("./x.jpg", jpeg(2)), ("x.txt", b"new")],
+        [("x.jpg", jpeg(1)), ("x.jpg", jpeg(2)), ("x.txt", b"new")],
+    ],
+)
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_of_members_with_one_name_the_last_counts(
+    tmp_path: Path, members: Members, mode: str
+) -> None:
+    path = tmp_path / "s.tar"
+    with tarfile.open(path, mode) as out:  # type: ignore[call-overload]
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    run(tmp_path / "store", source(path, format="webdataset"), until="fetch")
+    rows = {r["source_key"]: r for r in table(tmp_path / "store", "images").read().to_pylist()}
+    assert (rows["x"]["caption"], rows["x"]["status"]) == ("new", "ok")
+    assert rows["x"]["sha256"] == hashlib.sha256(jpeg(2)).hexdigest()
+    assert noted(tmp_path / "store")["replaced_member"] >= 1
+
+
+def test_entries_of_every_kind_are_rows_or_counted(tmp_path: Path) -> None:
+    path = tmp_path / "s.tar"
+    kinds = {
+        "d": tarfile.DIRTYPE,
+        "p.jpg": tarfile.FIFOTYPE,
+        "dev.jpg": tarfile.CHRTYPE,
+        "hard.jpg": tarfile.LNKTYPE,
+        "soft.jpg": tarfile.SYMTYPE,
+        "lost.jpg": tarfile.SYMTYPE,
+    }
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as out:
+        for name, content in [
+            *with_texts(["a"]),
+            ("._a.jpg", b"fork"),
+            ("__MACOSX/._a.jpg", b"fork"),
+            (".DS_Store", b"x"),
+            ("n" * 300 + ".jpg", JPEG),
+            ("readme.md", b"words"),
+            ("weights.npy", b"\x93NUMPY\x00\xff"),
+            ("big.bin", bytes(100_000)),
+        ]:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+        for name, kind in kinds.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "nowhere.jpg" if name == "lost.jpg" else "a.jpg"
+            out.addfile(info)
+    run(tmp_path / "store", source(path, format="webdataset"), until="fetch")
+    found = {r["source_key"]: r for r in table(tmp_path / "store", "images").read().to_pylist()}
+    ok = {key for key, r in found.items() if r["status"] == "ok"}
+    assert ok == {"a", "n" * 300, "hard", "soft"}
+    assert {k for k, r in found.items() if r["reason"] == "no_image"} == {
+        "lost",
+        "readme",
+        "weights",
+        "big",
+    }
+    assert "a link to a file that is not in the tar" in found["lost"]["metadata"]
+    assert noted(tmp_path / "store") == {
+        "directory": 1,
+        "special_file": 2,
+        "hidden_file": 3,
+        "other_member": 2,
+        "unused_text": 1,
+        "unreadable_text": 1,
+    }
+
+
+TEXTS: dict[str, tuple[bytes, Any, str | None]] = {
+    "a mark": ("\ufeffwords".encode(), "words", None),
+    "UTF-16": ("wörds".encode("utf-16"), "wörds", None),
+    "Latin-1": (b"caf\xe9", None, "byte 0xe9 at 3 is not UTF-8"),
+    "too large": (b"x" * 70_000, None, "larger than 65,536 bytes"),
+    "NUL": (b"a\x00b", None, "NUL"),
+    "empty": (b"", None, None),
+}
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_caption_that_cannot_be_read_is_told(tmp_path: Path, kind: str, name: str) -> None:
+    content, caption, problem = TEXTS[name]
+    (tmp_path / "f").mkdir()
+    if kind == "tar":
+        tar(tmp_path / "f" / "s.tar", [("a.jpg", JPEG), ("a.txt", content)])
+    else:
+        (tmp_path / "f" / "a.jpg").write_bytes(JPEG)
+        (tmp_path / "f" / "a.txt").write_bytes(content)
+    spec = source(tmp_path / "f", format="webdataset" if kind == "tar" else "folder")
+    (found,) = pairs(tmp_path / "store", spec)
+    assert (found["caption"], found["reason"]) == (caption, None)
+    told = json.loads(found["metadata"] or "{}").get("unreadable")
+    assert (problem is None) == (told is None)
+    assert problem is None or (problem in told and "a.txt" in told)
+    assert noted(tmp_path / "store") == ({"unreadable_text": 1} if problem else {})
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+@pytest.mark.parametrize(
+    ("content", "metadata"),
+    [
+        (b'{"width": 3, "deep": {"a": [1, null]}}', {"width": 3, "deep": {"a": [1, None]}}),
+        (b'["one", "two"]', {"json": ["one", "two"]}),
+        (b"null", {"json": None}),
+        (b"7", {"json": 7}),
+        (b"{", {"unreadable": "not"}),
+        (b'{"a": 1, "a": 2}', {"unreadable": "twice"}),
+    ],
+)
+def test_json_beside_a_picture_arrives_or_is_told(
+    tmp_path: Path, kind: str, content: bytes, metadata: dict[str, Any]
+) -> None:
+    (tmp_path / "f").mkdir()
+    members = [("a.jpg", JPEG), ("a.json", content), ("a.txt", b"words"), ("a.cls", b"3")]
+    if kind == "tar":
+        tar(tmp_path / "f" / "s.tar", members)
+    else:
+        for name, member in members:
+            (tmp_path / "f" / name).write_bytes(member)
+    spec = source(tmp_path / "f", format="webdataset" if kind == "tar" else "folder")
+    (found,) = pairs(tmp_path / "store", spec)
+    assert found["caption"] == "words"
+    values = json.loads(found["metadata"])
+    assert ("unreadable" in values) == ("unreadable" in metadata)
+    if "unreadable" not in metadata:
+        assert values == metadata | {"cls": "3"}
+
+
+@pytest.mark.parametrize("value", [["a", "b"], {"en": "a"}])
+def test_a_caption_that_is_a_list_is_told_and_kept_as_metadata(tmp_path: Path, value: Any) -> None:
+    members = [("a.jpg", JPEG), ("a.json", json.dumps({"alt": value}).encode())]
+    members += [("b.jpg", jpeg(2)), ("b.json", b'{"alt": "words"}')]
+    path = tar(tmp_path / "s.tar", members)
+    spec = source(path, format="webdataset", columns={"caption": "alt"})
+    found = pairs(tmp_path / "store", spec)
+    assert [r["caption"] for r in found] == [None, "words"]
+    metadata = json.loads(found[0]["metadata"])
+    assert metadata["alt"] == value and "alt: " in metadata["unreadable"]
+
+
+def test_the_picture_of_a_sample_can_be_chosen(tmp_path: Path) -> None:
+    members = [(f"7.{e}", JPEG) for e in ("depth.png", "jpg", "png", "left.png")]
+    path = tar(tmp_path / "s.tar", [*members, ("7.txt", b"c")])
+    for wanted, chosen in {None: "7.jpg", "png": "7.png", "left.png": "7.left.png"}.items():
+        spec = source(path, format="webdataset", **({"image": wanted} if wanted else {}))
+        (found,) = pairs(tmp_path / str(wanted), spec)
+        assert found["location"] == f"{path}#{chosen}"
+        assert noted(tmp_path / str(wanted)) == {"other_picture": 3}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"image": "webp"},
+        {"columns": {"caption": "alt"}},
+        {"columns": {"key": "id"}},
+    ],
+)
+def test_settings_that_no_sample_fulfils_are_refused(tmp_path: Path, spec: dict[str, Any]) -> None:
+    path = tar(tmp_path / "s.tar", with_texts("ab"))
+    with pytest.raises(RecipeError, match="no sample has what"):
+        pairs(tmp_path / "store", source(path, format="webdataset", **spec))
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [(b"\x00" * 4096, None), (b"", None), (b"tail" * 300, "more bytes follow")],
+)
+def test_what_follows_the_end_of_a_tar_is_told(
+    tmp_path: Path, after: bytes, problem: str | None
+) -> None:
+    path = tar(tmp_path / "s.tar", with_texts("a"))
+    path.write_bytes(path.read_bytes() + after)
+    found = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert [r["reason"] for r in found] == [None, *(["bad_row"] if problem else [])]
+    assert problem is None or problem in json.loads(found[-1]["metadata"])["unreadable"]
+
+
+NAMES = st.builds(
+    lambda folder, stem, ending: f"{folder}{stem}{ending}",
+    st.sampled_from(["", "d/", "./", "._", ".h/"]),
+    st.sampled_from(["a", "b", "a.b", "a.b.c", "é", "A"]),
+    st.sampled_from([".jpg", ".png", ".txt", ".json", ".cls", "", ".seg.png", ".npy"]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(names=st.lists(NAMES, max_size=12))
+def test_no_member_passes_in_silence(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    def content(number: int, name: str) -> bytes:
+        if name.endswith((".jpg", ".png")):
+            return JPEG
+        return b'{"f%d": 1}' % number if name.endswith(".json") else b"t%d" % number
+
+    members = [(n, content(i, n)) for i, n in enumerate(names)]
+    path = tar(tmp_path_factory.mktemp("t") / "s.tar", members)
+    spec = Source(name="web", role="pool", format="webdataset", path=str(path))
+    (file,) = list_source(spec, 100).files
+    items = list(webdataset.read(file))
+    rows = [item for item in items if isinstance(item, SourceRow)]
+    codes = [item.code for item in items if isinstance(item, Notice)]
+    silent = codes.count("unused_text")
+    read = sum(len(json.loads(r.metadata)) for r in rows if r.metadata)
+    used = sum((r.member is not None) + (r.caption is not None) for r in rows)
+    assert used + read + len(codes) - silent == len(names)
+
+
+@settings(max_examples=100, deadline=None)
+@given(names=st.sets(NAMES, max_size=12), seed=st.randoms())
+def test_the_order_of_members_decides_no_sample(names: set[str], seed: Any) -> None:
+    listed = [(n, n.endswith(("jpg", "png"))) for n in sorted(names)]
+    mixed = list(listed)
+    seed.shuffle(mixed)
+    assert sample_keys(listed) == sample_keys(mixed)

@@ -1,0 +1,71 @@
+"""A recipe that says a thing twice, or cannot be read, is refused with one message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from curation.errors import RecipeError
+from curation.recipe import load_recipe
+
+SOURCE = "{name: web, role: pool, format: folder, path: pics}"
+RECIPE = f"name: x\nsources:\n  - {SOURCE}\n"
+BASE = "{name: web, role: pool, format: folder, path: pics}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RECIPE + "name: y\n",
+        RECIPE + "'name': x\n",
+        RECIPE + "seed: 1\nseed: 1\n",
+        RECIPE + "fetch: {timeout_s: 1, timeout_s: 2}\n",
+        RECIPE + "select: {min_side: {at_least: 1, at_least: 2}}\n",
+        "name: x\nsources:\n  - {name: web, role: pool, format: folder, path: a, path: b}\n",
+        f"name: x\nsources:\n  - &a {BASE}\n  - {{<<: *a, name: b}}\n",
+        f"name: x\nsources:\n  - {{<<: [{BASE}, {{role: seed}}]}}\n",
+        f"name: x\nsources:\n  - {{<<: {BASE}, <<: {{role: seed}}}}\n",
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=r"r\.yaml.*is given twice[\s\S]*line \d"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RECIPE,
+        "\ufeff" + RECIPE.replace("\n", "\r\n"),
+        "name: x\nsources:\n  - {<<: {role: pool, format: folder}, name: web, path: pics}\n",
+    ],
+)
+def test_marks_line_ends_and_merges_without_repetition_are_fine(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_bytes(text.encode())
+    assert load_recipe(tmp_path / "r.yaml").name == "x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]",
+        "a: &a {b: *a}",
+        "a: &a {<<: *a}",
+        "? [1]\n: 2",
+        "a: 1\n---\nb: 2",
+        "a: 2024-13-45",
+        "a: " + "[" * 3000,
+        "a: " + "[" * 60 + "]" * 60,
+        "a: !!python/object:os.system x",
+        "a: \x07",
+        "name:\tx\n\t- y",
+        "",
+        "- 1",
+    ],
+)
+def test_yaml_that_is_no_recipe_gives_one_message(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=r"r\.yaml"):
+        load_recipe(tmp_path / "r.yaml")
