@@ -10,6 +10,8 @@ from rich import progress as bars
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from curation.terminal import one_line
+
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
@@ -41,7 +43,7 @@ class ProgressBar:
         self.shown = sys.stderr.isatty()
         self._total = total
         self._bar = _BarWithNote(
-            bars.TextColumn("{task.description:>24}"),
+            bars.TextColumn("{task.description:>24}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TimeElapsedColumn(),
@@ -50,7 +52,7 @@ class ProgressBar:
             transient=True,
             disable=not self.shown,
         )
-        self._task = self._bar.add_task(label, total=total)
+        self._task = self._bar.add_task(one_line(label), total=total)
 
     def set_done(self, done: int) -> None:
         """Show that `done` items are finished."""
@@ -58,7 +60,7 @@ class ProgressBar:
 
     def set_note(self, text: str) -> None:
         """Show one line of text under the bar."""
-        self._bar.note = text
+        self._bar.note = one_line(text)
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "curation"
 
 LAYERS = (
-    ("errors", "version", "progress"),
+    ("errors", "version", "terminal", "progress"),
     ("store",),
     ("engine",),
     ("algorithms",),

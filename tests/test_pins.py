@@ -60,7 +60,12 @@ def test_a_changed_helper_reaches_the_stages_that_use_it_and_no_other(
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages"),
     [
-        ("media/web/urls.py", "_MAX_HOST = 253", "_MAX_HOST = 252", {"ingest", "fetch"}),
+        (
+            "media/web/host_names.py",
+            "_MAX_HOST = 253",
+            "_MAX_HOST = 252",
+            {"ingest", "fetch", "retrieve"},
+        ),
         ("media/encoders/forward.py", "lengths > 0", "lengths >= 0", {"embed"}),
         (
             "algorithms/kmeans/backends/nearest.py",

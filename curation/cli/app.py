@@ -7,11 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from curation.errors import CurationError, RecipeError
 from curation.store.store import DATASET
+from curation.terminal import Terminal, prepare_streams, styled
 from curation.version import __version__
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, highlight=False)
+out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+err = Terminal(stderr=True)
 
 RUN_PANEL = "Plan and run recipes"
 INSPECT_PANEL = "Look at the results of a run"
@@ -55,7 +54,7 @@ def main() -> None:
     try:
         app()
     except CurationError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        err.print(styled(("error:", "bold red"), f" {error}"))
         sys.exit(2 if isinstance(error, RecipeError) else 1)
 
 
@@ -69,9 +68,9 @@ def _options(
     if version:
         out.print(__version__)
         raise typer.Exit
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    prepare_streams(
+        logging.INFO if verbose else logging.WARNING,
+        "%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from curation.cli.app import INSPECT_PANEL, RecipePath, StorePath, app, out
 from curation.recipe import load_recipe
@@ -41,4 +40,4 @@ def dedup(
     results = audit_dedup(load_recipe(recipe), Store(store), sample, seed, folder)
     print_audit(results.summary, out)
     for name in ("audit.html", "audit.json", "audit.parquet"):
-        out.print(escape(str((folder / name).resolve())))
+        out.print(str((folder / name).resolve()))

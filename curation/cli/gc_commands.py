@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, StorePath, app, err, out
@@ -44,7 +43,7 @@ def seconds_of(text: str, option: str) -> float:
 def _waiting(no_wait: bool) -> Waiting:
     from curation.store.step_log import Waiting
 
-    return Waiting(wait=not no_wait, notify=lambda text: err.print(escape(text)))
+    return Waiting(wait=not no_wait, notify=err.print)
 
 
 @app.command(rich_help_panel=STORE_PANEL)

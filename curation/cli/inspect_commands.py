@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, RecipePath, RunName, StorePath, app, dataset_folder, out
 from curation.errors import RecipeError, StoreError
 from curation.recipe import load_recipe
+from curation.terminal import echo, one_line, styled
 
 if TYPE_CHECKING:
     from curation.engine.table import Table
@@ -46,7 +46,7 @@ def show(
 
     opened = open_table(Store(store), table, version, run)
     manifest = opened.manifest
-    out.print(f"[bold]{escape(table)}[/]: {escape(contract(table).grain)}")
+    out.print(styled((table, "bold"), f": {contract(table).grain}"))
     out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
     _print_place(opened, version, run)
     out.print(f"rows     {manifest.rows:,} in {len(manifest.fragments)} fragments")
@@ -57,11 +57,11 @@ def show(
     for name, value in manifest.stats.items():
         if name in TABLE_STATS:
             continue
-        out.print(f"{escape(name)}: {escape(_truncate(value, 400))}")
+        out.print(f"{name}: {_truncate(value, 400)}")
     libraries = ", ".join(
         f"{name} {versions.replace(', ', ' and ')}" for name, versions in manifest.libraries.items()
     )
-    out.print(f"libraries: {escape(libraries) or 'none recorded'}")
+    out.print(f"libraries: {libraries or 'none recorded'}")
     _print_rows(_first_rows(opened, rows))
 
 
@@ -72,10 +72,10 @@ def _print_place(table: Table, version: str | None, run: str | None) -> None:
     try:
         folder = _folder(table, version, run)
     except StoreError as error:
-        out.print(f"path     {escape(str(error))}")
+        out.print(f"path     {error}")
         return
-    out.print(f"path     {escape(folder)}")
-    out.print(f"open with  {escape(duckdb_call(table, folder))}")
+    out.print(f"path     {folder}")
+    out.print(f"open with  {duckdb_call(table, folder)}")
 
 
 def _folder(table: Table, version: str | None, run: str | None) -> str:
@@ -100,13 +100,15 @@ def _first_rows(table: Table, count: int) -> list[dict[str, Any]]:
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     for number, row in enumerate(rows):
-        out.print(f"[dim]row {number}[/]")
+        out.print(styled((f"row {number}", "dim")))
         for name, value in row.items():
-            out.print(f"  {name:<22} {escape(_truncate(value, 120))}")
+            out.print(f"  {name:<22} {_truncate(value, 120)}")
 
 
 def _truncate(value: Any, limit: int) -> str:
     text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+    # A line break would let a value pass for another row.
+    text = one_line(text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -131,10 +133,10 @@ def path(
 
     committed = open_table(Store(store), table, version, run)
     if folder:
-        typer.echo(_folder(committed, version, run))
+        echo(_folder(committed, version, run))
         return
     for address in committed.paths():
-        typer.echo(address)
+        echo(address)
 
 
 @app.command(rich_help_panel=INSPECT_PANEL)
@@ -182,7 +184,7 @@ def search(
         import pyarrow.parquet as pq
 
         pq.write_table(nearest, parquet)
-        out.print(f"Wrote {len(nearest):,} rows to {escape(parquet)}")
+        out.print(f"Wrote {len(nearest):,} rows to {parquet}")
         return
     _print_nearest(nearest.to_pylist(), names, index)
 
@@ -201,7 +203,7 @@ def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -
             ", ".join(row["arms"]) or "–",
             _truncate(row["caption"] or "", 60),
         ]
-        grid.add_row(*(escape(cell) for cell in cells))
+        grid.add_row(*(one_line(cell) for cell in cells))
     out.print(grid)
 
 

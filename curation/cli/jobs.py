@@ -13,6 +13,7 @@ from curation.launch import run_steps, select_steps
 from curation.recipe import load_recipe
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
+from curation.terminal import prepare_streams
 
 
 def main(stage: str) -> None:
@@ -33,7 +34,7 @@ def main(stage: str) -> None:
         help="Stop with an error if another run works on the same stage, instead of waiting for it.",
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     try:
         _run(stage, arguments)
     except CurationError as error:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-
 from curation.stages.ingest.sources.notices import describe
+from curation.terminal import Terminal
 
 if TYPE_CHECKING:
     from curation.runner.step import StepResult
@@ -25,7 +23,7 @@ _INDENT = " " * 14
 class OutcomePrinter:
     """Prints the result of each step, and the reasons for dropped rows where they first appear."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._dropped: dict[str, int] = {}
 
@@ -52,12 +50,12 @@ class OutcomePrinter:
         for reason, rows in dropped.items():
             if self._dropped.get(reason) != rows:
                 hint = f": {_HINTS[reason]}" if reason in _HINTS else ""
-                self._console.print(escape(f"{_INDENT}{rows:,} {reason}{hint}"), soft_wrap=True)
+                self._console.print(f"{_INDENT}{rows:,} {reason}{hint}", soft_wrap=True)
         self._dropped |= dropped
 
 
-def print_notices(manifest: Manifest, console: Console, indent: str = "") -> None:
+def print_notices(manifest: Manifest, console: Terminal, indent: str = "") -> None:
     """Print what the sources of a table hold besides its rows."""
     for source, notices in manifest.stats.get("notices", {}).items():
         for line in describe(notices):
-            console.print(escape(f"{indent}{source}: {line}"), soft_wrap=True)
+            console.print(f"{indent}{source}: {line}", soft_wrap=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.cli.app import EXTEND_PANEL, app, out
@@ -30,4 +29,4 @@ def plugins(
         for name, entry in registry.items():
             grid.add_row(registry.noun, name, registry.module_of(name), str(entry.version))
     out.print(grid)
-    out.print(f"Installed plug-ins: {escape(', '.join(installed_plugins()) or 'none')}")
+    out.print(f"Installed plug-ins: {', '.join(installed_plugins()) or 'none'}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.cli.app import (
@@ -25,6 +24,7 @@ from curation.cli.outcomes import OutcomePrinter
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
+from curation.terminal import styled
 
 if TYPE_CHECKING:
     from curation.store.store import Store
@@ -168,10 +168,10 @@ def run(
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
     opened = Store(store)
-    err.print(f"Recipe [bold]{escape(loaded.name)}[/] into {escape(opened.uri)}")
+    err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
     if verify:
         print_problems(verify_inputs(steps, opened), opened)
-    waiting = Waiting(wait=not no_wait, notify=lambda text: err.print(escape(text)))
+    waiting = Waiting(wait=not no_wait, notify=err.print)
     print_outcome = OutcomePrinter(err)
     outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), print_outcome, waiting)
     if all(outcome.up_to_date for outcome in outcomes):

@@ -6,7 +6,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, StorePath, app, out
@@ -44,7 +43,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
         last = f"{row['rows'][stages[-1]]:,}" if stages else "–"
         grid.add_row(
             row["run"],
-            escape(row["recipe"]),
+            row["recipe"],
             row["started"],
             f"{row['seconds']:,.1f}",
             row["state"],
@@ -95,4 +94,4 @@ def versions(
             f"{row['fragments']:,}",
             f"{runs_with_it[0]}{more}" if runs_with_it else "–",
         )
-    out.print(grid if rows else f"No version of table {escape(table)}.")
+    out.print(grid if rows else f"No version of table {table}.")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from curation.cli.app import EXTEND_PANEL, RecipePath, StorePath, app, out
 from curation.errors import RecipeError
@@ -66,7 +65,7 @@ def train_filter(
     extra = ", activation: relu, output: sigmoid" if hidden else ""
     kind = "mlp" if hidden else "linear"
     line = f"good: {{kind: {kind}, encoder: {name}, weights: {path}{extra}}}"
-    out.print(f"score.heads   {escape(line)}")
+    out.print(f"score.heads   {line}")
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from curation.cli.app import STORE_PANEL, StorePath, app, out
+from curation.terminal import ascii_json, echo, styled
 
 if TYPE_CHECKING:
     from curation.store.problem import Problem
@@ -45,7 +45,7 @@ def verify_store_command(
     tables = check_names(opened, table) if table else None
     problems = verify_store(opened, tables, set_aside)
     if as_json:
-        typer.echo(problems_to_json(problems, opened))
+        echo(ascii_json(problems_to_json(problems, opened)))
     else:
         print_problems(problems, opened)
         if not problems:
@@ -57,7 +57,7 @@ def verify_store_command(
 def print_problems(problems: Sequence[Problem], store: Store) -> None:
     """Print each problem: where it is, what is wrong, and the command that mends it."""
     for problem in problems:
-        out.print(f"[bold]{escape(problem.path)}[/] {escape(problem.problem)}")
+        out.print(styled((problem.path, "bold"), f" {problem.problem}"))
         for name, values in (
             ("table", [problem.table]),
             ("versions", problem.versions),
@@ -67,4 +67,4 @@ def print_problems(problems: Sequence[Problem], store: Store) -> None:
         ):
             text = ", ".join(value for value in values if value)
             if text:
-                out.print(f"  {name:<12} {escape(text)}")
+                out.print(f"  {name:<12} {text}")

@@ -39,5 +39,7 @@ def test_a_packaged_encoder_needs_no_torchvision() -> None:
         "from curation.media.encoders.encoder import resize_and_crop; "
         "resize_and_crop([213], 192, 'bicubic'); print('torchvision' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "False"

@@ -5,8 +5,10 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from curation.media.web.guard import Guard, is_public
+from curation.stages.fetch.params import FetchParams
 
 NOT_PUBLIC = [
     "0.0.0.0",
@@ -66,3 +68,57 @@ def test_an_embedded_ipv4_address_is_as_public_as_itself(
     mapped = ipaddress.IPv6Address(f"::ffff:{address}")
     assert is_public(mapped) == is_public(address)
     assert Guard([f"{address}/32"]).allows("any.example", mapped)
+
+
+@pytest.mark.parametrize(
+    ("entry", "host"),
+    [
+        ("Images.Example", "images.example"),
+        ("images.example.", "images.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("*.example", "a.b.example"),
+        (".example", "b.example"),
+        (" localhost ", "localhost"),
+        ("10.0.0.7", "10.0.0.7"),
+        ("10.1.2.3/8", "10.9.9.9"),
+        ("10.0.0.0/255.0.0.0", "10.9.9.9"),
+        ("[fd00::1]", "[fd00::1]"),
+        ("fd00::/8", "[fd12::1]"),
+    ],
+)
+def test_allowed_hosts_are_read_in_all_forms(entry: str, host: str) -> None:
+    assert FetchParams(allow_hosts=[entry]).allow_hosts == [entry]
+    assert Guard([entry]).is_listed(host)
+    assert not Guard([entry]).is_listed("example")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "http://images.example/",
+        "images.example:8080",
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "images.example/path",
+        "10.0.0.0/33",
+        "10.0.0.1-10.0.0.9",
+        "10.*",
+        "*",
+        "*.",
+        "a.*.example",
+        "127.1",
+        "a b",
+        "",
+        "fe80::1%eth0/64",
+    ],
+)
+def test_an_entry_that_allows_nothing_is_refused(entry: str) -> None:
+    with pytest.raises(ValidationError, match=r"names no host.*Valid: a name"):
+        FetchParams(allow_hosts=["localhost", entry])
+
+
+@pytest.mark.parametrize("entry", ["NoAI", "noai, noindex", "", "googlebot: noai", " noai"])
+def test_a_directive_without_effect_is_refused(entry: str) -> None:
+    with pytest.raises(ValidationError, match="no directive"):
+        FetchParams(opt_out=["noai", entry])

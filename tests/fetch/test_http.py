@@ -51,7 +51,8 @@ def test_a_fetched_image_has_all_its_columns(web: Web, tmp_path: Path) -> None:
         (answer(b"x" * 60_000, length=None), "too_large"),
         (answer(gzip.compress(b"\0" * 50_000_000), Content_Encoding="gzip"), "too_large"),
         (answer(gzip.compress(JPEG), Content_Encoding="gzip"), None),
-        (answer(b"junk", Content_Encoding="gzip"), "connection_error"),
+        (answer(b"junk", Content_Encoding="gzip"), "not_an_image"),
+        (answer(gzip.compress(JPEG)[:10] + b"\xff" * 200, Content_Encoding="gzip"), "bad_response"),
         (answer(JPEG, X_Long="x" * 100_000), "bad_response"),
         (b"no http at all\r\n\r\n", "bad_response"),
         (b"", "connection_error"),
@@ -211,7 +212,7 @@ def test_an_untrusted_certificate_fails(web: Web, tmp_path: Path) -> None:
 
 
 def test_an_image_with_another_sha256_fails(web: Web, tmp_path: Path) -> None:
-    web.pages["/"] = answer(JPEG)
+    web.pages["/"] = web.pages["/?"] = answer(JPEG)
     good = hashlib.sha256(JPEG).hexdigest()
     rows = [{"url": web.url("/"), "h": good}, {"url": web.url("/") + "?", "h": "ab" * 32}]
     for i, expected in enumerate([None, "sha256_mismatch"]):

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as Grid
 
 from curation.inspect.audit.edits import EDITS, STRENGTHS
@@ -27,7 +26,7 @@ def print_audit(summary: Mapping[str, Any], out: Console) -> None:
     for level, thresholds in summary["thresholds"].items():
         out.print(_thresholds_grid(level, thresholds["table"]))
         out.print(_describe_suggestion(level, thresholds["suggestion"]))
-    out.print(f"[bold]{CAUTION}[/]")
+    out.print(CAUTION, style="bold")
 
 
 def _describe_sample(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -39,7 +38,7 @@ def _describe_sample(summary: Mapping[str, Any]) -> Iterator[str]:
     if sample["taken"] < sample["asked"]:
         yield f"The sample should have {sample['asked']:,} originals, but the pool has no more."
     for reason, count in copies["refused"].items():
-        yield f"fetch would not store {count:,} of the copies: {escape(reason)}."
+        yield f"fetch would not store {count:,} of the copies: {reason}."
     if sample["undecodable"]:
         yield f"{sample['undecodable']:,} originals cannot be decoded."
     for level, count in sample["with"].items():
@@ -111,7 +110,7 @@ def _describe_suggestion(level: str, suggestion: Mapping[str, Any]) -> str:
     if suggestion["value"] is None:
         return f"No {key} can be suggested for {level}. The rule is {suggestion['rule']}."
     return (
-        f"Suggested for {level}: [bold]{key} {suggestion['value']}[/]. This is {suggestion['rule']}. "
+        f"Suggested for {level}: {key} {suggestion['value']}. This is {suggestion['rule']}. "
         f"{suggestion['unexplained_originals']} of {suggestion['originals']:,} originals have an "
         f"unexplained pair there ({suggestion['allowed']} are allowed), so the true rate is below "
         f"{suggestion['at_most_per_1000']:.1f} per 1,000 with {100 * suggestion['confidence']:.0f} % "

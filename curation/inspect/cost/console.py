@@ -18,6 +18,7 @@ from curation.inspect.cost.estimate import Cost, estimate
 from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
 from curation.inspect.cost.workload import work_of_stages
 from curation.recipe import Recipe, explain
+from curation.terminal import styled
 
 MONTHS = 1.0
 """How long what is stored is paid for."""
@@ -153,8 +154,11 @@ def _print_driver_warnings(out: Console, costs: Sequence[Cost]) -> None:
     for cost in costs:
         if cost.work.driver > DRIVER_GB * 1e9:
             out.print(
-                f"[bold]{cost.work.stage}[/] needs {format_si(cost.work.driver)}B of memory on the "
-                f"driver. That is more than {DRIVER_GB} GB, and this version cannot move it to workers."
+                styled(
+                    (cost.work.stage, "bold"),
+                    f" needs {format_si(cost.work.driver)}B of memory on the driver. That is more than "
+                    f"{DRIVER_GB} GB, and this version cannot move it to workers.",
+                )
             )
 
 

@@ -15,8 +15,7 @@ from concurrent.futures import Executor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from curation.media.web.allow_list import Address, Network, parse_allow_list, within
 
 # Networks that `is_global` calls public although they are not: Azure's host agent, deprecated
 # site-local addresses, and networks whose addresses contain other addresses (as 6to4 and Teredo).
@@ -64,11 +63,7 @@ def is_public(address: Address) -> bool:
     target = embedded_ipv4(address)
     if not target.is_global or target.is_multicast or target.is_reserved:
         return False
-    return not _within((address, target), _NOT_PUBLIC)
-
-
-def _within(addresses: Iterable[Address], networks: Iterable[Network]) -> bool:
-    return any(a in n for n in networks for a in addresses if n.version == a.version)
+    return not within((address, target), _NOT_PUBLIC)
 
 
 class Guard:
@@ -79,20 +74,14 @@ class Guard:
     """
 
     def __init__(self, allow_hosts: Iterable[str] = ()) -> None:
-        self._names: set[str] = set()
-        self._networks: list[Network] = []
-        for entry in allow_hosts:
-            try:
-                self._networks.append(ipaddress.ip_network(entry.strip("[]"), strict=False))
-            except ValueError:
-                self._names.add(entry.lower().rstrip("."))
+        self._allowed = parse_allow_list(allow_hosts)
 
     def is_listed(self, host: str) -> bool:
         """Whether `allow_hosts` contains a name, or the address that a host is written as."""
         address = parse_address(host)
-        if address is None:
-            return host.lower().rstrip(".") in self._names
-        return _within([address], self._networks)
+        return (
+            self._allowed.has_name(host) if address is None else self._allowed.has_address(address)
+        )
 
     def may_request(self, host: str) -> bool:
         """Whether a host may be requested, as far as this is known before its name is resolved."""
@@ -101,9 +90,9 @@ class Guard:
 
     def allows(self, host: str, address: Address) -> bool:
         """Whether `host` may be requested at `address`."""
-        if is_public(address) or host.lower().rstrip(".") in self._names:
+        if is_public(address) or self._allowed.has_name(host):
             return True
-        return _within((address, embedded_ipv4(address)), self._networks)
+        return self._allowed.has_address(address, embedded_ipv4(address))
 
     def check_literal(self, host: str) -> None:
         """Check a host that is written as an address, since no resolver sees it.

@@ -13,8 +13,9 @@ class UrlParams(StrictModel):
     """Which URLs are requested."""
 
     blocked_domains: str | None = input_file(None)
-    """Path of a text file with one domain per line; URLs of these domains and of their subdomains are
-    dropped."""
+    """Path of a block list: one domain per line, or lines of a hosts file, of AdBlock, of dnsmasq or of
+    a response policy zone. URLs of these domains and of their subdomains are dropped; a line that would
+    block nothing is refused."""
     blocked_patterns: list[str] = []
     """Regular expressions; a URL in which one of them is found is dropped."""
     max_url_length: int = Field(default=8192, ge=64)

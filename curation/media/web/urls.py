@@ -6,21 +6,30 @@ import hashlib
 import re
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from ipaddress import IPv4Address
 from pathlib import Path
-
-from yarl import URL
 
 from curation.engine.context import Context
 from curation.engine.units import content_of
 from curation.errors import RecipeError, StoreError
+from curation.media.web.block_list import parse_block_list
+from curation.media.web.host_names import canonical_host
 from curation.media.web.params import UrlParams
 from curation.store.store import Store
 
-_CONTROL = re.compile(r"[\x00-\x20\x7f\\]")
+_SPACE = " \t\n\r\v\f"
+_LINE_BREAKS = str.maketrans("", "", "\t\n\r")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_MAX_HOST = 253
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_MAX_PORT = 65_535
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+# What browsers escape (WHATWG URL, section 1.3). They also escape `'` in queries, which RFC 3986
+# reserves: another meaning is possible, so it stays.
+_UNSAFE_IN_PATH = re.compile(r"[^!$%&\'()*+,\-./0-9:;=@A-Z\[\]_a-z|~]+")
+_UNSAFE_IN_QUERY = re.compile(r"[^!$%&\'()*+,\-./0-9:;=?@A-Z\[\\\]^_`a-z{|}~]+")
 
 
 class InvalidURLError(ValueError):
@@ -34,38 +43,55 @@ class InvalidURLError(ValueError):
 def normalize(url: str) -> str:
     """Return an http or https URL in its normal form (RFC 3986, sections 6.2.2 and 6.2.3).
 
-    Scheme and host are in lower case and the host in its ASCII form (IDNA). Default ports, fragments
-    and dot segments are removed. Percent-encoding is upper case, and only where it is needed. An empty
-    path becomes `/`.
+    Only what cannot change the meaning is normalised: the case of scheme, host and hexadecimal digits,
+    escapes of unreserved characters, default ports, dot segments, and the form of the host
+    (`canonical_host`). Fragments are not sent, so they are removed. What RFC 3986 does not permit is
+    written as browsers send it (WHATWG URL): a space and other characters as escapes of UTF-8, `\\` in
+    a path as `/`; tabs and line breaks are removed. Bytes that stand as surrogates (PEP 383) are
+    escaped as they are.
 
     Raises:
         InvalidURLError: its reason is `bad_scheme` or `bad_url`.
     """
-    url = url.strip()
-    if not url or _CONTROL.search(url.replace(" ", "")):
-        raise InvalidURLError("bad_url")
+    url = _clean(url)
     scheme = _SCHEME.match(url)
-    if scheme is None or scheme[1].lower() not in ("http", "https"):
-        raise InvalidURLError("bad_scheme")
+    if scheme is None or scheme[1].lower() not in _DEFAULT_PORTS:
+        raise InvalidURLError("bad_scheme" if url else "bad_url")
+    hierarchy, mark, query = url[scheme.end() :].split("#", 1)[0].partition("?")
+    authority, path = _split_authority(hierarchy)
     try:
-        parsed = URL(url)
-        host = _checked_host(parsed.raw_host or "")
-        if parsed.user is not None or parsed.password is not None or parsed.port == 0:
-            raise InvalidURLError("bad_url")
-        port = None if parsed.port == {"http": 80, "https": 443}[parsed.scheme] else parsed.port
-        return str(
-            URL.build(
-                scheme=parsed.scheme,
-                authority=host if port is None else f"{host}:{port}",
-                path=parsed.raw_path or "/",
-                query_string=parsed.raw_query_string,
-                encoded=True,
-            )
-        )
-    except InvalidURLError:
-        raise
-    except (ValueError, TypeError) as error:
+        origin = f"{scheme[1].lower()}://{_authority(authority, scheme[1].lower())}"
+        path = _without_dot_segments(_escaped(path, _UNSAFE_IN_PATH))
+        return f"{origin}/{path}{mark}{_escaped(query, _UNSAFE_IN_QUERY)}"
+    except ValueError as error:
         raise InvalidURLError("bad_url") from error
+
+
+def join(base: str, reference: str) -> str:
+    """Return the normalised URL to which a reference leads from a normalised URL (WHATWG URL).
+
+    Raises:
+        InvalidURLError: its reason is `bad_scheme` or `bad_url`.
+    """
+    reference = _clean(reference)
+    scheme, base_scheme = _SCHEME.match(reference), base.split(":", 1)[0]
+    if scheme is not None:
+        after = reference[scheme.end() :]
+        if scheme[1].lower() != base_scheme or after.startswith(("/", "\\")):
+            return normalize(reference)
+        reference = after
+    origin = "/".join(base.split("/", 3)[:3])
+    path = base[len(origin) :].split("?", 1)[0]
+    start = reference[:2].replace("\\", "/")
+    if start == "//":
+        return normalize(f"{base_scheme}:{reference}")
+    if start.startswith("/"):
+        return normalize(origin + reference)
+    if not reference or reference.startswith("#"):
+        return normalize(base)
+    if reference.startswith("?"):
+        return normalize(origin + path + reference)
+    return normalize(origin + path[: path.rindex("/") + 1] + reference)
 
 
 def host_of(url: str) -> str:
@@ -74,44 +100,96 @@ def host_of(url: str) -> str:
     return authority.split("]", 1)[0] if authority.startswith("[") else authority.split(":", 1)[0]
 
 
-@lru_cache(maxsize=65_536)
-def _checked_host(host: str) -> str:
-    """Return a host in lower case, as it is written in a URL.
+def host_in(url: str) -> str | None:
+    """Return the host of any URL without its port, or None if it cannot be requested."""
+    try:
+        return host_of(normalize(url))
+    except InvalidURLError:
+        return None
 
-    Args:
-        host: an ASCII name, or an address without brackets.
+
+def _clean(url: str) -> str:
+    url = url.strip(_SPACE).translate(_LINE_BREAKS)
+    if _CONTROL.search(url):
+        raise InvalidURLError("bad_url")
+    return url
+
+
+def _split_authority(hierarchy: str) -> tuple[str, str]:
+    """Return the authority, and the path without its first slash."""
+    if "\\" in hierarchy:
+        # Browsers read the host before the backslash, other programs the one after the `@`.
+        if "@" in hierarchy.lstrip("/\\").split("/", 1)[0]:
+            raise InvalidURLError("bad_url")
+        hierarchy = hierarchy.replace("\\", "/")
+    authority, _, path = hierarchy.removeprefix("/").removeprefix("/").partition("/")
+    return authority, path
+
+
+def _authority(authority: str, scheme: str) -> str:
+    """Return host and port.
 
     Raises:
-        InvalidURLError: its reason is `bad_url`.
+        ValueError: they are not valid, or there is a user name.
     """
-    host = host.lower()
-    if ":" in host:
-        # A zone identifier names a network interface of this machine.
-        if "%" in host:
-            raise InvalidURLError("bad_url")
-        return f"[{host}]"
-    host = host.removesuffix(".")
-    labels = host.split(".")
-    if len(host) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
-        raise InvalidURLError("bad_url")
-    if "xn--" in host:
-        # Decoding raises an error for an invalid name.
-        _ = URL.build(scheme="http", host=host).host
-    if labels[-1].isdigit() or labels[-1].startswith("0x"):
-        # Some tools read `127.1` and `0x7f000001` as addresses, others as names.
-        return str(IPv4Address(host))
-    return host
+    user, _, host = authority.rpartition("@")
+    if user.strip(":"):
+        raise ValueError("a user name or password")
+    bracket = host.rfind("]")
+    colon = host.find(":", bracket + 1)
+    host, port = (host, "") if colon < 0 else (host[:colon], host[colon + 1 :])
+    host = canonical_host(host)
+    if not port:
+        return host
+    port = port.lstrip("0") or "0"
+    if not _PORT.fullmatch(port) or int(port) > _MAX_PORT:
+        raise ValueError("a wrong port")
+    return host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
+
+
+def _escaped(text: str, unsafe: re.Pattern[str]) -> str:
+    """Return a path or a query with escapes in one form, and with what must be escaped as escapes."""
+    if "%" in text:
+        # Beside a `%` that begins no escape, an unescaped character could make one.
+        keep = _STRAY_PERCENT.search(text) is not None
+        text = _ESCAPE.sub(lambda match: _normal_escape(match[0], keep), text)
+    return unsafe.sub(_escape, text)
+
+
+def _normal_escape(escape: str, keep: bool) -> str:
+    char = chr(int(escape[1:], 16))
+    return char if char in _UNRESERVED and not keep else escape.upper()
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))
+
+
+def _without_dot_segments(path: str) -> str:
+    """Return a path (without its first slash) without `.` and `..` (RFC 3986, section 5.2.4)."""
+    if "." not in path and "%2E" not in path:
+        return path
+    segments: list[str] = []
+    names = path.split("/")
+    for number, name in enumerate(names):
+        plain = name.replace("%2E", ".")
+        if plain == "..":
+            segments = segments[:-1]
+        elif plain != ".":
+            segments.append(name)
+        if plain in (".", "..") and number == len(names) - 1:
+            segments.append("")
+    return "/".join(segments)
 
 
 @dataclass(frozen=True)
 class BlockedDomains:
     """A block list that is copied to the store, so that workers need no file of the driver's machine.
 
-    It has one domain per line; `#` begins a comment, and a leading `.` or `*.` is ignored.
-
     Attributes:
         store: where the copy is.
-        path: of the copy within the store.
+        path: of the copy within the store; it has one domain per line, in the form of
+            `canonical_host`.
         content: SHA-256 of the list, for memos.
     """
 
@@ -132,21 +210,7 @@ def _load_domains(blocked: BlockedDomains) -> frozenset[str]:
         raise StoreError(
             f"{blocked.store.address(blocked.path)} is missing. Run the same command again."
         )
-    return parse_domains(content)
-
-
-def parse_domains(content: bytes) -> frozenset[str]:
-    """Return the domains of a block list in ASCII form (IDNA)."""
-    domains = set()
-    for line in content.decode("utf-8-sig", errors="replace").splitlines():
-        name = line.split("#", 1)[0].strip().lower().removeprefix("*").strip(".")
-        if not name:
-            continue
-        try:
-            domains.add(_checked_host(URL.build(scheme="http", host=name).raw_host or ""))
-        except ValueError:
-            domains.add(name)
-    return frozenset(domains)
+    return frozenset(content.decode().split())
 
 
 @dataclass(frozen=True)
@@ -192,23 +256,29 @@ def url_rules(params: UrlParams, context: Context) -> UrlRules:
     """Return the URL rules of a recipe. The block list is copied to the store for the workers.
 
     Raises:
-        RecipeError: the block list cannot be read.
+        RecipeError: the block list cannot be read, or a line of it has no valid form.
     """
     blocked = None
     if params.blocked_domains is not None:
-        try:
-            content = Path(params.blocked_domains).read_bytes()
-        except OSError as error:
-            raise RecipeError(
-                f"ingest.blocked_domains: {params.blocked_domains!r} cannot be read ({error}). "
-                "Give a text file with one domain per line."
-            ) from error
+        domains = parse_block_list(_read(params.blocked_domains), params.blocked_domains)
+        # The order and the form of the lines change no row.
+        content = "".join(f"{domain}\n" for domain in sorted(domains)).encode()
         sha256 = hashlib.sha256(content).hexdigest()
         path = f"work/{context.work}/blocked/{sha256}.txt"
         if context.store.storage.read(path) != content:
             context.store.storage.write(path, content)
         blocked = BlockedDomains(context.store, path, sha256)
     return UrlRules(params.max_url_length, tuple(params.blocked_patterns), blocked)
+
+
+def _read(blocked_domains: str) -> bytes:
+    try:
+        return Path(blocked_domains).read_bytes()
+    except OSError as error:
+        raise RecipeError(
+            f"ingest.blocked_domains: {blocked_domains!r} cannot be read ({error}). "
+            "Give a text file with one domain per line."
+        ) from error
 
 
 @lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections import deque
@@ -20,13 +21,16 @@ from yarl import URL
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.guard import Guard, GuardedResolver, PrivateAddressError
 from curation.media.web.robots import MAX_ROBOTS_BYTES, opted_out, product_of
-from curation.media.web.urls import InvalidURLError, normalize
+from curation.media.web.urls import InvalidURLError, join
+from curation.stages.fetch.content_coding import decode_body
 from curation.stages.fetch.params import FetchParams
+from curation.stages.fetch.response_repair import MAX_LINE_BYTES, RepairingConnector
 
 _CHUNK = 64 * 1024
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+_BODY_STATUSES = (200, 203)
+_WHOLE_RANGE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 _MAX_BODY_BYTES_IN_MEMORY = 512 * 2**20
-_MAX_HEADER_BYTES = 16 * 1024
 _DNS_THREADS = 16
 
 
@@ -102,21 +106,22 @@ class Client:
         self._guard = Guard(params.allow_hosts)
         self._budget = ByteBudget(max(_MAX_BODY_BYTES_IN_MEMORY, 2 * params.max_bytes))
         self._dns = ThreadPoolExecutor(min(_DNS_THREADS, params.concurrency), "curation-dns")
-        connector = aiohttp.TCPConnector(
+        connector = RepairingConnector(
             limit=0, resolver=GuardedResolver(self._guard, self._dns), ttl_dns_cache=300
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            # Images are compressed already; a body that is compressed again is limited too.
+            # Images are compressed already. `decode_body` reads what is compressed all the same.
             headers={
                 "User-Agent": params.header,
                 "Accept": "image/*,*/*;q=0.5",
                 "Accept-Encoding": "identity",
             },
             timeout=aiohttp.ClientTimeout(total=None),
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
+            auto_decompress=False,
+            max_line_size=2 * MAX_LINE_BYTES,
+            max_field_size=2 * MAX_LINE_BYTES,
             requote_redirect_url=False,
             trust_env=False,
         )
@@ -161,12 +166,12 @@ class Client:
         return response if isinstance(response, Redirect) else Body(response, reservation.release)
 
     async def _request(self, url: str, reservation: Reservation, robots: bool) -> bytes | Redirect:
-        target = URL(url, encoded=True)
+        target = _target(url)
         self._guard.check_literal(target.raw_host or "")
         async with self._session.get(target, allow_redirects=False) as response:
             if response.status in _REDIRECT_STATUSES:
-                return Redirect(_redirect_target(target, response.headers.get("Location")))
-            if response.status != 200:
+                return Redirect(_redirect_target(url, response.headers.get("Location")))
+            if response.status not in _BODY_STATUSES and not _is_whole(response):
                 raise _status_error(response)
             if robots:
                 return await self._read_robots(response, reservation)
@@ -178,13 +183,13 @@ class Client:
         self, response: aiohttp.ClientResponse, reservation: Reservation
     ) -> bytes:
         """Return the part of a robots.txt that counts."""
-        await reservation.acquire(MAX_ROBOTS_BYTES)
+        await reservation.acquire(2 * MAX_ROBOTS_BYTES)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             body += chunk
             if len(body) >= MAX_ROBOTS_BYTES:
                 break
-        return bytes(body[:MAX_ROBOTS_BYTES])
+        return decode_body(bytes(body[:MAX_ROBOTS_BYTES]), _coding(response), MAX_ROBOTS_BYTES)
 
     async def _read_image(
         self, response: aiohttp.ClientResponse, reservation: Reservation
@@ -193,15 +198,40 @@ class Client:
         length = response.content_length
         if length is not None and length > limit:
             raise FetchError("too_large")
-        encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-        await reservation.acquire(limit if length is None or encoded else length)
+        coding = _coding(response)
+        largest = limit if length is None else length
+        await reservation.acquire(largest + limit if coding else largest)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             body += chunk
             if len(body) > limit:
                 raise FetchError("too_large")
-        reservation.shrink(len(body))
-        return bytes(body)
+        content = decode_body(bytes(body), coding, limit + 1)
+        if len(content) > limit:
+            raise FetchError("too_large")
+        reservation.shrink(len(content))
+        return content
+
+
+def _target(url: str) -> URL:
+    """Return a normalised URL as the client library sends it: as it is, even with an empty query."""
+    scheme, _, authority, target = url.split("/", 3)
+    return URL.build(
+        scheme=scheme.removesuffix(":"), authority=authority, path=f"/{target}", encoded=True
+    )
+
+
+def _coding(response: aiohttp.ClientResponse) -> str:
+    coding = ",".join(response.headers.getall("Content-Encoding", ()))
+    return "" if coding.strip().lower() == "identity" else coding
+
+
+def _is_whole(response: aiohttp.ClientResponse) -> bool:
+    """Whether a partial response (206), which nobody asked for, has the whole file all the same."""
+    if response.status != 206:
+        return False
+    whole = _WHOLE_RANGE.fullmatch(response.headers.get("Content-Range", "").strip().lower())
+    return whole is not None and int(whole[1]) + 1 == int(whole[2])
 
 
 def _status_error(response: aiohttp.ClientResponse) -> FetchError:
@@ -226,13 +256,13 @@ def _parse_retry_after(retry_after: str) -> float:
     return max(0.0, (due - datetime.now(UTC)).total_seconds())
 
 
-def _redirect_target(origin: URL, location: str | None) -> str:
+def _redirect_target(origin: str, location: str | None) -> str:
     """Return the URL that a redirect leads to, normalised."""
     if not location:
         raise FetchError("bad_redirect")
     try:
-        return normalize(str(origin.join(URL(location))))
-    except (InvalidURLError, ValueError) as error:
+        return join(origin, location)
+    except InvalidURLError as error:
         raise FetchError("bad_redirect") from error
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.stage import FunctionPath, Read, Stage
+from curation.media.web.allow_list import parse_allow_list
 from curation.media.web.params import UrlParams
 from curation.stages.fetch.detectors import DETECTORS
 
@@ -75,8 +77,8 @@ class FetchParams(StrictModel):
     max_redirects: int = Field(default=5, ge=0, le=20)
     """Largest number of redirects that are followed for one row."""
     allow_hosts: list[str] = []
-    """Host names, IP addresses or networks (CIDR) that may be requested although they are private, and
-    without `contact`."""
+    """Host names (`*.` before a name for its subdomains), IP addresses or networks (CIDR) that may be
+    requested although they are private, and without `contact`."""
     resize: Resize = Resize()
     """How stored images are made smaller."""
     quality: int = Field(default=95, ge=1, le=100)
@@ -101,6 +103,23 @@ class FetchParams(StrictModel):
     concurrency: int = execution_only(256, ge=1, le=1024)
     """Largest number of requests of one task at the same time."""
 
+    @field_validator("allow_hosts")
+    @classmethod
+    def _names_hosts(cls, entries: list[str]) -> list[str]:
+        parse_allow_list(entries)
+        return entries
+
+    @field_validator("opt_out")
+    @classmethod
+    def _names_directives(cls, entries: list[str]) -> list[str]:
+        for entry in entries:
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", entry):
+                raise ValueError(
+                    f"{entry!r} is no directive of X-Robots-Tag. Valid: one word in lower case in each "
+                    "entry of the list, such as `noai`"
+                )
+        return entries
+
     @property
     def header(self) -> str:
         """The value of the User-Agent header."""
@@ -121,7 +140,7 @@ STAGE = Stage(
     params=FetchStep,
     writes="images",
     reads=(Read("pairs"),),
-    version=2,
+    version=3,
     work_folder=True,
     versions=lambda params: DETECTORS.versions(
         [params.faces.detector] if params.faces.detector else []

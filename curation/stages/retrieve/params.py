@@ -60,7 +60,7 @@ STAGE = Stage(
         Read("assignments"),
         Read("matches"),
     ),
-    version=2,
+    version=3,
     needs_seeds=True,
     versions=lambda params: STRATEGIES.versions(arm.strategy for arm in params.arms),
 )

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from curation.engine.contract import contract
 from curation.engine.sorted_arrays import positions_in
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
+from curation.media.web.urls import host_in
 from curation.stages.retrieve.balance import apply_balance, describe_target
 from curation.stages.retrieve.params import BalanceParams, RetrieveStep
 from curation.stages.retrieve.strategies import STRATEGIES
@@ -325,5 +325,5 @@ def _hosts(image_rows: pd.DataFrame, images: Table) -> pd.Series[Any]:
         table = table[(table["status"] == "ok") & table["pair_id"].isin(group["pair_id"])]
         parts.append(table.drop_duplicates("pair_id").set_index("pair_id")["url"])
     urls = pd.concat(parts).reindex(image_rows["pair_id"])
-    hosts = [urlsplit(url).hostname if isinstance(url, str) else None for url in urls]
+    hosts = [host_in(url) if isinstance(url, str) else None for url in urls]
     return pd.Series(hosts, index=image_rows.index, dtype=object)

@@ -1,0 +1,100 @@
+"""What commands print: text of strangers (captions, names, URLs) never acts on the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+# Control characters (C0, C1), lone surrogates, and characters that reorder, hide or break a line. The
+# joiners U+200C and U+200D stay: emoji and some scripts need them.
+_ACTING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Return a text that can be printed: a character that would act on the terminal is escaped.
+
+    Line breaks and tabs stay.
+
+        >>> visible("\x1b[2J \u202e")
+        '\\x1b[2J \\u202e'
+    """
+    return _ACTING.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(text: str) -> str:
+    """Return a text that can be printed in one line, so that it cannot pass for another line."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Return a text for `Terminal.print`; a part may be a pair of a text and its style."""
+    shown = (visible(p) if isinstance(p, str) else (visible(p[0]), p[1]) for p in parts)
+    return Text.assemble(*shown)
+
+
+class Terminal(Console):
+    """A console that prints every string literally: no tags, no emoji codes, no control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string, or a cell or title of a table, as it is printed."""
+        return super().render_str(visible(text), **options)
+
+    def print_json(self, json: str | None = None, **options: Any) -> None:
+        """Print JSON, given as text, in ASCII: programs read back what is escaped."""
+        if json is None:
+            raise TypeError("print_json takes JSON as text")
+        self.print(Text(ascii_json(json, indent=2)), soft_wrap=True)
+
+
+def ascii_json(content: str, indent: int | None = None) -> str:
+    """Return JSON without characters that act on a terminal."""
+    return json.dumps(json.loads(content), indent=indent).replace("\x7f", "\\u007f")
+
+
+def echo(text: str) -> None:
+    """Print a line to standard output: as it is for programs, and escaped on a terminal."""
+    sys.stdout.write((one_line(text) if sys.stdout.isatty() else text) + "\n")
+
+
+class LogFormatter(logging.Formatter):
+    """Formats log records; the lines after the first are indented, so none passes for a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as text that can be printed."""
+        return visible(super().format(record)).replace("\n", "\n    ")
+
+
+def prepare_streams(level: int, log_format: str) -> None:
+    """Set up logging, and print what the standard streams cannot encode as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter(log_format))
+    logging.basicConfig(level=level, handlers=[handler])
+    sys.excepthook = print_traceback
+
+
+def print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an error that nobody caught to standard error."""
+    sys.stderr.write(visible("".join(traceback.format_exception(kind, error, trace))))
