@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -59,7 +59,7 @@ def _list_local(source: Source) -> tuple[str, str, list[FileInfo]]:
         return str(path.parent), "", [_stat(path.parent, path.name)]
     if path.is_dir():
         return str(path), "", [f for f in _walk(path) if _is_listed(source, f.name)]
-    base, pattern = _split_glob(str(path))
+    base, pattern = split_glob(str(path), os.path.isdir)
     if pattern is None or not Path(base).is_dir():
         raise _no_files(source, "no file")
     return base, "", [f for f in _walk(Path(base)) if pattern.fullmatch(f.name)]
@@ -76,7 +76,7 @@ def _list_uri(source: Source) -> tuple[str, str, list[FileInfo]]:
         )
     query = f"?{parts.query}" if parts.query else ""
     address = source.path.removesuffix(query).rstrip("/")
-    base, pattern = _split_glob(address)
+    base, pattern = split_glob(address)
     try:
         filesystem, path = filesystem_of((base if pattern else address) + query)
         info = filesystem.get_file_info(path)
@@ -96,11 +96,16 @@ def _list_uri(source: Source) -> tuple[str, str, list[FileInfo]]:
 
 
 def _is_listed(source: Source, name: str) -> bool:
-    """Whether a file of a folder belongs to the source; names that begin with `.` or `_` do not."""
-    hidden = any(part.startswith((".", "_")) for part in name.split("/"))
-    if source.reader == "folder":
-        return not any(part.startswith(".") for part in name.split("/"))
-    return not hidden and name.lower().endswith(FORMATS[source.reader].endings)
+    """Whether a file of a folder belongs to the source."""
+    if is_hidden(source, name):
+        return False
+    return source.reader == "folder" or name.lower().endswith(FORMATS[source.reader].endings)
+
+
+def is_hidden(source: Source, name: str) -> bool:
+    """Whether a part of a name begins with `.` or, but for folders of images, with `_`."""
+    marks = "." if source.reader == "folder" else (".", "_")
+    return any(part.startswith(marks) for part in name.split("/"))
 
 
 def _walk(folder: Path) -> Iterator[FileInfo]:
@@ -122,10 +127,18 @@ def _stat(folder: Path, name: str) -> FileInfo:
     return FileInfo(name, status.st_size, status.st_mtime_ns)
 
 
-def _split_glob(path: str) -> tuple[str, re.Pattern[str] | None]:
-    """Return the folder before the first wildcard, and a pattern for the names below it."""
+def split_glob(
+    path: str, is_folder: Callable[[str], bool] = lambda path: False
+) -> tuple[str, re.Pattern[str] | None]:
+    """Return the folder before the first wildcard, and a pattern for the names below it.
+
+    Args:
+        path: absolute path or URI.
+        is_folder: whether a path is a folder. The name of a folder has no wildcards, whatever it is.
+    """
     parts = path.split("/")
-    first = next((i for i, part in enumerate(parts) if _WILDCARD.search(part)), None)
+    wild = (i for i, part in enumerate(parts) if _WILDCARD.search(part))
+    first = next((i for i in wild if not is_folder("/".join(parts[: i + 1]))), None)
     if first is None:
         return path, None
     expression = ""
