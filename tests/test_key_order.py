@@ -50,6 +50,9 @@ def test_plans_do_not_depend_on_the_order_of_keys(root: Path, name: str) -> None
             fingerprint, params, reads = expected[step.name]
             assert step.fingerprint == fingerprint
             assert step.params == params
+            # The first threshold that a row fails is its reason.
+            thresholds = [list(getattr(p, "thresholds", {})) for p in (step.params, params)]
+            assert thresholds[0] == thresholds[1]
             assert {n: sorted(t) for n, t in step.reads.items()} == {
                 n: sorted(t) for n, t in reads.items()
             }

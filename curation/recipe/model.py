@@ -93,6 +93,13 @@ class Recipe(StrictModel):
         return self.match.encoder or self.semantic_encoder
 
     @property
+    def thresholds(self) -> dict[str, Threshold]:
+        """The thresholds in the order of `screen.filters`, then by name: keys have no order."""
+        place = {name: number for number, name in enumerate(self.screen.filters)}
+        names = sorted(self.select, key=lambda name: (place.get(name, len(place)), name))
+        return {name: self.select[name] for name in names}
+
+    @property
     def score_tables(self) -> dict[str, str]:
         """The table of each score that a threshold bounds."""
         tables = {name: table for table, scores in self.scores.items() for name in scores}

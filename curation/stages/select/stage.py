@@ -46,8 +46,7 @@ def select(
     _set_reason(reason, rows["status"].to_numpy() != "ok", rows["reason"].to_numpy())
     _set_reason(reason, rows["role"].to_numpy() == "held_out", "held_out")
     _set_reason(reason, tallies["contaminated"].to_numpy(), "contaminated")
-    # By name: the keys of a recipe have no order.
-    for name, threshold in sorted(params.thresholds.items()):
+    for name, threshold in params.thresholds.items():
         values = tables[params.tables[name]].read([name]).column(name).to_pandas()
         _set_reason(reason, pool & _fails(values, threshold), name)
     methods = tallies["method"].to_numpy()
