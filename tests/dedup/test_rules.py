@@ -238,7 +238,8 @@ def run(world: World, at_once: int, **dedup: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         world.commit(store)
-        sources = [*SPEC["sources"], SPEC["sources"][2] | {"name": "more"}]  # type: ignore[index,dict-item]
+        given: Any = SPEC["sources"]
+        sources = [*given, given[2] | {"name": "more"}]
         spec = SPEC | {"sources": sources, "dedup": dedup | {"rows_at_once": at_once}}
         steps = {s.name: s for s in plan(parse_recipe(spec))}
         run_step(steps["dedup"], store, InProcess())

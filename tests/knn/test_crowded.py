@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +54,7 @@ def crowd(kind: str, rows: int) -> Vectors:
     vectors[:, 0] = 0
     vectors = 0.5 * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[:, 0] = 0.75
-    return vectors.astype(np.float16)
+    return np.asarray(vectors, np.float16)
 
 
 KINDS = ("equal", "one bit", "clusters", "zeros", "tied")
@@ -122,14 +123,12 @@ def test_hundreds_of_ties_are_all_candidates(arithmetic: str) -> None:
 def test_a_screen_holds_few_pairs(kind: str) -> None:
     """A scan gives up queries with too many candidates; it does not list them all."""
     base = crowd(kind, 20_000)
-    rows, kind_of = screened.torch.from_numpy(base), screened.torch.bfloat16
+    rows, kind_of = torch.from_numpy(base), torch.bfloat16
     tiles = [screened.Tile.of(rows[s : s + 1024], kind_of, 64) for s in range(0, len(rows), 1024)]
     queries = screened.RoundedVectors.of(rows[:50], kind_of)
     result = screened.scan(queries, tiles, 10)
     assert len(result.query) <= 50 * screened.most_pairs(10)
-    assert not set(result.query.tolist()) & set(
-        screened.torch.nonzero(result.crowded)[:, 0].tolist()
-    )
+    assert not set(result.query.tolist()) & set(torch.nonzero(result.crowded)[:, 0].tolist())
 
 
 @settings(max_examples=20, deadline=None)

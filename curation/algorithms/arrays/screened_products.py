@@ -318,9 +318,9 @@ def candidate_pairs(
         crowded = torch.nonzero(result.crowded)[:, 0].cpu().numpy() + start
         near = nearest_rows(queries[crowded], base, order, wanted, at_least)
         pairs.append((crowded[near[0]], near[1]))
-    query, row = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    by_query = np.argsort(query, kind="stable")
-    return query[by_query], row[by_query]
+    queries_of, rows_of = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    sorted_pairs = np.argsort(queries_of, kind="stable")
+    return queries_of[sorted_pairs], rows_of[sorted_pairs]
 
 
 def in_steps(vectors: Vectors, device: str) -> list[tuple[int, Tensor]]:

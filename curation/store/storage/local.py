@@ -228,7 +228,7 @@ def _explained(path: Path, numbers: Collection[int] = tuple(HOW_TO_MEND)) -> Ite
     try:
         yield
     except OSError as error:
-        if error.errno not in numbers:
+        if error.errno is None or error.errno not in numbers:
             raise
         raise StoreError(
             f"Cannot write {str(path)!r}: {error.strerror}. {HOW_TO_MEND[error.errno]}"

@@ -140,9 +140,9 @@ def _nearest_of_all(points: Vectors, centroids: Centroids) -> ClusterIds:
         scores = doubles @ vectors.T - offset
         bound = products_bound(doubles, vectors) + 2.0**-51 * float(np.abs(offset).max())
         least = np.maximum(scores.max(axis=1), best) - 2 * bound
-        rows, clusters = np.nonzero(scores >= least[:, None])
-        clusters = (clusters + start).astype(np.int32)
-        rows, clusters, exact = _best_candidates(points, centroids, rows, clusters)
+        near, column = np.nonzero(scores >= least[:, None])
+        candidates = (column + start).astype(np.int32)
+        rows, clusters, exact = _best_candidates(points, centroids, near, candidates)
         # A later centroid of the same score has a larger number.
         better = exact > best[rows]
         best[rows[better]], nearest[rows[better]] = exact[better], clusters[better]
