@@ -89,7 +89,7 @@ FLOW = (
     FlowRow(
         select.STAGE,
         lambda recipe: select.SelectStep(
-            thresholds=recipe.select,
+            thresholds=recipe.thresholds,
             seed_copies=recipe.dedup.seed_copies,
             encoder=recipe.semantic_encoder,
             tables=recipe.score_tables,

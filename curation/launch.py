@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, input_files
@@ -61,6 +62,32 @@ def check_inputs(recipe: Recipe) -> None:
             + "\n  ".join(problems)
             + "\nRelative paths start at the working directory."
         )
+
+
+def check_store(recipe: Recipe, store: Store) -> None:
+    """Check that a run can write its store, and that no source would read what it writes.
+
+    Raises:
+        RecipeError: the files of a source and of the store are mixed up.
+        StoreError: the store cannot be written.
+    """
+    from curation.stages.ingest.sources.overlap import overlap
+
+    problems = [
+        f"source {source.name!r}: {problem}"
+        for source in recipe.sources
+        if (problem := overlap(source, store.uri))
+    ]
+    if problems:
+        raise RecipeError(
+            f"Recipe {recipe.name!r}:\n  "
+            + "\n  ".join(problems)
+            + "\nA run would read its own files as rows. Choose another store, or a `path` without it."
+        )
+    if store.storage.is_local:
+        probe = f"probe-{uuid4().hex}"
+        store.storage.write(probe, b"")
+        store.storage.delete([probe])
 
 
 def check_encoders(steps: Sequence[Step], store: Store) -> None:
@@ -231,10 +258,11 @@ def run_steps(
 
     Raises:
         RecipeError: an input file or a model is missing, or is not the one that the recipe names.
-        StoreError: see `run_step`.
+        StoreError: the store cannot be written; see also `run_step`.
         ContractError: see `run_step`.
     """
     check_inputs(recipe)
+    check_store(recipe, store)
     check_encoders(steps, store)
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)

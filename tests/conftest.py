@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The runs of tests are short: the optimising compiler of the JVM and its threads for garbage cost each of
-# them ten seconds of processor, and gain nothing.
+# The runs of tests are short: the optimising compiler of the JVM and its threads for garbage cost each
+# of them ten seconds of processor, and gain nothing.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 

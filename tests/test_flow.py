@@ -117,7 +117,7 @@ def test_without_seeds_a_plan_ends_at_assign() -> None:
 
 def test_one_step_writes_a_table_for_each_encoder() -> None:
     encoders = {"semantic": {"model": "vit_micro"}, "copy": {"model": "timm/test_vit"}}
-    recipe = changed(embed={"encoders": encoders})
+    recipe = changed(embed={"encoders": encoders}, cluster={"encoder": "semantic"})
     steps = {s.name: s for s in plan(recipe)}
     assert steps["embed"].tables == ("embeddings.semantic", "embeddings.copy")
     assert steps["neighbours"].reads["embeddings"] == ("embeddings.copy",)

@@ -80,6 +80,7 @@ def test_encoders_and_heads_are_loaded_before_any_work(tmp_path: Path) -> None:
         "name": "t",
         "sources": [pool],
         "embed": {"encoders": encoders},
+        "cluster": {"encoder": "semantic"},
         "dedup": {"near": None},
     }
     recipe = parse_recipe(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,13 @@ app = typer.Typer(
 )
 out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 err = Terminal(stderr=True)
+
+OF_THE_MACHINE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+}
+"""Errors of the operating system that a user can mend."""
+MEND = "Mend that, or choose another place, and run again: what is finished is kept."
 
 RUN_PANEL = "Plan and run recipes"
 INSPECT_PANEL = "Look at the results of a run"
@@ -56,6 +64,12 @@ def main() -> None:
     except CurationError as error:
         err.print(styled(("error:", "bold red"), f" {error}"))
         sys.exit(2 if isinstance(error, RecipeError) else 1)
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        place = f"{str(error.filename)!r}: " if error.filename else ""
+        err.print(styled(("error:", "bold red"), f" {place}{error.strerror}. {MEND}"))
+        sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)

@@ -15,6 +15,12 @@ from pydantic import ValidationError
 
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
+from curation.engine.spark_settings import (
+    JAVA_OPTIONS,
+    check_pyspark,
+    keep_local_settings,
+    start_problem,
+)
 from curation.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -102,9 +108,11 @@ def ensure_java() -> None:
         if (_version_of(str(java)) or 0) >= min(JAVA_VERSIONS):
             os.environ["JAVA_HOME"] = str(java.parent.parent)
             return
+    options = [name for name in JAVA_OPTIONS if os.environ.get(name)]
     raise RecipeError(
         f"Spark needs Java {' or '.join(map(str, JAVA_VERSIONS))}, and none was found. Run "
         "`make setup`, which installs one from the Python registry, or set JAVA_HOME."
+        + (f" Java may also refuse what {' and '.join(options)} say." if options else "")
     )
 
 
@@ -117,17 +125,24 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
         gpus: GPUs of an executor, if some tasks need one.
 
     Raises:
-        RecipeError: there is no Java that Spark runs on.
+        RecipeError: there is no Java that Spark runs on, or Spark does not start.
     """
+    import pyspark
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    check_pyspark(pyspark.__version__, pyspark.__file__)
+    if (cluster.master or "").startswith("local") and pyspark.SparkContext._gateway is None:
+        keep_local_settings(os.environ)
     ensure_java()
     # Otherwise workers would use the first python3 on their PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    from pyspark.sql import SparkSession
-
     builder: Any = SparkSession.builder.appName(f"curation {name}")
     if cluster.master:
         builder = builder.master(cluster.master)
-    logging = resource_dir("conf") / "log4j2.properties"
+    # As a URI, because a path may have spaces, at which Spark would divide the options.
+    logging = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
     settings = {
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
@@ -135,7 +150,10 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     }
     for key, value in settings.items():
         builder = builder.config(key, value)
-    session: SparkSession = builder.getOrCreate()
+    try:
+        session: SparkSession = builder.getOrCreate()
+    except (PySparkException, Py4JError, OSError, RuntimeError) as error:
+        raise RecipeError(start_problem(error, os.environ)) from error
     return session
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import os
 import sys
 import threading
 import time
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from curation.engine.parallel import Note, R, ShuffleJob, T
 from curation.engine.spark import Cluster, gpu_profile, open_session
-from curation.errors import CurationError
+from curation.errors import CurationError, StoreError
 from curation.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -195,7 +197,7 @@ class SparkWorkers:
         group = f"curation-{label}-{id(rows)}"
         context.setJobGroup(group, label)
         with ProgressBar(label, tasks) as progress, _ProgressPoller(context, group, progress, note):
-            results = rows.collect()
+            results = _collect(rows)
         return _raise_first_error(results)
 
     def stop(self) -> None:
@@ -228,6 +230,25 @@ def spark_workers(
         yield workers
     finally:
         workers.stop()
+
+
+def _collect(rows: Any) -> list[Any]:
+    """Run a Spark job.
+
+    Raises:
+        StoreError: a disk is full.
+    """
+    from py4j.protocol import Py4JJavaError
+
+    try:
+        return list(rows.collect())
+    except Py4JJavaError as error:
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise StoreError(
+            "A disk for temporary files is full. Free some space, or set TMPDIR and SPARK_LOCAL_DIRS "
+            "to folders on a larger disk, and run again: what is finished is kept."
+        ) from error
 
 
 def _raise_first_error(results: list[R]) -> list[R]:

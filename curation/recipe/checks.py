@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from curation.engine.registry import did_you_mean
 from curation.media.encoders import ENCODERS, check_model_name, with_text
-from curation.recipe.model import Recipe
+from curation.recipe.model import Recipe, unnamed_encoder
 from curation.stages.score.heads import HEADS
 
 _PACKAGED = {
@@ -68,6 +68,29 @@ def _head_disagreements(recipe: Recipe) -> Iterator[str]:
             )
 
 
+def _encoder_disagreements(recipe: Recipe) -> Iterator[str]:
+    """Yield every block that names no encoder of images where it needs one."""
+    encoders, levels = list(recipe.embed.encoders), recipe.dedup.vector_levels
+    of_images = {"cluster.encoder": recipe.cluster.encoder, "match.encoder": recipe.match.encoder}
+    of_images |= {f"dedup.{name}.encoder": level.encoder for name, level in levels.items()}
+    heads = recipe.score.heads.items()
+    uses = of_images | {f"score.heads.{n}.encoder": head.encoder for n, head in heads}
+    uses |= {f"score.heads.{n}.captions": head.captions for n, head in heads}
+    for place, encoder in uses.items():
+        if encoder is not None and encoder not in encoders:
+            yield (
+                f"{place}: no encoder {encoder!r} under embed.encoders. Valid: {', '.join(encoders)}"
+                f"{_PACKAGED.get(encoder, '')}"
+            )
+        elif encoder is not None and place in of_images and encoder not in recipe.embed.images:
+            yield (
+                f"{place}: {encoder} embeds captions; name an encoder of images. "
+                f"Valid: {', '.join(recipe.embed.images) or 'none'}"
+            )
+    if recipe.cluster.encoder is None and recipe.embed.unnamed is None:
+        yield unnamed_encoder(recipe.embed.images)
+
+
 def disagreements(recipe: Recipe) -> Iterator[str]:
     """Yield everything in which the blocks of a recipe do not agree with each other."""
     names = [s.name for s in recipe.sources]
@@ -75,18 +98,7 @@ def disagreements(recipe: Recipe) -> Iterator[str]:
     yield from _repeated("arm", [a.name for a in recipe.retrieve])
     if not recipe.with_role("pool"):
         yield "sources: at least one source needs role: pool"
-    encoders = list(recipe.embed.encoders)
-    uses = {"cluster.encoder": recipe.cluster.encoder, "match.encoder": recipe.match.encoder}
-    near = {"near": recipe.dedup.near, "semantic": recipe.dedup.semantic}
-    uses |= {f"dedup.{n}.encoder": level.encoder for n, level in near.items() if level}
-    uses |= {f"score.heads.{n}.encoder": h.encoder for n, h in recipe.score.heads.items()}
-    uses |= {f"score.heads.{n}.captions": h.captions for n, h in recipe.score.heads.items()}
-    for place, encoder in uses.items():
-        if encoder is not None and encoder not in encoders:
-            yield (
-                f"{place}: no encoder {encoder!r} under embed.encoders. Valid: {', '.join(encoders)}"
-                f"{_PACKAGED.get(encoder, '')}"
-            )
+    yield from _encoder_disagreements(recipe)
     for name, spec in recipe.embed.encoders.items():
         problem = check_model_name(spec.model)
         if problem:

@@ -8,6 +8,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from curation.engine.params_base import Name, StrictModel
 from curation.engine.stage import ScoreType
+from curation.errors import RecipeError
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe.explain import explain
 from curation.stages.assemble.params import AssembleParams
@@ -76,13 +77,27 @@ class Recipe(StrictModel):
 
     @property
     def semantic_encoder(self) -> str:
-        """The encoder of clusters, and of matches unless they name another."""
-        return self.cluster.encoder or next(iter(self.embed.encoders))
+        """The encoder of clusters, and of matches unless they name another.
+
+        Raises:
+            RecipeError: the recipe has several image encoders and does not name one.
+        """
+        name = self.cluster.encoder or self.embed.unnamed
+        if name is None:
+            raise RecipeError(unnamed_encoder(self.embed.images))
+        return name
 
     @property
     def match_encoder(self) -> str:
         """The encoder of matches."""
         return self.match.encoder or self.semantic_encoder
+
+    @property
+    def thresholds(self) -> dict[str, Threshold]:
+        """The thresholds in the order of `screen.filters`, then by name: keys have no order."""
+        place = {name: number for number, name in enumerate(self.screen.filters)}
+        names = sorted(self.select, key=lambda name: (place.get(name, len(place)), name))
+        return {name: self.select[name] for name in names}
 
     @property
     def score_tables(self) -> dict[str, str]:
@@ -109,6 +124,24 @@ class Recipe(StrictModel):
         """The encoders whose text towers heads need."""
         heads = self.score.heads.values()
         return {h.encoder: self.embed.encoders[h.encoder] for h in heads if HEADS[h.kind].prompts}
+
+
+def unnamed_encoder(encoders: list[str]) -> str:
+    """Return what is wrong with a recipe that does not say which of its encoders clusters use.
+
+    Args:
+        encoders: names of the image encoders.
+    """
+    if not encoders:
+        return (
+            "embed.encoders: none of them embeds images; add one, as `semantic: {model: vit_micro}`"
+        )
+    example = "semantic" if "semantic" in encoders else encoders[0]
+    return (
+        f"cluster.encoder is missing, and embed.encoders has several encoders of images: "
+        f"{', '.join(encoders)}. Name the one whose vectors are clustered and searched, as "
+        f"`cluster: {{encoder: {example}}}`; `match: {{encoder: …}}` may name another"
+    )
 
 
 def _typed_arm(arm: Any) -> Any:

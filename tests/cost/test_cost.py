@@ -192,7 +192,7 @@ def test_assumptions_that_do_not_exist_or_cannot_be_are_errors() -> None:
 def test_flop_of_encoders_is_counted_without_weights() -> None:
     """ViT-B/16 at 224 px takes 17.6 billion multiply-adds: twice as many operations."""
     spec = {"semantic": {"model": "timm/vit_base_patch16_224"}, "small": {"model": "vit_micro"}}
-    profiles = profile_encoders(recipe(embed={"encoders": spec}))
+    profiles = profile_encoders(recipe(embed={"encoders": spec}, cluster={"encoder": "semantic"}))
     assert profiles["semantic"].dim == 768
     assert profiles["semantic"].flop == pytest.approx(2 * 17.6e9, rel=0.03)
     assert profiles["small"].dim == 192

@@ -41,7 +41,8 @@ def test_a_second_encoder_is_computed_alone(spec: dict[str, Any], tmp_path: Path
     first = run(spec, tmp_path / "store", "embed")
     tiny = {"model": "timm/test_vit", "weights": str(tmp_path / "tiny.safetensors")}
     both = {"batch_size": 16, "encoders": {"semantic": {"model": "vit_micro"}, "copy": tiny}}
-    again = run(spec | {"embed": both}, tmp_path / "store", "embed")["embed"]
+    named = {"cluster": spec["cluster"] | {"encoder": "semantic"}}
+    again = run(spec | {"embed": both} | named, tmp_path / "store", "embed")["embed"]
     assert (again.computed, again.reused) == (first["embed"].computed, first["embed"].computed)
     store = Store(tmp_path / "store")
     tables = [open_table(store, f"embeddings.{n}") for n in ("semantic", "copy")]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from curation.cli.outcomes import OutcomePrinter
 from curation.errors import RecipeError
+from curation.terminal import Terminal
 from tests.ingest.helpers import jpeg, noted, pairs, run, source, table, write
 
 JPEG = jpeg(1)
@@ -123,7 +123,7 @@ def test_a_run_prints_why_rows_are_dropped_and_what_is_no_row(tmp_path: Path) ->
     (tmp_path / "l" / "[notes].md").touch()
     outcome = run(tmp_path / "store", source(tmp_path / "l", format="csv"))["ingest"]
     out = io.StringIO()
-    OutcomePrinter(Console(file=out, width=200))(outcome)
+    OutcomePrinter(Terminal(file=out, width=200))(outcome)
     assert "1 bad_row: their `metadata` says file, place and cause" in out.getvalue()
     assert "web: 1 other_file (such as [notes].md)" in out.getvalue()
 

@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from curation.algorithms.knn import hamming
 from curation.algorithms.knn.hamming import hash_join, range_search
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
+from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
+from curation.store.fragment import Fragment
 from curation.store.store import Store
 
 from ..tables import commit, commit_batches
@@ -151,3 +156,73 @@ def test_a_held_out_image_finds_its_copies_in_the_pool(store: Store) -> None:
     first = [r for r in rows if r["query_id"] == f"{900:032x}"]
     assert max(r["similarity"] for r in first) == 1.0
     assert f"{0:032x}" in {r["image_id"] for r in first}
+
+
+def hashed(
+    store: Store, name: str, ids: list[str], hashes: np.ndarray
+) -> tuple[Fragment, Fragment]:
+    """Return fragments with ids and hashes, as `search_hashes` reads them."""
+    fragments = []
+    for column, values in (
+        ("image_id", pa.array(ids)),
+        ("phash", pa.array([h.tobytes() for h in hashes], pa.binary())),
+    ):
+        writer = FragmentWriter(store, "work/hashes", f"{name}-{column}", None)
+        writer.write(pa.RecordBatch.from_arrays([values], names=[column]))
+        fragments.append(Fragment(store, writer.close("work/hashes", f"{name}-{column}", {})))
+    return fragments[0], fragments[1]
+
+
+def found_by(
+    queries: tuple[Fragment, Fragment], base: tuple[Fragment, Fragment], k: int
+) -> pa.Table:
+    pairs = list(hamming.search_hashes([queries], [base], {"k": k, "distance": 24}))
+    return pa.Table.from_batches(pairs)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 12), same=st.booleans())
+def test_a_reference_image_finds_every_image_of_its_hashes(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, k: int, same: bool
+) -> None:
+    """The k nearest hashes through their first image, and up to k further images of these."""
+    rng = np.random.default_rng(seed)
+    store = Store(tmp_path_factory.mktemp("hashes"))
+    distinct = near_hashes(rng, 8)
+    base = distinct[rng.integers(0, 8, 30)]
+    ids = sorted(rng.bytes(16).hex() for _ in range(30))
+    # A query may have the bytes of an image of the base.
+    query_ids = sorted([rng.bytes(16).hex(), ids[3] if same else rng.bytes(16).hex()])
+    queries = np.stack([base[3], base[3]])
+    table = found_by(hashed(store, "q", query_ids, queries), hashed(store, "b", ids, base), k)
+    bits = distances(queries[:1], base)[0]
+    by_hash: dict[bytes, list[int]] = {}
+    for row in np.argsort(bits, kind="stable").tolist():
+        if bits[row] <= 24:
+            by_hash.setdefault(base[row].tobytes(), []).append(row)
+    nearest = sorted(by_hash.values(), key=lambda rows: (bits[rows[0]], rows[0]))
+    for query in query_ids:
+        rows = table.filter(pc.equal(table.column("query_id"), query)).to_pylist()
+        first = [r["image_id"] for r in rows if r["first"]]
+        further = [r["image_id"] for r in rows if not r["first"]]
+        wanted = [ids[rows[0]] for rows in nearest if ids[rows[0]] != query]
+        assert first == wanted[:k]
+        rest = [ids[row] for rows in nearest[:k] for row in rows[1 : k + 1]][:k]
+        assert sorted(further) == sorted(image for image in rest if image != query)
+
+
+def test_a_held_out_image_is_linked_to_every_image_of_its_hash(store: Store) -> None:
+    rows = [r for a, _, t in joined(store) if a == "held_out" for r in t.to_pylist()]
+    first = {r["image_id"] for r in rows if r["query_id"] == f"{900:032x}"}
+    assert first >= {f"{n:032x}" for n in (0, 100, 101, 102, 103, 104)}
+
+
+def test_many_near_hashes_are_searched_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hamming, "PAIRS_AT_ONCE", 500)
+    monkeypatch.setattr(hamming, "QUERIES_AT_FIRST", 2)
+    hashes = np.zeros((200, 32), np.uint8)
+    hashes[:, 0] = np.arange(200)
+    batches = list(hamming._range_batches(hashes, hashes, 8))
+    assert max(len(query) for _, query, _, _ in batches) <= 600
+    assert sum(len(query) for _, query, _, _ in batches) == 200 * 200
+    assert [start for start, *_ in batches] == sorted(start for start, *_ in batches)

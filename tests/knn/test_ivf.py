@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from curation.algorithms.arrays.products import exact_similarity
 from curation.algorithms.knn import ivf
 from curation.algorithms.knn.choice import (
     EXACT_SEARCH_LIMIT,
@@ -14,7 +15,7 @@ from curation.algorithms.knn.choice import (
     default_nlist,
     rounded_size,
 )
-from curation.algorithms.knn.exact import build_base, exact_similarity
+from curation.algorithms.knn.exact import build_base
 from curation.algorithms.knn.ivf import Codebooks, Lists, assign_lists, build_index, search, train
 from curation.algorithms.knn.params import IndexParams, SearchParams
 

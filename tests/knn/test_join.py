@@ -12,11 +12,14 @@ import pyarrow as pa
 import pytest
 
 from curation.algorithms.knn import broadcast
+from curation.algorithms.knn.exact import merge
 from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
+from curation.stages.match.stage import recall
+from curation.stages.neighbours.stage import _exact_recall
 from curation.store.store import Store
 
 from ..tables import VectorParts, commit, commit_batches, embedding_batch, run_step, scores_batch
@@ -269,3 +272,11 @@ def test_more_clusters_than_vectors_is_warned_about(
     assert stats["clusters"] == [table.rows]
     assert table.rows < 2400
     assert "5000 clusters requested" in caplog.text
+
+
+def test_a_recall_is_null_where_nothing_was_searched() -> None:
+    nothing = merge([], 3)
+    assert recall(nothing, nothing, np.empty(0, np.int64)) is None
+    sides: dict[str, dict[str, int]] = {"pool": {"web-0": 1}, "seed": {"birds-0": 1}}
+    assert _exact_recall({"seed": sides["seed"]}) is None
+    assert _exact_recall(sides) == _exact_recall({"pool": sides["pool"]}) == 1.0

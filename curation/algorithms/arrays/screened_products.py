@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curation.algorithms.arrays.crowded import nearest_rows
+from curation.algorithms.arrays.pair_scores import keep_near_pairs
 from curation.algorithms.arrays.rounding import rounding_bound
 from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 
@@ -191,11 +193,13 @@ class ScanResult(NamedTuple):
         query: the query of each candidate pair, in no order, (m,).
         place: the row of each candidate pair, counted over all tiles, (m,).
         tops: for each tile the best score of each group, (queries, groups).
+        crowded: which queries have no pairs, because too many rows are within the bound, (queries,).
     """
 
     query: Tensor
     place: Tensor
     tops: list[Tensor]
+    crowded: Tensor
 
 
 def scan(
@@ -210,8 +214,10 @@ def scan(
         at_least: exact score below which no row is wanted.
     """
     error = widest_bound(tile.error(queries) for tile in tiles)
-    floor = error.screened_from(torch.tensor(at_least, device=queries.half.device))
-    best = torch.full((len(queries.half), k), -torch.inf, device=queries.half.device)
+    device, count = queries.half.device, len(queries.half)
+    floor = error.screened_from(torch.tensor(at_least, device=device))
+    best = torch.full((count, k), -torch.inf, device=device)
+    held = torch.zeros(count, dtype=torch.int64, device=device)
     pairs, tops, first = [], [], 0
     for tile in tiles:
         scores = tile.scores(queries.half)
@@ -220,16 +226,28 @@ def scan(
         # all scores count.
         best = _best(best, top if k <= tile.groups else scores)
         least = torch.maximum(_least_screened(best[:, -1], error), floor)
+        least[held > most_pairs(k)] = torch.inf
         query, place, score = tile.reaching(least, scores, top)
+        held += torch.bincount(query, minlength=count)
         pairs.append((query, place + first, score))
         tops.append(top)
         first += tile.rows
+    crowded = held > most_pairs(k)
     query, place, score = pairs[0]
     if len(tiles) > 1:
         query, place, score = (torch.cat(part) for part in zip(*pairs, strict=True))
-        keep = score >= torch.maximum(_least_screened(best[:, -1], error), floor)[query]
-        query, place = query[keep], place[keep]
-    return ScanResult(query, place, tops)
+    keep = score >= torch.maximum(_least_screened(best[:, -1], error), floor)[query]
+    keep &= ~crowded[query]
+    return ScanResult(query[keep], place[keep], tops, crowded)
+
+
+def most_pairs(k: int) -> int:
+    """Return how many pairs of a query `scan` holds at most before it gives the query up.
+
+    Args:
+        k: how many rows each query wants.
+    """
+    return max(4 * k, min(64 * (k + 16), 8192))
 
 
 def widest_bound(errors: Iterable[ErrorBound]) -> ErrorBound:
@@ -264,11 +282,12 @@ def candidate_pairs(
     k: int,
     at_least: float = -torch.inf,
     device: str = "cpu",
+    order: RowNumbers | None = None,
 ) -> tuple[RowNumbers, RowNumbers]:
     """Return candidate pairs that contain the k rows with the largest inner product of every query.
 
     There are about k pairs for each query, and more if further scores are within rounding of the k-th
-    best.
+    best. If very many are, the exact k best are found in another way, in bounded memory.
 
     Args:
         queries: (n, dim), of length about 1.
@@ -276,10 +295,12 @@ def candidate_pairs(
         k: number of neighbours.
         at_least: score below which no neighbour is wanted.
         device: `cpu` or `cuda[:n]`.
+        order: rows of the base in the order in which equal ones are better; by default as they are.
 
     Returns:
         Query and base row of each pair, (m,) each, sorted by query.
     """
+    order = np.arange(len(base)) if order is None else order
     rows = torch.from_numpy(np.ascontiguousarray(base)).to(device)
     kind = torch.bfloat16
     tiles = [
@@ -289,10 +310,17 @@ def candidate_pairs(
     pairs, wanted = [], min(k, len(base))
     for start, exact in in_steps(queries, device):
         result = scan(RoundedVectors.of(exact, kind), tiles, wanted, at_least)
-        order = torch.argsort(result.query, stable=True)
-        query, row = keep_near_pairs(exact, rows, result.query[order], result.place[order], wanted)
+        by_query = torch.argsort(result.query, stable=True)
+        query, row = keep_near_pairs(
+            exact, rows, result.query[by_query], result.place[by_query], wanted
+        )
         pairs.append((query.cpu().numpy() + start, row.cpu().numpy()))
-    return np.concatenate([q for q, _ in pairs]), np.concatenate([r for _, r in pairs])
+        crowded = torch.nonzero(result.crowded)[:, 0].cpu().numpy() + start
+        near = nearest_rows(queries[crowded], base, order, wanted, at_least)
+        pairs.append((crowded[near[0]], near[1]))
+    queries_of, rows_of = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    sorted_pairs = np.argsort(queries_of, kind="stable")
+    return queries_of[sorted_pairs], rows_of[sorted_pairs]
 
 
 def in_steps(vectors: Vectors, device: str) -> list[tuple[int, Tensor]]:
@@ -304,41 +332,3 @@ def in_steps(vectors: Vectors, device: str) -> list[tuple[int, Tensor]]:
     )
     rows = torch.from_numpy(np.ascontiguousarray(vectors))
     return [(i, rows[i : i + step].to(device)) for i in range(0, len(rows), step)]
-
-
-def keep_near_pairs(
-    exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int
-) -> tuple[Tensor, Tensor]:
-    """Return the pairs whose float32 score is at least their query's k-th best, minus rounding.
-
-    Args:
-        exact: queries, (n, dim).
-        base: (rows, dim).
-        query: query of each pair, ascending, (m,).
-        row: base row of each pair, (m,).
-        k: number of neighbours.
-    """
-    counts = torch.bincount(query, minlength=len(exact))
-    crowded = (counts > k)[query]
-    if not crowded.any():
-        return query, row
-    pairs, rows = query[crowded], row[crowded]
-    score = pair_scores(exact, base, pairs, rows)
-    place = torch.arange(len(query), device=exact.device) - (counts.cumsum(0) - counts)[query]
-    table = torch.full((len(exact), int(counts.max())), -torch.inf, device=exact.device)
-    table[pairs, place[crowded]] = score
-    least = table.topk(min(k, table.shape[1]), dim=1).values[:, -1]
-    kept = ~crowded
-    kept[crowded] = score >= least[pairs] - 2 * rounding_bound(exact.shape[1])
-    return query[kept], row[kept]
-
-
-def pair_scores(exact: Tensor, base: Tensor, query: Tensor, row: Tensor) -> Tensor:
-    """Return the float32 inner product of each pair of a query and a base row, (m,)."""
-    score = torch.empty(len(query), device=exact.device)
-    step = 2**11 if exact.device.type == "cpu" else 2**18
-    for start in range(0, len(query), step):
-        part = slice(start, start + step)
-        left, right = exact.index_select(0, query[part]), base.index_select(0, row[part])
-        score[part] = (left.float() * right.float()).sum(dim=1)
-    return score

@@ -22,6 +22,7 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, vector_matrix
 from curation.algorithms.knn.blocks import PAIRS, candidates_of_pairs, nearest_others, pairs_batch
+from curation.algorithms.knn.cell_shares import CellTasks, cell_tasks, count_vectors, share_of
 from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import build_base, merge
 from curation.algorithms.knn.routing import read_routed, route, task_batches
@@ -32,7 +33,8 @@ from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
 BYTES_PER_GROUP = 2**29
-"""Bytes of vectors that one task joins. The task needs about four times that memory."""
+"""Bytes of vectors that one task joins, twice that if cells are not equally full. The task needs about
+four times that memory."""
 PAIRS_PER_MERGE = 2_000_000
 """Pairs that one task merges, about. Each needs some 300 bytes while pairs are sorted."""
 
@@ -58,29 +60,33 @@ def cell_groups(cells: int, total_bytes: float) -> tuple[int, ...]:
 
 def join_cells(
     vectors: pa.Table,
-    groups: tuple[int, ...],
+    tasks: CellTasks,
     role_pairs: RolePairs,
     options: Mapping[str, float],
     part: int,
     device: str,
 ) -> StageOutput:
-    """Join the vectors within each cell of a group.
+    """Join the vectors within each cell of a group, or two shares of one cell.
 
     Args:
-        vectors: all vectors that were sent to a cell of the group.
-        groups: as `cell_groups` returns them.
+        vectors: all vectors that were sent to this task.
+        tasks: which task joins what.
         role_pairs: roles to join.
         options: `k` and `floor`, the smallest similarity.
-        part: number of the group.
+        part: number of the task.
         device: `cpu` or `cuda[:n]`.
 
     Yields:
         CELL_PAIRS.
     """
     yield empty_batch(CELL_PAIRS)
-    for roles, ids, cell_vectors in _vectors_by_cell(vectors, groups[part], groups[part + 1]):
+    group, shares, query_share, base_share = tasks.part(part)
+    first, end = tasks.starts[group : group + 2]
+    for roles, ids, cell_vectors in _vectors_by_cell(vectors, first, end):
+        share = share_of(ids, shares)
         for number, (query_role, base_role) in enumerate(role_pairs):
-            left, right = roles == query_role, roles == base_role
+            left = (roles == query_role) & (share == query_share)
+            right = (roles == base_role) & (share == base_share)
             if left.any() and right.any():
                 join_options = dict(options) | {"self_join": float(query_role == base_role)}
                 base = build_base(cell_vectors[right], ids[right])
@@ -149,11 +155,13 @@ def search_cells(
     items = {name: {"fragments": batch} | shared for name, batch in batches.items()}
     routed = context.compute("route", route, items, gpu=True)
     total_bytes = 2.0 * spread * dim * sum(fragment.rows for _, fragment in fragments)
-    groups = cell_groups(cells, total_bytes)
+    routed_tables = {name: Fragment(context.store, record) for name, record in routed.items()}
+    counts = count_vectors(cells, list(routed_tables.values()), context)
+    tasks = cell_tasks(cell_groups(cells, total_bytes), counts, BYTES_PER_GROUP // dim)
     readings = [
         MapTask(
             read_routed,
-            {"fragments": batch, "routed": Fragment(context.store, routed[name]), "groups": groups},
+            {"fragments": batch, "routed": routed_tables[name], "tasks": tasks},
         )
         for name, batch in batches.items()
     ]
@@ -161,9 +169,9 @@ def search_cells(
         "cells",
         {"vectors": ExchangeInput(_routed_schema(min(spread, cells), dim), readings)},
         join_cells,
-        len(groups) - 1,
+        tasks.count,
         {
-            "groups": groups,
+            "tasks": tasks,
             "role_pairs": tuple(role_pairs),
             "options": {name: options[name] for name in ("k", "floor")},
         },

@@ -5,15 +5,21 @@ Results are the same bits however the base is cut into shards.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Ids, Vectors
+from curation.algorithms.arrays.crowded import nearest_rows
+from curation.algorithms.arrays.products import exact_similarity
+from curation.algorithms.arrays.rounding import rounding_bound
+from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors
 from curation.engine.device import CPU
-from curation.engine.sorted_arrays import run_starts
+from curation.engine.sorted_arrays import ranks_in_runs, run_starts
 
 EXTRA_CANDIDATES = 16
 """Candidates beyond k, so that float32 rounding cannot lose a neighbour before it is scored again."""
@@ -21,10 +27,11 @@ SCREEN_FROM_PRODUCTS = 2**36
 """Multiplications from which the bfloat16 screen saves more time than the import of torch costs."""
 ROWS_PER_HASH_STEP = 2048
 """Vectors hashed at once: their hashed values stay in the cache."""
-VALUES_PER_STEP = 2**22
-"""Float64 values gathered at once to score pairs again."""
+PAIRS_PER_STEP = 2**22
+"""Pairs of a query and an image that are in memory at once before the k best are kept."""
 
-RowNumbers = npt.NDArray[np.int64]
+Pairs = tuple[RowNumbers, RowNumbers]
+"""Query and row of the base of candidate pairs, shape (m,) each."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,11 @@ class Base:
     count: RowNumbers
     first: RowNumbers
 
+    @cached_property
+    def by_id(self) -> RowNumbers:
+        """The rows of `vectors` in the order of the smallest id that each has, shape (g,)."""
+        return np.argsort(self.ids[self.start], kind="stable")
+
 
 def build_base(vectors: Vectors, ids: Ids) -> Base:
     """Group images by distinct vector.
@@ -174,7 +186,9 @@ def search(
         if screened.is_faster(device):
             # The screen gets a lower threshold, because its own rounding may make a score smaller.
             threshold = at_least - queries.shape[1] * 2.0**-23
-            pairs = screened.candidate_pairs(queries, base.vectors, k, threshold, device)
+            pairs = screened.candidate_pairs(
+                queries, base.vectors, k, threshold, device, base.by_id
+            )
             return rescore_pairs(queries, base, pairs, k, at_least)
     candidate_count = min(k + EXTRA_CANDIDATES, len(base.vectors))
     scores, rows = faiss.knn(
@@ -183,42 +197,60 @@ def search(
         candidate_count,
         metric=faiss.METRIC_INNER_PRODUCT,
     )
-    return rescore(queries, base, rows, k, at_least, scores)
+    crowded = np.empty(0, np.int64)
+    if candidate_count < len(base.vectors):
+        crowded = crowded_queries(scores, k, queries.shape[1], at_least)
+        rows[crowded] = -1
+    pairs = possible_candidates(rows, scores, k, queries.shape[1], at_least)
+    query, row = nearest_rows(queries[crowded], base.vectors, base.by_id, k, at_least)
+    pairs = np.concatenate([pairs[0], crowded[query]]), np.concatenate([pairs[1], row])
+    return rescore_pairs(queries, base, pairs, k, at_least)
 
 
-def rescore(
-    queries: Vectors,
-    base: Base,
-    rows: RowNumbers,
-    k: int,
-    at_least: float = -2.0,
-    scores: npt.NDArray[np.float32] | None = None,
-) -> Candidates:
-    """Return the k best candidates of each query, scored again in float64.
+def crowded_queries(
+    scores: npt.NDArray[np.float32], k: int, dim: int, at_least: float = -2.0
+) -> RowNumbers:
+    """Return the queries whose last candidate is within rounding of the k-th: others may be as near.
 
     Args:
-        queries: unit vectors, shape (n, dim).
-        base: images to search.
-        rows: rows of `base.vectors` that are candidates of each query, shape (n, c); −1 for none.
+        scores: float32 similarities of the candidates, falling, shape (n, c), c > k.
         k: neighbours of each query.
+        dim: dimension of the vectors.
         at_least: smallest cosine similarity of a neighbour.
-        scores: float32 similarities of the candidates, falling, shape (n, c). With them, candidates
-            that rounding cannot bring among the k best are not scored again.
     """
-    query = np.repeat(np.arange(len(queries)), rows.shape[1])
+    least = np.maximum(scores[:, k - 1] - 2 * rounding_bound(dim), at_least - rounding_bound(dim))
+    return np.flatnonzero(scores[:, -1] >= least)
+
+
+def possible_candidates(
+    rows: RowNumbers,
+    scores: npt.NDArray[np.float32] | None,
+    k: int,
+    dim: int,
+    at_least: float = -2.0,
+) -> Pairs:
+    """Return the pairs of queries and their candidates that rounding can bring among the k best.
+
+    Args:
+        rows: candidates of each query, shape (n, c); −1 for none.
+        scores: float32 similarities of the candidates, falling, shape (n, c); None keeps all.
+        k: neighbours of each query.
+        dim: dimension of the vectors.
+        at_least: smallest cosine similarity of a neighbour.
+    """
     possible = rows >= 0
     if scores is not None and rows.shape[1] > k:
-        # Float32 dot products of unit vectors err by less than dim · 2^-23 (Higham 2002, section 3.1).
-        error = queries.shape[1] * 2.0**-23
+        # Float32 dot products of unit vectors err by less than this (Higham 2002, section 3.1).
+        error = rounding_bound(dim)
         possible &= scores >= np.maximum(scores[:, k - 1 : k] - 2 * error, at_least - error)
-    flat = possible.ravel()
-    return rescore_pairs(queries, base, (query[flat], rows.ravel()[flat]), k, at_least)
+    query, column = np.nonzero(possible)
+    return query, rows[query, column]
 
 
 def rescore_pairs(
     queries: Vectors,
     base: Base,
-    pairs: tuple[RowNumbers, RowNumbers],
+    pairs: Pairs,
     k: int,
     at_least: float = -2.0,
 ) -> Candidates:
@@ -233,37 +265,47 @@ def rescore_pairs(
     """
     query, group = pairs
     similarity = exact_similarity(queries, base.vectors, query, group)
-    keep = similarity >= at_least
-    query, group, similarity = query[keep], group[keep], similarity[keep]
+    first_id = base.ids[base.start[group]]
+    order = np.lexsort((first_id, -similarity, query))
+    order = order[similarity[order] >= at_least]
+    # Each row brings an image at least, and the first is its best: no query needs more than k rows.
+    order = order[ranks_in_runs(query[order]) < k]
+    query, group, similarity = query[order], group[order], similarity[order]
+    parts = [
+        merge([_images_of(query[part], group[part], similarity[part], base, k)], k)
+        for part in _query_ranges(query, np.minimum(base.count[group], k))
+    ]
+    return concat_candidates(parts)
+
+
+def _images_of(
+    query: RowNumbers,
+    group: RowNumbers,
+    similarity: npt.NDArray[np.float32],
+    base: Base,
+    k: int,
+) -> Candidates:
+    """Return pairs of queries and images from pairs of queries and distinct vectors."""
     # No query needs more than the first k of the images that share a vector.
     count = np.minimum(base.count[group], k)
     within_group = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    candidates = Candidates(
+    return Candidates(
         np.repeat(query, count),
         base.ids[np.repeat(base.start[group], count) + within_group],
         np.repeat(similarity, count),
     )
-    return merge([candidates], k)
 
 
-def exact_similarity(
-    queries: Vectors, base: Vectors, query: RowNumbers, row: RowNumbers
-) -> npt.NDArray[np.float32]:
-    """Return the float64 dot product of each pair, rounded to float32.
+def _query_ranges(query: RowNumbers, count: RowNumbers) -> Iterator[slice]:
+    """Yield ranges of whole queries with about PAIRS_PER_STEP images each.
 
     Args:
-        queries: shape (n, dim).
-        base: shape (b, dim).
-        query: row of `queries` of each pair, shape (m,).
-        row: row of `base` of each pair, shape (m,).
-
-    Returns:
-        Shape (m,).
+        query: query of each pair, ascending, (m,).
+        count: images of each pair, (m,).
     """
-    similarity = np.empty(len(query), dtype=np.float32)
-    step = max(1, VALUES_PER_STEP // base.shape[1])
-    for start in range(0, len(query), step):
-        part = slice(start, start + step)
-        left, right = queries[query[part]], base[row[part]]
-        similarity[part] = np.einsum("md,md->m", left.astype(np.float64), right.astype(np.float64))
-    return similarity
+    starts = np.flatnonzero(run_starts(query))
+    before = (np.cumsum(count) - count)[starts]
+    step = before // PAIRS_PER_STEP
+    firsts = starts[run_starts(step)] if len(starts) else starts
+    for first, end in pairwise([*firsts.tolist(), len(query)]):
+        yield slice(first, end)

@@ -16,7 +16,8 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.arrays.crowded import nearest_rows
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import ClusterIds, Floats
 from curation.algorithms.kmeans.lloyd import TrainingState, lloyd, make_centroids
@@ -25,9 +26,12 @@ from curation.algorithms.knn.exact import (
     EXTRA_CANDIDATES,
     Base,
     Candidates,
+    Pairs,
     concat_candidates,
+    crowded_queries,
     merge,
-    rescore,
+    possible_candidates,
+    rescore_pairs,
 )
 from curation.algorithms.knn.params import SearchParams
 from curation.engine.device import CPU, local_devices
@@ -222,10 +226,52 @@ def search(queries: Vectors, index: IvfIndex, params: SearchParams, k: int) -> C
         scores, rows = faiss_index.search_preassigned(
             batch, min(candidate_count, faiss_index.ntotal), probed, similarity
         )
-        scores = scores if codebooks.products is None else None
-        best = rescore(queries[start : start + QUERIES_AT_ONCE], base, rows, k, scores=scores)
+        part = queries[start : start + QUERIES_AT_ONCE]
+        if codebooks.products is None:
+            pairs = _pairs_in_lists(part, index, (scores, rows), probed, k)
+        else:
+            pairs = possible_candidates(rows, None, k, part.shape[1])
+        best = rescore_pairs(part, base, pairs, k)
         parts.append(Candidates(best.query + start, best.ids, best.similarity))
     return concat_candidates(parts)
+
+
+def _pairs_in_lists(
+    queries: Vectors,
+    index: IvfIndex,
+    found: tuple[Floats, RowNumbers],
+    probed: RowNumbers,
+    k: int,
+) -> Pairs:
+    """Return candidate pairs that contain the k best rows of the lists that each query probes.
+
+    Args:
+        queries: unit vectors, shape (n, dim).
+        index: an index without product codes.
+        found: float32 similarities of FAISS's candidates, falling, and their rows, shape (n, c) each.
+        probed: the lists of each query, shape (n, nprobe).
+        k: neighbours of each query.
+    """
+    (scores, rows), base, dim = found, index.base, queries.shape[1]
+    crowded = crowded_queries(scores, k, dim) if scores.shape[1] > k else np.empty(0, np.int64)
+    rows[crowded] = -1
+    parts = [possible_candidates(rows, scores, k, dim)]
+    place = np.empty(len(base.by_id), np.int64)
+    place[base.by_id] = np.arange(len(place))
+    for query in crowded.tolist():
+        members = np.concatenate([_members(index.faiss_index, n) for n in probed[query].tolist()])
+        order = members[np.argsort(place[members])]
+        _, row = nearest_rows(queries[query : query + 1], base.vectors, order, k)
+        parts.append((np.full(len(row), query), row))
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _members(index: Any, number: int) -> RowNumbers:
+    """Return the rows in one list of FAISS's index; none for the list −1."""
+    size = index.invlists.list_size(number) if number >= 0 else 0
+    if not size:
+        return np.empty(0, np.int64)
+    return np.array(faiss.rev_swig_ptr(index.invlists.get_ids(number), size), np.int64)
 
 
 def _nearest_lists(vectors: Vectors, coarse: Floats, *devices: str) -> ClusterIds:

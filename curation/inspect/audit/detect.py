@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from curation.algorithms.arrays.products import exact_similarity
 from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.exact import (
     Candidates,
     build_base,
     concat_candidates,
-    exact_similarity,
     merge,
     search,
 )

@@ -30,7 +30,8 @@ class ClusterParams(NearestParams):
     """k-means of the eligible pool (LVD-142M: one level of 100,000 clusters, spherical)."""
 
     encoder: str | None = None
-    """Name of the encoder under `embed.encoders` whose vectors are clustered; null takes the first."""
+    """Name of the encoder under `embed.encoders` whose vectors are clustered. It may be left out where
+    only one encoder embeds images, and with the default encoders, of which `semantic` is taken."""
     levels: list[Annotated[int, Field(ge=1)]] = Field(default=[64], min_length=1, max_length=8)
     """Number of clusters of each level, the finest level (level 0) first, each larger than the next."""
     start: Literal["random", "kmeans++"] = "random"

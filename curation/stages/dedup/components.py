@@ -10,9 +10,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from curation.algorithms.arrays.vectors import Ids
+from curation.algorithms.arrays.vectors import Bools, Ids
 from curation.algorithms.components.union_find import UnionFind
-from curation.stages.dedup.edges import METHODS, Edges, both_directions
+from curation.stages.dedup.edges import METHODS, PERCEPTUAL, PIXELS, Edges, both_directions
 from curation.stages.dedup.fetched_rows import ImageNumbers, Ranks
 
 LARGEST_SHOWN = 10
@@ -34,7 +34,9 @@ class Components:
     representative: ImageNumbers
 
 
-def find_components(edges: Edges, rank: Ranks, chains: str) -> Components:
+def find_components(
+    edges: Edges, rank: Ranks, chains: str, contaminated: Bools | None = None
+) -> Components:
     """Return the connected components of images. The image of the lowest rank represents a component.
 
     Args:
@@ -42,15 +44,41 @@ def find_components(edges: Edges, rank: Ranks, chains: str) -> Components:
         rank: rank of each image, shape (n,).
         chains: `join` keeps whole components. `cut` keeps in a component only the images with an edge
             to its representative; the rest form components of their own (see `cut_chains`).
+        contaminated: which images are removed, shape (n,). The others of their component stay, and are
+            represented by the best of themselves. By default no image is removed alone.
     """
     components = UnionFind(len(rank))
     components.union(edges.left, edges.right)
     label = components.labels().astype(np.int64)
-    representative = _best_ranked(label, rank)
+    group = label
+    if contaminated is not None:
+        group = np.unique(2 * label + contaminated, return_inverse=True)[1]
+        edges = edges.take(contaminated[edges.left] == contaminated[edges.right])
+    representative = _best_ranked(group, rank)
     if chains == "cut":
-        representative = cut_chains(label, representative, edges, rank)
+        representative = cut_chains(group, representative, edges, rank)
         label = _best_ranked(representative, np.arange(len(rank)))
     return Components(label, representative)
+
+
+def equal_images(edges: Edges, images: int) -> ImageNumbers:
+    """Return the class of each image: the smallest number of an image with equal pixels or hashes.
+
+    Edges lead from one image of a class to the others, and not between all of them. So whatever holds
+    for one image of a class holds for all.
+
+    Args:
+        edges: edges between the images.
+        images: number of images.
+
+    Returns:
+        Shape (images,).
+    """
+    same_hash = (edges.method == PERCEPTUAL) & (edges.similarity == 1)
+    equal = edges.take((edges.method == PIXELS) | same_hash)
+    classes = UnionFind(images)
+    classes.union(equal.left, equal.right)
+    return classes.labels().astype(np.int64)
 
 
 def _best_ranked(label: ImageNumbers, rank: Ranks) -> ImageNumbers:
@@ -69,7 +97,7 @@ def cut_chains(
     """Return the representative of each image if only direct edges count, by greedy clustering.
 
     Images are visited from the lowest rank. An image without a representative becomes one, for itself
-    and for those of its neighbours that have none yet.
+    and for those of its neighbours that have none yet. Equal images are one node: the best of them.
 
     Args:
         label: component of each image, shape (n,).
@@ -77,15 +105,18 @@ def cut_chains(
         edges: edges between images.
         rank: rank of each image, shape (n,).
     """
+    images = np.arange(len(label))
+    node = _best_ranked(equal_images(edges, len(label)), rank)
     directed = both_directions(edges)
-    order = np.argsort(directed.left, kind="stable")
-    neighbour = directed.right[order]
-    start = np.searchsorted(directed.left[order], np.arange(len(label) + 1))
-    is_direct = np.arange(len(label)) == representative
-    is_direct[directed.left[directed.right == representative[directed.left]]] = True
-    # A component changes only if one of its images has no edge to the representative.
+    left, right = node[directed.left], node[directed.right]
+    order = np.argsort(left, kind="stable")
+    neighbour = right[order]
+    start = np.searchsorted(left[order], np.arange(len(label) + 1))
+    is_direct = (images == representative) | (images != node)
+    is_direct[left[right == representative[left]]] = True
+    # A component changes only if one of its nodes has no edge to the representative.
     changed_labels = np.unique(label[~is_direct])
-    members = np.flatnonzero(np.isin(label, changed_labels))
+    members = np.flatnonzero(np.isin(label, changed_labels) & (images == node))
     result = representative.copy()
     result[members] = -1
     for image in members[np.argsort(rank[members])].tolist():
@@ -93,7 +124,7 @@ def cut_chains(
             result[image] = image
             neighbours = neighbour[start[image] : start[image + 1]]
             result[neighbours[result[neighbours] < 0]] = image
-    return result
+    return result[node]
 
 
 def component_stats(components: Components, edges: Edges, ids: Ids) -> dict[str, Any]:

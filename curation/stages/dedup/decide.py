@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from curation.stages.dedup.components import Components, component_stats, find_components
+from curation.stages.dedup.components import (
+    Components,
+    component_stats,
+    equal_images,
+    find_components,
+)
 from curation.stages.dedup.decision import EXACT, NO_ROW, Contamination, Decision, Links
 from curation.stages.dedup.edges import (
     METHODS,
@@ -14,6 +19,7 @@ from curation.stages.dedup.edges import (
     both_directions,
     concat_edges,
     neighbour_edges,
+    no_edges,
     pixel_edges,
 )
 from curation.stages.dedup.fetched_rows import (
@@ -31,7 +37,7 @@ from curation.stages.dedup.reference_matches import (
     best_over_sets,
     copy_edges,
     matches_by_set,
-    spread_over_components,
+    spread,
 )
 
 CURATED_ROLES = ["seed", "held_out"]
@@ -54,7 +60,10 @@ def decide(rows: FetchedRows, verified: VerifiedNeighbours, params: DedupParams)
     pool, pool_edges = images["pool"], edges["pool", "pool"]
     rank = rank_images(rows, pool, params.representative)
     components = find_components(pool_edges, rank, params.chains)
-    contamination = _contamination(rows, images, edges, components, params.held_out)
+    contamination = _contamination(rows, images, edges, components, params)
+    if _some_stay(rows, params.held_out):
+        removed = contamination.by[pool.best_row] != NO_ROW
+        components = find_components(pool_edges, rank, params.chains, removed)
     links = Links.to_itself(len(rows.image_ids))
     _link_pool(links, rows, pool, components, pool_edges)
     _link_curated(links, rows)
@@ -62,7 +71,7 @@ def decide(rows: FetchedRows, verified: VerifiedNeighbours, params: DedupParams)
     counts = np.bincount(pool_edges.method, minlength=len(METHODS)).tolist()
     stats = {"edges": dict(zip(METHODS, counts, strict=True))}
     stats |= component_stats(components, pool_edges, pool.ids)
-    copied_seed = _copied_seeds(rows, images, edges["seed", "pool"])
+    copied_seed = _copied_seeds(rows, images, edges)
     return Decision(links, contamination, copied_seed, stats)
 
 
@@ -83,6 +92,11 @@ def _edges_by_roles(
             parts.append(neighbour_edges(verified, *ends, bounds))
         edges[left, right] = concat_edges(parts)
     return edges
+
+
+def _some_stay(rows: FetchedRows, params: HeldOut | None) -> bool:
+    """Whether clean images of a component stay if others copy a held-out image."""
+    return params is not None and not all(params.of(name)[1] for name in rows.held_out_sets)
 
 
 def similarity_thresholds(
@@ -119,8 +133,8 @@ def _link_pool(
     links.component[pool_rows] = pool.best_row[components.smallest[image]]
     links.representative[pool_rows] = pool.best_row[components.representative[image]]
     # With cut chains, only edges within a component count.
-    representative = components.representative
-    within = representative[edges.left] == representative[edges.right]
+    representative, component = components.representative, components.smallest
+    within = component[edges.left] == component[edges.right]
     directed = both_directions(edges.take(within))
     best = best_edges(directed, len(pool.ids), pool.ids)[image]
     has_edge = best >= 0
@@ -168,10 +182,11 @@ def _mark_repeats(links: Links, rows: FetchedRows, exact: bool) -> None:
         links.representative[alone] = np.flatnonzero(alone)
 
 
-def _copied_seeds(rows: FetchedRows, images: ImagesByRole, edges: Edges) -> RowNumbers:
+def _copied_seeds(rows: FetchedRows, images: ImagesByRole, edges: EdgesByRoles) -> RowNumbers:
     """Return a row of the seed image that each pool row copies, or NO_ROW."""
     pool, seeds = images["pool"], images["seed"]
-    matches = best_matches(copy_edges(edges, at_least=-1.0), seeds, pool)
+    matches = best_matches(copy_edges(edges["seed", "pool"], at_least=-1.0), seeds, pool)
+    matches = spread(matches, equal_images(edges["pool", "pool"], len(pool.ids)))
     copied_seed = np.full(len(rows.image_ids), NO_ROW)
     pool_rows = rows.of_role("pool")
     seed = matches.reference[pool.numbers_of(rows.image_ids[pool_rows])]
@@ -184,28 +199,27 @@ def _contamination(
     images: ImagesByRole,
     edges: EdgesByRoles,
     components: Components,
-    params: HeldOut | None,
+    params: DedupParams,
 ) -> Contamination:
     """Return which held-out image each row of pool and seeds copies."""
     contamination = Contamination.none(len(rows.image_ids))
-    names = rows.held_out_sets
-    if params is None or not names:
+    names, held_out, rule = rows.held_out_sets, images["held_out"], params.held_out
+    if rule is None or not names:
         return contamination
-    held_out = images["held_out"]
     sets = {
-        name: (
-            np.isin(held_out.ids, rows.image_ids[rows.of_source(name)]),
-            params.of(name)[0],
-        )
+        name: (np.isin(held_out.ids, rows.image_ids[rows.of_source(name)]), rule.of(name)[0])
         for name in names
     }
-    for role in ("pool", "seed"):
-        parts = matches_by_set(edges["held_out", role], sets, held_out, images[role])
-        if role == "pool":
-            parts = [
-                spread_over_components(part, components.smallest) if params.of(name)[1] else part
-                for part, name in zip(parts, names, strict=True)
-            ]
+    within = {"pool": edges["pool", "pool"], "seed": no_edges()}
+    if params.pixels:
+        within["seed"] = pixel_edges(rows, images["seed"], images["seed"])
+    for role, own_edges in within.items():
+        classes = equal_images(own_edges, len(images[role].ids))
+        matches = matches_by_set(edges["held_out", role], sets, held_out, images[role])
+        parts = [
+            spread(part, components.smallest if role == "pool" and rule.of(name)[1] else classes)
+            for part, name in zip(matches, names, strict=True)
+        ]
         _fill_contamination(contamination, rows, role, best_over_sets(parts), images)
     return contamination
 

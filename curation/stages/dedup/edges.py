@@ -21,6 +21,7 @@ from curation.store.fragment import Fragment
 METHODS = ("pixels", "perceptual", "near", "semantic")
 """Methods that find edges, the most certain first. An image's best edge is the one of the most certain
 method, and of several the most similar."""
+PIXELS, PERCEPTUAL, NEAR, SEMANTIC = range(len(METHODS))
 NEIGHBOURS_PER_BATCH = 2**20
 NEIGHBOUR_COLUMNS = ["method", "role_a", "image_a", "role_b", "image_b", "similarity"]
 EdgeNumbers = npt.NDArray[np.int64]

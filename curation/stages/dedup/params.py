@@ -102,7 +102,8 @@ class HeldOut(StrictModel):
     """Smallest cosine similarity to a held-out image, by the vectors of `near`, at which an image is
     removed."""
     whole_component: bool = True
-    """Whether all copies of a removed image are removed too."""
+    """Whether all copies of a removed image are removed too. Otherwise they stay, and the best of them
+    represents them. Images of equal pixels or equal hashes are removed together in any case."""
     sets: dict[Name, HeldOutSet] = {}
     """Other values for single held-out sets, by the name of the source."""
 
@@ -178,5 +179,5 @@ STAGE = Stage(
     params=DedupParams,
     writes="copies",
     reads=(Read("images"), Read("scores"), Read("neighbours"), Read("verified")),
-    version=2,
+    version=3,
 )

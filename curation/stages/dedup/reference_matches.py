@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Bools
-from curation.stages.dedup.edges import METHODS, Edges
+from curation.stages.dedup.edges import NEAR, SEMANTIC, Edges
 from curation.stages.dedup.fetched_rows import DistinctImages, ImageNumbers
 
 EQUAL_BYTES = -1
 """In place of the number of a method. It is the smallest, because equal bytes are the most certain."""
-NEAR = METHODS.index("near")
-SEMANTIC = METHODS.index("semantic")
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class ReferenceMatches:
         set: number of the set that the reference image is in, −1 for none, shape (n,).
         method: EQUAL_BYTES or the number of a method in METHODS, shape (n,).
         similarity: shape (n,).
-        via: number of the image of the same component that copies the reference image, or of the image
-            itself, shape (n,).
+        via: number of the image of the same component or class that copies the reference image, or of
+            the image itself, shape (n,).
     """
 
     reference: ImageNumbers
@@ -136,12 +134,12 @@ def best_over_sets(parts: list[ReferenceMatches]) -> ReferenceMatches:
     return best
 
 
-def spread_over_components(matches: ReferenceMatches, component: ImageNumbers) -> ReferenceMatches:
-    """Return matches in which images without a match have the best one of their component.
+def spread(matches: ReferenceMatches, group: ImageNumbers) -> ReferenceMatches:
+    """Return matches in which images without a match have the best one of their group.
 
     Args:
         matches: of each image.
-        component: label of the component of each image, shape (n,).
+        group: label of the component, or of the class of equal images, of each image, shape (n,).
     """
     matched = np.flatnonzero(matches.reference >= 0)
     order = matched[
@@ -154,10 +152,10 @@ def spread_over_components(matches: ReferenceMatches, component: ImageNumbers) -
             )
         )
     ]
-    labels, first = np.unique(component[order], return_index=True)
-    best_of_label = np.full(len(component), -1)
+    labels, first = np.unique(group[order], return_index=True)
+    best_of_label = np.full(len(group), -1)
     best_of_label[labels] = order[first]
-    via = best_of_label[component]
+    via = best_of_label[group]
     inherits = (matches.reference < 0) & (via >= 0)
 
     def inherited(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

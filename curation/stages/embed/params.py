@@ -26,6 +26,21 @@ class EmbedParams(StrictModel):
     batch_size: int = Field(default=64, ge=1, le=4096)
     """Number of images or captions per forward pass."""
 
+    @property
+    def images(self) -> list[str]:
+        """Names of the encoders that embed images."""
+        return [name for name, spec in self.encoders.items() if spec.of == "image"]
+
+    @property
+    def unnamed(self) -> str | None:
+        """The encoder of a block that names none: the only one of images; None if there are several.
+
+        Among the default encoders it is `semantic`.
+        """
+        if "encoders" not in self.model_fields_set:
+            return "semantic"
+        return self.images[0] if len(self.images) == 1 else None
+
     def only(self, names: Iterable[str]) -> EmbedParams:
         """Return the parameters with only some of the encoders."""
         return self.model_copy(update={"encoders": {n: self.encoders[n] for n in names}})

@@ -41,13 +41,13 @@ def match(
     Returns:
         `index`, the kind of search; `queries` and `shards`, the number of different seed images and of
         pool fragments; `recall`, the share of the true k nearest (`recall_at`) that an index finds for
-        a sample of `recall_queries` queries; and `search_seconds`.
+        a sample of `recall_queries` queries, null if nothing was searched; and `search_seconds`.
     """
     yield "all", empty_batch(contract("matches").arrow_schema())
     vectors = embeddings[params.encoder]
     sets, ids, queries = _read_seeds(eligible, vectors)
     if not len(ids) or params.k == 0:
-        return {"index": "exact", "queries": 0}
+        return {"index": "exact", "queries": 0, "recall": None}
     shards = {
         name: Shard(vectors.fragments[name], fragment, lists.fragments[name])
         for name, fragment in eligible.fragments.items()
@@ -64,7 +64,7 @@ def match(
         "index": "exact" if loaded is None else loaded.index,
         "queries": len(unique),
         "shards": len(shards),
-        "recall": 1.0,
+        "recall": 1.0 if len(matches.query) else None,
         "search_seconds": round(time.monotonic() - started, 3),
     }
     if index is not None:
@@ -105,8 +105,10 @@ def _write_queries(ids: Ids, vectors: Vectors, name: str, context: Context) -> F
     return Fragment(context.store, context.compute("queries", write_queries, items)[name])
 
 
-def recall(matches: Candidates, exact: Candidates, sample: npt.NDArray[np.int64]) -> float:
+def recall(matches: Candidates, exact: Candidates, sample: npt.NDArray[np.int64]) -> float | None:
     """Return the share of the exact neighbours of some queries that an approximate search found.
+
+    None if there are no such neighbours.
 
     Args:
         matches: neighbours of all queries, by the approximate search.
@@ -115,7 +117,7 @@ def recall(matches: Candidates, exact: Candidates, sample: npt.NDArray[np.int64]
     """
     truth = set(zip(sample[exact.query].tolist(), exact.ids.tolist(), strict=True))
     found = set(zip(matches.query.tolist(), matches.ids.tolist(), strict=True))
-    return round(len(truth & found) / max(len(truth), 1), 6)
+    return round(len(truth & found) / len(truth), 6) if truth else None
 
 
 def _matches_batch(matches: Candidates, unique: Ids, seed_set: str, members: Ids) -> pa.RecordBatch:

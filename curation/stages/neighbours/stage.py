@@ -60,7 +60,8 @@ def neighbours(
         ("all", batch of `neighbours`), and records of fragments that workers wrote.
 
     Returns:
-        For each level, how it was searched, and its recall.
+        For each level, how it was searched, and its recall: with cells that of the pool with itself;
+        null if nothing was searched.
     """
     yield "all", empty_batch(contract("neighbours").arrow_schema())
     stats: dict[str, Any] = {}
@@ -70,7 +71,7 @@ def neighbours(
         }
         joined = hash_join(_by_role(images, pairs), ROLE_PAIRS, params.perceptual, context)
         yield from _write_on_driver("perceptual", joined)
-        stats["perceptual"] = {"search": "exact", "recall": 1.0}
+        stats["perceptual"] = {"search": "exact", "recall": _exact_recall(_by_role(images, pairs))}
     for method, spec in params.joins.items():
         vectors = embeddings[spec.encoder]
         stats[method] = yield from _join_vectors(method, images, vectors, spec, context)
@@ -89,12 +90,14 @@ def _join_vectors(
         "search": choice.join,
         "multiplications": {"exact": choice.exact, "cells": choice.by_cells},
     }
-    if choice.join == "exact":
+    pool = by_role.get("pool", {})
+    codebooks = None
+    if choice.join == "cells":
+        codebooks = _quantiser(embeddings, pool, choice.cells, context)
+    if codebooks is None:
         joined = block_join(by_role, ROLE_PAIRS, options, context, method)
         yield from _write_on_driver(method, joined)
-        return stats | {"recall": 1.0}
-    pool = by_role.get("pool", {})
-    codebooks = _quantiser(embeddings, pool, choice.cells, context)
+        return stats | {"search": "exact", "recall": _exact_recall(by_role)}
     recall = JoinRecall("pool", pool, context)
     recall.sample_queries(spec.recall_queries, seed=0)
     cell_pairs = search_cells(by_role, ROLE_PAIRS, options, codebooks, context)
@@ -102,6 +105,11 @@ def _join_vectors(
     yield from records
     found_pairs = _pairs_of_queries(records, recall.query_ids, context)
     return stats | {"cells": choice.cells} | recall.measure(options, found_pairs)
+
+
+def _exact_recall(by_role: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the recall of an exact join: None if it has no two roles to join."""
+    return 1.0 if any(a in by_role and b in by_role for a, b in ROLE_PAIRS) else None
 
 
 def _merge_on_workers(
@@ -171,16 +179,20 @@ def write_pool_pairs(neighbours: Fragment, query_ids: Ids) -> StageOutput:
 
 def _quantiser(
     embeddings: Table, pool: Mapping[str, Fragment], cells: int, context: Context
-) -> Fragment:
-    """Return trained codebooks. Earlier ones are reused until the pool has grown fourfold."""
+) -> Fragment | None:
+    """Return trained codebooks. Earlier ones are reused until the pool has grown fourfold.
+
+    None if no image of the pool has a vector.
+    """
     key = {"encoder": embeddings.manifest.stats.get("encoder"), "cells": cells}
     codebooks = context.load_state("cells", key)
     if codebooks is None:
         _, sample = read_sample(sample_fragments(pool, sample_size(cells), 0, context))
+        if not len(sample):
+            return None
         trained = Codebooks(train_coarse(sample, min(cells, len(sample)), seed=0))
         context.save_state("cells", key, codebooks_batch(trained))
         codebooks = context.load_state("cells", key)
-    assert codebooks is not None
     return codebooks
 
 

@@ -61,6 +61,6 @@ STAGE = Stage(
         *(Read(table) for table in SCORE_TABLES),
         Read(EMBEDDINGS),
     ),
-    version=2,
+    version=3,
     members=lambda params: (params.encoder,),
 )

@@ -6,18 +6,33 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from pyarrow import fs
 
+from curation.errors import StoreError
 from curation.store.storage.base import TEMPORARY_SUFFIX, FileStatus
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+_OTHER_STORE = "Give this user the right to write there, or choose another store."
+_FREE_SPACE = "Free some space and run again: what is finished is kept."
+_SHORTER = "Choose a store with a shorter path."
+HOW_TO_MEND = {
+    errno.EACCES: _OTHER_STORE,
+    errno.EPERM: _OTHER_STORE,
+    errno.EROFS: "The disk is read-only; choose another store.",
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.ENAMETOOLONG: _SHORTER,
+    errno.ENOTDIR: "A part of the path is a file; choose another store.",
+}
+"""What to do about errors of the operating system."""
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 MISSING = (FileNotFoundError, NotADirectoryError)
@@ -31,12 +46,16 @@ class LocalStorage:
 
     Args:
         root: the folder; it need not exist.
+
+    Raises:
+        StoreError: the root is a file, or lies below one; or its name is not valid.
     """
 
     is_local = True
 
     def __init__(self, root: str | Path) -> None:
         self.root = self.uri = str(Path(root).resolve())
+        _check_root(self.root)
         self.filesystem = fs.LocalFileSystem()
 
     def _path(self, path: str) -> Path:
@@ -89,8 +108,10 @@ class LocalStorage:
     def open_output(self, path: str) -> Iterator[BinaryIO]:
         """See `Storage.open_output`."""
         target = self._path(path)
-        _ensure_folder(target.parent)
-        with target.open("xb") as stream:
+        with _explained(target):
+            _ensure_folder(target.parent)
+            stream = target.open("xb")
+        with _explained(target, FULL), stream:
             yield cast(BinaryIO, stream)
             stream.flush()
             os.fsync(stream.fileno())
@@ -183,9 +204,10 @@ def _temporary_name(target: Path) -> Path:
 def _temporary(target: Path, content: bytes) -> Iterator[Path]:
     """Yield a synced file with a temporary name, beside a file to be; sync its folder at the end."""
     temporary = _temporary_name(target)
-    _ensure_folder(target.parent)
+    with _explained(target):
+        _ensure_folder(target.parent)
     try:
-        with temporary.open("xb") as stream:
+        with _explained(target), temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -193,6 +215,45 @@ def _temporary(target: Path, content: bytes) -> Iterator[Path]:
         _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: Path, numbers: Collection[int] = tuple(HOW_TO_MEND)) -> Iterator[None]:
+    """Raise errors of the operating system that a person can mend as a StoreError.
+
+    Args:
+        path: what is written.
+        numbers: the errors.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno not in numbers:
+            raise
+        raise StoreError(
+            f"Cannot write {str(path)!r}: {error.strerror}. {HOW_TO_MEND[error.errno]}"
+        ) from error
+
+
+def _check_root(root: str) -> None:
+    """Check that a path can be the folder of a store.
+
+    Raises:
+        StoreError: it cannot.
+    """
+    try:
+        root.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(
+            f"The store {root!a} has a name that is not UTF-8. Rename the folder, or choose another."
+        ) from error
+    folders = (Path(root), *Path(root).parents)
+    # `Path.is_file` raises an error if the path is too long.
+    file = next((str(path) for path in folders if os.path.isfile(path)), None)  # noqa: PTH113
+    if file is not None:
+        raise StoreError(
+            f"The store {root!r} cannot be a folder, since {file!r} is a file. Choose another store."
+        )
 
 
 def _ensure_folder(folder: Path) -> None:

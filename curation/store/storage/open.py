@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from curation.errors import StoreError
 from curation.store.storage.arrow import ArrowStorage
 from curation.store.storage.base import Storage
 from curation.store.storage.local import LocalStorage
@@ -20,6 +21,10 @@ def open_storage(address: str | Path) -> Storage:
         StoreError: the address cannot be opened.
     """
     text = str(address)
+    if not text.strip():
+        raise StoreError(
+            "The address of the store is empty. Give a folder or a URI, as --store /data/birds."
+        )
     scheme = text.partition("://")[0] if "://" in text else ""
     if not scheme or isinstance(address, Path):
         return LocalStorage(address)

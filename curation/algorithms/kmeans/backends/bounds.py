@@ -32,6 +32,8 @@ MEMBERS_PER_MOVER = 4
 """One of this many members of a group is scored in every call: those that moved most."""
 MAX_SHARE = 0.12
 """Share of the groups above which scoring all of them at once is faster."""
+MAX_PAIRS = 2**22
+"""Candidate pairs of a block above which a full scan, which counts those of each point, takes over."""
 ROWS_MULTIPLE = 512
 """The number of points that are scored with a group is padded to a multiple of this."""
 Pairs = tuple[Tensor, Tensor]
@@ -87,7 +89,8 @@ class BoundedScan:
             before: the nearest centroid of each point in the call before, (n,).
 
         Returns:
-            Centroids (n,) and the share; None if more than MAX_SHARE of the groups must be scored.
+            Centroids (n,) and the share; None if more than MAX_SHARE of the groups must be scored, or
+            if more than MAX_PAIRS centroids are within the bound.
         """
         least = self._least_scores(block, before)
         bounds += self.drift[:, None]
@@ -96,6 +99,8 @@ class BoundedScan:
         if share > MAX_SHARE:
             return None
         pairs = self._scan_groups(block, needed, least, bounds)
+        if sum(len(rows) for rows, _ in pairs) > MAX_PAIRS:
+            return None
         pairs += [self._scan_movers(step, least, bounds) for step in block.steps]
         rows, clusters = (torch.cat(part) for part in zip(*pairs, strict=True))
         # The centroid before is a mover or in a needed group, so every point has a candidate.
@@ -127,7 +132,7 @@ class BoundedScan:
         error = ErrorBound.between(points, self.other_vectors, max_offset)
         threshold = error.screened_from(least)
         size = self.others.shape[1]
-        pairs = []
+        pairs, found = [], 0
         for number, members in enumerate(self.others):
             rows = torch.nonzero(needed[number])[:, 0]
             part = slice(number * size, (number + 1) * size)
@@ -140,6 +145,9 @@ class BoundedScan:
             bounds[number, rows] = error.at_most(scores.amax(dim=0).float())
             member, point = torch.nonzero(scores >= threshold[rows], as_tuple=True)
             pairs.append((rows[point], members[member]))
+            found += len(point)
+            if found > MAX_PAIRS:
+                break
         return pairs
 
     def _scan_movers(self, step: PointStep, least: Tensor, bounds: Tensor) -> Pairs:

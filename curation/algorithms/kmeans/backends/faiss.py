@@ -12,6 +12,7 @@ from curation.algorithms.kmeans.backends.nearest import (
     Centroids,
     ClusterIds,
     nearest_candidates,
+    nearest_of_all,
 )
 from curation.errors import RecipeError
 
@@ -66,10 +67,8 @@ class FaissAssigner:
         candidates = neighbours[undecided][place, column].astype(np.int32)
         rows, chosen = nearest_candidates(points, centroids, undecided[place], candidates)
         nearest[rows] = chosen
-        every = np.arange(len(base), dtype=np.int32)
-        for row in crowded:
-            _, chosen = nearest_candidates(points, centroids, np.full(len(base), row), every)
-            nearest[row] = chosen[0]
+        if len(crowded):
+            nearest[crowded] = nearest_of_all(points[crowded], centroids)
         return nearest
 
     def _search(self, queries: Vectors, base: Vectors, k: int) -> tuple[Vectors, RowNumbers]:

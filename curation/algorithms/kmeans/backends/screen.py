@@ -14,16 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curation.algorithms.arrays.pair_scores import pair_scores
 from curation.algorithms.arrays.rounding import rounding_bound
 from curation.algorithms.arrays.screened_products import (
     COLUMNS_PER_TILE,
     RoundedVectors,
     Tile,
-    pair_scores,
     scan,
 )
 from curation.algorithms.arrays.vectors import RowNumbers, Vectors
-from curation.algorithms.kmeans.backends.nearest import Centroids, ClusterIds, nearest_candidates
+from curation.algorithms.kmeans.backends.nearest import (
+    Centroids,
+    ClusterIds,
+    nearest_candidates,
+    nearest_of_all,
+)
 
 
 class GroupedCentroids(NamedTuple):
@@ -185,4 +190,7 @@ def full_scan(block: PointBlock, columns: GroupedCentroids, bounds: Tensor | Non
             part = slice(step.start, step.start + len(step.exact))
             bounds[:, part] = columns.upper_bounds(result.tops, step.rounded)
         block.set_nearest(step, result.query, columns.order[result.place])
+        crowded = torch.nonzero(result.crowded)[:, 0].cpu().numpy() + step.start
+        if len(crowded):
+            block.nearest[crowded] = nearest_of_all(block.points[crowded], block.screen.centroids)
     return block.nearest

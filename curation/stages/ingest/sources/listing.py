@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -104,7 +104,7 @@ def _list_local(source: Source, notices: Notices) -> _Found:
         return _Found(str(path.parent), "", [_file_info(path)], None, True)
     if path.is_dir():
         return _Found(str(path), "", list(_walk(path, source.follow_links, notices)))
-    base, pattern = _split_glob(str(path))
+    base, pattern = split_glob(str(path), os.path.isdir)
     if pattern is None or not Path(base).is_dir():
         raise _no_files(source, "no folder" if path.exists() else "no file")
     return _Found(base, "", list(_walk(Path(base), source.follow_links, notices)), pattern)
@@ -121,7 +121,7 @@ def _list_uri(source: Source, notices: Notices) -> _Found:
         )
     query = f"?{parts.query}" if parts.query else ""
     address = source.path.removesuffix(query).rstrip("/")
-    base, pattern = _split_glob(address)
+    base, pattern = split_glob(address)
     try:
         filesystem, path = filesystem_of((base if pattern else address) + query)
         info = filesystem.get_file_info(path)
@@ -154,16 +154,23 @@ def _is_taken(source: Source, file: FileInfo, found: _Found, notices: Notices) -
 def _is_noted_hidden(
     source: Source, file: FileInfo, pattern: re.Pattern[str] | None, notices: Notices
 ) -> bool:
-    """Whether the name of a file, or of a folder around it, says that it is no data; it is noted.
+    """Whether a file is hidden; if it is, it is noted."""
+    if not is_hidden(source, file.name, pattern):
+        return False
+    note(notices, Notice("hidden_file", shown(file.name)))
+    return True
+
+
+def is_hidden(source: Source, name: str, pattern: re.Pattern[str] | None = None) -> bool:
+    """Whether the name of a file, or of a folder around it, says that it is no data.
 
     A glob that spells such a name out means it.
     """
-    marks = "." if source.reader == "folder" else "._"
-    for part in file.name.split("/"):
+    marks = (".",) if source.reader == "folder" else (".", "_")
+    for part in name.split("/"):
         is_column = part.startswith("_") and "=" in part
-        hidden = (part[0] in marks and not is_column) or part.lower() in _SYSTEM_FILES
+        hidden = (part.startswith(marks) and not is_column) or part.lower() in _SYSTEM_FILES
         if hidden and not (pattern and re.escape(part[:2]) in pattern.pattern):
-            note(notices, Notice("hidden_file", shown(file.name)))
             return True
     return False
 
@@ -209,10 +216,18 @@ def _status(folder: Path, name: str) -> os.stat_result:
         return (folder / name).lstat()
 
 
-def _split_glob(path: str) -> tuple[str, re.Pattern[str] | None]:
-    """Return the folder before the first wildcard, and a pattern for the names below it."""
+def split_glob(
+    path: str, is_folder: Callable[[str], bool] = lambda path: False
+) -> tuple[str, re.Pattern[str] | None]:
+    """Return the folder before the first wildcard, and a pattern for the names below it.
+
+    Args:
+        path: absolute path or URI.
+        is_folder: whether a path is a folder. The name of a folder has no wildcards, whatever it is.
+    """
     parts = path.split("/")
-    first = next((i for i, part in enumerate(parts) if _WILDCARD.search(part)), None)
+    wild = (i for i, part in enumerate(parts) if _WILDCARD.search(part))
+    first = next((i for i in wild if not is_folder("/".join(parts[: i + 1]))), None)
     if first is None:
         return path, None
     expression = ""

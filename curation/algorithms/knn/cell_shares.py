@@ -1,0 +1,146 @@
+"""Divides the cells of a join among tasks, so that none gets more vectors than it can hold.
+
+Vectors that are near each other share their cells. A million pictures of one thing fill one cell, which
+is then divided into shares, and every share is compared with every other by a task of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.algorithms.arrays.seeded_order import seeded_keys
+from curation.algorithms.arrays.vectors import Bools, Ids, RowNumbers
+from curation.engine.context import Context
+from curation.engine.units import StageOutput
+from curation.store.digest import digest
+from curation.store.fragment import Fragment
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CellTasks:
+    """Which task joins what.
+
+    Attributes:
+        starts: the first cell of each group, and after them the number of cells.
+        shares: number of shares of each group; more than 1 only for a group of one cell.
+    """
+
+    starts: tuple[int, ...]
+    shares: tuple[int, ...]
+
+    @property
+    def content(self) -> str:
+        """What memos depend on."""
+        return digest([self.starts, self.shares])
+
+    @property
+    def count(self) -> int:
+        """Number of tasks: of each group one for every two shares."""
+        return sum(number * number for number in self.shares)
+
+    @property
+    def _first(self) -> Counts:
+        squares = np.square(np.array(self.shares, np.int64))
+        return np.cumsum(squares) - squares
+
+    def part(self, task: int) -> tuple[int, int, int, int]:
+        """Return the group of a task, its number of shares, and those of its queries and its base."""
+        group = int(np.searchsorted(self._first, task, "right")) - 1
+        number = self.shares[group]
+        return (group, number, *divmod(task - int(self._first[group]), number))
+
+    def of_cells(self, cells: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.uint64], Bools]:
+        """Return the first task of the group of each cell, and whether the group has several shares."""
+        group = np.searchsorted(self.starts, cells, "right") - 1
+        return self._first[group].astype(np.uint64), np.array(self.shares)[group] > 1
+
+    def of_shared(
+        self, ids: Ids, cells: npt.NDArray[np.int32]
+    ) -> tuple[RowNumbers, npt.NDArray[np.uint64]]:
+        """Return the tasks of vectors of which some cells have several shares.
+
+        Args:
+            ids: image ids, shape (n,).
+            cells: cells of each vector, shape (n, spread).
+
+        Returns:
+            Row and task of each pair, (m,) each; each pair once.
+        """
+        spread = cells.shape[1]
+        row, flat = np.repeat(np.arange(len(ids)), spread), cells.ravel()
+        group = np.searchsorted(self.starts, flat, "right") - 1
+        number = np.array(self.shares, np.int64)[group]
+        share = share_of(ids[row], number)
+        again = np.repeat(np.arange(len(row)), number)
+        other = np.arange(len(again)) - np.repeat(np.cumsum(number) - number, number)
+        as_query = self._first[group][again] + share[again] * number[again] + other
+        as_base = self._first[group][again] + other * number[again] + share[again]
+        pairs = np.stack([np.tile(row[again], 2), np.concatenate([as_query, as_base])], 1)
+        distinct = np.unique(pairs, axis=0)
+        return distinct[:, 0], distinct[:, 1].astype(np.uint64)
+
+
+def share_of(ids: Ids, number: Counts | int) -> Counts:
+    """Return the share that each image is in, of a number of shares, shape (n,)."""
+    return (seeded_keys(ids, "share") % np.asarray(number, np.uint64)).astype(np.int64)
+
+
+def cell_tasks(starts: Sequence[int], counts: Counts, limit: int) -> CellTasks:
+    """Divide groups of cells that have too many vectors.
+
+    Args:
+        starts: the first cell of each group, and after them the number of cells.
+        counts: number of vectors of each cell, shape (cells,).
+        limit: vectors that a task can hold.
+    """
+    firsts: list[int] = []
+    shares: list[int] = []
+    for first, end in pairwise(starts):
+        filled = limit + 1 if counts[first:end].sum() > limit else 0
+        if not filled:
+            firsts.append(first)
+            shares.append(1)
+            continue
+        for cell, count in enumerate(counts[first:end].tolist(), start=first):
+            if filled + count > limit:
+                # A task of a shared cell holds two shares.
+                firsts.append(cell)
+                shares.append(1 if count <= limit else -(-2 * count // limit))
+                filled = 0
+            # Nothing joins the group of a cell that has shares.
+            filled = limit + 1 if shares[-1] > 1 else filled + count
+    return CellTasks((*firsts, starts[-1]), tuple(shares))
+
+
+def count_vectors(cells: int, routed: Sequence[Fragment], context: Context) -> Counts:
+    """Return how many vectors were sent to each cell, shape (cells,).
+
+    Args:
+        cells: number of cells.
+        routed: work tables with the cells of vectors.
+        context: where workers run.
+    """
+    counts = np.zeros(cells, np.int64)
+    items = {fragment.name: {"routed": fragment} for fragment in routed}
+    for record in context.compute("count", write_counts, items).values():
+        table = Fragment(context.store, record).read()
+        counts[table.column("cell").to_numpy()] += table.column("count").to_numpy()
+    return counts
+
+
+def write_counts(routed: Fragment) -> StageOutput:
+    """Write how many vectors of one work table are in each cell."""
+    cells = routed.read(["cells"]).column("cells").combine_chunks().flatten().to_numpy()
+    cell, count = np.unique(cells, return_counts=True)
+    yield pa.RecordBatch.from_arrays(
+        [pa.array(cell, pa.int32()), pa.array(count, pa.int64())], names=["cell", "count"]
+    )
+    return None

@@ -1,0 +1,275 @@
+"""Whatever shell, machine and names a run meets: it works, or one message says how to mend it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from curation.cli import app
+from curation.cli.app import main
+from curation.engine.parallel import InProcess
+from curation.engine.spark_settings import check_pyspark, keep_local_settings, start_problem
+from curation.engine.table import open_table
+from curation.errors import RecipeError, StoreError
+from curation.flow import plan
+from curation.launch import check_store
+from curation.recipe import Recipe, parse_recipe
+from curation.runner.step import run_step
+from curation.stages.ingest.sources.listing import source_files
+from curation.store.store import Store
+
+LEFT_BEHIND = {
+    "PYSPARK_PYTHON": "/usr/bin/python3.9",
+    "PYSPARK_DRIVER_PYTHON": "jupyter",
+    "PYSPARK_DRIVER_PYTHON_OPTS": "notebook",
+    "PYSPARK_SUBMIT_ARGS": "--master yarn --deploy-mode client pyspark-shell",
+    "SPARK_HOME": "/opt/spark-3.3.0",
+    "SPARK_CONF_DIR": "/etc/spark",
+    "SPARK_LOCAL_IP": "192.0.2.1",
+    "SPARK_LOCAL_HOSTNAME": "data_worker_1",
+    "SPARK_LOCAL_DIRS": "/dev/null/nowhere",
+    "SPARK_REMOTE": "sc://elsewhere",
+    "SPARK_MASTER_HOST": "elsewhere",
+}
+
+
+@pytest.mark.parametrize("name", LEFT_BEHIND)
+def test_what_another_spark_left_behind_is_not_used(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = {"HOME": "/root", name: LEFT_BEHIND[name]}
+    keep_local_settings(environment)
+    assert environment == {"HOME": "/root", "SPARK_LOCAL_IP": "127.0.0.1"}
+    assert f"Not used, because the cluster is local: {name}." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PYSPARK_PYTHON", sys.executable),
+        ("PYSPARK_SUBMIT_ARGS", "--conf spark.python.daemon.module=cover pyspark-shell"),
+        ("PYSPARK_SUBMIT_ARGS", "pyspark-shell"),
+        ("SPARK_LOCAL_IP", "127.0.0.1"),
+        ("SPARK_LOCAL_DIRS", "/tmp,/tmp/not-there-yet"),
+        ("SPARK_DRIVER_MEMORY", "8g"),
+    ],
+)
+def test_what_a_local_run_can_use_stays(
+    name: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = {name: value}
+    keep_local_settings(environment)
+    assert environment == {"SPARK_LOCAL_IP": "127.0.0.1"} | {name: value}
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (
+            "--master yarn --conf spark.ui.port=1 pyspark-shell",
+            "--conf spark.ui.port=1 pyspark-shell",
+        ),
+        ("--conf spark.master=yarn --jars x.jar pyspark-shell", None),
+        ("--conf 'spark.a=b c' --packages x:y:1", "--conf 'spark.a=b c' pyspark-shell"),
+        ("--conf 'unclosed", None),
+    ],
+)
+def test_of_submit_arguments_only_properties_stay(arguments: str, kept: str | None) -> None:
+    environment = {"PYSPARK_SUBMIT_ARGS": arguments}
+    keep_local_settings(environment)
+    assert environment.get("PYSPARK_SUBMIT_ARGS") == kept
+
+
+def test_under_spark_submit_everything_stays() -> None:
+    environment = LEFT_BEHIND | {"PYSPARK_GATEWAY_PORT": "1"}
+    before = dict(environment)
+    keep_local_settings(environment)
+    assert environment == before
+
+
+def test_another_pyspark_on_the_path_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"imports 3\.3\.0 from /opt/spark.*PYTHONPATH"):
+        check_pyspark("3.3.0", "/opt/spark/pyspark/__init__.py")
+
+
+def test_a_spark_that_does_not_start_is_one_message() -> None:
+    trace = "An error occurred.\n: java.net.UnknownHostException: a\n\tat java.net.X\n"
+    environment = {"SPARK_HOME": "x", "JAVA_TOOL_OPTIONS": "-Xbad", "PATH": "y"}
+    text = start_problem(RuntimeError(trace), environment)
+    assert "java.net.UnknownHostException: a" in text
+    assert "reach into Spark: JAVA_TOOL_OPTIONS, SPARK_HOME." in text
+    assert "\tat " not in text
+
+
+# -- names ------------------------------------------------------------------------------------------
+
+NAMES = ("a b", "[x]", "50%25 #1", "a:b", "Vögel 鳥", "-rf", "{a,b}*?", "x" * 120, "a'\"b\\c", "~")
+
+
+def recipe_of(path: Path | str, form: str = "parquet") -> Recipe:
+    columns = {"columns": {"url": "url"}} if form == "parquet" else {}
+    pool = {"name": "web", "role": "pool", "format": form, "path": str(path)}
+    return parse_recipe({"name": "names", "sources": [pool | columns]})
+
+
+def write_list(folder: Path, rows: int = 5) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    urls = [f"http://127.0.0.1:9/{n}.jpg" for n in range(rows)]
+    pq.write_table(pa.table({"url": urls}), folder / "list.parquet")
+
+
+def ingested(recipe: Recipe, store: Store) -> int:
+    check_store(recipe, store)
+    run_step(plan(recipe, until="ingest")[0], store, InProcess())
+    return open_table(store, "pairs").rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_project_source_and_store_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    project = tmp_path / name
+    write_list(project / name)
+    monkeypatch.chdir(project)
+    for path in (name, f"{name}/*.parquet", f"{name}/**/*.parquet", f"{name}/list.parquet"):
+        (file,) = source_files(recipe_of(path).sources[0], 10)
+        assert file.name == "list.parquet"
+    assert ingested(recipe_of(f"{name}/*.parquet"), Store(f"{name} store/{name}")) == 5
+    assert (project / f"{name} store" / name).is_dir()
+
+
+# -- stores that cannot be, or would be read ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["", "  "])
+def test_a_store_without_an_address_is_refused(address: str) -> None:
+    with pytest.raises(StoreError, match="address of the store is empty"):
+        Store(address)
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(StoreError, match=r"is a file\. Choose another store"):
+            Store(path)
+
+
+def test_a_store_whose_name_is_not_utf8_is_refused() -> None:
+    with pytest.raises(StoreError, match="not UTF-8"):
+        Store(os.fsdecode(b"/tmp/caf\xe9"))
+
+
+def test_a_store_with_a_very_long_path_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / ("x" * 300), tmp_path.joinpath(*["y" * 200] * 25)):
+        with pytest.raises(StoreError, match="Choose a store with a shorter path"):
+            check_store(recipe_of(tmp_path / "lists"), Store(path))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "right to write there"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Free some space"),
+    ],
+)
+def test_a_store_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    store = Store(tmp_path / "store")
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match=words):
+        check_store(recipe_of(tmp_path / "lists"), store)
+    with pytest.raises(StoreError, match=words), store.storage.open_output("tables/x"):
+        pass
+
+
+def test_a_disk_that_fills_up_is_one_message(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with (
+        pytest.raises(StoreError, match="Free some space and run again"),
+        store.storage.open_output("tables/x"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_errors_of_the_machine_are_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/[x]")
+
+    monkeypatch.setitem(main.__globals__, "app", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "error: '/data/[x]': Permission denied. Mend that" in capsys.readouterr().err
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Iterator[Path]:
+    write_list(tmp_path / "birds")
+    yield tmp_path / "birds"
+
+
+@pytest.mark.parametrize(
+    ("path", "store", "form"),
+    [
+        ("birds", "birds/store", "parquet"),
+        ("birds", "birds", "parquet"),
+        ("birds", "birds/a/b/store", "parquet"),
+        ("birds/", "link/store", "parquet"),
+        ("birds", "birds/_store", "folder"),
+        ("birds/**/*.parquet", "birds/store", "parquet"),
+        ("birds/*/*/*.parquet", "birds/store", "parquet"),
+        ("birds/store/tables/pairs", "birds/store", "parquet"),
+    ],
+)
+def test_a_store_that_a_source_would_read_is_refused(
+    lists: Path, path: str, store: str, form: str
+) -> None:
+    (lists.parent / "link").symlink_to(lists)
+    recipe = recipe_of(lists.parent / path, form)
+    with pytest.raises(RecipeError, match=r"(?s)store.*Choose another store"):
+        check_store(recipe, Store(lists.parent / store))
+
+
+@pytest.mark.parametrize(
+    ("path", "store", "form"),
+    [
+        ("birds", "birds store", "parquet"),
+        ("birds", "birds/_store", "parquet"),
+        ("birds", "birds/.store", "folder"),
+        ("birds/*.parquet", "birds/store", "parquet"),
+        ("birds/list.parquet", "birds/store", "parquet"),
+        ("birds", ".", "parquet"),
+        ("store/dataset/1", "store", "parquet"),
+        ("s3://birds/lists", "birds", "parquet"),
+    ],
+)
+def test_a_store_beside_what_is_read_is_fine(lists: Path, path: str, store: str, form: str) -> None:
+    path = path if "://" in path else str(lists.parent / path)
+    check_store(recipe_of(path, form), Store(lists.parent / store))
+
+
+def test_every_command_refuses_an_empty_store(root: Path) -> None:
+    recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
+    for arguments in (["run", recipe], ["show", "images"], ["path", "dataset"]):
+        result = CliRunner().invoke(app, [*arguments, "--store", ""])
+        assert isinstance(result.exception, StoreError), arguments
+        assert "is empty" in str(result.exception)
