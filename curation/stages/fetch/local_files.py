@@ -146,9 +146,11 @@ def _tar(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Iterato
     with open_tar(stream) as tar:
         try:
             for place, info in members(tar):
-                rows = missing.pop(place, None) if info.isreg() else None
+                rows = missing.get(place) if info.isreg() else None
                 if rows:
                     content = None if info.size > max_bytes else _content(tar, info)
+                    # Not before: the content may be what is damaged.
+                    del missing[place]
                     reason_of = "too_large" if content is None else None
                     yield from (FetchResult(row, content=content, reason=reason_of) for row in rows)
                 if not missing:
