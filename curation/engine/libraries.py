@@ -22,6 +22,8 @@ LIBRARIES = (
     "opencv-python-headless",
     "pandas",
     "pillow",
+    "pillow-heif",
+    "pillow-jxl-plugin",
     "protego",
     "py3langid",
     "pyarrow",

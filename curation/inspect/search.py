@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +21,7 @@ from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.table import Table
 from curation.errors import RecipeError, StoreError
 from curation.inspect.lineage import Lineage, trace
+from curation.media.web.fetch_error import FetchError
 from curation.progress import ProgressBar
 from curation.recipe import Recipe
 from curation.store.store import Store
@@ -111,7 +113,6 @@ class Search:
         """
         from curation.media.encoders.encoder import load_encoder
         from curation.media.encoders.forward import encode
-        from curation.media.pictures.decode import decode
 
         encoder = load_encoder(self._recipe.embed.encoders[self.encoder], "cpu")
         stored = self.embeddings.manifest.stats.get("encoder")
@@ -120,12 +121,22 @@ class Search:
                 f"The stored vectors are by {stored}, but the recipe's encoder is {encoder.identity}. "
                 "Use the weights and packages of the run, or run the recipe again."
             )
-        images = [decode(path.read_bytes()) for path in paths]
-        undecodable = [str(p) for p, image in zip(paths, images, strict=True) if image is None]
-        if undecodable:
-            raise RecipeError(f"These files cannot be decoded as images: {', '.join(undecodable)}")
+        images = [self._shown(path) for path in paths]
         vectors, _ = encode(encoder, images, self._recipe.embed.batch_size, "cpu")
         return vectors
+
+    def _shown(self, path: Path) -> npt.NDArray[np.uint8]:
+        """Return the pixels of a file as `fetch` would show them, RGB."""
+        from curation.media.pictures.upright import make_upright
+
+        limits = self._recipe.fetch
+        try:
+            return make_upright(path.read_bytes(), limits.max_pixels, limits.formats).rgb
+        except FetchError as error:
+            raise RecipeError(
+                f"{path} cannot be decoded as an image ({error.reason}). Give a file that a browser "
+                "shows."
+            ) from error
 
     def _check_dim(self, queries: Vectors, vectors: Vectors) -> None:
         if len(vectors) and queries.shape[1] != vectors.shape[1]:

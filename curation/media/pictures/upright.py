@@ -1,40 +1,36 @@
-"""Checks untrusted image files by their header, and turns them into upright 8-bit RGB images.
+"""Checks untrusted image files by their header, and turns them into upright 8-bit sRGB pixels.
 
-img2dataset's resizer reads plain JPEGs itself. Pillow decodes all other files, and they are passed on
-as BMP: OpenCV would decode them wrongly (orientation, CMYK, 16 bit, palettes, transparency, animation)
-or accept incomplete ones (PNG, WebP).
+simplejpeg decodes JPEGs, strictly; Pillow decodes all other files. The result is what a browser shows
+on a white page, or a reason.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
-import zlib
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 
+from curation.media.pictures.colours import srgb_transform, to_srgb
+from curation.media.pictures.formats import FORMATS, format_of, pillow_formats
+from curation.media.pictures.jpeg import check_scans, essential, header_count, read_jpeg
+from curation.media.pictures.pixels import to_rgb
+from curation.media.pictures.png import Png, read_png
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
 
-FORMATS = {
-    "JPEG": "jpeg",
-    "PNG": "png",
-    "WEBP": "webp",
-    "GIF": "gif",
-    "BMP": "bmp",
-    "TIFF": "tiff",
-}
-# A JPEG file that holds several images (Multi-Picture Object); Pillow opens it as its first image.
-_MULTI_PICTURE = "MPO"
-_SUPPORTED_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-_UNSUPPORTED_MAGIC = (b"\0\0\1\0", b"8BPS", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ")
-_UNSUPPORTED_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
+Pixels = npt.NDArray[np.uint8]
+_STDERR = 2
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,172 +41,210 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A progressive JPEG with very many scans takes minutes to decode; encoders write about ten scans. Each
-# scan may touch every pixel, so scans times pixels are limited too, to about twenty seconds of work.
-_MAX_SCANS = 500
-_UNLIMITED_SCANS = 16
-_MAX_SCANNED_PIXELS = 2_000_000_000
-_END_OF_IMAGE = b"\xff\xd9"
-_START_OF_SCAN = b"\xff\xda"
+# Pillow turns TIFFs itself when it loads them; the plug-ins turn HEIC and JPEG XL.
+_TURNED_BY_EXIF = ("jpeg", "png", "webp", "avif")
+# Browsers show these without a profile.
+_WITHOUT_PROFILE = ("gif", "bmp", "ico", "ppm")
 
 
 @dataclass(frozen=True)
 class UprightImage:
-    """An image that the resizer decodes correctly: encoded, upright, 8 bit.
+    """An image as a browser shows it.
 
     Attributes:
-        encoded: the image as JPEG or BMP.
-        format: of the original file, as in the table `images`.
-        width: in pixels.
-        height: in pixels.
-        orientation: EXIF orientation of the original file; the encoded image needs none.
+        pixels: sRGB, upright: uint8 of shape (height, width, 3), or (height, width) if it is grey.
+        format: of the file, as in the table `images`.
+        orientation: EXIF orientation of the file; the pixels need none.
+        original: the file, if it is a JPEG that all readers show as these pixels; else None.
     """
 
-    encoded: bytes
+    pixels: Pixels
     format: str
-    width: int
-    height: int
     orientation: int = 1
+    original: bytes | None = None
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def rgb(self) -> Pixels:
+        """The pixels with three channels."""
+        return self.pixels if self.pixels.ndim == 3 else np.stack([self.pixels] * 3, -1)
 
 
-def make_upright(content: bytes, max_pixels: int) -> UprightImage:
+def make_upright(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -> UprightImage:
     """Return the image of a file, upright and 8 bit.
+
+    Not thread-safe: it sets Pillow's limit for the process, and redirects its standard error stream.
 
     Args:
         content: bytes of the file, not trusted.
         max_pixels: largest width times height.
+        formats: of PLUG_INS that are read, too.
 
     Raises:
-        FetchError: its reason is empty, not_an_image, unsupported_format, too_many_pixels, truncated
-            or undecodable.
+        RecipeError: the plug-in of one of `formats` is not installed.
+        FetchError: its reason is empty, not_an_image, unsupported_format, format_<name>,
+            too_many_pixels, truncated or undecodable.
     """
     if not content:
         raise FetchError("empty")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _pixel_limit(max_pixels):
         # The size is checked below; other warnings are about metadata that is not used.
         warnings.simplefilter("ignore")
-        with _open(content) as image:
+        png = read_png(content) if format_of(content) == "png" else None
+        with _open(png.content if png else content, pillow_formats(tuple(formats))) as image:
             if image.width < 1 or image.height < 1:
                 raise FetchError("undecodable")
             if image.width * image.height > max_pixels:
                 raise FetchError("too_many_pixels")
-            kind = FORMATS["JPEG" if image.format == _MULTI_PICTURE else image.format or ""]
-            orientation = _orientation(image)
-            if kind == "png":
-                _check_png_chunks(content)
-            if kind == "jpeg":
-                _check_jpeg_scans(content, image.width * image.height)
-                if image.mode in ("RGB", "L") and orientation not in _TRANSPOSITIONS:
-                    return UprightImage(content, kind, image.width, image.height)
-            # Pillow turns TIFFs itself when it loads them.
-            upright = _decode(image, orientation if kind != "tiff" else 1)
-    encoded = io.BytesIO()
-    upright.save(encoded, "BMP")
-    return UprightImage(encoded.getvalue(), kind, upright.width, upright.height, orientation)
+            kind = FORMATS[image.format or ""]
+            return _read_jpeg(content, image) if kind == "jpeg" else _read(image, kind, png)
 
 
-def _open(content: bytes) -> Image.Image:
-    """Return the image with only its header read."""
-    # The caller checks the size against the recipe's own limit.
-    Image.MAX_IMAGE_PIXELS = None
+@contextmanager
+def _pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow refuse images within images (ICO, GIF) that are larger; it refuses twice its limit."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, (max_pixels + 1) // 2
     try:
-        return Image.open(io.BytesIO(content), formats=list(FORMATS))
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _read(image: Image.Image, kind: str, png: Png | None) -> UprightImage:
+    profile = png.profile if png else _profile(image, kind)
+    orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
+    upright = _turn(_decode(image, profile, png.alpha if png else None), orientation)
+    if png and _ends_in_zeros(image) and png.is_short():
+        raise FetchError("truncated")
+    return UprightImage(np.asarray(upright), kind, orientation)
+
+
+def _profile(image: Image.Image, kind: str) -> bytes | None:
+    profile: bytes | None = image.info.get("icc_profile")
+    return None if kind in _WITHOUT_PROFILE else profile
+
+
+def _ends_in_zeros(image: Image.Image) -> bool:
+    """Whether the last rows, of which one is the last to be read, are only zeros."""
+    rows = image.crop((0, max(0, image.height - 2), image.width, image.height))
+    return rows.getbbox() is None
+
+
+def _open(content: bytes, formats: Mapping[str, str]) -> Image.Image:
+    """Return the image with only its header read."""
+    try:
+        return Image.open(io.BytesIO(content), formats=list(formats))
     except UnidentifiedImageError as error:
-        if content.startswith(_SUPPORTED_MAGIC) or content[8:12] == b"WEBP":
-            raise FetchError("undecodable") from error
-        is_unsupported = content[4:8] == b"ftyp" and content[8:12] in _UNSUPPORTED_BRANDS
-        if is_unsupported or content.startswith(_UNSUPPORTED_MAGIC):
-            raise FetchError("unsupported_format") from error
-        raise FetchError("not_an_image") from error
+        kind = format_of(content)
+        if kind == "jpeg":
+            return _open_essential(content)
+        if kind is None:
+            raise FetchError("not_an_image") from error
+        raise FetchError("undecodable" if kind in formats.values() else f"format_{kind}") from error
     except Exception as error:
         raise _decode_error(error) from error
+
+
+def _open_essential(content: bytes) -> Image.Image:
+    """Return a JPEG whose header Pillow cannot read, without the segments that pixels do not need."""
+    try:
+        return Image.open(io.BytesIO(essential(content)), formats=["JPEG"])
+    except Exception as error:
+        raise FetchError("undecodable") from error
 
 
 def _decode_error(error: Exception) -> FetchError:
     # Decoders raise errors of any type on hostile bytes, so all errors of their calls are caught.
     logger.debug("undecodable: %r", error)
+    if isinstance(error, Image.DecompressionBombError):
+        return FetchError("too_many_pixels")
     is_truncated = isinstance(error, EOFError) or "truncat" in str(error).lower()
     return FetchError("truncated" if is_truncated else "undecodable")
 
 
 def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; XMP may name another, which browsers do not follow."""
+    exif = Image.Exif()
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(_EXIF_ORIENTATION, 1)
     except Exception as error:
         logger.debug("no orientation: %r", error)
         return 1
-    return orientation if isinstance(orientation, int) else 1
+    return orientation if orientation in _TRANSPOSITIONS else 1
 
 
-def _check_jpeg_scans(content: bytes, pixels: int) -> None:
-    """Raise an error for a truncated JPEG, which OpenCV would fill with grey, and for a slow one."""
-    first_scan = _first_scan(content)
-    scans = content.count(_START_OF_SCAN, first_scan)
-    is_slow = scans > _UNLIMITED_SCANS and scans * pixels > _MAX_SCANNED_PIXELS
-    if scans > _MAX_SCANS or is_slow:
-        raise FetchError("undecodable")
-    if content.find(_END_OF_IMAGE, first_scan) < 0:
-        raise FetchError("truncated")
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    transposition = _TRANSPOSITIONS.get(orientation)
+    return image if transposition is None else image.transpose(transposition)
 
 
-def _first_scan(content: bytes) -> int:
-    """Return the offset of the first scan, after all segments, which may hold a thumbnail."""
-    at = 2
-    while at + 4 <= len(content) and content[at] == 0xFF:
-        if content[at + 1] == _START_OF_SCAN[1]:
-            return at
-        is_padding = content[at + 1] == 0xFF
-        at += 1 if is_padding else 2 + int.from_bytes(content[at + 2 : at + 4])
-    raise FetchError("truncated" if at + 4 > len(content) else "undecodable")
+def _read_jpeg(content: bytes, image: Image.Image) -> UprightImage:
+    check_scans(content, image.width * image.height)
+    sound, profile = read_jpeg(content, image.size), _profile(image, "jpeg")
+    orientation = _orientation(image)
+    if sound.pixels is not None:
+        is_srgb = srgb_transform(profile, "L" if sound.pixels.ndim == 2 else "RGB") is None
+        if is_srgb and orientation == 1:
+            # Of several EXIF blocks, other readers may take another one.
+            is_plain = sound.content is content and header_count(content, b"Exif\0\0") <= 1
+            return UprightImage(sound.pixels, "jpeg", 1, content if is_plain else None)
+        upright = to_srgb(Image.fromarray(sound.pixels), None if is_srgb else profile)
+    else:
+        with Image.open(io.BytesIO(sound.content), formats=["JPEG", "MPO"]) as readable:
+            upright = _decode(readable, profile)
+    return UprightImage(np.asarray(_turn(upright, orientation)), "jpeg", orientation)
 
 
-def _check_png_chunks(content: bytes) -> None:
-    """Raise an error for a PNG whose pixel data has a wrong checksum, which Pillow ignores."""
-    at, kind = 8, b""
-    while at + 12 <= len(content) and kind != b"IEND":
-        end = at + 8 + int.from_bytes(content[at : at + 4])
-        kind = content[at + 4 : at + 8]
-        if kind == b"IDAT" and end + 4 <= len(content):
-            expected = int.from_bytes(content[end : end + 4])
-            if zlib.crc32(memoryview(content)[at + 4 : end]) != expected:
-                raise FetchError("undecodable")
-        at = end + 4
-
-
-def _decode(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the first frame in RGB, turned upright."""
+def _decode(image: Image.Image, profile: bytes | None, alpha: Pixels | None = None) -> Image.Image:
+    """Return the first frame in sRGB, on white; `alpha` is its transparency if Pillow misreads it."""
     try:
+        if getattr(image, "default_image", False):
+            # An animated PNG whose default image is no frame: browsers show the animation.
+            image.seek(1)
+        frame = image.tile[0][1] if isinstance(image, GifImageFile) else None
         with _without_libtiff_warnings(image):
             image.load()
-        rgb = _to_rgb(image)
-        transposition = _TRANSPOSITIONS.get(orientation)
-        return rgb if transposition is None else rgb.transpose(transposition)
+        if alpha is not None:
+            image.info.pop("transparency", None)
+            image.putalpha(Image.fromarray(alpha))
+        rgb = to_rgb(image, profile)
+        return rgb if frame is None else _on_page(rgb, frame)
     except FetchError:
         raise
     except Exception as error:
         raise _decode_error(error) from error
 
 
-def _without_libtiff_warnings(image: Image.Image) -> AbstractContextManager[Any]:
+def _on_page(image: Image.Image, frame: Any) -> Image.Image:
+    """Return the image, white outside of a frame that is smaller (left, top, right, bottom)."""
+    if tuple(frame) == (0, 0, *image.size):
+        return image
+    page = Image.new("RGB", image.size, "white")
+    page.paste(image.crop(frame), frame[:2])
+    return page
+
+
+@contextmanager
+def _without_libtiff_warnings(image: Image.Image) -> Iterator[None]:
     """Keep libtiff from writing warnings about damaged files to the standard error stream."""
     if image.format != "TIFF":
-        return nullcontext()
-    from img2dataset.resizer import SuppressStdoutStderr
-
-    suppressed: AbstractContextManager[Any] = SuppressStdoutStderr()
-    return suppressed
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        high_byte = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(high_byte.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        # The file does not define which value is white.
-        raise FetchError("unsupported_format")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        white.alpha_composite(rgba)
-        return white.convert("RGB")
-    return image.convert("RGB")
+        yield
+        return
+    stream, silence = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(silence, _STDERR)
+        yield
+    finally:
+        os.dup2(stream, _STDERR)
+        os.close(stream)
+        os.close(silence)

@@ -76,22 +76,25 @@ def blur_boxes(image: Pixels, boxes: Sequence[Box]) -> Pixels:
     return out
 
 
-def find_faces(encoded: bytes, params: FaceParams) -> list[Box]:
-    """Return the faces that the recipe's detector finds in an encoded image; none without a detector.
+def find_faces(pixels: Pixels, params: FaceParams) -> list[Box]:
+    """Return the faces that the recipe's detector finds in an image; none without a detector.
+
+    Args:
+        pixels: RGB, uint8 of shape (height, width, 3), or grey, (height, width).
+        params: the detector and its weights.
 
     Raises:
         RecipeError: the weights of the detector are missing or invalid.
     """
     if params.detector is None:
         return []
-    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    if decoded is None:
-        return []
-    image: Pixels = np.asarray(decoded)
+    image = pixels
     scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
     if scale < 1:
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    order = cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR
+    image = np.asarray(cv2.cvtColor(image, order))
     height, width = image.shape[:2]
     return [
         (x / width, y / height, (x + w) / width, (y + h) / height)

@@ -9,13 +9,14 @@ from pydantic import Field, field_validator, model_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.stage import FunctionPath, Read, Stage
+from curation.media.pictures.plug_ins import PLUG_INS
 from curation.media.web.allow_list import parse_allow_list
 from curation.media.web.params import UrlParams
 from curation.stages.fetch.detectors import DETECTORS
 
 
 class Resize(StrictModel):
-    """How stored images are made smaller, by the resizer of img2dataset; none is made larger."""
+    """How stored images are made smaller, as by the resizer of img2dataset; none is made larger."""
 
     mode: Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop"] = "keep_ratio_largest"
     """`no` keeps the size, `keep_ratio` resizes the shorter side to `size`, `keep_ratio_largest` the
@@ -74,6 +75,9 @@ class FetchParams(StrictModel):
     """Largest size of an image file in bytes; a larger one fails as `too_large`."""
     max_pixels: int = Field(default=100_000_000, ge=1024, le=500_000_000)
     """Largest width times height of an image in pixels; a larger one fails as `too_many_pixels`."""
+    formats: list[str] = []
+    """Formats that are read with packages of their own: `heic` (the extra `heif`) and `jxl` (the extra
+    `jxl`). Without them, such files fail as `format_heic` and `format_jxl`."""
     max_redirects: int = Field(default=5, ge=0, le=20)
     """Largest number of redirects that are followed for one row."""
     allow_hosts: list[str] = []
@@ -119,6 +123,17 @@ class FetchParams(StrictModel):
                     "entry of the list, such as `noai`"
                 )
         return entries
+
+    @field_validator("formats")
+    @classmethod
+    def _have_plug_ins(cls, formats: list[str]) -> list[str]:
+        unknown = sorted(set(formats) - set(PLUG_INS))
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown)}: known here are {', '.join(PLUG_INS)}; formats that Pillow "
+                "reads need not be listed"
+            )
+        return sorted(set(formats))
 
     @property
     def header(self) -> str:

@@ -27,6 +27,7 @@ FAILURE_PARAMS = {
     "allow_hosts",
     "max_bytes",
     "max_pixels",
+    "formats",
 }
 """Parameters that decide which rows fail, but change nothing of a stored image."""
 

@@ -1,24 +1,22 @@
-"""Makes and stores images with img2dataset: its resizer encodes them, its writer writes shards."""
+"""Makes the stored image of each row, and writes the rows as shards with img2dataset's writer."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import logging
 import os
 from types import TracebackType
 from typing import Any, Protocol
 
+import cv2
 import pyarrow as pa
 
 from curation.media.pictures.upright import UprightImage, make_upright
 from curation.media.web.fetch_error import FetchError
-from curation.stages.fetch.faces import Box, blur_boxes, find_faces, listed_boxes
+from curation.stages.fetch.faces import Box, find_faces, listed_boxes
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.progress import TaskProgress
 from curation.stages.fetch.request import FetchRequest, FetchResult
-
-logger = logging.getLogger(__name__)
+from curation.stages.fetch.stored_image import store_image
 
 IMAGE_FORMAT = "jpg"
 """Format of stored images, and the column of shards that holds them."""
@@ -48,11 +46,6 @@ SHARED_COLUMNS = tuple(name for name in SCHEMA.names if name not in ("key", "sto
 """Columns that shards and the table `images` have in common."""
 
 
-def _blur(img: Any, bbox_list: list[Box]) -> Any:
-    """Blur faces; img2dataset's resizer calls this with these argument names."""
-    return blur_boxes(img, bbox_list)
-
-
 class ShardStore(Protocol):
     """Stores finished shards, and the progress of the task."""
 
@@ -68,7 +61,7 @@ class ShardStore(Protocol):
 class SampleWriter:
     """Makes the stored image of each row, and writes the rows as Parquet shards of img2dataset.
 
-    Not thread-safe: img2dataset's resizer redirects the standard streams of the process.
+    Not thread-safe: reading TIFFs redirects the standard streams of the process.
 
     Args:
         folder: local folder for unfinished shards.
@@ -82,7 +75,8 @@ class SampleWriter:
         self._progress = TaskProgress(shards.write_progress)
         # On import, albumentations requests its latest version from the web.
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        self._resizers: dict[bool, Any] = {}
+        # A task has one core.
+        cv2.setNumThreads(1)
         self._writer: Any = None
         self._rows = self._bytes = self._buffered = 0
 
@@ -127,7 +121,7 @@ class SampleWriter:
         sample |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         if request.sha256 and request.sha256 != sample["sha256"]:
             raise FetchError("sha256_mismatch")
-        image = make_upright(content, self._params.max_pixels)
+        image = make_upright(content, self._params.max_pixels, self._params.formats)
         sample |= {
             "format": image.format,
             "original_width": image.width,
@@ -135,37 +129,15 @@ class SampleWriter:
         }
         self._check_side(image)
         faces = self._faces(request, image)
-        stream = io.BytesIO(image.encoded)
-        resized = self._resizer(True)(stream, faces) if faces else self._resizer(False)(stream)
-        stored, width, height, *_, error = resized
-        if error is not None or stored is None:
-            logger.debug("row %d: img2dataset: %s", request.row, error)
-            raise FetchError("undecodable")
-        sample |= {"width": width, "height": height, "faces_blurred": len(faces)}
-        return bytes(stored)
-
-    def _resizer(self, blurs: bool) -> Any:
-        if blurs not in self._resizers:
-            # This imports torch, which takes seconds: only a worker with rows to fetch needs it.
-            from img2dataset.resizer import Resizer
-
-            self._resizers[blurs] = Resizer(
-                image_size=self._params.resize.size,
-                resize_mode=self._params.resize.mode,
-                resize_only_if_bigger=True,
-                encode_quality=self._params.quality,
-                encode_format=IMAGE_FORMAT,
-                # Otherwise the resizer returns the original file if it only blurred faces.
-                skip_reencode=not blurs,
-                blurrer=_blur if blurs else None,
-            )
-        return self._resizers[blurs]
+        stored = store_image(image, faces, self._params)
+        sample |= {"width": stored.width, "height": stored.height, "faces_blurred": len(faces)}
+        return stored.content
 
     def _faces(self, request: FetchRequest, image: UprightImage) -> list[Box]:
         """Return the faces to blur: those of the list, and those of the detector."""
         params = self._params.faces
         listed = listed_boxes(request.faces, image.orientation) if params.listed else []
-        return listed + find_faces(image.encoded, params)
+        return listed + find_faces(image.pixels, params)
 
     def _check_side(self, image: UprightImage) -> None:
         """Raise an error for an image whose shorter side would be less than a pixel when stored."""

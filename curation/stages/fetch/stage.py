@@ -15,6 +15,7 @@ from curation.engine.contract import contract
 from curation.engine.table import Table
 from curation.engine.units import Chain, ExecutionOnly, StageOutput, Unit
 from curation.errors import RecipeError, StoreError
+from curation.media.pictures.formats import pillow_formats
 from curation.media.web.guard import Guard
 from curation.media.web.urls import host_of, url_rules
 from curation.stages.fetch.crawl import crawl
@@ -36,7 +37,12 @@ _ID_DIGITS = 32
 
 
 def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dict[str, Any]]:
-    """Return the arguments of `fetch` for each fragment."""
+    """Return the arguments of `fetch` for each fragment.
+
+    Raises:
+        RecipeError: a package that reads one of the formats is not installed.
+    """
+    pillow_formats(tuple(params.formats))
     rules = ExecutionOnly(url_rules(params.redirects, context))
     images, failures = earlier_images(params, context)
     return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from skimage import data
 
@@ -15,11 +14,11 @@ params = recipe_with(fetch={"faces": {"detector": "haar_profile"}}).fetch.faces
 
 
 def boxes(image: np.ndarray) -> list[Box]:
-    return find_faces(cv2.imencode(".png", image)[1].tobytes(), params)
+    return find_faces(image, params)
 
 
 photographs: Any = data  # skimage has no annotations
-(box,) = boxes(photographs.astronaut()[..., ::-1])
+(box,) = boxes(photographs.astronaut())
 left, top, right, bottom = np.array(box) * 512
 assert left < 252 < right and top < 115 < bottom, box
 assert boxes(np.zeros((200, 300, 3), np.uint8)) == []

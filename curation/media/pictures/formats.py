@@ -1,0 +1,89 @@
+"""Which formats of images are read, and which are only known by name."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from PIL import Image
+
+from curation.media.pictures.plug_ins import PLUG_INS, add_format
+
+FORMATS = {
+    "JPEG": "jpeg",
+    # A JPEG file that holds several images (Multi-Picture Object); Pillow opens it as its first image.
+    "MPO": "jpeg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tiff",
+    "AVIF": "avif",
+    "JPEG2000": "jpeg2000",
+    "ICO": "ico",
+    "PPM": "ppm",
+    **{plug_in.name: kind for kind, plug_in in PLUG_INS.items()},
+}
+"""Formats that are read: the name in Pillow, and the name in the table `images`."""
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"\0\0\1\0", "ico"),
+    (b"\0\0\0\x0cjP  \r\n", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+    (b"\0\0\0\x0cJXL ", "jxl"),
+    (b"\xff\x0a", "jxl"),
+    (b"8BPS", "psd"),
+    (b"qoif", "qoi"),
+    (b"icns", "icns"),
+    (b"DDS ", "dds"),
+    (b"gimp xcf", "xcf"),
+    (b"II\xbc", "jxr"),
+    (b"\x76\x2f\x31\x01", "exr"),
+    (b"#?RADIANCE", "hdr"),
+    (b"AT&TFORM", "djvu"),
+    (b"\0\0\2\0", "cur"),
+)
+_BRANDS = {
+    "avif": (b"avif", b"avis"),
+    "heic": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"),
+}
+_BRAND_BYTES = 64
+"""The first bytes of a file of ISO boxes name its brand and those that it is compatible with."""
+
+
+def format_of(content: bytes) -> str | None:
+    """Return the format that the first bytes of a file name, or None if they name none."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "webp"
+    if content[4:8] == b"ftyp":
+        brands = content[8:_BRAND_BYTES]
+        names = (name for name, known in _BRANDS.items() if any(b in brands for b in known))
+        return next(names, None)
+    return next((name for magic, name in _MAGIC if content.startswith(magic)), None)
+
+
+@cache
+def pillow_formats(more: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the formats that are read here: Pillow's name, and the name in the table `images`.
+
+    Args:
+        more: formats of plug-ins, which are loaded.
+
+    Raises:
+        RecipeError: a plug-in is not installed.
+    """
+    Image.init()
+    for kind in more:
+        add_format(kind)
+    return {
+        name: kind
+        for name, kind in FORMATS.items()
+        if name in Image.OPEN and (kind not in PLUG_INS or kind in more)
+    }

@@ -1,0 +1,307 @@
+"""Which formats are read, how they look, and which are only named in the reason."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from curation.errors import RecipeError
+from curation.media.pictures.formats import FORMATS, pillow_formats
+from curation.media.pictures.plug_ins import PLUG_INS
+from curation.media.pictures.upright import make_upright
+from curation.stages.fetch.params import FetchParams
+from tests.pictures.files import (
+    GREY,
+    HEIGHT,
+    PICTURE,
+    RGB,
+    WIDTH,
+    Ints,
+    difference,
+    encode,
+    encoded_exif,
+    reason,
+    shown,
+)
+
+LEVELS = np.asarray(PICTURE.convert("L")).astype(np.int64)
+PALETTE = PICTURE.quantize(200)
+COLOURS = np.asarray(PALETTE.convert("RGB")).astype(np.int64)
+ALPHA = np.tile(np.linspace(0, 255, WIDTH).round().astype(np.uint8), (HEIGHT, 1))
+CLEAR = Image.fromarray(np.dstack([RGB.astype(np.uint8), ALPHA]))
+ON_WHITE: Ints = (RGB * (ALPHA[:, :, None] / 255) + 255 - ALPHA[:, :, None]).round().astype(int)
+BLACK_WHITE = PICTURE.convert("1")
+TWO: Ints = np.repeat(np.asarray(BLACK_WHITE.convert("L")).astype(int)[:, :, None], 3, 2)
+
+
+def grey16() -> Image.Image:
+    return Image.fromarray((LEVELS * 257).astype(np.uint16))
+
+
+def tiff(values: np.ndarray, bits: int, photometric: int = 1, kind: int = 1) -> bytes:
+    """An uncompressed grey TIFF; `kind` is 1 for whole, 2 for signed numbers, 3 for floats."""
+    data = values.tobytes()
+    tags = [(256, WIDTH), (257, HEIGHT), (258, bits), (259, 1), (262, photometric), (273, 200)]
+    tags += [(277, 1), (278, HEIGHT), (279, len(data)), (339, kind)]
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + table + bytes(4)
+    return head.ljust(200, b"\0") + data
+
+
+def bmp32(alpha: int, header: int = 124) -> bytes:
+    """A BMP of 32 bits, with masks for its colours and its alpha."""
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", header, WIDTH, HEIGHT, 1, 32, 3, 0, 0, 0, 0, 0) + masks
+    pixels = np.dstack([RGB[::-1, :, ::-1], np.full((HEIGHT, WIDTH, 1), alpha)]).astype(np.uint8)
+    offset = 14 + header
+    file = struct.pack("<2sIHHI", b"BM", offset + pixels.size, 0, 0, offset)
+    return file + info.ljust(header, b"\0") + pixels.tobytes()
+
+
+def bmp_rle8() -> bytes:
+    """A BMP of runs: each row has two colours."""
+    palette = b"".join(bytes((n, 255 - n, n // 2, 0)) for n in range(256))
+    rows = b"".join(bytes((80, y, 80, 255 - y, 0, 0)) for y in range(HEIGHT)) + b"\0\1"
+    info = struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, 8, 1, len(rows), 0, 0, 0, 0)
+    file = struct.pack("<2sIHHI", b"BM", 54 + 1024 + len(rows), 0, 0, 54 + 1024)
+    return file + info + palette + rows
+
+
+def runs() -> Ints:
+    index = np.repeat(np.arange(HEIGHT)[::-1, None], WIDTH, 1)
+    index = np.where(np.arange(WIDTH) < 80, index, 255 - index)
+    return np.dstack([index // 2, 255 - index, index])
+
+
+SHOWN: dict[str, tuple[bytes, Ints, str]] = {
+    "avif": (encode(PICTURE, "AVIF", quality=95), RGB, "avif"),
+    "avif with alpha": (encode(CLEAR, "AVIF", quality=95), ON_WHITE, "avif"),
+    "avif turned": (
+        encode(
+            PICTURE.transpose(Image.Transpose.ROTATE_90), "AVIF", quality=95, exif=encoded_exif(6)
+        ),
+        RGB,
+        "avif",
+    ),
+    "jpeg 2000": (encode(PICTURE, "JPEG2000"), RGB, "jpeg2000"),
+    "jpeg 2000 codestream": (encode(PICTURE, "JPEG2000", no_jp2=True), RGB, "jpeg2000"),
+    "jpeg 2000 with alpha": (encode(CLEAR, "JPEG2000"), ON_WHITE, "jpeg2000"),
+    "jpeg 2000 of 16 bits": (encode(grey16(), "JPEG2000"), GREY, "jpeg2000"),
+    "icon": (encode(PICTURE, "ICO", sizes=[(WIDTH, HEIGHT)]), RGB, "ico"),
+    "icon with alpha": (encode(CLEAR, "ICO", sizes=[(WIDTH, HEIGHT)]), ON_WHITE, "ico"),
+    "icon of bitmaps": (
+        encode(PICTURE, "ICO", sizes=[(WIDTH, HEIGHT)], bitmap_format="bmp"),
+        RGB,
+        "ico",
+    ),
+    "ppm": (encode(PICTURE, "PPM"), RGB, "ppm"),
+    "pgm": (encode(PICTURE.convert("L"), "PPM"), GREY, "ppm"),
+    "pbm": (encode(BLACK_WHITE, "PPM"), TWO, "ppm"),
+    "pgm of 16 bits": (
+        b"P5\n%d %d\n65535\n" % (WIDTH, HEIGHT) + (LEVELS * 257).astype(">u2").tobytes(),
+        GREY,
+        "ppm",
+    ),
+    "ppm of 16 bits": (
+        b"P6\n%d %d\n65535\n" % (WIDTH, HEIGHT) + (RGB * 257).astype(">u2").tobytes(),
+        RGB,
+        "ppm",
+    ),
+    "bmp": (encode(PICTURE, "BMP"), RGB, "bmp"),
+    "bmp of one bit": (encode(BLACK_WHITE, "BMP"), TWO, "bmp"),
+    "bmp with an opaque alpha": (bmp32(255), RGB, "bmp"),
+    "bmp with half an alpha": (bmp32(128), (RGB * 128 + 255 * 127) // 255, "bmp"),
+    "bmp with an unused alpha": (bmp32(0), RGB, "bmp"),
+    "bmp of runs": (bmp_rle8(), runs(), "bmp"),
+    "webp with alpha": (encode(CLEAR, "WEBP", lossless=True, exact=True), ON_WHITE, "webp"),
+    "tiff of one bit": (encode(BLACK_WHITE, "TIFF", compression="group4"), TWO, "tiff"),
+    "tiff of 16 bits": (encode(grey16(), "TIFF"), GREY, "tiff"),
+    "tiff of 16 bits, white is zero": (
+        tiff((65_535 - LEVELS * 257).astype("<u2"), 16, 0),
+        GREY,
+        "tiff",
+    ),
+    "tiff of 8 bits, white is zero": (tiff((255 - LEVELS).astype("u1"), 8, 0), GREY, "tiff"),
+    "tiff with alpha": (encode(CLEAR, "TIFF"), ON_WHITE, "tiff"),
+    "tiff with a palette": (encode(PALETTE, "TIFF"), COLOURS, "tiff"),
+    "tiff of cmyk": (encode(PICTURE.convert("CMYK"), "TIFF"), RGB, "tiff"),
+    "tiff of ycbcr": (encode(PICTURE.convert("YCbCr"), "TIFF", compression="raw"), RGB, "tiff"),
+    "tiff of jpeg": (encode(PICTURE, "TIFF", compression="jpeg", quality=95), RGB, "tiff"),
+    "big tiff": (encode(PICTURE, "TIFF", big_tiff=True), RGB, "tiff"),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_files_are_shown_as_in_a_browser(name: str) -> None:
+    content, expected, kind = SHOWN[name]
+    assert difference(content, expected) < 4
+    assert make_upright(content, 10**8).format == kind
+
+
+CUT = {
+    "webp": encode(PICTURE, "WEBP", quality=90),
+    "lossless webp": encode(PICTURE, "WEBP", lossless=True),
+    "gif": encode(PALETTE, "GIF"),
+    "bmp": encode(PICTURE, "BMP"),
+    "raw tiff": encode(PICTURE, "TIFF"),
+    "lzw tiff": encode(PICTURE, "TIFF", compression="tiff_lzw"),
+    "deflate tiff": encode(PICTURE, "TIFF", compression="tiff_adobe_deflate"),
+    "jpeg tiff": encode(PICTURE, "TIFF", compression="jpeg"),
+    "avif": encode(PICTURE, "AVIF"),
+    "jpeg 2000": encode(PICTURE, "JPEG2000"),
+    "ico": encode(PICTURE, "ICO", sizes=[(WIDTH, HEIGHT)]),
+    "ppm": encode(PICTURE, "PPM"),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+@given(part=st.floats(0, 0.97))
+@settings(max_examples=10, deadline=None)
+def test_no_cut_file_has_pixels(name: str, part: float) -> None:
+    content = CUT[name]
+    cut = content[: int(part * len(content))]
+    assert reason(cut) in ("truncated", "undecodable", "not_an_image", "empty")
+
+
+def closed_gif(part: float) -> bytes:
+    """A GIF that lacks a part of its pixels and ends properly."""
+    content = CUT["gif"]
+    start = end = Image.open(io.BytesIO(content)).tile[0][2]
+    while content[end] and end - start < part * (len(content) - start):
+        end += content[end] + 1
+    return content[:end] + b"\0;"
+
+
+def closed_webp(part: float, lossless: bool) -> bytes:
+    """A WebP that lacks a part of its pixels, with sizes that say so."""
+    content = CUT["lossless webp" if lossless else "webp"]
+    cut = content[: int(part * len(content)) // 2 * 2]
+    sizes = struct.pack("<I", len(cut) - 8), struct.pack("<I", len(cut) - 20)
+    return cut[:4] + sizes[0] + cut[8:16] + sizes[1] + cut[20:]
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_files_that_end_early_and_properly_have_no_pixels(part: float) -> None:
+    assert reason(closed_gif(part)) == "truncated"
+    assert reason(closed_webp(part, True)) == reason(closed_webp(part, False)) == "undecodable"
+
+
+@pytest.mark.parametrize("name", ["webp", "lossless webp", "gif", "bmp", "raw tiff", "avif", "ico"])
+def test_bytes_after_the_end_do_not_matter(name: str) -> None:
+    np.testing.assert_array_equal(shown(CUT[name] + b"junk" * 25), shown(CUT[name]))
+
+
+def test_the_page_of_a_gif_is_white_around_a_smaller_frame() -> None:
+    content = encode(Image.new("P", (20, 10), 1).convert("RGB").quantize(2), "GIF")
+    larger = content[:6] + struct.pack("<HH", 40, 30) + content[10:]
+    pixels = shown(larger)
+    assert pixels.shape == (30, 40, 3)
+    np.testing.assert_array_equal(pixels[:10, :20], shown(content))
+    assert (pixels[10:] == 255).all() and (pixels[:, 20:] == 255).all()
+
+
+def test_transparent_pixels_of_a_gif_are_white() -> None:
+    index = np.asarray(PALETTE)
+    expected = np.where((index == 3)[:, :, None], 255, COLOURS)
+    assert difference(encode(PALETTE, "GIF", transparency=3), expected) == 0
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_numbers_without_a_white_are_not_read(mode: str) -> None:
+    assert reason(encode(PICTURE.convert("L").convert(mode), "TIFF")) == "unsupported_format"
+
+
+NAMED = {
+    b"\0\0\0\x18ftypheic" + b"\0" * 200: "format_heic",
+    b"\0\0\0\x20ftypmif1\0\0\0\0mif1heic" + b"\0" * 200: "format_heic",
+    b"\xff\x0a" + b"\0" * 200: "format_jxl",
+    b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 200: "format_jxl",
+    b"8BPS\0\1" + b"\0" * 200: "format_psd",
+    b"qoif" + b"\0" * 200: "format_qoi",
+    b"\x76\x2f\x31\x01" + b"\0" * 200: "format_exr",
+    b"\0\0\0\x1cftypavif" + b"\0" * 200: "undecodable",
+    b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif" + b"\0" * 200: "undecodable",
+    b"\0\0\0\x20ftypisom\0\0\0\0isommp42" + b"\0" * 200: "not_an_image",
+    b"\0\0\1\0" + b"\xff" * 200: "undecodable",
+}
+
+
+@pytest.mark.parametrize("content", NAMED, ids=range(len(NAMED)))
+def test_formats_that_are_not_read_are_named(content: bytes) -> None:
+    assert reason(content) == NAMED[content]
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", *NAMED, *(c[:40] for c in CUT.values())]))
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_have_pixels_or_a_reason(content: bytes, start: bytes) -> None:
+    reason(start[:40] + content)
+
+
+def test_an_icon_is_as_large_as_the_image_within_it() -> None:
+    inside = encode(Image.new("RGB", (1500, 1000)), "PNG")
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inside), 22)
+    icon = struct.pack("<HHH", 0, 1, 1) + entry + inside
+    assert reason(icon, 500_000) == "too_many_pixels"
+    assert shown(icon).shape == (1000, 1500, 3)
+
+
+def test_a_plug_in_reads_its_format_if_the_recipe_lists_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module stands for pillow-heif: it reads BMP behind a header of HEIC."""
+    (tmp_path / "pillow_heif.py").write_text(
+        "from PIL import BmpImagePlugin, Image\n"
+        "class Heif(BmpImagePlugin.BmpImageFile):\n"
+        "    format = 'HEIF'\n"
+        "    def _open(self):\n"
+        "        self.fp.seek(16)\n"
+        "        self.fp = __import__('io').BytesIO(self.fp.read())\n"
+        "        super()._open()\n"
+        "def register_heif_opener():\n"
+        "    Image.register_open('HEIF', Heif, lambda start: start[4:12] == b'ftypheic')\n"
+    )
+    content = b"\0\0\0\x10ftypheic\0\0\0\0" + encode(PICTURE, "BMP")
+    monkeypatch.syspath_prepend(tmp_path)
+    pillow_formats.cache_clear()
+    try:
+        image = make_upright(content, 10**8, ["heic"])
+        assert image.format == "heic"
+        np.testing.assert_array_equal(image.pixels, RGB)
+        # Other runs of this process do not read it.
+        assert reason(content) == "format_heic"
+    finally:
+        sys.modules.pop("pillow_heif", None)
+        Image.OPEN.pop("HEIF", None)
+        Image.ID[:] = [name for name in Image.ID if name != "HEIF"]
+        pillow_formats.cache_clear()
+
+
+@pytest.mark.parametrize("kind", PLUG_INS)
+def test_a_plug_in_that_is_not_installed_stops_the_run(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, PLUG_INS[kind].module, None)
+    with pytest.raises(RecipeError, match=r"fetch.formats.*pip install 'curation\["):
+        pillow_formats((kind,))
+
+
+def test_a_recipe_lists_only_formats_of_plug_ins() -> None:
+    assert FetchParams.model_validate({"formats": ["jxl", "heic", "jxl"]}).formats == [
+        "heic",
+        "jxl",
+    ]
+    with pytest.raises(ValidationError, match=r"avif: known here are heic, jxl"):
+        FetchParams.model_validate({"formats": ["avif"]})
+
+
+def test_each_plug_in_adds_a_format_that_is_read() -> None:
+    assert {plug_in.name: kind for kind, plug_in in PLUG_INS.items()}.items() <= FORMATS.items()
