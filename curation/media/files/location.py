@@ -7,7 +7,6 @@ A location is a local path or a URI. `#` separates a file from the row or member
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 
 import fsspec
 import pyarrow as pa
@@ -71,11 +70,6 @@ def open_location(file: str) -> pa.NativeFile:
     return pa.OSFile(path, "rb")
 
 
-@lru_cache(maxsize=64)
-def _real_folder(root: str) -> str:
-    return os.path.realpath(root)
-
-
 def inside(root: str, name: str) -> str:
     """Return the real path of `name` within the local folder `root`.
 
@@ -84,7 +78,7 @@ def inside(root: str, name: str) -> str:
     """
     if "\x00" in name or "://" in name:
         raise OutsideFolderError(name)
-    folder = _real_folder(root)
+    folder = os.path.realpath(root)
     path = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
     if not path.startswith(folder.rstrip("/") + "/"):
         raise OutsideFolderError(name)

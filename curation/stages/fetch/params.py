@@ -94,7 +94,7 @@ class FetchParams(StrictModel):
     contact: str | None = execution_only(None, pattern=r"^[ -~]+$")
     """E-mail address or web page in the User-Agent header, by which hosts can reach you; without it
     only `allow_hosts` are requested."""
-    user_agent: str = execution_only("curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
+    user_agent: str = Field(default="curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
     """Name of the crawler in the User-Agent header; robots.txt is read for the part before the `/`."""
     per_host: PerHost = execution_only(PerHost())
     """How many requests one host gets."""
@@ -110,7 +110,7 @@ class FetchParams(StrictModel):
 class FetchStep(FetchParams):
     """What the stage fetch gets."""
 
-    redirects: UrlParams = execution_only(UrlParams())
+    redirects: UrlParams = UrlParams()
     """The URL rules of `ingest`, which redirects must follow too."""
 
 
@@ -121,7 +121,7 @@ STAGE = Stage(
     params=FetchStep,
     writes="images",
     reads=(Read("pairs"),),
-    version=2,
+    version=3,
     work_folder=True,
     versions=lambda params: DETECTORS.versions(
         [params.faces.detector] if params.faces.detector else []

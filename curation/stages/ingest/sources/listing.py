@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -12,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from curation.errors import RecipeError
+from curation.media.files.file_cache import changed_ns
 from curation.media.files.location import filesystem_of
 from curation.stages.ingest.sources import FORMATS, IMAGE_ENDINGS
 from curation.stages.ingest.sources.source import Source
@@ -114,12 +117,14 @@ def _walk(folder: Path) -> Iterator[FileInfo]:
 
 
 def _stat(folder: Path, name: str) -> FileInfo:
-    try:
-        status = (folder / name).stat()
-    except OSError:
+    status = (folder / name).lstat()
+    changed = changed_ns(status)
+    if stat.S_ISLNK(status.st_mode):
         # A broken link fails one row; it must not stop the listing of the source.
-        status = (folder / name).lstat()
-    return FileInfo(name, status.st_size, status.st_mtime_ns)
+        with suppress(OSError):
+            status = (folder / name).stat()
+        changed += changed_ns(status)
+    return FileInfo(name, status.st_size, changed)
 
 
 def _split_glob(path: str) -> tuple[str, re.Pattern[str] | None]:
