@@ -23,7 +23,7 @@ def pool(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ids and unit vectors of some images; those of one seed begin alike."""
     rng = np.random.default_rng(seed)
     ids = np.array([f"{seed:02x}{n:030x}" for n in range(rows)], "S32")
-    vectors = rng.normal(size=(1200, DIM))[:rows]
+    vectors = rng.normal(size=(300, DIM))[:rows]
     return ids, np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float16)
 
 
@@ -85,17 +85,17 @@ def cells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_replaced_pool_gets_its_own_quantiser(tmp_path: Path) -> None:
     store, fresh = Store(tmp_path / "store"), Store(tmp_path / "fresh")
-    first = contents(store, {"web-0": pool(1, 1100)}, "a")
-    assert contents(store, {"web-0": pool(2, 1100)}, "a") == (
-        contents(fresh, {"web-0": pool(2, 1100)}, "a")
+    first = contents(store, {"web-0": pool(1, 300)}, "a")
+    assert contents(store, {"web-0": pool(2, 300)}, "a") == (
+        contents(fresh, {"web-0": pool(2, 300)}, "a")
     )
-    assert contents(store, {"web-0": pool(1, 1100)}, "a") == first
+    assert contents(store, {"web-0": pool(1, 300)}, "a") == first
 
 
 def test_another_recipe_gets_a_quantiser_of_its_own_pool(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    small = {"web-0": pool(1, 1100)}
-    grown = small | {"web-1": pool(2, 1100)}
+    small = {"web-0": pool(1, 300)}
+    grown = small | {"web-1": pool(2, 300)}
     before = contents(store, small, "a")
     of_a = contents(store, grown, "a")
     # Its codebooks stay; in a fresh store they would be trained on all of the pool.

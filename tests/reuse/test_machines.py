@@ -30,15 +30,16 @@ def check(machine: Machine, examples: int, steps: int) -> int:
     return machine.runs - before
 
 
-@pytest.mark.parametrize("machine", [UrlLists, Pictures])
-def test_a_store_with_a_history_gives_the_rows_of_a_fresh_one(machine: Machine) -> None:
-    assert check(machine, examples=2, steps=10) >= 3
+@pytest.mark.parametrize(("machine", "examples"), [(UrlLists, 2), (Pictures, 1)])
+def test_a_store_with_a_history_gives_the_rows_of_a_fresh_one(
+    machine: Machine, examples: int
+) -> None:
+    assert check(machine, examples=examples, steps=6) >= 5
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("machine", [UrlLists, Pictures])
 def test_no_long_history_changes_rows(machine: Machine) -> None:
-    runs = 0
-    while runs < 1000:
-        runs += check(machine, examples=150, steps=40)
+    """More than 2,000 runs with those of the other machine."""
+    assert check(machine, examples=200, steps=30) > 1000

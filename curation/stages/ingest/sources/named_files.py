@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from urllib.parse import unquote
 
 from pyarrow import fs
 
@@ -53,9 +54,8 @@ def _remote_states(uris: Sequence[str]) -> Iterator[list[int | str] | None]:
     for start in range(0, len(uris), _URIS_PER_REQUEST):
         part = uris[start : start + _URIS_PER_REQUEST]
         try:
-            found = [filesystem_of(uri) for uri in part]
-            filesystem = found[0][0]
-            infos = filesystem.get_file_info([path for _, path in found])
+            filesystem, paths = _paths(part)
+            infos = filesystem.get_file_info(paths)
         except (OSError, ValueError):
             # Fetch says of each row why it cannot be read.
             yield from (None for _ in part)
@@ -63,3 +63,20 @@ def _remote_states(uris: Sequence[str]) -> Iterator[list[int | str] | None]:
         for info in infos:
             is_file = info.type == fs.FileType.File
             yield [info.size or 0, info.mtime_ns or 0] if is_file else None
+
+
+def _paths(uris: Sequence[str]) -> tuple[fs.FileSystem, list[str]]:
+    """Return the file system of URIs with a common root, and the paths of the files within it.
+
+    To open a file system may take a request, so that is done once.
+    """
+    plain = [uri.partition("?")[0] for uri in uris]
+    folders = [uri.rpartition("/")[0] + "/" for uri in plain]
+    start = os.path.commonprefix(folders).rindex("/") + 1  # noqa: RUF071
+    filesystem, path = filesystem_of(uris[0])
+    names = [uri[start:] for uri in plain]
+    if not path.endswith(names[0]):
+        # File systems of Arrow decode URIs, those of fsspec do not.
+        names = [unquote(name) for name in names]
+    base = path.removesuffix(names[0])
+    return filesystem, [base + name for name in names]
