@@ -32,6 +32,7 @@ SHOWN_LINES = 40
 NO_TESTS = 5
 """The exit status of pytest where no test was selected."""
 
+HISTORIES = "tests/reuse"
 NOT_BENCHMARKS = ("__init__", "command", "machine", "measure", "planted", "tables")
 LONG_TESTS = ("airflow", "audit", "e2e", "examples", "quickstart", "report", "web_mini")
 """Folders of tests that run whole recipes; other interpreters run the rest."""
@@ -92,7 +93,12 @@ def tiny_benchmarks() -> list[Command]:
 def slow_tests() -> list[Command]:
     """Return the tests that are marked `slow` or `nightly`."""
     selected = python("-m", "pytest", "-m", "slow or nightly", "--durations", "10")
-    return [Command(selected, allowed=(0, NO_TESTS))]
+    return [Command((*selected, "--ignore", HISTORIES), allowed=(0, NO_TESTS))]
+
+
+def histories() -> list[Command]:
+    """Return the runs on stores with random histories, of which `make test` runs the first few."""
+    return [Command(python("-m", "pytest", "-m", "nightly", HISTORIES, "-n", "2"))]
 
 
 def simulation() -> list[Command]:
@@ -145,6 +151,7 @@ def find_interpreter(version: str) -> str:
 PARTS = {
     "benchmarks-tiny": Part("a quick run of every benchmark, on small sizes", tiny_benchmarks),
     "slow-tests": Part("the tests that are marked slow or nightly", slow_tests),
+    "histories": Part("over 2,000 runs on stores with random histories", histories),
     "simulation": Part("10,000 schedules of racing runs on a simulated store", simulation),
     "wheel": Part("the wheel, built and tried in a fresh environment", wheel),
     "python-3.12": Part("the unit tests under Python 3.12", unit_tests_under("3.12")),

@@ -44,6 +44,7 @@ class Context:
         used: memos of the work tables that were used.
         measured: what the `units` function of a stage of kind `map` measures of the whole table, by
             the names of TABLE_STATS.
+        inherited: kinds of states of earlier runs on which rows depend (see `inherit_state`).
     """
 
     store: Store
@@ -55,6 +56,7 @@ class Context:
     check_lease: Callable[[], object] | None = None
     used: set[str] = field(default_factory=set, compare=False)
     measured: dict[str, Any] = field(default_factory=dict, compare=False)
+    inherited: set[str] = field(default_factory=set, compare=False)
     _saved: dict[str, FragmentRecord] = field(default_factory=dict, compare=False)
 
     def private(self) -> Context:
@@ -153,6 +155,14 @@ class Context:
         record = self.store.finished_records(self._state_dir(shared), [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
 
+    def inherit_state(self, name: str, key: Any) -> Fragment | None:
+        """Return a state of an earlier run on which rows will depend, besides tables and parameters.
+
+        What the step writes is then not used for other recipes with the same tables and parameters.
+        """
+        self.inherited.add(name)
+        return self.load_state(name, key)
+
     def _state_dir(self, shared: bool) -> str:
         # What all steps share decides their rows, so gc keeps it.
         return f"{self.table_dir}/{SHARED}" if shared else self.table_dir
@@ -167,15 +177,23 @@ class Context:
         stand in the way of computing them anew.
         """
         listed: dict[str, dict[str, int]] = {}
-        committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
-        manifest = self.store.manifest(table, committed.version) if committed else None
-        if manifest is not None:
-            yield self._readable(manifest, listed)
+        last = self.last_version(table)
+        if last is not None:
+            yield last
             return
         for version in self.store.versions(table)[:EARLIER_VERSIONS]:
             manifest = self.store.manifest(table, version)
             if manifest is not None:
                 yield self._readable(manifest, listed)
+
+    def last_version(self, table: str) -> Manifest | None:
+        """Return the version of a table that this step committed last, or None.
+
+        Fragments with a file that has vanished, or changed its size, are left out.
+        """
+        committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
+        manifest = self.store.manifest(table, committed.version) if committed else None
+        return None if manifest is None else self._readable(manifest, {})
 
     def _readable(self, manifest: Manifest, listed: dict[str, dict[str, int]]) -> Manifest:
         files = (f for record in manifest.fragments for f in record.files)

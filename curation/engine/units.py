@@ -115,14 +115,6 @@ class HasContent(Protocol):
         """The part that memos depend on: a digest, or values that JSON can hold."""
 
 
-@dataclass(frozen=True)
-class ExecutionOnly:
-    """An argument that no memo depends on: it changes how rows are computed, not which."""
-
-    value: Any
-    content: None = None
-
-
 def content_of(value: Any) -> Any:
     """Return the part of an argument that memos depend on, as values that JSON can hold.
 

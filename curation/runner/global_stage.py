@@ -66,7 +66,8 @@ def compute_global(
         records.append(writer.close(f"tables/{table}", digest([key, name]), {}))
     in_order = tuple(sorted(records, key=lambda record: record.name))
     # A table without rows was computed too.
-    return {table: WrittenTable(in_order, stats)}, max(len(records), 1), 0
+    table_written = WrittenTable(in_order, stats, for_others=not context.inherited)
+    return {table: table_written}, max(len(records), 1), 0
 
 
 def _earlier_version(store: Store, table: str, key: str) -> Manifest | None:

@@ -134,9 +134,13 @@ class _Prepared(NamedTuple):
 def _prepare(step: Step, tables: Mapping[str, Table] | None, within: StepContext) -> _Prepared:
     inputs = find_inputs(step, within.store, within.run) if tables is None else Inputs(tables, {})
     check_spaces(step.name, inputs.tables)
+    return _Prepared(inputs, _work(step, inputs, within))
+
+
+def _work(step: Step, inputs: Inputs, within: StepContext) -> StepWork:
     if step.stage.kind == "map":
-        return _Prepared(inputs, map_work(step, inputs.tables, within))
-    return _Prepared(inputs, global_work(step, inputs.tables))
+        return map_work(step, inputs.tables, within)
+    return global_work(step, inputs.tables)
 
 
 def _opened_again(tables: Mapping[str, Table] | None, store: Store) -> Mapping[str, Table] | None:
@@ -175,6 +179,9 @@ def _bring_up_to_date(
             # gc may have removed what was found before it could see the lease.
             inputs, work = _prepare(step, _opened_again(tables, within.store), within)
             within.run.removals = removals
+        elif not is_same:
+            # What was committed in the meantime may decide rows.
+            work = _work(step, inputs, within)
         if not is_same:
             # The run that was waited for may have done the same.
             last = replace(last, tables=lease.committed)
@@ -229,7 +236,8 @@ def _compute(
     }
     if step.stage.kind == "global":
         for table, version in committed.items():
-            within.store.put_key(table, version.key, version.version)
+            if written[TableName(table)].for_others:
+                within.store.put_key(table, version.key, version.version)
     _note_used_work(step, work, within.store)
     lease.commit(committed)
     return _Outcome(committed, manifests, computed, reused)

@@ -63,10 +63,18 @@ class StepWork:
 
 
 class WrittenTable(NamedTuple):
-    """The fragments of a table, in order, and its measurements."""
+    """The fragments of a table, in order, and its measurements.
+
+    Attributes:
+        records: the fragments.
+        stats: the measurements.
+        for_others: whether tables and parameters alone decided the rows, so that a step of another
+            recipe would write the same.
+    """
 
     records: tuple[FragmentRecord, ...]
     stats: Mapping[str, Any]
+    for_others: bool = True
 
 
 def table_arguments(step: Step, tables: Mapping[str, Table]) -> dict[str, Any]:

@@ -136,15 +136,25 @@ class Fragment:
             with self._open_for_reading(entry) as file:
                 yield from _row_groups_with(file, column, values)
 
-    def row_groups_between(self, column: str, first: T, last: T) -> Iterator[pa.Table]:
+    def row_groups_between(
+        self, column: str, first: T, last: T, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
         """Yield the row groups whose statistics allow first ≤ `column` ≤ last.
+
+        Args:
+            column: the column.
+            first: its least value.
+            last: its largest value.
+            columns: those to read; None reads all.
 
         Raises:
             StoreError: as `read`, once the damaged place is reached.
         """
         for entry in self.record.files:
             with self._open_for_reading(entry) as file:
-                yield from _row_groups_between(file, column, first, last)
+                for number, span in _spans(file, column):
+                    if span is None or (span[0] <= last and span[1] >= first):
+                        yield file.read_row_group(number, columns)
 
 
 def _row_groups_with(
@@ -156,12 +166,6 @@ def _row_groups_with(
             continue
         first = bisect_left(values, span[0])
         if first < len(values) and values[first] <= span[1]:
-            yield file.read_row_group(number)
-
-
-def _row_groups_between(file: pq.ParquetFile, column: str, first: T, last: T) -> Iterator[pa.Table]:
-    for number, span in _spans(file, column):
-        if span is None or (span[0] <= last and span[1] >= first):
             yield file.read_row_group(number)
 
 

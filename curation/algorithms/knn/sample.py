@@ -25,7 +25,12 @@ def eligible_rows(eligible: Table, role: str = "pool") -> int:
 
 
 def sample_eligible(
-    eligible: Table, embeddings: Table, limit: int, seed: int, context: Context
+    eligible: Table,
+    embeddings: Table,
+    limit: int,
+    seed: int,
+    context: Context,
+    of: int | None = None,
 ) -> dict[str, Fragment]:
     """Sample the vectors of eligible pool images.
 
@@ -39,11 +44,12 @@ def sample_eligible(
         limit: expected number of vectors.
         seed: seed of the sample.
         context: where workers run.
+        of: number of rows of which `limit` would be sampled; by default all.
 
     Returns:
         A work table for each fragment of the pool, by the fragment's name.
     """
-    share = limit / max(eligible_rows(eligible), 1)
+    share = limit / max(of or eligible_rows(eligible), 1)
     vectors = embeddings.fragments
     items = {
         name: {"embeddings": vectors[name], "eligible": fragment, "share": share, "seed": seed}
@@ -54,7 +60,11 @@ def sample_eligible(
 
 
 def sample_fragments(
-    vectors: Mapping[str, Fragment], limit: int, seed: int, context: Context
+    vectors: Mapping[str, Fragment],
+    limit: int,
+    seed: int,
+    context: Context,
+    of: int | None = None,
 ) -> dict[str, Fragment]:
     """Sample all vectors of some fragments, as `sample_eligible` does.
 
@@ -63,11 +73,12 @@ def sample_fragments(
         limit: expected number of vectors.
         seed: seed of the sample.
         context: where workers run.
+        of: number of rows of which `limit` would be sampled; by default all.
 
     Returns:
         A work table for each fragment, by the fragment's name.
     """
-    share = limit / max(sum(fragment.rows for fragment in vectors.values()), 1)
+    share = limit / max(of or sum(fragment.rows for fragment in vectors.values()), 1)
     items = {
         name: {"embeddings": fragment, "eligible": None, "share": share, "seed": seed}
         for name, fragment in vectors.items()

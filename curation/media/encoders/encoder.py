@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from curation.errors import RecipeError
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import Checkpoint, EncoderSpec
+from curation.media.files.file_cache import cached_by_file
 
 MAX_TRANSFORMER_CONVOLUTIONS = 8
 """Models with more convolutions count as convolutional networks."""
@@ -43,7 +44,7 @@ class Encoder:
     identity: dict[str, Any]
 
 
-@lru_cache(maxsize=4)
+@cached_by_file(lambda spec, device: spec.weights, maxsize=4)
 def load_encoder(spec: EncoderSpec, device: str) -> Encoder:
     """Load the encoder of a spec on a device, once per process.
 

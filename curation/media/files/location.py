@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -105,11 +104,6 @@ def open_local(path: str) -> pa.NativeFile:
     return pa.OSFile(path, "rb")
 
 
-@lru_cache(maxsize=64)
-def _real_folder(root: str) -> str:
-    return os.path.realpath(root)
-
-
 def inside(root: str, name: str, follow_links: bool = False) -> str:
     """Return the real path of `name` within the local folder `root`.
 
@@ -123,7 +117,7 @@ def inside(root: str, name: str, follow_links: bool = False) -> str:
     """
     if "\x00" in name or "://" in name:
         raise OutsideFolderError(name)
-    folder = _real_folder(root)
+    folder = os.path.realpath(root)
     path = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
     if _is_below(path, folder):
         return path

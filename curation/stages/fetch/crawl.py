@@ -90,7 +90,8 @@ class _Crawl:
         try:
             scheduler.succeeded(request, response.content if request.row is None else b"")
             if request.row is not None:
-                await self._write_in_thread(FetchResult(request.row, content=response.content))
+                result = FetchResult(request.row, response.content, final_url=request.url)
+                await self._write_in_thread(result)
         finally:
             response.release()
 

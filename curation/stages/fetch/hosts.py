@@ -38,6 +38,7 @@ class Host:
         queue: requests that wait.
         in_flight: number of requests that are running.
         not_before: loop time before which no further request may start.
+        asked_until: loop time until which the host itself asked for a pause.
         unanswered: successive requests without a response.
         backoffs: successive responses that asked for a pause (429, 503).
         scheduled: the host is among the ready or the delayed ones.
@@ -47,6 +48,7 @@ class Host:
     queue: deque[HttpRequest] = field(default_factory=deque)
     in_flight: int = 0
     not_before: float = 0.0
+    asked_until: float = 0.0
     unanswered: int = 0
     backoffs: int = 0
     scheduled: bool = False

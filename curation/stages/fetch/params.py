@@ -100,7 +100,7 @@ class FetchParams(StrictModel):
     contact: str | None = execution_only(None, pattern=r"^[ -~]+$")
     """E-mail address or web page in the User-Agent header, by which hosts can reach you; without it
     only `allow_hosts` are requested."""
-    user_agent: str = execution_only("curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
+    user_agent: str = Field(default="curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
     """Name of the crawler in the User-Agent header; robots.txt is read for the part before the `/`."""
     per_host: PerHost = execution_only(PerHost())
     """How many requests one host gets."""
@@ -144,7 +144,7 @@ class FetchParams(StrictModel):
 class FetchStep(FetchParams):
     """What the stage fetch gets."""
 
-    redirects: UrlParams = execution_only(UrlParams())
+    redirects: UrlParams = UrlParams()
     """The URL rules of `ingest`, which redirects must follow too."""
 
 

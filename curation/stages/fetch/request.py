@@ -15,6 +15,7 @@ class FetchRequest(NamedTuple):
         location: where its image is in a file; it is preferred to the URL.
         sha256: that its image must have, in hexadecimal digits; None for any.
         faces: boxes of faces to blur, as JSON.
+        pair_id: id of the pair.
     """
 
     row: int
@@ -22,15 +23,24 @@ class FetchRequest(NamedTuple):
     location: str | None
     sha256: str | None
     faces: str | None = None
+    pair_id: str = ""
 
 
 @dataclass(frozen=True)
 class FetchResult:
-    """The bytes of the image of a row, or the reason why there are none."""
+    """The bytes of the image of a row, or the reason why there are none.
+
+    Attributes:
+        request: the row.
+        content: the bytes.
+        reason: why there are none.
+        final_url: the URL that gave the bytes, after redirects; None for an image in a file.
+    """
 
     request: FetchRequest
     content: bytes | None = None
     reason: str | None = None
+    final_url: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -1,23 +1,25 @@
-"""Rows that an earlier run has fetched, although their fragment has changed since.
+"""Rows that an earlier run has fetched from the web, although their fragment has changed since.
 
 A memo stands for a whole fragment. If a list has grown or shrunk, only its new rows are requested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from curation.engine.context import Context
 from curation.engine.params_base import changed_fields
+from curation.engine.units import content_of
 from curation.media.web.fetch_error import is_permanent
+from curation.media.web.urls import UrlRules
 from curation.stages.fetch.params import FetchStep
+from curation.stages.fetch.request import FetchRequest
 from curation.stages.fetch.sample_writer import SHARED_COLUMNS
+from curation.store.digest import digest
 from curation.store.fragment import Fragment, group_by_stem
+from curation.store.manifest import Manifest
 
 FAILURE_PARAMS = {
     "timeout_s",
@@ -28,8 +30,13 @@ FAILURE_PARAMS = {
     "max_bytes",
     "max_pixels",
     "formats",
+    "redirects",
 }
 """Parameters that decide which rows fail, but change nothing of a stored image."""
+
+
+REDIRECT_PARAMS = {"redirects", "max_redirects", "allow_hosts"}
+"""Parameters that decide which redirects are followed."""
 
 
 @dataclass(frozen=True)
@@ -41,70 +48,99 @@ class EarlierImages:
     Attributes:
         fragments: they may hold the rows of the fragment to fetch.
         failures: whether their permanent failures are still valid, too.
+        redirects: whether rows that were redirected are.
     """
 
     fragments: tuple[Fragment, ...] = ()
     failures: bool = False
+    redirects: bool = False
     content: None = None
 
 
-def earlier_images(params: FetchStep, context: Context) -> tuple[dict[str, list[Fragment]], bool]:
-    """Return the fragments of `images` whose rows this run may reuse, and whether failures count too.
+@dataclass(frozen=True)
+class EarlierVersion:
+    """A version of `images` whose rows this run may reuse.
 
-    Fragments are by the stem of their names, since a row may have moved to another part of its bucket
-    or file.
+    Fragments are by the stem of their names, since a row may have moved to another part of its bucket.
     """
+
+    fragments: Mapping[str, list[Fragment]] = field(default_factory=dict)
+    failures: bool = False
+    redirects: bool = False
+
+    def of(self, stem: str) -> EarlierImages:
+        """Return the part that may hold rows of the fragments whose names have this stem."""
+        found = tuple(self.fragments.get(stem, ()))
+        return EarlierImages(found, self.failures, self.redirects)
+
+
+def rules_digest(rules: UrlRules) -> str:
+    """Return a digest of the content of URL rules, as it is noted with images."""
+    return digest(content_of(rules))
+
+
+def earlier_images(params: FetchStep, rules: UrlRules, context: Context) -> EarlierVersion:
+    """Return the version of `images` whose rows this run may reuse; an empty one if there is none."""
     # The file of the face detector may have changed under the same name.
     if params.faces.weights:
-        return {}, False
+        return EarlierVersion()
     for manifest in context.earlier_versions("images"):
-        changed = changed_fields(params, manifest.params)
+        # The list of blocked domains may have changed under the same name, or moved unchanged.
+        changed = changed_fields(params, manifest.params) - {"redirects"}
+        if manifest.stats.get("rules") != rules_digest(rules):
+            changed |= {"redirects"}
         same_stage = [manifest.stage, manifest.stage_version] == context.salt
-        if same_stage and not changed - FAILURE_PARAMS:
+        if same_stage and not changed - FAILURE_PARAMS and not _fewer_hosts(params, manifest):
             fragments = (Fragment(context.store, record) for record in manifest.fragments)
-            return group_by_stem(fragments), not changed
-    return {}, False
+            redirects = not changed & REDIRECT_PARAMS
+            return EarlierVersion(group_by_stem(fragments), not changed, redirects)
+    return EarlierVersion()
+
+
+def _fewer_hosts(params: FetchStep, manifest: Manifest) -> bool:
+    """Whether a host that was allowed may be refused now."""
+    return bool(set(manifest.params.get("allow_hosts", ())) - set(params.allow_hosts))
 
 
 def reusable_rows(
-    pairs: Fragment, earlier: EarlierImages, done: npt.NDArray[np.bool_], params: FetchStep
+    requests: Iterable[FetchRequest], earlier: EarlierImages, params: FetchStep
 ) -> Iterator[tuple[int, bytes | None, dict[str, Any]]]:
-    """Yield (row, stored image, SHARED_COLUMNS) of rows that an earlier run has fetched.
+    """Yield (row, stored image, SHARED_COLUMNS) of rows that an earlier run has fetched from the web.
+
+    Images in files are read again: a file may have been replaced, and it costs no host anything.
 
     Args:
-        pairs: the fragment to fetch.
-        earlier: fragments that may hold its rows.
-        done: rows that need no result, bool of shape (rows,).
+        requests: the rows to fetch.
+        earlier: fragments that may hold them.
         params: those of this run.
     """
     if not earlier.fragments:
         return
-    rows = _rows_to_fetch(pairs, done)
+    remote = {r.pair_id: r for r in requests if r.location is None}
     for fragment in earlier.fragments:
         pair_ids = fragment.read(["pair_id"]).column(0).to_pylist()
-        if any(pair_id in rows for pair_id in pair_ids):
+        if any(pair_id in remote for pair_id in pair_ids):
             for batch in fragment.batches(["pair_id", *SHARED_COLUMNS, "image"]):
                 for values in batch.to_pylist():
-                    if values["pair_id"] in rows and _is_valid(values, earlier.failures, params):
-                        image = values.pop("image")
-                        yield rows.pop(values.pop("pair_id")), image, values
+                    request = remote.get(values.pop("pair_id"))
+                    if request and _is_valid(values, request, earlier, params):
+                        del remote[request.pair_id]
+                        yield request.row, values.pop("image"), values
 
 
-def _rows_to_fetch(pairs: Fragment, done: npt.NDArray[np.bool_]) -> dict[str, int]:
-    """Return the rows that are neither dropped nor done, by pair_id."""
-    rows: dict[str, int] = {}
-    row = -1
-    for batch in pairs.batches(["pair_id", "status"]):
-        for pair_id, status in zip(*(c.to_pylist() for c in batch.columns), strict=True):
-            row += 1
-            if status == "ok" and not done[row]:
-                rows[pair_id] = row
-    return rows
-
-
-def _is_valid(values: dict[str, Any], failures: bool, params: FetchStep) -> bool:
+def _is_valid(
+    values: dict[str, Any], request: FetchRequest, earlier: EarlierImages, params: FetchStep
+) -> bool:
     """Whether this run would give the same row."""
+    sums = (request.sha256, values["sha256"])
+    mismatch = None not in sums and sums[0] != sums[1]
+    if mismatch != (values["reason"] == "sha256_mismatch"):
+        return False
+    if values["final_url"] not in (None, request.url) and not earlier.redirects:
+        return False
     if values["status"] != "ok":
-        return failures and values["status"] == "failed" and is_permanent(values["reason"])
+        return bool(earlier.failures and values["status"] == "failed") and is_permanent(
+            values["reason"]
+        )
     pixels = values["original_width"] * values["original_height"]
     return bool(values["bytes"] <= params.max_bytes and pixels <= params.max_pixels)

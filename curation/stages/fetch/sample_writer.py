@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         ("key", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        ("final_url", pa.string()),
         ("sha256", pa.string()),
         ("bytes", pa.int64()),
         ("format", pa.string()),
@@ -94,6 +95,7 @@ class SampleWriter:
     def write_result(self, result: FetchResult) -> None:
         """Write a fetched row: its stored image, or the reason why there is none."""
         sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        sample["final_url"] = result.final_url
         stored = None
         try:
             if result.content is None:

@@ -196,7 +196,7 @@ class HostScheduler:
 
     def _origin(self, name: str) -> Origin:
         if name not in self._origins:
-            rules = ROBOTS_CACHE.get(name)
+            rules = ROBOTS_CACHE.get(f"{name} {self._product}")
             self._origins[name] = Origin(rules)
             if rules is not None and rules.delay_s:
                 self._slow_down(self._host(name), rules.delay_s)
@@ -206,7 +206,7 @@ class HostScheduler:
         """Set the rules of an origin, and enqueue the requests that wait for them."""
         origin = self._origins[request.robots_of]
         origin.rules, origin.requested = rules, False
-        ROBOTS_CACHE.put(request.robots_of, rules)
+        ROBOTS_CACHE.put(f"{request.robots_of} {self._product}", rules)
         blocked, origin.blocked = origin.blocked, []
         host = self._host(request.robots_of)
         if rules.delay_s > 0:
@@ -220,6 +220,7 @@ class HostScheduler:
         """Keep the delay between requests that the robots.txt of a host asks for."""
         host.interval_s = max(host.interval_s, delay_s)
         host.not_before += delay_s
+        host.asked_until = asyncio.get_running_loop().time() + delay_s
 
     def _is_within_patience(self, host: Host, added: int) -> bool:
         """Whether the queue of a host, with some requests added, ends within `patience_s`.
@@ -228,7 +229,7 @@ class HostScheduler:
         """
         if not host.queue and not added:
             return True
-        wait_s = host.not_before - asyncio.get_running_loop().time()
+        wait_s = host.asked_until - asyncio.get_running_loop().time()
         if host.interval_s > self._interval_s:
             wait_s = max(wait_s, (len(host.queue) + added) * host.interval_s)
         return wait_s <= self._params.patience_s
@@ -289,6 +290,7 @@ class HostScheduler:
         wait_s = wait_s or backoff_s * self._jitter.uniform(0.5, 1.0)
         host.unanswered, host.backoffs = 0, min(host.backoffs + 1, 16)
         host.not_before = max(host.not_before, now + wait_s)
+        host.asked_until = max(host.asked_until, now + wait_s)
         if wait_s > self._params.patience_s:
             while host.queue:
                 self._fail_as_too_slow(host.queue.pop())

@@ -13,24 +13,31 @@ import pyarrow.compute as pc
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.table import Table
-from curation.engine.units import Chain, ExecutionOnly, StageOutput, Unit
+from curation.engine.units import Chain, StageOutput, Unit
 from curation.errors import RecipeError, StoreError
 from curation.media.pictures.formats import pillow_formats
 from curation.media.web.guard import Guard
-from curation.media.web.urls import host_of, url_rules
+from curation.media.web.urls import UrlRules, host_of, url_rules
 from curation.stages.fetch.crawl import crawl
 from curation.stages.fetch.local_files import read_local
 from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.progress import FetchProgress
 from curation.stages.fetch.request import FetchRequest
-from curation.stages.fetch.reuse import EarlierImages, earlier_images, reusable_rows
+from curation.stages.fetch.reuse import EarlierImages, earlier_images, reusable_rows, rules_digest
 from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SHARED_COLUMNS, SampleWriter
 from curation.stages.fetch.work_shards import WorkShards
 from curation.store.fragment import Fragment, stem_of
 from curation.store.store import Store
 from curation.store.work_folder import WorkFolder
 
-_REQUEST_COLUMNS = ("url_normalized", "location", "expected_sha256", "face_boxes", "status")
+_REQUEST_COLUMNS = (
+    "pair_id",
+    "url_normalized",
+    "location",
+    "expected_sha256",
+    "face_boxes",
+    "status",
+)
 _FROM_PAIRS = ("pair_id", "role", "source", "source_key", "url", "caption", "metadata")
 _FROM_SAMPLES = tuple(name for name in SHARED_COLUMNS if name not in ("status", "reason"))
 _ID_DIGITS = 32
@@ -43,14 +50,10 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
         RecipeError: a package that reads one of the formats is not installed.
     """
     pillow_formats(tuple(params.formats))
-    rules = ExecutionOnly(url_rules(params.redirects, context))
-    images, failures = earlier_images(params, context)
+    rules = url_rules(params.redirects, context)
+    earlier = earlier_images(params, rules, context)
     return {
-        name: {
-            "pairs": fragment,
-            "rules": rules,
-            "earlier": EarlierImages(tuple(images.get(stem_of(name), ())), failures),
-        }
+        name: {"pairs": fragment, "rules": rules, "earlier": earlier.of(stem_of(name))}
         for name, fragment in pairs.fragments.items()
     }
 
@@ -72,7 +75,7 @@ def chains(pairs: Table) -> dict[str, Chain]:
 
 def fetch(
     pairs: Fragment,
-    rules: ExecutionOnly,
+    rules: UrlRules,
     earlier: EarlierImages,
     *,
     params: FetchStep,
@@ -105,32 +108,32 @@ def fetch(
     work.scan()
     done, reused = work.done.copy(), 0
     with work.folder() as folder, SampleWriter(folder, params, work) as writer:
-        for row, image, columns in reusable_rows(pairs, earlier, done, params):
+        for row, image, columns in reusable_rows(_requests(pairs, done), earlier, params):
             writer.write_reused(row, image, columns)
             done[row], reused = True, reused + 1
-        for result in read_local(_requests(pairs, done, located=True), params.max_bytes):
+        rows = _requests(pairs, done)
+        located = (request for request in rows if request.location is not None)
+        for result in read_local(located, params.max_bytes):
             writer.write_result(result)
-        remote = _check_contact(_requests(pairs, done, located=False), params)
-        crawl(remote, params, rules.value, writer.write_result)
+        remote = (request for request in _requests(pairs, done) if request.location is None)
+        crawl(_check_contact(remote, params), params, rules, writer.write_result)
     work.scan()
     fetched = 0
     for batch in _in_row_order(pairs, work):
         fetched += pc.sum(batch.column("bytes")).as_py() or 0
         yield batch
-    return {"bytes": fetched, "rows_kept": reused}
+    return {"bytes": fetched, "rows_kept": reused, "rules": rules_digest(rules)}
 
 
-def _requests(
-    pairs: Fragment, done: npt.NDArray[np.bool_], located: bool
-) -> Iterator[FetchRequest]:
-    """Yield the rows that are neither dropped nor done, either with a location or without one."""
+def _requests(pairs: Fragment, done: npt.NDArray[np.bool_]) -> Iterator[FetchRequest]:
+    """Yield the rows that are neither dropped nor done."""
     row = -1
     for batch in pairs.batches(_REQUEST_COLUMNS):
         columns = (batch.column(name).to_pylist() for name in _REQUEST_COLUMNS)
-        for url, location, sha256, faces, status in zip(*columns, strict=True):
+        for pair_id, url, location, sha256, faces, status in zip(*columns, strict=True):
             row += 1
-            if status == "ok" and not done[row] and (location is not None) == located:
-                yield FetchRequest(row, url, location, sha256, faces)
+            if status == "ok" and not done[row]:
+                yield FetchRequest(row, url, location, sha256, faces, pair_id)
 
 
 def _check_contact(rows: Iterator[FetchRequest], params: FetchStep) -> Iterator[FetchRequest]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
@@ -36,8 +35,6 @@ SHORT_LIST_BUCKETS, MIN_BUCKET_ROWS = 4, 1_500
 """A short list is cut into this number of buckets, so that several tasks share it, if each bucket has
 at least this number of rows."""
 BUCKET = "bucket"
-REMOVED = "removed"
-"""The reason of a pair that an earlier run listed and this one does not."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,10 @@ class Group:
     source: str
     bits: int
     files: tuple[str, ...]
+
+    def stem(self, bucket: int) -> str:
+        """Return the name of a bucket, with which the names of its fragments begin."""
+        return f"{self.name}-{bucket:04d}"
 
 
 def form_groups(
@@ -106,6 +107,15 @@ def bucket_of(url: str | None, pair_id: str, bits: int) -> int:
     return zlib.crc32(name.encode()) >> (32 - bits) if bits else 0
 
 
+def overlap(bucket: int, bits: int, other_bits: int) -> tuple[int, int]:
+    """Return the first and the last of 2^other_bits buckets that may hold hosts of one of 2^bits."""
+    if other_bits <= bits:
+        number = bucket >> (bits - other_bits)
+        return number, number
+    more = other_bits - bits
+    return bucket << more, ((bucket + 1) << more) - 1
+
+
 def mark_duplicates(
     batch: pa.RecordBatch, start: int, first_of: Mapping[int, str]
 ) -> pa.RecordBatch:
@@ -127,101 +137,45 @@ def mark_duplicates(
         columns["status"][row - start] = "dropped"
         columns["reason"][row - start] = "duplicate_url" if by_url else "duplicate_pair"
         columns["duplicate_of"][row - start] = first_of[row]
-    return _with_columns(batch, {name: columns[name] for name in names[:3]})
-
-
-def _with_columns(batch: pa.RecordBatch, columns: Mapping[str, list[Any]]) -> pa.RecordBatch:
-    """Return a batch with other values in some columns of text."""
-    for name, values in columns.items():
+    for name in names[:3]:
         at = batch.schema.get_field_index(name)
-        batch = batch.set_column(at, batch.schema.field(at), pa.array(values, pa.string()))
+        batch = batch.set_column(at, batch.schema.field(at), pa.array(columns[name], pa.string()))
     return batch
 
 
 @dataclass(frozen=True)
 class StagedRows:
-    """The rows of a staged fragment in their order, with duplicates dropped."""
+    """The rows of a staged fragment in their order, with duplicates dropped.
+
+    Attributes:
+        staged: the fragment.
+        duplicates: its duplicates.
+        named: digest of the image files that the rows name; None if they name none.
+    """
 
     staged: Fragment
     duplicates: Duplicates
+    named: str | None = None
 
     @property
     def content(self) -> Any:
         """What memos depend on."""
-        return content_of([self.staged, self.duplicates])
+        named = [self.named] if self.named else []
+        return content_of([self.staged, self.duplicates, *named])
 
-    @property
-    def stats(self) -> dict[str, Any]:
-        """Statistics of the fragment: the version of the source file, if it holds images."""
-        origin = self.staged.record.stats.get("origin")
-        return {"origin": origin} if origin else {}
+    def batches(self) -> StageOutput:
+        """Yield rows of `pairs`.
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield rows of `pairs`."""
+        Returns:
+            The version of the files outside the store that rows point into, as `origin`.
+        """
         first_of: dict[int, str] = dict(tuple(item) for item in self.duplicates)
         start = 0
         for batch in self.staged.batches():
             yield mark_duplicates(batch, start, first_of)
             start += batch.num_rows
-
-
-@dataclass(frozen=True)
-class BucketRows:
-    """The rows `start` to `stop` of a bucket, and pairs that are no longer listed.
-
-    Attributes:
-        shuffle_files: those of the group, each sorted by bucket.
-        bits: the group has 2^bits buckets.
-        bucket: number of the bucket.
-        start: first row.
-        stop: row after the last one.
-        earlier: fragments of the same bucket in the last run; their pairs that are no longer listed
-            stay, with the reason `removed`. No memo depends on them: without them, these pairs are
-            only missing.
-    """
-
-    shuffle_files: list[Fragment]
-    bits: int
-    bucket: int
-    start: int
-    stop: int
-    earlier: list[Fragment]
-
-    @property
-    def content(self) -> Any:
-        """What memos depend on."""
-        return content_of([self.shuffle_files, self.bits, self.bucket, self.start, self.stop])
-
-    @property
-    def stats(self) -> dict[str, Any]:
-        """Statistics of the fragment: its bucket, by which fetch knows fragments with common hosts."""
-        return {"hosts": [self.bits, self.bucket]}
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield rows of `pairs`."""
-        names = contract("pairs").arrow_schema().names
-        parts = [
-            table
-            for shuffled in self.shuffle_files
-            for table in shuffled.row_groups_between(BUCKET, self.bucket, self.bucket)
-        ]
-        listed = pa.concat_tables(parts) if parts else None
-        if listed is not None:
-            listed = listed.filter(pc.equal(listed.column(BUCKET), self.bucket)).select(names)
-            yield from listed.slice(self.start, self.stop - self.start).to_batches()
-        if self.earlier:
-            yield from self._removed(listed.column("pair_id") if listed is not None else None)
-
-    def _removed(self, pair_ids: pa.ChunkedArray | None) -> Iterator[pa.RecordBatch]:
-        listed = pair_ids if pair_ids is not None else pa.chunked_array([[]], pa.string())
-        for fragment in self.earlier:
-            for batch in fragment.batches():
-                gone = batch.filter(pc.invert(pc.is_in(batch.column("pair_id"), listed)))
-                if gone.num_rows:
-                    rows = gone.num_rows
-                    yield _with_columns(
-                        gone, {"status": ["dropped"] * rows, "reason": [REMOVED] * rows}
-                    )
+        origins = [o for o in (self.staged.record.stats.get("origin"), self.named) if o]
+        return {"origin": "-".join(origins)} if origins else {}
 
 
 def write_shuffle_file(
@@ -283,34 +237,3 @@ def shuffle(
     for name, record in records.items():
         files[group_of[name]].append(Fragment(context.store, record))
     return files
-
-
-def bucket_fragments(
-    group: Group,
-    shuffle_files: list[Fragment],
-    earlier: Mapping[str, list[Fragment]],
-    rows_per_fragment: int,
-) -> dict[str, BucketRows]:
-    """Return the fragments of a group by name: one per bucket, or several for a large bucket.
-
-    Args:
-        group: the group.
-        shuffle_files: those of the group.
-        earlier: fragments of `pairs` of the last run, by the stem of their names.
-        rows_per_fragment: largest number of listed rows in a fragment.
-    """
-    counts = np.zeros(2**group.bits, np.int64)
-    for shuffled in shuffle_files:
-        counts += np.array(shuffled.record.stats["counts"], np.int64)
-    fragments = {}
-    for bucket, rows in enumerate(counts.tolist()):
-        stem = f"{group.name}-{bucket:04d}"
-        of_bucket = earlier.get(stem, [])
-        parts = max(1 if rows or of_bucket else 0, -(-rows // rows_per_fragment))
-        for part in range(parts):
-            start = part * rows_per_fragment
-            stop = min(start + rows_per_fragment, rows)
-            fragments[f"{stem}-{part:03d}"] = BucketRows(
-                shuffle_files, group.bits, bucket, start, stop, of_bucket if part == 0 else []
-            )
-    return fragments

@@ -13,25 +13,26 @@ from curation.engine.contract import contract
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import CurationError, RecipeError, StoreError
 from curation.media.web.urls import UrlRules, url_rules
+from curation.stages.ingest.buckets import BucketRows, bucket_fragments
 from curation.stages.ingest.duplicates import Duplicates, find_duplicates, from_rows, to_rows
 from curation.stages.ingest.formats.source_row import SourceRow, stage_rows
 from curation.stages.ingest.group_by_host import (
-    BucketRows,
     Group,
     StagedRows,
-    bucket_fragments,
     form_groups,
     load_groups,
     save_groups,
     shuffle,
 )
 from curation.stages.ingest.params import IngestStep
+from curation.stages.ingest.removed import History, RemovedPairs
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.listing import list_source
+from curation.stages.ingest.sources.named_files import named_files
 from curation.stages.ingest.sources.notices import Notice, Notices, add_notices, note
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
-from curation.store.fragment import Fragment, group_by_stem
+from curation.store.fragment import Fragment
 from curation.store.manifest import FragmentRecord
 
 logger = logging.getLogger(__name__)
@@ -56,25 +57,46 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
     noted = {name: of_source for name, of_source in notices.items() if of_source}
     if noted:
         context.measured["notices"] = noted
-    groups = _groups(params, files, records, context)
+    history = History(context)
+    groups = _groups(params, files, records, context, history)
     staged = _staged_fragments(files, records, context)
-    # Rows of earlier groups count as first, so that what has been fetched is not a duplicate.
-    grouped = [name for group in groups for name in group.files if name in files]
-    in_order = [name for name in files if name not in set(grouped)]
-    duplicates = _duplicates(in_order + grouped, staged, context)
+    grouped = {name for group in groups for name in group.files}
+    in_order = [name for name in files if name not in grouped]
+    first = _listed_first(files, groups, history)
+    duplicates = _duplicates(in_order + first, staged, context)
     units: dict[str, dict[str, Any]] = {
-        fragment.name: {"pairs": StagedRows(fragment, duplicates[fragment.name])}
+        fragment.name: {
+            "pairs": StagedRows(
+                fragment,
+                duplicates[fragment.name],
+                named_files(fragment) if files[name].source.names_files else None,
+            )
+        }
         for name in in_order
         for fragment in staged[name]
     }
-    earlier = _committed_fragments(context)
     shuffle_files = shuffle(groups, staged, duplicates, context)
+    removed = RemovedPairs(history, [(group, shuffle_files[group.name]) for group in groups])
     for group in groups:
         fragments = bucket_fragments(
-            group, shuffle_files[group.name], earlier, params.rows_per_fragment
+            group, shuffle_files[group.name], removed, params.rows_per_fragment
         )
         units |= {name: {"pairs": pairs} for name, pairs in fragments.items()}
     return units
+
+
+def _listed_first(
+    files: Mapping[str, SourceFile], groups: list[Group], history: History
+) -> list[str]:
+    """Return the files of groups in the order in which their rows count as first.
+
+    Rows that an earlier run of the step listed come first, so that what has been fetched is not a
+    duplicate of a row that was added. All others are in the order of their files, as in a fresh store.
+    """
+    earlier = {group.name for group in history.groups}
+    before = [name for g in groups if g.name in earlier for name in g.files if name in files]
+    new = {name for g in groups if g.name not in earlier for name in g.files}
+    return before + [name for name in files if name in new]
 
 
 def _read_files(
@@ -112,8 +134,13 @@ def _groups(
     files: Mapping[str, SourceFile],
     records: Mapping[str, FragmentRecord],
     context: Context,
+    history: History,
 ) -> list[Group]:
-    """Return the groups of lists of URLs: those of earlier runs in their order, then new ones."""
+    """Return the groups of lists of URLs: those of the last run of the step in its order, then others.
+
+    Other recipes may have formed groups of the same files: they are used again, since their rows may
+    have been fetched.
+    """
     earlier = load_groups(context)
     groups = []
     for source in params.sources:
@@ -123,22 +150,24 @@ def _groups(
             groups += form_groups(rows, source.name, earlier, params.rows_per_fragment)
     group_names = {group.name for group in groups}
     of_other_recipes = [group for group in earlier if group.name not in group_names]
-    place = {group.name: number for number, group in enumerate(earlier)}
-    groups.sort(key=lambda group: place.get(group.name, len(earlier)))
     save_groups(context, of_other_recipes + groups)
-    return groups
+    remote = {source.name for source in params.sources if source.has_remote_images}
+    # Another run may have saved its groups instead: the pairs of a group that is not known stand.
+    lost = [g for g in history.groups if g.name not in group_names and g.source in remote]
+    return _in_order([*lost, *groups], files, history)
 
 
-def _committed_fragments(context: Context) -> dict[str, list[Fragment]]:
-    """Return the fragments of `pairs` of earlier runs, by the stem of their names.
-
-    Of several versions with the same stem the first counts: other recipes may have written the others.
-    """
-    fragments: dict[str, list[Fragment]] = {}
-    for manifest in context.earlier_versions("pairs"):
-        committed = (Fragment(context.store, record) for record in manifest.fragments)
-        fragments = group_by_stem(committed) | fragments
-    return fragments
+def _in_order(
+    groups: list[Group], files: Mapping[str, SourceFile], history: History
+) -> list[Group]:
+    """Return the groups with a file or a history: those of the history first, then by their files."""
+    place = {group.name: (0, number) for number, group in enumerate(history.groups)}
+    numbers = {name: number for number, name in enumerate(files)}
+    for group in groups:
+        listed = [numbers[name] for name in group.files if name in numbers]
+        if listed:
+            place.setdefault(group.name, (1, min(listed)))
+    return sorted((g for g in groups if g.name in place), key=lambda group: place[group.name])
 
 
 def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> StageOutput:
@@ -167,8 +196,7 @@ def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> St
             "it from the source, and run again."
         ) from error
     stats: dict[str, Any] = {"notices": summary.notices, "filled": sorted(summary.filled)}
-    if entry.holds_images or {"image", "path"} & set(file.source.column_candidates):
-        # Images behind `path` are not checked themselves: a changed image needs a changed list.
+    if entry.holds_images or "image" in file.source.column_candidates:
         stats["origin"] = file.version
     return stats
 
@@ -196,8 +224,7 @@ class _Summary:
 def ingest(pairs: StagedRows | BucketRows, *, params: IngestStep) -> StageOutput:
     """Yield the pairs of one fragment."""
     yield empty_batch(contract("pairs").arrow_schema())
-    yield from pairs.batches()
-    return pairs.stats
+    return (yield from pairs.batches())
 
 
 def _files(params: IngestStep) -> tuple[dict[str, SourceFile], dict[str, Notices]]:

@@ -16,10 +16,15 @@ from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import Ids
 from curation.algorithms.knn.blocks import PAIRS, block_join
 from curation.algorithms.knn.cells import merge_exchange, nearest_by_role_pair, search_cells
-from curation.algorithms.knn.choice import choose_join
+from curation.algorithms.knn.choice import choose_join, rounded_size
 from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.hamming import hash_join
 from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
+from curation.algorithms.knn.kept_codebooks import (
+    COMPARED_IMAGES,
+    keep_codebooks,
+    load_codebooks,
+)
 from curation.algorithms.knn.read import dimension
 from curation.algorithms.knn.recall import JoinRecall
 from curation.algorithms.knn.sample import read_sample, sample_fragments
@@ -180,20 +185,22 @@ def write_pool_pairs(neighbours: Fragment, query_ids: Ids) -> StageOutput:
 def _quantiser(
     embeddings: Table, pool: Mapping[str, Fragment], cells: int, context: Context
 ) -> Fragment | None:
-    """Return trained codebooks. Earlier ones are reused until the pool has grown fourfold.
+    """Return trained codebooks. Those of an earlier run are reused while the pool only grows a little.
 
-    None if no image of the pool has a vector.
+    See `load_codebooks`. None if no image of the pool has a vector.
     """
-    key = {"encoder": embeddings.manifest.stats.get("encoder"), "cells": cells}
-    codebooks = context.load_state("cells", key)
-    if codebooks is None:
-        _, sample = read_sample(sample_fragments(pool, sample_size(cells), 0, context))
-        if not len(sample):
-            return None
-        trained = Codebooks(train_coarse(sample, min(cells, len(sample)), seed=0))
-        context.save_state("cells", key, codebooks_batch(trained))
-        codebooks = context.load_state("cells", key)
-    return codebooks
+    scale = rounded_size(sum(fragment.rows for fragment in pool.values()))
+    encoder = embeddings.manifest.stats.get("encoder")
+    key = {"encoder": encoder, "cells": cells, "scale": scale}
+    compared = sample_fragments(pool, COMPARED_IMAGES, 0, context, of=scale)
+    codebooks = load_codebooks("cells", key, compared, context)
+    if codebooks is not None:
+        return codebooks
+    _, sample = read_sample(sample_fragments(pool, sample_size(cells), 0, context))
+    if not len(sample):
+        return None
+    trained = Codebooks(train_coarse(sample, min(cells, len(sample)), seed=0))
+    return keep_codebooks("cells", key, codebooks_batch(trained), compared, context)
 
 
 def _by_role(images: Table, fragments: Mapping[str, T]) -> dict[str, dict[str, T]]:

@@ -27,6 +27,7 @@ STAGE = Stage(
     kind="global",
     params=QuantiseStep,
     writes="codebooks",
+    version=2,
     reads=(Read("eligible"), Read(EMBEDDINGS)),
     needs_seeds=True,
     members=lambda params: (params.encoder,),

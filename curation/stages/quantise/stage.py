@@ -8,6 +8,11 @@ from typing import Any
 from curation.algorithms.knn.choice import choose_search, rounded_size
 from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.ivf import sample_size, train
+from curation.algorithms.knn.kept_codebooks import (
+    COMPARED_IMAGES,
+    keep_codebooks,
+    load_codebooks,
+)
 from curation.algorithms.knn.read import dimension
 from curation.algorithms.knn.sample import eligible_rows, read_sample, sample_eligible
 from curation.engine.context import Context
@@ -24,8 +29,9 @@ def quantise(
 ) -> StageOutput:
     """Choose how the pool is searched, and train the codebooks if it is searched by an index.
 
-    Codebooks that an earlier run trained in this store, for the same encoder and parameters, are reused
-    until the pool has grown fourfold. So a grown pool only adds fragments of `lists`.
+    Codebooks that an earlier run of the step trained, for the same encoder and parameters, are reused
+    until the pool has grown fourfold. So a grown pool only adds fragments of `lists`. A pool of which
+    less than a quarter was in that one gets codebooks of its own.
 
     Yields:
         ("all", batch of `codebooks`), without rows for exact search.
@@ -51,7 +57,10 @@ def quantise(
         "scale": rounded_size(pool),
         "index": [choice.index, choice.nlist, params.index.subquantizers, params.seed],
     }
-    saved = context.load_state("codebooks", key)
+    compared = sample_eligible(
+        eligible, vectors, COMPARED_IMAGES, params.seed, context, of=rounded_size(pool)
+    )
+    saved = load_codebooks("codebooks", key, compared, context)
     if saved is not None:
         logger.info("quantise: the codebooks of an earlier run are reused")
         for batch in saved.batches():
@@ -62,6 +71,6 @@ def quantise(
     batch = codebooks_batch(
         train(sample, choice.index, choice.nlist, params.index.subquantizers, params.seed)
     )
-    context.save_state("codebooks", key, batch)
+    keep_codebooks("codebooks", key, batch, compared, context)
     yield "all", batch
     return stats | {"nlist": choice.nlist, "training_vectors": len(sample)}

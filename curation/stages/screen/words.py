@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from pathlib import Path
 
 from curation.errors import RecipeError
+from curation.media.files.file_cache import cached_by_file
 from curation.stages.screen.filters.base import Filter
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
-@lru_cache(maxsize=16)
+@cached_by_file(lambda path: path, maxsize=16)
 def load_words(path: str) -> Filter:
     """Return the filter of a list of words.
 

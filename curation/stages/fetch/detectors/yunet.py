@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import RecipeError
+from curation.media.files.file_cache import cached_by_file
 
 
 def detect(
@@ -31,7 +31,7 @@ def detect(
     return [] if rows is None else [tuple(float(v) for v in row[:4]) for row in rows]
 
 
-@lru_cache(maxsize=2)
+@cached_by_file(lambda weights, at_least: weights, maxsize=2)
 def _network(weights: str, at_least: float) -> Any:
     try:
         return cv2.FaceDetectorYN.create(weights, "", (320, 320), at_least)

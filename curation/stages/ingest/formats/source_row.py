@@ -80,9 +80,9 @@ def stage_rows(
     # All pool sources share one scope for duplicates; each seed or held-out set has its own.
     scope = "pool" if source.role == "pool" else f"{source.role}:{source.name}"
     location = file.location
-    remaining = iter(rows)
+    remaining, identities = iter(rows), Identities(file)
     while chunk := list(islice(remaining, BATCH_ROWS)):
-        staged = [_staged_row(file, row, rules, (location, scope)) for row in chunk]
+        staged = [_staged_row(file, row, rules, (location, scope), identities) for row in chunk]
         columns: dict[str, list[Any]] = {n: [] for n in schema.names}
         for row in staged:
             for name, values in columns.items():
@@ -93,20 +93,59 @@ def stage_rows(
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+class Identities:
+    """Names the pairs of one file, so that no two pictures get the same name.
+
+    A key is unique only as far as the list makes it so. Where nothing else distinguishes two images
+    inside files, the name of the file does, and within one file their order.
+    """
+
+    def __init__(self, file: SourceFile) -> None:
+        self._file = file
+        self._seen: dict[bytes, int] = {}
+
+    def pair_id(self, row: SourceRow, url: str | None) -> str:
+        """Return the id of the pair of a row, with its normalised URL."""
+        image_key, inside = row.image_key, row.member is not None and row.image_key is None
+        if inside:
+            image_key = f"file:{self._file.name}"
+        elif row.path is not None:
+            image_key = image_key or f"path:{_plain_path(row.path)}"
+        identity = [self._file.source.name, row.key, url or row.url, image_key, row.caption]
+        if row.faces is not None:
+            # With other boxes, the stored image of the same file differs.
+            identity.append(row.faces)
+        named = _hash(_encode(identity))
+        if inside:
+            number = self._seen.get(named.digest(), 0)
+            self._seen[named.digest()] = number + 1
+            if number:
+                named = _hash(_encode([*identity, number]))
+        pair_id: str = named.hexdigest()[:32]
+        return pair_id
+
+
+def _plain_path(path: str) -> str:
+    # What `link/..` is depends on where the link leads.
+    return path if ".." in path.split("/") else posixpath.normpath(path)
+
+
 def _staged_row(
-    file: SourceFile, row: SourceRow, rules: UrlRules, location_and_scope: tuple[str, str]
+    file: SourceFile,
+    row: SourceRow,
+    rules: UrlRules,
+    location_and_scope: tuple[str, str],
+    identities: Identities,
 ) -> dict[str, Any]:
     """Return one staged row by column name; columns that are left out are null."""
     file_location, scope = location_and_scope
     url, reason = rules.check(row.url) if row.url else (None, None)
     location = None
-    image_key = row.image_key
     if row.member is not None:
         location = f"{file_location}#{row.member}"
     elif row.path is not None:
         try:
             location = file.location_of(row.path)
-            image_key = image_key or f"path:{posixpath.normpath(row.path)}"
         except OutsideFolderError:
             reason = reason or "outside_folder"
     is_local = location is not None
@@ -117,11 +156,7 @@ def _staged_row(
         reason = "bad_row"
     elif reason is None and not is_local and url is None:
         reason = "no_image"
-    identity = [file.source.name, row.key, url or row.url, image_key, row.caption]
-    if row.faces is not None:
-        # With other boxes, the stored image of the same file differs.
-        identity.append(row.faces)
-    pair_id = _hash(_encode(identity)).hexdigest()[:32]
+    pair_id = identities.pair_id(row, url)
     requested = f"pair {pair_id}" if is_local else f"url {url}"
     return {
         "pair_id": pair_id,

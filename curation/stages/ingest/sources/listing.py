@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from curation.errors import RecipeError
+from curation.media.files.file_cache import changed_ns
 from curation.media.files.location import filesystem_of, shown
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
@@ -196,24 +198,28 @@ def _walk(folder: Path, follow_links: bool, notices: Notices) -> Iterator[FileIn
                 note(notices, Notice("link_to_folder", shown(prefix + name)))
         names += [prefix + name for name in files]
     for name in sorted(names):
-        status = _status(folder, name)
+        status, changed = _status(folder, name)
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-            yield FileInfo(name, status.st_size, status.st_mtime_ns)
+            yield FileInfo(name, status.st_size, changed)
         else:
             note(notices, Notice("special_file", shown(name)))
 
 
 def _file_info(path: Path) -> FileInfo:
-    status = path.stat()
-    return FileInfo(path.name, status.st_size, status.st_mtime_ns)
+    status, changed = _status(path.parent, path.name)
+    return FileInfo(path.name, status.st_size, changed)
 
 
-def _status(folder: Path, name: str) -> os.stat_result:
-    try:
-        return (folder / name).stat()
-    except OSError:
+def _status(folder: Path, name: str) -> tuple[os.stat_result, int]:
+    """Return the status of a file, and a number that differs if it or a link to it changed."""
+    status = (folder / name).lstat()
+    changed = changed_ns(status)
+    if stat.S_ISLNK(status.st_mode):
         # A broken link fails one row; it must not stop the listing of the source.
-        return (folder / name).lstat()
+        with suppress(OSError):
+            status = (folder / name).stat()
+        changed += changed_ns(status)
+    return status, changed
 
 
 def split_glob(

@@ -74,6 +74,11 @@ class Source(StrictModel):
         fields = set(self.column_candidates)
         return "url" in fields and not {"image", "path"} & fields
 
+    @property
+    def names_files(self) -> bool:
+        """Whether rows may name image files."""
+        return "path" in self.column_candidates
+
     @field_validator("path")
     @classmethod
     def _plain_path(cls, path: str) -> str:

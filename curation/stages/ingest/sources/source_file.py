@@ -78,7 +78,9 @@ class SourceFile:
     @property
     def content(self) -> list[Any]:
         """What memos depend on."""
-        return [fingerprint_params(self.source), self.root, self.query, self.version]
+        # A link may lead to another folder in the next run.
+        root = os.path.realpath(self.root) if self.is_local else self.root
+        return [fingerprint_params(self.source), root, self.query, self.version]
 
     @property
     def version(self) -> str:

@@ -6,8 +6,6 @@ Without `against` it is the largest cosine similarity to a prompt.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
@@ -15,6 +13,7 @@ from scipy.special import softmax
 from curation.algorithms.arrays.vectors import Vectors
 from curation.errors import RecipeError
 from curation.media.encoders.params import EncoderSpec
+from curation.media.files.file_cache import cached_by_file
 from curation.stages.score.heads.base import EncoderInfo, Head, Identity, Scores, check_same_model
 from curation.stages.score.heads.spec import HeadSpec
 
@@ -57,7 +56,7 @@ def _embed(spec: EncoderSpec, texts: tuple[str, ...], images: Identity) -> Doubl
     return _vectors(spec, texts)
 
 
-@lru_cache(maxsize=64)
+@cached_by_file(lambda spec, texts: spec.weights, maxsize=64)
 def _vectors(spec: EncoderSpec, texts: tuple[str, ...]) -> Doubles:
     from curation.media.encoders.encoder import load_encoder
     from curation.media.encoders.forward import encode

@@ -1,0 +1,192 @@
+"""Pairs that the last run of a step listed and this one does not: they stand as `removed`.
+
+A pair stands once, and only while no list of its source names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from curation.engine.context import Context
+from curation.engine.units import content_of
+from curation.stages.ingest.group_by_host import BUCKET, Group, overlap
+from curation.store.digest import digest
+from curation.store.fragment import Fragment, group_by_stem, stem_of
+
+REMOVED = "removed"
+"""The reason of a pair that an earlier run listed and this one does not."""
+
+
+class Buckets(NamedTuple):
+    """Buckets `first` to `last` of a group, in its shuffle files."""
+
+    files: Sequence[Fragment]
+    first: int
+    last: int
+
+    def pair_ids(self) -> Iterator[pa.ChunkedArray]:
+        """Yield the ids of the listed pairs."""
+        for shuffled in self.files:
+            for table in shuffled.row_groups_between(
+                BUCKET, self.first, self.last, [BUCKET, "pair_id"]
+            ):
+                yield table.column("pair_id")
+
+
+@dataclass(frozen=True)
+class Removed:
+    """The pairs of a bucket that are no longer listed.
+
+    Attributes:
+        last: the bucket in the last version: its listed pairs, and those that were removed before.
+        listed: buckets of all groups of the source in which its pairs may be listed now.
+        elsewhere: buckets of earlier groups in the last version: a pair in one of them stands there.
+        key: digest that changes with the rows; None if there are certainly none.
+        state: digests by which the next run knows whether anything changed.
+    """
+
+    last: Sequence[Fragment] = field(repr=False)
+    listed: Sequence[Buckets] = field(repr=False)
+    elsewhere: Sequence[Fragment] = field(repr=False)
+    key: str | None
+    state: dict[str, str]
+
+    def stats(self, rows: int) -> dict[str, Any]:
+        """Return what the next run needs to know, if this one wrote `rows` removed pairs."""
+        return {"key": self.key, "rows": rows, **self.state}
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield rows of `pairs`."""
+        if self.key is None:
+            return
+        gone = {i for fragment in self.last for i in _pair_ids(fragment)}
+        for buckets in self.listed:
+            for pair_ids in buckets.pair_ids():
+                gone.difference_update(pair_ids.to_pylist())
+        for fragment in self.elsewhere:
+            gone.difference_update(_pair_ids(fragment))
+        for fragment in self.last:
+            for batch in fragment.batches():
+                stands = pa.array(_take(batch.column("pair_id").to_pylist(), gone), pa.bool_())
+                if stands.true_count:
+                    yield _as_removed(batch.filter(stands))
+
+
+def _take(pair_ids: list[str], gone: set[str]) -> Iterator[bool]:
+    """Yield for each row whether it stands: the first of its pair, if the pair is gone."""
+    for pair_id in pair_ids:
+        yield pair_id in gone
+        gone.discard(pair_id)
+
+
+def _pair_ids(fragment: Fragment) -> list[str]:
+    ids: list[str] = fragment.read(["pair_id"]).column(0).to_pylist()
+    return ids
+
+
+def _as_removed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    values = {"status": "dropped", "reason": REMOVED, "duplicate_of": None}
+    for name, value in values.items():
+        at = batch.schema.get_field_index(name)
+        column = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
+        batch = batch.set_column(at, batch.schema.field(at), column)
+    return batch
+
+
+class History:
+    """The pairs that the step committed last.
+
+    Args:
+        context: finds them. Another version of the stage may name the same pairs otherwise, so it has
+            no history.
+    """
+
+    def __init__(self, context: Context) -> None:
+        manifest = context.last_version("pairs")
+        known = manifest is not None and [manifest.stage, manifest.stage_version] == context.salt
+        records = manifest.fragments if manifest is not None and known else ()
+        grouped = (r for r in records if "hosts" in r.stats)
+        self.fragments = group_by_stem(Fragment(context.store, record) for record in grouped)
+        """Fragments of lists of URLs, by the stem of their names: group and bucket."""
+
+    @property
+    def groups(self) -> list[Group]:
+        """Return the groups of lists of URLs in their order, without the names of their files."""
+        found = {}
+        for stem, fragments in self.fragments.items():
+            name = stem_of(stem)
+            bits = fragments[0].record.stats["hosts"][0]
+            found[name] = Group(name, stem_of(name), bits, ())
+        return list(found.values())
+
+
+class RemovedPairs:
+    """Finds the removed pairs of each bucket.
+
+    Args:
+        history: the last version.
+        groups: all groups in their order, with their shuffle files.
+    """
+
+    def __init__(self, history: History, groups: Sequence[tuple[Group, list[Fragment]]]) -> None:
+        self._history, self._groups = history, groups
+        self._listing = {
+            group.name: digest([group.bits, content_of(files)]) for group, files in groups
+        }
+        by_source: dict[str, list[str]] = {}
+        for group, _ in groups:
+            by_source.setdefault(group.source, []).append(self._listing[group.name])
+        self._source = {source: digest(sorted(found)) for source, found in by_source.items()}
+
+    def may_stand(self, group: Group, bucket: int) -> bool:
+        """Whether the last version has rows of a bucket."""
+        return any(fragment.rows for fragment in self._last(group, bucket))
+
+    def of(self, group: Group, bucket: int) -> Removed:
+        """Return the removed pairs of a bucket."""
+        last = self._last(group, bucket)
+        state = {"group": self._listing[group.name], "source": self._source[group.source]}
+        kept = _kept_key(last, state)
+        if kept is None:
+            return Removed((), (), (), None, state)
+        same_source = [(g, files) for g, files in self._groups if g.source == group.source]
+        listed = [
+            Buckets(files, *overlap(bucket, group.bits, g.bits))
+            for g, files in same_source
+            if files
+        ]
+        before = same_source[: [g for g, _ in same_source].index(group)]
+        elsewhere = [
+            fragment for g, _ in before for fragment in self._overlapping(g, group, bucket)
+        ]
+        key = kept or digest([state["source"], content_of(last), content_of(elsewhere)])
+        return Removed(last, listed, elsewhere, key, state)
+
+    def _last(self, group: Group, bucket: int) -> list[Fragment]:
+        return self._history.fragments.get(group.stem(bucket), [])
+
+    def _overlapping(self, other: Group, group: Group, bucket: int) -> Iterator[Fragment]:
+        first, last = overlap(bucket, group.bits, other.bits)
+        for number in range(first, last + 1):
+            yield from self._last(other, number)
+
+
+def _kept_key(last: Sequence[Fragment], state: Mapping[str, str]) -> str | None:
+    """Return the key of the last version if the removed pairs are those of that one, else "".
+
+    Without a change of its lists nothing of a group is gone, and what is gone stays so until any list
+    of the source changes.
+    """
+    if not last:
+        return None
+    noted = last[0].record.stats.get("removed")
+    if noted is None or noted["group"] != state["group"]:
+        return ""
+    if noted["rows"] and noted["source"] != state["source"]:
+        return ""
+    key: str | None = noted["key"]
+    return key
