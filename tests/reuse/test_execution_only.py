@@ -105,6 +105,7 @@ def small(
 Small = tuple[dict[str, Any], dict[str, Counter[str]]]
 
 
+@pytest.mark.nightly
 def test_marked_fields_change_no_row(tmp_path: Path, small: Small) -> None:
     spec, rows = small
     other = contents(tmp_path / "store", changed(spec, list(CHANGES)))
