@@ -75,12 +75,23 @@ class Verify(StrictModel):
     """Smallest share of agreeing blocks whose best match is at most one pixel from their place; it is
     low for two photographs of one scene."""
     hue: float = Field(default=12.0, ge=0, le=180)
-    """Largest median difference of hue between the two images, in degrees."""
+    """Largest median difference of hue between the two images, in degrees, after one change of all
+    colours: a grey, brown or warmer copy has none."""
+    colour: float = Field(default=15.0, ge=0)
+    """Largest difference of hue and saturation in CIELAB, of nine tenths of the pixels, after the same
+    change."""
     flat: float = Field(default=0.5, ge=0, le=1)
     """Share of pixels without a gradient above which an image counts as flat, as drawings do; flat
     images must reach `flat_agreement`."""
     flat_agreement: float = Field(default=0.95, ge=0, le=1)
     """Smallest agreement of flat images, in place of `agreement`."""
+    drawn: float = Field(default=0.62, ge=0, le=1)
+    """Share of pixels without texture, among those without an edge, from which two images count as
+    graphics. In other colours or with another symbol they are other images; details are bounded."""
+    detail_colour: float = Field(default=9.0, ge=0)
+    """Largest difference of colour of a detail of a graphic, in CIELAB."""
+    detail_shape: float = Field(default=0.79, ge=-1, le=1)
+    """Smallest correlation of a detail of a graphic."""
 
 
 class HeldOutSet(StrictModel):

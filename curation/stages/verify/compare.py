@@ -1,15 +1,15 @@
 """Whether two images show the same pixels: laid upon each other and compared block by block.
 
 A copy may be cropped, turned, toned or written upon. It still agrees with its original in nearly every
-block, at the same places and in hue, and one of the two images lies within the other. Another shot of
-the same scene agrees in many blocks, but not at the same places, and each image shows parts that the
-other does not.
+block, at the same places and in its colours (see `colour.py`), and one of the two images lies within
+the other. Another shot of the same scene agrees in many blocks, but not at the same places, and each
+image shows parts that the other does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Bools
 from curation.stages.verify.align import Affine, align_frames, align_keypoints
+from curation.stages.verify.colour import colour_difference
 from curation.stages.verify.reduced_image import Floats, ReducedImage
 
 GRID = 8
@@ -35,8 +36,6 @@ MIN_OVERLAP = 0.1
 """Share of this image that the other must cover."""
 MIN_AGREEMENT = 0.4
 """Share of agreeing blocks below which nothing else is measured."""
-MIN_CHROMA = 8.0
-"""Distance from grey in CIELAB from which a pixel has a hue."""
 CLEAR_AGREEMENT = 0.95
 """Share of agreeing blocks from which no other alignment is tried."""
 
@@ -50,7 +49,11 @@ class Agreement:
         worst: 10th percentile of the correlations of textured blocks.
         steady: share of the agreeing blocks that fit best within a pixel of their place.
         inside: share of one image that lies within the other, the larger of both.
-        hue: median difference of hues in degrees, where both images have one.
+        hue: median difference of hues in degrees, as ColourDifference.
+        colour: difference of hue and saturation, as ColourDifference.
+        drawn: share of pixels without texture, as ReducedImage, the smaller of both images.
+        detail_colour: difference of colour of a detail, as ColourDifference.
+        detail_shape: correlation of a detail, as ColourDifference.
         flat: share of flat pixels, the larger of both images.
         blocks: number of textured blocks.
         mirrored: whether one image is mirrored.
@@ -64,6 +67,10 @@ class Agreement:
     flat: float = 0.0
     blocks: int = 0
     mirrored: bool = False
+    colour: float | None = None
+    drawn: float | None = None
+    detail_colour: float | None = None
+    detail_shape: float | None = None
 
 
 @dataclass(frozen=True)
@@ -186,10 +193,11 @@ def _measure(this: ReducedImage, other: ReducedImage, affine: Affine, mirrored: 
         worst=float(np.percentile(at_place, 10)),
         steady=float(((shift <= 1) | (gain < MIN_GAIN)).mean()) if agreeing.any() else 0.0,
         inside=min(1.0, inside),
-        hue=_hue_difference(this, other, affine, covered),
+        **asdict(colour_difference(this, other, affine, covered)),
         flat=flat,
         blocks=len(blocks),
         mirrored=mirrored,
+        drawn=min(this.drawn, other.drawn),
     )
 
 
@@ -247,18 +255,3 @@ def _refine(this: ReducedImage, other: ReducedImage, affine: Affine) -> Affine:
         return affine
     refined: Affine = (np.linalg.inv(correction) @ np.vstack([affine, [0, 0, 1]]))[:2]
     return refined
-
-
-def _hue_difference(
-    this: ReducedImage, other: ReducedImage, affine: Affine, covered: Bools
-) -> float:
-    """Return the median difference of hues in degrees; 0 if fewer than 50 pixels have a hue in both."""
-    height, width = this.grey.shape
-    others = cv2.warpAffine(other.chroma, affine, (width, height))[covered]
-    these = this.chroma[covered]
-    this_chroma, other_chroma = np.hypot(*these.T), np.hypot(*others.T)
-    both = (this_chroma > MIN_CHROMA) & (other_chroma > MIN_CHROMA)
-    if both.sum() < 50:
-        return 0.0
-    cosine = (these[both] * others[both]).sum(1) / (this_chroma[both] * other_chroma[both])
-    return float(np.degrees(np.median(np.arccos(np.clip(cosine, -1, 1)))))

@@ -16,6 +16,12 @@ LONGER_SIDE = 320
 MAX_KEYPOINTS = 400
 FLAT_GRADIENT = 1.0
 """Grey levels per pixel below which a gradient counts as zero."""
+EDGE_GRADIENT = 6.0
+"""Grey levels per pixel from which a gradient is an edge."""
+EVEN_CURVATURE = 0.5
+"""Grey levels of the Laplacian below which a gradient does not change."""
+MIN_SMOOTH = 0.05
+"""Share of pixels without an edge below which an image is no more drawn for having few of them."""
 
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][..., -np.arange(8)].ravel()
 """Permutation that turns the SIFT descriptor of a keypoint into that of the mirrored image: the cells
@@ -72,18 +78,37 @@ class ReducedImage:
         return np.asarray(cv2.GaussianBlur(self.grey, (0, 0), 1.0), dtype=np.float32)
 
     @cached_property
-    def chroma(self) -> Floats:
-        """The colour channels a and b of CIELAB, blurred as JPEG does, shape (height, width, 2)."""
-        lab = cv2.cvtColor(self.pixels, cv2.COLOR_BGR2LAB)
-        return np.asarray(cv2.GaussianBlur(lab, (0, 0), 2.0)[..., 1:], dtype=np.float32) - 128
+    def colours(self) -> float:
+        """Number of colours: exp of the entropy over 512 of them, as if all were equally frequent."""
+        sample = self.pixels[::2, ::2].reshape(-1, 3).astype(np.int64) // 32
+        count = np.bincount(sample @ (64, 8, 1), minlength=512)
+        share = count[count > 0] / len(sample)
+        return float(np.exp(-(share * np.log(share)).sum()))
 
     @cached_property
     def flat(self) -> float:
         """Share of pixels without a gradient: small in photographs, large in drawings."""
+        return float((self._gradient < FLAT_GRADIENT).mean())
+
+    @cached_property
+    def drawn(self) -> float:
+        """Share of pixels without texture among those without an edge: large in graphics.
+
+        Without texture are pixels without a gradient or, in shaded graphics, those whose gradient does
+        not change.
+        """
+        smooth = self._gradient < EDGE_GRADIENT
+        even = np.abs(cv2.Laplacian(self.smooth, cv2.CV_32F)) < EVEN_CURVATURE
+        share = max(float(smooth.mean()), MIN_SMOOTH)
+        return max(self.flat, float((even & smooth).mean())) / share
+
+    @cached_property
+    def _gradient(self) -> Floats:
+        """Grey levels per pixel, shape (height, width)."""
         grey = self.grey.astype(np.float32)
         horizontal = cv2.Sobel(grey, cv2.CV_32F, 1, 0) / 8
         vertical = cv2.Sobel(grey, cv2.CV_32F, 0, 1) / 8
-        return float((np.hypot(horizontal, vertical) < FLAT_GRADIENT).mean())
+        return np.hypot(horizontal, vertical)
 
     @cached_property
     def keypoints(self) -> tuple[Floats, Floats] | None:
