@@ -11,9 +11,11 @@ EXECUTION_ONLY = True
 LIBRARIES = (
     "aiohttp",
     "albumentations",
+    "brotli",
     "faiss-cpu",
     "faiss-gpu",
     "fastwarc",
+    "idna",
     "ImageHash",
     "img2dataset",
     "numpy",

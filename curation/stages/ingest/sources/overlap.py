@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.listing import is_hidden, split_glob
 from curation.stages.ingest.sources.source import Source
+from curation.store.storage.base import join_address
 
 STORE_FOLDERS = ("tables", "work", "steps", "runs", "open")
 """Folders of a store whose files come and go. Those of a dataset stay, and may be a source."""
@@ -27,7 +28,7 @@ def overlap(source: Source, store: str) -> str | None:
     path = _address(source.path)
     if ("://" in path) != ("://" in store):
         return None
-    if any(_is_within(path, f"{store}/{folder}") for folder in STORE_FOLDERS):
+    if any(_is_within(path, join_address(store, folder)) for folder in STORE_FOLDERS):
         return f"it reads {source.path!r}, where the store writes its own files"
     base, pattern = split_glob(path, os.path.isdir)
     if not _is_within(store, base):
