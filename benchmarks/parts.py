@@ -248,8 +248,8 @@ def verified_pairs(rows: int) -> dict[str, pa.Array]:
     count = len(pairs)
     one, zero = pa.array(np.ones(count), pa.float32()), pa.array(np.zeros(count), pa.float32())
     return {
-        **dict.fromkeys(("agreement", "worst", "steady", "inside"), one),
-        **dict.fromkeys(("hue", "flat"), zero),
+        **dict.fromkeys(("agreement", "worst", "steady", "inside", "detail_shape"), one),
+        **dict.fromkeys(("hue", "flat", "colour", "drawn", "detail_colour"), zero),
         "blocks": pa.array(np.full(count, 64), pa.int32()),
         "mirrored": pa.array(np.zeros(count, bool)),
         "image_a": from_ids(np.ascontiguousarray(pairs[:, 0])),

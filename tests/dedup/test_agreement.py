@@ -1,0 +1,48 @@
+"""Bounds on what was measured of a pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.stages.dedup.agreement import MEASURED, agrees
+from curation.stages.dedup.params import Verify
+
+SAME = dict.fromkeys(("agreement", "worst", "steady", "inside", "detail_shape"), 1.0)
+SAME |= dict.fromkeys(("hue", "flat", "colour", "drawn", "detail_colour"), 0.0)
+GRAPHIC = {"drawn": 0.9, "flat": 0.8}
+NULL = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("measured", "copy"),
+    [
+        ({}, True),
+        ({"colour": 14.9}, True),
+        ({"colour": 15.5}, False),
+        ({"hue": 13.0}, False),
+        (GRAPHIC, True),
+        (GRAPHIC | {"detail_colour": 8.9}, True),
+        (GRAPHIC | {"detail_colour": 9.5}, False),
+        (GRAPHIC | {"detail_shape": 0.8}, True),
+        (GRAPHIC | {"detail_shape": 0.5}, False),
+        ({"drawn": 0.5, "detail_colour": 40.0, "detail_shape": 0.0}, True),
+        ({"colour": NULL, "drawn": NULL, "detail_colour": NULL, "detail_shape": NULL}, True),
+        ({"drawn": 0.9, "detail_colour": NULL, "detail_shape": NULL}, True),
+        ({"agreement": 0.5, "colour": NULL, "drawn": NULL}, False),
+    ],
+)
+def test_details_count_in_graphics_and_nothing_that_was_not_measured(
+    measured: dict[str, float], copy: bool
+) -> None:
+    columns = {name: np.array([value], np.float32) for name, value in (SAME | measured).items()}
+    assert set(columns) == set(MEASURED)
+    assert agrees(columns, Verify()).tolist() == [copy]
+
+
+def test_bounds_can_be_lifted() -> None:
+    other = SAME | GRAPHIC | {"colour": 80.0, "detail_colour": 90.0, "detail_shape": -1.0}
+    columns = {name: np.array([value], np.float32) for name, value in other.items()}
+    lifted = Verify(colour=1000, detail_colour=1000, detail_shape=-1)
+    assert agrees(columns, lifted).tolist() == [True]
+    assert agrees(columns, Verify()).tolist() == [False]
