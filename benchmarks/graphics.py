@@ -34,7 +34,7 @@ from curation.stages.verify.compare import Agreement
 from quickstart.photographs import PHOTOGRAPHS, load
 
 BATCH = 64
-IN_GREY = Verify(colour=1000, drawn=1, detail_colour=1000, detail_shape=-1)
+IN_GREY = Verify(colour=1000, detail_colour=1000, detail_shape=-1)
 """Bounds that look at no colour but the hue of most pixels."""
 
 

@@ -11,6 +11,7 @@ from curation.stages.dedup.params import Verify
 SAME = dict.fromkeys(("agreement", "worst", "steady", "inside", "detail_shape"), 1.0)
 SAME |= dict.fromkeys(("hue", "flat", "colour", "drawn", "detail_colour"), 0.0)
 GRAPHIC = {"drawn": 0.9, "flat": 0.8}
+PARTLY = {"drawn": 0.6}
 NULL = float("nan")
 
 
@@ -22,11 +23,19 @@ NULL = float("nan")
         ({"colour": 15.5}, False),
         ({"hue": 13.0}, False),
         (GRAPHIC, True),
-        (GRAPHIC | {"detail_colour": 8.9}, True),
-        (GRAPHIC | {"detail_colour": 9.5}, False),
-        (GRAPHIC | {"detail_shape": 0.8}, True),
-        (GRAPHIC | {"detail_shape": 0.5}, False),
-        ({"drawn": 0.5, "detail_colour": 40.0, "detail_shape": 0.0}, True),
+        (GRAPHIC | {"colour": 4.9}, True),
+        (GRAPHIC | {"colour": 5.1}, False),
+        (GRAPHIC | {"detail_colour": 4.9}, True),
+        (GRAPHIC | {"detail_colour": 5.1}, False),
+        (GRAPHIC | {"detail_shape": 0.81}, True),
+        (GRAPHIC | {"detail_shape": 0.79}, False),
+        (PARTLY | {"colour": 9.9, "detail_colour": 9.9, "detail_shape": 0.61}, True),
+        (PARTLY | {"colour": 10.1}, False),
+        (PARTLY | {"detail_colour": 10.1}, False),
+        (PARTLY | {"detail_shape": 0.59}, False),
+        ({"drawn": 0.5, "colour": 14.9, "detail_colour": 14.9, "detail_shape": 0.41}, True),
+        ({"drawn": 0.5, "detail_colour": 15.1}, False),
+        ({"drawn": 0.5, "detail_shape": 0.39}, False),
         ({"colour": NULL, "drawn": NULL, "detail_colour": NULL, "detail_shape": NULL}, True),
         ({"drawn": 0.9, "detail_colour": NULL, "detail_shape": NULL}, True),
         ({"agreement": 0.5, "colour": NULL, "drawn": NULL}, False),
@@ -46,3 +55,11 @@ def test_bounds_can_be_lifted() -> None:
     lifted = Verify(colour=1000, detail_colour=1000, detail_shape=-1)
     assert agrees(columns, lifted).tolist() == [True]
     assert agrees(columns, Verify()).tolist() == [False]
+
+
+@pytest.mark.parametrize("drawn", [0.3, 0.5])
+def test_images_count_as_graphics_from_any_share_on(drawn: float) -> None:
+    measured = SAME | {"drawn": drawn, "detail_colour": 6.0}
+    columns = {name: np.array([value], np.float32) for name, value in measured.items()}
+    assert agrees(columns, Verify(drawn=drawn)).tolist() == [False]
+    assert agrees(columns, Verify(drawn=0.9)).tolist() == [True]

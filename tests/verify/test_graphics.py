@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from itertools import chain
 from random import Random
 
 import numpy as np
@@ -23,7 +24,7 @@ from quickstart.photographs import PHOTOGRAPHS, load
 SMALL = 48
 """Pairs of the share that every run compares."""
 LARGE = 500
-UNSEEN_SEEDS = (2, 3, 4)
+UNSEEN_SEEDS = (5, 6, 7)
 """Seeds on which no bound was set."""
 
 
@@ -61,13 +62,12 @@ def test_graphics_in_other_colours_or_with_another_symbol_are_other_images() -> 
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", UNSEEN_SEEDS)
-def test_few_of_many_graphics_are_merged(seed: int) -> None:
-    merged, in_grey = merged_pairs(LARGE, seed)
-    assert in_grey > 0.8
-    # Measured: 0, 0.014 and 0.026. The aim, 0.005, is not met yet (benchmarks/results/graphics.md).
-    assert len(merged) <= 0.03 * LARGE, Counter(merged)
+@pytest.mark.timeout(1200)
+def test_few_of_many_graphics_are_merged() -> None:
+    merged, in_grey = zip(*(merged_pairs(LARGE, seed) for seed in UNSEEN_SEEDS), strict=True)
+    assert min(in_grey) > 0.8
+    every = list(chain.from_iterable(merged))
+    assert len(every) <= 0.005 * LARGE * len(UNSEEN_SEEDS), Counter(every)
 
 
 def test_the_same_seed_draws_the_same_pairs() -> None:

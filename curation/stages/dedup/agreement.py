@@ -16,6 +16,10 @@ MEASURED = (
     *("colour", "drawn", "detail_colour", "detail_shape"),
 )
 """Columns of `verified` that have bounds."""
+PARTLY_DRAWN = 0.5
+"""Share `drawn` up to which an image is no graphic at all; details are measured from there on."""
+WIDTH = 3.0
+"""How many times as wide the bounds on colours and details are there as in graphics."""
 
 
 def agrees(measured: Mapping[str, npt.NDArray[Any]], bounds: Verify) -> Bools:
@@ -26,16 +30,28 @@ def agrees(measured: Mapping[str, npt.NDArray[Any]], bounds: Verify) -> Bools:
         bounds: of the recipe.
     """
     flat_minimum = np.where(measured["flat"] > bounds.flat, bounds.flat_agreement, 0.0)
-    other_details = measured["detail_colour"] > bounds.detail_colour
-    other_details |= measured["detail_shape"] < bounds.detail_shape
+    width = _width(measured["drawn"], bounds.drawn)
+    # What was not measured differs in nothing.
+    other = measured["colour"] > bounds.colour * width / WIDTH
+    other |= measured["detail_colour"] > bounds.detail_colour * width
+    other |= 1 - measured["detail_shape"] > (1 - bounds.detail_shape) * width
     return np.asarray(
         (measured["agreement"] >= np.maximum(bounds.agreement, flat_minimum))
         & (measured["worst"] >= np.where(flat_minimum > 0, flat_minimum, -1.0))
         & (measured["steady"] >= bounds.steady)
         & (measured["inside"] >= bounds.inside)
         & (measured["hue"] <= bounds.hue)
-        # What was not measured differs in nothing.
-        & ~(measured["colour"] > bounds.colour)
-        & ~((measured["drawn"] >= bounds.drawn) & other_details),
+        & ~other,
         dtype=bool,
     )
+
+
+def _width(drawn: npt.NDArray[Any], graphic: float) -> npt.NDArray[Any]:
+    """Return how wide the bounds are: 1 for graphics, WIDTH for photographs.
+
+    It falls evenly between both. An image of which `drawn` was not measured counts as a photograph.
+    """
+    if graphic <= PARTLY_DRAWN:
+        return np.where(drawn >= graphic, 1.0, WIDTH)
+    part = (graphic - np.nan_to_num(drawn, nan=0.0)) / (graphic - PARTLY_DRAWN)
+    return np.asarray(1 + (WIDTH - 1) * np.clip(part, 0, 1))

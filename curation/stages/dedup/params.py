@@ -79,19 +79,20 @@ class Verify(StrictModel):
     colours: a grey, brown or warmer copy has none."""
     colour: float = Field(default=15.0, ge=0)
     """Largest difference of hue and saturation in CIELAB, of nine tenths of the pixels, after the same
-    change."""
+    change. In graphics a third of it is allowed."""
     flat: float = Field(default=0.5, ge=0, le=1)
     """Share of pixels without a gradient above which an image counts as flat, as drawings do; flat
     images must reach `flat_agreement`."""
     flat_agreement: float = Field(default=0.95, ge=0, le=1)
     """Smallest agreement of flat images, in place of `agreement`."""
-    drawn: float = Field(default=0.62, ge=0, le=1)
+    drawn: float = Field(default=0.7, ge=0, le=1)
     """Share of pixels without texture, among those without an edge, from which two images count as
-    graphics. In other colours or with another symbol they are other images; details are bounded."""
-    detail_colour: float = Field(default=9.0, ge=0)
-    """Largest difference of colour of a detail of a graphic, in CIELAB."""
-    detail_shape: float = Field(default=0.79, ge=-1, le=1)
-    """Smallest correlation of a detail of a graphic."""
+    graphics. In other colours or with another symbol they are other images. Between 0.5, where an image
+    counts as a photograph, and this share the bounds on colours and details narrow to a third."""
+    detail_colour: float = Field(default=5.0, ge=0)
+    """Largest difference of colour of a detail of a graphic, in CIELAB; three times as much at 0.5."""
+    detail_shape: float = Field(default=0.8, ge=-1, le=1)
+    """Smallest correlation of a detail of a graphic; three times as far from 1 at 0.5."""
 
 
 class HeldOutSet(StrictModel):
@@ -190,5 +191,5 @@ STAGE = Stage(
     params=DedupParams,
     writes="copies",
     reads=(Read("images"), Read("scores"), Read("neighbours"), Read("verified")),
-    version=3,
+    version=4,
 )

@@ -18,7 +18,7 @@ from curation.algorithms.arrays.vectors import Bools
 from curation.stages.verify.align import Affine
 from curation.stages.verify.reduced_image import Floats, Pixels, ReducedImage
 
-FEW_COLOURS = 8.0
+FEW_COLOURS = 12.0
 """Number of colours below which a drawn image has few of them."""
 DRAWN = 0.62
 """Share `drawn` from which a change of all colours explains nothing in an image of few colours."""

@@ -22,5 +22,5 @@ STAGE = Stage(
     params=VerifyStep,
     writes="verified",
     reads=(Read("images"), Read("neighbours")),
-    version=3,
+    version=4,
 )
