@@ -16,7 +16,7 @@ from curation.store.digest import digest
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-FRAGMENT_STATS = ("origin", "hosts", "removed")
+FRAGMENT_STATS = ("origin", "hosts", "generation", "removed")
 """Measurements that belong to one fragment. `origin` identifies files outside the store that the
 fragment's rows point into."""
 

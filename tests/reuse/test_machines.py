@@ -37,6 +37,24 @@ def test_a_store_with_a_history_gives_the_rows_of_a_fresh_one(
     assert check(machine, examples=examples, steps=6) >= 5
 
 
+def test_groups_that_another_recipe_formed_keep_the_order_of_files() -> None:
+    """A stopped run of another recipe has put a list into a group that is read before this one's."""
+    lists = UrlLists()
+    try:
+        lists.build()
+        lists.remove("one", "1.parquet")
+        lists.remove("two", "1.parquet")
+        lists.write("one", "2.parquet", [(1, "x"), (5, "y")])
+        lists.write("two", "2.parquet", [(7, "x"), (2, "y"), (9, "x")])
+        lists.stop("b", 100, 1)
+        lists.write("one", "1.parquet", [(4, "x"), (1, "x"), (0, "x")])
+        lists.write("one", "4.parquet", [(6, "x"), (0, "y"), (5, "x")])
+        lists.run_recipe("a", 3)
+        lists.run_recipe("a", 3)
+    finally:
+        lists.teardown()
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("machine", [UrlLists, Pictures])

@@ -28,6 +28,7 @@ class BucketRows:
         start: first row.
         stop: row after the last one.
         removed: the pairs of the bucket that are no longer listed, if they stand in this fragment.
+        generation: that of the group, see `History`.
     """
 
     shuffle_files: list[Fragment]
@@ -36,23 +37,28 @@ class BucketRows:
     start: int
     stop: int
     removed: Removed | None = None
+    generation: int = 0
 
     @property
     def content(self) -> Any:
         """What memos depend on."""
         removed = [self.removed.key] if self.removed and self.removed.key else []
+        generation = [{"generation": self.generation}] if self.generation else []
         place = [self.bits, self.bucket, self.start, self.stop]
-        return content_of([self.shuffle_files, *place, *removed])
+        return content_of([self.shuffle_files, *place, *removed, *generation])
 
     def batches(self) -> StageOutput:
         """Yield rows of `pairs`.
 
         Returns:
             The bucket, by which fetch knows fragments with common hosts, as `hosts`; what the next run
-            needs to know of removed pairs, as `removed`.
+            needs to know of the group and of removed pairs, as `generation` and `removed`.
         """
         yield from self._listed()
-        stats: dict[str, Any] = {"hosts": [self.bits, self.bucket]}
+        stats: dict[str, Any] = {
+            "hosts": [self.bits, self.bucket],
+            "generation": self.generation,
+        }
         if self.removed is not None:
             rows = 0
             for batch in self.removed.batches():
@@ -101,5 +107,6 @@ def bucket_fragments(
                 start,
                 stop,
                 removed.of(group, bucket) if part == 0 else None,
+                removed.generation(group),
             )
     return fragments

@@ -100,6 +100,8 @@ def _as_removed(batch: pa.RecordBatch) -> pa.RecordBatch:
 class History:
     """The pairs that the step committed last.
 
+    The generation of a group is that of the run that listed it first: 0, or one more than before.
+
     Args:
         context: finds them. Another version of the stage may name the same pairs otherwise, so it has
             no history.
@@ -112,6 +114,11 @@ class History:
         grouped = (r for r in records if "hosts" in r.stats)
         self.fragments = group_by_stem(Fragment(context.store, record) for record in grouped)
         """Fragments of lists of URLs, by the stem of their names: group and bucket."""
+        self._generations: dict[str, int] = {
+            stem_of(stem): fragments[0].record.stats["generation"]
+            for stem, fragments in self.fragments.items()
+        }
+        self._next = max(self._generations.values(), default=-1) + 1
 
     @property
     def groups(self) -> list[Group]:
@@ -122,6 +129,10 @@ class History:
             bits = fragments[0].record.stats["hosts"][0]
             found[name] = Group(name, stem_of(name), bits, ())
         return list(found.values())
+
+    def generation(self, group: Group) -> int:
+        """Return the generation of a group; one that is new has the next one."""
+        return self._generations.get(group.name, self._next)
 
 
 class RemovedPairs:
@@ -141,6 +152,10 @@ class RemovedPairs:
         for group, _ in groups:
             by_source.setdefault(group.source, []).append(self._listing[group.name])
         self._source = {source: digest(sorted(found)) for source, found in by_source.items()}
+
+    def generation(self, group: Group) -> int:
+        """Return the generation of a group."""
+        return self._history.generation(group)
 
     def may_stand(self, group: Group, bucket: int) -> bool:
         """Whether the last version has rows of a bucket."""

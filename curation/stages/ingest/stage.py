@@ -91,12 +91,11 @@ def _listed_first(
     """Return the files of groups in the order in which their rows count as first.
 
     Rows that an earlier run of the step listed come first, so that what has been fetched is not a
-    duplicate of a row that was added. All others are in the order of their files, as in a fresh store.
+    duplicate of a row that was added. Rows of one generation are in the order of their files, as in a
+    fresh store, whatever groups other recipes formed of them.
     """
-    earlier = {group.name for group in history.groups}
-    before = [name for g in groups if g.name in earlier for name in g.files if name in files]
-    new = {name for g in groups if g.name not in earlier for name in g.files}
-    return before + [name for name in files if name in new]
+    generation = {name: history.generation(g) for g in groups for name in g.files}
+    return sorted((name for name in files if name in generation), key=generation.__getitem__)
 
 
 def _read_files(
