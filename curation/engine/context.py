@@ -16,12 +16,11 @@ from curation.store.fragment import Fragment
 from curation.store.manifest import FragmentRecord, Manifest
 from curation.store.step_log import StepLog
 from curation.store.store import Store
+from curation.store.used_work import SHARED
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-SHARED = "shared"
-"""Folder of the states that all steps of a stage share, below that of its work tables."""
 EARLIER_VERSIONS = 8
 """Versions of a table in which rows are looked for that can be reused."""
 

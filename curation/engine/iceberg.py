@@ -18,11 +18,12 @@ address of the folder and for all data files, so one listing tells whether anyth
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -41,30 +42,36 @@ from curation.errors import StoreError
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
+from curation.store.open_files import (
+    FOLDER,
+    HINT,
+    MARK,
+    Published,
+    files_of,
+    latest_mark,
+    metadata_numbers,
+)
 from curation.store.storage.base import FileStatus
 from curation.store.store import Store, manifest_path
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-FOLDER = "open"
-FORMAT = 1
+FORMAT = 2
 """Grows when the metadata that is written for a version changes: it is then written anew."""
-HINT = "version-hint.text"
 GRACE_S = 600.0
 """Seconds for which metadata stays that is not the current one any more: readers may be opening it."""
 KEY_DIGITS = 16
-FILES, LIST, MARK = "-files.avro", "-list.avro", "-published.json"
-"""Endings of the names of manifests, of manifest lists, and of the marks of what is complete."""
+FILES, LIST = "-files.avro", "-list.avro"
+"""Endings of the names of manifests and of manifest lists."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_METADATA = re.compile(r"v(\d+)\.metadata\.json")
 _WRITTEN = re.compile(
     rf"(\d+)-([0-9a-f]{{{KEY_DIGITS}}}-[0-9a-f-]{{36}})({FILES}|{LIST}|{MARK})".replace(".", r"\.")
 )
 
 
-class Published(NamedTuple):
+class OpenVersion(NamedTuple):
     """The version of a table that the folder of a recipe opens."""
 
     recipe: str
@@ -105,14 +112,9 @@ class _Listing:
     files: Mapping[str, FileStatus]
 
     @property
-    def _metadata(self) -> dict[int, FileStatus]:
-        matches = ((_METADATA.fullmatch(name), status) for name, status in self.files.items())
-        return {int(match[1]): status for match, status in matches if match}
-
-    @property
     def latest(self) -> int:
         """The last number of a version; 0 if there is none."""
-        return max(self._metadata, default=0)
+        return max(metadata_numbers(self.files), default=0)
 
     def opens(self, key: str, rows: int) -> bool:
         """Whether readers get what a key stands for: the last version is, and is complete.
@@ -136,16 +138,17 @@ class _Listing:
 
         Only times of the storage are compared, so the clock of this machine makes no difference.
         """
-        metadata = self._metadata
-        limit = metadata[self.latest].modified - GRACE_S
-        return max((n for n, status in metadata.items() if status.modified <= limit), default=0)
+        written = {n: self.files[name].modified for n, name in metadata_numbers(self.files).items()}
+        limit = written[self.latest] - GRACE_S
+        return max((n for n, modified in written.items() if modified <= limit), default=0)
 
     def written_before(self, number: int) -> list[str]:
         """Return the names of the files of all versions before one. Files of other programs stay."""
-        matches = (
-            (name, _METADATA.fullmatch(name) or _WRITTEN.fullmatch(name)) for name in self.files
-        )
-        return [name for name, match in matches if match and int(match[1]) < number]
+        numbers = {name: n for n, name in metadata_numbers(self.files).items()}
+        for name in self.files:
+            if match := _WRITTEN.fullmatch(name):
+                numbers[name] = int(match[1])
+        return [name for name, found in numbers.items() if found < number]
 
 
 class OpenFolder:
@@ -171,10 +174,13 @@ class OpenFolder:
 
     def version(self) -> str | None:
         """Return the version that readers get; None if that is not known."""
-        listed = self._list()
-        marks = [n for n in listed.files if n.endswith(MARK) and n.startswith(f"{listed.latest}-")]
-        mark = _read_mark(self.store, f"{self._metadata}/{marks[0]}") if marks else None
-        return mark.version if mark else None
+        mark = latest_mark(self._list().files)
+        if mark is None:
+            return None
+        with suppress(ValueError):
+            content = self.store.storage.read(f"{self._metadata}/{mark}")
+            return Published.from_json(content or b"").version
+        return None
 
     def publish(self, manifest: Manifest, run: str = "") -> None:
         """Let readers get a version. Nothing is written if they do already.
@@ -195,13 +201,14 @@ class OpenFolder:
         while True:
             number = listed.latest + 1
             name = f"{number}-{key}-{uuid.uuid4()}"
-            if self._create(snapshot, files, number, name):
+            checksums = self._create(snapshot, files, number, name)
+            if checksums is not None:
                 break
             listed = self._list()
         listed = self._let_hint_name(number)
         if listed.latest == number:
-            mark = Published(self.recipe, self.table, manifest.version)
-            self._write(f"{name}{MARK}", json.dumps(mark._asdict()).encode())
+            mark = Published(self.recipe, self.table, manifest.version, checksums)
+            self._write(f"{name}{MARK}", mark.to_json())
         old = listed.written_before(listed.oldest_to_keep())
         self.store.storage.delete(f"{self._metadata}/{name}" for name in old)
 
@@ -211,21 +218,27 @@ class OpenFolder:
         return digest([FORMAT, self.address, manifest.version, paths])[:KEY_DIGITS]
 
     def _list(self) -> _Listing:
-        files = self.store.storage.files(self._metadata)
-        return _Listing({path.rsplit("/", 1)[-1]: status for path, status in files.items()})
+        return _Listing(files_of(self.store, self._metadata))
 
     def _write(self, name: str, content: bytes) -> None:
         self.store.storage.write(f"{self._metadata}/{name}", content)
 
-    def _create(self, snapshot: Snapshot, files: bytes, number: int, name: str) -> bool:
-        """Write a version; return False if another writer took its number."""
+    def _create(
+        self, snapshot: Snapshot, files: bytes, number: int, name: str
+    ) -> dict[str, str] | None:
+        """Write a version; return the checksums of its files, or None if its number was taken."""
         place = open_address(self.store, self._metadata)
+        written = {f"{name}{FILES}": files} if snapshot.files else {}
         listed = manifest_list(snapshot, number, f"{place}/{name}{FILES}", len(files))
-        if snapshot.files:
-            self._write(f"{name}{FILES}", files)
-        self._write(f"{name}{LIST}", listed)
+        written[f"{name}{LIST}"] = listed
+        for part, content in written.items():
+            self._write(part, content)
         metadata = table_metadata(snapshot, number, f"{place}/{name}{LIST}")
-        return self.store.storage.create(f"{self._metadata}/v{number}.metadata.json", metadata)
+        last = f"v{number}.metadata.json"
+        written[last] = metadata
+        if not self.store.storage.create(f"{self._metadata}/{last}", metadata):
+            return None
+        return {part: sha256(content).hexdigest() for part, content in written.items()}
 
     def _let_hint_name(self, number: int) -> _Listing:
         """Let the hint name a version, or a later one that there is; return what is there then."""
@@ -265,7 +278,7 @@ def publish(store: Store, recipe: str, manifest: Manifest, run: str = "") -> Non
     OpenFolder(store, recipe, manifest.table).publish(manifest, run)
 
 
-def published(store: Store) -> Iterator[Published]:
+def published(store: Store) -> Iterator[OpenVersion]:
     """Yield what the folders of all recipes open now.
 
     Whoever removes files must keep those of these versions, or remove the folder first.
@@ -274,10 +287,4 @@ def published(store: Store) -> Iterator[Published]:
         for table in store.storage.folders(f"{FOLDER}/{recipe}"):
             version = OpenFolder(store, recipe, table).version()
             if version is not None:
-                yield Published(recipe, table, version)
-
-
-def _read_mark(store: Store, path: str) -> Published | None:
-    spec = store.read_json(path)
-    known = isinstance(spec, dict) and spec.keys() == set(Published._fields)
-    return Published(**spec) if known else None
+                yield OpenVersion(recipe, table, version)

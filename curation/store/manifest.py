@@ -72,7 +72,7 @@ def aggregate_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-FORMAT = 3
+FORMAT = 4
 """The form of manifests and completion records; it grows when the form changes."""
 
 

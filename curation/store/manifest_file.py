@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
@@ -13,11 +14,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.store.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
-from curation.store.sealed_json import seal, without_checksum
+from curation.store.sealed_json import CHECKSUM, seal, unseal
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+FILE_CHECKSUM = "curation.checksum"
+"""The key under which the footer has the SHA-256 of the file in which it is replaced by zeros."""
+NO_CHECKSUM = b"0" * 64
 HEADER = b"curation.manifest"
 """The key of the footer's metadata under which the manifest is, without its fragments, as JSON."""
 JSON_COLUMNS = ("counts", "stats", "libraries")
@@ -45,19 +49,20 @@ def write_manifest(manifest: Manifest) -> bytes:
     """Return the file of a manifest."""
     header = {f.name: getattr(manifest, f.name) for f in fields(manifest) if f.name != "fragments"}
     header |= {"rows": manifest.rows, "fragments": len(manifest.fragments), "format": FORMAT}
-    schema = SCHEMA.with_metadata({HEADER: seal(header)})
+    schema = SCHEMA.with_metadata({HEADER: json.dumps(header, sort_keys=True).encode()})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         schema,
         compression="zstd",
         use_dictionary=["table_dir", *JSON_COLUMNS],
-        write_page_checksum=True,
     ) as writer:
         for start in range(0, max(len(manifest.fragments), 1), ROW_GROUP_ROWS):
             writer.write_table(_rows(manifest.fragments[start : start + ROW_GROUP_ROWS], schema))
+        writer.add_key_value_metadata({FILE_CHECKSUM: NO_CHECKSUM.decode()})
     content: bytes = sink.getvalue().to_pybytes()
-    return content
+    before, _, after = content.rpartition(NO_CHECKSUM)
+    return before + sha256(content).hexdigest().encode() + after
 
 
 def _rows(fragments: Sequence[FragmentRecord], schema: pa.Schema) -> pa.Table:
@@ -88,13 +93,30 @@ def read_header(content: bytes) -> dict[str, Any]:
         OtherFormatError: another version of curation wrote it.
         ValueError, OSError: the file is damaged.
     """
-    metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
     header: dict[str, Any] = json.loads(metadata.get(HEADER, b"{}"))
+    checksum = metadata.get(FILE_CHECKSUM.encode())
+    if checksum is None and header and header.get("format") != FORMAT:
+        raise OtherFormatError(f"format {header.get('format')}")
+    _check(content, checksum)
     if header.get("format") != FORMAT:
         raise OtherFormatError(f"format {header.get('format')}")
-    # Parquet has checksums of pages, and none of its footer.
-    rest: dict[str, Any] = without_checksum(header)
-    return rest
+    return header
+
+
+def _check(content: bytes, checksum: bytes | None) -> None:
+    """Raise ValueError if any byte of a manifest is not the one that was written."""
+    if not checksum:
+        raise ValueError("it has no checksum")
+    before, found, after = content.rpartition(checksum)
+    whole = sha256(before)
+    whole.update(NO_CHECKSUM)
+    whole.update(after)
+    if not found or whole.hexdigest().encode() != checksum:
+        raise ValueError("its checksum is wrong")
 
 
 def read_manifest(content: bytes) -> Manifest:
@@ -105,7 +127,7 @@ def read_manifest(content: bytes) -> Manifest:
         ValueError, OSError: the file is damaged.
     """
     header = read_header(content)
-    with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
         table = file.read()
     known = {k: v for k, v in header.items() if k not in ("rows", "format")}
     try:
@@ -124,7 +146,7 @@ def read_names(content: bytes) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
         ValueError, OSError: the file is damaged.
     """
     read_header(content)
-    with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
         table = file.read(columns=["memo", "files.list.element.path"])
     files = pc.list_flatten(table.column("files"))
     return pc.struct_field(files, "path"), table.column("memo")
@@ -158,10 +180,12 @@ def record_from_json(content: bytes) -> FragmentRecord:
         ValueError: the file is damaged.
     """
     spec = json.loads(content)
-    if not isinstance(spec, dict) or spec.get("format") != FORMAT:
-        found = spec.get("format") if isinstance(spec, dict) else None
-        raise OtherFormatError(f"format {found}")
+    # The oldest formats had no checksum.
+    if not isinstance(spec, dict) or CHECKSUM in spec or spec.get("format") == FORMAT:
+        spec = unseal(content)
+    if spec.get("format") != FORMAT:
+        raise OtherFormatError(f"format {spec.get('format')}")
     try:
-        return FragmentRecord.from_json(without_checksum(spec))
+        return FragmentRecord.from_json(spec)
     except (KeyError, TypeError) as error:
         raise ValueError(f"it lacks a field: {error}") from error

@@ -23,22 +23,14 @@ def seal(spec: Mapping[str, Any]) -> bytes:
 
 
 def unseal(content: bytes) -> Any:
-    """Return what JSON says, without its checksum. JSON without a checksum is returned as it is.
+    """Return the object that `seal` wrote, without its checksum.
 
     Raises:
         ValueError: it is no JSON, or not what was written.
     """
-    return without_checksum(json.loads(content))
-
-
-def without_checksum(spec: Any) -> Any:
-    """Return an object without its checksum. An object without a checksum is returned as it is.
-
-    Raises:
-        ValueError: the checksum is not that of the object.
-    """
+    spec = json.loads(content)
     if not isinstance(spec, dict) or CHECKSUM not in spec:
-        return spec
+        raise ValueError("it has no checksum")
     rest = {key: value for key, value in spec.items() if key != CHECKSUM}
     if digest(rest) != spec[CHECKSUM]:
         raise ValueError("its checksum is wrong")

@@ -11,6 +11,9 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 FOLDER = "used"
+"""Folder of the notes, below that of the work tables of a stage."""
+SHARED = "shared"
+"""Folder of the states that all steps of a stage share, below that of its work tables."""
 
 
 def put_used_memos(store: Store, stage: str, step: str, memos: Iterable[str]) -> None:

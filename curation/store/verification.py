@@ -2,8 +2,8 @@
 
 What is checked: the size and the SHA-256 of every file that a manifest or a completion record names;
 that manifests, records, keys and records of runs, and the last entry of each step's log, can be read;
-and that the manifests of all versions that a run names are there. Files that nothing names are left
-alone.
+that the manifests of all versions that a run names are there; and the files by which readers open
+tables. Files that nothing names are left alone.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from curation.errors import StoreError
 from curation.progress import ProgressBar
 from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.manifest_file import OtherFormatError, read_manifest, record_from_json
+from curation.store.open_files import check_open_files
 from curation.store.problem import Problem, problem_of
 from curation.store.run_log import FOLDER as RUNS
 from curation.store.run_log import RunRecord, read_runs
 from curation.store.sealed_json import unseal
 from curation.store.step_log import StepLog
 from curation.store.store import Store
+from curation.store.used_work import FOLDER as USED
+from curation.store.used_work import SHARED
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -169,8 +172,8 @@ def verify_store(
         for name in _names(store) if tables is None else sorted(tables):
             documents = _documents(store, name, (versions or {}).get(name))
             problems += _Folder(store, name, documents).check(pool)
-            if not name.startswith("work/"):
-                problems += _check_keys(store, name)
+            problems += _check_notes(store, name)
+    problems += check_open_files(store, tables)
     if versions is None:
         problems += _missing_manifests(store, runs, tables)
     if tables is None:
@@ -207,6 +210,7 @@ def _documents(store: Store, name: str, version: str | None) -> list[_Document]:
     if version is not None:
         return [_Document(p, version) for p in manifests if PurePosixPath(p).stem == version]
     records = _files(store, f"{folder}/done", ".json")
+    records += _files(store, f"{folder}/{SHARED}/done", ".json")
     return [_Document(path, PurePosixPath(path).stem) for path in manifests] + [
         _Document(path, "") for path in records
     ]
@@ -230,8 +234,9 @@ def _by_chunks(
         set_note(f"{done:,} files")
 
 
-def _check_keys(store: Store, table: str) -> list[Problem]:
-    return _unreadable(store, _files(store, f"tables/{table}/keys", ".json"), table)
+def _check_notes(store: Store, name: str) -> list[Problem]:
+    folder = f"{name}/{USED}" if name.startswith("work/") else f"tables/{name}/keys"
+    return _unreadable(store, _files(store, folder, ".json"), name)
 
 
 def _check_runs(store: Store) -> list[Problem]:

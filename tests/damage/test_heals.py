@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import groupby
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -56,6 +58,29 @@ def cases(finished: Finished) -> Iterator[tuple[str, str]]:
 def test_running_again_mends_a_sample(finished: Finished, tmp_path: Path, number: int) -> None:
     path, damage = list(cases(finished))[number]
     assert not problem_after(finished, path, damage, tmp_path / "store"), (damage, path)
+
+
+DOCUMENTS = ("-published.json", ".json", "versions/*.parquet")
+"""Files without which the files that they name are not known."""
+
+
+@pytest.mark.parametrize("ending", [*DOCUMENTS, ""])
+def test_every_damaged_file_is_reported(finished: Finished, tmp_path: Path, ending: str) -> None:
+    """All documents of one kind at once, or all files that documents name."""
+    store = finished.copy(tmp_path / "store")
+    chosen = {
+        path
+        for path in finished.files()
+        if next((e for e in DOCUMENTS if PurePath(path).match(f"*{e}")), "") == ending
+        and not any(re.search(pattern, path) for pattern in UNCHECKED)
+    }
+    # Nothing reads the entries of a log before its last one.
+    logs = groupby(sorted(p for p in chosen if p.startswith("steps/")), key=os.path.dirname)
+    chosen -= {path for _, paths in logs for path in list(paths)[:-1]}
+    assert chosen
+    for path in chosen:
+        DAMAGES["flip"](tmp_path / "store" / path)
+    assert chosen - {problem.path for problem in verify_store(store)} == set()
 
 
 @pytest.mark.nightly

@@ -128,13 +128,17 @@ class Runs(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
     def lose(self, data: st.DataObject) -> None:
-        """Lose a file of a table."""
+        """Lose the files of a fragment."""
         record, _ = data.draw(st.sampled_from(self.runs))
         table = data.draw(st.sampled_from(sorted(record.tables)))
-        files = sorted(self.store.storage.files(f"tables/{table}/data"))
-        path = data.draw(st.sampled_from(files))
-        self.store.storage.delete([path])
-        self.lost.add(path)
+        manifest = self.store.manifest(table, record.tables[table])
+        assert manifest is not None
+        # Names of files differ from one try of a sequence to the next, those of fragments do not.
+        fragments = sorted(manifest.fragments, key=lambda fragment: fragment.name)
+        fragment = data.draw(st.sampled_from(fragments))
+        paths = [file.path for file in fragment.files]
+        self.store.storage.delete(paths)
+        self.lost.update(paths)
 
 
 def check(examples: int, steps: int) -> None:

@@ -11,17 +11,17 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from curation.engine.context import SHARED
-from curation.engine.iceberg import FOLDER as OPEN_FOLDER
 from curation.runner.gc.kept_runs import SILENCE_S
 from curation.runner.gc.needs import Needs
 from curation.runner.gc.removal_list import RemovalList
 from curation.runner.gc.step_logs import ReadLog
 from curation.store.manifest_file import read_names, record_from_json
+from curation.store.open_files import FOLDER as OPEN_FOLDER
 from curation.store.removal import removal_log
 from curation.store.storage.base import FileStatus, LeavesFiles
 from curation.store.store import DATASET, Store, in_parallel
 from curation.store.used_work import FOLDER as USED
+from curation.store.used_work import SHARED
 
 logger = logging.getLogger(__name__)
 
