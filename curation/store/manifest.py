@@ -16,7 +16,11 @@ from curation.store.digest import digest
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-FRAGMENT_STATS = ("origin", "hosts", "generation", "removed")
+STEERING_STATS = ("generation", "removed")
+"""Measurements of a fragment by which the next run decides what it lists. A version with others is
+another one, though it has the same rows."""
+
+FRAGMENT_STATS = ("origin", "hosts", *STEERING_STATS)
 """Measurements that belong to one fragment. `origin` identifies files outside the store that the
 fragment's rows point into."""
 
@@ -204,7 +208,13 @@ def version_of(manifest: Manifest) -> str:
     """
     made = [manifest.stage, manifest.stage_version, manifest.contract_version, manifest.params]
     stats = {k: v for k, v in manifest.stats.items() if not k.endswith(SECONDS_SUFFIX)}
-    return digest([manifest.content, *made, stats])
+    steering = [
+        {name: fragment.stats[name]}
+        for fragment in manifest.fragments
+        for name in STEERING_STATS
+        if name in fragment.stats
+    ]
+    return digest([manifest.content, *made, stats, *steering])
 
 
 @dataclass(frozen=True)

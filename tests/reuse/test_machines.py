@@ -55,6 +55,24 @@ def test_groups_that_another_recipe_formed_keep_the_order_of_files() -> None:
         lists.teardown()
 
 
+def test_a_version_with_the_same_rows_does_not_bring_back_an_older_history() -> None:
+    """The rows of the last run are those of an earlier one, which removed the same pairs otherwise."""
+    lists = UrlLists()
+    try:
+        lists.build()
+        lists.block([1, 3])
+        lists.write("two", "4.parquet", [(7, "x"), (8, "x"), (9, "y"), (1, "x")])
+        lists.run_recipe("b", 100)
+        lists.remove("two", "4.parquet")
+        lists.run_recipe("b", 3)
+        lists.block([])
+        lists.run_recipe("b", 2)
+        lists.block([1])
+        lists.run_recipe("b", 100)
+    finally:
+        lists.teardown()
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("machine", [UrlLists, Pictures])
