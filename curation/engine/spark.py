@@ -22,6 +22,7 @@ from curation.engine.spark_settings import (
     start_problem,
 )
 from curation.errors import RecipeError
+from curation.secrets import note_spec
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -58,7 +59,9 @@ def load_cluster(name: str) -> Cluster:
         valid = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise RecipeError(f"No cluster {name!r}. Valid: {valid}, or the path of a YAML file.")
     try:
-        return Cluster.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        spec = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        note_spec(spec)
+        return Cluster.model_validate(spec)
     except (ValidationError, yaml.YAMLError) as error:
         raise RecipeError(
             f"{path} does not describe a cluster ({error}). Valid keys: "
