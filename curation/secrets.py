@@ -48,11 +48,16 @@ def note_secrets(text: str) -> None:
 
 def note_settings(settings: Mapping[str, object]) -> None:
     """Note the values of settings whose names say that they are secret: of variables, of Spark."""
-    named = [str(v) for n, v in settings.items() if _NAME.search(n) and not _PUBLIC.search(n)]
+    named = [str(v) for n, v in settings.items() if is_secret(n)]
     _note(v for v in named if not (v.isdigit() or v.lower() in _WORDS or _is_path(v)))
     for value in settings.values():
         if "://" in str(value):
             note_secrets(str(value))
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable or a setting is secret, by its name."""
+    return _NAME.search(name) is not None and _PUBLIC.search(name) is None
 
 
 def note_spec(spec: object) -> None:

@@ -100,7 +100,7 @@ def clean_output() -> Iterator[None]:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, AttributeError):
                 stream.flush()
         sys.stdout, sys.stderr = before
         if relay is not None:
