@@ -74,8 +74,9 @@ wheel: setup ## build the wheel and the source archive into dist/, and try the w
 	$(BIN)/uv build --quiet --out-dir dist .
 	$(BIN)/python scripts/check_wheel.py --wheel dist/*.whl
 
+# With hashes: what is installed later has the content of today.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-	--no-header --no-annotate
+	--no-header --no-annotate --generate-hashes
 
 # Not after `setup`, which fails while the pins do not meet pyproject.toml.
 constraints: ## bring the pins to pyproject.toml, moving as few as possible

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from curation.secrets import conceal
+
 
 class CurationError(Exception):
-    """Base of every error raised on purpose; its message says where, what, and how to mend it."""
+    """Base of every error raised on purpose; its message says where, what, and how to mend it.
+
+    Messages quote addresses and errors of libraries, so secrets in them are concealed here.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(conceal(a) if isinstance(a, str) else a for a in arguments))
 
 
 class RecipeError(CurationError):

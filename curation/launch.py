@@ -178,13 +178,19 @@ def _wrong_checksums(recipe: Recipe) -> Iterator[str]:
     Loading an encoder checks this too, but an encoder whose vectors are in the store is not loaded.
     """
     for name, spec in recipe.embed.encoders.items():
-        if spec.weights is not None and Path(spec.weights).is_file():
+        if spec.weights is not None and Path(spec.weights).exists():
             program = ENCODERS[spec.family].program
             try:
                 if spec.sha256 or program:
                     checked_sha256(spec.weights, spec.sha256, required=program)
             except RecipeError as error:
                 yield f"embed.encoders.{name}: {error}"
+    for name, head in recipe.score.heads.items():
+        try:
+            if head.weights is not None and head.sha256 and Path(head.weights).exists():
+                checked_sha256(head.weights, head.sha256)
+        except RecipeError as error:
+            yield f"score.heads.{name}: {error}"
 
 
 def select_steps(

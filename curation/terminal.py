@@ -14,6 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from curation.secrets import conceal
+
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
@@ -26,14 +28,15 @@ _ACTING = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Return a text that can be printed: a character that would act on the terminal is escaped.
+    r"""Return a text that can be printed: what would act on the terminal is escaped, secrets are `***`.
 
     Line breaks and tabs stay.
 
         >>> visible("\x1b[2J \u202e")
         '\\x1b[2J \\u202e'
     """
-    return _ACTING.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    shown = conceal(text)
+    return _ACTING.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), shown)
 
 
 def one_line(text: str) -> str:
@@ -65,13 +68,24 @@ class Terminal(Console):
 
 
 def ascii_json(content: str, indent: int | None = None) -> str:
-    """Return JSON without characters that act on a terminal."""
-    return json.dumps(json.loads(content), indent=indent).replace("\x7f", "\\u007f")
+    """Return JSON without characters that act on a terminal, and without secrets."""
+    return json.dumps(_concealed(json.loads(content)), indent=indent).replace("\x7f", "\\u007f")
+
+
+def _concealed(value: Any) -> Any:
+    """Return a value of JSON without secrets."""
+    if isinstance(value, str):
+        return conceal(value)
+    if isinstance(value, dict):
+        return {conceal(key): _concealed(item) for key, item in value.items()}
+    return [_concealed(item) for item in value] if isinstance(value, list) else value
 
 
 def echo(text: str) -> None:
     """Print a line to standard output: as it is for programs, and escaped on a terminal."""
-    sys.stdout.write((one_line(text) if sys.stdout.isatty() else text) + "\n")
+    # Past the stream that escapes: programs open the paths that they read here.
+    stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+    stream.write((one_line(text) if sys.stdout.isatty() else conceal(text)) + "\n")
 
 
 class LogFormatter(logging.Formatter):
@@ -84,7 +98,9 @@ class LogFormatter(logging.Formatter):
 
 def prepare_streams(level: int, log_format: str) -> None:
     """Set up logging, and print what the standard streams cannot encode as escapes."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        stream = getattr(stream, "rich_proxied_file", stream)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()

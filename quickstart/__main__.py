@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from curation.terminal import visible
 from quickstart.build import build, read_stamp
 from quickstart.server import CannotServe, serving
 
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
             return 0
         return _serve(options.out, options.port, command)
     except (CannotServe, FileExistsError, FileNotFoundError, ValueError) as error:
-        print(f"quickstart: {error}", file=sys.stderr)
+        print(visible(f"quickstart: {error}"), file=sys.stderr)
         return 2
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from quickstart.web import HOSTS
 
@@ -120,11 +120,11 @@ class _Handler(BaseHTTPRequestHandler):
             case "status":
                 self._send(_status(rest), HTML, "text/html; charset=utf-8")
             case "moved":
-                self._redirect(f"/{rest}")
+                self._redirect(_on_this_site(rest))
             case "inward":
                 self._redirect("http://10.1.2.3/x.jpg")
             case "loop":
-                self._redirect(self.path)
+                self._redirect(_on_this_site(path))
             case "slow":
                 self._send_file(rest, slow=True)
             case _:
@@ -168,6 +168,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Do nothing: `_log` writes the access log."""
+
+
+def _on_this_site(path: str) -> str:
+    """Return the address of a path on this site: it cannot name another one, or end its header."""
+    clean = path.lstrip("/\\")
+    return "/" + quote(clean, safe="/", errors="surrogateescape")
 
 
 def _status(path: str) -> int:

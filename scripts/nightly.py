@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
+
+from curation.terminal import visible
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "data" / "nightly"
@@ -33,6 +36,9 @@ NO_TESTS = 5
 """The exit status of pytest where no test was selected."""
 
 HISTORIES = "tests/reuse"
+PIP_AUDIT = "pip-audit==2.10.1"
+VULNERABILITIES = ("api.osv.dev", 443)
+"""Host and port of the database of known vulnerabilities."""
 NOT_BENCHMARKS = ("__init__", "command", "machine", "measure", "planted", "tables")
 LONG_TESTS = ("airflow", "audit", "e2e", "examples", "quickstart", "report", "web_mini")
 """Folders of tests that run whole recipes; other interpreters run the rest."""
@@ -111,6 +117,27 @@ def wheel() -> list[Command]:
     return [Command(python("scripts/check_wheel.py"))]
 
 
+def vulnerabilities() -> list[Command]:
+    """Return the check of the pinned dependencies against the database of known vulnerabilities.
+
+    Raises:
+        UnavailableError: the database cannot be reached.
+    """
+    uvx = shutil.which("uvx", path=str(Path(sys.executable).parent)) or shutil.which("uvx")
+    if uvx is None:
+        raise UnavailableError("no uvx on PATH or beside the interpreter")
+    try:
+        with socket.create_connection(VULNERABILITIES, timeout=10):
+            pass
+    except OSError as error:
+        raise UnavailableError(f"{VULNERABILITIES[0]} cannot be reached: {error}") from error
+    audit = (uvx, "--from", PIP_AUDIT, "pip-audit", "--strict", "--disable-pip", "--no-deps")
+    return [
+        Command((*audit, "--vulnerability-service", "osv", "-r", str(ROOT / file)))
+        for file in ("constraints.txt", "constraints-airflow.txt")
+    ]
+
+
 def unit_tests_under(version: str) -> Callable[[], list[Command]]:
     """Return what gives the unit tests under another Python, in a clone with its own environment."""
 
@@ -149,6 +176,7 @@ def find_interpreter(version: str) -> str:
 
 
 PARTS = {
+    "vulnerabilities": Part("known vulnerabilities of the pinned dependencies", vulnerabilities),
     "benchmarks-tiny": Part("a quick run of every benchmark, on small sizes", tiny_benchmarks),
     "slow-tests": Part("the tests that are marked slow or nightly", slow_tests),
     "histories": Part("over 2,000 runs on stores with random histories", histories),
@@ -270,7 +298,7 @@ def run_parts(parts: Mapping[str, Part], state: State) -> dict[str, Outcome]:
 
 def show_end(log: Path) -> None:
     """Print the last lines of a log."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = visible(log.read_text(encoding="utf-8", errors="replace")).splitlines()
     print(*(f"  {line}" for line in lines[-SHOWN_LINES:]), f"  … all of it: {log}", sep="\n")
 
 

@@ -206,7 +206,8 @@ def make_venv(python: Python, folder: Path) -> None:
     elif answer(python.path, "-m", "pip", "--version"):
         with tempfile.TemporaryDirectory() as aside:
             # A folder of its own needs no rights and leaves the system's packages as they are.
-            run(python.path, "-m", "pip", "install", "--quiet", "--target", aside, "uv")
+            pinned = pinned_uv(Path(aside))
+            run(python.path, "-m", "pip", "install", "--quiet", "--target", aside, *pinned)
             uv_venv(str(Path(aside, "bin", "uv")), python, folder)
     else:
         minor = ".".join(python.version.split(".")[:2])
@@ -214,6 +215,19 @@ def make_venv(python: Python, folder: Path) -> None:
             f"{python.path} has neither venv nor pip, and neither uv nor virtualenv is on PATH. "
             f"Install one of them (Debian, Ubuntu: apt install python3-venv, or python{minor}-venv)"
         )
+
+
+def pinned_uv(folder: Path) -> tuple[str | Path, ...]:
+    """The arguments with which pip installs uv in the pinned version, if it has a pinned hash.
+
+    pip takes hashes from a list of requirements, uv also from constraints.
+    """
+    text = (ROOT / "constraints.txt").read_text()
+    pin = re.search(r"^uv==(?:.*\\\n)*.*$", text, re.MULTILINE)
+    if pin is None:
+        raise SetupError("constraints.txt does not pin uv: run `make constraints`")
+    (folder / "uv.txt").write_text(pin[0] + "\n")
+    return "--require-hashes", "-r", folder / "uv.txt"
 
 
 def uv_venv(uv: str, python: Python, folder: Path) -> None:
@@ -323,9 +337,9 @@ def renew(folder: Path) -> None:
 def install(environment: Environment) -> None:
     folder = environment.folder
     python, uv = folder / "bin" / "python", folder / "bin" / "uv"
-    pins = ROOT / "constraints.txt"
     say("installing uv")
-    run(python, "-m", "pip", "install", "--quiet", "-c", pins, "uv")
+    with tempfile.TemporaryDirectory() as aside:
+        run(python, "-m", "pip", "install", "--quiet", *pinned_uv(Path(aside)))
     say(f"installing {environment.label}: minutes the first time, seconds from uv's cache")
     hint = (
         "mend the cause and run it again. uv does not read pip's configuration: behind a mirror, "

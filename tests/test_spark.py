@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from curation.engine.device import device_of_task, local_devices, task_device
-from curation.engine.spark import Cluster, load_cluster, spark_conf
+from curation.engine.spark import Cluster, load_cluster, spark_conf, with_secret
 from curation.errors import RecipeError
+from curation.secrets import conceal, forget_secrets
 
 
 def test_gpus_become_spark_resources_where_the_cluster_has_them() -> None:
@@ -27,6 +28,79 @@ def test_gpus_become_spark_resources_where_the_cluster_has_them() -> None:
 @pytest.mark.parametrize("name", ["local", "standalone", "yarn", "k8s"])
 def test_packaged_clusters_load(name: str) -> None:
     assert load_cluster(name).conf
+
+
+@pytest.mark.parametrize("name", ["standalone", "yarn", "k8s"])
+def test_clusters_of_several_machines_are_closed(name: str) -> None:
+    conf = spark_conf(load_cluster(name))
+    for wanted in (
+        "spark.authenticate",
+        "spark.network.crypto.enabled",
+        "spark.io.encryption.enabled",
+    ):
+        assert conf[wanted] == "true"
+    assert conf["spark.network.crypto.cipher"] == "AES/GCM/NoPadding"
+    assert conf["spark.ui.enabled"] == "false"
+
+
+def test_a_local_cluster_listens_on_loopback_and_asks_for_its_secret() -> None:
+    conf = spark_conf(load_cluster("local"))
+    assert conf["spark.driver.host"] == conf["spark.driver.bindAddress"] == "127.0.0.1"
+    assert (conf["spark.authenticate"], conf["spark.ui.enabled"]) == ("true", "false")
+
+
+def test_a_standalone_cluster_takes_its_secret_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forget_secrets()
+    cluster = load_cluster("standalone")
+    settings = spark_conf(cluster)
+    monkeypatch.delenv("CURATION_SPARK_SECRET", raising=False)
+    with pytest.raises(RecipeError, match="Set CURATION_SPARK_SECRET"):
+        with_secret(settings, cluster.master)
+    monkeypatch.setenv("CURATION_SPARK_SECRET", "a-long-random-text")
+    with_it = with_secret(settings, cluster.master)
+    assert with_it == settings | {"spark.authenticate.secret": "a-long-random-text"}
+    assert conceal("the secret is a-long-random-text") == "the secret is ***"
+    for master in ("local[2]", "yarn", "k8s://h", None):
+        assert with_secret(settings, master) == settings
+    open_one = settings | {"spark.authenticate": "false"}
+    assert with_secret(open_one, cluster.master) == open_one
+    forget_secrets()
+
+
+SECRET_SETTINGS = """
+import subprocess
+from pathlib import Path
+from curation.engine.spark import Cluster, open_session
+# In parts, since this text is on a command line itself.
+SECRET = "Zq8v" + "Kp2m" + "X4rT"
+conf = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1", "spark.driver.memory": "700m",
+        "spark.authenticate": True, "spark.authenticate.secret": SECRET}
+session = open_session("x", Cluster(master="local[1]", conf=conf))
+settings = session.sparkContext.getConf()
+assert settings.get("spark.authenticate.secret") == SECRET
+assert settings.get("spark.driver.memory") == "700m"
+lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+assert any(b"700m" in line for line in lines)
+assert not any(SECRET.encode() in line for line in lines)
+assert session.sparkContext.parallelize(range(8), 4).map(lambda n: n).sum() == 28
+session.stop()
+print("closed")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="lists processes by /proc")
+def test_no_secret_setting_is_on_a_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SECRET_SETTINGS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "closed\n"
 
 
 def test_unknown_cluster_lists_the_valid_ones(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_is_one_message(tmp_path: Path) -> None:
 def test_errors_of_the_machine_are_one_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse() -> None:
+    def refuse(standalone_mode: bool) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "/data/[x]")
 
     monkeypatch.setitem(main.__globals__, "app", refuse)

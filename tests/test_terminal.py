@@ -126,7 +126,7 @@ def test_logs_progress_and_tracebacks_do_not_act(
 def test_an_error_is_printed_without_acting(
     text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(standalone_mode: bool) -> None:
         raise RecipeError(f"no {text}")
 
     monkeypatch.setattr(sys.modules["curation.cli.app"], "app", fail)

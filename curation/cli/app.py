@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.rich_utils import rich_format_error
 
 from curation.errors import CurationError, RecipeError
 from curation.store.store import DATASET
-from curation.terminal import Terminal, prepare_streams, styled
+from curation.streams import clean_output
+from curation.terminal import Terminal, one_line, prepare_streams, styled
 from curation.version import __version__
 
 if TYPE_CHECKING:
@@ -57,19 +59,36 @@ RunName = Annotated[
 ]
 
 
+CommandLineError = cast("type[Any]", typer.BadParameter.__mro__[2])
+"""The base of all errors of the command line itself, such as an unknown option."""
+
+
 def main() -> None:
     """Run the command line. An error that the user can mend is one message and an exit status."""
+    with clean_output():
+        sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command line; return the exit status."""
     try:
-        app()
+        return app(standalone_mode=False) or 0
+    except CommandLineError as error:
+        text = one_line(error.format_message())
+        error.format_message = lambda: text
+        rich_format_error(error)
+        return int(error.exit_code)
+    except typer.Abort:
+        return 1
     except CurationError as error:
         err.print(styled(("error:", "bold red"), f" {error}"))
-        sys.exit(2 if isinstance(error, RecipeError) else 1)
+        return 2 if isinstance(error, RecipeError) else 1
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise
         place = f"{str(error.filename)!r}: " if error.filename else ""
         err.print(styled(("error:", "bold red"), f" {place}{error.strerror}. {MEND}"))
-        sys.exit(1)
+        return 1
 
 
 @app.callback(invoke_without_command=True)

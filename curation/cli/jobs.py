@@ -13,11 +13,17 @@ from curation.launch import run_steps, select_steps
 from curation.recipe import load_recipe
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
+from curation.streams import clean_output
 from curation.terminal import prepare_streams
 
 
 def main(stage: str) -> None:
     """Run one stage of a recipe; after the last stage, write the report too."""
+    with clean_output():
+        _main(stage)
+
+
+def _main(stage: str) -> None:
     parser = argparse.ArgumentParser(description=f"Run the stage {stage} of a recipe.")
     parser.add_argument("--recipe", required=True, help="Path of the recipe, a YAML file.")
     parser.add_argument(

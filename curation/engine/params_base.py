@@ -7,6 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from curation.masking import mask_address
+
 S = TypeVar("S", bound="StrictModel")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -68,7 +70,10 @@ def fingerprint_params(value: Any, content: Callable[[str], str] | None = None) 
 
 
 def manifest_params(model: StrictModel) -> dict[str, Any]:
-    """Return every field of a model that decides rows, also at its default, for a manifest."""
+    """Return every field of a model that decides rows, also at its default, for a manifest.
+
+    Secrets in addresses are masked: who reads the store need not know them.
+    """
     return {
         name: _manifest_value(getattr(model, name))
         for name in type(model).model_fields
@@ -83,7 +88,7 @@ def _manifest_value(value: Any) -> Any:
         return {key: _manifest_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_manifest_value(item) for item in value]
-    return value
+    return mask_address(value) if isinstance(value, str) and "://" in value else value
 
 
 def changed_fields(model: StrictModel, before: Any) -> set[str]:
@@ -96,9 +101,10 @@ def changed_fields(model: StrictModel, before: Any) -> set[str]:
     """
     try:
         earlier = fingerprint_params(type(model).model_validate(before))
+        # Both without secrets in addresses, which may be others today.
+        now = fingerprint_params(type(model).model_validate(manifest_params(model)))
     except ValidationError:
         return set(type(model).model_fields)
-    now = fingerprint_params(model)
     return {name for name in now.keys() | earlier.keys() if now.get(name) != earlier.get(name)}
 
 

@@ -22,6 +22,7 @@ from curation.engine.spark_settings import (
     start_problem,
 )
 from curation.errors import RecipeError
+from curation.secrets import is_secret, note_settings, note_spec
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -31,6 +32,8 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 
+SECRET, SECRET_VARIABLE = "spark.authenticate.secret", "CURATION_SPARK_SECRET"
+"""The setting of the secret of a standalone cluster, and the variable that a run takes it from."""
 JAVA_VERSIONS = (17, 21)
 """The versions of Java that Spark supports."""
 
@@ -58,12 +61,35 @@ def load_cluster(name: str) -> Cluster:
         valid = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise RecipeError(f"No cluster {name!r}. Valid: {valid}, or the path of a YAML file.")
     try:
-        return Cluster.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        spec = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        note_spec(spec)
+        return Cluster.model_validate(spec)
     except (ValidationError, yaml.YAMLError) as error:
         raise RecipeError(
             f"{path} does not describe a cluster ({error}). Valid keys: "
             f"{', '.join(Cluster.model_fields)}."
         ) from error
+
+
+def with_secret(settings: dict[str, str], master: str | None) -> dict[str, str]:
+    """Return settings with the secret of a cluster that Spark makes none for: a standalone one.
+
+    Raises:
+        RecipeError: it needs one, and the environment has none.
+    """
+    needs = settings.get("spark.authenticate") == "true" and (master or "").startswith("spark://")
+    if not needs or SECRET in settings:
+        return settings
+    secret = os.environ.get(SECRET_VARIABLE)
+    if not secret:
+        raise RecipeError(
+            f"The cluster at {master} wants a secret, which its daemons and its runs share. Set "
+            f"{SECRET_VARIABLE} to it, and {SECRET} in the properties of the daemons. See Clusters in "
+            "docs/operating.md. On a closed network, a cluster file of yours can set "
+            "spark.authenticate to false."
+        )
+    note_settings({SECRET: secret})
+    return settings | {SECRET: secret}
 
 
 def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
@@ -146,15 +172,29 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     settings = {
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
-        **spark_conf(cluster, gpus),
+        **with_secret(spark_conf(cluster, gpus), cluster.master),
     }
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
+        _start_gateway(settings)
         session: SparkSession = builder.getOrCreate()
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
         raise RecipeError(start_problem(error, os.environ)) from error
     return session
+
+
+def _start_gateway(settings: dict[str, str]) -> None:
+    """Start the JVM without secret settings, which it would get on its command line.
+
+    A session that is opened afterwards gives it all settings through a socket.
+    """
+    import pyspark
+
+    public = {name: value for name, value in settings.items() if not is_secret(name)}
+    if public != settings and pyspark.SparkContext._gateway is None:
+        conf = pyspark.SparkConf(loadDefaults=False).setAll(list(public.items()))
+        pyspark.SparkContext._ensure_initialized(conf=conf)
 
 
 def gpu_profile(session: SparkSession) -> ResourceProfile | None:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from curation.engine.parallel import Note, R, ShuffleJob, T
 from curation.engine.spark import Cluster, gpu_profile, open_session
 from curation.errors import CurationError, StoreError
 from curation.progress import ProgressBar
+from curation.streams import clean_python_streams
+from curation.terminal import visible
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -38,12 +41,25 @@ class _ErrorAsResult:
         self.function = function
 
     def __call__(self, item: Any) -> Any:
+        clean_python_streams()
         try:
             return self.function(item)
         except CurationError as error:
             return error
+        except Exception as error:
+            raise _without_secrets(error) from None
         finally:
             _freeze_imported_objects()
+
+
+def _without_secrets(error: Exception) -> Exception:
+    """Return an error; without what it must not say, as text, if its trace says so.
+
+    Executors write it into logs of their own, which nothing cleans.
+    """
+    trace = "".join(traceback.format_exception(error))
+    clean = visible(trace)
+    return error if clean == trace else RuntimeError(clean)
 
 
 class _NoteAdder:
@@ -109,11 +125,14 @@ class _SendItem:
         self._send, self._parts = job.send, job.parts
 
     def __call__(self, item: Any) -> Iterator[tuple[int, Any]]:
+        clean_python_streams()
         try:
             yield from self._send(item)
         except CurationError as error:
             for part in self._parts:
                 yield part, error
+        except Exception as error:
+            raise _without_secrets(error) from None
 
 
 class _ReceivePart:

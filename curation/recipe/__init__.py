@@ -17,6 +17,7 @@ from curation.recipe.checks import disagreements
 from curation.recipe.explain import explain
 from curation.recipe.model import Recipe
 from curation.recipe.yaml_text import load_yaml
+from curation.secrets import note_secrets, note_spec
 
 __all__ = ["Recipe", "explain", "load_recipe", "parse_recipe"]
 
@@ -29,6 +30,7 @@ def parse_recipe(spec: Any, where: str = "recipe") -> Recipe:
     """
     if not isinstance(spec, dict):
         raise RecipeError(f"{where}: a recipe is a mapping with at least `name` and `sources`.")
+    note_spec(spec)
     # A block whose lines are all commented out is a block with its defaults.
     spec = {key: value for key, value in spec.items() if value is not None}
     named = spec.get("plugins", [])
@@ -55,6 +57,8 @@ def load_recipe(path: str | Path) -> Recipe:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"Cannot read the recipe {str(path)!r}: {error}") from error
+    # Errors of YAML quote the text.
+    note_secrets(text)
     try:
         return parse_recipe(load_yaml(text), str(path))
     except (yaml.YAMLError, RecursionError) as error:

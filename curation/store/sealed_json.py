@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from curation.masking import mask_address
 from curation.store.digest import digest
 
 EXECUTION_ONLY = True
@@ -16,10 +17,21 @@ CHECKSUM = "checksum"
 
 
 def seal(spec: Mapping[str, Any]) -> bytes:
-    """Return an object as JSON with a checksum."""
+    """Return an object as JSON with a checksum. Secrets in addresses are masked."""
     # As it will be read: keys that are numbers become text.
-    as_read = json.loads(json.dumps(spec))
+    text = json.dumps(spec)
+    as_read = json.loads(text, object_pairs_hook=_masked if "://" in text else None)
     return json.dumps(as_read | {CHECKSUM: digest(as_read)}, sort_keys=True).encode()
+
+
+def _masked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {mask_address(key): _masked_value(value) for key, value in pairs}
+
+
+def _masked_value(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_masked_value(item) for item in value]
+    return mask_address(value) if isinstance(value, str) and "://" in value else value
 
 
 def unseal(content: bytes) -> Any:

@@ -20,7 +20,7 @@ import pyspark
 import pytest
 import yaml
 
-from curation.engine.spark import ensure_java
+from curation.engine.spark import ensure_java, load_cluster
 from curation.engine.table import open_table
 from curation.store.store import Store
 
@@ -31,6 +31,16 @@ from .small import encoded, picture, write_rows
 ROOT = Path(__file__).resolve().parents[2]
 # Training vectors stay in their files, so that every pass of k-means is a job over shards.
 CLUSTER = {"levels": [20, 5], "iterations": 6, "memory_gib": 0, "backend": "faiss"}
+
+
+SECRET = "a-secret-of-the-test"
+DAEMONS = {
+    "spark.authenticate": "true",
+    "spark.authenticate.secret": SECRET,
+    "spark.network.crypto.enabled": "true",
+    "spark.network.crypto.cipher": "AES/GCM/NoPadding",
+}
+"""The properties of the daemons, as docs/operating.md has them."""
 
 
 class Standalone:
@@ -55,11 +65,13 @@ class Standalone:
 
     def _launch(self, name: str, entry: str, *arguments: str) -> None:
         program = Path(pyspark.__file__).parent / "bin" / "spark-class"
+        properties = self.folder / "spark-defaults.conf"
+        properties.write_text("\n".join(f"{n} {v}" for n, v in DAEMONS.items()))
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes.append(
                 subprocess.Popen(
                     [str(program), f"org.apache.spark.deploy.{entry}", "--webui-port", "0"]
-                    + list(arguments),
+                    + ["--properties-file", str(properties), *arguments],
                     stdout=log,
                     stderr=log,
                     env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"},
@@ -101,8 +113,7 @@ def standalone(tmp_path: Path) -> Iterator[Standalone]:
 @pytest.fixture
 def two_workers(standalone: Standalone, tmp_path: Path) -> Callable[..., Path]:
     """Runs a recipe on the command line, on the two workers; returns its store."""
-    conf = {
-        "spark.ui.enabled": False,
+    conf = load_cluster("standalone").conf | {
         "spark.driver.host": "127.0.0.1",
         "spark.executor.cores": 1,
         "spark.executor.memory": "1g",
@@ -118,10 +129,12 @@ def two_workers(standalone: Standalone, tmp_path: Path) -> Callable[..., Path]:
             cwd=ROOT,
             capture_output=True,
             text=True,
+            env=os.environ | {"CURATION_SPARK_SECRET": SECRET},
             timeout=400,
             check=False,
         )
         assert result.returncode == 0, result.stderr[-3000:]
+        assert SECRET not in result.stdout + result.stderr
         return store
 
     return call

@@ -108,7 +108,7 @@ def test_invalid_graphs_raise_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"shape \(2, 7, 4, 4\).*with its pooling"):
         loading()
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(RecipeError, match="onnxruntime cannot load"):
+    with pytest.raises(RecipeError, match="is not an ONNX graph: a field is longer"):
         loading()
     path.unlink()
     with pytest.raises(RecipeError, match="No weights file"):

@@ -155,7 +155,7 @@ def test_invalid_folders_raise_an_error(clip: tuple[str, CLIP], tmp_path: Path) 
     with pytest.raises(RecipeError, match=r"has no weights; put open_clip_model\.safetensors"):
         loaded(str(tmp_path))
     torch.save({"run": print}, tmp_path / "open_clip_pytorch_model.bin")
-    with pytest.raises(RecipeError, match="do not fit"):
+    with pytest.raises(RecipeError, match="neither safetensors nor a state dict"):
         loaded(str(tmp_path))
     config = tmp_path / "open_clip_config.json"
     config.write_text(json.dumps({"vision": 1}))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import pandas as pd
 import pytest
@@ -42,6 +43,38 @@ def test_serves_pictures_on_every_site(server: Server, out: Path, truth: pd.Data
         assert (status, headers["Content-Type"]) == (200, "image/jpeg")
         assert body == (out / "www" / file).read_bytes()
     assert ask(server, "/" + file.replace(".jpg", "%2Ejpg"))[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["moved", "loop"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/evil.example/x",
+        "///evil.example",
+        "%2F%2Fevil.example",
+        "%5C%5Cevil.example",
+        "\\evil.example",
+        "http://evil.example/",
+        "javascript:alert(1)",
+        "x%0D%0ASet-Cookie:%20a=b",
+        "x%0d%0a%0d%0a<script>",
+        "%E9%FF%00",
+    ],
+)
+def test_redirects_stay_on_the_site_and_in_their_header(
+    server: Server, kind: str, rest: str
+) -> None:
+    status, headers, body = ask(server, f"/{kind}/{rest}")
+    assert (status, body) == (302, b"")
+    assert set(headers) == {"Server", "Date", "Content-Type", "Content-Length", "Location"}
+    location = headers["Location"]
+    assert urlsplit(urljoin("http://127.0.0.1/a", location)).netloc == "127.0.0.1"
+    assert location.startswith("/") and not location.startswith(("//", "/\\"))
+    assert location.isascii() and location.isprintable()
+
+
+def test_an_absolute_address_is_no_redirect_elsewhere(server: Server) -> None:
+    assert ask(server, "http://evil.example/loop/x")[1]["Location"] == "/loop/x"
 
 
 def test_answers_as_badly_as_the_web_does(server: Server, out: Path, truth: pd.DataFrame) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,8 @@ import torch
 from PIL import Image
 
 from curation.engine.device import CPU
-from curation.errors import RecipeError
 from curation.media.encoders import ENCODERS
-from curation.media.encoders.checksum import checked_sha256
-from curation.media.encoders.params import Checkpoint, EncoderSpec
+from curation.media.encoders.params import EncoderSpec
 from curation.media.files.file_cache import cached_by_file
 
 MAX_TRANSFORMER_CONVOLUTIONS = 8
@@ -250,93 +247,3 @@ def encoder_identity(
 
 def _jsonable(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
-
-
-def read_weights(
-    path: str, sha256: str | None = None, checkpoint: Checkpoint | None = None
-) -> tuple[dict[str, torch.Tensor], str]:
-    """Return the tensors of a weights file, and its SHA-256.
-
-    Args:
-        path: a safetensors file, or a state dict of plain tensors.
-        sha256: that the file must have; None for any.
-        checkpoint: how its keys are changed.
-
-    Raises:
-        RecipeError: the file is missing, has another SHA-256 or another format, or lacks a key that
-            `checkpoint` names.
-    """
-    file, actual_sha256 = Path(path), checked_sha256(path, sha256)
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(file)
-        else:
-            # Without weights_only, an untrusted pickle could run code.
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise RecipeError(
-            f"{path!r} is neither safetensors nor a state dict of plain tensors: {error}"
-        ) from error
-    state = _state_dict(state, checkpoint or Checkpoint(), path)
-    return _map_keys(state, checkpoint or Checkpoint(), path), actual_sha256
-
-
-def _state_dict(content: Any, checkpoint: Checkpoint, path: str) -> dict[str, torch.Tensor]:
-    """Return the state dict in the content of a weights file."""
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{path!r} contains a {type(content).__name__} instead of a state dict. Save the model's "
-            "state_dict()."
-        )
-    if checkpoint.entry is not None:
-        if not isinstance(content.get(checkpoint.entry), dict):
-            raise RecipeError(
-                f"{path!r} has no entry {checkpoint.entry!r} with a model; it has "
-                f"{_list_names(content)}. Correct `checkpoint.entry`."
-            )
-        content = content[checkpoint.entry]
-    others = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
-    if others:
-        raise RecipeError(
-            f"{path!r} is not a plain state dict: {_list_names(others)} are not tensors. If one of "
-            "them holds the model, set `checkpoint.entry` to it."
-        )
-    return dict(content)
-
-
-def _map_keys(
-    state: dict[str, torch.Tensor], checkpoint: Checkpoint, path: str
-) -> dict[str, torch.Tensor]:
-    """Return a state dict with the keys that `checkpoint` gives."""
-    mapped: dict[str, torch.Tensor] = {}
-    used = set()
-    for name, value in state.items():
-        dropped = next((prefix for prefix in checkpoint.drop if name.startswith(prefix)), None)
-        if dropped is not None:
-            used.add(dropped)
-            continue
-        prefixes = [prefix for prefix in checkpoint.rename if name.startswith(prefix)]
-        prefix = max(prefixes, key=len, default="")
-        used.update([prefix] if prefixes else [])
-        new_name = checkpoint.rename.get(prefix, prefix) + name.removeprefix(prefix)
-        if new_name in mapped:
-            raise RecipeError(
-                f"{path!r}: `checkpoint.rename` gives two tensors the name {new_name!r}. Correct it."
-            )
-        mapped[new_name] = value
-    unused = [p for p in (*checkpoint.drop, *checkpoint.rename) if p not in used]
-    if unused:
-        raise RecipeError(
-            f"{path!r} has no key that begins with {_list_names(unused)}; its keys are "
-            f"{_list_names(state)}. Correct `checkpoint`."
-        )
-    return mapped
-
-
-def _list_names(names: Iterable[str]) -> str:
-    """Return the first names as a list for a message."""
-    all_names = list(names)
-    rest = f" and {len(all_names) - 8} more" if len(all_names) > 8 else ""
-    return ", ".join(repr(name) for name in all_names[:8]) + rest

@@ -2,12 +2,15 @@
 
 An ONNX file is a graph of known operators, not a program. It does not define the preprocessing: `mean`
 and `std` are those of ImageNet unless the recipe gives others, and the recipe must give `input_size` if
-the file accepts several sizes.
+the file accepts several sizes. A graph whose tensors are in other files is given as the folder of all
+its files, so that checksums cover them.
 """
 
 from __future__ import annotations
 
 import logging
+import mmap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,6 @@ import onnxruntime
 import torch
 
 from curation.errors import RecipeError
-from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.encoder import (
     Encoder,
     Normalised,
@@ -24,7 +26,9 @@ from curation.media.encoders.encoder import (
     image_transform,
     override_config,
 )
+from curation.media.encoders.onnx_files import external_files
 from curation.media.encoders.params import EncoderSpec
+from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.probe import measure_dim
 
 logger = logging.getLogger(__name__)
@@ -39,11 +43,16 @@ CONFIG = {
 
 
 class Graph(torch.nn.Module):
-    """An ONNX graph, loaded on a device when it first gets images there."""
+    """An ONNX graph, loaded on a device when it first gets images there.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: of the graph.
+        copy: the files that it is read from, which stay as long as this object.
+    """
+
+    def __init__(self, path: Path, copy: PrivateCopy) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.copy = path, copy
         self.sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def session(self, device: torch.device) -> onnxruntime.InferenceSession:
@@ -53,7 +62,7 @@ class Graph(torch.nn.Module):
             RecipeError: onnxruntime cannot load the file.
         """
         if str(device) not in self.sessions:
-            self.sessions[str(device)] = _open(self.path, _providers(device))
+            self.sessions[str(device)] = _open(self.path, self.copy.shown, _providers(device))
         return self.sessions[str(device)]
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -80,8 +89,8 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
             vectors, or does not accept the input size.
     """
     path = str(spec.weights)
-    sha256 = checked_sha256(path, spec.sha256)
-    model = Graph(path)
+    model = _read_graph(path, spec.sha256)
+    sha256 = model.copy.check(spec.sha256)
     config = override_config(CONFIG | {"input_size": _size(model, spec)}, spec)
     blank = blank_image(config)
     dim = measure_dim(model, blank.shape[1], path)
@@ -92,6 +101,46 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
         dim=dim,
         identity=encoder_identity("onnx", sha256, dim, config),
     )
+
+
+def _read_graph(path: str, sha256: str | None) -> Graph:
+    """Copy a graph and the files that it names. A file with another checksum is not parsed."""
+    name = _graph_in(Path(path)) if Path(path).is_dir() else Path(path).name
+    copy = PrivateCopy(path, [name])
+    copy.check(sha256)
+    file = copy.path / name if Path(path).is_dir() else copy.path
+    named = _named_files(file, path)
+    if named and not Path(path).is_dir():
+        raise RecipeError(
+            f"The ONNX graph {path!r} has tensors in other files ({', '.join(named[:3])}), which no "
+            "checksum of the graph covers. Set `weights` to a folder with the graph and these files "
+            "alone, or export the model into one file."
+        )
+    copy.add(named)
+    missing = [each for each in named if not (copy.path / each).is_file()]
+    if missing:
+        raise RecipeError(
+            f"The folder {path!r} lacks files with tensors of its graph: {', '.join(missing[:8])}. "
+            "Put them there."
+        )
+    return Graph(file, copy)
+
+
+def _graph_in(folder: Path) -> str:
+    graphs = sorted(file.name for file in folder.glob("*.onnx") if file.is_file())
+    if len(graphs) != 1:
+        raise RecipeError(
+            f"The folder {str(folder)!r} has {len(graphs)} files .onnx; it must have one, with the "
+            "files that it names beside it."
+        )
+    return graphs[0]
+
+
+def _named_files(file: Path, shown: str) -> list[str]:
+    if not file.stat().st_size:
+        raise RecipeError(f"{shown!r} is not an ONNX graph: it is empty.")
+    with file.open("rb") as stream:
+        return external_files(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), shown)
 
 
 def skeleton(name: str, spec: EncoderSpec) -> tuple[Graph, torch.Tensor, int]:
@@ -118,15 +167,15 @@ def _providers(device: torch.device) -> list[Any]:
     return [("CUDAExecutionProvider", {"device_id": device.index or 0}), "CPUExecutionProvider"]
 
 
-def _open(path: str, providers: list[Any]) -> onnxruntime.InferenceSession:
+def _open(path: Path, shown: str, providers: list[Any]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     # Spark runs one task per core.
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
-        raise RecipeError(f"onnxruntime cannot load {path!r}: {error}") from error
+        raise RecipeError(f"onnxruntime cannot load {shown!r}: {error}") from error
 
 
 def _size(model: Graph, spec: EncoderSpec) -> tuple[int, int, int]:

@@ -7,23 +7,18 @@ tokenizer if the model has its own.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
 from curation.errors import RecipeError
-from curation.media.encoders import close_names
-from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.encoder import (
     PRECISIONS,
     Encoder,
@@ -33,16 +28,17 @@ from curation.media.encoders.encoder import (
     to_pillow,
     with_precision,
 )
+from curation.media.encoders.folder_config import check_size
+from curation.media.encoders.open_clip_source import ModelSource, copied, find_model
 from curation.media.encoders.params import EncoderSpec
+from curation.media.encoders.state import read_content
 from curation.media.encoders.texts import (
     MAX_CHARACTERS,
     check_transformers_files,
     load_tokenizer,
-    tower_config,
 )
 from curation.store.digest import digest
 
-CONFIG = "open_clip_config.json"
 RESIZED_SIDES = {"shortest": 1, "squash": 2}
 """Number of sides that open_clip's resize modes resize to a given length."""
 RESIZE_MODES = {"center": "shortest", "squash": "squash"}
@@ -71,38 +67,6 @@ class Tower(torch.nn.Module):
         return getattr(self.part, self.method)(inputs)
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model comes from.
-
-    Attributes:
-        name: of the model in open_clip.
-        config: its configuration.
-        file: its weights file; None for weights of the hub.
-        tag: of its weights on the hub.
-    """
-
-    name: str
-    config: dict[str, Any]
-    file: str | None
-    tag: str | None = None
-
-    @property
-    def folder(self) -> str | None:
-        """The folder that contains the whole model; None if there is none."""
-        name = self.name.removeprefix("local-dir:")
-        return name if name != self.name else None
-
-    @property
-    def architecture(self) -> str:
-        """The architecture in the identity of vectors: for a folder, a digest of its configuration."""
-        if self.folder is None:
-            return self.name
-        # A text tower of transformers has a configuration file of its own.
-        has_tower = "hf_model_name" in self.config["text_cfg"]
-        return digest([self.config, tower_config(self.folder)] if has_tower else self.config)
-
-
 def load(name: str, spec: EncoderSpec) -> Encoder:
     """Load one tower of a model.
 
@@ -110,9 +74,12 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
         RecipeError: the model or tag does not exist, the hub cannot be reached, or the weights do not
             fit the model (keys must match exactly).
     """
-    source = _find_model(name, spec)
-    sha256 = checked_sha256(source.file, spec.sha256) if source.file else None
-    check_transformers_files(source.config["text_cfg"], source.folder, spec.of)
+    with copied(find_model(name, spec), spec) as (source, sha256):
+        return _load(source, sha256, spec)
+
+
+def _load(source: ModelSource, sha256: str | None, spec: EncoderSpec) -> Encoder:
+    check_transformers_files(source.config["text_cfg"], source.folder, spec.of, source.shown)
     model = _load_model(source, spec).eval()
     weights = sha256 or _weights_digest(model)
     architecture = f"open_clip/{source.architecture}"
@@ -149,8 +116,8 @@ def _measure_dim(tower: torch.nn.Module, probe: torch.Tensor, source: ModelSourc
 
 def skeleton(name: str, spec: EncoderSpec) -> tuple[Tower, torch.Tensor, int]:
     """Return the tower without weights, one blank input, and the dimension of its vectors."""
-    source = _find_model(name, spec)
-    check_transformers_files(source.config["text_cfg"], source.folder, spec.of)
+    source = find_model(name, spec)
+    check_transformers_files(source.config["text_cfg"], source.folder, spec.of, source.shown)
     with torch.device("meta"):
         model = _create_model(source, spec, load_weights=False)
     dim = int(source.config["embed_dim"])
@@ -161,54 +128,15 @@ def skeleton(name: str, spec: EncoderSpec) -> tuple[Tower, torch.Tensor, int]:
     return Tower(model, "image"), blank_image({"input_size": config.input_size}), dim
 
 
-def _find_model(name: str, spec: EncoderSpec) -> ModelSource:
-    if not name:
-        return _from_folder(str(spec.weights))
-    architecture, _, tag = name.partition("/")
-    config = open_clip.get_model_config(architecture)
-    if config is None:
-        raise RecipeError(
-            f"open_clip has no model {architecture!r}. "
-            + close_names(architecture, open_clip.list_models())
-        )
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if tag and tag.lower() not in tags:
-        raise RecipeError(
-            f"open_clip has no weights {tag!r} of {architecture}. Valid: {', '.join(tags)}"
-        )
-    if tag and spec.weights:
-        raise RecipeError(
-            f"open_clip/{name} names weights of the hub; remove either `weights` or the tag."
-        )
-    if not tag and not spec.weights:
-        raise RecipeError(
-            f"open_clip/{architecture} needs weights: a file under `weights`, or a tag of the hub, as "
-            f"in open_clip/{architecture}/{tags[0] if tags else '<tag>'}. Valid tags: {', '.join(tags)}"
-        )
-    return ModelSource(architecture, config, spec.weights, tag or None)
-
-
-def _from_folder(folder: str) -> ModelSource:
-    path = Path(folder) / CONFIG
-    try:
-        config = dict(json.loads(path.read_text(encoding="utf-8"))["model_cfg"])
-        dict(config["text_cfg"]), dict(config["vision_cfg"]), int(config["embed_dim"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(
-            f"{str(path)!r} is not a configuration of open_clip ({type(error).__name__}: {error}). Set "
-            "`weights` to a folder downloaded from the hub, with that file; or set `model` to an "
-            "architecture, as in model: open_clip/ViT-B-32, and `weights` to a file."
-        ) from error
-    weights = _find_checkpoint_in_dir(Path(folder))
-    if weights is None:
-        raise RecipeError(
-            f"The folder {folder!r} has no weights; put open_clip_model.safetensors there."
-        )
-    return ModelSource(f"local-dir:{folder}", config, str(weights))
-
-
 def _load_model(source: ModelSource, spec: EncoderSpec) -> Any:
+    if source.file is not None:
+        _check_weights(Path(source.file), source.shown_file)
     try:
+        if source.file is not None and source.folder is not None:
+            size = Path(source.file).stat().st_size
+            check_size(
+                lambda: _create_model(source, spec, load_weights=False), size, str(source.shown)
+            )
         return _create_model(source, spec, load_weights=True)
     except RecipeError:
         raise
@@ -220,10 +148,20 @@ def _load_model(source: ModelSource, spec: EncoderSpec) -> Any:
                 f"another machine, and set `weights` of model: open_clip/{source.name} to the file."
             ) from error
         raise RecipeError(
-            f"The weights {source.file!r} do not fit open_clip/{source.architecture}, or a part of the "
-            f"model is missing ({type(error).__name__}: {error}). Text towers of transformers are "
-            "loaded from a folder with their own config.json (model: open_clip, weights: FOLDER)."
+            f"The weights {source.shown_file!r} do not fit open_clip/{source.architecture}, or a "
+            f"part of the model is missing ({type(error).__name__}: {error}). Text towers of "
+            "transformers are loaded from a folder with their own config.json (model: open_clip, "
+            "weights: FOLDER)."
         ) from error
+
+
+def _check_weights(file: Path, shown: str) -> None:
+    """Check that weights are plain tensors before open_clip reads them.
+
+    If torch fails in a certain way, open_clip loads the file again by torch's defaults.
+    """
+    if file.suffix not in (".safetensors", ".npz", ".npy"):
+        read_content(file, shown)
 
 
 def _create_model(source: ModelSource, spec: EncoderSpec, load_weights: bool) -> Any:
@@ -243,6 +181,7 @@ def _create_model(source: ModelSource, spec: EncoderSpec, load_weights: bool) ->
             pretrained=(source.tag or source.file) if load_weights else None,
             load_weights=load_weights,
             device="cpu" if load_weights else "meta",
+            jit=False,
             require_pretrained=load_weights,
             pretrained_image=False,
             pretrained_text=False,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.table_name import Family
@@ -13,6 +13,16 @@ from curation.media.encoders import ENCODERS, SPECIAL, EncoderEntry, with_text
 
 EMBEDDINGS = Family("embeddings")
 """The tables of vectors, one per encoder."""
+
+
+def _lower_sha256(sha256: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ValueError("a SHA-256 has 64 hexadecimal digits, as `sha256sum FILE` prints them")
+    return sha256.lower()
+
+
+Sha256 = Annotated[str, AfterValidator(_lower_sha256)]
+"""A SHA-256 as hexadecimal digits, in lower case."""
 
 
 class Checkpoint(StrictModel):
@@ -42,8 +52,9 @@ class EncoderSpec(StrictModel):
     weights: str | None = input_file(None)
     """Path of the weights: a safetensors file, a state dict, or for some families the folder of the
     model; null takes the weights that the model name stands for."""
-    sha256: str | None = execution_only(None)
-    """SHA-256 that the file `weights` must have, 64 hexadecimal digits; `torchscript` requires it."""
+    sha256: Sha256 | None = execution_only(None)
+    """SHA-256 that the file `weights` must have, 64 hexadecimal digits; `torchscript` requires it. That
+    of a folder covers all its files; the error of a wrong one states it."""
     checkpoint: Checkpoint | None = None
     """How the keys of a training checkpoint under `weights` map to those of the architecture."""
     mean: tuple[float, float, float] | None = None
@@ -71,13 +82,6 @@ class EncoderSpec(StrictModel):
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
-
-    @field_validator("sha256")
-    @classmethod
-    def _is_sha256(cls, sha256: str | None) -> str | None:
-        if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-            raise ValueError("a SHA-256 has 64 hexadecimal digits, as `sha256sum FILE` prints them")
-        return sha256 and sha256.lower()
 
     @model_validator(mode="after")
     def _is_complete(self) -> EncoderSpec:

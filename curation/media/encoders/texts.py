@@ -17,6 +17,7 @@ import open_clip
 import torch
 
 from curation.errors import RecipeError
+from curation.media.encoders.folder_config import check_numbers
 from curation.store.digest import digest
 
 MAX_CHARACTERS = 4096
@@ -31,6 +32,16 @@ VOCABULARY_FILES = (
     "vocab.json",
 )
 """Files that hold the vocabulary of a tokenizer; one of them is required."""
+TOKENIZER_FILES = (
+    TOKENIZER_CONFIG,
+    *VOCABULARY_FILES,
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""All files of a folder that a tokenizer is made of."""
+TOWERS = ("roberta", "xlm-roberta", "mt5", "bert", "m2m_100")
+"""The text towers of transformers that open_clip knows, by their `model_type`."""
 TOKENIZER_OPTIONS = ("clean", "strip_sep_token", "language")
 """`tokenizer_kwargs` of a folder that are accepted: others could make transformers run code."""
 MAX_UNKNOWN_SHARE = 0.01
@@ -39,20 +50,26 @@ MAX_UNKNOWN_SHARE = 0.01
 Tokens = tuple[Callable[[Any], torch.Tensor], torch.Tensor, dict[str, Any]]
 
 
-def check_transformers_files(text: Mapping[str, Any], folder: str | None, of: str) -> None:
+def check_transformers_files(
+    text: Mapping[str, Any], folder: str | None, of: str, shown: str | None = None
+) -> None:
     """Check the files that transformers loads for a model.
 
     Args:
         text: `text_cfg` of the model's configuration.
         folder: of its files; None if they come from the hub.
         of: what is embedded; images need no tokenizer.
+        shown: the folder for messages, if `folder` is a copy of it.
 
     Raises:
         RecipeError: the package is not installed, a file is missing or invalid, or the folder contains
             code.
     """
     tower, tokenizer = "hf_model_name" in text, of == "caption" and "hf_tokenizer_name" in text
+    options = text.get("tokenizer_kwargs") or {}
     if not tower and not tokenizer:
+        # The tokenizer of open_clip itself has options with paths.
+        _check_options(options if folder is not None else {}, shown or folder)
         return
     if find_spec("transformers") is None:
         part = "text tower" if tower else "tokenizer"
@@ -63,27 +80,37 @@ def check_transformers_files(text: Mapping[str, Any], folder: str | None, of: st
     if folder is None:
         return
     # This file may name a tokenizer too.
-    config = _read_config(folder, TOWER_CONFIG, required=tower)
+    shown = shown or folder
+    config = _read_config(folder, TOWER_CONFIG, tower, shown)
     if tower and "model_type" not in config:
         raise RecipeError(
-            f"{folder}/{TOWER_CONFIG} has no `model_type`, so the text tower is unknown. Put the "
+            f"{shown}/{TOWER_CONFIG} has no `model_type`, so the text tower is unknown. Put the "
             "config.json of the text tower there."
         )
+    if tower and config["model_type"] not in TOWERS:
+        raise RecipeError(
+            f"{shown}/{TOWER_CONFIG} has the model_type {config['model_type']!r}, which is no text "
+            f"tower of open_clip. Valid: {', '.join(TOWERS)}."
+        )
     if tokenizer:
-        _check_tokenizer_files(folder, text.get("tokenizer_kwargs", {}))
+        _check_tokenizer_files(folder, shown)
+    _check_options(options, shown)
 
 
-def _check_tokenizer_files(folder: str, options: Mapping[str, Any]) -> None:
+def _check_tokenizer_files(folder: str, shown: str) -> None:
     if not any((Path(folder) / name).is_file() for name in VOCABULARY_FILES):
         raise RecipeError(
-            f"The folder {folder!r} has no tokenizer: put the model's tokenizer.json there, with "
+            f"The folder {shown!r} has no tokenizer: put the model's tokenizer.json there, with "
             f"{TOKENIZER_CONFIG}; or one of {', '.join(VOCABULARY_FILES[1:])}."
         )
-    _read_config(folder, TOKENIZER_CONFIG, required=True)
+    _read_config(folder, TOKENIZER_CONFIG, True, shown)
+
+
+def _check_options(options: Mapping[str, Any], shown: str | None) -> None:
     unknown = set(options) - set(TOKENIZER_OPTIONS)
     if unknown:
         raise RecipeError(
-            f"The configuration in {folder!r} sets {', '.join(sorted(unknown))} for its tokenizer, "
+            f"The configuration in {shown!r} sets {', '.join(sorted(unknown))} for its tokenizer, "
             "which is not accepted from a folder. Valid in tokenizer_kwargs: "
             f"{', '.join(TOKENIZER_OPTIONS)}."
         )
@@ -95,15 +122,29 @@ def tower_config(folder: str) -> dict[str, Any]:
     Raises:
         RecipeError: the file is missing or invalid, or names code.
     """
-    return _read_config(folder, TOWER_CONFIG, required=True)
+    return _read_config(folder, TOWER_CONFIG, True, folder)
 
 
-def _read_config(folder: str, name: str, required: bool) -> dict[str, Any]:
-    path = Path(folder) / name
-    if not path.is_file() and not required:
+def clean_tokenizer_config(folder: Path, shown: str) -> None:
+    """Remove from the copy of a tokenizer's configuration the paths of files.
+
+    transformers would read them instead of the files of the folder.
+    """
+    file = folder / TOKENIZER_CONFIG
+    if not file.is_file():
+        return
+    config = _read_config(str(folder), TOKENIZER_CONFIG, True, shown)
+    kept = {key: value for key, value in config.items() if not key.endswith("_file")}
+    if kept != config:
+        file.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _read_config(folder: str, name: str, required: bool, shown: str) -> dict[str, Any]:
+    file, path = Path(folder) / name, Path(shown) / name
+    if not file.is_file() and not required:
         return {}
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(
             f"{str(path)!r} cannot be read ({type(error).__name__}: {error}). Put the file of the hub "
@@ -116,6 +157,8 @@ def _read_config(folder: str, name: str, required: bool) -> dict[str, Any]:
             f"{str(path)!r} names code of its own (auto_map), which is not run. Only text towers and "
             "tokenizers that are part of transformers are loaded."
         )
+    if name == TOWER_CONFIG:
+        check_numbers(config, str(path))
     return config
 
 

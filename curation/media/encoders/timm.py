@@ -21,10 +21,12 @@ from curation.media.encoders.encoder import (
     encoder_identity,
     image_transform,
     override_config,
-    read_weights,
     with_precision,
 )
+from curation.media.encoders.folder_config import check_numbers, check_size
 from curation.media.encoders.params import EncoderSpec
+from curation.media.encoders.private_copy import PrivateCopy
+from curation.media.encoders.state import tensors_of
 from curation.store.digest import digest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -87,12 +89,18 @@ def _create_model(name: str, **options: Any) -> Any:
 
 def _load_from_files(name: str, spec: EncoderSpec, size: dict[str, int]) -> tuple[Any, str]:
     path, options = str(spec.weights), dict[str, Any]()
-    if Path(path).is_dir():
-        path, options = _read_folder(name, path)
-    state, sha256 = read_weights(path, spec.sha256, spec.checkpoint)
+    with PrivateCopy(path, (WEIGHTS, CONFIG)) as copy:
+        copy.check(spec.sha256)
+        file = copy.path
+        if file.is_dir():
+            file, options = _read_folder(name, copy)
+        sha256, size_of_file = copy.sha256_of(file.name), file.stat().st_size
+        state = tensors_of(file, path, spec.checkpoint)
     # The classifier is not used, but keys must match exactly, so it needs the size of the file's.
     classes = _classes(name, state)
-    model = _create_model(name, pretrained=False, num_classes=classes, **(options | size))
+    options = {"pretrained": False, "num_classes": classes} | options | size
+    check_size(lambda: _create_model(name, **options), size_of_file, path)
+    model = _create_model(name, **options)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -114,18 +122,19 @@ def _classes(name: str, state: Mapping[str, torch.Tensor]) -> int:
     return next((len(weight) for weight in weights if weight is not None), 0)
 
 
-def _read_folder(name: str, folder: str) -> tuple[str, dict[str, Any]]:
+def _read_folder(name: str, copy: PrivateCopy) -> tuple[Path, dict[str, Any]]:
     """Return the weights file in the folder of a model, and the options of its config.json."""
-    path, config = Path(folder) / WEIGHTS, Path(folder) / CONFIG
+    folder = copy.shown
+    path, file, config = copy.path / WEIGHTS, copy.path / CONFIG, Path(folder, CONFIG)
     if not path.is_file():
         raise RecipeError(
             f"The folder {folder!r} has no {WEIGHTS}. Set `weights` to that file, or to the downloaded "
             f"folder of this model ({WEIGHTS} and {CONFIG}), not to a folder of several models."
         )
-    if not config.is_file():
-        return str(path), {}
+    if not file.is_file():
+        return path, {}
     try:
-        content = dict(json.loads(config.read_text(encoding="utf-8")))
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
         pretrained = dict(content.get("pretrained_cfg") or {})
         options = dict(content.get("model_args") or {})
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -133,6 +142,7 @@ def _read_folder(name: str, folder: str) -> tuple[str, dict[str, Any]]:
             f"{str(config)!r} is not a configuration of timm ({type(error).__name__}: {error}). Put "
             f"the file of the hub there, or set `weights` to {WEIGHTS} itself."
         ) from error
+    check_numbers(options, str(config))
     # Arguments of create_model itself could load other weights.
     forbidden = sorted(set(options) & set(signature(timm.create_model).parameters))
     if forbidden:
@@ -148,7 +158,7 @@ def _read_folder(name: str, folder: str) -> tuple[str, dict[str, Any]]:
         )
     overlay = {key: pretrained[key] for key in PREPROCESSING_KEYS if key in pretrained}
     options.pop("num_classes", None)
-    return str(path), options | {"pretrained_cfg_overlay": overlay}
+    return path, options | {"pretrained_cfg_overlay": overlay}
 
 
 def _load_from_hub(name: str, size: dict[str, int]) -> tuple[Any, str]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from curation.errors import RecipeError
-from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.encoder import (
     Encoder,
     Normalised,
@@ -26,7 +26,9 @@ from curation.media.encoders.encoder import (
     override_config,
 )
 from curation.media.encoders.params import EncoderSpec
+from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.probe import measure_dim
+from curation.media.encoders.state import check_expansion
 
 CONFIG = {
     "mean": IMAGENET_DEFAULT_MEAN,
@@ -86,8 +88,14 @@ def skeleton(name: str, spec: EncoderSpec) -> tuple[Scripted, torch.Tensor, int]
 def _open(spec: EncoderSpec) -> tuple[Scripted, str]:
     """Return the module on the CPU, and the SHA-256 of its file, which is checked first."""
     path = str(spec.weights)
-    sha256 = checked_sha256(path, spec.sha256, required=True)
-    if not _is_archive(path):
+    with PrivateCopy(path) as copy:
+        sha256 = copy.check(spec.sha256, program=True)
+        return _load_archive(str(copy.path), path), sha256
+
+
+def _load_archive(file: str, path: str) -> Scripted:
+    check_expansion(Path(file), path)
+    if not _is_archive(file):
         raise RecipeError(
             f"The weights {path!r} are not a TorchScript archive, but a pickle, a state dict or "
             "another file. Use a file written by torch.jit.save (those of SSCD are named "
@@ -97,10 +105,10 @@ def _open(spec: EncoderSpec) -> tuple[Scripted, str]:
         with warnings.catch_warnings():
             # torch advises to export the program again, which users of a released file cannot do.
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-            script = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+            script = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise RecipeError(f"torch cannot load the TorchScript archive {path!r}: {error}") from error
-    return Scripted(script).eval(), sha256
+    return Scripted(script).eval()
 
 
 def _is_archive(path: str) -> bool:

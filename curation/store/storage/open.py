@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from curation.errors import StoreError
+from curation.masking import has_secret, mask_address
+from curation.secrets import note_secrets
 from curation.store.storage.arrow import ArrowStorage
 from curation.store.storage.base import Storage
 from curation.store.storage.local import LocalStorage
@@ -28,8 +30,15 @@ def open_storage(address: str | Path) -> Storage:
     scheme = text.partition("://")[0] if "://" in text else ""
     if not scheme or isinstance(address, Path):
         return LocalStorage(address)
+    note_secrets(text)
     if scheme == "file":
         return LocalStorage(url2pathname(urlsplit(text).path))
     if scheme in SCHEMES:
         return ObjectStorage(text)
+    if has_secret(text):
+        raise StoreError(
+            f"The address of the store {mask_address(text)} must not have credentials, because "
+            "addresses are printed and recorded. Leave them out, and set them in the environment, as "
+            "the tools of the file system expect them."
+        )
     return ArrowStorage(text)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import RecipeError
+from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.files.file_cache import cached_by_file
 
 
@@ -34,7 +35,11 @@ def detect(
 @cached_by_file(lambda weights, at_least: weights, maxsize=2)
 def _network(weights: str, at_least: float) -> Any:
     try:
-        return cv2.FaceDetectorYN.create(weights, "", (320, 320), at_least)
+        with PrivateCopy(weights) as copy:
+            content = np.frombuffer(copy.path.read_bytes(), np.uint8)
+        return cv2.FaceDetectorYN.create(
+            "onnx", content, np.empty(0, np.uint8), (320, 320), at_least
+        )
     except cv2.error as error:
         raise RecipeError(
             f"fetch.faces.weights: OpenCV cannot read {weights!r} as a YuNet network ({error}). "

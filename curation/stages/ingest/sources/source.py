@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import field_validator, model_validator
 
 from curation.engine.params_base import Name, StrictModel, execution_only
 from curation.engine.registry import did_you_mean
+from curation.masking import has_secret, mask_address
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.presets import PRESETS
 
@@ -86,6 +88,12 @@ class Source(StrictModel):
             raise ValueError("the path is empty; set it to a file, a folder or a glob")
         if "\x00" in path:
             raise ValueError("a path cannot hold a NUL character")
+        if "://" in path and has_secret(path) and not _is_signed(path):
+            raise ValueError(
+                f"{mask_address(path)} has credentials, which logs and tables would show. Set them in "
+                "the environment, as the tools of the file system expect them. Only the query of an "
+                "http(s) address may be signed"
+            )
         return path
 
     @field_validator("format")
@@ -135,3 +143,9 @@ class Source(StrictModel):
                 "remove one of the two"
             )
         return self
+
+
+def _is_signed(path: str) -> bool:
+    """Whether the credentials of an address are those of its query, and no other way gives them."""
+    parts = urlsplit(path)
+    return parts.scheme in ("http", "https") and "@" not in parts.netloc

@@ -22,6 +22,7 @@ from curation.media.files.location import (
     open_location,
     shown,
 )
+from curation.secrets import note_secrets
 from curation.stages.ingest.sources.source import Source
 from curation.store.digest import digest
 
@@ -133,6 +134,8 @@ class SourceFile:
             StoreError: it cannot be opened.
         """
         path = self.name if name is None else name
+        # For messages of libraries on a worker, which has not read the recipe.
+        note_secrets(f"{self.root}{self.query}")
         try:
             if self.is_local:
                 return open_local(str(Path(self.root, path)))

@@ -33,8 +33,8 @@ HEADS = Registry(
     "head",
     "curation.stages.score.heads",
     {
-        "linear": HeadEntry(needs=("weights",)),
-        "mlp": HeadEntry(needs=("weights",), takes=("activation", "output")),
+        "linear": HeadEntry(needs=("weights",), takes=("sha256",)),
+        "mlp": HeadEntry(needs=("weights",), takes=("activation", "output", "sha256")),
         "similarity": HeadEntry(needs=("captions",), images=True),
         "zero_shot": HeadEntry(
             needs=("prompts",), takes=("against", "scale"), images=True, prompts=True

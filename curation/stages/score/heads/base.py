@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,17 +44,20 @@ def head_weights(spec: HeadSpec, info: EncoderInfo) -> dict[str, Any]:
     Raises:
         RecipeError: the file cannot be read, or the head was trained on vectors of another encoder.
     """
-    from curation.media.encoders.encoder import read_weights
+    from curation.media.encoders.private_copy import PrivateCopy
+    from curation.media.encoders.state import tensors_of
 
     path, identity = str(spec.weights), info.identities.get(spec.encoder)
-    state, _ = read_weights(path)
+    with PrivateCopy(path) as copy:
+        copy.check(spec.sha256)
+        state = tensors_of(copy.path, path)
+        trained_on = _training_encoder(copy.path, path)
     not_finite = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if not_finite:
         raise RecipeError(
             f"The head {path!r} has weights that are not finite, in {', '.join(not_finite[:8])}. "
             "Train it again, or download the file again."
         )
-    trained_on = _training_encoder(path)
     if None not in (trained_on, identity) and trained_on != identity:
         raise RecipeError(
             f"The head {path!r} was trained on vectors of {trained_on}, but those of {spec.encoder} "
@@ -62,14 +66,14 @@ def head_weights(spec: HeadSpec, info: EncoderInfo) -> dict[str, Any]:
     return state
 
 
-def _training_encoder(path: str) -> Identity:
+def _training_encoder(file: Path, path: str) -> Identity:
     """Return the identity of the encoder that a head was trained on; None if its file has none."""
-    if not path.endswith(".safetensors"):
+    if file.suffix != ".safetensors":
         return None
     from safetensors import safe_open
 
-    with safe_open(path, "numpy") as file:
-        entry = (file.metadata() or {}).get(METADATA_KEY)
+    with safe_open(file, "numpy") as content:
+        entry = (content.metadata() or {}).get(METADATA_KEY)
     if not entry:
         return None
     try:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from curation.engine.params_base import StrictModel, input_file
+from curation.engine.params_base import StrictModel, execution_only, input_file
+from curation.media.encoders.params import Sha256
 from curation.stages.score.heads import HEADS
 
 
@@ -20,6 +21,8 @@ class HeadSpec(StrictModel):
     """Name of the encoder under `embed.encoders` whose vectors are scored."""
     weights: str | None = input_file(None)
     """For `linear` and `mlp`: path of the weights, a safetensors file or a state dict."""
+    sha256: Sha256 | None = execution_only(None)
+    """SHA-256 that the file `weights` must have, 64 hexadecimal digits."""
     activation: Literal["none", "relu"] = "none"
     """For `mlp`: activation between its layers."""
     output: Literal["none", "sigmoid"] = "none"

@@ -1,0 +1,178 @@
+"""The standard streams of a command: nothing that is written there acts on the terminal.
+
+Commands print with `Terminal`, which cleans text and adds colours. All else passes through here:
+warnings, logs, tracebacks and progress bars of libraries, and what code outside Python writes, as the
+JVM of Spark with its Python workers, and decoders of images.
+"""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import io
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
+
+from curation.secrets import note_environment, note_secrets
+from curation.terminal import visible
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+STDOUT, STDERR = 1, 2
+PIPE_BYTES = 2**20
+"""A pipe of this size is never full while code that keeps Python from running writes to it."""
+MAX_LINE = 2**16
+"""Bytes of a line that are kept until its end comes."""
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+"""Variables that turn off bars of libraries, which would be drawn by codes that are escaped."""
+
+
+class CleanStream(io.TextIOBase):
+    """A stream that escapes what would act on a terminal, and conceals secrets.
+
+    Args:
+        stream: gets the clean text.
+
+    Attributes:
+        rich_proxied_file: what consoles of rich write to instead, since their text is clean, and their
+            colours are meant.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream
+
+    def write(self, text: str, /) -> int:
+        """Write a text; return its length."""
+        self.rich_proxied_file.write(visible(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.rich_proxied_file.flush()
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self.rich_proxied_file.isatty()
+
+    def fileno(self) -> int:
+        """Return the number of the stream's file."""
+        return self.rich_proxied_file.fileno()
+
+    def writable(self) -> bool:
+        """Whether it can be written: always."""
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream."""
+        return getattr(self.rich_proxied_file, "encoding", None) or "utf-8"
+
+
+def clean_python_streams() -> None:
+    """Clean what Python code of this process writes to the standard streams; once."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, CleanStream):
+            setattr(sys, name, CleanStream(stream))
+
+
+@contextmanager
+def clean_output() -> Iterator[None]:
+    """Clean whatever this process and those that it starts write to the standard streams."""
+    note_environment()
+    for argument in sys.argv[1:]:
+        note_secrets(argument)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    before = sys.stdout, sys.stderr
+    relay = _Relay.start()
+    clean_python_streams()
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        sys.stdout, sys.stderr = before
+        if relay is not None:
+            relay.stop()
+
+
+class _Relay:
+    """Passes on, line by line, what is written to the file numbers 1 and 2 beside Python's streams.
+
+    Both go to standard error, since the standard output of a command is only what the command prints.
+    Python's streams get other file numbers for the same files.
+    """
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = {number: os.dup(number) for number in (STDOUT, STDERR)}
+        self._pipe, write_end = os.pipe()
+        with suppress(OSError, AttributeError):
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        for number in self._saved:
+            os.dup2(write_end, number)
+        os.close(write_end)
+        self._mark = uuid.uuid4().hex.encode()
+        self._ended = threading.Event()
+        sys.stdout = _on_number(self._saved[STDOUT], sys.stdout)
+        sys.stderr = _on_number(self._saved[STDERR], sys.stderr)
+        threading.Thread(target=self._pass_on, name="streams", daemon=True).start()
+
+    @classmethod
+    def start(cls) -> _Relay | None:
+        """Start one; None where the standard streams are not those of the process, as in tests."""
+        try:
+            numbers = sys.stdout.fileno(), sys.stderr.fileno()
+        except (OSError, ValueError, AttributeError):
+            return None
+        return cls() if numbers == (STDOUT, STDERR) else None
+
+    def stop(self) -> None:
+        """Wait until all that was written is passed on, and give the file numbers back."""
+        os.write(STDERR, b"\n" + self._mark + b"\n")
+        for number, saved in self._saved.items():
+            os.dup2(saved, number)
+        self._ended.wait(5)
+
+    def _pass_on(self) -> None:
+        line, decode = b"", codecs.getdecoder("utf-8")
+        while content := os.read(self._pipe, MAX_LINE):
+            *lines, line = (line + content).split(b"\n")
+            if len(line) > MAX_LINE:
+                lines, line = [*lines, line], b""
+            for number, each in enumerate(lines):
+                if each == self._mark:
+                    self._ended.set()
+                elif each or lines[number + 1 : number + 2] != [self._mark]:
+                    text = visible(decode(each, "backslashreplace")[0])
+                    self._print(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def _print(self, line: bytes) -> None:
+        with suppress(OSError):
+            os.write(self._saved[STDERR], line)
+
+
+def _on_number(number: int, like: TextIO) -> TextIO:
+    """Return a text stream on a file number."""
+    buffering = 1 if getattr(like, "line_buffering", True) else -1
+    stream = open(  # noqa: SIM115
+        number,
+        "w",
+        encoding=like.encoding,
+        errors="backslashreplace",
+        buffering=buffering,
+        closefd=False,
+    )
+    return cast(TextIO, stream)
