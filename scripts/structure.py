@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "curation"
 
 LAYERS = (
-    ("errors", "version", "terminal", "progress"),
+    ("errors", "version", "masking", "terminal", "progress"),
     ("store",),
     ("engine",),
     ("algorithms",),
