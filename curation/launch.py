@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from curation.engine.context import EARLIER_VERSIONS
-from curation.engine.params_base import changed_fields, input_files
+from curation.engine.params_base import changed_fields, derive_params, input_files
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
 from curation.errors import RecipeError
@@ -20,6 +20,7 @@ from curation.flow import Step, run_fingerprint
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.media.web.params import OutboundParams
 from curation.plugins import files_of
 from curation.recipe import Recipe
 from curation.runner.step import StepResult, planned_steps, run_step
@@ -51,9 +52,10 @@ def check_inputs(recipe: Recipe) -> None:
         if "://" not in path and not Path(path).exists()
     ]
     problems += _wrong_checksums(recipe)
+    outbound = derive_params(OutboundParams, recipe.fetch)
     for source in recipe.sources:
         try:
-            source_files(source, recipe.ingest.rows_per_fragment)
+            source_files(source, recipe.ingest.rows_per_fragment, outbound)
         except RecipeError as error:
             problems.append(str(error))
     if problems:
