@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import socket
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,7 @@ REFUSED: dict[str, tuple[bytes | Handler, str]] = {
     "with-a-user": (redirect("http://u:S3CR3T@127.0.0.1/"), "bad_redirect"),
     "broken-target": (redirect("http://[]@/"), "bad_redirect"),
     "nowhere": (answer(status="302 Found"), "bad_redirect"),
+    "to-a-private-name": (redirect("http://private.example/"), "no public address"),
     "round": (redirect("/round"), "too_many_redirects"),
     "forbidden": (answer(LIST), "robots.txt"),
     "to-forbidden": (redirect("/forbidden"), "robots.txt"),
@@ -176,9 +178,22 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.media.web.web_file.MAX_WITHOUT_RANGES", 2**20)
 
 
+@pytest.fixture
+def private_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has `private.example` lead to a private address."""
+    lookup = socket.getaddrinfo
+
+    def answered(host: str, port: Any = None, *rest: Any, **options: Any) -> Any:
+        if host == "private.example":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.9.8.7", port or 0))]
+        return lookup(host, port, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answered)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_source_that_may_not_be_read_is_refused_with_a_reason(
-    tmp_path: Path, web: Web, name: str
+    tmp_path: Path, web: Web, name: str, private_name: None
 ) -> None:
     web.pages = {f"/{key}": page for key, (page, _) in REFUSED.items()}
     web.pages |= {f"/{name}?sig=S3CR3T": REFUSED[name][0], "/fine": answer(LIST)}
@@ -203,6 +218,8 @@ def test_a_policy_that_says_otherwise_lets_the_source_be_read(tmp_path: Path, we
     ("address", "fetch", "message"),
     [
         (PRIVATE, {}, "allow_hosts"),
+        ("http://private.example/list.txt", {}, "allow_hosts"),
+        ("https://private.example:8443/list.txt", {"ports": [8443]}, "allow_hosts"),
         ("http://[::ffff:10.0.0.1]/list.txt", {}, "allow_hosts"),
         ("HTTP://10.0.0.1/list.txt", {}, "allow_hosts"),
         ("http://127.0.0.1:9/list.txt", {"allow_hosts": []}, "allow_hosts"),
@@ -221,7 +238,7 @@ def test_a_policy_that_says_otherwise_lets_the_source_be_read(tmp_path: Path, we
     ],
 )
 def test_an_address_that_may_not_be_requested_is_refused(
-    tmp_path: Path, address: str, fetch: dict[str, Any], message: str
+    tmp_path: Path, address: str, fetch: dict[str, Any], message: str, private_name: None
 ) -> None:
     with pytest.raises(RecipeError, match=f"(?s)Source 'web'.*{message}") as caught:
         listed(tmp_path / "store", address, **fetch)
@@ -284,7 +301,14 @@ def test_images_that_a_list_on_the_web_names_are_requested_as_all_others(
     tmp_path: Path, web: Web
 ) -> None:
     names = ["a b.jpg", "deep/c#1.jpg", "unwilling.jpg", "forbidden.jpg", "gone.jpg", "../out.jpg"]
-    names += ["http://10.0.0.1/x.jpg", "//10.0.0.1/x.jpg", "/etc/passwd"]
+    names += [
+        "\ud800.jpg",
+        "nul\x00.jpg",
+        "?sig=1",
+        "http://10.0.0.1/x.jpg",
+        "//10.0.0.1/x.jpg",
+        "/etc/passwd",
+    ]
     web.pages = {
         "/lists/l.jsonl?sig=S3CR3T": answer(
             "".join(json.dumps({"p": name}) + "\n" for name in names).encode()
@@ -301,7 +325,14 @@ def test_images_that_a_list_on_the_web_names_are_requested_as_all_others(
     assert "S3CR3T" not in f"{listed}{images}"
     reasons = {r["final_url"] or r["pair_id"]: r["reason"] for r in images}
     assert sorted(str(reason) for reason in reasons.values()) == sorted(
-        ["None", "None", "opted_out", "robots_disallowed", "http_404", *["outside_folder"] * 4]
+        [
+            "None",
+            "None",
+            "opted_out",
+            "robots_disallowed",
+            *["http_404"] * 4,
+            *["outside_folder"] * 4,
+        ]
     )
     assert {h["user-agent"] for h in web.headers} == {"curation/0.1 (+tests@curation.example)"}
     assert all(r["location"] is None for r in listed)
@@ -354,3 +385,10 @@ def test_a_file_that_changes_is_read_again_and_never_mixed(tmp_path: Path, web: 
     web.pages["/l"] = changing
     with pytest.raises(CurationError, match="changed while it was read"):
         listed(store, web.url("/l"))
+
+
+def test_a_robots_txt_that_leads_inwards_is_not_followed(tmp_path: Path, web: Web) -> None:
+    web.pages = {"/robots.txt": redirect(PRIVATE), "/l": answer(LIST)}
+    with pytest.raises(RecipeError, match=r"robots\.txt of its host cannot be read"):
+        listed(tmp_path / "store", web.url("/l"))
+    assert not web.requests["/l"]

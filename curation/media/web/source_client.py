@@ -33,6 +33,7 @@ _TRIES = 3
 _FIRST_PAUSE_S = 0.5
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _CHUNK = 64 * 1024
+_REFUSALS = ("private_address", "blocked_port", "no_contact", "insecure_redirect")
 _MAX_ROBOTS_REDIRECTS = 5
 
 
@@ -227,7 +228,8 @@ class SourceClient:
                     if len(body) >= MAX_ROBOTS_BYTES:
                         break
         except FetchError as error:
-            return rules_after_failure(error, redirected=False)
+            # The host itself was checked before: only a redirect can lead where none may go.
+            return rules_after_failure(error, error.reason in _REFUSALS)
         return parse_robots(bytes(body[:MAX_ROBOTS_BYTES]), self._product)
 
 

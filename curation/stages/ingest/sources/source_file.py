@@ -132,7 +132,7 @@ class SourceFile:
         Raises:
             OutsideFolderError: it is not in the folder.
         """
-        return f"{self.root}/{quote(_clean(name))}" if self.source.is_web else None
+        return f"{self.root}/{_quoted(_clean(name))}" if self.source.is_web else None
 
     def location_of(self, name: str) -> str:
         """Return the location of the file `name` within the folder of the source.
@@ -142,7 +142,7 @@ class SourceFile:
         """
         if self.is_local:
             return escape(inside(self.root, name, self.source.follow_links))
-        return f"{self.root}/{quote(_clean(name))}{self.query}"
+        return f"{self.root}/{_quoted(_clean(name))}{self.query}"
 
     def open(self, name: str | None = None) -> pa.NativeFile:
         """Open this file, or another file of the folder, for random access.
@@ -162,6 +162,11 @@ class SourceFile:
                 f"({mask_address(str(error))}). Put the file back, or remove it from the source, "
                 "and run again."
             ) from error
+
+
+def _quoted(name: str) -> str:
+    # A list may hold halves of surrogate pairs, which no encoding has: no file has such a name.
+    return quote(name, errors="surrogatepass")
 
 
 def _clean(name: str) -> str:
