@@ -17,6 +17,7 @@ from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
 from curation.errors import RecipeError
 from curation.flow import Step, run_fingerprint
+from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
@@ -47,9 +48,9 @@ def check_inputs(recipe: Recipe) -> None:
     from curation.stages.ingest.sources.listing import source_files
 
     problems = [
-        f"{place}: no file {path!r}"
+        f"{place}: {problem}"
         for place, path in input_files(recipe)
-        if "://" not in path and not Path(path).exists()
+        if (problem := _problem_of_file(path))
     ]
     problems += _wrong_checksums(recipe)
     outbound = derive_params(OutboundParams, recipe.fetch)
@@ -64,6 +65,15 @@ def check_inputs(recipe: Recipe) -> None:
             + "\n  ".join(problems)
             + "\nRelative paths start at the working directory."
         )
+
+
+def _problem_of_file(path: str) -> str | None:
+    if "://" in path:
+        return (
+            f"{mask_address(path)!r} is an address, and only lists and stores may be elsewhere. "
+            "Download the file, and set the path of your copy"
+        )
+    return None if Path(path).exists() else f"no file {path!r}"
 
 
 def check_store(recipe: Recipe, store: Store) -> None:
