@@ -15,7 +15,7 @@ from curation.engine.params_base import StrictModel, derive_params, fingerprint_
 from curation.engine.stage import Stage
 from curation.engine.table_name import Family, TableName
 from curation.errors import RecipeError
-from curation.media.web.params import UrlParams
+from curation.media.web.params import OutboundParams, UrlParams
 from curation.recipe import Recipe
 from curation.stages.assemble import params as assemble
 from curation.stages.assign import params as assign
@@ -25,6 +25,7 @@ from curation.stages.embed import params as embed
 from curation.stages.fetch import params as fetch
 from curation.stages.index import params as index
 from curation.stages.ingest import params as ingest
+from curation.stages.ingest.sources.source import signed_addresses
 from curation.stages.match import params as match
 from curation.stages.neighbours import params as neighbours
 from curation.stages.quantise import params as quantise
@@ -50,12 +51,21 @@ class FlowRow:
 FLOW = (
     FlowRow(
         ingest.STAGE,
-        lambda recipe: derive_params(ingest.IngestStep, recipe.ingest, sources=recipe.sources),
+        lambda recipe: derive_params(
+            ingest.IngestStep,
+            recipe.ingest,
+            sources=recipe.sources,
+            outbound=derive_params(OutboundParams, recipe.fetch),
+        ),
     ),
     FlowRow(
         fetch.STAGE,
         lambda recipe: derive_params(
-            fetch.FetchStep, recipe.fetch, redirects=derive_params(UrlParams, recipe.ingest)
+            fetch.FetchStep,
+            recipe.fetch,
+            redirects=derive_params(UrlParams, recipe.ingest),
+            anonymous=recipe.fetch.contact is None,
+            signed=signed_addresses(recipe.sources),
         ),
     ),
     FlowRow(screen.STAGE, lambda recipe: recipe.screen),

@@ -12,14 +12,16 @@ from typing import Any
 from uuid import uuid4
 
 from curation.engine.context import EARLIER_VERSIONS
-from curation.engine.params_base import changed_fields, input_files
+from curation.engine.params_base import changed_fields, derive_params, input_files
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
 from curation.errors import RecipeError
 from curation.flow import Step, run_fingerprint
+from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.media.web.params import OutboundParams
 from curation.plugins import files_of
 from curation.recipe import Recipe
 from curation.runner.step import StepResult, planned_steps, run_step
@@ -46,14 +48,15 @@ def check_inputs(recipe: Recipe) -> None:
     from curation.stages.ingest.sources.listing import source_files
 
     problems = [
-        f"{place}: no file {path!r}"
+        f"{place}: {problem}"
         for place, path in input_files(recipe)
-        if "://" not in path and not Path(path).exists()
+        if (problem := _problem_of_file(path))
     ]
     problems += _wrong_checksums(recipe)
+    outbound = derive_params(OutboundParams, recipe.fetch)
     for source in recipe.sources:
         try:
-            source_files(source, recipe.ingest.rows_per_fragment)
+            source_files(source, recipe.ingest.rows_per_fragment, outbound)
         except RecipeError as error:
             problems.append(str(error))
     if problems:
@@ -62,6 +65,15 @@ def check_inputs(recipe: Recipe) -> None:
             + "\n  ".join(problems)
             + "\nRelative paths start at the working directory."
         )
+
+
+def _problem_of_file(path: str) -> str | None:
+    if "://" in path:
+        return (
+            f"{mask_address(path)!r} is an address, and only lists and stores may be elsewhere. "
+            "Download the file, and set the path of your copy"
+        )
+    return None if Path(path).exists() else f"no file {path!r}"
 
 
 def check_store(recipe: Recipe, store: Store) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +67,25 @@ def test_every_missing_file_is_named_at_once(tmp_path: Path) -> None:
         "'flowers'",
     ):
         assert place in text
+
+
+@pytest.mark.parametrize(
+    ("place", "blocks"),
+    [
+        ("ingest.blocked_domains", {"ingest": {"blocked_domains": "{}"}}),
+        ("fetch.faces.weights", {"fetch": {"faces": {"detector": "yunet", "weights": "{}"}}}),
+        (
+            "embed.encoders.semantic.weights",
+            {"embed": {"encoders": {"semantic": {"model": "timm/test_vit", "weights": "{}"}}}},
+        ),
+    ],
+)
+def test_only_lists_and_stores_may_be_elsewhere(place: str, blocks: dict[str, Any]) -> None:
+    address = "https://h.example/f.bin?sig=S3CR3T"
+    blocks = json.loads(json.dumps(blocks).replace("{}", address))
+    with pytest.raises(RecipeError, match=f"{place}: .*is an address.*Download") as error:
+        check_inputs(parse_recipe(SPEC | {"dedup": {"near": None}} | blocks))
+    assert "S3CR3T" not in str(error.value)
 
 
 def test_encoders_and_heads_are_loaded_before_any_work(tmp_path: Path) -> None:

@@ -1,73 +1,102 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation.media.web.guard import Guard, is_public
+from curation.media.web.guard import (
+    BlockedPortError,
+    Guard,
+    PrivateAddressError,
+    RefusedAddressError,
+)
+from curation.media.web.special_addresses import Address, is_public
+from curation.media.web.urls import host_of, port_of
 from curation.stages.fetch.params import FetchParams
 
-NOT_PUBLIC = [
-    "0.0.0.0",
-    "10.0.0.1",
-    "100.64.0.1",
-    "100.100.100.200",
-    "127.0.0.1",
-    "127.255.0.1",
-    "168.63.129.16",
-    "169.254.169.254",
-    "172.16.0.1",
-    "192.0.0.1",
-    "192.0.2.1",
-    "192.88.99.1",
-    "192.168.1.1",
-    "198.18.0.1",
-    "198.51.100.1",
-    "203.0.113.1",
-    "224.0.0.1",
-    "239.1.1.1",
-    "240.0.0.1",
-    "255.255.255.255",
-    "::",
-    "::1",
-    "::7f00:1",
-    "::ffff:10.0.0.1",
-    "::ffff:169.254.169.254",
-    "64:ff9b::a00:1",
-    "64:ff9b:1::1",
-    "100::1",
-    "2001::1",
-    "2001:db8::1",
-    "2002:7f00:1::",
-    "2002:808:808::",
-    "fc00::1",
-    "fd00:ec2::254",
-    "fe80::1",
-    "fec0::1",
-    "ff02::1",
-]
 
-
-@pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_private_and_reserved_addresses_are_not_public(address: str) -> None:
-    assert not is_public(ipaddress.ip_address(address))
-
-
-@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808"])
-def test_public_addresses_are_public(address: str) -> None:
-    assert is_public(ipaddress.ip_address(address))
+def allows(guard: Guard, host: str, address: Address, port: int = 80) -> bool:
+    try:
+        guard.check_address(host, address, port)
+    except RefusedAddressError:
+        return False
+    return True
 
 
 @given(st.ip_addresses(v=4))
-def test_an_embedded_ipv4_address_is_as_public_as_itself(
+def test_an_allowed_ipv4_address_is_allowed_where_it_is_embedded(
     address: ipaddress.IPv4Address,
 ) -> None:
-    mapped = ipaddress.IPv6Address(f"::ffff:{address}")
-    assert is_public(mapped) == is_public(address)
-    assert Guard([f"{address}/32"]).allows("any.example", mapped)
+    for written in (f"::ffff:{address}", f"64:ff9b::{address}", address_of_6to4(address)):
+        embedding = ipaddress.IPv6Address(written)
+        assert allows(Guard([f"{address}/32"]), "any.example", embedding)
+        assert allows(Guard(), "any.example", embedding) <= is_public(address)
+
+
+def address_of_6to4(address: ipaddress.IPv4Address) -> str:
+    return str(ipaddress.IPv6Address((0x2002 << 112) | (int(address) << 80)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "url", "reason"),
+    [
+        ({}, "http://8.8.8.8/", None),
+        ({}, "https://8.8.8.8/", None),
+        ({}, "https://8.8.8.8:80/", None),
+        ({}, "http://8.8.8.8:443/", None),
+        ({}, "http://8.8.8.8:22/", "blocked_port"),
+        ({}, "http://8.8.8.8:8080/", "blocked_port"),
+        ({}, "http://[2606:4700::1111]:6379/", "blocked_port"),
+        ({"ports": [8080]}, "http://8.8.8.8:8080/", None),
+        ({"ports": [8080]}, "http://images.example:8080/", None),
+        ({"ports": [8080]}, "http://8.8.8.8:8081/", "blocked_port"),
+        ({"ports": [8080]}, "http://10.0.0.7:8080/", "private_address"),
+        ({}, "http://10.0.0.7:8080/", "private_address"),
+        ({"allow_hosts": ["10.0.0.0/8"]}, "http://10.0.0.7:9/", None),
+        ({"allow_hosts": ["10.0.0.7:8080"]}, "http://10.0.0.7:8080/", None),
+        ({"allow_hosts": ["10.0.0.7:8080"]}, "http://10.0.0.7/", "blocked_port"),
+        ({"allow_hosts": ["10.0.0.7:8080"]}, "http://10.0.0.8:8080/", "private_address"),
+        ({"allow_hosts": ["10.0.0.7:8080", "10.0.0.7:90"]}, "http://10.0.0.7:90/", None),
+        ({"allow_hosts": ["10.0.0.0/8:8080"]}, "http://10.9.9.9:8080/", None),
+        ({"allow_hosts": ["[fd00::7]:8080"]}, "http://[fd00::7]:8080/", None),
+        ({"allow_hosts": ["[fd00::7]:8080"]}, "http://[fd00::7]/", "blocked_port"),
+        ({"allow_hosts": ["wide.example"]}, "http://wide.example:9/", None),
+        ({"allow_hosts": ["wide.example:8080"]}, "http://wide.example:8080/", None),
+        ({"allow_hosts": ["*.wide.example:90"]}, "http://a.wide.example:90/", None),
+    ],
+)
+def test_ports_are_requested_that_the_recipe_names(
+    recipe: dict[str, Any], url: str, reason: str | None
+) -> None:
+    params = FetchParams(**recipe)
+    guard = Guard(params.allow_hosts, params.ports)
+    try:
+        guard.check(host_of(url), port_of(url))
+        found = None
+    except RefusedAddressError as error:
+        found = error.reason
+    assert found == reason
+    assert guard.may_request(host_of(url), port_of(url)) == (reason is None)
+
+
+def test_a_port_of_a_network_holds_for_names_that_lead_to_it() -> None:
+    guard = Guard(["10.0.0.0/8:8080"])
+    guard.check("intranet.example", 8080)
+    guard.check_address("intranet.example", ipaddress.ip_address("10.1.1.1"), 8080)
+    with pytest.raises(BlockedPortError):
+        guard.check_address("intranet.example", ipaddress.ip_address("8.8.8.8"), 8080)
+    with pytest.raises(PrivateAddressError):
+        guard.check_address("intranet.example", ipaddress.ip_address("192.168.0.1"), 8080)
+
+
+@pytest.mark.parametrize("port", [0, 65_536, -1, "http"])
+def test_a_port_that_does_not_exist_is_refused(port: Any) -> None:
+    with pytest.raises(ValidationError, match="ports"):
+        FetchParams(ports=[port])
 
 
 @pytest.mark.parametrize(
@@ -85,6 +114,10 @@ def test_an_embedded_ipv4_address_is_as_public_as_itself(
         ("10.0.0.0/255.0.0.0", "10.9.9.9"),
         ("[fd00::1]", "[fd00::1]"),
         ("fd00::/8", "[fd12::1]"),
+        ("images.example:8080", "images.example"),
+        ("127.0.0.1:8080", "127.0.0.1"),
+        ("[::1]:8080", "[::1]"),
+        ("*.example:1", "a.example"),
     ],
 )
 def test_allowed_hosts_are_read_in_all_forms(entry: str, host: str) -> None:
@@ -97,9 +130,13 @@ def test_allowed_hosts_are_read_in_all_forms(entry: str, host: str) -> None:
     "entry",
     [
         "http://images.example/",
-        "images.example:8080",
-        "127.0.0.1:8080",
-        "[::1]:8080",
+        "images.example:0",
+        "images.example:65536",
+        "images.example:8080/",
+        "images.example:http",
+        "http://images.example:8080",
+        "[::1]:",
+        ":8080",
         "images.example/path",
         "10.0.0.0/33",
         "10.0.0.1-10.0.0.9",

@@ -31,7 +31,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
 }
 """The marked fields: where they stand in a recipe, and another value than the one of the test."""
 ELSEWHERE = {
-    "FetchParams.contact": "tests/fetch/test_content_decides.py",
+    "OutboundParams.contact": "tests/fetch/test_content_decides.py",
     "FetchParams.per_host": "tests/fetch/test_content_decides.py",
     "FetchParams.concurrency": "tests/fetch/test_content_decides.py",
     "EncoderSpec.sha256": "a wrong one is refused",

@@ -7,6 +7,7 @@ percent-encoded anyway.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from pathlib import Path
@@ -16,6 +17,12 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
+from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
+from curation.media.web.web_file import WebFile
+
+_UNGUARDED = ("http", "https", "reference")
+"""File systems of fsspec that would request any address, past the guard."""
+_BUFFER_BYTES = 1 << 20
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 """How Python writes the bytes of a name that are not UTF-8."""
 
@@ -59,9 +66,15 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a URI and the path within it: one of Arrow's, or of fsspec.
 
     Raises:
-        ValueError: neither Arrow nor fsspec supports the scheme.
+        ValueError: neither Arrow nor fsspec supports the scheme, or it would request any address.
         OSError: the file system cannot be reached.
     """
+    for part in uri.split("::"):
+        if part.partition("://")[0].strip().lower() in _UNGUARDED:
+            raise ValueError(
+                "files on the web are not read through other file systems. Name the file itself by its "
+                "http or https address, or a local copy"
+            )
     try:
         of_arrow: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
         return of_arrow
@@ -73,16 +86,20 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
         return fs.PyFileSystem(fs.FSSpecHandler(of_fsspec)), path
 
 
-def open_location(file: str) -> pa.NativeFile:
+def open_location(file: str, outbound: OutboundParams = PUBLIC_WEB) -> pa.NativeFile:
     """Open the file of a location for random access.
 
     Args:
         file: the location without the part after `#`.
+        outbound: how files on the web are requested.
 
     Raises:
         OSError: it cannot be opened.
         OutsideFolderError: a part of the path has become a link since ingest read it.
     """
+    if is_web(file):
+        web_file = io.BufferedReader(WebFile(file, outbound), _BUFFER_BYTES)
+        return pa.PythonFile(web_file, mode="r")
     if "://" in file:
         filesystem, path = filesystem_of(file)
         return filesystem.open_input_file(path)

@@ -15,93 +15,101 @@ from concurrent.futures import Executor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from curation.media.web.allow_list import Address, Network, parse_allow_list, within
+from curation.media.web.allow_list import parse_allow_list
+from curation.media.web.special_addresses import Address, embedded_ipv4, is_public
 
-# Networks that `is_global` calls public although they are not: Azure's host agent, deprecated
-# site-local addresses, and networks whose addresses contain other addresses (as 6to4 and Teredo).
-_NOT_PUBLIC: tuple[Network, ...] = tuple(
-    ipaddress.ip_network(n)
-    for n in (
-        "168.63.129.16/32",
-        "192.88.99.0/24",
-        "::/96",
-        "2002::/16",
-        "64:ff9b:1::/48",
-        "2001::/32",
-        "fec0::/10",
-    )
-)
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+WEB_PORTS = frozenset({80, 443})
+"""Ports that may be requested at any public host."""
 
 
-class PrivateAddressError(OSError):
+class RefusedAddressError(OSError):
+    """A host and port may not be requested; `reason` is the code that its row gets."""
+
+    reason = "private_address"
+
+
+class PrivateAddressError(RefusedAddressError):
     """A host has no address that may be requested."""
 
 
+class BlockedPortError(RefusedAddressError):
+    """A host may be requested, but not at this port."""
+
+    reason = "blocked_port"
+
+
 def parse_address(host: str) -> Address | None:
-    """Return the address that a host is written as, or None for a name."""
+    """Return the address that a host is written as, with its zone, or None for a name."""
     try:
-        return ipaddress.ip_address(host.strip("[]").split("%", 1)[0])
+        return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return None
 
 
-def embedded_ipv4(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address contains, or the address itself.
-
-    Known forms are NAT64 (RFC 6052), IPv4-mapped (RFC 4291, section 2.5.5.2) and 6to4 (RFC 3056).
-    """
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address
-
-
-def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, also if it is embedded in an IPv6 address."""
-    target = embedded_ipv4(address)
-    if not target.is_global or target.is_multicast or target.is_reserved:
-        return False
-    return not within((address, target), _NOT_PUBLIC)
-
-
 class Guard:
-    """Decides which hosts and addresses may be requested.
+    """Decides which hosts, addresses and ports may be requested.
 
     Args:
-        allow_hosts: names, addresses or networks (CIDR) that may be requested even if private.
+        allow_hosts: names, addresses or networks (CIDR) that may be requested even if private: at the
+            port of an entry, or at all ports if it names none.
+        ports: ports that may be requested at all public hosts, besides WEB_PORTS.
     """
 
-    def __init__(self, allow_hosts: Iterable[str] = ()) -> None:
+    def __init__(self, allow_hosts: Iterable[str] = (), ports: Iterable[int] = ()) -> None:
         self._allowed = parse_allow_list(allow_hosts)
+        self._ports = WEB_PORTS | frozenset(ports)
 
-    def is_listed(self, host: str) -> bool:
-        """Whether `allow_hosts` contains a name, or the address that a host is written as."""
+    def is_listed(self, host: str, port: int | None = None) -> bool:
+        """Whether `allow_hosts` contains a name, or the address that a host is written as.
+
+        Args:
+            host: a name or an address.
+            port: at which it is allowed; None for any.
+        """
         address = parse_address(host)
-        return (
-            self._allowed.has_name(host) if address is None else self._allowed.has_address(address)
+        return self._allowed.has_name(host, port) or (
+            address is not None
+            and self._allowed.has_address((address, embedded_ipv4(address)), port)
         )
 
-    def may_request(self, host: str) -> bool:
+    def may_request(self, host: str, port: int) -> bool:
         """Whether a host may be requested, as far as this is known before its name is resolved."""
-        address = parse_address(host)
-        return address is None or self.allows(host, address)
+        try:
+            self.check(host, port)
+        except RefusedAddressError:
+            return False
+        return True
 
-    def allows(self, host: str, address: Address) -> bool:
-        """Whether `host` may be requested at `address`."""
-        if is_public(address) or self._allowed.has_name(host):
-            return True
-        return self._allowed.has_address(address, embedded_ipv4(address))
-
-    def check_literal(self, host: str) -> None:
-        """Check a host that is written as an address, since no resolver sees it.
+    def check(self, host: str, port: int) -> None:
+        """Check a host and a port before a request; of a name, the resolver checks its addresses.
 
         Raises:
-            PrivateAddressError: the address may not be requested.
+            RefusedAddressError: it may not be requested.
         """
-        if not self.may_request(host):
-            raise PrivateAddressError(f"{host} is not public")
+        address = parse_address(host)
+        if address is not None:
+            self.check_address(host, address, port)
+
+    def may_request_port(self, port: int) -> bool:
+        """Whether any host may be requested at a port, though `allow_hosts` does not name the host."""
+        return port in self._ports or self._allowed.names_port(port)
+
+    def check_address(self, host: str, address: Address, port: int) -> None:
+        """Check one address of `host`.
+
+        Raises:
+            PrivateAddressError: it is not public, and not allowed.
+            BlockedPortError: it may be requested at other ports.
+        """
+        places = (address, embedded_ipv4(address))
+        if self._allowed.has_name(host, port) or self._allowed.has_address(places, port):
+            return
+        public = is_public(address)
+        if public and port in self._ports:
+            return
+        if public or self._allowed.has_name(host, None) or self._allowed.has_address(places, None):
+            raise BlockedPortError(None, f"port {port} of {host}")
+        raise PrivateAddressError(None, f"{host} has no public address")
 
 
 class GuardedResolver(AbstractResolver):
@@ -116,7 +124,7 @@ class GuardedResolver(AbstractResolver):
         """Return the allowed addresses of `host`.
 
         Raises:
-            PrivateAddressError: it has addresses, but none is allowed.
+            RefusedAddressError: it has addresses, but none is allowed.
             OSError: it has no address.
         """
         loop = asyncio.get_running_loop()
@@ -124,12 +132,17 @@ class GuardedResolver(AbstractResolver):
             resolved = await loop.run_in_executor(
                 self._executor, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
             )
-        except UnicodeError as error:
+        except (OSError, UnicodeError) as error:
+            self._check_port(host, port)
+            if isinstance(error, OSError):
+                raise
             raise OSError(None, f"{host!r} is not a host name") from error
-        results = []
+        results, refusal = [], None
         for kind, _, protocol, _, socket_address in resolved:
-            address = parse_address(str(socket_address[0]))
-            if address is None or not self._guard.allows(host, address):
+            try:
+                self._check(host, str(socket_address[0]), port)
+            except RefusedAddressError as error:
+                refusal = error
                 continue
             results.append(
                 ResolveResult(
@@ -142,8 +155,19 @@ class GuardedResolver(AbstractResolver):
                 )
             )
         if not results:
-            raise PrivateAddressError(None, f"{host} has no public address")
+            raise refusal or OSError(None, f"{host} has no address")
         return results
+
+    def _check_port(self, host: str, port: int) -> None:
+        """Say of a name without addresses that its port is refused, as it would be with one."""
+        if not (self._guard.may_request_port(port) or self._guard.is_listed(host, port)):
+            raise BlockedPortError(None, f"port {port} of {host}")
+
+    def _check(self, host: str, resolved: str, port: int) -> None:
+        address = parse_address(resolved)
+        if address is None:
+            raise PrivateAddressError(None, f"{host} has no public address")
+        self._guard.check_address(host, address, port)
 
     async def close(self) -> None:
         """Do nothing: the caller closes the executor."""

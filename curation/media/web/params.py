@@ -1,12 +1,19 @@
-"""Which URLs are requested: the part of a recipe."""
+"""Which URLs are requested, and how: parts of a recipe."""
 
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from curation.engine.params_base import StrictModel, input_file
+from curation.engine.params_base import StrictModel, execution_only, input_file
+from curation.media.web.allow_list import parse_allow_list
+
+
+def is_web(address: str) -> bool:
+    """Whether an address is an http or https URL."""
+    return address[:8].lower().startswith(("http://", "https://"))
 
 
 class UrlParams(StrictModel):
@@ -30,3 +37,56 @@ class UrlParams(StrictModel):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
+
+
+class OutboundParams(StrictModel):
+    """How strangers' servers are requested: one policy for images, and for sources on the web."""
+
+    timeout_s: float = Field(default=10.0, gt=0, le=600)
+    """Largest duration of one request in seconds, from the name lookup to the last byte; of a source,
+    for each part of it that is requested."""
+    max_redirects: int = Field(default=5, ge=0, le=20)
+    """Largest number of redirects that are followed for one row, or for a source."""
+    allow_hosts: list[str] = []
+    """Host names (`*.` before a name for its subdomains), IP addresses or networks (CIDR) that may be
+    requested although they are private, and without `contact`: at all ports, or at that of the entry
+    (`10.0.0.7:8080`)."""
+    ports: list[Annotated[int, Field(ge=1, le=65_535)]] = []
+    """Ports that may be requested at every public host, besides 80 and 443; a URL with another one
+    fails as `blocked_port`."""
+    robots: bool = True
+    """Whether robots.txt (RFC 9309) of each host is read and followed."""
+    opt_out: list[str] = ["noai", "noimageai", "noindex", "noimageindex"]
+    """Directives of the header X-Robots-Tag for which an image is not stored; an empty list also
+    ignores the header tdm-reservation."""
+    contact: str | None = execution_only(None, pattern=r"^[ -~]+$")
+    """E-mail address or web page in the User-Agent header, by which hosts can reach you; without it
+    only `allow_hosts` are requested."""
+    user_agent: str = Field(default="curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
+    """Name of the crawler in the User-Agent header; robots.txt is read for the part before the `/`."""
+
+    @field_validator("allow_hosts")
+    @classmethod
+    def _names_hosts(cls, entries: list[str]) -> list[str]:
+        parse_allow_list(entries)
+        return entries
+
+    @field_validator("opt_out")
+    @classmethod
+    def _names_directives(cls, entries: list[str]) -> list[str]:
+        for entry in entries:
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", entry):
+                raise ValueError(
+                    f"{entry!r} is no directive of X-Robots-Tag. Valid: one word in lower case in each "
+                    "entry of the list, such as `noai`"
+                )
+        return entries
+
+    @property
+    def header(self) -> str:
+        """The value of the User-Agent header."""
+        return f"{self.user_agent} (+{self.contact})" if self.contact else self.user_agent
+
+
+PUBLIC_WEB = OutboundParams()
+"""The policy of a recipe that says nothing: nobody is requested, since there is no contact."""

@@ -100,6 +100,13 @@ def host_of(url: str) -> str:
     return authority.split("]", 1)[0] if authority.startswith("[") else authority.split(":", 1)[0]
 
 
+def port_of(url: str) -> int:
+    """Return the port of a normalised URL."""
+    scheme, _, authority = url.split("/", 3)[:3]
+    port = authority.rpartition(":")[2] if ":" in authority.rpartition("]")[2] else ""
+    return int(port or _DEFAULT_PORTS[scheme.removesuffix(":")])
+
+
 def host_in(url: str) -> str | None:
     """Return the host of any URL without its port, or None if it cannot be requested."""
     try:

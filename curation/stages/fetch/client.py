@@ -16,18 +16,22 @@ from types import TracebackType
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
 from curation.media.web.fetch_error import FetchError
-from curation.media.web.guard import Guard, GuardedResolver, PrivateAddressError
+from curation.media.web.guard import (
+    Guard,
+    GuardedResolver,
+    PrivateAddressError,
+    RefusedAddressError,
+)
 from curation.media.web.robots import MAX_ROBOTS_BYTES, opted_out, product_of
+from curation.media.web.session import REDIRECT_STATUSES, open_session, request_target
 from curation.media.web.urls import InvalidURLError, join
 from curation.stages.fetch.content_coding import decode_body
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.response_repair import MAX_LINE_BYTES, RepairingConnector
 
 _CHUNK = 64 * 1024
-_REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 _BODY_STATUSES = (200, 203)
 _WHOLE_RANGE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 _MAX_BODY_BYTES_IN_MEMORY = 512 * 2**20
@@ -103,27 +107,19 @@ class Client:
     def __init__(self, params: FetchParams) -> None:
         self._params = params
         self._product = product_of(params.user_agent)
-        self._guard = Guard(params.allow_hosts)
+        self._guard = Guard(params.allow_hosts, params.ports)
         self._budget = ByteBudget(max(_MAX_BODY_BYTES_IN_MEMORY, 2 * params.max_bytes))
         self._dns = ThreadPoolExecutor(min(_DNS_THREADS, params.concurrency), "curation-dns")
         connector = RepairingConnector(
             limit=0, resolver=GuardedResolver(self._guard, self._dns), ttl_dns_cache=300
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Images are compressed already. `decode_body` reads what is compressed all the same.
-            headers={
-                "User-Agent": params.header,
-                "Accept": "image/*,*/*;q=0.5",
-                "Accept-Encoding": "identity",
-            },
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
+        # Images are compressed already. `decode_body` reads what is compressed all the same.
+        self._session = open_session(
+            params,
+            connector,
+            "image/*,*/*;q=0.5",
             max_line_size=2 * MAX_LINE_BYTES,
             max_field_size=2 * MAX_LINE_BYTES,
-            requote_redirect_url=False,
-            trust_env=False,
         )
 
     async def __aenter__(self) -> Client:
@@ -159,17 +155,17 @@ class Client:
                     raise
         except TimeoutError as error:
             raise FetchError("timeout", transient=True, unanswered=True) from error
-        except PrivateAddressError as error:
-            raise FetchError("private_address", unanswered=True, whole_host=True) from error
+        except RefusedAddressError as error:
+            raise _refused(error) from error
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             raise _fetch_error(error) from error
         return response if isinstance(response, Redirect) else Body(response, reservation.release)
 
     async def _request(self, url: str, reservation: Reservation, robots: bool) -> bytes | Redirect:
-        target = _target(url)
-        self._guard.check_literal(target.raw_host or "")
+        target = request_target(url)
+        self._guard.check(target.raw_host or "", target.port or 0)
         async with self._session.get(target, allow_redirects=False) as response:
-            if response.status in _REDIRECT_STATUSES:
+            if response.status in REDIRECT_STATUSES:
                 return Redirect(_redirect_target(url, response.headers.get("Location")))
             if response.status not in _BODY_STATUSES and not _is_whole(response):
                 raise _status_error(response)
@@ -211,14 +207,6 @@ class Client:
             raise FetchError("too_large")
         reservation.shrink(len(content))
         return content
-
-
-def _target(url: str) -> URL:
-    """Return a normalised URL as the client library sends it: as it is, even with an empty query."""
-    scheme, _, authority, target = url.split("/", 3)
-    return URL.build(
-        scheme=scheme.removesuffix(":"), authority=authority, path=f"/{target}", encoded=True
-    )
 
 
 def _coding(response: aiohttp.ClientResponse) -> str:
@@ -266,12 +254,18 @@ def _redirect_target(origin: str, location: str | None) -> str:
         raise FetchError("bad_redirect") from error
 
 
+def _refused(error: RefusedAddressError) -> FetchError:
+    # A host whose addresses are private is so at every port.
+    private = isinstance(error, PrivateAddressError)
+    return FetchError(error.reason, unanswered=private, whole_host=private)
+
+
 def _fetch_error(error: Exception) -> FetchError:
     """Return the error of a row for an error of the client library."""
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
-        if isinstance(cause, PrivateAddressError):
-            return FetchError("private_address", unanswered=True, whole_host=True)
+        if isinstance(cause, RefusedAddressError):
+            return _refused(cause)
         if isinstance(error, aiohttp.ClientSSLError) or isinstance(cause, ssl.SSLError):
             return FetchError("tls_error")
         if isinstance(error, aiohttp.ClientConnectorDNSError):

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
+from curation.masking import mask_address
 from curation.media.web.fetch_error import FetchError
-from curation.media.web.urls import UrlRules
+from curation.media.web.guard import Guard
+from curation.media.web.urls import UrlRules, host_of, port_of
 from curation.stages.fetch.client import Client, Redirect
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult, HttpRequest
@@ -55,6 +57,7 @@ class _Crawl:
         write: Callable[[FetchResult], None],
     ) -> None:
         self._rows, self._params, self._rules, self._write = rows, params, rules, write
+        self._guard = Guard(params.allow_hosts, params.ports)
 
     async def run(self) -> None:
         scheduler = HostScheduler(self._rows, self._params)
@@ -90,15 +93,25 @@ class _Crawl:
         try:
             scheduler.succeeded(request, response.content if request.row is None else b"")
             if request.row is not None:
-                result = FetchResult(request.row, response.content, final_url=request.url)
+                result = FetchResult(request.row, response.content, final_url=_stored_url(request))
                 await self._write_in_thread(result)
         finally:
             response.release()
 
     def _check(self, redirect: Redirect) -> None:
         reason = self._rules.check(redirect.url)[1]
+        if reason is None and self._params.contact is None:
+            host, port = host_of(redirect.url), port_of(redirect.url)
+            if self._guard.may_request(host, port) and not self._guard.is_listed(host):
+                reason = "no_contact"
         if reason is not None:
             raise FetchError(reason)
 
     async def _write_in_thread(self, result: FetchResult) -> None:
         await asyncio.get_running_loop().run_in_executor(self._decoder, self._write, result)
+
+
+def _stored_url(request: HttpRequest) -> str:
+    """Return the URL that gave the bytes; of one that the list does not have, without its secrets."""
+    listed = request.row is not None and request.row.url == request.url
+    return request.url if listed else mask_address(request.url)

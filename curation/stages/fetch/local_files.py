@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -28,14 +28,19 @@ _READ_AHEAD_BYTES = 1 << 20
 _PARQUET_MAGIC = b"PAR1"
 Contained = list[tuple[str, FetchRequest]]
 """Rows of one container file, with the place of each within it: `column/row` or that of a member."""
+Opener = Callable[[str], pa.NativeFile]
+"""Opens the file of a location."""
 
 
-def read_local(rows: Iterable[FetchRequest], max_bytes: int) -> Iterator[FetchResult]:
+def read_local(
+    rows: Iterable[FetchRequest], max_bytes: int, open_file: Opener = open_location
+) -> Iterator[FetchResult]:
     """Yield the bytes of rows with a location; successive rows of one file are read in one pass.
 
     Args:
         rows: each with a location.
         max_bytes: largest size of an image.
+        open_file: opens the file of a location.
 
     Raises:
         StoreError: a file with many images is missing or damaged since ingest read it.
@@ -45,26 +50,26 @@ def read_local(rows: Iterable[FetchRequest], max_bytes: int) -> Iterator[FetchRe
         contained: Contained = []
         for _, inside, row in group:
             if inside is None:
-                yield _image_file(path, row, max_bytes)
+                yield _image_file(path, row, max_bytes, open_file)
             else:
                 contained.append((inside, row))
         if contained:
-            yield from _container(path, contained, max_bytes)
+            yield from _container(path, contained, max_bytes, open_file)
 
 
-def _image_file(path: str, row: FetchRequest, max_bytes: int) -> FetchResult:
+def _image_file(path: str, row: FetchRequest, max_bytes: int, open_file: Opener) -> FetchResult:
     try:
-        return FetchResult(row, content=_read_file(path, max_bytes))
+        return FetchResult(row, content=_read_file(path, max_bytes, open_file))
     except FetchError as error:
         return FetchResult(row, reason=error.reason)
 
 
-def _read_file(path: str, max_bytes: int) -> bytes:
+def _read_file(path: str, max_bytes: int, open_file: Opener) -> bytes:
     # Reading a pipe or a device would never end.
     if "://" not in path and not Path(unescape(path)).is_file():
         raise FetchError("file_missing")
     try:
-        with open_location(path) as stream:
+        with open_file(path) as stream:
             content = stream.read(max_bytes + 1)
     except OutsideFolderError as error:
         raise FetchError("outside_folder") from error
@@ -77,9 +82,11 @@ def _read_file(path: str, max_bytes: int) -> bytes:
     return bytes(content)
 
 
-def _container(path: str, contained: Contained, max_bytes: int) -> Iterator[FetchResult]:
+def _container(
+    path: str, contained: Contained, max_bytes: int, open_file: Opener
+) -> Iterator[FetchResult]:
     try:
-        with open_location(path) as stream:
+        with open_file(path) as stream:
             magic = stream.read(len(_PARQUET_MAGIC))
             stream.seek(0)
             if magic == _PARQUET_MAGIC:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,8 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.stage import FunctionPath, Read, Stage
 from curation.media.pictures.plug_ins import PLUG_INS
-from curation.media.web.allow_list import parse_allow_list
-from curation.media.web.params import UrlParams
+from curation.media.web.params import OutboundParams, UrlParams
 from curation.stages.fetch.detectors import DETECTORS
 
 
@@ -63,11 +61,9 @@ class PerHost(StrictModel):
     """Largest number of requests to one host per second; null sets no limit."""
 
 
-class FetchParams(StrictModel):
+class FetchParams(OutboundParams):
     """Limits on what is downloaded, how hosts are treated, and how images are stored."""
 
-    timeout_s: float = Field(default=10.0, gt=0, le=600)
-    """Largest duration of one request in seconds, from the name lookup to the last byte."""
     retries: int = Field(default=1, ge=0, le=10)
     """How often rows with a transient failure (timeout, broken connection, 429, 5xx) are tried again,
     each time after all other rows of the fragment."""
@@ -78,51 +74,19 @@ class FetchParams(StrictModel):
     formats: list[str] = []
     """Formats that are read with packages of their own: `heic` (the extra `heif`) and `jxl` (the extra
     `jxl`). Without them, such files fail as `format_heic` and `format_jxl`."""
-    max_redirects: int = Field(default=5, ge=0, le=20)
-    """Largest number of redirects that are followed for one row."""
-    allow_hosts: list[str] = []
-    """Host names (`*.` before a name for its subdomains), IP addresses or networks (CIDR) that may be
-    requested although they are private, and without `contact`."""
     resize: Resize = Resize()
     """How stored images are made smaller."""
     quality: int = Field(default=95, ge=1, le=100)
     """JPEG quality of stored images, from 1 to 100."""
     faces: FaceParams = FaceParams()
     """Which faces are blurred before an image is stored."""
-    robots: bool = True
-    """Whether robots.txt (RFC 9309) of each host is read and followed."""
-    opt_out: list[str] = ["noai", "noimageai", "noindex", "noimageindex"]
-    """Directives of the header X-Robots-Tag for which an image is not stored; an empty list also
-    ignores the header tdm-reservation."""
     patience_s: float = Field(default=600.0, ge=0)
     """Largest wait in seconds for a host that demands a delay (Crawl-delay, Retry-After); rows that
     would wait longer fail as `host_too_slow`."""
-    contact: str | None = execution_only(None, pattern=r"^[ -~]+$")
-    """E-mail address or web page in the User-Agent header, by which hosts can reach you; without it
-    only `allow_hosts` are requested."""
-    user_agent: str = Field(default="curation/0.1", pattern=r"^[A-Za-z0-9_.-]+(/[ -~]*)?$")
-    """Name of the crawler in the User-Agent header; robots.txt is read for the part before the `/`."""
     per_host: PerHost = execution_only(PerHost())
     """How many requests one host gets."""
     concurrency: int = execution_only(256, ge=1, le=1024)
     """Largest number of requests of one task at the same time."""
-
-    @field_validator("allow_hosts")
-    @classmethod
-    def _names_hosts(cls, entries: list[str]) -> list[str]:
-        parse_allow_list(entries)
-        return entries
-
-    @field_validator("opt_out")
-    @classmethod
-    def _names_directives(cls, entries: list[str]) -> list[str]:
-        for entry in entries:
-            if not re.fullmatch(r"[a-z][a-z0-9-]*", entry):
-                raise ValueError(
-                    f"{entry!r} is no directive of X-Robots-Tag. Valid: one word in lower case in each "
-                    "entry of the list, such as `noai`"
-                )
-        return entries
 
     @field_validator("formats")
     @classmethod
@@ -135,17 +99,16 @@ class FetchParams(StrictModel):
             )
         return sorted(set(formats))
 
-    @property
-    def header(self) -> str:
-        """The value of the User-Agent header."""
-        return f"{self.user_agent} (+{self.contact})" if self.contact else self.user_agent
-
 
 class FetchStep(FetchParams):
     """What the stage fetch gets."""
 
     redirects: UrlParams = UrlParams()
     """The URL rules of `ingest`, which redirects must follow too."""
+    anonymous: bool = False
+    """Whether there is no `contact`, so that redirects lead only to `allow_hosts`."""
+    signed: dict[str, str] = execution_only({})
+    """Addresses of sources with their secrets, by the form in which tables hold them."""
 
 
 STAGE = Stage(
@@ -155,7 +118,7 @@ STAGE = Stage(
     params=FetchStep,
     writes="images",
     reads=(Read("pairs"),),
-    version=3,
+    version=4,
     work_folder=True,
     versions=lambda params: DETECTORS.versions(
         [params.faces.detector] if params.faces.detector else []

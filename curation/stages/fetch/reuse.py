@@ -27,6 +27,8 @@ FAILURE_PARAMS = {
     "max_redirects",
     "patience_s",
     "allow_hosts",
+    "ports",
+    "anonymous",
     "max_bytes",
     "max_pixels",
     "formats",
@@ -35,7 +37,7 @@ FAILURE_PARAMS = {
 """Parameters that decide which rows fail, but change nothing of a stored image."""
 
 
-REDIRECT_PARAMS = {"redirects", "max_redirects", "allow_hosts"}
+REDIRECT_PARAMS = {"redirects", "max_redirects", "allow_hosts", "ports", "anonymous"}
 """Parameters that decide which redirects are followed."""
 
 
@@ -98,8 +100,10 @@ def earlier_images(params: FetchStep, rules: UrlRules, context: Context) -> Earl
 
 
 def _fewer_hosts(params: FetchStep, manifest: Manifest) -> bool:
-    """Whether a host that was allowed may be refused now."""
-    return bool(set(manifest.params.get("allow_hosts", ())) - set(params.allow_hosts))
+    """Whether a host or a port that was allowed may be refused now."""
+    before = manifest.params
+    hosts = set(before.get("allow_hosts", ())) - set(params.allow_hosts)
+    return bool(hosts or set(before.get("ports", ())) - set(params.ports))
 
 
 def reusable_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from curation.engine.contract import contract
 from curation.engine.table import Table
 from curation.engine.units import Chain, StageOutput, Unit
 from curation.errors import RecipeError, StoreError
+from curation.media.files.location import open_location
 from curation.media.pictures.formats import pillow_formats
 from curation.media.web.guard import Guard
-from curation.media.web.urls import UrlRules, host_of, url_rules
+from curation.media.web.urls import UrlRules, host_of, port_of, url_rules
 from curation.stages.fetch.crawl import crawl
 from curation.stages.fetch.local_files import read_local
 from curation.stages.fetch.params import FetchStep
@@ -113,7 +115,7 @@ def fetch(
             done[row], reused = True, reused + 1
         rows = _requests(pairs, done)
         located = (request for request in rows if request.location is not None)
-        for result in read_local(located, params.max_bytes):
+        for result in read_local(located, params.max_bytes, partial(_open_file, params)):
             writer.write_result(result)
         remote = (request for request in _requests(pairs, done) if request.location is None)
         crawl(_check_contact(remote, params), params, rules, writer.write_result)
@@ -136,12 +138,16 @@ def _requests(pairs: Fragment, done: npt.NDArray[np.bool_]) -> Iterator[FetchReq
                 yield FetchRequest(row, url, location, sha256, faces, pair_id)
 
 
+def _open_file(params: FetchStep, path: str) -> pa.NativeFile:
+    return open_location(params.signed.get(path, path), params)
+
+
 def _check_contact(rows: Iterator[FetchRequest], params: FetchStep) -> Iterator[FetchRequest]:
     """Yield the rows; raise an error for a host that is not listed if there is no contact."""
-    guard = Guard(params.allow_hosts)
+    guard = Guard(params.allow_hosts, params.ports)
     for row in rows:
-        host = host_of(row.url or "")
-        if params.contact is None and guard.may_request(host) and not guard.is_listed(host):
+        host, port = host_of(row.url or ""), port_of(row.url or "")
+        if params.contact is None and guard.may_request(host, port) and not guard.is_listed(host):
             raise RecipeError(
                 f"`fetch.contact` is required before {host} is requested. Set it to an e-mail "
                 "address, or to a web page about your crawl, so that the host can see in the "

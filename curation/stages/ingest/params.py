@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curation.engine.params_base import execution_only
 from curation.engine.stage import FunctionPath, Stage
-from curation.media.web.params import UrlParams
+from curation.media.web.params import OutboundParams, UrlParams
 from curation.stages.ingest.sources.source import Source
 
 
@@ -20,6 +20,8 @@ class IngestStep(IngestParams):
 
     sources: list[Source]
     """The sources of the recipe, in its order."""
+    outbound: OutboundParams = execution_only(OutboundParams())
+    """How sources on the web are requested: as `fetch` says."""
 
 
 STAGE = Stage(

@@ -235,7 +235,7 @@ def _files(params: IngestStep) -> tuple[dict[str, SourceFile], dict[str, Notices
     notices: dict[str, Notices] = {}
     for source in params.sources:
         parts: dict[str, int] = {}
-        listing = list_source(source, params.rows_per_fragment)
+        listing = list_source(source, params.rows_per_fragment, params.outbound)
         notices[source.name] = listing.notices
         for file in listing.files:
             part = parts[file.name] = parts.get(file.name, -1) + 1

@@ -140,12 +140,15 @@ def _staged_row(
     """Return one staged row by column name; columns that are left out are null."""
     file_location, scope = location_and_scope
     url, reason = rules.check(row.url) if row.url else (None, None)
-    location = None
+    location, pair_id = None, identities.pair_id(row, url)
     if row.member is not None:
         location = f"{file_location}#{row.member}"
     elif row.path is not None:
         try:
-            location = file.location_of(row.path)
+            on_web = file.url_of(row.path)
+            location = file.location_of(row.path) if on_web is None else None
+            if on_web is not None:
+                url, reason = rules.check(on_web)
         except OutsideFolderError:
             reason = reason or "outside_folder"
     is_local = location is not None
@@ -156,7 +159,6 @@ def _staged_row(
         reason = "bad_row"
     elif reason is None and not is_local and url is None:
         reason = "no_image"
-    pair_id = identities.pair_id(row, url)
     requested = f"pair {pair_id}" if is_local else f"url {url}"
     return {
         "pair_id": pair_id,

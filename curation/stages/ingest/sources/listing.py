@@ -15,13 +15,16 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from curation.errors import RecipeError
+from curation.masking import has_secret, mask_address
 from curation.media.files.file_cache import changed_ns
 from curation.media.files.location import filesystem_of, shown
+from curation.media.web.params import OutboundParams
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
 from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import FileInfo, SourceFile
+from curation.stages.ingest.sources.web_source import web_source_file
 
 _WILDCARD = re.compile(r"[*?\[]")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
@@ -54,16 +57,22 @@ class _Found(NamedTuple):
     single: bool = False
 
 
-def list_source(source: Source, rows_per_fragment: int) -> Listing:
+def list_source(
+    source: Source, rows_per_fragment: int, outbound: OutboundParams | None = None
+) -> Listing:
     """Return the files of a source by name, and notices of all others.
 
     Args:
         source: the source.
         rows_per_fragment: images per part, for a folder of images.
+        outbound: how files on the web are requested; by default only public hosts are.
 
     Raises:
         RecipeError: there is no file, or the path of the source is invalid.
     """
+    outbound = outbound or OutboundParams()
+    if source.is_web:
+        return Listing([web_source_file(source, outbound)])
     listing = Listing()
     found = (_list_uri if "://" in source.path else _list_local)(source, listing.notices)
     if source.reader == "folder":
@@ -82,9 +91,11 @@ def list_source(source: Source, rows_per_fragment: int) -> Listing:
     return listing
 
 
-def source_files(source: Source, rows_per_fragment: int) -> list[SourceFile]:
+def source_files(
+    source: Source, rows_per_fragment: int, outbound: OutboundParams | None = None
+) -> list[SourceFile]:
     """Return the files of a source; see `list_source`."""
-    return list_source(source, rows_per_fragment).files
+    return list_source(source, rows_per_fragment, outbound).files
 
 
 def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
@@ -94,8 +105,9 @@ def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
     wanted = f"a {source.format} file, a folder of such files or a glob"
     if source.reader == "folder":
         wanted = "a folder of images, or a glob of them"
+    path = shown(mask_address(source.path))
     return RecipeError(
-        f"Source {source.name!r}: {problem} at {shown(source.path)!r}{others}. Set `path` to {wanted}. "
+        f"Source {source.name!r}: {problem} at {path!r}{others}. Set `path` to {wanted}. "
         f"Relative paths start at the working directory.{hint}"
     )
 
@@ -116,10 +128,11 @@ def _list_uri(source: Source, notices: Notices) -> _Found:
     parts = urlsplit(source.path)
     if parts.scheme == "file":
         return _list_local(source.model_copy(update={"path": unquote(parts.path)}), notices)
-    if parts.password:
+    if has_secret(source.path):
         raise RecipeError(
-            f"Source {source.name!r}: `path` contains a password, which tables would show. Set "
-            "credentials in the environment, as the tools of the file system expect them."
+            f"Source {source.name!r}: `path` contains a password or another secret "
+            f"({mask_address(source.path)}), which tables would show. Set credentials in the "
+            "environment, as the tools of the file system expect them."
         )
     query = f"?{parts.query}" if parts.query else ""
     address = source.path.removesuffix(query).rstrip("/")
@@ -134,7 +147,8 @@ def _list_uri(source: Source, notices: Notices) -> _Found:
         selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
         files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
     except (OSError, ValueError) as error:
-        raise _no_files(source, f"no file can be listed ({error})") from error
+        problem = f"no file can be listed ({mask_address(str(error))})"
+        raise _no_files(source, problem) from error
     listed = sorted(
         FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files
     )

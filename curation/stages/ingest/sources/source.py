@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -9,7 +10,9 @@ from pydantic import field_validator, model_validator
 
 from curation.engine.params_base import Name, StrictModel, execution_only
 from curation.engine.registry import did_you_mean
+from curation.errors import RecipeError
 from curation.masking import has_secret, mask_address
+from curation.media.web.params import is_web
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.presets import PRESETS
 
@@ -68,18 +71,30 @@ class Source(StrictModel):
         return dict(preset) | {name: (column,) for name, column in self.columns.items()}
 
     @property
+    def is_web(self) -> bool:
+        """Whether the source is a file at an http or https address."""
+        return is_web(self.path)
+
+    @property
+    def address(self) -> str:
+        """The path; of a source on the web without a fragment, which is not sent."""
+        return self.path.partition("#")[0] if self.is_web else self.path
+
+    @property
     def has_remote_images(self) -> bool:
-        """Whether all images of the source are behind URLs."""
+        """Whether all images of the source are behind URLs: those that a list on the web names are."""
         entry = FORMATS[self.reader]
         if entry.optional_columns is not None:
             return entry.remote_images
         fields = set(self.column_candidates)
+        if self.is_web:
+            return "image" not in fields
         return "url" in fields and not {"image", "path"} & fields
 
     @property
     def names_files(self) -> bool:
         """Whether rows may name image files."""
-        return "path" in self.column_candidates
+        return "path" in self.column_candidates and not self.is_web
 
     @field_validator("path")
     @classmethod
@@ -149,3 +164,20 @@ def _is_signed(path: str) -> bool:
     """Whether the credentials of an address are those of its query, and no other way gives them."""
     parts = urlsplit(path)
     return parts.scheme in ("http", "https") and "@" not in parts.netloc
+
+
+def signed_addresses(sources: Iterable[Source]) -> dict[str, str]:
+    """Return the addresses of sources on the web that hold secrets, by their form without them.
+
+    Raises:
+        RecipeError: two files differ only in their secrets, so tables could not tell them apart.
+    """
+    signed: dict[str, str] = {}
+    for address in (source.address for source in sources if source.is_web):
+        masked = mask_address(address)
+        if masked != address and signed.setdefault(masked, address) != address:
+            raise RecipeError(
+                f"Several sources have the address {masked} with different secrets. Tables hold no "
+                "secrets, so they could not tell them apart. Leave one out, or name a local copy."
+            )
+    return signed

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from curation.engine.params_base import fingerprint_params
 from curation.errors import StoreError
+from curation.masking import mask_address
 from curation.media.files.location import (
     OutsideFolderError,
     escape,
@@ -22,6 +23,7 @@ from curation.media.files.location import (
     open_location,
     shown,
 )
+from curation.media.web.params import OutboundParams
 from curation.secrets import note_secrets
 from curation.stages.ingest.sources.source import Source
 from curation.store.digest import digest
@@ -66,6 +68,7 @@ class SourceFile:
         mtime_ns: modification time.
         query: query string of the URI, if it has one.
         members: images of a part of a folder.
+        outbound: how a file on the web is requested.
     """
 
     source: Source
@@ -75,6 +78,7 @@ class SourceFile:
     mtime_ns: int
     query: str = ""
     members: tuple[ImageFile, ...] = field(default=(), repr=False)
+    outbound: OutboundParams = field(default=OutboundParams(), repr=False)
 
     @property
     def content(self) -> list[Any]:
@@ -112,7 +116,24 @@ class SourceFile:
         """Location of the file. A list may be a symbolic link, but the files that it names may not."""
         if self.is_local:
             return escape(os.path.realpath(Path(self.root, self.name)))
+        return mask_address(self._address)
+
+    @property
+    def _address(self) -> str:
+        if self.source.is_web:
+            return self.source.address
         return f"{self.root}/{quote(self.name)}{self.query}"
+
+    def url_of(self, name: str) -> str | None:
+        """Return the URL of the file `name` within the folder of a list on the web; None for others.
+
+        Such images are requested as those of all lists are. The query of the list is left out: it may
+        be a secret that stands for the list alone.
+
+        Raises:
+            OutsideFolderError: it is not in the folder.
+        """
+        return f"{self.root}/{_quoted(_clean(name))}" if self.source.is_web else None
 
     def location_of(self, name: str) -> str:
         """Return the location of the file `name` within the folder of the source.
@@ -122,10 +143,7 @@ class SourceFile:
         """
         if self.is_local:
             return escape(inside(self.root, name, self.source.follow_links))
-        clean = posixpath.normpath(name)
-        if clean.startswith(("/", "../")) or clean in ("..", ".") or "://" in name:
-            raise OutsideFolderError(name)
-        return f"{self.root}/{quote(clean)}{self.query}"
+        return f"{self.root}/{_quoted(_clean(name))}{self.query}"
 
     def open(self, name: str | None = None) -> pa.NativeFile:
         """Open this file, or another file of the folder, for random access.
@@ -139,12 +157,27 @@ class SourceFile:
         try:
             if self.is_local:
                 return open_local(str(Path(self.root, path)))
-            return open_location(self.location if name is None else self.location_of(name))
+            address = self._address if name is None else self.location_of(name)
+            return open_location(address, self.outbound)
         except OSError as error:
             raise StoreError(
                 f"Source {self.source.name!r}: {shown(f'{self.root}/{path}')} cannot be read "
-                f"({error}). Put the file back, or remove it from the source, and run again."
+                f"({mask_address(str(error))}). Put the file back, or remove it from the source, "
+                "and run again."
             ) from error
+
+
+def _quoted(name: str) -> str:
+    # A list may hold halves of surrogate pairs, which no encoding has: no file has such a name.
+    return quote(name, errors="surrogatepass")
+
+
+def _clean(name: str) -> str:
+    """Return the path of a file within a folder that is not local."""
+    clean = posixpath.normpath(name)
+    if clean.startswith(("/", "../")) or clean in ("..", ".") or "://" in name:
+        raise OutsideFolderError(name)
+    return clean
 
 
 def _partitions(name: str) -> Iterator[tuple[str, str | None]]:

@@ -1,0 +1,47 @@
+"""Sources at http and https addresses: each is one file."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from curation.errors import RecipeError
+from curation.masking import mask_address
+from curation.media.web.params import OutboundParams
+from curation.media.web.urls import InvalidURLError, normalize
+from curation.media.web.web_file import WebFile, WebFileError
+from curation.stages.ingest.sources.source import Source
+from curation.stages.ingest.sources.source_file import SourceFile
+
+
+def web_source_file(source: Source, outbound: OutboundParams) -> SourceFile:
+    """Return the file of a source on the web.
+
+    Args:
+        source: the source.
+        outbound: how it is requested.
+
+    Raises:
+        RecipeError: it is no file, or cannot or may not be requested.
+    """
+    place = f"Source {source.name!r}: {mask_address(source.address)}"
+    try:
+        address = normalize(source.address)
+    except InvalidURLError as error:
+        raise RecipeError(
+            f"{place} is no valid URL, or has a user name or password, which tables would show. "
+            "Correct it, or download the file, and set `path` to your copy."
+        ) from error
+    root, _, name = address.partition("?")[0].rpartition("/")
+    if source.reader == "folder" or not name or "*" in name:
+        raise RecipeError(
+            f"{place} is not one file, and folders on the web cannot be listed. Set `path` to one "
+            "file; for several, write one source for each. For a folder of images, write a list of "
+            "their URLs (format: txt)."
+        )
+    try:
+        with WebFile(address, outbound) as file:
+            size, version = file.size, file.version
+    except WebFileError as error:
+        raise RecipeError(f"Source {source.name!r}: {error}") from error
+    query = address[len(root) + 1 + len(name) :]
+    return SourceFile(source, root, unquote(name), size, version, query, outbound=outbound)
