@@ -33,7 +33,15 @@ NO_TESTS = 5
 """The exit status of pytest where no test was selected."""
 
 HISTORIES = "tests/reuse"
-NOT_BENCHMARKS = ("__init__", "command", "machine", "measure", "planted", "tables")
+NOT_BENCHMARKS = (
+    "__init__",
+    "command",
+    "hostile_server",
+    "machine",
+    "measure",
+    "planted",
+    "tables",
+)
 LONG_TESTS = ("airflow", "audit", "e2e", "examples", "quickstart", "report", "web_mini")
 """Folders of tests that run whole recipes; other interpreters run the rest."""
 

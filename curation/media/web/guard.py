@@ -7,15 +7,14 @@ addresses that were checked, so a name cannot change its address between the che
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
-from concurrent.futures import Executor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from curation.media.web.allow_list import Address, Network, parse_allow_list, within
+from curation.media.web.lookups import Lookups
 
 # Networks that `is_global` calls public although they are not: Azure's host agent, deprecated
 # site-local addresses, and networks whose addresses contain other addresses (as 6to4 and Teredo).
@@ -105,10 +104,10 @@ class Guard:
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names with the system's resolver, and returns only addresses that the guard allows."""
+    """Returns the addresses of a name that the guard allows."""
 
-    def __init__(self, guard: Guard, executor: Executor) -> None:
-        self._guard, self._executor = guard, executor
+    def __init__(self, guard: Guard, lookups: Lookups) -> None:
+        self._guard, self._lookups = guard, lookups
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -119,22 +118,17 @@ class GuardedResolver(AbstractResolver):
             PrivateAddressError: it has addresses, but none is allowed.
             OSError: it has no address.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            resolved = await loop.run_in_executor(
-                self._executor, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-            )
-        except UnicodeError as error:
-            raise OSError(None, f"{host!r} is not a host name") from error
         results = []
-        for kind, _, protocol, _, socket_address in resolved:
-            address = parse_address(str(socket_address[0]))
+        for kind, protocol, text in await self._lookups.addresses(host):
+            address = parse_address(text)
             if address is None or not self._guard.allows(host, address):
+                continue
+            if family not in (socket.AF_UNSPEC, kind):
                 continue
             results.append(
                 ResolveResult(
                     hostname=host,
-                    host=str(socket_address[0]),
+                    host=text,
                     port=port,
                     family=kind,
                     proto=protocol,
@@ -146,4 +140,4 @@ class GuardedResolver(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Do nothing: the caller closes the executor."""
+        """Do nothing: look-ups that still run end with the process."""
