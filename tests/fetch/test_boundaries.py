@@ -99,7 +99,7 @@ def test_an_exception_at_every_place_is_a_reason(
     def odd(*_: Any, **__: Any) -> None:
         raise OddError("odd")
 
-    web.pages["/a"] = answer(JPEG)
+    web.pages["/a"] = answer(JPEG, Content_Encoding="odd")
     web.pages["/b"] = answer(status="503 Busy", Retry_After="odd")
     monkeypatch.setattr(place, odd)
     rows = fetched(tmp_path, [web.url("/a"), web.url("/b")], robots="allows" in place)
@@ -130,7 +130,11 @@ def test_an_exception_while_a_name_is_resolved_is_a_reason(
     urls = [web.url("/a", host) for host in [*errors, HOSTS[0]]]
     rows = fetched(tmp_path, urls)
     reasons = {row["url"].split("/")[2].split(":")[0]: row["reason"] for row in rows}
-    assert reasons == dict.fromkeys(errors, "dns_error") | {HOSTS[0]: None}
+    unforeseen_ones = {"odd.example": "error_OddError", "overflow.example": "error_OverflowError"}
+    assert reasons == dict.fromkeys(errors, "dns_error") | unforeseen_ones | {HOSTS[0]: None}
+    monkeypatch.setitem(errors, "odd.example", MemoryError())
+    with pytest.raises(MemoryError):
+        fetched(tmp_path / "again", urls)
 
 
 def test_an_exception_while_a_url_is_normalised_is_a_reason(

@@ -7,7 +7,6 @@ deadline runs on, and counts against its domain until it ends. All else runs in 
 from __future__ import annotations
 
 import asyncio
-import copy
 import socket
 import threading
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from curation.media.web.domains import domain_of
-from curation.media.web.fetch_error import FetchError
+from curation.media.web.fetch_error import FetchError, unforeseen
 
 PER_DOMAIN = 4
 """Look-ups of names of one domain at the same time."""
@@ -52,12 +51,18 @@ class UnansweredDomainError(OSError):
     """The name servers of a domain have not answered for other names."""
 
 
-def lookup_error(error: BaseException) -> FetchError:
-    """Return the error of the rows of a host whose name was not resolved."""
+def lookup_error(error: Exception) -> FetchError:
+    """Return the error of the rows of a host whose name was not resolved.
+
+    Raises:
+        CurationError, MemoryError: the error is none of the host.
+    """
     if isinstance(error, TimeoutError):
         return FetchError("timeout", transient=True, unanswered=True)
     if isinstance(error, UnansweredDomainError):
         return FetchError("host_unreachable", transient=True, unanswered=True)
+    if not isinstance(error, OSError):
+        return unforeseen(error)
     # A name may resolve later only if the resolver itself failed.
     busy = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
     return FetchError("dns_error", transient=busy, unanswered=True, whole_host=not busy)
@@ -105,14 +110,19 @@ class Lookups:
         return await asyncio.shield(self.find(host))
 
     def find(self, host: str) -> asyncio.Future[Addresses]:
-        """Return the answer for a name, which may not be known yet; its exception is an OSError."""
+        """Return the answer for a name, which may not be known yet.
+
+        Its exception is an OSError, or one that nothing foresaw; `lookup_error` says what it means.
+        """
         if host in self._pending:
             return self._pending[host].answer
         answer: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
         expires, known = self._answers.get(host, (0.0, ()))
         domain = self._domain(host)
         if expires > time.monotonic():
-            _set(answer, known)
+            # An error that is raised again keeps the frames that it passed, so it is made anew.
+            kind = socket.gaierror if isinstance(known, socket.gaierror) else OSError
+            _set(answer, kind(*known.args) if isinstance(known, OSError) else known)
         elif domain.missed >= MAX_MISSED:
             _set(answer, UnansweredDomainError(None, f"{host}: its domain does not answer"))
         else:
@@ -171,6 +181,8 @@ class Lookups:
         try:
             rows = socket.getaddrinfo(lookup.host, 0, socket.AF_UNSPEC, socket.SOCK_STREAM)
             answer = tuple(Address(r[0], r[2], str(r[4][0])) for r in rows[:MAX_ADDRESSES])
+        except UnicodeError as error:
+            answer = OSError(None, f"{lookup.host!r} is not a host name: {error}")
         except Exception as error:
             answer = error
         # The loop may have ended long ago.
@@ -184,11 +196,11 @@ class Lookups:
         self._running -= 1
         lookup.domain.running -= 1
         if not lookup.answer.done():
-            if isinstance(answer, Exception) and not isinstance(answer, OSError):
-                answer = OSError(None, f"{lookup.host!r} cannot be looked up: {answer}")
             unanswered = isinstance(answer, OSError) and lookup_error(answer).transient
             lookup.domain.missed = lookup.domain.missed + 1 if unanswered else 0
-            if not unanswered:
+            if not unanswered and (
+                isinstance(answer, OSError) or not isinstance(answer, Exception)
+            ):
                 self._keep(lookup.host, answer)
             self._give(lookup, answer)
         self._grow_late(lookup)
@@ -205,7 +217,7 @@ class Lookups:
         lookup.domain.missed += 1
         self._give(lookup, TimeoutError())
 
-    def _give(self, lookup: _Lookup, answer: Addresses | OSError) -> None:
+    def _give(self, lookup: _Lookup, answer: Addresses | Exception) -> None:
         domain = lookup.domain
         self._pending.pop(lookup.host, None)
         _set(lookup.answer, answer)
@@ -221,12 +233,11 @@ class Lookups:
             self._answers.popitem(last=False)
 
 
-def _set(future: asyncio.Future[Addresses], answer: Addresses | OSError) -> None:
+def _set(future: asyncio.Future[Addresses], answer: Addresses | Exception) -> None:
     if future.done():
         return
-    if isinstance(answer, OSError):
-        # A copy, because one that is raised keeps the frames that it passed.
-        future.set_exception(copy.copy(answer))
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
         # An answer that nobody asks for is no error.
         future.exception()
     else:

@@ -31,6 +31,8 @@ _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 _BODY_STATUSES = (200, 203)
 _WHOLE_RANGE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 _MAX_BODY_BYTES_IN_MEMORY = 512 * 2**20
+_KEEP_S = 5.0
+"""Seconds for which a connection is kept: each is a file of the process, also if its host is done."""
 _MAX_DATE = 64
 """Characters of a Retry-After that are read."""
 _MAX_WAIT_S = 1e9
@@ -67,7 +69,10 @@ class Client:
         self._budget = ByteBudget(max(shared, 2 * params.max_bytes))
         self.lookups = Lookups(params.timeout_s)
         connector = RepairingConnector(
-            limit=0, resolver=GuardedResolver(self._guard, self.lookups), use_dns_cache=False
+            limit=0,
+            resolver=GuardedResolver(self._guard, self.lookups),
+            use_dns_cache=False,
+            keepalive_timeout=_KEEP_S,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -147,9 +152,10 @@ class Client:
             body += chunk
             if len(body) >= MAX_ROBOTS_BYTES:
                 break
-        if _coding(response):
+        coding = _coding(response)
+        if coding:
             await reservation.grow(MAX_ROBOTS_BYTES)
-        return decode_body(bytes(body[:MAX_ROBOTS_BYTES]), _coding(response), MAX_ROBOTS_BYTES)
+        return await _decoded(body[:MAX_ROBOTS_BYTES], coding, MAX_ROBOTS_BYTES)
 
     async def _read_image(
         self, response: aiohttp.ClientResponse, reservation: Reservation
@@ -168,7 +174,7 @@ class Client:
                 raise FetchError("too_large")
         if coding:
             await reservation.grow(limit)
-        content = decode_body(bytes(body), coding, limit + 1)
+        content = await _decoded(body, coding, limit + 1)
         if len(content) > limit:
             raise FetchError("too_large")
         reservation.shrink(len(content))
@@ -186,6 +192,13 @@ def _target(url: str) -> URL:
 def _coding(response: aiohttp.ClientResponse) -> str:
     coding = ",".join(response.headers.getall("Content-Encoding", ()))
     return "" if coding.strip().lower() == "identity" else coding
+
+
+async def _decoded(body: bytearray, coding: str, limit: int) -> bytes:
+    """Return a body without its codings, which are undone in a thread: they may take long."""
+    if not coding:
+        return bytes(body)
+    return await asyncio.to_thread(decode_body, bytes(body), coding, limit)
 
 
 def _is_whole(response: aiohttp.ClientResponse) -> bool:

@@ -133,5 +133,5 @@ class Hosts:
 
 
 def _is_address(name: str) -> bool:
-    """Whether a host of a normalised URL is an address: a name ends with a letter, or has one there."""
+    """Whether a host of a normalised URL is an address: no name has a last label of digits."""
     return name.startswith("[") or name.rsplit(".", 1)[-1].isdigit()

@@ -67,7 +67,8 @@ class FetchParams(StrictModel):
     """Limits on what is downloaded, how hosts are treated, and how images are stored."""
 
     timeout_s: float = Field(default=10.0, gt=0, le=600)
-    """Largest duration of one request in seconds, from the name lookup to the last byte."""
+    """Largest duration of one request in seconds, from the connection to the last byte, and of one
+    look-up of a name."""
     retries: int = Field(default=1, ge=0, le=10)
     """How often rows with a transient failure (timeout, broken connection, 429, 5xx) are tried again,
     each time after all other rows of the fragment."""
@@ -105,7 +106,8 @@ class FetchParams(StrictModel):
     per_host: PerHost = execution_only(PerHost())
     """How many requests one host gets."""
     concurrency: int = execution_only(256, ge=1, le=1024)
-    """Largest number of requests of one task at the same time."""
+    """Largest number of requests of one task at the same time. A quarter of them is kept for hosts that
+    answer promptly, and a half for hosts that are not known to be slow."""
 
     @field_validator("allow_hosts")
     @classmethod

@@ -128,11 +128,9 @@ class HostScheduler:
             host.queue.append(request)
         else:
             self._fail_as_too_slow(request)
-            return
-        if host.resolved:
-            self._schedule(host, now)
-        elif not host.looked_up:
+        if host.queue and not host.resolved and not host.looked_up:
             self._look_up(host)
+        self._schedule(host, now)
 
     def _host(self, url: str) -> Host:
         return self._hosts[host_of(url)]
@@ -179,9 +177,10 @@ class HostScheduler:
             error = answer.exception()
             if error is None:
                 host.resolved = True
-            else:
+            elif isinstance(error, Exception):
+                of_host = lookup_error(error)
                 for request in _emptied(host.queue):
-                    self._fail_or_retry(request, lookup_error(error))
+                    self._fail_or_retry(request, of_host)
             self._schedule(host, asyncio.get_running_loop().time())
 
     # -- delays that hosts ask for ---------------------------------------------------------------
