@@ -39,7 +39,15 @@ HISTORIES = "tests/reuse"
 PIP_AUDIT = "pip-audit==2.10.1"
 VULNERABILITIES = ("api.osv.dev", 443)
 """Host and port of the database of known vulnerabilities."""
-NOT_BENCHMARKS = ("__init__", "command", "machine", "measure", "planted", "tables")
+NOT_BENCHMARKS = (
+    "__init__",
+    "command",
+    "hostile_server",
+    "machine",
+    "measure",
+    "planted",
+    "tables",
+)
 LONG_TESTS = ("airflow", "audit", "e2e", "examples", "quickstart", "report", "web_mini")
 """Folders of tests that run whole recipes; other interpreters run the rest."""
 

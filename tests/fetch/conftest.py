@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.media.web.robots import RobotsCache
+from curation.media.web.robots_cache import RobotsCache
 
 HOSTS = [f"127.0.0.{n}" for n in range(1, 9)]
 Handler = Callable[[dict[str, str], asyncio.StreamWriter], Awaitable[None]]
@@ -130,7 +130,7 @@ def start(web: Web, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> 
 @pytest.fixture(autouse=True)
 def empty_robots_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the robots.txt of the servers of other tests."""
-    monkeypatch.setattr("curation.stages.fetch.scheduler.ROBOTS_CACHE", RobotsCache())
+    monkeypatch.setattr("curation.stages.fetch.robots_gate.ROBOTS_CACHE", RobotsCache())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.stages.fetch.client import ByteBudget
+from curation.stages.fetch.byte_budget import ByteBudget
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import encoded, fetched, images, picture, reason
 from tests.ingest.helpers import source, write

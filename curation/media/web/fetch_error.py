@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from curation.errors import CurationError
+
+MAX_DETAIL = 200
+"""Characters of the text of an exception that are kept with a row."""
+
 
 class FetchError(Exception):
     """The image of a row cannot be fetched.
@@ -13,6 +18,7 @@ class FetchError(Exception):
         whole_host: the failure holds for every URL of the host.
         wait_s: seconds for which the host asks not to be requested (0 if it names no time); None if
             it does not ask.
+        detail: kind and text of an exception that nothing foresaw.
     """
 
     def __init__(
@@ -23,10 +29,26 @@ class FetchError(Exception):
         unanswered: bool = False,
         whole_host: bool = False,
         wait_s: float | None = None,
+        detail: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason, self.transient, self.unanswered = reason, transient, unanswered
-        self.whole_host, self.wait_s = whole_host, wait_s
+        self.whole_host, self.wait_s, self.detail = whole_host, wait_s, detail
+
+
+def unforeseen(error: Exception) -> FetchError:
+    """Return the error of a row for an exception that nothing foresaw.
+
+    Its reason is `error_` and the class of the exception, so that each kind is counted.
+
+    Raises:
+        CurationError, MemoryError: the exception is none of the row, and ends the task.
+    """
+    if isinstance(error, CurationError | MemoryError):
+        raise error
+    kind = type(error).__name__
+    text = f"{kind}: {error}"[:MAX_DETAIL].encode("utf-8", "backslashreplace").decode()
+    return FetchError(f"error_{kind}", detail=text)
 
 
 TRANSIENT_REASONS = (
@@ -36,10 +58,12 @@ TRANSIENT_REASONS = (
     "robots_unreachable",
     "host_unreachable",
     "host_too_slow",
+    "robots_unreadable",
 )
-"""Reasons for which a later attempt may succeed; all http_5xx are transient too."""
+"""Reasons for which a later attempt may succeed; all http_5xx, and exceptions that a later version may
+foresee (`error_`), are transient too."""
 
 
 def is_permanent(reason: str) -> bool:
     """Whether a row that failed for this reason would fail again."""
-    return reason not in TRANSIENT_REASONS and not reason.startswith("http_5")
+    return reason not in TRANSIENT_REASONS and not reason.startswith(("http_5", "error_"))

@@ -7,15 +7,14 @@ addresses that were checked, so a name cannot change its address between the che
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
-from concurrent.futures import Executor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from curation.media.web.allow_list import parse_allow_list
+from curation.media.web.lookups import Lookups
 from curation.media.web.special_addresses import Address, embedded_ipv4, is_public
 
 WEB_PORTS = frozenset({80, 443})
@@ -113,10 +112,10 @@ class Guard:
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names with the system's resolver, and returns only addresses that the guard allows."""
+    """Returns the addresses of a name that the guard allows."""
 
-    def __init__(self, guard: Guard, executor: Executor) -> None:
-        self._guard, self._executor = guard, executor
+    def __init__(self, guard: Guard, lookups: Lookups) -> None:
+        self._guard, self._lookups = guard, lookups
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -127,27 +126,24 @@ class GuardedResolver(AbstractResolver):
             RefusedAddressError: it has addresses, but none is allowed.
             OSError: it has no address.
         """
-        loop = asyncio.get_running_loop()
         try:
-            resolved = await loop.run_in_executor(
-                self._executor, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-            )
-        except (OSError, UnicodeError) as error:
+            addresses = await self._lookups.addresses(host)
+        except OSError:
             self._check_port(host, port)
-            if isinstance(error, OSError):
-                raise
-            raise OSError(None, f"{host!r} is not a host name") from error
+            raise
         results, refusal = [], None
-        for kind, _, protocol, _, socket_address in resolved:
+        for kind, protocol, text in addresses:
             try:
-                self._check(host, str(socket_address[0]), port)
+                self._check(host, text, port)
             except RefusedAddressError as error:
                 refusal = error
+                continue
+            if family not in (socket.AF_UNSPEC, kind):
                 continue
             results.append(
                 ResolveResult(
                     hostname=host,
-                    host=str(socket_address[0]),
+                    host=text,
                     port=port,
                     family=kind,
                     proto=protocol,
@@ -170,4 +166,4 @@ class GuardedResolver(AbstractResolver):
         self._guard.check_address(host, address, port)
 
     async def close(self) -> None:
-        """Do nothing: the caller closes the executor."""
+        """Do nothing: look-ups that still run end with the process."""

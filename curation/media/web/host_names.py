@@ -12,9 +12,10 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f#%/:<>?@\[\\\]^|]")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _MAX_HOST = 253
 _MAX_LABEL = 63
+_MAX_WRITTEN = 4096
+"""Characters of a host before escapes are undone: a name that is short enough has fewer."""
 
 
-@lru_cache(maxsize=65_536)
 def canonical_host(host: str) -> str:
     """Return a host as requests write it: in lower case and ASCII, without a final dot.
 
@@ -28,6 +29,13 @@ def canonical_host(host: str) -> str:
     Raises:
         ValueError: it is none of these.
     """
+    if len(host) > _MAX_WRITTEN:
+        raise ValueError("it is too long")
+    # What is cached has a bound in bytes, too.
+    return _cached(host) if len(host) <= _MAX_HOST else _canonical(host)
+
+
+def _canonical(host: str) -> str:
     if host.startswith("["):
         return _ipv6(host)
     name = _to_ascii(_unescaped(host)).removesuffix(".")
@@ -38,6 +46,9 @@ def canonical_host(host: str) -> str:
         raise ValueError("a part of the name is empty or too long")
     # Some tools read `127.1` and `0x7f000001` as addresses, others as names.
     return str(IPv4Address(name)) if _NUMBER.fullmatch(labels[-1]) else name
+
+
+_cached = lru_cache(maxsize=65_536)(_canonical)
 
 
 def _ipv6(host: str) -> str:

@@ -43,8 +43,8 @@ class OutboundParams(StrictModel):
     """How strangers' servers are requested: one policy for images, and for sources on the web."""
 
     timeout_s: float = Field(default=10.0, gt=0, le=600)
-    """Largest duration of one request in seconds, from the name lookup to the last byte; of a source,
-    for each part of it that is requested."""
+    """Largest duration of one request in seconds, from the connection to the last byte, and of one
+    look-up of a name; of a source, for each part of it that is requested."""
     max_redirects: int = Field(default=5, ge=0, le=20)
     """Largest number of redirects that are followed for one row, or for a source."""
     allow_hosts: list[str] = []

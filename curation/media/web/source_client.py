@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
@@ -15,11 +14,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from curation.media.web.fetch_error import FetchError, is_permanent
 from curation.media.web.guard import Guard, GuardedResolver, RefusedAddressError
+from curation.media.web.lookups import Lookups
+from curation.media.web.opt_out import opted_out
 from curation.media.web.params import OutboundParams
 from curation.media.web.robots import (
     MAX_ROBOTS_BYTES,
     RobotsRules,
-    opted_out,
     parse_robots,
     product_of,
     rules_after_failure,
@@ -64,8 +64,7 @@ class SourceClient:
         self._address, self._outbound = address, outbound
         self._product = product_of(outbound.user_agent)
         self._guard = Guard(outbound.allow_hosts, outbound.ports)
-        self._dns = ThreadPoolExecutor(1, "curation-dns")
-        resolver = GuardedResolver(self._guard, self._dns)
+        resolver = GuardedResolver(self._guard, Lookups(outbound.timeout_s))
         connector = aiohttp.TCPConnector(resolver=resolver, ttl_dns_cache=300)
         self._session = open_session(outbound, connector, "*/*")
         self._rules: dict[str, RobotsRules] = {}
@@ -73,7 +72,6 @@ class SourceClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
-        self._dns.shutdown(wait=False, cancel_futures=True)
 
     async def look(self) -> RemoteFile:
         """Return what the server says of the file.

@@ -12,6 +12,7 @@ from curation.engine.context import Context
 from curation.engine.units import content_of
 from curation.errors import RecipeError, StoreError
 from curation.media.web.block_list import parse_block_list
+from curation.media.web.fetch_error import unforeseen
 from curation.media.web.host_names import canonical_host
 from curation.media.web.params import UrlParams
 from curation.store.store import Store
@@ -109,10 +110,8 @@ def port_of(url: str) -> int:
 
 def host_in(url: str) -> str | None:
     """Return the host of any URL without its port, or None if it cannot be requested."""
-    try:
-        return host_of(normalize(url))
-    except InvalidURLError:
-        return None
+    normalized = UrlRules(max_url_length=max(len(url), 1)).check(url)[0]
+    return None if normalized is None else host_of(normalized)
 
 
 def _clean(url: str) -> str:
@@ -181,7 +180,7 @@ def _without_dot_segments(path: str) -> str:
     for number, name in enumerate(names):
         plain = name.replace("%2E", ".")
         if plain == "..":
-            segments = segments[:-1]
+            del segments[-1:]
         elif plain != ".":
             segments.append(name)
         if plain in (".", "..") and number == len(names) - 1:
@@ -244,7 +243,8 @@ class UrlRules:
     def check(self, url: str) -> tuple[str | None, str | None]:
         """Return the normalised URL, and the reason not to request it.
 
-        The URL is None if it is invalid, and the reason is None if the URL may be requested.
+        The URL is None if it is invalid, and the reason is None if the URL may be requested. No URL
+        raises an error: one that nothing foresaw is a reason, too.
         """
         if len(url) > self.max_url_length:
             return None, "bad_url"
@@ -252,6 +252,8 @@ class UrlRules:
             normalized = normalize(url)
         except InvalidURLError as error:
             return None, error.reason
+        except Exception as error:
+            return None, unforeseen(error).reason
         if self.blocked and _is_blocked(normalized, self.blocked.domains()):
             return normalized, "blocked_domain"
         if any(p.search(normalized) or p.search(url) for p in _compiled(self.patterns)):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,9 +21,12 @@ from curation.media.web.guard import (
     PrivateAddressError,
     RefusedAddressError,
 )
-from curation.media.web.robots import MAX_ROBOTS_BYTES, opted_out, product_of
+from curation.media.web.lookups import Lookups, lookup_error
+from curation.media.web.opt_out import opted_out
+from curation.media.web.robots import MAX_ROBOTS_BYTES, product_of
 from curation.media.web.session import REDIRECT_STATUSES, open_session, request_target
 from curation.media.web.urls import InvalidURLError, join
+from curation.stages.fetch.byte_budget import SMALL_BYTES, ByteBudget, Reservation
 from curation.stages.fetch.content_coding import decode_body
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.response_repair import MAX_LINE_BYTES, RepairingConnector
@@ -35,55 +35,12 @@ _CHUNK = 64 * 1024
 _BODY_STATUSES = (200, 203)
 _WHOLE_RANGE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 _MAX_BODY_BYTES_IN_MEMORY = 512 * 2**20
-_DNS_THREADS = 16
-
-
-class ByteBudget:
-    """Limits the bytes of all bodies in memory. A body reserves its bytes before it is read."""
-
-    def __init__(self, total: int) -> None:
-        self._free = total
-        self._waiting: deque[asyncio.Event] = deque()
-
-    async def acquire(self, size: int, deadline: asyncio.Timeout) -> None:
-        """Reserve `size` bytes; the time until they are free does not count against `deadline`."""
-        loop = asyncio.get_running_loop()
-        while self._free < size:
-            due, started = deadline.when(), loop.time()
-            deadline.reschedule(None)
-            freed = asyncio.Event()
-            self._waiting.append(freed)
-            await freed.wait()
-            if due is not None:
-                deadline.reschedule(due + loop.time() - started)
-        self._free -= size
-
-    def release(self, size: int) -> None:
-        """Give `size` bytes back."""
-        self._free += size
-        while self._waiting:
-            self._waiting.popleft().set()
-
-
-class Reservation:
-    """The bytes that one body has reserved of a budget."""
-
-    def __init__(self, budget: ByteBudget, deadline: asyncio.Timeout) -> None:
-        self._budget, self._deadline, self._size = budget, deadline, 0
-
-    async def acquire(self, size: int) -> None:
-        """Reserve `size` bytes."""
-        await self._budget.acquire(size, self._deadline)
-        self._size = size
-
-    def shrink(self, size: int) -> None:
-        """Keep `size` bytes and give back the rest."""
-        self._budget.release(self._size - size)
-        self._size = size
-
-    def release(self) -> None:
-        """Give all bytes back."""
-        self.shrink(0)
+_KEEP_S = 5.0
+"""Seconds for which a connection is kept: each is a file of the process, also if its host is done."""
+_MAX_DATE = 64
+"""Characters of a Retry-After that are read."""
+_MAX_WAIT_S = 1e9
+"""Seconds that stand for all longer pauses."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +59,24 @@ class Redirect:
 
 
 class Client:
-    """The HTTP session of one fragment. Requests share connections but no cookies or credentials."""
+    """The HTTP session of one fragment. Requests share connections but no cookies or credentials.
+
+    Attributes:
+        lookups: the names that were resolved.
+    """
 
     def __init__(self, params: FetchParams) -> None:
         self._params = params
         self._product = product_of(params.user_agent)
         self._guard = Guard(params.allow_hosts, params.ports)
-        self._budget = ByteBudget(max(_MAX_BODY_BYTES_IN_MEMORY, 2 * params.max_bytes))
-        self._dns = ThreadPoolExecutor(min(_DNS_THREADS, params.concurrency), "curation-dns")
+        shared = _MAX_BODY_BYTES_IN_MEMORY - params.concurrency * SMALL_BYTES
+        self._budget = ByteBudget(max(shared, 2 * params.max_bytes))
+        self.lookups = Lookups(params.timeout_s)
         connector = RepairingConnector(
-            limit=0, resolver=GuardedResolver(self._guard, self._dns), ttl_dns_cache=300
+            limit=0,
+            resolver=GuardedResolver(self._guard, self.lookups),
+            use_dns_cache=False,
+            keepalive_timeout=_KEEP_S,
         )
         # Images are compressed already. `decode_body` reads what is compressed all the same.
         self._session = open_session(
@@ -132,8 +97,6 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
-        # A name lookup may hang long after its row has timed out.
-        self._dns.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, url: str, robots: bool = False) -> Body | Redirect:
         """Request a normalised URL, and return the body or the redirect of the response.
@@ -165,27 +128,30 @@ class Client:
         target = request_target(url)
         self._guard.check(target.raw_host or "", target.port or 0)
         async with self._session.get(target, allow_redirects=False) as response:
-            if response.status in REDIRECT_STATUSES:
-                return Redirect(_redirect_target(url, response.headers.get("Location")))
-            if response.status not in _BODY_STATUSES and not _is_whole(response):
+            redirected = response.status in REDIRECT_STATUSES
+            if not (redirected or response.status in _BODY_STATUSES or _is_whole(response)):
                 raise _status_error(response)
-            if robots:
-                return await self._read_robots(response, reservation)
-            if opted_out(response.headers, self._product, self._params.opt_out):
+            if not robots and opted_out(response.headers, self._product, self._params.opt_out):
                 raise FetchError("opted_out")
-            return await self._read_image(response, reservation)
+            if redirected:
+                return Redirect(_redirect_target(url, response.headers.get("Location")))
+            read = self._read_robots if robots else self._read_image
+            return await read(response, reservation)
 
     async def _read_robots(
         self, response: aiohttp.ClientResponse, reservation: Reservation
     ) -> bytes:
         """Return the part of a robots.txt that counts."""
-        await reservation.acquire(2 * MAX_ROBOTS_BYTES)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
+            await reservation.grow(len(chunk))
             body += chunk
             if len(body) >= MAX_ROBOTS_BYTES:
                 break
-        return decode_body(bytes(body[:MAX_ROBOTS_BYTES]), _coding(response), MAX_ROBOTS_BYTES)
+        coding = _coding(response)
+        if coding:
+            await reservation.grow(MAX_ROBOTS_BYTES)
+        return await _decoded(body[:MAX_ROBOTS_BYTES], coding, MAX_ROBOTS_BYTES)
 
     async def _read_image(
         self, response: aiohttp.ClientResponse, reservation: Reservation
@@ -195,14 +161,16 @@ class Client:
         if length is not None and length > limit:
             raise FetchError("too_large")
         coding = _coding(response)
-        largest = limit if length is None else length
-        await reservation.acquire(largest + limit if coding else largest)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
+            # Not before: a body that drips would keep memory that it never fills from others.
+            await reservation.grow(len(chunk))
             body += chunk
             if len(body) > limit:
                 raise FetchError("too_large")
-        content = decode_body(bytes(body), coding, limit + 1)
+        if coding:
+            await reservation.grow(limit)
+        content = await _decoded(body, coding, limit + 1)
         if len(content) > limit:
             raise FetchError("too_large")
         reservation.shrink(len(content))
@@ -212,6 +180,13 @@ class Client:
 def _coding(response: aiohttp.ClientResponse) -> str:
     coding = ",".join(response.headers.getall("Content-Encoding", ()))
     return "" if coding.strip().lower() == "identity" else coding
+
+
+async def _decoded(body: bytearray, coding: str, limit: int) -> bytes:
+    """Return a body without its codings, which are undone in a thread: they may take long."""
+    if not coding:
+        return bytes(body)
+    return await asyncio.to_thread(decode_body, bytes(body), coding, limit)
 
 
 def _is_whole(response: aiohttp.ClientResponse) -> bool:
@@ -234,14 +209,13 @@ def _status_error(response: aiohttp.ClientResponse) -> FetchError:
 def _parse_retry_after(retry_after: str) -> float:
     """Return the seconds of a Retry-After header (RFC 9110, section 10.2.3); 0 if it is invalid."""
     if retry_after.isdecimal():
-        return float(retry_after[:9])
+        return min(float(retry_after[:_MAX_DATE]), _MAX_WAIT_S)
     try:
-        due = parsedate_to_datetime(retry_after)
-    except ValueError:
+        due = parsedate_to_datetime(retry_after[:_MAX_DATE])
+        wait_s = (due.replace(tzinfo=due.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
         return 0.0
-    if due.tzinfo is None:
-        due = due.replace(tzinfo=UTC)
-    return max(0.0, (due - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, wait_s), _MAX_WAIT_S)
 
 
 def _redirect_target(origin: str, location: str | None) -> str:
@@ -269,9 +243,7 @@ def _fetch_error(error: Exception) -> FetchError:
         if isinstance(error, aiohttp.ClientSSLError) or isinstance(cause, ssl.SSLError):
             return FetchError("tls_error")
         if isinstance(error, aiohttp.ClientConnectorDNSError):
-            # A name may resolve later only if the resolver itself failed.
-            busy = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN
-            return FetchError("dns_error", transient=busy, unanswered=True, whole_host=not busy)
+            return lookup_error(cause)
         return FetchError("connection_error", transient=True, unanswered=True)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return FetchError("tls_error")

@@ -8,13 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 from curation.masking import mask_address
-from curation.media.web.fetch_error import FetchError
+from curation.media.web.fetch_error import FetchError, unforeseen
 from curation.media.web.guard import Guard
+from curation.media.web.robots import RobotsRules, parse_robots, product_of
 from curation.media.web.urls import UrlRules, host_of, port_of
-from curation.stages.fetch.client import Client, Redirect
+from curation.stages.fetch.client import Body, Client, Redirect
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult, HttpRequest
 from curation.stages.fetch.scheduler import HostScheduler
+
+_PARSED_AT_ONCE = 16 * 1024
+"""Bytes of a robots.txt that are parsed in the event loop; a longer one is parsed in a thread."""
 
 
 def crawl(
@@ -60,10 +64,10 @@ class _Crawl:
         self._guard = Guard(params.allow_hosts, params.ports)
 
     async def run(self) -> None:
-        scheduler = HostScheduler(self._rows, self._params)
         slots = asyncio.Semaphore(self._params.concurrency)
         with ThreadPoolExecutor(1, "curation-decode") as self._decoder:
             async with Client(self._params) as client:
+                scheduler = HostScheduler(self._rows, self._params, client.lookups)
                 try:
                     async with asyncio.TaskGroup() as group:
                         while (request := await self._next(scheduler, slots)) is not None:
@@ -81,22 +85,49 @@ class _Crawl:
 
     async def _send(self, client: Client, scheduler: HostScheduler, request: HttpRequest) -> None:
         try:
-            response = await client.get(request.url, robots=request.row is None)
-            if isinstance(response, Redirect):
-                self._check(response)
+            response = await self._ask(client, request)
         except FetchError as error:
             scheduler.failed(request, error)
             return
         if isinstance(response, Redirect):
             scheduler.redirected(request, response.url)
-            return
-        try:
-            scheduler.succeeded(request, response.content if request.row is None else b"")
-            if request.row is not None:
+        elif isinstance(response, RobotsRules):
+            for _ in scheduler.apply_robots(request, response):
+                await asyncio.sleep(0)
+        elif request.row is not None:
+            try:
+                scheduler.succeeded(request, request.row)
                 result = FetchResult(request.row, response.content, final_url=_stored_url(request))
                 await self._write_in_thread(result)
+            finally:
+                response.release()
+
+    async def _ask(self, client: Client, request: HttpRequest) -> Body | Redirect | RobotsRules:
+        """Send a request, and return what its host answers. Here ends whatever a host can cause.
+
+        Raises:
+            FetchError: for every exception that the request alone causes, also unforeseen ones.
+        """
+        try:
+            response = await client.get(request.url, robots=request.row is None)
+            if isinstance(response, Redirect):
+                self._check(response)
+            elif request.row is None:
+                return await self._read_robots(response)
+        except FetchError:
+            raise
+        except Exception as error:
+            raise unforeseen(error) from error
+        return response
+
+    async def _read_robots(self, body: Body) -> RobotsRules:
+        product = product_of(self._params.user_agent)
+        try:
+            if len(body.content) <= _PARSED_AT_ONCE:
+                return parse_robots(body.content, product)
+            return await asyncio.to_thread(parse_robots, body.content, product)
         finally:
-            response.release()
+            body.release()
 
     def _check(self, redirect: Redirect) -> None:
         reason = self._rules.check(redirect.url)[1]

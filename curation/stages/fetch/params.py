@@ -86,7 +86,8 @@ class FetchParams(OutboundParams):
     per_host: PerHost = execution_only(PerHost())
     """How many requests one host gets."""
     concurrency: int = execution_only(256, ge=1, le=1024)
-    """Largest number of requests of one task at the same time."""
+    """Largest number of requests of one task at the same time. A quarter of them is kept for hosts that
+    answer promptly, and a half for hosts that are not known to be slow."""
 
     @field_validator("formats")
     @classmethod

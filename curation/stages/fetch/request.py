@@ -34,6 +34,7 @@ class FetchResult:
         request: the row.
         content: the bytes.
         reason: why there are none.
+        detail: kind and text of an exception that nothing foresaw.
         final_url: the URL that gave the bytes, after redirects; None for an image in a file.
     """
 
@@ -41,6 +42,7 @@ class FetchResult:
     content: bytes | None = None
     reason: str | None = None
     final_url: str | None = None
+    detail: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -52,9 +54,15 @@ class HttpRequest:
         url: the next URL to request, after the redirects so far.
         redirects: redirects so far.
         robots_of: for a robots.txt, the origin whose rules it gives.
+        permitted: robots.txt permits the URL.
+        started: loop time when it was last sent; None while it is not sent.
+        doubtful: it counts among the requests that may take long.
     """
 
     row: FetchRequest | None
     url: str
     redirects: int = 0
     robots_of: str = ""
+    permitted: bool = False
+    started: float | None = None
+    doubtful: bool = False

@@ -41,9 +41,12 @@ SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("faces_blurred", pa.int32()),
         ("stored_bytes", pa.int64()),
+        ("detail", pa.string()),
     ]
 )
-SHARED_COLUMNS = tuple(name for name in SCHEMA.names if name not in ("key", "stored_bytes"))
+SHARED_COLUMNS = tuple(
+    name for name in SCHEMA.names if name not in ("key", "stored_bytes", "detail")
+)
 """Columns that shards and the table `images` have in common."""
 
 
@@ -99,11 +102,11 @@ class SampleWriter:
         stored = None
         try:
             if result.content is None:
-                raise FetchError(result.reason or "connection_error")
+                raise FetchError(result.reason or "connection_error", detail=result.detail)
             stored = self._make_stored(result.request, result.content, sample)
             sample |= {"status": "ok", "stored_bytes": len(stored)}
         except FetchError as error:
-            sample |= {"status": "failed", "reason": error.reason}
+            sample |= {"status": "failed", "reason": error.reason, "detail": error.detail}
         self._write(f"{result.request.row:0{KEY_DIGITS}d}", stored, sample)
 
     def write_reused(self, row: int, stored: bytes | None, columns: dict[str, Any]) -> None:

@@ -6,27 +6,24 @@ All of this runs in one event loop, so it needs no locks.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import random
 from collections import deque
 from collections.abc import Iterator
-from itertools import count
 
 from curation.media.web.fetch_error import FetchError
-from curation.media.web.robots import (
-    ROBOTS_CACHE,
-    RobotsRules,
-    parse_robots,
-    product_of,
-    rules_after_failure,
-)
+from curation.media.web.lookups import Addresses, Lookups, lookup_error
+from curation.media.web.robots import RobotsRules, rules_after_failure
 from curation.media.web.urls import host_of
-from curation.stages.fetch.hosts import Host, Origin, origin_of
+from curation.stages.fetch.hosts import Host, Hosts
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult, HttpRequest
+from curation.stages.fetch.robots_gate import RobotsGate
+from curation.stages.fetch.turns import Turns
 
 MAX_ROWS_IN_MEMORY = 100_000
-"""Rows that wait in queues; further rows are read when these are finished."""
+"""Rows that wait in queues; further rows are read when these are finished. A row with a long URL counts
+as several."""
+_BYTES_OF_ROW = 512
 MAX_UNANSWERED = 3
 """Successive requests without a response after which a host counts as unreachable."""
 MAX_ROBOTS_REDIRECTS = 5
@@ -41,23 +38,21 @@ class HostScheduler:
     Args:
         rows: the rows to fetch, each with a URL.
         params: limits per host.
+        lookups: resolves the names of hosts before their first request.
     """
 
-    def __init__(self, rows: Iterator[FetchRequest], params: FetchParams) -> None:
-        self._rows, self._params = rows, params
-        self._product = product_of(params.user_agent)
+    def __init__(self, rows: Iterator[FetchRequest], params: FetchParams, lookups: Lookups) -> None:
+        self._rows, self._params, self._lookups = rows, params, lookups
         rate = params.per_host.per_second
         self._interval_s = 1 / rate if rate else 0.0
-        self._hosts: dict[str, Host] = {}
-        self._origins: dict[str, Origin] = {}
-        self._ready: deque[Host] = deque()
-        self._delayed: list[tuple[float, int, Host]] = []
+        self._hosts, self._turns = Hosts(self._interval_s), Turns(params.concurrency)
+        self._robots = RobotsGate(params, self._hosts, self._fail_or_retry)
+        self._answers: deque[tuple[Host, asyncio.Future[Addresses]]] = deque()
         self._failed: deque[FetchResult] = deque()
         self._to_retry: list[FetchRequest] = []
         self._retries = self._rows_in_memory = 0
         self._all_rows_read = False
         self._changed = asyncio.Event()
-        self._sequence = count()
         # Jitter spreads the requests of several tasks over time; no table depends on it.
         self._jitter = random.Random()
 
@@ -68,6 +63,7 @@ class HostScheduler:
         loop = asyncio.get_running_loop()
         while True:
             self._read_rows()
+            self._take_addresses()
             request = self._next_request(loop.time())
             if request is not None:
                 return request
@@ -80,13 +76,7 @@ class HostScheduler:
 
     def _next_request(self, now: float) -> HttpRequest | None:
         """Return a request that may be sent now, if there is one."""
-        while self._delayed and self._delayed[0][0] <= now:
-            host = heapq.heappop(self._delayed)[2]
-            host.scheduled = False
-            self._schedule(host, now)
-        while self._ready:
-            host = self._ready.popleft()
-            host.scheduled = False
+        while (host := self._turns.pop(now)) is not None:
             # Its limits may have changed since it was scheduled.
             is_open = host.not_before <= now and host.in_flight < self._limit(host)
             request = self._take_from_queue(host, now) if is_open else None
@@ -101,7 +91,7 @@ class HostScheduler:
             if row is None:
                 self._all_rows_read = True
             else:
-                self._rows_in_memory += 1
+                self._rows_in_memory += _weight(row)
                 self._enqueue(HttpRequest(row, row.url or ""))
 
     def _start_retries(self) -> bool:
@@ -109,14 +99,13 @@ class HostScheduler:
         if not self._to_retry or self._retries >= self._params.retries:
             return False
         self._retries += 1
-        for host in self._hosts.values():
+        self._lookups.forgive()
+        self._robots.forgive()
+        for host in self._hosts.all():
             # One more request without a response, and the host is unreachable again.
             host.unanswered = min(host.unanswered, MAX_UNANSWERED - 1)
-        for origin in self._origins.values():
-            if origin.rules is not None and origin.rules.error is not None:
-                origin.rules = None
         rows, self._to_retry = self._to_retry, []
-        self._rows_in_memory += len(rows)
+        self._rows_in_memory += sum(map(_weight, rows))
         for row in rows:
             self._enqueue(HttpRequest(row, row.url or ""))
         return True
@@ -124,8 +113,9 @@ class HostScheduler:
     async def _wait_for_change(self, now: float) -> None:
         """Wait until a result comes back or a delayed host may be requested."""
         self._changed.clear()
+        start = self._turns.next_start()
         try:
-            async with asyncio.timeout(self._delayed[0][0] - now if self._delayed else None):
+            async with asyncio.timeout(None if start is None else start - now):
                 await self._changed.wait()
         except TimeoutError:
             pass
@@ -138,24 +128,19 @@ class HostScheduler:
             host.queue.append(request)
         else:
             self._fail_as_too_slow(request)
-            return
+        if host.queue and not host.resolved and not host.looked_up:
+            self._look_up(host)
         self._schedule(host, now)
 
     def _host(self, url: str) -> Host:
-        name = host_of(url)
-        if name not in self._hosts:
-            self._hosts[name] = Host(self._interval_s)
-        return self._hosts[name]
+        return self._hosts[host_of(url)]
 
     def _schedule(self, host: Host, now: float) -> None:
         """Put a host with requests to send among the ready or the delayed ones."""
-        if host.scheduled or not host.queue or host.in_flight >= self._limit(host):
-            return
-        host.scheduled = True
-        if host.not_before > now:
-            heapq.heappush(self._delayed, (host.not_before, next(self._sequence), host))
-        else:
-            self._ready.append(host)
+        if not host.queue:
+            self._hosts.put_aside(host)
+        elif host.resolved and not host.turn and host.in_flight < self._limit(host):
+            self._turns.add(host, now)
 
     def _limit(self, host: Host) -> int:
         """Return how many requests to a host may run at once: one while it is in trouble."""
@@ -165,62 +150,61 @@ class HostScheduler:
     def _take_from_queue(self, host: Host, now: float) -> HttpRequest | None:
         """Return the first request of a queue that robots.txt allows."""
         while host.queue:
-            request = self._check_robots(host.queue.popleft())
+            request = self._robots.check(host.queue.popleft())
             if request is not None:
+                self._turns.start(host, request, now)
                 host.in_flight += 1
                 host.not_before = max(host.not_before, now) + host.interval_s
                 return request
         return None
 
-    # -- robots.txt ------------------------------------------------------------------------------
+    # -- names of hosts --------------------------------------------------------------------------
 
-    def _check_robots(self, request: HttpRequest) -> HttpRequest | None:
-        """Return the request if it is allowed, or one for the robots.txt that is needed first."""
-        if request.row is None or not self._params.robots:
-            return request
-        name = origin_of(request.url)
-        origin = self._origin(name)
-        if origin.rules is None:
-            origin.blocked.append(request)
-            if origin.requested:
-                return None
-            origin.requested = True
-            return HttpRequest(None, f"{name}/robots.txt", robots_of=name)
-        if origin.rules.error is not None:
-            self._fail_or_retry(request, origin.rules.error)
-        elif not origin.rules.allows(request.url, self._product):
-            self._fail_or_retry(request, FetchError("robots_disallowed"))
-        else:
-            return request
-        return None
+    def _look_up(self, host: Host) -> None:
+        host.looked_up = True
+        answer = self._lookups.find(host.name)
+        answer.add_done_callback(lambda answer: self._note_answer(host, answer))
 
-    def _origin(self, name: str) -> Origin:
-        if name not in self._origins:
-            rules = ROBOTS_CACHE.get(f"{name} {self._product}")
-            self._origins[name] = Origin(rules)
-            if rules is not None and rules.delay_s:
-                self._slow_down(self._host(name), rules.delay_s)
-        return self._origins[name]
+    def _note_answer(self, host: Host, answer: asyncio.Future[Addresses]) -> None:
+        self._answers.append((host, answer))
+        self._changed.set()
 
-    def _apply_robots(self, request: HttpRequest, rules: RobotsRules) -> None:
-        """Set the rules of an origin, and enqueue the requests that wait for them."""
-        origin = self._origins[request.robots_of]
-        origin.rules, origin.requested = rules, False
-        ROBOTS_CACHE.put(f"{request.robots_of} {self._product}", rules)
-        blocked, origin.blocked = origin.blocked, []
+    def _take_addresses(self) -> None:
+        """Open the hosts whose names were resolved, and let the rows of the others fail."""
+        while self._answers:
+            host, answer = self._answers.popleft()
+            host.looked_up = False
+            error = answer.exception()
+            if error is None:
+                host.resolved = True
+            elif isinstance(error, Exception):
+                of_host = lookup_error(error)
+                for request in _emptied(host.queue):
+                    self._fail_or_retry(request, of_host)
+            self._schedule(host, asyncio.get_running_loop().time())
+
+    # -- delays that hosts ask for ---------------------------------------------------------------
+
+    def apply_robots(self, request: HttpRequest, rules: RobotsRules) -> Iterator[None]:
+        """Set the rules of an origin, and decide the requests that wait for them.
+
+        Yields:
+            After some requests, so that others have their turn.
+        """
+        self._record_response(request)
+        yield from self._apply_robots(request, rules)
+
+    def _apply_robots(self, request: HttpRequest, rules: RobotsRules) -> Iterator[None]:
+        for permitted in self._robots.apply(request.robots_of, rules):
+            if permitted is None:
+                yield
+            else:
+                self._enqueue(permitted, first=True)
         host = self._host(request.robots_of)
-        if rules.delay_s > 0:
-            self._slow_down(host, rules.delay_s)
-        for waiting in reversed(blocked):
-            self._enqueue(waiting, first=True)
         while not self._is_within_patience(host, 0):
             self._fail_as_too_slow(host.queue.pop())
-
-    def _slow_down(self, host: Host, delay_s: float) -> None:
-        """Keep the delay between requests that the robots.txt of a host asks for."""
-        host.interval_s = max(host.interval_s, delay_s)
-        host.not_before += delay_s
-        host.asked_until = asyncio.get_running_loop().time() + delay_s
+        self._schedule(host, asyncio.get_running_loop().time())
+        self._changed.set()
 
     def _is_within_patience(self, host: Host, added: int) -> bool:
         """Whether the queue of a host, with some requests added, ends within `patience_s`.
@@ -239,13 +223,10 @@ class HostScheduler:
 
     # -- taking back results ---------------------------------------------------------------------
 
-    def succeeded(self, request: HttpRequest, content: bytes = b"") -> None:
-        """Take back a request that succeeded; `content` is needed only of a robots.txt."""
+    def succeeded(self, request: HttpRequest, row: FetchRequest) -> None:
+        """Take back a request that gave the image of a row."""
         self._record_response(request)
-        if request.row is None:
-            self._apply_robots(request, parse_robots(content, self._product))
-        else:
-            self._rows_in_memory -= 1
+        self._rows_in_memory -= _weight(row)
 
     def redirected(self, request: HttpRequest, url: str) -> None:
         """Take back a request that was redirected to `url` (normalised)."""
@@ -254,7 +235,7 @@ class HostScheduler:
             self.failed(request, FetchError("too_many_redirects"))
             return
         self._record_response(request)
-        request.url, request.redirects = url, request.redirects + 1
+        request.url, request.redirects, request.permitted = url, request.redirects + 1, False
         self._enqueue(request, first=True)
 
     def failed(self, request: HttpRequest, error: FetchError) -> None:
@@ -270,18 +251,22 @@ class HostScheduler:
     def _fail_or_retry(self, request: HttpRequest, error: FetchError) -> None:
         """Keep a row for the next retry if its failure is transient, or let it fail."""
         if request.row is None:
-            self._apply_robots(request, rules_after_failure(error, request.redirects > 0))
+            rules = rules_after_failure(error, request.redirects > 0)
+            for _ in self._apply_robots(request, rules):
+                pass
             return
-        self._rows_in_memory -= 1
+        self._rows_in_memory -= _weight(request.row)
         if error.transient and self._retries < self._params.retries:
             self._to_retry.append(request.row)
         else:
-            self._failed.append(FetchResult(request.row, reason=error.reason))
+            result = FetchResult(request.row, reason=error.reason, detail=error.detail)
+            self._failed.append(result)
 
     def _record_response(self, request: HttpRequest) -> None:
         host = self._host(request.url)
         host.unanswered = host.backoffs = 0
-        self._release(host)
+        host.answers += request.row is not None
+        self._release(host, request)
 
     def _back_off(self, request: HttpRequest, wait_s: float) -> None:
         """Pause a host for the time that it asks for, or with exponential backoff if it names none."""
@@ -292,23 +277,36 @@ class HostScheduler:
         host.not_before = max(host.not_before, now + wait_s)
         host.asked_until = max(host.asked_until, now + wait_s)
         if wait_s > self._params.patience_s:
-            while host.queue:
-                self._fail_as_too_slow(host.queue.pop())
-        self._release(host)
+            for waiting in _emptied(host.queue):
+                self._fail_as_too_slow(waiting)
+        self._release(host, request)
 
     def _record_no_response(self, request: HttpRequest, error: FetchError) -> None:
         """Count a request without a response; fail the whole queue of an unreachable host."""
         host = self._host(request.url)
-        host.unanswered += 1
+        host.unanswered, host.answers = host.unanswered + 1, 0
         if error.whole_host or host.unanswered >= MAX_UNANSWERED:
             reason = error.reason if error.whole_host else "host_unreachable"
             of_host = FetchError(reason, transient=error.transient or not error.whole_host)
-            while host.queue:
-                self._fail_or_retry(host.queue.popleft(), of_host)
-        self._release(host)
+            for waiting in _emptied(host.queue):
+                self._fail_or_retry(waiting, of_host)
+        self._release(host, request)
 
-    def _release(self, host: Host) -> None:
+    def _release(self, host: Host, request: HttpRequest) -> None:
         """Take back the slot of a request that ended."""
+        now = asyncio.get_running_loop().time()
         host.in_flight -= 1
-        self._schedule(host, asyncio.get_running_loop().time())
+        self._turns.end(host, request, now)
+        self._schedule(host, now)
         self._changed.set()
+
+
+def _weight(row: FetchRequest) -> int:
+    """Return as how many rows a row counts in memory."""
+    return 1 + (len(row.url or "") + len(row.faces or "")) // _BYTES_OF_ROW
+
+
+def _emptied(queue: deque[HttpRequest]) -> Iterator[HttpRequest]:
+    """Yield the requests of a queue until it is empty, with those that are added meanwhile."""
+    while queue:
+        yield queue.popleft()

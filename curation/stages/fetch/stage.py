@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -200,6 +201,7 @@ def _images(
         "status": pc.fill_null(of_sample("status"), "skipped"),
         "reason": pc.if_else(requested, of_sample("reason"), pairs.column("reason")),
         "image": of_sample(IMAGE_FORMAT),
+        "metadata": _with_details(pairs.column("metadata"), of_sample("detail")),
     }
     schema = contract("images").arrow_schema()
     return pa.RecordBatch.from_arrays(
@@ -207,9 +209,23 @@ def _images(
     )
 
 
+def _with_details(metadata: pa.Array, details: pa.Array) -> pa.Array:
+    """Return the metadata of rows, with what is known of an exception that nothing foresaw."""
+    if details.null_count == len(details):
+        return metadata
+    rows = zip(metadata.to_pylist(), details.to_pylist(), strict=True)
+    return pa.array([m if d is None else _with_detail(m, d) for m, d in rows], metadata.type)
+
+
+def _with_detail(metadata: str | None, detail: str) -> str:
+    values = json.loads(metadata) if metadata else {}
+    return json.dumps(values | {"error": detail}, sort_keys=True)
+
+
 def _sample_types() -> Iterator[tuple[str, pa.DataType]]:
     types = {f.name: f.type for f in contract("images").arrow_schema()}
     yield from ((n, types[n]) for n in ("status", "reason", *_FROM_SAMPLES))
+    yield "detail", pa.string()
     yield IMAGE_FORMAT, types["image"]
 
 

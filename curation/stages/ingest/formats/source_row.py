@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from curation.engine.contract import contract
 from curation.media.files.location import OutsideFolderError, shown
+from curation.media.web.fetch_error import unforeseen
 from curation.media.web.urls import UrlRules
 from curation.stages.ingest.formats.values import as_json
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -82,7 +83,7 @@ def stage_rows(
     location = file.location
     remaining, identities = iter(rows), Identities(file)
     while chunk := list(islice(remaining, BATCH_ROWS)):
-        staged = [_staged_row(file, row, rules, (location, scope), identities) for row in chunk]
+        staged = [_any_row(file, row, rules, (location, scope), identities) for row in chunk]
         columns: dict[str, list[Any]] = {n: [] for n in schema.names}
         for row in staged:
             for name, values in columns.items():
@@ -128,6 +129,24 @@ class Identities:
 def _plain_path(path: str) -> str:
     # What `link/..` is depends on where the link leads.
     return path if ".." in path.split("/") else posixpath.normpath(path)
+
+
+def _any_row(
+    file: SourceFile,
+    row: SourceRow,
+    rules: UrlRules,
+    location_and_scope: tuple[str, str],
+    identities: Identities,
+) -> dict[str, Any]:
+    """Return one staged row; an exception that nothing foresaw is its reason, and ends no task."""
+    try:
+        return _staged_row(file, row, rules, location_and_scope, identities)
+    except Exception as error:
+        failure = unforeseen(error)
+        content = _encode([row.url, row.path, row.member, row.key, row.caption])
+        bad = bad_row(content.encode(), row.where, failure.detail or failure.reason)
+        staged = _staged_row(file, bad, rules, location_and_scope, identities)
+        return staged | {"reason": failure.reason}
 
 
 def _staged_row(

@@ -1,0 +1,243 @@
+"""A long fetch from hostile hosts on loopback: it ends, and good hosts hardly notice.
+
+    python -m benchmarks.soak                       # 200,000 rows, 30 % of the hosts bad
+    python -m benchmarks.soak --rows 20000
+    python -m benchmarks.soak --tiny
+
+Two processes fetch one half of the hosts each, first from the good hosts alone, and then from all.
+Bad hosts are of all kinds of `benchmarks/hostile_server.py`, in equal parts. The table shows for each
+run the seconds, the rows, the good pictures per second from the first to the last that a good host
+sent, the peak memory (RSS) of each process, and its growth: the mean of the last quarter of the samples
+over that of the second quarter. The run fails if a row has no status, or if a good row failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.command import parse, parser_of
+from benchmarks.hostile_server import BAD_NAMES, host_of_kind, resolve_strangers, serve
+from benchmarks.machine import conditions
+
+TASKS = 2
+ROWS_PER_HOST = 50
+BAD_SHARE = 0.3
+TIMEOUT_S = 2.0
+SAMPLE_S = 0.25
+ROWS_PER_FRAGMENT = 10_000
+SHOWN = 12
+
+
+class Run(NamedTuple):
+    """What was measured of one run.
+
+    Attributes:
+        seconds: of the slower task, with its start.
+        per_second: good pictures per second.
+        outcomes: rows by `ok` or reason.
+        good_failures: rows of good hosts that failed, by reason.
+        peaks: largest RSS of each task in GiB.
+        growths: its growth in GiB.
+    """
+
+    seconds: float
+    per_second: float
+    outcomes: Counter[str]
+    good_failures: Counter[str]
+    peaks: list[float]
+    growths: list[float]
+
+
+def urls_of(rows: int, bad: bool, port: int) -> list[list[str]]:
+    """Return the URLs of each task; those of good hosts are the same with bad hosts and without."""
+    hosts = max(rows // ROWS_PER_HOST, 2 * len(BAD_NAMES))
+    bad_hosts = int(hosts * BAD_SHARE)
+    names = [host_of_kind("good", n) for n in range(hosts - bad_hosts)]
+    if bad:
+        kinds = len(BAD_NAMES)
+        names += [host_of_kind(BAD_NAMES[n % kinds], n // kinds) for n in range(bad_hosts)]
+    per_host = max(1, rows // hosts)
+    return [
+        [
+            f"http://{name}:{port}/{'a' * (n % 100)}/{n}.jpg"
+            for n in range(per_host)
+            for name in part
+        ]
+        for part in (names[task::TASKS] for task in range(TASKS))
+    ]
+
+
+def fetch(folder: Path) -> None:
+    """Run ingest and fetch on the list of a folder, in this process."""
+    from curation.engine.parallel import InProcess
+    from curation.flow import plan
+    from curation.recipe import parse_recipe
+    from curation.runner.step import run_step
+    from curation.store.store import Store
+
+    logging.disable(logging.INFO)
+    resolve_strangers()
+    columns = {"url": "url", "caption": "caption"}
+    path = str(folder / "list.parquet")
+    source = {"name": "web", "role": "pool", "format": "parquet", "path": path, "columns": columns}
+    limits = {"timeout_s": TIMEOUT_S, "patience_s": 5, "retries": 1, "max_bytes": 4 * 2**20}
+    hosts = {"allow_hosts": ["127.0.0.0/8"], "contact": "soak@curation.example"}
+    ours = {"per_host": {"concurrency": 4, "per_second": None}}
+    recipe = parse_recipe(
+        {
+            "name": "soak",
+            "sources": [source],
+            "ingest": {"rows_per_fragment": ROWS_PER_FRAGMENT},
+            "fetch": limits | hosts | ours,
+        }
+    )
+    for step in plan(recipe, until="fetch"):
+        run_step(step, Store(folder / "store"), InProcess())
+
+
+def measure(lists: list[list[str]], port: int) -> Run:
+    """Run the tasks, each in a process of its own; return what was measured."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = [Path(temporary) / str(task) for task in range(TASKS)]
+        for folder, urls in zip(folders, lists, strict=True):
+            folder.mkdir()
+            captions = [f"picture {n}" for n in range(len(urls))]
+            pq.write_table(pa.table({"url": urls, "caption": captions}), folder / "list.parquet")
+        read_log(port)
+        started = time.perf_counter()
+        samples = sample_memory([start(folder) for folder in folders])
+        seconds = time.perf_counter() - started
+        count, good_s = read_log(port)
+        outcomes, good_failures = outcomes_of(folders, sum(map(len, lists)))
+    return Run(
+        seconds,
+        count / max(good_s, 1e-9),
+        outcomes,
+        good_failures,
+        [max(rss) for rss in samples],
+        [growth(rss) for rss in samples],
+    )
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """Start a task."""
+    command = [sys.executable, "-P", "-m", "benchmarks.soak", "--task", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def sample_memory(processes: list[subprocess.Popen[bytes]]) -> list[list[float]]:
+    """Return the RSS of each process over time in GiB, until all have ended."""
+    samples: list[list[float]] = [[0.0] for _ in processes]
+    while any(process.poll() is None for process in processes):
+        for process, rss in zip(processes, samples, strict=True):
+            try:
+                rss.append(psutil.Process(process.pid).memory_info().rss / 2**30)
+            except psutil.Error:
+                continue
+        time.sleep(SAMPLE_S)
+    if any(process.returncode for process in processes):
+        raise SystemExit("a task failed")
+    return samples
+
+
+def growth(rss: list[float]) -> float:
+    """Return the mean of the last quarter of some samples over that of the second quarter."""
+    size = max(1, len(rss) // 4)
+    second, last = rss[size : 2 * size] or rss, rss[-size:]
+    return sum(last) / len(last) - sum(second) / len(second)
+
+
+def outcomes_of(folders: list[Path], rows: int) -> tuple[Counter[str], Counter[str]]:
+    """Return the rows by outcome, and those of good hosts that failed, by reason."""
+    from curation.engine.table import open_table
+    from curation.store.store import Store
+
+    outcomes: Counter[str] = Counter()
+    good_failures: Counter[str] = Counter()
+    for folder in folders:
+        table = open_table(Store(folder / "store"), "images").read(["url", "status", "reason"])
+        for row in table.to_pylist():
+            outcome = "ok" if row["status"] == "ok" else row["reason"] or "no reason"
+            outcomes[outcome] += 1
+            if "//127.1." in row["url"] and outcome != "ok":
+                good_failures[outcome] += 1
+    if outcomes.total() != rows or outcomes["no reason"]:
+        raise SystemExit(f"{rows - outcomes.total()} rows have no status: {outcomes}")
+    return outcomes, good_failures
+
+
+def read_log(port: int) -> tuple[int, float]:
+    """Return the number of good pictures since the last call, and the seconds that they took."""
+    with urllib.request.urlopen(f"http://127.1.0.1:{port}/log") as response:
+        count, seconds = json.load(response)
+    return count, seconds
+
+
+@contextmanager
+def running_server() -> Iterator[int]:
+    """Run the server in a process of its own; yield its port."""
+    port, ready = multiprocessing.Value("i", 0), multiprocessing.Event()
+    server = multiprocessing.Process(target=serve, args=(port, ready), daemon=True)
+    server.start()
+    ready.wait(60)
+    yield port.value
+    server.terminate()
+
+
+def show(runs: dict[str, Run]) -> None:
+    """Print both runs, and the ratio of their speeds."""
+    print("| | s | rows | ok | good images/s | peak of each process, GiB | growth, GiB |")
+    print("|---|---|---|---|---|---|---|")
+    for name, run in runs.items():
+        peaks = ", ".join(f"{peak:.2f}" for peak in run.peaks)
+        growths = ", ".join(f"{value:+.2f}" for value in run.growths)
+        rows, ok = run.outcomes.total(), run.outcomes["ok"]
+        print(
+            f"| {name} | {run.seconds:.0f} | {rows:,} | {ok:,} | {run.per_second:.0f} "
+            f"| {peaks} | {growths} |"
+        )
+    alone, mixed = runs.values()
+    print(f"\nspeed of good hosts beside bad ones: {mixed.per_second / alone.per_second:.2f}")
+    common = ", ".join(f"{name} {count:,}" for name, count in mixed.outcomes.most_common(SHOWN))
+    print(f"outcomes: {common}")
+
+
+def main() -> None:
+    """Run without bad hosts, and with them."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)
+    options = parse(parser, {"rows": 400})
+    if options.task:
+        fetch(options.task)
+        return
+    print(f"{conditions()}\n\n{options.rows:,} rows, time limit {TIMEOUT_S} s\n")
+    runs: dict[str, Run] = {}
+    with running_server() as port:
+        for name, bad in (("good hosts alone", False), ("30 % of the hosts bad", True)):
+            runs[name] = measure(urls_of(options.rows, bad, port), port)
+    show(runs)
+    failures = [dict(run.good_failures) for run in runs.values() if run.good_failures]
+    if failures:
+        raise SystemExit(f"rows of good hosts failed: {failures}")
+
+
+if __name__ == "__main__":
+    main()

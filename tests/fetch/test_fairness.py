@@ -1,0 +1,257 @@
+"""Hosts that drip, hang or ask for much take from their own budget: good hosts keep their speed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.media.web.fetch_error import FetchError
+from curation.media.web.robots import RobotsRules, parse_robots
+from curation.media.web.robots_cache import SMALL_BYTES as SMALL_ROBOTS
+from curation.media.web.robots_cache import RobotsCache
+from curation.stages.fetch import hosts as hosts_module
+from curation.stages.fetch import robots_gate, turns
+from curation.stages.fetch.byte_budget import SMALL_BYTES, ByteBudget, Reservation
+from curation.stages.fetch.hosts import Hosts, Standing
+from curation.stages.fetch.request import HttpRequest
+from curation.stages.fetch.turns import Turns
+from tests.fetch.conftest import HOSTS, Web, answer
+from tests.fetch.helpers import encoded, fetched, picture
+
+JPEG = encoded(picture())
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All names below `.example` lead to the server."""
+    lookup = socket.getaddrinfo
+
+    def resolving(host: str, *rest: Any) -> Any:
+        return lookup(HOSTS[0] if host.endswith(".example") else host, *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolving)
+
+
+async def drip(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(length=None))
+    for _ in range(1_000):
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def hang(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(60)
+
+
+async def fill_and_hang(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(b"x" * 900_000, length=950_000))
+    await asyncio.sleep(60)
+
+
+async def drip_heads(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+    for _ in range(1_000):
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+def test_slow_hosts_do_not_hold_good_rows(
+    web: Web, tmp_path: Path, names: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "PROMPT_S", 0.1)
+    monkeypatch.setattr("curation.stages.fetch.client._MAX_BODY_BYTES_IN_MEMORY", 4_000_000)
+    pages = (drip, hang, fill_and_hang, drip_heads)
+    web.pages |= {f"/bad/{k}": page for k, page in enumerate(pages)}
+    web.pages |= {f"/good/{k}": answer(JPEG) for k in range(3)}
+    bad = [web.url(f"/bad/{n % 4}?{k}", f"h{n}.bad.example") for n in range(24) for k in range(4)]
+    web.pages |= {f"/bad/{k}?{n}": pages[k] for k in range(4) for n in range(4)}
+    good = [web.url(f"/good/{k}", f"h{n}.good.example") for n in range(30) for k in range(3)]
+    limits = {"per_host": {"concurrency": 4, "per_second": None}, "concurrency": 32}
+    fetched(tmp_path / "warm", good[:1])
+    web.log.clear()
+    rows = fetched(
+        tmp_path, [*bad[:48], *good, *bad[48:]], timeout_s=0.7, max_bytes=10**6, **limits
+    )
+    assert {row["reason"] for row in rows if "good" in row["url"]} == {None}
+    reasons = {row["reason"] for row in rows if "bad" in row["url"]}
+    assert reasons <= {"timeout", "host_unreachable", "bad_response"}
+    first = min(visit.started for visit in web.visits())
+    last = max(visit.ended for visit in web.visits() if "good" in visit.path)
+    assert last - first < 2.5
+
+
+def test_slow_hosts_leave_room_for_prompt_ones() -> None:
+    turn = Turns(16)
+    hosts = Hosts(0.0)
+    running: list[tuple[Any, HttpRequest]] = []
+
+    def start(name: str, now: float) -> bool:
+        turn.add(hosts[name], now)
+        host = turn.pop(now)
+        if host is None:
+            hosts[name].turn = 0
+            return False
+        request = HttpRequest(None, "")
+        turn.start(host, request, now)
+        host.in_flight += 1
+        running.append((host, request))
+        return True
+
+    def end(number: int, now: float) -> None:
+        host, request = running.pop(number)
+        host.in_flight -= 1
+        host.answers += 1
+        turn.end(host, request, now)
+
+    def standing(name: str) -> Standing:
+        return hosts[name].standing
+
+    # New hosts leave a quarter.
+    assert [start(f"new{n}", 0) for n in range(14)] == [True] * 12 + [False] * 2
+    # One that has answered is requested all the same.
+    end(0, 0.1)
+    assert standing("new0") is Standing.PROMPT
+    assert start("new0", 0.1)
+    assert not start("new1", 0.1)
+    # Its request is late: it counts with those that may take long.
+    late = 0.2 + turns.PROMPT_S
+    turn.pop(late)
+    assert standing("new0") is Standing.SLOW
+    assert not start("new0", late)
+    for _ in range(12):
+        end(0, late)
+    assert standing("new5") is Standing.SLOW
+    assert [start(f"new{n}", late) for n in range(1, 12)] == [True] * 8 + [False] * 3
+    assert all(start(f"other{n}", late) for n in range(4))
+
+
+def test_a_host_that_answers_gets_its_turn_at_once() -> None:
+    turn, hosts = Turns(4), Hosts(0.0)
+    slow = [hosts[f"slow{n}"] for n in range(3)]
+    requests = [HttpRequest(None, "") for _ in slow]
+    for host, request in zip(slow, requests, strict=True):
+        turn.start(host, request, 0.0)
+        host.in_flight = 1
+    turn.add(slow[0], 0.0)
+    assert slow[0].queued is Standing.SLOW
+    assert turn.pop(0.0) is None
+    slow[0].in_flight, slow[0].answers = 0, 1
+    turn.end(slow[0], requests[0], 0.1)
+    assert turn.pop(0.1) is slow[0]
+    assert turn.pop(0.1) is None
+
+
+def test_bodies_grow_as_bytes_arrive() -> None:
+    async def main() -> None:
+        budget = ByteBudget(100 * SMALL_BYTES)
+
+        async def body(sizes: list[int]) -> None:
+            async with asyncio.timeout(5) as deadline:
+                reservation = Reservation(budget, deadline)
+                for size in sizes:
+                    await reservation.grow(size * SMALL_BYTES)
+                    await asyncio.sleep(0)
+                reservation.release()
+
+        async with asyncio.timeout(5):
+            # Together they need more than there is, and each holds a part.
+            await asyncio.gather(*(body([30, 30, 30, 30]) for _ in range(12)))
+            await asyncio.gather(*(body([1]) for _ in range(200)))
+        assert budget._free == 100 * SMALL_BYTES
+        assert budget._leader is None
+
+    asyncio.run(main())
+
+
+def test_idle_hosts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts_module, "MAX_IDLE_HOSTS", 10)
+    hosts = Hosts(0.0)
+    busy = hosts["busy.example"]
+    busy.in_flight = 1
+    for n in range(1_000):
+        hosts.put_aside(hosts[f"h{n}.example"])
+        hosts.put_aside(busy)
+    assert len(hosts) == 11
+    assert hosts["busy.example"] is busy
+
+
+def big_robots(number: int, size: int) -> bytes:
+    line = f"Disallow: /{number}/{{}}\n"
+    return ("User-agent: *\n" + "".join(line.format(n) for n in range(size // 16))).encode()
+
+
+def test_the_cache_of_robots_txt_is_bounded_in_bytes() -> None:
+    cache = RobotsCache(max_bytes=2**18)
+    cache.put("http://small.example", parse_robots(b"User-agent: *\nDisallow: /a\n", "curation"))
+    tracemalloc.start()
+    for n in range(12):
+        cache.put(f"http://h{n}.example", parse_robots(big_robots(n, 60_000), "curation"))
+        assert cache.size <= 2**18
+    for n in range(100):
+        cache.put(
+            f"http://h{n}.x.example", parse_robots(f"User-agent: *\nDisallow: /{n}\n".encode(), "")
+        )
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2**20
+    small = cache.get("http://small.example")
+    assert small is not None
+    assert not small.allows("http://small.example/a", "curation")
+    assert cache.get("http://h11.example") is not None
+    assert cache.get("http://h0.example") is None
+    cache.put("http://h11.example", RobotsRules(error=FetchError("http_500")))
+    assert cache.get("http://h11.example") is not None
+
+
+def test_rules_of_other_crawlers_need_no_memory() -> None:
+    agents = b"".join(b"User-agent: a%d\n" % n for n in range(15_000))
+    tracemalloc.start()
+    rules = parse_robots(agents + b"Disallow: /a\n" * 15_000, "curation")
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20 * 2**20
+    assert held < 2**20
+    assert rules.text == b""
+
+
+def test_a_robots_txt_that_the_cache_drops_is_requested_again(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robots_gate, "ROBOTS_CACHE", RobotsCache(max_bytes=2 * SMALL_ROBOTS))
+    urls = []
+    for n, host in enumerate(HOSTS):
+        web.pages[f"{host}/robots.txt"] = answer(big_robots(n, 100_000) + b"Disallow: /no")
+        for k in range(6):
+            urls.append(web.url(f"/{k}", host))
+            web.pages[f"/{k}"] = answer(JPEG)
+        urls.append(web.url("/no", host))
+    rows = fetched(tmp_path, urls)
+    expected = {True: "robots_disallowed", False: None}
+    assert all(row["reason"] == expected[row["url"].endswith("/no")] for row in rows)
+    assert not web.requests["/no"]
+
+
+def test_rules_that_take_long_cost_their_host_alone(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robots_gate, "MAX_RULES_S", 0.1)
+    needle = "a" * 50 + "b" + "a" * 48
+    rules = "User-agent: *\n" + "".join(f"Disallow: /*{needle}{n}\n" for n in range(3_000))
+    web.pages[f"{HOSTS[1]}/robots.txt"] = answer(rules.encode())
+    path = "/" + "a" * 6_000
+    web.pages |= {f"{path}{n}": answer(JPEG) for n in range(20)} | {"/good": answer(JPEG)}
+    urls = [web.url(f"{path}{n}", HOSTS[1]) for n in range(20)] + [web.url("/good")]
+    started = time.process_time()
+    rows = fetched(tmp_path, urls)
+    assert rows[-1]["reason"] is None
+    assert "robots_unreadable" in {row["reason"] for row in rows}
+    assert time.process_time() - started < 5
