@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
 from curation.errors import RecipeError
+from curation.media.files.limits import HEAD_LINES
+from curation.stages.ingest.formats.boundary import row_or_reason
 from curation.stages.ingest.formats.lines import lines
 from curation.stages.ingest.formats.mapped import (
     Columns,
@@ -60,7 +63,11 @@ def _read(file: SourceFile, delimiter: str) -> Iterator[SourceRow | Notice]:
         if notes_quotes and any(map(is_quoted, record.fields)):
             yield Notice("plain_quotes", f"{file.display_name} line {record.line.number}")
         if record.problem or record.fields:
-            yield _row(record, layout)
+            yield row_or_reason(
+                partial(_row, record, layout),
+                f"line {record.line.number}",
+                record.line.text,
+            )
 
 
 class _Layout(NamedTuple):
@@ -130,7 +137,7 @@ def _quoting(file: SourceFile, delimiter: str) -> tuple[str, Iterator[Line]]:
     for line in text:
         head.append(line)
         size += len(line.text)
-        if size > HEAD_CHARACTERS:
+        if size > HEAD_CHARACTERS or len(head) == HEAD_LINES:
             break
     has_header = not (preset and preset.header)
     return detect(head, delimiter, has_header), chain(head, text)

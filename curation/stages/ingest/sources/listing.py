@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from curation.errors import RecipeError
 from curation.media.files.file_cache import changed_ns
-from curation.media.files.location import filesystem_of, shown
+from curation.media.files.location import OutsideFolderError, filesystem_of, inside, shown
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
 from curation.stages.ingest.sources.notices import Notice, Notices, note
@@ -70,7 +70,10 @@ def list_source(source: Source, rows_per_fragment: int) -> Listing:
         files = [f for f in found.files if not _is_noted_hidden(source, f, None, listing.notices)]
         listing.files = _folder_parts(source, found._replace(files=files), rows_per_fragment)
         return listing
-    taken = [f for f in found.files if found.single or _is_taken(source, f, found, listing.notices)]
+    wanted = (
+        f for f in found.files if found.single or _is_taken(source, f, found, listing.notices)
+    )
+    taken = [f for f in wanted if _is_within(source, f, found, listing.notices)]
     if not taken:
         others = "".join(f"; {code}: {n['example']}" for code, n in listing.notices.items())
         raise _no_files(
@@ -89,6 +92,10 @@ def source_files(source: Source, rows_per_fragment: int) -> list[SourceFile]:
 
 def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
     hint = ""
+    if "link_out_of_folder" in others:
+        hint = (
+            " Links that lead out of their folder are read with `follow_links: true` of the source."
+        )
     if source.path.startswith("~") or "$" in source.path:
         hint = " `~` and variables such as `$HOME` are not replaced: write the path out."
     wanted = f"a {source.format} file, a folder of such files or a glob"
@@ -114,7 +121,7 @@ def _list_local(source: Source, notices: Notices) -> _Found:
 
 def _list_uri(source: Source, notices: Notices) -> _Found:
     parts = urlsplit(source.path)
-    if parts.scheme == "file":
+    if parts.scheme in ("file", "local"):
         return _list_local(source.model_copy(update={"path": unquote(parts.path)}), notices)
     if parts.password:
         raise RecipeError(
@@ -151,6 +158,17 @@ def _is_taken(source: Source, file: FileInfo, found: _Found, notices: Notices) -
         return True
     note(notices, Notice("other_file", shown(file.name)))
     return False
+
+
+def _is_within(source: Source, file: FileInfo, found: _Found, notices: Notices) -> bool:
+    """Whether a file is in the folder, and no link to one elsewhere; if not, it is noted."""
+    try:
+        if "://" not in found.root:
+            inside(found.root, file.name, source.follow_links)
+    except OutsideFolderError:
+        note(notices, Notice("link_out_of_folder", shown(file.name)))
+        return False
+    return True
 
 
 def _is_noted_hidden(
