@@ -8,20 +8,19 @@ import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.media.files import parquet_reading
+from curation.media.files import location, parquet_reading
 from curation.media.files.location import FileSystemError, open_local
 from curation.media.files.parquet_images import leaves
 from curation.media.files.parquet_levels import rows_of
 from curation.media.files.parquet_reading import Batch, BoundedParquet, Unread
 
-ROWS = 20_000
+ROWS = 3_000
 
 
 def table() -> pa.Table:
@@ -71,7 +70,7 @@ WRITTEN: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("batch_bytes", [16 << 20, 50_000])
+@pytest.mark.parametrize("batch_bytes", [16 << 20, 20_000])
 @pytest.mark.parametrize("options", WRITTEN)
 def test_whatever_way_a_file_is_written_all_rows_are_read(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], batch_bytes: int
@@ -81,7 +80,7 @@ def test_whatever_way_a_file_is_written_all_rows_are_read(
     pq.write_table(table(), out, **options)
     found, unread = read(out.getvalue())
     assert unread == [] and found is not None
-    assert found.cast(table().schema).equals(table())
+    assert found.to_pydict() == table().to_pydict()
 
 
 def test_rows_of_large_values_are_read_a_few_at_a_time() -> None:
@@ -111,7 +110,7 @@ def encoded(levels: list[int], width: int) -> bytes:
     while at < len(levels):
         run = next((i for i in range(at, len(levels)) if levels[i] != levels[at]), len(levels)) - at
         if run >= 8:
-            out += bytes([run << 1 & 127 | 128, run >> 6, levels[at]])
+            out += bytes([run << 1 & 127 | 128, run >> 6 & 127 | 128, run >> 13, levels[at]])
             at += run
             continue
         part = (levels[at : at + 8] + [0] * 8)[:8]
@@ -128,7 +127,7 @@ def test_rows_of_nested_columns_are_counted(levels: list[int], repeat: int, befo
     rows = rows_of(encoded(levels, 2), len(levels), 2, before)
     starts = [i for i, level in enumerate(levels) if level == 0]
     assert rows.number == len(starts)
-    ends = [*starts[1:], len(levels)]
+    ends = [*starts[1:], len(levels)] if starts else []
     lengths = [before + (starts[0] if starts else len(levels))]
     lengths += [end - start for start, end in zip(starts, ends, strict=True)]
     assert rows.longest == max(before, *lengths)
@@ -151,16 +150,16 @@ class Failing:
         content = self._file.read(size)
         self._left -= len(content)
         if self._left < 0:
-            raise FileSystemError(5, "the disk has failed")
+            raise OSError(5, "the disk has failed")
         return content
 
 
 @pytest.mark.parametrize("after", [50, 20_000, 60_000, 150_000])
 def test_a_disk_that_fails_is_no_damage(tmp_path: Path, after: int) -> None:
     path = tmp_path / "l.parquet"
-    column = pa.array(np.random.default_rng(0).bytes(8) for _ in range(50_000))
+    column = pa.array(os.urandom(8) for _ in range(50_000))
     pq.write_table(pa.table({"x": column}), path, row_group_size=10_000)
-    stream = pa.PythonFile(Failing(path, after), "r")
+    stream = location._watched(Failing(path, after))
     with pytest.raises(FileSystemError):
         list(BoundedParquet(stream).batches([0], 1000))
     assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -103,9 +104,7 @@ def test_paths_of_a_list_lead_to_no_file_outside(tmp_path: Path) -> None:
     (folder / "hop").symlink_to("..")
     os.mkfifo(folder / "pipe.jpg")
     names = [*PATHS, "in.jpg", "pipe.jpg", "sub", "x" * 5000, "/".join(["a"] * 2000)]
-    text = "".join(
-        f'{{"path": {name!r}}}\n'.replace("'", '"').replace("\\x", "\\u00") for name in names
-    )
+    text = "".join(json.dumps({"path": name}) + "\n" for name in names)
     (folder / "l.jsonl").write_text(text)
     spec = source(folder / "l.jsonl", format="jsonl", columns={"path": "path"})
     run(tmp_path / "store", spec, until="fetch")
@@ -173,3 +172,18 @@ def test_a_file_may_not_be_followed_where_links_were_resolved(tmp_path: Path) ->
         open_local(str(tmp_path / "b"), follow_links=False)
     with pytest.raises(OutsideFolderError):
         location.open_location(str(tmp_path / "b"))
+
+
+def test_folders_within_folders_end_no_listing(tmp_path: Path) -> None:
+    folder = lists(tmp_path)
+    here = os.open(folder, os.O_RDONLY)
+    try:
+        for _ in range(120):
+            os.mkdir("d", dir_fd=here)
+            inner = os.open("d", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = inner
+    finally:
+        os.close(here)
+    assert len(pairs(tmp_path / "store", source(folder, format="csv"))) == 1
+    assert noted(tmp_path / "store") == {"unreadable_folder": 1}

@@ -24,6 +24,8 @@ TEXT_FILE_BYTES = 64 * 1024
 """Largest text beside a picture, in bytes: its caption."""
 JSON_FILE_BYTES = MIB
 """Largest JSON beside a picture, in bytes."""
+FOLDER_DEPTH = 100
+"""Folders within each other."""
 PATH_BYTES = 4096
 """Longest path of a file, or name of an archive's member, in bytes."""
 COLUMNS = 2000

@@ -132,14 +132,43 @@ def _check_regular(status: os.stat_result, path: str) -> None:
 
 
 def _watched(stream: Any) -> pa.NativeFile:
-    return pa.PythonFile(_Watched(stream), "r")
+    watched = _Watched(stream)
+    opened = _OpenFile(watched, "r")
+    opened.watched = watched
+    return opened
+
+
+def check_file_system(stream: pa.NativeFile) -> None:
+    """Check that what failed to read an open file was not the file system: Arrow may not say.
+
+    Raises:
+        FileSystemError: it was.
+    """
+    watched = getattr(stream, "watched", None)
+    if watched is not None and watched.failure is not None:
+        raise watched.failure
+
+
+class _OpenFile(pa.PythonFile):  # type: ignore[misc]
+    """An open file.
+
+    Attributes:
+        watched: what it reads from.
+    """
+
+    watched: _Watched
 
 
 class _Watched:
-    """An open file whose failures can be told from damage that a reader notices in its content."""
+    """An open file whose failures can be told from damage that a reader notices in its content.
+
+    Attributes:
+        failure: the last.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self.failure: FileSystemError | None = None
         self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
 
     @property
@@ -151,7 +180,8 @@ class _Watched:
         try:
             content: bytes = self._stream.read(size)
         except OSError as error:
-            raise FileSystemError(*error.args) from error
+            self.failure = FileSystemError(*error.args)
+            raise self.failure from error
         return content
 
 

@@ -15,7 +15,7 @@ from curation.media.files.limits import (
     PARQUET_FOOTER_BYTES,
     PARQUET_FOOTER_STRUCTS,
 )
-from curation.media.files.location import FileSystemError
+from curation.media.files.location import FileSystemError, check_file_system
 from curation.media.files.parquet_levels import Rows, rows_of
 from curation.media.files.parquet_pages import (
     DELTA_BYTES,
@@ -76,6 +76,7 @@ class BoundedParquet:
     Raises:
         ValueError: its footer exceeds the limits, or is damaged.
         OSError: Arrow cannot read it.
+        FileSystemError: the file system failed.
 
     Attributes:
         file: the file.
@@ -86,12 +87,16 @@ class BoundedParquet:
         self._stream = stream
         columns = check_footer(stream)
         share = 64 * MIB // max(columns, 1)
-        self.file = pq.ParquetFile(
-            stream,
-            buffer_size=max(min(share, _READ_AHEAD_BYTES), _LEAST_READ_AHEAD_BYTES),
-            thrift_string_size_limit=PARQUET_FOOTER_BYTES,
-            thrift_container_size_limit=PARQUET_FOOTER_STRUCTS,
-        )
+        try:
+            self.file = pq.ParquetFile(
+                stream,
+                buffer_size=max(min(share, _READ_AHEAD_BYTES), _LEAST_READ_AHEAD_BYTES),
+                thrift_string_size_limit=PARQUET_FOOTER_BYTES,
+                thrift_container_size_limit=PARQUET_FOOTER_STRUCTS,
+            )
+        except OSError:
+            check_file_system(stream)
+            raise
         self.group_starts = [0]
         for group in range(self.file.num_row_groups):
             rows = self.file.metadata.row_group(group).num_rows
@@ -132,6 +137,7 @@ class BoundedParquet:
         except TooLargeError as error:
             yield Unread(at, end - at, f"row group {group}: {error}", False)
         except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+            check_file_system(self._stream)
             yield Unread(at, end - at, f"row group {group} cannot be read: {error}", True)
         else:
             if at < end:

@@ -155,7 +155,7 @@ STAGE = Stage(
     params=FetchStep,
     writes="images",
     reads=(Read("pairs"),),
-    version=3,
+    version=4,
     work_folder=True,
     versions=lambda params: DETECTORS.versions(
         [params.faces.detector] if params.faces.detector else []

@@ -28,7 +28,7 @@ STAGE = Stage(
     kind="map",
     params=IngestStep,
     writes="pairs",
-    version=3,
+    version=4,
     versions=lambda params: {
         f"format {source.format}": " ".join(map(str, source.version)) for source in params.sources
     },

@@ -16,6 +16,7 @@ from pyarrow import fs
 
 from curation.errors import RecipeError
 from curation.media.files.file_cache import changed_ns
+from curation.media.files.limits import FOLDER_DEPTH
 from curation.media.files.location import OutsideFolderError, filesystem_of, inside, shown
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
@@ -207,6 +208,10 @@ def _walk(folder: Path, follow_links: bool, notices: Notices) -> Iterator[FileIn
     for path, folders, files in walk:
         below = os.path.relpath(path, folder)
         prefix = "" if below == "." else f"{below}/"
+        if below.count("/") >= FOLDER_DEPTH:
+            for name in folders:
+                note(notices, Notice("unreadable_folder", shown(prefix + name)))
+            folders.clear()
         if follow_links:
             # Links may lead back to a folder around them.
             entered.add(os.path.realpath(path))
@@ -216,7 +221,12 @@ def _walk(folder: Path, follow_links: bool, notices: Notices) -> Iterator[FileIn
                 note(notices, Notice("link_to_folder", shown(prefix + name)))
         names += [prefix + name for name in files]
     for name in sorted(names):
-        status, changed = _status(folder, name)
+        try:
+            status, changed = _status(folder, name)
+        except OSError:
+            # It has gone, or its path is too long.
+            note(notices, Notice("unreadable_file", shown(name)))
+            continue
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
             yield FileInfo(name, status.st_size, changed)
         else:

@@ -24,7 +24,7 @@ CODES: dict[str, str] = {
     "directory": "folders in a tar",
     "special_file": "pipes, sockets, devices and links that lead nowhere",
     "link_to_folder": "links to folders; `follow_links` of the source enters them",
-    "unreadable_folder": "folders that may not be listed",
+    "unreadable_folder": "folders that may not be listed, or lie too deep in others",
     "unreadable_file": "files that cannot be read, or not to their end; a bad row says why",
     "unread_rows": "rows of Parquet row groups that are damaged or too large; a bad row says why",
     "link_out_of_folder": "lists that are links to files outside the folder of the source; "
