@@ -156,7 +156,8 @@ class Read(NamedTuple):
 
 
 def read(kind: Kind, path: Path) -> Read:
-    spec = Source(name="s", role="pool", format=kind.format, path=str(path), columns=kind.columns)
+    fields = {"format": kind.format, "path": str(path), "columns": kind.columns}
+    spec = Source.model_validate({"name": "s", "role": "pool", **fields})
     reasons: Counter[str | None] = Counter()
     notices: Counter[str] = Counter()
     try:

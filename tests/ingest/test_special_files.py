@@ -132,7 +132,7 @@ def special_files(folder: Path) -> dict[str, Path]:
 def test_no_special_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in special_files(tmp_path).values():
         with monkeypatch.context() as patch:
-            patch.setattr(location.os, "open", None)
+            patch.setattr(os, "open", None)
             with pytest.raises(SpecialFileError):
                 open_local(str(path))
 
@@ -145,7 +145,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_does_not_block(
     status = path.stat()
     path.unlink()
     os.mkfifo(path)
-    monkeypatch.setattr(location.os, "stat", lambda *args, **kwargs: status)
+    monkeypatch.setattr(os, "stat", lambda *args, **kwargs: status)
     with pytest.raises(SpecialFileError):
         open_local(str(path))
 
