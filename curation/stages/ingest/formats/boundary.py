@@ -58,9 +58,18 @@ def _bytes_of(file: SourceFile) -> int:
 
 def _measure(row: SourceRow) -> int:
     size = 0
-    for text in (row.url, row.caption, row.metadata, row.key, row.path, row.faces):
-        if text is not None:
-            size += len(text)
+    if row.url:
+        size += len(row.url)
+    if row.caption:
+        size += len(row.caption)
+    if row.metadata:
+        size += len(row.metadata)
+    if row.key:
+        size += len(row.key)
+    if row.path:
+        size += len(row.path)
+    if row.faces:
+        size += len(row.faces)
     row.size = size
     return size
 
@@ -102,17 +111,22 @@ class FileBoundary:
             )
 
     def _counted(self, items: Iterable[Item]) -> Iterator[Item]:
-        size, text = _bytes_of(self._file), 0
+        size, text, rows = _bytes_of(self._file), 0, 0
         most, longest = ROWS + size, EXPANSION_BYTES + EXPANSION_RATIO * size
-        for item in items:
-            if isinstance(item, SourceRow):
-                text += _measure(item)
-                if self._rows >= most:
-                    raise ExcessError(f"it has more than {most:,} rows, one a byte and {ROWS:,}")
-                if text > longest:
-                    raise ExcessError(f"{size:,} bytes become more than {longest:,} of text")
-                self._rows += 1
-            yield item
+        try:
+            for item in items:
+                if isinstance(item, SourceRow):
+                    text += _measure(item)
+                    if rows >= most:
+                        raise ExcessError(
+                            f"it has more than {most:,} rows, one a byte and {ROWS:,}"
+                        )
+                    if text > longest:
+                        raise ExcessError(f"{size:,} bytes become more than {longest:,} of text")
+                    rows += 1
+                yield item
+        finally:
+            self._rows = rows
 
     def _ended(self, message: str) -> Iterator[Item]:
         name = self._file.display_name

@@ -63,11 +63,8 @@ def _read(file: SourceFile, delimiter: str) -> Iterator[SourceRow | Notice]:
         if notes_quotes and any(map(is_quoted, record.fields)):
             yield Notice("plain_quotes", f"{file.display_name} line {record.line.number}")
         if record.problem or record.fields:
-            yield row_or_reason(
-                partial(_row, record, layout),
-                f"line {record.line.number}",
-                record.line.text,
-            )
+            where = f"line {record.line.number}"
+            yield row_or_reason(partial(_row, record, layout, where), where, record.line.text)
 
 
 class _Layout(NamedTuple):
@@ -92,14 +89,13 @@ def _header(file: SourceFile, records: Iterator[Record]) -> list[str] | None:
     return header.fields
 
 
-def _row(record: Record, layout: _Layout) -> SourceRow:
+def _row(record: Record, layout: _Layout, where: str) -> SourceRow:
     fields, header = record.fields, layout.header
     problem = record.problem or _not_utf8(fields)
     if not problem and len(fields) != len(header):
         problem = f"{len(fields)} fields, but the header has {len(header)}"
     if not problem and fields == header:
         problem = "it repeats the header"
-    where = f"line {record.line.number}"
     if problem:
         return bad_row(record.line.text.encode("utf-8", "surrogateescape"), where, problem)
     values: list[Any] = [None if f == _NULL else f for f in fields] if _NULL in fields else fields

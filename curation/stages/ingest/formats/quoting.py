@@ -63,12 +63,14 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        is_again = bool(self._returned)
-        line = self._returned.popleft() if is_again else next(self._lines)
-        size = len(line.text)
-        self._again += -size if is_again else REREAD_RATIO * size
+        if self._returned:
+            line = self._returned.popleft()
+            self._again -= len(line.text)
+        else:
+            line = next(self._lines)
+            self._again += REREAD_RATIO * len(line.text)
+        self._size += len(line.text) + _LINE_CHARACTERS
         self.taken.append(line)
-        self._size += size + _LINE_CHARACTERS
         if self._size > RECORD_CHARACTERS and len(self.taken) > 1:
             raise csv.Error(f"a row has more than {RECORD_CHARACTERS:,} characters")
         # A truncated line gets longer than a field may be.

@@ -89,7 +89,13 @@ def stage_rows(
     location = file.location
     identities = Identities(file)
     for chunk in _chunks(rows):
-        staged = [_staged_or_bad(file, row, rules, (location, scope), identities) for row in chunk]
+        staged = []
+        for row in chunk:
+            try:
+                staged.append(_staged_row(file, row, rules, (location, scope), identities))
+            except Exception as error:
+                bad = _bad_of(row, error)
+                staged.append(_staged_row(file, bad, rules, (location, scope), identities))
         columns: dict[str, list[Any]] = {n: [] for n in schema.names}
         for row in staged:
             for name, values in columns.items():
@@ -98,6 +104,11 @@ def stage_rows(
         columns["source"] = [source.name] * len(staged)
         arrays = [pa.array(columns[f.name], f.type) for f in schema]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _bad_of(row: SourceRow, error: Exception) -> SourceRow:
+    identity = _encode([row.url, row.path, row.key, row.caption, row.where])
+    return bad_row(identity.encode(), row.where, described(error))
 
 
 def _chunks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
@@ -149,21 +160,6 @@ class Identities:
 def _plain_path(path: str) -> str:
     # What `link/..` is depends on where the link leads.
     return path if ".." in path.split("/") else posixpath.normpath(path)
-
-
-def _staged_or_bad(
-    file: SourceFile,
-    row: SourceRow,
-    rules: UrlRules,
-    location_and_scope: tuple[str, str],
-    identities: Identities,
-) -> dict[str, Any]:
-    try:
-        return _staged_row(file, row, rules, location_and_scope, identities)
-    except Exception as error:
-        identity = _encode([row.url, row.path, row.key, row.caption, row.where])
-        bad = bad_row(identity.encode(), row.where, described(error))
-        return _staged_row(file, bad, rules, location_and_scope, identities)
 
 
 def _staged_row(
