@@ -89,7 +89,7 @@ def stage_rows(
     location = file.location
     identities = Identities(file)
     for chunk in _chunks(rows):
-        staged = []
+        staged: list[dict[str, Any]] = []
         for row in chunk:
             try:
                 staged.append(_staged_row(file, row, rules, (location, scope), identities))
@@ -97,9 +97,9 @@ def stage_rows(
                 bad = _bad_of(row, error)
                 staged.append(_staged_row(file, bad, rules, (location, scope), identities))
         columns: dict[str, list[Any]] = {n: [] for n in schema.names}
-        for row in staged:
+        for staged_row in staged:
             for name, values in columns.items():
-                values.append(row.get(name))
+                values.append(staged_row.get(name))
         columns["role"] = [source.role] * len(staged)
         columns["source"] = [source.name] * len(staged)
         arrays = [pa.array(columns[f.name], f.type) for f in schema]
