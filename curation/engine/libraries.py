@@ -14,7 +14,6 @@ LIBRARIES = (
     "brotli",
     "faiss-cpu",
     "faiss-gpu",
-    "fastwarc",
     "idna",
     "ImageHash",
     "img2dataset",

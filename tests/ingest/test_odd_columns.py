@@ -144,7 +144,7 @@ def test_columns_in_the_names_of_folders_are_columns(tmp_path: Path, kind: str) 
     [
         ({"format": "parquet", "quoting": "none"}, "`quoting` has an effect only for csv and tsv"),
         ({"format": "folder", "image": "png"}, "`image` has an effect only for webdataset"),
-        ({"format": "parquet", "follow_links": True}, "`follow_links` has an effect only for"),
+        ({"at": "s3://b/l.parquet", "follow_links": True}, "`follow_links` has an effect only for"),
         ({"columns": {"image": "a", "path": "b"}}, "maps both image and path"),
     ],
 )
@@ -152,7 +152,7 @@ def test_settings_without_an_effect_are_refused(
     tmp_path: Path, spec: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RecipeError, match=message):
-        pairs(tmp_path / "store", source(tmp_path, **spec))
+        pairs(tmp_path / "store", source(spec.pop("at", tmp_path), **spec))
 
 
 def test_an_empty_path_is_refused(tmp_path: Path) -> None:

@@ -184,12 +184,17 @@ def test_images_of_pages_in_common_crawl(tmp_path: Path) -> None:
     assert json.loads(found[0]["metadata"]) == {"page_url": "http://a.example/dir/page.html"}
 
 
-def test_an_error_names_a_truncated_wat_file(tmp_path: Path) -> None:
+def test_of_a_truncated_wat_file_the_pages_before_the_end_are_read(tmp_path: Path) -> None:
     path = tmp_path / "one.wat.gz"
     whole = wat(*(page([{"path": "IMG@/src", "url": f"{n}.jpg"}]) for n in range(50)))
     path.write_bytes(whole[: len(whole) * 2 // 3 + 7])
+    *found, last = listed(tmp_path, "wat", path)
+    assert {r["url"] for r in found} == {f"http://a.example/dir/{n}.jpg" for n in range(len(found))}
+    assert len(found) in range(20, 40)
+    assert last["reason"] == "bad_row" and "one.wat.gz cannot be read as WAT" in last["metadata"]
+    path.write_bytes(whole[:20])
     with pytest.raises(StoreError, match=r"one\.wat\.gz"):
-        listed(tmp_path, "wat", path)
+        listed(tmp_path / "alone", "wat", path)
 
 
 @pytest.mark.parametrize(

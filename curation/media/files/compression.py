@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 from typing import Any
 
 import pyarrow as pa
+
+from curation.media.files.limits import DECOMPRESSOR_BYTES, EXPANSION_BYTES, EXPANSION_RATIO
 
 _MAGIC = {
     b"\x1f\x8b\x08": "gzip",
@@ -16,8 +19,15 @@ _MAGIC = {
 }
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 """What follows `BZh` and a digit: the first block, or the end of an empty file."""
+_BLOCK_BYTES = 1 << 16
+_BUFFER_BYTES = 10 << 10
+"""What is decompressed together where rows are read one by one: damage costs all of it."""
 DAMAGE = (OSError, EOFError, lzma.LZMAError)
-"""What reading a damaged stream may raise."""
+"""What reading a damaged stream may raise. `FileSystemError` is one of them, and no damage."""
+
+
+class ExpansionError(OSError):
+    """A stream that expands to more than a file of its size may."""
 
 
 def compression_of(stream: Any) -> str | None:
@@ -33,8 +43,91 @@ def compression_of(stream: Any) -> str | None:
 def decompressed(stream: Any, codec: str | None) -> Any:
     """Return a stream of the decompressed bytes; one that is not compressed is returned as it is.
 
-    Reading it raises one of `DAMAGE` where the compressed bytes are damaged or end too early.
+    Reading it raises one of `DAMAGE` where the compressed bytes are damaged, end too early, or expand
+    to more than `EXPANSION_BYTES` and `EXPANSION_RATIO` times their size.
     """
     if codec is None:
         return stream
-    return lzma.LZMAFile(stream) if codec == "xz" else pa.CompressedInputStream(stream, codec)
+    return _Limited(
+        stream, _Xz(stream) if codec == "xz" else pa.CompressedInputStream(stream, codec)
+    )
+
+
+def buffered(stream: Any) -> io.BufferedReader:
+    """Return a stream with a buffer over one that has only `read`."""
+    return io.BufferedReader(_Raw(stream), _BUFFER_BYTES)
+
+
+class _Limited:
+    """A decompressed stream that ends with an error where it expands too far."""
+
+    def __init__(self, compressed: Any, stream: Any) -> None:
+        self._compressed, self._stream = compressed, stream
+        self._count = 0
+        self.close = stream.close
+
+    def read(self, size: int) -> bytes:
+        content: bytes = self._stream.read(size)
+        self._count += len(content)
+        if self._count > EXPANSION_BYTES:
+            compressed = self._compressed.tell()
+            if self._count > EXPANSION_RATIO * compressed:
+                raise ExpansionError(
+                    f"{compressed:,} compressed bytes expand to more than {self._count:,}, over "
+                    f"{EXPANSION_RATIO} times their size"
+                )
+        return content
+
+
+class _Xz:
+    """The content of an xz file. `LZMAFile` takes any memory that a file asks for."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._decoder: lzma.LZMADecompressor | None = None
+
+    def read(self, size: int) -> bytes:
+        while True:
+            content = self._next_input()
+            if self._decoder is None:
+                return b""
+            content = self._decoder.decompress(content, size)
+            if content:
+                return content
+
+    def _next_input(self) -> bytes:
+        """Return compressed bytes for the decoder: a new one for each stream, None at the end."""
+        if self._decoder is not None and not self._decoder.eof:
+            if not self._decoder.needs_input:
+                return b""
+            content: bytes = self._stream.read(_BLOCK_BYTES)
+            if not content:
+                raise EOFError("it ends in the middle of a stream")
+            return content
+        content = self._decoder.unused_data if self._decoder else b""
+        # Streams may be padded with NUL.
+        while not (content := content.lstrip(b"\x00")):
+            content = self._stream.read(_BLOCK_BYTES)
+            if not content:
+                self._decoder = None
+                return b""
+        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DECOMPRESSOR_BYTES)
+        return content
+
+    def close(self) -> None:
+        self._decoder = None
+
+
+class _Raw(io.RawIOBase):
+    """What `BufferedReader` needs of a stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._stream.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)

@@ -7,10 +7,12 @@ percent-encoded anyway.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
-from pathlib import Path
+import stat
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import fsspec
@@ -29,6 +31,14 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 class OutsideFolderError(ValueError):
     """A path that leads out of the folder of its source."""
+
+
+class SpecialFileError(OSError):
+    """A pipe, socket, device or folder where a file should be. Opening one may never end."""
+
+
+class FileSystemError(OSError):
+    """The file system failed while an open file was read, which tells nothing about its content."""
 
 
 def escape(name: str) -> str:
@@ -94,31 +104,102 @@ def open_location(file: str, outbound: OutboundParams = PUBLIC_WEB) -> pa.Native
         outbound: how files on the web are requested.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, or is no file. Reading it raises `FileSystemError` where the file
+            system fails.
         OutsideFolderError: a part of the path has become a link since ingest read it.
     """
     if is_web(file):
         web_file = io.BufferedReader(WebFile(file, outbound), _BUFFER_BYTES)
-        return pa.PythonFile(web_file, mode="r")
+        return _watched(web_file)
     if "://" in file:
         filesystem, path = filesystem_of(file)
-        return filesystem.open_input_file(path)
+        return _watched(filesystem.open_input_file(path))
     path = unescape(file)
     if os.path.realpath(path) != path:
         raise OutsideFolderError(path)
-    return open_local(path)
+    return open_local(path, follow_links=False)
 
 
-def open_local(path: str) -> pa.NativeFile:
+def open_local(path: str, follow_links: bool = True) -> pa.NativeFile:
     """Open a local file for random access, whatever its name.
 
+    Args:
+        path: the file.
+        follow_links: whether it may be a link.
+
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened. Reading it raises `FileSystemError` where the file system fails.
+        SpecialFileError: it is no file.
     """
-    if _NOT_UTF8.search(path):
-        # Arrow takes only names in UTF-8.
-        return pa.PythonFile(Path(path).open("rb"), "r")
-    return pa.OSFile(path, "rb")
+    _check_regular(os.stat(path, follow_symlinks=follow_links), path)  # noqa: PTH116
+    # Another file may take its place: opening a pipe must not wait for its other end.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags | (0 if follow_links else os.O_NOFOLLOW))
+    try:
+        _check_regular(os.fstat(descriptor), path)
+        return _watched(os.fdopen(descriptor, "rb", buffering=0))
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(status: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise SpecialFileError(errno.EINVAL, "it is no regular file", path)
+
+
+def _watched(stream: Any) -> pa.NativeFile:
+    watched = _Watched(stream)
+    opened = _OpenFile(watched, "r")
+    opened.watched = watched
+    return opened
+
+
+def check_file_system(stream: pa.NativeFile) -> None:
+    """Check that what failed to read an open file was not the file system: Arrow may not say.
+
+    Raises:
+        FileSystemError: it was.
+    """
+    watched = getattr(stream, "watched", None)
+    if watched is not None and watched.failure is not None:
+        raise watched.failure
+
+
+class _OpenFile(pa.PythonFile):  # type: ignore[misc]
+    """An open file.
+
+    Attributes:
+        watched: what it reads from.
+    """
+
+    watched: _Watched
+
+
+class _Watched:
+    """An open file whose failures can be told from damage that a reader notices in its content.
+
+    Attributes:
+        failure: the last.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.failure: FileSystemError | None = None
+        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+
+    @property
+    def closed(self) -> bool:
+        closed: bool = self._stream.closed
+        return closed
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            content: bytes = self._stream.read(size)
+        except OSError as error:
+            self.failure = FileSystemError(*error.args)
+            raise self.failure from error
+        return content
 
 
 def inside(root: str, name: str, follow_links: bool = False) -> str:

@@ -6,10 +6,7 @@ Names do not tell columns apart: a column may be called `img.bytes` beside a str
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 
 def is_bytes(kind: pa.DataType) -> bool:
@@ -59,24 +56,6 @@ def image_leaf(schema: pa.Schema, position: int) -> int | None:
     return start + sum(_leaf_count(kind.field(i).type) for i in range(at))
 
 
-def read_leaves(
-    file: pq.ParquetFile, columns: Iterable[int], rows: int, groups: Iterable[int] | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Yield batches of some Parquet columns, by their numbers.
-
-    Args:
-        file: the file.
-        columns: their numbers.
-        rows: of a batch, at most.
-        groups: row groups; None for all.
-    """
-    wanted = range(file.num_row_groups) if groups is None else groups
-    # The public method knows columns by their names only.
-    yield from file.reader.iter_batches(
-        rows, row_groups=list(wanted), column_indices=sorted(columns)
-    )
-
-
 def image_values(column: pa.Array) -> pa.Array:
     """Return the encoded images in a column, as an array of bytes."""
     if isinstance(column, pa.ExtensionArray):
@@ -84,3 +63,9 @@ def image_values(column: pa.Array) -> pa.Array:
     if pa.types.is_struct(column.type):
         column = column.field("bytes")
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def image_at(values: pa.Array, place: int) -> pa.Buffer | None:
+    """Return one encoded image without a copy; None where there is none."""
+    value = values[place]
+    return value.as_buffer() if value.is_valid else None

@@ -5,27 +5,29 @@ from __future__ import annotations
 import tarfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
-from pathlib import Path
+from itertools import groupby, pairwise
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.errors import StoreError
 from curation.media.files.location import (
+    FileSystemError,
     OutsideFolderError,
+    SpecialFileError,
     open_location,
     split_location,
     unescape,
 )
-from curation.media.files.parquet_images import image_leaf, image_values, read_leaves
-from curation.media.files.tar import damage_of, members, open_tar
+from curation.media.files.parquet_images import image_at, image_leaf, image_values
+from curation.media.files.parquet_reading import Batch, BoundedParquet, Unread
+from curation.media.files.tar import TAR_DAMAGE, members, open_tar
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.request import FetchRequest, FetchResult
 
 _BATCH_ROWS = 32
-_READ_AHEAD_BYTES = 1 << 20
 _PARQUET_MAGIC = b"PAR1"
+_CHANGED = (OutsideFolderError, FileSystemError, *TAR_DAMAGE, pa.ArrowException)
+"""What opening a container raises that is not what ingest has read any more."""
 Contained = list[tuple[str, FetchRequest]]
 """Rows of one container file, with the place of each within it: `column/row` or that of a member."""
 Opener = Callable[[str], pa.NativeFile]
@@ -65,17 +67,14 @@ def _image_file(path: str, row: FetchRequest, max_bytes: int, open_file: Opener)
 
 
 def _read_file(path: str, max_bytes: int, open_file: Opener) -> bytes:
-    # Reading a pipe or a device would never end.
-    if "://" not in path and not Path(unescape(path)).is_file():
-        raise FetchError("file_missing")
     try:
         with open_file(path) as stream:
             content = stream.read(max_bytes + 1)
     except OutsideFolderError as error:
         raise FetchError("outside_folder") from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, SpecialFileError) as error:
         raise FetchError("file_missing") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise FetchError("unreadable") from error
     if len(content) > max_bytes:
         raise FetchError("too_large")
@@ -93,7 +92,7 @@ def _container(
                 yield from _parquet(stream, contained, max_bytes)
             else:
                 yield from _tar(stream, contained, max_bytes)
-    except (OutsideFolderError, OSError, tarfile.TarError, pa.ArrowException) as error:
+    except _CHANGED as error:
         raise StoreError(
             f"{path} cannot be read any more ({error}), although ingest has read it. Put the file "
             "back, or run ingest again."
@@ -101,47 +100,47 @@ def _container(
 
 
 def _parquet(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Iterator[FetchResult]:
-    file = pq.ParquetFile(stream, buffer_size=_READ_AHEAD_BYTES)
+    bounded = BoundedParquet(stream)
+    schema, ends = bounded.file.schema_arrow, bounded.group_starts
     by_column: dict[str, dict[int, FetchRequest]] = {}
     for inside, row in contained:
         column, _, number = unescape(inside).rpartition("/")
         by_column.setdefault(column, {})[int(number)] = row
     for column, rows in by_column.items():
-        at = file.schema_arrow.get_field_index(column)
-        leaf = image_leaf(file.schema_arrow, at) if at >= 0 else None
+        at = schema.get_field_index(column)
+        leaf = image_leaf(schema, at) if at >= 0 else None
         if leaf is None:
             raise OSError(f"the column {column!r} holds no images")
-        numbers, start = sorted(rows), 0
-        for group in range(file.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
-            if bisect_left(numbers, start) < bisect_left(numbers, end):
-                batches = read_leaves(file, [leaf], _BATCH_ROWS, [group])
-                yield from _row_group(batches, start, rows, max_bytes)
-            start = end
-        missing = (row for number, row in rows.items() if number >= start)
+        numbers = sorted(rows)
+        groups = [
+            group
+            for group, (start, end) in enumerate(pairwise(ends))
+            if bisect_left(numbers, start) < bisect_left(numbers, end)
+        ]
+        for part in bounded.batches([leaf], _BATCH_ROWS, groups):
+            yield from _rows_of(part, rows, numbers, max_bytes)
+        missing = (rows[number] for number in numbers if number >= ends[-1])
         yield from (FetchResult(row, reason="file_missing") for row in missing)
 
 
-def _row_group(
-    batches: Iterator[pa.RecordBatch],
-    start: int,
-    rows: dict[int, FetchRequest],
-    max_bytes: int,
+def _rows_of(
+    part: Batch | Unread, rows: dict[int, FetchRequest], numbers: list[int], max_bytes: int
 ) -> Iterator[FetchResult]:
-    for batch in batches:
-        values = image_values(batch.column(0))
-        for i in range(len(values)):
-            row = rows.get(start + i)
-            if row is None:
-                continue
-            content = values[i].as_py()
-            if content is None:
-                yield FetchResult(row, reason="no_image")
-            elif len(content) > max_bytes:
-                yield FetchResult(row, reason="too_large")
-            else:
-                yield FetchResult(row, content=content)
-        start += len(values)
+    count = part.rows if isinstance(part, Unread) else part.rows.num_rows
+    wanted = numbers[bisect_left(numbers, part.start) : bisect_left(numbers, part.start + count)]
+    if isinstance(part, Unread):
+        reason = "unreadable" if part.is_damaged else "too_large"
+        yield from (FetchResult(rows[number], reason=reason) for number in wanted)
+        return
+    values = image_values(part.rows.column(0))
+    for number in wanted:
+        content = image_at(values, number - part.start)
+        if content is None:
+            yield FetchResult(rows[number], reason="no_image")
+        elif content.size > max_bytes:
+            yield FetchResult(rows[number], reason="too_large")
+        else:
+            yield FetchResult(rows[number], content=content.to_pybytes())
 
 
 def _tar(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Iterator[FetchResult]:
@@ -152,8 +151,8 @@ def _tar(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Iterato
     reason = "file_missing"
     with open_tar(stream) as tar:
         try:
-            for place, info in members(tar):
-                rows = missing.get(place) if info.isreg() else None
+            for place, info, problem in members(tar):
+                rows = missing.get(place) if info.isreg() and not problem else None
                 if rows:
                     content = None if info.size > max_bytes else _content(tar, info)
                     # Not before: the content may be what is damaged.
@@ -162,8 +161,10 @@ def _tar(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Iterato
                     yield from (FetchResult(row, content=content, reason=reason_of) for row in rows)
                 if not missing:
                     return
-        except damage_of(tar):
-            # Only damage of the tar itself fails rows; an error of the file system stops the run.
+        except FileSystemError:
+            # Only damage of the tar itself fails rows.
+            raise
+        except TAR_DAMAGE:
             reason = "unreadable"
     yield from (FetchResult(row, reason=reason) for rows in missing.values() for row in rows)
 

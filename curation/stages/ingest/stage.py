@@ -11,10 +11,11 @@ from typing import Any
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.units import StageOutput, empty_batch
-from curation.errors import CurationError, RecipeError, StoreError
+from curation.errors import RecipeError, StoreError
 from curation.media.web.urls import UrlRules, url_rules
 from curation.stages.ingest.buckets import BucketRows, bucket_fragments
 from curation.stages.ingest.duplicates import Duplicates, find_duplicates, from_rows, to_rows
+from curation.stages.ingest.formats.boundary import FileBoundary
 from curation.stages.ingest.formats.source_row import SourceRow, stage_rows
 from curation.stages.ingest.group_by_host import (
     Group,
@@ -49,7 +50,7 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
 
     Raises:
         RecipeError: a source has no file or no row, or a file lacks a mapped column.
-        StoreError: a file cannot be read.
+        StoreError: a file is missing, or no file of a source can be read.
     """
     files, notices = _files(params)
     records = _read_files(files, params, context)
@@ -179,22 +180,15 @@ def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> St
 
     Raises:
         RecipeError: a mapped column is not in the file.
-        StoreError: the file cannot be read.
+        StoreError: the file is missing, or the file system failed. What its content is costs rows only.
     """
     entry = FORMATS[file.source.reader]
     read = getattr(FORMATS.load(file.source.reader), entry.function)
-    summary = _Summary()
-    try:
-        yield from stage_rows(file, summary.rows(read(file)), rules)
-    except CurationError:
-        raise
-    except Exception as error:
-        raise StoreError(
-            f"Source {file.source.name!r}: {file.display_name} cannot be read: "
-            f"{type(error).__name__} after {summary.count} rows ({error}). Replace the file, or remove "
-            "it from the source, and run again."
-        ) from error
+    summary, boundary = _Summary(), FileBoundary(file)
+    yield from stage_rows(file, summary.rows(boundary.items(read(file))), rules)
     stats: dict[str, Any] = {"notices": summary.notices, "filled": sorted(summary.filled)}
+    if boundary.unreadable:
+        stats["unreadable"] = boundary.unreadable
     if entry.holds_images or "image" in file.source.column_candidates:
         stats["origin"] = file.version
     return stats
@@ -206,14 +200,12 @@ class _Summary:
     def __init__(self) -> None:
         self.notices: Notices = {}
         self.filled: set[str] = set()
-        self.count = 0
 
     def rows(self, items: Iterable[SourceRow | Notice]) -> Iterator[SourceRow]:
         for item in items:
             if isinstance(item, Notice):
                 note(self.notices, item)
                 continue
-            self.count += 1
             for field in ("caption", "key", "member"):
                 if field not in self.filled and getattr(item, field) is not None:
                     self.filled.add(field)
@@ -257,9 +249,13 @@ def _check_counts(
 
     Raises:
         RecipeError: a source has no row, or no row has what the recipe says where to look for.
+        StoreError: no file of a source can be read.
     """
     for source in sources:
         names = [name for name, file in files.items() if file.source.name == source.name]
+        unreadable = [records[name].stats.get("unreadable") for name in names]
+        if all(unreadable):
+            raise StoreError(unreadable[0])
         noted = notices[source.name]
         add_notices(noted, (records[name].stats["notices"] for name in names))
         for name in names:

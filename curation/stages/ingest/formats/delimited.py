@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
 from curation.errors import RecipeError
+from curation.media.files.limits import HEAD_LINES
+from curation.stages.ingest.formats.boundary import row_or_reason
 from curation.stages.ingest.formats.lines import lines
 from curation.stages.ingest.formats.mapped import (
     Columns,
@@ -60,7 +63,8 @@ def _read(file: SourceFile, delimiter: str) -> Iterator[SourceRow | Notice]:
         if notes_quotes and any(map(is_quoted, record.fields)):
             yield Notice("plain_quotes", f"{file.display_name} line {record.line.number}")
         if record.problem or record.fields:
-            yield _row(record, layout)
+            where = f"line {record.line.number}"
+            yield row_or_reason(partial(_row, record, layout, where), where, record.line.text)
 
 
 class _Layout(NamedTuple):
@@ -85,14 +89,13 @@ def _header(file: SourceFile, records: Iterator[Record]) -> list[str] | None:
     return header.fields
 
 
-def _row(record: Record, layout: _Layout) -> SourceRow:
+def _row(record: Record, layout: _Layout, where: str) -> SourceRow:
     fields, header = record.fields, layout.header
     problem = record.problem or _not_utf8(fields)
     if not problem and len(fields) != len(header):
         problem = f"{len(fields)} fields, but the header has {len(header)}"
     if not problem and fields == header:
         problem = "it repeats the header"
-    where = f"line {record.line.number}"
     if problem:
         return bad_row(record.line.text.encode("utf-8", "surrogateescape"), where, problem)
     values: list[Any] = [None if f == _NULL else f for f in fields] if _NULL in fields else fields
@@ -130,7 +133,7 @@ def _quoting(file: SourceFile, delimiter: str) -> tuple[str, Iterator[Line]]:
     for line in text:
         head.append(line)
         size += len(line.text)
-        if size > HEAD_CHARACTERS:
+        if size > HEAD_CHARACTERS or len(head) == HEAD_LINES:
             break
     has_header = not (preset and preset.header)
     return detect(head, delimiter, has_header), chain(head, text)

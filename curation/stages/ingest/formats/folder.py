@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from curation.errors import StoreError
 from curation.media.files.location import OutsideFolderError, shown
 from curation.media.files.magic import HEAD_BYTES, is_picture
+from curation.stages.ingest.formats.boundary import Item, items_or_reason
+from curation.stages.ingest.formats.mapped import limit_metadata
 from curation.stages.ingest.formats.samples import Texts, max_bytes
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import as_json
@@ -16,7 +18,7 @@ from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
 
 
-def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
+def read(file: SourceFile) -> Iterator[Item]:
     """Yield one row per image; its key is its path within the folder, its metadata the subfolder."""
     for image in file.members:
         if not _is_image(file, image):
@@ -24,14 +26,19 @@ def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
                 yield Notice("other_file", shown(name))
             continue
         key = shown(image.name)
-        texts = Texts()
-        for sidecar in image.sidecars:
-            _add(texts, file, sidecar)
-        for item in texts.row(file.source.columns, key):
-            if isinstance(item, SourceRow):
-                item.path, item.image_key = image.name, f"path:{image.name}"
-                item.metadata = _with_folder(texts, key.rpartition("/")[0])
-            yield item
+        yield from items_or_reason(_image(file, image, key), key, key.encode())
+
+
+def _image(file: SourceFile, image: ImageFile, key: str) -> Iterator[Item]:
+    texts = Texts()
+    for sidecar in image.sidecars:
+        _add(texts, file, sidecar)
+    for item in texts.row(file.source.columns, key):
+        if isinstance(item, SourceRow):
+            item.path, item.image_key = image.name, f"path:{image.name}"
+            item.metadata = _with_folder(texts, key.rpartition("/")[0])
+            limit_metadata(item)
+        yield item
 
 
 def _with_folder(texts: Texts, folder: str) -> str | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from curation.errors import RecipeError
+from curation.media.files.limits import LINE_BYTES
+from curation.stages.ingest.formats.boundary import row_or_reason
 from curation.stages.ingest.formats.lines import lines
 from curation.stages.ingest.formats.mapped import (
     check_no_inline_images,
@@ -26,6 +29,7 @@ _BLANK = b" \t\r\n\x1e"
 class _Object(NamedTuple):
     where: str
     values: dict[str, Any]
+    content: bytes
 
 
 def read(file: SourceFile) -> Iterator[SourceRow]:
@@ -36,7 +40,7 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
     """
     check_no_inline_images(file)
     rows, partitions = _objects(file), file.partitions
-    first_rows = list(islice(rows, _SAMPLED_OBJECTS))
+    first_rows = _first(rows)
     objects = [row.values for row in first_rows if isinstance(row, _Object)]
     if first_rows and not objects:
         raise _no_objects(file, str(getattr(first_rows[0], "unreadable", "")))
@@ -46,9 +50,20 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
         if isinstance(item, SourceRow):
             yield item
         else:
-            row = row_from_columns(columns, partitions | item.values)
+            make = partial(row_from_columns, columns, partitions | item.values)
+            row = row_or_reason(make, item.where, item.content)
             row.where = item.where
             yield row
+
+
+def _first(rows: Iterator[_Object | SourceRow]) -> list[_Object | SourceRow]:
+    """Return the first rows, fewer if they are long: objects take many times the size of their text."""
+    first: list[_Object | SourceRow] = []
+    size = 0
+    while len(first) < _SAMPLED_OBJECTS and size < LINE_BYTES and (row := next(rows, None)):
+        first.append(row)
+        size += len(row.content) if isinstance(row, _Object) else 0
+    return first
 
 
 def _objects(file: SourceFile) -> Iterator[_Object | SourceRow]:
@@ -66,7 +81,7 @@ def _objects(file: SourceFile) -> Iterator[_Object | SourceRow]:
             yield bad_row(content, where, f"it is not JSON in UTF-8 ({error})")
             continue
         if isinstance(value, dict):
-            yield _Object(where, value)
+            yield _Object(where, value, content)
         else:
             problem = "it is not an object" if is_complete else "it is too long"
             yield bad_row(content, where, problem)

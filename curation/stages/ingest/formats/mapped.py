@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curation.engine.registry import did_you_mean
 from curation.errors import RecipeError
+from curation.media.files.limits import COLUMNS, METADATA_CHARACTERS
+from curation.stages.ingest.formats.boundary import UnreadableError
 from curation.stages.ingest.formats.source_row import SourceRow
-from curation.stages.ingest.formats.values import BadTextError, as_json, boxes, text
+from curation.stages.ingest.formats.values import (
+    BadTextError,
+    as_json,
+    boxes,
+    shortened,
+    text,
+)
 from curation.stages.ingest.sources.source_file import SourceFile
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 Columns = Mapping[str, tuple[str, ...]]
 """For each field of a row, the columns that may hold it; the first that is not empty counts."""
+_SHOWN_COLUMNS = 30
 
 
 def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
@@ -26,14 +36,21 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
 
     Raises:
         RecipeError: a column that the recipe maps is missing, or all columns of images of a preset.
+        UnreadableError: it has too many columns.
     """
-    of_file = dict.fromkeys([*names, *file.partitions])
+    listed = [*names, *file.partitions]
+    of_file = dict.fromkeys(listed)
+    if len(listed) > COLUMNS:
+        raise UnreadableError(
+            f"Source {file.source.name!r}: {file.display_name} has {len(listed):,} columns, more than "
+            f"{COLUMNS:,}. Keep those that are needed."
+        )
     for mapped, column in file.source.columns.items():
         if column not in of_file:
             raise RecipeError(
                 f"Source {file.source.name!r}: {file.display_name} has no column {column!r}, which "
                 f"`columns` maps to {mapped}{did_you_mean(column, of_file)}. It has: "
-                f"{', '.join(sorted(of_file)) or 'none'}. "
+                f"{_listed(of_file)}. "
                 "Correct `columns` in the recipe."
             )
     columns = {
@@ -44,10 +61,17 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
         expected = ", ".join(file.source.column_candidates.get("url", ()))
         raise RecipeError(
             f"Source {file.source.name!r}: {file.display_name} is not a {file.source.format} list: it "
-            f"has none of the columns {expected}. It has: {', '.join(sorted(of_file)) or 'none'}. "
+            f"has none of the columns {expected}. It has: {_listed(of_file)}. "
             "Map the column of URLs in `columns`, or set another `format`."
         )
     return {mapped: candidates for mapped, candidates in columns.items() if candidates}
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = [shortened(name) for name in sorted(names)]
+    if len(ordered) > _SHOWN_COLUMNS:
+        ordered[_SHOWN_COLUMNS:] = [f"{len(ordered) - _SHOWN_COLUMNS:,} others"]
+    return ", ".join(ordered) or "none"
 
 
 def check_no_inline_images(file: SourceFile) -> None:
@@ -71,9 +95,10 @@ def row_from_columns(columns: Columns, values: Mapping[str, Any]) -> SourceRow:
     row = SourceRow()
     for mapped, candidates in columns.items():
         if mapped == "faces":
-            row.faces, invalid = boxes(values.get(candidates[0]))
-            if invalid:
-                _reject(row, candidates[0], "no boxes of four fractions each")
+            try:
+                row.faces = boxes(values.get(candidates[0]))
+            except BadTextError as error:
+                _reject(row, candidates[0], str(error))
         elif mapped != "image":
             setattr(row, mapped, _first_text(row, candidates, values))
     if row.sha256 is not None:
@@ -83,7 +108,16 @@ def row_from_columns(columns: Columns, values: Mapping[str, Any]) -> SourceRow:
             row.sha256 = None
     used = {column for candidates in columns.values() for column in candidates}
     row.metadata = as_json({n: v for n, v in values.items() if n not in used})
+    limit_metadata(row)
     return row
+
+
+def limit_metadata(row: SourceRow) -> None:
+    """Leave metadata out that are too large, and say so."""
+    if row.metadata is not None and len(row.metadata) > METADATA_CHARACTERS:
+        problem = f"metadata of more than {METADATA_CHARACTERS:,} characters are left out"
+        row.unreadable = f"{row.unreadable}; {problem}" if row.unreadable else problem
+        row.metadata = None
 
 
 def _first_text(
@@ -109,7 +143,7 @@ def _reject(row: SourceRow, column: str, problem: str) -> None:
 def merged(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
     """Return values by column; those of columns that share a name become a list."""
     values: dict[str, Any] = {}
-    repeated = {name for name in names if names.count(name) > 1}
+    repeated = {name for name, count in Counter(names).items() if count > 1}
     for name, value in zip(names, row, strict=True):
         if name in repeated:
             values.setdefault(name, []).append(value)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.errors import RecipeError, StoreError
-from curation.media.files.location import escape
+from curation.errors import RecipeError
+from curation.media.files.limits import BATCH_BYTES
+from curation.media.files.location import FileSystemError, escape
 from curation.media.files.parquet_images import (
+    image_at,
     image_leaf,
     image_values,
     is_bytes,
     leaves,
     plain_type,
-    read_leaves,
 )
+from curation.media.files.parquet_reading import BoundedParquet, Unread
 from curation.stages.ingest.formats.arrow_values import python_values
+from curation.stages.ingest.formats.boundary import UnreadableError, row_or_reason
 from curation.stages.ingest.formats.mapped import (
     Columns,
     check_unique,
@@ -29,13 +32,12 @@ from curation.stages.ingest.formats.mapped import (
     resolve_columns,
     row_from_columns,
 )
-from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import SourceFile
 
 BATCH_ROWS = 4096
 BATCH_ROWS_WITH_IMAGES = 64
-_READ_AHEAD_BYTES = 1 << 20
 
 
 def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
@@ -44,15 +46,17 @@ def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
     Raises:
         RecipeError: a mapped column is missing, is not unique, or has a type that cannot hold the
             field that it is mapped to.
-        StoreError: the file is damaged.
+        UnreadableError: the file is damaged, or its footer is too large.
     """
     try:
         with file.open() as stream:
-            parquet = pq.ParquetFile(stream, buffer_size=_READ_AHEAD_BYTES)
-            opened = _Opened(file, parquet, resolve_columns(file, parquet.schema_arrow.names))
-            yield from _rows(opened)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(
+            bounded = BoundedParquet(stream)
+            names = bounded.file.schema_arrow.names
+            yield from _rows(_Opened(file, bounded, resolve_columns(file, names)))
+    except FileSystemError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UnreadableError(
             f"Source {file.source.name!r}: {file.display_name} cannot be read as Parquet ({error}). "
             "Replace the file, or remove it from the source, and run again."
         ) from error
@@ -63,8 +67,12 @@ class _Opened:
     """An open file, and which of its columns are mapped."""
 
     file: SourceFile
-    parquet: pq.ParquetFile
+    bounded: BoundedParquet
     columns: Columns
+
+    @property
+    def parquet(self) -> pq.ParquetFile:
+        return self.bounded.file
 
     @property
     def schema(self) -> pa.Schema:
@@ -92,23 +100,30 @@ def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
     wanted = [leaf for place in others for leaf in leaves(opened.schema, place)]
     wanted += [inline] if inline is not None and reads_images else []
     size = BATCH_ROWS_WITH_IMAGES if reads_images else BATCH_ROWS
-    number = 0
-    for batch in read_leaves(opened.parquet, wanted, size):
-        images = None
+    for part in opened.bounded.batches(wanted, size):
+        if isinstance(part, Unread):
+            yield from _unread(opened, part)
+            continue
+        batch, images = part.rows, None
         if opened.image is not None and reads_images:
             at = sum(place < opened.image for place in others)
-            images = image_values(batch.column(at)).to_pylist()
+            images = image_values(batch.column(at))
             batch = batch.remove_column(at)
-        for i, row in enumerate(_batch_rows(opened, batch)):
-            row.where = f"row {number}"
+        for i, row in enumerate(_batch_rows(opened, batch, part.start)):
             if inline is not None and not row.bad:
-                _place_image(opened, row, number, images[i] if images else None, reads_images)
+                image = image_at(images, i) if images is not None else None
+                _place_image(opened, row, part.start + i, image, reads_images)
             yield row
-            number += 1
+
+
+def _unread(opened: _Opened, part: Unread) -> Iterator[SourceRow | Notice]:
+    where = f"rows {part.start:,} to {part.start + part.rows - 1:,}"
+    yield Notice("unread_rows", f"{where} of {opened.file.display_name}", part.rows)
+    yield bad_row(f"{opened.file.name} {where}".encode("utf-8", "replace"), where, part.problem)
 
 
 def _place_image(
-    opened: _Opened, row: SourceRow, number: int, content: bytes | None, was_read: bool
+    opened: _Opened, row: SourceRow, number: int, content: pa.Buffer | None, was_read: bool
 ) -> None:
     """Say where the image of a row is, and what distinguishes it where no key or URL does."""
     if was_read and content is None:
@@ -198,8 +213,10 @@ def _all_have_key_or_url(opened: _Opened) -> bool:
     if not places:
         return False
     wanted = [leaf for place in places for leaf in leaves(opened.schema, place)]
-    for batch in read_leaves(opened.parquet, wanted, BATCH_ROWS):
-        rows = zip(*(python_values(column)[0] for column in batch.columns), strict=True)
+    for part in opened.bounded.batches(wanted, BATCH_ROWS):
+        if isinstance(part, Unread):
+            continue
+        rows = zip(*(python_values(column)[0] for column in part.rows.columns), strict=True)
         if not all(any(v is not None and v != "" for v in row) for row in rows):
             return False
     return True
@@ -215,8 +232,12 @@ def _has_no_nulls(parquet: pq.ParquetFile, leaf: int) -> bool:
     return True
 
 
-def _batch_rows(opened: _Opened, batch: pa.RecordBatch) -> Iterator[SourceRow]:
-    names, partitions = batch.schema.names, opened.file.partitions
+def _batch_rows(opened: _Opened, batch: pa.RecordBatch, start: int) -> Iterator[SourceRow]:
+    names, name = batch.schema.names, opened.file.name
+    if batch.num_rows == 1 and batch.nbytes > 2 * BATCH_BYTES:
+        problem = f"a value of {batch.nbytes:,} bytes"
+        yield bad_row(f"{name} {start}".encode("utf-8", "replace"), f"row {start}", problem)
+        return
     columns = [python_values(column) for column in batch.columns]
     unique = len(set(names)) == len(names)
     rows: Any = (
@@ -224,12 +245,18 @@ def _batch_rows(opened: _Opened, batch: pa.RecordBatch) -> Iterator[SourceRow]:
         if names
         else iter([()] * batch.num_rows)
     )
-    for number, row in enumerate(rows):
-        values: dict[str, Any] = (
-            dict(zip(names, row, strict=True)) if unique else merged(names, row)
-        )
-        made = row_from_columns(opened.columns, partitions | values if partitions else values)
-        for name, (_, invalid) in zip(names, columns, strict=True):
-            if number in invalid:
-                made.bad, made.unreadable = True, f"column {name!r}: it is not UTF-8"
+    invalid = {row: column for column, (_, of) in zip(names, columns, strict=True) for row in of}
+    for number, values in enumerate(rows):
+        make = partial(_row, opened, names, values, unique)
+        where = f"row {start + number}"
+        made = row_or_reason(make, where, f"{name} {where}")
+        if number in invalid:
+            made.bad, made.unreadable = True, f"column {invalid[number]!r}: it is not UTF-8"
+        made.where = where
         yield made
+
+
+def _row(opened: _Opened, names: list[str], row: Sequence[Any], unique: bool) -> SourceRow:
+    values: dict[str, Any] = dict(zip(names, row, strict=True)) if unique else merged(names, row)
+    partitions = opened.file.partitions
+    return row_from_columns(opened.columns, partitions | values if partitions else values)

@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-MAX_FIELD = 128 * 1024
-"""Largest field in characters: it limits how much is read for a quote that is never closed."""
+from curation.media.files.limits import FIELD_CHARACTERS, RECORD_CHARACTERS, REREAD_RATIO
+
 _HINT = " (if backslashes escape quotes, set `quoting: backslash`; if quotes are characters, none)"
+_LOST = "it follows a row that cannot be read, and too many of the file were read again"
 HEAD_CHARACTERS = 8 << 20
 """How much of a file decides how it is written."""
+_LINE_CHARACTERS = 64
+"""What a line counts for besides its text: a row may have millions of empty lines."""
 
 
 class Line(NamedTuple):
@@ -38,50 +41,80 @@ class Record(NamedTuple):
 
 
 class Lines:
-    """Lines that can be given back: of a row that cannot be read only the first line is lost."""
+    """Lines that can be given back: of a row that cannot be read only the first line is lost.
+
+    How much is read again is limited, since rows of many lines may fail one after another.
+
+    Attributes:
+        taken: the lines of the row that is being read.
+    """
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
         self._returned: deque[Line] = deque()
         self.taken: list[Line] = []
+        self._size, self._again = 0, HEAD_CHARACTERS
+
+    def begin(self) -> None:
+        """Begin a row."""
+        self.taken, self._size = [], 0
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = self._returned.popleft() if self._returned else next(self._lines)
+        if self._returned:
+            line = self._returned.popleft()
+            self._again -= len(line.text)
+        else:
+            line = next(self._lines)
+            self._again += REREAD_RATIO * len(line.text)
+        self._size += len(line.text) + _LINE_CHARACTERS
         self.taken.append(line)
+        if self._size > RECORD_CHARACTERS and len(self.taken) > 1:
+            raise csv.Error(f"a row has more than {RECORD_CHARACTERS:,} characters")
         # A truncated line gets longer than a field may be.
-        return line.text if line.is_complete else line.text + "x" * (MAX_FIELD + 1)
+        return line.text if line.is_complete else line.text + "x" * (FIELD_CHARACTERS + 1)
 
-    def give_back(self) -> None:
-        """Give back all lines that were taken but the first."""
-        self._returned.extendleft(reversed(self.taken[1:]))
+    def give_back(self) -> list[Line]:
+        """Give back all lines that were taken but the first; return those that are not read again."""
+        others = self.taken[1:]
+        if self._again < 0:
+            return others
+        self._returned.extendleft(reversed(others))
+        return []
 
 
 def doubled(lines: Lines, delimiter: str) -> Iterator[Record]:
     """Yield the records of a file after RFC 4180."""
-    csv.field_size_limit(MAX_FIELD)
+    csv.field_size_limit(FIELD_CHARACTERS)
     while True:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        lines.taken = []
+        lines.begin()
         try:
             for fields in reader:
                 yield Record(lines.taken[0], fields)
-                lines.taken = []
+                lines.begin()
             return
         except csv.Error as error:
-            lines.give_back()
-            yield Record(lines.taken[0], [], f"{error}{_HINT}")
+            yield from _failed(lines, f"{error}{_HINT}")
+
+
+def _failed(lines: Lines, problem: str) -> Iterator[Record]:
+    first = lines.taken[0]
+    lost = lines.give_back()
+    yield Record(first, [], problem)
+    yield from (Record(line, [], _LOST) for line in lost)
 
 
 def plain(lines: Lines, delimiter: str) -> Iterator[Record]:
     """Yield the records of a file in which quotes are characters like others."""
     for text in lines:
-        line = lines.taken.pop()
+        line = lines.taken[0]
+        lines.begin()
         fields = text.removesuffix("\n").removesuffix("\r").split(delimiter)
-        is_too_large = len(text) > MAX_FIELD and max(map(len, fields)) > MAX_FIELD
-        problem = f"a field has more than {MAX_FIELD:,} characters" if is_too_large else ""
+        is_too_large = len(text) > FIELD_CHARACTERS and max(map(len, fields)) > FIELD_CHARACTERS
+        problem = f"a field has more than {FIELD_CHARACTERS:,} characters" if is_too_large else ""
         yield Record(line, [] if problem or fields == [""] else fields, problem)
 
 
@@ -96,23 +129,36 @@ def _field(delimiter: str) -> re.Pattern[str]:
 def backslash(lines: Lines, delimiter: str) -> Iterator[Record]:
     """Yield the records of a file in which a backslash within quotes makes a quote a character."""
     while True:
-        lines.taken = []
-        text = next(lines, "")
+        lines.begin()
+        try:
+            text = _to_closed_quote(lines)
+        except csv.Error as error:
+            yield from _failed(lines, str(error))
+            continue
         if not text:
             return
-        line = lines.taken[0]
-        while _is_open(text) and len(text) <= MAX_FIELD and (more := next(lines, "")):
-            text += more
-        ended = text.removesuffix("\n").removesuffix("\r")
-        fields = _split(ended, _field(delimiter)) if len(text) <= MAX_FIELD else None
+        line, ended = lines.taken[0], text.removesuffix("\n").removesuffix("\r")
+        fields = _split(ended, _field(delimiter)) if len(text) <= FIELD_CHARACTERS else None
         if fields is None:
-            lines.give_back()
-            yield Record(line, [], "a quote is not escaped by a backslash, or never closed")
+            yield from _failed(lines, "a quote is not escaped by a backslash, or never closed")
         else:
             yield Record(line, [] if fields == [""] else fields)
 
 
-def _is_open(text: str) -> bool:
+def _to_closed_quote(lines: Lines) -> str:
+    """Return the next lines until no quote is open, or more than a field may have."""
+    line = next(lines, "")
+    parts, size, is_open = [line], len(line), _is_odd(line)
+    while is_open and size <= FIELD_CHARACTERS and (line := next(lines, "")):
+        parts.append(line)
+        size += len(line)
+        # An escape never spans two lines.
+        is_open ^= _is_odd(line)
+    return "".join(parts)
+
+
+def _is_odd(text: str) -> bool:
+    """Whether a line has an odd number of quotes that no backslash escapes."""
     return '"' in text and re.sub(r"\\.", "", text, flags=re.DOTALL).count('"') % 2 == 1
 
 

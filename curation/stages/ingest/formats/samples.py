@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from curation.media.files.limits import JSON_FILE_BYTES, TEXT_FILE_BYTES
 from curation.media.files.location import shown
+from curation.stages.ingest.formats.mapped import limit_metadata
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import (
     BadTextError,
@@ -17,14 +19,14 @@ from curation.stages.ingest.formats.values import (
 )
 from curation.stages.ingest.sources.notices import Notice
 
-MAX_TEXT_BYTES = 64 * 1024
-MAX_JSON_BYTES = 1 << 20
+_SHOWN_PROBLEMS = 20
+_PICTURE, _OTHER = 1, 2
 _ALWAYS_TEXT = ("txt", "json", "caption")
 
 
 def max_bytes(ending: str) -> int:
     """Return the largest size of a text with some ending."""
-    return MAX_JSON_BYTES if ending.rpartition(".")[2] == "json" else MAX_TEXT_BYTES
+    return JSON_FILE_BYTES if ending.rpartition(".")[2] == "json" else TEXT_FILE_BYTES
 
 
 def stem_of(name: str) -> str:
@@ -44,16 +46,17 @@ def sample_keys(names: Iterable[tuple[str, bool]]) -> dict[str, str]:
     Args:
         names: the members, and whether each is a picture.
     """
-    kinds: dict[str, set[bool]] = {}
+    kinds: dict[str, int] = {}
     names = list(names)
     for name, is_picture in names:
-        kinds.setdefault(stem_of(name), set()).add(is_picture)
+        stem = stem_of(name)
+        kinds[stem] = kinds.get(stem, 0) | (_PICTURE if is_picture else _OTHER)
     return {name: _key(name, kinds) for name, _ in names}
 
 
-def _key(name: str, kinds: Mapping[str, set[bool]]) -> str:
+def _key(name: str, kinds: Mapping[str, int]) -> str:
     stem = stem_of(name)
-    if len(kinds[stem]) == 2:
+    if kinds[stem] == _PICTURE | _OTHER:
         return stem
     folder, slash, base = name.rpartition("/")
     parts = base.split(".")
@@ -128,7 +131,8 @@ class Texts:
         for problem in self.unreadable:
             yield Notice("unreadable_text", problem)
         row.metadata = as_json(self.texts | self.values)
-        row.unreadable = "; ".join(self.unreadable) or None
+        row.unreadable = "; ".join(self.unreadable[:_SHOWN_PROBLEMS]) or None
+        limit_metadata(row)
         yield row
 
     def _text(self, value: Any, name: str) -> str | None:

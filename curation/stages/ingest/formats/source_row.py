@@ -7,16 +7,15 @@ import json
 import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from curation.engine.contract import contract
+from curation.media.files.limits import BATCH_BYTES, PATH_BYTES
 from curation.media.files.location import OutsideFolderError, shown
-from curation.media.web.fetch_error import unforeseen
 from curation.media.web.urls import UrlRules
-from curation.stages.ingest.formats.values import as_json
+from curation.stages.ingest.formats.values import as_json, clean, shortened
 from curation.stages.ingest.sources.source_file import SourceFile
 
 BATCH_ROWS = 1024
@@ -44,6 +43,7 @@ class SourceRow:
         bad: the row cannot be read.
         where: its place within the file, such as `line 7`.
         unreadable: what of the row cannot be read, and why.
+        size: characters of its text; `FileBoundary` counts them.
     """
 
     url: str | None = None
@@ -58,12 +58,18 @@ class SourceRow:
     bad: bool = False
     where: str = ""
     unreadable: str | None = None
+    size: int = 0
 
 
 def bad_row(content: bytes, where: str, problem: str) -> SourceRow:
     """Return the row for a line, or another part of a file, that cannot be read."""
     key = hashlib.sha256(content).hexdigest()
-    return SourceRow(image_key=key, bad=True, where=where, unreadable=problem)
+    return SourceRow(image_key=key, bad=True, where=where, unreadable=shortened(problem))
+
+
+def described(error: Exception) -> str:
+    """Return the kind of an error and what it says, in bounded text."""
+    return clean(shortened(f"{type(error).__name__}: {error}"))
 
 
 def staged_schema() -> pa.Schema:
@@ -81,17 +87,42 @@ def stage_rows(
     # All pool sources share one scope for duplicates; each seed or held-out set has its own.
     scope = "pool" if source.role == "pool" else f"{source.role}:{source.name}"
     location = file.location
-    remaining, identities = iter(rows), Identities(file)
-    while chunk := list(islice(remaining, BATCH_ROWS)):
-        staged = [_any_row(file, row, rules, (location, scope), identities) for row in chunk]
+    identities = Identities(file)
+    for chunk in _chunks(rows):
+        staged: list[dict[str, Any]] = []
+        for row in chunk:
+            try:
+                staged.append(_staged_row(file, row, rules, (location, scope), identities))
+            except Exception as error:
+                bad = _bad_of(row, error)
+                staged.append(_staged_row(file, bad, rules, (location, scope), identities))
         columns: dict[str, list[Any]] = {n: [] for n in schema.names}
-        for row in staged:
+        for staged_row in staged:
             for name, values in columns.items():
-                values.append(row.get(name))
+                values.append(staged_row.get(name))
         columns["role"] = [source.role] * len(staged)
         columns["source"] = [source.name] * len(staged)
         arrays = [pa.array(columns[f.name], f.type) for f in schema]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _bad_of(row: SourceRow, error: Exception) -> SourceRow:
+    identity = _encode([row.url, row.path, row.key, row.caption, row.where])
+    return bad_row(identity.encode(), row.where, described(error))
+
+
+def _chunks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
+    chunk: list[SourceRow] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        # An array of characters beyond Latin takes up to four bytes for one.
+        size += row.size
+        if len(chunk) == BATCH_ROWS or size > BATCH_BYTES // 4:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 class Identities:
@@ -131,24 +162,6 @@ def _plain_path(path: str) -> str:
     return path if ".." in path.split("/") else posixpath.normpath(path)
 
 
-def _any_row(
-    file: SourceFile,
-    row: SourceRow,
-    rules: UrlRules,
-    location_and_scope: tuple[str, str],
-    identities: Identities,
-) -> dict[str, Any]:
-    """Return one staged row; an exception that nothing foresaw is its reason, and ends no task."""
-    try:
-        return _staged_row(file, row, rules, location_and_scope, identities)
-    except Exception as error:
-        failure = unforeseen(error)
-        content = _encode([row.url, row.path, row.member, row.key, row.caption])
-        bad = bad_row(content.encode(), row.where, failure.detail or failure.reason)
-        staged = _staged_row(file, bad, rules, location_and_scope, identities)
-        return staged | {"reason": failure.reason}
-
-
 def _staged_row(
     file: SourceFile,
     row: SourceRow,
@@ -159,6 +172,8 @@ def _staged_row(
     """Return one staged row by column name; columns that are left out are null."""
     file_location, scope = location_and_scope
     url, reason = rules.check(row.url) if row.url else (None, None)
+    if row.path is not None and len(row.path) > PATH_BYTES:
+        raise ValueError(f"the path has more than {PATH_BYTES:,} characters")
     location, pair_id = None, identities.pair_id(row, url)
     if row.member is not None:
         location = f"{file_location}#{row.member}"

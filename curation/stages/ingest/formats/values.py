@@ -7,6 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from curation.media.files.limits import BOXES, FIELD_CHARACTERS, JSON_VALUES
+
+_NO_BOXES = "no boxes of four fractions each"
+_SHORT_CHARACTERS = 300
 _NOT_JSON = object()
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 _JSON_TYPES = (str, int, bool, type(None))
@@ -20,6 +24,11 @@ _MARKS = {
 """Byte order marks, which say how a text is encoded."""
 
 
+def shortened(text: str) -> str:
+    """Return a text for people, cut where it is long."""
+    return text if len(text) <= _SHORT_CHARACTERS else f"{text[:_SHORT_CHARACTERS]}…"
+
+
 class BadTextError(ValueError):
     """A value that should be text and is none; the message says what it is."""
 
@@ -28,12 +37,14 @@ def text(value: Any) -> str | None:
     """Return a value as text; None for null, NaN and the empty string.
 
     Raises:
-        BadTextError: the value is bytes that are not valid UTF-8, a list or an object.
+        BadTextError: the value is bytes that are not valid UTF-8, too long, a list or an object.
     """
     if value is None or value == "" or value == b"":
         return None
-    if isinstance(value, bytes):
-        return _decoded(value, "utf-8")
+    if isinstance(value, str | bytes):
+        if len(value) > FIELD_CHARACTERS:
+            raise BadTextError(f"{len(value):,} characters are more than {FIELD_CHARACTERS:,}")
+        return clean(value) if isinstance(value, str) else _decoded(value, "utf-8")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -43,7 +54,7 @@ def text(value: Any) -> str | None:
     if isinstance(value, list | tuple | Mapping):
         kind = "an object" if isinstance(value, Mapping) else "a list"
         raise BadTextError(f"{kind} is no text")
-    return clean(value if isinstance(value, str) else str(value))
+    return clean(str(value))
 
 
 def file_text(content: bytes) -> str:
@@ -65,14 +76,20 @@ def _decoded(content: bytes, codec: str) -> str:
         ) from error
 
 
-def parse_json(content: str) -> Any:
+def parse_json(content: str, unique: bool = True) -> Any:
     """Return the value of a JSON text.
 
+    Args:
+        content: the text.
+        unique: whether an object must not have a key twice.
+
     Raises:
-        ValueError: it is no JSON, or an object has a key twice.
+        ValueError: it is no JSON, holds more than `JSON_VALUES` values, or an object has a key twice.
     """
+    if len(content) > JSON_VALUES and sum(map(content.count, ",:[{")) > JSON_VALUES:
+        raise ValueError(f"it holds more than {JSON_VALUES:,} values")
     try:
-        return json.loads(content, object_pairs_hook=_object)
+        return json.loads(content, object_pairs_hook=_object if unique else None)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 
@@ -82,7 +99,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"the key {shortened(twice)!r} stands twice in one object")
     return values
 
 
@@ -97,25 +114,34 @@ def clean(value: str) -> str:
     return value
 
 
-def boxes(value: Any) -> tuple[str | None, bool]:
-    """Return boxes within an image as JSON (None for none), and whether the value is invalid.
+def boxes(value: Any) -> str | None:
+    """Return boxes within an image as JSON; None for none.
 
     Args:
         value: boxes (left, top, right, bottom) as fractions of width and height, or JSON text of such
             boxes. They are clipped to the image.
+
+    Raises:
+        BadTextError: they are no such boxes, or more than `BOXES`.
     """
+    if isinstance(value, str | bytes) and len(value) > FIELD_CHARACTERS:
+        raise BadTextError(f"boxes of more than {FIELD_CHARACTERS:,} characters")
     try:
         if isinstance(value, str | bytes):
             value = json.loads(value) if value else None
+        if value is not None and len(value) > BOXES:
+            raise BadTextError(f"{len(value):,} boxes are more than {BOXES:,}")
         rows = [] if value is None else [[float(v) for v in box] for box in value]
-    except (TypeError, ValueError, RecursionError):
-        return None, True
+    except BadTextError:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadTextError(_NO_BOXES) from error
     if not all(len(box) == 4 and all(math.isfinite(v) for v in box) for box in rows):
-        return None, True
+        raise BadTextError(_NO_BOXES)
     clipped = [[min(max(v, 0.0), 1.0) for v in box] for box in rows]
     if any(box[2] < box[0] or box[3] < box[1] for box in clipped):
-        return None, True
-    return (_encode(clipped) if clipped else None), False
+        raise BadTextError(_NO_BOXES)
+    return _encode(clipped) if clipped else None
 
 
 def as_json(values: Mapping[str, Any]) -> str | None:

@@ -2,72 +2,95 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin
 
-import pyarrow as pa
-from fastwarc.warc import ArchiveIterator, WarcRecordType
-
-from curation.errors import StoreError
+from curation.media.files.compression import DAMAGE, compression_of, decompressed
+from curation.media.files.limits import (
+    FIELD_CHARACTERS,
+    MIB,
+    WAT_PAGE_IMAGES,
+    WAT_RECORD_BYTES,
+    WAT_URL_CHARACTERS,
+)
+from curation.media.files.location import FileSystemError
+from curation.media.files.warc import WarcError, read_records
+from curation.stages.ingest.formats.boundary import Item, UnreadableError, items_or_reason
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
-from curation.stages.ingest.formats.values import as_json, clean
+from curation.stages.ingest.formats.values import as_json, clean, parse_json, shortened
 from curation.stages.ingest.sources.source_file import SourceFile
 
-MAX_RECORD_BYTES = 64 << 20
-"""Largest record that is parsed; a larger one becomes a bad row."""
 _IMAGE_PATHS = ("IMG@/src",)
+_TOO_LONG = f"its URL or text has more than {FIELD_CHARACTERS:,} characters"
 
 
-def read(file: SourceFile) -> Iterator[SourceRow]:
+def read(file: SourceFile) -> Iterator[Item]:
     """Yield the images of all pages: absolute URL, alternative text as caption, and URL of the page.
 
     Raises:
-        StoreError: the file cannot be read.
+        UnreadableError: the file is damaged.
     """
     with file.open() as raw:
-        # Python's gzip reader, since FastWARC's own does not notice a truncated file.
-        stream = gzip.GzipFile(fileobj=raw) if file.name.endswith(".gz") else raw
         try:
-            for record in ArchiveIterator(stream, WarcRecordType.metadata, parse_http=False):
-                if record.content_length > MAX_RECORD_BYTES:
-                    name = str(record.record_id)
-                    yield bad_row(name.encode(), f"record {name}", "it is larger than 64 MiB")
-                    continue
-                content = record.reader.read()
-                if len(content) < record.content_length:
-                    raise EOFError("it ends in the middle of a record")
-                yield from _images(content, str(record.record_id))
-        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
-            raise StoreError(
+            stream = decompressed(raw, compression_of(raw))
+            for name, _, content in read_records(stream, "metadata", WAT_RECORD_BYTES):
+                where = f"record {shortened(name)}"
+                if content is None:
+                    problem = f"it is larger than {WAT_RECORD_BYTES // MIB} MiB"
+                    yield bad_row(name.encode(), where, problem)
+                else:
+                    yield from items_or_reason(_images(content, where), where, content)
+        except FileSystemError:
+            raise
+        except (*DAMAGE, WarcError) as error:
+            raise UnreadableError(
                 f"Source {file.source.name!r}: {file.display_name} cannot be read as WAT ({error}). "
                 "Replace the file, or remove it from the source, and run again."
             ) from error
 
 
-def _images(content: bytes, name: str) -> Iterator[SourceRow]:
+def _images(content: bytes, where: str) -> Iterator[SourceRow]:
     try:
-        envelope = json.loads(content)["Envelope"]
+        envelope = parse_json(content.decode(), unique=False)["Envelope"]
         page = str(envelope["WARC-Header-Metadata"]["WARC-Target-URI"])
         response = envelope["Payload-Metadata"]["HTTP-Response-Metadata"]
         html = response["HTML-Metadata"]
     except KeyError:
         # A response that is not HTML has no images.
         return
-    except (ValueError, TypeError, RecursionError) as error:
-        yield bad_row(content, f"record {name}", f"it is not the JSON of a page ({error})")
+    except (ValueError, TypeError) as error:
+        yield bad_row(content, where, f"it is not the JSON of a page ({error})")
         return
+    if len(page) > WAT_URL_CHARACTERS:
+        problem = f"the URL of the page has more than {WAT_URL_CHARACTERS:,} characters"
+        yield bad_row(content, where, problem)
+        return
+    left_out = 0
+    for number, row in enumerate(_linked(page, html)):
+        if number < WAT_PAGE_IMAGES:
+            yield row
+        else:
+            left_out += 1
+    if left_out:
+        problem = f"{left_out:,} images of the page are more than {WAT_PAGE_IMAGES:,}"
+        yield bad_row(content, where, problem)
+
+
+def _linked(page: str, html: Any) -> Iterator[SourceRow]:
     base = _absolute(page, _text(_field(_field(html, "Head"), "Base"))) or page
+    if len(base) > 2 * WAT_URL_CHARACTERS:
+        base = page
+    metadata = as_json({"page_url": clean(page)})
     links = _field(html, "Links")
-    for link in links if isinstance(links, list) else ():
+    for number, link in enumerate(links if isinstance(links, list) else ()):
         if _field(link, "path") in _IMAGE_PATHS:
-            url = _absolute(base, _text(_field(link, "url")))
-            caption = _text(_field(link, "alt"))
-            metadata = as_json({"page_url": clean(page)})
-            yield SourceRow(url=url, caption=caption, metadata=metadata)
+            url, caption = _text(_field(link, "url")), _text(_field(link, "alt"))
+            if max(len(url or ""), len(caption or "")) > FIELD_CHARACTERS:
+                content = f"{page} {number}".encode("utf-8", "replace")
+                yield bad_row(content, f"image {number} of {page}", _TOO_LONG)
+            else:
+                yield SourceRow(url=_absolute(base, url), caption=caption, metadata=metadata)
 
 
 def _field(value: Any, name: str) -> Any:

@@ -9,25 +9,26 @@ from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO, NamedTuple
 
-from curation.errors import StoreError
-from curation.media.files.location import shown
+from curation.media.files.location import FileSystemError, shown
 from curation.media.files.magic import HEAD_BYTES, is_picture
 from curation.media.files.tar import (
     TAR_DAMAGE,
-    damage_of,
+    Member,
     link_target,
     members,
     open_tar,
     what_follows,
 )
+from curation.stages.ingest.formats.boundary import Item, UnreadableError, items_or_reason
 from curation.stages.ingest.formats.samples import Texts, max_bytes, sample_keys
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
+from curation.stages.ingest.formats.values import shortened
 from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.stages.ingest.sources.folder_images import ending_of
-from curation.stages.ingest.sources.notices import Notice
+from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.source_file import SourceFile
 
-_SPOOL_BYTES = 64 << 20
+_SPOOL_BYTES = 16 << 20
 """Texts of a tar that are kept in memory; more are kept in a temporary file."""
 
 
@@ -36,7 +37,7 @@ class _Text(NamedTuple):
     size: int
 
 
-@dataclass
+@dataclass(slots=True)
 class _Member:
     """A member that may belong to a sample.
 
@@ -55,14 +56,15 @@ class _Member:
 
 @dataclass
 class _Scan:
-    """What one pass over a tar finds: its members by name, notices, and damage.
+    """What one pass over a tar finds: its members by name, notices, those refused, and damage.
 
     Texts are put aside, because captions may stand far from their pictures.
     """
 
     spool: IO[bytes]
     members: dict[str, _Member] = field(default_factory=dict)
-    notices: list[Notice] = field(default_factory=list)
+    notices: Notices = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
     damage: str | None = None
 
     def content(self, text: _Text | None) -> bytes | None:
@@ -72,48 +74,62 @@ class _Scan:
         return self.spool.read(text.size)
 
 
-def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
+def read(file: SourceFile) -> Iterator[Item]:
     """Yield one row per sample; for a damaged tar, the samples before the damage and one bad row.
+
+    A member that may not be read (see `media/files/limits.py`) is a bad row.
 
     Of members with one name the last counts, as when the tar is extracted.
 
     Raises:
-        StoreError: the file is not a tar.
+        UnreadableError: the file is not a tar.
     """
     with file.open() as stream, SpooledTemporaryFile(_SPOOL_BYTES) as spool:
         scan = _Scan(spool)
         try:
             tar = open_tar(stream)
-        except (*TAR_DAMAGE, OSError) as error:
-            raise StoreError(
+        except FileSystemError:
+            raise
+        except TAR_DAMAGE as error:
+            raise UnreadableError(
                 f"Source {file.source.name!r}: {file.display_name} is not a tar ({error}). Replace the "
                 "file, or remove it from the source, and run again."
             ) from error
         try:
             _scan(tar, scan)
             scan.damage = what_follows(tar)
-        except damage_of(tar) as error:
+        except FileSystemError:
+            raise
+        except TAR_DAMAGE as error:
             scan.damage = f"{type(error).__name__}: {error}"
-        yield from scan.notices
+        for code, entry in scan.notices.items():
+            yield Notice(code, entry["example"], entry["count"])
+        for place, problem in scan.refused:
+            content = f"{shown(file.name)} {place} {problem}".encode()
+            yield bad_row(content, f"member {shortened(place)}", problem)
         yield from _samples(file, scan)
         if scan.damage:
-            last = shown(next(reversed(scan.members), "its start"))
+            last = shortened(shown(next(reversed(scan.members), "its start")))
             cause = f"the tar cannot be read further ({scan.damage})"
             yield bad_row(f"{shown(file.name)} {scan.damage}".encode(), f"after {last}", cause)
 
 
 def _scan(tar: tarfile.TarFile, scan: _Scan) -> None:
-    for place, info in members(tar):
+    for member in members(tar):
+        info = member.info
+        if member.problem:
+            scan.refused.append((shown(member.place), member.problem))
+            continue
         name = posixpath.normpath(info.name)
         code = _left_out(name, info)
         if code:
-            scan.notices.append(Notice(code, shown(info.name)))
+            note(scan.notices, Notice(code, shown(info.name)))
             continue
         if name in scan.members:
-            scan.notices.append(Notice("replaced_member", shown(name)))
+            note(scan.notices, Notice("replaced_member", shown(name)))
             # The last one decides the order too.
             del scan.members[name]
-        scan.members[name] = _member(tar, info, place, scan.spool)
+        scan.members[name] = _member(tar, member, scan.spool)
 
 
 def _left_out(name: str, info: tarfile.TarInfo) -> str | None:
@@ -127,7 +143,8 @@ def _left_out(name: str, info: tarfile.TarInfo) -> str | None:
     return None if info.isreg() or info.issym() or info.islnk() else "special_file"
 
 
-def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, place: str, spool: IO[bytes]) -> _Member:
+def _member(tar: tarfile.TarFile, member: Member, spool: IO[bytes]) -> _Member:
+    place, info = member.place, member.info
     ending = ending_of(info.name)
     if not info.isreg():
         link = posixpath.normpath(link_target(info))
@@ -146,18 +163,17 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, place: str, spool: IO[b
     return _Member(place, text=_Text(start, len(content)))
 
 
-def _samples(file: SourceFile, scan: _Scan) -> Iterator[SourceRow | Notice]:
+def _samples(file: SourceFile, scan: _Scan) -> Iterator[Item]:
     keys = sample_keys((name, member.is_picture) for name, member in scan.members.items())
     samples: dict[str, list[str]] = {}
     for name, key in keys.items():
         samples.setdefault(key, []).append(name)
     for key, names in samples.items():
-        yield from _sample(file, scan, key, names)
+        content = f"{shown(file.name)} {shown(key)}".encode()
+        yield from items_or_reason(_sample(file, scan, key, names), shown(key), content)
 
 
-def _sample(
-    file: SourceFile, scan: _Scan, key: str, names: list[str]
-) -> Iterator[SourceRow | Notice]:
+def _sample(file: SourceFile, scan: _Scan, key: str, names: list[str]) -> Iterator[Item]:
     texts, pictures = Texts(), list[str]()
     for name in names:
         member = _followed(scan.members, name)

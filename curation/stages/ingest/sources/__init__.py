@@ -47,34 +47,34 @@ FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(version=2, endings=(".parquet", ".parq", ".pq")),
+        "parquet": FormatEntry(version=3, endings=(".parquet", ".parq", ".pq")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
-            version=2,
+            version=3,
             function="read_csv",
             endings=_compressed(".csv"),
         ),
         "tsv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
-            version=2,
+            version=3,
             function="read_tsv",
             endings=_compressed(".tsv"),
         ),
-        "jsonl": FormatEntry(version=2, endings=_compressed(".jsonl", ".ndjson")),
+        "jsonl": FormatEntry(version=3, endings=_compressed(".jsonl", ".ndjson")),
         "txt": FormatEntry(
-            version=2, endings=_compressed(".txt"), optional_columns=(), remote_images=True
+            version=3, endings=_compressed(".txt"), optional_columns=(), remote_images=True
         ),
         "wat": FormatEntry(
-            version=2, endings=(".wat.gz", ".wat"), optional_columns=(), remote_images=True
+            version=3, endings=(".wat.gz", ".wat"), optional_columns=(), remote_images=True
         ),
         "folder": FormatEntry(
-            version=2,
+            version=3,
             endings=tuple(f".{end}" for end in IMAGE_ENDINGS),
             optional_columns=("caption", "key"),
             holds_images=True,
         ),
         "webdataset": FormatEntry(
-            version=2,
+            version=3,
             endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,

@@ -17,7 +17,8 @@ from pyarrow import fs
 from curation.errors import RecipeError
 from curation.masking import has_secret, mask_address
 from curation.media.files.file_cache import changed_ns
-from curation.media.files.location import filesystem_of, shown
+from curation.media.files.limits import FOLDER_DEPTH
+from curation.media.files.location import OutsideFolderError, filesystem_of, inside, shown
 from curation.media.web.params import OutboundParams
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
@@ -79,7 +80,10 @@ def list_source(
         files = [f for f in found.files if not _is_noted_hidden(source, f, None, listing.notices)]
         listing.files = _folder_parts(source, found._replace(files=files), rows_per_fragment)
         return listing
-    taken = [f for f in found.files if found.single or _is_taken(source, f, found, listing.notices)]
+    wanted = (
+        f for f in found.files if found.single or _is_taken(source, f, found, listing.notices)
+    )
+    taken = [f for f in wanted if _is_within(source, f, found, listing.notices)]
     if not taken:
         others = "".join(f"; {code}: {n['example']}" for code, n in listing.notices.items())
         raise _no_files(
@@ -100,6 +104,10 @@ def source_files(
 
 def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
     hint = ""
+    if "link_out_of_folder" in others:
+        hint = (
+            " Links that lead out of their folder are read with `follow_links: true` of the source."
+        )
     if source.path.startswith("~") or "$" in source.path:
         hint = " `~` and variables such as `$HOME` are not replaced: write the path out."
     wanted = f"a {source.format} file, a folder of such files or a glob"
@@ -126,7 +134,7 @@ def _list_local(source: Source, notices: Notices) -> _Found:
 
 def _list_uri(source: Source, notices: Notices) -> _Found:
     parts = urlsplit(source.path)
-    if parts.scheme == "file":
+    if parts.scheme in ("file", "local"):
         return _list_local(source.model_copy(update={"path": unquote(parts.path)}), notices)
     if has_secret(source.path):
         raise RecipeError(
@@ -167,6 +175,17 @@ def _is_taken(source: Source, file: FileInfo, found: _Found, notices: Notices) -
     return False
 
 
+def _is_within(source: Source, file: FileInfo, found: _Found, notices: Notices) -> bool:
+    """Whether a file is in the folder, and no link to one elsewhere; if not, it is noted."""
+    try:
+        if "://" not in found.root:
+            inside(found.root, file.name, source.follow_links)
+    except OutsideFolderError:
+        note(notices, Notice("link_out_of_folder", shown(file.name)))
+        return False
+    return True
+
+
 def _is_noted_hidden(
     source: Source, file: FileInfo, pattern: re.Pattern[str] | None, notices: Notices
 ) -> bool:
@@ -203,6 +222,10 @@ def _walk(folder: Path, follow_links: bool, notices: Notices) -> Iterator[FileIn
     for path, folders, files in walk:
         below = os.path.relpath(path, folder)
         prefix = "" if below == "." else f"{below}/"
+        if below.count("/") >= FOLDER_DEPTH:
+            for name in folders:
+                note(notices, Notice("unreadable_folder", shown(prefix + name)))
+            folders.clear()
         if follow_links:
             # Links may lead back to a folder around them.
             entered.add(os.path.realpath(path))
@@ -212,7 +235,12 @@ def _walk(folder: Path, follow_links: bool, notices: Notices) -> Iterator[FileIn
                 note(notices, Notice("link_to_folder", shown(prefix + name)))
         names += [prefix + name for name in files]
     for name in sorted(names):
-        status, changed = _status(folder, name)
+        try:
+            status, changed = _status(folder, name)
+        except OSError:
+            # It has gone, or its path is too long.
+            note(notices, Notice("unreadable_file", shown(name)))
+            continue
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
             yield FileInfo(name, status.st_size, changed)
         else:

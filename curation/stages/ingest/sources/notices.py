@@ -24,23 +24,28 @@ CODES: dict[str, str] = {
     "directory": "folders in a tar",
     "special_file": "pipes, sockets, devices and links that lead nowhere",
     "link_to_folder": "links to folders; `follow_links` of the source enters them",
-    "unreadable_folder": "folders that may not be listed",
+    "unreadable_folder": "folders that may not be listed, or lie too deep in others",
+    "unreadable_file": "files that cannot be read, or not to their end; a bad row says why",
+    "unread_rows": "rows of Parquet row groups that are damaged or too large; a bad row says why",
+    "link_out_of_folder": "lists that are links to files outside the folder of the source; "
+    "`follow_links: true` of the source reads them",
 }
 """What each code counts."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing in a file that is no row: readers yield it between their rows."""
+    """One thing in a file that is no row, or several of a kind: readers yield it between their rows."""
 
     code: str
     example: str
+    count: int = 1
 
 
 def note(notices: Notices, notice: Notice) -> None:
     """Count a notice."""
     entry = notices.setdefault(notice.code, {"count": 0, "example": notice.example})
-    entry["count"] += 1
+    entry["count"] += notice.count
 
 
 def add_notices(total: Notices, more: Iterable[Mapping[str, Mapping[str, Any]]]) -> Notices:

@@ -49,7 +49,7 @@ class Source(StrictModel):
     the member, such as `png` or `left.png`. By default the first."""
     follow_links: bool = False
     """Whether links may lead out of a local folder, as in the cache of a model hub. Links to folders
-    are then entered."""
+    are then entered. Otherwise a list that is such a link is not read, nor a picture."""
     count: int | None = execution_only(None, ge=1)
     """Number of rows that plans and costs are computed with; a run warns if it reads another number."""
 
@@ -140,14 +140,11 @@ class Source(StrictModel):
 
     @model_validator(mode="after")
     def _settings_take_effect(self) -> Source:
-        remote = "://" in self.path and not self.path.startswith("file://")
+        remote = "://" in self.path and not self.path.startswith(("file://", "local://"))
         effects = {
             "quoting": (self.reader in ("csv", "tsv"), "csv and tsv"),
             "image": (self.reader == "webdataset", "webdataset"),
-            "follow_links": (
-                not remote and (self.reader == "folder" or "path" in self.column_candidates),
-                "local folders, and lists with a column mapped to `path`",
-            ),
+            "follow_links": (not remote, "local files"),
         }
         for name, (has_effect, where) in effects.items():
             if getattr(self, name) and not has_effect:

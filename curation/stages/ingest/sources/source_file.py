@@ -113,7 +113,7 @@ class SourceFile:
 
     @property
     def location(self) -> str:
-        """Location of the file. A list may be a symbolic link, but the files that it names may not."""
+        """Location of the file, without links."""
         if self.is_local:
             return escape(os.path.realpath(Path(self.root, self.name)))
         return mask_address(self._address)
@@ -149,22 +149,26 @@ class SourceFile:
         """Open this file, or another file of the folder, for random access.
 
         Raises:
-            StoreError: it cannot be opened.
+            StoreError: it cannot be opened, or has become a link that leads out of the folder.
         """
         path = self.name if name is None else name
         # For messages of libraries on a worker, which has not read the recipe.
         note_secrets(f"{self.root}{self.query}")
         try:
             if self.is_local:
-                return open_local(str(Path(self.root, path)))
+                return open_local(self._real_path(path), follow_links=False)
             address = self._address if name is None else self.location_of(name)
             return open_location(address, self.outbound)
-        except OSError as error:
+        except (OSError, OutsideFolderError) as error:
             raise StoreError(
                 f"Source {self.source.name!r}: {shown(f'{self.root}/{path}')} cannot be read "
                 f"({mask_address(str(error))}). Put the file back, or remove it from the source, "
                 "and run again."
             ) from error
+
+    def _real_path(self, name: str) -> str:
+        """Return the path of a file of the folder without links, so that none is followed later."""
+        return inside(self.root, name, self.source.follow_links)
 
 
 def _quoted(name: str) -> str:

@@ -1,0 +1,218 @@
+"""The pages of a Parquet file by their headers, which say what Arrow will allocate for them.
+
+Arrow takes whole pages and dictionaries into memory, and has no limit of its own. The footer alone
+tells little: one dictionary entry may be repeated a billion times by a few bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.media.files.limits import (
+    COLUMNS,
+    PARQUET_BYTES,
+    PARQUET_DEPTH,
+    PARQUET_FOOTER_BYTES,
+    PARQUET_PAGE_HEADER_BYTES,
+    PARQUET_PAGES,
+)
+from curation.media.files.thrift import IncompleteError, Reader, Struct, ThriftError
+
+_END_BYTES = 8
+_HEAD_BYTES = 1 << 16
+_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
+_HEADER_OF = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}
+"""The field with the rest of a page's header, by the type of the page."""
+_CODECS = {"SNAPPY": "snappy", "GZIP": "gzip", "BROTLI": "brotli", "ZSTD": "zstd"} | dict.fromkeys(
+    ("LZ4", "LZ4_RAW"), "lz4_raw"
+)
+DICTIONARY_ENCODINGS = (2, 8)
+DELTA_LENGTHS, DELTA_BYTES = 6, 7
+
+
+class TooLargeError(ValueError):
+    """A part of a Parquet file that would take more memory than a reader may."""
+
+
+class Page(NamedTuple):
+    """One page of data.
+
+    Attributes:
+        values: number of values, nulls and repeated ones among them.
+        rows: number of rows, where the header says it.
+        packed: bytes in the file.
+        size: bytes without compression.
+        encoding: of the values, as Parquet numbers it.
+        at: where its content begins in the file.
+        levels: bytes of repetition and definition levels before the values; None if the page says it.
+        is_packed: whether its values are compressed.
+    """
+
+    values: int
+    rows: int | None
+    packed: int
+    size: int
+    encoding: int
+    at: int
+    levels: tuple[int, int] | None
+    is_packed: bool
+
+
+class Chunk(NamedTuple):
+    """The pages of one column in one row group.
+
+    Attributes:
+        pages: those of data.
+        dictionary: size of the dictionary in bytes without compression, 0 without one.
+        entry: size of its largest text in bytes.
+    """
+
+    pages: list[Page]
+    dictionary: int
+    entry: int
+
+
+def check_footer(stream: Any) -> int:
+    """Check the footer of a Parquet file before Arrow reads it, and return its number of columns.
+
+    Raises:
+        TooLargeError: it exceeds the limits.
+        ThriftError: it is damaged.
+    """
+    size = stream.seek(0, 2)
+    end = _read(stream, max(size - _END_BYTES, 0), _END_BYTES)
+    length = int.from_bytes(end[:4], "little")
+    if length > PARQUET_FOOTER_BYTES:
+        raise TooLargeError(f"its footer has {length:,} bytes, more than {PARQUET_FOOTER_BYTES:,}")
+    if end[4:] != b"PAR1" or length + _END_BYTES > size:
+        raise ThriftError("it has no footer: it is cut off, or no Parquet file")
+    footer = Reader(_read(stream, size - _END_BYTES - length, length)).struct()
+    stream.seek(0)
+    return _columns(footer.get(2))
+
+
+def _columns(schema: Any) -> int:
+    """Return the number of columns of a schema: a list of its nodes, each before its children."""
+    columns, open_nodes = 0, list[int]()
+    for node in schema if isinstance(schema, list) else ():
+        children = node.get(5, 0) if isinstance(node, dict) else 0
+        columns += not children
+        if open_nodes:
+            open_nodes[-1] -= 1
+        if children:
+            open_nodes.append(children)
+        while open_nodes and open_nodes[-1] <= 0:
+            open_nodes.pop()
+        if columns > COLUMNS or len(open_nodes) > PARQUET_DEPTH:
+            limits = f"{COLUMNS:,} columns, or columns nested in more than {PARQUET_DEPTH} others"
+            raise TooLargeError(f"it has more than {limits}")
+    return columns
+
+
+def read_chunk(stream: Any, column: pq.ColumnChunkMetaData) -> Chunk:
+    """Return the pages of a column in a row group: only headers and the dictionary are read.
+
+    Raises:
+        TooLargeError: a header or the dictionary exceeds the limits.
+        ThriftError: a header is damaged.
+    """
+    pages, dictionary, entry = list[Page](), 0, 0
+    for header, at in _headers(stream, column):
+        kind, size, packed = header.get(1, -1), header.get(2, -1), header.get(3, -1)
+        fields = header.get(_HEADER_OF.get(kind, 0))
+        if size < 0 or packed < 0:
+            raise ThriftError("a page has a negative size")
+        if size + packed > PARQUET_BYTES:
+            raise TooLargeError(f"a page has {size:,} bytes ({packed:,} compressed)")
+        if not isinstance(fields, dict):
+            continue
+        if kind == _DICTIONARY:
+            dictionary += size
+            entry = max(entry, _largest_entry(stream, column, at, packed, size))
+        else:
+            pages.append(_page(fields, kind, (packed, size), at))
+        if len(pages) > PARQUET_PAGES:
+            raise TooLargeError(f"a column has more than {PARQUET_PAGES:,} pages in a row group")
+    return Chunk(pages, dictionary, entry)
+
+
+def _page(fields: Struct, kind: int, sizes: tuple[int, int], at: int) -> Page:
+    values = fields.get(1, -1)
+    if values < 0:
+        raise ThriftError("a page has a negative number of values")
+    packed, size = sizes
+    if kind == _DATA:
+        return Page(values, None, packed, size, fields.get(2, 0), at, None, True)
+    levels = (max(fields.get(6, 0), 0), max(fields.get(5, 0), 0))
+    is_packed = fields.get(7, True)
+    return Page(values, fields.get(3), packed, size, fields.get(4, 0), at, levels, is_packed)
+
+
+def _headers(stream: Any, column: pq.ColumnChunkMetaData) -> Iterator[tuple[Struct, int]]:
+    """Yield the header of each page that Arrow reads, and the place after it."""
+    at = column.data_page_offset
+    if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < at:
+        at = column.dictionary_page_offset
+    end, seen = at + column.total_compressed_size, 0
+    block, start = b"", at
+    while seen < column.num_values and at < end:
+        if not start <= at < start + len(block):
+            block, start = _read(stream, at, _HEAD_BYTES), at
+        reader = Reader(block[at - start :])
+        try:
+            header = reader.struct()
+        except IncompleteError:
+            # A header may hold long statistics.
+            block, start = _read(stream, at, PARQUET_PAGE_HEADER_BYTES), at
+            reader = Reader(block)
+            header = reader.struct()
+        at += reader.at
+        yield header, at
+        fields = header.get(5) or header.get(8)
+        seen += fields.get(1, 0) if isinstance(fields, dict) else 0
+        at += header.get(3, 0)
+
+
+def _read(stream: Any, at: int, size: int) -> bytes:
+    stream.seek(at)
+    return bytes(stream.read(size))
+
+
+def unpacked(stream: Any, column: pq.ColumnChunkMetaData, at: int, packed: int, size: int) -> bytes:
+    """Return the content of a page without compression.
+
+    Raises:
+        ThriftError: it cannot be decompressed.
+    """
+    content = _read(stream, at, packed)
+    if column.compression == "UNCOMPRESSED":
+        return content
+    try:
+        return bytes(pa.Codec(_CODECS[column.compression]).decompress(content, size, asbytes=True))
+    except (KeyError, ValueError, OSError) as error:
+        raise ThriftError(f"a page cannot be decompressed ({error})") from error
+
+
+def _largest_entry(
+    stream: Any, column: pq.ColumnChunkMetaData, at: int, packed: int, size: int
+) -> int:
+    """Return the size of the largest entry of a dictionary, or what no entry exceeds."""
+    if column.physical_type != "BYTE_ARRAY":
+        return 0
+    if packed + size > PARQUET_BYTES:
+        return size
+    try:
+        content = unpacked(stream, column, at, packed, size)
+    except ThriftError:
+        # Hadoop's own LZ4: Arrow knows it.
+        return size
+    largest, place, end = 0, 0, len(content) - 4
+    while place <= end:
+        length = int.from_bytes(content[place : place + 4], "little")
+        largest = max(largest, length)
+        place += 4 + length
+    return min(largest, size)

@@ -1,0 +1,283 @@
+"""Reading Parquet in bounded memory: how many rows at a time, and which row groups not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.media.files.limits import (
+    BATCH_BYTES,
+    MIB,
+    PARQUET_BYTES,
+    PARQUET_FOOTER_BYTES,
+    PARQUET_FOOTER_STRUCTS,
+)
+from curation.media.files.location import FileSystemError, check_file_system
+from curation.media.files.parquet_levels import Rows, rows_of
+from curation.media.files.parquet_pages import (
+    DELTA_BYTES,
+    DELTA_LENGTHS,
+    DICTIONARY_ENCODINGS,
+    Chunk,
+    Page,
+    TooLargeError,
+    check_footer,
+    read_chunk,
+    unpacked,
+)
+from curation.media.files.thrift import ThriftError
+
+_READ_AHEAD_BYTES = MIB
+_LEAST_READ_AHEAD_BYTES = 1 << 14
+_VALUE_BYTES = 16
+"""What Arrow needs for a value besides its bytes: levels, offset, validity, or the number itself."""
+
+_LEAST_VALUES = 1024
+"""Values of a fixed width for which Arrow takes memory at once, however few are asked for."""
+
+
+class Unread(NamedTuple):
+    """A row group that is not read.
+
+    Attributes:
+        start: number of its first row in the file.
+        rows: number of its rows, as the file says.
+        problem: why.
+        is_damaged: whether it is damaged; otherwise it is too large.
+    """
+
+    start: int
+    rows: int
+    problem: str
+    is_damaged: bool
+
+
+class Batch(NamedTuple):
+    """Rows of a file.
+
+    Attributes:
+        start: number of the first in the file.
+        rows: their columns.
+    """
+
+    start: int
+    rows: pa.RecordBatch
+
+
+class BoundedParquet:
+    """A Parquet file that is read in bounded memory, whatever it holds.
+
+    Args:
+        stream: open for random access.
+
+    Raises:
+        ValueError: its footer exceeds the limits, or is damaged.
+        OSError: Arrow cannot read it.
+        FileSystemError: the file system failed.
+
+    Attributes:
+        file: the file.
+        group_starts: number of the first row of each row group, and of all rows.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        columns = check_footer(stream)
+        share = 64 * MIB // max(columns, 1)
+        try:
+            self.file = pq.ParquetFile(
+                stream,
+                buffer_size=max(min(share, _READ_AHEAD_BYTES), _LEAST_READ_AHEAD_BYTES),
+                thrift_string_size_limit=PARQUET_FOOTER_BYTES,
+                thrift_container_size_limit=PARQUET_FOOTER_STRUCTS,
+            )
+        except OSError:
+            check_file_system(stream)
+            raise
+        self.group_starts = [0]
+        for group in range(self.file.num_row_groups):
+            rows = self.file.metadata.row_group(group).num_rows
+            if rows < 0:
+                raise ThriftError("a row group has a negative number of rows")
+            self.group_starts.append(self.group_starts[-1] + rows)
+
+    def batches(
+        self, leaves: Iterable[int], rows: int, groups: Iterable[int] | None = None
+    ) -> Iterator[Batch | Unread]:
+        """Yield the rows of some Parquet columns; of a row group that cannot be read, why.
+
+        Args:
+            leaves: numbers of the Parquet columns.
+            rows: of a batch, at most.
+            groups: numbers of the row groups; None for all.
+
+        Raises:
+            FileSystemError: the file system failed.
+        """
+        leaves = sorted(leaves)
+        for group in range(self.file.num_row_groups) if groups is None else groups:
+            yield from self._group(group, leaves, rows)
+
+    def _group(self, group: int, leaves: list[int], rows: int) -> Iterator[Batch | Unread]:
+        start, end = self.group_starts[group : group + 2]
+        at = start
+        try:
+            rows = self._rows_at_once(group, leaves, rows)
+            # The public method knows columns by their names only.
+            for batch in self.file.reader.iter_batches(
+                rows, row_groups=[group], column_indices=leaves
+            ):
+                yield Batch(at, batch)
+                at += batch.num_rows
+        except FileSystemError:
+            raise
+        except TooLargeError as error:
+            yield Unread(at, end - at, f"row group {group}: {error}", False)
+        except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+            check_file_system(self._stream)
+            yield Unread(at, end - at, f"row group {group} cannot be read: {error}", True)
+        else:
+            if at < end:
+                yield Unread(
+                    at, end - at, f"row group {group} ends after {at - start:,} rows", True
+                )
+
+    def _rows_at_once(self, group: int, leaves: list[int], rows: int) -> int:
+        """Return how many rows of a group a batch may have.
+
+        Raises:
+            TooLargeError: one is too many.
+        """
+        held, columns = 0, list[_Column]()
+        for leaf in leaves:
+            column = self._column(group, leaf)
+            columns.append(column)
+            held += column.held
+            if held > PARQUET_BYTES:
+                raise TooLargeError(_too_large(held))
+        while rows > 1 and sum(column.widest(rows) for column in columns) > BATCH_BYTES:
+            rows = max(rows // 4, 1)
+        needed = held + sum(column.widest(rows) for column in columns)
+        if needed > PARQUET_BYTES:
+            raise TooLargeError(_too_large(needed))
+        return rows
+
+    def _column(self, group: int, leaf: int) -> _Column:
+        chunk_of = self.file.metadata.row_group(group).column(leaf)
+        node = self.file.schema.column(leaf)
+        chunk = read_chunk(self._stream, chunk_of)
+        width = max(node.length, 0) if node.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
+        column = _Column(chunk, chunk_of.compression != "UNCOMPRESSED", width)
+        if node.max_repetition_level and column.total > BATCH_BYTES:
+            bits = node.max_repetition_level.bit_length()
+            column.set_rows(list(self._rows_of_pages(chunk.pages, chunk_of, bits)))
+        return column
+
+    def _rows_of_pages(
+        self, pages: list[Page], chunk_of: pq.ColumnChunkMetaData, bits: int
+    ) -> Iterator[Rows]:
+        """Yield how many rows begin in each page, and how long they are, by the repetition levels."""
+        row = 0
+        for page in pages:
+            if page.levels is not None:
+                self._stream.seek(page.at)
+                levels = bytes(self._stream.read(page.levels[0]))
+            else:
+                content = unpacked(self._stream, chunk_of, page.at, page.packed, page.size)
+                levels = content[4 : 4 + int.from_bytes(content[:4], "little")]
+                del content
+            rows = rows_of(levels, page.values, bits, row)
+            row = rows.open
+            yield rows
+
+
+def _too_large(needed: int) -> str:
+    return (
+        f"it takes {needed // MIB:,} MiB of memory to read, more than {PARQUET_BYTES // MIB}. Write "
+        "the file with smaller row groups, pages or dictionaries"
+    )
+
+
+class _Span(NamedTuple):
+    """The rows of one page, and what its values take.
+
+    Attributes:
+        first: number of its first row.
+        rows: how many of its rows follow.
+        values: its values.
+        longest: values of a row, at most.
+        content: bytes of all its values, where these limit them.
+        each: bytes of a value besides.
+        least: values for which Arrow takes memory at least.
+    """
+
+    first: int
+    rows: int
+    values: int
+    longest: int
+    content: int
+    each: int
+    least: int
+
+    def needed(self, rows: int) -> int:
+        """Return what some rows take in bytes."""
+        return self.content + min(self.values, max(rows * self.longest, self.least)) * self.each
+
+
+class _Column:
+    """What reading a column of a row group takes.
+
+    Attributes:
+        chunk: its pages.
+        held: bytes that stay while its rows are read: the largest page and the dictionary.
+        total: bytes that all its values take.
+    """
+
+    def __init__(self, chunk: Chunk, is_packed: bool, width: int) -> None:
+        self.chunk, self._width = chunk, width
+        pages = max((_page_bytes(page, is_packed) for page in chunk.pages), default=0)
+        # A dictionary is decompressed, and then copied.
+        self.held = pages + 2 * chunk.dictionary
+        self._spans: list[_Span] = []
+        self._end = 0
+        for page in chunk.pages:
+            # Of a nested column, all values may belong to one row.
+            self._append(page, page.values, 1)
+        self.total = sum(span.needed(span.values) for span in self._spans)
+
+    def set_rows(self, rows_of_pages: list[Rows]) -> None:
+        """Say how many rows begin in each page of a nested column, and how long they are."""
+        self._spans, self._end = [], 0
+        for page, rows in zip(self.chunk.pages, rows_of_pages, strict=True):
+            self._append(page, rows.number, rows.longest)
+
+    def _append(self, page: Page, rows: int, longest: int) -> None:
+        content, each = page.size, self._width
+        if page.encoding in DICTIONARY_ENCODINGS:
+            content, each = 0, max(each, self.chunk.entry)
+        elif page.encoding == DELTA_BYTES:
+            # Each may begin as the one before it.
+            content, each = 0, page.size
+        # The row that the page begins with may be the last of the page before.
+        first = max(self._end - 1, 0)
+        self._end += rows
+        rows, each = self._end - first, each + _VALUE_BYTES
+        least = _LEAST_VALUES if self._width else 0
+        self._spans.append(_Span(first, rows, page.values, longest, content, each, least))
+
+    def widest(self, rows: int) -> int:
+        """Return what the largest batch of so many rows takes in bytes."""
+        windows: dict[int, int] = {}
+        for span in self._spans:
+            needed = span.needed(rows)
+            for window in {span.first // rows, (span.first + max(span.rows, 1) - 1) // rows}:
+                windows[window] = windows.get(window, 0) + needed
+        return max(windows.values(), default=0)
+
+
+def _page_bytes(page: Page, is_packed: bool) -> int:
+    lengths = page.values * 8 if page.encoding in (DELTA_BYTES, DELTA_LENGTHS) else 0
+    return page.size + lengths + (page.packed if is_packed else 0)

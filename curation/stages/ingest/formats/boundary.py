@@ -1,0 +1,137 @@
+"""The boundary round rows, members and files: what cannot be read costs itself, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from curation.errors import CurationError, StoreError
+from curation.media.files.limits import EXPANSION_BYTES, EXPANSION_RATIO, ROWS
+from curation.media.files.location import FileSystemError, shown
+from curation.stages.ingest.formats.source_row import SourceRow, bad_row, described
+from curation.stages.ingest.sources.notices import Notice
+from curation.stages.ingest.sources.source_file import SourceFile
+
+Item = SourceRow | Notice
+"""What readers yield."""
+
+
+class UnreadableError(StoreError):
+    """The content of a file cannot be read, or not to its end. The message says how to mend it."""
+
+
+class ExcessError(ValueError):
+    """A file with more rows, or more text in them, than a file of its size may have."""
+
+
+def row_or_reason(make: Callable[[], SourceRow], where: str, content: bytes | str) -> SourceRow:
+    """Return the row that a function makes, or a bad row with the error that it raises.
+
+    Args:
+        make: makes the row.
+        where: its place within the file.
+        content: distinguishes a bad row from others.
+    """
+    try:
+        return make()
+    except (CurationError, FileSystemError):
+        raise
+    except Exception as error:
+        if isinstance(content, str):
+            content = content.encode("utf-8", "surrogatepass")
+        return bad_row(content, where, described(error))
+
+
+def items_or_reason(items: Iterable[Item], where: str, content: bytes) -> Iterator[Item]:
+    """Yield what is made of one part of a file; after an error, a bad row. See `row_or_reason`."""
+    try:
+        yield from items
+    except (CurationError, FileSystemError):
+        raise
+    except Exception as error:
+        yield bad_row(content, where, described(error))
+
+
+def _bytes_of(file: SourceFile) -> int:
+    sidecars = sum(sidecar.size for image in file.members for sidecar in image.sidecars)
+    return (file.size or 0) + sidecars
+
+
+def _measure(row: SourceRow) -> int:
+    size = 0
+    if row.url:
+        size += len(row.url)
+    if row.caption:
+        size += len(row.caption)
+    if row.metadata:
+        size += len(row.metadata)
+    if row.key:
+        size += len(row.key)
+    if row.path:
+        size += len(row.path)
+    if row.faces:
+        size += len(row.faces)
+    row.size = size
+    return size
+
+
+class FileBoundary:
+    """Passes the rows of one file on, and ends them with a bad row where it cannot be read further.
+
+    Attributes:
+        unreadable: why nothing of the file could be read; None if something was.
+    """
+
+    def __init__(self, file: SourceFile) -> None:
+        self._file = file
+        self._rows = 0
+        self.unreadable: str | None = None
+
+    def items(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield what a reader yields.
+
+        Raises:
+            CurationError: the recipe does not fit the file, or it is missing.
+            StoreError: the file system failed. The file may be whole.
+        """
+        try:
+            yield from self._counted(items)
+        except FileSystemError as error:
+            raise StoreError(
+                f"Source {self._file.source.name!r}: {self._file.display_name} cannot be read "
+                f"({error}). Put the file back, or remove it from the source, and run again."
+            ) from error
+        except UnreadableError as error:
+            yield from self._ended(str(error))
+        except CurationError:
+            raise
+        except Exception as error:
+            yield from self._ended(
+                f"Source {self._file.source.name!r}: {self._file.display_name} cannot be read further "
+                f"({described(error)}). Replace the file, or remove it from the source, and run again."
+            )
+
+    def _counted(self, items: Iterable[Item]) -> Iterator[Item]:
+        size, text, rows = _bytes_of(self._file), 0, 0
+        most, longest = ROWS + size, EXPANSION_BYTES + EXPANSION_RATIO * size
+        try:
+            for item in items:
+                if isinstance(item, SourceRow):
+                    text += _measure(item)
+                    if rows >= most:
+                        raise ExcessError(
+                            f"it has more than {most:,} rows, one a byte and {ROWS:,}"
+                        )
+                    if text > longest:
+                        raise ExcessError(f"{size:,} bytes become more than {longest:,} of text")
+                    rows += 1
+                yield item
+        finally:
+            self._rows = rows
+
+    def _ended(self, message: str) -> Iterator[Item]:
+        name = self._file.display_name
+        yield Notice("unreadable_file", f"{name} after {self._rows:,} rows")
+        if not self._rows:
+            self.unreadable = message
+        content = f"{shown(self._file.name)} {message}".encode("utf-8", "replace")
+        yield bad_row(content, f"after {self._rows:,} rows", message)

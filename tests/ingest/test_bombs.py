@@ -1,0 +1,63 @@
+"""No file makes a reader take more than its share of memory, whatever it holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ingest.bombs import BOMBS, SLOW, write_bomb
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[subprocess.Popen[str]]:
+    # Other allocators reserve far more addresses than they use, which the limit would count.
+    environment = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system", "PYTHONPATH": str(ROOT)}
+    environment |= {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "tests.ingest.read_limited"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def read(reader: subprocess.Popen[str], kind: str, path: Path) -> dict[str, Any]:
+    assert reader.stdin is not None and reader.stdout is not None
+    mapped = kind in ("parquet", "csv", "tsv", "jsonl")
+    columns = {"url": "url"} if mapped else {}
+    if kind in ("parquet", "csv") and "nested" not in path.name:
+        columns["caption"] = "caption"
+    task = {"format": kind, "path": str(path), "columns": columns}
+    reader.stdin.write(json.dumps(task) + "\n")
+    reader.stdin.flush()
+    result: dict[str, Any] = json.loads(reader.stdout.readline())
+    return result
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA is Linux's")
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.nightly) if n in SLOW else n for n in BOMBS]
+)
+def test_a_reader_takes_bounded_memory(
+    tmp_path: Path, reader: subprocess.Popen[str], name: str
+) -> None:
+    bomb = BOMBS[name]
+    result = read(reader, bomb.format, write_bomb(name, tmp_path))
+    assert "error" not in result, result
+    said = " ".join([*result["problems"], str(result.get("unreadable"))])
+    assert bomb.reason in said, result
+    assert result["reasons"].get("None", 0) <= bomb.rows, result

@@ -1,0 +1,191 @@
+"""Whatever stands in a row, a member or a file costs itself, and says why."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import StoreError
+from curation.media.files.location import FileSystemError
+from curation.media.web.urls import UrlRules
+from curation.stages.ingest.formats import boundary, jsonl, quoting, source_row
+from curation.stages.ingest.formats.quoting import Line, Lines, doubled
+from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources.source_file import SourceFile
+from tests.ingest.helpers import noted, pairs, source, write
+
+GOOD = b'{"url": "http://a.example/1", "caption": "c"}\n'
+
+
+def nested(depth: int) -> bytes:
+    return b'{"url": "http://a.example/2", "more": ' + b"[" * depth + b"]" * depth + b"}\n"
+
+
+ODD_LINES = {
+    "nested": nested(100_000),
+    "nested as deep as may be read": nested(480),
+    "a large integer": b'{"url": "http://a.example/2", "n": %s}\n' % (b"9" * 5000),
+    "boxes of large integers": b'{"url": "u", "faces": [[%s, 0, 1, 1]]}\n' % (b"9" * 400),
+    "many boxes": b'{"url": "u", "faces": [%s[0,0,1,1]]}\n' % (b"[0,0,1,1]," * 2000),
+    "a key twice": b'{"url": "u", "%s": 1, "%s": 2}\n' % (b"k" * 5000, b"k" * 5000),
+    "surrogates": b'{"url": "\\ud800", "caption": "\\udfff\\ud800"}\n',
+    "infinity": b'{"url": 1e400, "caption": -Infinity, "n": NaN}\n',
+    "a long caption": b'{"url": "u", "caption": "%s"}\n' % (b"x" * 200_000),
+    "a host that is none": b'{"url": "http://[]@"}\n',
+}
+
+
+@pytest.mark.parametrize("kind", ODD_LINES)
+def test_an_odd_row_costs_itself(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "l.jsonl"
+    path.write_bytes(GOOD + ODD_LINES[kind] + GOOD)
+    columns = {"url": "url", "caption": "caption"}
+    if "faces" in ODD_LINES[kind].decode():
+        columns["faces"] = "faces"
+        path.write_bytes(GOOD.replace(b"}", b', "faces": null}') + ODD_LINES[kind] + GOOD)
+    found = pairs(tmp_path / "store", source(path, format="jsonl", columns=columns))
+    good = [row["reason"] for row in found if row["url"] == "http://a.example/1"]
+    assert sorted(map(str, good)) == ["None", "duplicate_url"]
+    (odd,) = (row for row in found if row["url"] != "http://a.example/1")
+    said = json.loads(odd["metadata"] or "{}").get("unreadable", "")
+    assert len(said) < 500
+    assert odd["reason"] in ("bad_row", "bad_url", "bad_scheme", None)
+    assert odd["reason"] != "bad_row" or "line 2" in said
+
+
+def test_an_error_of_any_kind_is_the_reason_of_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = UrlRules.check
+
+    def failing(rules: UrlRules, url: str) -> tuple[str | None, str | None]:
+        if url.endswith("/2"):
+            raise KeyError("k" * 5000)
+        return check(rules, url)
+
+    monkeypatch.setattr(UrlRules, "check", failing)
+    rows = [{"url": f"http://a.example/{i}", "caption": "c"} for i in range(4)]
+    found = pairs(tmp_path / "store", source(write(tmp_path / "l.parquet", rows)))
+    (bad,) = (row for row in found if row["reason"])
+    assert len(found) == 4 and bad["reason"] == "bad_row"
+    said = json.loads(bad["metadata"])["unreadable"]
+    assert "KeyError" in said and len(said) < 500
+
+
+def test_a_reader_that_fails_costs_the_rest_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(file: SourceFile) -> Iterator[SourceRow]:
+        yield SourceRow(url="http://a.example/1")
+        raise RuntimeError("odd")
+
+    (tmp_path / "l.jsonl").write_bytes(GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr(jsonl, "read", failing)
+        found = pairs(tmp_path / "s1", source(tmp_path, format="jsonl"))
+    good, bad = sorted(found, key=lambda row: str(row["reason"]))
+    assert (good["reason"], bad["reason"]) == (None, "bad_row")
+    assert "RuntimeError: odd" in bad["metadata"]
+    assert noted(tmp_path / "s1")["unreadable_file"] == 1
+
+
+def test_a_file_system_that_fails_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(file: SourceFile) -> Iterator[SourceRow]:
+        yield SourceRow(url="http://a.example/1")
+        raise FileSystemError(5, "the disk has failed")
+
+    (tmp_path / "l.jsonl").write_bytes(GOOD)
+    monkeypatch.setattr(jsonl, "read", failing)
+    with pytest.raises(StoreError, match="the disk has failed"):
+        pairs(tmp_path / "store", source(tmp_path, format="jsonl"))
+
+
+def test_of_several_files_the_damaged_cost_themselves(tmp_path: Path) -> None:
+    folder = tmp_path / "l"
+    rows = [{"url": f"http://a.example/{i}", "caption": "c"} for i in range(3)]
+    whole = write(folder / "a.parquet", rows).read_bytes()
+    (folder / "b.parquet").write_bytes(whole[:-20])
+    (folder / "c.parquet").write_bytes(b"PAR1")
+    (folder / "d.parquet").write_bytes(b"")
+    found = pairs(tmp_path / "store", source(folder))
+    assert Counter(row["reason"] for row in found) == {None: 3, "bad_row": 3}
+    assert noted(tmp_path / "store")["unreadable_file"] == 3
+    (folder / "a.parquet").unlink()
+    with pytest.raises(StoreError, match="cannot be read as Parquet"):
+        pairs(tmp_path / "store", source(folder))
+
+
+def test_a_file_has_no_more_rows_than_its_size_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boundary, "ROWS", 100)
+    urls = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000), pa.array(["http://a.example/1"]))
+    path = tmp_path / "l.parquet"
+    pq.write_table(pa.table({"url": urls, "caption": urls}), path)
+    found = pairs(tmp_path / "store", source(path))
+    assert len(found) == 100 + path.stat().st_size + 1
+    (bad,) = (row for row in found if row["reason"] == "bad_row")
+    assert "more than" in bad["metadata"]
+
+
+def test_a_file_has_no_more_text_than_its_size_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boundary, "EXPANSION_BYTES", 1000)
+    monkeypatch.setattr(boundary, "EXPANSION_RATIO", 2)
+    path = tmp_path / "l.txt.gz"
+    path.write_bytes(gzip.compress(b"http://a.example/1\n" * 1000))
+    found = pairs(tmp_path / "store", source(path, format="txt", columns={}))
+    (bad,) = (row for row in found if row["reason"] == "bad_row")
+    assert 40 < len(found) < 100 and "of text" in bad["metadata"]
+
+
+def test_rows_of_much_text_are_staged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_row, "BATCH_BYTES", 4000)
+    rows = [SourceRow(url="u", size=300) for _ in range(10)]
+    assert [len(chunk) for chunk in source_row._chunks(rows)] == [4, 4, 2]
+
+
+def test_rows_that_fail_one_after_another_are_not_read_again_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quoting, "HEAD_CHARACTERS", 0)
+    monkeypatch.setattr(quoting, "REREAD_RATIO", 3)
+    monkeypatch.setattr(quoting, "RECORD_CHARACTERS", 20_000)
+    read: list[int] = []
+
+    def lines() -> Iterator[Line]:
+        for number in range(3000):
+            read.append(number)
+            yield Line(number, 'a",x"y,"\n')
+
+    source_lines = Lines(lines())
+    records = list(doubled(source_lines, ","))
+    assert len(records) == 3000 == len(read)
+    assert [record.line.number for record in records] == list(range(3000))
+    assert all(record.problem for record in records)
+    assert any("too many of the file were read again" in r.problem for r in records)
+
+
+def test_a_header_of_many_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("url,caption," + "x," * 3000 + "\nhttp://a.example/1,c\n")
+    with pytest.raises(StoreError, match=r"has 3,003 columns, more than 2,000"):
+        pairs(tmp_path / "store", source(path, format="csv"))
+
+
+def test_an_error_about_columns_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text(",".join(f"{'c' * 1000}{i}" for i in range(1500)) + "\nx\n")
+    with pytest.raises(Exception, match="1,470 others") as error:
+        pairs(tmp_path / "store", source(path, format="csv"))
+    assert len(str(error.value)) < 15_000

@@ -1,0 +1,254 @@
+"""Files of every format with any bytes changed: all they hold is a row or counted."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation.errors import RecipeError
+from curation.media.web.urls import UrlRules
+from curation.stages.ingest.sources.listing import list_source
+from curation.stages.ingest.sources.source import Source
+from curation.stages.ingest.stage import read_file
+from tests.ingest.bombs import header, member
+from tests.ingest.helpers import jpeg
+
+ROWS = 40
+RECORDS: list[dict[str, Any]] = [
+    {
+        "url": f"http://a.example/{i}.jpg",
+        "caption": f'a "cat", é {i}',
+        "faces": [[0.1, 0.2, 0.3, 0.4]] * (i % 3),
+        "size": i * 1000,
+        "more": {"a": [i, None], "b": "x\ny"},
+    }
+    for i in range(ROWS)
+]
+
+
+def parquet(**options: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(RECORDS), out, row_group_size=15, **options)
+    return out.getvalue()
+
+
+def delimited(delimiter: str) -> bytes:
+    lines = [delimiter.join(["url", "caption", "size"])]
+    for record in RECORDS:
+        quoted = '"' + record["caption"].replace('"', '""') + '"'
+        lines.append(delimiter.join([record["url"], quoted, str(record["size"])]))
+    return "\n".join(lines).encode() + b"\n"
+
+
+def tar() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for i, record in enumerate(RECORDS[:8]):
+            for ending, content in (
+                ("jpg", jpeg(i)),
+                ("txt", record["caption"].encode()),
+                ("json", json.dumps(record).encode()),
+            ):
+                info = tarfile.TarInfo(f"{'d' * 120 if i == 3 else 'd'}/é{i}.{ending}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    long = header("././@LongLink", 200, b"L") + b"n" * 196 + b".jpg" + b"\0" * 312
+    return long + member("n.jpg", jpeg()) + out.getvalue()
+
+
+def wat() -> bytes:
+    out = b""
+    for i in range(6):
+        links = [{"path": "IMG@/src", "url": f"{n}.jpg", "alt": f"é {n}"} for n in range(i)]
+        html = {"HTML-Metadata": {"Links": links, "Head": {"Base": "/b/"}}}
+        body = {
+            "WARC-Header-Metadata": {"WARC-Target-URI": f"http://a.example/{i}/"},
+            "Payload-Metadata": {"HTTP-Response-Metadata": html},
+        }
+        text = json.dumps({"Envelope": body}).encode()
+        out += b"WARC/1.0\r\nWARC-Type: metadata\r\nWARC-Record-ID: <urn:%d>\r\n" % i
+        out += b"Content-Length: %d\r\n\r\n" % len(text) + text + b"\r\n\r\n"
+    return out
+
+
+JSONL = b"".join(json.dumps(record).encode() + b"\n" for record in RECORDS)
+TXT = b"".join(record["url"].encode() + b"\n" for record in RECORDS)
+
+
+class Kind(NamedTuple):
+    """Files of one kind: their format, and how they are written."""
+
+    format: str
+    content: Callable[[], bytes]
+    columns: dict[str, str] = {}
+
+
+URLS = {"url": "url", "caption": "caption"}
+KINDS = {
+    "parquet": Kind("parquet", parquet, URLS | {"faces": "faces"}),
+    "parquet v2": Kind(
+        "parquet", lambda: parquet(data_page_version="2.0", compression="zstd"), URLS
+    ),
+    "parquet plain": Kind(
+        "parquet", lambda: parquet(compression="none", use_dictionary=False), URLS
+    ),
+    "csv": Kind("csv", lambda: delimited(","), URLS),
+    "csv.gz": Kind("csv", lambda: gzip.compress(delimited(","), mtime=0), URLS),
+    "tsv": Kind("tsv", lambda: delimited("\t"), URLS),
+    "jsonl": Kind("jsonl", lambda: JSONL, URLS | {"faces": "faces"}),
+    "txt": Kind("txt", lambda: TXT),
+    "txt.gz": Kind("txt", lambda: gzip.compress(TXT, mtime=0)),
+    "tar": Kind("webdataset", tar),
+    "tar.gz": Kind("webdataset", lambda: gzip.compress(tar(), mtime=0)),
+    "wat": Kind("wat", wat),
+    "wat.gz": Kind("wat", lambda: gzip.compress(wat(), mtime=0)),
+}
+WHOLE = {name: kind.content() for name, kind in KINDS.items()}
+ODD = (b"\x00", b"\xff", b'"', b"\n", b"\xff\xff\xff\x7f", b"9" * 30, b"[" * 40, b"\x80" * 8, b"-1")
+
+
+def mutated(content: bytes, draw: random.Random) -> bytes:
+    """Return a file with some bytes changed, removed, repeated or put in."""
+    changed = bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 4, 16))):
+        # The headers, and the footer of Parquet, are at the ends.
+        at = draw.choice((draw.randrange(len(changed)), draw.randrange(-min(900, len(changed)), 0)))
+        at %= len(changed)
+        size = draw.choice((1, 1, 4, 100))
+        match draw.randrange(5):
+            case 0:
+                changed[at] = draw.randrange(256)
+            case 1:
+                del changed[at : at + size]
+            case 2:
+                changed[at:at] = draw.choice(ODD)
+            case 3:
+                changed[at : at + 1] = draw.choice(ODD)
+            case _:
+                other = draw.randrange(len(changed))
+                changed[at:at] = changed[other : other + size]
+        if len(changed) < 20:
+            break
+    if draw.random() < 0.1:
+        del changed[draw.randrange(len(changed) + 1) :]
+    return bytes(changed)
+
+
+class Read(NamedTuple):
+    """What was read of a file: reasons of its rows, counts, and whether it could be read at all."""
+
+    reasons: Counter[str | None]
+    notices: dict[str, int]
+    is_refused: bool
+
+
+def read(kind: Kind, path: Path) -> Read:
+    fields = {"format": kind.format, "path": str(path), "columns": kind.columns}
+    spec = Source.model_validate({"name": "s", "role": "pool", **fields})
+    reasons: Counter[str | None] = Counter()
+    notices: Counter[str] = Counter()
+    try:
+        for file in list_source(spec, 10_000).files:
+            batches = read_file(file, UrlRules(), spec.version)
+            while True:
+                try:
+                    batch = next(batches)
+                except StopIteration as end:
+                    notices.update({c: n["count"] for c, n in end.value["notices"].items()})
+                    break
+                batch.validate(full=True)
+                reasons.update(batch.column("reason").to_pylist())
+    except RecipeError:
+        # A header that names other columns.
+        return Read(reasons, dict(notices), True)
+    return Read(reasons, dict(notices), False)
+
+
+def check(name: str, content: bytes, path: Path) -> None:
+    kind = KINDS[name]
+    path.write_bytes(content)
+    found = read(kind, path)
+    if found.is_refused or "unreadable_file" in found.notices:
+        return
+    rows = sum(found.reasons.values())
+    if name in ("txt", "jsonl"):
+        ends = b"\n" if b"\n" in content else b"\r"
+        lines = [line for line in content.split(ends) if line.strip(b" \t\r\n\x1e\x0b\x0c")]
+        assert rows + found.notices.get("comment_line", 0) == len(lines)
+    if kind.format == "parquet":
+        listed = pq.read_metadata(path).num_rows
+        refused = found.notices.get("unread_rows", 0)
+        assert rows >= listed - refused
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_whole_files_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "f").write_bytes(WHOLE[name])
+    found = read(KINDS[name], tmp_path / "f")
+    expected = {"webdataset": 9, "wat": 15}.get(KINDS[name].format, ROWS)
+    assert found.reasons == {None: expected}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_with_changed_bytes_fail_nothing(tmp_path: Path, name: str) -> None:
+    draw = random.Random(7)
+    for _ in range(40):
+        check(name, mutated(WHOLE[name], draw), tmp_path / "f")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", KINDS)
+def test_many_files_with_changed_bytes_fail_nothing(tmp_path: Path, name: str) -> None:
+    draw = random.Random()
+    for _ in range(5000):
+        content = mutated(WHOLE[name], draw)
+        try:
+            check(name, content, tmp_path / "f")
+        except BaseException:
+            print(f"{name}: {content!r}")
+            raise
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(name=st.sampled_from(sorted(KINDS)), content=st.binary(min_size=1, max_size=300))
+def test_any_bytes_fail_nothing(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
+) -> None:
+    check(name, content, tmp_path_factory.mktemp("f") / "f")
+    start = WHOLE[name][:40]
+    check(name, start + content, tmp_path_factory.mktemp("f") / "f")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.fixed_dictionaries({"url": JSON, "caption": JSON, "faces": JSON, "n": JSON}))
+)
+def test_values_of_any_kind_are_rows(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
+) -> None:
+    path = tmp_path_factory.mktemp("f") / "f.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = URLS | {"faces": "faces"}
+    found = read(Kind("jsonl", lambda: b"", columns), path)
+    assert sum(found.reasons.values()) == len(rows)
+    assert "unreadable_file" not in found.notices
