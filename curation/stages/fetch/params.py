@@ -74,7 +74,8 @@ class FetchParams(StrictModel):
     max_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**30)
     """Largest size of an image file in bytes; a larger one fails as `too_large`."""
     max_pixels: int = Field(default=100_000_000, ge=1024, le=500_000_000)
-    """Largest width times height of an image in pixels; a larger one fails as `too_many_pixels`."""
+    """Largest width times height of an image in pixels; a larger one fails as `too_many_pixels`. One
+    that takes more than 1 GiB or 20 seconds to decode is `decoder_memory` or `decoder_timeout`."""
     formats: list[str] = []
     """Formats that are read with packages of their own: `heic` (the extra `heif`) and `jxl` (the extra
     `jxl`). Without them, such files fail as `format_heic` and `format_jxl`."""
@@ -89,6 +90,9 @@ class FetchParams(StrictModel):
     """JPEG quality of stored images, from 1 to 100."""
     faces: FaceParams = FaceParams()
     """Which faces are blurred before an image is stored."""
+    keep_metadata: list[Literal["camera", "creator", "description", "taken"]] = []
+    """What else of a picture's metadata the column `kept_metadata` has: `camera` (maker and model),
+    `creator`, `description` (also its title), `taken` (date and time). Stored images have none."""
     robots: bool = True
     """Whether robots.txt (RFC 9309) of each host is read and followed."""
     opt_out: list[str] = ["noai", "noimageai", "noindex", "noimageindex"]
@@ -124,6 +128,11 @@ class FetchParams(StrictModel):
                 )
         return entries
 
+    @field_validator("keep_metadata")
+    @classmethod
+    def _in_one_order(cls, names: list[str]) -> list[str]:
+        return sorted(set(names))
+
     @field_validator("formats")
     @classmethod
     def _have_plug_ins(cls, formats: list[str]) -> list[str]:
@@ -155,7 +164,7 @@ STAGE = Stage(
     params=FetchStep,
     writes="images",
     reads=(Read("pairs"),),
-    version=3,
+    version=4,
     work_folder=True,
     versions=lambda params: DETECTORS.versions(
         [params.faces.detector] if params.faces.detector else []
