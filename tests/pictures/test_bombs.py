@@ -119,9 +119,9 @@ CHEAP: dict[str, Callable[[], bytes]] = {
     ),
     "EXIF of a PNG": lambda: with_chunks(PNG, chunk(b"eXIf", tiff_of_tags(500))),
     "comments of a GIF": lambda: encode(PICTURE, "GIF")[:-1] + b"!\xfe\1x\0" * 500_000 + b";",
-    "frames of a GIF": lambda: frames("GIF", 60),
-    "frames of a WebP": lambda: frames("WEBP", 30),
-    "frames of a PNG": lambda: frames("PNG", 30),
+    "frames of a GIF": lambda: frames("GIF", 15),
+    "frames of a WebP": lambda: frames("WEBP", 8),
+    "frames of a PNG": lambda: frames("PNG", 8),
     "segments of a JPEG": lambda: with_segments(encode(PICTURE), *[segment(0xFE, b"")] * 50_000),
     "padding of a JPEG": lambda: encode(PICTURE)[:2] + b"\xff" * 500_000 + encode(PICTURE)[2:],
     "tables of a JPEG": lambda: with_segments(
@@ -167,9 +167,8 @@ RESIZES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_wide_pictures_reach_no_detector_and_end_no_run(shape: tuple[int, int], kind: str) -> None:
-    content = encode(Image.new("L", shape), kind)
+def test_wide_pictures_reach_no_detector_and_end_no_run(shape: tuple[int, int]) -> None:
+    content = encode(Image.new("L", shape), "PNG")
     for resize in RESIZES:
         for faces in ({"detector": "haar"}, {}):
             expected = (None, "bad_dimensions") if max(shape) <= 65_500 else ("bad_dimensions",)

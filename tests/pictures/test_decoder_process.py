@@ -46,7 +46,6 @@ def fine(limits: Limits = LIMITS) -> int:
         ("abort", "decoder_died", False),
         ("kill", "decoder_died", False),
         ("exit", "decoder_died", False),
-        ("sys.exit", "decoder_died", False),
         ("close", "decoder_died", False),
         ("loop", "decoder_timeout", False),
         ("sleep", "decoder_timeout", False),
