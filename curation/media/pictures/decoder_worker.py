@@ -13,6 +13,7 @@ import math
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,7 @@ Function = Callable[[Header, bytes], Frame]
 READY: Header = {"ready": True}
 NO_MEMORY = 3
 """Exit status of a process that cannot even hold a file."""
+_STEP_BYTES = 2**25
 
 
 class Limits(NamedTuple):
@@ -62,11 +64,11 @@ def main(function: str, memory_bytes: str, processor_s: str) -> None:
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     _forbid_files_and_cores()
-    memory = _data_bytes() + int(memory_bytes)
+    limiter = _Limiter(_data_bytes() + int(memory_bytes), int(processor_s))
     try:
         while lengths := requests.read(LENGTHS.size):
             header_bytes, content_bytes = LENGTHS.unpack(lengths)
-            _limit(memory + 2 * (header_bytes + content_bytes), int(processor_s))
+            limiter.start(header_bytes + content_bytes)
             request = unpacked(requests.read(header_bytes), requests.read(content_bytes))
             _send(answers, _answered(answer, request))
             del request
@@ -114,15 +116,30 @@ def _forbid_files_and_cores(forbid: bool = True) -> None:
         resource.setrlimit(kind, (0 if forbid else most, most))
 
 
-def _limit(memory_bytes: int, processor_s: int) -> None:
-    """Set the limits of the next picture; only Linux limits memory."""
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    data = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (data, most))
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = math.ceil(usage.ru_utime + usage.ru_stime) + processor_s
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
+class _Limiter:
+    """Sets the limits of each picture; only Linux limits memory.
+
+    Args:
+        memory_bytes: for any picture.
+        processor_s: for any picture.
+    """
+
+    def __init__(self, memory_bytes: int, processor_s: int) -> None:
+        self._memory_bytes, self._processor_s = memory_bytes, processor_s
+        self._set: dict[int, int] = {}
+
+    def start(self, size: int) -> None:
+        """Set the limits of a picture whose file has a size in bytes."""
+        steps = -(-2 * size // _STEP_BYTES)
+        self._limit(resource.RLIMIT_DATA, self._memory_bytes + steps * _STEP_BYTES)
+        self._limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + self._processor_s)
+
+    def _limit(self, kind: int, value: int) -> None:
+        if self._set.get(kind) == value:
+            return
+        self._set[kind] = value
+        _, most = resource.getrlimit(kind)
+        resource.setrlimit(kind, (value if most == -1 else min(value, most), most))
 
 
 def _data_bytes() -> int:
