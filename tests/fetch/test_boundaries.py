@@ -49,7 +49,7 @@ def of_bad(*values: Any, **named: Any) -> bool:
 
 
 PLACES = [
-    (client, "_target"),
+    (client, "request_target"),
     (client, "_redirect_target"),
     (client.Client, "_request"),
     (client, "join"),
@@ -90,7 +90,7 @@ def test_an_exception_costs_its_row_alone(
         "curation.stages.fetch.client.decode_body",
         "curation.stages.fetch.client._status_error",
         "curation.stages.fetch.response_repair.parse_head",
-        "curation.media.web.guard.Guard.check_literal",
+        "curation.media.web.guard.Guard.check",
     ],
 )
 def test_an_exception_at_every_place_is_a_reason(
@@ -178,7 +178,9 @@ def test_what_nothing_foresaw_is_requested_again(web: Web, tmp_path: Path) -> No
     path = write(tmp_path / "l.parquet", [{"url": web.url("/a"), "caption": "c"}])
     store = tmp_path / "store"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "request_target", raising(client.request_target, lambda _: True, OddError("x")))
+        patch.setattr(
+            client, "request_target", raising(client.request_target, lambda _: True, OddError("x"))
+        )
         run(store, source(path), until="fetch", fetch=OPEN)
     assert table(store, "images").read()["reason"].to_pylist() == ["error_OddError"]
     more = write(

@@ -19,22 +19,24 @@ from curation.media.web.fetch_error import FetchError
 
 Pixels = npt.NDArray[np.uint8]
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _ADOBE = 0xEE
-_PIXEL_SEGMENTS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDD, _ADOBE}
+_PIXEL_SEGMENTS = FRAMES | {0xC4, 0xCC, 0xDB, 0xDD, _ADOBE}
 _COEFFICIENTS = 64
 # A progressive JPEG with very many scans takes minutes to decode; encoders write about ten scans. Each
 # scan may touch every pixel, so scans times pixels are limited too, to about twenty seconds of work.
 _MAX_SCANS = 500
-_UNLIMITED_SCANS = 16
+MANY_SCANS = 16
 _MAX_SCANNED_PIXELS = 2_000_000_000
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
 _FEW_BYTES = 4
 _LONG_PADDING = 8
 
 
-class _Segment(NamedTuple):
+class Segment(NamedTuple):
+    """A segment of a JPEG, from its marker on."""
+
     marker: int
     start: int
     end: int
@@ -61,7 +63,7 @@ def read_jpeg(content: bytes, size: tuple[int, int]) -> SoundJpeg:
         size: width and height that were checked. libjpeg may read another header than Pillow.
 
     Raises:
-        FetchError: `truncated` or `undecodable`.
+        FetchError: `truncated`, `undecodable` or `decoder_memory`.
     """
     try:
         return _strictly(content, size)
@@ -75,6 +77,8 @@ def read_jpeg(content: bytes, size: tuple[int, int]) -> SoundJpeg:
             return SoundJpeg(content, None)
         if _is_padding(content, message) or _repeats_a_scan(content, message):
             return SoundJpeg(content, _pixels(content, size, strict=False))
+        if "memory" in message.lower():
+            raise FetchError("decoder_memory") from error
         is_cut = "remature end" in message or "SOI" in message
         raise FetchError("truncated" if is_cut else "undecodable") from error
 
@@ -128,7 +132,7 @@ def _repeats_a_scan(content: bytes, message: str) -> bool:
 def check_scans(content: bytes, pixels: int) -> None:
     """Raise FetchError for a JPEG that takes too long to decode, by its scans and its size."""
     scans = content.count(_SOS, first_scan(content))
-    is_slow = scans > _UNLIMITED_SCANS and scans * pixels > _MAX_SCANNED_PIXELS
+    is_slow = scans > MANY_SCANS and scans * pixels > _MAX_SCANNED_PIXELS
     if scans > _MAX_SCANS or is_slow:
         raise FetchError("undecodable")
 
@@ -142,14 +146,14 @@ def essential(content: bytes) -> bytes:
         FetchError: the file has no frame, or no scan.
     """
     parts, frame = [_SOI], 0
-    for marker, start, end in _segments(content):
+    for marker, start, end in segments(content):
         if marker == _SOS[1]:
             scan = content[end:]
             parts += [_scan_header(content[start:end], frame), scan]
             if _EOI not in scan:
                 parts.append(_EOI)
         elif marker in _PIXEL_SEGMENTS:
-            frame = marker if marker in _FRAMES else frame
+            frame = marker if marker in FRAMES else frame
             parts.append(content[start:end])
     if not frame:
         raise FetchError("undecodable")
@@ -161,18 +165,19 @@ def _scan_header(header: bytes, frame: int) -> bytes:
     return header if frame in _PROGRESSIVE else header[:-3] + bytes((0, _COEFFICIENTS - 1, 0))
 
 
-def header_count(content: bytes, text: bytes) -> int:
-    """Return how often a text occurs before the first scan."""
-    return content.count(text, 0, first_scan(content))
-
-
 def first_scan(content: bytes) -> int:
     """Return the offset of the first scan, after all segments, which may hold a thumbnail."""
-    *_, last = _segments(content)
+    *_, last = segments(content)
     return last.start
 
 
-def _segments(content: bytes) -> Iterator[_Segment]:
+def segment_at(content: bytes, at: int) -> Segment:
+    """Return the segment at an offset; an end marker has no length, so its end means nothing."""
+    end = at + 2 + max(2, int.from_bytes(content[at + 2 : at + 4]))
+    return Segment(content[at + 1], at, end)
+
+
+def segments(content: bytes) -> Iterator[Segment]:
     """Yield the segments up to the first header of a scan, without what lies between them."""
     at = 2
     while (at := content.find(b"\xff", at)) >= 0 and at + 4 <= len(content):
@@ -182,11 +187,11 @@ def _segments(content: bytes) -> Iterator[_Segment]:
         elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:
             at += 2
         else:
-            end = at + 2 + int.from_bytes(content[at + 2 : at + 4])
-            yield _Segment(marker, at, end)
+            segment = segment_at(content, at)
+            yield segment
             if marker == _SOS[1]:
                 return
-            at = end
+            at = segment.end
     raise FetchError("truncated")
 
 
@@ -195,8 +200,8 @@ def _is_complete(content: bytes) -> bool:
 
     libjpeg gives no warning for a file that lacks whole scans.
     """
-    *_, (_, start, _) = segments = list(_segments(content))
-    frame = next((s for s in segments if s.marker in _FRAMES), None)
+    *_, (_, start, _) = before = list(segments(content))
+    frame = next((s for s in before if s.marker in FRAMES), None)
     if frame is None:
         return False
     components = content[frame.start + 10 : frame.end : 3]

@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,9 @@ from PIL.GifImagePlugin import GifImageFile
 
 from curation.media.pictures.colours import srgb_transform, to_srgb
 from curation.media.pictures.formats import FORMATS, format_of, pillow_formats
-from curation.media.pictures.jpeg import check_scans, essential, header_count, read_jpeg
-from curation.media.pictures.pixels import to_rgb
+from curation.media.pictures.jpeg import check_scans, essential, read_jpeg
+from curation.media.pictures.jpeg_strip import stripped
+from curation.media.pictures.pixels import in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
 from curation.media.web.fetch_error import FetchError
 
@@ -32,14 +33,14 @@ logger = logging.getLogger(__name__)
 Pixels = npt.NDArray[np.uint8]
 _STDERR = 2
 _EXIF_ORIENTATION = 0x0112
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
 }
 # Pillow turns TIFFs itself when it loads them; the plug-ins turn HEIC and JPEG XL.
 _TURNED_BY_EXIF = ("jpeg", "png", "webp", "avif")
@@ -55,7 +56,8 @@ class UprightImage:
         pixels: sRGB, upright: uint8 of shape (height, width, 3), or (height, width) if it is grey.
         format: of the file, as in the table `images`.
         orientation: EXIF orientation of the file; the pixels need none.
-        original: the file, if it is a JPEG that all readers show as these pixels; else None.
+        original: the file without metadata, if it is a JPEG that all readers show as these pixels; else
+            None.
     """
 
     pixels: Pixels
@@ -92,7 +94,7 @@ def make_upright(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
     Raises:
         RecipeError: the plug-in of one of `formats` is not installed.
         FetchError: its reason is empty, not_an_image, unsupported_format, format_<name>,
-            too_many_pixels, truncated or undecodable.
+            too_many_pixels, truncated, undecodable or decoder_memory.
     """
     if not content:
         raise FetchError("empty")
@@ -122,10 +124,10 @@ def _pixel_limit(max_pixels: int) -> Iterator[None]:
 def _read(image: Image.Image, kind: str, png: Png | None) -> UprightImage:
     profile = png.profile if png else _profile(image, kind)
     orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
-    upright = _turn(_decode(image, profile, png.alpha if png else None), orientation)
+    pixels = _turn(_decode(image, profile, png.alpha if png else None), orientation)
     if png and _ends_in_zeros(image) and png.is_short():
         raise FetchError("truncated")
-    return UprightImage(np.asarray(upright), kind, orientation)
+    return UprightImage(pixels, kind, orientation)
 
 
 def _profile(image: Image.Image, kind: str) -> bytes | None:
@@ -151,7 +153,7 @@ def _open(content: bytes, formats: Mapping[str, str]) -> Image.Image:
             raise FetchError("not_an_image") from error
         raise FetchError("undecodable" if kind in formats.values() else f"format_{kind}") from error
     except Exception as error:
-        raise _decode_error(error) from error
+        raise decode_error(error) from error
 
 
 def _open_essential(content: bytes) -> Image.Image:
@@ -162,9 +164,12 @@ def _open_essential(content: bytes) -> Image.Image:
         raise FetchError("undecodable") from error
 
 
-def _decode_error(error: Exception) -> FetchError:
+def decode_error(error: Exception) -> FetchError:
+    """Return the reason that an error of a decoder stands for."""
     # Decoders raise errors of any type on hostile bytes, so all errors of their calls are caught.
     logger.debug("undecodable: %r", error)
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return FetchError("decoder_memory")
     if isinstance(error, Image.DecompressionBombError):
         return FetchError("too_many_pixels")
     is_truncated = isinstance(error, EOFError) or "truncat" in str(error).lower()
@@ -180,12 +185,12 @@ def _orientation(image: Image.Image) -> int:
     except Exception as error:
         logger.debug("no orientation: %r", error)
         return 1
-    return orientation if orientation in _TRANSPOSITIONS else 1
+    return orientation if orientation in _TURNS else 1
 
 
-def _turn(image: Image.Image, orientation: int) -> Image.Image:
-    transposition = _TRANSPOSITIONS.get(orientation)
-    return image if transposition is None else image.transpose(transposition)
+def _turn(pixels: Pixels, orientation: int) -> Pixels:
+    turn = _TURNS.get(orientation)
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def _read_jpeg(content: bytes, image: Image.Image) -> UprightImage:
@@ -195,17 +200,20 @@ def _read_jpeg(content: bytes, image: Image.Image) -> UprightImage:
     if sound.pixels is not None:
         is_srgb = srgb_transform(profile, "L" if sound.pixels.ndim == 2 else "RGB") is None
         if is_srgb and orientation == 1:
-            # Of several EXIF blocks, other readers may take another one.
-            is_plain = sound.content is content and header_count(content, b"Exif\0\0") <= 1
-            return UprightImage(sound.pixels, "jpeg", 1, content if is_plain else None)
-        upright = to_srgb(Image.fromarray(sound.pixels), None if is_srgb else profile)
+            original = stripped(content) if sound.content is content else None
+            return UprightImage(sound.pixels, "jpeg", 1, original)
+        pixels = sound.pixels if is_srgb else _to_srgb(sound.pixels, profile)
     else:
-        with Image.open(io.BytesIO(sound.content), formats=["JPEG", "MPO"]) as readable:
-            upright = _decode(readable, profile)
-    return UprightImage(np.asarray(_turn(upright, orientation)), "jpeg", orientation)
+        with _open(sound.content, {"JPEG": "jpeg"}) as readable:
+            pixels = _decode(readable, profile)
+    return UprightImage(_turn(pixels, orientation), "jpeg", orientation)
 
 
-def _decode(image: Image.Image, profile: bytes | None, alpha: Pixels | None = None) -> Image.Image:
+def _to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:
+    return in_bands(Image.fromarray(pixels), lambda band: to_srgb(band, profile))
+
+
+def _decode(image: Image.Image, profile: bytes | None, alpha: Pixels | None = None) -> Pixels:
     """Return the first frame in sRGB, on white; `alpha` is its transparency if Pillow misreads it."""
     try:
         if getattr(image, "default_image", False):
@@ -217,21 +225,21 @@ def _decode(image: Image.Image, profile: bytes | None, alpha: Pixels | None = No
         if alpha is not None:
             image.info.pop("transparency", None)
             image.putalpha(Image.fromarray(alpha))
-        rgb = to_rgb(image, profile)
-        return rgb if frame is None else _on_page(rgb, frame)
+        pixels = to_rgb(image, profile)
+        is_smaller = frame is not None and tuple(frame) != (0, 0, *image.size)
+        return _on_page(pixels, frame) if is_smaller else pixels
     except FetchError:
         raise
     except Exception as error:
-        raise _decode_error(error) from error
+        raise decode_error(error) from error
 
 
-def _on_page(image: Image.Image, frame: Any) -> Image.Image:
+def _on_page(pixels: Pixels, frame: Any) -> Pixels:
     """Return the image, white outside of a frame that is smaller (left, top, right, bottom)."""
-    if tuple(frame) == (0, 0, *image.size):
-        return image
-    page = Image.new("RGB", image.size, "white")
-    page.paste(image.crop(frame), frame[:2])
-    return page
+    left, top, right, bottom = (max(0, side) for side in frame)
+    shown = np.full_like(pixels, 255)
+    shown[top:bottom, left:right] = pixels[top:bottom, left:right]
+    return shown
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.detectors import DETECTORS
 from curation.stages.fetch.params import FaceParams
 
@@ -24,6 +25,15 @@ BLUR_FRACTION = 0.1
 """Margin and standard deviation of the blur, as a fraction of the larger side of the box."""
 DETECTION_SIDE = 640
 """Longer side in pixels of the image that a detector gets; smaller images are not enlarged."""
+MIN_DETECTION_SIDE = 8
+"""Shorter side in pixels of the image that a detector gets; in a narrower strip no face is seen."""
+MAX_BOXES = 1000
+"""Boxes of one image; more are refused."""
+MAX_BLURRED_AREA = 8.0
+"""Areas of all boxes of one image together, as a multiple of its area; more are refused."""
+MAX_SIGMA = 8.0
+"""Standard deviation in pixels up to which the image itself is blurred; with a larger one, a smaller
+copy is, since the time would grow with the third power of the side of the box."""
 _ORIENTED: dict[int, Callable[[float, float], tuple[float, float]]] = {
     2: lambda x, y: (1 - x, y),
     3: lambda x, y: (1 - x, 1 - y),
@@ -56,6 +66,17 @@ def _oriented(box: Box, orientation: int) -> Box:
     return x0, y0, x1, y1
 
 
+def check_boxes(boxes: Sequence[Box]) -> None:
+    """Check that boxes are blurred in a short time.
+
+    Raises:
+        FetchError: `too_many_boxes`.
+    """
+    area = sum(max(x1 - x0, 0) * max(y1 - y0, 0) for x0, y0, x1, y1 in boxes)
+    if len(boxes) > MAX_BOXES or area > MAX_BLURRED_AREA:
+        raise FetchError("too_many_boxes")
+
+
 def blur_boxes(image: Pixels, boxes: Sequence[Box]) -> Pixels:
     """Return a copy of an image, uint8 (height, width[, 3]), with blurred boxes."""
     out = image.copy()
@@ -71,9 +92,20 @@ def blur_boxes(image: Pixels, boxes: Sequence[Box]) -> Pixels:
         sigma = max(margin, 1.0)
         reach = math.ceil(3 * sigma)
         outer_x, outer_y = max(x0 - reach, 0), max(y0 - reach, 0)
-        blurred = cv2.GaussianBlur(out[outer_y : y1 + reach, outer_x : x1 + reach], (0, 0), sigma)
+        blurred = _blurred(out[outer_y : y1 + reach, outer_x : x1 + reach], sigma)
         out[y0:y1, x0:x1] = blurred[y0 - outer_y : y1 - outer_y, x0 - outer_x : x1 - outer_x]
     return out
+
+
+def _blurred(image: Pixels, sigma: float) -> Pixels:
+    if sigma <= MAX_SIGMA:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma))
+    factor = sigma / MAX_SIGMA
+    height, width = image.shape[:2]
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), MAX_SIGMA)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def find_faces(pixels: Pixels, params: FaceParams) -> list[Box]:
@@ -93,6 +125,8 @@ def find_faces(pixels: Pixels, params: FaceParams) -> list[Box]:
     if scale < 1:
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    if min(image.shape[:2]) < MIN_DETECTION_SIDE:
+        return []
     order = cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR
     image = np.asarray(cv2.cvtColor(image, order))
     height, width = image.shape[:2]

@@ -70,7 +70,8 @@ class FetchParams(OutboundParams):
     max_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**30)
     """Largest size of an image file in bytes; a larger one fails as `too_large`."""
     max_pixels: int = Field(default=100_000_000, ge=1024, le=500_000_000)
-    """Largest width times height of an image in pixels; a larger one fails as `too_many_pixels`."""
+    """Largest width times height of an image in pixels; a larger one fails as `too_many_pixels`. One
+    that takes more than 1 GiB or 20 seconds to decode is `decoder_memory` or `decoder_timeout`."""
     formats: list[str] = []
     """Formats that are read with packages of their own: `heic` (the extra `heif`) and `jxl` (the extra
     `jxl`). Without them, such files fail as `format_heic` and `format_jxl`."""
@@ -80,6 +81,9 @@ class FetchParams(OutboundParams):
     """JPEG quality of stored images, from 1 to 100."""
     faces: FaceParams = FaceParams()
     """Which faces are blurred before an image is stored."""
+    keep_metadata: list[Literal["camera", "creator", "description", "taken"]] = []
+    """What else of a picture's metadata the column `kept_metadata` has: `camera` (maker and model),
+    `creator`, `description` (also its title), `taken` (date and time). Stored images have none."""
     patience_s: float = Field(default=600.0, ge=0)
     """Largest wait in seconds for a host that demands a delay (Crawl-delay, Retry-After); rows that
     would wait longer fail as `host_too_slow`."""
@@ -88,6 +92,11 @@ class FetchParams(OutboundParams):
     concurrency: int = execution_only(256, ge=1, le=1024)
     """Largest number of requests of one task at the same time. A quarter of them is kept for hosts that
     answer promptly, and a half for hosts that are not known to be slow."""
+
+    @field_validator("keep_metadata")
+    @classmethod
+    def _in_one_order(cls, names: list[str]) -> list[str]:
+        return sorted(set(names))
 
     @field_validator("formats")
     @classmethod

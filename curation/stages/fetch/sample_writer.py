@@ -7,16 +7,14 @@ import os
 from types import TracebackType
 from typing import Any, Protocol
 
-import cv2
 import pyarrow as pa
 
-from curation.media.pictures.upright import UprightImage, make_upright
+from curation.media.pictures.decoder_process import ask_decoder
 from curation.media.web.fetch_error import FetchError
-from curation.stages.fetch.faces import Box, find_faces, listed_boxes
 from curation.stages.fetch.params import FetchParams
+from curation.stages.fetch.picture import columns_of, detail_of, header_of, store_picture
 from curation.stages.fetch.progress import TaskProgress
 from curation.stages.fetch.request import FetchRequest, FetchResult
-from curation.stages.fetch.stored_image import store_image
 
 IMAGE_FORMAT = "jpg"
 """Format of stored images, and the column of shards that holds them."""
@@ -40,6 +38,11 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("faces_blurred", pa.int32()),
+        ("data_mining", pa.string()),
+        ("rights", pa.string()),
+        ("credit", pa.string()),
+        ("has_c2pa", pa.bool_()),
+        ("kept_metadata", pa.string()),
         ("stored_bytes", pa.int64()),
         ("detail", pa.string()),
     ]
@@ -63,9 +66,9 @@ class ShardStore(Protocol):
 
 
 class SampleWriter:
-    """Makes the stored image of each row, and writes the rows as Parquet shards of img2dataset.
+    """Has the stored image of each row made, and writes the rows as Parquet shards of img2dataset.
 
-    Not thread-safe: reading TIFFs redirects the standard streams of the process.
+    Not thread-safe. Pictures are decoded in another process, within its limits.
 
     Args:
         folder: local folder for unfinished shards.
@@ -74,13 +77,11 @@ class SampleWriter:
     """
 
     def __init__(self, folder: str, params: FetchParams, shards: ShardStore) -> None:
-        self._folder, self._params, self._shards = folder, params, shards
+        self._folder, self._header, self._shards = folder, header_of(params), shards
         self._shard = shards.next_shard
         self._progress = TaskProgress(shards.write_progress)
         # On import, albumentations requests its latest version from the web.
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        # A task has one core.
-        cv2.setNumThreads(1)
         self._writer: Any = None
         self._rows = self._bytes = self._buffered = 0
 
@@ -126,31 +127,11 @@ class SampleWriter:
         sample |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         if request.sha256 and request.sha256 != sample["sha256"]:
             raise FetchError("sha256_mismatch")
-        image = make_upright(content, self._params.max_pixels, self._params.formats)
-        sample |= {
-            "format": image.format,
-            "original_width": image.width,
-            "original_height": image.height,
-        }
-        self._check_side(image)
-        faces = self._faces(request, image)
-        stored = store_image(image, faces, self._params)
-        sample |= {"width": stored.width, "height": stored.height, "faces_blurred": len(faces)}
-        return stored.content
-
-    def _faces(self, request: FetchRequest, image: UprightImage) -> list[Box]:
-        """Return the faces to blur: those of the list, and those of the detector."""
-        params = self._params.faces
-        listed = listed_boxes(request.faces, image.orientation) if params.listed else []
-        return listed + find_faces(image.pixels, params)
-
-    def _check_side(self, image: UprightImage) -> None:
-        """Raise an error for an image whose shorter side would be less than a pixel when stored."""
-        if self._params.resize.mode != "keep_ratio_largest":
-            return
-        long, short = sorted((image.width, image.height), reverse=True)
-        if short * min(1.0, self._params.resize.size / long) < 1:
-            raise FetchError("bad_dimensions")
+        answer = ask_decoder(store_picture, self._header | {"faces": request.faces}, content)
+        sample |= columns_of(answer)
+        if sample["reason"] is not None:
+            raise FetchError(sample["reason"], detail=detail_of(answer))
+        return answer.content
 
     def _write(self, key: str, stored: bytes | None, sample: dict[str, Any]) -> None:
         if self._writer is None:

@@ -1,0 +1,40 @@
+"""Messages between a process and its decoder: two lengths, a header in JSON, and bytes.
+
+Nothing is unpickled: what a picture has taken over can at most send wrong values.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, NamedTuple
+
+LENGTHS = struct.Struct("<II")
+MAX_HEADER_BYTES = 2**20
+"""Longer headers of answers are refused."""
+Header = dict[str, Any]
+
+
+class Frame(NamedTuple):
+    """A message: a header, and the bytes of a picture."""
+
+    header: Header
+    content: bytes
+
+
+def packed(frame: Frame) -> list[bytes]:
+    """Return the parts of a message, in their order."""
+    header = json.dumps(frame.header).encode()
+    return [LENGTHS.pack(len(header), len(frame.content)) + header, frame.content]
+
+
+def unpacked(header: bytes, content: bytes) -> Frame:
+    """Return a message.
+
+    Raises:
+        ValueError: the header is not a JSON object.
+    """
+    values = json.loads(header)
+    if not isinstance(values, dict):
+        raise ValueError("the header is no object")
+    return Frame(values, content)

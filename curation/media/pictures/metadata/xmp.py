@@ -1,0 +1,109 @@
+"""Texts of XMP packets (ISO 16684-1), read without namespaces and without a document type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from xml.parsers import expat
+
+from curation.media.pictures.metadata.texts import MAX_TEXT, Texts, add_text
+
+MAX_PACKET_BYTES = 2**20
+"""Longer packets are read up to this size."""
+MAX_PACKETS = 8
+"""Packets of one picture that are read."""
+_START, _END = "<rdf:RDF", "</rdf:RDF>"
+_CODECS = ("utf-8", "utf-16-le", "utf-16-be")
+_FIELDS = {
+    "DataMining": "data_mining",
+    "rights": "rights",
+    "UsageTerms": "rights",
+    "WebStatement": "rights",
+    "Credit": "credit",
+    "creator": "creator",
+    "description": "description",
+    "title": "description",
+    "Headline": "description",
+    "DateTimeOriginal": "taken",
+    "DateCreated": "taken",
+    "Make": "maker",
+    "Model": "model",
+    # Where a manifest of C2PA lies on the web.
+    "provenance": "c2pa",
+}
+_RESOURCE = "rdf:resource"
+_DATA_MINING = re.compile(r"\bDMI-[A-Z][A-Z-]{2,80}")
+
+
+def add_xmp(texts: Texts, content: bytes) -> None:
+    """Add the texts of all packets in some bytes."""
+    for packet in _packets(content):
+        _Reader(texts).read(packet)
+        for value in _DATA_MINING.findall(packet):
+            # Also of a packet that is no XML.
+            add_text(texts, "data_mining", value)
+
+
+def _packets(content: bytes) -> Iterator[str]:
+    for codec in _CODECS:
+        start, end, at = _START.encode(codec), _END.encode(codec), 0
+        for _ in range(MAX_PACKETS):
+            at = content.find(start, at)
+            if at < 0:
+                break
+            stop = content.find(end, at, at + MAX_PACKET_BYTES)
+            stop = at + MAX_PACKET_BYTES if stop < 0 else stop + len(end)
+            yield content[at:stop].decode(codec, "replace")
+            at = stop
+
+
+class _Reader:
+    """Adds the texts of one packet: those of attributes, and those within elements."""
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+        self._fields: list[str | None] = []
+        self._text: list[str] = []
+
+    def read(self, packet: str) -> None:
+        parser = expat.ParserCreate("utf-8")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        # A document type is where entities are declared; XMP has none.
+        parser.StartDoctypeDeclHandler = self._refuse
+        try:
+            parser.Parse(packet.encode("utf-8", "replace"), True)
+        except (expat.ExpatError, ValueError):
+            # What stands before the fault counts.
+            self._flush()
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._flush()
+        within = self._fields[-1] if self._fields else None
+        self._fields.append(_FIELDS.get(_local(name), within))
+        for attribute, value in attributes.items():
+            field = self._fields[-1] if attribute == _RESOURCE else _FIELDS.get(_local(attribute))
+            if field:
+                add_text(self._texts, field, value)
+
+    def _end(self, _: str) -> None:
+        self._flush()
+        self._fields.pop()
+
+    def _characters(self, text: str) -> None:
+        if self._fields and self._fields[-1] and len(self._text) < MAX_TEXT:
+            self._text.append(text)
+
+    def _flush(self) -> None:
+        if self._text and self._fields and (field := self._fields[-1]):
+            add_text(self._texts, field, "".join(self._text))
+        self._text.clear()
+
+    def _refuse(self, *_: object) -> None:
+        raise ValueError("a document type")
+
+
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]

@@ -1,0 +1,126 @@
+"""Turns the file of a row into its stored image. This runs in the process that decodes pictures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from curation.errors import CurationError
+from curation.media.pictures.frames import Frame, Header
+from curation.media.pictures.metadata.columns import metadata_columns
+from curation.media.pictures.upright import UprightImage, decode_error, make_upright
+from curation.media.web.fetch_error import FetchError
+from curation.stages.fetch.faces import Box, check_boxes, find_faces, listed_boxes
+from curation.stages.fetch.params import FetchParams
+from curation.stages.fetch.stored_image import MAX_SIDE, store_image
+
+COLUMNS: dict[str, type] = {
+    "format": str,
+    "original_width": int,
+    "original_height": int,
+    "width": int,
+    "height": int,
+    "faces_blurred": int,
+    "data_mining": str,
+    "rights": str,
+    "credit": str,
+    "has_c2pa": bool,
+    "kept_metadata": str,
+}
+"""The columns of `images` that a picture gives, and the types of their values."""
+MAX_CAUSE = 200
+MAX_TEXT = 8000
+"""Longest text of a column in characters."""
+_DECISIVE = ("max_pixels", "formats", "resize", "quality", "faces", "keep_metadata")
+
+
+def header_of(params: FetchParams) -> Header:
+    """Return what `store_picture` must know of a recipe; the `faces` of the row are to be added."""
+    return {"params": params.model_dump_json(include=set(_DECISIVE))}
+
+
+def columns_of(answer: Frame) -> dict[str, Any]:
+    """Return the columns of an answer, and its `reason`, as far as they are of the right types."""
+    columns, reason = answer.header.get("columns"), answer.header.get("reason")
+    given: dict[str, Any] = columns if isinstance(columns, dict) else {}
+    valid = {name: given[name] for name, kind in COLUMNS.items() if _is(given.get(name), kind)}
+    return valid | {"reason": reason if isinstance(reason, str) else None}
+
+
+def detail_of(answer: Frame) -> str | None:
+    """Return the kind and text of an exception that nothing foresaw, if there was one."""
+    error = answer.header.get("error")
+    return error[:MAX_CAUSE] if isinstance(error, str) else None
+
+
+def _is(value: object, kind: type) -> bool:
+    return type(value) is kind and (not isinstance(value, str) or len(value) <= MAX_TEXT)
+
+
+def store_picture(header: Header, content: bytes) -> Frame:
+    """Return the stored image of a file, with COLUMNS as far as they are known, and the `reason`.
+
+    Args:
+        header: see `header_of`, and `faces`: boxes as JSON, as the table `pairs` has them.
+        content: bytes of the file, not trusted.
+
+    Raises:
+        RecipeError: a plug-in is not installed, or the weights of the detector are invalid.
+    """
+    columns: dict[str, Any] = {}
+    try:
+        stored = _store(_params(header["params"]), header.get("faces"), content, columns)
+    except FetchError as error:
+        return Frame({"columns": columns, "reason": error.reason}, b"")
+    except CurationError:
+        raise
+    except Exception as error:
+        # A picture costs at most its own row, whatever a library makes of it.
+        return Frame({"columns": columns} | _unforeseen(error), b"")
+    return Frame({"columns": columns, "reason": None}, stored)
+
+
+def _unforeseen(error: Exception) -> Header:
+    """Return the reason, with the kind of the exception, and its text."""
+    is_memory = decode_error(error).reason == "decoder_memory"
+    reason = "decoder_memory" if is_memory else f"error_{type(error).__name__}"
+    return {"reason": reason, "error": repr(error)[:MAX_CAUSE]}
+
+
+@lru_cache(maxsize=1)
+def _params(text: str) -> FetchParams:
+    return FetchParams.model_validate_json(text)
+
+
+def _store(
+    params: FetchParams, faces: str | None, content: bytes, columns: dict[str, Any]
+) -> bytes:
+    image = make_upright(content, params.max_pixels, params.formats)
+    columns |= {
+        "format": image.format,
+        "original_width": image.width,
+        "original_height": image.height,
+    }
+    columns |= metadata_columns(content, image.format, params.keep_metadata)
+    _check_sides(image, params)
+    boxes = _boxes(image, faces, params)
+    stored = store_image(image, boxes, params)
+    columns |= {"width": stored.width, "height": stored.height, "faces_blurred": len(boxes)}
+    return stored.content
+
+
+def _boxes(image: UprightImage, faces: str | None, params: FetchParams) -> list[Box]:
+    """Return the faces to blur: those of the list, and those of the detector."""
+    listed = listed_boxes(faces, image.orientation) if params.faces.listed else []
+    boxes = listed + find_faces(image.pixels, params.faces)
+    check_boxes(boxes)
+    return boxes
+
+
+def _check_sides(image: UprightImage, params: FetchParams) -> None:
+    """Raise an error for an image with a side too long for a JPEG, or too short when it is stored."""
+    long, short = sorted((image.width, image.height), reverse=True)
+    shrinks = params.resize.mode == "keep_ratio_largest"
+    scale = min(1.0, params.resize.size / long) if shrinks else 1.0
+    if long > MAX_SIDE or short * scale < 1:
+        raise FetchError("bad_dimensions")

@@ -1,0 +1,121 @@
+"""Functions that run in place of a decoder, and do what a picture should never make one do."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+import time
+from typing import Any
+
+from curation.errors import RecipeError
+from curation.media.pictures.frames import Frame, Header
+
+
+def act(header: Header, content: bytes) -> Frame:
+    """Do what `header` says, or return the content."""
+    _ACTS.get(str(header.get("act")), _nothing)()
+    return Frame({"pid": os.getpid(), "secret": os.environ.get("AWS_SECRET_ACCESS_KEY")}, content)
+
+
+def store_picture(header: Header, content: bytes) -> Frame:
+    """Store a picture, but do what its first bytes say."""
+    if content[:7] == b"POISON ":
+        _ACTS[content[7:].decode()]()
+    from curation.stages.fetch import picture
+
+    return picture.store_picture(header, content)
+
+
+def _nothing() -> None:
+    return
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+def _sleep() -> None:
+    time.sleep(60)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _python_memory() -> None:
+    kept = []
+    while True:
+        kept.append(bytearray(2**24))
+
+
+def _library_memory() -> None:
+    """Take memory until there is none, and use it, as a library does that does not check."""
+    libc: Any = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    while True:
+        at = libc.malloc(ctypes.c_size_t(2**24))
+        ctypes.memset(at or 0, 1, 2**24)
+
+
+def _noise() -> None:
+    os.write(1, b"\xff" * 1000)
+    print("noise", flush=True)
+    os.write(2, b"\x1b]0;title\x07")
+
+
+def _exit() -> None:
+    os._exit(0)
+
+
+def _error() -> None:
+    raise KeyError("nobody foresaw this")
+
+
+def _recursion() -> None:
+    _recursion()
+
+
+def _refuse() -> None:
+    raise RecipeError("fetch.faces.weights: no network")
+
+
+def _files() -> None:
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(b"x")
+
+
+def _close() -> None:
+    """Close every descriptor, and go on."""
+    os.closerange(0, 64)
+    time.sleep(60)
+
+
+def _system_exit() -> None:
+    sys.exit("bye")
+
+
+_ACTS = {
+    "segfault": _segfault,
+    "abort": os.abort,
+    "kill": _kill,
+    "exit": _exit,
+    "sys.exit": _system_exit,
+    "loop": _loop,
+    "sleep": _sleep,
+    "memory": _python_memory,
+    "library memory": _library_memory,
+    "noise": _noise,
+    "error": _error,
+    "recursion": _recursion,
+    "refuse": _refuse,
+    "files": _files,
+    "close": _close,
+}

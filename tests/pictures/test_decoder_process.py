@@ -1,0 +1,175 @@
+"""Whatever a decoder does, it costs its own picture; the next one is decoded."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from curation.errors import RecipeError, StoreError
+from curation.media.pictures import decoder_process
+from curation.media.pictures.decoder_process import ask_decoder
+from curation.media.pictures.decoder_worker import Limits
+from curation.media.pictures.frames import Frame
+from curation.media.web.fetch_error import FetchError
+from tests.pictures import poison
+from tests.pictures.poison import act
+
+LIMITS = Limits(memory_bytes=2**28, processor_s=1, wall_s=3.0)
+CONTENT = bytes(range(256)) * 5000
+
+
+def reason(what: str, content: bytes = b"x", limits: Limits = LIMITS) -> str:
+    """Why an act has no answer."""
+    with pytest.raises(FetchError) as raised:
+        ask_decoder(act, {"act": what}, content, limits)
+    return raised.value.reason
+
+
+def fine(limits: Limits = LIMITS) -> int:
+    """Check that a picture is decoded, and return the number of the process."""
+    answer = ask_decoder(act, {}, CONTENT, limits)
+    assert answer.content == CONTENT
+    number: int = answer.header["pid"]
+    return number
+
+
+@pytest.mark.parametrize(
+    ("what", "expected", "survives"),
+    [
+        ("segfault", "decoder_died", False),
+        ("abort", "decoder_died", False),
+        ("kill", "decoder_died", False),
+        ("exit", "decoder_died", False),
+        ("close", "decoder_died", False),
+        ("loop", "decoder_timeout", False),
+        ("sleep", "decoder_timeout", False),
+        ("memory", "decoder_memory", True),
+        ("library memory", "decoder_died", False),
+        ("error", "error_KeyError", True),
+        ("recursion", "error_RecursionError", True),
+        ("files", "error_FileNotFoundError", True),
+    ],
+)
+def test_a_poisoned_picture_is_a_reason(what: str, expected: str, survives: bool) -> None:
+    before = fine()
+    started = time.monotonic()
+    assert reason(what) == expected
+    assert time.monotonic() - started < 20
+    assert (fine() == before) == survives
+
+
+def test_what_libraries_print_reaches_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    before = fine()
+    assert ask_decoder(act, {"act": "noise"}, CONTENT, LIMITS).content == CONTENT
+    assert fine() == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_of_the_recipe_is_raised_as_such() -> None:
+    with pytest.raises(RecipeError, match="no network"):
+        ask_decoder(act, {"act": "refuse"}, b"", LIMITS)
+
+
+def test_the_limit_of_memory_is_that_of_one_picture_and_not_of_all() -> None:
+    number = fine()
+    for _ in range(5):
+        assert reason("memory") == "decoder_memory"
+        assert fine() == number
+    # The file itself does not count.
+    large = bytes(LIMITS.memory_bytes + 2**20)
+    assert len(ask_decoder(act, {}, large, LIMITS).content) == len(large)
+    assert fine() == number
+    assert psutil.Process(number).memory_info().rss < 2 * LIMITS.memory_bytes
+
+
+def test_the_limit_of_time_is_that_of_one_picture_and_not_of_all() -> None:
+    number = fine()
+    limits = LIMITS._replace(wall_s=30.0)
+    assert reason("loop", limits=limits) == "decoder_timeout"
+    assert fine() == number
+
+
+def test_a_process_that_somebody_killed_is_replaced_without_a_loss() -> None:
+    number = fine()
+    psutil.Process(number).kill()
+    assert fine() != number
+
+
+def test_a_picture_is_tried_again_if_the_system_has_killed_its_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    number, send = fine(), decoder_process.DecoderProcess._send
+    killed: list[int] = []
+
+    def kill_first(self: Any, request: Frame, deadline: float) -> None:
+        if not killed:
+            killed.append(number)
+            psutil.Process(number).kill()
+        send(self, request, deadline)
+
+    monkeypatch.setattr(decoder_process.DecoderProcess, "_send", kill_first)
+    assert fine() != number and killed
+
+
+def test_each_thread_has_a_process_of_its_own() -> None:
+    limits, numbers = LIMITS._replace(processor_s=2), []
+    barrier = threading.Barrier(2)
+
+    def decode() -> None:
+        for _ in range(20):
+            answer = ask_decoder(act, {}, CONTENT, limits)
+            assert answer.content == CONTENT
+            numbers.append(answer.header["pid"])
+        barrier.wait(30)
+
+    threads = [threading.Thread(target=decode) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(numbers) == 40 and 1 <= len(set(numbers)) <= 2
+
+
+def test_the_process_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    limits = LIMITS._replace(processor_s=3)
+    assert ask_decoder(act, {}, b"", limits).header["secret"] is None
+
+
+def test_the_process_ends_with_the_one_that_asks(tmp_path: Path) -> None:
+    number, ended = os.fork(), tmp_path / "number"
+    if number == 0:
+        answer = ask_decoder(act, {}, b"", LIMITS)
+        ended.write_text(str(answer.header["pid"]))
+        os._exit(0)
+    os.waitpid(number, 0)
+    decoder = int(ended.read_text())
+    assert decoder != fine()
+    with pytest.raises(psutil.NoSuchProcess):
+        psutil.Process(decoder).wait(5)
+        psutil.Process(decoder)
+
+
+def test_a_process_that_does_not_start_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poison.act, "__qualname__", "missing")
+    with pytest.raises(StoreError, match="does not start"):
+        ask_decoder(act, {}, b"", LIMITS._replace(processor_s=4))
+
+
+def test_an_answer_that_is_none_is_a_reason() -> None:
+    for header in (b"[]", b"1" * 5000):
+        process = decoder_process.DecoderProcess(act, LIMITS)
+        read, written = os.pipe()
+        os.write(written, len(header).to_bytes(4, "little") + bytes(4) + header)
+        os.close(written)
+        process._from = read
+        with pytest.raises(FetchError, match="decoder_died"):
+            process.ask(Frame({}, b""))
+        os.close(read)
+        process.close()
