@@ -178,9 +178,8 @@ def test_what_nothing_foresaw_is_requested_again(web: Web, tmp_path: Path) -> No
     path = write(tmp_path / "l.parquet", [{"url": web.url("/a"), "caption": "c"}])
     store = tmp_path / "store"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            client, "request_target", raising(client.request_target, lambda _: True, OddError("x"))
-        )
+        odd = raising(request_target, lambda _: True, OddError("x"))
+        patch.setattr("curation.stages.fetch.client.request_target", odd)
         run(store, source(path), until="fetch", fetch=OPEN)
     assert table(store, "images").read()["reason"].to_pylist() == ["error_OddError"]
     more = write(
