@@ -12,6 +12,7 @@ import pytest
 
 from curation.errors import LeaseError, StoreError
 from curation.media.web.fetch_error import MAX_DETAIL, is_permanent
+from curation.media.web.session import request_target
 from curation.stages.fetch import client, crawl
 from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, picture
