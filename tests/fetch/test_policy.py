@@ -41,7 +41,7 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
         ("http://8.8.8.8:6379/", {"ports": [8080]}, "blocked_port"),
         ("https://[2606:4700::1]:25/", {}, "blocked_port"),
         ("http://public.example:9200/", {}, "blocked_port"),
-        ("http://nowhere.invalid:9200/", {"allow_hosts": []}, "blocked_port"),
+        ("http://nowhere.invalid:9200/", {"allow_hosts": []}, "dns_error"),
         ("http://nowhere.invalid/", {}, "dns_error"),
         ("http://nowhere.invalid:9200/", {"ports": [9200]}, "dns_error"),
         ("http://public.example:9/", {"allow_hosts": ["public.example:9200"]}, "blocked_port"),

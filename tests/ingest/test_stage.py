@@ -207,7 +207,7 @@ def test_sources_without_files_or_rows_raise_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"ingest\.blocked_domains.*one domain per line"):
         urls(tmp_path / "web" / "1.parquet", ["a"])
         pairs(tmp_path / "store", source(tmp_path / "web"), blocked_domains="no such file")
-    with pytest.raises(RecipeError, match="password"):
+    with pytest.raises(RecipeError, match="credentials"):
         pairs(tmp_path / "store", source("s3://key:word@bucket/web"))
 
 

@@ -65,6 +65,8 @@ ALLOWED = {
     "media.encoders.open_clip": {"open_clip"},
     "media.encoders.texts": {"open_clip"},
     "media.encoders.timm": {"timm"},
+    "media.encoders.folder_config": {"huggingface_hub"},
+    "media.encoders.open_clip_source": {"open_clip", "timm"},
     # No connection: settings of preprocessing, the name of this machine, the writer of shards.
     "media.encoders.encoder": {"timm"},
     "media.encoders.torchscript": {"timm"},

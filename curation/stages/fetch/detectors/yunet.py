@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import RecipeError
-from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.files.file_cache import cached_by_file
+
+MAX_BYTES = 64 * 2**20
+"""Bytes of a network that are read; that of OpenCV's model zoo has 0.2 million."""
 
 
 def detect(
@@ -35,8 +38,9 @@ def detect(
 @cached_by_file(lambda weights, at_least: weights, maxsize=2)
 def _network(weights: str, at_least: float) -> Any:
     try:
-        with PrivateCopy(weights) as copy:
-            content = np.frombuffer(copy.path.read_bytes(), np.uint8)
+        # A graph that is read from memory cannot name other files.
+        with Path(weights).open("rb") as file:
+            content = np.frombuffer(file.read(MAX_BYTES), np.uint8)
         return cv2.FaceDetectorYN.create(
             "onnx", content, np.empty(0, np.uint8), (320, 320), at_least
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import field_validator, model_validator
 
@@ -159,8 +159,8 @@ class Source(StrictModel):
 
 def _is_signed(path: str) -> bool:
     """Whether the credentials of an address are those of its query, and no other way gives them."""
-    parts = urlsplit(path)
-    return parts.scheme in ("http", "https") and "@" not in parts.netloc
+    host = re.split(r"[/?#]", path.partition("://")[2], maxsplit=1)[0]
+    return is_web(path) and "@" not in host
 
 
 def signed_addresses(sources: Iterable[Source]) -> dict[str, str]:
