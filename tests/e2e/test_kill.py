@@ -31,7 +31,8 @@ KILLS = {
     "dedup": "write tables/copies/data 3",
     "assemble": "record tables/dataset 2",
 }
-FRAGMENTED = [s.name for s in STAGES.values() if s.kind == "map" and s.name in KILLS]
+SHARE = ("fetch", "dedup", "assemble")
+"""The stages that every run of the tests kills; the nightly one kills all of KILLS."""
 
 
 @pytest.fixture
@@ -78,7 +79,11 @@ def reused(output: str) -> dict[str, int]:
     return {stage: int(count) for stage, count in found}
 
 
+@pytest.mark.parametrize(
+    "names", [SHARE, pytest.param(tuple(KILLS), marks=pytest.mark.nightly)], ids=["share", "all"]
+)
 def test_killed_in_one_stage_after_another(
+    names: tuple[str, ...],
     command: Callable[..., subprocess.CompletedProcess[str]],
     spec: dict[str, Any],
     run_here: Run,
@@ -87,7 +92,7 @@ def test_killed_in_one_stage_after_another(
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     run_here(spec, alone)
     found: dict[str, int] = {}
-    for stage in (s for s in STAGES.values() if s.name in KILLS):
+    for stage in (s for s in STAGES.values() if s.name in names):
         result = command(killed, KILLS[stage.name])
         assert result.returncode == -signal.SIGKILL, (stage.name, result.stderr)
         tables = [t for t in Store(killed).tables() if t.split(".")[0] == stage.writes]
@@ -97,7 +102,8 @@ def test_killed_in_one_stage_after_another(
     assert last.returncode == 0, last.stderr
     found |= reused(last.stderr)
     # Each stage found the fragments that were done when it was killed.
-    assert {name: found.get(name, 0) >= 2 for name in FRAGMENTED} == dict.fromkeys(FRAGMENTED, True)
+    fragmented = [name for name in names if STAGES[name].kind == "map"]
+    assert {name: found.get(name, 0) >= 2 for name in fragmented} == dict.fromkeys(fragmented, True)
     assert dataset_rows(killed) == dataset_rows(alone)
     folder = next((killed / "dataset").iterdir())
     manifest = open_table(Store(killed), "dataset").manifest
