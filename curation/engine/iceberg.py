@@ -116,6 +116,12 @@ class _Listing:
         """The last number of a version; 0 if there is none."""
         return max(metadata_numbers(self.files), default=0)
 
+    @property
+    def next(self) -> int:
+        """The number of a new version. One whose metadata was lost has left files with its number."""
+        written = (int(m[1]) for m in map(_WRITTEN.fullmatch, self.files) if m)
+        return max(self.latest, *written, 0) + 1
+
     def opens(self, key: str, rows: int) -> bool:
         """Whether readers get what a key stands for: the last version is, and is complete.
 
@@ -199,7 +205,7 @@ class OpenFolder:
         snapshot = self._snapshot(manifest, run)
         files = manifest_file(snapshot)
         while True:
-            number = listed.latest + 1
+            number = listed.next
             name = f"{number}-{key}-{uuid.uuid4()}"
             checksums = self._create(snapshot, files, number, name)
             if checksums is not None:

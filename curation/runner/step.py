@@ -95,12 +95,13 @@ def run_step(
         run.removals = wait_for_removal(store, run.holder, within.waiting)
     try:
         outcome = _bring_up_to_date(step, tables, within)
+        in_parallel(
+            lambda manifest: publish(store, step.recipe, manifest, run.record.run),
+            outcome.manifests,
+        )
     except DamagedFileError as error:
         set_aside_damaged(error, store)
         raise
-    in_parallel(
-        lambda manifest: publish(store, step.recipe, manifest, run.record.run), outcome.manifests
-    )
     seconds = time.monotonic() - started
     result = StepResult(
         step, outcome.computed, outcome.reused, outcome.rows, seconds, outcome.manifests
@@ -169,7 +170,7 @@ def _bring_up_to_date(
     inputs, work = _prepare(step, tables, within)
     last = log.latest()
     manifests = _finished(work, last, within.store)
-    if manifests is not None and _has_lineage(last, inputs):
+    if manifests is not None and _has_lineage(last, inputs) and not last.is_damaged:
         return _unchanged(last, manifests)
     reads = {name: table.manifest.version for name, table in inputs.tables.items()}
     with hold(log, within.run.holder, step.name, reads, within.waiting) as lease:

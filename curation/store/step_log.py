@@ -71,6 +71,11 @@ class Entry:
     after: str = ""
     unique: str = field(default_factory=lambda: uuid.uuid4().hex)
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it stands for an entry that cannot be read. The next commit puts another after it."""
+        return not self.unique
+
 
 NOTHING = Entry(0, "release")
 
@@ -104,7 +109,7 @@ class StepLog:
         if self.numbers()[-1:] != numbers[-1:]:
             # It was no damaged entry: others were added, and the old ones removed.
             return self.latest()
-        return Entry(numbers[-1], "release", tables=entry.tables)
+        return Entry(numbers[-1], "release", tables=entry.tables, unique="")
 
     def entries(self) -> list[Entry]:
         """Return the entries that can be read, in order."""
