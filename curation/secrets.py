@@ -8,6 +8,7 @@ with a recipe, an address, a cluster file or the environment, and `conceal` find
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,12 @@ from curation.masking import MASK, mask_address
 EXECUTION_ONLY = True
 """Nothing here decides which rows there are."""
 
+logger = logging.getLogger(__name__)
+
 MIN_LENGTH = 5
 """Shorter values are masked within addresses alone: any text may have them by chance."""
 MAX_KNOWN = 4096
-"""Forms of secrets that are kept; the first ones stay."""
+"""Forms of secrets that are kept. The first ones stay, and a warning says so."""
 _ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{0,30}:[/\\]{2,}[^\s\"'<>]+")
 _QUOTED_ADDRESS = re.compile(r"(?i)([\"'])([a-z][a-z0-9+.-]{0,30}:[/\\]{2,}.{1,8000}?)\1")
 _NAME = re.compile(
@@ -82,13 +85,13 @@ def conceal(text: str) -> str:
     """Return a text with the secrets of addresses, and all secrets that were noted, as `***`."""
     if ":/" in text or "?" in text or ":\\" in text:
         text = mask_address(text)
-    return text if _pattern is None else _pattern.sub(MASK, text)
+    return _compiled().sub(MASK, text) if _known else text
 
 
 def forget_secrets() -> None:
     """Forget what was noted; for tests."""
     _known.clear()
-    _compile()
+    _forget_pattern()
 
 
 def _note(secrets: Iterable[str]) -> None:
@@ -97,14 +100,28 @@ def _note(secrets: Iterable[str]) -> None:
         for form in _forms(secret):
             if len(form) >= MIN_LENGTH and form != MASK and len(_known) < MAX_KNOWN:
                 _known.setdefault(form)
+    if before < len(_known) == MAX_KNOWN:
+        logger.warning(
+            "This process was given more secrets than it can hide everywhere (%d forms of them). "
+            "Further ones are masked within addresses alone.",
+            MAX_KNOWN,
+        )
     if len(_known) != before:
-        _compile()
+        _forget_pattern()
 
 
-def _compile() -> None:
+def _forget_pattern() -> None:
+    # Compiled with the next text: a recipe may give a thousand secrets one after the other.
     global _pattern  # noqa: PLW0603
-    longest_first = sorted(_known, key=len, reverse=True)
-    _pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    _pattern = None
+
+
+def _compiled() -> re.Pattern[str]:
+    global _pattern  # noqa: PLW0603
+    if _pattern is None:
+        longest_first = sorted(_known, key=len, reverse=True)
+        _pattern = re.compile("|".join(map(re.escape, longest_first)))
+    return _pattern
 
 
 def _secrets_of(address: str) -> Iterator[str]:

@@ -26,7 +26,7 @@ from curation.engine.spark_workers import _ErrorAsResult
 from curation.errors import CurationError, DamagedFileError, RecipeError, StoreError
 from curation.inspect.html import render_page
 from curation.recipe import parse_recipe
-from curation.secrets import conceal, forget_secrets, note_secrets, note_settings
+from curation.secrets import MAX_KNOWN, conceal, forget_secrets, note_secrets, note_settings
 from curation.store.sealed_json import seal, unseal
 from curation.store.storage.open import open_storage
 from tests.ingest.helpers import run, source, table, write
@@ -284,3 +284,16 @@ def test_a_run_with_a_signed_list_stores_no_secret(tmp_path: Path, list_server: 
         if file.suffix == ".parquet":
             assert secret not in str(pq.read_table(file).to_pylist()), file
     assert len(files) > 3
+
+
+def test_more_secrets_than_can_be_hidden_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(MAX_KNOWN):
+        note_settings({"API_KEY": f"secret-{number:06d}"})
+        if caplog.records:
+            break
+    last = f"secret-{number + 1:06d}"
+    note_settings({"API_KEY": last})
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "secret-000000" not in conceal("key secret-000000")
+    assert last in conceal(f"key {last}")
+    assert last not in conceal(f"https://host.example/list?api_key={last}")
