@@ -214,6 +214,18 @@ HEADS = {
 }
 
 
+@pytest.fixture
+def any_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All names below `example` are names of the server."""
+    lookup = socket.getaddrinfo
+
+    def resolving(host: str, *rest: Any) -> Any:
+        return lookup(HOSTS[3] if host.endswith(".example") else host, *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolving)
+
+
+@pytest.mark.usefixtures("any_host")
 def test_no_head_of_a_response_ends_a_run(web: Web, tmp_path: Path) -> None:
     """Half of the rows are of good hosts."""
     urls = []
@@ -223,14 +235,7 @@ def test_no_head_of_a_response_ends_a_run(web: Web, tmp_path: Path) -> None:
         web.pages[f"/{name}/robots"] = b""
         urls.append(web.url(f"/{name}", f"h{number}.example"))
         urls.append(web.url(f"/good/{number}", HOSTS[number % 2]))
-    with pytest.MonkeyPatch.context() as patch:
-        lookup = socket.getaddrinfo
-
-        def resolving(host: str, *rest: Any) -> Any:
-            return lookup(HOSTS[3] if host.endswith(".example") else host, *rest)
-
-        patch.setattr(socket, "getaddrinfo", resolving)
-        rows = fetched(tmp_path, urls, patience_s=1)
+    rows = fetched(tmp_path, urls, patience_s=1)
     by_path = {row["url"].split("/", 3)[3]: row for row in rows}
     assert len(by_path) == len(urls)
     good = [row["status"] for path, row in by_path.items() if path.startswith("good")]
@@ -252,6 +257,7 @@ ROBOTS = {
 }
 
 
+@pytest.mark.usefixtures("any_host")
 def test_no_robots_txt_ends_a_run(web: Web, tmp_path: Path) -> None:
     urls = []
     for number, (name, content) in enumerate(ROBOTS.items()):
@@ -261,14 +267,7 @@ def test_no_robots_txt_ends_a_run(web: Web, tmp_path: Path) -> None:
         urls.append(web.url(f"/{name}/{'a' * 4000}", host))
         web.pages[f"/good/{number}"] = answer(JPEG)
         urls.append(web.url(f"/good/{number}", HOSTS[number % 2]))
-    with pytest.MonkeyPatch.context() as patch:
-        lookup = socket.getaddrinfo
-
-        def resolving(host: str, *rest: Any) -> Any:
-            return lookup(HOSTS[3] if host.endswith(".example") else host, *rest)
-
-        patch.setattr(socket, "getaddrinfo", resolving)
-        rows = fetched(tmp_path, urls, patience_s=1)
+    rows = fetched(tmp_path, urls, patience_s=1)
     reasons = {row["url"].split("/")[3]: row["reason"] for row in rows if "example" in row["url"]}
     assert [row["status"] for row in rows if "good" in row["url"]] == ["ok"] * len(ROBOTS)
     late = {"rate": "host_too_slow", "delay": "host_too_slow"}

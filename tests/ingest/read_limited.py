@@ -44,8 +44,8 @@ def read(task: dict[str, Any]) -> dict[str, Any]:
             rows += batch.num_rows
             reasons.update(str(reason) for reason in batch.column("reason").to_pylist())
             for metadata in filter(None, batch.column("metadata").to_pylist()):
-                said = str(json.loads(metadata).get("unreadable"))
-                problems.add(said.partition(": ")[2][:500])
+                problem = str(json.loads(metadata).get("unreadable"))
+                problems.add(problem.partition(": ")[2][:500])
     return {"rows": rows, "reasons": reasons, "problems": sorted(problems)[:50], **stats}
 
 

@@ -11,16 +11,16 @@ import time
 from typing import Any
 
 from curation.errors import RecipeError
-from curation.media.pictures.frames import Frame, Header
+from curation.media.pictures.decoder_messages import Header, Message
 
 
-def act(header: Header, content: bytes) -> Frame:
+def act(header: Header, content: bytes) -> Message:
     """Do what `header` says, or return the content."""
     _ACTS.get(str(header.get("act")), _nothing)()
-    return Frame({"pid": os.getpid(), "secret": os.environ.get("AWS_SECRET_ACCESS_KEY")}, content)
+    return Message({"pid": os.getpid(), "secret": os.environ.get("AWS_SECRET_ACCESS_KEY")}, content)
 
 
-def store_picture(header: Header, content: bytes) -> Frame:
+def store_picture(header: Header, content: bytes) -> Message:
     """Store a picture, but do what its first bytes say."""
     if content[:7] == b"POISON ":
         _ACTS[content[7:].decode()]()

@@ -13,9 +13,9 @@ import pytest
 
 from curation.errors import RecipeError, StoreError
 from curation.media.pictures import decoder_process
+from curation.media.pictures.decoder_messages import Message
 from curation.media.pictures.decoder_process import ask_decoder
 from curation.media.pictures.decoder_worker import Limits
-from curation.media.pictures.frames import Frame
 from curation.media.web.fetch_error import FetchError
 from tests.pictures import poison
 from tests.pictures.poison import act
@@ -107,7 +107,7 @@ def test_a_picture_is_tried_again_if_the_system_has_killed_its_process(
     number, send = fine(), decoder_process.DecoderProcess._send
     killed: list[int] = []
 
-    def kill_first(self: Any, request: Frame, deadline: float) -> None:
+    def kill_first(self: Any, request: Message, deadline: float) -> None:
         if not killed:
             killed.append(number)
             psutil.Process(number).kill()
@@ -170,6 +170,6 @@ def test_an_answer_that_is_none_is_a_reason() -> None:
         os.close(written)
         process._from = read
         with pytest.raises(FetchError, match="decoder_died"):
-            process.ask(Frame({}, b""))
+            process.ask(Message({}, b""))
         os.close(read)
         process.close()

@@ -15,20 +15,20 @@ MAX_HEADER_BYTES = 2**20
 Header = dict[str, Any]
 
 
-class Frame(NamedTuple):
+class Message(NamedTuple):
     """A message: a header, and the bytes of a picture."""
 
     header: Header
     content: bytes
 
 
-def packed(frame: Frame) -> list[bytes]:
+def packed(message: Message) -> list[bytes]:
     """Return the parts of a message, in their order."""
-    header = json.dumps(frame.header).encode()
-    return [LENGTHS.pack(len(header), len(frame.content)) + header, frame.content]
+    header = json.dumps(message.header).encode()
+    return [LENGTHS.pack(len(header), len(message.content)) + header, message.content]
 
 
-def unpacked(header: bytes, content: bytes) -> Frame:
+def unpacked(header: bytes, content: bytes) -> Message:
     """Return a message.
 
     Raises:
@@ -37,4 +37,4 @@ def unpacked(header: bytes, content: bytes) -> Frame:
     values = json.loads(header)
     if not isinstance(values, dict):
         raise ValueError("the header is no object")
-    return Frame(values, content)
+    return Message(values, content)

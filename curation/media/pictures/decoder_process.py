@@ -21,15 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from curation.errors import ContractError, CurationError, RecipeError, StoreError
-from curation.media.pictures.decoder_worker import NO_MEMORY, READY, Limits
-from curation.media.pictures.frames import (
+from curation.media.pictures.decoder_messages import (
     LENGTHS,
     MAX_HEADER_BYTES,
-    Frame,
     Header,
+    Message,
     packed,
     unpacked,
 )
+from curation.media.pictures.decoder_worker import NO_MEMORY, READY, Limits
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class DecoderProcess:
         StoreError: the process does not start.
     """
 
-    def __init__(self, function: Callable[..., Frame], limits: Limits) -> None:
+    def __init__(self, function: Callable[..., Message], limits: Limits) -> None:
         self._limits, self._is_closed = limits, False
         name = f"{function.__module__}:{function.__qualname__}"
         arguments = [name, str(limits.memory_bytes), str(limits.processor_s)]
@@ -95,7 +95,7 @@ class DecoderProcess:
         ends = (-signal.SIGKILL, -signal.SIGTERM)
         return not self._is_closed and self._process.poll() in ends
 
-    def ask(self, request: Frame) -> Frame:
+    def ask(self, request: Message) -> Message:
         """Return the answer to a message.
 
         Raises:
@@ -123,7 +123,7 @@ class DecoderProcess:
             if stream is not None:
                 stream.close()
 
-    def _send(self, request: Frame, deadline: float) -> None:
+    def _send(self, request: Message, deadline: float) -> None:
         parts = [memoryview(part) for part in packed(request)]
         while parts:
             try:
@@ -138,7 +138,7 @@ class DecoderProcess:
             if parts:
                 parts[0] = parts[0][written:]
 
-    def _receive(self, deadline: float) -> Frame:
+    def _receive(self, deadline: float) -> Message:
         """Return an answer; one that breaks the rules is from a process that a picture took over."""
         start = self._read(deadline)
         while len(start) < LENGTHS.size:
@@ -199,8 +199,8 @@ class DecoderProcess:
 
 
 def ask_decoder(
-    function: Callable[..., Frame], header: Header, content: bytes, limits: Limits | None = None
-) -> Frame:
+    function: Callable[..., Message], header: Header, content: bytes, limits: Limits | None = None
+) -> Message:
     """Return what a function of a header and of a picture's bytes returns in another process.
 
     Where somebody else has killed the process, the picture is tried once more.
@@ -216,7 +216,7 @@ def ask_decoder(
             the kind of an exception that nothing foresaw.
         CurationError: what the function raises, or the process does not start.
     """
-    request, limits = Frame(header, content), limits or Limits()
+    request, limits = Message(header, content), limits or Limits()
     try:
         return _ask(function, request, limits)
     except _KilledError:
@@ -231,7 +231,7 @@ class _KilledError(Exception):
     """Somebody else has killed the process."""
 
 
-def _ask(function: Callable[..., Frame], request: Frame, limits: Limits) -> Frame:
+def _ask(function: Callable[..., Message], request: Message, limits: Limits) -> Message:
     process = _IDLE.take(function, limits)
     try:
         return process.ask(request)
@@ -260,7 +260,7 @@ class _Idle:
         self._lock = threading.Lock()
         self._processes: dict[Any, list[DecoderProcess]] = {}
 
-    def take(self, function: Callable[..., Frame], limits: Limits) -> DecoderProcess:
+    def take(self, function: Callable[..., Message], limits: Limits) -> DecoderProcess:
         """Return a process that waits, or a new one."""
         with self._lock:
             waiting = self._processes.get((function, limits), [])
@@ -272,7 +272,7 @@ class _Idle:
         return DecoderProcess(function, limits)
 
     def give_back(
-        self, function: Callable[..., Frame], limits: Limits, process: DecoderProcess
+        self, function: Callable[..., Message], limits: Limits, process: DecoderProcess
     ) -> None:
         """Let a process wait for the next picture."""
         if not process.is_alive:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from curation.errors import CurationError
-from curation.media.pictures.frames import LENGTHS, Frame, Header, packed, unpacked
+from curation.media.pictures.decoder_messages import LENGTHS, Header, Message, packed, unpacked
 
-Function = Callable[[Header, bytes], Frame]
+Function = Callable[[Header, bytes], Message]
 """Gets a header and the bytes of a picture, and returns the answer."""
 READY: Header = {"ready": True}
 NO_MEMORY = 3
@@ -58,7 +58,7 @@ def main(function: str, memory_bytes: str, processor_s: str) -> None:
     module, _, name = function.partition(":")
     answer: Function = getattr(import_module(module), name)
     _use_one_core()
-    _send(answers, Frame(READY, b""))
+    _send(answers, Message(READY, b""))
     # From here on, what libraries print is about pictures of strangers.
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
@@ -77,24 +77,24 @@ def main(function: str, memory_bytes: str, processor_s: str) -> None:
     _forbid_files_and_cores(forbid=False)
 
 
-def _answered(answer: Function, request: Frame) -> Frame:
+def _answered(answer: Function, request: Message) -> Message:
     """Return the answer, or what went wrong: one picture ends nothing."""
     try:
-        frame = answer(*request)
-        if frame.header.get("reason") == "decoder_memory":
-            # The frames of the error may still hold the picture.
+        message = answer(*request)
+        if message.header.get("reason") == "decoder_memory":
+            # The frames of the error's trace may still hold the picture.
             gc.collect()
-        return frame
+        return message
     except CurationError as error:
-        return Frame({"refused": type(error).__name__, "message": str(error)}, b"")
+        return Message({"refused": type(error).__name__, "message": str(error)}, b"")
     except MemoryError:
-        return Frame({"failed": "decoder_memory"}, b"")
+        return Message({"failed": "decoder_memory"}, b"")
     except Exception as error:
-        return Frame({"failed": f"error_{type(error).__name__}", "error": repr(error)[:200]}, b"")
+        return Message({"failed": f"error_{type(error).__name__}", "error": repr(error)[:200]}, b"")
 
 
-def _send(answers: BinaryIO, frame: Frame) -> None:
-    for part in packed(frame):
+def _send(answers: BinaryIO, message: Message) -> None:
+    for part in packed(message):
         answers.write(part)
     answers.flush()
 

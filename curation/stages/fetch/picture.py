@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from curation.errors import CurationError
-from curation.media.pictures.frames import Frame, Header
+from curation.media.pictures.decoder_messages import Header, Message
 from curation.media.pictures.metadata.columns import metadata_columns
 from curation.media.pictures.upright import UprightImage, decode_error, make_upright
 from curation.media.web.fetch_error import FetchError
@@ -39,7 +39,7 @@ def header_of(params: FetchParams) -> Header:
     return {"params": params.model_dump_json(include=set(_DECISIVE))}
 
 
-def columns_of(answer: Frame) -> dict[str, Any]:
+def columns_of(answer: Message) -> dict[str, Any]:
     """Return the columns of an answer, and its `reason`, as far as they are of the right types."""
     columns, reason = answer.header.get("columns"), answer.header.get("reason")
     given: dict[str, Any] = columns if isinstance(columns, dict) else {}
@@ -47,7 +47,7 @@ def columns_of(answer: Frame) -> dict[str, Any]:
     return valid | {"reason": reason if isinstance(reason, str) else None}
 
 
-def detail_of(answer: Frame) -> str | None:
+def detail_of(answer: Message) -> str | None:
     """Return the kind and text of an exception that nothing foresaw, if there was one."""
     error = answer.header.get("error")
     return error[:MAX_CAUSE] if isinstance(error, str) else None
@@ -57,7 +57,7 @@ def _is(value: object, kind: type) -> bool:
     return type(value) is kind and (not isinstance(value, str) or len(value) <= MAX_TEXT)
 
 
-def store_picture(header: Header, content: bytes) -> Frame:
+def store_picture(header: Header, content: bytes) -> Message:
     """Return the stored image of a file, with COLUMNS as far as they are known, and the `reason`.
 
     Args:
@@ -71,13 +71,13 @@ def store_picture(header: Header, content: bytes) -> Frame:
     try:
         stored = _store(_params(header["params"]), header.get("faces"), content, columns)
     except FetchError as error:
-        return Frame({"columns": columns, "reason": error.reason}, b"")
+        return Message({"columns": columns, "reason": error.reason}, b"")
     except CurationError:
         raise
     except Exception as error:
         # A picture costs at most its own row, whatever a library makes of it.
-        return Frame({"columns": columns} | _unforeseen(error), b"")
-    return Frame({"columns": columns, "reason": None}, stored)
+        return Message({"columns": columns} | _unforeseen(error), b"")
+    return Message({"columns": columns, "reason": None}, stored)
 
 
 def _unforeseen(error: Exception) -> Header:

@@ -57,21 +57,9 @@ def _bytes_of(file: SourceFile) -> int:
 
 
 def _measure(row: SourceRow) -> int:
-    size = 0
-    if row.url:
-        size += len(row.url)
-    if row.caption:
-        size += len(row.caption)
-    if row.metadata:
-        size += len(row.metadata)
-    if row.key:
-        size += len(row.key)
-    if row.path:
-        size += len(row.path)
-    if row.faces:
-        size += len(row.faces)
-    row.size = size
-    return size
+    addressed = len(row.url or "") + len(row.path or "") + len(row.key or "")
+    row.size = addressed + len(row.caption or "") + len(row.metadata or "") + len(row.faces or "")
+    return row.size
 
 
 class FileBoundary:
