@@ -5,7 +5,8 @@
 
 Each picture becomes its stored image: 512 pixels on the longer side, JPEG 95. Three ways take turns on
 batches of the same pictures: `plain` decodes, resizes and encodes in this process; `here` also reads
-metadata; `apart` does what fetch does, and asks the process that decodes pictures. Seconds are those of
+metadata; `apart` does what fetch does, and asks the process that decodes pictures, several at a time
+where they are small. Seconds are those of
 the clock; the last column is the processor time of both processes (plain · here · apart). The ratios
 are medians over rounds; `apart / plain` contains the cost of reading metadata.
 """
@@ -26,7 +27,8 @@ from PIL import Image
 
 from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
-from curation.media.pictures.decoder_process import ask_decoder
+from curation.media.pictures.decoder import Decoder, Outcome
+from curation.media.pictures.decoder_messages import Message
 from curation.media.pictures.upright import make_upright
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import header_of, store_picture
@@ -65,19 +67,28 @@ def picture(number: int, corpus: Corpus) -> bytes:
     return out.getvalue()
 
 
-def _plain(content: bytes) -> bytes:
-    return store_image(make_upright(content, PARAMS.max_pixels), [], PARAMS).content
+def _plain(files: list[bytes]) -> list[bytes]:
+    uprights = (make_upright(content, PARAMS.max_pixels) for content in files)
+    return [store_image(upright, [], PARAMS).content for upright in uprights]
 
 
-def _here(content: bytes) -> bytes:
-    return store_picture(HEADER, content).content
+def _here(files: list[bytes]) -> list[bytes]:
+    return [store_picture(HEADER, content).content for content in files]
 
 
-def _apart(content: bytes) -> bytes:
-    return ask_decoder(store_picture, HEADER, content).content
+def _apart(files: list[bytes]) -> list[bytes]:
+    outcomes: list[Outcome] = []
+    with Decoder(store_picture) as decoder:
+        for content in files:
+            decoder.ask(Message(HEADER, content), outcomes.append)
+    return [outcome.content for outcome in outcomes if isinstance(outcome, Message)]
 
 
-WAYS: dict[str, Callable[[bytes], bytes]] = {"plain": _plain, "here": _here, "apart": _apart}
+WAYS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "plain": _plain,
+    "here": _here,
+    "apart": _apart,
+}
 
 
 def processor_s() -> float:
@@ -91,15 +102,14 @@ def compare(corpus: Corpus, rounds: int) -> dict[str, list[tuple[float, float]]]
     """Return the seconds of the clock and of the processor of each way, for each round."""
     files = [picture(n, corpus) for n in range(PICTURES)]
     for name, way in WAYS.items():
-        assert way(files[0]) == _plain(files[0]), name
+        assert way(files) == _plain(files), name
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
     for number in range(rounds):
         # Each way is the first of a round equally often.
         names = list(WAYS)[number % len(WAYS) :] + list(WAYS)[: number % len(WAYS)]
         for name in names:
             started, used = time.perf_counter(), processor_s()
-            for content in files * corpus.batches:
-                WAYS[name](content)
+            WAYS[name](files * corpus.batches)
             measured[name].append((time.perf_counter() - started, processor_s() - used))
     return measured
 

@@ -203,6 +203,12 @@ def _wrong_checksums(recipe: Recipe) -> Iterator[str]:
                 checked_sha256(head.weights, head.sha256)
         except RecipeError as error:
             yield f"score.heads.{name}: {error}"
+    faces = recipe.fetch.faces
+    try:
+        if faces.weights is not None and faces.sha256 and Path(faces.weights).exists():
+            checked_sha256(faces.weights, faces.sha256)
+    except RecipeError as error:
+        yield f"fetch.faces: {error}"
 
 
 def select_steps(

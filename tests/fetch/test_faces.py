@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -10,9 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from pydantic import ValidationError
 from skimage import data
 
 from curation.errors import RecipeError
+from curation.launch import check_inputs
+from curation.recipe import parse_recipe
+from curation.stages.fetch.faces import find_faces, with_checksum
+from curation.stages.fetch.params import FaceParams
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import encoded, images, shown
 from tests.ingest.helpers import source, write
@@ -107,6 +113,35 @@ def test_a_file_that_is_no_network_raises_an_error(web: Web, tmp_path: Path) -> 
     with pytest.raises(RecipeError, match=r"fetch\.faces\.weights"):
         faces = {"detector": "yunet", "weights": str(weights)}
         stored(web, tmp_path, encoded(noise()), [], faces=faces)
+
+
+def test_weights_that_change_after_the_plan_are_not_loaded(tmp_path: Path) -> None:
+    weights = tmp_path / "yunet.onnx"
+    weights.write_bytes(b"the network of the plan")
+    params = FaceParams(detector="yunet", weights=str(weights))
+    planned = with_checksum(params)
+    assert planned.sha256 == hashlib.sha256(b"the network of the plan").hexdigest()
+    with pytest.raises(RecipeError, match="cannot read the file as a YuNet network"):
+        find_faces(np.asarray(noise()), planned)
+    weights.write_bytes(b"another network, put there")
+    with pytest.raises(RecipeError, match="expected sha256"):
+        find_faces(np.asarray(noise()), planned)
+    with pytest.raises(RecipeError, match="expected sha256"):
+        with_checksum(planned)
+    weights.unlink()
+    with pytest.raises(RecipeError, match="no file"):
+        find_faces(np.asarray(noise()), planned)
+
+
+def test_a_run_checks_the_checksum_of_the_network_before_any_work(tmp_path: Path) -> None:
+    weights = tmp_path / "yunet.onnx"
+    weights.write_bytes(b"a network")
+    faces = {"detector": "yunet", "weights": str(weights), "sha256": "0" * 64}
+    spec = source(write(tmp_path / "l.parquet", [{"url": "http://a.example/", "caption": "c"}]))
+    with pytest.raises(RecipeError, match=r"fetch\.faces.*expected sha256 0000"):
+        check_inputs(parse_recipe({"name": "t", "sources": [spec], "fetch": {"faces": faces}}))
+    with pytest.raises(ValidationError, match="there are none"):
+        FaceParams(detector="haar", sha256="0" * 64)
 
 
 def test_a_detector_without_its_network_raises_an_error(tmp_path: Path, web: Web) -> None:

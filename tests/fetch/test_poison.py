@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from curation.media.pictures import decoder_process
+from curation.media.pictures import decoder
 from curation.media.pictures.decoder_worker import Limits
 from curation.stages.fetch import sample_writer
 from tests.fetch.conftest import Web
@@ -28,7 +28,7 @@ def test_poisoned_pictures_are_reasons_and_the_others_are_stored(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sample_writer, "store_picture", poison.store_picture)
-    monkeypatch.setattr(decoder_process, "Limits", lambda: Limits(2**28, 5, 5.0))
+    monkeypatch.setattr(decoder, "Limits", lambda: Limits(2**28, 5, 5.0))
     plain, expected, urls = encoded(picture()), [], []
     for act, reason in ACTS.items():
         urls += [served(web, f"POISON {act}".encode()), served(web, plain + act.encode())]

@@ -174,15 +174,15 @@ class Killed(BaseException):
 def kill_at(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
     """Make the run end after this many rows have been written."""
     written = []
-    write_result = SampleWriter.write_result
+    write = SampleWriter._write
 
-    def counted(self: SampleWriter, result: Any) -> None:
-        written.append(result)
+    def counted(self: SampleWriter, *row_of_shard: Any) -> None:
+        written.append(row_of_shard)
         if len(written) > row:
             raise Killed
-        write_result(self, result)
+        write(self, *row_of_shard)
 
-    monkeypatch.setattr(SampleWriter, "write_result", counted)
+    monkeypatch.setattr(SampleWriter, "_write", counted)
 
 
 def test_a_killed_run_continues_from_its_finished_shards(

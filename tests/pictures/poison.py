@@ -20,6 +20,11 @@ def act(header: Header, content: bytes) -> Message:
     return Message({"pid": os.getpid(), "secret": os.environ.get("AWS_SECRET_ACCESS_KEY")}, content)
 
 
+def grow(header: Header, content: bytes) -> Message:
+    """Return an answer of the size that `header` says."""
+    return Message({}, bytes(int(header["size"])))
+
+
 def store_picture(header: Header, content: bytes) -> Message:
     """Store a picture, but do what its first bytes say."""
     if content[:7] == b"POISON ":

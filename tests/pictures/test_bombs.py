@@ -18,13 +18,13 @@ import psutil
 import pytest
 from PIL import Image
 
-from curation.media.pictures.decoder_process import ask_decoder
 from curation.media.pictures.decoder_worker import Limits
 from curation.media.pictures.formats import FORMATS
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.faces import MAX_BLURRED_AREA, MAX_BOXES
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import columns_of, header_of, store_picture
+from tests.pictures.asking import ask_decoder
 from tests.pictures.files import (
     PICTURE,
     chunk,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from pathlib import Path
@@ -12,12 +13,13 @@ import psutil
 import pytest
 
 from curation.errors import RecipeError, StoreError
-from curation.media.pictures import decoder_process
+from curation.media.pictures.decoder import MAX_BATCH, Decoder, Outcome
 from curation.media.pictures.decoder_messages import Message
-from curation.media.pictures.decoder_process import ask_decoder
+from curation.media.pictures.decoder_process import DecoderProcess
 from curation.media.pictures.decoder_worker import Limits
 from curation.media.web.fetch_error import FetchError
 from tests.pictures import poison
+from tests.pictures.asking import ask_decoder
 from tests.pictures.poison import act
 
 LIMITS = Limits(memory_bytes=2**28, processor_s=1, wall_s=3.0)
@@ -104,16 +106,16 @@ def test_a_process_that_somebody_killed_is_replaced_without_a_loss() -> None:
 def test_a_picture_is_tried_again_if_the_system_has_killed_its_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    number, send = fine(), decoder_process.DecoderProcess._send
+    number, send = fine(), DecoderProcess.send
     killed: list[int] = []
 
-    def kill_first(self: Any, request: Message, deadline: float) -> None:
+    def kill_first(self: DecoderProcess, *packed: Any) -> None:
         if not killed:
             killed.append(number)
             psutil.Process(number).kill()
-        send(self, request, deadline)
+        send(self, *packed)
 
-    monkeypatch.setattr(decoder_process.DecoderProcess, "_send", kill_first)
+    monkeypatch.setattr(DecoderProcess, "send", kill_first)
     assert fine() != number and killed
 
 
@@ -164,12 +166,76 @@ def test_a_process_that_does_not_start_is_one_error(monkeypatch: pytest.MonkeyPa
 
 def test_an_answer_that_is_none_is_a_reason() -> None:
     for header in (b"[]", b"1" * 5000):
-        process = decoder_process.DecoderProcess(act, LIMITS)
+        process = DecoderProcess(act, LIMITS)
         read, written = os.pipe()
         os.write(written, len(header).to_bytes(4, "little") + bytes(4) + header)
         os.close(written)
         process._from = read
         with pytest.raises(FetchError, match="decoder_died"):
-            process.ask(Message({}, b""))
+            process.receive()
         os.close(read)
         process.close()
+
+
+ACTS = {
+    "segfault": "decoder_died",
+    "kill": "decoder_died",
+    "exit": "decoder_died",
+    "memory": "decoder_memory",
+    "error": "error_KeyError",
+    "loop": "decoder_timeout",
+}
+SIZES = (0, 100, 7_000, 100_000, 600_000, 3_000_000)
+
+
+NIGHTLY_SEEDS = [pytest.param(seed, marks=pytest.mark.nightly) for seed in range(2, 60)]
+
+
+@pytest.mark.parametrize("seed", [0, 1, *NIGHTLY_SEEDS])
+def test_each_of_many_pictures_on_their_way_gets_its_outcome(seed: int) -> None:
+    """Pictures of all sizes, some of which do harm, and processes that somebody kills."""
+    rng = random.Random(seed)
+    acts = [rng.choice([*ACTS] if rng.random() < 0.08 else [""]) for _ in range(80)]
+    contents = [rng.randbytes(rng.choice(SIZES[: 3 + seed % 4])) for _ in acts]
+    outcomes: dict[int, list[Outcome]] = {number: [] for number in range(len(acts))}
+    with Decoder(act, LIMITS) as decoder:
+        for number, (what, content) in enumerate(zip(acts, contents, strict=True)):
+            decoder.ask(Message({"act": what}, content), outcomes[number].append)
+            process = decoder._process
+            if rng.random() < 0.05 and process is not None:
+                process._process.kill()
+    for number, (what, content) in enumerate(zip(acts, contents, strict=True)):
+        (outcome,) = outcomes[number]
+        if isinstance(outcome, FetchError):
+            assert outcome.reason == ACTS[what], number
+        else:
+            assert not what and outcome.content == content, number
+
+
+def test_answers_larger_than_their_pictures_block_nobody() -> None:
+    grown: list[int] = []
+    with Decoder(poison.grow, LIMITS._replace(memory_bytes=2**29)) as decoder:
+        for size in (10, 2**22, 10, 2**17, 2**17, *[1000] * 100, 2**23, 5):
+            request = Message({"size": 10 * size}, bytes(size))
+            decoder.ask(request, lambda outcome: grown.append(len(outcome.content)))  # type: ignore[union-attr]
+    assert grown == [10 * size for size in (10, 2**22, 10, 2**17, 2**17, *[1000] * 100, 2**23, 5)]
+
+
+def test_few_pictures_wait_and_an_error_leaves_no_answer_behind() -> None:
+    delivered: list[Outcome] = []
+    with pytest.raises(KeyError), Decoder(act, LIMITS) as decoder:
+        for _ in range(MAX_BATCH - 1):
+            decoder.ask(Message({}, b"x"), delivered.append)
+        assert not delivered
+        raise KeyError
+    assert not delivered
+    assert fine() == fine()
+
+
+def test_an_error_of_the_one_who_gets_an_outcome_is_raised() -> None:
+    def full(_: Outcome) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"), Decoder(act, LIMITS) as decoder:
+        decoder.ask(Message({}, CONTENT), full)
+    assert fine()

@@ -6,14 +6,19 @@ all sides by a tenth of its larger side, which is also the standard deviation of
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.errors import RecipeError
+from curation.media.encoders.checksum import checked_sha256, compare_sha256
+from curation.media.files.file_cache import cached_by_file
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.detectors import DETECTORS
 from curation.stages.fetch.params import FaceParams
@@ -31,6 +36,8 @@ MAX_BOXES = 1000
 """Boxes of one image; more are refused."""
 MAX_BLURRED_AREA = 8.0
 """Areas of all boxes of one image together, as a multiple of its area; more are refused."""
+MAX_WEIGHTS_BYTES = 64 * 2**20
+"""Bytes of a detector's network that are read; YuNet of OpenCV's model zoo has 0.2 million."""
 MAX_SIGMA = 8.0
 """Standard deviation in pixels up to which the image itself is blurred; with a larger one, a smaller
 copy is, since the time would grow with the third power of the side of the box."""
@@ -116,7 +123,7 @@ def find_faces(pixels: Pixels, params: FaceParams) -> list[Box]:
         params: the detector and its weights.
 
     Raises:
-        RecipeError: the weights of the detector are missing or invalid.
+        RecipeError: the weights of the detector are missing or invalid, or not those of the plan.
     """
     if params.detector is None:
         return []
@@ -130,9 +137,35 @@ def find_faces(pixels: Pixels, params: FaceParams) -> list[Box]:
     order = cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR
     image = np.asarray(cv2.cvtColor(image, order))
     height, width = image.shape[:2]
+    weights = None if params.weights is None else _read_weights(params.weights, params.sha256)
     return [
         (x / width, y / height, (x + w) / width, (y + h) / height)
-        for x, y, w, h in DETECTORS.load(params.detector).detect(
-            image, params.weights, params.at_least
-        )
+        for x, y, w, h in DETECTORS.load(params.detector).detect(image, weights, params.at_least)
     ]
+
+
+def with_checksum(params: FaceParams) -> FaceParams:
+    """Return the parameters with the SHA-256 of the weights, which each task then checks.
+
+    Raises:
+        RecipeError: the weights are missing, or have another SHA-256.
+    """
+    if params.weights is None:
+        return params
+    return params.model_copy(update={"sha256": checked_sha256(params.weights, params.sha256)})
+
+
+@cached_by_file(lambda path, sha256: path, maxsize=2)
+def _read_weights(path: str, sha256: str | None) -> bytes:
+    """Return the weights of a detector, the very bytes whose SHA-256 was compared."""
+    if not Path(path).is_file():
+        raise RecipeError(f"fetch.faces.weights: there is no file {path!r}.")
+    with Path(path).open("rb") as file:
+        content = file.read(MAX_WEIGHTS_BYTES + 1)
+    if len(content) > MAX_WEIGHTS_BYTES:
+        raise RecipeError(
+            f"fetch.faces.weights: {path!r} has more than {MAX_WEIGHTS_BYTES:,} bytes, and is no "
+            "network of a face detector."
+        )
+    compare_sha256(path, hashlib.sha256(content).hexdigest(), sha256)
+    return content

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.stage import FunctionPath, Read, Stage
+from curation.media.encoders.params import Sha256
 from curation.media.pictures.plug_ins import PLUG_INS
 from curation.media.web.params import OutboundParams, UrlParams
 from curation.stages.fetch.detectors import DETECTORS
@@ -33,6 +34,9 @@ class FaceParams(StrictModel):
     `yunet` (a small network, more accurate); null uses none."""
     weights: str | None = input_file(None)
     """Path of the network of a detector that needs one (`yunet`)."""
+    sha256: Sha256 | None = execution_only(None)
+    """SHA-256 that the file under `weights` must have. Without it the file may be any, but every task
+    of a run loads the same."""
     at_least: float = Field(default=0.6, ge=0, le=1)
     """Smallest confidence of a detected face, from 0 to 1; `haar` has none and ignores it."""
 
@@ -44,6 +48,8 @@ class FaceParams(StrictModel):
             raise ValueError(
                 f"`weights` is the file of a detector that needs one ({trained}), and of no other"
             )
+        if self.sha256 and not needs:
+            raise ValueError("`sha256` is the checksum of `weights`, and there are none")
         return self
 
     @field_validator("detector")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from curation.media.pictures.decoder_process import ask_decoder
+from curation.media.pictures.decoder import Decoder, Outcome
+from curation.media.pictures.decoder_messages import Message
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import columns_of, detail_of, header_of, store_picture
 from curation.stages.fetch.progress import TaskProgress
-from curation.stages.fetch.request import FetchRequest, FetchResult
+from curation.stages.fetch.request import FetchResult
 
 IMAGE_FORMAT = "jpg"
 """Format of stored images, and the column of shards that holds them."""
@@ -68,7 +70,8 @@ class ShardStore(Protocol):
 class SampleWriter:
     """Has the stored image of each row made, and writes the rows as Parquet shards of img2dataset.
 
-    Not thread-safe. Pictures are decoded in another process, within its limits.
+    Not thread-safe. Pictures are decoded in another process, within its limits; their rows are written
+    as its answers come, the last ones on leaving.
 
     Args:
         folder: local folder for unfinished shards.
@@ -80,6 +83,7 @@ class SampleWriter:
         self._folder, self._header, self._shards = folder, header_of(params), shards
         self._shard = shards.next_shard
         self._progress = TaskProgress(shards.write_progress)
+        self._decoder = Decoder(store_picture)
         # On import, albumentations requests its latest version from the web.
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         self._writer: Any = None
@@ -94,21 +98,26 @@ class SampleWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close_shard()
+        try:
+            self._decoder.__exit__(kind, error, trace)
+        finally:
+            self._close_shard()
 
     def write_result(self, result: FetchResult) -> None:
         """Write a fetched row: its stored image, or the reason why there is none."""
+        request, content = result.request, result.content
         sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
         sample["final_url"] = result.final_url
-        stored = None
-        try:
-            if result.content is None:
-                raise FetchError(result.reason or "connection_error", detail=result.detail)
-            stored = self._make_stored(result.request, result.content, sample)
-            sample |= {"status": "ok", "stored_bytes": len(stored)}
-        except FetchError as error:
-            sample |= {"status": "failed", "reason": error.reason, "detail": error.detail}
-        self._write(f"{result.request.row:0{KEY_DIGITS}d}", stored, sample)
+        if content is None:
+            reason = result.reason or "connection_error"
+            self._write_failed(request.row, sample, FetchError(reason, detail=result.detail))
+            return
+        sample |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        if request.sha256 and request.sha256 != sample["sha256"]:
+            self._write_failed(request.row, sample, FetchError("sha256_mismatch"))
+            return
+        message = Message(self._header | {"faces": request.faces}, content)
+        self._decoder.ask(message, partial(self._write_decoded, request.row, sample))
 
     def write_reused(self, row: int, stored: bytes | None, columns: dict[str, Any]) -> None:
         """Write a row that an earlier run has fetched.
@@ -120,20 +129,26 @@ class SampleWriter:
         """
         sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
         sample |= columns | {"stored_bytes": len(stored) if stored is not None else None}
-        self._write(f"{row:0{KEY_DIGITS}d}", stored, sample)
+        self._write(row, stored, sample)
 
-    def _make_stored(self, request: FetchRequest, content: bytes, sample: dict[str, Any]) -> bytes:
-        """Return the stored image; values of `sample` are set as they become known."""
-        sample |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        if request.sha256 and request.sha256 != sample["sha256"]:
-            raise FetchError("sha256_mismatch")
-        answer = ask_decoder(store_picture, self._header | {"faces": request.faces}, content)
-        sample |= columns_of(answer)
+    def _write_decoded(self, row: int, sample: dict[str, Any], outcome: Outcome) -> None:
+        if isinstance(outcome, FetchError):
+            self._write_failed(row, sample, outcome)
+            return
+        sample |= columns_of(outcome)
         if sample["reason"] is not None:
-            raise FetchError(sample["reason"], detail=detail_of(answer))
-        return answer.content
+            error = FetchError(sample["reason"], detail=detail_of(outcome))
+            self._write_failed(row, sample, error)
+            return
+        sample |= {"status": "ok", "stored_bytes": len(outcome.content)}
+        self._write(row, outcome.content, sample)
 
-    def _write(self, key: str, stored: bytes | None, sample: dict[str, Any]) -> None:
+    def _write_failed(self, row: int, sample: dict[str, Any], error: FetchError) -> None:
+        sample |= {"status": "failed", "reason": error.reason, "detail": error.detail}
+        self._write(row, None, sample)
+
+    def _write(self, row: int, stored: bytes | None, sample: dict[str, Any]) -> None:
+        key = f"{row:0{KEY_DIGITS}d}"
         if self._writer is None:
             self._open_shard()
         self._writer.write(stored, key, None, sample | {"key": key})

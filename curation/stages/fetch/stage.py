@@ -22,8 +22,9 @@ from curation.media.pictures.formats import pillow_formats
 from curation.media.web.guard import Guard
 from curation.media.web.urls import UrlRules, host_of, port_of, url_rules
 from curation.stages.fetch.crawl import crawl
+from curation.stages.fetch.faces import with_checksum
 from curation.stages.fetch.local_files import read_local
-from curation.stages.fetch.params import FetchStep
+from curation.stages.fetch.params import FaceParams, FetchStep
 from curation.stages.fetch.progress import FetchProgress
 from curation.stages.fetch.request import FetchRequest
 from curation.stages.fetch.reuse import EarlierImages, earlier_images, reusable_rows, rules_digest
@@ -53,10 +54,15 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
         RecipeError: a package that reads one of the formats is not installed.
     """
     pillow_formats(tuple(params.formats))
-    rules = url_rules(params.redirects, context)
+    rules, faces = url_rules(params.redirects, context), with_checksum(params.faces)
     earlier = earlier_images(params, rules, context)
     return {
-        name: {"pairs": fragment, "rules": rules, "earlier": earlier.of(stem_of(name))}
+        name: {
+            "pairs": fragment,
+            "rules": rules,
+            "faces": faces,
+            "earlier": earlier.of(stem_of(name)),
+        }
         for name, fragment in pairs.fragments.items()
     }
 
@@ -79,6 +85,7 @@ def chains(pairs: Table) -> dict[str, Chain]:
 def fetch(
     pairs: Fragment,
     rules: UrlRules,
+    faces: FaceParams,
     earlier: EarlierImages,
     *,
     params: FetchStep,
@@ -92,6 +99,7 @@ def fetch(
     Args:
         pairs: the fragment.
         rules: the URL rules that redirects must follow.
+        faces: which faces are blurred, with the checksum of the detector's weights.
         earlier: images of an earlier run that are reused.
         params: limits, and how images are stored.
         workdir: folders of the store for shards.
@@ -106,6 +114,7 @@ def fetch(
         RecipeError: a host would be requested without `fetch.contact`.
         StoreError: a file with many images is missing or damaged since ingest read it.
     """
+    params = params.model_copy(update={"faces": faces})
     work = WorkShards(workdir, pairs.rows)
     work.adopt()
     work.scan()

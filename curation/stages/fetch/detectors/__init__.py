@@ -2,7 +2,7 @@
 
 To add a detector, add a file to this folder and a line to `DETECTORS` (see docs/extending.md). The file
 defines `detect(image, weights, at_least)`. It gets an image, uint8 (height, width, 3) in BGR order, and
-returns a box (x, y, width, height) in pixels for each face.
+the bytes of its weights, and returns a box (x, y, width, height) in pixels for each face.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 
 def detect(
-    image: npt.NDArray[np.uint8], weights: str | None, at_least: float
+    image: npt.NDArray[np.uint8], weights: bytes | None, at_least: float
 ) -> list[tuple[float, ...]]:
     """Return a box (x, y, width, height) in pixels for each face.
 

@@ -1,0 +1,217 @@
+"""Has pictures of strangers decoded in other processes: `decoder_process`.
+
+A decoder that crashes, takes too much memory or does not end costs its picture, never the task. There
+is one process for each `Decoder` at work in this process; it starts with the first picture, serves the
+next `Decoder` too, and ends with this process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from curation.errors import ContractError, CurationError, RecipeError, StoreError
+from curation.media.pictures.decoder_messages import Message, packed
+from curation.media.pictures.decoder_process import DecoderProcess
+from curation.media.pictures.decoder_worker import Limits
+from curation.media.web.fetch_error import FetchError
+
+logger = logging.getLogger(__name__)
+
+Outcome = Message | FetchError
+"""The answer to a request, or why there is none: `decoder_died` (the process crashed),
+`decoder_timeout`, `decoder_memory`, or `error_` and the kind of an exception that nothing foresaw."""
+
+MAX_BATCH = 8
+"""Pictures that are sent together: the process is then woken once for all of them."""
+MAX_SENT = 32
+"""Pictures that are on their way."""
+_BATCH_SHARE = 8
+_SENT_SHARE = 2
+_ERRORS = {kind.__name__: kind for kind in (RecipeError, ContractError, StoreError)}
+
+
+class _Asked(NamedTuple):
+    parts: list[bytes]
+    done: Callable[[Outcome], None]
+    is_second_try: bool = False
+
+
+class Decoder:
+    """Asks one process about pictures, several at a time. Not thread-safe.
+
+    The pictures that wait or are on their way are small and few, or one. Where somebody else has killed
+    the process, its picture is tried once more. On leaving without an error, all are answered.
+
+    Args:
+        function: at the top of a module, so that another process can import it; gets a header, as JSON
+            has it, and the bytes of a file, not trusted.
+        limits: what each picture may use.
+    """
+
+    def __init__(self, function: Callable[..., Message], limits: Limits | None = None) -> None:
+        self._function, self._limits = function, limits or Limits()
+        self._waiting: list[_Asked] = []
+        self._sent: deque[_Asked] = deque()
+        self._process: DecoderProcess | None = None
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            if self._process is not None:
+                _IDLE.give_back(self._function, self._limits, self._process)
+                self._process = None
+
+    def ask(self, request: Message, done: Callable[[Outcome], None]) -> None:
+        """Ask about a picture; `done` gets the outcome, now or in a later call.
+
+        Raises:
+            CurationError: what the function raises for any picture, or the process does not start.
+        """
+        asked = _Asked(packed(request), done)
+        batch_bytes = self._running().pipe_bytes // _BATCH_SHARE
+        if self._waiting and _size([*self._waiting, asked]) > batch_bytes:
+            self._send()
+        self._waiting.append(asked)
+        if len(self._waiting) >= MAX_BATCH or _size(self._waiting) >= batch_bytes:
+            self._send()
+
+    def wait(self) -> None:
+        """Have all outcomes delivered.
+
+        Raises:
+            CurationError: see `ask`.
+        """
+        self._send()
+        while self._sent:
+            self._receive()
+
+    def _send(self) -> None:
+        batch, self._waiting = self._waiting, []
+        while self._sent and (self._running().has_answer or not self._has_room(batch)):
+            self._receive()
+        self._transmit(batch)
+
+    def _has_room(self, batch: Sequence[_Asked]) -> bool:
+        """Whether more can be sent, so that neither process waits for the other to read."""
+        sent = [*self._sent, *batch]
+        return len(sent) <= MAX_SENT and _size(sent) <= self._running().pipe_bytes // _SENT_SHARE
+
+    def _transmit(self, batch: Sequence[_Asked]) -> None:
+        if not batch:
+            return
+        self._sent.extend(batch)
+        try:
+            self._running().send([part for asked in batch for part in asked.parts], len(batch))
+        except FetchError as error:
+            self._replace_process(error)
+
+    def _running(self) -> DecoderProcess:
+        if self._process is None:
+            self._process = _IDLE.take(self._function, self._limits)
+        return self._process
+
+    def _receive(self) -> None:
+        """Deliver the outcome of the oldest picture on its way."""
+        try:
+            answer = self._running().receive()
+        except FetchError as error:
+            self._replace_process(error)
+            return
+        asked = self._sent.popleft()
+        asked.done(_outcome(answer))
+
+    def _replace_process(self, error: FetchError) -> None:
+        """The process has ended at the oldest picture on its way; send the others to another one."""
+        ended, self._process = self._running(), None
+        ended.close()
+        asked, others = self._sent[0], list(self._sent)[1:]
+        self._sent.clear()
+        if error.reason == "decoder_died" and ended.was_killed and not asked.is_second_try:
+            logger.warning(
+                "the process that decodes pictures was killed; its picture is tried again"
+            )
+            self._transmit([asked._replace(is_second_try=True), *others])
+            return
+        self._transmit(others)
+        asked.done(error)
+
+
+def _size(batch: Sequence[_Asked]) -> int:
+    return sum(len(part) for asked in batch for part in asked.parts)
+
+
+def _outcome(answer: Message) -> Outcome:
+    """Return the outcome; raise an error that the function has raised for any picture."""
+    if "failed" in answer.header:
+        logger.info("a picture cannot be decoded: %s", answer.header.get("error"))
+        return FetchError(str(answer.header["failed"])[:64])
+    if "refused" in answer.header:
+        kind = _ERRORS.get(str(answer.header["refused"]), CurationError)
+        raise kind(str(answer.header.get("message")))
+    return answer
+
+
+class _Idle:
+    """The processes that wait for a picture."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start without processes: those of a process that was forked belong to its parent."""
+        self._lock = threading.Lock()
+        self._processes: dict[Any, list[DecoderProcess]] = {}
+
+    def take(self, function: Callable[..., Message], limits: Limits) -> DecoderProcess:
+        """Return a process that waits, or a new one."""
+        with self._lock:
+            waiting = self._processes.get((function, limits), [])
+            while waiting:
+                process = waiting.pop()
+                if process.waits:
+                    return process
+                process.close()
+        return DecoderProcess(function, limits)
+
+    def give_back(
+        self, function: Callable[..., Message], limits: Limits, process: DecoderProcess
+    ) -> None:
+        """Let a process wait for the next picture; one that still has to answer is ended."""
+        if not process.waits:
+            process.close()
+            return
+        with self._lock:
+            self._processes.setdefault((function, limits), []).append(process)
+
+    def close(self) -> None:
+        """End all processes that wait."""
+        with self._lock:
+            for process in self._all():
+                process.close()
+            self._processes.clear()
+
+    def _all(self) -> Iterator[DecoderProcess]:
+        for processes in self._processes.values():
+            yield from processes
+
+
+_IDLE = _Idle()
+atexit.register(_IDLE.close)
+os.register_at_fork(after_in_child=_IDLE.forget)
