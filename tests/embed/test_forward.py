@@ -15,7 +15,7 @@ from curation.media.encoders.forward import BatchEncoder, encode, prefetch
 from curation.media.encoders.params import EncoderSpec
 from curation.stages.embed.stage import windows
 
-from .test_embed import pictures
+from .pictures import pictures
 
 
 class LimitedMemory(torch.nn.Module):

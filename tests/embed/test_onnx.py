@@ -19,7 +19,7 @@ from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
 from curation.store.digest import file_sha256
 
-from .test_embed import pictures
+from .pictures import pictures
 
 SIDE, DIM = 32, 7
 

@@ -22,7 +22,7 @@ from curation.media.encoders.params import EncoderSpec
 from curation.store.digest import file_sha256
 
 from .clip import DIM, PREPROCESS, SIDE, write_clip
-from .test_embed import pictures
+from .pictures import pictures
 
 CAPTIONS = [
     "a dog on the beach",

@@ -24,7 +24,7 @@ from curation.media.encoders.open_clip import skeleton
 from curation.media.encoders.params import EncoderSpec
 
 from .clip import DIM, PREPROCESS
-from .test_embed import pictures
+from .pictures import pictures
 from .texts import KINDS, write_text
 
 CAPTIONS = [

@@ -27,7 +27,7 @@ from curation.media.encoders.params import EncoderSpec
 from curation.recipe import Recipe, parse_recipe
 
 from ..test_flow import SPEC
-from .test_embed import pictures
+from .pictures import pictures
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE, DIM = 48, 16

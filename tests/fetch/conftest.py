@@ -134,6 +134,13 @@ def empty_robots_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try sources again at once, and read at most 1 MiB without ranges."""
+    monkeypatch.setattr("curation.media.web.source_client._FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("curation.media.web.web_file.MAX_WITHOUT_RANGES", 2**20)
+
+
+@pytest.fixture
 def web() -> Iterator[Web]:
     loop, ready = asyncio.new_event_loop(), threading.Event()
     server = Web(loop=loop)

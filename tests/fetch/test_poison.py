@@ -54,7 +54,7 @@ def running_decoders() -> list[int]:
 
 
 def test_metadata_becomes_columns_of_images(web: Web, tmp_path: Path) -> None:
-    from tests.pictures.test_metadata import SECRET, jpeg
+    from tests.pictures.metadata_files import SECRET, jpeg
 
     (row,) = fetched(tmp_path, [served(web, jpeg())], keep_metadata=["camera"])
     assert row["data_mining"] == "DMI-PROHIBITED-AIMLTRAINING"

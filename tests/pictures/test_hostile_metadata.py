@@ -1,0 +1,95 @@
+"""Metadata that is broken, huge, nested or random is read in bounded time, to columns."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import zlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.media.pictures.metadata.columns import metadata_columns
+from tests.pictures.files import PICTURE, chunk, encode, with_chunks
+from tests.pictures.metadata_files import ALL, FILES, RIGHTS, of_packet, xmp
+
+KINDS = ("jpeg", "png", "webp", "gif", "tiff", "avif", "jpeg2000", "jxl", "heic")
+
+
+def entity_bomb() -> bytes:
+    levels = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
+    head = f'<!DOCTYPE x [<!ENTITY e0 "lol">{levels}<!ENTITY f SYSTEM "file:///etc/passwd">]>'
+    body = "<dc:rights>&e11;&f;</dc:rights>"
+    return xmp(head + body) + head.encode() + xmp(body)
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "entities": entity_bomb,
+    "depth": lambda: b"<rdf:RDF>" + b"<dc:rights>" * 500_000,
+    "attributes": lambda: xmp("", " ".join(f'a{n}="1"' for n in range(100_000))),
+    "fields": lambda: xmp("<dc:rights>r</dc:rights>" * 100_000),
+    "long": lambda: xmp(f"<dc:rights>{'r' * 5_000_000}</dc:rights>"),
+    "packets": lambda: xmp(RIGHTS) * 10_000,
+    "values": lambda: xmp("DMI-PROHIBITED " * 100_000),
+    "NUL and escapes": lambda: xmp("<dc:rights>a\0\x1b[31m\u202eb</dc:rights>"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_metadata_is_bounded(name: str) -> None:
+    packet, started = BOMBS[name](), time.process_time()
+    columns = of_packet(packet)
+    assert time.process_time() - started < 2
+    text = json.dumps(columns)
+    assert len(text) < 5000 and "root:" not in text and "lollol" not in text
+    assert all(ord(c) >= 32 for v in columns.values() if isinstance(v, str) for c in v)
+
+
+def test_chunks_that_unpack_to_gigabytes_are_bounded() -> None:
+    bomb = zlib.compress(bytes(100_000_000), 9)
+    chunks = [chunk(b"zTXt", b"Copyright\0\0" + bomb), chunk(b"iTXt", b"Author\0\1\0\0\0" + bomb)]
+    started = time.process_time()
+    metadata_columns(with_chunks(encode(PICTURE, "PNG"), *chunks * 3), "png", ALL)
+    assert time.process_time() - started < 2
+
+
+@given(kind=st.sampled_from(KINDS), content=st.binary(max_size=300), number=st.integers(0, 14))
+def test_metadata_of_any_bytes_is_columns(kind: str, content: bytes, number: int) -> None:
+    starts = (
+        b"",
+        b"\xff\xd8\xff\xe1",
+        b"\x89PNG\r\n\x1a\n",
+        b"RIFF\0\0\0\0WEBP",
+        b"II*\0\x08\0\0\0",
+    )
+    metadata_columns(starts[number % len(starts)] + content, kind, ALL)
+
+
+def mutants(seconds: float, seed: int) -> int:
+    """Read the metadata of mutated files for some time; return of how many."""
+    rng, count, end = random.Random(seed), 0, time.monotonic() + seconds
+    names = {"packed png": "png", "progressive": "jpeg"}
+    files = [(name, bytearray(make())) for name, make in FILES.items()]
+    while time.monotonic() < end:
+        name, content = rng.choice(files)
+        mutant = bytearray(content)
+        for _ in range(rng.choice((1, 2, 8, 64))):
+            mutant[rng.randrange(min(len(mutant), rng.choice((64, 2000, len(mutant)))))] = (
+                rng.choice((0, 1, 255, rng.randrange(256)))
+            )
+        columns = metadata_columns(bytes(mutant), names.get(name, name), ALL)
+        assert len(json.dumps(columns)) < 20_000
+        count += 1
+    return count
+
+
+def test_metadata_of_mutated_files_is_columns() -> None:
+    assert mutants(1.5, seed=1) > 50
+
+
+@pytest.mark.nightly
+def test_metadata_of_many_mutated_files_is_columns() -> None:
+    assert mutants(120, seed=random.randrange(2**32)) > 5000
