@@ -41,7 +41,6 @@ ROWS_PER_HOST = 50
 BAD_SHARE = 0.3
 TIMEOUT_S = 2.0
 SAMPLE_S = 0.25
-ROWS_PER_FRAGMENT = 10_000
 SHOWN = 12
 
 
@@ -104,12 +103,14 @@ def fetch(folder: Path) -> None:
         {
             "name": "soak",
             "sources": [source],
-            "ingest": {"rows_per_fragment": ROWS_PER_FRAGMENT},
             "fetch": limits | hosts | ours,
         }
     )
+    workers = InProcess()
+    # As one slot of Spark.
+    workers.slots = 1
     for step in plan(recipe, until="fetch"):
-        run_step(step, Store(folder / "store"), InProcess())
+        run_step(step, Store(folder / "store"), workers)
 
 
 def measure(lists: list[list[str]], port: int) -> Run:

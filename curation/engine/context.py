@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.engine.compute import compute
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import Parallel
-from curation.engine.units import WORK, Output, StageOutput, Unit, compute, content_of
+from curation.engine.units import WORK, Output, StageOutput, Unit, content_of
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
 from curation.store.manifest import FragmentRecord, Manifest

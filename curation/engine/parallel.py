@@ -57,7 +57,14 @@ class Note(Protocol):
 
 
 class Parallel(Protocol):
-    """Workers that apply a function to items. The function and the items are sent to them by pickle."""
+    """Workers that apply a function to items. The function and the items are sent to them by pickle.
+
+    Attributes:
+        slots: number of items that run at the same time; None where each unit is to be an item.
+    """
+
+    @property
+    def slots(self) -> int | None: ...
 
     def map(
         self,
@@ -85,6 +92,8 @@ class Parallel(Protocol):
 
 class InProcess:
     """Calls functions in this process, one item after another."""
+
+    slots: int | None = None
 
     def map(
         self,

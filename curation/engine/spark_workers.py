@@ -168,6 +168,11 @@ class SparkWorkers:
             self._session = self._open_session()
         return self._session
 
+    @property
+    def slots(self) -> int:
+        """Number of tasks that run at the same time, as far as Spark knows."""
+        return int(self._spark.sparkContext.defaultParallelism)
+
     def map(
         self,
         label: str,

@@ -78,6 +78,8 @@ class Stage(Generic[P]):
         gpu: tasks request a GPU from the cluster, and the function of a map stage gets `device`.
         work_folder: the function of a map stage gets `workdir`, a folder of the store for unfinished
             work, which is deleted once the unit is finished.
+        waits: the function of a map stage gets `waiting`, which it calls once it mostly waits for slow
+            hosts: the next unit of its task then starts beside it, in another thread.
         needs_seeds: the stage is left out of recipes without seeds and arms.
         members: returns the members of families that a step reads or writes.
         only: for a stage that writes a family: returns the parameters that compute some members alone.
@@ -100,6 +102,7 @@ class Stage(Generic[P]):
     version: int = 1
     gpu: bool = False
     work_folder: bool = False
+    waits: bool = False
     needs_seeds: bool = False
     members: Callable[[P], Sequence[str]] = no_members
     only: Callable[[P, Sequence[str]], P] | None = None

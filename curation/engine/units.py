@@ -8,9 +8,8 @@ nothing reads, and the next run computes the unit anew.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Collection, Generator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -20,7 +19,6 @@ import pyarrow as pa
 from curation.engine.contract import contract
 from curation.engine.device import task_device
 from curation.engine.fragment_writer import FragmentWriter
-from curation.engine.parallel import Note, Parallel
 from curation.engine.params_base import StrictModel, fingerprint_params
 from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
@@ -90,6 +88,8 @@ class Unit:
         work_folder: the function gets one more argument, `workdir` (see `WorkFolder`), in a folder of
             the store with this path; empty for none.
         attempt: what the names of its work folders begin with: the lease under which it runs.
+        waits: the function gets one more argument, `waiting`, which it calls once it mostly waits for
+            others: the next unit then starts beside it.
         only: returns the arguments that compute some of several outputs alone.
         prepare: called first, where the unit runs: it registers plug-ins.
     """
@@ -102,6 +102,7 @@ class Unit:
     gpu: bool = False
     work_folder: str = ""
     attempt: str = ""
+    waits: bool = False
     only: Callable[[Collection[str]], Mapping[str, Any]] | None = None
     prepare: Callable[[], object] | None = None
 
@@ -169,8 +170,15 @@ def _open_writer(store: Store, unit: Unit, output: Output) -> FragmentWriter:
     )
 
 
-def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
+def run_unit(
+    store: Store, unit: Unit, waiting: Callable[[], None] = lambda: None
+) -> dict[str, FragmentRecord]:
     """Compute a unit, write its fragments and put their completion records; runs on a worker.
+
+    Args:
+        store: where tables are.
+        unit: what is computed.
+        waiting: called once the unit mostly waits, if it `waits`.
 
     Returns:
         The record of each output.
@@ -184,6 +192,8 @@ def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
         arguments["device"] = task_device()
     if unit.work_folder:
         arguments["workdir"] = work
+    if unit.waits:
+        arguments["waiting"] = waiting
     writers, stats = write_output(
         unit.function(**arguments),
         first,
@@ -199,119 +209,6 @@ def run_unit(store: Store, unit: Unit) -> dict[str, FragmentRecord]:
         # Not before the records are put: after a crash the next attempt needs the folder.
         work.delete()
     return records
-
-
-def run_chain(store: Store, units: Sequence[Unit]) -> list[dict[str, FragmentRecord]]:
-    """Compute the units of a chain one after another; runs on a worker.
-
-    Spark may start a failed task again. Units that the first attempt finished are then reused.
-
-    Returns:
-        For each unit the record of each output.
-    """
-    results = []
-    for unit in units:
-        finished: dict[str, FragmentRecord] = {}
-        if len(units) > 1:
-            for name, output in unit.outputs.items():
-                for record in store.finished_records(output.table_dir, [output.memo]).values():
-                    finished[name] = record
-        results.append(finished if len(finished) == len(unit.outputs) else run_unit(store, unit))
-    return results
-
-
-def _phases(units: Sequence[Unit]) -> list[list[list[Unit]]]:
-    """Return the chains of each phase. A unit without a chain is one of its own, in phase 0."""
-    phases: dict[int, dict[str, list[Unit]]] = {}
-    for unit in units:
-        phase, name = (
-            (unit.chain.phase, f"chain {unit.chain.name}") if unit.chain else (0, unit.name)
-        )
-        phases.setdefault(phase, {}).setdefault(name, []).append(unit)
-    return [list(phases[phase].values()) for phase in sorted(phases)]
-
-
-@dataclass(frozen=True)
-class ComputeResult:
-    """The result of `compute`.
-
-    Attributes:
-        records: by unit and output.
-        reused: number of records that earlier runs had finished.
-        computed: number of records that were computed.
-    """
-
-    records: Mapping[str, Mapping[str, FragmentRecord]]
-    reused: int
-    computed: int
-
-
-ProgressFunction = Callable[[Store, Sequence[Unit]], Note]
-"""Gets the units that will be computed, and returns what describes their progress. `Note.summarise`
-gets the result of `run_chain`."""
-
-
-def compute(
-    store: Store,
-    parallel: Parallel,
-    label: str,
-    units: Sequence[Unit],
-    progress: ProgressFunction | None = None,
-    known: Mapping[str, FragmentRecord] | None = None,
-) -> ComputeResult:
-    """Compute the outputs that no earlier run finished, and return the records of all units.
-
-    Args:
-        store: where tables are.
-        parallel: the workers.
-        label: says what is computed, in progress bars.
-        units: with different names.
-        progress: describes the progress of the units that are computed.
-        known: records by memo that were read already, such as those of earlier versions.
-    """
-    records, missing = _find_records(store, units, known or {})
-    note = progress(store, missing) if progress and missing else None
-    gpu = any(unit.gpu for unit in missing)
-    for chains in _phases(missing):
-        results = parallel.map(label, partial(run_chain, store), chains, note, gpu)
-        for chain, unit_records in zip(chains, results, strict=True):
-            for unit, computed_records in zip(chain, unit_records, strict=True):
-                records[unit.name] |= computed_records
-    computed = sum(len(u.outputs) for u in missing)
-    return ComputeResult(records, sum(len(u.outputs) for u in units) - computed, computed)
-
-
-def _find_records(
-    store: Store, units: Sequence[Unit], known: Mapping[str, FragmentRecord]
-) -> tuple[dict[str, dict[str, FragmentRecord]], list[Unit]]:
-    """Return the records of finished outputs by unit and output, and units for the missing ones."""
-    memos: dict[str, list[str]] = {}
-    for unit in units:
-        for output in unit.outputs.values():
-            memos.setdefault(output.table_dir, []).append(output.memo)
-    finished = {d: store.finished_records(d, m, known) for d, m in memos.items()}
-    records: dict[str, dict[str, FragmentRecord]] = {unit.name: {} for unit in units}
-    missing = []
-    for unit in units:
-        missing_outputs = {}
-        for name, output in unit.outputs.items():
-            record = finished[output.table_dir].get(output.memo)
-            if record is None:
-                missing_outputs[name] = output
-            else:
-                # The same rows may have been computed for a fragment with another name.
-                records[unit.name][name] = replace(record, name=unit.name)
-        if missing_outputs:
-            missing.append(_with_outputs(unit, missing_outputs))
-    return records, missing
-
-
-def _with_outputs(unit: Unit, outputs: Mapping[str, Output]) -> Unit:
-    """Return the unit that computes only some of the outputs."""
-    if len(outputs) == len(unit.outputs):
-        return unit
-    arguments = {**unit.arguments, **(unit.only(list(outputs)) if unit.only else {})}
-    return replace(unit, outputs=outputs, arguments=arguments)
 
 
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:

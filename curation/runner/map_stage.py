@@ -7,17 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from curation.engine.compute import compute
 from curation.engine.context import Context
 from curation.engine.params_base import fingerprint_params
 from curation.engine.stage import Read, Stage
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
-from curation.engine.units import (
-    Output,
-    Unit,
-    compute,
-    content_of,
-)
+from curation.engine.units import Output, Unit, content_of
 from curation.flow import Step
 from curation.plugins import activation
 from curation.runner.work import (
@@ -121,6 +117,7 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
                 chain=chains.get(name),
                 gpu=stage.gpu,
                 work_folder=_work_folder(stage, outputs),
+                waits=stage.waits,
                 only=only,
                 prepare=prepare,
             )

@@ -12,18 +12,25 @@ from typing import Any
 
 import pytest
 
+from curation.engine.parallel import InProcess
+from curation.flow import plan
+from curation.media.web import robots_cache
 from curation.media.web.fetch_error import FetchError
-from curation.media.web.robots import RobotsRules, parse_robots
+from curation.media.web.robots import RobotsRules, parse_robots, read_rules
 from curation.media.web.robots_cache import SMALL_BYTES as SMALL_ROBOTS
 from curation.media.web.robots_cache import RobotsCache
+from curation.recipe import parse_recipe
+from curation.runner.step import run_step
 from curation.stages.fetch import hosts as hosts_module
 from curation.stages.fetch import robots_gate, turns
 from curation.stages.fetch.byte_budget import SMALL_BYTES, ByteBudget, Reservation
 from curation.stages.fetch.hosts import Hosts, Standing
 from curation.stages.fetch.request import HttpRequest
 from curation.stages.fetch.turns import Turns
+from curation.store.store import Store
 from tests.fetch.conftest import HOSTS, Web, answer
-from tests.fetch.helpers import encoded, fetched, picture
+from tests.fetch.helpers import OPEN, encoded, fetched, picture
+from tests.ingest.helpers import source, table, write
 
 JPEG = encoded(picture())
 
@@ -255,3 +262,59 @@ def test_rules_that_take_long_cost_their_host_alone(
     assert rows[-1]["reason"] is None
     assert "robots_unreadable" in {row["reason"] for row in rows}
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(("slots", "timeout_s"), [(1, 20.0), (None, 1.0)])
+def test_slow_hosts_of_a_fragment_do_not_hold_the_next_fragment(
+    web: Web, tmp_path: Path, slots: int | None, timeout_s: float
+) -> None:
+    """Hosts answer once two were asked, which are in different fragments."""
+    arrived: set[str] = set()
+
+    async def meet(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        arrived.add(head["host"])
+        while len(arrived) < 2:
+            await asyncio.sleep(0.01)
+        writer.write(answer(JPEG))
+
+    web.pages["/"] = meet
+    urls = [{"url": web.url("/", host), "caption": "c"} for host in HOSTS]
+    spec = {
+        "sources": [source(write(tmp_path / "list.parquet", urls))],
+        "ingest": {"rows_per_fragment": 1},
+        "fetch": OPEN | {"timeout_s": timeout_s},
+    }
+    workers = InProcess()
+    workers.slots = slots
+    for step in plan(parse_recipe({"name": "t", **spec}), until="fetch"):
+        run_step(step, Store(tmp_path / "store"), workers)
+    images = table(tmp_path / "store", "images")
+    assert len(images.fragments) >= 6
+    statuses = {row["status"] for row in images.read().to_pylist()}
+    # One fragment after the other, the first hosts answer too late.
+    assert statuses == ({"ok"} if slots else {"ok", "failed"})
+
+
+def test_a_large_robots_txt_is_parsed_a_few_times_for_any_number_of_rows(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules that are not kept parsed decide all rows of their host while they are at hand."""
+    monkeypatch.setattr(robots_cache, "MAX_PARSED_BYTES", 1)
+    monkeypatch.setattr(robots_gate, "ROBOTS_CACHE", RobotsCache())
+    parsed: list[int] = []
+
+    def counted(text: bytes) -> RobotsRules:
+        parsed.append(len(text))
+        return read_rules(text)
+
+    monkeypatch.setattr(robots_cache, "read_rules", counted)
+    urls = []
+    for host in HOSTS:
+        web.pages[f"{host}/robots.txt"] = answer(big_robots(0, 50_000) + b"Disallow: /no")
+        urls += [web.url(f"/{n}", host) for n in range(40)] + [web.url("/no", host)]
+    web.pages |= {f"/{n}": answer(JPEG) for n in range(40)}
+    one = {"concurrency": 1, "per_second": None}
+    rows = fetched(tmp_path, urls, per_host=one, concurrency=2)
+    expected = {True: "robots_disallowed", False: None}
+    assert all(row["reason"] == expected[row["url"].endswith("/no")] for row in rows)
+    assert len(parsed) <= 2 * len(HOSTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -53,7 +54,7 @@ class ByteCache(Generic[Value]):
 
 
 class RobotsCache:
-    """Rules by origin, shared by the tasks of a process that run one after the other.
+    """Rules by origin, shared by all crawls of a process, also in several threads.
 
     Args:
         max_bytes: of all texts together.
@@ -63,6 +64,7 @@ class RobotsCache:
         self._small: ByteCache[tuple[float, bytes]] = ByteCache(max_bytes // 2)
         self._large: ByteCache[tuple[float, bytes]] = ByteCache(max_bytes // 2)
         self._parsed: ByteCache[RobotsRules] = ByteCache(MAX_PARSED_BYTES)
+        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -71,13 +73,15 @@ class RobotsCache:
 
     def get(self, origin: str) -> RobotsRules | None:
         """Return the rules of an origin, or None if they are not cached or too old."""
-        expires, text = self._small.get(origin) or self._large.get(origin) or (0.0, b"")
+        with self._lock:
+            expires, text = self._small.get(origin) or self._large.get(origin) or (0.0, b"")
+            rules = self._parsed.get(origin)
         if expires <= time.monotonic():
             return None
-        rules = self._parsed.get(origin)
         if rules is None or rules.text != text:
             rules = read_rules(text)
-            self._parsed.put(origin, rules, len(text))
+            with self._lock:
+                self._parsed.put(origin, rules, len(text))
         return rules
 
     def put(self, origin: str, rules: RobotsRules) -> None:
@@ -85,10 +89,12 @@ class RobotsCache:
         if rules.error is not None:
             return
         size = _ENTRY_BYTES + len(origin) + len(rules.text)
-        for cache in (self._small, self._large, self._parsed):
-            cache.drop(origin)
-        cache = self._small if size <= SMALL_BYTES else self._large
-        cache.put(origin, (time.monotonic() + CACHE_TTL_S, rules.text), size)
+        expires = time.monotonic() + CACHE_TTL_S
+        with self._lock:
+            for cache in (self._small, self._large, self._parsed):
+                cache.drop(origin)
+            cache = self._small if size <= SMALL_BYTES else self._large
+            cache.put(origin, (expires, rules.text), size)
 
 
 ROBOTS_CACHE = RobotsCache()

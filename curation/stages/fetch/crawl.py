@@ -26,6 +26,7 @@ def crawl(
     params: FetchParams,
     rules: UrlRules,
     write: Callable[[FetchResult], None],
+    waiting: Callable[[], None] = lambda: None,
 ) -> None:
     """Download every row and pass it to `write`, in order of completion and in one thread.
 
@@ -37,6 +38,7 @@ def crawl(
         params: limits, and how hosts are treated.
         rules: the URL rules that redirects must follow.
         write: called with the result of each row.
+        waiting: called once few requests run and no more may start for now; also several times.
     """
     first = next(rows, None)
     if first is None:
@@ -45,11 +47,11 @@ def crawl(
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(_Crawl(rows, params, rules, write).run())
+        asyncio.run(_Crawl(rows, params, rules, write, waiting).run())
         return
     # A notebook runs an event loop in this thread already.
     with ThreadPoolExecutor(1, "curation-crawl") as pool:
-        pool.submit(asyncio.run, _Crawl(rows, params, rules, write).run()).result()
+        pool.submit(asyncio.run, _Crawl(rows, params, rules, write, waiting).run()).result()
 
 
 class _Crawl:
@@ -59,15 +61,17 @@ class _Crawl:
         params: FetchParams,
         rules: UrlRules,
         write: Callable[[FetchResult], None],
+        waiting: Callable[[], None],
     ) -> None:
         self._rows, self._params, self._rules, self._write = rows, params, rules, write
+        self._waiting = waiting
         self._guard = Guard(params.allow_hosts, params.ports)
 
     async def run(self) -> None:
         slots = asyncio.Semaphore(self._params.concurrency)
         with ThreadPoolExecutor(1, "curation-decode") as self._decoder:
             async with Client(self._params) as client:
-                scheduler = HostScheduler(self._rows, self._params, client.lookups)
+                scheduler = HostScheduler(self._rows, self._params, client.lookups, self._waiting)
                 try:
                     async with asyncio.TaskGroup() as group:
                         while (request := await self._next(scheduler, slots)) is not None:

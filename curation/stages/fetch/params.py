@@ -136,6 +136,7 @@ STAGE = Stage(
     reads=(Read("pairs"),),
     version=4,
     work_folder=True,
+    waits=True,
     versions=lambda params: DETECTORS.versions(
         [params.faces.detector] if params.faces.detector else []
     ),

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from rich.filesize import decimal
@@ -77,11 +78,11 @@ class FetchProgress:
 
     @staticmethod
     def summarise(
-        result: Sequence[Mapping[str, FragmentRecord]],
+        result: Sequence[Sequence[Mapping[str, FragmentRecord]]],
     ) -> list[tuple[str, Counter[str], int]]:
-        """Return the name, the outcomes and the bytes of each fragment of a chain."""
+        """Return the name, the outcomes and the bytes of each fragment of some chains."""
         summaries = []
-        for records in result:
+        for records in chain.from_iterable(result):
             record = records["images"]
             outcomes: Counter[str] = Counter()
             for counts in record.counts.values():

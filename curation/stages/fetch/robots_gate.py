@@ -50,7 +50,7 @@ class RobotsGate:
         if origin.error is not None:
             self._fail(request, origin.error)
             return None
-        rules = None if origin.requested else ROBOTS_CACHE.get(self._key(name))
+        rules = None if origin.requested else self._cached(name, origin)
         if rules is not None:
             return request if self._permits(origin, rules, request) else None
         origin.blocked.append(request)
@@ -65,9 +65,10 @@ class RobotsGate:
         Yields:
             Each request that is permitted, the last one first; and None now and then.
         """
-        origin = self._origin(name)
+        origin, host = self._origin(name), self._hosts[host_of(name)]
         ROBOTS_CACHE.put(self._key(name), rules)
-        slow_down(self._hosts[host_of(name)], rules.delay_s)
+        slow_down(host, rules.delay_s)
+        _hold_back(host, name, origin)
         origin.error = rules.error
         pause = time.monotonic() + SLICE_S
         while origin.blocked:
@@ -80,6 +81,13 @@ class RobotsGate:
                 yield None
                 pause = time.monotonic() + SLICE_S
         origin.requested = False
+
+    def _cached(self, name: str, origin: Origin) -> RobotsRules | None:
+        """Return the rules of an origin, if they are cached. Large ones may be parsed once more."""
+        started = time.thread_time()
+        rules = ROBOTS_CACHE.get(self._key(name))
+        origin.spent_s += time.thread_time() - started
+        return rules
 
     def forgive(self) -> None:
         """Request each robots.txt again that could not be read."""
@@ -112,6 +120,17 @@ class RobotsGate:
         if error is not None:
             self._fail(request, error)
         return error is None
+
+
+def _hold_back(host: Host, name: str, origin: Origin) -> None:
+    """Let the rules decide all requests of an origin that wait, while they are at hand."""
+    others: list[HttpRequest] = []
+    while host.queue:
+        request = host.queue.popleft()
+        undecided = request.row is not None and not request.permitted
+        held = origin.blocked if undecided and origin_of(request.url) == name else others
+        held.append(request)
+    host.queue.extend(others)
 
 
 def slow_down(host: Host, delay_s: float) -> None:

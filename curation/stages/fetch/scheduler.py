@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.lookups import Addresses, Lookups, lookup_error
@@ -28,6 +28,10 @@ MAX_UNANSWERED = 3
 """Successive requests without a response after which a host counts as unreachable."""
 MAX_ROBOTS_REDIRECTS = 5
 """Redirects of a robots.txt that are followed (RFC 9309, section 2.3.1.2)."""
+WAITING_SHARE = 1 / 4
+"""Share of `concurrency` up to which few requests run."""
+WAITING_S = 0.5
+"""Seconds for which few requests run and no more may start, after which the fetch mostly waits."""
 _FIRST_BACKOFF_S = 0.25
 _MAX_BACKOFF_S = 30.0
 
@@ -39,10 +43,20 @@ class HostScheduler:
         rows: the rows to fetch, each with a URL.
         params: limits per host.
         lookups: resolves the names of hosts before their first request.
+        waiting: called while few requests run and no more may start.
     """
 
-    def __init__(self, rows: Iterator[FetchRequest], params: FetchParams, lookups: Lookups) -> None:
+    def __init__(
+        self,
+        rows: Iterator[FetchRequest],
+        params: FetchParams,
+        lookups: Lookups,
+        waiting: Callable[[], None],
+    ) -> None:
         self._rows, self._params, self._lookups = rows, params, lookups
+        self._waiting = waiting
+        self._few_since: float | None = None
+        self._in_flight = 0
         rate = params.per_host.per_second
         self._interval_s = 1 / rate if rate else 0.0
         self._hosts, self._turns = Hosts(self._interval_s), Turns(params.concurrency)
@@ -113,12 +127,20 @@ class HostScheduler:
     async def _wait_for_change(self, now: float) -> None:
         """Wait until a result comes back or a delayed host may be requested."""
         self._changed.clear()
+        self._note_wait(now)
         start = self._turns.next_start()
         try:
-            async with asyncio.timeout(None if start is None else start - now):
+            async with asyncio.timeout(min(WAITING_S, start - now) if start else WAITING_S):
                 await self._changed.wait()
         except TimeoutError:
             pass
+
+    def _note_wait(self, now: float) -> None:
+        """Say that the fetch mostly waits, once this has been so for some time."""
+        if self._few_since is None:
+            self._few_since = now
+        elif now - self._few_since >= WAITING_S:
+            self._waiting()
 
     def _enqueue(self, request: HttpRequest, first: bool = False) -> None:
         host, now = self._host(request.url), asyncio.get_running_loop().time()
@@ -154,6 +176,9 @@ class HostScheduler:
             if request is not None:
                 self._turns.start(host, request, now)
                 host.in_flight += 1
+                self._in_flight += 1
+                if self._in_flight > self._params.concurrency * WAITING_SHARE:
+                    self._few_since = None
                 host.not_before = max(host.not_before, now) + host.interval_s
                 return request
         return None
@@ -296,6 +321,7 @@ class HostScheduler:
         """Take back the slot of a request that ended."""
         now = asyncio.get_running_loop().time()
         host.in_flight -= 1
+        self._in_flight -= 1
         self._turns.end(host, request, now)
         self._schedule(host, now)
         self._changed.set()

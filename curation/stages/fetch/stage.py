@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,20 @@ _FROM_SAMPLES = tuple(name for name in SHARED_COLUMNS if name not in ("status", 
 _ID_DIGITS = 32
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What the driver has read for a fragment. No memo depends on it.
+
+    Attributes:
+        earlier: images of an earlier run that are reused.
+        faces: which faces are blurred, with the checksum of the detector's weights.
+    """
+
+    earlier: EarlierImages
+    faces: FaceParams
+    content: None = None
+
+
 def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dict[str, Any]]:
     """Return the arguments of `fetch` for each fragment.
 
@@ -60,8 +75,7 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
         name: {
             "pairs": fragment,
             "rules": rules,
-            "faces": faces,
-            "earlier": earlier.of(stem_of(name)),
+            "prepared": Prepared(earlier.of(stem_of(name)), faces),
         }
         for name, fragment in pairs.fragments.items()
     }
@@ -85,11 +99,11 @@ def chains(pairs: Table) -> dict[str, Chain]:
 def fetch(
     pairs: Fragment,
     rules: UrlRules,
-    faces: FaceParams,
-    earlier: EarlierImages,
+    prepared: Prepared,
     *,
     params: FetchStep,
     workdir: WorkFolder,
+    waiting: Callable[[], None],
 ) -> StageOutput:
     """Fetch the images of one fragment.
 
@@ -99,10 +113,10 @@ def fetch(
     Args:
         pairs: the fragment.
         rules: the URL rules that redirects must follow.
-        faces: which faces are blurred, with the checksum of the detector's weights.
-        earlier: images of an earlier run that are reused.
+        prepared: what the driver has read for the fragment.
         params: limits, and how images are stored.
         workdir: folders of the store for shards.
+        waiting: called once mostly slow hosts are left.
 
     Yields:
         Batches of `images`, aligned with `pairs`.
@@ -114,13 +128,13 @@ def fetch(
         RecipeError: a host would be requested without `fetch.contact`.
         StoreError: a file with many images is missing or damaged since ingest read it.
     """
-    params = params.model_copy(update={"faces": faces})
+    params = params.model_copy(update={"faces": prepared.faces})
     work = WorkShards(workdir, pairs.rows)
     work.adopt()
     work.scan()
     done, reused = work.done.copy(), 0
     with work.folder() as folder, SampleWriter(folder, params, work) as writer:
-        for row, image, columns in reusable_rows(_requests(pairs, done), earlier, params):
+        for row, image, columns in reusable_rows(_requests(pairs, done), prepared.earlier, params):
             writer.write_reused(row, image, columns)
             done[row], reused = True, reused + 1
         rows = _requests(pairs, done)
@@ -128,7 +142,7 @@ def fetch(
         for result in read_local(located, params.max_bytes, partial(_open_file, params)):
             writer.write_result(result)
         remote = (request for request in _requests(pairs, done) if request.location is None)
-        crawl(_check_contact(remote, params), params, rules, writer.write_result)
+        crawl(_check_contact(remote, params), params, rules, writer.write_result, waiting)
     work.scan()
     fetched = 0
     for batch in _in_row_order(pairs, work):

@@ -1,0 +1,211 @@
+"""Computes units on workers: what is finished is found by its memo, the others run as chains.
+
+A unit that mostly waits for others, such as the last slow hosts of a fragment, lets the next one of
+its task start beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+from curation.engine.parallel import Note, Parallel
+from curation.engine.units import Output, Unit, run_unit
+from curation.store.manifest import FragmentRecord
+from curation.store.store import Store
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+MAX_AT_ONCE = 4
+"""Units of one task at the same time: one that works, and others that mostly wait."""
+_MAX_CHAINS = 8
+_TASKS_PER_SLOT = 2
+
+ChainResult = list[dict[str, FragmentRecord]]
+"""For each unit of a chain the record of each output."""
+
+
+def run_chains(store: Store, chains: Sequence[Sequence[Unit]]) -> list[ChainResult]:
+    """Compute chains, each one unit after another; runs on a worker.
+
+    One unit at a time works. Once it mostly waits, a unit of the next chain starts beside it. After an
+    error no further unit starts.
+
+    Returns:
+        The result of each chain.
+    """
+    # Spark may start a failed task again. Units that the first attempt finished are then reused.
+    reuse = sum(map(len, chains)) > 1
+    if len(chains) == 1:
+        return [[_finished(store, unit, reuse) or run_unit(store, unit) for unit in chains[0]]]
+    works, failed = threading.Lock(), threading.Event()
+
+    def run(chain: Sequence[Unit]) -> ChainResult:
+        try:
+            return [_run_in_turn(store, unit, works, failed) for unit in chain]
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(MAX_AT_ONCE, "curation-units") as pool:
+        futures = [pool.submit(run, chain) for chain in chains]
+    # The error that came first, and not that of a chain which it stopped.
+    errors = [error for future in futures if (error := future.exception())]
+    for error in sorted(errors, key=lambda error: isinstance(error, _StoppedError)):
+        raise error
+    return [future.result() for future in futures]
+
+
+class _StoppedError(Exception):
+    """Another unit of the task has failed."""
+
+
+class _Turn:
+    """The right to work, which a unit gives up once it waits, or ends."""
+
+    def __init__(self, works: threading.Lock) -> None:
+        self._works, self._is_mine, self._guard = works, True, threading.Lock()
+        works.acquire()
+
+    def give_up(self) -> None:
+        """Let the next unit start; only the first call counts."""
+        with self._guard:
+            if self._is_mine:
+                self._is_mine = False
+                self._works.release()
+
+
+def _run_in_turn(
+    store: Store, unit: Unit, works: threading.Lock, failed: threading.Event
+) -> dict[str, FragmentRecord]:
+    turn = _Turn(works)
+    try:
+        if failed.is_set():
+            raise _StoppedError
+        return _finished(store, unit, True) or run_unit(store, unit, turn.give_up)
+    finally:
+        turn.give_up()
+
+
+def _finished(store: Store, unit: Unit, reuse: bool) -> dict[str, FragmentRecord] | None:
+    """Return the records of a unit, if an earlier attempt has finished it."""
+    if not reuse:
+        return None
+    finished = {
+        name: record
+        for name, output in unit.outputs.items()
+        for record in store.finished_records(output.table_dir, [output.memo]).values()
+    }
+    return finished if len(finished) == len(unit.outputs) else None
+
+
+def tasks_of(chains: Sequence[Sequence[Unit]], parallel: Parallel) -> list[list[Sequence[Unit]]]:
+    """Return the chains of each task: one, or several whose units let each other start.
+
+    There are enough tasks to keep all workers busy to the end.
+    """
+    slots = parallel.slots if any(unit.waits for chain in chains for unit in chain) else None
+    if slots is None:
+        return [[chain] for chain in chains]
+    count = max(min(len(chains), slots * _TASKS_PER_SLOT), -(-len(chains) // _MAX_CHAINS))
+    return [list(chains[task::count]) for task in range(count)]
+
+
+def _phases(units: Sequence[Unit]) -> list[list[list[Unit]]]:
+    """Return the chains of each phase. A unit without a chain is one of its own, in phase 0."""
+    phases: dict[int, dict[str, list[Unit]]] = {}
+    for unit in units:
+        phase, name = (
+            (unit.chain.phase, f"chain {unit.chain.name}") if unit.chain else (0, unit.name)
+        )
+        phases.setdefault(phase, {}).setdefault(name, []).append(unit)
+    return [list(phases[phase].values()) for phase in sorted(phases)]
+
+
+@dataclass(frozen=True)
+class ComputeResult:
+    """The result of `compute`.
+
+    Attributes:
+        records: by unit and output.
+        reused: number of records that earlier runs had finished.
+        computed: number of records that were computed.
+    """
+
+    records: Mapping[str, Mapping[str, FragmentRecord]]
+    reused: int
+    computed: int
+
+
+ProgressFunction = Callable[[Store, Sequence[Unit]], Note]
+"""Gets the units that will be computed, and returns what describes their progress. `Note.summarise`
+gets the result of `run_chains`."""
+
+
+def compute(
+    store: Store,
+    parallel: Parallel,
+    label: str,
+    units: Sequence[Unit],
+    progress: ProgressFunction | None = None,
+    known: Mapping[str, FragmentRecord] | None = None,
+) -> ComputeResult:
+    """Compute the outputs that no earlier run finished, and return the records of all units.
+
+    Args:
+        store: where tables are.
+        parallel: the workers.
+        label: says what is computed, in progress bars.
+        units: with different names.
+        progress: describes the progress of the units that are computed.
+        known: records by memo that were read already, such as those of earlier versions.
+    """
+    records, missing = _find_records(store, units, known or {})
+    note = progress(store, missing) if progress and missing else None
+    gpu = any(unit.gpu for unit in missing)
+    for chains in _phases(missing):
+        tasks = tasks_of(chains, parallel)
+        results = parallel.map(label, partial(run_chains, store), tasks, note, gpu)
+        for task, result in zip(tasks, results, strict=True):
+            for chain, unit_records in zip(task, result, strict=True):
+                for unit, computed_records in zip(chain, unit_records, strict=True):
+                    records[unit.name] |= computed_records
+    computed = sum(len(u.outputs) for u in missing)
+    return ComputeResult(records, sum(len(u.outputs) for u in units) - computed, computed)
+
+
+def _find_records(
+    store: Store, units: Sequence[Unit], known: Mapping[str, FragmentRecord]
+) -> tuple[dict[str, dict[str, FragmentRecord]], list[Unit]]:
+    """Return the records of finished outputs by unit and output, and units for the missing ones."""
+    memos: dict[str, list[str]] = {}
+    for unit in units:
+        for output in unit.outputs.values():
+            memos.setdefault(output.table_dir, []).append(output.memo)
+    finished = {d: store.finished_records(d, m, known) for d, m in memos.items()}
+    records: dict[str, dict[str, FragmentRecord]] = {unit.name: {} for unit in units}
+    missing = []
+    for unit in units:
+        missing_outputs = {}
+        for name, output in unit.outputs.items():
+            record = finished[output.table_dir].get(output.memo)
+            if record is None:
+                missing_outputs[name] = output
+            else:
+                # The same rows may have been computed for a fragment with another name.
+                records[unit.name][name] = replace(record, name=unit.name)
+        if missing_outputs:
+            missing.append(_with_outputs(unit, missing_outputs))
+    return records, missing
+
+
+def _with_outputs(unit: Unit, outputs: Mapping[str, Output]) -> Unit:
+    """Return the unit that computes only some of the outputs."""
+    if len(outputs) == len(unit.outputs):
+        return unit
+    arguments = {**unit.arguments, **(unit.only(list(outputs)) if unit.only else {})}
+    return replace(unit, outputs=outputs, arguments=arguments)
