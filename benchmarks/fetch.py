@@ -186,8 +186,9 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
 
 
 def _import_libraries(_: int) -> None:
-    import img2dataset.resizer
-    import img2dataset.writer  # noqa: F401
+    from curation.stages.fetch.shard_writer import parquet_writer
+
+    parquet_writer()
 
 
 def theirs(folder: Path, timeout_s: int, threads: int) -> tuple[float, int]:

@@ -67,7 +67,7 @@ def test_progress_adds_up_to_the_counts_of_the_table(
         writer.write(answer(encoded(picture())))
 
     web.pages = {f"/{n}": slow for n in range(60)}
-    # Importing img2dataset takes seconds, in which rows would be downloaded but not written.
+    # The first picture starts the decoder, and rows would be downloaded but not written meanwhile.
     fetched(tmp_path / "warm", [web.url("/0")])
     rows = [{"url": web.url(f"/{n}"), "caption": "c"} for n in range(80)]
     path = write(tmp_path / "l.parquet", rows)

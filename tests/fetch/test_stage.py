@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -281,3 +283,19 @@ def test_shards_of_a_remote_store_are_moved_there(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.rglob("*.parquet")] == ["000000.parquet"]
     work.scan()
     assert work.done.all()
+
+
+LOAD_WRITER = """
+import sys
+from curation.stages.fetch.shard_writer import parquet_writer
+writer = parquet_writer()
+assert parquet_writer() is writer and writer.__name__ == "ParquetSampleWriter"
+loaded = {"torch", "wandb", "img2dataset", "albumentations"} & set(sys.modules)
+assert not loaded, loaded
+import torch
+assert torch.ones(1).sum() == 1
+"""
+
+
+def test_the_writer_of_shards_loads_neither_torch_nor_the_downloader() -> None:
+    subprocess.run([sys.executable, "-c", LOAD_WRITER], check=True, timeout=120)

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "FetchParams.concurrency": "tests/fetch/test_content_decides.py",
     "EncoderSpec.sha256": "a wrong one is refused",
     "HeadSpec.sha256": "a wrong one is refused",
+    "FaceParams.sha256": "a wrong one is refused",
 }
 POSITIONS = {"lists": {"row"}}
 """Columns that say where a row is in a fragment."""

@@ -39,7 +39,7 @@ _MAX_PARTS = 256
 _POLL_MS = 1000
 _DEATHS = {-signal.SIGXCPU: "decoder_timeout", NO_MEMORY: "decoder_memory"}
 # No variable that holds a password or a key is passed on.
-_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "VIRTUAL_ENV", "NO_ALBUMENTATIONS_UPDATE")
+_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "VIRTUAL_ENV")
 _PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MKL_", "COVERAGE_")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import columns_of, detail_of, header_of, store_picture
 from curation.stages.fetch.progress import TaskProgress
 from curation.stages.fetch.request import FetchResult
+from curation.stages.fetch.shard_writer import parquet_writer
 
 IMAGE_FORMAT = "jpg"
 """Format of stored images, and the column of shards that holds them."""
@@ -84,8 +84,6 @@ class SampleWriter:
         self._shard = shards.next_shard
         self._progress = TaskProgress(shards.write_progress)
         self._decoder = Decoder(store_picture)
-        # On import, albumentations requests its latest version from the web.
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         self._writer: Any = None
         self._rows = self._bytes = self._buffered = 0
 
@@ -164,9 +162,7 @@ class SampleWriter:
             self._buffered = 0
 
     def _open_shard(self) -> None:
-        from img2dataset.writer import ParquetSampleWriter
-
-        self._writer = ParquetSampleWriter(
+        self._writer = parquet_writer()(
             self._shard, self._folder, False, SHARD_DIGITS, SCHEMA, IMAGE_FORMAT
         )
 
