@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.media.pictures.metadata.columns import metadata_columns
+from curation.media.pictures.upright import make_upright
 from tests.pictures.files import PICTURE, chunk, encode, with_chunks
 from tests.pictures.metadata_files import ALL, FILES, RIGHTS, of_packet, xmp
 
@@ -71,16 +72,16 @@ def test_metadata_of_any_bytes_is_columns(kind: str, content: bytes, number: int
 def mutants(seconds: float, seed: int) -> int:
     """Read the metadata of mutated files for some time; return of how many."""
     rng, count, end = random.Random(seed), 0, time.monotonic() + seconds
-    names = {"packed png": "png", "progressive": "jpeg"}
-    files = [(name, bytearray(make())) for name, make in FILES.items()]
+    made = [make() for make in FILES.values()]
+    files = [(make_upright(content, 10**6).format, content) for content in made]
     while time.monotonic() < end:
-        name, content = rng.choice(files)
+        kind, content = rng.choice(files)
         mutant = bytearray(content)
         for _ in range(rng.choice((1, 2, 8, 64))):
             mutant[rng.randrange(min(len(mutant), rng.choice((64, 2000, len(mutant)))))] = (
                 rng.choice((0, 1, 255, rng.randrange(256)))
             )
-        columns = metadata_columns(bytes(mutant), names.get(name, name), ALL)
+        columns = metadata_columns(bytes(mutant), kind, ALL)
         assert len(json.dumps(columns)) < 20_000
         count += 1
     return count
