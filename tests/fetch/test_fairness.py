@@ -178,6 +178,25 @@ def test_bodies_grow_as_bytes_arrive() -> None:
     asyncio.run(main())
 
 
+def test_a_crawl_that_waits_keeps_few_bytes_or_lets_no_other_start() -> None:
+    async def use() -> None:
+        budget = ByteBudget(1000)
+        async with asyncio.timeout(30) as deadline:
+            await budget.acquire(400, deadline)
+            assert not budget.limit_to(300)
+            # Nothing has changed: all of it can be reserved.
+            await budget.acquire(600, deadline)
+            budget.release(800)
+            assert budget.limit_to(300) and budget.limit_to(300)
+            await budget.acquire(100, deadline)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(budget.acquire(1, deadline), 0.05)
+            budget.release(300)
+            await budget.acquire(300, deadline)
+
+    asyncio.run(use())
+
+
 def test_idle_hosts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts_module, "MAX_IDLE_HOSTS", 10)
     hosts = Hosts(0.0)

@@ -17,9 +17,16 @@ class ByteBudget:
     """
 
     def __init__(self, total: int) -> None:
-        self._free = total
+        self._total = self._free = total
         self._waiting: deque[asyncio.Event] = deque()
         self._leader: Reservation | None = None
+
+    def limit_to(self, total: int) -> bool:
+        """Lower the limit, unless more is reserved; return whether it is not above `total` now."""
+        reserved = self._total - self._free
+        if self._total > total >= reserved:
+            self._total, self._free = total, total - reserved
+        return self._total <= total
 
     async def acquire(
         self, size: int, deadline: asyncio.Timeout, body: Reservation | None = None

@@ -35,6 +35,7 @@ _CHUNK = 64 * 1024
 _BODY_STATUSES = (200, 203)
 _WHOLE_RANGE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 _MAX_BODY_BYTES_IN_MEMORY = 512 * 2**20
+_WAITING_BODY_BYTES = 64 * 2**20
 _KEEP_S = 5.0
 """Seconds for which a connection is kept: each is a file of the process, also if its host is done."""
 _MAX_DATE = 64
@@ -86,6 +87,14 @@ class Client:
             max_line_size=2 * MAX_LINE_BYTES,
             max_field_size=2 * MAX_LINE_BYTES,
         )
+
+    def may_wait(self) -> bool:
+        """Limit the bodies in memory to a small part, so that another client may work beside this one.
+
+        Returns:
+            Whether they are within it; if not, the limit stays.
+        """
+        return self._budget.limit_to(max(_WAITING_BODY_BYTES, 2 * self._params.max_bytes))
 
     async def __aenter__(self) -> Client:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 
 from curation.masking import mask_address
@@ -26,12 +27,13 @@ def crawl(
     params: FetchParams,
     rules: UrlRules,
     write: Callable[[FetchResult], None],
-    waiting: Callable[[], None] = lambda: None,
+    waiting: Callable[[], None],
 ) -> None:
     """Download every row and pass it to `write`, in order of completion and in one thread.
 
     A body is in memory from its download until `write` returns, so there are never more than
-    `params.concurrency` bodies in memory. Errors of `write` are raised.
+    `params.concurrency` bodies in memory, besides those that `write` keeps. Errors of `write` are
+    raised.
 
     Args:
         rows: rows with a URL.
@@ -71,7 +73,9 @@ class _Crawl:
         slots = asyncio.Semaphore(self._params.concurrency)
         with ThreadPoolExecutor(1, "curation-decode") as self._decoder:
             async with Client(self._params) as client:
-                scheduler = HostScheduler(self._rows, self._params, client.lookups, self._waiting)
+                scheduler = HostScheduler(
+                    self._rows, self._params, client.lookups, partial(self._note_waiting, client)
+                )
                 try:
                     async with asyncio.TaskGroup() as group:
                         while (request := await self._next(scheduler, slots)) is not None:
@@ -79,6 +83,11 @@ class _Crawl:
                             task.add_done_callback(lambda _: slots.release())
                 except BaseExceptionGroup as errors:
                     raise errors.exceptions[0] from None
+
+    def _note_waiting(self, client: Client) -> None:
+        """Let another crawl start beside this one, if both fit into memory."""
+        if client.may_wait():
+            self._waiting()
 
     async def _next(self, scheduler: HostScheduler, slots: asyncio.Semaphore) -> HttpRequest | None:
         """Return the next request when a slot is free; write the rows that fail without one."""
