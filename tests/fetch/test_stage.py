@@ -15,6 +15,7 @@ from PIL import Image
 
 from curation.engine.contract import contract
 from curation.errors import StoreError
+from curation.media.pictures import decoder
 from curation.stages.fetch import sample_writer
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult
@@ -192,6 +193,9 @@ def test_a_killed_run_continues_from_its_finished_shards(
 ) -> None:
     urls = [served(web, content) for content in colours(60)]
     monkeypatch.setattr(sample_writer, "SHARD_ROWS", 10)
+    # Each row is written before the next picture is decoded.
+    monkeypatch.setattr(decoder, "MAX_BATCH", 1)
+    monkeypatch.setattr(decoder, "MAX_SENT", 1)
     with monkeypatch.context() as patch:
         kill_at(patch, 35)
         # A killed process does not close the shard that it writes.
