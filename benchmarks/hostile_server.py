@@ -187,10 +187,14 @@ class GoodRequests:
 
 
 class HostileServer:
-    """Answers as the kind of the host does; `/log` of any host returns and resets the counts."""
+    """Answers as the kind of the host does; `/log` of any host returns and resets the counts.
 
-    def __init__(self) -> None:
-        self._good = GoodRequests()
+    Args:
+        latency_s: seconds from the request for a good picture to its response.
+    """
+
+    def __init__(self, latency_s: float = 0.0) -> None:
+        self._good, self._latency_s = GoodRequests(), latency_s
 
     async def start(self) -> int:
         """Listen; return the port."""
@@ -223,16 +227,17 @@ class HostileServer:
                 writer.write(NO_ROBOTS)
         else:
             if kind == "good":
+                await asyncio.sleep(self._latency_s)
                 self._good.note()
             digits = "".join(filter(str.isdigit, path.rsplit("/", 1)[-1]))
             await KINDS[kind](int(digits[:9] or "0"), writer)
 
 
-def serve(port: Any, ready: Any) -> None:
+def serve(port: Any, ready: Any, latency_s: float = 0.0) -> None:
     """Serve until the process is ended."""
 
     async def main() -> None:
-        port.value = await HostileServer().start()
+        port.value = await HostileServer(latency_s).start()
         ready.set()
         await asyncio.sleep(10**6)
 

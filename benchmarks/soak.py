@@ -1,6 +1,7 @@
 """A long fetch from hostile hosts on loopback: it ends, and good hosts hardly notice.
 
     python -m benchmarks.soak                       # 200,000 rows, 30 % of the hosts bad
+    python -m benchmarks.soak --latency 0.25        # good hosts answer as those of the web do
     python -m benchmarks.soak --rows 20000
     python -m benchmarks.soak --tiny
 
@@ -192,10 +193,10 @@ def read_log(port: int) -> tuple[int, float]:
 
 
 @contextmanager
-def running_server() -> Iterator[int]:
+def running_server(latency_s: float = 0.0) -> Iterator[int]:
     """Run the server in a process of its own; yield its port."""
     port, ready = multiprocessing.Value("i", 0), multiprocessing.Event()
-    server = multiprocessing.Process(target=serve, args=(port, ready), daemon=True)
+    server = multiprocessing.Process(target=serve, args=(port, ready, latency_s), daemon=True)
     server.start()
     ready.wait(60)
     yield port.value
@@ -224,14 +225,16 @@ def main() -> None:
     """Run without bad hosts, and with them."""
     parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds; of good hosts")
     parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)
     options = parse(parser, {"rows": 400})
     if options.task:
         fetch(options.task)
         return
-    print(f"{conditions()}\n\n{options.rows:,} rows, time limit {TIMEOUT_S} s\n")
+    limits = f"time limit {TIMEOUT_S} s, latency of good hosts {options.latency} s"
+    print(f"{conditions()}\n\n{options.rows:,} rows, {limits}\n")
     runs: dict[str, Run] = {}
-    with running_server() as port:
+    with running_server(options.latency) as port:
         for name, bad in (("good hosts alone", False), ("30 % of the hosts bad", True)):
             runs[name] = measure(urls_of(options.rows, bad, port), port)
     show(runs)

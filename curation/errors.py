@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from curation.secrets import conceal
 
 
@@ -9,7 +11,12 @@ class CurationError(Exception):
     """Base of every error raised on purpose; its message says where, what, and how to mend it.
 
     Messages quote addresses and errors of libraries, so secrets in them are concealed here.
+
+    Attributes:
+        exit_status: of a command that ends with it.
     """
+
+    exit_status: ClassVar[int] = 1
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*(conceal(a) if isinstance(a, str) else a for a in arguments))
@@ -17,6 +24,14 @@ class CurationError(Exception):
 
 class RecipeError(CurationError):
     """The recipe asks for something that cannot be done; raised before any work."""
+
+    exit_status = 2
+
+
+class BoundsError(CurationError):
+    """What was computed exceeds a bound that the recipe sets. The tables are kept."""
+
+    exit_status = 3
 
 
 class ContractError(CurationError):

@@ -17,6 +17,7 @@ from curation.engine.table_name import Family, TableName
 from curation.errors import RecipeError
 from curation.media.web.params import OutboundParams, UrlParams
 from curation.recipe import Recipe
+from curation.recipe.expect import ExpectParams
 from curation.stages.assemble import params as assemble
 from curation.stages.assign import params as assign
 from curation.stages.cluster import params as cluster
@@ -172,6 +173,7 @@ class Step:
         plugins: the plug-ins of the recipe.
         recipe: name of the recipe.
         run: fingerprint of the recipe's run.
+        expect: what must hold of the dataset that the step writes.
     """
 
     stage: Stage[Any]
@@ -184,6 +186,7 @@ class Step:
     plugins: tuple[str, ...] = ()
     recipe: str = ""
     run: str = ""
+    expect: ExpectParams | None = None
 
     @property
     def name(self) -> str:
@@ -242,6 +245,7 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
         "plugins": tuple(recipe.plugins),
         "recipe": recipe.name,
         "run": run_fingerprint(recipe),
+        "expect": recipe.expect,
     }
     for row in FLOW:
         if recipe.retrieve or not row.stage.needs_seeds:

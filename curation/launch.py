@@ -7,6 +7,7 @@ heads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,7 @@ from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.media.web.failure_reasons import check_failure
 from curation.media.web.params import OutboundParams
 from curation.plugins import files_of
 from curation.recipe import Recipe
@@ -30,11 +32,32 @@ from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
 from curation.store.problem import Problem
-from curation.store.run_log import recorded_run
+from curation.store.run_log import Again, recorded_run
 from curation.store.step_log import StepLog, Waiting
 from curation.store.store import Store
 from curation.store.verification import verify_store
 
+
+def _nothing(result: StepResult) -> None:
+    """Do nothing with the result of a step."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes.
+
+    Attributes:
+        on_step_end: called with the result of each step.
+        waiting: what to do while another run works on one of the steps.
+        again: what is computed again although nothing changed.
+    """
+
+    on_step_end: Callable[[StepResult], None] = _nothing
+    waiting: Waiting = field(default_factory=Waiting)
+    again: Again = field(default_factory=Again)
+
+
+DEFAULT_OPTIONS = RunOptions()
 Loaded = dict[str, tuple[int, dict[str, Any]]]
 """Dimension and identity of loaded encoders, by name."""
 
@@ -241,6 +264,24 @@ def select_steps(
     return list(steps[start:end])
 
 
+def check_retry(steps: Sequence[Step], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of failures that a run was asked to try again.
+
+    Raises:
+        RecipeError: one is no failure, or none of the steps fetches.
+    """
+    try:
+        checked = tuple(check_failure(name) for name in names)
+    except ValueError as error:
+        raise RecipeError(f"--retry: {error}.") from error
+    if checked and all(step.stage.retry is None for step in steps):
+        stages = ", ".join(step.name for step in steps)
+        raise RecipeError(
+            f"--retry has an effect on the stage fetch alone, and this run has {stages}."
+        )
+    return checked
+
+
 def verify_inputs(steps: Sequence[Step], store: Store) -> list[Problem]:
     """Set damaged files aside that some steps would read or reuse, so that they are computed anew.
 
@@ -267,8 +308,7 @@ def run_steps(
     recipe: Recipe,
     store: Store,
     cluster: Cluster,
-    on_step_end: Callable[[StepResult], None] = lambda result: None,
-    waiting: Waiting | None = None,
+    options: RunOptions = DEFAULT_OPTIONS,
 ) -> list[StepResult]:
     """Check the inputs of a recipe, then bring the tables of some steps up to date, in order.
 
@@ -277,10 +317,10 @@ def run_steps(
         recipe: the recipe.
         store: where tables are.
         cluster: where tasks run.
-        on_step_end: called with the result of each step.
-        waiting: what to do while another run works on one of the steps.
+        options: how the run goes.
 
     Raises:
+        BoundsError: more rows failed than the recipe allows, or the dataset is not what it expects.
         RecipeError: an input file or a model is missing, or is not the one that the recipe names.
         StoreError: the store cannot be written; see also `run_step`.
         ContractError: see `run_step`.
@@ -294,7 +334,8 @@ def run_steps(
         recorded_run(store, recipe.name, run_fingerprint(recipe), planned_steps(steps)) as run,
         spark_workers(recipe.name, cluster, gpu, files) as workers,
     ):
+        run.again = options.again
         for step in steps:
-            results.append(run_step(step, store, workers, run, waiting))
-            on_step_end(results[-1])
+            results.append(run_step(step, store, workers, run, options.waiting))
+            options.on_step_end(results[-1])
     return results

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.rich_utils import rich_format_error
 
-from curation.errors import CurationError, RecipeError
+from curation.errors import CurationError
 from curation.store.store import DATASET
 from curation.streams import clean_output
 from curation.terminal import Terminal, one_line, prepare_streams, styled
@@ -82,7 +82,7 @@ def _run() -> int:
         return 1
     except CurationError as error:
         err.print(styled(("error:", "bold red"), f" {error}"))
-        return 2 if isinstance(error, RecipeError) else 1
+        return error.exit_status
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise

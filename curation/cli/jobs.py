@@ -1,60 +1,110 @@
-"""The entry point of the jobs in `jobs/`, for spark-submit."""
+"""The entry points of the jobs in `jobs/`, for spark-submit."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+from curation.cli.summary import summarise
 from curation.engine.spark import Cluster, load_cluster
-from curation.errors import CurationError, RecipeError
-from curation.flow import plan
-from curation.launch import run_steps, select_steps
-from curation.recipe import load_recipe
+from curation.errors import CurationError
+from curation.flow import Step, plan
+from curation.launch import RunOptions, check_retry, run_steps, select_steps
+from curation.recipe import Recipe, load_recipe
+from curation.runner.step import StepResult
+from curation.store.run_log import Again
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
 from curation.streams import clean_output
 from curation.terminal import prepare_streams
 
 
-def main(stage: str) -> None:
-    """Run one stage of a recipe; after the last stage, write the report too."""
+def main(stage: str | None = None) -> None:
+    """Run one stage of a recipe, or without one those that the command line names.
+
+    After the last stage, write the report too.
+    """
     with clean_output():
         _main(stage)
 
 
-def _main(stage: str) -> None:
-    parser = argparse.ArgumentParser(description=f"Run the stage {stage} of a recipe.")
-    parser.add_argument("--recipe", required=True, help="Path of the recipe, a YAML file.")
-    parser.add_argument(
+def _main(stage: str | None) -> None:
+    arguments = _parser(stage).parse_args()
+    prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
+    try:
+        _run(arguments)
+    except CurationError as error:
+        logging.getLogger(__name__).error("%s", error)
+        sys.exit(error.exit_status)
+
+
+def _parser(stage: str | None) -> argparse.ArgumentParser:
+    what = f"Run the stage {stage} of a recipe." if stage else "Run stages of a recipe."
+    parser = argparse.ArgumentParser(description=what)
+    add = parser.add_argument
+    add("--recipe", required=True, help="Path of the recipe, a YAML file.")
+    add(
         "--store", required=True, help="Folder or URI of the store, which holds the tables of runs."
     )
-    parser.add_argument(
+    add(
         "--cluster",
-        default=None,
         help="Settings to add to those of spark-submit: name of a file in conf/clusters, or a path.",
     )
-    parser.add_argument(
+    add(
         "--no-wait",
         action="store_true",
         help="Stop with an error if another run works on the same stage, instead of waiting for it.",
     )
-    arguments = parser.parse_args()
-    prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
-    try:
-        _run(stage, arguments)
-    except CurationError as error:
-        logging.getLogger(__name__).error("%s", error)
-        sys.exit(2 if isinstance(error, RecipeError) else 1)
+    add(
+        "--retry",
+        action="append",
+        default=[],
+        help="Ask again for rows that failed: `transient`, `all`, or a reason. It may be repeated.",
+    )
+    add("--force", action="store_true", help="Compute again what the stages write.")
+    add("--summary", help="JSON file to write with the rows of each stage; - is the output.")
+    if stage:
+        parser.set_defaults(only=stage, first=None, until=None)
+    else:
+        add("--from", dest="first", help="Run this stage and those after it.")
+        add("--until", help="Run this stage and those before it.")
+        parser.set_defaults(only=None)
+    return parser
 
 
-def _run(stage: str, arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> None:
     # spark-submit decides the master and the resources; a cluster file only adds to them.
     cluster = load_cluster(arguments.cluster) if arguments.cluster else Cluster()
     recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
-    steps = select_steps(plan(recipe), only=stage)
-    run_steps(steps, recipe, store, cluster, waiting=Waiting(wait=not arguments.no_wait))
-    if any(step.tables == (DATASET,) for step in steps):
-        from curation.inspect.report.build import write_report
+    steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
+    again = Again(arguments.force, check_retry(steps, arguments.retry))
+    outcomes: list[StepResult] = []
+    try:
+        waiting = Waiting(wait=not arguments.no_wait)
+        run_steps(steps, recipe, store, cluster, RunOptions(outcomes.append, waiting, again))
+        report = _write_report(steps, recipe, store)
+    finally:
+        if arguments.summary and len(outcomes) < len(steps):
+            _write(summarise(outcomes, store), arguments.summary)
+    if arguments.summary:
+        _write(summarise(outcomes, store, report), arguments.summary)
 
-        write_report(recipe, store)
+
+def _write_report(steps: Sequence[Step], recipe: Recipe, store: Store) -> str | None:
+    if not any(step.tables == (DATASET,) for step in steps):
+        return None
+    from curation.inspect.report.build import write_report
+
+    return write_report(recipe, store)
+
+
+def _write(summary: object, path: str) -> None:
+    text = json.dumps(summary, indent=1)
+    if path == "-":
+        print(text)
+    else:
+        Path(path).write_text(text + "\n", encoding="utf-8")

@@ -51,6 +51,22 @@ NoWait = Annotated[
         help="Stop with an error if another run works on the same stage, instead of waiting for it.",
     ),
 ]
+Retry = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--retry",
+        help="Ask again for rows that failed: `transient`, `all`, or a reason such as `timeout`. It "
+        "may be repeated.",
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Compute what the stages write again, though nothing changed. A stopped run with --force "
+        "starts again from the beginning.",
+    ),
+]
 AssumptionOverrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -149,6 +165,8 @@ def run(
         ),
     ] = "local",
     no_wait: NoWait = False,
+    retry: Retry = None,
+    force: Force = False,
     verify: Annotated[
         bool,
         typer.Option(
@@ -161,19 +179,21 @@ def run(
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
     from curation.engine.spark import load_cluster
-    from curation.launch import run_steps, select_steps, verify_inputs
+    from curation.launch import RunOptions, check_retry, run_steps, select_steps, verify_inputs
+    from curation.store.run_log import Again
     from curation.store.step_log import Waiting
     from curation.store.store import DATASET, Store
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
+    again = Again(force, check_retry(steps, retry or ()))
     opened = Store(store)
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
     if verify:
         print_problems(verify_inputs(steps, opened), opened)
     waiting = Waiting(wait=not no_wait, notify=err.print)
-    print_outcome = OutcomePrinter(err)
-    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), print_outcome, waiting)
+    options = RunOptions(OutcomePrinter(err), waiting, again)
+    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), options)
     if all(outcome.up_to_date for outcome in outcomes):
         out.print("Nothing to do: every table is up to date.")
     if any(step.tables == (DATASET,) for step in steps):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from curation.engine.parallel import Note, Parallel
 from curation.engine.units import Output, Unit, run_unit
@@ -29,7 +30,48 @@ ChainResult = list[dict[str, FragmentRecord]]
 """For each unit of a chain the record of each output."""
 
 
-def run_chains(store: Store, chains: Sequence[Sequence[Unit]]) -> list[ChainResult]:
+@dataclass(frozen=True)
+class Stale:
+    """Which finished fragments are computed again although nothing that decides their rows changed.
+
+    Attributes:
+        everything: all.
+        outcomes: those with rows of these outcomes, as `timeout`.
+    """
+
+    everything: bool = False
+    outcomes: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.outcomes)
+
+    def __call__(self, record: FragmentRecord) -> bool:
+        """Whether a fragment is one of them."""
+        counted = (outcome for of_role in record.counts.values() for outcome in of_role)
+        return self.everything or not self.outcomes.isdisjoint(counted)
+
+
+NOTHING_STALE = Stale()
+
+
+class Earlier(NamedTuple):
+    """What earlier runs finished.
+
+    Attributes:
+        known: records by memo that were read already, such as those of earlier versions.
+        stale: which finished outputs are computed again.
+    """
+
+    known: Mapping[str, FragmentRecord] = {}
+    stale: Stale = NOTHING_STALE
+
+
+NOTHING_EARLIER = Earlier()
+
+
+def run_chains(
+    store: Store, chains: Sequence[Sequence[Unit]], stale: Stale = NOTHING_STALE
+) -> list[ChainResult]:
     """Compute chains, each one unit after another; runs on a worker.
 
     One unit at a time works. Once it mostly waits, a unit of the next chain starts beside it. After an
@@ -41,12 +83,17 @@ def run_chains(store: Store, chains: Sequence[Sequence[Unit]]) -> list[ChainResu
     # Spark may start a failed task again. Units that the first attempt finished are then reused.
     reuse = sum(map(len, chains)) > 1
     if len(chains) == 1:
-        return [[_finished(store, unit, reuse) or run_unit(store, unit) for unit in chains[0]]]
+        return [
+            [
+                (_finished(store, u, stale) if reuse else None) or run_unit(store, u)
+                for u in chains[0]
+            ]
+        ]
     works, failed = threading.Lock(), threading.Event()
 
     def run(chain: Sequence[Unit]) -> ChainResult:
         try:
-            return [_run_in_turn(store, unit, works, failed) for unit in chain]
+            return [_run_in_turn(store, unit, works, failed, stale) for unit in chain]
         except BaseException:
             failed.set()
             raise
@@ -80,25 +127,24 @@ class _Turn:
 
 
 def _run_in_turn(
-    store: Store, unit: Unit, works: threading.Lock, failed: threading.Event
+    store: Store, unit: Unit, works: threading.Lock, failed: threading.Event, stale: Stale
 ) -> dict[str, FragmentRecord]:
     turn = _Turn(works)
     try:
         if failed.is_set():
             raise _StoppedError
-        return _finished(store, unit, True) or run_unit(store, unit, turn.give_up)
+        return _finished(store, unit, stale) or run_unit(store, unit, turn.give_up)
     finally:
         turn.give_up()
 
 
-def _finished(store: Store, unit: Unit, reuse: bool) -> dict[str, FragmentRecord] | None:
+def _finished(store: Store, unit: Unit, stale: Stale) -> dict[str, FragmentRecord] | None:
     """Return the records of a unit, if an earlier attempt has finished it."""
-    if not reuse:
-        return None
     finished = {
         name: record
         for name, output in unit.outputs.items()
         for record in store.finished_records(output.table_dir, [output.memo]).values()
+        if not stale(record)
     }
     return finished if len(finished) == len(unit.outputs) else None
 
@@ -152,7 +198,7 @@ def compute(
     label: str,
     units: Sequence[Unit],
     progress: ProgressFunction | None = None,
-    known: Mapping[str, FragmentRecord] | None = None,
+    earlier: Earlier = NOTHING_EARLIER,
 ) -> ComputeResult:
     """Compute the outputs that no earlier run finished, and return the records of all units.
 
@@ -162,14 +208,16 @@ def compute(
         label: says what is computed, in progress bars.
         units: with different names.
         progress: describes the progress of the units that are computed.
-        known: records by memo that were read already, such as those of earlier versions.
+        earlier: what earlier runs finished.
     """
-    records, missing = _find_records(store, units, known or {})
+    records, missing = _find_records(store, units, earlier)
     note = progress(store, missing) if progress and missing else None
     gpu = any(unit.gpu for unit in missing)
     for chains in _phases(missing):
         tasks = tasks_of(chains, parallel)
-        results = parallel.map(label, partial(run_chains, store), tasks, note, gpu)
+        results = parallel.map(
+            label, partial(run_chains, store, stale=earlier.stale), tasks, note, gpu
+        )
         for task, result in zip(tasks, results, strict=True):
             for chain, unit_records in zip(task, result, strict=True):
                 for unit, computed_records in zip(chain, unit_records, strict=True):
@@ -179,21 +227,21 @@ def compute(
 
 
 def _find_records(
-    store: Store, units: Sequence[Unit], known: Mapping[str, FragmentRecord]
+    store: Store, units: Sequence[Unit], earlier: Earlier
 ) -> tuple[dict[str, dict[str, FragmentRecord]], list[Unit]]:
     """Return the records of finished outputs by unit and output, and units for the missing ones."""
     memos: dict[str, list[str]] = {}
     for unit in units:
         for output in unit.outputs.values():
             memos.setdefault(output.table_dir, []).append(output.memo)
-    finished = {d: store.finished_records(d, m, known) for d, m in memos.items()}
+    finished = {d: store.finished_records(d, m, earlier.known) for d, m in memos.items()}
     records: dict[str, dict[str, FragmentRecord]] = {unit.name: {} for unit in units}
     missing = []
     for unit in units:
         missing_outputs = {}
         for name, output in unit.outputs.items():
             record = finished[output.table_dir].get(output.memo)
-            if record is None:
+            if record is None or earlier.stale(record):
                 missing_outputs[name] = output
             else:
                 # The same rows may have been computed for a fragment with another name.

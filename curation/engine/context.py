@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.engine.compute import compute
+from curation.engine.compute import NOTHING_STALE, Earlier, Stale, compute
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import Parallel
 from curation.engine.units import WORK, Output, StageOutput, Unit, content_of
@@ -45,6 +45,7 @@ class Context:
         measured: what the `units` function of a stage of kind `map` measures of the whole table, by
             the names of TABLE_STATS.
         inherited: kinds of states of earlier runs on which rows depend (see `inherit_state`).
+        stale: what is computed again. Where that is everything, nothing of earlier runs is found here.
     """
 
     store: Store
@@ -57,6 +58,7 @@ class Context:
     used: set[str] = field(default_factory=set, compare=False)
     measured: dict[str, Any] = field(default_factory=dict, compare=False)
     inherited: set[str] = field(default_factory=set, compare=False)
+    stale: Stale = NOTHING_STALE
     _saved: dict[str, FragmentRecord] = field(default_factory=dict, compare=False)
 
     def private(self) -> Context:
@@ -113,7 +115,8 @@ class Context:
             for name, arguments in items.items()
         ]
         self.used.update(unit.outputs[WORK].memo for unit in units)
-        result = compute(self.store, self.parallel, label, units)
+        earlier = Earlier(stale=Stale(self.stale.everything))
+        result = compute(self.store, self.parallel, label, units, earlier=earlier)
         return {name: outputs[WORK] for name, outputs in result.records.items()}
 
     @property
@@ -152,6 +155,8 @@ class Context:
     def load_state(self, name: str, key: Any, shared: bool = False) -> Fragment | None:
         """Return the state that `save_state` saved under this name and key, or None."""
         memo = self._memo(name, key, shared)
+        if self.stale.everything and memo not in self._saved:
+            return None
         record = self.store.finished_records(self._state_dir(shared), [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
 
@@ -176,6 +181,8 @@ class Context:
         Fragments with a file that has vanished, or changed its size, are left out: they must not
         stand in the way of computing them anew.
         """
+        if self.stale.everything:
+            return
         listed: dict[str, dict[str, int]] = {}
         last = self.last_version(table)
         if last is not None:

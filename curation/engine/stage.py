@@ -17,6 +17,9 @@ from curation.engine.table_name import Family
 ScoreType = Literal["number", "text"]
 """Type of a score in `select`: thresholds are for numbers, lists of values for texts."""
 
+Outcomes = Mapping[str, int]
+"""Number of rows by outcome: `ok`, or the reason why a row was dropped or failed."""
+
 P = TypeVar("P", bound=StrictModel)
 
 
@@ -91,6 +94,11 @@ class Stage(Generic[P]):
             of one chain never run at the same time.
         progress: function of `(store, units)` that returns a function which describes the progress of
             the units in one line.
+        retry: function of `(params, outcomes, age_s, asked)` that returns the outcomes whose rows are
+            computed again although nothing changed: `outcomes` counts the rows that were committed
+            last, `age_s` seconds ago, and `asked` is what the run was asked to try again.
+        check: function of `(params, outcomes)` that returns what is wrong if too many rows failed, or
+            None.
     """
 
     number: int
@@ -111,6 +119,8 @@ class Stage(Generic[P]):
     units: FunctionPath | None = None
     chains: FunctionPath | None = None
     progress: FunctionPath | None = None
+    retry: FunctionPath | None = None
+    check: FunctionPath | None = None
 
     @property
     def contract(self) -> str:

@@ -107,6 +107,7 @@ def disagreements(recipe: Recipe) -> Iterator[str]:
     yield from _head_disagreements(recipe)
     yield from _balance_disagreements(recipe)
     yield from _held_out_disagreements(recipe)
+    yield from _expect_disagreements(recipe)
     seeds = [s.name for s in recipe.with_role("seed")]
     levels = {f"retrieve.{a.name}.level": getattr(a, "level", 0) for a in recipe.retrieve}
     for place, level in (levels | {"balance.level": recipe.balance.level}).items():
@@ -146,6 +147,15 @@ def _held_out_disagreements(recipe: Recipe) -> Iterator[str]:
                     f"dedup.held_out: at_least {at_least} for {name!r} is under {place} {floor}, "
                     "below which no pair is kept; lower that floor too"
                 )
+
+
+def _expect_disagreements(recipe: Recipe) -> Iterator[str]:
+    arms = [arm.name for arm in recipe.retrieve]
+    if recipe.expect.is_set and not arms:
+        yield "expect: without `retrieve` there is no dataset of which anything can be expected"
+    for name in recipe.expect.arms:
+        if arms and name not in arms:
+            yield f"expect.arms: no arm {name!r}{did_you_mean(name, arms)}. Valid: {', '.join(arms)}"
 
 
 def _balance_disagreements(recipe: Recipe) -> Iterator[str]:

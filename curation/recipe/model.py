@@ -10,6 +10,7 @@ from curation.engine.params_base import Name, StrictModel
 from curation.engine.stage import ScoreType
 from curation.errors import RecipeError
 from curation.media.encoders.params import EncoderSpec
+from curation.recipe.expect import ExpectParams
 from curation.recipe.explain import explain
 from curation.stages.assemble.params import AssembleParams
 from curation.stages.cluster.params import ClusterParams
@@ -65,6 +66,8 @@ class Recipe(StrictModel):
     """Caps over all arms, and a target for the whole dataset."""
     assemble: AssembleParams = AssembleParams()
     """What the dataset holds."""
+    expect: ExpectParams = ExpectParams()
+    """What must hold of the dataset, or else the run fails."""
 
     @field_validator("retrieve", mode="before")
     @classmethod

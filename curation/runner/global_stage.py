@@ -51,7 +51,7 @@ def compute_global(
     """Run a global stage; return its fragments, and how many were computed and reused."""
     ((table, key),) = work.keys.items()
     store = within.store
-    earlier = _earlier_version(store, table, key)
+    earlier = None if within.stale else _earlier_version(store, table, key)
     if earlier is not None:
         return {table: WrittenTable(earlier.fragments, earlier.stats)}, 0, len(earlier.fragments)
     function, context = step.stage.function.load(), stage_context(step, within, lease)

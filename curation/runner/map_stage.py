@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from curation.engine.compute import compute
+from curation.engine.compute import Earlier, compute
 from curation.engine.context import Context
 from curation.engine.params_base import fingerprint_params
 from curation.engine.stage import Read, Stage
@@ -58,9 +58,9 @@ def compute_map(
     """Run a map stage; return its fragments by table, and how many were computed and reused."""
     store = within.store
     units = [replace(unit, attempt=lease.token) for unit in work.units]
-    known = _known_records(step, units, stage_context(step, within))
+    earlier = Earlier(_known_records(step, units, stage_context(step, within)), within.stale)
     progress = step.stage.progress.load() if step.stage.progress else None
-    result = compute(store, within.parallel, step.name, units, progress, known)
+    result = compute(store, within.parallel, step.name, units, progress, earlier)
     written = {}
     for table in step.tables:
         records = tuple(result.records[unit.name][table] for unit in units)

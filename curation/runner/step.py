@@ -19,15 +19,17 @@ from curation.engine.table_name import TableName
 from curation.errors import DamagedFileError
 from curation.flow import Step
 from curation.media.encoders.compatibility import check_spaces
+from curation.runner.expectations import check_expectations
 from curation.runner.global_stage import compute_global, global_work
 from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
+from curation.runner.outcomes import check_outcomes, stale_part
 from curation.runner.work import StepContext, StepWork, new_manifest
 from curation.store.manifest import Committed, Manifest
 from curation.store.removal import wait_for_removal
 from curation.store.run_log import Run, recorded_run
 from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold
-from curation.store.store import Store, in_parallel
+from curation.store.store import DATASET, Store, in_parallel
 from curation.store.used_work import put_used_memos
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,8 @@ def run_step(
         tables: what the step reads. The default is what `find_inputs` returns.
 
     Raises:
+        BoundsError: more rows failed than the recipe allows. The step is committed, and a run that
+            tries again asks only for rows that failed.
         StoreError: a table that the step reads is not committed or is damaged, tables were made from
             different versions of another one, or hold vectors of different encoders.
         LeaseError: another run works on the step, or took it over.
@@ -95,6 +99,10 @@ def run_step(
         run.removals = wait_for_removal(store, run.holder, within.waiting)
     try:
         outcome = _bring_up_to_date(step, tables, within)
+        run.use(outcome.committed, step.fingerprint)
+        check_outcomes(step, outcome.manifests)
+        if step.expect is not None and step.tables == (DATASET,):
+            check_expectations(step, step.expect, outcome.manifests[0], within)
         in_parallel(
             lambda manifest: publish(store, step.recipe, manifest, run.record.run),
             outcome.manifests,
@@ -167,9 +175,10 @@ def _bring_up_to_date(
     step: Step, tables: Mapping[str, Table] | None, within: StepContext
 ) -> _Outcome:
     log = StepLog(within.store, step.fingerprint)
-    inputs, work = _prepare(step, tables, within)
     last = log.latest()
-    manifests = _finished(work, last, within.store)
+    within = replace(within, stale=stale_part(step, last, within))
+    inputs, work = _prepare(step, tables, within)
+    manifests = _finished(work, last, within)
     if manifests is not None and _has_lineage(last, inputs) and not last.is_damaged:
         return _unchanged(last, manifests)
     reads = {name: table.manifest.version for name, table in inputs.tables.items()}
@@ -186,7 +195,7 @@ def _bring_up_to_date(
         if not is_same:
             # The run that was waited for may have done the same.
             last = replace(last, tables=lease.committed)
-            manifests = _finished(work, last, within.store)
+            manifests = _finished(work, last, within)
         if manifests is None:
             return _compute(step, work, inputs, within, lease)
         # The same rows, made from other versions of the tables before them.
@@ -208,9 +217,11 @@ def _unchanged(last: Entry, manifests: Sequence[Manifest]) -> _Outcome:
     return _Outcome(tables, manifests, 0, fragments)
 
 
-def _finished(work: StepWork, last: Entry, store: Store) -> list[Manifest] | None:
+def _finished(work: StepWork, last: Entry, within: StepContext) -> list[Manifest] | None:
     """Return the committed versions, if nothing that decides rows changed and all files are there."""
-    manifests = []
+    if within.stale:
+        return None
+    store, manifests = within.store, []
     for table, key in work.keys.items():
         committed = last.tables.get(table)
         if committed is None or committed.key != key:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from curation.engine.compute import NOTHING_STALE, Stale
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.parallel import Parallel
@@ -37,12 +38,14 @@ class StepContext:
         parallel: the workers.
         run: the run that it belongs to.
         waiting: what to do while another run works on the same step.
+        stale: what the step computes again.
     """
 
     store: Store
     parallel: Parallel
     run: Run
     waiting: Waiting = field(default_factory=Waiting)
+    stale: Stale = NOTHING_STALE
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def stage_context(step: Step, within: StepContext, lease: Lease | None = None) -
         activation(step.plugins),
         step.fingerprint,
         None if lease is None else lease.check,
+        stale=within.stale,
     )
 
 

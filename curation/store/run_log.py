@@ -97,6 +97,19 @@ def new_run(recipe: str, fingerprint: str, planned: Mapping[str, str] | None = N
     )
 
 
+@dataclass(frozen=True)
+class Again:
+    """What a run computes again although nothing that decides rows changed.
+
+    Attributes:
+        force: everything that its steps write.
+        retry: rows that failed for these reasons; a stage may know names for several reasons.
+    """
+
+    force: bool = False
+    retry: tuple[str, ...] = ()
+
+
 class Run:
     """A run that is going on: the versions that it made or used, and its record in the store.
 
@@ -106,9 +119,11 @@ class Run:
 
     Attributes:
         removals: what `wait_for_removal` returned last; None before the first call.
+        again: what it was asked to compute again.
     """
 
     removals: int | None = None
+    again: Again = Again()
 
     def __init__(self, store: Store, record: RunRecord) -> None:
         self._store, self.record = store, record

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from curation.errors import LeaseError, StoreError
-from curation.media.web.fetch_error import MAX_DETAIL, is_permanent
+from curation.media.web.failure_reasons import is_permanent
+from curation.media.web.fetch_error import MAX_DETAIL
 from curation.media.web.session import request_target
 from curation.stages.fetch import client, crawl
 from tests.fetch.conftest import HOSTS, Web, answer

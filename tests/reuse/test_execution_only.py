@@ -34,6 +34,8 @@ ELSEWHERE = {
     "OutboundParams.contact": "tests/fetch/test_content_decides.py",
     "FetchParams.per_host": "tests/fetch/test_content_decides.py",
     "FetchParams.concurrency": "tests/fetch/test_content_decides.py",
+    "FetchParams.fail_over": "tests/fetch/test_retry.py",
+    "FetchParams.retry_after_h": "tests/fetch/test_retry.py",
     "EncoderSpec.sha256": "a wrong one is refused",
     "HeadSpec.sha256": "a wrong one is refused",
     "FaceParams.sha256": "a wrong one is refused",

@@ -49,21 +49,3 @@ def unforeseen(error: Exception) -> FetchError:
     kind = type(error).__name__
     text = f"{kind}: {error}"[:MAX_DETAIL].encode("utf-8", "backslashreplace").decode()
     return FetchError(f"error_{kind}", detail=text)
-
-
-TRANSIENT_REASONS = (
-    "timeout",
-    "connection_error",
-    "http_429",
-    "robots_unreachable",
-    "host_unreachable",
-    "host_too_slow",
-    "robots_unreadable",
-)
-"""Reasons for which a later attempt may succeed; all http_5xx, and exceptions that a later version may
-foresee (`error_`), are transient too."""
-
-
-def is_permanent(reason: str) -> bool:
-    """Whether a row that failed for this reason would fail again."""
-    return reason not in TRANSIENT_REASONS and not reason.startswith(("http_5", "error_"))

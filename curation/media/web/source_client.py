@@ -12,7 +12,8 @@ from typing import BinaryIO, TypeVar
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from curation.media.web.fetch_error import FetchError, is_permanent
+from curation.media.web.failure_reasons import is_permanent
+from curation.media.web.fetch_error import FetchError
 from curation.media.web.guard import Guard, GuardedResolver, RefusedAddressError
 from curation.media.web.lookups import Lookups
 from curation.media.web.opt_out import opted_out

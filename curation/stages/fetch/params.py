@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,8 +10,11 @@ from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.stage import FunctionPath, Read, Stage
 from curation.media.encoders.params import Sha256
 from curation.media.pictures.plug_ins import PLUG_INS
+from curation.media.web.failure_reasons import check_failure
 from curation.media.web.params import OutboundParams, UrlParams
 from curation.stages.fetch.detectors import DETECTORS
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Resize(StrictModel):
@@ -98,11 +101,25 @@ class FetchParams(OutboundParams):
     concurrency: int = execution_only(256, ge=1, le=1024)
     """Largest number of requests of one task at the same time. A quarter of them is kept for hosts that
     answer promptly, and a half for hosts that are not known to be slow."""
+    fail_over: dict[str, Share] = execution_only({})
+    """Largest share of the rows that may fail, from 0 to 1, by a reason (such as `host_unreachable`),
+    `transient` (all reasons for which a later attempt may succeed) or `all`. If more fail, the stage
+    fails, and the next run asks for these rows again."""
+    retry_after_h: float | None = execution_only(None, ge=0)
+    """Hours after which a run asks again for rows with a transient failure; null leaves them as they
+    are until `--retry` asks for them."""
 
     @field_validator("keep_metadata")
     @classmethod
     def _in_one_order(cls, names: list[str]) -> list[str]:
         return sorted(set(names))
+
+    @field_validator("fail_over")
+    @classmethod
+    def _known_failures(cls, bounds: dict[str, float]) -> dict[str, float]:
+        for name in bounds:
+            check_failure(name)
+        return bounds
 
     @field_validator("formats")
     @classmethod
@@ -143,4 +160,6 @@ STAGE = Stage(
     units=FunctionPath("curation.stages.fetch.stage:units"),
     chains=FunctionPath("curation.stages.fetch.stage:chains"),
     progress=FunctionPath("curation.stages.fetch.stage:progress"),
+    retry=FunctionPath("curation.stages.fetch.failures:outcomes_to_retry"),
+    check=FunctionPath("curation.stages.fetch.failures:too_many_failures"),
 )

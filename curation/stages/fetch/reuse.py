@@ -12,7 +12,7 @@ from typing import Any
 from curation.engine.context import Context
 from curation.engine.params_base import changed_fields
 from curation.engine.units import content_of
-from curation.media.web.fetch_error import is_permanent
+from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.urls import UrlRules
 from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.request import FetchRequest
@@ -51,11 +51,13 @@ class EarlierImages:
         fragments: they may hold the rows of the fragment to fetch.
         failures: whether their permanent failures are still valid, too.
         redirects: whether rows that were redirected are.
+        retried: reasons of failures that are asked for again; without any, all that may pass.
     """
 
     fragments: tuple[Fragment, ...] = ()
     failures: bool = False
     redirects: bool = False
+    retried: frozenset[str] = frozenset()
     content: None = None
 
 
@@ -69,11 +71,12 @@ class EarlierVersion:
     fragments: Mapping[str, list[Fragment]] = field(default_factory=dict)
     failures: bool = False
     redirects: bool = False
+    retried: frozenset[str] = frozenset()
 
     def of(self, stem: str) -> EarlierImages:
         """Return the part that may hold rows of the fragments whose names have this stem."""
         found = tuple(self.fragments.get(stem, ()))
-        return EarlierImages(found, self.failures, self.redirects)
+        return EarlierImages(found, self.failures, self.redirects, self.retried)
 
 
 def rules_digest(rules: UrlRules) -> str:
@@ -95,7 +98,8 @@ def earlier_images(params: FetchStep, rules: UrlRules, context: Context) -> Earl
         if same_stage and not changed - FAILURE_PARAMS and not _fewer_hosts(params, manifest):
             fragments = (Fragment(context.store, record) for record in manifest.fragments)
             redirects = not changed & REDIRECT_PARAMS
-            return EarlierVersion(group_by_stem(fragments), not changed, redirects)
+            retried = context.stale.outcomes
+            return EarlierVersion(group_by_stem(fragments), not changed, redirects, retried)
     return EarlierVersion()
 
 
@@ -143,8 +147,9 @@ def _is_valid(
     if values["final_url"] not in (None, request.url) and not earlier.redirects:
         return False
     if values["status"] != "ok":
-        return bool(earlier.failures and values["status"] == "failed") and is_permanent(
-            values["reason"]
-        )
+        is_known: bool = earlier.failures and values["status"] == "failed"
+        if earlier.retried:
+            return is_known and values["reason"] not in earlier.retried
+        return is_known and is_permanent(values["reason"])
     pixels = values["original_width"] * values["original_height"]
     return bool(values["bytes"] <= params.max_bytes and pixels <= params.max_pixels)

@@ -1,0 +1,54 @@
+"""What stages did, as values that JSON can hold: for schedulers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from curation.runner.step import StepResult
+from curation.store.manifest import sum_counts
+from curation.store.store import DATASET, Store
+
+
+def summarise(
+    outcomes: Iterable[StepResult], store: Store, report: str | None = None
+) -> dict[str, Any]:
+    """Return the rows, reasons and tables of each stage, and where the dataset and the report are.
+
+    Args:
+        outcomes: of the stages that ended.
+        store: where their tables are.
+        report: path of the report within the store.
+    """
+    outcomes = list(outcomes)
+    summary: dict[str, Any] = {"stages": [_stage(outcome, store) for outcome in outcomes]}
+    for manifest in (m for outcome in outcomes for m in outcome.manifests):
+        if manifest.table == "claims":
+            rows = manifest.stats["composition"]
+            summary["shortfalls"] = {r["arm"]: r["shortfall"] for r in rows if r["shortfall"]}
+        if manifest.table == DATASET:
+            summary[DATASET] = {
+                "version": manifest.version,
+                "rows": manifest.rows,
+                "address": store.address(f"{DATASET}/{manifest.version}"),
+            }
+    if report is not None:
+        summary["report"] = store.address(report)
+    return summary
+
+
+def _stage(outcome: StepResult, store: Store) -> dict[str, Any]:
+    reasons: dict[str, int] = {}
+    for of_role in sum_counts(m.counts for m in outcome.manifests).values():
+        for reason, rows in of_role.items():
+            reasons[reason] = reasons.get(reason, 0) + rows
+    return {
+        "stage": outcome.step.name,
+        "rows": outcome.rows,
+        "outcomes": reasons,
+        "seconds": round(outcome.seconds, 1),
+        "computed": outcome.computed,
+        "reused": outcome.reused,
+        "tables": {m.table: store.address(f"tables/{m.table}") for m in outcome.manifests},
+        "versions": {m.table: m.version for m in outcome.manifests},
+    }

@@ -1,0 +1,73 @@
+"""Whether a dataset is what its recipe expects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from curation.errors import BoundsError
+from curation.flow import Step
+from curation.recipe.expect import ExpectParams
+from curation.runner.work import StepContext
+from curation.store.manifest import Manifest
+from curation.store.run_log import read_runs
+from curation.store.store import DATASET, Store
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def check_expectations(
+    step: Step, expect: ExpectParams, dataset: Manifest, within: StepContext
+) -> None:
+    """Check that a dataset is what the recipe expects.
+
+    Raises:
+        BoundsError: it is not; the message says what is wrong.
+    """
+    claims = within.store.manifest("claims", dataset.reads["claims"])
+    composition = [] if claims is None else claims.stats["composition"]
+    problems = [*_row_problems(expect, dataset.rows), *_arm_problems(expect, composition)]
+    if expect.change is not None:
+        problems += _change_problems(expect.change, dataset.rows, _rows_before(step, within.store))
+    if problems:
+        raise BoundsError(
+            f"The dataset of {step.recipe!r} is not what the recipe expects:\n  "
+            + "\n  ".join(problems)
+            + f"\nThe run {within.run.record.run} is kept, but its dataset is not the "
+            "latest. Look at it with `--run`, mend the cause, or change `expect`."
+        )
+
+
+def _row_problems(expect: ExpectParams, rows: int) -> Iterator[str]:
+    bounds = expect.rows
+    if bounds.at_least is not None and rows < bounds.at_least:
+        yield f"{rows:,} images; expect.rows.at_least is {bounds.at_least:,}"
+    if bounds.at_most is not None and rows > bounds.at_most:
+        yield f"{rows:,} images; expect.rows.at_most is {bounds.at_most:,}"
+
+
+def _arm_problems(expect: ExpectParams, composition: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for arm in composition:
+        name, requested = arm["arm"], arm["requested"]
+        place = f"arms.{name}" if name in expect.arms else "filled"
+        bound = expect.arms.get(name, expect.filled)
+        if bound is not None and requested and arm["final"] < bound * requested:
+            yield (
+                f"arm {name!r} has {arm['final']:,} of {requested:,} requested images, a share of "
+                f"{arm['final'] / requested:.3g}; expect.{place} is {bound:g}"
+            )
+
+
+def _change_problems(bound: float, rows: int, before: int | None) -> Iterator[str]:
+    if before is not None and abs(rows - before) > bound * before:
+        yield f"{rows:,} images after {before:,} in the latest finished run; expect.change is {bound:g}"
+
+
+def _rows_before(step: Step, store: Store) -> int | None:
+    """Return the rows of the dataset of the latest finished run of the recipe."""
+    for record in read_runs(store):
+        if record.state == "finished" and record.recipe == step.recipe and DATASET in record.tables:
+            manifest = store.manifest(DATASET, record.tables[DATASET])
+            return None if manifest is None else manifest.rows
+    return None

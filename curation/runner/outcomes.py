@@ -1,0 +1,59 @@
+"""Failed rows of a step: which of them are asked for again, and how many are too many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import datetime
+
+from curation.engine.compute import Stale
+from curation.engine.stage import Outcomes
+from curation.errors import BoundsError
+from curation.flow import Step
+from curation.runner.work import StepContext
+from curation.store.manifest import Manifest, RowCounts, sum_counts
+from curation.store.step_log import Entry
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def stale_part(step: Step, last: Entry, within: StepContext) -> Stale:
+    """Return what a step computes again although nothing that decides its rows changed.
+
+    Args:
+        step: the step.
+        last: what it committed last.
+        within: the run, and what it was asked to compute again.
+    """
+    if within.run.again.force:
+        return Stale(everything=True)
+    if step.stage.retry is None or not last.tables:
+        return Stale()
+    committed = (within.store.manifest(table, c.version) for table, c in last.tables.items())
+    outcomes = _outcomes(m.counts for m in committed if m is not None)
+    age_s = time.time() - datetime.fromisoformat(last.time).timestamp() if last.time else 0.0
+    retry = step.stage.retry.load()
+    return Stale(outcomes=frozenset(retry(step.params, outcomes, age_s, within.run.again.retry)))
+
+
+def check_outcomes(step: Step, manifests: Iterable[Manifest]) -> None:
+    """Check that no more rows of a step failed than its parameters allow.
+
+    Raises:
+        BoundsError: more did.
+    """
+    if step.stage.check is not None:
+        check = step.stage.check.load()
+        problem: str | None = check(step.params, _outcomes(m.counts for m in manifests))
+        if problem is not None:
+            raise BoundsError(f"{step.name}: {problem}")
+
+
+def _outcomes(counts: Iterable[RowCounts]) -> Outcomes:
+    """Return the number of rows of each outcome, of all roles."""
+    by_outcome: dict[str, int] = {}
+    for of_role in sum_counts(counts).values():
+        for outcome, rows in of_role.items():
+            by_outcome[outcome] = by_outcome.get(outcome, 0) + rows
+    return by_outcome

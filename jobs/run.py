@@ -1,0 +1,4 @@
+from curation.cli.jobs import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""A dataset that is not what its recipe expects is not the latest; `--force` computes anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.engine.parallel import InProcess
+from curation.engine.table import open_table
+from curation.errors import BoundsError, RecipeError
+from curation.flow import plan
+from curation.recipe import parse_recipe
+from curation.runner.step import StepResult, run_step
+from curation.store.digest import digest
+from curation.store.run_log import Again, RunRecord, read_runs, recorded_run
+from curation.store.store import Store
+from tests.e2e.small import build_small
+
+Spec = dict[str, Any]
+
+
+def run(store: Store, spec: Spec, again: Again | None = None) -> list[StepResult]:
+    """Run a whole recipe."""
+    recipe = parse_recipe(spec)
+    with recorded_run(store, recipe.name, "f") as record:
+        record.again = again or Again()
+        return [run_step(step, store, InProcess(), record) for step in plan(recipe)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Spec]:
+    """A store with a finished run, and its recipe."""
+    folder = tmp_path_factory.mktemp("expect")
+    spec, store = build_small(folder / "web"), Store(folder / "store")
+    run(store, spec)
+    return store, spec
+
+
+def rows_of(store: Store, names: Sequence[str]) -> dict[str, str]:
+    """A digest of the rows of each table, in the latest finished run."""
+    rows = {name: open_table(store, name).read().to_pylist() for name in names}
+    return {name: digest([repr(sorted(map(repr, of_table)))]) for name, of_table in rows.items()}
+
+
+def latest(store: Store) -> RunRecord:
+    return next(iter(read_runs(store)))
+
+
+def arms(store: Store) -> dict[str, tuple[int, int | None]]:
+    """Images of the dataset and requested images, by arm."""
+    composition = open_table(store, "claims").manifest.stats["composition"]
+    return {row["arm"]: (row["final"], row["requested"]) for row in composition}
+
+
+def test_what_holds_is_accepted(finished: tuple[Store, Spec]) -> None:
+    store, spec = finished
+    rows = open_table(store, "dataset").rows
+    bounds = {"rows": {"at_least": rows, "at_most": rows}, "change": 0.0, "filled": 0.0}
+    results = run(store, spec | {"expect": bounds})
+    assert all(result.up_to_date for result in results)
+    assert latest(store).state == "finished"
+
+
+def expectations(store: Store) -> list[tuple[Spec, str]]:
+    """Expectations that the dataset misses, and what the error says."""
+    rows = open_table(store, "dataset").rows
+    arm, (final, requested) = next((a, n) for a, n in arms(store).items() if n[1] and n[0] < n[1])
+    return [
+        ({"rows": {"at_least": rows + 1}}, f"at_least is {rows + 1}"),
+        ({"rows": {"at_most": rows - 1}}, f"at_most is {rows - 1}"),
+        ({"filled": 1.0}, f"{final} of {requested} requested"),
+        ({"arms": {arm: 1.0}}, f"expect.arms.{arm} is 1"),
+    ]
+
+
+def test_what_does_not_hold_fails_and_is_not_the_latest(finished: tuple[Store, Spec]) -> None:
+    store, spec = finished
+    before = latest(store).run
+    for expect, message in expectations(store):
+        with pytest.raises(BoundsError, match=message):
+            run(store, spec | {"expect": expect})
+        failed = latest(store)
+        assert failed.state == "failed"
+        assert open_table(store, "dataset", run=failed.run).rows > 0
+    smaller = spec | {"balance": {"target": 10}, "expect": {"change": 0.1}}
+    with pytest.raises(BoundsError, match=r"10 images after \d+ in the latest finished run"):
+        run(store, smaller)
+    kept = open_table(store, "dataset")
+    assert kept.rows > 10
+    assert next(r.run for r in read_runs(store) if r.state == "finished") == before
+    # The next attempt fails too: nothing became the latest in the meantime.
+    with pytest.raises(BoundsError):
+        run(store, smaller)
+
+
+@pytest.mark.parametrize(
+    ("expect", "message"),
+    [
+        ({"arms": {"rond": 0.5}}, "no arm 'rond'"),
+        ({"filled": 1.5}, "less than or equal to 1"),
+        ({"rows": {"at_least": 5, "at_most": 4}}, "more than at_most"),
+        ({"rows": 5}, "expect.rows"),
+    ],
+)
+def test_expectations_that_cannot_hold_are_refused(
+    tmp_path: Path, expect: Spec, message: str
+) -> None:
+    spec = build_small(tmp_path)
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(spec | {"expect": expect})
+
+
+def test_expectations_without_a_dataset_are_refused(tmp_path: Path) -> None:
+    spec = build_small(tmp_path)
+    del spec["retrieve"]
+    with pytest.raises(RecipeError, match="there is no dataset"):
+        parse_recipe(spec | {"expect": {"rows": {"at_least": 1}}})
+
+
+def test_force_computes_every_stage_again_with_the_same_rows(finished: tuple[Store, Spec]) -> None:
+    store, spec = finished
+    names = [str(t) for step in plan(parse_recipe(spec)) for t in step.tables]
+    before = rows_of(store, names)
+    results = run(store, spec, Again(force=True))
+    assert {r.step.name: r.reused for r in results} == {r.step.name: 0 for r in results}
+    assert all(result.computed for result in results)
+    assert rows_of(store, names) == before
+    assert all(result.up_to_date for result in run(store, spec))

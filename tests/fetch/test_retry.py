@@ -1,0 +1,144 @@
+"""Failed rows are asked for again when a run or the recipe says so, and too many end the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.engine.parallel import InProcess
+from curation.errors import BoundsError, RecipeError
+from curation.flow import plan
+from curation.launch import check_retry
+from curation.media.web.failure_reasons import TRANSIENT_REASONS
+from curation.recipe import parse_recipe
+from curation.runner.step import run_step
+from curation.stages.fetch.failures import outcomes_to_retry, too_many_failures
+from curation.stages.fetch.params import FetchStep
+from curation.store.run_log import Again, read_runs, recorded_run
+from curation.store.store import Store
+from tests.fetch.conftest import HOSTS, Web, answer
+from tests.fetch.helpers import OPEN, encoded, picture
+from tests.ingest.helpers import source, table, write
+
+MISSING, BROKEN = "/3.jpg", "/4.jpg"
+
+
+@pytest.fixture
+def path(web: Web, tmp_path: Path) -> Path:
+    """A list of which one row is missing (404) and one has a transient failure (500)."""
+    rows = []
+    for n in range(12):
+        web.pages[f"/{n}.jpg"] = answer(encoded(picture(40 + n)))
+        rows.append({"url": web.url(f"/{n}.jpg", HOSTS[n % 4]), "caption": f"c{n}"})
+    web.pages[MISSING] = answer(status="404 Not Found")
+    web.pages[BROKEN] = answer(status="500 Oops")
+    return write(tmp_path / "l.parquet", rows)
+
+
+def fetch(store: Path, path: Path, again: Again | None = None, **params: Any) -> dict[str, Any]:
+    """Run ingest and fetch in one run; return the rows of `images` by caption."""
+    spec = {"name": "r", "sources": [source(path)], "fetch": OPEN | params}
+    recipe = parse_recipe(spec)
+    opened = Store(store)
+    with recorded_run(opened, "r", "f") as run:
+        run.again = again or Again()
+        for step in plan(recipe, until="fetch"):
+            run_step(step, opened, InProcess(), run)
+    return {row["caption"]: row for row in table(store, "images").read().to_pylist()}
+
+
+def asked(web: Web) -> set[str]:
+    paths = {v.path for v in web.visits()}
+    web.log.clear()
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ((), set()),
+        (("transient",), {BROKEN}),
+        (("http_404",), {MISSING}),
+        (("all",), {MISSING, BROKEN}),
+        (("timeout",), set()),
+    ],
+)
+def test_a_run_asks_again_for_the_failures_that_it_is_told_to(
+    web: Web, tmp_path: Path, path: Path, names: tuple[str, ...], expected: set[str]
+) -> None:
+    before = fetch(tmp_path / "s", path)
+    asked(web)
+    web.pages[MISSING] = web.pages[BROKEN] = answer(encoded(picture(99)))
+    after = fetch(tmp_path / "s", path, Again(retry=names))
+    assert asked(web) == expected
+    mended = {f"c{name[1:].removesuffix('.jpg')}" for name in expected}
+    assert {c for c, row in after.items() if row != before[c]} == mended
+    assert all(after[c]["status"] == "ok" for c in mended)
+    # What was mended stays, and nothing is asked again.
+    assert fetch(tmp_path / "s", path) == after
+    assert asked(web) == set()
+
+
+def test_force_asks_for_everything_again(web: Web, tmp_path: Path, path: Path) -> None:
+    before = fetch(tmp_path / "s", path)
+    asked(web)
+    assert fetch(tmp_path / "s", path, Again(force=True)) == before
+    assert asked(web) == {f"/{n}.jpg" for n in range(12)}
+
+
+def test_too_many_failures_end_the_run_and_the_next_one_asks_for_them(
+    web: Web, tmp_path: Path, path: Path
+) -> None:
+    bound = {"transient": 0.05}
+    with pytest.raises(BoundsError, match=r"1 of 12 rows failed \(http_500 1\)"):
+        fetch(tmp_path / "s", path, fail_over=bound)
+    asked(web)
+    with pytest.raises(BoundsError):
+        fetch(tmp_path / "s", path, fail_over=bound)
+    assert asked(web) == {BROKEN}
+    web.pages[BROKEN] = answer(encoded(picture(99)))
+    rows = fetch(tmp_path / "s", path, fail_over=bound)
+    assert asked(web) == {BROKEN}
+    assert rows["c4"]["status"] == "ok"
+    states = [record.state for record in read_runs(Store(tmp_path / "s"))]
+    assert states == ["finished", "failed", "failed"]
+
+
+def test_old_transient_failures_are_asked_again(web: Web, tmp_path: Path, path: Path) -> None:
+    fetch(tmp_path / "s", path)
+    asked(web)
+    fetch(tmp_path / "s", path, retry_after_h=1.0)
+    assert asked(web) == set()
+    fetch(tmp_path / "s", path, retry_after_h=0.0)
+    assert asked(web) == {BROKEN}
+
+
+@pytest.mark.parametrize("reason", [*TRANSIENT_REASONS, "http_503", "error_KeyError"])
+def test_every_transient_reason_counts(reason: str) -> None:
+    outcomes = {"ok": 80, reason: 20, "http_404": 100, "duplicate_url": 1000}
+    params = FetchStep(fail_over={"transient": 0.09})
+    problem = too_many_failures(params, outcomes)
+    assert problem is not None
+    assert f"20 of 200 rows failed ({reason} 20)" in problem
+    assert outcomes_to_retry(params, outcomes, 0.0, ()) == {reason}
+    assert too_many_failures(FetchStep(fail_over={"transient": 0.1}), outcomes) is None
+    assert outcomes_to_retry(FetchStep(), outcomes, 0.0, ("all",)) == {reason, "http_404"}
+
+
+@pytest.mark.parametrize("name", ["duplicate_url", "ok", "Time out", ""])
+def test_what_is_no_failure_is_refused(name: str) -> None:
+    fetching = plan(parse_recipe({"name": "r", "sources": [source(Path("l"))]}), "fetch")
+    with pytest.raises(RecipeError, match="is no failure of a fetch"):
+        check_retry(fetching, [name])
+    with pytest.raises(RecipeError, match="is no failure of a fetch"):
+        parse_recipe(
+            {"name": "r", "sources": [source(Path("l"))], "fetch": {"fail_over": {name: 0.5}}}
+        )
+
+
+def test_retry_without_a_fetch_is_refused() -> None:
+    steps = plan(parse_recipe({"name": "r", "sources": [source(Path("l"))]}))
+    with pytest.raises(RecipeError, match="has an effect on the stage fetch alone"):
+        check_retry([s for s in steps if s.name != "fetch"], ["transient"])
