@@ -34,6 +34,12 @@ class BoundsError(CurationError):
     exit_status = 3
 
 
+class ExpectationError(BoundsError):
+    """A dataset is not what its recipe expects. Its tables are kept, but it is not the latest."""
+
+    exit_status = 4
+
+
 class ContractError(CurationError):
     """Rows do not keep the contract of their table in `schemas/`."""
 

@@ -320,7 +320,8 @@ def run_steps(
         options: how the run goes.
 
     Raises:
-        BoundsError: more rows failed than the recipe allows, or the dataset is not what it expects.
+        BoundsError: more rows failed than the recipe allows.
+        ExpectationError: the dataset is not what the recipe expects.
         RecipeError: an input file or a model is missing, or is not the one that the recipe names.
         StoreError: the store cannot be written; see also `run_step`.
         ContractError: see `run_step`.

@@ -25,7 +25,7 @@ LAYERS = (
     ("flow",),
     ("runner", "launch"),
     ("inspect",),
-    ("cli",),
+    ("cli", "airflow"),
     ("",),
 )
 """Parts of the package from the bottom to the top; the last is its public interface, `__init__.py`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from curation.errors import BoundsError
+from curation.errors import ExpectationError
 from curation.flow import Step
 from curation.recipe.expect import ExpectParams
 from curation.runner.work import StepContext
@@ -23,7 +23,7 @@ def check_expectations(
     """Check that a dataset is what the recipe expects.
 
     Raises:
-        BoundsError: it is not; the message says what is wrong.
+        ExpectationError: it is not; the message says what is wrong.
     """
     claims = within.store.manifest("claims", dataset.reads["claims"])
     composition = [] if claims is None else claims.stats["composition"]
@@ -31,7 +31,7 @@ def check_expectations(
     if expect.change is not None:
         problems += _change_problems(expect.change, dataset.rows, _rows_before(step, within.store))
     if problems:
-        raise BoundsError(
+        raise ExpectationError(
             f"The dataset of {step.recipe!r} is not what the recipe expects:\n  "
             + "\n  ".join(problems)
             + f"\nThe run {within.run.record.run} is kept, but its dataset is not the "

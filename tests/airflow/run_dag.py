@@ -1,23 +1,56 @@
-"""Runs the DAG in Airflow's environment; prints its edges and the state of each task as JSON."""
+"""Reads the DAG files in Airflow's environment, runs what the argument asks for, and prints JSON.
+
+The argument is a JSON list of [DAG, conf of a run]. The last line has the DAGs with their edges, the
+import errors, and for each run the states, the returned values and the events of assets.
+"""
 
 import json
+import os
 import sys
-from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "airflow_dags"))
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.asset import AssetEvent
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
 
-from importlib.util import module_from_spec, spec_from_file_location
+bag = DagBag(dag_folder=os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+dags = {
+    name: {
+        "tasks": [task.task_id for task in dag.topological_sort()],
+        "edges": sorted([t.task_id, d] for t in dag.tasks for d in t.downstream_task_ids),
+        "pools": {task.task_id: task.pool for task in dag.tasks},
+        "params": {name: param.value for name, param in dag.params.items()},
+        "schedule": type(dag.timetable).__name__,
+    }
+    for name, dag in bag.dags.items()
+}
 
-path = Path(__file__).resolve().parents[2] / "airflow_dags" / "curation.py"
-spec = spec_from_file_location("curation_dag", path)
-assert spec is not None and spec.loader is not None
-assert spec is not None and spec.loader is not None
-module = module_from_spec(spec)
-spec.loader.exec_module(module)
-dag = module.dag
-edges = sorted([t.task_id, d] for t in dag.tasks for d in t.downstream_task_ids)
-states = {}
-if "--run" in sys.argv:
-    run = dag.test()
-    states = {i.task_id: str(i.state) for i in run.get_task_instances()}
-print("RESULT " + json.dumps({"edges": edges, "states": states}))
+
+def run(name: str, conf: dict[str, Any]) -> dict[str, Any]:
+    """Run a DAG once."""
+    dag_run = bag.dags[name].test(run_conf=conf)
+    tasks = dag_run.get_task_instances()
+    with create_session() as session:
+        chosen = (XComModel.run_id == dag_run.run_id, XComModel.key == "return_value")
+        values = {
+            x.task_id: XComModel.deserialize_value(x)
+            for x in session.scalars(select(XComModel).where(*chosen))
+        }
+        events = session.scalars(
+            select(AssetEvent).where(AssetEvent.source_run_id == dag_run.run_id)
+        )
+        return {
+            "states": {task.task_id: str(task.state) for task in tasks},
+            "values": values,
+            "events": [event.extra for event in events],
+        }
+
+
+result = {
+    "dags": dags,
+    "import_errors": dict(bag.import_errors),
+    "runs": [run(name, conf) for name, conf in json.loads(sys.argv[1])],
+}
+print("RESULT " + json.dumps(result))

@@ -1,11 +1,7 @@
-"""The DAG has the plan's edges, and runs a small recipe through spark-submit."""
+"""A DAG for each recipe: its tasks share sessions, and its runs do what their parameters ask for."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,85 +9,123 @@ from typing import Any
 import pytest
 import yaml
 
-from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
-from curation.flow import Step, plan
+from curation.flow import plan
 from curation.recipe import load_recipe
-from curation.runner.step import run_step
+from curation.store.run_log import read_runs
 from curation.store.store import Store
 
 from ..e2e.small import build_small
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-AIRFLOW = ROOT / ".venv-airflow" / "bin" / "python"
+Read = Callable[..., dict[str, Any]]
+GPUS = {"gpus": True, "conf": {}}
+WITH_STEPS = """
+from curation.airflow import curation_dag
+dag = curation_dag("apart", recipe={recipe!r}, store="store", sessions="steps", schedule="@weekly")
+"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small pool, its recipe and a place for its store."""
-    folder = tmp_path_factory.mktemp("dag")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(build_small(folder / "web")))
+    """A folder with recipes: a small one, one that is broken and one without arms."""
+    folder = tmp_path_factory.mktemp("dags")
+    spec = build_small(folder / "recipes" / "web")
+    # Relative to the recipe, wherever Airflow runs.
+    for source in spec["sources"]:
+        source["path"] = str(Path(source["path"]).relative_to(folder / "recipes"))
+    recipes = {"small": spec, "broken": spec | {"sources": []}}
+    recipes["armless"] = {k: v for k, v in spec.items() if k != "retrieve"} | {"name": "armless"}
+    for name, recipe in recipes.items():
+        (folder / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    (folder / "gpus.yaml").write_text(yaml.safe_dump(GPUS))
     return folder
 
 
 @pytest.fixture(scope="module")
-def airflow(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Runs a script in Airflow's environment, with a database of its own."""
-    if not AIRFLOW.exists():
-        pytest.skip("no .venv-airflow (make setup-airflow)")
-    home = tmp_path_factory.mktemp("airflow")
-    connection = {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
-    environment = dict(os.environ) | {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "airflow_dags"),
-        "AIRFLOW__CORE__PARALLELISM": "2",
-        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(connection),
-        "CURATION_RECIPE": str(folder / "recipe.yaml"),
+def read(airflow: Read, folder: Path) -> Read:
+    """Reads the DAG files with the recipes of the folder."""
+    variables = {
+        "CURATION_RECIPES": str(folder / "recipes"),
         "CURATION_STORE": str(folder / "store"),
-        "CURATION_HOME": str(ROOT),
-        "CURATION_VENV": sys.prefix,
     }
-
-    def call(*command: str) -> str:
-        result = subprocess.run(
-            [str(AIRFLOW), *command],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-        return result.stdout
-
-    call("-m", "airflow", "db", "migrate")
-    return call
+    return lambda *runs, **more: airflow(*runs, **variables | more)
 
 
-def steps_of(folder: Path) -> tuple[Step, ...]:
-    return plan(load_recipe(str(folder / "recipe.yaml")))
+def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
+    read: Read, folder: Path
+) -> None:
+    found = read()
+    names = {"small", "armless", "small-crawl", "armless-crawl"}
+    assert set(found["dags"]) == names
+    assert {Path(file).name for file in found["import_errors"]} == {"curation.py", "crawls.py"}
+    for message in found["import_errors"].values():
+        assert message.startswith("RecipeError: ")
+        assert str(folder / "recipes" / "broken.yaml") in message
+        assert "sources" in message
+        assert "Traceback" not in message
+    small = found["dags"]["small"]
+    assert small["tasks"] == ["ingest-fetch", "screen-assemble"]
+    assert small["edges"] == [["ingest-fetch", "screen-assemble"]]
+    assert small["params"] == {
+        "recipe": str(folder / "recipes" / "small.yaml"),
+        "store": str(folder / "store"),
+        "cluster": "local",
+        "from": None,
+        "until": None,
+        "retry": None,
+        "force": False,
+    }
+    assert found["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assign"]
+    assert found["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
 
 
-def result_of(output: str) -> dict[str, Any]:
-    (line,) = (x for x in output.splitlines() if x.startswith("RESULT "))
-    result: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
-    return result
+def test_gpus_divide_the_tasks_and_steps_may_be_apart(
+    read: Read, folder: Path, tmp_path: Path
+) -> None:
+    recipe = str(folder / "recipes" / "small.yaml")
+    (tmp_path / "dags.py").write_text(WITH_STEPS.format(recipe=recipe))
+    apart = read(AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path))["dags"]["apart"]
+    steps = plan(load_recipe(recipe))
+    assert apart["edges"] == sorted([u, s.name] for s in steps for u in s.upstream)
+    on_gpus = read(CURATION_CLUSTER=str(folder / "gpus.yaml"))["dags"]["small"]
+    stages = {s.name: s.stage for s in steps}
+    for task, pool in on_gpus["pools"].items():
+        first, _, last = task.partition("-")
+        names = list(stages)[list(stages).index(first) : list(stages).index(last or first) + 1]
+        uses = {stages[name].gpu for name in names}
+        assert len(uses) == 1
+        assert pool == ("curation_gpu" if uses == {True} else "default_pool")
 
 
-def test_edges_are_the_plans(airflow: Callable[..., str], folder: Path) -> None:
-    found = result_of(airflow(str(HERE / "run_dag.py")))
-    expected = sorted([u, s.name] for s in steps_of(folder) for u in s.upstream)
-    assert found["edges"] == expected
-
-
-def test_dag_runs_a_recipe(airflow: Callable[..., str], folder: Path) -> None:
-    # A run that somebody began by hand: its stages have nothing to do, the others go on from there.
+def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None:
+    other = str(folder / "other")
+    found = read(
+        ("small", {}),
+        ("small", {}),
+        ("small", {"store": other, "until": "fetch"}),
+        ("small", {"stor": other}),
+        ("small", {"from": "select", "until": "fetch"}),
+        ("armless", {"recipe": str(folder / "recipes" / "small.yaml")}),
+        ("small", {"recipe": str(folder / "recipes" / "broken.yaml")}),
+    )
+    whole, nothing, part, unknown, backwards, armless, broken = found["runs"]
+    done = {"ingest-fetch": "success", "screen-assemble": "success"}
+    assert whole["states"] == nothing["states"] == done
+    assert part["states"] == {"ingest-fetch": "success", "screen-assemble": "skipped"}
+    for failed in (unknown, backwards, armless, broken):
+        assert "success" not in failed["states"].values()
+        assert "failed" in failed["states"].values()
     store = Store(folder / "store")
-    for step in plan(load_recipe(str(folder / "recipe.yaml")), until="select"):
-        run_step(step, store, InProcess())
-    found = result_of(airflow(str(HERE / "run_dag.py"), "--run"))
-    assert found["states"] == {s.name: "success" for s in steps_of(folder)}
-    assert open_table(store, "dataset").rows > 20
-    assert list((folder / "store" / "reports").glob("*/report.html"))
+    dataset = open_table(store, "dataset")
+    stages = [s["stage"] for task in done for s in whole["values"][task]["stages"]]
+    assert stages == [step.name for step in plan(load_recipe(folder / "recipes" / "small.yaml"))]
+    (event,) = whole["events"]
+    assert event["version"] == dataset.manifest.version
+    assert event["rows"] == dataset.rows > 20
+    assert Path(event["report"]).is_file()
+    assert event["shortfalls"] == whole["values"]["screen-assemble"]["shortfalls"]
+    fetched = whole["values"]["ingest-fetch"]["stages"][1]
+    assert fetched["outcomes"]["not_an_image"] == 1
+    assert sum(fetched["outcomes"].values()) == fetched["rows"]
+    assert all(s["computed"] == 0 for task in done for s in nothing["values"][task]["stages"])
+    assert [r.stages for r in read_runs(Store(other))] == [("ingest", "fetch")]

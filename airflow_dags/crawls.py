@@ -1,0 +1,23 @@
+"""For each recipe of a folder a second DAG, `<recipe>-crawl`, which runs when there are new lists.
+
+It runs by time (CURATION_CRAWL_SCHEDULE, a cron expression, by default once a week) and after each
+event of the asset `crawl-<recipe>`, which whoever writes the lists of URLs emits.
+"""
+
+import os
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable
+
+from curation.airflow import recipe_dags
+
+SUFFIX = "-crawl"
+
+
+def new_lists(name: str) -> AssetOrTimeSchedule:
+    """Return when a DAG runs."""
+    cron = os.environ.get("CURATION_CRAWL_SCHEDULE", "@weekly")
+    lists = Asset(f"crawl-{name.removesuffix(SUFFIX)}")
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=[lists])
+
+
+globals().update(recipe_dags(os.environ, SUFFIX, schedule=new_lists))

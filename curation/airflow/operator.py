@@ -1,0 +1,216 @@
+"""The operator that runs some stages of a recipe as one spark-submit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+)
+
+from curation.airflow.params import request_of
+from curation.engine.spark import SECRET, Cluster, load_cluster, spark_conf, with_secret
+from curation.errors import CurationError, ExpectationError, RecipeError
+from curation.flow import plan
+from curation.recipe import load_recipe
+
+CLUSTER_CONNECTION = "curation_cluster"
+"""The Spark connection of clusters whose file names a master."""
+_FINAL = {RecipeError.exit_status, ExpectationError.exit_status}
+"""Exit statuses of failures that another attempt would repeat."""
+_EXIT_STATUS = re.compile(r"Error code is: (\d+)")
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where the project is on the workers of Airflow.
+
+    Attributes:
+        home: folder with `jobs/`.
+        environment: the project's environment, with Spark.
+    """
+
+    home: Path
+    environment: Path
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> Project:
+        """Return the one that CURATION_HOME and CURATION_VENV name; by default, this checkout."""
+        home = Path(variables.get("CURATION_HOME", Path(__file__).resolve().parent.parent))
+        return cls(home, Path(variables.get("CURATION_VENV", home / ".venv")))
+
+    def program(self, name: str) -> str:
+        """Return the path of a program of the environment."""
+        return str(self.environment / "bin" / name)
+
+
+class CurationOperator(SparkSubmitOperator):
+    """Runs some stages of a recipe as one spark-submit.
+
+    Args:
+        stages: the stages, neighbours in the plan.
+        covered: all stages of the DAG.
+        options: of `SparkSubmitOperator`; without `conn_id`, a cluster whose file has no master uses
+            `spark_default`.
+    """
+
+    def __init__(self, *, stages: Sequence[str], covered: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self.stages, self.covered = list(stages), list(covered)
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Run the stages that the run asks for; return their rows, reasons and tables.
+
+        Raises:
+            AirflowSkipException: the run leaves all stages of the task out.
+            AirflowFailException: another attempt would fail too.
+        """
+        request = request_of(context)
+        try:
+            steps, cluster = plan(load_recipe(request["recipe"])), load_cluster(request["cluster"])
+            wanted = self._wanted([step.name for step in steps], request)
+            conf = with_secret(
+                spark_conf(cluster, any(s.stage.gpu for s in steps if s.name in wanted)),
+                cluster.master,
+            )
+        except CurationError as error:
+            raise AirflowFailException(str(error)) from error
+        if not wanted:
+            raise AirflowSkipException(
+                f"The run leaves out {', '.join(self.stages)}: from {request['from']}, until "
+                f"{request['until']}."
+            )
+        with self._prepared(conf, cluster, wanted, request) as summary:
+            try:
+                super().execute(context)
+            except AirflowException as error:
+                _raise_if_final(error)
+                raise
+            finally:
+                result = self._read(summary)
+        self._publish(result, context)
+        return result
+
+    def _wanted(self, names: Sequence[str], request: Mapping[str, Any]) -> list[str]:
+        """Return the stages of the task that the run asks for."""
+        missing = [name for name in names if name not in self.covered]
+        if missing:
+            raise RecipeError(
+                f"The recipe {request['recipe']} has the stages {', '.join(missing)}, for which this "
+                "DAG has no tasks, since the recipe that it was made from has no arms. Run a DAG of a "
+                "recipe with `retrieve`."
+            )
+        for key in ("from", "until"):
+            if request[key] is not None and request[key] not in names:
+                raise RecipeError(
+                    f"No stage {request[key]!r} in the plan of {request['recipe']} ({key}). Valid: "
+                    f"{', '.join(names)}."
+                )
+        first = names.index(request["from"]) if request["from"] else 0
+        last = names.index(request["until"]) if request["until"] else len(names) - 1
+        if first > last:
+            raise RecipeError(f"from {request['from']} comes after until {request['until']}.")
+        return [name for name in names[first : last + 1] if name in self.stages]
+
+    @contextlib.contextmanager
+    def _prepared(
+        self,
+        conf: dict[str, str],
+        cluster: Cluster,
+        wanted: Sequence[str],
+        request: Mapping[str, Any],
+    ) -> Iterator[Path]:
+        """Set what spark-submit is called with; yield the file of the summary that the job writes."""
+        project = Project.of(os.environ)
+        self.application = str(project.home / "jobs" / "run.py")
+        self._spark_binary = project.program("spark-submit")
+        self.env_vars = {"PYSPARK_PYTHON": project.program("python")}
+        self.name = f"curation {wanted[0]}"
+        with tempfile.TemporaryDirectory(prefix="curation-") as folder:
+            summary = Path(folder) / "summary.json"
+            secret = conf.pop(SECRET, None)
+            if secret is not None:
+                properties = Path(folder) / "spark.properties"
+                properties.touch(mode=0o600)
+                properties.write_text(f"{SECRET} {secret}\n", encoding="utf-8")
+                self.properties_file = str(properties)
+            self.conf = conf
+            in_cluster = self._connect(cluster)
+            self.application_args = [
+                *("--recipe", request["recipe"], "--store", request["store"]),
+                *("--from", wanted[0], "--until", wanted[-1]),
+                *(["--retry", request["retry"]] if request["retry"] and "fetch" in wanted else []),
+                *(["--force"] if request["force"] else []),
+                *(["--summary", str(summary)] if not in_cluster else []),
+            ]
+            with contextlib.chdir(Path(request["recipe"]).parent):
+                yield summary
+
+    def _connect(self, cluster: Cluster) -> bool:
+        """Choose the Spark connection; return whether the driver runs in the cluster."""
+        if cluster.master is not None:
+            extra = {"deploy-mode": "client"}
+            connection = {"conn_type": "spark", "host": cluster.master, "extra": extra}
+            os.environ[f"AIRFLOW_CONN_{CLUSTER_CONNECTION.upper()}"] = json.dumps(connection)
+            self._conn_id = CLUSTER_CONNECTION
+            return False
+        try:
+            known = BaseHook.get_connection(self._conn_id)
+        except AirflowNotFoundException as error:
+            raise AirflowFailException(
+                f"The cluster names no master, and there is no Spark connection {self._conn_id!r}. Add "
+                "it, as JSON: "
+                '{"conn_type": "spark", "host": "yarn", "extra": {"deploy-mode": "cluster"}}'
+            ) from error
+        if known.extra_dejson.get("deploy-mode") != "cluster":
+            return False
+        # Airflow then finds the driver again after a worker was lost.
+        self._yarn_track_via_rm_api = "yarn" in (known.host or "")
+        self._track_driver_via_k8s_api = "k8s" in (known.host or "")
+        return True
+
+    def _read(self, summary: Path) -> dict[str, Any]:
+        """Return the summary that the job wrote, and log it."""
+        if not summary.is_file():
+            return {}
+        result: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+        for stage in result["stages"]:
+            outcomes = ", ".join(f"{rows:,} {name}" for name, rows in stage["outcomes"].items())
+            self.log.info(
+                "%s: %s rows in %s s%s; %s",
+                stage["stage"],
+                f"{stage['rows']:,}",
+                stage["seconds"],
+                f" ({outcomes})" if outcomes else "",
+                ", ".join(stage["tables"].values()),
+            )
+        for name in ("dataset", "report"):
+            if name in result:
+                self.log.info("%s: %s", name, result[name])
+        return result
+
+    def _publish(self, result: Mapping[str, Any], context: Any) -> None:
+        """Put what is new of the dataset into the event of its asset."""
+        for asset in self.outlets:
+            event = {name: result[name] for name in ("report", "shortfalls") if name in result}
+            context["outlet_events"][asset].extra = event | dict(result.get("dataset", {}))
+
+
+def _raise_if_final(error: AirflowException) -> None:
+    """Raise an error that is not tried again, if another attempt would fail too."""
+    status = _EXIT_STATUS.search(str(error))
+    if status is not None and int(status[1]) in _FINAL:
+        raise AirflowFailException(str(error)) from error

@@ -1,0 +1,84 @@
+"""A DAG for each recipe of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG
+
+from curation.airflow.dags import curation_dag
+from curation.errors import CurationError, RecipeError
+from curation.recipe import load_recipe
+
+
+class BrokenRecipes(DAG):
+    """Stands for recipes of a folder that cannot be planned: Airflow shows its message as the import
+    error of the file, and keeps the other DAGs."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("curation-broken-recipes", schedule=None)
+        self._problems = problems
+
+    def validate(self) -> None:
+        """Refuse to be a DAG.
+
+        Raises:
+            RecipeError: always, with every problem.
+        """
+        raise RecipeError("\n".join(self._problems))
+
+
+def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) -> dict[str, DAG]:
+    """Return a DAG for each recipe of a folder, named after the recipe.
+
+    Args:
+        variables: CURATION_RECIPES (a folder of recipes, or one recipe), CURATION_STORE, and
+            CURATION_CLUSTER (by default `local`).
+        suffix: added to the names.
+        options: see `curation_dag`; a function of the name gives a value for each DAG.
+
+    Raises:
+        RecipeError: a variable is missing.
+    """
+    missing = [n for n in ("CURATION_RECIPES", "CURATION_STORE") if not variables.get(n)]
+    if missing:
+        raise RecipeError(
+            f"Set {' and '.join(missing)} in the environment of Airflow: the folder of recipes, and "
+            "the folder or URI of the store."
+        )
+    dags: dict[str, DAG] = {}
+    problems = []
+    for path in _recipes(Path(variables["CURATION_RECIPES"])):
+        try:
+            name = load_recipe(path).name + suffix
+            if name in dags:
+                raise RecipeError(
+                    f"{path}: another recipe of the folder has the name {name!r} too."
+                )
+            values = {k: value(name) if callable(value) else value for k, value in options.items()}
+            dags[name] = curation_dag(
+                name,
+                recipe=str(path),
+                store=variables["CURATION_STORE"],
+                cluster=variables.get("CURATION_CLUSTER", "local"),
+                **values,
+            )
+        except CurationError as error:
+            problems.append(str(error))
+    return dags | ({"curation-broken-recipes": BrokenRecipes(problems)} if problems else {})
+
+
+def _recipes(place: Path) -> list[Path]:
+    """Return the recipes of a folder, or the one.
+
+    Raises:
+        RecipeError: there are none.
+    """
+    if place.is_file():
+        return [place]
+    found = sorted(path for ending in ("*.yaml", "*.yml") for path in place.glob(ending))
+    if not found:
+        raise RecipeError(f"No recipe (*.yaml) in {place}, which CURATION_RECIPES names.")
+    return found
