@@ -1,4 +1,5 @@
 QUICKSTART_PORT ?= 8765
+AIRFLOW_PORT ?= 8080
 BIN := $(CURDIR)/.venv/bin
 
 # The shim `java` of a machine without Java lies there.
@@ -12,7 +13,7 @@ SETUP = set -e; for python in "$$PYTHON" python3 python3.12 python3.11 python3.1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-airflow quickstart check format hooks docs test test-airflow test-gpu coverage nightly \
+.PHONY: help setup setup-airflow quickstart airflow check format hooks docs test test-airflow test-gpu coverage nightly \
 	wheel constraints clean
 
 help: ## list these targets
@@ -28,6 +29,16 @@ quickstart: setup ## make a small web on this machine and curate it (QUICKSTART_
 	$(BIN)/python -m quickstart build data/quickstart --port $(QUICKSTART_PORT)
 	$(BIN)/python -m quickstart serve data/quickstart --port $(QUICKSTART_PORT) -- \
 		$(BIN)/curation run conf/recipes/quickstart.yaml --store data/store
+
+# RECIPES and STORE name yours. The quickstart's pages are served as long as Airflow runs.
+RUN_AIRFLOW = $(BIN)/python scripts/run_airflow.py --port $(AIRFLOW_PORT)
+airflow: setup setup-airflow ## run Airflow on loopback, with a DAG for each recipe (RECIPES=… STORE=… AIRFLOW_PORT=8080)
+ifdef RECIPES
+	$(RUN_AIRFLOW) --recipes "$(RECIPES)" --store "$(or $(STORE),data/store)"
+else
+	$(BIN)/python -m quickstart build data/quickstart --port $(QUICKSTART_PORT)
+	$(BIN)/python -m quickstart serve data/quickstart --port $(QUICKSTART_PORT) -- $(RUN_AIRFLOW)
+endif
 
 check: setup ## lint, formatting and types
 	$(BIN)/ruff check

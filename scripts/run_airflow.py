@@ -1,0 +1,188 @@
+"""Runs Airflow on this machine, reachable from it alone, with a DAG for each recipe of a folder.
+
+    make airflow                                                # the quickstart
+    make airflow RECIPES=/data/recipes STORE=/data/store        # yours
+
+Started are a scheduler, a DAG processor and a web server on loopback. The database (SQLite) and the
+logs are in `data/airflow`. Ctrl-C ends them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+GPU_POOL = "curation_gpu"
+PASSWORDS = "simple_auth_manager_passwords.json.generated"
+READY_S = 180.0
+STOP_S = 20.0
+
+
+def environment(home: Path, port: int, recipes: Path, store: str) -> dict[str, str]:
+    """Return the environment of Airflow's processes."""
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "airflow_dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / PASSWORDS),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        # The processes trust each other by it; it ends with them.
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+        "CURATION_HOME": str(ROOT),
+        "CURATION_VENV": os.environ.get("CURATION_VENV", str(ROOT / ".venv")),
+        "CURATION_RECIPES": str(recipes),
+        "CURATION_STORE": store,
+    }
+    return {**settings, **os.environ, "CURATION_RECIPES": str(recipes), "CURATION_STORE": store}
+
+
+def quickstart_recipe(folder: Path) -> Path:
+    """Write the recipe of the quickstart with absolute paths into a folder; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = (ROOT / "conf" / "recipes" / "quickstart.yaml").read_text(encoding="utf-8")
+    absolute = text.replace("data/quickstart", str(ROOT / "data" / "quickstart"))
+    (folder / "quickstart.yaml").write_text(absolute, encoding="utf-8")
+    return folder
+
+
+def start(
+    command: Sequence[str], variables: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a process of Airflow, in a session of its own, with its output in a log."""
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [str(program()), *command],
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def program() -> Path:
+    """Return the program `airflow`."""
+    return ROOT / ".venv-airflow" / "bin" / "airflow"
+
+
+def call(variables: Mapping[str, str], *command: str) -> None:
+    """Run a command of Airflow to its end.
+
+    Raises:
+        SystemExit: it failed; with its output.
+    """
+    done = subprocess.run(
+        [str(program()), *command], env=dict(variables), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"airflow {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+def wait_until_ready(
+    port: int, processes: Mapping[str, subprocess.Popen[bytes]], logs: Path
+) -> None:
+    """Wait until the web server answers.
+
+    Raises:
+        SystemExit: a process ended, or the server does not answer in time.
+    """
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise SystemExit(
+                    f"{name} ended with status {process.returncode}: see {logs / name}.log"
+                )
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((HOST, port)) == 0:
+                return
+        time.sleep(0.3)
+    raise SystemExit(f"Airflow does not answer at {HOST}:{port}: see {logs}")
+
+
+def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """End the processes and all that they started."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes.values():
+            try:
+                os.killpg(process.pid, kind)
+            except ProcessLookupError:
+                continue
+        deadline = time.monotonic() + STOP_S
+        for process in processes.values():
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def main() -> None:
+    """Run Airflow until Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--home", type=Path, default=ROOT / "data" / "airflow")
+    parser.add_argument("--port", type=int, default=8080, help="of the web server, on loopback")
+    parser.add_argument("--recipes", type=Path, help="folder of recipes; default: the quickstart")
+    parser.add_argument("--store", help="folder or URI of the store; default: data/store")
+    options = parser.parse_args()
+    if not program().exists():
+        raise SystemExit(f"No {program()}: run `make setup-airflow`.")
+    home = options.home.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    recipes = options.recipes or quickstart_recipe(home / "recipes")
+    store = options.store or str(ROOT / "data" / "store")
+    variables = environment(home, options.port, recipes.absolute(), store)
+    print("Setting up the database …", flush=True)
+    call(variables, "db", "migrate")
+    call(variables, "pools", "set", GPU_POOL, "1", "Tasks that use GPUs")
+    run(variables, home, options.port)
+
+
+def run(variables: Mapping[str, str], home: Path, port: int) -> None:
+    """Run the processes until Ctrl-C, or until one ends."""
+    commands = {
+        "api-server": ["api-server", "--host", HOST, "--port", str(port)],
+        # Its server of logs would listen on all addresses; the web server reads the files instead.
+        "scheduler": ["scheduler", "--skip-serve-logs"],
+        "dag-processor": ["dag-processor"],
+    }
+    processes = {n: start(c, variables, home / f"{n}.log") for n, c in commands.items()}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        wait_until_ready(port, processes, home)
+        print(f"Airflow is at http://{HOST}:{port} (user admin, password in {home / PASSWORDS}).")
+        print(f"Recipes: {variables['CURATION_RECIPES']}. Store: {variables['CURATION_STORE']}.")
+        print("Ctrl-C ends it.", flush=True)
+        while all(process.poll() is None for process in processes.values()):
+            time.sleep(1)
+        ended = [name for name, process in processes.items() if process.poll() is not None]
+        raise SystemExit(f"{', '.join(ended)} ended: see the logs in {home}")
+    except KeyboardInterrupt:
+        print("Ending …", flush=True)
+    finally:
+        stop(processes)
+
+
+if __name__ == "__main__":
+    main()
