@@ -17,7 +17,8 @@ assert names[names.index("screen") + 1] == "palette"
 assert (STAGES["palette"].job, list(contracts())[3]) == ("jobs/22_palette.py", "palettes")
 tree = Path(str(__import__("curation").__file__)).parent.parent
 assert sorted(p.name for p in (tree / "jobs").glob("*.py")) == [
-    stage.job.removeprefix("jobs/") for stage in STAGES.values()
+    *(stage.job.removeprefix("jobs/") for stage in STAGES.values()),
+    "run.py",
 ]
 
 pixels = np.full((40, 50, 3), (255, 130, 3), np.uint8)
