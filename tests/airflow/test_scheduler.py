@@ -71,7 +71,8 @@ class Scheduler:
             drivers = [p for p in psutil.process_iter(["cmdline"]) if self._is_driver(p, first)]
             return drivers[0] if drivers and runs else None
 
-        return wait_for(find)
+        process: psutil.Process = wait_for(find)
+        return process
 
     def _is_driver(self, process: psutil.Process, first: str) -> bool:
         words = process.info["cmdline"] or []
