@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import DamagedFileError, StoreError
+from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.small_files import open_source
 from curation.store.store import Store
@@ -59,7 +60,8 @@ class Fragment:
                 entry.path,
                 entry.sha256,
             ) from error
-        except UNREADABLE as error:
+        except Exception as error:
+            self._raise_unless_damaged(entry, error)
             raise self._damaged(entry, f"{address} cannot be read ({error})") from error
         rows = file.metadata.num_rows
         if rows != entry.rows:
@@ -74,9 +76,16 @@ class Fragment:
         file = self._open(entry)
         try:
             yield file
-        except UNREADABLE as error:
+        except Exception as error:
+            self._raise_unless_damaged(entry, error)
             place = f"{_unreadable_group(file, columns)} of {self.store.address(entry.path)}"
             raise self._damaged(entry, f"{place} cannot be read ({error})") from error
+
+    def _raise_unless_damaged(self, entry: FileEntry, error: Exception) -> None:
+        """Raise an error of reading a file if it is not one that only damage causes."""
+        # A damaged footer may name other columns and types, so that any error may follow.
+        if not isinstance(error, UNREADABLE) and sha256_of(self.store, entry.path) == entry.sha256:
+            raise error
 
     def _damaged(self, entry: FileEntry, problem: str) -> StoreError:
         return DamagedFileError(
@@ -90,11 +99,19 @@ class Fragment:
     def schema(self) -> pa.Schema | None:
         """Return the schema of the first file, or None if the fragment has no file.
 
+        The metadata of its fields is text.
+
         Raises:
             StoreError: the file has vanished or is damaged.
         """
-        files = self.record.files
-        return self._open(files[0]).schema_arrow if files else None
+        if not self.record.files:
+            return None
+        with self._open_for_reading(self.record.files[0]) as file:
+            schema = file.schema_arrow
+            for field in schema:
+                for text in (field.metadata or {}).values():
+                    text.decode()
+        return schema
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, with all columns or the named ones.
@@ -184,7 +201,7 @@ def _unreadable_group(file: pq.ParquetFile, columns: list[str] | None) -> str:
     for number in range(groups):
         try:
             file.read_row_group(number, columns=columns)
-        except UNREADABLE:
+        except Exception:
             return f"row group {number} (of {groups}, counted from 0)"
     return f"one of the {groups} row groups"
 

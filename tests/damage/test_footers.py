@@ -1,0 +1,70 @@
+"""A flipped bit anywhere in a Parquet file is damage or nothing; it never ends in another error."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.errors import DamagedFileError
+from curation.store.fragment import Fragment
+from curation.store.store import Store
+
+from .conftest import Finished
+
+FOOTER = 5000
+"""Bytes at the end of a file in which most of its metadata is."""
+FLIPS = 30
+"""Flipped bits of each file, in `make test`."""
+
+
+def documents(fragment: Fragment) -> list[str]:
+    """Return the documentation of all columns, as readers of other programs get it."""
+    schema = fragment.schema()
+    assert schema is not None
+    return [text.decode() for field in schema for text in (field.metadata or {}).values()]
+
+
+READS: tuple[Callable[[Fragment], Any], ...] = (
+    documents,
+    lambda fragment: fragment.read(),
+    lambda fragment: list(fragment.batches(["source"])),
+    lambda fragment: list(fragment.row_groups_with("source", ["a", "b"])),
+    lambda fragment: list(fragment.row_groups_between("source", "a", "b")),
+)
+
+
+def fragments(store: Store) -> Iterator[Fragment]:
+    """Yield one fragment of some tables."""
+    for table in ("copies", "pairs"):
+        manifest = store.manifest(table, store.versions(table)[0])
+        assert manifest is not None
+        yield Fragment(store, manifest.fragments[0])
+
+
+def flips(size: int, count: int, rng: random.Random) -> list[int]:
+    """Return places of a file: most of them in its footer, near the end."""
+    anywhere = [rng.randrange(size) for _ in range(count // 4)]
+    return anywhere + [rng.randrange(max(0, size - FOOTER), size) for _ in range(count * 3 // 4)]
+
+
+@pytest.mark.parametrize("flipped", [FLIPS, pytest.param(5000, marks=pytest.mark.nightly)])
+def test_any_flipped_bit_is_damage_or_nothing(
+    finished: Finished, tmp_path: Path, flipped: int
+) -> None:
+    store = finished.copy(tmp_path / "store")
+    for fragment in fragments(store):
+        path = Path(store.uri, fragment.record.files[0].path)
+        whole = path.read_bytes()
+        rng = random.Random(1)
+        for place in flips(len(whole), flipped, rng):
+            changed = bytes([whole[place] ^ 1 << rng.randrange(8)])
+            path.write_bytes(whole[:place] + changed + whole[place + 1 :])
+            for read in READS:
+                with suppress(DamagedFileError):
+                    read(fragment)
+        path.write_bytes(whole)

@@ -1,0 +1,212 @@
+"""Runs a case: the run that meets the fault, those that follow, and what the store holds afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from benchmarks.object_store import server as object_store
+from curation.store.store import Store
+from curation.store.verification import verify_store
+from tests.damage.finished import build_sources, tables_of
+
+from .cases import Case
+from .hook.fault_hook import HAPPENED
+
+ROOT = Path(__file__).resolve().parents[2]
+HOOK = Path(__file__).resolve().parent / "hook"
+ATTEMPTS = 4
+"""Runs after the fault within which one must end well."""
+LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class World:
+    """What all cases share.
+
+    Attributes:
+        folder: for their files.
+        spec: the recipe.
+        tables: rows of the tables of a run without faults.
+        operations: number of operations of each stage in that run.
+        clusters: the cluster file of each kind of workers.
+    """
+
+    folder: Path
+    spec: dict[str, Any]
+    tables: dict[str, pa.Table]
+    operations: dict[str, int]
+    clusters: dict[str, Path]
+
+    @property
+    def recipe(self) -> Path:
+        """The file of the recipe."""
+        return self.folder / "recipe.yaml"
+
+    def command(self, workers: str, store: str) -> list[str]:
+        """Return the command of a run."""
+        if workers == "here":
+            return [sys.executable, "-m", "tests.faults.run_here", str(self.recipe), store]
+        cluster = ["--cluster", str(self.clusters[workers])]
+        return [
+            sys.executable,
+            "-m",
+            "curation.cli",
+            "run",
+            str(self.recipe),
+            "--store",
+            store,
+            *cluster,
+        ]
+
+
+def build_world(folder: Path, master: str | None = None) -> World:
+    """Make the sources and the recipe, and run it without faults.
+
+    Args:
+        folder: for all files.
+        master: address of a standalone cluster, if cases may use one.
+    """
+    spec = build_sources(folder / "sources")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(spec))
+    clusters = {"spark": folder / "spark.yaml"}
+    local = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1"}
+    clusters["spark"].write_text(yaml.safe_dump({"master": "local[2]", "conf": local}))
+    if master:
+        clusters["standalone"] = folder / "standalone.yaml"
+        clusters["standalone"].write_text(yaml.safe_dump({"master": master, "conf": local}))
+    empty = World(folder, spec, {}, {}, clusters)
+    log, store = folder / "alone.log", folder / "alone"
+    # A fault that never happens, so that operations are counted.
+    done = call(empty.command("here", str(store)), {"kind": "flip", "stage": "", "log": str(log)})
+    assert done.returncode == 0, done.stdout
+    counts: Counter[str] = Counter()
+    stage = ""
+    for line in log.read_text().splitlines():
+        stage = line.removeprefix("stage ") if line.startswith("stage ") else stage
+        counts[stage] += line == "operation"
+    return World(folder, spec, tables_of(spec, Store(store)), dict(counts), clusters)
+
+
+def call(
+    command: list[str], fault: dict[str, Any] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a session of its own, with a fault or without."""
+    environment = {**os.environ, **object_store.ENVIRONMENT}
+    if fault:
+        environment["CURATION_FAULT"] = json.dumps(fault)
+        paths = (str(HOOK), environment.get("PYTHONPATH"))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return subprocess.run(
+        command,
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+
+
+def run_case(world: World, case: Case) -> str:
+    """Run a case; return what is wrong afterwards, or an empty text."""
+    folder = world.folder / f"case-{case.seed}"
+    folder.mkdir()
+    try:
+        with _store(case, folder) as (store, about):
+            problem = _run_case(world, case, store, about | {"log": str(folder / "log")})
+    except Exception as error:
+        problem = repr(error)
+    if not problem:
+        shutil.rmtree(folder)
+    return problem
+
+
+def _run_case(world: World, case: Case, address: str, about: dict[str, Any]) -> str:
+    command = world.command(case.workers, address)
+    fault = {"kind": case.fault, "stage": case.stage, "number": case.number, "seed": case.seed}
+    first = call(command, fault | about | {"store": address, "second": command})
+    if HAPPENED not in Path(about["log"]).read_text().splitlines():
+        return f"the fault did not happen: {first.stdout[-2000:]}"
+    return _end_well(world, command, Store(address))
+
+
+def _end_well(world: World, command: list[str], store: Store) -> str:
+    """Run until a run ends well and the store is whole; return what is wrong then."""
+    output = ""
+    for _ in range(ATTEMPTS):
+        done = call(command)
+        output = done.stdout[-2000:]
+        if done.returncode == 0 and not verify_store(store, set_aside=True):
+            break
+    else:
+        return f"no run ends well: {output}"
+    tables = tables_of(world.spec, store)
+    return ", ".join(
+        f"table {name} differs" for name in world.tables if tables.get(name) != world.tables[name]
+    )
+
+
+@contextmanager
+def _store(case: Case, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the address of an empty store, and what a fault needs to know of it."""
+    if case.store == "disk":
+        yield str(folder / "store"), {}
+        return
+    with watched_server(folder) as (port, process_file), object_store.credentials():
+        address = object_store.address(port, f"store-{uuid.uuid4().hex[:8]}")
+        yield address, {"server": str(process_file)}
+
+
+@contextmanager
+def watched_server(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Run an S3 server, again whenever it ends; yield its port and a file with its id."""
+    arguments, port = object_store._arguments(folder)
+    process_file, log = folder / "server.pid", folder / "server.log"
+    stopping = threading.Event()
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [object_store.find_program(), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=folder,
+            )
+        process_file.write_text(str(process.pid))
+        return process
+
+    current = [start()]
+
+    def watch() -> None:
+        while not stopping.is_set():
+            current[0].wait()
+            if not stopping.is_set():
+                current[0] = start()
+
+    object_store._make_bucket(current[0], port, log)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield port, process_file
+    finally:
+        stopping.set()
+        current[0].kill()
+        watcher.join()
