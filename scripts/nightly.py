@@ -120,6 +120,11 @@ def simulation() -> list[Command]:
     return [Command(python("-m", "tests.simulation", "--schedules", "10000", "--processes", "2"))]
 
 
+def faults() -> list[Command]:
+    """Return the runs that meet a fault, of which `make test` runs 20."""
+    return [Command(python("-m", "tests.faults", "--cases", "150"))]
+
+
 def wheel() -> list[Command]:
     """Return the test of the wheel in a fresh environment."""
     return [Command(python("scripts/check_wheel.py"))]
@@ -189,6 +194,7 @@ PARTS = {
     "slow-tests": Part("the tests that are marked slow or nightly", slow_tests),
     "histories": Part("over 2,000 runs on stores with random histories", histories),
     "simulation": Part("10,000 schedules of racing runs on a simulated store", simulation),
+    "faults": Part("150 runs that meet a fault, and the runs after them", faults),
     "wheel": Part("the wheel, built and tried in a fresh environment", wheel),
     "python-3.12": Part("the unit tests under Python 3.12", unit_tests_under("3.12")),
     "python-3.13": Part("the unit tests under Python 3.13", unit_tests_under("3.13")),

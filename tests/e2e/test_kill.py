@@ -31,8 +31,6 @@ KILLS = {
     "dedup": "write tables/copies/data 3",
     "assemble": "record tables/dataset 2",
 }
-SHARE = ("fetch", "dedup", "assemble")
-"""The stages that every run of the tests kills; the nightly one kills all of KILLS."""
 
 
 @pytest.fixture
@@ -79,11 +77,8 @@ def reused(output: str) -> dict[str, int]:
     return {stage: int(count) for stage, count in found}
 
 
-@pytest.mark.parametrize(
-    "names", [SHARE, pytest.param(tuple(KILLS), marks=pytest.mark.nightly)], ids=["share", "all"]
-)
+@pytest.mark.nightly
 def test_killed_in_one_stage_after_another(
-    names: tuple[str, ...],
     command: Callable[..., subprocess.CompletedProcess[str]],
     spec: dict[str, Any],
     run_here: Run,
@@ -92,7 +87,7 @@ def test_killed_in_one_stage_after_another(
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     run_here(spec, alone)
     found: dict[str, int] = {}
-    for stage in (s for s in STAGES.values() if s.name in names):
+    for stage in (s for s in STAGES.values() if s.name in KILLS):
         result = command(killed, KILLS[stage.name])
         assert result.returncode == -signal.SIGKILL, (stage.name, result.stderr)
         tables = [t for t in Store(killed).tables() if t.split(".")[0] == stage.writes]
@@ -102,7 +97,7 @@ def test_killed_in_one_stage_after_another(
     assert last.returncode == 0, last.stderr
     found |= reused(last.stderr)
     # Each stage found the fragments that were done when it was killed.
-    fragmented = [name for name in names if STAGES[name].kind == "map"]
+    fragmented = [name for name in KILLS if STAGES[name].kind == "map"]
     assert {name: found.get(name, 0) >= 2 for name in fragmented} == dict.fromkeys(fragmented, True)
     assert dataset_rows(killed) == dataset_rows(alone)
     folder = next((killed / "dataset").iterdir())

@@ -6,12 +6,12 @@ import random
 from collections.abc import Mapping
 from typing import NamedTuple
 
-WORKERS = ("here", "spark", "standalone")
-"""The workers of a run: its process, a local Spark, or a standalone cluster with two workers."""
+WORKERS = ("here", "spark")
+"""The workers of a run: its process, or a local Spark with two."""
 DISK_FAULTS = ("full_disk", "flip", "remove")
 """Faults of a folder on disk."""
 SPARK_FAULTS = ("kill_jvm",)
-SHARES = {"here": 0.75, "spark": 0.2, "standalone": 0.05}
+SHARES = {"here": 0.75, "spark": 0.25}
 S3_SHARE = 0.2
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from collections import Counter
@@ -25,10 +26,12 @@ from curation.store.verification import verify_store
 from tests.damage.finished import build_sources, tables_of
 
 from .cases import Case
+from .forked import run_forked
 from .hook.fault_hook import HAPPENED
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOK = Path(__file__).resolve().parent / "hook"
+RUN_HERE = "tests.faults.run_here"
 ATTEMPTS = 4
 """Runs after the fault within which one must end well."""
 LIMIT_S = 300
@@ -43,14 +46,14 @@ class World:
         spec: the recipe.
         tables: rows of the tables of a run without faults.
         operations: number of operations of each stage in that run.
-        clusters: the cluster file of each kind of workers.
+        cluster: the cluster file of runs on Spark.
     """
 
     folder: Path
     spec: dict[str, Any]
     tables: dict[str, pa.Table]
     operations: dict[str, int]
-    clusters: dict[str, Path]
+    cluster: Path
 
     @property
     def recipe(self) -> Path:
@@ -60,8 +63,8 @@ class World:
     def command(self, workers: str, store: str) -> list[str]:
         """Return the command of a run."""
         if workers == "here":
-            return [sys.executable, "-m", "tests.faults.run_here", str(self.recipe), store]
-        cluster = ["--cluster", str(self.clusters[workers])]
+            return [sys.executable, "-m", RUN_HERE, str(self.recipe), store]
+        cluster = ["--cluster", str(self.cluster)]
         return [
             sys.executable,
             "-m",
@@ -74,22 +77,18 @@ class World:
         ]
 
 
-def build_world(folder: Path, master: str | None = None) -> World:
+def build_world(folder: Path) -> World:
     """Make the sources and the recipe, and run it without faults.
 
     Args:
         folder: for all files.
-        master: address of a standalone cluster, if cases may use one.
     """
     spec = build_sources(folder / "sources")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(spec))
-    clusters = {"spark": folder / "spark.yaml"}
     local = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1"}
-    clusters["spark"].write_text(yaml.safe_dump({"master": "local[2]", "conf": local}))
-    if master:
-        clusters["standalone"] = folder / "standalone.yaml"
-        clusters["standalone"].write_text(yaml.safe_dump({"master": master, "conf": local}))
-    empty = World(folder, spec, {}, {}, clusters)
+    cluster = folder / "spark.yaml"
+    cluster.write_text(yaml.safe_dump({"master": "local[2]", "conf": local}))
+    empty = World(folder, spec, {}, {}, cluster)
     log, store = folder / "alone.log", folder / "alone"
     # A fault that never happens, so that operations are counted.
     done = call(empty.command("here", str(store)), {"kind": "flip", "stage": "", "log": str(log)})
@@ -99,7 +98,7 @@ def build_world(folder: Path, master: str | None = None) -> World:
     for line in log.read_text().splitlines():
         stage = line.removeprefix("stage ") if line.startswith("stage ") else stage
         counts[stage] += line == "operation"
-    return World(folder, spec, tables_of(spec, Store(store)), dict(counts), clusters)
+    return World(folder, spec, tables_of(spec, Store(store)), dict(counts), cluster)
 
 
 def call(
@@ -107,6 +106,12 @@ def call(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a session of its own, with a fault or without."""
     environment = {**os.environ, **object_store.ENVIRONMENT}
+    if RUN_HERE in command:
+        if fault:
+            environment["CURATION_FAULT"] = json.dumps(fault)
+        recipe, store = command[-2:]
+        with tempfile.TemporaryDirectory() as folder:
+            return run_forked(recipe, store, environment, Path(folder) / "out", LIMIT_S)
     if fault:
         environment["CURATION_FAULT"] = json.dumps(fault)
         paths = (str(HOOK), environment.get("PYTHONPATH"))

@@ -28,7 +28,7 @@ WAIT_S = 60.0
 def install() -> None:
     """Count the operations of this process."""
     from curation.engine.fragment_writer import FragmentWriter
-    from curation.runner import step
+    from curation.runner import step as runner
     from curation.store.step_log import Lease
     from curation.store.store import Store
 
@@ -42,6 +42,7 @@ def install() -> None:
     ]
     for owner, name in places:
         setattr(owner, name, _counted(getattr(owner, name)))
+    step: Any = runner
     begin = step._bring_up_to_date
 
     def begin_stage(planned: Any, *rest: Any) -> Any:

@@ -1,0 +1,12 @@
+"""Imports what a run imports, for processes that are forked from this one."""
+
+from importlib import import_module
+
+from curation.flow import STAGES
+
+for _stage in STAGES.values():
+    _stage.function.load()
+for _name in ("vit_micro", "encoder", "packaged"):
+    import_module(f"curation.media.encoders.{_name}")
+for _name in ("cv2", "faiss", "obstore", "pandas", "PIL.Image", "scipy.sparse.csgraph", "torch"):
+    import_module(_name)
