@@ -14,13 +14,13 @@ from curation.engine.spark import Cluster, load_cluster
 from curation.errors import CurationError
 from curation.flow import Step, plan
 from curation.launch import RunOptions, check_retry, run_steps, select_steps
+from curation.logs import prepare_streams
 from curation.recipe import Recipe, load_recipe
 from curation.runner.step import StepResult
 from curation.store.run_log import Again
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
 from curation.streams import clean_output
-from curation.terminal import prepare_streams
 
 
 def main(stage: str | None = None) -> None:
@@ -34,7 +34,7 @@ def main(stage: str | None = None) -> None:
 
 def _main(stage: str | None) -> None:
     arguments = _parser(stage).parse_args()
-    prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
+    prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s", arguments.log_format)
     try:
         _run(arguments)
     except CurationError as error:
@@ -66,6 +66,12 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
         help="Ask again for rows that failed: `transient`, `all`, or a reason. It may be repeated.",
     )
     add("--force", action="store_true", help="Compute again what the stages write.")
+    add(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="Form of what goes to standard error: text, or JSON with one object a line.",
+    )
     add("--summary", help="JSON file to write with the rows of each stage; - is the output.")
     if stage:
         parser.set_defaults(only=stage, first=None, until=None)

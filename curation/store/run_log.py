@@ -8,6 +8,7 @@ The latest finished run that has a table decides which version people see who na
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from curation.errors import StoreError
+from curation.activity import Activity, Progress, utc_now
+from curation.errors import CurationError, StoreError
+from curation.store.clock import Clock
 from curation.store.holder import Holder, this_process
 from curation.store.manifest import Committed
 from curation.store.sealed_json import seal
@@ -30,6 +33,10 @@ EXECUTION_ONLY = True
 FORMAT = 1
 FOLDER = "runs"
 SUFFIX, RUNNING_SUFFIX = ".json", ".running.json"
+REFRESH_S = 5.0
+"""Seconds between two writes of the record of a run while a stage works."""
+MAX_ERROR = 2000
+"""Characters of an error that a record holds."""
 
 State = Literal["running", "finished", "failed", "stopped"]
 """`stopped`: the process ended without saying why."""
@@ -48,12 +55,17 @@ class RunRecord:
         seconds: how long it took, up to the last step that ended.
         stages: the stages that it ran, in order.
         rows: number of rows of the tables of each stage that it ran.
+        outcomes: number of rows of each of these stages by `ok` or reason, where it counts them.
+        stage_seconds: how long each of these stages took.
         tables: the version of each table that it made or used.
         steps: fingerprint of the step that wrote each table.
         holder: the process.
         planned: the stages that it will run or has run, by the fingerprint of the step. A step that
             only wrote what these read has the stage "".
         restored_from: the run that it repeats, if it was made by `curation restore`.
+        progress: how far it was when the record was written; None where no stage works.
+        updated: time of the last write in UTC, ISO 8601.
+        error: why it failed.
     """
 
     run: str
@@ -64,11 +76,16 @@ class RunRecord:
     seconds: float = 0.0
     stages: tuple[str, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
     steps: Mapping[str, str] = field(default_factory=dict)
     holder: Holder | None = None
     planned: Mapping[str, str] = field(default_factory=dict)
     restored_from: str | None = None
+    progress: Progress | None = None
+    updated: str = ""
+    error: str = ""
 
     @property
     def path(self) -> str:
@@ -110,6 +127,21 @@ class Again:
     retry: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class StageSummary:
+    """What a run records of a stage besides its tables.
+
+    Attributes:
+        rows: number of rows of its tables.
+        outcomes: number of its rows by `ok` or reason.
+        seconds: how long it took.
+    """
+
+    rows: int
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
 class Run:
     """A run that is going on: the versions that it made or used, and its record in the store.
 
@@ -120,6 +152,7 @@ class Run:
     Attributes:
         removals: what `wait_for_removal` returned last; None before the first call.
         again: what it was asked to compute again.
+        activity: what it does now.
     """
 
     removals: int | None = None
@@ -127,6 +160,8 @@ class Run:
 
     def __init__(self, store: Store, record: RunRecord) -> None:
         self._store, self.record = store, record
+        self.activity = Activity()
+        self._saving = threading.Lock()
         self._lineages: dict[str, Mapping[str, str]] = {}
         self._started = time.monotonic()
         self.save()
@@ -154,25 +189,50 @@ class Run:
             steps={**record.steps, **dict.fromkeys(versions, step)},
         )
 
-    def add(self, stage: str, rows: int, tables: Mapping[str, Committed], step: str) -> None:
+    def add(
+        self, stage: str, summary: StageSummary, tables: Mapping[str, Committed], step: str
+    ) -> None:
         """Add a step that has ended, with what it committed."""
         self.use(tables, step)
         record = self.record
         self.record = replace(
-            record, stages=(*record.stages, stage), rows={**record.rows, stage: rows}
+            record,
+            stages=(*record.stages, stage),
+            rows={**record.rows, stage: summary.rows},
+            outcomes={**record.outcomes, stage: summary.outcomes},
+            stage_seconds={**record.stage_seconds, stage: round(summary.seconds, 3)},
         )
         self.save()
 
-    def end(self, state: State) -> None:
-        """Record what became of it."""
-        self.record = replace(self.record, state=state)
+    def end(self, state: State, error: str = "") -> None:
+        """Record what became of it.
+
+        Args:
+            state: what became of it.
+            error: why it failed.
+        """
+        progress = self.activity.progress() if state == "failed" else None
+        self.record = replace(self.record, state=state, error=error[:MAX_ERROR], progress=progress)
         self.save()
 
     def save(self) -> None:
         """Write the record."""
-        seconds = round(time.monotonic() - self._started, 3)
-        self.record = replace(self.record, seconds=seconds)
-        save_record(self._store, self.record)
+        with self._saving:
+            seconds = round(time.monotonic() - self._started, 3)
+            self.record = replace(self.record, seconds=seconds, updated=utc_now())
+            save_record(self._store, self.record)
+
+    def refresh(self) -> None:
+        """Write the record with the progress of now; another thread may do so while the run works."""
+        with self._saving:
+            seconds = round(time.monotonic() - self._started, 3)
+            progress = self.activity.progress()
+            record = replace(self.record, seconds=seconds, updated=utc_now(), progress=progress)
+            try:
+                save_record(self._store, record)
+            except Exception as error:
+                # Whatever it is: the run needs the record of now for nothing.
+                logger.info("The progress of run %s was not written: %s", record.run, error)
 
 
 @contextmanager
@@ -196,14 +256,29 @@ def recorded_run(
     run = Run(store, new_run(recipe, fingerprint, planned))
     try:
         yield run
-    except BaseException:
+    except BaseException as error:
         try:
-            run.end("failed")
-        except (OSError, StoreError) as error:
+            run.end("failed", _describe(error))
+        except (OSError, StoreError) as problem:
             # The reason of the failure matters more.
-            logger.warning("The end of run %s could not be recorded: %s", run.record.run, error)
+            logger.warning("The end of run %s could not be recorded: %s", run.record.run, problem)
         raise
     run.end("finished")
+
+
+@contextmanager
+def refreshed(run: Run, clock: Clock) -> Iterator[None]:
+    """Write the record of a run from time to time, so that others can watch it."""
+    end = clock.repeat(REFRESH_S, run.refresh)
+    try:
+        yield
+    finally:
+        end()
+
+
+def _describe(error: BaseException) -> str:
+    """Return what the record says of an error: of one that nobody foresaw, only its kind."""
+    return str(error) if isinstance(error, CurationError) else type(error).__name__
 
 
 def save_record(store: Store, record: RunRecord) -> None:
@@ -257,8 +332,10 @@ def parse_record(spec: Any) -> RunRecord | None:
     known = {name: value for name, value in spec.items() if name != "format"}
     try:
         holder = None if known["holder"] is None else Holder.from_json(known["holder"])
-        return RunRecord(**(known | {"holder": holder, "stages": tuple(known["stages"])}))
-    except (KeyError, TypeError):
+        progress = Progress.from_json(known.get("progress"))
+        stages = tuple(known["stages"])
+        return RunRecord(**(known | {"holder": holder, "stages": stages, "progress": progress}))
+    except (AttributeError, KeyError, TypeError):
         return None
 
 

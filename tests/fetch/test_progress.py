@@ -43,7 +43,7 @@ class Watched(InProcess):
         note: Note | None = None,
         gpu: bool = False,
     ) -> list[Any]:
-        if note is None:
+        if what != "fetch" or note is None:
             return super().map(what, function, items)
         found: list[Any] = []
         working = threading.Thread(
@@ -51,9 +51,9 @@ class Watched(InProcess):
         )
         working.start()
         while working.is_alive():
-            self.notes.append(note())
+            self.notes.append(note.describe(note.counts()))
             working.join(0.05)
-        self.notes.append(note())
+        self.notes.append(note.describe(note.counts()))
         return found
 
 

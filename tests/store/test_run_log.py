@@ -13,6 +13,7 @@ from curation.runner.gc.restore import tag_run
 from curation.store.run_log import (
     FOLDER,
     RunRecord,
+    StageSummary,
     find_run,
     read_runs,
     recorded_run,
@@ -47,7 +48,7 @@ def store(storage: Recording) -> Store:
 
 def run_once(store: Store, fails: bool = False) -> RunRecord:
     with suppress(RuntimeError), recorded_run(store, "recipe", "fingerprint") as run:
-        run.add("fetch", 3, {}, "step")
+        run.add("fetch", StageSummary(3), {}, "step")
         if fails:
             raise RuntimeError("no space")
     return run.record

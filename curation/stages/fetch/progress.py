@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from curation.activity import Counts
 from curation.engine.units import Unit
 from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
@@ -98,15 +99,20 @@ class FetchProgress:
                 self._finished.update(outcomes)
                 self._finished_bytes += size
 
-    def __call__(self) -> str:
-        """Return the progress as one line."""
+    def counts(self) -> Counts:
+        """Return the finished rows of running tasks and of finished fragments."""
         for name, folder in self._next_units():
             self._read_counts(name, folder)
         reasons, size = Counter(self._finished), self._finished_bytes
         for counts in list(self._last_counts.values()):
             reasons.update(counts.get("outcomes", {}))
             size += counts.get("bytes", 0)
-        return format_progress(reasons, size, self._rows, time.monotonic() - self._started)
+        return Counts(sum(reasons.values()), self._rows, "rows", dict(reasons), size)
+
+    def describe(self, counts: Counts) -> str:
+        """Return the progress as one line."""
+        seconds = time.monotonic() - self._started
+        return format_progress(counts.outcomes, counts.bytes, counts.total, seconds)
 
     def _next_units(self) -> list[tuple[str, str]]:
         units = list(self._unfinished.items())
