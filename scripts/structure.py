@@ -27,7 +27,7 @@ LAYERS = (
     ("recipe",),
     ("flow",),
     ("runner", "launch"),
-    ("inspect",),
+    ("inspect", "telemetry"),
     ("cli", "airflow"),
     ("",),
 )

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curation.cli.summary import summarise
-from curation.engine.spark import Cluster, load_cluster
+from curation.cli.telemetry_options import (
+    METRICS_HELP,
+    OPENLINEAGE_HELP,
+    PARENT_HELP,
+    Telemetry,
+)
+from curation.engine.spark import Cluster, load_cluster, submitted_settings
 from curation.errors import CurationError
 from curation.flow import Step, plan
 from curation.launch import RunOptions, check_retry, run_steps, select_steps
@@ -72,6 +78,9 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
         default="text",
         help="Form of what goes to standard error: text, or JSON with one object a line.",
     )
+    add("--metrics", metavar="FILE", help=METRICS_HELP)
+    add("--openlineage", metavar="FILE|URL", help=OPENLINEAGE_HELP)
+    add("--openlineage-parent", metavar="PARENT", help=PARENT_HELP)
     add("--summary", help="JSON file to write with the rows of each stage; - is the output.")
     if stage:
         parser.set_defaults(only=stage, first=None, until=None)
@@ -88,10 +97,13 @@ def _run(arguments: argparse.Namespace) -> None:
     recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
     steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
     again = Again(arguments.force, check_retry(steps, arguments.retry))
+    telemetry = Telemetry(arguments.metrics, arguments.openlineage, arguments.openlineage_parent)
+    observers = telemetry.observers(store, submitted_settings() if arguments.openlineage else {})
     outcomes: list[StepResult] = []
     try:
         waiting = Waiting(wait=not arguments.no_wait)
-        run_steps(steps, recipe, store, cluster, RunOptions(outcomes.append, waiting, again))
+        options = RunOptions(outcomes.append, waiting, again, observers)
+        run_steps(steps, recipe, store, cluster, options)
         report = _write_report(steps, recipe, store)
     finally:
         if arguments.summary and len(outcomes) < len(steps):

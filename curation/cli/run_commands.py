@@ -21,6 +21,12 @@ from curation.cli.app import (
 )
 from curation.cli.composition_grid import composition_grid
 from curation.cli.outcomes import OutcomePrinter
+from curation.cli.telemetry_options import (
+    METRICS_HELP,
+    OPENLINEAGE_HELP,
+    PARENT_HELP,
+    Telemetry,
+)
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
@@ -66,6 +72,13 @@ Force = Annotated[
         help="Compute what the stages write again, though nothing changed. A stopped run with --force "
         "starts again from the beginning.",
     ),
+]
+Metrics = Annotated[str | None, typer.Option("--metrics", metavar="FILE", help=METRICS_HELP)]
+OpenLineage = Annotated[
+    str | None, typer.Option("--openlineage", metavar="FILE|URL", help=OPENLINEAGE_HELP)
+]
+OpenLineageParent = Annotated[
+    str | None, typer.Option("--openlineage-parent", metavar="PARENT", help=PARENT_HELP)
 ]
 AssumptionOverrides = Annotated[
     list[str] | None,
@@ -175,10 +188,21 @@ def run(
             "damaged ones aside: they are computed anew.",
         ),
     ] = False,
+    metrics: Metrics = None,
+    openlineage: OpenLineage = None,
+    openlineage_parent: OpenLineageParent = None,
+    spark_ui: Annotated[
+        bool,
+        typer.Option(
+            "--spark-ui",
+            help="Serve Spark's web page on this machine alone, as long as the run goes on, and print "
+            "its address.",
+        ),
+    ] = False,
 ) -> None:
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
-    from curation.engine.spark import load_cluster
+    from curation.engine.spark import load_cluster, with_ui
     from curation.launch import RunOptions, check_retry, run_steps, select_steps, verify_inputs
     from curation.store.run_log import Again
     from curation.store.step_log import Waiting
@@ -192,8 +216,11 @@ def run(
     if verify:
         print_problems(verify_inputs(steps, opened), opened)
     waiting = Waiting(wait=not no_wait, notify=err.print)
-    options = RunOptions(OutcomePrinter(err), waiting, again)
-    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), options)
+    telemetry = Telemetry(metrics, openlineage, openlineage_parent)
+    observers = telemetry.observers(opened, {})
+    options = RunOptions(OutcomePrinter(err), waiting, again, observers)
+    where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
+    outcomes = run_steps(steps, loaded, opened, where, options)
     if all(outcome.up_to_date for outcome in outcomes):
         out.print("Nothing to do: every table is up to date.")
     if any(step.tables == (DATASET,) for step in steps):

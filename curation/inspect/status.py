@@ -12,14 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from curation.flow import STAGES
-from curation.store.run_log import (
-    FOLDER,
-    RUNNING_SUFFIX,
-    RunRecord,
-    find_run,
-    read_record,
-    run_paths,
-)
+from curation.store.run_log import find_run, read_record, run_paths
+from curation.store.run_record import FOLDER, RUNNING_SUFFIX, RunRecord
 from curation.store.step_log import EXPIRY_S, Entry, StepLog
 from curation.store.store import Store, in_parallel
 

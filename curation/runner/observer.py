@@ -7,7 +7,7 @@ from types import TracebackType
 
 from curation.flow import Step
 from curation.runner.step import StepResult
-from curation.store.run_log import RunRecord
+from curation.store.run_record import RunRecord
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

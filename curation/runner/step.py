@@ -118,25 +118,18 @@ def run_step(
     except DamagedFileError as error:
         set_aside_damaged(error, store)
         raise
-    seconds = time.monotonic() - started
-    result = StepResult(
-        step,
-        outcome.computed,
-        outcome.reused,
-        outcome.rows,
-        seconds,
-        outcome.manifests,
-        _reads(step, outcome.committed),
-    )
+    return _end_step(step, outcome, run, time.monotonic() - started)
+
+
+def _end_step(step: Step, outcome: _Outcome, run: Run, seconds: float) -> StepResult:
+    """Add a step that has ended to its run, and return its result."""
+    reads = _reads(step, outcome.committed)
+    counts = outcome.computed, outcome.reused, outcome.rows
+    result = StepResult(step, *counts, seconds, outcome.manifests, reads)
     summary = StageSummary(result.rows, result.outcomes, seconds)
     run.add(step.name, summary, outcome.committed, step.fingerprint)
     logger.info(
-        "%s: %d fragments computed, %d reused, %d rows, %.1f s",
-        step.name,
-        result.computed,
-        result.reused,
-        result.rows,
-        seconds,
+        "%s: %d fragments computed, %d reused, %d rows, %.1f s", step.name, *counts, seconds
     )
     return result
 

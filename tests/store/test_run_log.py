@@ -10,14 +10,8 @@ import pytest
 from curation.runner.gc.collect import collect
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import tag_run
-from curation.store.run_log import (
-    FOLDER,
-    RunRecord,
-    StageSummary,
-    find_run,
-    read_runs,
-    recorded_run,
-)
+from curation.store.run_log import StageSummary, find_run, read_runs, recorded_run
+from curation.store.run_record import FOLDER, RunRecord
 from curation.store.step_log import Waiting
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
