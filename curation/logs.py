@@ -138,6 +138,8 @@ def prepare_streams(level: int, text_format: str, log_format: LogFormat = "text"
     handler = logging.StreamHandler(target)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler])
+    # It says of each connection to the JVM that it ends.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     sys.excepthook = print_traceback
     if log_format == "json":
         sys.excepthook = _log_traceback

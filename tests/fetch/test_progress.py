@@ -60,7 +60,7 @@ class Watched(InProcess):
 def test_progress_adds_up_to_the_counts_of_the_table(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.stages.fetch.progress.INTERVAL_S", 0.0)
+    monkeypatch.setattr("curation.stages.fetch.progress.INTERVAL_S", 0.005)
     monkeypatch.setattr("curation.media.pictures.decoder.MAX_BATCH", 1)
 
     async def slow(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
