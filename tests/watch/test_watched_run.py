@@ -28,7 +28,7 @@ from tests.ingest.helpers import source
 from .test_logs import parse as parse_log
 from .test_metrics import parse as parse_metrics
 
-WAIT_S = 240.0
+WAIT_S = 120.0
 SOON = """
 import sys
 import curation.engine.spark_progress as spark_progress
@@ -89,18 +89,19 @@ def until(
 ) -> RunStatus:
     """Return the status of the run once it is as wanted."""
     pause = threading.Event()
+    statuses: list[RunStatus] = []
     for _ in range(int(WAIT_S / 0.1)):
-        for status in read_status(store):
+        statuses = read_status(store)
+        for status in statuses:
             if holds(status):
                 return status
         assert process.poll() is None, "the run has ended"
         pause.wait(0.1)
-    raise AssertionError("it was never as wanted")
+    raise AssertionError(f"it was never as wanted: {statuses}")
 
 
-def has_nine_rows(status: RunStatus) -> bool:
-    progress = status.record.progress
-    return progress is not None and progress.counts is not None and progress.counts.done == 9
+def knows_failures(status: RunStatus) -> bool:
+    return status.outcomes().get("fetch", {}).get("http_404") == 3
 
 
 def test_a_run_is_watched_from_outside_and_tells_what_it_did(
@@ -110,11 +111,12 @@ def test_a_run_is_watched_from_outside_and_tells_what_it_did(
     told = ("--metrics", "run.prom", "--openlineage", "events.jsonl")
     command = ["run", str(recipe(tmp_path, web)), "--store", store.uri, "--until", "fetch"]
     with running(root, tmp_path, "--log-format", "json", *command, *told, "--spark-ui") as process:
-        status = until(store, process, has_nine_rows)
+        status = until(store, process, knows_failures)
         assert status.state == "running" and status.record.recipe == "birds"
-        assert status.outcomes()["fetch"] == {"ok": 6, "http_404": 3}
         progress = status.record.progress
         assert progress is not None and progress.counts is not None
+        # Pictures count once they are decoded, which is done for several at once.
+        assert 3 <= progress.counts.done <= 9
         assert (progress.counts.total, progress.counts.unit) == (10, "rows")
         assert progress.per_second > 0 and progress.seconds_left is not None
         assert status.lease is not None and status.lease.run == status.record.run
@@ -141,11 +143,7 @@ def check_page(log: str) -> None:
     table = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     # Addresses of sockets that listen, of all processes, in hexadecimal.
     listening = [line.split()[1] for line in table.splitlines() if " 0A " in line]
-    hosts = {
-        host
-        for host, _, port in (a.partition(":") for a in listening)
-        if int(port, 16) == int(match[2])
-    }
+    hosts = {a[:-5] for a in listening if int(a[-4:], 16) == int(match[2])}
     assert hosts <= {"0100007F", "0000000000000000FFFF00000100007F"} and hosts
 
 
