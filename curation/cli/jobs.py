@@ -27,6 +27,7 @@ from curation.store.run_log import Again
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
 from curation.streams import clean_output
+from curation.terminal import Terminal
 
 
 def main(stage: str | None = None) -> None:
@@ -98,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> None:
     steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
     again = Again(arguments.force, check_retry(steps, arguments.retry))
     telemetry = Telemetry(arguments.metrics, arguments.openlineage, arguments.openlineage_parent)
-    observers = telemetry.observers(store, submitted_settings() if arguments.openlineage else {})
+    observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
     outcomes: list[StepResult] = []
     try:
         waiting = Waiting(wait=not arguments.no_wait)
@@ -123,6 +124,6 @@ def _write_report(steps: Sequence[Step], recipe: Recipe, store: Store) -> str | 
 def _write(summary: object, path: str) -> None:
     text = json.dumps(summary, indent=1)
     if path == "-":
-        print(text)
+        Terminal().print_json(text)
     else:
         Path(path).write_text(text + "\n", encoding="utf-8")

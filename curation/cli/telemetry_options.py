@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from curation.runner.observer import RunObserver
 from curation.store.store import Store
 
+TARGET_VARIABLE = "CURATION_OPENLINEAGE"
+"""The variable that says where events go, for jobs whose arguments others write, as Airflow."""
 PARENT_VARIABLE = "OPENLINEAGE_PARENT_ID"
 """The variable with the parent run, as clients of OpenLineage know it."""
 METRICS_HELP = (
@@ -39,6 +41,11 @@ class Telemetry:
     openlineage: str | None = None
     parent: str | None = None
 
+    @property
+    def lineage_target(self) -> str | None:
+        """Where lineage events go; None if nobody asked for them."""
+        return self.openlineage or os.environ.get(TARGET_VARIABLE) or None
+
     def observers(self, store: Store, spark: Mapping[str, str]) -> list[RunObserver]:
         """Return who is told what a run does.
 
@@ -56,8 +63,9 @@ class Telemetry:
             from curation.telemetry.metrics import MetricsFile
 
             observers.append(MetricsFile(self.metrics))
-        if self.openlineage is not None:
-            observers.append(self._lineage(self.openlineage, store, spark))
+        target = self.lineage_target
+        if target is not None:
+            observers.append(self._lineage(target, store, spark))
         elif self.parent is not None:
             from curation.errors import RecipeError
 

@@ -22,6 +22,7 @@ from curation.store.holder import this_process
 from curation.store.run_log import Run, StageSummary, recorded_run, refreshed
 from curation.store.run_record import RunRecord
 from curation.store.step_log import StepLog, Waiting, hold
+from curation.store.storage.base import FileStatus
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
 from tests.store.processes import runner
@@ -43,10 +44,10 @@ class Counting(LocalStorage):
         self.requests += 1
         return super().read(path)
 
-    def files(self, folder: str) -> Any:
+    def files(self, folder: str, recursive: bool = False) -> dict[str, FileStatus]:
         """See `Storage.files`."""
         self.requests += 1
-        return super().files(folder)
+        return super().files(folder, recursive)
 
     def write(self, path: str, content: bytes) -> None:
         """See `Storage.write`."""
