@@ -99,6 +99,8 @@ def with_secret(settings: dict[str, str], master: str | None) -> dict[str, str]:
 def with_ui(cluster: Cluster) -> Cluster:
     """Return a local cluster whose driver serves Spark's web page on loopback.
 
+    SPARK_LOCAL_IP is set for this process: the page listens there, whatever other settings say.
+
     Raises:
         RecipeError: the cluster is of other machines.
     """
@@ -107,6 +109,7 @@ def with_ui(cluster: Cluster) -> Cluster:
             f"--spark-ui is for runs on this machine, and the master is {cluster.master!r}. On others, "
             "set spark.ui.enabled in the cluster file, with a filter: the page has no password."
         )
+    os.environ["SPARK_LOCAL_IP"] = LOOPBACK
     loopback = {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}
     # Port 0 is any free one.
     page = {"spark.ui.enabled": True, "spark.ui.port": 0}

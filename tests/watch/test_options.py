@@ -1,7 +1,8 @@
-"""The options by which a run tells what it does: what they open, and what is refused before any work."""
+"""The options by which a run tells what it does: what they open, and what is refused."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -51,10 +52,12 @@ def test_what_has_no_effect_or_no_place_is_refused(
         kinds(telemetry, tmp_path)
 
 
-def test_the_page_of_spark_is_for_this_machine_alone() -> None:
+def test_the_page_of_spark_is_for_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_LOCAL_IP", "192.0.2.2")
     page: dict[str, Any] = with_ui(load_cluster("local")).conf
     assert page["spark.ui.enabled"] is True
     assert page["spark.driver.bindAddress"] == page["spark.driver.host"] == "127.0.0.1"
+    assert os.environ["SPARK_LOCAL_IP"] == "127.0.0.1"
     for cluster in (Cluster(), load_cluster("yarn"), Cluster(master="spark://h:7077")):
         with pytest.raises(RecipeError, match="--spark-ui is for runs on this machine"):
             with_ui(cluster)
