@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,7 +13,7 @@ import pytest
 
 from curation.cli.telemetry_options import PARENT_VARIABLE, TARGET_VARIABLE, Telemetry
 from curation.engine.spark import Cluster, load_cluster, submitted_settings, with_ui
-from curation.errors import RecipeError
+from curation.errors import CurationError, RecipeError
 from curation.store.store import Store
 
 
@@ -66,3 +68,18 @@ def test_the_page_of_spark_is_for_this_machine_alone(monkeypatch: pytest.MonkeyP
 def test_without_spark_submit_there_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     assert submitted_settings() == {}
+
+
+def descendants(kind: type[CurationError]) -> Iterator[type[CurationError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+def test_every_exit_status_is_documented(root: Path) -> None:
+    page = (root / "docs" / "watching.md").read_text().partition("## Exit statuses")[2]
+    documented = {int(status) for status in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    ours = {
+        kind.exit_status for kind in descendants(CurationError) if "curation." in kind.__module__
+    }
+    assert documented == {0, CurationError.exit_status, *ours}
