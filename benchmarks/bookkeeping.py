@@ -49,7 +49,7 @@ from curation.runner.step import run_step
 from curation.runner.work import StepContext
 from curation.store.manifest import Committed, FileEntry, FragmentRecord
 from curation.store.manifest_file import record_to_json
-from curation.store.run_log import recorded_run
+from curation.store.run_log import StageSummary, recorded_run
 from curation.store.store import DATASET, Store
 from curation.store.verification import verify_store
 
@@ -127,7 +127,7 @@ def make_dataset(store: Store) -> None:
     shutil.rmtree(Path(store.uri, "open"))
     store.put_version(hand_made(DATASET, "d1", [], {}))
     with recorded_run(store, "bookkeeping", "later") as run:
-        run.add("assemble", 0, {DATASET: Committed("d1", "")}, "later")
+        run.add("assemble", StageSummary(0), {DATASET: Committed("d1", "")}, "later")
 
 
 CALLS: dict[str, Callable[[Store], str]] = {

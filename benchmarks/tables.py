@@ -10,7 +10,7 @@ from curation.flow import Step
 from curation.runner.step import StepResult
 from curation.runner.step import run_step as run_step_of_recipe
 from curation.store.manifest import Committed, FragmentRecord, Manifest, RowCounts
-from curation.store.run_log import latest_run, recorded_run
+from curation.store.run_log import StageSummary, latest_run, recorded_run
 from curation.store.store import Store
 
 
@@ -25,7 +25,8 @@ def commit_manifest(store: Store, manifest: Manifest) -> None:
     """Write a version, and a finished run that has it: `open_table` opens the latest."""
     store.put_version(manifest)
     with recorded_run(store, "hand", "hand") as run:
-        run.add("hand", manifest.rows, {manifest.table: Committed(manifest.version, "")}, "hand")
+        versions = {manifest.table: Committed(manifest.version, "")}
+        run.add("hand", StageSummary(manifest.rows), versions, "hand")
 
 
 def run_step(step: Step, store: Store, parallel: Parallel) -> StepResult:

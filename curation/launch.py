@@ -26,13 +26,14 @@ from curation.media.web.failure_reasons import check_failure
 from curation.media.web.params import OutboundParams
 from curation.plugins import files_of
 from curation.recipe import Recipe
+from curation.runner.observer import Observers, RunObserver
 from curation.runner.step import StepResult, planned_steps, run_step
 from curation.stages.embed.params import EmbedParams
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
 from curation.store.problem import Problem
-from curation.store.run_log import Again, recorded_run
+from curation.store.run_log import Again, recorded_run, refreshed
 from curation.store.step_log import StepLog, Waiting
 from curation.store.store import Store
 from curation.store.verification import verify_store
@@ -50,11 +51,13 @@ class RunOptions:
         on_step_end: called with the result of each step.
         waiting: what to do while another run works on one of the steps.
         again: what is computed again although nothing changed.
+        observers: are told what the run does.
     """
 
     on_step_end: Callable[[StepResult], None] = _nothing
     waiting: Waiting = field(default_factory=Waiting)
     again: Again = field(default_factory=Again)
+    observers: Sequence[RunObserver] = ()
 
 
 DEFAULT_OPTIONS = RunOptions()
@@ -332,11 +335,16 @@ def run_steps(
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
     with (
+        Observers(options.observers) as observers,
         recorded_run(store, recipe.name, run_fingerprint(recipe), planned_steps(steps)) as run,
-        spark_workers(recipe.name, cluster, gpu, files) as workers,
+        refreshed(run, options.waiting.clock),
+        spark_workers(recipe.name, cluster, gpu, files, run.activity) as workers,
     ):
         run.again = options.again
+        observers.run_started(run.record, steps)
         for step in steps:
+            observers.step_started(step)
             results.append(run_step(step, store, workers, run, options.waiting))
+            observers.step_ended(results[-1])
             options.on_step_end(results[-1])
     return results

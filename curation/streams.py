@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
@@ -31,6 +31,19 @@ MAX_LINE = 2**16
 """Bytes of a line that are kept until its end comes."""
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 """Variables that turn off bars of libraries, which would be drawn by codes that are escaped."""
+
+
+_line_format: Callable[[str], str] = str
+
+
+def write_lines_as(line_format: Callable[[str], str]) -> None:
+    """Write the lines of code outside Python in another form.
+
+    Args:
+        line_format: gets a line without its end, and returns what is written for it.
+    """
+    global _line_format  # noqa: PLW0603
+    _line_format = line_format
 
 
 class CleanStream(io.TextIOBase):
@@ -156,7 +169,7 @@ class _Relay:
                 if each == self._mark:
                     self._ended.set()
                 elif each or lines[number + 1 : number + 2] != [self._mark]:
-                    text = visible(decode(each, "backslashreplace")[0])
+                    text = _line_format(visible(decode(each, "backslashreplace")[0]))
                     self._print(text.encode("utf-8", "backslashreplace") + b"\n")
 
     def _print(self, line: bytes) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import re
 import sys
-import traceback
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -86,31 +82,3 @@ def echo(text: str) -> None:
     # Past the stream that escapes: programs open the paths that they read here.
     stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
     stream.write((one_line(text) if sys.stdout.isatty() else conceal(text)) + "\n")
-
-
-class LogFormatter(logging.Formatter):
-    """Formats log records; the lines after the first are indented, so none passes for a record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record as text that can be printed."""
-        return visible(super().format(record)).replace("\n", "\n    ")
-
-
-def prepare_streams(level: int, log_format: str) -> None:
-    """Set up logging, and print what the standard streams cannot encode as escapes."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        stream = getattr(stream, "rich_proxied_file", stream)
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter(log_format))
-    logging.basicConfig(level=level, handlers=[handler])
-    sys.excepthook = print_traceback
-
-
-def print_traceback(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Print an error that nobody caught to standard error."""
-    sys.stderr.write(visible("".join(traceback.format_exception(kind, error, trace))))

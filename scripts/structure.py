@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "curation"
 
 LAYERS = (
-    ("errors", "version", "masking", "secrets", "terminal", "streams", "progress"),
+    (
+        *("errors", "version", "masking", "secrets", "terminal", "streams", "logs", "progress"),
+        "activity",
+    ),
     ("store",),
     ("engine",),
     ("algorithms",),
@@ -24,7 +27,7 @@ LAYERS = (
     ("recipe",),
     ("flow",),
     ("runner", "launch"),
-    ("inspect",),
+    ("inspect", "telemetry"),
     ("cli", "airflow"),
     ("",),
 )

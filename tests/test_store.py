@@ -21,7 +21,7 @@ from curation.errors import StoreError
 from curation.store.fragment import Fragment
 from curation.store.manifest import Committed
 from curation.store.manifest_file import HEADER
-from curation.store.run_log import recorded_run
+from curation.store.run_log import StageSummary, recorded_run
 from curation.store.sealed_json import seal, unseal
 from curation.store.store import Store
 
@@ -156,7 +156,7 @@ def test_a_version_is_visible_only_once_its_run_has_finished(tmp_path: Path) -> 
     with pytest.raises(StoreError, match="No finished run"):
         open_table(store, "x")
     with recorded_run(store, "hand", "hand") as run:
-        run.add("hand", 5, {"x": Committed("v1", "v1")}, "hand")
+        run.add("hand", StageSummary(5), {"x": Committed("v1", "v1")}, "hand")
         with pytest.raises(StoreError, match="No finished run"):
             open_table(store, "x")
     assert open_table(store, "x").read().num_rows == 5

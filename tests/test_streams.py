@@ -29,7 +29,7 @@ WRITERS = f"""
 import logging, os, subprocess, sys, threading, warnings
 from curation.streams import clean_output
 from curation.secrets import note_secrets
-from curation.terminal import prepare_streams
+from curation.logs import prepare_streams
 EVIL, ADDRESS = {EVIL!r}, {ADDRESS!r}
 def fail():
     raise ValueError("thread" + EVIL + ADDRESS)

@@ -21,13 +21,12 @@ from typer.testing import CliRunner
 from curation import progress
 from curation.cli import app, main
 from curation.errors import RecipeError
+from curation.logs import LogFormatter, print_traceback
 from curation.terminal import (
-    LogFormatter,
     Terminal,
     ascii_json,
     echo,
     one_line,
-    print_traceback,
     styled,
     visible,
 )

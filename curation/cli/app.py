@@ -11,9 +11,10 @@ import typer
 from typer.rich_utils import rich_format_error
 
 from curation.errors import CurationError
+from curation.logs import LogFormat, log_json_error, prepare_streams
 from curation.store.store import DATASET
 from curation.streams import clean_output
-from curation.terminal import Terminal, one_line, prepare_streams, styled
+from curation.terminal import Terminal, one_line, styled
 from curation.version import __version__
 
 if TYPE_CHECKING:
@@ -75,20 +76,28 @@ def _run() -> int:
         return app(standalone_mode=False) or 0
     except CommandLineError as error:
         text = one_line(error.format_message())
+        if log_json_error(text):
+            return int(error.exit_code)
         error.format_message = lambda: text
         rich_format_error(error)
         return int(error.exit_code)
     except typer.Abort:
         return 1
     except CurationError as error:
-        err.print(styled(("error:", "bold red"), f" {error}"))
+        print_error(str(error))
         return error.exit_status
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise
         place = f"{str(error.filename)!r}: " if error.filename else ""
-        err.print(styled(("error:", "bold red"), f" {place}{error.strerror}. {MEND}"))
+        print_error(f"{place}{error.strerror}. {MEND}")
         return 1
+
+
+def print_error(text: str) -> None:
+    """Print an error to standard error, as the other logs are."""
+    if not log_json_error(text):
+        err.print(styled(("error:", "bold red"), f" {text}"))
 
 
 @app.callback(invoke_without_command=True)
@@ -96,6 +105,13 @@ def _options(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log the progress of stages.")
     ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            "--log-format",
+            help="Form of what goes to standard error: text, or JSON with one object a line.",
+        ),
+    ] = "text",
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
@@ -104,7 +120,10 @@ def _options(
     prepare_streams(
         logging.INFO if verbose else logging.WARNING,
         "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        log_format,
     )
+    # Each print is a line of JSON, and no line is cut to the width of a terminal.
+    err.soft_wrap = log_format == "json"
 
 
 def dataset_folder(dataset: Table) -> str:

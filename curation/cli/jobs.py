@@ -10,17 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curation.cli.summary import summarise
-from curation.engine.spark import Cluster, load_cluster
+from curation.cli.telemetry_options import (
+    METRICS_HELP,
+    OPENLINEAGE_HELP,
+    PARENT_HELP,
+    Telemetry,
+)
+from curation.engine.spark import Cluster, load_cluster, submitted_settings
 from curation.errors import CurationError
 from curation.flow import Step, plan
 from curation.launch import RunOptions, check_retry, run_steps, select_steps
+from curation.logs import prepare_streams
 from curation.recipe import Recipe, load_recipe
 from curation.runner.step import StepResult
 from curation.store.run_log import Again
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
 from curation.streams import clean_output
-from curation.terminal import prepare_streams
+from curation.terminal import Terminal
 
 
 def main(stage: str | None = None) -> None:
@@ -34,7 +41,7 @@ def main(stage: str | None = None) -> None:
 
 def _main(stage: str | None) -> None:
     arguments = _parser(stage).parse_args()
-    prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
+    prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s", arguments.log_format)
     try:
         _run(arguments)
     except CurationError as error:
@@ -66,6 +73,15 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
         help="Ask again for rows that failed: `transient`, `all`, or a reason. It may be repeated.",
     )
     add("--force", action="store_true", help="Compute again what the stages write.")
+    add(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="Form of what goes to standard error: text, or JSON with one object a line.",
+    )
+    add("--metrics", metavar="FILE", help=METRICS_HELP)
+    add("--openlineage", metavar="FILE|URL", help=OPENLINEAGE_HELP)
+    add("--openlineage-parent", metavar="PARENT", help=PARENT_HELP)
     add("--summary", help="JSON file to write with the rows of each stage; - is the output.")
     if stage:
         parser.set_defaults(only=stage, first=None, until=None)
@@ -82,10 +98,13 @@ def _run(arguments: argparse.Namespace) -> None:
     recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
     steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
     again = Again(arguments.force, check_retry(steps, arguments.retry))
+    telemetry = Telemetry(arguments.metrics, arguments.openlineage, arguments.openlineage_parent)
+    observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
     outcomes: list[StepResult] = []
     try:
         waiting = Waiting(wait=not arguments.no_wait)
-        run_steps(steps, recipe, store, cluster, RunOptions(outcomes.append, waiting, again))
+        options = RunOptions(outcomes.append, waiting, again, observers)
+        run_steps(steps, recipe, store, cluster, options)
         report = _write_report(steps, recipe, store)
     finally:
         if arguments.summary and len(outcomes) < len(steps):
@@ -105,6 +124,6 @@ def _write_report(steps: Sequence[Step], recipe: Recipe, store: Store) -> str | 
 def _write(summary: object, path: str) -> None:
     text = json.dumps(summary, indent=1)
     if path == "-":
-        print(text)
+        Terminal().print_json(text)
     else:
         Path(path).write_text(text + "\n", encoding="utf-8")

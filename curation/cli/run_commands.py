@@ -21,6 +21,24 @@ from curation.cli.app import (
 )
 from curation.cli.composition_grid import composition_grid
 from curation.cli.outcomes import OutcomePrinter
+from curation.cli.run_options import (
+    AssumptionOverrides,
+    ClusterName,
+    First,
+    Force,
+    Metrics,
+    NoWait,
+    Only,
+    OpenLineage,
+    OpenLineageParent,
+    PricesPath,
+    RatesPath,
+    Retry,
+    SparkUi,
+    Until,
+    Verify,
+)
+from curation.cli.telemetry_options import Telemetry
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
@@ -28,52 +46,6 @@ from curation.terminal import styled
 
 if TYPE_CHECKING:
     from curation.store.store import Store
-
-
-RatesPath = Annotated[
-    str | None,
-    typer.Option(
-        "--rates",
-        help="With --cost: YAML file of rates, as `curation calibrate` writes it. The default is "
-        "conf/costs/rates.yaml.",
-    ),
-]
-PricesPath = Annotated[
-    str | None,
-    typer.Option(
-        "--prices", help="With --cost: YAML file of prices. The default is conf/costs/prices.yaml."
-    ),
-]
-NoWait = Annotated[
-    bool,
-    typer.Option(
-        "--no-wait",
-        help="Stop with an error if another run works on the same stage, instead of waiting for it.",
-    ),
-]
-Retry = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--retry",
-        help="Ask again for rows that failed: `transient`, `all`, or a reason such as `timeout`. It "
-        "may be repeated.",
-    ),
-]
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force",
-        help="Compute what the stages write again, though nothing changed. A stopped run with --force "
-        "starts again from the beginning.",
-    ),
-]
-AssumptionOverrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--assume",
-        help="With --cost: an assumption, as NAME=NUMBER, such as fetched=0.8. It may be repeated.",
-    ),
-]
 
 
 @app.command("plan", rich_help_panel=RUN_PANEL)
@@ -150,35 +122,22 @@ def _plan_to_json(recipe: Recipe) -> dict[str, Any]:
 def run(
     recipe: RecipePath,
     store: StorePath,
-    only: Annotated[str | None, typer.Option("--only", help="Run this stage and no other.")] = None,
-    first: Annotated[
-        str | None, typer.Option("--from", help="Run this stage and those after it.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", help="Run this stage and those before it.")
-    ] = None,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            "--cluster",
-            help="Spark cluster to run on: the name of a file in conf/clusters, or a path.",
-        ),
-    ] = "local",
+    only: Only = None,
+    first: First = None,
+    until: Until = None,
+    cluster: ClusterName = "local",
     no_wait: NoWait = False,
     retry: Retry = None,
     force: Force = False,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify",
-            help="First compare the files that the run will read with their checksums, and set "
-            "damaged ones aside: they are computed anew.",
-        ),
-    ] = False,
+    verify: Verify = False,
+    metrics: Metrics = None,
+    openlineage: OpenLineage = None,
+    openlineage_parent: OpenLineageParent = None,
+    spark_ui: SparkUi = False,
 ) -> None:
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
-    from curation.engine.spark import load_cluster
+    from curation.engine.spark import load_cluster, with_ui
     from curation.launch import RunOptions, check_retry, run_steps, select_steps, verify_inputs
     from curation.store.run_log import Again
     from curation.store.step_log import Waiting
@@ -192,8 +151,11 @@ def run(
     if verify:
         print_problems(verify_inputs(steps, opened), opened)
     waiting = Waiting(wait=not no_wait, notify=err.print)
-    options = RunOptions(OutcomePrinter(err), waiting, again)
-    outcomes = run_steps(steps, loaded, opened, load_cluster(cluster), options)
+    telemetry = Telemetry(metrics, openlineage, openlineage_parent)
+    observers = telemetry.observers(opened, {})
+    options = RunOptions(OutcomePrinter(err), waiting, again, observers)
+    where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
+    outcomes = run_steps(steps, loaded, opened, where, options)
     if all(outcome.up_to_date for outcome in outcomes):
         out.print("Nothing to do: every table is up to date.")
     if any(step.tables == (DATASET,) for step in steps):

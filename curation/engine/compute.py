@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+from curation.engine.fragment_progress import FragmentProgress
 from curation.engine.parallel import Note, Parallel
 from curation.engine.units import Output, Unit, run_unit
 from curation.store.manifest import FragmentRecord
@@ -207,11 +208,12 @@ def compute(
         parallel: the workers.
         label: says what is computed, in progress bars.
         units: with different names.
-        progress: describes the progress of the units that are computed.
+        progress: describes the progress of the units that are computed; by default fragments are
+            counted.
         earlier: what earlier runs finished.
     """
     records, missing = _find_records(store, units, earlier)
-    note = progress(store, missing) if progress and missing else None
+    note: Note = progress(store, missing) if progress and missing else FragmentProgress(missing)
     gpu = any(unit.gpu for unit in missing)
     for chains in _phases(missing):
         tasks = tasks_of(chains, parallel)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from curation.activity import Counts
 from curation.progress import ProgressBar
 
 EXECUTION_ONLY = True
@@ -44,7 +45,7 @@ class ShuffleJob(NamedTuple):
 
 
 class Note(Protocol):
-    """Describes the progress of some work in one line."""
+    """Counts how far some work is, and describes it in one line."""
 
     def summarise(self, result: Any) -> Any:
         """Return a small part of a result; runs on a worker, when an item has ended."""
@@ -52,8 +53,11 @@ class Note(Protocol):
     def add(self, summary: Any) -> None:
         """Take in what `summarise` returned."""
 
-    def __call__(self) -> str:
-        """Return the line."""
+    def counts(self) -> Counts:
+        """Return how far the work is; may read what running tasks wrote."""
+
+    def describe(self, counts: Counts) -> str:
+        """Return the line; empty if nothing is to be shown."""
 
 
 class Parallel(Protocol):
@@ -112,7 +116,7 @@ class InProcess:
                 if note:
                     note.add(note.summarise(results[-1]))
                 if note and progress.shown:
-                    progress.set_note(note())
+                    progress.set_note(note.describe(note.counts()))
         return results
 
     def exchange(self, job: ShuffleJob) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
 from curation.engine.spark_settings import (
     JAVA_OPTIONS,
+    LOOPBACK,
     check_pyspark,
     keep_local_settings,
     start_problem,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+
+logger = logging.getLogger(__name__)
 
 SECRET, SECRET_VARIABLE = "spark.authenticate.secret", "CURATION_SPARK_SECRET"
 """The setting of the secret of a standalone cluster, and the variable that a run takes it from."""
@@ -90,6 +94,45 @@ def with_secret(settings: dict[str, str], master: str | None) -> dict[str, str]:
         )
     note_settings({SECRET: secret})
     return settings | {SECRET: secret}
+
+
+def with_ui(cluster: Cluster) -> Cluster:
+    """Return a local cluster whose driver serves Spark's web page on loopback.
+
+    SPARK_LOCAL_IP is set for this process: the page listens there, whatever other settings say.
+
+    Raises:
+        RecipeError: the cluster is of other machines.
+    """
+    if not (cluster.master or "").startswith("local"):
+        raise RecipeError(
+            f"--spark-ui is for runs on this machine, and the master is {cluster.master!r}. On others, "
+            "set spark.ui.enabled in the cluster file, with a filter: the page has no password."
+        )
+    os.environ["SPARK_LOCAL_IP"] = LOOPBACK
+    loopback = {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}
+    # Port 0 is any free one.
+    page = {"spark.ui.enabled": True, "spark.ui.port": 0}
+    return cluster.model_copy(update={"conf": {**cluster.conf, **loopback, **page}})
+
+
+def submitted_settings() -> dict[str, str]:
+    """Return the settings that spark-submit passed on to this process; none without it."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return {}
+    from pyspark import SparkConf, SparkContext
+
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
+
+
+def _show_ui(session: SparkSession) -> None:
+    """Say where Spark serves its web page, if it does."""
+    address = session.sparkContext.uiWebUrl
+    if address:
+        logger.warning(
+            "Spark's web page, which has no password: %s (as long as the run goes on)", address
+        )
 
 
 def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
@@ -181,6 +224,7 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
         session: SparkSession = builder.getOrCreate()
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
         raise RecipeError(start_problem(error, os.environ)) from error
+    _show_ui(session)
     return session
 
 

@@ -7,15 +7,15 @@ import gc
 import logging
 import os
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from curation.activity import Activity
 from curation.engine.parallel import Note, R, ShuffleJob, T
 from curation.engine.spark import Cluster, gpu_profile, open_session
+from curation.engine.spark_progress import ProgressPoller, ShownProgress
 from curation.errors import CurationError, StoreError
 from curation.progress import ProgressBar
 from curation.streams import clean_python_streams
@@ -156,10 +156,14 @@ class SparkWorkers:
 
     Args:
         session: opens the session.
+        activity: is told how far each map and shuffle is.
     """
 
-    def __init__(self, session: Callable[[], SparkSession]) -> None:
+    def __init__(
+        self, session: Callable[[], SparkSession], activity: Activity | None = None
+    ) -> None:
         self._open_session = session
+        self._activity = activity or Activity()
         self._session: SparkSession | None = None
 
     @property
@@ -220,8 +224,12 @@ class SparkWorkers:
             rows = rows.withResources(profile)
         group = f"curation-{label}-{id(rows)}"
         context.setJobGroup(group, label)
-        with ProgressBar(label, tasks) as progress, _ProgressPoller(context, group, progress, note):
-            results = _collect(rows)
+        self._activity.begin_part(label, tasks)
+        with ProgressBar(label, tasks) as bar:
+            shown = ShownProgress(bar, self._activity, note)
+            with ProgressPoller(context, group, tasks, shown):
+                results = _collect(rows)
+        self._activity.end_part()
         return _raise_first_error(results)
 
     def stop(self) -> None:
@@ -232,7 +240,11 @@ class SparkWorkers:
 
 @contextmanager
 def spark_workers(
-    name: str, cluster: Cluster, gpu: bool = False, files: Sequence[str] = ()
+    name: str,
+    cluster: Cluster,
+    gpu: bool = False,
+    files: Sequence[str] = (),
+    activity: Activity | None = None,
 ) -> Iterator[SparkWorkers]:
     """Return workers on a cluster, as a context manager that stops their session at the end.
 
@@ -241,6 +253,7 @@ def spark_workers(
         cluster: where they run.
         gpu: whether executors need a GPU.
         files: Python files that workers can import.
+        activity: is told how far each map and shuffle is.
     """
 
     def session() -> SparkSession:
@@ -249,7 +262,7 @@ def spark_workers(
             spark.sparkContext.addPyFile(file)
         return spark
 
-    workers = SparkWorkers(session)
+    workers = SparkWorkers(session, activity)
     try:
         yield workers
     finally:
@@ -280,56 +293,3 @@ def _raise_first_error(results: list[R]) -> list[R]:
         if isinstance(result, CurationError):
             raise result
     return results
-
-
-NOTE_SECONDS = 2.0
-"""Seconds between two notes under a progress bar."""
-LOG_SECONDS = 60.0
-"""Seconds between two notes in the log, where no progress bar is shown."""
-
-
-class _ProgressPoller:
-    """Updates a progress bar with the finished tasks of a job group, from a thread of its own."""
-
-    def __init__(self, context: Any, group: str, progress: ProgressBar, note: Note | None) -> None:
-        self._tracker = context.statusTracker()
-        self._group, self._progress, self._note = group, progress, note
-        self._last_note = time.monotonic()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._poll, daemon=True)
-
-    def _poll(self) -> None:
-        while not self._ended.wait(0.2):
-            done = 0
-            for job in self._tracker.getJobIdsForGroup(self._group):
-                info = self._tracker.getJobInfo(job)
-                for stage in info.stageIds if info else ():
-                    stage_info = self._tracker.getStageInfo(stage)
-                    done += stage_info.numCompletedTasks if stage_info else 0
-            self._progress.set_done(done)
-            self._show_note()
-
-    def _show_note(self) -> None:
-        pause = NOTE_SECONDS if self._progress.shown else LOG_SECONDS
-        if self._note is None or time.monotonic() - self._last_note < pause:
-            return
-        self._last_note = time.monotonic()
-        try:
-            text = self._note()
-        except (OSError, CurationError) as error:
-            # A note is not worth stopping the work for.
-            logger.debug("The progress note cannot be made: %s", error)
-            return
-        if self._progress.shown:
-            self._progress.set_note(text)
-        else:
-            logger.info("%s", text)
-
-    def __enter__(self) -> None:
-        if self._progress.shown or self._note is not None:
-            self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()

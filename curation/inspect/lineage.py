@@ -12,7 +12,8 @@ from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
 from curation.runner.inputs import open_inputs
 from curation.store.manifest import Committed
-from curation.store.run_log import RunRecord, find_run, latest_run, read_runs
+from curation.store.run_log import find_run, latest_run, read_runs
+from curation.store.run_record import RunRecord
 from curation.store.step_log import StepLog
 from curation.store.store import DATASET, Store
 

@@ -31,7 +31,7 @@ def stale_part(step: Step, last: Entry, within: StepContext) -> Stale:
     if step.stage.retry is None or not last.tables:
         return Stale()
     committed = (within.store.manifest(table, c.version) for table, c in last.tables.items())
-    outcomes = _outcomes(m.counts for m in committed if m is not None)
+    outcomes = count_outcomes(m.counts for m in committed if m is not None)
     age_s = time.time() - datetime.fromisoformat(last.time).timestamp() if last.time else 0.0
     retry = step.stage.retry.load()
     return Stale(outcomes=frozenset(retry(step.params, outcomes, age_s, within.run.again.retry)))
@@ -45,12 +45,12 @@ def check_outcomes(step: Step, manifests: Iterable[Manifest]) -> None:
     """
     if step.stage.check is not None:
         check = step.stage.check.load()
-        problem: str | None = check(step.params, _outcomes(m.counts for m in manifests))
+        problem: str | None = check(step.params, count_outcomes(m.counts for m in manifests))
         if problem is not None:
             raise BoundsError(f"{step.name}: {problem}")
 
 
-def _outcomes(counts: Iterable[RowCounts]) -> Outcomes:
+def count_outcomes(counts: Iterable[RowCounts]) -> Outcomes:
     """Return the number of rows of each outcome, of all roles."""
     by_outcome: dict[str, int] = {}
     for of_role in sum_counts(counts).values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from curation.engine.iceberg import publish
@@ -23,11 +23,11 @@ from curation.runner.expectations import check_expectations
 from curation.runner.global_stage import compute_global, global_work
 from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
-from curation.runner.outcomes import check_outcomes, stale_part
+from curation.runner.outcomes import check_outcomes, count_outcomes, stale_part
 from curation.runner.work import StepContext, StepWork, new_manifest
 from curation.store.manifest import Committed, Manifest
 from curation.store.removal import wait_for_removal
-from curation.store.run_log import Run, recorded_run
+from curation.store.run_log import Run, StageSummary, recorded_run
 from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold
 from curation.store.store import DATASET, Store, in_parallel
 from curation.store.used_work import put_used_memos
@@ -49,6 +49,7 @@ class StepResult:
         rows: number of rows of its tables.
         seconds: wall time.
         manifests: the versions that it committed.
+        reads: version of each table that it read.
     """
 
     step: Step
@@ -57,11 +58,17 @@ class StepResult:
     rows: int
     seconds: float
     manifests: Sequence[Manifest] = ()
+    reads: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def up_to_date(self) -> bool:
         """Whether there was nothing to compute."""
         return self.computed == 0
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """Number of rows by `ok` or reason, of all roles, where the stage counts them."""
+        return count_outcomes(m.counts for m in self.manifests)
 
 
 def run_step(
@@ -95,6 +102,7 @@ def run_step(
             return run_step(step, store, parallel, recorded, waiting, tables)
     started = time.monotonic()
     within = StepContext(store, parallel, run, waiting or Waiting())
+    run.activity.begin_stage(step.name, step.fingerprint)
     if run.removals is None:
         run.removals = wait_for_removal(store, run.holder, within.waiting)
     try:
@@ -110,20 +118,26 @@ def run_step(
     except DamagedFileError as error:
         set_aside_damaged(error, store)
         raise
-    seconds = time.monotonic() - started
-    result = StepResult(
-        step, outcome.computed, outcome.reused, outcome.rows, seconds, outcome.manifests
-    )
-    run.add(step.name, outcome.rows, outcome.committed, step.fingerprint)
+    return _end_step(step, outcome, run, time.monotonic() - started)
+
+
+def _end_step(step: Step, outcome: _Outcome, run: Run, seconds: float) -> StepResult:
+    """Add a step that has ended to its run, and return its result."""
+    reads = _reads(step, outcome.committed)
+    counts = outcome.computed, outcome.reused, outcome.rows
+    result = StepResult(step, *counts, seconds, outcome.manifests, reads)
+    summary = StageSummary(result.rows, result.outcomes, seconds)
+    run.add(step.name, summary, outcome.committed, step.fingerprint)
     logger.info(
-        "%s: %d fragments computed, %d reused, %d rows, %.1f s",
-        step.name,
-        result.computed,
-        result.reused,
-        result.rows,
-        seconds,
+        "%s: %d fragments computed, %d reused, %d rows, %.1f s", step.name, *counts, seconds
     )
     return result
+
+
+def _reads(step: Step, committed: Mapping[str, Committed]) -> dict[str, str]:
+    """Return the version of each table that a step read, as it committed them."""
+    lineage = next(iter(committed.values())).lineage
+    return {table: lineage[table] for table in step.inputs if table in lineage}
 
 
 def planned_steps(steps: Iterable[Step]) -> dict[str, str]:

@@ -8,17 +8,26 @@ The latest finished run that has a table decides which version people see who na
 from __future__ import annotations
 
 import logging
+import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
 
-from curation.errors import StoreError
-from curation.store.holder import Holder, this_process
+from curation.activity import Activity, utc_now
+from curation.errors import CurationError, StoreError
+from curation.store.clock import Clock
+from curation.store.holder import Holder
 from curation.store.manifest import Committed
+from curation.store.run_record import (
+    FOLDER,
+    RUNNING_SUFFIX,
+    SUFFIX,
+    RunRecord,
+    State,
+    new_run,
+    parse_record,
+)
 from curation.store.sealed_json import seal
 from curation.store.store import Store
 
@@ -27,74 +36,10 @@ logger = logging.getLogger(__name__)
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-FORMAT = 1
-FOLDER = "runs"
-SUFFIX, RUNNING_SUFFIX = ".json", ".running.json"
-
-State = Literal["running", "finished", "failed", "stopped"]
-"""`stopped`: the process ended without saying why."""
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What the store knows of a run.
-
-    Attributes:
-        run: its name: the time of its start, and a few random digits.
-        recipe: name of the recipe.
-        fingerprint: of the recipe's run (`curation.flow.run_fingerprint`).
-        state: what became of it.
-        started: time in UTC, ISO 8601.
-        seconds: how long it took, up to the last step that ended.
-        stages: the stages that it ran, in order.
-        rows: number of rows of the tables of each stage that it ran.
-        tables: the version of each table that it made or used.
-        steps: fingerprint of the step that wrote each table.
-        holder: the process.
-        planned: the stages that it will run or has run, by the fingerprint of the step. A step that
-            only wrote what these read has the stage "".
-        restored_from: the run that it repeats, if it was made by `curation restore`.
-    """
-
-    run: str
-    recipe: str
-    fingerprint: str
-    state: State = "running"
-    started: str = ""
-    seconds: float = 0.0
-    stages: tuple[str, ...] = ()
-    rows: Mapping[str, int] = field(default_factory=dict)
-    tables: Mapping[str, str] = field(default_factory=dict)
-    steps: Mapping[str, str] = field(default_factory=dict)
-    holder: Holder | None = None
-    planned: Mapping[str, str] = field(default_factory=dict)
-    restored_from: str | None = None
-
-    @property
-    def path(self) -> str:
-        """Path of its file within the store."""
-        return f"{FOLDER}/{self.run}{RUNNING_SUFFIX if self.state == 'running' else SUFFIX}"
-
-    @property
-    def current_state(self) -> State:
-        """The state; `stopped` instead of `running` if the process is known to have ended."""
-        ended = self.holder is not None and self.holder.has_ended
-        return "stopped" if self.state == "running" and ended else self.state
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able form."""
-        return asdict(self) | {"format": FORMAT}
-
-
-def new_run(recipe: str, fingerprint: str, planned: Mapping[str, str] | None = None) -> RunRecord:
-    """Return the record of a run that starts now."""
-    now = datetime.now(UTC)
-    run = f"{now:%Y%m%dT%H%M%S}.{now:%f}Z-{uuid.uuid4().hex[:6]}"
-    started = now.isoformat(timespec="seconds")
-    holder = this_process(run)
-    return RunRecord(
-        run, recipe, fingerprint, started=started, holder=holder, planned=planned or {}
-    )
+REFRESH_S = 5.0
+"""Seconds between two writes of the record of a run while a stage works."""
+MAX_ERROR = 2000
+"""Characters of an error that a record holds."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +55,21 @@ class Again:
     retry: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class StageSummary:
+    """What a run records of a stage besides its tables.
+
+    Attributes:
+        rows: number of rows of its tables.
+        outcomes: number of its rows by `ok` or reason.
+        seconds: how long it took.
+    """
+
+    rows: int
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
 class Run:
     """A run that is going on: the versions that it made or used, and its record in the store.
 
@@ -120,6 +80,7 @@ class Run:
     Attributes:
         removals: what `wait_for_removal` returned last; None before the first call.
         again: what it was asked to compute again.
+        activity: what it does now.
     """
 
     removals: int | None = None
@@ -127,6 +88,8 @@ class Run:
 
     def __init__(self, store: Store, record: RunRecord) -> None:
         self._store, self.record = store, record
+        self.activity = Activity()
+        self._saving = threading.Lock()
         self._lineages: dict[str, Mapping[str, str]] = {}
         self._started = time.monotonic()
         self.save()
@@ -154,25 +117,50 @@ class Run:
             steps={**record.steps, **dict.fromkeys(versions, step)},
         )
 
-    def add(self, stage: str, rows: int, tables: Mapping[str, Committed], step: str) -> None:
+    def add(
+        self, stage: str, summary: StageSummary, tables: Mapping[str, Committed], step: str
+    ) -> None:
         """Add a step that has ended, with what it committed."""
         self.use(tables, step)
         record = self.record
         self.record = replace(
-            record, stages=(*record.stages, stage), rows={**record.rows, stage: rows}
+            record,
+            stages=(*record.stages, stage),
+            rows={**record.rows, stage: summary.rows},
+            outcomes={**record.outcomes, stage: summary.outcomes},
+            stage_seconds={**record.stage_seconds, stage: round(summary.seconds, 3)},
         )
         self.save()
 
-    def end(self, state: State) -> None:
-        """Record what became of it."""
-        self.record = replace(self.record, state=state)
+    def end(self, state: State, error: str = "") -> None:
+        """Record what became of it.
+
+        Args:
+            state: what became of it.
+            error: why it failed.
+        """
+        progress = self.activity.progress() if state == "failed" else None
+        self.record = replace(self.record, state=state, error=error[:MAX_ERROR], progress=progress)
         self.save()
 
     def save(self) -> None:
         """Write the record."""
-        seconds = round(time.monotonic() - self._started, 3)
-        self.record = replace(self.record, seconds=seconds)
-        save_record(self._store, self.record)
+        with self._saving:
+            seconds = round(time.monotonic() - self._started, 3)
+            self.record = replace(self.record, seconds=seconds, updated=utc_now())
+            save_record(self._store, self.record)
+
+    def refresh(self) -> None:
+        """Write the record with the progress of now; another thread may do so while the run works."""
+        with self._saving:
+            seconds = round(time.monotonic() - self._started, 3)
+            progress = self.activity.progress()
+            record = replace(self.record, seconds=seconds, updated=utc_now(), progress=progress)
+            try:
+                save_record(self._store, record)
+            except Exception as error:
+                # Whatever it is: the run needs the record of now for nothing.
+                logger.info("The progress of run %s was not written: %s", record.run, error)
 
 
 @contextmanager
@@ -196,14 +184,29 @@ def recorded_run(
     run = Run(store, new_run(recipe, fingerprint, planned))
     try:
         yield run
-    except BaseException:
+    except BaseException as error:
         try:
-            run.end("failed")
-        except (OSError, StoreError) as error:
+            run.end("failed", _describe(error))
+        except (OSError, StoreError) as problem:
             # The reason of the failure matters more.
-            logger.warning("The end of run %s could not be recorded: %s", run.record.run, error)
+            logger.warning("The end of run %s could not be recorded: %s", run.record.run, problem)
         raise
     run.end("finished")
+
+
+@contextmanager
+def refreshed(run: Run, clock: Clock) -> Iterator[None]:
+    """Write the record of a run from time to time, so that others can watch it."""
+    end = clock.repeat(REFRESH_S, run.refresh)
+    try:
+        yield
+    finally:
+        end()
+
+
+def _describe(error: BaseException) -> str:
+    """Return what the record says of an error: of one that nobody foresaw, only its kind."""
+    return str(error) if isinstance(error, CurationError) else type(error).__name__
 
 
 def save_record(store: Store, record: RunRecord) -> None:
@@ -248,18 +251,6 @@ def read_runs(store: Store) -> Iterator[RunRecord]:
         record = read_record(store, path)
         if record is not None:
             yield record
-
-
-def parse_record(spec: Any) -> RunRecord | None:
-    """Return the record that `to_json` described, or None if it is not one."""
-    if not isinstance(spec, dict) or spec.get("format") != FORMAT:
-        return None
-    known = {name: value for name, value in spec.items() if name != "format"}
-    try:
-        holder = None if known["holder"] is None else Holder.from_json(known["holder"])
-        return RunRecord(**(known | {"holder": holder, "stages": tuple(known["stages"])}))
-    except (KeyError, TypeError):
-        return None
 
 
 def find_run(store: Store, name: str) -> RunRecord:

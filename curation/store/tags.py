@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from curation.errors import StoreError
-from curation.store.run_log import RunRecord, find_run
+from curation.store.run_log import find_run
+from curation.store.run_record import RunRecord
 from curation.store.sealed_json import seal, unseal
 from curation.store.store import Store
 

@@ -22,8 +22,9 @@ from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.manifest_file import OtherFormatError, read_manifest, record_from_json
 from curation.store.open_files import check_open_files
 from curation.store.problem import Problem, problem_of
-from curation.store.run_log import FOLDER as RUNS
-from curation.store.run_log import RunRecord, read_runs
+from curation.store.run_log import read_runs
+from curation.store.run_record import FOLDER as RUNS
+from curation.store.run_record import RunRecord
 from curation.store.sealed_json import unseal
 from curation.store.step_log import StepLog
 from curation.store.store import Store

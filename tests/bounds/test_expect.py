@@ -15,7 +15,8 @@ from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
 from curation.store.digest import digest
-from curation.store.run_log import Again, RunRecord, read_runs, recorded_run
+from curation.store.run_log import Again, read_runs, recorded_run
+from curation.store.run_record import RunRecord
 from curation.store.store import Store
 from tests.e2e.small import build_small
 

@@ -20,7 +20,8 @@ from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
 from curation.store.clock import SystemClock
 from curation.store.holder import this_process
-from curation.store.run_log import latest_run, new_run, recorded_run, save_record
+from curation.store.run_log import latest_run, recorded_run, save_record
+from curation.store.run_record import new_run
 from curation.store.step_log import StepLog, Waiting
 from curation.store.store import Store
 

@@ -11,7 +11,7 @@ from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.store.manifest import Committed
 from curation.store.manifest_file import OtherFormatError, read_manifest, write_manifest
-from curation.store.run_log import find_run, latest_run, read_runs, recorded_run
+from curation.store.run_log import StageSummary, find_run, latest_run, read_runs, recorded_run
 from curation.store.sealed_json import seal, unseal
 from curation.store.step_log import Entry, StepLog
 from curation.store.store import Store
@@ -47,7 +47,8 @@ def test_a_damaged_record_of_a_run_is_left_out_with_a_warning(
 ) -> None:
     (first,) = read_runs(store)
     with recorded_run(store, "later", "later") as run:
-        run.add("hand", 0, {"pairs": Committed(first.tables["pairs"], "")}, "hand")
+        tables = {"pairs": Committed(first.tables["pairs"], "")}
+        run.add("hand", StageSummary(0), tables, "hand")
     assert latest_run(store, "pairs") == find_run(store, run.record.run)
     damage(Path(store.uri, run.record.path))
     assert latest_run(store, "pairs") == first

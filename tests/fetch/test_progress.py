@@ -43,7 +43,7 @@ class Watched(InProcess):
         note: Note | None = None,
         gpu: bool = False,
     ) -> list[Any]:
-        if note is None:
+        if what != "fetch" or note is None:
             return super().map(what, function, items)
         found: list[Any] = []
         working = threading.Thread(
@@ -51,16 +51,16 @@ class Watched(InProcess):
         )
         working.start()
         while working.is_alive():
-            self.notes.append(note())
+            self.notes.append(note.describe(note.counts()))
             working.join(0.05)
-        self.notes.append(note())
+        self.notes.append(note.describe(note.counts()))
         return found
 
 
 def test_progress_adds_up_to_the_counts_of_the_table(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.stages.fetch.progress.INTERVAL_S", 0.0)
+    monkeypatch.setattr("curation.stages.fetch.progress.INTERVAL_S", 0.005)
     monkeypatch.setattr("curation.media.pictures.decoder.MAX_BATCH", 1)
 
     async def slow(head: dict[str, str], writer: asyncio.StreamWriter) -> None:

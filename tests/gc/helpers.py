@@ -19,7 +19,8 @@ from curation.runner.gc.collect import Collected, collect
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.removal_list import Tally, total
 from curation.runner.step import StepResult, planned_steps, run_step
-from curation.store.run_log import RunRecord, read_runs, recorded_run
+from curation.store.run_log import read_runs, recorded_run
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 

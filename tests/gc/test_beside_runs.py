@@ -11,7 +11,8 @@ import pytest
 
 from curation.errors import LeaseError, StoreError
 from curation.runner.gc.restore import read_manifests, tag_run
-from curation.store.run_log import RunRecord, read_runs
+from curation.store.run_log import read_runs
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store

@@ -22,7 +22,8 @@ from curation.inspect.report.build import write_report
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import read_manifests
 from curation.store.holder import Holder
-from curation.store.run_log import RunRecord, read_runs
+from curation.store.run_log import read_runs
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store

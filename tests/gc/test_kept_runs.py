@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from curation.runner.gc.kept_runs import Retention, StoredRun, kept_runs
-from curation.store.run_log import RunRecord
+from curation.store.run_record import RunRecord
 from curation.store.storage.base import FileStatus
 
 NOW = 1_000_000.0

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 from curation.errors import StoreError
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import read_manifests, restore_run, tag_run
-from curation.store.run_log import RunRecord, find_run
+from curation.store.run_log import find_run
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tags import delete_tag

@@ -13,7 +13,8 @@ from curation.cli import app
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.runner.gc.restore import restore_run, tag_run
-from curation.store.run_log import RunRecord, read_runs
+from curation.store.run_log import read_runs
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tags import add_tag, delete_tag, read_tags, tagged_run

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.object_store.proxy import Fault, Proxy, Request
 from benchmarks.object_store.server import HOST
 from curation.store.manifest import Committed
-from curation.store.run_log import new_run
+from curation.store.run_record import new_run
 from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.base import Storage
 from curation.store.storage.open import open_storage

@@ -24,7 +24,8 @@ from curation.runner.step import run_step
 from curation.store import run_log
 from curation.store import store as store_module
 from curation.store.holder import Holder
-from curation.store.run_log import RunRecord, recorded_run
+from curation.store.run_log import recorded_run
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 

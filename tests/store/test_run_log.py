@@ -10,13 +10,8 @@ import pytest
 from curation.runner.gc.collect import collect
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import tag_run
-from curation.store.run_log import (
-    FOLDER,
-    RunRecord,
-    find_run,
-    read_runs,
-    recorded_run,
-)
+from curation.store.run_log import StageSummary, find_run, read_runs, recorded_run
+from curation.store.run_record import FOLDER, RunRecord
 from curation.store.step_log import Waiting
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
@@ -47,7 +42,7 @@ def store(storage: Recording) -> Store:
 
 def run_once(store: Store, fails: bool = False) -> RunRecord:
     with suppress(RuntimeError), recorded_run(store, "recipe", "fingerprint") as run:
-        run.add("fetch", 3, {}, "step")
+        run.add("fetch", StageSummary(3), {}, "step")
         if fails:
             raise RuntimeError("no space")
     return run.record

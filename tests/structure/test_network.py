@@ -67,6 +67,8 @@ ALLOWED = {
     "media.encoders.timm": {"timm"},
     "media.encoders.folder_config": {"huggingface_hub"},
     "media.encoders.open_clip_source": {"open_clip", "timm"},
+    # The server that the user names for lineage events.
+    "telemetry.event_sink": {"urllib.request"},
     # No connection: settings of preprocessing, the name of this machine, the writer of shards.
     "media.encoders.encoder": {"timm"},
     "media.encoders.torchscript": {"timm"},

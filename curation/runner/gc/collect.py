@@ -22,7 +22,7 @@ from curation.runner.gc.step_logs import ReadLog, end_silent_leases, read_logs
 from curation.runner.gc.sweep import Sweep
 from curation.store.holder import this_process
 from curation.store.removal import GC, removal_log
-from curation.store.run_log import RunRecord
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Lease, Waiting, hold
 from curation.store.store import Store
 from curation.store.tags import read_tags

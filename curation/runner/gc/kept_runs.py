@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from curation.errors import StoreError
-from curation.store.run_log import FOLDER, RunRecord, names_of, read_record, run_paths
+from curation.store.run_log import names_of, read_record, run_paths
+from curation.store.run_record import FOLDER, RunRecord
 from curation.store.storage.base import FileStatus
 from curation.store.store import DATASET, Store, in_parallel
 

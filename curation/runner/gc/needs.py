@@ -10,7 +10,7 @@ from curation.engine.table_name import TableName
 from curation.flow import STAGES
 from curation.runner.gc.step_logs import ReadLog
 from curation.store.manifest import Committed
-from curation.store.run_log import RunRecord
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Entry
 from curation.store.store import Store
 from curation.store.used_work import used_memos

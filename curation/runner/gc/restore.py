@@ -12,7 +12,8 @@ from curation.runner.work import map_key
 from curation.store.holder import Holder, this_process
 from curation.store.manifest import TABLE_STATS, Committed, Manifest
 from curation.store.removal import wait_for_removal
-from curation.store.run_log import RunRecord, find_run, new_run, read_runs, save_record
+from curation.store.run_log import find_run, read_runs, save_record
+from curation.store.run_record import RunRecord, new_run
 from curation.store.step_log import StepLog, Waiting, hold
 from curation.store.store import Store
 from curation.store.tags import Tag, add_tag, delete_tag, find_tag

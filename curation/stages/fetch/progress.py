@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,9 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from curation.activity import Counts
 from curation.engine.units import Unit
+from curation.store.clock import SystemClock
 from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 
@@ -34,7 +37,9 @@ MAX_REASONS = 4
 
 
 class TaskProgress:
-    """Counts the finished rows of a task, and writes the counts from time to time.
+    """Counts the finished rows of a task. As a context, it writes the counts from time to time.
+
+    They are written from a thread, so also while no row ends, as when all wait for slow hosts.
 
     Args:
         write: writes the counts, as JSON, where the driver reads them.
@@ -42,9 +47,11 @@ class TaskProgress:
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
+        self._lock = threading.Lock()
         self._reasons: Counter[str] = Counter()
         self._bytes = 0
-        self._next_write = time.monotonic() + INTERVAL_S
+        self._changed = False
+        self._end: Callable[[], None] = lambda: None
 
     def count(self, reason: str, size: int) -> None:
         """Count a finished row.
@@ -53,11 +60,30 @@ class TaskProgress:
             reason: why it failed, or `ok`.
             size: bytes that were downloaded for it.
         """
-        self._reasons[reason] += 1
-        self._bytes += size
-        if time.monotonic() >= self._next_write:
-            self._next_write = time.monotonic() + INTERVAL_S
-            self._write(json.dumps({"outcomes": self._reasons, "bytes": self._bytes}).encode())
+        with self._lock:
+            self._reasons[reason] += 1
+            self._bytes += size
+            self._changed = True
+
+    def write(self) -> None:
+        """Write the counts, if they changed since the last time."""
+        with self._lock:
+            if not self._changed:
+                return
+            self._changed = False
+            content = json.dumps({"outcomes": self._reasons, "bytes": self._bytes}).encode()
+        try:
+            self._write(content)
+        except Exception as error:
+            # Whatever it is: the fetch needs these counts for nothing.
+            logger.debug("The counts of a task were not written: %s", error)
+
+    def __enter__(self) -> TaskProgress:
+        self._end = SystemClock().repeat(INTERVAL_S, self.write)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
 
 
 class FetchProgress:
@@ -98,15 +124,20 @@ class FetchProgress:
                 self._finished.update(outcomes)
                 self._finished_bytes += size
 
-    def __call__(self) -> str:
-        """Return the progress as one line."""
+    def counts(self) -> Counts:
+        """Return the finished rows of running tasks and of finished fragments."""
         for name, folder in self._next_units():
             self._read_counts(name, folder)
         reasons, size = Counter(self._finished), self._finished_bytes
         for counts in list(self._last_counts.values()):
             reasons.update(counts.get("outcomes", {}))
             size += counts.get("bytes", 0)
-        return format_progress(reasons, size, self._rows, time.monotonic() - self._started)
+        return Counts(sum(reasons.values()), self._rows, "rows", dict(reasons), size)
+
+    def describe(self, counts: Counts) -> str:
+        """Return the progress as one line."""
+        seconds = time.monotonic() - self._started
+        return format_progress(counts.outcomes, counts.bytes, counts.total, seconds)
 
     def _next_units(self) -> list[tuple[str, str]]:
         units = list(self._unfinished.items())

@@ -88,6 +88,7 @@ class SampleWriter:
         self._rows = self._bytes = self._buffered = 0
 
     def __enter__(self) -> SampleWriter:
+        self._progress.__enter__()
         return self
 
     def __exit__(
@@ -99,6 +100,7 @@ class SampleWriter:
         try:
             self._decoder.__exit__(kind, error, trace)
         finally:
+            self._progress.__exit__()
             self._close_shard()
 
     def write_result(self, result: FetchResult) -> None:

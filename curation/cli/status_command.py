@@ -1,0 +1,113 @@
+"""The command that shows what the runs of a store do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from curation.cli.app import STORE_PANEL, RunName, StorePath, app, out
+from curation.terminal import styled
+
+if TYPE_CHECKING:
+    from curation.activity import Progress
+    from curation.inspect.status import RunStatus
+
+_COLOURS = {"failed": "red", "stopped": "red", "silent": "yellow", "waiting": "yellow"}
+_SHOWN_REASONS = 8
+
+
+@app.command(rich_help_panel=STORE_PANEL)
+def status(
+    store: StorePath,
+    run: RunName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Show the runs that work on a store: stage, rows, rate, time left, failures and leases.
+
+    Without one, the latest run is shown. Nothing is written.
+    """
+    from curation.inspect.status import read_status
+    from curation.store.store import Store
+
+    statuses = read_status(Store(store), run)
+    if as_json:
+        out.print_json(json.dumps([each.to_json() for each in statuses]))
+        return
+    for number, each in enumerate(statuses):
+        if number:
+            out.print("")
+        _print(each)
+    if not statuses:
+        out.print("No run yet.")
+
+
+def _print(status: RunStatus) -> None:
+    record = status.record
+    colour = _COLOURS.get(status.state, "bold")
+    took = format_duration(status.seconds)
+    out.print(
+        styled(f"run       {record.run} of {record.recipe}: ", (status.state, colour), f", {took}")
+    )
+    if record.holder is not None:
+        out.print(f"process   {record.holder.pid} on {record.holder.host}")
+    if status.state == "silent":
+        out.print(f"          no sign of life for {format_duration(status.silent_s or 0)}")
+    if record.stages:
+        rows = (f"{stage} {record.rows[stage]:,}" for stage in record.stages)
+        out.print(f"done      {', '.join(rows)} rows")
+    if record.progress is not None:
+        out.print(f"stage     {_describe(record.progress)}")
+    if status.waiting_stages and status.record.state == "running":
+        out.print(f"to do     {', '.join(status.waiting_stages)}")
+    for line in _failures(status.outcomes()):
+        out.print(f"failures  {line}")
+    if status.lease is not None:
+        lease = status.lease
+        whose = "this run" if lease.run == record.run else f"run {lease.run}"
+        out.print(
+            f"lease     {whose} since {lease.since} (process {lease.process} on {lease.host})"
+        )
+    if record.error:
+        out.print(f"error     {record.error}")
+
+
+def _describe(progress: Progress) -> str:
+    """Return the stage, and how far it is, in one line."""
+    parts = [f"{progress.stage} for {format_duration(progress.stage_seconds)}"]
+    if progress.counts is not None:
+        counts = progress.counts
+        part = f"{progress.part}: " if progress.part != progress.stage else ""
+        parts.append(f"{part}{counts.done:,} of {counts.total:,} {counts.unit}")
+        if progress.per_second:
+            parts.append(f"{progress.per_second:,.1f} {counts.unit}/s")
+        if progress.seconds_left is not None:
+            parts.append(f"{format_duration(progress.seconds_left)} left")
+    return " · ".join(parts)
+
+
+def _failures(by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Yield a line with the reasons of each stage, the most frequent first."""
+    shown: Mapping[str, int] = {}
+    for stage, outcomes in by_stage.items():
+        failed = {reason: rows for reason, rows in outcomes.items() if reason != "ok"}
+        # Later stages hand on what failed before.
+        new = {reason: rows for reason, rows in failed.items() if shown.get(reason) != rows}
+        shown = {**shown, **failed}
+        by_count = sorted(new.items(), key=lambda item: (-item[1], item[0]))
+        if by_count:
+            listed = ", ".join(f"{rows:,} {reason}" for reason, rows in by_count[:_SHOWN_REASONS])
+            more = len(by_count) - _SHOWN_REASONS
+            yield f"{stage}: {listed}{f' and {more} other reasons' if more > 0 else ''}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time as people say it: 12 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,97 @@
+"""The progress of a Spark job while it runs: a bar or log lines, and what others may watch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from curation.activity import Activity, Counts
+from curation.engine.parallel import Note
+from curation.errors import CurationError
+from curation.progress import ProgressBar
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS, QUIET_POLL_SECONDS = 0.2, 2.0
+"""Seconds between two looks at the finished tasks: with a progress bar, and without one."""
+NOTE_SECONDS = 2.0
+"""Seconds between two counts of a note under a progress bar."""
+QUIET_NOTE_SECONDS = 5.0
+"""The same where no progress bar is shown: only those who watch the run read them."""
+LOG_SECONDS = 60.0
+"""Seconds between two notes in the log, where no progress bar is shown."""
+
+
+class ShownProgress:
+    """Where the progress of some work is shown: a progress bar, or else the log; and an activity."""
+
+    def __init__(self, bar: ProgressBar, activity: Activity, note: Note | None) -> None:
+        self._bar, self._activity, self._note = bar, activity, note
+        self.poll_s = POLL_SECONDS if bar.shown else QUIET_POLL_SECONDS
+        self._note_s = NOTE_SECONDS if bar.shown else QUIET_NOTE_SECONDS
+        self._last_note = self._last_log = time.monotonic()
+
+    def set_done(self, done: int, total: int) -> None:
+        """Show the number of finished tasks, and from time to time the note."""
+        self._bar.set_done(done)
+        if self._note is None:
+            self._activity.set_counts(Counts(done, total))
+        elif time.monotonic() - self._last_note >= self._note_s:
+            self._last_note = time.monotonic()
+            self._show_note(self._note)
+
+    def _show_note(self, note: Note) -> None:
+        try:
+            counts = note.counts()
+        except (OSError, CurationError) as error:
+            # A note is not worth stopping the work for.
+            logger.debug("The progress note cannot be made: %s", error)
+            return
+        self._activity.set_counts(counts)
+        text = note.describe(counts)
+        if text and self._bar.shown:
+            self._bar.set_note(text)
+        elif text and time.monotonic() - self._last_log >= LOG_SECONDS:
+            self._last_log = time.monotonic()
+            logger.info("%s", text)
+
+
+class ProgressPoller:
+    """Shows the finished tasks of a job group, from a thread of its own."""
+
+    def __init__(self, context: Any, group: str, tasks: int, shown: ShownProgress) -> None:
+        self._tracker = context.statusTracker()
+        self._group, self._tasks, self._shown = group, tasks, shown
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+
+    def _poll(self) -> None:
+        while not self._ended.wait(self._shown.poll_s):
+            try:
+                done = self._done()
+            except Exception as error:
+                # Spark has ended. The work itself meets the error, and says so.
+                logger.debug("The finished tasks cannot be counted: %s", error)
+                return
+            self._shown.set_done(done, self._tasks)
+
+    def _done(self) -> int:
+        done = 0
+        for job in self._tracker.getJobIdsForGroup(self._group):
+            info = self._tracker.getJobInfo(job)
+            for stage in info.stageIds if info else ():
+                stage_info = self._tracker.getStageInfo(stage)
+                done += stage_info.numCompletedTasks if stage_info else 0
+        return done
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()

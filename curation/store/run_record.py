@@ -1,0 +1,108 @@
+"""The record of a run: what the store knows of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from curation.activity import Progress
+from curation.store.holder import Holder, this_process
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+FORMAT = 1
+FOLDER = "runs"
+SUFFIX, RUNNING_SUFFIX = ".json", ".running.json"
+
+State = Literal["running", "finished", "failed", "stopped"]
+"""`stopped`: the process ended without saying why."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What the store knows of a run.
+
+    Attributes:
+        run: its name: the time of its start, and a few random digits.
+        recipe: name of the recipe.
+        fingerprint: of the recipe's run (`curation.flow.run_fingerprint`).
+        state: what became of it.
+        started: time in UTC, ISO 8601.
+        seconds: how long it took, up to the last step that ended.
+        stages: the stages that it ran, in order.
+        rows: number of rows of the tables of each stage that it ran.
+        outcomes: number of rows of each of these stages by `ok` or reason, where it counts them.
+        stage_seconds: how long each of these stages took.
+        tables: the version of each table that it made or used.
+        steps: fingerprint of the step that wrote each table.
+        holder: the process.
+        planned: the stages that it will run or has run, by the fingerprint of the step. A step that
+            only wrote what these read has the stage "".
+        restored_from: the run that it repeats, if it was made by `curation restore`.
+        progress: how far it was when the record was written; None where no stage works.
+        updated: time of the last write in UTC, ISO 8601.
+        error: why it failed.
+    """
+
+    run: str
+    recipe: str
+    fingerprint: str
+    state: State = "running"
+    started: str = ""
+    seconds: float = 0.0
+    stages: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, str] = field(default_factory=dict)
+    holder: Holder | None = None
+    planned: Mapping[str, str] = field(default_factory=dict)
+    restored_from: str | None = None
+    progress: Progress | None = None
+    updated: str = ""
+    error: str = ""
+
+    @property
+    def path(self) -> str:
+        """Path of its file within the store."""
+        return f"{FOLDER}/{self.run}{RUNNING_SUFFIX if self.state == 'running' else SUFFIX}"
+
+    @property
+    def current_state(self) -> State:
+        """The state; `stopped` instead of `running` if the process is known to have ended."""
+        ended = self.holder is not None and self.holder.has_ended
+        return "stopped" if self.state == "running" and ended else self.state
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able form."""
+        return asdict(self) | {"format": FORMAT}
+
+
+def new_run(recipe: str, fingerprint: str, planned: Mapping[str, str] | None = None) -> RunRecord:
+    """Return the record of a run that starts now."""
+    now = datetime.now(UTC)
+    run = f"{now:%Y%m%dT%H%M%S}.{now:%f}Z-{uuid.uuid4().hex[:6]}"
+    started = now.isoformat(timespec="seconds")
+    holder = this_process(run)
+    return RunRecord(
+        run, recipe, fingerprint, started=started, holder=holder, planned=planned or {}
+    )
+
+
+def parse_record(spec: Any) -> RunRecord | None:
+    """Return the record that `to_json` described, or None if it is not one."""
+    if not isinstance(spec, dict) or spec.get("format") != FORMAT:
+        return None
+    known = {name: value for name, value in spec.items() if name != "format"}
+    try:
+        holder = None if known["holder"] is None else Holder.from_json(known["holder"])
+        progress = Progress.from_json(known.get("progress"))
+        stages = tuple(known["stages"])
+        return RunRecord(**(known | {"holder": holder, "stages": stages, "progress": progress}))
+    except (AttributeError, KeyError, TypeError):
+        return None

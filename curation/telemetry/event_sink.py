@@ -1,0 +1,120 @@
+"""Where lineage events go: a file with one JSON object a line, or a server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from curation.errors import RecipeError
+from curation.terminal import ascii_json, one_line
+
+logger = logging.getLogger(__name__)
+
+KEY_VARIABLE = "OPENLINEAGE_API_KEY"
+"""The variable with the key of the server, as clients of OpenLineage know it."""
+ENDPOINT = "/api/v1/lineage"
+"""The path of the server to which events are posted, if its address has none."""
+TIMEOUT_S = 5.0
+
+
+class EventSink(Protocol):
+    """Takes events. A failure is a warning: no event is worth stopping the work for."""
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Take an event."""
+
+
+class EventFile:
+    """Appends events to a file, one JSON object a line.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        RecipeError: it cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path).absolute()
+        try:
+            self._append("")
+        except OSError as error:
+            raise RecipeError(
+                f"--openlineage {path!r} cannot be written: {error.strerror}. Name a file in a folder "
+                "that exists and that you may write, or the http(s) address of a server."
+            ) from error
+
+    def send(self, event: dict[str, Any]) -> None:
+        """See `EventSink.send`."""
+        try:
+            self._append(ascii_json(json.dumps(event)) + "\n")
+        except OSError as error:
+            logger.warning("A lineage event was not written to %s: %s", self._path, error)
+
+    def _append(self, text: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+class EventServer:
+    """Posts events to a server.
+
+    Args:
+        url: its http or https address; without a path, `/api/v1/lineage` is added.
+
+    Raises:
+        RecipeError: it is no such address.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.username or parts.password:
+            raise RecipeError(
+                f"--openlineage {url!r} is no address of a server. Write http://HOST:PORT, and the key "
+                f"into the variable {KEY_VARIABLE}."
+            )
+        self._url = parts._replace(path=parts.path.rstrip("/") or ENDPOINT).geturl()
+        self._opener = build_opener(_NoRedirects)
+
+    def send(self, event: dict[str, Any]) -> None:
+        """See `EventSink.send`."""
+        headers = {"Content-Type": "application/json"}
+        key = os.environ.get(KEY_VARIABLE)
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        body = ascii_json(json.dumps(event)).encode("ascii")
+        request = Request(self._url, data=body, headers=headers, method="POST")
+        try:
+            self._opener.open(request, timeout=TIMEOUT_S).close()
+        except (URLError, OSError, ValueError) as error:
+            logger.warning(
+                "A lineage event was not taken by %s: %s", self._url, one_line(str(error))
+            )
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows no redirect, which would carry the key to another server."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Return no request: the answer is an error."""
+
+
+def open_sink(target: str) -> EventSink:
+    """Return where events go: the server at an http(s) address, or a file.
+
+    Raises:
+        RecipeError: the address is not valid, or the file cannot be written.
+    """
+    if target.lower().startswith(("http://", "https://")):
+        return EventServer(target)
+    if "://" in target:
+        raise RecipeError(
+            f"--openlineage {target!r}: write the path of a local file, or an http(s) address."
+        )
+    return EventFile(target)

@@ -1,0 +1,85 @@
+"""The options by which a run tells what it does: what they open, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from curation.cli.telemetry_options import PARENT_VARIABLE, TARGET_VARIABLE, Telemetry
+from curation.engine.spark import Cluster, load_cluster, submitted_settings, with_ui
+from curation.errors import CurationError, RecipeError
+from curation.store.store import Store
+
+
+def kinds(telemetry: Telemetry, folder: Path, **spark: str) -> list[str]:
+    """The kinds of observers that some options give."""
+    observers = telemetry.observers(Store(folder / "store"), spark)
+    return [type(observer).__name__ for observer in observers]
+
+
+def test_each_option_adds_an_observer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, events = str(tmp_path / "m.prom"), str(tmp_path / "events.jsonl")
+    parent = f"airflow/dag.task/{uuid4()}"
+    assert kinds(Telemetry(), tmp_path) == ["LogFields"]
+    assert kinds(Telemetry(metrics=file), tmp_path) == ["LogFields", "MetricsFile"]
+    with_events = Telemetry(openlineage=events, parent=parent)
+    assert kinds(with_events, tmp_path) == ["LogFields", "LineageEvents"]
+    monkeypatch.setenv(TARGET_VARIABLE, events)
+    assert kinds(Telemetry(parent=parent), tmp_path) == ["LogFields", "LineageEvents"]
+    monkeypatch.setenv(PARENT_VARIABLE, "no parent")
+    with pytest.raises(RecipeError, match="'no parent' is no parent"):
+        kinds(Telemetry(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "words"),
+    [
+        (Telemetry(parent=f"a/b/{uuid4()}"), "no effect without --openlineage"),
+        (Telemetry(openlineage="events.jsonl", parent="x"), "NAMESPACE/JOB/RUN-ID"),
+        (Telemetry(openlineage="ftp://host/x"), "path of a local file"),
+        (Telemetry(metrics="no/folder/m.prom"), "in a folder that exists"),
+    ],
+)
+def test_what_has_no_effect_or_no_place_is_refused(
+    telemetry: Telemetry, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match=words):
+        kinds(telemetry, tmp_path)
+
+
+def test_the_page_of_spark_is_for_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_LOCAL_IP", "192.0.2.2")
+    page: dict[str, Any] = with_ui(load_cluster("local")).conf
+    assert page["spark.ui.enabled"] is True
+    assert page["spark.driver.bindAddress"] == page["spark.driver.host"] == "127.0.0.1"
+    assert os.environ["SPARK_LOCAL_IP"] == "127.0.0.1"
+    for cluster in (Cluster(), load_cluster("yarn"), Cluster(master="spark://h:7077")):
+        with pytest.raises(RecipeError, match="--spark-ui is for runs on this machine"):
+            with_ui(cluster)
+
+
+def test_without_spark_submit_there_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    assert submitted_settings() == {}
+
+
+def descendants(kind: type[CurationError]) -> Iterator[type[CurationError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+def test_every_exit_status_is_documented(root: Path) -> None:
+    page = (root / "docs" / "watching.md").read_text().partition("## Exit statuses")[2]
+    documented = {int(status) for status in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    ours = {
+        kind.exit_status for kind in descendants(CurationError) if "curation." in kind.__module__
+    }
+    assert documented == {0, CurationError.exit_status, *ours}
