@@ -53,7 +53,10 @@ REFUSED: dict[str, tuple[bytes | Handler, str]] = {
     "round": (redirect("/round"), "too_many_redirects"),
     "forbidden": (answer(LIST), "robots.txt"),
     "to-forbidden": (redirect("/forbidden"), "robots.txt"),
-    "unwilling": (answer(LIST, X_Robots_Tag="noai"), "opts out.*opt_out"),
+    "unwilling": (
+        answer(LIST, X_Robots_Tag="noai"),
+        "opts out: 'noai' in header X-Robots-Tag.*opt_out_signals",
+    ),
     "reserved": (answer(LIST, tdm_reservation="1"), "opts out"),
     "unwilling-to-redirect": (redirect("/fine", X_Robots_Tag="noai"), "opts out"),
     "gone": (answer(status="410 Gone"), "http_410.*download the file"),
@@ -99,7 +102,7 @@ def test_a_source_that_may_not_be_read_is_refused_with_a_reason(
 def test_a_policy_that_says_otherwise_lets_the_source_be_read(tmp_path: Path, web: Web) -> None:
     web.pages = {"/list": answer(LIST, X_Robots_Tag="noai")}
     web.pages["/robots.txt"] = answer(b"User-agent: *\nDisallow: /")
-    rows = listed(tmp_path / "store", web.url("/list"), robots=False, opt_out=[])
+    rows = listed(tmp_path / "store", web.url("/list"), robots=False, opt_out_signals=[])
     assert len(rows) == 3
     assert not web.visits(robots=True) or "/robots.txt" not in {v.path for v in web.log}
 
