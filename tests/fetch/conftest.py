@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.media.web.robots_cache import RobotsCache
+from curation.media.web.opt_outs.robots_cache import RobotsCache
 
 SITE_FILES = ("/robots.txt", "/.well-known/tdmrep.json")
 """Files that are requested before the pages of a host."""
@@ -138,8 +138,8 @@ def empty_robots_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try sources again at once, and read at most 1 MiB without ranges."""
-    monkeypatch.setattr("curation.media.web.source_client._FIRST_PAUSE_S", 0.0)
-    monkeypatch.setattr("curation.media.web.web_file.MAX_WITHOUT_RANGES", 2**20)
+    monkeypatch.setattr("curation.media.files.source_client._FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("curation.media.files.web_file.MAX_WITHOUT_RANGES", 2**20)
 
 
 @pytest.fixture

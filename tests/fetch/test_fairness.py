@@ -14,11 +14,11 @@ import pytest
 
 from curation.engine.parallel import InProcess
 from curation.flow import plan
-from curation.media.web import robots_cache
 from curation.media.web.fetch_error import FetchError
+from curation.media.web.opt_outs import robots_cache
+from curation.media.web.opt_outs.robots_cache import SMALL_BYTES as SMALL_ROBOTS
+from curation.media.web.opt_outs.robots_cache import RobotsCache
 from curation.media.web.opt_outs.site import SiteRules, read_rules
-from curation.media.web.robots_cache import SMALL_BYTES as SMALL_ROBOTS
-from curation.media.web.robots_cache import RobotsCache
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.stages.fetch import hosts as hosts_module

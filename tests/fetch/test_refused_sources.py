@@ -11,7 +11,7 @@ import pytest
 
 from curation.errors import CurationError, RecipeError
 from curation.media.files.location import filesystem_of
-from curation.media.web.source_client import _redirected
+from curation.media.files.source_client import _redirected
 from tests.fetch.conftest import Handler, Web, answer
 from tests.fetch.helpers import OPEN
 from tests.fetch.web_lists import LIST, listed, redirect

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.errors import CurationError, RecipeError
-from curation.media.web.web_file import WebFile
+from curation.media.files.web_file import WebFile
 from curation.recipe import parse_recipe
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN

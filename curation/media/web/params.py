@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.media.web.allow_list import parse_allow_list
-from curation.media.web.opt_outs.signals import SIGNALS, Signal
+
+OptOutSignal = Literal[
+    "x_robots_tag",
+    "tdmrep",
+    "content_usage",
+    "content_signal",
+    "rsl",
+    "data_mining",
+    "data_mining_genai",
+]
+OPT_OUT_SIGNALS: tuple[OptOutSignal, ...] = get_args(OptOutSignal)
+"""Signals that `fetch.opt_out_signals` may name."""
 
 
 def is_web(address: str) -> bool:
@@ -60,7 +71,7 @@ class OutboundParams(StrictModel):
     robots_agents: list[str] = ["ccbot", "img2dataset"]
     """Names of other crawlers whose groups in robots.txt count too, where it has them; the strictest
     rule wins. Common Crawl asks users of its lists to keep the rules for `ccbot`."""
-    opt_out_signals: list[Signal] = list(SIGNALS)
+    opt_out_signals: list[OptOutSignal] = list(OPT_OUT_SIGNALS)
     """Machine-readable opt-outs for which an image is not stored: `x_robots_tag`, `tdmrep`,
     `content_usage`, `content_signal`, `rsl`, `data_mining` (IPTC and PLUS, in the picture) and
     `data_mining_genai` (its value for generative training alone); an empty list ignores them all."""
@@ -102,8 +113,8 @@ class OutboundParams(StrictModel):
 
     @field_validator("opt_out_signals")
     @classmethod
-    def _known_signals(cls, names: list[Signal]) -> list[Signal]:
-        return [name for name in SIGNALS if name in names]
+    def _known_signals(cls, names: list[OptOutSignal]) -> list[OptOutSignal]:
+        return [name for name in OPT_OUT_SIGNALS if name in names]
 
     @property
     def header(self) -> str:

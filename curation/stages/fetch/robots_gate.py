@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from curation.media.web.fetch_error import FetchError, unforeseen
 from curation.media.web.opt_outs.policy import OptOutPolicy, opt_out_policy
+from curation.media.web.opt_outs.robots_cache import ROBOTS_CACHE
 from curation.media.web.opt_outs.signals import OptOutError
 from curation.media.web.opt_outs.site import (
     SiteFile,
@@ -16,7 +17,6 @@ from curation.media.web.opt_outs.site import (
     next_file,
     rules_after_failure,
 )
-from curation.media.web.robots_cache import ROBOTS_CACHE
 from curation.media.web.urls import host_of
 from curation.stages.fetch.hosts import Host, Hosts, Origin, origin_of
 from curation.stages.fetch.params import FetchParams

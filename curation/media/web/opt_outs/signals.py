@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from curation.masking import mask_address
 from curation.media.web.fetch_error import FetchError
 
-Signal = Literal[
-    "x_robots_tag",
-    "tdmrep",
-    "content_usage",
-    "content_signal",
-    "rsl",
-    "data_mining",
-    "data_mining_genai",
-]
-SIGNALS: tuple[Signal, ...] = get_args(Signal)
-"""Signals that `fetch.opt_out_signals` may name."""
 ROBOTS = "robots"
 """The signal of a rule `Disallow` in robots.txt, which `fetch.robots` turns off."""
 ROBOTS_REASON = "robots_disallowed"
@@ -32,7 +21,7 @@ class OptOut(NamedTuple):
     """What withholds a picture.
 
     Attributes:
-        signal: one of SIGNALS, or ROBOTS.
+        signal: one of `OPT_OUT_SIGNALS`, or ROBOTS.
         place: where it was read: the address of a file, a header and its address, or a field.
         text: what stands there.
     """

@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 from fsspec.asyn import get_loop, sync
 
 from curation.masking import mask_address
+from curation.media.files.source_client import RemoteFile, SourceClient
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.opt_outs.signals import OptOutError
 from curation.media.web.params import OutboundParams
 from curation.media.web.session import unused_proxies
-from curation.media.web.source_client import RemoteFile, SourceClient
 from curation.media.web.urls import InvalidURLError, normalize
 
 EXECUTION_ONLY = True
