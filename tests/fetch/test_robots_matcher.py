@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from robotstxt import RobotsMatcher
 
+from curation.media.web.urls import normalize
 from tests.fetch.helpers import rules_of
 
 SOON, LONG = 400, 40_000
@@ -14,7 +15,22 @@ FIELDS = ["User-agent", "user-agent", "USERAGENT", "user agent", "Disallow", "Al
 FIELDS += ["disalow", "diasllow", "Sitemap", "Crawl-delay", "Content-Signal", "Noindex", "allowed"]
 FIELDS += ["Disallowed", "Host", "", "license"]
 AGENTS = ["*", "* x", "*x", "curation", "CURATION", "curation/2.0", "cur", "curation-x", "other"]
-PARTS = ["/", "a", "b", "*", "$", "index.html", "index.htm", ".", "?", "=", "%e9", "é", "%C3%A9", ","]
+PARTS = [
+    "/",
+    "a",
+    "b",
+    "*",
+    "$",
+    "index.html",
+    "index.htm",
+    ".",
+    "?",
+    "=",
+    "%e9",
+    "é",
+    "%C3%A9",
+    ",",
+]
 paths = st.lists(st.sampled_from(PARTS), max_size=7).map("".join)
 values = st.one_of(st.sampled_from(AGENTS), paths, paths.map("/{}".format))
 lines = st.builds(
@@ -36,8 +52,27 @@ texts = st.builds(
     st.sampled_from(["\n", "\r\n", "\r"]),
     st.sampled_from(["", "\ufeff"]),
 )
-URL_PARTS = ["/", "a", "b", "index.html", "index.htm", ".", "$", "*", "?", "=", "%C3%A9", "%E9", ","]
-url_paths = st.lists(st.sampled_from(URL_PARTS), max_size=7).map("".join)
+URL_PARTS = [
+    "/",
+    "a",
+    "b",
+    "index.html",
+    "index.htm",
+    ".",
+    "$",
+    "*",
+    "?",
+    "=",
+    "%C3%A9",
+    "%E9",
+    ",",
+]
+url_paths = (
+    st.lists(st.sampled_from(URL_PARTS), max_size=7)
+    .map("".join)
+    # The bindings drop the mark of an empty query.
+    .filter(lambda path: not path.endswith("?"))
+)
 
 
 def allowed_by_google(text: str, path: str, agent: str = "curation") -> bool:
@@ -52,7 +87,7 @@ def test_generated_files_are_matched_as_google_does(examples: int) -> None:
         rules = rules_of(text.encode(), robots_agents=[], opt_out_signals=[])
         for path in paths:
             expected = allowed_by_google(text, path)
-            assert rules.allows(f"http://h.example/{path}") == expected, (text, path)
+            assert rules.allows(normalize(f"http://h.example/{path}")) == expected, (text, path)
 
     holds()
 

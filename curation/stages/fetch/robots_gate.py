@@ -150,6 +150,11 @@ class RobotsGate:
         return error is None
 
 
+def cached_rules(origin: str, policy: OptOutPolicy) -> SiteRules | None:
+    """Return the rules of an origin, if this process has read them within a day."""
+    return ROBOTS_CACHE.get(cache_key(origin, policy))
+
+
 def cache_key(origin: str, policy: OptOutPolicy) -> str:
     """Return the key of the cache for the rules of an origin."""
     return f"{origin} {policy.key}"

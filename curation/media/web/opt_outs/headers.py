@@ -13,6 +13,8 @@ from curation.media.web.opt_outs.signals import OptOut
 from curation.media.web.opt_outs.usage import FIELDS, forbids_training
 from curation.media.web.opt_outs.x_robots_tag import forbids_use
 
+HEADERS = ("x-robots-tag", tdmrep.HEADER, *FIELDS)
+"""Headers that are read, in lower case."""
 _WORD = re.compile(r"[^\w:*./+-]+")
 
 
@@ -34,7 +36,7 @@ def _signals(
     headers: CIMultiDictProxy[str], policy: OptOutPolicy
 ) -> Iterator[tuple[str, str, str]]:
     """Yield signal, name and value of each header that withholds the image."""
-    for value in headers.getall("X-Robots-Tag", ()):
+    for value in headers.getall(HEADERS[0], ()):
         if forbids_use(value, policy.products, policy.directives):
             yield "x_robots_tag", "X-Robots-Tag", value
     for value in headers.getall(tdmrep.HEADER, ()):

@@ -6,13 +6,12 @@ import json
 from typing import NamedTuple
 
 from curation.masking import mask_address
+from curation.media.web.failure_reasons import OPTED_OUT
 from curation.media.web.fetch_error import FetchError
 
 ROBOTS = "robots"
 """The signal of a rule `Disallow` in robots.txt, which `fetch.robots` turns off."""
 ROBOTS_REASON = "robots_disallowed"
-OPTED_OUT = "opted_out"
-"""Name of all reasons that are opt-outs, besides that of robots.txt."""
 MAX_TEXT = 200
 """Characters of a text that are kept with a row."""
 
