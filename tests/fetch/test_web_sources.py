@@ -131,7 +131,7 @@ def test_images_that_a_list_on_the_web_names_are_requested_as_all_others(
         [
             "None",
             "None",
-            "opted_out",
+            "opted_out_x_robots_tag",
             "robots_disallowed",
             *["http_404"] * 4,
             *["outside_folder"] * 4,
