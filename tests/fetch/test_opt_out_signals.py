@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
 from tests.fetch.conftest import HOSTS, Handler, Web, answer
-from tests.fetch.helpers import encoded, fetched, images, picture, reason, served
+from tests.fetch.helpers import OPEN, encoded, fetched, images, picture, reason, served
 from tests.ingest.helpers import source, write
 from tests.pictures.metadata_files import jpeg
 
@@ -237,6 +238,11 @@ def test_the_command_counts_opt_outs_by_signal_and_host(site: Web, tmp_path: Pat
     assert counts["examples"]["robots"] == [
         {"place": site.url("/robots.txt", HOSTS[2]), "text": "User-agent: *; Disallow: /closed/"}
     ]
+    sources = [source(tmp_path / "list.parquet")]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"name": "test", "sources": sources, "fetch": OPEN}))
+    of_recipe = CliRunner().invoke(app, ["opt-outs", str(recipe), "--store", store, "--json"])
+    assert json.loads(of_recipe.output) == counts
     shown = CliRunner().invoke(app, ["opt-outs", "--store", store, "--hosts", "1"])
     assert shown.exit_code == 0
     for text in ("5 of 10 pictures", "1 stored pictures", "2 more hosts", "Disallow: /closed/"):

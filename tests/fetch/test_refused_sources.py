@@ -99,6 +99,24 @@ def test_a_source_that_may_not_be_read_is_refused_with_a_reason(
         assert not web.requests["/forbidden"]
 
 
+@pytest.mark.parametrize(
+    ("path", "content", "text"),
+    [
+        ("/.well-known/tdmrep.json", b'[{"location": "/l", "tdm-reservation": 1}]', "tdmrep.json"),
+        ("/robots.txt", b"User-agent: *\nContent-Usage: train-ai=n", "Content-Usage: train-ai=n"),
+    ],
+)
+def test_a_source_whose_site_opts_out_is_refused_with_the_text(
+    tmp_path: Path, web: Web, path: str, content: bytes, text: str
+) -> None:
+    web.pages = {"/list": answer(LIST), path: answer(content)}
+    with pytest.raises(RecipeError, match=f"opts out: .*{text}.*opt_out_signals"):
+        listed(tmp_path / "store", web.url("/list"))
+    assert not web.requests["/list"]
+    rows = listed(tmp_path / "store", web.url("/list"), opt_out_signals=["rsl"])
+    assert len(rows) == 3
+
+
 def test_a_policy_that_says_otherwise_lets_the_source_be_read(tmp_path: Path, web: Web) -> None:
     web.pages = {"/list": answer(LIST, X_Robots_Tag="noai")}
     web.pages["/robots.txt"] = answer(b"User-agent: *\nDisallow: /")

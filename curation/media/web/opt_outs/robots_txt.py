@@ -115,11 +115,10 @@ def _lines(content: bytes) -> Iterator[Line]:
     text = _without_mark(content).decode("utf-8", "surrogateescape")
     for line in _BREAKS.split(text):
         name, value = _split(line[:_MAX_LINE].partition("#")[0].partition("\0")[0].strip(_SPACE))
-        if value and name and (field := _field(name.lower())):
+        field = _field(name.lower())
+        # An empty rule forbids nothing, but it ends the names of a group.
+        if field and (value or field in _STARTS.values()):
             yield field, value
-        elif _field(name.lower()) in ("user-agent", "allow", "disallow"):
-            # An empty rule forbids nothing, but it is one.
-            yield _field(name.lower()), ""
 
 
 def _without_mark(content: bytes) -> bytes:

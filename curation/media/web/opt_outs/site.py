@@ -53,11 +53,8 @@ class SiteRules:
         """A text from which `read_rules` gives the same rules; empty if there are none."""
         if self == SiteRules():
             return b""
-        return json.dumps([self.sets_as_lists(), self.delay_s, self.license]).encode()
-
-    def sets_as_lists(self) -> list[list[object]]:
-        """Return the rules as lists, which JSON can hold."""
-        return [[s.signal, s.place, s.label, s.rules] for s in self.sets]
+        sets = [[s.signal, s.place, s.label, s.rules] for s in self.sets]
+        return json.dumps([sets, self.delay_s, self.license]).encode()
 
 
 class SiteFile(NamedTuple):
