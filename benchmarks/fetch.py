@@ -46,6 +46,8 @@ from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 
 HOSTS = [f"127.0.{n // 200}.{n % 200 + 1}" for n in range(400)]
+SITE_FILES = {b"/robots.txt", b"/.well-known/tdmrep.json"}
+"""Files that are requested before the pictures of a host; it has none."""
 THREADS = {"small": (16, 64, 256), "large": (16, 64, 256), "lame": (64, 256)}
 UrlList = tuple[int, int, float, int]
 """Rows, width of the pictures in pixels, share of lame hosts, time limit in seconds."""
@@ -97,8 +99,10 @@ def serve(width: int, lame: list[str], port: Any, ready: Any) -> None:
     lame_hosts = set(lame)
 
     def read_log() -> bytes:
-        repeated = sum(n - 1 for path, n in requests.items() if path != b"/robots.txt")
-        log = json.dumps({"repeated": repeated, "pictures": len(requests) - 1}).encode()
+        repeated = sum(n - 1 for path, n in requests.items() if path not in SITE_FILES)
+        log = json.dumps(
+            {"repeated": repeated, "pictures": len(requests.keys() - SITE_FILES)}
+        ).encode()
         requests.clear()
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(log) + log
 
@@ -113,7 +117,7 @@ def serve(width: int, lame: list[str], port: Any, ready: Any) -> None:
                 requests[path] += 1
                 if host in lame_hosts:
                     await _stall(host, writer, headers[0])
-                elif path == b"/robots.txt":
+                elif path in SITE_FILES:
                     writer.write(not_found)
                 else:
                     number = int(path.rsplit(b"/", 1)[1].split(b".")[0]) % PICTURES

@@ -4,7 +4,7 @@
 # The help lists commands in the order of these imports.
 from curation.cli import run_commands, inspect_commands, train_commands, plugin_commands
 from curation.cli import status_command, store_commands, gc_commands, verify_commands
-from curation.cli import audit_commands
+from curation.cli import audit_commands, opt_out_commands
 
 # isort: on
 from curation.cli.app import app, main
@@ -15,6 +15,7 @@ __all__ = [
     "gc_commands",
     "inspect_commands",
     "main",
+    "opt_out_commands",
     "plugin_commands",
     "run_commands",
     "status_command",

@@ -25,7 +25,6 @@ LIBRARIES = (
     "pillow",
     "pillow-heif",
     "pillow-jxl-plugin",
-    "protego",
     "py3langid",
     "pyarrow",
     "pyspark",

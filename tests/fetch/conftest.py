@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.media.web.robots_cache import RobotsCache
+from curation.media.web.opt_outs.robots_cache import RobotsCache
 
+SITE_FILES = ("/robots.txt", "/.well-known/tdmrep.json")
+"""Files that are requested before the pages of a host."""
 HOSTS = [f"127.0.0.{n}" for n in range(1, 9)]
 Handler = Callable[[dict[str, str], asyncio.StreamWriter], Awaitable[None]]
 
@@ -45,7 +47,7 @@ class Visit:
 class Web:
     """Pages by path, or by host and path: the bytes of a response, or a function that writes one.
 
-    `requests` counts requests by path, without robots.txt; `log` has all requests in order.
+    `requests` counts requests by path, without SITE_FILES; `log` has all requests in order.
     """
 
     pages: dict[str, bytes | Handler] = field(default_factory=dict)
@@ -60,9 +62,9 @@ class Web:
         return f"http://{host}:{self.port}{path}"
 
     def visits(self, host: str | None = None, robots: bool = False) -> list[Visit]:
-        """The requests to a host, or to all, without those for robots.txt."""
+        """The requests to a host, or to all, without those for SITE_FILES."""
         return [
-            v for v in self.log if host in (None, v.host) and (robots or v.path != "/robots.txt")
+            v for v in self.log if host in (None, v.host) and (robots or v.path not in SITE_FILES)
         ]
 
     def max_concurrent(self, host: str | None = None) -> int:
@@ -93,7 +95,7 @@ class Web:
             host = head.get("host", "").rsplit(":", 1)[0]
             visit = Visit(host, path, time.monotonic())
             self.log.append(visit)
-            if path != "/robots.txt":
+            if path not in SITE_FILES:
                 self.requests[path] += 1
                 self.headers.append(head)
             missing = answer(status="404 Not Found")
@@ -136,8 +138,8 @@ def empty_robots_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try sources again at once, and read at most 1 MiB without ranges."""
-    monkeypatch.setattr("curation.media.web.source_client._FIRST_PAUSE_S", 0.0)
-    monkeypatch.setattr("curation.media.web.web_file.MAX_WITHOUT_RANGES", 2**20)
+    monkeypatch.setattr("curation.media.files.source_client._FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("curation.media.files.web_file.MAX_WITHOUT_RANGES", 2**20)
 
 
 @pytest.fixture

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from curation.media.web.opt_outs.policy import opt_out_policy
+from curation.media.web.opt_outs.signals import ROBOTS
+from curation.media.web.opt_outs.site import SiteFile, SiteRules, read_site_file
+from curation.stages.fetch.params import FetchParams
 from tests.fetch.conftest import Web
 from tests.ingest.helpers import run, source, table, write
 
@@ -41,6 +45,13 @@ def reason(tmp_path: Path, url: str, **fetch: Any) -> str | None:
     assert (row["image"] is None) == (row["status"] != "ok") == (row["image_id"] is None)
     reason: str | None = row["reason"]
     return reason
+
+
+def rules_of(robots: bytes, product: str = "curation", **outbound: Any) -> SiteRules:
+    """The rules of a site whose robots.txt this is."""
+    policy = opt_out_policy(FetchParams(user_agent=product, **outbound))
+    file = SiteFile(ROBOTS, "http://h.example/robots.txt")
+    return read_site_file(file, robots, SiteRules(), policy, "http://h.example")
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:

@@ -55,7 +55,7 @@ PLACES = [
     (client, "_redirect_target"),
     (client.Client, "_request"),
     (client, "join"),
-    (crawl, "parse_robots"),
+    (crawl, "read_site_file"),
 ]
 KINDS = [OddError, OverflowError, RecursionError, AttributeError, AssertionError, KeyError]
 CASES = [*((place, OddError) for place in PLACES), *((PLACES[2], kind) for kind in KINDS[1:])]
@@ -87,8 +87,8 @@ def test_an_exception_costs_its_row_alone(
 @pytest.mark.parametrize(
     "place",
     [
-        "curation.media.web.robots.RobotsRules.allows",
-        "curation.stages.fetch.client.opted_out",
+        "curation.media.web.opt_outs.site.SiteRules.opt_out",
+        "curation.stages.fetch.client.header_opt_out",
         "curation.stages.fetch.client.decode_body",
         "curation.stages.fetch.client._status_error",
         "curation.stages.fetch.response_repair.parse_head",
@@ -104,7 +104,7 @@ def test_an_exception_at_every_place_is_a_reason(
     web.pages["/a"] = answer(JPEG, Content_Encoding="odd")
     web.pages["/b"] = answer(status="503 Busy", Retry_After="odd")
     monkeypatch.setattr(place, odd)
-    rows = fetched(tmp_path, [web.url("/a"), web.url("/b")], robots="allows" in place)
+    rows = fetched(tmp_path, [web.url("/a"), web.url("/b")], robots="SiteRules" in place)
     assert "error_OddError" in {row["reason"] for row in rows}
     assert all(row["status"] in ("ok", "failed") for row in rows)
 

@@ -14,11 +14,11 @@ import pytest
 
 from curation.engine.parallel import InProcess
 from curation.flow import plan
-from curation.media.web import robots_cache
 from curation.media.web.fetch_error import FetchError
-from curation.media.web.robots import RobotsRules, parse_robots, read_rules
-from curation.media.web.robots_cache import SMALL_BYTES as SMALL_ROBOTS
-from curation.media.web.robots_cache import RobotsCache
+from curation.media.web.opt_outs import robots_cache
+from curation.media.web.opt_outs.robots_cache import SMALL_BYTES as SMALL_ROBOTS
+from curation.media.web.opt_outs.robots_cache import RobotsCache
+from curation.media.web.opt_outs.site import SiteRules, read_rules
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.stages.fetch import hosts as hosts_module
@@ -29,7 +29,7 @@ from curation.stages.fetch.request import HttpRequest
 from curation.stages.fetch.turns import Turns
 from curation.store.store import Store
 from tests.fetch.conftest import HOSTS, Web, answer
-from tests.fetch.helpers import OPEN, encoded, fetched, picture
+from tests.fetch.helpers import OPEN, encoded, fetched, picture, rules_of
 from tests.ingest.helpers import source, table, write
 
 JPEG = encoded(picture())
@@ -216,32 +216,30 @@ def big_robots(number: int, size: int) -> bytes:
 
 def test_the_cache_of_robots_txt_is_bounded_in_bytes() -> None:
     cache = RobotsCache(max_bytes=2**18)
-    cache.put("http://small.example", parse_robots(b"User-agent: *\nDisallow: /a\n", "curation"))
+    cache.put("http://small.example", rules_of(b"User-agent: *\nDisallow: /a\n"))
     tracemalloc.start()
     for n in range(12):
-        cache.put(f"http://h{n}.example", parse_robots(big_robots(n, 60_000), "curation"))
+        cache.put(f"http://h{n}.example", rules_of(big_robots(n, 60_000)))
         assert cache.size <= 2**18
     for n in range(100):
-        cache.put(
-            f"http://h{n}.x.example", parse_robots(f"User-agent: *\nDisallow: /{n}\n".encode(), "")
-        )
+        cache.put(f"http://h{n}.x.example", rules_of(f"User-agent: *\nDisallow: /{n}\n".encode()))
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 2**20
     small = cache.get("http://small.example")
     assert small is not None
-    assert not small.allows("http://small.example/a", "curation")
+    assert not small.allows("http://small.example/a")
     assert cache.get("http://h11.example") is not None
     assert cache.get("http://h0.example") is None
-    cache.put("http://h11.example", RobotsRules(error=FetchError("http_500")))
+    cache.put("http://h11.example", SiteRules(error=FetchError("http_500")))
     assert cache.get("http://h11.example") is not None
 
 
 def test_rules_of_other_crawlers_need_no_memory() -> None:
     agents = b"".join(b"User-agent: a%d\n" % n for n in range(15_000))
     tracemalloc.start()
-    rules = parse_robots(agents + b"Disallow: /a\n" * 15_000, "curation")
+    rules = rules_of(agents + b"Disallow: /a\n" * 15_000)
     held, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 20 * 2**20
@@ -322,7 +320,7 @@ def test_a_large_robots_txt_is_parsed_a_few_times_for_any_number_of_rows(
     monkeypatch.setattr(robots_gate, "ROBOTS_CACHE", RobotsCache())
     parsed: list[int] = []
 
-    def counted(text: bytes) -> RobotsRules:
+    def counted(text: bytes) -> SiteRules:
         parsed.append(len(text))
         return read_rules(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +12,20 @@ from aiohttp.http_exceptions import BadHttpMessage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-from protego import Protego
 
 from curation.media.web.fetch_error import FetchError
-from curation.media.web.opt_out import opted_out
-from curation.media.web.robots import MAX_DELAY_S, parse_robots
+from curation.media.web.opt_outs.headers import header_opt_out
+from curation.media.web.opt_outs.policy import opt_out_policy
+from curation.media.web.opt_outs.robots_txt import MAX_DELAY_S
+from curation.media.web.opt_outs.site import SiteRules, read_rules
 from curation.media.web.urls import UrlRules, host_in, host_of, normalize
 from curation.stages.fetch.client import _parse_retry_after, _redirect_target
 from curation.stages.fetch.content_coding import decode_body
+from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.response_repair import ResponseRepair
+from tests.fetch.helpers import rules_of
 
+POLICY = opt_out_policy(FetchParams())
 SOON, LONG = 120, 20_000
 """Examples of each property in the normal suite, and at night."""
 
@@ -66,9 +71,33 @@ tags = st.lists(st.one_of(words, st.sampled_from([":", ",", ";", " ", '"', "*"])
     "".join
 )
 FIELDS = ["User-agent", "user agent", "useragent", "Disallow", "Allow", "disalow", "Crawl-delay"]
-FIELDS += ["Request-rate", "Visit-time", "Sitemap", "Host", "Noindex", "", "\ufeffUser-agent"]
+FIELDS += [
+    "Content-Usage",
+    "Content-Signal",
+    "License",
+    "Request-rate",
+    "Visit-time",
+    "Sitemap",
+    "Host",
+    "Noindex",
+    "",
+    "\ufeffUser-agent",
+]
 AGENTS = ["*", "curation", "CURATION", "cur", "curation*", "otherbot", "a*b", "c", ""]
-PATHS = ["/", "/a", "/*", "/*a*a*a$", "/$", "/a/index.html", "%", "/%zz", "http://x/", "*" * 50]
+PATHS = [
+    "train-ai=n",
+    "/a ai-train=no",
+    "/",
+    "/a",
+    "/*",
+    "/*a*a*a$",
+    "/$",
+    "/a/index.html",
+    "%",
+    "/%zz",
+    "http://x/",
+    "*" * 50,
+]
 robots_values = st.one_of(st.sampled_from(AGENTS + PATHS), numbers, odd_text)
 robots_rates = st.builds(
     "{}/{}{}".format, numbers, numbers, st.sampled_from([*"smhd", "", " 0600"])
@@ -130,23 +159,24 @@ def a_pause_is_finite(text: str) -> None:
 
 def opt_outs_are_read(tag: str) -> None:
     headers = CIMultiDict([("X-Robots-Tag", tag), ("TDM-Reservation", tag)])
-    opted_out(CIMultiDictProxy(headers), "curation", ["noai"])
+    headers.extend([("Content-Usage", tag), ("Content-Signal", tag)])
+    found = header_opt_out(CIMultiDictProxy(headers), "http://h.example/", POLICY)
+    assert found is None or json.loads(found.as_json())["text"] is not None
     # Whatever else a response says, a plain header of its own forbids.
     headers.add("x-robots-tag", " NoAI ")
-    assert opted_out(CIMultiDictProxy(headers), "curation", ["noai"])
+    assert header_opt_out(CIMultiDictProxy(headers), "http://h.example/", POLICY)
 
 
-def robots_are_read_as_protego_reads_them(text: str) -> None:
-    content = text.encode("utf-8", "surrogatepass")
-    rules = parse_robots(content, "curation")
+def rules_survive_the_cache(text: str) -> None:
+    rules = rules_of(text.encode("utf-8", "surrogatepass"))
     assert 0 <= rules.delay_s <= MAX_DELAY_S
     assert math.isfinite(rules.delay_s)
-    whole = Protego.parse(content.decode("utf-8-sig", "replace"))
+    kept = read_rules(rules.text)
+    assert kept == rules
     for path in ("", "a", "aaa", "a/index.html", "x?y=%zz", "$", "http://x/"):
         url = f"http://h.example/{path}"
-        assert rules.allows(url, "curation") == whole.can_fetch(url, "curation")
-    delay = min(whole.crawl_delay("curation") or 0.0, MAX_DELAY_S)
-    assert rules.delay_s >= delay
+        assert kept.opt_out(url) == rules.opt_out(url)
+    assert read_rules(SiteRules().text) == SiteRules()
 
 
 def a_response_is_repaired_or_refused(response: bytes) -> None:
@@ -172,7 +202,7 @@ PROPERTIES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "redirects": (urls, a_redirect_leads_to_a_url_or_has_a_reason),
     "pauses": (numbers | dates | odd_text, a_pause_is_finite),
     "opt-outs": (tags, opt_outs_are_read),
-    "robots.txt": (robots_texts, robots_are_read_as_protego_reads_them),
+    "robots.txt": (robots_texts, rules_survive_the_cache),
     "responses": (responses, a_response_is_repaired_or_refused),
     "codings": (st.binary(max_size=300), a_body_is_decoded_within_its_limit),
 }
@@ -209,5 +239,5 @@ def test_times_that_overflow_are_pauses(text: str) -> None:
 
 @pytest.mark.parametrize("amount", ["1/" + "9" * 400, "1/" + "9" * 4000 + "d", "9" * 400 + "/1"])
 def test_rates_that_overflow_are_delays(amount: str) -> None:
-    rules = parse_robots(f"User-agent: *\nRequest-rate: {amount}\n".encode(), "curation")
+    rules = rules_of(f"User-agent: *\nRequest-rate: {amount}\n".encode())
     assert rules.delay_s == (MAX_DELAY_S if amount.startswith("1/") else 0.0)

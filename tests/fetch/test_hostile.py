@@ -83,7 +83,7 @@ CASES: dict[str, tuple[bytes | Handler, str | None]] = {
     "away": (answer(status="302 Found", Location="gopher://a.example/x"), "bad_redirect"),
     "secret": (answer(JPEG), "robots_disallowed"),
     "sent-to-secret": (answer(status="301 Moved", Location="/secret"), "robots_disallowed"),
-    "unwilling": (answer(JPEG, X_Robots_Tag="noai"), "opted_out"),
+    "unwilling": (answer(JPEG, X_Robots_Tag="noai"), "opted_out_x_robots_tag"),
     "gone": (answer(status="410 Gone"), "http_410"),
     "broken": (answer(status="500 Oops"), "http_500"),
     "busy": (answer(status="429 Slow", Retry_After="0"), "http_429"),

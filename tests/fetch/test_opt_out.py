@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from curation.media.web.opt_out import opted_out
+from curation.media.web.opt_outs.headers import header_opt_out
+from curation.media.web.opt_outs.policy import opt_out_policy
 from curation.stages.fetch.params import FetchParams
 from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import encoded, fetched, picture, reason
@@ -19,7 +20,12 @@ DEFAULT = FetchParams().opt_out
 def forbids(*tags: str, directives: list[str] = DEFAULT, **more: str) -> bool:
     headers = CIMultiDict([("X-Robots-Tag", tag) for tag in tags])
     headers.extend({name.replace("_", "-"): value for name, value in more.items()})
-    return opted_out(CIMultiDictProxy(headers), "curation", directives)
+    return is_forbidden(headers, directives)
+
+
+def is_forbidden(headers: CIMultiDict[str], directives: list[str] = DEFAULT) -> bool:
+    policy = opt_out_policy(FetchParams(opt_out=directives))
+    return header_opt_out(CIMultiDictProxy(headers), "http://h.example/", policy) is not None
 
 
 DATES = [
@@ -114,7 +120,7 @@ def test_no_reservation_does_not(value: str) -> None:
 
 def test_of_several_reservations_one_forbids() -> None:
     headers = CIMultiDict([("TDM-Reservation", "0"), ("tdm-reservation", "1")])
-    assert opted_out(CIMultiDictProxy(headers), "curation", DEFAULT)
+    assert is_forbidden(headers)
 
 
 def test_headers_of_every_answer_on_the_way_count(web: Web, tmp_path: Path) -> None:
@@ -130,7 +136,8 @@ def test_headers_of_every_answer_on_the_way_count(web: Web, tmp_path: Path) -> N
     rows = fetched(tmp_path, [web.url(path) for path in paths])
     reasons = {row["url"].split("/", 3)[3]: row["reason"] for row in rows}
     assert reasons.pop("open") is None
-    assert set(reasons.values()) == {"opted_out"}
+    assert reasons.pop("reserved") == "opted_out_tdmrep"
+    assert set(reasons.values()) == {"opted_out_x_robots_tag"}
     assert web.requests["/end"] == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from curation.errors import CurationError, RecipeError
 from curation.media.files.location import filesystem_of
-from curation.media.web.source_client import _redirected
+from curation.media.files.source_client import _redirected
 from tests.fetch.conftest import Handler, Web, answer
 from tests.fetch.helpers import OPEN
 from tests.fetch.web_lists import LIST, listed, redirect
@@ -53,7 +53,10 @@ REFUSED: dict[str, tuple[bytes | Handler, str]] = {
     "round": (redirect("/round"), "too_many_redirects"),
     "forbidden": (answer(LIST), "robots.txt"),
     "to-forbidden": (redirect("/forbidden"), "robots.txt"),
-    "unwilling": (answer(LIST, X_Robots_Tag="noai"), "opts out.*opt_out"),
+    "unwilling": (
+        answer(LIST, X_Robots_Tag="noai"),
+        "opts out: 'noai' in header X-Robots-Tag.*opt_out_signals",
+    ),
     "reserved": (answer(LIST, tdm_reservation="1"), "opts out"),
     "unwilling-to-redirect": (redirect("/fine", X_Robots_Tag="noai"), "opts out"),
     "gone": (answer(status="410 Gone"), "http_410.*download the file"),
@@ -96,10 +99,28 @@ def test_a_source_that_may_not_be_read_is_refused_with_a_reason(
         assert not web.requests["/forbidden"]
 
 
+@pytest.mark.parametrize(
+    ("path", "content", "text"),
+    [
+        ("/.well-known/tdmrep.json", b'[{"location": "/l", "tdm-reservation": 1}]', "tdmrep.json"),
+        ("/robots.txt", b"User-agent: *\nContent-Usage: train-ai=n", "Content-Usage: train-ai=n"),
+    ],
+)
+def test_a_source_whose_site_opts_out_is_refused_with_the_text(
+    tmp_path: Path, web: Web, path: str, content: bytes, text: str
+) -> None:
+    web.pages = {"/list": answer(LIST), path: answer(content)}
+    with pytest.raises(RecipeError, match=f"opts out: .*{text}.*opt_out_signals"):
+        listed(tmp_path / "store", web.url("/list"))
+    assert not web.requests["/list"]
+    rows = listed(tmp_path / "store", web.url("/list"), opt_out_signals=["rsl"])
+    assert len(rows) == 3
+
+
 def test_a_policy_that_says_otherwise_lets_the_source_be_read(tmp_path: Path, web: Web) -> None:
     web.pages = {"/list": answer(LIST, X_Robots_Tag="noai")}
     web.pages["/robots.txt"] = answer(b"User-agent: *\nDisallow: /")
-    rows = listed(tmp_path / "store", web.url("/list"), robots=False, opt_out=[])
+    rows = listed(tmp_path / "store", web.url("/list"), robots=False, opt_out_signals=[])
     assert len(rows) == 3
     assert not web.visits(robots=True) or "/robots.txt" not in {v.path for v in web.log}
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.errors import CurationError, RecipeError
-from curation.media.web.web_file import WebFile
+from curation.media.files.web_file import WebFile
 from curation.recipe import parse_recipe
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN
@@ -131,7 +131,7 @@ def test_images_that_a_list_on_the_web_names_are_requested_as_all_others(
         [
             "None",
             "None",
-            "opted_out",
+            "opted_out_x_robots_tag",
             "robots_disallowed",
             *["http_404"] * 4,
             *["outside_folder"] * 4,

@@ -24,7 +24,7 @@ CACHES = {
     "curation.media.pictures.colours": "colour profiles, by their content",
     "curation.media.pictures.formats": "formats of Pillow and its plug-ins",
     "curation.media.web.host_names": "by the name",
-    "curation.media.web.robots_cache": "answers of hosts, for the time of RFC 9309",
+    "curation.media.web.opt_outs.robots_cache": "answers of hosts, for the time of RFC 9309",
     "curation.media.web.urls": "by values; block lists by their content",
     "curation.stages.fetch.detectors.haar": "a file of OpenCV",
     "curation.stages.fetch.detectors.yunet": "the content of a file",

@@ -48,8 +48,8 @@ ALLOWED = {
     "media.web.guard": {"socket", "aiohttp", "getaddrinfo"},
     "media.web.lookups": {"socket", "aiohttp", "getaddrinfo"},
     "media.web.session": {"aiohttp"},
-    "media.web.source_client": {"aiohttp"},
-    "media.web.web_file": {"fsspec"},
+    "media.files.source_client": {"aiohttp"},
+    "media.files.web_file": {"fsspec"},
     "stages.fetch.client": {"socket", "ssl", "aiohttp"},
     "stages.fetch.response_repair": {"aiohttp"},
     # Stores, and sources that the recipe names at other addresses than http and https.

@@ -19,8 +19,8 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
+from curation.media.files.web_file import WebFile
 from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
-from curation.media.web.web_file import WebFile
 
 _UNGUARDED = ("http", "https", "reference")
 """File systems of fsspec that would request any address, past the guard."""

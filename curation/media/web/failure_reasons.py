@@ -26,8 +26,9 @@ DROPPED = (
     "removed",
 )
 """Reasons of rows that no host is asked for."""
-TRANSIENT, ALL = "transient", "all"
-"""Names of several reasons: those for which a later attempt may succeed, and all of hosts and files."""
+TRANSIENT, ALL, OPTED_OUT = "transient", "all", "opted_out"
+"""Names of several reasons: those for which a later attempt may succeed, all of hosts and files, and
+all opt-outs besides that of robots.txt."""
 _REASON = re.compile(r"[a-z0-9_]+|error_\w+")
 
 
@@ -44,8 +45,8 @@ def check_failure(name: str) -> str:
     """
     if name in DROPPED or name == "ok" or not _REASON.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no failure of a fetch. Valid: {TRANSIENT}, {ALL}, or a reason of the table "
-            f"`images`, such as {', '.join(TRANSIENT_REASONS[:3])} or http_503"
+            f"{name!r} is no failure of a fetch. Valid: {TRANSIENT}, {ALL}, {OPTED_OUT}, or a "
+            f"reason of the table `images`, such as {', '.join(TRANSIENT_REASONS[:3])} or http_503"
         )
     return name
 
@@ -54,4 +55,6 @@ def is_called(reason: str, name: str) -> bool:
     """Whether a reason is the one with a name, or one of several with that name."""
     if reason == "ok" or reason in DROPPED:
         return False
+    if name == OPTED_OUT:
+        return reason.startswith(f"{OPTED_OUT}_")
     return name in (ALL, reason) or (name == TRANSIENT and not is_permanent(reason))

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.media.web.allow_list import parse_allow_list
+
+OptOutSignal = Literal[
+    "x_robots_tag",
+    "tdmrep",
+    "content_usage",
+    "content_signal",
+    "rsl",
+    "data_mining",
+    "data_mining_genai",
+]
+OPT_OUT_SIGNALS: tuple[OptOutSignal, ...] = get_args(OptOutSignal)
+"""Signals that `fetch.opt_out_signals` may name."""
 
 
 def is_web(address: str) -> bool:
@@ -56,9 +68,15 @@ class OutboundParams(StrictModel):
     fails as `blocked_port`."""
     robots: bool = True
     """Whether robots.txt (RFC 9309) of each host is read and followed."""
+    robots_agents: list[str] = ["ccbot", "img2dataset"]
+    """Names of other crawlers whose groups in robots.txt count too, where it has them; the strictest
+    rule wins. Common Crawl asks users of its lists to keep the rules for `ccbot`."""
+    opt_out_signals: list[OptOutSignal] = list(OPT_OUT_SIGNALS)
+    """Machine-readable opt-outs for which an image is not stored: `x_robots_tag`, `tdmrep`,
+    `content_usage`, `content_signal`, `rsl`, `data_mining` (IPTC and PLUS, in the picture) and
+    `data_mining_genai` (its value for generative training alone); an empty list ignores them all."""
     opt_out: list[str] = ["noai", "noimageai", "noindex", "noimageindex"]
-    """Directives of the header X-Robots-Tag for which an image is not stored; an empty list also
-    ignores the header tdm-reservation."""
+    """Directives of the header X-Robots-Tag that are opt-outs."""
     contact: str | None = execution_only(None, pattern=r"^[ -~]+$")
     """E-mail address or web page in the User-Agent header, by which hosts can reach you; without it
     only `allow_hosts` are requested."""
@@ -81,6 +99,22 @@ class OutboundParams(StrictModel):
                     "entry of the list, such as `noai`"
                 )
         return entries
+
+    @field_validator("robots_agents")
+    @classmethod
+    def _names_crawlers(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+                raise ValueError(
+                    f"{name!r} is no name of a crawler in robots.txt. Valid: letters, digits, `_`, `.` "
+                    "and `-`, such as `CCBot`; `*` need not be named"
+                )
+        return sorted({name.lower() for name in names})
+
+    @field_validator("opt_out_signals")
+    @classmethod
+    def _known_signals(cls, names: list[OptOutSignal]) -> list[OptOutSignal]:
+        return [name for name in OPT_OUT_SIGNALS if name in names]
 
     @property
     def header(self) -> str:

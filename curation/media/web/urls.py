@@ -95,6 +95,12 @@ def join(base: str, reference: str) -> str:
     return normalize(origin + path[: path.rindex("/") + 1] + reference)
 
 
+def normal_path(text: str) -> str:
+    """Return path and query in the form in which normalised URLs have them, dot segments aside."""
+    path, mark, query = text.partition("?")
+    return f"{_escaped(path, _UNSAFE_IN_PATH)}{mark}{_escaped(query, _UNSAFE_IN_QUERY)}"
+
+
 def host_of(url: str) -> str:
     """Return the host of a normalised URL without its port; an IPv6 address is `[` and the address."""
     authority = url.split("/", 3)[2]

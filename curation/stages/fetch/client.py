@@ -22,8 +22,10 @@ from curation.media.web.guard import (
     RefusedAddressError,
 )
 from curation.media.web.lookups import Lookups, lookup_error
-from curation.media.web.opt_out import opted_out
-from curation.media.web.robots import MAX_ROBOTS_BYTES, product_of
+from curation.media.web.opt_outs.headers import header_opt_out
+from curation.media.web.opt_outs.policy import opt_out_policy
+from curation.media.web.opt_outs.signals import OptOutError
+from curation.media.web.opt_outs.site import MAX_FILE_BYTES
 from curation.media.web.session import REDIRECT_STATUSES, open_session, request_target
 from curation.media.web.urls import InvalidURLError, join
 from curation.stages.fetch.byte_budget import SMALL_BYTES, ByteBudget, Reservation
@@ -68,7 +70,7 @@ class Client:
 
     def __init__(self, params: FetchParams) -> None:
         self._params = params
-        self._product = product_of(params.user_agent)
+        self._policy = opt_out_policy(params)
         self._guard = Guard(params.allow_hosts, params.ports)
         shared = _MAX_BODY_BYTES_IN_MEMORY - params.concurrency * SMALL_BYTES
         self._budget = ByteBudget(max(shared, 2 * params.max_bytes))
@@ -107,12 +109,12 @@ class Client:
     ) -> None:
         await self._session.close()
 
-    async def get(self, url: str, robots: bool = False) -> Body | Redirect:
+    async def get(self, url: str, of_site: bool = False) -> Body | Redirect:
         """Request a normalised URL, and return the body or the redirect of the response.
 
         Args:
-            url: of an image, or of a robots.txt.
-            robots: whether it is a robots.txt, of which only the first 500 KiB are read.
+            url: of an image, or of a file with the rules of a site.
+            of_site: whether it is such a file, of which only the first 500 KiB are read.
 
         Raises:
             FetchError: there was no body or redirect within the limits.
@@ -121,7 +123,7 @@ class Client:
             async with asyncio.timeout(self._params.timeout_s) as deadline:
                 reservation = Reservation(self._budget, deadline)
                 try:
-                    response = await self._request(url, reservation, robots)
+                    response = await self._request(url, reservation, of_site)
                 except BaseException:
                     reservation.release()
                     raise
@@ -133,34 +135,35 @@ class Client:
             raise _fetch_error(error) from error
         return response if isinstance(response, Redirect) else Body(response, reservation.release)
 
-    async def _request(self, url: str, reservation: Reservation, robots: bool) -> bytes | Redirect:
+    async def _request(self, url: str, reservation: Reservation, of_site: bool) -> bytes | Redirect:
         target = request_target(url)
         self._guard.check(target.raw_host or "", target.port or 0)
         async with self._session.get(target, allow_redirects=False) as response:
             redirected = response.status in REDIRECT_STATUSES
             if not (redirected or response.status in _BODY_STATUSES or _is_whole(response)):
                 raise _status_error(response)
-            if not robots and opted_out(response.headers, self._product, self._params.opt_out):
-                raise FetchError("opted_out")
+            opt_out = None if of_site else header_opt_out(response.headers, url, self._policy)
+            if opt_out is not None:
+                raise OptOutError(opt_out)
             if redirected:
                 return Redirect(_redirect_target(url, response.headers.get("Location")))
-            read = self._read_robots if robots else self._read_image
+            read = self._read_rules if of_site else self._read_image
             return await read(response, reservation)
 
-    async def _read_robots(
+    async def _read_rules(
         self, response: aiohttp.ClientResponse, reservation: Reservation
     ) -> bytes:
-        """Return the part of a robots.txt that counts."""
+        """Return the part of a file of a site that counts."""
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             await reservation.grow(len(chunk))
             body += chunk
-            if len(body) >= MAX_ROBOTS_BYTES:
+            if len(body) >= MAX_FILE_BYTES:
                 break
         coding = _coding(response)
         if coding:
-            await reservation.grow(MAX_ROBOTS_BYTES)
-        return await _decoded(body[:MAX_ROBOTS_BYTES], coding, MAX_ROBOTS_BYTES)
+            await reservation.grow(MAX_FILE_BYTES)
+        return await _decoded(body[:MAX_FILE_BYTES], coding, MAX_FILE_BYTES)
 
     async def _read_image(
         self, response: aiohttp.ClientResponse, reservation: Reservation

@@ -11,7 +11,8 @@ from itertools import chain
 from curation.masking import mask_address
 from curation.media.web.fetch_error import FetchError, unforeseen
 from curation.media.web.guard import Guard
-from curation.media.web.robots import RobotsRules, parse_robots, product_of
+from curation.media.web.opt_outs.policy import opt_out_policy
+from curation.media.web.opt_outs.site import RSL, SiteRules, read_site_file
 from curation.media.web.urls import UrlRules, host_of, port_of
 from curation.stages.fetch.client import Body, Client, Redirect
 from curation.stages.fetch.params import FetchParams
@@ -19,7 +20,7 @@ from curation.stages.fetch.request import FetchRequest, FetchResult, HttpRequest
 from curation.stages.fetch.scheduler import HostScheduler
 
 _PARSED_AT_ONCE = 16 * 1024
-"""Bytes of a robots.txt that are parsed in the event loop; a longer one is parsed in a thread."""
+"""Bytes of a site's file that are parsed in the event loop; a longer one is parsed in a thread."""
 
 
 def crawl(
@@ -68,6 +69,7 @@ class _Crawl:
         self._rows, self._params, self._rules, self._write = rows, params, rules, write
         self._waiting = waiting
         self._guard = Guard(params.allow_hosts, params.ports)
+        self._policy = opt_out_policy(params)
 
     async def run(self) -> None:
         slots = asyncio.Semaphore(self._params.concurrency)
@@ -104,48 +106,59 @@ class _Crawl:
             return
         if isinstance(response, Redirect):
             scheduler.redirected(request, response.url)
-        elif isinstance(response, RobotsRules):
-            for _ in scheduler.apply_robots(request, response):
+        elif isinstance(response, SiteRules):
+            for _ in scheduler.apply_rules(request, response):
                 await asyncio.sleep(0)
         elif request.row is not None:
             try:
                 scheduler.succeeded(request, request.row)
-                result = FetchResult(request.row, response.content, final_url=_stored_url(request))
+                result = FetchResult(
+                    request.row,
+                    response.content,
+                    final_url=_stored_url(request),
+                    license=request.license,
+                )
                 await self._write_in_thread(result)
             finally:
                 response.release()
 
-    async def _ask(self, client: Client, request: HttpRequest) -> Body | Redirect | RobotsRules:
+    async def _ask(self, client: Client, request: HttpRequest) -> Body | Redirect | SiteRules:
         """Send a request, and return what its host answers. Here ends whatever a host can cause.
 
         Raises:
             FetchError: for every exception that the request alone causes, also unforeseen ones.
         """
         try:
-            response = await client.get(request.url, robots=request.row is None)
+            if request.file is not None and request.file.kind == RSL:
+                # Any host may name it, and any address.
+                self._check(request.url)
+            response = await client.get(request.url, of_site=request.row is None)
             if isinstance(response, Redirect):
-                self._check(response)
+                self._check(response.url)
             elif request.row is None:
-                return await self._read_robots(response)
+                return await self._read_rules(request, response)
         except FetchError:
             raise
         except Exception as error:
             raise unforeseen(error) from error
         return response
 
-    async def _read_robots(self, body: Body) -> RobotsRules:
-        product = product_of(self._params.user_agent)
+    async def _read_rules(self, request: HttpRequest, body: Body) -> SiteRules:
+        assert request.file is not None
+        content, origin = body.content, request.rules_of
+        arguments = request.file, content, request.known, self._policy, origin
         try:
-            if len(body.content) <= _PARSED_AT_ONCE:
-                return parse_robots(body.content, product)
-            return await asyncio.to_thread(parse_robots, body.content, product)
+            if len(content) <= _PARSED_AT_ONCE:
+                return read_site_file(*arguments)
+            return await asyncio.to_thread(read_site_file, *arguments)
         finally:
             body.release()
 
-    def _check(self, redirect: Redirect) -> None:
-        reason = self._rules.check(redirect.url)[1]
+    def _check(self, url: str) -> None:
+        """Raise an error for a URL that no list has, if it may not be requested."""
+        reason = self._rules.check(url)[1]
         if reason is None and self._params.contact is None:
-            host, port = host_of(redirect.url), port_of(redirect.url)
+            host, port = host_of(url), port_of(url)
             if self._guard.may_request(host, port) and not self._guard.is_listed(host):
                 reason = "no_contact"
         if reason is not None:

@@ -10,6 +10,8 @@ from curation.media.pictures.decoder_messages import Header, Message
 from curation.media.pictures.metadata.columns import metadata_columns
 from curation.media.pictures.upright import UprightImage, decode_error, make_upright
 from curation.media.web.fetch_error import FetchError
+from curation.media.web.opt_outs.data_mining import data_mining_opt_out
+from curation.media.web.opt_outs.signals import OptOutError
 from curation.stages.fetch.faces import Box, check_boxes, find_faces, listed_boxes
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.stored_image import MAX_SIDE, store_image
@@ -22,6 +24,7 @@ COLUMNS: dict[str, type] = {
     "height": int,
     "faces_blurred": int,
     "data_mining": str,
+    "opt_out": str,
     "rights": str,
     "credit": str,
     "has_c2pa": bool,
@@ -31,7 +34,15 @@ COLUMNS: dict[str, type] = {
 MAX_CAUSE = 200
 MAX_TEXT = 8000
 """Longest text of a column in characters."""
-_DECISIVE = ("max_pixels", "formats", "resize", "quality", "faces", "keep_metadata")
+_DECISIVE = (
+    "max_pixels",
+    "formats",
+    "resize",
+    "quality",
+    "faces",
+    "keep_metadata",
+    "opt_out_signals",
+)
 
 
 def header_of(params: FetchParams) -> Header:
@@ -102,6 +113,10 @@ def _store(
         "original_height": image.height,
     }
     columns |= metadata_columns(content, image.format, params.keep_metadata)
+    opt_out = data_mining_opt_out(columns["data_mining"], params.opt_out_signals)
+    if opt_out is not None:
+        columns["opt_out"] = opt_out.as_json()
+        raise OptOutError(opt_out)
     _check_sides(image, params)
     boxes = _boxes(image, faces, params)
     stored = store_image(image, boxes, params)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from curation.media.web.opt_outs.site import SiteFile, SiteRules
 
 
 class FetchRequest(NamedTuple):
@@ -35,7 +37,9 @@ class FetchResult:
         content: the bytes.
         reason: why there are none.
         detail: kind and text of an exception that nothing foresaw.
+        opt_out: what withholds the image, as JSON.
         final_url: the URL that gave the bytes, after redirects; None for an image in a file.
+        license: address of the licence that the robots.txt of its host names.
     """
 
     request: FetchRequest
@@ -43,18 +47,23 @@ class FetchResult:
     reason: str | None = None
     final_url: str | None = None
     detail: str | None = None
+    opt_out: str | None = None
+    license: str | None = None
 
 
 @dataclass(slots=True, eq=False)
 class HttpRequest:
-    """A request for the image of a row, or for a robots.txt.
+    """A request for the image of a row, or for a file with the rules of a site.
 
     Attributes:
-        row: the row; None for a robots.txt.
+        row: the row; None for a file of a site.
         url: the next URL to request, after the redirects so far.
         redirects: redirects so far.
-        robots_of: for a robots.txt, the origin whose rules it gives.
-        permitted: robots.txt permits the URL.
+        rules_of: for a file of a site, the origin whose rules it gives.
+        file: that file.
+        known: what the files of this origin before it say.
+        permitted: the rules of its origin permit the URL.
+        license: address of the licence that the robots.txt of its origin names.
         started: loop time when it was last sent; None while it is not sent.
         doubtful: it counts among the requests that may take long.
     """
@@ -62,7 +71,10 @@ class HttpRequest:
     row: FetchRequest | None
     url: str
     redirects: int = 0
-    robots_of: str = ""
+    rules_of: str = ""
+    file: SiteFile | None = None
+    known: SiteRules = field(default_factory=SiteRules)
     permitted: bool = False
+    license: str | None = None
     started: float | None = None
     doubtful: bool = False

@@ -15,6 +15,8 @@ from aiohttp import TCPConnector
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import BadHttpMessage
 
+from curation.media.web.opt_outs.headers import HEADERS
+
 MAX_HEAD_BYTES = 256 * 1024
 """Bytes of the heads of a response, with those of interim responses (as in Chrome)."""
 MAX_LINE_BYTES = 64 * 1024
@@ -25,7 +27,8 @@ _EMPTY_LINES = re.compile(rb"[\r\n]*")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?\r?\n", re.DOTALL)
 _KEPT = frozenset(
-    b"content-encoding content-range location retry-after x-robots-tag tdm-reservation".split()
+    name.encode()
+    for name in ("content-encoding", "content-range", "location", "retry-after", *HEADERS)
 )
 _NO_BODY = (204, 304)
 _CLEAN_END = (b"\r\n", b"\n")

@@ -1,4 +1,4 @@
-"""Lets requests pass that robots.txt permits, after the robots.txt of their origin."""
+"""Lets requests pass that the rules of their site permit, after the files with these rules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 
 from curation.media.web.fetch_error import FetchError, unforeseen
-from curation.media.web.robots import RobotsRules, product_of
-from curation.media.web.robots_cache import ROBOTS_CACHE
+from curation.media.web.opt_outs.policy import OptOutPolicy, opt_out_policy
+from curation.media.web.opt_outs.robots_cache import ROBOTS_CACHE
+from curation.media.web.opt_outs.signals import OptOutError
+from curation.media.web.opt_outs.site import (
+    SiteFile,
+    SiteRules,
+    first_file,
+    next_file,
+    rules_after_failure,
+)
 from curation.media.web.urls import host_of
 from curation.stages.fetch.hosts import Host, Hosts, Origin, origin_of
 from curation.stages.fetch.params import FetchParams
@@ -21,13 +29,13 @@ SLICE_S = 0.02
 
 
 class RobotsGate:
-    """Decides which requests robots.txt permits.
+    """Decides which requests the rules of a site permit: robots.txt, TDMRep and a licence.
 
-    Rules are in the cache of the process, which is bounded; a robots.txt that it has dropped is
+    Rules are in the cache of the process, which is bounded; files of a site that it has dropped are
     requested again.
 
     Args:
-        params: whether robots.txt is read, and for which crawler.
+        params: which rules are read, and for which crawler.
         hosts: the hosts of the fetch.
         fail: takes a request that is not permitted.
     """
@@ -38,14 +46,15 @@ class RobotsGate:
         hosts: Hosts,
         fail: Callable[[HttpRequest, FetchError], None],
     ) -> None:
-        self._needed, self._product = params.robots, product_of(params.user_agent)
+        self._policy = opt_out_policy(params)
         self._hosts, self._fail = hosts, fail
 
     def check(self, request: HttpRequest) -> HttpRequest | None:
-        """Return the request if it is permitted, or one for the robots.txt that is needed first."""
-        if request.row is None or request.permitted or not self._needed:
-            return request
+        """Return the request if it is permitted, or one for the file that is needed first."""
         name = origin_of(request.url)
+        file = first_file(name, self._policy)
+        if request.row is None or request.permitted or file is None:
+            return request
         origin = self._origin(name)
         if origin.error is not None:
             self._fail(request, origin.error)
@@ -57,9 +66,28 @@ class RobotsGate:
         if origin.requested:
             return None
         origin.requested = True
-        return HttpRequest(None, f"{name}/robots.txt", robots_of=name)
+        return HttpRequest(None, file.url, rules_of=name, file=file)
 
-    def apply(self, name: str, rules: RobotsRules) -> Iterator[HttpRequest | None]:
+    def next_file(self, request: HttpRequest, rules: SiteRules) -> HttpRequest | None:
+        """Return the request for the file of a site that is needed next, or None after the last.
+
+        Args:
+            request: for the file before it.
+            rules: of the site, as far as they are known.
+        """
+        name = request.rules_of
+        slow_down(self._hosts[host_of(name)], rules.delay_s - request.known.delay_s)
+        file = next_file(_file_of(request).kind, name, rules, self._policy)
+        if file is None:
+            return None
+        return HttpRequest(None, file.url, rules_of=name, file=file, known=rules)
+
+    def after_failure(self, request: HttpRequest, error: FetchError) -> SiteRules:
+        """Return the rules of a site of which a file could not be read."""
+        redirected = request.redirects > 0
+        return rules_after_failure(_file_of(request), request.known, error, redirected)
+
+    def apply(self, name: str, rules: SiteRules) -> Iterator[HttpRequest | None]:
         """Set the rules of an origin, and decide the requests that wait for them.
 
         Yields:
@@ -67,7 +95,6 @@ class RobotsGate:
         """
         origin, host = self._origin(name), self._hosts[host_of(name)]
         ROBOTS_CACHE.put(self._key(name), rules)
-        slow_down(host, rules.delay_s)
         _hold_back(host, name, origin)
         origin.error = rules.error
         pause = time.monotonic() + SLICE_S
@@ -82,7 +109,7 @@ class RobotsGate:
                 pause = time.monotonic() + SLICE_S
         origin.requested = False
 
-    def _cached(self, name: str, origin: Origin) -> RobotsRules | None:
+    def _cached(self, name: str, origin: Origin) -> SiteRules | None:
         """Return the rules of an origin, if they are cached. Large ones may be parsed once more."""
         started = time.thread_time()
         rules = ROBOTS_CACHE.get(self._key(name))
@@ -96,7 +123,7 @@ class RobotsGate:
                 origin.error = None
 
     def _key(self, name: str) -> str:
-        return f"{name} {self._product}"
+        return cache_key(name, self._policy)
 
     def _origin(self, name: str) -> Origin:
         host = self._hosts[host_of(name)]
@@ -106,12 +133,13 @@ class RobotsGate:
             slow_down(host, rules.delay_s if rules else 0.0)
         return host.origins[name]
 
-    def _permits(self, origin: Origin, rules: RobotsRules, request: HttpRequest) -> bool:
+    def _permits(self, origin: Origin, rules: SiteRules, request: HttpRequest) -> bool:
         """Whether rules permit a request; if not, it has failed."""
         started = time.thread_time()
         try:
-            request.permitted = rules.allows(request.url, self._product)
-            error = None if request.permitted else FetchError("robots_disallowed")
+            opt_out = rules.opt_out(request.url)
+            request.permitted, request.license = opt_out is None, rules.license
+            error: FetchError | None = None if opt_out is None else OptOutError(opt_out)
         except Exception as unexpected:
             error = unforeseen(unexpected)
         origin.spent_s += time.thread_time() - started
@@ -120,6 +148,21 @@ class RobotsGate:
         if error is not None:
             self._fail(request, error)
         return error is None
+
+
+def cached_rules(origin: str, policy: OptOutPolicy) -> SiteRules | None:
+    """Return the rules of an origin, if this process has read them within a day."""
+    return ROBOTS_CACHE.get(cache_key(origin, policy))
+
+
+def cache_key(origin: str, policy: OptOutPolicy) -> str:
+    """Return the key of the cache for the rules of an origin."""
+    return f"{origin} {policy.key}"
+
+
+def _file_of(request: HttpRequest) -> SiteFile:
+    assert request.file is not None
+    return request.file
 
 
 def _hold_back(host: Host, name: str, origin: Origin) -> None:

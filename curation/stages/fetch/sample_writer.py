@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from curation.masking import mask_address
 from curation.media.pictures.decoder import Decoder, Outcome
 from curation.media.pictures.decoder_messages import Message
 from curation.media.web.fetch_error import FetchError
@@ -31,6 +32,8 @@ SCHEMA = pa.schema(
         ("key", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        ("opt_out", pa.string()),
+        ("rsl_license", pa.string()),
         ("final_url", pa.string()),
         ("sha256", pa.string()),
         ("bytes", pa.int64()),
@@ -107,7 +110,8 @@ class SampleWriter:
         """Write a fetched row: its stored image, or the reason why there is none."""
         request, content = result.request, result.content
         sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
-        sample["final_url"] = result.final_url
+        sample |= {"final_url": result.final_url, "opt_out": result.opt_out}
+        sample["rsl_license"] = mask_address(result.license) if result.license else None
         if content is None:
             reason = result.reason or "connection_error"
             self._write_failed(request.row, sample, FetchError(reason, detail=result.detail))

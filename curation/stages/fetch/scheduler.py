@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.lookups import Addresses, Lookups, lookup_error
-from curation.media.web.robots import RobotsRules, rules_after_failure
+from curation.media.web.opt_outs.signals import opt_out_of
+from curation.media.web.opt_outs.site import SiteRules
 from curation.media.web.urls import host_of
 from curation.stages.fetch.hosts import Host, Hosts
 from curation.stages.fetch.params import FetchParams
@@ -27,7 +28,8 @@ _BYTES_OF_ROW = 512
 MAX_UNANSWERED = 3
 """Successive requests without a response after which a host counts as unreachable."""
 MAX_ROBOTS_REDIRECTS = 5
-"""Redirects of a robots.txt that are followed (RFC 9309, section 2.3.1.2)."""
+"""Redirects of a robots.txt that are followed (RFC 9309, section 2.3.1.2), and of a site's other
+files."""
 WAITING_SHARE = 1 / 4
 """Share of `concurrency` up to which few requests run."""
 WAITING_S = 0.5
@@ -210,22 +212,26 @@ class HostScheduler:
 
     # -- delays that hosts ask for ---------------------------------------------------------------
 
-    def apply_robots(self, request: HttpRequest, rules: RobotsRules) -> Iterator[None]:
+    def apply_rules(self, request: HttpRequest, rules: SiteRules) -> Iterator[None]:
         """Set the rules of an origin, and decide the requests that wait for them.
 
         Yields:
             After some requests, so that others have their turn.
         """
         self._record_response(request)
-        yield from self._apply_robots(request, rules)
+        yield from self._apply_rules(request, rules)
 
-    def _apply_robots(self, request: HttpRequest, rules: RobotsRules) -> Iterator[None]:
-        for permitted in self._robots.apply(request.robots_of, rules):
-            if permitted is None:
-                yield
-            else:
-                self._enqueue(permitted, first=True)
-        host = self._host(request.robots_of)
+    def _apply_rules(self, request: HttpRequest, rules: SiteRules) -> Iterator[None]:
+        following = self._robots.next_file(request, rules)
+        if following is not None:
+            self._enqueue(following, first=True)
+        else:
+            for permitted in self._robots.apply(request.rules_of, rules):
+                if permitted is None:
+                    yield
+                else:
+                    self._enqueue(permitted, first=True)
+        host = self._host(request.rules_of)
         while not self._is_within_patience(host, 0):
             self._fail_as_too_slow(host.queue.pop())
         self._schedule(host, asyncio.get_running_loop().time())
@@ -276,15 +282,17 @@ class HostScheduler:
     def _fail_or_retry(self, request: HttpRequest, error: FetchError) -> None:
         """Keep a row for the next retry if its failure is transient, or let it fail."""
         if request.row is None:
-            rules = rules_after_failure(error, request.redirects > 0)
-            for _ in self._apply_robots(request, rules):
+            for _ in self._apply_rules(request, self._robots.after_failure(request, error)):
                 pass
             return
         self._rows_in_memory -= _weight(request.row)
         if error.transient and self._retries < self._params.retries:
             self._to_retry.append(request.row)
         else:
-            result = FetchResult(request.row, reason=error.reason, detail=error.detail)
+            opt_out = opt_out_of(error)
+            result = FetchResult(
+                request.row, reason=error.reason, detail=error.detail, opt_out=opt_out
+            )
             self._failed.append(result)
 
     def _record_response(self, request: HttpRequest) -> None:

@@ -30,6 +30,7 @@ from curation.stages.fetch.progress import FetchProgress
 from curation.stages.fetch.request import FetchRequest
 from curation.stages.fetch.reuse import EarlierImages, earlier_images, reusable_rows, rules_digest
 from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SHARED_COLUMNS, SampleWriter
+from curation.stages.fetch.seen_opt_outs import seen_opt_outs
 from curation.stages.fetch.work_shards import WorkShards
 from curation.store.fragment import Fragment, stem_of
 from curation.store.store import Store
@@ -143,6 +144,9 @@ def fetch(
             writer.write_result(result)
         remote = (request for request in _requests(pairs, done) if request.location is None)
         crawl(_check_contact(remote, params), params, rules, writer.write_result, waiting)
+        for result in seen_opt_outs(_requests(pairs, ~done), params):
+            # Shards that are written later override those before them.
+            writer.write_result(result)
     work.scan()
     fetched = 0
     for batch in _in_row_order(pairs, work):

@@ -41,7 +41,7 @@ def _data_mining(values: Sequence[str]) -> str | None:
     """Return the strictest value of PLUS; where several are given, one that prohibits counts."""
     names = [value.rpartition("/")[2] or value for value in values]
     ranks = ("DMI-PROHIBITED", "DMI-UNSPECIFIED", "DMI-ALLOWED")
-    for name in sorted(names, key=len):
+    for name in sorted(names, key=lambda name: ("-GENAI" in name, len(name))):
         if name.startswith(ranks[0]):
             return name
     stated = [name for name in names if not name.startswith(ranks[1:])]

@@ -6,9 +6,9 @@ from urllib.parse import unquote
 
 from curation.errors import RecipeError
 from curation.masking import mask_address
+from curation.media.files.web_file import WebFile, WebFileError
 from curation.media.web.params import OutboundParams
 from curation.media.web.urls import InvalidURLError, normalize
-from curation.media.web.web_file import WebFile, WebFileError
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 

@@ -16,15 +16,19 @@ from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.guard import Guard, GuardedResolver, RefusedAddressError
 from curation.media.web.lookups import Lookups
-from curation.media.web.opt_out import opted_out
-from curation.media.web.params import OutboundParams
-from curation.media.web.robots import (
-    MAX_ROBOTS_BYTES,
-    RobotsRules,
-    parse_robots,
-    product_of,
+from curation.media.web.opt_outs.headers import header_opt_out
+from curation.media.web.opt_outs.policy import opt_out_policy
+from curation.media.web.opt_outs.signals import ROBOTS, OptOutError
+from curation.media.web.opt_outs.site import (
+    MAX_FILE_BYTES,
+    SiteFile,
+    SiteRules,
+    first_file,
+    next_file,
+    read_site_file,
     rules_after_failure,
 )
+from curation.media.web.params import OutboundParams
 from curation.media.web.session import REDIRECT_STATUSES, open_session, reason_of, request_target
 from curation.media.web.urls import InvalidURLError, host_of, join, port_of
 
@@ -54,7 +58,7 @@ class RemoteFile:
 
 
 class SourceClient:
-    """Requests one file, and the robots.txt of the hosts that it is read from.
+    """Requests one file, and the rules of the hosts that it is read from.
 
     Args:
         address: of the file, normalised.
@@ -63,12 +67,12 @@ class SourceClient:
 
     def __init__(self, address: str, outbound: OutboundParams) -> None:
         self._address, self._outbound = address, outbound
-        self._product = product_of(outbound.user_agent)
+        self._policy = opt_out_policy(outbound)
         self._guard = Guard(outbound.allow_hosts, outbound.ports)
         resolver = GuardedResolver(self._guard, Lookups(outbound.timeout_s))
         connector = aiohttp.TCPConnector(resolver=resolver, ttl_dns_cache=300)
         self._session = open_session(outbound, connector, "*/*")
-        self._rules: dict[str, RobotsRules] = {}
+        self._rules: dict[str, SiteRules] = {}
 
     async def close(self) -> None:
         """Close all connections."""
@@ -169,28 +173,25 @@ class SourceClient:
 
     @asynccontextmanager
     async def _get(
-        self, url: str, headers: Mapping[str, str] | None = None, robots: bool = False
+        self, url: str, headers: Mapping[str, str] | None = None, of_site: bool = False
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Request a normalised URL, follow its redirects, and give the response.
 
         Args:
-            url: of the file, or of a robots.txt.
+            url: of the file, or of a file with the rules of a site.
             headers: further headers.
-            robots: whether it is a robots.txt, which no rules forbid.
+            of_site: whether it is such a file.
         """
-        redirects = _MAX_ROBOTS_REDIRECTS if robots else self._outbound.max_redirects
+        redirects = _MAX_ROBOTS_REDIRECTS if of_site else self._outbound.max_redirects
         for _ in range(redirects + 1):
             self._check_host(url)
-            if self._outbound.robots and not robots:
-                await self._check_robots(url)
+            if not of_site:
+                await self._check_rules(url)
             target = request_target(url)
             async with self._session.get(
                 target, headers=headers, allow_redirects=False
             ) as response:
-                if not robots and opted_out(
-                    response.headers, self._product, self._outbound.opt_out
-                ):
-                    raise FetchError("opted_out")
+                self._check_headers(url, response, of_site)
                 if response.status in (200, 206):
                     yield response
                     return
@@ -208,28 +209,45 @@ class SourceClient:
         if self._outbound.contact is None and not self._guard.is_listed(host):
             raise FetchError("no_contact")
 
-    async def _check_robots(self, url: str) -> None:
+    def _check_headers(self, url: str, response: aiohttp.ClientResponse, of_site: bool) -> None:
+        opt_out = header_opt_out(response.headers, url, self._policy)
+        if opt_out is not None and not of_site:
+            raise OptOutError(opt_out)
+
+    async def _check_rules(self, url: str) -> None:
         origin = "/".join(url.split("/", 3)[:3])
         if origin not in self._rules:
-            self._rules[origin] = await self._robots_of(origin)
+            self._rules[origin] = await self._rules_of(origin)
         rules = self._rules[origin]
         if rules.error is not None:
             raise rules.error
-        if not rules.allows(url, self._product):
-            raise FetchError("robots_disallowed")
+        opt_out = rules.opt_out(url)
+        if opt_out is not None:
+            raise OptOutError(opt_out)
 
-    async def _robots_of(self, origin: str) -> RobotsRules:
+    async def _rules_of(self, origin: str) -> SiteRules:
+        rules, file = SiteRules(), first_file(origin, self._policy)
+        while file is not None:
+            rules = await self._with_file(file, rules, origin)
+            file = next_file(file.kind, origin, rules, self._policy)
+        return rules
+
+    async def _with_file(self, file: SiteFile, known: SiteRules, origin: str) -> SiteRules:
         body = bytearray()
         try:
-            async with self._get(f"{origin}/robots.txt", robots=True) as response:
+            async with self._get(file.url, of_site=True) as response:
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     body += chunk
-                    if len(body) >= MAX_ROBOTS_BYTES:
+                    if len(body) >= MAX_FILE_BYTES:
                         break
         except FetchError as error:
             # The host itself was checked before: only a redirect can lead where none may go.
-            return rules_after_failure(error, error.reason in _REFUSALS)
-        return parse_robots(bytes(body[:MAX_ROBOTS_BYTES]), self._product)
+            return rules_after_failure(file, known, error, error.reason in _REFUSALS)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError):
+            if file.kind == ROBOTS:
+                raise
+            return known
+        return read_site_file(file, bytes(body[:MAX_FILE_BYTES]), known, self._policy, origin)
 
 
 def _redirected(url: str, location: str) -> str:

@@ -1,13 +1,11 @@
-"""Whether the headers of a response forbid the use of its image."""
+"""Whether the header X-Robots-Tag of a response forbids the use of its image."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
-from multidict import CIMultiDictProxy
-
-from curation.media.web.robots import product_of
+from curation.media.web.opt_outs.robots_txt import product_of
 
 _KNOWN = frozenset(
     re.findall(
@@ -24,23 +22,16 @@ _COLONS = re.compile(r"\s*:\s*")
 _SEPARATORS = re.compile(r"[^\w:*./+-]+")
 
 
-def opted_out(headers: CIMultiDictProxy[str], product: str, directives: Iterable[str]) -> bool:
-    """Whether the headers of a response forbid the use of its image.
+def forbids_use(tag: str, products: Collection[str], directives: Collection[str]) -> bool:
+    """Whether one X-Robots-Tag has a directive that forbids the use of an image.
 
     Args:
-        headers: of the response. X-Robots-Tag counts if it is for all robots or for `product`, and
-            tdm-reservation (W3C TDM Reservation Protocol) if it is 1.
-        product: product token of the crawler.
-        directives: directives of X-Robots-Tag that forbid the use; without any, headers are ignored.
+        tag: value of the header.
+        products: product tokens of crawlers. Directives for them count, and those for all robots.
+        directives: directives that forbid the use.
     """
     forbidding = frozenset(directives)
-    if not forbidding:
-        return False
-    reservations = headers.getall("tdm-reservation", ())
-    if any("1" in _words(value) for value in reservations):
-        return True
-    tags = headers.getall("X-Robots-Tag", ())
-    return any(not forbidding.isdisjoint(_directives(t, product, forbidding)) for t in tags)
+    return not forbidding.isdisjoint(_directives(tag, products, forbidding))
 
 
 def _words(text: str) -> list[str]:
@@ -48,8 +39,8 @@ def _words(text: str) -> list[str]:
     return _SEPARATORS.split(_COLONS.sub(":", _QUOTES.sub("", text.lower())))
 
 
-def _directives(tag: str, product: str, forbidding: frozenset[str]) -> Iterator[str]:
-    """Yield the directives of one X-Robots-Tag that are for all robots or for `product`.
+def _directives(tag: str, products: Collection[str], forbidding: frozenset[str]) -> Iterator[str]:
+    """Yield the directives of one X-Robots-Tag that are for all robots or for one of `products`.
 
     A robot's name holds up to the next one. What follows the colon of a date or of an unknown directive
     is no directive, so that `ai-train: no, noai` forbids.
@@ -59,7 +50,7 @@ def _directives(tag: str, product: str, forbidding: frozenset[str]) -> Iterator[
         name, *rest = word.split(":")
         if rest and name not in known and rest[0] in known:
             # The name of a robot; the directives that follow are for that robot.
-            applies = name in ("", "*") or product_of(name) == product
+            applies = name in ("", "*") or product_of(name) in products
             name = rest[0]
         if applies:
             yield from _NONE if name == "none" else ()

@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 from fsspec.asyn import get_loop, sync
 
 from curation.masking import mask_address
+from curation.media.files.source_client import RemoteFile, SourceClient
 from curation.media.web.fetch_error import FetchError
+from curation.media.web.opt_outs.signals import OptOutError
 from curation.media.web.params import OutboundParams
 from curation.media.web.session import unused_proxies
-from curation.media.web.source_client import RemoteFile, SourceClient
 from curation.media.web.urls import InvalidURLError, normalize
 
 EXECUTION_ONLY = True
@@ -34,8 +35,6 @@ _MENDS = {
     "robots_disallowed": "the robots.txt of its host forbids it. Ask the owner for the file, and name "
     "your copy; `robots: false` under `fetch` ignores all robots.txt",
     "robots_unreachable": "the robots.txt of its host cannot be read. Try again later",
-    "opted_out": "its host opts out by X-Robots-Tag or tdm-reservation. Ask the owner for the file, "
-    "and name your copy; `opt_out: []` under `fetch` ignores these headers",
     "insecure_redirect": "it redirects from https to http, where anybody may change it. Name an "
     "address that you trust",
     "changed": "it changed while it was read. Run again",
@@ -74,7 +73,7 @@ class WebFile(io.RawIOBase):
             self.size = self._copied() if self._remote.size is None else self._remote.size
         except (FetchError, InvalidURLError) as error:
             self.close()
-            raise self._error(error.reason) from error
+            raise self._error(error) from error
 
     @property
     def version(self) -> int:
@@ -113,7 +112,7 @@ class WebFile(io.RawIOBase):
         try:
             content = self._read(size)
         except FetchError as error:
-            raise self._error(error.reason) from error
+            raise self._error(error) from error
         view[: len(content)] = content
         self._position += len(content)
         return len(content)
@@ -151,12 +150,21 @@ class WebFile(io.RawIOBase):
         size: int = sync(get_loop(), self._client.save, self._copy, MAX_WITHOUT_RANGES)
         return size
 
-    def _error(self, reason: str) -> WebFileError:
-        problem = _MENDS.get(
-            reason,
-            f"{reason}. Look whether the address is right and its server answers, or download the "
-            "file and name your copy",
-        )
+    def _error(self, error: FetchError | InvalidURLError) -> WebFileError:
         proxies = unused_proxies()
         unused = f" The proxy that {proxies} names is not used." if proxies else ""
-        return WebFileError(f"{mask_address(self._address)}: {problem}.{unused}")
+        return WebFileError(f"{mask_address(self._address)}: {_problem(error)}.{unused}")
+
+
+def _problem(error: FetchError | InvalidURLError) -> str:
+    """Return what is wrong with a file, and how to mend it."""
+    if isinstance(error, OptOutError) and error.reason not in _MENDS:
+        return (
+            f"its host opts out: {error.opt_out.described}. Ask the owner for the file, and name your "
+            f"copy; `fetch.opt_out_signals` without {error.opt_out.signal} ignores this"
+        )
+    return _MENDS.get(
+        error.reason,
+        f"{error.reason}. Look whether the address is right and its server answers, or download the "
+        "file and name your copy",
+    )

@@ -1,4 +1,4 @@
-"""The robots.txt of many origins, in a bounded number of bytes."""
+"""What robots.txt and other files of many origins say, in a bounded number of bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-from curation.media.web.robots import RobotsRules, read_rules
+from curation.media.web.opt_outs.site import SiteRules, read_rules
 
 MAX_CACHE_BYTES = 64 * 2**20
 """Bytes of rules that a process caches; half of them for texts of up to SMALL_BYTES."""
@@ -63,7 +63,7 @@ class RobotsCache:
     def __init__(self, max_bytes: int = MAX_CACHE_BYTES) -> None:
         self._small: ByteCache[tuple[float, bytes]] = ByteCache(max_bytes // 2)
         self._large: ByteCache[tuple[float, bytes]] = ByteCache(max_bytes // 2)
-        self._parsed: ByteCache[RobotsRules] = ByteCache(MAX_PARSED_BYTES)
+        self._parsed: ByteCache[SiteRules] = ByteCache(MAX_PARSED_BYTES)
         self._lock = threading.Lock()
 
     @property
@@ -71,7 +71,7 @@ class RobotsCache:
         """Bytes of all texts."""
         return self._small.size + self._large.size
 
-    def get(self, origin: str) -> RobotsRules | None:
+    def get(self, origin: str) -> SiteRules | None:
         """Return the rules of an origin, or None if they are not cached or too old."""
         with self._lock:
             expires, text = self._small.get(origin) or self._large.get(origin) or (0.0, b"")
@@ -84,17 +84,18 @@ class RobotsCache:
                 self._parsed.put(origin, rules, len(text))
         return rules
 
-    def put(self, origin: str, rules: RobotsRules) -> None:
+    def put(self, origin: str, rules: SiteRules) -> None:
         """Cache the rules of an origin, unless its robots.txt could not be read."""
         if rules.error is not None:
             return
-        size = _ENTRY_BYTES + len(origin) + len(rules.text)
+        text = rules.text
+        size = _ENTRY_BYTES + len(origin) + len(text)
         expires = time.monotonic() + CACHE_TTL_S
         with self._lock:
             for cache in (self._small, self._large, self._parsed):
                 cache.drop(origin)
             cache = self._small if size <= SMALL_BYTES else self._large
-            cache.put(origin, (expires, rules.text), size)
+            cache.put(origin, (expires, text), size)
 
 
 ROBOTS_CACHE = RobotsCache()

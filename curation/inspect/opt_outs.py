@@ -1,0 +1,103 @@
+"""Counts the pictures that were withheld, by signal and host."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.compute as pc
+
+from curation.engine.table import Table, open_table
+from curation.inspect.lineage import recipe_tables
+from curation.media.web.opt_outs.signals import is_opt_out
+from curation.media.web.urls import host_in
+from curation.recipe import Recipe
+from curation.store.store import Store
+
+_COLUMNS = ("url", "status", "reason", "opt_out", "rsl_license")
+_EXAMPLES = 3
+NO_HOST = "(files)"
+"""Stands for the host of pictures that are not on the web."""
+
+
+@dataclass
+class OptOuts:
+    """The opt-outs of a version of `images`.
+
+    Attributes:
+        rows: pictures that a host or a file was asked for.
+        by_signal: withheld pictures by signal.
+        by_host: withheld pictures by host and signal.
+        examples: some places and texts by signal.
+        licensed: stored pictures whose host names a licence of RSL.
+    """
+
+    rows: int = 0
+    by_signal: Counter[str] = field(default_factory=Counter)
+    by_host: dict[str, Counter[str]] = field(default_factory=dict)
+    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    licensed: int = 0
+
+    def as_json(self, hosts: int) -> dict[str, Any]:
+        """Return it as values that JSON can hold, with the hosts that withhold most pictures."""
+        return {
+            "rows": self.rows,
+            "withheld": self.by_signal.total(),
+            "licensed": self.licensed,
+            "signals": dict(self.by_signal.most_common()),
+            "hosts": {host: dict(signals) for host, signals in self.top_hosts(hosts)},
+            "examples": self.examples,
+        }
+
+    def top_hosts(self, count: int) -> list[tuple[str, Counter[str]]]:
+        """Return the hosts that withhold most pictures, with their counts by signal."""
+        ordered = sorted(self.by_host.items(), key=lambda item: (-item[1].total(), item[0]))
+        return ordered[:count]
+
+
+def images_of(store: Store, run: str | None, recipe: Recipe | None) -> Table:
+    """Return the table `images` of a recipe, or of a run.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if recipe is not None and run is None:
+        return recipe_tables(recipe, store, ["images"])["images"]
+    return open_table(store, "images", None, run)
+
+
+def count_opt_outs(images: Table) -> OptOuts:
+    """Return the opt-outs of a version of `images`."""
+    counts = OptOuts()
+    for fragment in images.fragments.values():
+        for batch in fragment.batches(_COLUMNS):
+            counts.rows += (
+                batch.num_rows - pc.sum(pc.equal(batch.column("status"), "skipped")).as_py()
+            )
+            for row in _told(batch.to_pylist()):
+                _count(counts, row)
+    return counts
+
+
+def _told(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows that are withheld, and those with a licence."""
+    for row in rows:
+        if row["rsl_license"] is not None or is_opt_out(row["reason"] or ""):
+            yield row
+
+
+def _count(counts: OptOuts, row: dict[str, Any]) -> None:
+    if row["status"] == "ok":
+        counts.licensed += 1
+    elif row["opt_out"] is not None:
+        opt_out: dict[str, str] = json.loads(row["opt_out"])
+        signal = opt_out.pop("signal")
+        counts.by_signal[signal] += 1
+        host = (host_in(row["url"]) if row["url"] else None) or NO_HOST
+        counts.by_host.setdefault(host, Counter())[signal] += 1
+        examples = counts.examples.setdefault(signal, [])
+        if opt_out not in examples and len(examples) < _EXAMPLES:
+            examples.append(opt_out)
