@@ -45,6 +45,9 @@ class Cluster(StrictModel):
     """Spark master URL, as `local[*]`; null takes the one that spark-submit sets."""
     gpus: bool = False
     """Whether executors request GPUs for the stages that use one."""
+    secret_file: str | None = None
+    """File with the secret of a standalone cluster, which only its owner can read; `make cluster` writes
+    one. Without it, the secret is in the variable `CURATION_SPARK_SECRET`."""
     conf: dict[str, str | int | bool | float] = {}
     """Spark configuration properties by name."""
 
@@ -71,16 +74,18 @@ def load_cluster(name: str) -> Cluster:
         ) from error
 
 
-def with_secret(settings: dict[str, str], master: str | None) -> dict[str, str]:
+def with_secret(
+    settings: dict[str, str], master: str | None, secret_file: str | None = None
+) -> dict[str, str]:
     """Return settings with the secret of a cluster that Spark makes none for: a standalone one.
 
     Raises:
-        RecipeError: it needs one, and the environment has none.
+        RecipeError: it needs one, and neither the file nor the environment has any.
     """
     needs = settings.get("spark.authenticate") == "true" and (master or "").startswith("spark://")
     if not needs or SECRET in settings:
         return settings
-    secret = os.environ.get(SECRET_VARIABLE)
+    secret = _read_secret(secret_file) if secret_file else os.environ.get(SECRET_VARIABLE)
     if not secret:
         raise RecipeError(
             f"The cluster at {master} wants a secret, which its daemons and its runs share. Set "
@@ -90,6 +95,22 @@ def with_secret(settings: dict[str, str], master: str | None) -> dict[str, str]:
         )
     note_settings({SECRET: secret})
     return settings | {SECRET: secret}
+
+
+def _read_secret(path: str) -> str:
+    try:
+        open_to_others = Path(path).stat().st_mode & 0o077
+        secret = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"secret_file: {path!r} cannot be read ({error}). `make cluster` writes it while its "
+            "cluster runs."
+        ) from error
+    if open_to_others:
+        raise RecipeError(
+            f"secret_file: others than its owner can read {path!r}. Take that away: chmod 600 {path}"
+        )
+    return secret
 
 
 def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
@@ -172,7 +193,7 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     settings = {
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
-        **with_secret(spark_conf(cluster, gpus), cluster.master),
+        **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
     for key, value in settings.items():
         builder = builder.config(key, value)
