@@ -331,9 +331,10 @@ def run_steps(
     check_encoders(steps, store)
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
+    inputs = [path for step in steps for _, path in input_files(step.params)]
     with (
         recorded_run(store, recipe.name, run_fingerprint(recipe), planned_steps(steps)) as run,
-        spark_workers(recipe.name, cluster, gpu, files) as workers,
+        spark_workers(recipe.name, cluster, gpu, files, inputs) as workers,
     ):
         run.again = options.again
         for step in steps:

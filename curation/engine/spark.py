@@ -34,6 +34,8 @@ EXECUTION_ONLY = True
 
 SECRET, SECRET_VARIABLE = "spark.authenticate.secret", "CURATION_SPARK_SECRET"
 """The setting of the secret of a standalone cluster, and the variable that a run takes it from."""
+ATTEMPTS = 4
+"""Attempts of a task on this machine; as many as Spark makes on a cluster."""
 JAVA_VERSIONS = (17, 21)
 """The versions of Java that Spark supports."""
 
@@ -46,8 +48,8 @@ class Cluster(StrictModel):
     gpus: bool = False
     """Whether executors request GPUs for the stages that use one."""
     secret_file: str | None = None
-    """File with the secret of a standalone cluster, which only its owner can read; `make cluster` writes
-    one. Without it, the secret is in the variable `CURATION_SPARK_SECRET`."""
+    """File with the secret of a standalone cluster, which only its owner can read; `make cluster`
+    writes one. Without it, the secret is in the variable `CURATION_SPARK_SECRET`."""
     conf: dict[str, str | int | bool | float] = {}
     """Spark configuration properties by name."""
 
@@ -184,10 +186,11 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
         keep_local_settings(os.environ)
     ensure_java()
     # Otherwise workers would use the first python3 on their PATH.
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    workers_python = cluster.conf.get("spark.pyspark.python", sys.executable)
+    os.environ.setdefault("PYSPARK_PYTHON", str(workers_python))
     builder: Any = SparkSession.builder.appName(f"curation {name}")
     if cluster.master:
-        builder = builder.master(cluster.master)
+        builder = builder.master(with_retries(cluster))
     # As a URI, because a path may have spaces, at which Spark would divide the options.
     logging = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
     settings = {
@@ -216,6 +219,24 @@ def _start_gateway(settings: dict[str, str]) -> None:
     if public != settings and pyspark.SparkContext._gateway is None:
         conf = pyspark.SparkConf(loadDefaults=False).setAll(list(public.items()))
         pyspark.SparkContext._ensure_initialized(conf=conf)
+
+
+def with_retries(cluster: Cluster) -> str:
+    """Return the master of a cluster; a local one with the number of attempts of a task.
+
+    Otherwise Spark makes one attempt there, whatever `spark.task.maxFailures` says, and a task whose
+    process the system ended, because memory was short for a moment, would end the run.
+    """
+    master = cluster.master or ""
+    threads = re.fullmatch(r"local(?:\[(\*|\d+)\])?", master)
+    if threads is None:
+        return master
+    return f"local[{threads[1] or 1},{cluster.conf.get('spark.task.maxFailures', ATTEMPTS)}]"
+
+
+def is_local(master: str | None) -> bool:
+    """Whether tasks run in this process and its children."""
+    return re.match(r"local(\[|$)", master or "") is not None
 
 
 def gpu_profile(session: SparkSession) -> ResourceProfile | None:

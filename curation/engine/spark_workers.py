@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
-import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from curation.engine.parallel import Note, R, ShuffleJob, T
-from curation.engine.spark import Cluster, gpu_profile, open_session
-from curation.errors import CurationError, StoreError
+from curation.engine.shipped_files import Shipment, use_copies
+from curation.engine.spark import Cluster, gpu_profile, is_local, open_session
+from curation.engine.spark_failures import failure, lost_java
+from curation.errors import CurationError
 from curation.progress import ProgressBar
 from curation.streams import clean_python_streams
 from curation.terminal import visible
@@ -37,11 +37,12 @@ class _ErrorAsResult:
     Spark would wrap the exception in pages of JVM trace, which hide its message.
     """
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[Any], Any], copies: Mapping[str, str]) -> None:
+        self.function, self._copies = function, copies
 
     def __call__(self, item: Any) -> Any:
         clean_python_streams()
+        use_copies(self._copies)
         try:
             return self.function(item)
         except CurationError as error:
@@ -121,11 +122,12 @@ class _SendItem:
     If that fails, every part gets the error, so that none is computed from incomplete messages.
     """
 
-    def __init__(self, job: ShuffleJob) -> None:
-        self._send, self._parts = job.send, job.parts
+    def __init__(self, job: ShuffleJob, copies: Mapping[str, str]) -> None:
+        self._send, self._parts, self._copies = job.send, job.parts, copies
 
     def __call__(self, item: Any) -> Iterator[tuple[int, Any]]:
         clean_python_streams()
+        use_copies(self._copies)
         try:
             yield from self._send(item)
         except CurationError as error:
@@ -138,8 +140,8 @@ class _SendItem:
 class _ReceivePart:
     """Computes a part of a shuffle, or returns the error that a sender met; runs on a worker."""
 
-    def __init__(self, job: ShuffleJob) -> None:
-        self._receive, self._parts = job.receive, job.parts
+    def __init__(self, job: ShuffleJob, copies: Mapping[str, str]) -> None:
+        self._receive, self._parts, self._copies = job.receive, job.parts, copies
 
     def __call__(self, partition: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Any]:
         messages = [message for _, message in rows]
@@ -147,7 +149,7 @@ class _ReceivePart:
         if errors:
             yield errors[0]
         else:
-            receive = _ErrorAsResult(lambda part: self._receive(part, messages))
+            receive = _ErrorAsResult(lambda part: self._receive(part, messages), self._copies)
             yield receive(self._parts[partition])
 
 
@@ -156,17 +158,28 @@ class SparkWorkers:
 
     Args:
         session: opens the session.
+        inputs: input files that tasks read, as the recipe has them.
     """
 
-    def __init__(self, session: Callable[[], SparkSession]) -> None:
-        self._open_session = session
+    def __init__(self, session: Callable[[], SparkSession], inputs: Sequence[str] = ()) -> None:
+        self._open_session, self._inputs = session, inputs
         self._session: SparkSession | None = None
+        self._shipment: Shipment | None = None
 
     @property
     def _spark(self) -> SparkSession:
         if self._session is None:
             self._session = self._open_session()
+            context = self._session.sparkContext
+            # The workers of a local session see the same files as this process.
+            if not is_local(context.master):
+                self._shipment = Shipment(context, self._inputs)
         return self._session
+
+    @property
+    def _copies(self) -> Mapping[str, str]:
+        """The names of the copies of input files that workers have, by path."""
+        return self._shipment.names if self._shipment else {}
 
     @property
     def slots(self) -> int:
@@ -185,11 +198,13 @@ class SparkWorkers:
 
         Raises:
             CurationError: the first one that a task raised, after all tasks have ended.
+            StoreError: a disk is full.
+            WorkerError: the worker of a task ended again and again.
         """
         if not items:
             return []
         context = self._spark.sparkContext
-        call: Callable[[Any], Any] = _ErrorAsResult(function)
+        call: Callable[[Any], Any] = _ErrorAsResult(function, self._copies)
         if note is not None:
             note_adder: Any = _NoteAdder(note)
             call = _Summarised(call, note.summarise, context.accumulator(None, note_adder))
@@ -204,9 +219,9 @@ class SparkWorkers:
         """
         partition_of = {part: number for number, part in enumerate(job.parts)}
         items = self._spark.sparkContext.parallelize(job.items, max(1, len(job.items)))
-        sent = items.flatMap(_SendItem(job))
+        sent = items.flatMap(_SendItem(job, self._copies))
         shuffled = sent.partitionBy(len(partition_of), partition_of.__getitem__)
-        received = shuffled.mapPartitionsWithIndex(_ReceivePart(job))
+        received = shuffled.mapPartitionsWithIndex(_ReceivePart(job, self._copies))
         return self._collected(received, job.label, job.task_count, None, job.gpu)
 
     def _collected(
@@ -228,11 +243,17 @@ class SparkWorkers:
         """Stop the session, if one was started."""
         if self._session is not None:
             self._session.stop()
+        if self._shipment is not None:
+            self._shipment.close()
 
 
 @contextmanager
 def spark_workers(
-    name: str, cluster: Cluster, gpu: bool = False, files: Sequence[str] = ()
+    name: str,
+    cluster: Cluster,
+    gpu: bool = False,
+    files: Sequence[str] = (),
+    inputs: Sequence[str] = (),
 ) -> Iterator[SparkWorkers]:
     """Return workers on a cluster, as a context manager that stops their session at the end.
 
@@ -241,6 +262,7 @@ def spark_workers(
         cluster: where they run.
         gpu: whether executors need a GPU.
         files: Python files that workers can import.
+        inputs: input files that tasks read, as the recipe has them.
     """
 
     def session() -> SparkSession:
@@ -249,7 +271,7 @@ def spark_workers(
             spark.sparkContext.addPyFile(file)
         return spark
 
-    workers = SparkWorkers(session)
+    workers = SparkWorkers(session, inputs)
     try:
         yield workers
     finally:
@@ -261,18 +283,20 @@ def _collect(rows: Any) -> list[Any]:
 
     Raises:
         StoreError: a disk is full.
+        WorkerError: a worker ended again and again, or Spark itself did.
     """
-    from py4j.protocol import Py4JJavaError
+    from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+    from pyspark.errors import PySparkException
 
     try:
         return list(rows.collect())
-    except Py4JJavaError as error:
-        if os.strerror(errno.ENOSPC) not in str(error):
+    except (Py4JJavaError, PySparkException) as error:
+        known = failure(error)
+        if known is None:
             raise
-        raise StoreError(
-            "A disk for temporary files is full. Free some space, or set TMPDIR and SPARK_LOCAL_DIRS "
-            "to folders on a larger disk, and run again: what is finished is kept."
-        ) from error
+        raise known from error
+    except (Py4JNetworkError, ConnectionError, Py4JError) as error:
+        raise lost_java() from error
 
 
 def _raise_first_error(results: list[R]) -> list[R]:
