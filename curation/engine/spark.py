@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from curation.engine.executors import announced_start, check_master
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
 from curation.engine.spark_settings import (
@@ -182,6 +183,7 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     from pyspark.sql import SparkSession
 
     check_pyspark(pyspark.__version__, pyspark.__file__)
+    check_master(cluster.master or "")
     if (cluster.master or "").startswith("local") and pyspark.SparkContext._gateway is None:
         keep_local_settings(os.environ)
     ensure_java()
@@ -202,7 +204,8 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
         builder = builder.config(key, value)
     try:
         _start_gateway(settings)
-        session: SparkSession = builder.getOrCreate()
+        with announced_start(cluster.master or ""):
+            session: SparkSession = builder.getOrCreate()
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
         raise RecipeError(start_problem(error, os.environ)) from error
     return session

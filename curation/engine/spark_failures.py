@@ -15,16 +15,18 @@ _KEPT = "run again: what is finished is kept"
 _TASK = re.compile(r"Task (\d+) in stage [\d.]+ failed (\d+) times")
 _SIGNS = (
     (r"Python worker exited unexpectedly", "its Python process ended without an answer"),
-    (r"MemoryError\b", "Python had no memory left"),
-    (r"OutOfMemoryError", "Java had no memory left"),
+    (r"java\.lang\.OutOfMemoryError", "Java had no memory left"),
+    (r"torch\.OutOfMemoryError|CUDA out of memory", "the GPU had no memory left"),
+    (r"MemoryError\b|can't allocate memory", "Python had no memory left"),
     (r"(?i)exceeding .{0,20}memory limits|OOMKilled", "its container exceeded its memory"),
     (r"ExecutorLostFailure", "its executor was lost"),
 )
 """What the error of Spark contains, and what it means."""
 LOWER = (
-    "Mostly the system ends such a process, because memory is short. Let fewer tasks run at the same "
-    "time (`master: local[1]`, or a smaller `spark.executor.cores`), or give executors more memory "
-    "(`spark.executor.memoryOverhead` for Python, `spark.executor.memory` for Java)"
+    "Where a process ends so, memory is mostly short. Let fewer tasks run at the same time (`master: "
+    "local[1]`, or a smaller `spark.executor.cores`), give executors more memory "
+    "(`spark.executor.memoryOverhead` for Python, `spark.executor.memory` for Java), or lower what a "
+    "task holds: `embed.batch_size`, or `ingest.rows_per_fragment`, with which all is computed anew"
 )
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import logging
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from curation.engine.executors import ExecutorWatch
+from curation.engine.job_poller import JobPoller
 from curation.engine.parallel import Note, R, ShuffleJob, T
 from curation.engine.shipped_files import Shipment, use_copies
 from curation.engine.spark import Cluster, gpu_profile, is_local, open_session
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
-
-
-logger = logging.getLogger(__name__)
 
 
 class _ErrorAsResult:
@@ -47,10 +43,22 @@ class _ErrorAsResult:
             return self.function(item)
         except CurationError as error:
             return error
+        except MemoryError:
+            raise _out_of_memory() from None
         except Exception as error:
             raise _without_secrets(error) from None
         finally:
             _freeze_imported_objects()
+
+
+def _out_of_memory() -> MemoryError:
+    """Return an error that names the task as Spark does, which leaves that out of Python's errors."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    assert context is not None
+    task, stage, attempt = context.partitionId(), context.stageId(), context.attemptNumber()
+    return MemoryError(f"Task {task} in stage {stage} failed {attempt + 1} times")
 
 
 def _without_secrets(error: Exception) -> Exception:
@@ -235,7 +243,11 @@ class SparkWorkers:
             rows = rows.withResources(profile)
         group = f"curation-{label}-{id(rows)}"
         context.setJobGroup(group, label)
-        with ProgressBar(label, tasks) as progress, _ProgressPoller(context, group, progress, note):
+        watch = None if is_local(context.master) else ExecutorWatch(context)
+        with (
+            ProgressBar(label, tasks) as progress,
+            JobPoller(context.statusTracker(), group, progress, note, watch),
+        ):
             results = _collect(rows)
         return _raise_first_error(results)
 
@@ -304,56 +316,3 @@ def _raise_first_error(results: list[R]) -> list[R]:
         if isinstance(result, CurationError):
             raise result
     return results
-
-
-NOTE_SECONDS = 2.0
-"""Seconds between two notes under a progress bar."""
-LOG_SECONDS = 60.0
-"""Seconds between two notes in the log, where no progress bar is shown."""
-
-
-class _ProgressPoller:
-    """Updates a progress bar with the finished tasks of a job group, from a thread of its own."""
-
-    def __init__(self, context: Any, group: str, progress: ProgressBar, note: Note | None) -> None:
-        self._tracker = context.statusTracker()
-        self._group, self._progress, self._note = group, progress, note
-        self._last_note = time.monotonic()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._poll, daemon=True)
-
-    def _poll(self) -> None:
-        while not self._ended.wait(0.2):
-            done = 0
-            for job in self._tracker.getJobIdsForGroup(self._group):
-                info = self._tracker.getJobInfo(job)
-                for stage in info.stageIds if info else ():
-                    stage_info = self._tracker.getStageInfo(stage)
-                    done += stage_info.numCompletedTasks if stage_info else 0
-            self._progress.set_done(done)
-            self._show_note()
-
-    def _show_note(self) -> None:
-        pause = NOTE_SECONDS if self._progress.shown else LOG_SECONDS
-        if self._note is None or time.monotonic() - self._last_note < pause:
-            return
-        self._last_note = time.monotonic()
-        try:
-            text = self._note()
-        except (OSError, CurationError) as error:
-            # A note is not worth stopping the work for.
-            logger.debug("The progress note cannot be made: %s", error)
-            return
-        if self._progress.shown:
-            self._progress.set_note(text)
-        else:
-            logger.info("%s", text)
-
-    def __enter__(self) -> None:
-        if self._progress.shown or self._note is not None:
-            self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
