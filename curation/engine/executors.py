@@ -34,13 +34,11 @@ _WHERE = {
 
 
 class Offer(NamedTuple):
-    """What a worker of a standalone cluster has, and what of it is free; memory in MiB."""
+    """What a worker of a standalone cluster has; memory in MiB."""
 
     host: str
     cores: int
-    free_cores: int
     memory: int
-    free_memory: int
 
 
 def check_master(master: str) -> None:
@@ -77,9 +75,9 @@ def announced_start(master: str, patience_s: float = PATIENCE_S) -> Iterator[Non
         patience_s,
         logger.warning,
         (
-            "Spark has not started for %.0f s: the cluster at %s has not accepted this run. On a "
-            "standalone cluster, runs and daemons must have the same secret and the same version of "
-            "Spark. On others, the queue may be full.",
+            "Spark has not started for %.0f s. Either this machine is busy, or the cluster at %s does "
+            "not accept the run: on a standalone cluster, runs and daemons need the same secret and "
+            "the same version of Spark; on others, the queue may be full.",
             patience_s,
             master or "the address given to spark-submit",
         ),
@@ -144,42 +142,39 @@ class ExecutorWatch:
             kind = master.partition(":")[0]
             return f"{_WHERE.get(kind, '')} Ask for less, or wait until others have ended.".strip()
         try:
-            offers = worker_offers(self._context, master)
+            offers, others = ask_master(self._context, master)
         except Exception as error:
             # Spark's own interface, which another version may not have.
             logger.debug("What the master offers cannot be asked: %s", error)
             return "What the master offers is not known. Ask for less, or add workers."
-        return advice(offers, 1 if cores == "all" else int(cores), memory)
+        return advice(offers, others, 1 if cores == "all" else int(cores), memory)
 
 
-def advice(offers: list[Offer], cores: int, memory: int) -> str:
-    """Return what the workers of a standalone cluster offer, and what to change.
+def advice(offers: list[Offer], others: int, cores: int, memory: int) -> str:
+    """Return what the workers of a standalone cluster have, and what to change.
 
     Args:
         offers: of its living workers.
+        others: number of other applications on the cluster.
         cores: that each executor asks for.
         memory: that each executor asks for, in MiB.
     """
     if not offers:
         return "The master has no worker that lives. Start workers, or see their logs."
-    listed = "; ".join(
-        f"{o.host} has {o.cores} cores ({o.free_cores} free) and {o.memory:,} MiB "
-        f"({o.free_memory:,} free)"
-        for o in offers[:8]
-    )
-    text = f"The master has {len(offers)} workers: {listed}."
-    if any(o.free_cores >= cores and o.free_memory >= memory for o in offers):
-        return f"{text} That is enough: see the logs of the workers for why executors do not start."
+    listed = "; ".join(f"{o.host}: {o.cores} cores, {o.memory:,} MiB" for o in offers[:8])
+    text = f"The master has {len(offers)} workers ({listed}) and {others} other applications."
     if any(o.cores >= cores and o.memory >= memory for o in offers):
-        return f"{text} Other applications hold them: wait, end those, or add workers."
+        if others:
+            return f"{text} These may hold what is asked: wait, end them, or add workers."
+        return f"{text} Ask for fewer executors, or see the logs of the workers."
     most_cores, most_memory = max(o.cores for o in offers), max(o.memory for o in offers)
     changes = []
     if cores > most_cores:
         changes.append(f"spark.executor.cores to {most_cores} or less")
     if memory > most_memory:
         changes.append(f"spark.executor.memory to {most_memory}m or less")
-    change = " and ".join(changes) or "spark.executor.cores or spark.executor.memory"
-    return f"{text} None can hold such an executor: set {change}, or add larger workers."
+    change = " and ".join(changes) or "spark.executor.cores or spark.executor.memory lower"
+    return f"{text} No worker can hold such an executor: set {change}, or add larger workers."
 
 
 def executor_count(context: Any) -> int:
@@ -193,8 +188,8 @@ def needed_memory(context: Any) -> int:
     return int(context._jsc.sc().executorMemory())
 
 
-def worker_offers(context: Any, master: str) -> list[Offer]:
-    """Return what the living workers of a standalone cluster offer, from its master."""
+def ask_master(context: Any, master: str) -> tuple[list[Offer], int]:
+    """Return what the living workers of a standalone cluster have, and how many others run there."""
     jvm = context._jvm
     java_class = jvm.java.lang.Class.forName
     # The class itself cannot be asked for its methods: libraries of some of them are missing.
@@ -206,13 +201,12 @@ def worker_offers(context: Any, master: str) -> list[Offer]:
     request = java_class(f"{_STATE}RequestMasterState$").getField("MODULE$").get(None)
     tags = java_class("scala.reflect.ClassTag$").getField("MODULE$").get(None)
     answer = endpoint.askSync(request, tags.apply(java_class(f"{_STATE}MasterStateResponse")))
-    return [
-        Offer(
-            w.host(), w.cores(), w.cores() - w.coresUsed(), w.memory(), w.memory() - w.memoryUsed()
-        )
-        for w in answer.workers()
-        if w.state().toString() == "ALIVE"
+    offers = [
+        Offer(worker.host(), worker.cores(), worker.memory())
+        for worker in answer.workers()
+        if worker.state().toString() == "ALIVE"
     ]
+    return offers, len(answer.activeApps()) - 1
 
 
 def _wanted_executors(conf: Any) -> int:

@@ -7,6 +7,7 @@ reads an input file asks `local_path` where it is.
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -29,7 +30,7 @@ def local_path(path: str) -> str:
         return path
     from pyspark import SparkFiles
 
-    return str(Path(SparkFiles.getRootDirectory(), _names[path]))
+    return str(Path(SparkFiles.getRootDirectory(), _names[path]).absolute())
 
 
 def use_copies(names: Mapping[str, str]) -> None:
@@ -66,11 +67,16 @@ class Shipment:
             # Spark sends no folders, but unpacks archives.
             archive = place.with_name(f"{name}.tar")
             with tarfile.open(archive, "w", dereference=True) as tar:
-                tar.add(path, ".")
+                for file in sorted(path.iterdir()):
+                    tar.add(file, file.name)
             context.addArchive(f"{archive}#{name}")
         else:
-            # Two files may have the same name, and Spark sends one of a name.
-            place.symlink_to(path)
+            # Two files may have the same name, and Spark sends one of a name. It follows links by name.
+            try:
+                place.hardlink_to(path.resolve())
+            except OSError:
+                # They lie on two disks, or the disk has no such links.
+                shutil.copyfile(path, place)
             context.addFile(str(place))
 
     def close(self) -> None:
