@@ -215,6 +215,7 @@ def test_files_and_folders_of_one_name_are_shipped_and_the_master_says_what_it_h
     assert "The master has 2 workers (127.0.0.1: 1 cores, 1,024 MiB; " in message
 
 
+@pytest.mark.nightly
 def test_a_run_that_asks_for_too_much_is_told_so_within_half_a_minute(
     cluster: Cluster, tmp_path: Path
 ) -> None:
