@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -21,6 +22,7 @@ import yaml
 
 from curation.engine.table import open_table
 from curation.store.store import Store
+from scripts.pack_environment import pack
 
 from .small import encoded, picture, write_rows
 
@@ -42,7 +44,7 @@ class Letters:
 class Cluster:
     """A cluster that a script runs in a process of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, environment: dict[str, str] | None = None) -> None:
         self.home = home
         script = str(ROOT / "scripts" / "run_cluster.py")
         size = ["--port", "0", "--workers", "2", "--cores", "1", "--memory", "1g"]
@@ -51,6 +53,7 @@ class Cluster:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=environment,
         )
 
     def wait(self) -> None:
@@ -243,3 +246,53 @@ def test_a_run_that_asks_for_too_much_is_told_so_within_half_a_minute(
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+WHERE_IT_RUNS = """
+import sys
+from curation.stages.screen.filters import FilterEntry
+from curation.stages.screen.filters.base import Filter
+
+FILTERS = {"place": FilterEntry(module=f"{__name__}:Place", text=True)}
+
+
+class Place:
+    FILTER = Filter("Prefix of Python", "path", "string", "none", lambda pair: sys.prefix)
+"""
+NOT_PACKED = (
+    "torch",
+    "torchvision",
+    "nvidia",
+    "triton",
+    "polars",
+    "duckdb",
+    "transformers",
+    "mypy",
+)
+
+
+@pytest.mark.nightly
+def test_executors_run_in_the_environment_that_was_packed_and_shipped(tmp_path: Path) -> None:
+    archive = tmp_path / "environment.tar"
+    pack(archive, NOT_PACKED)
+    recipe = _pool(tmp_path)
+    (tmp_path / "place.py").write_text(WHERE_IT_RUNS)
+    recipe |= {"plugins": ["place.py"], "screen": {"filters": ["place", "aspect"]}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    # The executors cannot import the checkout.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    cluster = Cluster(tmp_path / "cluster", environment)
+    try:
+        cluster.wait()
+        conf = {
+            "spark.archives": f"{archive}#environment",
+            "spark.pyspark.python": "./environment/bin/python",
+            "spark.pyspark.driver.python": sys.executable,
+        }
+        arguments = ["--recipe", "recipe.yaml", "--store", "store", "--until", "screen"]
+        _submit(cluster, tmp_path, "run.py", *arguments, conf=conf)
+    finally:
+        cluster.stop()
+    places = open_table(Store(tmp_path / "store"), "scores").read(["place"])["place"].to_pylist()
+    assert len(places) == 24
+    assert all(re.search(r"/cluster/worker-\d/app-.*/environment$", place) for place in places)
