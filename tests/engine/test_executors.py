@@ -57,7 +57,7 @@ def _watch(seconds: list[float], executors: list[int], **conf: str) -> tuple[Any
 def test_it_speaks_within_thirty_seconds_and_again_when_they_come() -> None:
     seconds, executors = [0.0], [0]
     watch, messages = _watch(seconds, executors)
-    spoken = []
+    spoken: list[int] = []
     for second in range(400):
         seconds[0] = float(second)
         watch.check()
