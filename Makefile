@@ -1,5 +1,7 @@
 QUICKSTART_PORT ?= 8765
 AIRFLOW_PORT ?= 8080
+CLUSTER_PORT ?= 7077
+WORKERS ?= 2
 BIN := $(CURDIR)/.venv/bin
 
 # The shim `java` of a machine without Java lies there.
@@ -13,7 +15,7 @@ SETUP = set -e; for python in "$$PYTHON" python3 python3.12 python3.11 python3.1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-airflow quickstart airflow check format hooks docs test test-airflow test-gpu coverage nightly \
+.PHONY: help setup setup-airflow quickstart airflow cluster check format hooks docs test test-airflow test-gpu coverage nightly \
 	wheel constraints clean
 
 help: ## list these targets
@@ -39,6 +41,9 @@ else
 	$(BIN)/python -m quickstart build data/quickstart --port $(QUICKSTART_PORT)
 	$(BIN)/python -m quickstart serve data/quickstart --port $(QUICKSTART_PORT) -- $(RUN_AIRFLOW)
 endif
+
+cluster: setup ## run a standalone Spark cluster on loopback (CLUSTER_PORT=7077 WORKERS=2)
+	$(BIN)/python scripts/run_cluster.py --port $(CLUSTER_PORT) --workers $(WORKERS)
 
 check: setup ## lint, formatting and types
 	$(BIN)/ruff check

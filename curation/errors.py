@@ -67,3 +67,16 @@ class DamagedFileError(StoreError):
 
 class LeaseError(StoreError):
     """Another run works on the same step, or took it over."""
+
+
+class WorkerError(CurationError):
+    """The process that worked on a task has ended, or had no memory left, again and again.
+
+    Args:
+        message: for the user.
+        task: number of the task within its job; None if Spark names none.
+    """
+
+    def __init__(self, message: str, task: int | None = None) -> None:
+        super().__init__(message)
+        self.task = task

@@ -22,7 +22,6 @@ from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
-from curation.media.web.failure_reasons import check_failure
 from curation.media.web.params import OutboundParams
 from curation.plugins import files_of
 from curation.recipe import Recipe
@@ -267,24 +266,6 @@ def select_steps(
     return list(steps[start:end])
 
 
-def check_retry(steps: Sequence[Step], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of failures that a run was asked to try again.
-
-    Raises:
-        RecipeError: one is no failure, or none of the steps fetches.
-    """
-    try:
-        checked = tuple(check_failure(name) for name in names)
-    except ValueError as error:
-        raise RecipeError(f"--retry: {error}.") from error
-    if checked and all(step.stage.retry is None for step in steps):
-        stages = ", ".join(step.name for step in steps)
-        raise RecipeError(
-            f"--retry has an effect on the stage fetch alone, and this run has {stages}."
-        )
-    return checked
-
-
 def verify_inputs(steps: Sequence[Step], store: Store) -> list[Problem]:
     """Set damaged files aside that some steps would read or reuse, so that they are computed anew.
 
@@ -334,11 +315,12 @@ def run_steps(
     check_encoders(steps, store)
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
+    inputs = [path for step in steps for _, path in input_files(step.params)]
     with (
         Observers(options.observers) as observers,
         recorded_run(store, recipe.name, run_fingerprint(recipe), planned_steps(steps)) as run,
         refreshed(run, options.waiting.clock),
-        spark_workers(recipe.name, cluster, gpu, files, run.activity) as workers,
+        spark_workers(recipe.name, cluster, gpu, files, inputs, run.activity) as workers,
     ):
         run.again = options.again
         observers.run_started(run.record, steps)

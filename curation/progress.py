@@ -36,11 +36,12 @@ class ProgressBar:
         total: number of items.
 
     Attributes:
+        label: as given.
         shown: whether standard error is a terminal.
     """
 
     def __init__(self, label: str, total: int) -> None:
-        self.shown = sys.stderr.isatty()
+        self.label, self.shown = label, sys.stderr.isatty()
         self._total = total
         self._bar = _BarWithNote(
             bars.TextColumn("{task.description:>24}", markup=False),

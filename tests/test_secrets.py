@@ -134,7 +134,7 @@ def test_exceptions_of_libraries_leave_a_worker_without_secrets() -> None:
         ("x", ValueError),
     ):
         with pytest.raises(kind) as raised:
-            _ErrorAsResult(read)(item)
+            _ErrorAsResult(read, {})(item)
         assert "connection refused" in str(raised.value)
         assert not {"s3cr3tpassword", "\x1b"} & set(str(raised.value).split("="))
         assert raised.value.__cause__ is None

@@ -2,7 +2,8 @@
 
 # isort: off
 # The help lists commands in the order of these imports.
-from curation.cli import run_commands, inspect_commands, train_commands, plugin_commands
+from curation.cli import run_commands, weights_commands, inspect_commands, train_commands
+from curation.cli import plugin_commands
 from curation.cli import status_command, store_commands, gc_commands, verify_commands
 from curation.cli import audit_commands, opt_out_commands
 
@@ -22,4 +23,5 @@ __all__ = [
     "store_commands",
     "train_commands",
     "verify_commands",
+    "weights_commands",
 ]

@@ -138,7 +138,8 @@ def run(
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
     from curation.engine.spark import load_cluster, with_ui
-    from curation.launch import RunOptions, check_retry, run_steps, select_steps, verify_inputs
+    from curation.launch import RunOptions, run_steps, select_steps, verify_inputs
+    from curation.runner.outcomes import check_retry
     from curation.store.run_log import Again
     from curation.store.step_log import Waiting
     from curation.store.store import DATASET, Store

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from curation.engine.fragment_progress import FragmentProgress
 from curation.engine.parallel import Note, Parallel
 from curation.engine.units import Output, Unit, run_unit
+from curation.errors import CurationError, WorkerError
 from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 
@@ -25,6 +27,7 @@ EXECUTION_ONLY = True
 MAX_AT_ONCE = 4
 """Units of one task at the same time: one that works, and others that mostly wait."""
 _MAX_CHAINS = 8
+_SHOWN_UNITS = 3
 _TASKS_PER_SLOT = 2
 
 ChainResult = list[dict[str, FragmentRecord]]
@@ -211,21 +214,45 @@ def compute(
         progress: describes the progress of the units that are computed; by default fragments are
             counted.
         earlier: what earlier runs finished.
+
+    Raises:
+        WorkerError: the worker of a task ended again and again; it names the units.
     """
     records, missing = _find_records(store, units, earlier)
     note: Note = progress(store, missing) if progress and missing else FragmentProgress(missing)
     gpu = any(unit.gpu for unit in missing)
     for chains in _phases(missing):
         tasks = tasks_of(chains, parallel)
-        results = parallel.map(
-            label, partial(run_chains, store, stale=earlier.stale), tasks, note, gpu
-        )
+        function = partial(run_chains, store, stale=earlier.stale)
+        try:
+            results = parallel.map(label, function, tasks, note, gpu)
+        except WorkerError as error:
+            raise _with_names(error, label, store, tasks, earlier.stale) from error
         for task, result in zip(tasks, results, strict=True):
             for chain, unit_records in zip(task, result, strict=True):
                 for unit, computed_records in zip(chain, unit_records, strict=True):
                     records[unit.name] |= computed_records
     computed = sum(len(u.outputs) for u in missing)
     return ComputeResult(records, sum(len(u.outputs) for u in units) - computed, computed)
+
+
+def _with_names(
+    error: WorkerError,
+    label: str,
+    store: Store,
+    tasks: Sequence[Sequence[Sequence[Unit]]],
+    stale: Stale,
+) -> WorkerError:
+    """Return an error that names the units which the failed task has not finished."""
+    if error.task is None or error.task >= len(tasks):
+        return WorkerError(f"{label}: {error}", error.task)
+    units = [unit for chain in tasks[error.task] for unit in chain]
+    # An error of the store here would hide the one that happened.
+    with suppress(CurationError, OSError):
+        units = [unit for unit in units if _finished(store, unit, stale) is None] or units
+    shown = ", ".join(unit.name for unit in units[:_SHOWN_UNITS])
+    more = f" and {len(units) - _SHOWN_UNITS} more" if len(units) > _SHOWN_UNITS else ""
+    return WorkerError(f"{label}, at {shown}{more}: {error}", error.task)
 
 
 def _find_records(

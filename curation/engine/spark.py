@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from curation.engine.executors import announced_start, check_master
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
 from curation.engine.spark_settings import (
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 SECRET, SECRET_VARIABLE = "spark.authenticate.secret", "CURATION_SPARK_SECRET"
 """The setting of the secret of a standalone cluster, and the variable that a run takes it from."""
+ATTEMPTS = 4
+"""Attempts of a task on this machine; as many as Spark makes on a cluster."""
 JAVA_VERSIONS = (17, 21)
 """The versions of Java that Spark supports."""
 
@@ -49,6 +52,9 @@ class Cluster(StrictModel):
     """Spark master URL, as `local[*]`; null takes the one that spark-submit sets."""
     gpus: bool = False
     """Whether executors request GPUs for the stages that use one."""
+    secret_file: str | None = None
+    """File with the secret of a standalone cluster, which only its owner can read; `make cluster`
+    writes one. Without it, the secret is in the variable `CURATION_SPARK_SECRET`."""
     conf: dict[str, str | int | bool | float] = {}
     """Spark configuration properties by name."""
 
@@ -75,16 +81,18 @@ def load_cluster(name: str) -> Cluster:
         ) from error
 
 
-def with_secret(settings: dict[str, str], master: str | None) -> dict[str, str]:
+def with_secret(
+    settings: dict[str, str], master: str | None, secret_file: str | None = None
+) -> dict[str, str]:
     """Return settings with the secret of a cluster that Spark makes none for: a standalone one.
 
     Raises:
-        RecipeError: it needs one, and the environment has none.
+        RecipeError: it needs one, and neither the file nor the environment has any.
     """
     needs = settings.get("spark.authenticate") == "true" and (master or "").startswith("spark://")
     if not needs or SECRET in settings:
         return settings
-    secret = os.environ.get(SECRET_VARIABLE)
+    secret = _read_secret(secret_file) if secret_file else os.environ.get(SECRET_VARIABLE)
     if not secret:
         raise RecipeError(
             f"The cluster at {master} wants a secret, which its daemons and its runs share. Set "
@@ -133,6 +141,22 @@ def _show_ui(session: SparkSession) -> None:
         logger.warning(
             "Spark's web page, which has no password: %s (as long as the run goes on)", address
         )
+
+
+def _read_secret(path: str) -> str:
+    try:
+        open_to_others = Path(path).stat().st_mode & 0o077
+        secret = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"secret_file: {path!r} cannot be read ({error}). `make cluster` writes it while its "
+            "cluster runs."
+        ) from error
+    if open_to_others:
+        raise RecipeError(
+            f"secret_file: others than its owner can read {path!r}. Take that away: chmod 600 {path}"
+        )
+    return secret
 
 
 def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
@@ -202,26 +226,29 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     from pyspark.sql import SparkSession
 
     check_pyspark(pyspark.__version__, pyspark.__file__)
+    check_master(cluster.master or "")
     if (cluster.master or "").startswith("local") and pyspark.SparkContext._gateway is None:
         keep_local_settings(os.environ)
     ensure_java()
     # Otherwise workers would use the first python3 on their PATH.
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    workers_python = cluster.conf.get("spark.pyspark.python", sys.executable)
+    os.environ.setdefault("PYSPARK_PYTHON", str(workers_python))
     builder: Any = SparkSession.builder.appName(f"curation {name}")
     if cluster.master:
-        builder = builder.master(cluster.master)
+        builder = builder.master(with_retries(cluster))
     # As a URI, because a path may have spaces, at which Spark would divide the options.
     logging = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
     settings = {
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
-        **with_secret(spark_conf(cluster, gpus), cluster.master),
+        **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
         _start_gateway(settings)
-        session: SparkSession = builder.getOrCreate()
+        with announced_start(cluster.master or ""):
+            session: SparkSession = builder.getOrCreate()
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
         raise RecipeError(start_problem(error, os.environ)) from error
     _show_ui(session)
@@ -239,6 +266,24 @@ def _start_gateway(settings: dict[str, str]) -> None:
     if public != settings and pyspark.SparkContext._gateway is None:
         conf = pyspark.SparkConf(loadDefaults=False).setAll(list(public.items()))
         pyspark.SparkContext._ensure_initialized(conf=conf)
+
+
+def with_retries(cluster: Cluster) -> str:
+    """Return the master of a cluster; a local one with the number of attempts of a task.
+
+    Otherwise Spark makes one attempt there, whatever `spark.task.maxFailures` says, and a task whose
+    process the system ended, because memory was short for a moment, would end the run.
+    """
+    master = cluster.master or ""
+    threads = re.fullmatch(r"local(?:\[(\*|\d+)\])?", master)
+    if threads is None:
+        return master
+    return f"local[{threads[1] or 1},{cluster.conf.get('spark.task.maxFailures', ATTEMPTS)}]"
+
+
+def is_local(master: str | None) -> bool:
+    """Whether tasks run in this process and its children."""
+    return re.match(r"local(\[|$)", master or "") is not None
 
 
 def gpu_profile(session: SparkSession) -> ResourceProfile | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from typing import Any
 
 from curation.activity import Activity, Counts
 from curation.engine.parallel import Note
@@ -31,6 +29,7 @@ class ShownProgress:
     """Where the progress of some work is shown: a progress bar, or else the log; and an activity."""
 
     def __init__(self, bar: ProgressBar, activity: Activity, note: Note | None) -> None:
+        self.label = bar.label
         self._bar, self._activity, self._note = bar, activity, note
         self.poll_s = POLL_SECONDS if bar.shown else QUIET_POLL_SECONDS
         self._note_s = NOTE_SECONDS if bar.shown else QUIET_NOTE_SECONDS
@@ -59,39 +58,3 @@ class ShownProgress:
         elif text and time.monotonic() - self._last_log >= LOG_SECONDS:
             self._last_log = time.monotonic()
             logger.info("%s", text)
-
-
-class ProgressPoller:
-    """Shows the finished tasks of a job group, from a thread of its own."""
-
-    def __init__(self, context: Any, group: str, tasks: int, shown: ShownProgress) -> None:
-        self._tracker = context.statusTracker()
-        self._group, self._tasks, self._shown = group, tasks, shown
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._poll, daemon=True)
-
-    def _poll(self) -> None:
-        while not self._ended.wait(self._shown.poll_s):
-            try:
-                done = self._done()
-            except Exception as error:
-                # Spark has ended. The work itself meets the error, and says so.
-                logger.debug("The finished tasks cannot be counted: %s", error)
-                return
-            self._shown.set_done(done, self._tasks)
-
-    def _done(self) -> int:
-        done = 0
-        for job in self._tracker.getJobIdsForGroup(self._group):
-            info = self._tracker.getJobInfo(job)
-            for stage in info.stageIds if info else ():
-                stage_info = self._tracker.getStageInfo(stage)
-                done += stage_info.numCompletedTasks if stage_info else 0
-        return done
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import gc
-import logging
-import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from curation.activity import Activity
+from curation.engine.executors import ExecutorWatch
+from curation.engine.job_poller import JobPoller
 from curation.engine.parallel import Note, R, ShuffleJob, T
-from curation.engine.spark import Cluster, gpu_profile, open_session
-from curation.engine.spark_progress import ProgressPoller, ShownProgress
-from curation.errors import CurationError, StoreError
+from curation.engine.shipped_files import Shipment, use_copies
+from curation.engine.spark import Cluster, gpu_profile, is_local, open_session
+from curation.engine.spark_failures import failure, lost_java
+from curation.engine.spark_progress import ShownProgress
+from curation.errors import CurationError
 from curation.progress import ProgressBar
 from curation.streams import clean_python_streams
 from curation.terminal import visible
@@ -28,28 +29,38 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 
-logger = logging.getLogger(__name__)
-
-
 class _ErrorAsResult:
     """A function that returns a CurationError instead of raising it; runs on a worker.
 
     Spark would wrap the exception in pages of JVM trace, which hide its message.
     """
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[Any], Any], copies: Mapping[str, str]) -> None:
+        self.function, self._copies = function, copies
 
     def __call__(self, item: Any) -> Any:
         clean_python_streams()
+        use_copies(self._copies)
         try:
             return self.function(item)
         except CurationError as error:
             return error
+        except MemoryError:
+            raise _out_of_memory() from None
         except Exception as error:
             raise _without_secrets(error) from None
         finally:
             _freeze_imported_objects()
+
+
+def _out_of_memory() -> MemoryError:
+    """Return an error that names the task as Spark does, which leaves that out of Python's errors."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    assert context is not None
+    task, stage, attempt = context.partitionId(), context.stageId(), context.attemptNumber()
+    return MemoryError(f"Task {task} in stage {stage} failed {attempt + 1} times")
 
 
 def _without_secrets(error: Exception) -> Exception:
@@ -121,11 +132,12 @@ class _SendItem:
     If that fails, every part gets the error, so that none is computed from incomplete messages.
     """
 
-    def __init__(self, job: ShuffleJob) -> None:
-        self._send, self._parts = job.send, job.parts
+    def __init__(self, job: ShuffleJob, copies: Mapping[str, str]) -> None:
+        self._send, self._parts, self._copies = job.send, job.parts, copies
 
     def __call__(self, item: Any) -> Iterator[tuple[int, Any]]:
         clean_python_streams()
+        use_copies(self._copies)
         try:
             yield from self._send(item)
         except CurationError as error:
@@ -138,8 +150,8 @@ class _SendItem:
 class _ReceivePart:
     """Computes a part of a shuffle, or returns the error that a sender met; runs on a worker."""
 
-    def __init__(self, job: ShuffleJob) -> None:
-        self._receive, self._parts = job.receive, job.parts
+    def __init__(self, job: ShuffleJob, copies: Mapping[str, str]) -> None:
+        self._receive, self._parts, self._copies = job.receive, job.parts, copies
 
     def __call__(self, partition: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Any]:
         messages = [message for _, message in rows]
@@ -147,7 +159,7 @@ class _ReceivePart:
         if errors:
             yield errors[0]
         else:
-            receive = _ErrorAsResult(lambda part: self._receive(part, messages))
+            receive = _ErrorAsResult(lambda part: self._receive(part, messages), self._copies)
             yield receive(self._parts[partition])
 
 
@@ -156,21 +168,35 @@ class SparkWorkers:
 
     Args:
         session: opens the session.
+        inputs: input files that tasks read, as the recipe has them.
         activity: is told how far each map and shuffle is.
     """
 
     def __init__(
-        self, session: Callable[[], SparkSession], activity: Activity | None = None
+        self,
+        session: Callable[[], SparkSession],
+        inputs: Sequence[str] = (),
+        activity: Activity | None = None,
     ) -> None:
-        self._open_session = session
+        self._open_session, self._inputs = session, inputs
         self._activity = activity or Activity()
         self._session: SparkSession | None = None
+        self._shipment: Shipment | None = None
 
     @property
     def _spark(self) -> SparkSession:
         if self._session is None:
             self._session = self._open_session()
+            context = self._session.sparkContext
+            # The workers of a local session see the same files as this process.
+            if not is_local(context.master):
+                self._shipment = Shipment(context, self._inputs)
         return self._session
+
+    @property
+    def _copies(self) -> Mapping[str, str]:
+        """The names of the copies of input files that workers have, by path."""
+        return self._shipment.names if self._shipment else {}
 
     @property
     def slots(self) -> int:
@@ -189,11 +215,13 @@ class SparkWorkers:
 
         Raises:
             CurationError: the first one that a task raised, after all tasks have ended.
+            StoreError: a disk is full.
+            WorkerError: the worker of a task ended again and again.
         """
         if not items:
             return []
         context = self._spark.sparkContext
-        call: Callable[[Any], Any] = _ErrorAsResult(function)
+        call: Callable[[Any], Any] = _ErrorAsResult(function, self._copies)
         if note is not None:
             note_adder: Any = _NoteAdder(note)
             call = _Summarised(call, note.summarise, context.accumulator(None, note_adder))
@@ -208,9 +236,9 @@ class SparkWorkers:
         """
         partition_of = {part: number for number, part in enumerate(job.parts)}
         items = self._spark.sparkContext.parallelize(job.items, max(1, len(job.items)))
-        sent = items.flatMap(_SendItem(job))
+        sent = items.flatMap(_SendItem(job, self._copies))
         shuffled = sent.partitionBy(len(partition_of), partition_of.__getitem__)
-        received = shuffled.mapPartitionsWithIndex(_ReceivePart(job))
+        received = shuffled.mapPartitionsWithIndex(_ReceivePart(job, self._copies))
         return self._collected(received, job.label, job.task_count, None, job.gpu)
 
     def _collected(
@@ -224,10 +252,11 @@ class SparkWorkers:
             rows = rows.withResources(profile)
         group = f"curation-{label}-{id(rows)}"
         context.setJobGroup(group, label)
+        watch = None if is_local(context.master) else ExecutorWatch(context)
         self._activity.begin_part(label, tasks)
         with ProgressBar(label, tasks) as bar:
             shown = ShownProgress(bar, self._activity, note)
-            with ProgressPoller(context, group, tasks, shown):
+            with JobPoller(context, group, tasks, shown, watch):
                 results = _collect(rows)
         self._activity.end_part()
         return _raise_first_error(results)
@@ -236,6 +265,8 @@ class SparkWorkers:
         """Stop the session, if one was started."""
         if self._session is not None:
             self._session.stop()
+        if self._shipment is not None:
+            self._shipment.close()
 
 
 @contextmanager
@@ -244,6 +275,7 @@ def spark_workers(
     cluster: Cluster,
     gpu: bool = False,
     files: Sequence[str] = (),
+    inputs: Sequence[str] = (),
     activity: Activity | None = None,
 ) -> Iterator[SparkWorkers]:
     """Return workers on a cluster, as a context manager that stops their session at the end.
@@ -253,6 +285,7 @@ def spark_workers(
         cluster: where they run.
         gpu: whether executors need a GPU.
         files: Python files that workers can import.
+        inputs: input files that tasks read, as the recipe has them.
         activity: is told how far each map and shuffle is.
     """
 
@@ -262,7 +295,7 @@ def spark_workers(
             spark.sparkContext.addPyFile(file)
         return spark
 
-    workers = SparkWorkers(session, activity)
+    workers = SparkWorkers(session, inputs, activity)
     try:
         yield workers
     finally:
@@ -274,18 +307,20 @@ def _collect(rows: Any) -> list[Any]:
 
     Raises:
         StoreError: a disk is full.
+        WorkerError: a worker ended again and again, or Spark itself did.
     """
-    from py4j.protocol import Py4JJavaError
+    from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+    from pyspark.errors import PySparkException
 
     try:
         return list(rows.collect())
-    except Py4JJavaError as error:
-        if os.strerror(errno.ENOSPC) not in str(error):
+    except (Py4JJavaError, PySparkException) as error:
+        known = failure(error)
+        if known is None:
             raise
-        raise StoreError(
-            "A disk for temporary files is full. Free some space, or set TMPDIR and SPARK_LOCAL_DIRS "
-            "to folders on a larger disk, and run again: what is finished is kept."
-        ) from error
+        raise known from error
+    except (Py4JNetworkError, ConnectionError, Py4JError) as error:
+        raise lost_java() from error
 
 
 def _raise_first_error(results: list[R]) -> list[R]:

@@ -8,14 +8,33 @@ from datetime import datetime
 
 from curation.engine.compute import Stale
 from curation.engine.stage import Outcomes
-from curation.errors import BoundsError
+from curation.errors import BoundsError, RecipeError
 from curation.flow import Step
+from curation.media.web.failure_reasons import check_failure
 from curation.runner.work import StepContext
 from curation.store.manifest import Manifest, RowCounts, sum_counts
 from curation.store.step_log import Entry
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def check_retry(steps: Sequence[Step], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of failures that a run was asked to try again.
+
+    Raises:
+        RecipeError: one is no failure, or none of the steps fetches.
+    """
+    try:
+        checked = tuple(check_failure(name) for name in names)
+    except ValueError as error:
+        raise RecipeError(f"--retry: {error}.") from error
+    if checked and all(step.stage.retry is None for step in steps):
+        stages = ", ".join(step.name for step in steps)
+        raise RecipeError(
+            f"--retry has an effect on the stage fetch alone, and this run has {stages}."
+        )
+    return checked
 
 
 def stale_part(step: Step, last: Entry, within: StepContext) -> Stale:

@@ -10,9 +10,9 @@ import pytest
 from curation.engine.parallel import InProcess
 from curation.errors import BoundsError, RecipeError
 from curation.flow import plan
-from curation.launch import check_retry
 from curation.media.web.failure_reasons import TRANSIENT_REASONS
 from curation.recipe import parse_recipe
+from curation.runner.outcomes import check_retry
 from curation.runner.step import run_step
 from curation.stages.fetch.failures import outcomes_to_retry, too_many_failures
 from curation.stages.fetch.params import FetchStep

@@ -39,6 +39,9 @@ ELSEWHERE = {
     "EncoderSpec.sha256": "a wrong one is refused",
     "HeadSpec.sha256": "a wrong one is refused",
     "FaceParams.sha256": "a wrong one is refused",
+    "EncoderSpec.weights_from": "tests/test_weights.py",
+    "HeadSpec.weights_from": "tests/test_weights.py",
+    "FaceParams.weights_from": "tests/test_weights.py",
 }
 POSITIONS = {"lists": {"row"}}
 """Columns that say where a row is in a fragment."""

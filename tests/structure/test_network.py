@@ -69,6 +69,10 @@ ALLOWED = {
     "media.encoders.open_clip_source": {"open_clip", "timm"},
     # The server that the user names for lineage events.
     "telemetry.event_sink": {"urllib.request"},
+    # Weights that the recipe names by an address and a checksum; only `curation weights` asks for them.
+    "media.encoders.download": {"urllib.request", "urlopen"},
+    # Whether the master of a Spark cluster answers.
+    "engine.executors": {"socket", "create_connection"},
     # No connection: settings of preprocessing, the name of this machine, the writer of shards.
     "media.encoders.encoder": {"timm"},
     "media.encoders.torchscript": {"timm"},

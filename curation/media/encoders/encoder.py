@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from curation.engine.device import CPU
+from curation.engine.shipped_files import local_path
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.params import EncoderSpec
 from curation.media.files.file_cache import cached_by_file
@@ -49,6 +50,8 @@ def load_encoder(spec: EncoderSpec, device: str) -> Encoder:
         RecipeError: the model or its weights are missing or invalid.
     """
     name = spec.model.partition("/")[2]
+    if spec.weights is not None:
+        spec = spec.model_copy(update={"weights": local_path(spec.weights)})
     encoder: Encoder = ENCODERS.load(spec.family).load(name, spec)
     encoder.model.eval().to(device).requires_grad_(False)
     if device == CPU:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -14,6 +15,8 @@ from curation.media.encoders import ENCODERS, SPECIAL, EncoderEntry, with_text
 EMBEDDINGS = Family("embeddings")
 """The tables of vectors, one per encoder."""
 
+HUBS = ("huggingface.co", "www.huggingface.co", "hf.co")
+
 
 def _lower_sha256(sha256: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
@@ -23,6 +26,36 @@ def _lower_sha256(sha256: str) -> str:
 
 Sha256 = Annotated[str, AfterValidator(_lower_sha256)]
 """A SHA-256 as hexadecimal digits, in lower case."""
+
+
+def _pinned_address(address: str) -> str:
+    parts = urlsplit(address)
+    if parts.scheme not in ("https", "http", "file"):
+        raise ValueError("an address of weights begins with https://, http:// or file://")
+    hub = re.search(r"/resolve/([^/]+)/", parts.path)
+    if parts.hostname in HUBS and not (hub and re.fullmatch("[0-9a-f]{40}", hub[1])):
+        raise ValueError(
+            "an address on the hub names a commit, which does not change: "
+            "https://huggingface.co/ORGANISATION/MODEL/resolve/<40 digits of the commit>/FILE"
+        )
+    return address
+
+
+PinnedAddress = Annotated[str, AfterValidator(_pinned_address)]
+"""Where a file of weights is downloaded from; on a hub, at one commit."""
+
+
+def check_origin(address: str | None, weights: str | None, sha256: str | None) -> None:
+    """Check that an address of weights comes with their path and their checksum.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if address is not None and not (weights and sha256):
+        raise ValueError(
+            "`weights_from` is where the file under `weights` is downloaded from; set `weights` to the "
+            "path that it gets, and `sha256`, so that no other file takes its place"
+        )
 
 
 class Checkpoint(StrictModel):
@@ -55,6 +88,9 @@ class EncoderSpec(StrictModel):
     sha256: Sha256 | None = execution_only(None)
     """SHA-256 that the file `weights` must have, 64 hexadecimal digits; `torchscript` requires it. That
     of a folder covers all its files; the error of a wrong one states it."""
+    weights_from: PinnedAddress | None = execution_only(None)
+    """Address that `curation weights` downloads the file `weights` from, if it is not there; needs
+    `sha256`."""
     checkpoint: Checkpoint | None = None
     """How the keys of a training checkpoint under `weights` map to those of the architecture."""
     mean: tuple[float, float, float] | None = None
@@ -85,6 +121,7 @@ class EncoderSpec(StrictModel):
 
     @model_validator(mode="after")
     def _is_complete(self) -> EncoderSpec:
+        check_origin(self.weights_from, self.weights, self.sha256)
         if self.sha256 and not self.weights:
             raise ValueError(
                 "`sha256` is the checksum of a weights file; set `weights` to the file, or remove "

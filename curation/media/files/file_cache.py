@@ -8,6 +8,8 @@ from functools import lru_cache, update_wrapper
 from pathlib import Path
 from typing import Generic, ParamSpec, TypeVar
 
+from curation.engine.shipped_files import local_path
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -67,7 +69,9 @@ class CachedByFile(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the result for the file as it is now."""
-        return self._cached(file_state(self._path(*args, **kwargs)), *args, **kwargs)  # type: ignore[arg-type]
+        path = self._path(*args, **kwargs)
+        state = file_state(path and local_path(path))
+        return self._cached(state, *args, **kwargs)  # type: ignore[arg-type]
 
 
 def cached_by_file(

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.engine.shipped_files import local_path
 from curation.errors import RecipeError
 from curation.media.encoders.checksum import checked_sha256, compare_sha256
 from curation.media.files.file_cache import cached_by_file
@@ -158,9 +159,10 @@ def with_checksum(params: FaceParams) -> FaceParams:
 @cached_by_file(lambda path, sha256: path, maxsize=2)
 def _read_weights(path: str, sha256: str | None) -> bytes:
     """Return the weights of a detector, the very bytes whose SHA-256 was compared."""
-    if not Path(path).is_file():
+    place = Path(local_path(path))
+    if not place.is_file():
         raise RecipeError(f"fetch.faces.weights: there is no file {path!r}.")
-    with Path(path).open("rb") as file:
+    with place.open("rb") as file:
         content = file.read(MAX_WEIGHTS_BYTES + 1)
     if len(content) > MAX_WEIGHTS_BYTES:
         raise RecipeError(

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.engine.stage import FunctionPath, Read, Stage
-from curation.media.encoders.params import Sha256
+from curation.media.encoders.params import PinnedAddress, Sha256, check_origin
 from curation.media.pictures.plug_ins import PLUG_INS
 from curation.media.web.failure_reasons import check_failure
 from curation.media.web.params import OutboundParams, UrlParams
@@ -40,6 +40,9 @@ class FaceParams(StrictModel):
     sha256: Sha256 | None = execution_only(None)
     """SHA-256 that the file under `weights` must have. Without it the file may be any, but every task
     of a run loads the same."""
+    weights_from: PinnedAddress | None = execution_only(None)
+    """Address that `curation weights` downloads the file `weights` from, if it is not there; needs
+    `sha256`."""
     at_least: float = Field(default=0.6, ge=0, le=1)
     """Smallest confidence of a detected face, from 0 to 1; `haar` has none and ignores it."""
 
@@ -51,6 +54,7 @@ class FaceParams(StrictModel):
             raise ValueError(
                 f"`weights` is the file of a detector that needs one ({trained}), and of no other"
             )
+        check_origin(self.weights_from, self.weights, self.sha256)
         if self.sha256 and not needs:
             raise ValueError("`sha256` is the checksum of `weights`, and there are none")
         return self

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
+from curation.engine.shipped_files import local_path
 from curation.engine.units import StageOutput
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.base import EncoderInfo, Head
@@ -42,6 +43,8 @@ def _scores(embeddings: list[Fragment], spec: HeadSpec, params: ScoreStep) -> pa
     if valid.any():
         identities = (fragment.record.stats.get("encoder") for fragment in embeddings)
         info = EncoderInfo(params.encoders, dict(zip(spec.reads(), identities, strict=True)))
+        if spec.weights is not None:
+            spec = spec.model_copy(update={"weights": local_path(spec.weights)})
         head: Head = HEADS.load(spec.kind).load(spec, info)
         scores[valid] = head(*(vector_matrix(column.filter(pa.array(valid))) for column in columns))
     return pa.array(scores, pa.float32(), mask=~valid)

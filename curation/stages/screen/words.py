@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from curation.engine.shipped_files import local_path
 from curation.errors import RecipeError
 from curation.media.files.file_cache import cached_by_file
 from curation.stages.screen.filters.base import Filter
@@ -25,7 +26,7 @@ def load_words(path: str) -> Filter:
         RecipeError: the file cannot be read as UTF-8, or has no words.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(local_path(path)).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"The list of words {path!r} cannot be read as UTF-8: {error}. Correct `file`, or convert "

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
-from curation.media.encoders.params import Sha256
+from curation.media.encoders.params import PinnedAddress, Sha256, check_origin
 from curation.stages.score.heads import HEADS
 
 
@@ -23,6 +23,9 @@ class HeadSpec(StrictModel):
     """For `linear` and `mlp`: path of the weights, a safetensors file or a state dict."""
     sha256: Sha256 | None = execution_only(None)
     """SHA-256 that the file `weights` must have, 64 hexadecimal digits."""
+    weights_from: PinnedAddress | None = execution_only(None)
+    """Address that `curation weights` downloads the file `weights` from, if it is not there; needs
+    `sha256`."""
     activation: Literal["none", "relu"] = "none"
     """For `mlp`: activation between its layers."""
     output: Literal["none", "sigmoid"] = "none"
@@ -50,6 +53,8 @@ class HeadSpec(StrictModel):
         missing = [name for name in kind.needs if not getattr(self, name)]
         extra = self.model_fields_set - {"kind", "encoder", "options", *kind.needs, *kind.takes}
         extra |= set(self.options) - set(kind.options)
+        if self.weights:
+            extra.discard("weights_from")
         if missing or extra:
             optional = [*kind.takes, *(f"options.{name}" for name in kind.options)]
             fields = ", ".join([*kind.needs, *(f"{name} (optional)" for name in optional)])
@@ -61,6 +66,7 @@ class HeadSpec(StrictModel):
                     else f"not {', '.join(sorted(extra))}"
                 )
             )
+        check_origin(self.weights_from, self.weights, self.sha256)
         _check_prompts((*self.prompts, *self.against))
         return self
 

@@ -1,0 +1,38 @@
+"""The command that lists what a recipe needs, and downloads weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table as Grid
+
+from curation.cli.app import RUN_PANEL, RecipePath, app, out
+from curation.errors import RecipeError
+from curation.recipe import load_recipe
+
+
+@app.command(rich_help_panel=RUN_PANEL)
+def weights(
+    recipe: RecipePath,
+    fetch: Annotated[
+        bool,
+        typer.Option(
+            "--fetch/--no-fetch", help="Whether missing weights are downloaded from `weights_from`."
+        ),
+    ] = True,
+) -> None:
+    """List the weights, lists and plug-ins that a recipe needs, and download missing weights.
+
+    A file takes its place only if it has the SHA-256 of the recipe.
+    """
+    from curation.inspect.weights import needs_of
+
+    needs = needs_of(load_recipe(recipe), fetch)
+    grid = Grid("place", "what", "state")
+    for need in needs:
+        grid.add_row(need.place, need.what, need.state)
+    out.print(grid)
+    problems = [f"{need.place}: {need.what}: {need.problem}" for need in needs if need.problem]
+    if problems:
+        raise RecipeError("A run would lack:\n  " + "\n  ".join(problems))

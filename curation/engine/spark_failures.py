@@ -1,0 +1,59 @@
+"""What a failed Spark job says to a user: a full disk, a lack of memory, a worker that was ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from curation.errors import CurationError, StoreError, WorkerError
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+_KEPT = "run again: what is finished is kept"
+_TASK = re.compile(r"Task (\d+) in stage [\d.]+ failed (\d+) times")
+_SIGNS = (
+    (r"Python worker exited unexpectedly", "its Python process ended without an answer"),
+    (r"java\.lang\.OutOfMemoryError", "Java had no memory left"),
+    (r"torch\.OutOfMemoryError|CUDA out of memory", "the GPU had no memory left"),
+    (r"MemoryError\b|can't allocate memory", "Python had no memory left"),
+    (r"(?i)exceeding .{0,20}memory limits|OOMKilled", "its container exceeded its memory"),
+    (r"ExecutorLostFailure", "its executor was lost"),
+)
+"""What the error of Spark contains, and what it means."""
+LOWER = (
+    "Where a process ends so, memory is mostly short. Let fewer tasks run at the same time (`master: "
+    "local[1]`, or a smaller `spark.executor.cores`), give executors more memory "
+    "(`spark.executor.memoryOverhead` for Python, `spark.executor.memory` for Java), or lower what a "
+    "task holds: `embed.batch_size`, or `ingest.rows_per_fragment`, with which all is computed anew"
+)
+
+
+def failure(error: Exception) -> CurationError | None:
+    """Return the error for the user of a failed Spark job; None if the job failed by another cause.
+
+    Args:
+        error: what Spark raised.
+    """
+    text = str(error)
+    if os.strerror(errno.ENOSPC) in text:
+        return StoreError(
+            "A disk for temporary files is full. Free some space, or set TMPDIR and SPARK_LOCAL_DIRS "
+            f"to folders on a larger disk, and {_KEPT}."
+        )
+    meaning = next((meaning for sign, meaning in _SIGNS if re.search(sign, text)), None)
+    if meaning is None:
+        return None
+    match = _TASK.search(text)
+    task, times = (int(match[1]), int(match[2])) if match else (None, 1)
+    return WorkerError(f"A task failed {times} times: {meaning}. {LOWER}, and {_KEPT}.", task)
+
+
+def lost_java() -> CurationError:
+    """Return the error for the user after Java, the driver of Spark, has ended."""
+    return WorkerError(
+        "Spark's own process (Java) has ended. Mostly the system ends it, because memory is short, "
+        "or somebody stopped it. Let fewer tasks run at the same time (`master: local[1]`), or lower "
+        f"`spark.driver.memory` if it is more than the machine has, and {_KEPT}."
+    )

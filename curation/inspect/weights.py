@@ -1,0 +1,118 @@
+"""What a recipe needs besides rows: weights, lists, plug-ins; and the download of missing weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from curation.engine.params_base import input_files
+from curation.errors import RecipeError
+from curation.media.encoders import ENCODERS
+from curation.media.encoders.checksum import checked_sha256
+from curation.media.encoders.download import download_weights
+from curation.plugins import load_plugins
+from curation.recipe import Recipe
+
+
+class Weights(NamedTuple):
+    """A file of weights in a recipe.
+
+    Attributes:
+        place: of its fields in the recipe.
+        path: where it is wanted; None for weights that the name of a model stands for.
+        sha256: that it must have.
+        address: where it is downloaded from.
+        program: whether it is a program, so that it must have a checksum.
+        model: name of the model, of an encoder.
+    """
+
+    place: str
+    path: str | None
+    sha256: str | None
+    address: str | None
+    program: bool = False
+    model: str = ""
+
+
+class Need(NamedTuple):
+    """Something that a recipe needs.
+
+    Attributes:
+        place: where the recipe names it.
+        what: its path, or the name of a model.
+        state: whether it is there, in words.
+        problem: why a run would fail without it, and how to mend that; None if it would not.
+    """
+
+    place: str
+    what: str
+    state: str
+    problem: str | None = None
+
+
+def weights_of(recipe: Recipe) -> Iterator[Weights]:
+    """Yield the weights that a recipe names: of encoders, of heads, and of the face detector."""
+    for name, spec in recipe.embed.encoders.items():
+        program = ENCODERS[spec.family].program
+        place = f"embed.encoders.{name}"
+        yield Weights(place, spec.weights, spec.sha256, spec.weights_from, program, spec.model)
+    for name, head in recipe.score.heads.items():
+        if head.weights is not None:
+            yield Weights(f"score.heads.{name}", head.weights, head.sha256, head.weights_from)
+    faces = recipe.fetch.faces
+    if faces.weights is not None:
+        yield Weights("fetch.faces", faces.weights, faces.sha256, faces.weights_from)
+
+
+def needs_of(recipe: Recipe, fetch: bool) -> list[Need]:
+    """Return everything that a recipe needs.
+
+    Args:
+        recipe: the recipe.
+        fetch: whether missing weights are downloaded, where the recipe says from where.
+    """
+    weights = list(weights_of(recipe))
+    needs = [_need(each, fetch) for each in weights]
+    of_weights = {f"{each.place}.weights" for each in weights}
+    for place, path in input_files(recipe):
+        if place not in of_weights:
+            there = Path(path).exists()
+            needs.append(Need(place, path, "there") if there else _missing(place, path))
+    plugins = ((name, load_plugins([name])[0].digest) for name in recipe.plugins)
+    needs += [Need("plugins", name, f"there, source {digest}") for name, digest in plugins]
+    return needs
+
+
+def _need(weights: Weights, fetch: bool) -> Need:
+    if weights.path is None:
+        return _of_model(weights)
+    try:
+        if Path(weights.path).exists():
+            sha256 = checked_sha256(weights.path, weights.sha256, required=weights.program)
+            checked = "as the recipe says" if weights.sha256 else "not checked"
+            return Need(weights.place, weights.path, f"there, sha256 {sha256} ({checked})")
+        if weights.address is None or weights.sha256 is None:
+            return _missing(weights.place, weights.path, "`weights_from`, or ")
+        if not fetch:
+            return Need(weights.place, weights.path, "missing", "`curation weights` downloads it")
+        size = download_weights(weights.address, weights.path, weights.sha256)
+        return Need(weights.place, weights.path, f"downloaded, {size:,} bytes, sha256 as expected")
+    except RecipeError as error:
+        return Need(weights.place, weights.path, "not usable", str(error))
+
+
+def _of_model(weights: Weights) -> Need:
+    family = weights.model.partition("/")[0]
+    if ENCODERS[family].packaged:
+        return Need(weights.place, weights.model, "part of this package")
+    return Need(
+        weights.place,
+        weights.model,
+        "from the hub when it is loaded, at no pinned revision; each machine loads it by itself. To "
+        "pin and ship it, set `weights`, `sha256` and `weights_from`",
+    )
+
+
+def _missing(place: str, path: str, other: str = "") -> Need:
+    return Need(place, path, "missing", f"Set {other}the path of a file that is there.")

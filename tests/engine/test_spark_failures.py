@@ -1,0 +1,118 @@
+"""A task whose process is killed, as by a lack of memory, is tried again; its error names the unit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from curation.engine.compute import compute
+from curation.engine.spark import Cluster, with_retries
+from curation.engine.spark_failures import failure
+from curation.engine.spark_workers import SparkWorkers
+from curation.engine.units import WORK, Output, StageOutput, Unit
+from curation.errors import StoreError, WorkerError
+from curation.store.store import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def _ends(number: int, marks: str, how: str, attempts: int) -> StageOutput:
+    """Yield one row; the unit 2 ends its process, or has no memory, in its first attempts."""
+    mark = Path(marks)
+    if number == 2 and len(list(mark.iterdir())) < attempts:
+        (mark / str(len(list(mark.iterdir())))).touch()
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise MemoryError("no memory")
+    yield pa.RecordBatch.from_pylist([{"number": number}])
+    return None
+
+
+def _units(marks: Path, how: str, attempts: int) -> list[Unit]:
+    marks.mkdir()
+    folder = "work/w"
+    return [
+        Unit(
+            f"web-0000{number}",
+            _ends,
+            {"number": number, "marks": str(marks), "how": how, "attempts": attempts},
+            {WORK: Output("", f"{folder}/t", f"{folder}/data", f"memo{number}")},
+        )
+        for number in range(4)
+    ]
+
+
+@pytest.mark.parametrize("how", ["kill", "memory"])
+def test_it_is_tried_again(spark: SparkSession, tmp_path: Path, how: str) -> None:
+    store, marks = Store(tmp_path / "store"), tmp_path / "marks"
+    result = compute(store, SparkWorkers(lambda: spark), "stage", _units(marks, how, 2))
+    assert (result.computed, len(list(marks.iterdir()))) == (4, 2)
+
+
+@pytest.mark.parametrize("how", ["kill", "memory"])
+def test_in_the_end_the_error_says_which_unit_and_what_to_lower(
+    spark: SparkSession, tmp_path: Path, how: str
+) -> None:
+    store, marks = Store(tmp_path / "store"), tmp_path / "marks"
+    with pytest.raises(WorkerError) as raised:
+        compute(store, SparkWorkers(lambda: spark), "screen", _units(marks, how, 99))
+    text = str(raised.value)
+    assert text.startswith("screen, at web-00002: A task failed 4 times: ")
+    assert "spark.executor.cores" in text and "spark.executor.memoryOverhead" in text
+    assert len(list(marks.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("master", "conf", "expected"),
+    [
+        ("local[*]", {}, "local[*,4]"),
+        ("local[3]", {"spark.task.maxFailures": 2}, "local[3,2]"),
+        ("local", {}, "local[1,4]"),
+        ("local[2,7]", {}, "local[2,7]"),
+        ("local-cluster[1,4,1024]", {}, "local-cluster[1,4,1024]"),
+        ("spark://h:7077", {"spark.task.maxFailures": 2}, "spark://h:7077"),
+    ],
+)
+def test_local_masters_get_the_number_of_attempts(
+    master: str, conf: dict[str, Any], expected: str
+) -> None:
+    assert with_retries(Cluster(master=master, conf=conf)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "task", "words"),
+    [
+        (
+            "Task 7 in stage 3.0 failed 4 times, most recent failure: Lost task 7.3 in stage 3.0 (TID "
+            "9) (h executor 1): ExecutorLostFailure (executor 1 exited caused by one of the running "
+            "tasks) Reason: Command exited with code 137",
+            WorkerError,
+            7,
+            "executor was lost",
+        ),
+        (
+            "Task 0 in stage 1.0 failed 4 times: ExecutorLostFailure Reason: Container killed by YARN "
+            "for exceeding physical memory limits. 9.1 GB of 9 GB used",
+            WorkerError,
+            0,
+            "container exceeded its memory",
+        ),
+        ("Task 1 in stage 1.0 failed 1 times: java.lang.OutOfMemoryError", WorkerError, 1, "Java"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried", WorkerError, None, "GPU"),
+        ("java.io.IOException: No space left on device", StoreError, None, "disk"),
+    ],
+)
+def test_errors_of_clusters_are_understood(
+    text: str, kind: type[Exception], task: int | None, words: str
+) -> None:
+    known = failure(RuntimeError(text))
+    assert type(known) is kind and words in str(known)
+    if isinstance(known, WorkerError):
+        assert known.task == task
+    assert failure(RuntimeError("KeyError: 'x'")) is None
