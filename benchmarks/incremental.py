@@ -113,7 +113,7 @@ class Web:
         }
         pq.write_table(pa.table(columns), target)
 
-    def recipe(self, rows_per_fragment: int, levels: list[int], nlist: int) -> dict[str, Any]:
+    def recipe(self, options: Namespace) -> dict[str, Any]:
         """Return the recipe that curates the files."""
         columns = {"image": "image", "caption": "caption", "key": "key"}
         sources = [
@@ -128,18 +128,28 @@ class Web:
         return {
             "name": "incremental",
             "sources": sources,
-            "ingest": {"rows_per_fragment": rows_per_fragment},
+            "ingest": {"rows_per_fragment": max(20, options.rows // 16)},
             "embed": {"batch_size": 32, "encoders": {"semantic": {"model": "vit_micro"}}},
             "dedup": {
                 "near": {"encoder": "semantic", "k": 16, "floor": 0.9, "at_least": 0.99},
                 "verify": {"floor": 0.95, "k": 4},
                 "held_out": {"at_least": 0.99},
             },
-            "cluster": {"levels": levels},
-            "match": {"index": "ivf_flat", "nlist": nlist, "nprobe": max(1, nlist // 4)},
+            "cluster": {"levels": options.levels, "retrain": options.retrain},
+            "match": {
+                "index": "ivf_flat",
+                "nlist": options.nlist,
+                "nprobe": max(1, options.nlist // 4),
+            },
             "retrieve": [
                 {"name": "near", "seeds": "seeds", "strategy": "sample", "k": 8},
-                {"name": "cells", "seeds": "seeds", "strategy": "cluster", "per_cluster": 20},
+                {
+                    "name": "cells",
+                    "seeds": "seeds",
+                    "strategy": "cluster",
+                    "per_cluster": 20,
+                    "more_than": 0,
+                },
             ],
         }
 
@@ -230,7 +240,7 @@ def measure(folder: Path, options: Namespace) -> None:
     web.write("seeds.parquet", SEEDS)
     web.write("held_out.parquet", HELD_OUT)
     web.write("pool/0.parquet", options.rows, COPIES)
-    spec = web.recipe(max(20, options.rows // 16), options.levels, options.nlist)
+    spec = web.recipe(options)
     first = appended = run(spec, folder / "store")
     for number, share in enumerate(SHARES, 1):
         rows = max(1, round(options.rows * share))
@@ -249,7 +259,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4_000, help="rows of the first file")
     parser.add_argument("--levels", type=int, nargs="+", default=[64, 8])
     parser.add_argument("--nlist", type=int, default=32)
-    options = parse(parser, {"rows": 100, "levels": [6], "nlist": 4})
+    parser.add_argument("--retrain", choices=("always", "on_drift", "never"), default="always")
+    options = parse(parser, {"rows": 60, "levels": [6], "nlist": 4})
     print(conditions())
     with folder_or_temporary(options.folder) as folder:
         measure(folder, options)

@@ -161,13 +161,13 @@ class Context:
         record = self.store.finished_records(self._state_dir(shared), [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
 
-    def inherit_state(self, name: str, key: Any) -> Fragment | None:
+    def inherit_state(self, name: str, key: Any, shared: bool = False) -> Fragment | None:
         """Return a state of an earlier run on which rows will depend, besides tables and parameters.
 
         What the step writes is then not used for other recipes with the same tables and parameters.
         """
         self.inherited.add(name)
-        return self.load_state(name, key)
+        return self.load_state(name, key, shared)
 
     def keep_tables(self, name: str, tables: Mapping[str, Sequence[Fragment]]) -> None:
         """Note work tables from which the next run of the step may take rows; replaces the last note.

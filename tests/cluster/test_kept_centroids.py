@@ -12,6 +12,8 @@ from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.errors import RecipeError
 from curation.flow import plan
+from curation.runner.gc.collect import collect
+from curation.runner.gc.kept_runs import Retention
 from curation.runner.step import StepResult
 from curation.store.store import Store
 
@@ -108,6 +110,15 @@ def test_never_keeps_centroids_of_any_other_pool(pool: Pool, tmp_path: Path) -> 
     assert after.manifest.content == before.manifest.content
     drift = after.manifest.stats["drift"]
     assert (drift["changed"], drift["similarity_trained"]) == (1.0, None)
+
+
+def test_gc_leaves_kept_centroids(pool: Pool, tmp_path: Path) -> None:
+    before, _ = run(tmp_path, pool, retrain="never")
+    removed = collect(Store(tmp_path), Retention(1, None, 0.0)).tallies["work/cluster"]
+    assert removed.removed_files > 0
+    after, _ = run(tmp_path, both(pool, made(3, 200)), retrain="never")
+    assert after.manifest.stats["drift"]["kept"]
+    assert after.manifest.content == before.manifest.content
 
 
 def test_always_trains_again(pool: Pool, tmp_path: Path) -> None:

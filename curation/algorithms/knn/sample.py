@@ -49,7 +49,7 @@ def sample_eligible(
     Returns:
         A work table for each fragment of the pool, by the fragment's name.
     """
-    share = limit / max(of or eligible_rows(eligible), 1)
+    share = _share(limit, of or eligible_rows(eligible))
     vectors = embeddings.fragments
     items = {
         name: {"embeddings": vectors[name], "eligible": fragment, "share": share, "seed": seed}
@@ -78,12 +78,17 @@ def sample_fragments(
     Returns:
         A work table for each fragment, by the fragment's name.
     """
-    share = limit / max(of or sum(fragment.rows for fragment in vectors.values()), 1)
+    share = _share(limit, of or sum(fragment.rows for fragment in vectors.values()))
     items = {
         name: {"embeddings": fragment, "eligible": None, "share": share, "seed": seed}
         for name, fragment in vectors.items()
     }
     return _compute_samples(items, context)
+
+
+def _share(limit: int, rows: int) -> float:
+    # Without the bound, every added row would change the share, and so the memos of all fragments.
+    return min(1.0, limit / max(rows, 1))
 
 
 def _compute_samples(

@@ -30,6 +30,8 @@ from curation.store.fragment import Fragment
 DRIFT_IMAGES = 16_384
 """Expected number of images by which drift is measured, of the smallest pool of a scale."""
 CENTROIDS, TRAINED_IMAGES = "centroids", "images of the centroids"
+SHARED = True
+"""Kept as what all steps share, because gc removes the other states; the key names the step."""
 DECIMALS = 6
 
 
@@ -66,7 +68,7 @@ class Drift:
 
     def kept_levels(self, context: Context) -> Iterator[tuple[str, pa.RecordBatch]]:
         """Yield name and centroids of each level. Rows then depend on the history of the step."""
-        context.inherit_state(CENTROIDS, self.key)
+        context.inherit_state(CENTROIDS, self.key, SHARED)
         levels = self.centroids.column("level")
         for level in pc.unique(levels).to_pylist():
             rows = self.centroids.filter(pc.equal(levels, level)).combine_chunks()
@@ -104,9 +106,9 @@ def measure_drift(
     """
     if params.retrain == "always":
         return None
-    key = _key(vectors, params)
-    kept = context.load_state(CENTROIDS, key)
-    images = None if kept is None else context.load_state(TRAINED_IMAGES, [key, kept.content])
+    key = _key(vectors, params, context)
+    kept = context.load_state(CENTROIDS, key, SHARED)
+    images = kept and context.load_state(TRAINED_IMAGES, [key, kept.content], SHARED)
     if kept is None or images is None:
         return None
     centroids = kept.read()
@@ -158,8 +160,9 @@ def _sample(
     return read_sample(parts)
 
 
-def _key(vectors: Table, params: ClusterStep) -> Any:
-    return {"params": params, "encoder": vectors.manifest.stats.get("encoder")}
+def _key(vectors: Table, params: ClusterStep, context: Context) -> Any:
+    encoder = vectors.manifest.stats.get("encoder")
+    return {"step": context.step, "params": params, "encoder": encoder}
 
 
 def keep_centroids(
@@ -180,13 +183,13 @@ def keep_centroids(
         params: of the stage.
         context: keeps them.
     """
-    key, scale = _key(vectors, params), rounded_size(eligible_rows(eligible))
+    key, scale = _key(vectors, params, context), rounded_size(eligible_rows(eligible))
     noted = {"stats": stats, "trained_on": eligible.manifest.version, "scale": scale}
     (batch,) = pa.Table.from_batches(levels).combine_chunks().to_batches()
     metadata = {"noted": json.dumps(noted)}
-    context.save_state(CENTROIDS, key, batch.replace_schema_metadata(metadata))
-    kept: Fragment | None = context.load_state(CENTROIDS, key)
+    context.save_state(CENTROIDS, key, batch.replace_schema_metadata(metadata), SHARED)
+    kept: Fragment | None = context.load_state(CENTROIDS, key, SHARED)
     assert kept is not None
     ids, _ = _sample(eligible, vectors, scale, params, context)
     images = pa.RecordBatch.from_arrays([from_ids(ids)], ["image_id"])
-    context.save_state(TRAINED_IMAGES, [key, kept.content], images)
+    context.save_state(TRAINED_IMAGES, [key, kept.content], images, SHARED)
