@@ -7,7 +7,7 @@ In these, the rows of the other pairs are copied from the work tables of the las
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -82,6 +82,21 @@ class PairSources:
     content: None = None
 
 
+class _LastRun:
+    """The work tables of the last run, by their first pair."""
+
+    def __init__(self, context: Context) -> None:
+        kept = context.kept_tables("measured")
+        self._tables = list(kept.values())
+        self._starts = np.array([start.encode("latin-1") for start in kept], "S64")
+
+    def overlapping(self, keys: Keys) -> list[Fragment]:
+        """Return the work tables that may hold some of these pairs, which are sorted."""
+        low = max(0, int(np.searchsorted(self._starts, keys[0], side="right")) - 1)
+        high = int(np.searchsorted(self._starts, keys[-1], side="right"))
+        return [fragment for tables in self._tables[low:high] for fragment in tables]
+
+
 def joined(*columns: Ids) -> Keys:
     """Return the ids of each row as one byte string, shape (n,)."""
     rows = np.ascontiguousarray(np.column_stack(columns))
@@ -105,13 +120,13 @@ def measure_pairs(
     ends = [np.searchsorted(reduced.ids, end) for end in (left, right)]
     readable = np.logical_and(*(reduced.digests[end] != b"" for end in ends))
     left, right, (first, second) = left[readable], right[readable], (e[readable] for e in ends)
-    kept = context.kept_tables("measured")
+    last = _LastRun(context)
     starts, items = {}, {}
     keys = joined(left, right)
     for number, part in enumerate(key_ranges(keys, PAIRS_PER_TASK)):
         images = first[part], second[part]
         digests = reduced.digests[images[0]], reduced.digests[images[1]]
-        sources = _sources(reduced, images, _overlapping(kept, keys[part]))
+        sources = _sources(reduced, images, last.overlapping(keys[part]))
         name = f"pairs-{number:08d}"
         starts[name] = _text(keys[part.start])
         items[name] = {"pairs": Pairs(left[part], right[part], digests), "sources": sources}
@@ -123,14 +138,6 @@ def measure_pairs(
 
 def _text(key: bytes) -> str:
     return key.decode("latin-1")
-
-
-def _overlapping(kept: Mapping[str, list[Fragment]], keys: Keys) -> list[Fragment]:
-    """Return the work tables of the last run, known by their first pair, that may hold some pairs."""
-    starts = np.array([start.encode("latin-1") for start in kept], keys.dtype)
-    low = max(0, int(np.searchsorted(starts, keys[0], side="right")) - 1)
-    high = int(np.searchsorted(starts, keys[-1], side="right"))
-    return [fragment for tables in list(kept.values())[low:high] for fragment in tables]
 
 
 def _sources(
