@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -160,13 +161,46 @@ class Context:
         record = self.store.finished_records(self._state_dir(shared), [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
 
-    def inherit_state(self, name: str, key: Any) -> Fragment | None:
+    def inherit_state(self, name: str, key: Any, shared: bool = False) -> Fragment | None:
         """Return a state of an earlier run on which rows will depend, besides tables and parameters.
 
         What the step writes is then not used for other recipes with the same tables and parameters.
         """
         self.inherited.add(name)
-        return self.load_state(name, key)
+        return self.load_state(name, key, shared)
+
+    def keep_tables(self, name: str, tables: Mapping[str, Sequence[Fragment]]) -> None:
+        """Note work tables from which the next run of the step may take rows; replaces the last note.
+
+        Args:
+            name: the kind of tables.
+            tables: the work tables, by a key by which the next run finds them.
+        """
+        noted = [(key, fragment.record) for key, parts in tables.items() for fragment in parts]
+        records = [json.dumps(record.to_json()) for _, record in noted]
+        columns = [pa.array([key for key, _ in noted], pa.string()), pa.array(records, pa.string())]
+        batch = pa.RecordBatch.from_arrays(columns, ["key", "record"])
+        self.save_state(f"tables {name}", None, batch)
+
+    def kept_tables(self, name: str) -> dict[str, list[Fragment]]:
+        """Return the work tables that the last run of the step noted, by their keys, in its order.
+
+        No row may depend on them: they are gone after `gc`. Those with a file that has vanished, or
+        changed its size, are left out.
+        """
+        noted = self.load_state(f"tables {name}", None)
+        if noted is None:
+            return {}
+        rows = noted.read()
+        records = [
+            FragmentRecord.from_json(json.loads(r)) for r in rows.column("record").to_pylist()
+        ]
+        paths = self.store.complete_files(f for record in records for f in record.files)
+        tables: dict[str, list[Fragment]] = {}
+        for key, record in zip(rows.column("key").to_pylist(), records, strict=True):
+            if all(f.path in paths for f in record.files):
+                tables.setdefault(key, []).append(Fragment(self.store, record))
+        return tables
 
     def _state_dir(self, shared: bool) -> str:
         # What all steps share decides their rows, so gc keeps it.

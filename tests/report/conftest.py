@@ -139,27 +139,30 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run whose arm claims nothing, without copies and without held-out images."""
+    """A run whose arm claims nothing, without copies and without held-out images.
+
+    A row was appended, and the centroids of the run before are kept.
+    """
     folder = tmp_path_factory.mktemp("empty")
     write_source(folder / "web.parquet", [(picture(i, i % 3), "", "") for i in range(8)])
     write_source(folder / "blobs.parquet", [(picture(500, 0), "seed", "s")])
-    return run(
-        folder,
-        {
-            "name": "nothing",
-            "sources": [source(folder, "web", "pool"), source(folder, "blobs", "seed")],
-            "embed": {"encoders": {"semantic": encoder_weights(folder / "w.safetensors")}},
-            "dedup": {"near": None, "perceptual": None},
-            "cluster": {"levels": [2], "iterations": 3},
-            "balance": {"target": 12},
-            "retrieve": [
-                {
-                    "name": "clusters",
-                    "seeds": "blobs",
-                    "strategy": "cluster",
-                    "per_cluster": 5,
-                    "more_than": 99,
-                }
-            ],
-        },
-    )
+    spec = {
+        "name": "nothing",
+        "sources": [source(folder, "web", "pool"), source(folder, "blobs", "seed")],
+        "embed": {"encoders": {"semantic": encoder_weights(folder / "w.safetensors")}},
+        "dedup": {"near": None, "perceptual": None},
+        "cluster": {"levels": [2], "iterations": 3, "retrain": "never"},
+        "balance": {"target": 12},
+        "retrieve": [
+            {
+                "name": "clusters",
+                "seeds": "blobs",
+                "strategy": "cluster",
+                "per_cluster": 5,
+                "more_than": 99,
+            }
+        ],
+    }
+    run(folder, spec)
+    write_source(folder / "web.parquet", [(picture(i, i % 3), "", "") for i in range(9)])
+    return run(folder, spec)

@@ -191,6 +191,13 @@ def test_a_run_without_claims_copies_or_held_out_pictures(empty: Run) -> None:
     assert any("0 of 12 images asked for, 12 short" in t for t in page.sections["composition"])
 
 
+def test_the_drift_of_kept_centroids_is_shown(empty: Run) -> None:
+    _, page = read(empty)
+    (text,) = (t for t in page.sections["clusters"] if "centroids were" in t)
+    assert "kept from an earlier run" in text
+    assert "11.1 % of 9 sampled images were added or removed" in text
+
+
 def test_a_report_on_another_run_is_refused(finished: Run) -> None:
     other = finished.recipe.model_copy(update={"seed": 7})
     with pytest.raises(StoreError, match="No run that finished made a dataset of recipe"):

@@ -9,7 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from curation.algorithms.kmeans.backends.nearest import Centroids, Floats
+from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.kmeans.backends.nearest import (
+    Centroids,
+    ClusterIds,
+    Floats,
+    exact_scores,
+)
 from curation.algorithms.kmeans.points import ClusterSums, Counts, Doubles, Points
 
 logger = logging.getLogger(__name__)
@@ -100,6 +106,15 @@ def make_centroids(vectors: Floats, metric: Metric) -> Centroids:
         return Centroids(vectors, np.zeros(len(vectors)))
     doubles = vectors.astype(np.float64)
     return Centroids(vectors, np.einsum("kd,kd->k", doubles, doubles) / 2)
+
+
+def cosines(points: Vectors, centroids: Centroids, cluster_ids: ClusterIds) -> Doubles:
+    """Return the cosine similarity of unit vectors (n, dim) to one centroid each, (n,)."""
+    if not centroids.offset.any():
+        return exact_scores(points, centroids, cluster_ids)
+    lengths = np.linalg.norm(centroids.vectors, axis=1, keepdims=True)
+    unit = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return exact_scores(points, make_centroids(unit, "spherical"), cluster_ids)
 
 
 def update_centroids(sums: ClusterSums, centroids: Centroids, metric: Metric) -> Floats:

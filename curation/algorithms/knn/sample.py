@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import from_ids, to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
-from curation.algorithms.arrays.vectors import Ids, Vectors, vector_array, vector_matrix
+from curation.algorithms.arrays.vectors import Bools, Ids, Vectors, vector_array, vector_matrix
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
 from curation.engine.table import Table
@@ -49,7 +49,7 @@ def sample_eligible(
     Returns:
         A work table for each fragment of the pool, by the fragment's name.
     """
-    share = limit / max(of or eligible_rows(eligible), 1)
+    share = _share(limit, of or eligible_rows(eligible))
     vectors = embeddings.fragments
     items = {
         name: {"embeddings": vectors[name], "eligible": fragment, "share": share, "seed": seed}
@@ -78,12 +78,17 @@ def sample_fragments(
     Returns:
         A work table for each fragment, by the fragment's name.
     """
-    share = limit / max(of or sum(fragment.rows for fragment in vectors.values()), 1)
+    share = _share(limit, of or sum(fragment.rows for fragment in vectors.values()))
     items = {
         name: {"embeddings": fragment, "eligible": None, "share": share, "seed": seed}
         for name, fragment in vectors.items()
     }
     return _compute_samples(items, context)
+
+
+def _share(limit: int, rows: int) -> float:
+    # Without the bound, every added row would change the share, and so the memos of all fragments.
+    return min(1.0, limit / max(rows, 1))
 
 
 def _compute_samples(
@@ -111,11 +116,17 @@ def take_sample(
         `dim`, the dimension of the vectors.
     """
     ids, vectors = read_vectors(embeddings, eligible)
-    if share < 1:
-        sampled = seeded_keys(ids, seed, "train") < np.uint64(share * 2.0**64)
-        ids, vectors = ids[sampled], vectors[sampled]
+    sampled = is_sampled(ids, share, seed)
+    ids, vectors = ids[sampled], vectors[sampled]
     yield pa.RecordBatch.from_arrays([from_ids(ids), vector_array(vectors)], ["image_id", "vector"])
     return {"dim": int(vectors.shape[1])}
+
+
+def is_sampled(ids: Ids, share: float, seed: int) -> Bools:
+    """Return which images a sample of this share has, (n,). A larger share has all of a smaller one."""
+    if share >= 1:
+        return np.ones(len(ids), bool)
+    return np.asarray(seeded_keys(ids, seed, "train") < np.uint64(share * 2.0**64), bool)
 
 
 def read_sample(parts: Mapping[str, Fragment]) -> tuple[Ids, Vectors]:

@@ -20,7 +20,7 @@ from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
 from curation.inspect.cost.work import CostInputs, Work
 from curation.recipe import Recipe
-from curation.stages.verify.stage import CACHED_IMAGES
+from curation.stages.verify.measured_pairs import CACHED_IMAGES
 
 KIB = 1024
 MAX_DRIVER_PAIRS = 5e7

@@ -134,6 +134,7 @@ def _cluster_content(lineage: Lineage) -> dict[str, Any]:
             _level(number, sorted(sizes.tolist()), centroids.manifest, levels)
             for number, sizes in rows.groupby("level")["training_count"]
         ],
+        "drift": centroids.manifest.stats.get("drift"),
         "search": lineage["matches"].manifest.stats,
     }
 

@@ -26,6 +26,19 @@ class ResamplingParams(StrictModel):
     null takes half the mean cluster size, as the paper does."""
 
 
+class DriftParams(StrictModel):
+    """How far the pool may drift from the rows that the centroids were trained on.
+
+    Both are measured on a sample of about 16,000 images at least.
+    """
+
+    changed: float = Field(default=0.25, ge=0, le=1)
+    """Largest share of images added or removed since the training, of all images of then and now."""
+    similarity: float = Field(default=0.02, ge=0, le=2)
+    """How far the mean cosine similarity of added images to their centroid may lie below that of the
+    images of the training."""
+
+
 class ClusterParams(NearestParams):
     """k-means of the eligible pool (LVD-142M: one level of 100,000 clusters, spherical)."""
 
@@ -42,6 +55,12 @@ class ClusterParams(NearestParams):
     """Size of the training sample in vectors per centroid of the finest level."""
     resampling: ResamplingParams = ResamplingParams()
     """Resampling of the levels above the first."""
+    retrain: Literal["always", "on_drift", "never"] = "always"
+    """When rows came or went, whether the centroids of the last run are trained again: `always`;
+    `on_drift`, if the pool has drifted further than `drift` allows; or `never`. Where they are kept,
+    only new rows are assigned to clusters, and the dataset depends on the history of the store."""
+    drift: DriftParams = DriftParams()
+    """With `retrain: on_drift`, how far the pool may drift."""
     memory_gib: float = execution_only(4.0, ge=0)
     """Memory on the driver for the training vectors, in GiB; a larger sample is read from files on
     workers in each iteration."""
@@ -58,6 +77,15 @@ class ClusterParams(NearestParams):
             raise ValueError(
                 f"resampling.nearest has {len(given)} numbers; it takes one for each level above "
                 f"the first, here {len(self.levels) - 1}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _drift_has_an_effect(self) -> ClusterParams:
+        if self.retrain != "on_drift" and self.drift != DriftParams():
+            raise ValueError(
+                f"drift has no effect with retrain: {self.retrain}. Set retrain: on_drift, or leave "
+                "drift out"
             )
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +26,7 @@ from curation.engine.device import local_devices
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.errors import StoreError
+from curation.stages.cluster.kept_centroids import drift_stats, keep_centroids, measure_drift
 from curation.stages.cluster.params import ClusterStep
 from curation.store.fragment import Fragment
 
@@ -48,13 +49,33 @@ def cluster(
 
     Returns:
         `requested` and `clusters`, the number of clusters requested and trained by level;
-        `training_vectors`; and `objective`, those of each pass by level (see `TrainedLevel`).
+        `training_vectors`; and `objective`, those of each pass by level (see `TrainedLevel`). Unless
+        centroids are always trained again, also `drift` (see `drift_stats`).
 
     Raises:
         StoreError: no eligible pool image has a vector.
     """
-    requested = params.levels[0]
     vectors = embeddings[str(params.encoder)]
+    drift = measure_drift(eligible, vectors, params, context)
+    if drift is not None and drift.centroids_stay(params):
+        logger.info("cluster: the centroids of an earlier run are kept")
+        yield from drift.kept_levels(context)
+        return drift.kept_stats()
+    levels, stats = _train(eligible, vectors, params, context)
+    trained = [_level_batch(number, level) for number, level in enumerate(levels)]
+    for number, batch in enumerate(trained):
+        yield f"level-{number}", batch
+    if params.retrain != "always":
+        keep_centroids(trained, stats, eligible, vectors, params, context)
+        stats |= {"drift": drift_stats(drift, eligible.manifest.version)}
+    return stats
+
+
+def _train(
+    eligible: Table, vectors: Table, params: ClusterStep, context: Context
+) -> tuple[list[Level], dict[str, Any]]:
+    """Return trained levels, and their measurements."""
+    requested = params.levels[0]
     sample = sample_eligible(
         eligible, vectors, requested * params.max_points_per_centroid, params.seed, context
     )
@@ -78,9 +99,7 @@ def cluster(
             local_devices(),
         ),
     )
-    for number, level in enumerate(levels):
-        yield from _level_batches(number, level)
-    return {
+    return levels, {
         "requested": [requested, *sizes],
         "clusters": [len(level.trained.counts) for level in levels],
         "training_vectors": sum(part.rows for part in sample.values()),
@@ -204,19 +223,16 @@ def _resampling(sizes: list[int], params: ClusterStep) -> list[Resampling]:
     ]
 
 
-def _level_batches(number: int, level: Level) -> Iterator[tuple[str, pa.RecordBatch]]:
+def _level_batch(number: int, level: Level) -> pa.RecordBatch:
     count = len(level.trained.counts)
     parent: Any = pa.nulls(count, pa.int32()) if level.parent is None else pa.array(level.parent)
-    yield (
-        f"level-{number}",
-        pa.RecordBatch.from_arrays(
-            [
-                pa.array(np.full(count, number, np.int32)),
-                pa.array(np.arange(count, dtype=np.int32)),
-                vector_array(level.trained.centroids.vectors),
-                pa.array(level.trained.counts),
-                parent,
-            ],
-            names=["level", "cluster_id", "vector", "training_count", "parent_id"],
-        ),
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(np.full(count, number, np.int32)),
+            pa.array(np.arange(count, dtype=np.int32)),
+            vector_array(level.trained.centroids.vectors),
+            pa.array(level.trained.counts),
+            parent,
+        ],
+        names=["level", "cluster_id", "vector", "training_count", "parent_id"],
     )

@@ -1,0 +1,150 @@
+"""Reduced images in work tables. What the last run of the step has reduced is not reduced again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.algorithms.arrays.ids import to_ids
+from curation.algorithms.arrays.vectors import Ids, RowNumbers
+from curation.engine.context import Context
+from curation.engine.sorted_arrays import positions_in
+from curation.engine.table import Table
+from curation.engine.units import StageOutput
+from curation.stages.verify.reduced_image import reduce_image
+from curation.store.fragment import Fragment
+
+IMAGES_PER_ROW_GROUP = 16
+"""Reduced images in a row group. Tasks read whole row groups, and need few images of most files."""
+MAX_PARTS = 8
+"""Work tables of a fragment from which all its images are reduced again into one."""
+REDUCED = pa.schema([("image_id", pa.string()), ("digest", pa.string()), ("image", pa.binary())])
+"""A reduced image as JPEG, with the first 32 digits of its SHA-256; both null if the image cannot be
+decoded."""
+
+
+@dataclass(frozen=True)
+class ReducedImages:
+    """Reduced images in work tables.
+
+    Attributes:
+        ids: image ids, sorted, shape (n,).
+        digests: the digest of each reduced image, shape (n,); empty if the image cannot be decoded.
+        part: number of the work table that has each image, shape (n,).
+        parts: the work tables.
+    """
+
+    ids: Ids
+    digests: Ids
+    part: npt.NDArray[np.int32]
+    parts: list[Fragment]
+
+
+class _Wanted(NamedTuple):
+    """The images that are taken from a fragment: their positions among all ids, and their rows."""
+
+    images: RowNumbers
+    rows: RowNumbers
+
+
+def reduce_images(images: Table, ids: Ids, context: Context) -> ReducedImages:
+    """Reduce images to the size that is compared.
+
+    A fragment whose content is that of the last run keeps its work tables; only images that they do not
+    have are reduced.
+
+    Args:
+        images: the table `images`.
+        ids: sorted ids of the images to reduce.
+        context: where workers run.
+    """
+    kept = context.kept_tables("reduced") if len(ids) else {}
+    parts: dict[str, list[Fragment]] = {}
+    items: dict[str, dict[str, Any]] = {}
+    for name, wanted in _wanted(images, ids):
+        fragment = images.fragments[name]
+        parts[name] = kept.get(fragment.content, [])
+        missing = ~np.isin(ids[wanted.images], _ids_of(parts[name]))
+        if missing.any():
+            if len(parts[name]) >= MAX_PARTS:
+                parts[name], missing = [], np.ones(len(missing), bool)
+            items[name] = {"images": fragment, "rows": np.sort(wanted.rows[missing])}
+    records = context.compute("reduce", reduce_fragment, items, batch_groups=True)
+    for name, record in records.items():
+        parts[name] = [*parts[name], Fragment(context.store, record)]
+    context.keep_tables("reduced", {images.fragments[name].content: parts[name] for name in parts})
+    return _gathered(ids, parts)
+
+
+def _wanted(images: Table, ids: Ids) -> Iterator[tuple[str, _Wanted]]:
+    """Yield the fragments that have some of the images. The first that has an image gives it."""
+    is_taken = np.zeros(len(ids), bool)
+    for name, fragment in images.fragments.items() if len(ids) else ():
+        row_ids = to_ids(pc.fill_null(fragment.read(["image_id"]).column("image_id"), ""))
+        positions, known = positions_in(row_ids, ids)
+        rows = np.flatnonzero(known & ~is_taken[positions])
+        image, first = np.unique(positions[rows], return_index=True)
+        if len(image):
+            is_taken[image] = True
+            yield name, _Wanted(image, rows[first])
+
+
+def _ids_of(parts: list[Fragment]) -> Ids:
+    columns = [to_ids(part.read(["image_id"]).column("image_id")) for part in parts]
+    return np.concatenate([np.empty(0, "S32"), *columns])
+
+
+def _gathered(ids: Ids, parts_by_fragment: Mapping[str, list[Fragment]]) -> ReducedImages:
+    """Return the reduced images. The first work table that has one is of the fragment that gives it."""
+    reduced = ReducedImages(ids, np.zeros(len(ids), "S32"), np.full(len(ids), -1, np.int32), [])
+    for parts in parts_by_fragment.values():
+        for part in parts:
+            table = part.read(["image_id", "digest"])
+            positions, known = positions_in(to_ids(table.column("image_id")), ids)
+            known &= reduced.part[positions] < 0
+            digests = to_ids(pc.fill_null(table.column("digest"), ""))
+            reduced.digests[positions[known]] = digests[known]
+            reduced.part[positions[known]] = len(reduced.parts)
+            reduced.parts.append(part)
+    return reduced
+
+
+def reduce_fragment(images: Fragment, rows: RowNumbers) -> StageOutput:
+    """Write some images of a fragment at the size that is compared, sorted by image id.
+
+    Args:
+        images: a fragment of `images`.
+        rows: sorted numbers of the rows to reduce.
+
+    Yields:
+        Batches of REDUCED.
+    """
+    reduced: dict[str, bytes | None] = {}
+    start = 0
+    for batch in images.batches(["image_id", "image"], rows=256):
+        in_batch = rows[(rows >= start) & (rows < start + batch.num_rows)] - start
+        start += batch.num_rows
+        for row in batch.take(pa.array(in_batch)).to_pylist():
+            reduced[row["image_id"]] = reduce_image(row["image"])
+    ids = sorted(reduced)
+    for first in range(0, len(ids), IMAGES_PER_ROW_GROUP):
+        group = ids[first : first + IMAGES_PER_ROW_GROUP]
+        files = [reduced[image_id] for image_id in group]
+        columns = [
+            pa.array(group, pa.string()),
+            pa.array([_digest(file) for file in files], pa.string()),
+            pa.array(files, pa.binary()),
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=REDUCED)
+    return None
+
+
+def _digest(image: bytes | None) -> str | None:
+    return None if image is None else sha256(image).hexdigest()[:32]
