@@ -174,6 +174,7 @@ class _Outcome(NamedTuple):
 def _bring_up_to_date(
     step: Step, tables: Mapping[str, Table] | None, within: StepContext
 ) -> _Outcome:
+    within.store.takedowns(again=True)
     log = StepLog(within.store, step.fingerprint)
     last = log.latest()
     within = replace(within, stale=stale_part(step, last, within))
