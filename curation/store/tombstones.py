@@ -83,6 +83,7 @@ class Hits:
 
     Attributes:
         name: begins with the time.
+        tombstones: names of the tombstones that were searched for.
         pairs: keyed hashes of the pairs that are gone.
         images: keyed hashes of the images that are gone, whichever pair has them.
         orphans: keyed hashes of images that no other pair has. They may come back with another pair.
@@ -91,6 +92,7 @@ class Hits:
     """
 
     name: str
+    tombstones: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -116,6 +118,11 @@ class Takedowns:
     def names(self) -> frozenset[str]:
         """The names of all tombstones."""
         return frozenset(tombstone.name for tombstone in self.tombstones)
+
+    @property
+    def unsearched(self) -> frozenset[str]:
+        """The names of tombstones for which the store was not searched to the end."""
+        return self.names - {name for hits in self.hits for name in hits.tombstones}
 
     @cached_property
     def hashes(self) -> Mapping[str, frozenset[str]]:

@@ -1,0 +1,189 @@
+"""Finds the rows of one Parquet file that were taken down, whatever columns it has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.media.pictures.likeness import is_near, looks_like
+from curation.media.web.urls import InvalidURLError, normalize
+from curation.store.storage.base import Storage
+from curation.store.tombstones import Takedowns
+from curation.store.withheld import ID_COLUMNS
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+ROWS = 1024
+PHASH = "phash"
+PICTURES = ("image", "jpg")
+"""Columns with stored pictures: of tables, and of shards of unfinished downloads."""
+_ID = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
+
+Test = Callable[[Any], bool]
+
+
+@dataclass
+class FileHits:
+    """What was found in a file.
+
+    Attributes:
+        rows: number of rows that were taken down.
+        pairs: their pairs.
+        images: images of rows that were taken down for their image.
+        others: images of the other rows that were taken down.
+        kept: images of rows that were not, as far as they are among `wanted` ones.
+        is_nameless: it has no column with ids, but numbers or bytes that may be made from vectors.
+    """
+
+    rows: int = 0
+    pairs: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
+    others: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
+    is_nameless: bool = False
+
+
+class FileSearch:
+    """Searches files for what was taken down.
+
+    Args:
+        takedowns: what was taken down.
+        orphans: hashes of images that count as gone in these files, though they may come back.
+        wanted: images of which it is asked whether a row has them that was not taken down.
+        decode: look at every column, and at the bytes of every value.
+    """
+
+    def __init__(
+        self,
+        takedowns: Takedowns,
+        orphans: Collection[str] = (),
+        wanted: Collection[str] = (),
+        decode: bool = False,
+    ) -> None:
+        self._takedowns, self._orphans = takedowns, frozenset(orphans)
+        self._wanted, self._decode = frozenset(wanted), decode
+        self._known: dict[tuple[str, Any], bool] = {}
+
+    def search(self, storage: Storage, path: str) -> FileHits:
+        """Return what a file holds.
+
+        Raises:
+            OSError, pyarrow.ArrowException: it cannot be read.
+        """
+        hits = FileHits()
+        with storage.filesystem.open_input_file(f"{storage.root}/{path}") as stream:
+            file = pq.ParquetFile(stream)
+            schema = file.schema_arrow
+            hits.is_nameless = _is_nameless(schema)
+            columns = schema.names if self._decode else self._columns(schema)
+            if columns:
+                for batch in file.iter_batches(batch_size=ROWS, columns=columns):
+                    self._search_batch(batch, hits)
+        self._known.clear()
+        return hits
+
+    def _columns(self, schema: pa.Schema) -> list[str]:
+        """Return the columns in which something may be found."""
+        likes = bool(self._takedowns.likes)
+        return [
+            f.name
+            for f in schema
+            if pa.types.is_string(f.type) or (likes and f.name in (PHASH, *PICTURES))
+        ]
+
+    def _search_batch(self, batch: pa.RecordBatch, hits: FileHits) -> None:
+        by_image, by_other = [False] * batch.num_rows, [False] * batch.num_rows
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            for number, value in enumerate(column.to_pylist()):
+                for each in _leaves(value):
+                    by_image[number] |= self._once("image", each, name)
+                    by_other[number] |= self._once("other", each, name)
+        self._note(batch, by_image, by_other, hits)
+
+    def _note(
+        self, batch: pa.RecordBatch, by_image: list[bool], by_other: list[bool], hits: FileHits
+    ) -> None:
+        pairs, images = (_values(batch, name) for name in ("pair_id", "image_id"))
+        for number, image in enumerate(images):
+            if not (by_image[number] or by_other[number]):
+                if image in self._wanted:
+                    hits.kept.add(image)
+                continue
+            hits.rows += 1
+            if pairs[number] is not None:
+                hits.pairs.add(pairs[number])
+            if image is not None:
+                (hits.images if by_image[number] else hits.others).add(image)
+
+    def _once(self, kind: str, value: Any, name: str) -> bool:
+        """Test a value; ids and texts that repeat are tested once."""
+        test = self._is_gone_image if kind == "image" else self._is_gone
+        if not isinstance(value, str):
+            return test(value, name)
+        if (kind, value) not in self._known:
+            self._known[kind, value] = test(value, name)
+        return self._known[kind, value]
+
+    def _is_gone_image(self, value: Any, name: str) -> bool:
+        """Whether a value is the id, the checksum, the hash or the bytes of a picture that is gone."""
+        takedowns = self._takedowns
+        if isinstance(value, str):
+            return _ID.fullmatch(value) is not None and takedowns.has_image(value)
+        if not isinstance(value, bytes):
+            return False
+        if name == PHASH and is_near(value, takedowns.likes):
+            return True
+        if name in PICTURES and looks_like(value, takedowns.likes):
+            return True
+        return self._decode and takedowns.has_image(sha256(value).hexdigest())
+
+    def _is_gone(self, value: Any, name: str) -> bool:
+        """Whether a value is a URL or a pair that is gone, or an image that only such pairs had."""
+        if not isinstance(value, str):
+            return False
+        takedowns = self._takedowns
+        if _ID.fullmatch(value):
+            if takedowns.has("pair", value):
+                return True
+            return bool(self._orphans) and takedowns.hash_of("image", value) in self._orphans
+        return "://" in value and is_gone_url(value, takedowns)
+
+
+def is_gone_url(text: str, takedowns: Takedowns) -> bool:
+    """Whether a text is a URL that was taken down."""
+    url = text.strip()
+    with suppress(InvalidURLError):
+        url = normalize(text)
+    return takedowns.has_url(url)
+
+
+def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
+    if name in batch.schema.names and pa.types.is_string(batch.schema.field(name).type):
+        values: list[Any] = batch.column(name).to_pylist()
+        return values
+    return [None] * batch.num_rows
+
+
+def _leaves(value: Any) -> Iterable[Any]:
+    """Yield the single values of a list or a structure."""
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _leaves(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    elif value is not None:
+        yield value
+
+
+def _is_nameless(schema: pa.Schema) -> bool:
+    ids = ID_COLUMNS & set(schema.names)
+    return not ids and any(not pa.types.is_string(f.type) for f in schema)
