@@ -74,8 +74,8 @@ class Sweep:
             table, list_of(f"{folder}/done"), lambda path: PurePosixPath(path).stem in memos, since
         )
         paths |= self._named(p for p in records if PurePosixPath(p).stem not in memos)
-        self.removals.forced |= self.withheld - needed
         for files in self._data_of(table):
+            self.removals.forced |= self.withheld.intersection(files) - needed
             self.removals.decide(table, files, paths.__contains__)
         self._delete_empty_folders(DATASET if table == DATASET else f"{folder}/data")
 

@@ -38,7 +38,7 @@ def superseded_runs(store: Store, runs: Sequence[StoredRun]) -> set[str]:
         if withheld and withheld <= later:
             superseded.add(record.run)
         if record.state == "finished":
-            later |= record.tables.keys()
+            later.update(record.tables)
     return superseded
 
 

@@ -25,6 +25,13 @@ ROWS = 1024
 PHASH = "phash"
 PICTURES = ("image", "jpg")
 """Columns with stored pictures: of tables, and of shards of unfinished downloads."""
+OWN = frozenset(
+    {
+        *("pair_id", "image_id", "sha256", "expected_sha256", PHASH, *PICTURES),
+        *("url", "url_normalized", "final_url", "source_key", "caption"),
+    }
+)
+"""Columns that say what a row is. In others it may only name another row, such as a copy of it."""
 _ID = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 
 Test = Callable[[Any], bool]
@@ -35,6 +42,7 @@ class FileHits:
     """What was found in a file.
 
     Attributes:
+        read: number of rows that were read.
         rows: number of rows that were taken down.
         pairs: their pairs.
         images: images of rows that were taken down for their image.
@@ -43,6 +51,7 @@ class FileHits:
         is_nameless: it has no column with ids, but numbers or bytes that may be made from vectors.
     """
 
+    read: int = 0
     rows: int = 0
     pairs: set[str] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
@@ -100,28 +109,23 @@ class FileSearch:
         ]
 
     def _search_batch(self, batch: pa.RecordBatch, hits: FileHits) -> None:
-        by_image, by_other = [False] * batch.num_rows, [False] * batch.num_rows
+        hits.read += batch.num_rows
+        named, by_image, by_other = set[int](), set[int](), set[int]()
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             for number, value in enumerate(column.to_pylist()):
                 for each in _leaves(value):
-                    by_image[number] |= self._once("image", each, name)
-                    by_other[number] |= self._once("other", each, name)
-        self._note(batch, by_image, by_other, hits)
-
-    def _note(
-        self, batch: pa.RecordBatch, by_image: list[bool], by_other: list[bool], hits: FileHits
-    ) -> None:
+                    if self._once("image", each, name):
+                        (by_image if name in OWN else named).add(number)
+                    if self._once("other", each, name):
+                        (by_other if name in OWN else named).add(number)
+        hits.rows += len(named | by_image | by_other)
         pairs, images = (_values(batch, name) for name in ("pair_id", "image_id"))
-        for number, image in enumerate(images):
-            if not (by_image[number] or by_other[number]):
-                if image in self._wanted:
-                    hits.kept.add(image)
-                continue
-            hits.rows += 1
-            if pairs[number] is not None:
-                hits.pairs.add(pairs[number])
-            if image is not None:
-                (hits.images if by_image[number] else hits.others).add(image)
+        hits.pairs.update(pairs[n] for n in by_image | by_other if pairs[n] is not None)
+        hits.images.update(images[n] for n in by_image if images[n] is not None)
+        hits.others.update(images[n] for n in by_other - by_image if images[n] is not None)
+        if self._wanted:
+            others = set(range(batch.num_rows)) - by_image - by_other
+            hits.kept.update(images[n] for n in others if images[n] in self._wanted)
 
     def _once(self, kind: str, value: Any, name: str) -> bool:
         """Test a value; ids and texts that repeat are tested once."""

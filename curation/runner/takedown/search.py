@@ -23,7 +23,7 @@ FOLDERS = ("tables", DATASET, "work", "reports")
 """Where Parquet files are."""
 NOT_ROWS = ("versions", "keys", "done")
 """Folders of a table with what describes its files."""
-SOURCES = frozenset({"pairs", "images", "scores", DATASET})
+SOURCES = frozenset({"pairs", "images", "scores", DATASET, "work/ingest", "work/images"})
 """Tables that tell which pairs and images a URL, a checksum or a look stands for."""
 MADE_FROM_VECTORS = frozenset({"centroids", "codebooks"})
 """Tables without ids, all of whose rows are made from all vectors."""
@@ -207,5 +207,4 @@ def table_of(path: str) -> str:
 
 
 def _is_source(path: str) -> bool:
-    table = table_of(path)
-    return table in SOURCES or table.startswith("work/")
+    return table_of(path) in SOURCES
