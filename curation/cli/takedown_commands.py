@@ -14,7 +14,7 @@ from curation.cli.app import STORE_PANEL, StorePath, app, err, out
 from curation.errors import RecipeError
 
 if TYPE_CHECKING:
-    from curation.runner.takedown.forget import Forgotten
+    from curation.runner.gc.forget import Forgotten
     from curation.runner.takedown.prove import Proof
 
 Texts = list[str] | None
@@ -35,7 +35,9 @@ def forget(
     ] = None,
     like: Annotated[
         list[Path] | None,
-        typer.Option("--like", help="Picture: what looks like it is taken down, by perceptual hash."),
+        typer.Option(
+            "--like", help="Picture: what looks like it is taken down, by perceptual hash."
+        ),
     ] = None,
     within: Annotated[
         int,
@@ -66,8 +68,8 @@ def forget(
 
     Run the recipes again, then gc, then this command with --prove.
     """
-    from curation.runner.takedown.forget import Request, read_list
-    from curation.runner.takedown.forget import forget as take_down
+    from curation.runner.gc.forget import Request, read_list
+    from curation.runner.gc.forget import forget as take_down
     from curation.runner.takedown.prove import prove
     from curation.store.step_log import Waiting
     from curation.store.store import Store
@@ -78,7 +80,9 @@ def forget(
         request = read_list(listed, request)
     if proof:
         if request != Request(within=within):
-            raise RecipeError("--prove takes nothing down. Leave out all else but --store and --json.")
+            raise RecipeError(
+                "--prove takes nothing down. Leave out all else but --store and --json."
+            )
         _print_proof(prove(Store(store)), as_json)
         return
     done = take_down(Store(store), request, Waiting(wait=not no_wait, notify=err.print))
@@ -102,7 +106,7 @@ def _print_forgotten(done: Forgotten, as_json: bool) -> None:
     out.print(f"{done.reports} reports deleted, {len(done.closed)} Iceberg folders closed.")
     if done.working:
         out.print(
-            f"Runs work on {', '.join(done.working)}: run gc once they have ended, which searches again."
+            f"Runs work on {', '.join(done.working)}: run gc once they have ended. It searches again."
         )
     out.print("Next: run the recipes again, then curation gc, then curation forget --prove.")
 

@@ -24,7 +24,7 @@ from curation.runner.global_stage import compute_global, global_work
 from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
 from curation.runner.outcomes import check_outcomes, stale_part
-from curation.runner.takedown.during_runs import check_searched, check_unchanged
+from curation.runner.takedown.during_runs import check_unchanged
 from curation.runner.work import StepContext, StepWork, new_manifest
 from curation.store.manifest import Committed, Manifest
 from curation.store.removal import wait_for_removal
@@ -32,6 +32,7 @@ from curation.store.run_log import Run, recorded_run
 from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold
 from curation.store.store import DATASET, Store, in_parallel
 from curation.store.used_work import put_used_memos
+from curation.store.withheld import check_searched
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +251,8 @@ def _compute(
     before = within.store.takedowns()
     compute_rows = compute_map if step.stage.kind == "map" else compute_global
     written, computed, reused = compute_rows(step, work, inputs.tables, within, lease)
-    check_unchanged(within.store, before, written.values())
+    records = (record for table in written.values() for record in table.records)
+    check_unchanged(within.store, before, records)
     manifests = [
         within.store.put_version(new_manifest(step, table, fragments, inputs.tables))
         for table, fragments in written.items()

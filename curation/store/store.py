@@ -232,7 +232,7 @@ class Store:
         return bool(withheld) and any(f.path in withheld for f in files)
 
     def is_complete(self, manifest: Manifest) -> bool:
-        """Whether all files of a version are there, in full size, and none holds what was taken down."""
+        """Whether all files of a version are there, in full size, with nothing that was taken down."""
         if self.is_withheld(manifest):
             return False
         files = [f for record in manifest.fragments for f in record.files]

@@ -198,7 +198,7 @@ def without_scheme(url: str) -> str:
 
 def hosts_of(url: str) -> list[str]:
     """Return the host of a URL, and all domains that it is in; none for a text without a host."""
-    scheme, mark, rest = url.partition("://")
+    _, mark, rest = url.partition("://")
     if not mark:
         return []
     authority = rest.split("/", 1)[0].split("?", 1)[0].split("#", 1)[0].rpartition("@")[2].lower()

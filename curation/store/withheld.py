@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from curation.errors import StoreError
 from curation.store.manifest import Manifest
 from curation.store.store import Store
 from curation.store.tombstones import Takedowns
@@ -24,6 +25,21 @@ ID_COLUMNS = frozenset(
 )
 """Columns with the id of a pair or an image: a row that names what was taken down is not shown."""
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
+
+
+def check_searched(store: Store, takedowns: Takedowns | None) -> Takedowns | None:
+    """Return the tombstones, if the store was searched for all of them.
+
+    Raises:
+        StoreError: a search goes on, or was interrupted.
+    """
+    if takedowns is not None and takedowns.unsearched:
+        raise StoreError(
+            f"Rows are being taken down in {store.uri}, and the search for them (tombstone "
+            f"{min(takedowns.unsearched)}) has not ended. Wait until it has. If it was interrupted, "
+            "run curation gc on this store, which searches again; then run the same command again."
+        )
+    return takedowns
 
 
 @dataclass(frozen=True)
@@ -64,8 +80,12 @@ class Withheld:
 
 
 def withheld_rows(store: Store, manifest: Manifest) -> Withheld | None:
-    """Return what readers of a version do not get; None if it holds nothing that was taken down."""
-    takedowns = store.takedowns()
+    """Return what readers of a version do not get; None if it holds nothing that was taken down.
+
+    Raises:
+        StoreError: the search for what was taken down goes on, or was interrupted.
+    """
+    takedowns = check_searched(store, store.takedowns())
     if takedowns is None or not store.is_withheld(manifest):
         return None
     return Withheld(takedowns)

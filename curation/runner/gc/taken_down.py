@@ -54,7 +54,7 @@ def _is_withheld(
 def withheld_files(store: Store) -> set[str]:
     """Return the files of the store that hold what was taken down."""
     withheld = store.withheld_files()
-    return withheld & parquet_files(store).keys() if withheld else set()
+    return {path for path in parquet_files(store) if path in withheld} if withheld else set()
 
 
 def by_table(paths: Iterable[str]) -> dict[str, int]:

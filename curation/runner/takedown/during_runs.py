@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from curation.errors import StoreError
 from curation.runner.takedown.search import search_files
-from curation.runner.work import WrittenTable
+from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 from curation.store.tombstones import Takedowns
 
@@ -14,21 +14,9 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 
-def check_searched(store: Store, takedowns: Takedowns | None) -> None:
-    """Check that the store was searched for all tombstones.
-
-    Raises:
-        StoreError: a search goes on, or was interrupted.
-    """
-    if takedowns is not None and takedowns.unsearched:
-        raise StoreError(
-            f"Rows are being taken down in {store.uri} (tombstone {min(takedowns.unsearched)}), and the "
-            "search for them has not ended. Wait until it has. If it was interrupted, run curation gc "
-            "on this store, which searches again; then run the same command again."
-        )
-
-
-def check_unchanged(store: Store, before: Takedowns | None, written: Iterable[WrittenTable]) -> None:
+def check_unchanged(
+    store: Store, before: Takedowns | None, written: Iterable[FragmentRecord]
+) -> None:
     """Check that nothing was taken down since a step started.
 
     Raises:
@@ -37,7 +25,7 @@ def check_unchanged(store: Store, before: Takedowns | None, written: Iterable[Wr
     now = store.takedowns(again=True)
     if now is None or (before is not None and now.names == before.names):
         return
-    files = {f.path for table in written for record in table.records for f in record.files}
+    files = {f.path for record in written for f in record.files}
     search_files(store, now, sorted(files))
     raise StoreError(
         f"Rows of {store.uri} were taken down while this step worked, so it was not committed. Run the "

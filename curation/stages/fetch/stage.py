@@ -24,8 +24,8 @@ from curation.media.web.guard import Guard
 from curation.media.web.urls import UrlRules, host_of, port_of, url_rules
 from curation.stages.fetch.crawl import crawl
 from curation.stages.fetch.faces import with_checksum
-from curation.stages.fetch.local_files import read_local
 from curation.stages.fetch.forgotten import forget_samples
+from curation.stages.fetch.local_files import read_local
 from curation.stages.fetch.params import FaceParams, FetchStep
 from curation.stages.fetch.progress import FetchProgress
 from curation.stages.fetch.request import FetchRequest

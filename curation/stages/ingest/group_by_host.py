@@ -21,7 +21,7 @@ from curation.engine.contract import contract
 from curation.engine.units import StageOutput, content_of
 from curation.media.web.failure_reasons import FORGOTTEN
 from curation.stages.ingest.duplicates import Duplicates
-from curation.stages.ingest.forgotten import bucket_of_forgotten, host_hash
+from curation.stages.ingest.formats.forgotten import bucket_of_forgotten, host_hash
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY
 from curation.store.fragment import Fragment
 
@@ -190,13 +190,13 @@ def write_shuffle_file(
         batches += list(StagedRows(fragment, rows).batches())
     table = pa.Table.from_batches(batches, contract("pairs").arrow_schema())
     names = ("url_normalized", "pair_id", "reason")
-    rows = zip(*(table.column(n).to_pylist() for n in names), strict=True)
+    columns = [table.column(n).to_pylist() for n in names]
     buckets: npt.NDArray[np.int32] = np.array(
         [
             bucket_of_forgotten(pair_id, bits)
             if reason == FORGOTTEN
             else bucket_of(url, pair_id, bits)
-            for url, pair_id, reason in rows
+            for url, pair_id, reason in zip(*columns, strict=True)
         ],
         np.int32,
     )

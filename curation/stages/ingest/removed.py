@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.units import content_of
-from curation.stages.ingest.forgotten import not_forgotten
+from curation.stages.ingest.formats.forgotten import not_forgotten
 from curation.stages.ingest.group_by_host import BUCKET, Group, overlap
 from curation.store.digest import digest
 from curation.store.fragment import Fragment, group_by_stem, stem_of

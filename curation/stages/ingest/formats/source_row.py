@@ -16,7 +16,7 @@ from curation.media.files.limits import BATCH_BYTES, PATH_BYTES
 from curation.media.files.location import OutsideFolderError, shown
 from curation.media.web.failure_reasons import FORGOTTEN
 from curation.media.web.urls import UrlRules
-from curation.stages.ingest.forgotten import forgotten_row
+from curation.stages.ingest.formats.forgotten import forgotten_row
 from curation.stages.ingest.formats.values import as_json, clean, shortened
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.tombstones import Takedowns

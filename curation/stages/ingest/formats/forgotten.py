@@ -1,4 +1,4 @@
-"""Rows of lists that were taken down: they stay in their place, so that no other row moves, and empty."""
+"""Rows of lists that were taken down: empty, but in their place, so that no other row moves."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def not_forgotten(batch: pa.RecordBatch, takedowns: Takedowns | None) -> pa.Reco
     kept = [
         not (
             takedowns.has("pair", pair_id)
-            or bool(url or raw) and takedowns.has_url(url or raw.strip())
-            or sha256 is not None and takedowns.has_image(sha256)
+            or (bool(url or raw) and takedowns.has_url(url or raw.strip()))
+            or (sha256 is not None and takedowns.has_image(sha256))
         )
         for pair_id, url, raw, sha256 in rows
     ]

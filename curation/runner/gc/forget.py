@@ -172,7 +172,9 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
     for option, text in (("--by", request.by), ("--reason", request.reason)):
         if not text.strip():
             raise RecipeError(f"{option} is empty. Say it in words: it stays in the record.")
-    hashes = {kind: sorted_hashes(takedowns, kind, values) for kind, values in named.items()}
+    hashes: dict[str, tuple[str, ...]] = {
+        kind: sorted_hashes(takedowns, kind, values) for kind, values in named.items()
+    }
     time = datetime.now(UTC).isoformat(timespec="seconds")
     unsigned = Tombstone(new_name(), time, request.by, request.reason, hashes, likes)
     _check_words(unsigned, takedowns)
@@ -234,8 +236,8 @@ def _like(path: Path, within: int) -> Likeness:
         raise RecipeError(f"--like: {path} cannot be read ({error}).") from error
     if found is None:
         raise RecipeError(
-            f"--like: {path} is no picture, or it is so plain that all plain pictures would be like it. "
-            "Give a JPEG, PNG or WebP with some contrast, or take it down by --sha256."
+            f"--like: {path} is no picture, or it is so plain that all plain pictures would be "
+            "like it. Give a JPEG, PNG or WebP with some contrast, or take it down by --sha256."
         )
     return found
 
@@ -253,7 +255,9 @@ def read_list(path: Path, request: Request) -> Request:
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     urls = [line for line in lines if "://" in line]
-    images = [line for line in lines if len(line) in (IMAGE_ID_DIGITS, SHA256_DIGITS) and _hex(line)]
+    images = [
+        line for line in lines if len(line) in (IMAGE_ID_DIGITS, SHA256_DIGITS) and _hex(line)
+    ]
     hosts = [line for line in lines if line not in {*urls, *images}]
     return replace(
         request,
