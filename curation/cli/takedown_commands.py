@@ -17,52 +17,61 @@ if TYPE_CHECKING:
     from curation.runner.gc.forget import Forgotten
     from curation.runner.takedown.prove import Proof
 
-Texts = list[str] | None
+Urls = Annotated[
+    list[str] | None,
+    typer.Option("--url", help="URL of a picture. It may be repeated, as all of these may."),
+]
+Hosts = Annotated[list[str] | None, typer.Option("--host", help="Host, with all its subdomains.")]
+Sums = Annotated[
+    list[str] | None,
+    typer.Option("--sha256", help="SHA-256 of the bytes of a picture, as its host gives them."),
+]
+ImageIds = Annotated[
+    list[str] | None, typer.Option("--image-id", help="image_id of a picture in the tables.")
+]
+Likes = Annotated[
+    list[Path] | None,
+    typer.Option("--like", help="Picture: what looks like it is taken down, by perceptual hash."),
+]
+Within = Annotated[
+    int,
+    typer.Option("--within", min=0, max=128, help="With --like: how many of 256 bits may differ."),
+]
+Listed = Annotated[
+    Path | None,
+    typer.Option("--list", help="File with a URL, host, SHA-256 or image_id in each line."),
+]
+By = Annotated[str, typer.Option("--by", help="Who asks. It stays in the record.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why. It stays in the record.")]
+Prove = Annotated[
+    bool,
+    typer.Option(
+        "--prove",
+        help="Take nothing down: decode every value of every file of the store, and show whether "
+        "anything is left. The exit status is 1 if so.",
+    ),
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Stop if gc is at work, instead of waiting.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command(rich_help_panel=STORE_PANEL)
 def forget(
     store: StorePath,
-    url: Annotated[
-        Texts, typer.Option("--url", help="URL of a picture. It may be repeated, as all of these.")
-    ] = None,
-    host: Annotated[Texts, typer.Option("--host", help="Host, with all its subdomains.")] = None,
-    sha256: Annotated[
-        Texts, typer.Option("--sha256", help="SHA-256 of the bytes of a picture, as hosts give it.")
-    ] = None,
-    image_id: Annotated[
-        Texts, typer.Option("--image-id", help="image_id of a picture in the tables.")
-    ] = None,
-    like: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--like", help="Picture: what looks like it is taken down, by perceptual hash."
-        ),
-    ] = None,
-    within: Annotated[
-        int,
-        typer.Option(
-            "--within", min=0, max=128, help="With --like: how many of 256 bits may differ."
-        ),
-    ] = 24,
-    listed: Annotated[
-        Path | None,
-        typer.Option("--list", help="File with a URL, host, SHA-256 or image_id in each line."),
-    ] = None,
-    by: Annotated[str, typer.Option("--by", help="Who asks. It stays in the record.")] = "",
-    reason: Annotated[str, typer.Option("--reason", help="Why. It stays in the record.")] = "",
-    proof: Annotated[
-        bool,
-        typer.Option(
-            "--prove",
-            help="Take nothing down: decode every value of every file of the store, and show whether "
-            "anything is left. The exit status is 1 if so.",
-        ),
-    ] = False,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Stop if gc is at work, instead of waiting.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    url: Urls = None,
+    host: Hosts = None,
+    sha256: Sums = None,
+    image_id: ImageIds = None,
+    like: Likes = None,
+    within: Within = 24,
+    listed: Listed = None,
+    by: By = "",
+    reason: Reason = "",
+    proof: Prove = False,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take pictures down: from now on no reader gets them, and no run fetches or keeps them.
 
@@ -79,7 +88,7 @@ def forget(
     if listed is not None:
         request = read_list(listed, request)
     if proof:
-        if request != Request(within=within):
+        if any((url, host, images, like, listed, by, reason)):
             raise RecipeError(
                 "--prove takes nothing down. Leave out all else but --store and --json."
             )

@@ -56,7 +56,9 @@ def holding(store: Path, texts: Iterable[str]) -> dict[str, list[str]]:
 def _text_of(path: Path) -> str:
     if ".parquet" in path.name:
         table = pq.read_table(path, partitioning=None)
-        values = (v for column in table.columns for v in column.to_pylist())
+        values = [v for column in table.columns for v in column.to_pylist()]
+        values += (table.schema.metadata or {}).values()
+        values += [v.decode("utf-8", "replace") for v in (table.schema.metadata or {}).values()]
         return "\n".join(v.hex() if isinstance(v, bytes) else str(v) for v in values)
     if path.suffix == ".avro":
         with path.open("rb") as stream:

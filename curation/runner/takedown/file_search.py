@@ -49,6 +49,7 @@ class FileHits:
         others: images of the other rows that were taken down.
         kept: images of rows that were not, as far as they are among `wanted` ones.
         is_nameless: it has no column with ids, but numbers or bytes that may be made from vectors.
+        footer: the text beside the rows, such as the measurements of a manifest.
     """
 
     read: int = 0
@@ -58,6 +59,7 @@ class FileHits:
     others: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
     is_nameless: bool = False
+    footer: str = ""
 
 
 class FileSearch:
@@ -92,6 +94,7 @@ class FileSearch:
             file = pq.ParquetFile(stream)
             schema = file.schema_arrow
             hits.is_nameless = _is_nameless(schema)
+            hits.footer = _footer(schema)
             columns = schema.names if self._decode else self._columns(schema)
             if columns:
                 for batch in file.iter_batches(batch_size=ROWS, columns=columns):
@@ -186,6 +189,11 @@ def _leaves(value: Any) -> Iterable[Any]:
             yield from _leaves(each)
     elif value is not None:
         yield value
+
+
+def _footer(schema: pa.Schema) -> str:
+    texts = (schema.metadata or {}).items()
+    return "\n".join(f"{k!r} {v.decode('utf-8', 'replace')}" for k, v in texts)
 
 
 def _is_nameless(schema: pa.Schema) -> bool:

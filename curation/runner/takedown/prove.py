@@ -117,7 +117,7 @@ def _found_in(
     if ".parquet" in path.rsplit("/", 1)[-1]:
         hits = search.search(store.storage, path)
         proof.rows += hits.read
-        return "Parquet", hits.rows
+        return "Parquet", hits.rows + len(mentions(hits.footer, takedowns))
     content = store.storage.read(path)
     if content is None:
         raise FileNotFoundError(path)
