@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -33,8 +33,7 @@ OWN = frozenset(
 )
 """Columns that say what a row is. In others it may only name another row, such as a copy of it."""
 _ID = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
-
-Test = Callable[[Any], bool]
+_ID_LENGTHS = (32, 64)
 
 
 @dataclass
@@ -81,7 +80,7 @@ class FileSearch:
     ) -> None:
         self._takedowns, self._orphans = takedowns, frozenset(orphans)
         self._wanted, self._decode = frozenset(wanted), decode
-        self._known: dict[tuple[str, Any], bool] = {}
+        self._known: dict[str, tuple[bool, bool]] = {}
 
     def search(self, storage: Storage, path: str) -> FileHits:
         """Return what a file holds.
@@ -115,12 +114,13 @@ class FileSearch:
         hits.read += batch.num_rows
         named, by_image, by_other = set[int](), set[int](), set[int]()
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            is_own = name in OWN
             for number, value in enumerate(column.to_pylist()):
-                for each in _leaves(value):
-                    if self._once("image", each, name):
-                        (by_image if name in OWN else named).add(number)
-                    if self._once("other", each, name):
-                        (by_other if name in OWN else named).add(number)
+                image, other = self._test(value, name)
+                if image:
+                    (by_image if is_own else named).add(number)
+                if other:
+                    (by_other if is_own else named).add(number)
         hits.rows += len(named | by_image | by_other)
         pairs, images = (_values(batch, name) for name in ("pair_id", "image_id"))
         hits.pairs.update(pairs[n] for n in by_image | by_other if pairs[n] is not None)
@@ -130,38 +130,37 @@ class FileSearch:
             others = set(range(batch.num_rows)) - by_image - by_other
             hits.kept.update(images[n] for n in others if images[n] in self._wanted)
 
-    def _once(self, kind: str, value: Any, name: str) -> bool:
-        """Test a value; ids and texts that repeat are tested once."""
-        test = self._is_gone_image if kind == "image" else self._is_gone
-        if not isinstance(value, str):
-            return test(value, name)
-        if (kind, value) not in self._known:
-            self._known[kind, value] = test(value, name)
-        return self._known[kind, value]
+    def _test(self, value: Any, name: str) -> tuple[bool, bool]:
+        """Return whether a value names an image that is gone, and whether it names a URL or a pair.
 
-    def _is_gone_image(self, value: Any, name: str) -> bool:
-        """Whether a value is the id, the checksum, the hash or the bytes of a picture that is gone."""
-        takedowns = self._takedowns
+        Texts that repeat are tested once.
+        """
         if isinstance(value, str):
-            return _ID.fullmatch(value) is not None and takedowns.has_image(value)
-        if not isinstance(value, bytes):
-            return False
-        if name == PHASH and is_near(value, takedowns.likes):
-            return True
-        if name in PICTURES and looks_like(value, takedowns.likes):
-            return True
-        return self._decode and takedowns.has_image(sha256(value).hexdigest())
+            if value not in self._known:
+                self._known[value] = self._test_text(value)
+            return self._known[value]
+        if isinstance(value, bytes):
+            return self._test_bytes(value, name), False
+        if isinstance(value, dict | list):
+            found = [self._test(leaf, name) for leaf in _leaves(value)]
+            return any(image for image, _ in found), any(other for _, other in found)
+        return False, False
 
-    def _is_gone(self, value: Any, name: str) -> bool:
-        """Whether a value is a URL or a pair that is gone, or an image that only such pairs had."""
-        if not isinstance(value, str):
-            return False
+    def _test_text(self, text: str) -> tuple[bool, bool]:
         takedowns = self._takedowns
-        if _ID.fullmatch(value):
-            if takedowns.has("pair", value):
-                return True
-            return bool(self._orphans) and takedowns.hash_of("image", value) in self._orphans
-        return "://" in value and is_gone_url(value, takedowns)
+        if len(text) in _ID_LENGTHS and _ID.fullmatch(text):
+            orphan = bool(self._orphans) and takedowns.hash_of("image", text) in self._orphans
+            return takedowns.has_image(text), orphan or takedowns.has("pair", text)
+        return False, "://" in text and is_gone_url(text, takedowns)
+
+    def _test_bytes(self, content: bytes, name: str) -> bool:
+        """Whether bytes are the hash of a picture that is gone, or look like one, or are its bytes."""
+        takedowns = self._takedowns
+        if name == PHASH and is_near(content, takedowns.likes):
+            return True
+        if name in PICTURES and looks_like(content, takedowns.likes):
+            return True
+        return self._decode and takedowns.has_image(sha256(content).hexdigest())
 
 
 def is_gone_url(text: str, takedowns: Takedowns) -> bool:
