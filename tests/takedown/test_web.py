@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curation.engine.parallel import InProcess, Note
 from curation.engine.table import open_table
+from curation.errors import StoreError
+from curation.flow import plan
+from curation.recipe import parse_recipe
+from curation.runner.step import run_step
 from curation.runner.takedown.prove import prove
 from curation.store.store import Store
 
 from ..e2e.small import picture as textured
 from ..fetch.conftest import HOSTS, Web, answer
-from ..fetch.helpers import encoded, images, picture
+from ..fetch.helpers import OPEN, encoded, images, picture
 from ..gc.helpers import gc
 from ..ingest.helpers import source, write
 from .helpers import forget, holding
 
 ROWS = 24
+T = TypeVar("T")
+R = TypeVar("R")
 IDS = ("sha256", "image_id")
 SHARED_SERVER = HealthCheck.function_scoped_fixture
 
@@ -181,6 +189,46 @@ def test_a_pair_that_a_list_no_longer_has_goes_too(
     assert after.keys() == {"caption 1", "caption 2", "caption 3"}
     gc(store)
     assert holding(store, [listed[0]["url"], "caption 0"]) == {}
+
+
+class ForgetsMeanwhile(InProcess):
+    """Workers beside which somebody takes a URL down, once they have fetched."""
+
+    def __init__(self, store: Path, url: str) -> None:
+        super().__init__()
+        self._store, self._url = store, url
+
+    def map(
+        self,
+        label: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Note | None = None,
+        gpu: bool = False,
+    ) -> list[R]:
+        """Apply the function to items."""
+        results = super().map(label, function, items, note, gpu)
+        if label == "fetch":
+            forget(self._store, urls=[self._url])
+        return results
+
+
+def test_a_run_does_not_commit_what_was_taken_down_while_it_worked(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    path, store = write(tmp_path / "l.parquet", listed[:6]), tmp_path / "store"
+    spec = {"name": "test", "sources": [source(path)], "fetch": OPEN}
+    steps = plan(parse_recipe(spec), until="fetch")
+    workers = ForgetsMeanwhile(store, listed[1]["url"])
+    run_step(steps[0], Store(store), workers)
+    with pytest.raises(StoreError, match="while this step worked"):
+        run_step(steps[1], Store(store), workers)
+    asked(web)
+    rows = by_caption(images(store, source(path)))
+    assert rows.keys() == {f"caption {n}" for n in (0, 2, 3, 4, 5)}
+    gc(store)
+    assert holding(store, [listed[1]["url"], "caption 1"]) == {}
+    assert prove(Store(store)).holds
 
 
 Kinds = st.sampled_from(["url", "sha256", "image_id", "host"])

@@ -10,6 +10,7 @@ from functools import partial
 
 from curation.progress import ProgressBar
 from curation.runner.gc.kept_runs import (
+    WORKING,
     Retention,
     StoredRun,
     is_working,
@@ -101,7 +102,7 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     working = {lease.holder.run for lease in leases if lease.holder is not None}
     kept = kept_runs(runs, {tag.run for tag in tags}, working, retention, now)
     superseded = superseded_runs(store, runs)
-    kept = {run: reason for run, reason in kept.items() if run not in superseded}
+    kept = {r: reason for r, reason in kept.items() if reason == WORKING or r not in superseded}
     recipes = {run.record.recipe for run in runs if run.record.run in kept}
     needs = find_needs(store, *_records(runs, kept, working, retention, now), logs)
     before = withheld_files(store)
