@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from curation.inspect.report.build import write_report
-from curation.store.run_log import RunRecord
+from curation.store.run_record import RunRecord
 from curation.store.store import Store
 
 from ..fetch.conftest import web  # noqa: F401
