@@ -3,8 +3,8 @@
 # isort: off
 # The help lists commands in the order of these imports.
 from curation.cli import run_commands, inspect_commands, train_commands, plugin_commands
-from curation.cli import store_commands, gc_commands, verify_commands
-from curation.cli import audit_commands, opt_out_commands
+from curation.cli import store_commands, gc_commands, verify_commands, opt_out_commands
+from curation.cli import audit_commands
 
 # isort: on
 from curation.cli.app import app, main
