@@ -3,9 +3,9 @@
 # isort: off
 # The help lists commands in the order of these imports.
 from curation.cli import run_commands, weights_commands, inspect_commands, train_commands
-from curation.cli import plugin_commands
-from curation.cli import status_command, store_commands, gc_commands, takedown_commands
-from curation.cli import verify_commands, audit_commands, opt_out_commands
+from curation.cli import plugin_commands, status_command, store_commands, gc_commands
+from curation.cli import takedown_commands, opt_out_commands, verify_commands
+from curation.cli import audit_commands
 
 # isort: on
 from curation.cli.app import app, main

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import brotli
 import pytest
 from aiohttp.http_exceptions import BadHttpMessage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.media.web.fetch_error import FetchError
@@ -186,6 +186,7 @@ def repaired(content: bytes, cuts: list[int]) -> bytes | None:
     return out
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(PAGES)), st.lists(st.integers(0, 1500), max_size=6))
 def test_repair_does_not_depend_on_how_bytes_arrive(name: str, cuts: list[int]) -> None:
     assert repaired(PAGES[name], cuts) == repaired(PAGES[name], [])

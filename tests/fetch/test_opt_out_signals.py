@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.media.web.opt_outs.robots_cache import RobotsCache
 from tests.fetch.conftest import HOSTS, Handler, Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, images, picture, reason, served
 from tests.ingest.helpers import source, write
@@ -121,7 +122,7 @@ def test_usage_preferences_of_robots_txt(site: Web, tmp_path: Path, line: str, s
 
 
 def test_usage_preferences_of_headers_name_place_and_text(site: Web, tmp_path: Path) -> None:
-    pages = {
+    pages: dict[str, tuple[dict[str, Any], str]] = {
         "/usage": ({"Content_Usage": "train-ai=n"}, "content_usage"),
         "/signal": ({"Content_Signal": "search=yes, ai-train=no"}, "content_signal"),
         "/tag": ({"X_Robots_Tag": "CCBot: noai"}, "x_robots_tag"),
@@ -195,7 +196,9 @@ def test_a_picture_that_prohibits_data_mining_is_not_stored(web: Web, tmp_path: 
     assert reason(tmp_path / "b", served(web, jpeg()), opt_out_signals=others) is None
 
 
-def test_an_opt_out_that_is_seen_later_keeps_fetched_rows_out(site: Web, tmp_path: Path) -> None:
+def test_an_opt_out_that_is_seen_later_keeps_fetched_rows_out(
+    site: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, store = tmp_path / "l.parquet", tmp_path / "store"
     urls = [site.url(p) for p in ("/open/a.jpg", "/closed/a.jpg", "/closed/b.jpg")]
     rows = [{"url": url, "caption": f"c{n}"} for n, url in enumerate(urls)]
@@ -203,10 +206,7 @@ def test_an_opt_out_that_is_seen_later_keeps_fetched_rows_out(site: Web, tmp_pat
     assert [r["reason"] for r in images(store, source(path))] == [None, None]
     site.pages[TDMREP] = answer(RESERVED)
     # The process has read the rules today; another one, or a later one, reads them again.
-    from curation.media.web.opt_outs.robots_cache import RobotsCache
-    from curation.stages.fetch import robots_gate
-
-    robots_gate.ROBOTS_CACHE = RobotsCache()
+    monkeypatch.setattr("curation.stages.fetch.robots_gate.ROBOTS_CACHE", RobotsCache())
     write(path, rows)
     site.log.clear()
     later = {r["caption"]: r for r in images(store, source(path))}

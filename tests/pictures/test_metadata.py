@@ -34,11 +34,24 @@ STRIPPED = ["jpeg", "progressive", "restarts", "4:2:0", "optimised"]
 
 
 def stored(content: bytes, **params: Any) -> tuple[dict[str, Any], bytes]:
-    """The columns and the stored image of a file."""
-    recipe = FetchParams.model_validate({"resize": {"mode": "no"}} | params)
+    """The columns and the stored image of a file, whatever it says of data mining."""
+    plain = {"resize": {"mode": "no"}, "opt_out_signals": []}
+    recipe = FetchParams.model_validate(plain | params)
     answer = store_picture(header_of(recipe), content)
     assert answer.header["reason"] is None
     return answer.header["columns"], answer.content
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_pictures_that_prohibit_data_mining_are_not_stored(name: str) -> None:
+    content = FILES[name]()
+    columns, image = stored(content)
+    answer = store_picture(header_of(FetchParams()), content)
+    if columns["data_mining"] is None:
+        assert answer.header["reason"] is None and image
+        return
+    assert answer.header["reason"] == "opted_out_data_mining" and answer.content == b""
+    assert json.loads(answer.header["columns"]["opt_out"])["text"] == columns["data_mining"]
 
 
 def foreign_segments(content: bytes) -> list[str]:
