@@ -26,7 +26,7 @@ SITE = f"{LIBRARY}/site-packages"
 LEFT_OUT = frozenset(("__pycache__", "test", "tests", "idlelib", "tkinter", "site-packages"))
 """Folders of the standard library that are not packed."""
 ENDINGS = (".tar.gz", ".tgz")
-"""Of archives that Spark unpacks with their permissions. From a plain .tar no program can be started."""
+"""Of archives that Spark unpacks with their permissions. Programs of a plain .tar cannot be started."""
 PYTHON = f"""#!/bin/sh
 # The libraries of this interpreter lie where the archive was unpacked.
 here=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
