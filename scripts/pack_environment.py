@@ -1,7 +1,7 @@
 """Packs Python, the libraries and this package into an archive that Spark ships to executors.
 
-    python scripts/pack_environment.py data/environment.tar
-    spark-submit --archives data/environment.tar#environment \\
+    python scripts/pack_environment.py data/environment.tar.gz
+    spark-submit --archives data/environment.tar.gz#environment \\
         --conf spark.pyspark.python=./environment/bin/python … jobs/run.py …
 
 The archive has the interpreter too, so executors need none. They need the same kind of machine and of
@@ -17,9 +17,7 @@ import sys
 import sysconfig
 import tarfile
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -27,7 +25,8 @@ LIBRARY = f"lib/{VERSION}"
 SITE = f"{LIBRARY}/site-packages"
 LEFT_OUT = frozenset(("__pycache__", "test", "tests", "idlelib", "tkinter", "site-packages"))
 """Folders of the standard library that are not packed."""
-GZIPPED = (".gz", ".tgz")
+ENDINGS = (".tar.gz", ".tgz")
+"""Of archives that Spark unpacks with their permissions. Programs of a plain .tar cannot be started."""
 PYTHON = f"""#!/bin/sh
 # The libraries of this interpreter lie where the archive was unpacked.
 here=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
@@ -72,15 +71,14 @@ def pack(output: Path, without: Collection[str] = ()) -> int:
     """Write the archive; return its bytes.
 
     Args:
-        output: path of the archive; one that ends with .gz or .tgz is compressed.
+        output: path of the archive.
         without: names in site-packages that are left out.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        stream: Any = stack.enter_context(output.open("wb"))
-        if output.suffix in GZIPPED:
-            stream = stack.enter_context(gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=1))
-        archive = stack.enter_context(tarfile.open(fileobj=stream, mode="w"))
+    with (
+        gzip.open(output, "wb", compresslevel=1) as stream,
+        tarfile.open(fileobj=stream, mode="w") as archive,
+    ):
         for path, name in members(without):
             archive.add(path, name, filter=_only_kept)
         for name in ("bin/python", "bin/python3"):
@@ -95,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("output", type=Path, help="path of the archive: .tar, .tar.gz or .tgz")
+    parser.add_argument("output", type=Path, help="path of the archive: .tar.gz or .tgz")
     parser.add_argument(
         "--without",
         nargs="*",
@@ -104,8 +102,8 @@ def main() -> None:
         help="names in site-packages that executors do not need, such as mypy",
     )
     options = parser.parse_args()
-    if not options.output.name.endswith((".tar", ".tar.gz", ".tgz")):
-        raise SystemExit(f"{options.output}: Spark unpacks .tar, .tar.gz and .tgz.")
+    if not options.output.name.endswith(ENDINGS):
+        raise SystemExit(f"{options.output}: the name must end with {' or '.join(ENDINGS)}.")
     size = pack(options.output.absolute(), options.without)
     print(f"{options.output}: {size / 2**20:,.0f} MiB")
 

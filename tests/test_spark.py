@@ -69,6 +69,26 @@ def test_a_standalone_cluster_takes_its_secret_from_the_environment(
     forget_secrets()
 
 
+def test_a_cluster_file_names_a_file_with_the_secret_that_only_its_owner_reads(
+    tmp_path: Path,
+) -> None:
+    forget_secrets()
+    settings, master = spark_conf(load_cluster("standalone")), "spark://h:7077"
+    file = tmp_path / "secret"
+    with pytest.raises(RecipeError, match=r"secret_file: .* cannot be read"):
+        with_secret(settings, master, str(file))
+    file.write_text("a-long-random-text\n")
+    for mode in (0o640, 0o604):
+        file.chmod(mode)
+        with pytest.raises(RecipeError, match=f"chmod 600 {file}"):
+            with_secret(settings, master, str(file))
+    file.chmod(0o600)
+    with_it = with_secret(settings, master, str(file))
+    assert with_it == settings | {"spark.authenticate.secret": "a-long-random-text"}
+    assert conceal("the secret is a-long-random-text") == "the secret is ***"
+    forget_secrets()
+
+
 SECRET_SETTINGS = """
 import subprocess
 from pathlib import Path

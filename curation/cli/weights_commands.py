@@ -15,12 +15,9 @@ from curation.recipe import load_recipe
 @app.command(rich_help_panel=RUN_PANEL)
 def weights(
     recipe: RecipePath,
-    fetch: Annotated[
-        bool,
-        typer.Option(
-            "--fetch/--no-fetch", help="Whether missing weights are downloaded from `weights_from`."
-        ),
-    ] = True,
+    no_fetch: Annotated[
+        bool, typer.Option("--no-fetch", help="Only list; download nothing from `weights_from`.")
+    ] = False,
 ) -> None:
     """List the weights, lists and plug-ins that a recipe needs, and download missing weights.
 
@@ -28,7 +25,7 @@ def weights(
     """
     from curation.inspect.weights import needs_of
 
-    needs = needs_of(load_recipe(recipe), fetch)
+    needs = needs_of(load_recipe(recipe), not no_fetch)
     grid = Grid("place", "what", "state")
     for need in needs:
         grid.add_row(need.place, need.what, need.state)

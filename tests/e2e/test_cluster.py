@@ -273,7 +273,7 @@ NOT_PACKED = (
 
 @pytest.mark.nightly
 def test_executors_run_in_the_environment_that_was_packed_and_shipped(tmp_path: Path) -> None:
-    archive = tmp_path / "environment.tar"
+    archive = tmp_path / "environment.tar.gz"
     pack(archive, NOT_PACKED)
     recipe = _pool(tmp_path)
     (tmp_path / "place.py").write_text(WHERE_IT_RUNS)
