@@ -164,7 +164,7 @@ def _verify(inputs: CostInputs) -> Work:
         pairs,
         stored=pairs * NARROW_ROW + images * REDUCED_IMAGE,
         moved=pairs * 2 * CACHED_IMAGES * REDUCED_IMAGE,
-        driver=pairs * 3 * 64,
+        driver=pairs * 4 * 64,
         units_by_rate={"compared_pairs": pairs, "decode_images": images},
     )
 

@@ -36,7 +36,7 @@ CACHED_IMAGES = 500
 DIGESTS = ("digest_a", "digest_b")
 """Columns of a work table besides those of `verified`: the digests of the two reduced images."""
 Keys = npt.NDArray[np.bytes_]
-"""Ids and digests of pairs, dtype S128; those of the same pair with the same pictures are equal."""
+"""Two ids, or two ids and two digests, as one byte string for each pair, dtype S64 or S128."""
 
 
 @dataclass(frozen=True)
@@ -103,33 +103,35 @@ def joined(*columns: Ids) -> Keys:
     return rows.view(f"S{rows.dtype.itemsize * len(columns)}").reshape(len(rows))
 
 
-def measure_pairs(
-    left: Ids, right: Ids, reduced: ReducedImages, context: Context
-) -> list[Fragment]:
+def ends_of(pairs: Keys) -> Ids:
+    """Return the two images of each pair, shape (n, 2)."""
+    return pairs.view("S32").reshape(-1, 2)
+
+
+def measure_pairs(pairs: Keys, reduced: ReducedImages, context: Context) -> list[Fragment]:
     """Compare pairs of images; pairs with an image that cannot be decoded are left out.
 
     Args:
-        left: the image of each pair with the smaller id, shape (n,).
-        right: the other image, shape (n,). Pairs are distinct, and sorted.
+        pairs: both ids of each pair as one key, shape (n,), dtype S64; distinct and sorted.
         reduced: the reduced images of all of them.
         context: where workers run.
 
     Returns:
         Work tables with the rows of `verified` and DIGESTS, in the order of pairs.
     """
-    ends = [np.searchsorted(reduced.ids, end) for end in (left, right)]
-    readable = np.logical_and(*(reduced.digests[end] != b"" for end in ends))
-    left, right, (first, second) = left[readable], right[readable], (e[readable] for e in ends)
+    pairs = pairs[
+        (reduced.digests[np.searchsorted(reduced.ids, ends_of(pairs))] != b"").all(axis=1)
+    ]
     last = _LastRun(context)
     starts, items = {}, {}
-    keys = joined(left, right)
-    for number, part in enumerate(key_ranges(keys, PAIRS_PER_TASK)):
-        images = first[part], second[part]
-        digests = reduced.digests[images[0]], reduced.digests[images[1]]
-        sources = _sources(reduced, images, last.overlapping(keys[part]))
+    for number, part in enumerate(key_ranges(pairs, PAIRS_PER_TASK)):
+        left, right = ends_of(pairs[part]).T
+        images = np.searchsorted(reduced.ids, ends_of(pairs[part]))
+        digests = reduced.digests[images[:, 0]], reduced.digests[images[:, 1]]
+        sources = _sources(reduced, images, last.overlapping(pairs[part]))
         name = f"pairs-{number:08d}"
-        starts[name] = _text(keys[part.start])
-        items[name] = {"pairs": Pairs(left[part], right[part], digests), "sources": sources}
+        starts[name] = _text(pairs[part.start])
+        items[name] = {"pairs": Pairs(left, right, digests), "sources": sources}
     records = context.compute("compare", compare_pairs, items)
     tables = {name: Fragment(context.store, records[name]) for name in items}
     context.keep_tables("measured", {starts[name]: [table] for name, table in tables.items()})
@@ -141,14 +143,11 @@ def _text(key: bytes) -> str:
 
 
 def _sources(
-    reduced: ReducedImages,
-    images: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    measured: list[Fragment],
+    reduced: ReducedImages, images: npt.NDArray[np.int64], measured: list[Fragment]
 ) -> PairSources:
-    """Return where the pictures at some positions are."""
-    parts = [reduced.part[positions] for positions in images]
-    numbers = np.unique(np.concatenate(parts))
-    left, right = (np.searchsorted(numbers, part) for part in parts)
+    """Return where the pictures of pairs are, by their positions (n, 2)."""
+    numbers, parts = np.unique(reduced.part[images], return_inverse=True)
+    left, right = parts.reshape(images.shape).T
     return PairSources([reduced.parts[n] for n in numbers.tolist()], (left, right), measured)
 
 

@@ -7,12 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
-from curation.algorithms.arrays.vectors import Ids
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
-from curation.stages.verify.measured_pairs import measure_pairs
+from curation.stages.verify.measured_pairs import Keys, ends_of, measure_pairs
 from curation.stages.verify.params import VerifyStep
 from curation.stages.verify.reduced_tables import reduce_images
 
@@ -37,18 +36,18 @@ def verify(
     yield "all", empty_batch(schema)
     if params.floor is None:
         return {"pairs": 0}
-    left, right = _pairs_to_compare(neighbours, params.floor, params.k)
-    reduced = reduce_images(images, np.unique(np.concatenate([left, right])), context)
+    pairs = _pairs_to_compare(neighbours, params.floor, params.k)
+    reduced = reduce_images(images, np.unique(ends_of(pairs)), context)
     compared = 0
-    for measured in measure_pairs(left, right, reduced, context):
+    for measured in measure_pairs(pairs, reduced, context):
         for batch in measured.batches(schema.names, rows=65_536):
             compared += batch.num_rows
             yield "all", batch
-    return {"pairs": len(left), "unreadable": len(left) - compared}
+    return {"pairs": len(pairs), "unreadable": len(pairs) - compared}
 
 
-def _pairs_to_compare(neighbours: Table, floor: float, k: int) -> tuple[Ids, Ids]:
-    """Return the distinct pairs to compare, the smaller id first, sorted."""
+def _pairs_to_compare(neighbours: Table, floor: float, k: int) -> Keys:
+    """Return the distinct pairs to compare, both ids as one key with the smaller first, sorted."""
     parts = [np.empty((0, 2), "S32")]
     for fragment in neighbours.fragments.values():
         for batch in fragment.batches(NEIGHBOUR_COLUMNS, rows=2**20):
@@ -64,6 +63,4 @@ def _pairs_to_compare(neighbours: Table, floor: float, k: int) -> tuple[Ids, Ids
             table = table.filter(pc.and_(pc.and_(similar, nearest), verified))
             ends = np.column_stack([to_ids(table.column(f"image_{end}")) for end in "ab"])
             parts.append(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1))
-    keys = np.unique(np.ascontiguousarray(np.concatenate(parts)).view("S64").ravel())
-    pairs = keys.view("S32").reshape(-1, 2) if len(keys) else np.empty((0, 2), "S32")
-    return pairs[:, 0].copy(), pairs[:, 1].copy()
+    return np.unique(np.ascontiguousarray(np.concatenate(parts)).view("S64").ravel())
