@@ -74,7 +74,7 @@ def test_a_changed_helper_reaches_the_stages_that_use_it_and_no_other(
             {"cluster", "assign", "quantise", "index", "neighbours"},
         ),
         ("stages/dedup/params.py", "at_least = self.at_least if", "at_least = 1 if", {"dedup"}),
-        ("store/fragment.py", "columns=names", "columns=None", set(STAGES)),
+        ("store/fragment.py", "columns=with_ids", "columns=None", set(STAGES)),
         ("media/web/failure_reasons.py", '"host_unreachable",', "", {"fetch"}),
         ("media/web/params.py", "(+{self.contact})", "({self.contact})", {"fetch", "ingest"}),
     ],

@@ -3,7 +3,7 @@
 # isort: off
 # The help lists commands in the order of these imports.
 from curation.cli import run_commands, inspect_commands, train_commands, plugin_commands
-from curation.cli import store_commands, gc_commands, verify_commands
+from curation.cli import store_commands, gc_commands, takedown_commands, verify_commands
 from curation.cli import audit_commands
 
 # isort: on
@@ -18,6 +18,7 @@ __all__ = [
     "plugin_commands",
     "run_commands",
     "store_commands",
+    "takedown_commands",
     "train_commands",
     "verify_commands",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,10 +113,21 @@ def _print_collected(collected: Collected, dry_run: bool) -> None:
             f"{tally.removed_bytes / 1e6:,.1f}",
         )
     out.print(grid)
+    if collected.taken_down:
+        out.print(f"taken down: {_tables(collected.taken_down)} {removed}")
+    if collected.left:
+        out.print(
+            f"taken down, but kept: {_tables(collected.left)}. No other version has their other rows. "
+            "Run the recipes of these runs again, then gc."
+        )
     for run, reason in collected.kept.items():
         out.print(f"kept     {run}  {reason}")
     for run in collected.removed:
         out.print(f"{'removed' if not dry_run else 'would go'}  {run}")
+
+
+def _tables(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{table} {count:,} files" for table, count in counts.items())
 
 
 @app.command(rich_help_panel=STORE_PANEL)

@@ -128,10 +128,12 @@ def path(
     run: RunName = None,
 ) -> None:
     """Print the absolute paths of the Parquet files of a table, one per line."""
-    from curation.engine.table import open_table
+    from curation.engine.table import open_table, refuse_withheld
     from curation.store.store import Store
 
     committed = open_table(Store(store), table, version, run)
+    # Who opens the files gets all of their rows.
+    refuse_withheld({table: committed})
     if folder:
         echo(_folder(committed, version, run))
         return

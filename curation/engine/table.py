@@ -14,23 +14,31 @@ from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
 from curation.store.run_log import find_run, latest_run
 from curation.store.store import Store
+from curation.store.withheld import Withheld, withheld_rows
 
 
 @dataclass(frozen=True)
 class Table:
-    """A committed version of a table. It never changes."""
+    """A committed version of a table. It never changes.
+
+    Attributes:
+        store: where it is.
+        manifest: of the version.
+        withheld: rows that no reader gets, because they were taken down; None for none.
+    """
 
     store: Store
     manifest: Manifest
+    withheld: Withheld | None = None
 
-    def __reduce__(self) -> tuple[type[Table], tuple[Store, Manifest]]:
+    def __reduce__(self) -> tuple[type[Table], tuple[Store, Manifest, Withheld | None]]:
         # Without what is cached.
-        return Table, (self.store, self.manifest)
+        return Table, (self.store, self.manifest, self.withheld)
 
     @cached_property
     def fragments(self) -> Mapping[str, Fragment]:
         """The fragments by name, in order."""
-        return {r.name: Fragment(self.store, r) for r in self.manifest.fragments}
+        return {r.name: Fragment(self.store, r, self.withheld) for r in self.manifest.fragments}
 
     @property
     def rows(self) -> int:
@@ -88,7 +96,22 @@ def open_table(
             f"The manifest of version {version} of table {name!r} in {store.uri} is missing, damaged, "
             "or was written by another version of curation. Run the recipe again to write it anew."
         )
-    return Table(store, manifest)
+    return Table(store, manifest, withheld_rows(store, manifest))
+
+
+def refuse_withheld(tables: Mapping[str, Table]) -> None:
+    """Check that no table holds what was taken down, for who reads several tables row by row.
+
+    Raises:
+        StoreError: one does; the message names it.
+    """
+    names = sorted(name for name, table in tables.items() if table.withheld is not None)
+    if names:
+        raise StoreError(
+            f"{', '.join(names)} in {next(iter(tables.values())).store.uri} hold rows that were taken "
+            "down. Run the whole recipe again: it computes these fragments without them and reuses the "
+            "others."
+        )
 
 
 def _matching(store: Store, name: str, prefix: str) -> str:

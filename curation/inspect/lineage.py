@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from curation.engine.table import Table, open_table
+from curation.engine.table import Table, open_table, refuse_withheld
 from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EMBEDDINGS
@@ -75,7 +75,7 @@ def trace(recipe: Recipe, store: Store, run: str | None = None) -> Lineage:
 
     Raises:
         StoreError: the recipe has no finished run, the run is of another recipe, or a table no longer
-            exists.
+            exists or holds what was taken down.
     """
     fingerprint = run_fingerprint(recipe)
     record = find_run(store, run) if run else latest_run(store, DATASET, fingerprint)
@@ -88,6 +88,7 @@ def trace(recipe: Recipe, store: Store, run: str | None = None) -> Lineage:
         )
     committed = _lineage_of(record, recipe, store)
     tables = {name: open_table(store, name, version) for name, version in committed.items()}
+    refuse_withheld(tables)
     # No table was made from the vectors of an encoder that no stage reads.
     missing = [t for step in plan(recipe) for t in step.tables if t not in tables]
     return Lineage(tables | recipe_tables(recipe, store, missing))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from curation.engine.table import Table, open_table
+from curation.engine.table import Table, open_table, refuse_withheld
 from curation.errors import DamagedFileError, StoreError
 from curation.flow import Step
 from curation.store.checksums import sha256_of
@@ -66,7 +66,7 @@ def open_inputs(reader: str, committed: Mapping[str, Committed], store: Store) -
         store: where they are.
 
     Raises:
-        StoreError: the message names the tables.
+        StoreError: the message names the tables. Or one holds what was taken down.
     """
     lineage: dict[str, str] = {}
     reached_by: dict[str, str] = {}
@@ -80,6 +80,7 @@ def open_inputs(reader: str, committed: Mapping[str, Committed], store: Store) -
                 )
             reached_by.setdefault(ancestor, name)
     tables = {name: open_table(store, name, table.version) for name, table in committed.items()}
+    refuse_withheld(tables)
     return Inputs(tables, lineage)
 
 

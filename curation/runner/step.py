@@ -24,6 +24,7 @@ from curation.runner.global_stage import compute_global, global_work
 from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
 from curation.runner.outcomes import check_outcomes, stale_part
+from curation.runner.takedown.during_runs import check_unchanged
 from curation.runner.work import StepContext, StepWork, new_manifest
 from curation.store.manifest import Committed, Manifest
 from curation.store.removal import wait_for_removal
@@ -31,6 +32,7 @@ from curation.store.run_log import Run, recorded_run
 from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold
 from curation.store.store import DATASET, Store, in_parallel
 from curation.store.used_work import put_used_memos
+from curation.store.withheld import check_searched
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +176,7 @@ class _Outcome(NamedTuple):
 def _bring_up_to_date(
     step: Step, tables: Mapping[str, Table] | None, within: StepContext
 ) -> _Outcome:
+    _read_takedowns(within)
     log = StepLog(within.store, step.fingerprint)
     last = log.latest()
     within = replace(within, stale=stale_part(step, last, within))
@@ -186,7 +189,9 @@ def _bring_up_to_date(
         removals = wait_for_removal(within.store, within.run.holder, within.waiting)
         is_same = lease.number == last.number + 1 and removals == within.run.removals
         if removals != within.run.removals:
-            # gc may have removed what was found before it could see the lease.
+            # gc may have removed what was found before it could see the lease, or rows were taken
+            # down.
+            within.store.takedowns(again=True)
             inputs, work = _prepare(step, _opened_again(tables, within.store), within)
             within.run.removals = removals
         elif not is_same:
@@ -205,6 +210,13 @@ def _bring_up_to_date(
         _note_used_work(step, work, within.store)
         lease.commit(committed)
         return _unchanged(replace(last, tables=committed), manifests)
+
+
+def _read_takedowns(within: StepContext) -> None:
+    takedowns = within.store.takedowns(again=True)
+    if takedowns is not None and takedowns.unsearched:
+        wait_for_removal(within.store, within.run.holder, within.waiting)
+        check_searched(within.store, within.store.takedowns(again=True))
 
 
 def _has_lineage(last: Entry, inputs: Inputs) -> bool:
@@ -236,8 +248,11 @@ def _finished(work: StepWork, last: Entry, within: StepContext) -> list[Manifest
 def _compute(
     step: Step, work: StepWork, inputs: Inputs, within: StepContext, lease: Lease
 ) -> _Outcome:
+    before = within.store.takedowns()
     compute_rows = compute_map if step.stage.kind == "map" else compute_global
     written, computed, reused = compute_rows(step, work, inputs.tables, within, lease)
+    records = (record for table in written.values() for record in table.records)
+    check_unchanged(within.store, before, records)
     manifests = [
         within.store.put_version(new_manifest(step, table, fragments, inputs.tables))
         for table, fragments in written.items()

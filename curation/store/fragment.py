@@ -20,18 +20,27 @@ from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.small_files import open_source
 from curation.store.store import Store
+from curation.store.withheld import Withheld
 
 UNREADABLE = (pa.ArrowException, OSError)
 T = TypeVar("T", int, str)
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 _REMEDY = "it computes what is missing and reuses what is finished."
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """A committed part of a table. Workers get the record, and read the files themselves."""
+    """A committed part of a table. Workers get the record, and read the files themselves.
+
+    Attributes:
+        store: where it is.
+        record: its files.
+        withheld: rows that no reader gets, because they were taken down; None for none.
+    """
 
     store: Store
     record: FragmentRecord
+    withheld: Withheld | None = None
 
     @property
     def name(self) -> str:
@@ -123,7 +132,8 @@ class Fragment:
         tables = []
         for entry in self.record.files:
             with self._open_for_reading(entry, names) as file:
-                tables.append(file.read(columns=names))
+                with_ids = self._with_ids(entry, names, file)
+                tables.append(self._kept(entry, file.read(columns=with_ids), names))
         return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
 
     def batches(
@@ -137,7 +147,9 @@ class Fragment:
         names = None if columns is None else list(columns)
         for entry in self.record.files:
             with self._open_for_reading(entry, names) as file:
-                yield from file.iter_batches(batch_size=rows, columns=names)
+                with_ids = self._with_ids(entry, names, file)
+                for batch in file.iter_batches(batch_size=rows, columns=with_ids):
+                    yield self._kept(entry, batch, names)
 
     def row_groups_with(self, column: str, values: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the row groups whose statistics allow one of some values.
@@ -151,7 +163,8 @@ class Fragment:
         """
         for entry in self.record.files:
             with self._open_for_reading(entry) as file:
-                yield from _row_groups_with(file, column, values)
+                for table in _row_groups_with(file, column, values):
+                    yield self._kept(entry, table, None)
 
     def row_groups_between(
         self, column: str, first: T, last: T, columns: Sequence[str] | None = None
@@ -169,9 +182,21 @@ class Fragment:
         """
         for entry in self.record.files:
             with self._open_for_reading(entry) as file:
+                names = None if columns is None else list(columns)
+                with_ids = self._with_ids(entry, names, file)
                 for number, span in _spans(file, column):
                     if span is None or (span[0] <= last and span[1] >= first):
-                        yield file.read_row_group(number, columns)
+                        yield self._kept(entry, file.read_row_group(number, with_ids), names)
+
+    def _with_ids(
+        self, entry: FileEntry, names: list[str] | None, file: pq.ParquetFile
+    ) -> list[str] | None:
+        if self.withheld is None or names is None:
+            return names
+        return self.withheld.with_ids(entry.path, names, file.schema_arrow)
+
+    def _kept(self, entry: FileEntry, rows: Rows, names: list[str] | None) -> Rows:
+        return rows if self.withheld is None else self.withheld.drop(entry.path, rows, names)
 
 
 def _row_groups_with(

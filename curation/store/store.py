@@ -13,6 +13,7 @@ its files, the manifest of a version after the records, and the entry in the log
     steps/<fingerprint>/<number>.json                 log of a step: leases and commits
     runs/<run>.json                                   runs
     open/<recipe>/<table>/metadata/…                  by which readers open a table (see `iceberg`)
+    tombstones/…                                      what was taken down (see `tombstones`)
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from curation.store.manifest_file import (
 from curation.store.sealed_json import seal, unseal
 from curation.store.storage.base import Storage, join_address
 from curation.store.storage.open import open_storage
+from curation.store.tombstones import Takedowns, read_takedowns
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Store:
         self.storage = storage or open_storage(root)
         self.uri = self.storage.uri
         self._few = FEW if self.storage.is_local else FEW_OBJECTS
+        self._takedowns: tuple[Takedowns | None] | None = None
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.uri,)
@@ -80,6 +83,19 @@ class Store:
     def address(self, path: str) -> str:
         """Return a path of the store as other programs open it: a local path or a URI."""
         return join_address(self.uri, path)
+
+    def takedowns(self, again: bool = False) -> Takedowns | None:
+        """Return what was taken down, or None; it is read once.
+
+        Args:
+            again: read it again.
+
+        Raises:
+            StoreError: a tombstone is damaged.
+        """
+        if again or self._takedowns is None:
+            self._takedowns = (read_takedowns(self.storage),)
+        return self._takedowns[0]
 
     def read_json(self, path: str) -> Any:
         """Return the JSON of a small file (see `seal`); None if there is none, or if it is damaged."""
@@ -104,8 +120,8 @@ class Store:
     ) -> dict[str, FragmentRecord]:
         """Return the completion records with the given memos whose files are all there, in full size.
 
-        A record whose file has vanished or changed its size is left out, so that the fragment is
-        computed anew.
+        A record whose file has vanished or changed its size, or holds what was taken down, is left out,
+        so that the fragment is computed anew.
 
         Args:
             table_dir: folder of the store with the records of the table.
@@ -126,6 +142,7 @@ class Store:
 
     def _complete(self, records: Mapping[str, FragmentRecord]) -> dict[str, FragmentRecord]:
         paths = self.complete_files(f for record in records.values() for f in record.files)
+        paths -= self.withheld_files() if paths else set()
         return {m: r for m, r in records.items() if all(f.path in paths for f in r.files)}
 
     def _read_record(self, path: str) -> FragmentRecord | None:
@@ -203,8 +220,21 @@ class Store:
         self.storage.write(path, write_manifest(manifest))
         return manifest
 
+    def withheld_files(self) -> frozenset[str]:
+        """Return the files that hold what was taken down."""
+        takedowns = self.takedowns()
+        return frozenset() if takedowns is None else takedowns.files
+
+    def is_withheld(self, manifest: Manifest) -> bool:
+        """Whether a file of a version holds what was taken down."""
+        withheld = self.withheld_files()
+        files = (f for record in manifest.fragments for f in record.files)
+        return bool(withheld) and any(f.path in withheld for f in files)
+
     def is_complete(self, manifest: Manifest) -> bool:
-        """Whether all files of a version are there, in full size."""
+        """Whether all files of a version are there, in full size, with nothing that was taken down."""
+        if self.is_withheld(manifest):
+            return False
         files = [f for record in manifest.fragments for f in record.files]
         return len(self.complete_files(files)) == len({f.path for f in files})
 

@@ -15,6 +15,8 @@ TRANSIENT_REASONS = (
 )
 """Reasons for which a later attempt may succeed; all http_5xx, and exceptions that a later version may
 foresee (`error_`), are transient too."""
+FORGOTTEN = "forgotten"
+"""The reason of rows that were taken down; nothing else of them is kept."""
 DROPPED = (
     "bad_scheme",
     "bad_row",
@@ -23,6 +25,7 @@ DROPPED = (
     "blocked_pattern",
     "duplicate_pair",
     "duplicate_url",
+    FORGOTTEN,
     "removed",
 )
 """Reasons of rows that no host is asked for."""

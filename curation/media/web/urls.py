@@ -12,10 +12,12 @@ from curation.engine.context import Context
 from curation.engine.units import content_of
 from curation.errors import RecipeError, StoreError
 from curation.media.web.block_list import parse_block_list
+from curation.media.web.failure_reasons import FORGOTTEN
 from curation.media.web.fetch_error import unforeseen
 from curation.media.web.host_names import canonical_host
 from curation.media.web.params import UrlParams
 from curation.store.store import Store
+from curation.store.tombstones import Takedowns
 
 _SPACE = " \t\n\r\v\f"
 _LINE_BREAKS = str.maketrans("", "", "\t\n\r")
@@ -227,17 +229,20 @@ class UrlRules:
         max_url_length: in characters.
         patterns: regular expressions of blocked URLs.
         blocked: blocked domains, with all their subdomains.
+        takedowns: what was taken down. No memo depends on it: what holds any of it counts as vanished.
     """
 
     max_url_length: int = 8192
     patterns: tuple[str, ...] = ()
     blocked: BlockedDomains | None = None
+    takedowns: Takedowns | None = field(default=None, compare=False, repr=False)
 
     @property
     def content(self) -> dict[str, object]:
         """What memos depend on: the rules that are not at their default."""
-        values = {rule.name: getattr(self, rule.name) for rule in fields(self)}
-        defaults = {rule.name: rule.default for rule in fields(self)}
+        rules = [rule for rule in fields(self) if rule.compare]
+        values = {rule.name: getattr(self, rule.name) for rule in rules}
+        defaults = {rule.name: rule.default for rule in rules}
         return {name: content_of(v) for name, v in values.items() if v != defaults[name]}
 
     def check(self, url: str) -> tuple[str | None, str | None]:
@@ -246,6 +251,12 @@ class UrlRules:
         The URL is None if it is invalid, and the reason is None if the URL may be requested. No URL
         raises an error: one that nothing foresaw is a reason, too.
         """
+        normalized, reason = self._check(url)
+        if self.takedowns is not None and self.takedowns.has_url(normalized or url.strip()):
+            return normalized, FORGOTTEN
+        return normalized, reason
+
+    def _check(self, url: str) -> tuple[str | None, str | None]:
         if len(url) > self.max_url_length:
             return None, "bad_url"
         try:
@@ -277,7 +288,8 @@ def url_rules(params: UrlParams, context: Context) -> UrlRules:
         if context.store.storage.read(path) != content:
             context.store.storage.write(path, content)
         blocked = BlockedDomains(context.store, path, sha256)
-    return UrlRules(params.max_url_length, tuple(params.blocked_patterns), blocked)
+    patterns = tuple(params.blocked_patterns)
+    return UrlRules(params.max_url_length, patterns, blocked, context.store.takedowns())
 
 
 def _read(blocked_domains: str) -> bytes:

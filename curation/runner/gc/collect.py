@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from curation.progress import ProgressBar
 from curation.runner.gc.kept_runs import (
+    WORKING,
     Retention,
     StoredRun,
     is_working,
@@ -20,6 +21,13 @@ from curation.runner.gc.needs import find_needs
 from curation.runner.gc.removal_list import RemovalList, Tally
 from curation.runner.gc.step_logs import ReadLog, end_silent_leases, read_logs
 from curation.runner.gc.sweep import Sweep
+from curation.runner.gc.taken_down import (
+    by_table,
+    record_removal,
+    superseded_runs,
+    withheld_files,
+)
+from curation.runner.takedown.search import search_store
 from curation.store.holder import this_process
 from curation.store.removal import GC, removal_log
 from curation.store.run_log import RunRecord
@@ -39,11 +47,15 @@ class Collected:
         kept: the reason why each kept run stays.
         removed: the runs that do not stay.
         tallies: files and bytes by table, and by the other parts of the store.
+        taken_down: files with what was taken down that are removed, by table.
+        left: such files that stay, by table: until their recipe has run again.
     """
 
     kept: Mapping[str, str]
     removed: tuple[str, ...]
     tallies: Mapping[str, Tally]
+    taken_down: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
 
 
 def collect(
@@ -68,6 +80,9 @@ def collect(
         return _collect(store, retention, None, time.time())
     holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
     with hold(removal_log(store), holder, GC, {}, waiting or Waiting()) as lease:
+        takedowns = store.takedowns(again=True)
+        if takedowns is not None:
+            search_store(store, takedowns)
         return _collect(store, retention, lease, _time_of_storage(store, lease))
 
 
@@ -86,10 +101,14 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     leases = [log.lease for log in logs.values() if log.lease is not None]
     working = {lease.holder.run for lease in leases if lease.holder is not None}
     kept = kept_runs(runs, {tag.run for tag in tags}, working, retention, now)
+    superseded = superseded_runs(store, runs)
+    kept = {r: reason for r, reason in kept.items() if reason == WORKING or r not in superseded}
     recipes = {run.record.recipe for run in runs if run.record.run in kept}
     needs = find_needs(store, *_records(runs, kept, working, retention, now), logs)
-    removals = RemovalList(store.storage, lease, now - retention.grace_s)
-    sweep = Sweep(store, needs, removals, now)
+    before = withheld_files(store)
+    # A takedown waits for no grace period.
+    removals = RemovalList(store.storage, lease, now - (0.0 if before else retention.grace_s))
+    sweep = Sweep(store, needs, removals, now, frozenset(before))
     records = {path: status for run in runs for path, status in run.files.items()}
     paths = {run.record.path for run in runs if run.record.run in kept}
     # First, so that no run is listed whose tables are gone.
@@ -98,7 +117,11 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     sweep.open_folders(recipes)
     _sweep_everything(sweep, logs)
     removed = tuple(run.record.run for run in runs if run.record.run not in kept)
-    return Collected(kept, removed, removals.tallies)
+    left = {path for path in withheld_files(store) if path not in removals.forced}
+    counts = [by_table(before - left), by_table(left)]
+    if lease is not None and before - left:
+        record_removal(store, counts[0], counts[1])
+    return Collected(kept, removed, removals.tallies, *counts)
 
 
 def _records(

@@ -115,7 +115,7 @@ def _reasons(
     finished = [run for run in runs if run.record.state == "finished"]
     unfinished = [run for run in runs if run.record.state != "finished"]
     yield "latest", latest_runs(finished, retention.keep)
-    yield "working", (r for r in unfinished if is_working(r, working, retention.grace_s, now))
+    yield WORKING, (r for r in unfinished if is_working(r, working, retention.grace_s, now))
     limit = retention.older_than_s
     if limit is not None:
         yield "young", (run for run in finished if run.modified > now - limit)
@@ -142,6 +142,8 @@ def is_working(run: StoredRun, working: Collection[str], grace_s: float, now: fl
     return run.record.run in working or run.modified > now - max(grace_s, SILENCE_S)
 
 
+WORKING = "working"
+"""Why a run is kept that goes on."""
 SILENCE_S = 3600.0
 """Seconds without a sign of life after which a process of another machine counts as ended."""
 

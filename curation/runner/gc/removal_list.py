@@ -43,12 +43,14 @@ class RemovalList:
         lease: that of this gc; None deletes nothing and only counts.
         oldest_kept: files that were changed later stay, whatever they are.
         tallies: by label.
+        forced: files that go whatever else would keep them: they hold what was taken down.
     """
 
     storage: Storage
     lease: Lease | None
     oldest_kept: float
     tallies: dict[str, Tally] = field(default_factory=dict)
+    forced: set[str] = field(default_factory=set)
 
     def is_young(self, status: FileStatus) -> bool:
         """Whether a file stays although nothing names it: a run may be about to name it."""
@@ -73,7 +75,7 @@ class RemovalList:
         limit = self.oldest_kept if oldest_kept is None else min(oldest_kept, self.oldest_kept)
         kept, removed = [], []
         for path, status in files.items():
-            if status.modified > limit or is_needed(path):
+            if path not in self.forced and (status.modified > limit or is_needed(path)):
                 kept.append(path)
                 tally.kept_files += 1
                 tally.kept_bytes += status.size

@@ -40,12 +40,14 @@ class Sweep:
         needs: what must stay.
         removals: deletes and counts.
         now: the time by the clock of the storage.
+        withheld: files that hold what was taken down.
     """
 
     store: Store
     needs: Needs
     removals: RemovalList
     now: float
+    withheld: frozenset[str] = frozenset()
 
     def tables(self) -> list[str]:
         """Return the tables that may have something to remove."""
@@ -61,6 +63,7 @@ class Sweep:
             self.removals.keep(table, self._files_of(table))
             return
         paths, memos = names
+        needed = frozenset(paths)
         list_of = self.store.storage.files
         kept = self._remove_manifests(table)
         self.removals.decide(
@@ -72,6 +75,7 @@ class Sweep:
         )
         paths |= self._named(p for p in records if PurePosixPath(p).stem not in memos)
         for files in self._data_of(table):
+            self.removals.forced |= self.withheld.intersection(files) - needed
             self.removals.decide(table, files, paths.__contains__)
         self._delete_empty_folders(DATASET if table == DATASET else f"{folder}/data")
 
@@ -172,11 +176,19 @@ class Sweep:
             return stem in used or path.startswith(shared)
 
         records = {p: s for p, s in files.items() if _names_files(p, (shared, notes, done))}
+        self._force(files, records)
         kept = self.removals.decide(label, records, is_needed_record, oldest)
         named = self._named(path for path in kept if not path.startswith(notes))
         data = {path: status for path, status in files.items() if path not in records}
         self.removals.decide(label, data, named.__contains__, oldest)
         self._delete_empty_folders(folder)
+
+    def _force(self, files: Collection[str], records: Iterable[str]) -> None:
+        """Let what holds any of what was taken down go, with the records that name it."""
+        withheld = self.withheld & set(files)
+        if withheld:
+            naming = (p for p in records if withheld & set(self._files_of_record(p)))
+            self.removals.forced |= {*withheld, *naming}
 
     def reports(self) -> None:
         """Remove the reports of versions of the dataset that nobody needs."""

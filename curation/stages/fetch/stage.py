@@ -24,6 +24,7 @@ from curation.media.web.guard import Guard
 from curation.media.web.urls import UrlRules, host_of, port_of, url_rules
 from curation.stages.fetch.crawl import crawl
 from curation.stages.fetch.faces import with_checksum
+from curation.stages.fetch.forgotten import forget_samples
 from curation.stages.fetch.local_files import read_local
 from curation.stages.fetch.params import FaceParams, FetchStep
 from curation.stages.fetch.progress import FetchProgress
@@ -33,6 +34,7 @@ from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SHARED_COLUMNS, Sa
 from curation.stages.fetch.work_shards import WorkShards
 from curation.store.fragment import Fragment, stem_of
 from curation.store.store import Store
+from curation.store.tombstones import Takedowns
 from curation.store.work_folder import WorkFolder
 
 _REQUEST_COLUMNS = (
@@ -145,7 +147,7 @@ def fetch(
         crawl(_check_contact(remote, params), params, rules, writer.write_result, waiting)
     work.scan()
     fetched = 0
-    for batch in _in_row_order(pairs, work):
+    for batch in _in_row_order(pairs, work, rules.takedowns):
         fetched += pc.sum(batch.column("bytes")).as_py() or 0
         yield batch
     return {"bytes": fetched, "rows_kept": reused, "rules": rules_digest(rules)}
@@ -180,13 +182,21 @@ def _check_contact(rows: Iterator[FetchRequest], params: FetchStep) -> Iterator[
         yield row
 
 
-def _in_row_order(pairs: Fragment, work: WorkShards) -> Iterator[pa.RecordBatch]:
-    """Yield batches of `images`, read back from the shards in the order of `pairs`."""
+def _in_row_order(
+    pairs: Fragment, work: WorkShards, takedowns: Takedowns | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches of `images`, read back from the shards in the order of `pairs`.
+
+    Shards, and rows that are reused, may be older than what was taken down.
+    """
     start = 0
     for batch in pairs.batches([*_FROM_PAIRS, "status", "reason"]):
         for first, end in work.windows(start, start + batch.num_rows):
             part = batch.slice(first - start, end - first)
-            yield _images(part, *work.read(first, end), name=pairs.name)
+            samples, index = work.read(first, end)
+            if samples is not None:
+                samples = forget_samples(samples, takedowns)
+            yield _images(part, samples, index, name=pairs.name)
         start += batch.num_rows
 
 

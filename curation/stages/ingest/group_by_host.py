@@ -8,7 +8,6 @@ buckets decide only which task requests a row.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,9 @@ import pyarrow as pa
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.units import StageOutput, content_of
-from curation.media.web.urls import host_of
+from curation.media.web.failure_reasons import FORGOTTEN
 from curation.stages.ingest.duplicates import Duplicates
+from curation.stages.ingest.formats.forgotten import bucket_of_forgotten, host_hash
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY
 from curation.store.fragment import Fragment
 
@@ -103,8 +103,7 @@ def save_groups(context: Context, groups: Sequence[Group]) -> None:
 
 def bucket_of(url: str | None, pair_id: str, bits: int) -> int:
     """Return the bucket of a row: by its host, or by its pair_id if it has no URL."""
-    name = host_of(url) if url else pair_id
-    return zlib.crc32(name.encode()) >> (32 - bits) if bits else 0
+    return host_hash(url, pair_id) >> (32 - bits) if bits else 0
 
 
 def overlap(bucket: int, bits: int, other_bits: int) -> tuple[int, int]:
@@ -190,9 +189,16 @@ def write_shuffle_file(
     for fragment, rows in zip(staged, duplicates, strict=True):
         batches += list(StagedRows(fragment, rows).batches())
     table = pa.Table.from_batches(batches, contract("pairs").arrow_schema())
-    ids, urls = (table.column(n).to_pylist() for n in ("pair_id", "url_normalized"))
+    names = ("url_normalized", "pair_id", "reason")
+    columns = [table.column(n).to_pylist() for n in names]
     buckets: npt.NDArray[np.int32] = np.array(
-        [bucket_of(url, pair_id, bits) for url, pair_id in zip(urls, ids, strict=True)], np.int32
+        [
+            bucket_of_forgotten(pair_id, bits)
+            if reason == FORGOTTEN
+            else bucket_of(url, pair_id, bits)
+            for url, pair_id, reason in zip(*columns, strict=True)
+        ],
+        np.int32,
     )
     order = np.argsort(buckets, kind="stable")
     table = table.append_column(BUCKET, pa.array(buckets)).take(pa.array(order))

@@ -13,9 +13,11 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.units import content_of
+from curation.stages.ingest.formats.forgotten import not_forgotten
 from curation.stages.ingest.group_by_host import BUCKET, Group, overlap
 from curation.store.digest import digest
 from curation.store.fragment import Fragment, group_by_stem, stem_of
+from curation.store.tombstones import Takedowns
 
 REMOVED = "removed"
 """The reason of a pair that an earlier run listed and this one does not."""
@@ -47,6 +49,7 @@ class Removed:
         elsewhere: buckets of earlier groups in the last version: a pair in one of them stands there.
         key: digest that changes with the rows; None if there are certainly none.
         state: digests by which the next run knows whether anything changed.
+        takedowns: what was taken down: such a pair does not stand.
     """
 
     last: Sequence[Fragment] = field(repr=False)
@@ -54,6 +57,7 @@ class Removed:
     elsewhere: Sequence[Fragment] = field(repr=False)
     key: str | None
     state: dict[str, str]
+    takedowns: Takedowns | None = field(default=None, repr=False)
 
     def stats(self, rows: int) -> dict[str, Any]:
         """Return what the next run needs to know, if this one wrote `rows` removed pairs."""
@@ -73,7 +77,7 @@ class Removed:
             for batch in fragment.batches():
                 stands = pa.array(_take(batch.column("pair_id").to_pylist(), gone), pa.bool_())
                 if stands.true_count:
-                    yield _as_removed(batch.filter(stands))
+                    yield _as_removed(not_forgotten(batch.filter(stands), self.takedowns))
 
 
 def _take(pair_ids: list[str], gone: set[str]) -> Iterator[bool]:
@@ -141,10 +145,16 @@ class RemovedPairs:
     Args:
         history: the last version.
         groups: all groups in their order, with their shuffle files.
+        takedowns: what was taken down.
     """
 
-    def __init__(self, history: History, groups: Sequence[tuple[Group, list[Fragment]]]) -> None:
-        self._history, self._groups = history, groups
+    def __init__(
+        self,
+        history: History,
+        groups: Sequence[tuple[Group, list[Fragment]]],
+        takedowns: Takedowns | None = None,
+    ) -> None:
+        self._history, self._groups, self._takedowns = history, groups, takedowns
         self._listing = {
             group.name: digest([group.bits, content_of(files)]) for group, files in groups
         }
@@ -158,8 +168,12 @@ class RemovedPairs:
         return self._history.generation(group)
 
     def may_stand(self, group: Group, bucket: int) -> bool:
-        """Whether the last version has rows of a bucket."""
-        return any(fragment.rows for fragment in self._last(group, bucket))
+        """Whether the last version has rows of a bucket that were not taken down."""
+        last = [fragment for fragment in self._last(group, bucket) if fragment.rows]
+        if self._takedowns is None:
+            return bool(last)
+        batches = (batch for fragment in last for batch in fragment.batches())
+        return any(not_forgotten(batch, self._takedowns).num_rows for batch in batches)
 
     def of(self, group: Group, bucket: int) -> Removed:
         """Return the removed pairs of a bucket."""
@@ -179,7 +193,7 @@ class RemovedPairs:
             fragment for g, _ in before for fragment in self._overlapping(g, group, bucket)
         ]
         key = kept or digest([state["source"], content_of(last), content_of(elsewhere)])
-        return Removed(last, listed, elsewhere, key, state)
+        return Removed(last, listed, elsewhere, key, state, self._takedowns)
 
     def _last(self, group: Group, bucket: int) -> list[Fragment]:
         return self._history.fragments.get(group.stem(bucket), [])

@@ -77,7 +77,11 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
         for fragment in staged[name]
     }
     shuffle_files = shuffle(groups, staged, duplicates, context)
-    removed = RemovedPairs(history, [(group, shuffle_files[group.name]) for group in groups])
+    removed = RemovedPairs(
+        history,
+        [(group, shuffle_files[group.name]) for group in groups],
+        context.store.takedowns(),
+    )
     for group in groups:
         fragments = bucket_fragments(
             group, shuffle_files[group.name], removed, params.rows_per_fragment

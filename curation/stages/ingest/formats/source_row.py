@@ -14,9 +14,12 @@ import pyarrow as pa
 from curation.engine.contract import contract
 from curation.media.files.limits import BATCH_BYTES, PATH_BYTES
 from curation.media.files.location import OutsideFolderError, shown
+from curation.media.web.failure_reasons import FORGOTTEN
 from curation.media.web.urls import UrlRules
+from curation.stages.ingest.formats.forgotten import forgotten_row
 from curation.stages.ingest.formats.values import as_json, clean, shortened
 from curation.stages.ingest.sources.source_file import SourceFile
+from curation.store.tombstones import Takedowns
 
 BATCH_ROWS = 1024
 DUPLICATE_KEY = "same_as_key"
@@ -181,7 +184,7 @@ def _staged_row(
         try:
             on_web = file.url_of(row.path)
             location = file.location_of(row.path) if on_web is None else None
-            if on_web is not None:
+            if on_web is not None and reason != FORGOTTEN:
                 url, reason = rules.check(on_web)
         except OutsideFolderError:
             reason = reason or "outside_folder"
@@ -189,10 +192,12 @@ def _staged_row(
     if is_local and reason in ("bad_url", "bad_scheme"):
         # The image is in a file, so its URL is not requested.
         reason = None
-    if row.bad:
+    if row.bad and reason != FORGOTTEN:
         reason = "bad_row"
     elif reason is None and not is_local and url is None:
         reason = "no_image"
+    if rules.takedowns is not None and _is_gone(row, pair_id, reason, rules.takedowns):
+        return forgotten_row(rules.takedowns, pair_id, url)
     requested = f"pair {pair_id}" if is_local else f"url {url}"
     return {
         "pair_id": pair_id,
@@ -208,6 +213,15 @@ def _staged_row(
         "reason": reason,
         DUPLICATE_KEY: None if reason else _duplicate_key(scope, requested),
     }
+
+
+def _is_gone(row: SourceRow, pair_id: str, reason: str | None, takedowns: Takedowns) -> bool:
+    """Whether a row was taken down: by its URL, its pair, or the image that the list states."""
+    if reason == FORGOTTEN or takedowns.has("pair", pair_id):
+        return True
+    if any(text and "://" in text and takedowns.has_url(text) for text in (row.key, row.caption)):
+        return True
+    return row.sha256 is not None and takedowns.has_image(row.sha256)
 
 
 def _with_problem(file: SourceFile, row: SourceRow) -> str | None:

@@ -1,0 +1,144 @@
+"""The command forget."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table as Grid
+
+from curation.cli.app import STORE_PANEL, StorePath, app, err, out
+from curation.errors import RecipeError
+
+if TYPE_CHECKING:
+    from curation.runner.gc.forget import Forgotten
+    from curation.runner.takedown.prove import Proof
+
+Urls = Annotated[
+    list[str] | None,
+    typer.Option("--url", help="URL of a picture. It may be repeated, as all of these may."),
+]
+Hosts = Annotated[list[str] | None, typer.Option("--host", help="Host, with all its subdomains.")]
+Sums = Annotated[
+    list[str] | None,
+    typer.Option("--sha256", help="SHA-256 of the bytes of a picture, as its host gives them."),
+]
+ImageIds = Annotated[
+    list[str] | None, typer.Option("--image-id", help="image_id of a picture in the tables.")
+]
+Likes = Annotated[
+    list[Path] | None,
+    typer.Option("--like", help="Picture: what looks like it is taken down, by perceptual hash."),
+]
+Within = Annotated[
+    int,
+    typer.Option("--within", min=0, max=128, help="With --like: how many of 256 bits may differ."),
+]
+Listed = Annotated[
+    Path | None,
+    typer.Option("--list", help="File with a URL, host, SHA-256 or image_id in each line."),
+]
+By = Annotated[str, typer.Option("--by", help="Who asks. It stays in the record.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why. It stays in the record.")]
+Prove = Annotated[
+    bool,
+    typer.Option(
+        "--prove",
+        help="Take nothing down: decode every value of every file of the store, and show whether "
+        "anything is left. The exit status is 1 if so.",
+    ),
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Stop if gc is at work, instead of waiting.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.command(rich_help_panel=STORE_PANEL)
+def forget(
+    store: StorePath,
+    url: Urls = None,
+    host: Hosts = None,
+    sha256: Sums = None,
+    image_id: ImageIds = None,
+    like: Likes = None,
+    within: Within = 24,
+    listed: Listed = None,
+    by: By = "",
+    reason: Reason = "",
+    proof: Prove = False,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take pictures down: from now on no reader gets them, and no run fetches or keeps them.
+
+    Run the recipes again, then gc, then this command with --prove.
+    """
+    from curation.runner.gc.forget import Request, read_list
+    from curation.runner.gc.forget import forget as take_down
+    from curation.runner.takedown.prove import prove
+    from curation.store.step_log import Waiting
+    from curation.store.store import Store
+
+    images = [*(sha256 or []), *(image_id or [])]
+    request = Request(url or [], host or [], images, like or [], within, by, reason)
+    if listed is not None:
+        request = read_list(listed, request)
+    if proof:
+        if any((url, host, images, like, listed, by, reason)):
+            raise RecipeError(
+                "--prove takes nothing down. Leave out all else but --store and --json."
+            )
+        _print_proof(prove(Store(store)), as_json)
+        return
+    done = take_down(Store(store), request, Waiting(wait=not no_wait, notify=err.print))
+    _print_forgotten(done, as_json)
+
+
+def _print_forgotten(done: Forgotten, as_json: bool) -> None:
+    spec: dict[str, Any] = {
+        "tombstone": done.tombstone.name,
+        "rows": dict(done.hits.rows),
+        "files": len(done.hits.files),
+        "reports_deleted": done.reports,
+        "folders_closed": list(done.closed),
+        "stages_at_work": list(done.working),
+    }
+    if as_json:
+        out.print_json(json.dumps(spec))
+        return
+    out.print(f"tombstone  {done.tombstone.name}")
+    _print_counts("rows in all files, by table", done.hits.rows)
+    out.print(f"{done.reports} reports deleted, {len(done.closed)} Iceberg folders closed.")
+    if done.working:
+        out.print(
+            f"Runs work on {', '.join(done.working)}: run gc once they have ended. It searches again."
+        )
+    out.print("Next: run the recipes again, then curation gc, then curation forget --prove.")
+
+
+def _print_proof(proof: Proof, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps({"holds": proof.holds, **asdict(proof)}))
+    else:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(proof.files.items()))
+        out.print(f"decoded  {kinds} files, {proof.rows:,} rows")
+        _print_counts("keyed hashes in the tombstones", proof.hashes)
+        for path in proof.unreadable:
+            out.print(f"cannot be decoded  {path}")
+        for path, count in sorted(proof.left.items()):
+            out.print(f"left  {path}  {count:,} rows")
+        out.print("Nothing is left." if proof.holds else "Run the recipes again, then gc.")
+    if not proof.holds:
+        raise typer.Exit(1)
+
+
+def _print_counts(title: str, counts: Any) -> None:
+    grid = Grid(title, "number")
+    grid.columns[1].justify = "right"
+    for name, count in counts.items():
+        grid.add_row(name, f"{count:,}")
+    out.print(grid if counts else f"{title}: none")

@@ -1,0 +1,75 @@
+"""What gc does with what was taken down: tags, kept runs and grace periods do not save it.
+
+Of each recipe the latest run alone keeps such tables, until the recipe has run again: the next run
+takes the other rows from them and downloads none of these again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from curation.runner.gc.kept_runs import StoredRun
+from curation.runner.takedown.search import parquet_files, table_of
+from curation.store.store import Store
+from curation.store.tombstones import put_removed
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def superseded_runs(store: Store, runs: Sequence[StoredRun]) -> set[str]:
+    """Return the runs with withheld tables that a later run of the same recipe made anew.
+
+    Args:
+        store: where they are.
+        runs: all runs, the one that started last first.
+    """
+    if not store.withheld_files():
+        return set()
+    known: dict[tuple[str, str], bool] = {}
+    made: dict[str, set[str]] = {}
+    superseded = set()
+    for run in runs:
+        record = run.record
+        withheld = {t for t, v in record.tables.items() if _is_withheld(store, t, v, known)}
+        later = made.setdefault(record.recipe, set())
+        if withheld and withheld <= later:
+            superseded.add(record.run)
+        if record.state == "finished":
+            later.update(record.tables)
+    return superseded
+
+
+def _is_withheld(
+    store: Store, table: str, version: str, known: dict[tuple[str, str], bool]
+) -> bool:
+    if (table, version) not in known:
+        manifest = store.manifest(table, version)
+        known[table, version] = manifest is not None and store.is_withheld(manifest)
+    return known[table, version]
+
+
+def withheld_files(store: Store) -> set[str]:
+    """Return the files of the store that hold what was taken down."""
+    withheld = store.withheld_files()
+    return {path for path in parquet_files(store) if path in withheld} if withheld else set()
+
+
+def by_table(paths: Iterable[str]) -> dict[str, int]:
+    """Return the number of files of each table."""
+    return dict(sorted(Counter(table_of(path) for path in paths).items()))
+
+
+def record_removal(store: Store, removed: Mapping[str, int], left: Mapping[str, int]) -> None:
+    """Write what was removed of all tombstones: numbers of files, and nothing of their content."""
+    takedowns = store.takedowns()
+    assert takedowns is not None
+    spec = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tombstones": sorted(takedowns.names),
+        "removed": dict(removed),
+        "left": dict(left),
+    }
+    put_removed(store.storage, spec | {"signature": takedowns.sign(spec)})

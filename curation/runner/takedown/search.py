@@ -1,0 +1,211 @@
+"""Searches a store for what was taken down, and notes which files hold any of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from curation.engine.table_name import TableName
+from curation.errors import StoreError
+from curation.progress import ProgressBar
+from curation.runner.takedown.file_search import FileHits, FileSearch
+from curation.store.storage.base import FileStatus
+from curation.store.store import DATASET, SET_ASIDE_SUFFIX, Store
+from curation.store.tombstones import Hits, Takedowns, new_name, put_hits, sorted_hashes
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+FOLDERS = ("tables", DATASET, "work", "reports")
+"""Where Parquet files are."""
+NOT_ROWS = ("versions", "keys", "done")
+"""Folders of a table with what describes its files."""
+SOURCES = frozenset({"pairs", "images", "scores", DATASET, "work/ingest", "work/images"})
+"""Tables that tell which pairs and images a URL, a checksum or a look stands for."""
+MADE_FROM_VECTORS = frozenset({"centroids", "codebooks"})
+"""Tables without ids, all of whose rows are made from all vectors."""
+
+
+@dataclass
+class _Found:
+    """What was found in all files so far."""
+
+    pairs: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
+    others: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+    nameless: set[str] = field(default_factory=set)
+    rows: Counter[str] = field(default_factory=Counter)
+
+    def add(self, path: str, hits: FileHits) -> None:
+        self.pairs |= hits.pairs
+        self.images |= hits.images
+        self.others |= hits.others
+        self.kept |= hits.kept
+        if hits.rows:
+            self.files.add(path)
+            self.rows[table_of(path)] += hits.rows
+        elif hits.is_nameless:
+            self.nameless.add(path)
+
+
+def search_store(store: Store, takedowns: Takedowns) -> Hits:
+    """Search all files for what was taken down, and write what was found.
+
+    Pairs and images are found first where URLs, checksums and pictures are; then every file is searched
+    for their ids.
+
+    Args:
+        store: the store.
+        takedowns: all tombstones.
+
+    Returns:
+        What was found; it is in the store.
+    """
+    files = parquet_files(store)
+    sources = [path for path in files if _is_source(path)]
+    found = _search(store, FileSearch(takedowns), sources, "find pairs")
+    while True:
+        known = _with(takedowns, found)
+        orphans = _orphans(store, known, sources, found.others)
+        found = _search(store, FileSearch(known, orphans), files, "search")
+        if _with(known, found).hashes == known.hashes:
+            break
+    if found.rows.keys() - {"pairs", "work/ingest"}:
+        found.files |= {path for path in found.nameless if path.startswith("work/")}
+    found.files |= _made_from(store, found.files)
+    return _put(store, takedowns, known, orphans, found)
+
+
+def search_files(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> Hits:
+    """Search some files for what was taken down, and write what was found."""
+    found = _search(store, FileSearch(takedowns, takedowns.orphans), list(paths), "search")
+    return _put(store, takedowns, takedowns, takedowns.orphans, found, searched=False)
+
+
+def _put(
+    store: Store,
+    takedowns: Takedowns,
+    known: Takedowns,
+    orphans: Collection[str],
+    found: _Found,
+    searched: bool = True,
+) -> Hits:
+    hits = Hits(
+        new_name(),
+        tuple(sorted(takedowns.names)) if searched else (),
+        tuple(sorted(known.hashes["pair"] - takedowns.hashes["pair"])),
+        tuple(sorted(known.hashes["image"] - takedowns.hashes["image"])),
+        tuple(sorted(frozenset(orphans) - takedowns.orphans)),
+        tuple(sorted(found.files - takedowns.files)),
+        dict(sorted(found.rows.items())),
+    )
+    put_hits(store.storage, hits)
+    store.takedowns(again=True)
+    return hits
+
+
+def _with(takedowns: Takedowns, found: _Found) -> Takedowns:
+    """Return tombstones with the hashes of the pairs and images that were found."""
+    hits = Hits(
+        "",
+        pairs=sorted_hashes(takedowns, "pair", found.pairs),
+        images=sorted_hashes(takedowns, "image", found.images),
+    )
+    return Takedowns(takedowns.key, takedowns.tombstones, (*takedowns.hits, hits))
+
+
+def _orphans(
+    store: Store, takedowns: Takedowns, sources: Collection[str], images: Collection[str]
+) -> set[str]:
+    """Return the hashes of those of some images of which no pair is left."""
+    if not images:
+        return set(takedowns.orphans)
+    paths = [path for path in sources if table_of(path) == "images"]
+    search = FileSearch(takedowns, wanted=images)
+    kept = _search(store, search, paths, "find images").kept
+    return {*takedowns.orphans, *sorted_hashes(takedowns, "image", set(images) - kept)}
+
+
+def _search(store: Store, search: FileSearch, paths: Collection[str], label: str) -> _Found:
+    found = _Found()
+    with ProgressBar(label, len(paths)) as bar:
+        for done, path in enumerate(paths, 1):
+            _search_file(store, search, path, found)
+            bar.set_done(done)
+    return found
+
+
+def _search_file(store: Store, search: FileSearch, path: str, found: _Found) -> None:
+    """Search a file. One that was set aside, or that nobody completed, counts as one with hits.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    if path.endswith(SET_ASIDE_SUFFIX):
+        found.files.add(path)
+        return
+    try:
+        found.add(path, search.search(store.storage, path))
+    except FileNotFoundError:
+        pass  # A run has deleted it since it was listed.
+    except pa.ArrowInvalid:
+        found.files.add(path)
+    except OSError as error:
+        raise StoreError(
+            f"{store.address(path)} cannot be read ({error}), so nobody knows whether it holds what "
+            "was taken down. The tombstone is in force. Set damaged files aside (curation "
+            f"verify-store --set-aside --store {store.uri}), then run curation gc."
+        ) from error
+
+
+def _made_from(store: Store, files: Collection[str]) -> set[str]:
+    """Return the files of versions without ids that were made from a version with some of `files`."""
+    withheld = set(files)
+    made: set[str] = set()
+    for table in store.tables():
+        if TableName(table).contract in MADE_FROM_VECTORS:
+            for version in store.versions(table):
+                manifest = store.manifest(table, version)
+                if manifest is not None and _reads(store, manifest.reads, withheld):
+                    made |= {f.path for record in manifest.fragments for f in record.files}
+    return made
+
+
+def _reads(store: Store, reads: Mapping[str, str], files: set[str]) -> bool:
+    manifests = (store.manifest(table, version) for table, version in reads.items())
+    return any(
+        f.path in files
+        for manifest in manifests
+        if manifest is not None
+        for record in manifest.fragments
+        for f in record.files
+    )
+
+
+def parquet_files(store: Store) -> dict[str, FileStatus]:
+    """Return all files with rows, by path."""
+    files: dict[str, FileStatus] = {}
+    for folder in FOLDERS:
+        for path, status in store.storage.files(folder, recursive=True).items():
+            parts = path.split("/")
+            is_row_file = ".parquet" in parts[-1] and not (
+                parts[0] == "tables" and parts[2] in NOT_ROWS
+            )
+            if is_row_file:
+                files[path] = status
+    return files
+
+
+def table_of(path: str) -> str:
+    """Return the table that a file belongs to, or `work/<name>`, or `reports`."""
+    parts = path.split("/")
+    return {"tables": parts[1], "work": f"work/{parts[1]}"}.get(parts[0], parts[0])
+
+
+def _is_source(path: str) -> bool:
+    return table_of(path) in SOURCES

@@ -1,0 +1,68 @@
+"""The command forget."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from curation.cli import app
+from curation.errors import CurationError
+
+from ..gc.helpers import run_recipe
+from .conftest import Tiny
+from .helpers import url_of
+
+BY = ("--by", "the owner", "--reason", "request 17")
+
+
+def call(*words: str) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(app, list(words))
+
+
+def test_from_a_list_to_the_proof(tiny: Tiny, tmp_path: Path) -> None:
+    listed, store = tmp_path / "list.txt", str(tiny.store)
+    listed.write_text(f"# of today\n{url_of('p1')}\nother.example\n")
+    done = call("forget", "--store", store, "--list", str(listed), *BY, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows"]["pairs"] == 1
+    path = call("path", "images", "--store", store)
+    assert isinstance(path.exception, CurationError)
+    assert "taken down" in str(path.exception)
+    shown = call("show", "pairs", "--store", store, "-n", "20")
+    assert url_of("p2") in shown.stdout
+    assert url_of("p1") not in shown.stdout
+    proof = call("forget", "--store", store, "--prove")
+    assert (proof.exit_code, "left  tables/images" in proof.stdout) == (1, True)
+    # The next run takes the other rows from these files.
+    early = call("gc", "--store", store)
+    assert re.search(r"taken down, but kept: .*images 1 files", early.stdout)
+    _, did = run_recipe(tiny.recipe, tiny.store)
+    assert did["fetch"].computed == 1
+    swept = call("gc", "--store", store)
+    assert re.search(r"taken down: .*images 1 files", swept.stdout)
+    proof = call("forget", "--store", store, "--prove", "--json")
+    assert proof.exit_code == 0
+    assert json.loads(proof.stdout)["hashes"] == {
+        "host": 1,
+        "image that no pair has": 1,
+        "pair": 1,
+        "url": 1,
+    }
+
+
+def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
+    store = str(tiny.store)
+    for words, text in (
+        (("--url", url_of("p1")), "--by is empty"),
+        (BY, "Name what to take down"),
+        (("--url", url_of("p1"), "--prove"), "takes nothing down"),
+        (("--url", url_of("p1"), "--by", "x", "--reason", f"see {url_of('p1')}"), "other words"),
+        (("--prove",), "Nothing was taken down"),
+    ):
+        done = call("forget", "--store", store, *words)
+        assert isinstance(done.exception, CurationError)
+        assert text in str(done.exception)
