@@ -34,6 +34,8 @@ OWN = frozenset(
 """Columns that say what a row is. In others it may only name another row, such as a copy of it."""
 _ID = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 _ID_LENGTHS = (32, 64)
+_NORMAL = re.compile(r"https?://[a-z0-9.-]+\.[a-z]{2,}/[A-Za-z0-9._~/-]*")
+"""URLs that are in their normal form, as most are; the others are brought into it."""
 
 
 @dataclass
@@ -166,8 +168,9 @@ class FileSearch:
 def is_gone_url(text: str, takedowns: Takedowns) -> bool:
     """Whether a text is a URL that was taken down."""
     url = text.strip()
-    with suppress(InvalidURLError):
-        url = normalize(text)
+    if _NORMAL.fullmatch(url) is None or "/." in url:
+        with suppress(InvalidURLError):
+            url = normalize(text)
     return takedowns.has_url(url)
 
 
@@ -197,4 +200,12 @@ def _footer(schema: pa.Schema) -> str:
 
 def _is_nameless(schema: pa.Schema) -> bool:
     ids = ID_COLUMNS & set(schema.names)
-    return not ids and any(not pa.types.is_string(f.type) for f in schema)
+    return not ids and any(_holds_numbers(f.type) for f in schema)
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    """Whether values may be vectors, sums of them, or keys of a row: bytes, or numbers of 64 bits."""
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _holds_numbers(kind.value_type)
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return is_bytes or pa.types.is_floating(kind) or kind in (pa.int64(), pa.uint64())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -43,7 +42,7 @@ class Proof:
         hashes: number of hashes of tombstones, by kind.
     """
 
-    files: Counter[str] = field(default_factory=Counter)
+    files: dict[str, int] = field(default_factory=dict)
     rows: int = 0
     left: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
@@ -106,7 +105,7 @@ def _look_at(
     except (pa.ArrowException, OSError, ValueError):
         proof.unreadable.append(path)
         return
-    proof.files[kind] += 1
+    proof.files[kind] = proof.files.get(kind, 0) + 1
     if found:
         proof.left[path] = found
 

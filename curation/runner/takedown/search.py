@@ -68,9 +68,13 @@ def search_store(store: Store, takedowns: Takedowns) -> Hits:
     """
     files = parquet_files(store)
     sources = [path for path in files if _is_source(path)]
-    known = _closed(store, takedowns, sources)
-    orphans = _orphans(store, known, sources)
-    found = _search(store, FileSearch(known, orphans), files, "search")
+    found = _search(store, FileSearch(takedowns), sources, "find pairs")
+    while True:
+        known = _with(takedowns, found)
+        orphans = _orphans(store, known, sources, found.others)
+        found = _search(store, FileSearch(known, orphans), files, "search")
+        if _with(known, found).hashes == known.hashes:
+            break
     if found.rows.keys() - {"pairs", "work/ingest"}:
         found.files |= {path for path in found.nameless if path.startswith("work/")}
     found.files |= _made_from(store, found.files)
@@ -105,29 +109,26 @@ def _put(
     return hits
 
 
-def _closed(store: Store, takedowns: Takedowns, paths: Collection[str]) -> Takedowns:
-    """Return tombstones with the hashes of all pairs and images that they stand for."""
-    while True:
-        found = _search(store, FileSearch(takedowns), paths, "find pairs")
-        hits = Hits(
-            "",
-            pairs=sorted_hashes(takedowns, "pair", found.pairs),
-            images=sorted_hashes(takedowns, "image", found.images),
-        )
-        more = Takedowns(takedowns.key, takedowns.tombstones, (*takedowns.hits, hits))
-        if more.hashes == takedowns.hashes:
-            return more
-        takedowns = more
+def _with(takedowns: Takedowns, found: _Found) -> Takedowns:
+    """Return tombstones with the hashes of the pairs and images that were found."""
+    hits = Hits(
+        "",
+        pairs=sorted_hashes(takedowns, "pair", found.pairs),
+        images=sorted_hashes(takedowns, "image", found.images),
+    )
+    return Takedowns(takedowns.key, takedowns.tombstones, (*takedowns.hits, hits))
 
 
-def _orphans(store: Store, takedowns: Takedowns, sources: Collection[str]) -> set[str]:
-    """Return the hashes of images of which no pair is left."""
-    paths = [path for path in sources if table_of(path) == "images"]
-    others = _search(store, FileSearch(takedowns), paths, "find images").others
-    if not others:
+def _orphans(
+    store: Store, takedowns: Takedowns, sources: Collection[str], images: Collection[str]
+) -> set[str]:
+    """Return the hashes of those of some images of which no pair is left."""
+    if not images:
         return set(takedowns.orphans)
-    kept = _search(store, FileSearch(takedowns, wanted=others), paths, "find images").kept
-    return {*takedowns.orphans, *sorted_hashes(takedowns, "image", others - kept)}
+    paths = [path for path in sources if table_of(path) == "images"]
+    search = FileSearch(takedowns, wanted=images)
+    kept = _search(store, search, paths, "find images").kept
+    return {*takedowns.orphans, *sorted_hashes(takedowns, "image", set(images) - kept)}
 
 
 def _search(store: Store, search: FileSearch, paths: Collection[str], label: str) -> _Found:

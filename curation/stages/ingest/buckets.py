@@ -96,7 +96,7 @@ def bucket_fragments(
         counts += np.array(shuffled.record.stats["counts"], np.int64)
     fragments = {}
     for bucket, rows in enumerate(counts.tolist()):
-        parts = max(-(-rows // rows_per_fragment), int(removed.may_stand(group, bucket)))
+        parts = -(-rows // rows_per_fragment) or int(removed.may_stand(group, bucket))
         for part in range(parts):
             start = part * rows_per_fragment
             stop = max(start, min(start + rows_per_fragment, rows))

@@ -168,8 +168,12 @@ class RemovedPairs:
         return self._history.generation(group)
 
     def may_stand(self, group: Group, bucket: int) -> bool:
-        """Whether the last version has rows of a bucket."""
-        return any(fragment.rows for fragment in self._last(group, bucket))
+        """Whether the last version has rows of a bucket that were not taken down."""
+        last = [fragment for fragment in self._last(group, bucket) if fragment.rows]
+        if self._takedowns is None:
+            return bool(last)
+        batches = (batch for fragment in last for batch in fragment.batches())
+        return any(not_forgotten(batch, self._takedowns).num_rows for batch in batches)
 
     def of(self, group: Group, bucket: int) -> Removed:
         """Return the removed pairs of a bucket."""
