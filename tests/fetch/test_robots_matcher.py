@@ -10,7 +10,7 @@ from robotstxt import RobotsMatcher
 from curation.media.web.urls import normalize
 from tests.fetch.helpers import rules_of
 
-SOON, LONG = 400, 10_000
+SOON, LONG = 400, 4_000
 FIELDS = ["User-agent", "user-agent", "USERAGENT", "user agent", "Disallow", "Allow", "dissallow"]
 FIELDS += ["disalow", "diasllow", "Sitemap", "Crawl-delay", "Content-Signal", "Noindex", "allowed"]
 FIELDS += ["Disallowed", "Host", "", "license"]
