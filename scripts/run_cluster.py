@@ -179,6 +179,9 @@ def running_cluster(layout: Layout) -> Iterator[dict[str, subprocess.Popen[bytes
         write_files_of_runs(layout, master, secret)
         yield processes
     finally:
+        # A second Ctrl-C would leave processes and the secret behind.
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, signal.SIG_IGN)
         stop(processes)
         for name in ("daemons.conf", "spark-submit.conf", "cluster.yaml", "secret"):
             (layout.home / name).unlink(missing_ok=True)
