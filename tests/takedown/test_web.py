@@ -261,7 +261,8 @@ def test_a_run_does_not_commit_what_was_taken_down_while_it_worked(
 Kinds = st.sampled_from(["url", "sha256", "image_id", "host"])
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[SHARED_SERVER])
+@pytest.mark.nightly
+@settings(max_examples=10, deadline=None, suppress_health_check=[SHARED_SERVER])
 @given(st.lists(st.tuples(st.integers(0, ROWS - 2), Kinds), min_size=1, max_size=4), st.booleans())
 def test_any_takedown_leaves_the_other_rows_and_no_trace(
     tmp_path_factory: pytest.TempPathFactory,
