@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from curation.errors import StoreError
 from curation.store.sealed_json import seal, unseal
-from curation.store.storage.base import Storage
+from curation.store.storage.base import Storage, join_address
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -270,9 +270,10 @@ def _read(storage: Storage, path: str) -> dict[str, Any]:
         spec: dict[str, Any] = unseal(content)
         return spec
     except (ValueError, FileNotFoundError) as error:
+        address = join_address(storage.uri, path)
         raise StoreError(
-            f"{storage.uri}/{path} cannot be read ({error}), so nobody knows which rows were taken "
-            "down. Put the file back from a backup of the store."
+            f"{address} cannot be read ({error}), so nobody knows which rows were taken down. "
+            "Put the file back from a backup of the store."
         ) from error
 
 

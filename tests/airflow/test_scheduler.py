@@ -130,6 +130,7 @@ def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
         process.wait(60)
 
 
+@pytest.mark.nightly
 def test_a_run_whose_worker_and_driver_are_killed_goes_on(scheduler: Scheduler) -> None:
     wait_for(scheduler.trigger)
     # The driver goes on without its worker, so that the next attempt meets it at work.

@@ -18,7 +18,7 @@ from curation.store.digest import digest
 from curation.store.run_log import Again, read_runs, recorded_run
 from curation.store.run_record import RunRecord
 from curation.store.store import Store
-from tests.e2e.small import build_small
+from tests.damage.finished import build_sources
 
 Spec = dict[str, Any]
 
@@ -35,7 +35,9 @@ def run(store: Store, spec: Spec, again: Again | None = None) -> list[StepResult
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Spec]:
     """A store with a finished run, and its recipe."""
     folder = tmp_path_factory.mktemp("expect")
-    spec, store = build_small(folder / "web"), Store(folder / "store")
+    # With a target, arms have less than they request.
+    spec = build_sources(folder / "web") | {"balance": {"target": 2}}
+    store = Store(folder / "store")
     run(store, spec)
     return store, spec
 
@@ -86,11 +88,11 @@ def test_what_does_not_hold_fails_and_is_not_the_latest(finished: tuple[Store, S
         failed = latest(store)
         assert failed.state == "failed"
         assert open_table(store, "dataset", run=failed.run).rows > 0
-    smaller = spec | {"balance": {"target": 10}, "expect": {"change": 0.1}}
-    with pytest.raises(BoundsError, match=r"10 images after \d+ in the latest finished run"):
+    smaller = spec | {"balance": {"target": 1}, "expect": {"change": 0.1}}
+    with pytest.raises(BoundsError, match=r"1 images after \d+ in the latest finished run"):
         run(store, smaller)
     kept = open_table(store, "dataset")
-    assert kept.rows > 10
+    assert kept.rows > 1
     assert next(r.run for r in read_runs(store) if r.state == "finished") == before
     # The next attempt fails too: nothing became the latest in the meantime.
     with pytest.raises(BoundsError):
@@ -100,7 +102,7 @@ def test_what_does_not_hold_fails_and_is_not_the_latest(finished: tuple[Store, S
 @pytest.mark.parametrize(
     ("expect", "message"),
     [
-        ({"arms": {"rond": 0.5}}, "no arm 'rond'"),
+        ({"arms": {"nera": 0.5}}, "no arm 'nera'"),
         ({"filled": 1.5}, "less than or equal to 1"),
         ({"rows": {"at_least": 5, "at_most": 4}}, "more than at_most"),
         ({"rows": 5}, "expect.rows"),
@@ -109,13 +111,13 @@ def test_what_does_not_hold_fails_and_is_not_the_latest(finished: tuple[Store, S
 def test_expectations_that_cannot_hold_are_refused(
     tmp_path: Path, expect: Spec, message: str
 ) -> None:
-    spec = build_small(tmp_path)
+    spec = build_sources(tmp_path)
     with pytest.raises(RecipeError, match=message):
         parse_recipe(spec | {"expect": expect})
 
 
 def test_expectations_without_a_dataset_are_refused(tmp_path: Path) -> None:
-    spec = build_small(tmp_path)
+    spec = build_sources(tmp_path)
     del spec["retrieve"]
     with pytest.raises(RecipeError, match="there is no dataset"):
         parse_recipe(spec | {"expect": {"rows": {"at_least": 1}}})

@@ -52,6 +52,7 @@ def test_a_second_encoder_is_computed_alone(spec: dict[str, Any], tmp_path: Path
     assert ids[0] == ids[1] == open_table(store, "images").read(["pair_id"])["pair_id"].to_pylist()
 
 
+@pytest.mark.nightly
 def test_a_head_scores_and_its_threshold_binds(spec: dict[str, Any], tmp_path: Path) -> None:
     run(spec, tmp_path / "store", "select")
     store = Store(tmp_path / "store")

@@ -78,6 +78,7 @@ def check_difference(
         open_dataset(f"{store}@nothing")
 
 
+@pytest.mark.nightly
 def test_appended_file_computes_only_its_rows(
     small: dict[str, Any], run_here: Run, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_appended_file_computes_only_its_rows(
     assert copies["exact"] >= fetched
 
 
+@pytest.mark.nightly
 def test_two_and_seven_partitions_give_the_same_rows(
     small: dict[str, Any], run: Run, run_here: Run, tmp_path: Path
 ) -> None:

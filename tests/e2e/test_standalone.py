@@ -140,6 +140,7 @@ def two_workers(standalone: Standalone, tmp_path: Path) -> Callable[..., Path]:
     return call
 
 
+@pytest.mark.nightly
 def test_two_workers_together_ask_a_host_no_more_than_one_may(
     web: Web, two_workers: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -181,6 +182,7 @@ def test_two_workers_together_ask_a_host_no_more_than_one_may(
     assert Counter(v.path for v in web.visits(HOSTS[0])).most_common(1)[0][1] == 1
 
 
+@pytest.mark.nightly
 def test_a_worker_killed_in_the_middle_changes_nothing(
     small: dict[str, Any],
     run: Run,

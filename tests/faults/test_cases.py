@@ -7,7 +7,7 @@ import pytest
 from .cases import case_of
 from .world import World, build_world, run_case
 
-CASES = 20
+CASES = 6
 """Cases that `make test` runs; `python -m tests.faults` runs others."""
 
 

@@ -21,7 +21,7 @@ from curation.engine.table import open_table
 from curation.errors import DamagedFileError, LeaseError, StoreError
 from curation.flow import Step
 from curation.runner.step import run_step
-from curation.store import run_log
+from curation.store import run_record
 from curation.store import store as store_module
 from curation.store.holder import Holder
 from curation.store.run_log import recorded_run
@@ -128,7 +128,7 @@ def simulated_engine(world: World) -> Iterator[None]:
         return uuid.UUID(int=names.getrandbits(128), version=4)
 
     with (
-        patch.object(run_log, "this_process", world.holder),
+        patch.object(run_record, "this_process", world.holder),
         patch.object(Holder, "has_ended", property(world.has_ended)),
         patch.object(store_module, "ThreadPoolExecutor", SerialPool),
         patch.object(uuid, "uuid4", seeded_uuid),

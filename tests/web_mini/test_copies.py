@@ -42,6 +42,7 @@ def said(
     return measured(store, truth)
 
 
+@pytest.mark.nightly
 def test_planted_copies_are_found(said: dict[str, Any]) -> None:
     recall = said["recall"]
     assert recall["exact"] == 1
@@ -50,6 +51,7 @@ def test_planted_copies_are_found(said: dict[str, Any]) -> None:
     assert recall["hard"] >= 0.6, said["by_edit"]
 
 
+@pytest.mark.nightly
 def test_look_alikes_stay_apart(said: dict[str, Any]) -> None:
     """Three of the pairs are crops of one photograph of a texture, whatever their verdict says."""
     merged = said["alike"]
