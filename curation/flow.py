@@ -6,7 +6,7 @@ no data and imports only the standard library, pydantic and yaml, because schedu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -254,6 +254,36 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
         if row.stage.name == until:
             break
     return tuple(steps)
+
+
+def select_steps(
+    steps: Sequence[Step],
+    only: str | None = None,
+    first: str | None = None,
+    until: str | None = None,
+) -> list[Step]:
+    """Return some steps of a plan.
+
+    Args:
+        steps: the plan.
+        only: the one stage to run; `first` and `until` then make no difference.
+        first: the first stage to run.
+        until: the last stage to run.
+
+    Raises:
+        RecipeError: a name is no stage of the plan, or `first` comes after `until`.
+    """
+    names = [s.name for s in steps]
+    for name in (only, first, until):
+        if name is not None and name not in names:
+            raise RecipeError(f"No stage {name!r} in this plan. Valid: {', '.join(names)}.")
+    if only is not None:
+        return [steps[names.index(only)]]
+    start = names.index(first) if first else 0
+    end = names.index(until) + 1 if until else len(steps)
+    if start >= end:
+        raise RecipeError(f"--from {first} comes after --until {until}.")
+    return list(steps[start:end])
 
 
 def _step(stage: Stage[Any], params: StrictModel, earlier: list[Step]) -> Step:

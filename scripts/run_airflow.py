@@ -20,39 +20,46 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scripts.daemons import stop_sessions
+
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 GPU_POOL = "curation_gpu"
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
 READY_S = 180.0
-STOP_S = 20.0
 
 
 def environment(home: Path, port: int, recipes: Path, store: str) -> dict[str, str]:
-    """Return the environment of Airflow's processes."""
-    settings = {
-        "AIRFLOW_HOME": str(home),
+    """Return the environment of Airflow's processes.
+
+    Variables of the shell replace defaults, but neither the options of this script nor where Airflow
+    listens.
+    """
+    defaults = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "airflow_dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "CURATION_HOME": str(ROOT),
+        "CURATION_VENV": str(ROOT / ".venv"),
+    }
+    fixed = {
+        "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / PASSWORDS),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
-        "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         # The processes trust each other by it; it ends with them.
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
         "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
-        "CURATION_HOME": str(ROOT),
-        "CURATION_VENV": os.environ.get("CURATION_VENV", str(ROOT / ".venv")),
         "CURATION_RECIPES": str(recipes),
         "CURATION_STORE": store,
     }
-    return {**settings, **os.environ, "CURATION_RECIPES": str(recipes), "CURATION_STORE": store}
+    return {**defaults, **os.environ, **fixed}
 
 
 def quickstart_recipe(folder: Path) -> Path:
@@ -120,22 +127,6 @@ def wait_until_ready(
     raise SystemExit(f"Airflow does not answer at {HOST}:{port}: see {logs}")
 
 
-def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """End the processes and all that they started."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        for process in processes.values():
-            try:
-                os.killpg(process.pid, kind)
-            except ProcessLookupError:
-                continue
-        deadline = time.monotonic() + STOP_S
-        for process in processes.values():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                continue
-
-
 def main() -> None:
     """Run Airflow until Ctrl-C."""
     parser = argparse.ArgumentParser(
@@ -181,7 +172,7 @@ def run(variables: Mapping[str, str], home: Path, port: int) -> None:
     except KeyboardInterrupt:
         print("Ending …", flush=True)
     finally:
-        stop(processes)
+        stop_sessions(processes.values())
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ import pyspark
 import yaml
 
 from curation.engine.spark import ensure_java, load_cluster, spark_conf
+from scripts.daemons import stop_sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 READY_S = 60.0
-STOP_S = 10.0
 MASTER_READY = r"Starting Spark master at (spark://\S+)"
 WORKER_READY = r"Successfully registered with master (\S+)"
 
@@ -142,22 +142,6 @@ def wait_for(home: Path, name: str, process: subprocess.Popen[bytes], words: str
     raise SystemExit(f"The {name} does not start: see {log}")
 
 
-def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """End the daemons and the executors that they started."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        for process in processes.values():
-            try:
-                os.killpg(process.pid, kind)
-            except ProcessLookupError:
-                continue
-        deadline = time.monotonic() + STOP_S
-        for process in processes.values():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                continue
-
-
 @contextmanager
 def running_cluster(layout: Layout) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """Run a cluster as a context manager; give its processes by name, the master first.
@@ -179,10 +163,7 @@ def running_cluster(layout: Layout) -> Iterator[dict[str, subprocess.Popen[bytes
         write_files_of_runs(layout, master, secret)
         yield processes
     finally:
-        # A second Ctrl-C would leave processes and the secret behind.
-        for kind in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(kind, signal.SIG_IGN)
-        stop(processes)
+        stop_sessions(processes.values())
         for name in ("daemons.conf", "spark-submit.conf", "cluster.yaml", "secret"):
             (layout.home / name).unlink(missing_ok=True)
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from curation.engine.spark import Cluster
 from curation.errors import RecipeError
-from curation.flow import Step, plan
-from curation.launch import check_encoders, check_inputs, run_steps, select_steps
+from curation.flow import Step, plan, select_steps
+from curation.launch import check_encoders, check_inputs, run_steps
 from curation.recipe import parse_recipe
 from curation.store.store import Store
 

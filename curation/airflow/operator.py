@@ -24,7 +24,7 @@ from airflow.sdk.exceptions import (
 from curation.airflow.params import request_of
 from curation.engine.spark import SECRET, Cluster, load_cluster, spark_conf, with_secret
 from curation.errors import CurationError, ExpectationError, RecipeError
-from curation.flow import plan
+from curation.flow import Step, plan, select_steps
 from curation.recipe import load_recipe
 
 CLUSTER_CONNECTION = "curation_cluster"
@@ -81,7 +81,7 @@ class CurationOperator(SparkSubmitOperator):
         request = request_of(context)
         try:
             steps, cluster = plan(load_recipe(request["recipe"])), load_cluster(request["cluster"])
-            wanted = self._wanted([step.name for step in steps], request)
+            wanted = self._wanted(steps, request)
             conf = with_secret(
                 spark_conf(cluster, any(s.stage.gpu for s in steps if s.name in wanted)),
                 cluster.master,
@@ -104,26 +104,22 @@ class CurationOperator(SparkSubmitOperator):
         self._publish(result, context)
         return result
 
-    def _wanted(self, names: Sequence[str], request: Mapping[str, Any]) -> list[str]:
+    def _wanted(self, steps: Sequence[Step], request: Mapping[str, Any]) -> list[str]:
         """Return the stages of the task that the run asks for."""
-        missing = [name for name in names if name not in self.covered]
+        missing = [step.name for step in steps if step.name not in self.covered]
         if missing:
             raise RecipeError(
                 f"The recipe {request['recipe']} has the stages {', '.join(missing)}, for which this "
                 "DAG has no tasks, since the recipe that it was made from has no arms. Run a DAG of a "
                 "recipe with `retrieve`."
             )
-        for key in ("from", "until"):
-            if request[key] is not None and request[key] not in names:
-                raise RecipeError(
-                    f"No stage {request[key]!r} in the plan of {request['recipe']} ({key}). Valid: "
-                    f"{', '.join(names)}."
-                )
-        first = names.index(request["from"]) if request["from"] else 0
-        last = names.index(request["until"]) if request["until"] else len(names) - 1
-        if first > last:
-            raise RecipeError(f"from {request['from']} comes after until {request['until']}.")
-        return [name for name in names[first : last + 1] if name in self.stages]
+        chosen = select_steps(steps, first=request["from"], until=request["until"])
+        if request["retry"] and all(step.stage.retry is None for step in chosen):
+            raise RecipeError(
+                f"The run sets retry to {request['retry']!r}, but leaves out the stage fetch, which "
+                "alone asks again."
+            )
+        return [step.name for step in chosen if step.name in self.stages]
 
     @contextlib.contextmanager
     def _prepared(

@@ -18,8 +18,8 @@ from curation.cli.telemetry_options import (
 )
 from curation.engine.spark import Cluster, load_cluster, submitted_settings
 from curation.errors import CurationError
-from curation.flow import Step, plan
-from curation.launch import RunOptions, run_steps, select_steps
+from curation.flow import Step, plan, select_steps
+from curation.launch import RunOptions, run_steps
 from curation.logs import prepare_streams
 from curation.recipe import Recipe, load_recipe
 from curation.runner.outcomes import check_retry

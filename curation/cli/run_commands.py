@@ -39,7 +39,7 @@ from curation.cli.run_options import (
     Verify,
 )
 from curation.cli.telemetry_options import Telemetry
-from curation.flow import plan, run_fingerprint
+from curation.flow import plan, run_fingerprint, select_steps
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
 from curation.terminal import styled
@@ -138,7 +138,7 @@ def run(
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
     from curation.engine.spark import load_cluster, with_ui
-    from curation.launch import RunOptions, run_steps, select_steps, verify_inputs
+    from curation.launch import RunOptions, run_steps, verify_inputs
     from curation.runner.outcomes import check_retry
     from curation.store.run_log import Again
     from curation.store.step_log import Waiting

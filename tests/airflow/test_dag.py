@@ -104,14 +104,15 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
         ("small", {"store": other, "until": "fetch"}),
         ("small", {"stor": other}),
         ("small", {"from": "select", "until": "fetch"}),
+        ("small", {"from": "select", "retry": "transient"}),
         ("armless", {"recipe": str(folder / "recipes" / "small.yaml")}),
         ("small", {"recipe": str(folder / "recipes" / "broken.yaml")}),
     )
-    whole, part, unknown, backwards, armless, broken = found["runs"]
+    whole, part, unknown, backwards, vain, armless, broken = found["runs"]
     done = {"ingest-fetch": "success", "screen-assemble": "success"}
     assert whole["states"] == done
     assert part["states"] == {"ingest-fetch": "success", "screen-assemble": "skipped"}
-    for failed in (unknown, backwards, armless, broken):
+    for failed in (unknown, backwards, vain, armless, broken):
         assert "success" not in failed["states"].values()
         assert "failed" in failed["states"].values()
     store = Store(folder / "store")

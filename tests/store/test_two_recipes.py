@@ -13,8 +13,7 @@ from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.engine.units import StageOutput
 from curation.errors import LeaseError
-from curation.flow import plan, run_fingerprint
-from curation.launch import select_steps
+from curation.flow import plan, run_fingerprint, select_steps
 from curation.recipe import Recipe, parse_recipe
 from curation.runner.step import run_step
 from curation.store.run_log import latest_run

@@ -25,7 +25,7 @@ ROWS = 1024
 PHASH = "phash"
 PICTURES = ("image", "jpg")
 """Columns with stored pictures: of tables, and of shards of unfinished downloads."""
-OWN = frozenset(
+IDENTIFYING = frozenset(
     {
         *("pair_id", "image_id", "sha256", "expected_sha256", PHASH, *PICTURES),
         *("url", "url_normalized", "final_url", "source_key", "caption"),
@@ -116,13 +116,13 @@ class FileSearch:
         hits.read += batch.num_rows
         named, by_image, by_other = set[int](), set[int](), set[int]()
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            is_own = name in OWN
+            identifies = name in IDENTIFYING
             for number, value in enumerate(column.to_pylist()):
                 image, other = self._test(value, name)
                 if image:
-                    (by_image if is_own else named).add(number)
+                    (by_image if identifies else named).add(number)
                 if other:
-                    (by_other if is_own else named).add(number)
+                    (by_other if identifies else named).add(number)
         hits.rows += len(named | by_image | by_other)
         pairs, images = (_values(batch, name) for name in ("pair_id", "image_id"))
         hits.pairs.update(pairs[n] for n in by_image | by_other if pairs[n] is not None)

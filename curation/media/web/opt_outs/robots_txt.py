@@ -77,10 +77,10 @@ def read_robots(content: bytes, place: str, product: str, others: Sequence[str])
         others: names of other crawlers whose groups count too, in lower case.
     """
     groups, licenses = _read_groups(content, {product, *others})
-    own = _ALL if product not in groups else product
-    names = [own, *(name for name in others if name != own and name in groups)]
+    group = _ALL if product not in groups else product
+    names = [group, *(name for name in others if name != group and name in groups)]
     sets = [s for name in names for s in _rule_sets(name, groups.get(name, []), place)]
-    return RobotsTxt(tuple(sets), _delay(groups.get(own, [])), licenses)
+    return RobotsTxt(tuple(sets), _delay(groups.get(group, [])), licenses)
 
 
 def _read_groups(content: bytes, names: set[str]) -> tuple[dict[str, list[Line]], tuple[str, ...]]:
