@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from curation.engine.contract import contract
 from curation.engine.parallel import InProcess
 from curation.errors import BoundsError, RecipeError
 from curation.flow import plan
-from curation.media.web.failure_reasons import TRANSIENT_REASONS
+from curation.media.web.failure_reasons import DROPPED, TRANSIENT_REASONS, check_failure
 from curation.recipe import parse_recipe
 from curation.runner.outcomes import check_retry
 from curation.runner.step import run_step
@@ -127,7 +129,27 @@ def test_every_transient_reason_counts(reason: str) -> None:
     assert outcomes_to_retry(FetchStep(), outcomes, 0.0, ("all",)) == {reason, "http_404"}
 
 
-@pytest.mark.parametrize("name", ["duplicate_url", "ok", "Time out", ""])
+def documented_reasons() -> list[str]:
+    """Return the reasons that the contract of `images` lists, one of each family."""
+    (column,) = (c for c in contract("images").columns if c.name == "reason")
+    plain = re.sub(r"\([^)]*\)", "", column.doc.partition("the reason of ingest;")[2])
+    names = re.split(r"[;,]|\band\b", re.sub(r"<\w+>", "404", plain))
+    return [name.strip() for name in names if name.strip()]
+
+
+def test_every_documented_failure_has_a_name() -> None:
+    reasons = documented_reasons()
+    assert len(reasons) > 30
+    refused = []
+    for reason in reasons:
+        try:
+            check_failure(reason)
+        except ValueError:
+            refused.append(reason)
+    assert set(refused) <= set(DROPPED), refused
+
+
+@pytest.mark.parametrize("name", ["duplicate_url", "ok", "Time out", "", "timeot", "http_50x"])
 def test_what_is_no_failure_is_refused(name: str) -> None:
     fetching = plan(parse_recipe({"name": "r", "sources": [source(Path("l"))]}), "fetch")
     with pytest.raises(RecipeError, match="is no failure of a fetch"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from curation.engine.registry import did_you_mean
+
 TRANSIENT_REASONS = (
     "timeout",
     "connection_error",
@@ -32,7 +34,16 @@ DROPPED = (
 TRANSIENT, ALL, OPTED_OUT = "transient", "all", "opted_out"
 """Names of several reasons: those for which a later attempt may succeed, all of hosts and files, and
 all opt-outs besides that of robots.txt."""
-_REASON = re.compile(r"[a-z0-9_]+|error_\w+")
+PERMANENT_REASONS = (
+    *("dns_error", "tls_error", "private_address", "blocked_port", "no_contact"),
+    *("bad_redirect", "too_many_redirects", "bad_response", "robots_disallowed"),
+    *("no_image", "file_missing", "outside_folder", "unreadable"),
+    *("empty", "too_large", "sha256_mismatch", "not_an_image", "unsupported_format"),
+    *("too_many_pixels", "bad_dimensions", "too_many_boxes", "truncated", "undecodable"),
+    *("decoder_died", "decoder_timeout", "decoder_memory"),
+)
+"""Reasons for which a row fails again; all http_4xx, format_ and opted_out_ are permanent too."""
+_FAMILIES = re.compile(r"http_\d{1,3}|error_\w+|format_\w+|opted_out_\w+")
 
 
 def is_permanent(reason: str) -> bool:
@@ -46,10 +57,11 @@ def check_failure(name: str) -> str:
     Raises:
         ValueError: it cannot be one.
     """
-    if name in DROPPED or name == "ok" or not _REASON.fullmatch(name):
+    names = (TRANSIENT, ALL, OPTED_OUT, *TRANSIENT_REASONS, *PERMANENT_REASONS)
+    if name not in names and not _FAMILIES.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no failure of a fetch. Valid: {TRANSIENT}, {ALL}, {OPTED_OUT}, or a "
-            f"reason of the table `images`, such as {', '.join(TRANSIENT_REASONS[:3])} or http_503"
+            f"{name!r} is no failure of a fetch{did_you_mean(name, names)}. Valid: "
+            f"{', '.join(names)}, and http_<status>, error_<class>, format_<name>, opted_out_<signal>"
         )
     return name
 
