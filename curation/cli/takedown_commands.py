@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +12,13 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, StorePath, app, err, out
+from curation.cli.gc_commands import seconds_of
 from curation.errors import RecipeError
+from curation.terminal import one_line
 
 if TYPE_CHECKING:
     from curation.runner.gc.forget import Forgotten
+    from curation.runner.takedown.opted_out import OptedOut
     from curation.runner.takedown.prove import Proof
 
 Urls = Annotated[
@@ -40,6 +44,22 @@ Within = Annotated[
 Listed = Annotated[
     Path | None,
     typer.Option("--list", help="File with a URL, host, SHA-256 or image_id in each line."),
+]
+OptOuts = Annotated[
+    bool,
+    typer.Option(
+        "--opt-outs",
+        help="Stored pictures whose hosts have withheld them since, by robots.txt or another opt-out, "
+        "for at least --after.",
+    ),
+]
+After = Annotated[
+    str,
+    typer.Option(
+        "--after",
+        help="With --opt-outs: how long the opt-out has been seen, so that one broken robots.txt takes "
+        "nothing down.",
+    ),
 ]
 By = Annotated[str, typer.Option("--by", help="Who asks. It stays in the record.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why. It stays in the record.")]
@@ -67,6 +87,8 @@ def forget(
     like: Likes = None,
     within: Within = 24,
     listed: Listed = None,
+    opt_outs: OptOuts = False,
+    after: After = "30d",
     by: By = "",
     reason: Reason = "",
     proof: Prove = False,
@@ -79,6 +101,7 @@ def forget(
     """
     from curation.runner.gc.forget import Request, read_list
     from curation.runner.gc.forget import forget as take_down
+    from curation.runner.takedown.opted_out import opted_out
     from curation.runner.takedown.prove import prove
     from curation.store.step_log import Waiting
     from curation.store.store import Store
@@ -88,14 +111,32 @@ def forget(
     if listed is not None:
         request = read_list(listed, request)
     if proof:
-        if any((url, host, images, like, listed, by, reason)):
+        if any((url, host, images, like, listed, opt_outs, by, reason)):
             raise RecipeError(
                 "--prove takes nothing down. Leave out all else but --store and --json."
             )
         _print_proof(prove(Store(store)), as_json)
         return
+    if opt_outs:
+        since = datetime.now(UTC) - timedelta(seconds=seconds_of(after, "--after"))
+        found = opted_out(Store(store), since.isoformat(timespec="seconds"))
+        request = replace(request, urls=[*request.urls, *found.urls])
+        _print_opt_outs(found, after)
+        if request.is_empty:
+            return
     done = take_down(Store(store), request, Waiting(wait=not no_wait, notify=err.print))
     _print_forgotten(done, as_json)
+
+
+def _print_opt_outs(found: OptedOut, after: str) -> None:
+    err.print(f"{len(found.urls):,} stored pictures have been withheld by opt-outs for {after}.")
+    if found.waiting:
+        err.print(f"{found.waiting:,} more are withheld, but not for so long. They stay.")
+    for recipe, pictures in found.in_use.items():
+        err.print(
+            f"{pictures:,} more stay because the latest run of recipe {one_line(recipe)} has them. Run "
+            "it with --from fetch --force to ask the hosts."
+        )
 
 
 def _print_forgotten(done: Forgotten, as_json: bool) -> None:

@@ -64,6 +64,11 @@ class Request:
     by: str = ""
     reason: str = ""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it names nothing to take down."""
+        return not (self.urls or self.hosts or self.images or self.likes)
+
 
 @dataclass(frozen=True)
 class Forgotten:
@@ -165,9 +170,9 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
         "image": _each(request.images, _image, "--sha256 or --image-id"),
     }
     likes = tuple(_like(path, request.within) for path in request.likes)
-    if not likes and not any(named.values()):
+    if request.is_empty:
         raise RecipeError(
-            "Name what to take down: --url, --host, --sha256, --image-id, --like or --list."
+            "Name what to take down: --url, --host, --sha256, --image-id, --like, --list or --opt-outs."
         )
     for option, text in (("--by", request.by), ("--reason", request.reason)):
         if not text.strip():
