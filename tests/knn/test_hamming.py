@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.algorithms.knn import hamming
+from curation.algorithms.knn import (
+    hamming,
+    hash_cells,
+    hash_groups,
+    hash_lists,
+    hash_merge,
+    hash_parts,
+)
+from curation.algorithms.knn.blocks import PAIRS
 from curation.algorithms.knn.hamming import hash_join, range_search
+from curation.algorithms.knn.hash_groups import Images
+from curation.algorithms.knn.hash_merge import hash_exchange, nearest_images
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
+from curation.engine.exchange import exchange_tables
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import InProcess
-from curation.engine.table import open_table
+from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 from curation.store.store import Store
-
-from ..tables import commit, commit_batches
 
 
 def near_hashes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -41,12 +52,13 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return differing
 
 
-@pytest.fixture(params=[0, 10**6], ids=["tables", "all compared"], autouse=True)
-def tables_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash tables and comparing all pairs must find the same."""
-    monkeypatch.setattr(hamming, "TABLES_FROM_HASHES", request.param)
+@pytest.fixture(params=[0, 10**6], ids=["lists", "all compared"])
+def lists_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists and comparing all pairs must find the same."""
+    monkeypatch.setattr(hamming, "LISTS_FROM_HASHES", request.param)
 
 
+@pytest.mark.usefixtures("lists_from")
 @pytest.mark.parametrize("distance", [0, 7, 15, 16, 24, 31, 32, 47])
 def test_every_pair_within_the_distance_is_found(distance: int) -> None:
     rng = np.random.default_rng(distance)
@@ -60,6 +72,7 @@ def test_every_pair_within_the_distance_is_found(distance: int) -> None:
     assert (bits == distance).any() or distance > 60
 
 
+@pytest.mark.usefixtures("lists_from")
 def test_differences_that_are_spread_evenly_are_found() -> None:
     """Every part of the hash differs in as many bits as a pair within the distance allows."""
     base = np.zeros((1, 32), np.uint8)
@@ -72,157 +85,204 @@ def test_differences_that_are_spread_evenly_are_found() -> None:
     assert len(range_search(np.packbits(spread)[None], base, 31)[0]) == 1
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(hamming, "HASHES_PER_BLOCK", 60)
-    rng = np.random.default_rng(0)
-    store = Store(tmp_path)
-    hashes = near_hashes(rng, 150)
-    hashes[100:105] = hashes[0]
-    parts = {
-        "web-0": hashes[:50],
-        "web-1": hashes[50:100],
-        "web-2": hashes[100:],
-        "test-0": hashes[:3],
-    }
-    images, scores, first = {}, {}, {"web": 0, "test": 900}
-    for name, part in parts.items():
-        source = name.split("-")[0]
-        ids = [f"{first[source] + n:032x}" for n in range(len(part))]
-        first[source] += len(part)
-        role = {"web": "pool", "test": "held_out"}[source]
-        images[name] = [
-            {"pair_id": i, "image_id": i, "role": role, "source": source, "status": "ok"}
-            for i in ids
-        ]
-        # Every tenth image has no hash, as flat images do.
-        raw = [None if n % 10 == 9 else h.tobytes() for n, h in enumerate(part)]
-        scores[name] = pa.RecordBatch.from_pydict(
-            {"pair_id": ids, "phash": pa.array(raw, pa.binary()), "pixel_id": ids}
-        )
-    commit(store, "images", images)
-    commit_batches(store, "scores", scores)
-    return store
+ROLES = ("pool", "seed", "held_out")
+ROLE_PAIRS = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
 
 
-def joined(store: Store, **params: Any) -> list[tuple[str, str, pa.Table]]:
-    images, scores = (open_table(store, name).fragments for name in ("images", "scores"))
-    by_role = {
-        "pool": {n: (images[n], scores[n]) for n in images if n.startswith("web")},
-        "held_out": {n: (images[n], scores[n]) for n in images if n.startswith("test")},
-    }
-    role_pairs = [("pool", "pool"), ("held_out", "pool")]
-    context = Context(store, InProcess(), "hashes", None)
-    return list(hash_join(by_role, role_pairs, HammingParams(**params), context))
+@dataclass(frozen=True)
+class World:
+    """Images by role, with their hashes; a few have none, and some are in several fragments."""
+
+    rows: dict[str, list[tuple[str, bytes | None]]]
+
+    def write(self, store: Store) -> Images:
+        """Write fragments of at most seven rows."""
+        by_role: dict[str, dict[str, tuple[Fragment, Fragment]]] = {}
+        for role, rows in self.rows.items():
+            for start in range(0, len(rows), 7):
+                part, name = rows[start : start + 7], f"{role}-{start:05d}"
+                by_role.setdefault(role, {})[name] = (
+                    written(store, name, "image_id", pa.array([i for i, _ in part])),
+                    written(store, name, "phash", pa.array([h for _, h in part], pa.binary())),
+                )
+        return by_role
 
 
-def test_pairs_give_the_components_of_brute_force(store: Store) -> None:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    images, scores = (open_table(store, name) for name in ("images", "scores"))
-    ids = images.read(["image_id"]).column("image_id").to_pylist()[:150]
-    raw = scores.read(["phash"]).column("phash").to_pylist()[:150]
-    hashed = [n for n, phash in enumerate(raw) if phash is not None]
-    hashes = np.stack([np.frombuffer(raw[n], np.uint8) for n in hashed])
-    near = np.argwhere(distances(hashes, hashes) <= 24)
-    number_of = {ids[n]: number for number, n in enumerate(hashed)}
-
-    def components_of(
-        left: Sequence[int] | np.ndarray, right: Sequence[int] | np.ndarray
-    ) -> list[int]:
-        graph = coo_array((np.ones(len(left)), (left, right)), shape=(len(hashed),) * 2)
-        _, label = connected_components(graph, directed=False)
-        _, first = np.unique(label, return_index=True)
-        smallest: list[int] = first[label].tolist()
-        return smallest
-
-    pool = [table for a, b, table in joined(store, max_distance=24) if (a, b) == ("pool", "pool")]
-    table = pa.concat_tables(pool).to_pylist()
-    left = [number_of[row["query_id"]] for row in table]
-    right = [number_of[row["image_id"]] for row in table]
-    assert all(a != b for a, b in zip(left, right, strict=True))
-    for row, a, b in zip(table, left, right, strict=True):
-        bits = distances(hashes[a : a + 1], hashes[b : b + 1])[0, 0]
-        assert row["similarity"] == np.float32(1 - bits / 256)
-    expected = components_of(near[:, 0], near[:, 1])
-    assert components_of(left, right) == expected
-    assert len(set(expected)) < len(hashed) - 20
-
-
-def test_a_held_out_image_finds_its_copies_in_the_pool(store: Store) -> None:
-    tables = [t for a, _, t in joined(store, max_distance=24) if a == "held_out"]
-    rows = pa.concat_tables(tables).to_pylist()
-    first = [r for r in rows if r["query_id"] == f"{900:032x}"]
-    assert max(r["similarity"] for r in first) == 1.0
-    assert f"{0:032x}" in {r["image_id"] for r in first}
-
-
-def hashed(
-    store: Store, name: str, ids: list[str], hashes: np.ndarray
-) -> tuple[Fragment, Fragment]:
-    """Return fragments with ids and hashes, as `search_hashes` reads them."""
-    fragments = []
-    for column, values in (
-        ("image_id", pa.array(ids)),
-        ("phash", pa.array([h.tobytes() for h in hashes], pa.binary())),
-    ):
-        writer = FragmentWriter(store, "work/hashes", f"{name}-{column}", None)
-        writer.write(pa.RecordBatch.from_arrays([values], names=[column]))
-        fragments.append(Fragment(store, writer.close("work/hashes", f"{name}-{column}", {})))
-    return fragments[0], fragments[1]
-
-
-def found_by(
-    queries: tuple[Fragment, Fragment], base: tuple[Fragment, Fragment], k: int
-) -> pa.Table:
-    pairs = list(hamming.search_hashes([queries], [base], {"k": k, "distance": 24}))
-    return pa.Table.from_batches(pairs)
-
-
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 10**6), k=st.integers(1, 12), same=st.booleans())
-def test_a_reference_image_finds_every_image_of_its_hashes(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, k: int, same: bool
-) -> None:
-    """The k nearest hashes through their first image, and up to k further images of these."""
+def world(seed: int, count: int, crowded: bool) -> World:
+    """Near hashes of three roles, with equal ones, and images that are in several roles."""
     rng = np.random.default_rng(seed)
+    hashes = near_hashes(rng, count)
+    if crowded:
+        # Plain pictures: their hashes differ in few bits, and share most values of parts.
+        hashes[: count // 2] = 0
+        hashes[: count // 2, 3] = rng.integers(0, 8, count // 2)
+    picks = rng.integers(0, count, 2 * count)
+    images = [(rng.bytes(16).hex(), hashes[n].tobytes()) for n in picks]
+    rows: dict[str, list[tuple[str, bytes | None]]] = {}
+    for role, share in zip(ROLES, (0.7, 0.2, 0.1), strict=True):
+        chosen = rng.choice(len(images), int(share * len(images)))
+        rows[role] = [images[n] for n in chosen]
+        rows[role] += [(rng.bytes(16).hex(), None) for _ in range(3)]
+    return World({role: rows[role] for role in rng.permutation(ROLES)})
+
+
+def written(store: Store, name: str, column: str, values: pa.Array) -> Fragment:
+    writer = FragmentWriter(store, "work/hashes", f"{name}-{column}", None)
+    writer.write(pa.RecordBatch.from_arrays([values], names=[column]))
+    return Fragment(store, writer.close("work/hashes", f"{name}-{column}", {}))
+
+
+Joined = dict[tuple[str, str], dict[str, list[tuple[str, float]]]]
+
+
+def reference(world: World, distance: int, k: int) -> Joined:
+    """Compare all pairs: the k nearest hashes by first images, and across roles k further images."""
+    joined: Joined = {}
+    for query_role, base_role in ROLE_PAIRS:
+        groups: dict[bytes, list[str]] = {}
+        for image, phash in sorted(set(world.rows[base_role]), key=lambda row: row[0]):
+            if phash is not None:
+                groups.setdefault(phash, []).append(image)
+        by_query = joined.setdefault((query_role, base_role), {})
+        for image, phash in set(world.rows[query_role]):
+            if phash is not None:
+                near = nearest(phash, groups, distance)
+                pairs = pairs_of(image, near, k, query_role == base_role)
+                if pairs:
+                    by_query[image] = pairs
+    return joined
+
+
+def nearest(
+    phash: bytes, groups: dict[bytes, list[str]], distance: int
+) -> list[tuple[int, list[str]]]:
+    """The groups of images with near hashes, the nearest first."""
+    bits = {other: (int.from_bytes(other) ^ int.from_bytes(phash)).bit_count() for other in groups}
+    near = [(bits[other], images) for other, images in groups.items() if bits[other] <= distance]
+    return sorted(near, key=lambda group: (group[0], group[1][0]))
+
+
+def pairs_of(
+    image: str, near: list[tuple[int, list[str]]], k: int, self_join: bool
+) -> list[tuple[str, float]]:
+    first = [(bits, images[0]) for bits, images in near if images[0] != image][:k]
+    further: list[tuple[int, str]] = []
+    if not self_join:
+        further = [(bits, other) for bits, images in near[:k] for other in images[1 : k + 1]][:k]
+        further = [pair for pair in further if pair[1] != image]
+    return [(other, float(np.float32(1 - bits / 256))) for bits, other in sorted(first + further)]
+
+
+def as_joined(parts: Iterable[tuple[str, str, pa.Table]]) -> Joined:
+    joined: Joined = {roles: {} for roles in ROLE_PAIRS}
+    for query_role, base_role, table in parts:
+        by_query = joined[query_role, base_role]
+        queries = table.column("query_id").to_pylist()
+        assert [q for q, _ in groupby(queries)] == sorted(set(queries))
+        for row in table.to_pylist():
+            by_query.setdefault(row["query_id"], []).append((row["image_id"], row["similarity"]))
+    return joined
+
+
+def compared(world: World, distance: int, k: int, store: Store) -> Joined:
+    context = Context(store, InProcess(), "hashes", None)
+    params = HammingParams(max_distance=distance, k=k)
+    return as_joined(hash_join(world.write(store), ROLE_PAIRS, params, context))
+
+
+def write_pairs(found: pa.Table, members: pa.Table, options: Any) -> StageOutput:
+    """Write PAIRS with the number of the join."""
+    yield empty_batch(PAIRS.append(pa.field("join", pa.int64())))
+    for number, pairs in nearest_images(found, members, options):
+        yield pairs.append_column("join", pa.array([number] * pairs.num_rows, pa.int64()))
+    return None
+
+
+def met_in_cells(world: World, distance: int, k: int, store: Store) -> Joined:
+    context = Context(store, InProcess(), "cells", None)
+    params = HammingParams(max_distance=distance, k=k)
+    job = hash_exchange(world.write(store), ROLE_PAIRS, params, write_pairs, context)
+    parts = []
+    for record in exchange_tables(job, context):
+        table = Fragment(store, record).read()
+        for number, roles in enumerate(ROLE_PAIRS):
+            parts.append((*roles, table.filter(pc.equal(table.column("join"), number))))
+    return as_joined(parts)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 10**6),
+    k=st.integers(1, 9),
+    distance=st.sampled_from([0, 7, 15, 16, 24, 31, 32, 47]),
+    crowded=st.booleans(),
+    cell_hashes=st.sampled_from([5, 20, 10**6]),
+)
+def test_both_joins_give_what_comparing_all_pairs_gives(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    k: int,
+    distance: int,
+    crowded: bool,
+    cell_hashes: int,
+) -> None:
+    """Small limits cut hashes into many cells, shares, parts and tasks."""
+    images = world(seed, 24, crowded)
+    expected = reference(images, distance, k)
     store = Store(tmp_path_factory.mktemp("hashes"))
-    distinct = near_hashes(rng, 8)
-    base = distinct[rng.integers(0, 8, 30)]
-    ids = sorted(rng.bytes(16).hex() for _ in range(30))
-    # A query may have the bytes of an image of the base.
-    query_ids = sorted([rng.bytes(16).hex(), ids[3] if same else rng.bytes(16).hex()])
-    queries = np.stack([base[3], base[3]])
-    table = found_by(hashed(store, "q", query_ids, queries), hashed(store, "b", ids, base), k)
-    bits = distances(queries[:1], base)[0]
-    by_hash: dict[bytes, list[int]] = {}
-    for row in np.argsort(bits, kind="stable").tolist():
-        if bits[row] <= 24:
-            by_hash.setdefault(base[row].tobytes(), []).append(row)
-    nearest = sorted(by_hash.values(), key=lambda rows: (bits[rows[0]], rows[0]))
-    for query in query_ids:
-        rows = table.filter(pc.equal(table.column("query_id"), query)).to_pylist()
-        first = [r["image_id"] for r in rows if r["first"]]
-        further = [r["image_id"] for r in rows if not r["first"]]
-        wanted = [ids[rows[0]] for rows in nearest if ids[rows[0]] != query]
-        assert first == wanted[:k]
-        rest = [ids[row] for rows in nearest[:k] for row in rows[1 : k + 1]][:k]
-        assert sorted(further) == sorted(image for image in rest if image != query)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hamming, "QUERIES_PER_TASK", 9)
+        patch.setattr(hash_parts, "CELL_HASHES", cell_hashes)
+        patch.setattr(hash_parts, "ROW_COST", 1.0)
+        patch.setattr(hash_cells, "CELL_HASHES", 3 * cell_hashes)
+        patch.setattr(hash_cells, "FEWEST_ROWS", 50)
+        patch.setattr(hash_groups, "HASHES_PER_PART", 11)
+        patch.setattr(hash_groups, "ROWS_AT_ONCE", 6)
+        patch.setattr(hash_merge, "PAIRS_PER_MERGE", 30)
+        patch.setattr(hash_lists, "PAIRS_AT_ONCE", 40)
+        patch.setattr(hash_lists, "QUERIES_AT_FIRST", 2)
+        assert compared(images, distance, k, store) == expected
+        assert met_in_cells(images, distance, k, store) == expected
 
 
-def test_a_held_out_image_is_linked_to_every_image_of_its_hash(store: Store) -> None:
-    rows = [r for a, _, t in joined(store) if a == "held_out" for r in t.to_pylist()]
-    first = {r["image_id"] for r in rows if r["query_id"] == f"{900:032x}"}
-    assert first >= {f"{n:032x}" for n in (0, 100, 101, 102, 103, 104)}
+def test_without_any_hash_there_are_no_pairs(tmp_path: Path) -> None:
+    images = World({role: [("0" * 32, None)] for role in ROLES})
+    nothing: Joined = {roles: {} for roles in ROLE_PAIRS}
+    assert compared(images, 24, 4, Store(tmp_path)) == nothing
+    assert met_in_cells(images, 24, 4, Store(tmp_path)) == nothing
+
+
+@pytest.mark.parametrize("distance", [0, 8, 24, 31, 47])
+def test_near_hashes_meet_first_in_exactly_one_part(distance: int) -> None:
+    """Each pair within the distance is kept once, whatever the number of hashes decides."""
+    rng = np.random.default_rng(distance)
+    differing = np.zeros((300, 256), np.uint8)
+    for row, bits in enumerate(differing):
+        bits[rng.choice(256, row % (distance + 1), replace=False)] = 1
+    packed = np.packbits(differing, axis=1)
+    for hashes in (10, 10**6, 10**8, 1_300_000_000):
+        parts = hash_parts.choose_parts(distance, hashes)
+        first = np.zeros(len(packed), np.int64)
+        base = parts.cells_of(np.zeros((1, 32), np.uint8))
+        same_cell = parts.cells_of(packed) == base
+        for number, piece in enumerate(parts.pieces):
+            bits = np.bitwise_count(parts.lists_of(packed, piece))
+            meet = np.flatnonzero(same_cell[:, number] & (bits <= piece.radius))
+            first[meet] += parts.is_first_meeting(packed[meet], piece)
+            assert parts.list_bits(piece.part) <= hash_parts.MAX_LIST_BITS
+        assert (first == 1).all()
 
 
 def test_many_near_hashes_are_searched_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hash_lists, "PAIRS_AT_ONCE", 500)
+    monkeypatch.setattr(hash_lists, "QUERIES_AT_FIRST", 2)
     monkeypatch.setattr(hamming, "PAIRS_AT_ONCE", 500)
     monkeypatch.setattr(hamming, "QUERIES_AT_FIRST", 2)
     hashes = np.zeros((200, 32), np.uint8)
     hashes[:, 0] = np.arange(200)
-    batches = list(hamming._range_batches(hashes, hashes, 8))
-    assert max(len(query) for _, query, _, _ in batches) <= 600
-    assert sum(len(query) for _, query, _, _ in batches) == 200 * 200
-    assert [start for start, *_ in batches] == sorted(start for start, *_ in batches)
+    batches = [pairs[1:] for pairs in hamming._range_batches(hashes, hashes, 8)]
+    assert max(len(query) for query, *_ in batches) <= 600
+    assert sum(len(query) for query, *_ in batches) == 200 * 200
+    parts = hash_parts.HashParts(8, 16)
+    lists = list(hash_lists.HashLists(hashes, parts, parts.pieces[0]).near(hashes))
+    assert max(len(query) for query, *_ in lists) <= 600

@@ -6,7 +6,7 @@ is then divided into shares, and every share is compared with every other by a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,9 +17,15 @@ import pyarrow as pa
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Bools, Ids, RowNumbers
 from curation.engine.context import Context
+from curation.engine.exchange import KEY
 from curation.engine.units import StageOutput
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
+
+ROWS_PER_MESSAGE = 250_000
+"""Rows that a task sends at once. With fewer, a message to one group of cells would hold few rows."""
+ROWS_PER_SHARED_MESSAGE = 10_000
+"""Rows of shared cells that are sent at once; each goes to several tasks."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -86,6 +92,51 @@ class CellTasks:
         pairs = np.stack([np.tile(row[again], 2), np.concatenate([as_query, as_base])], 1)
         distinct = np.unique(pairs, axis=0)
         return distinct[:, 0], distinct[:, 1].astype(np.uint64)
+
+
+def keyed_by_task(
+    table: pa.Table, ids: Ids, cells: npt.NDArray[np.int32], tasks: CellTasks
+) -> Iterator[pa.Table]:
+    """Yield rows, keyed by the tasks of their cells.
+
+    Args:
+        table: the rows.
+        ids: image id of each, shape (n,).
+        cells: cells of each, shape (n, spread).
+        tasks: which task joins what.
+
+    Yields:
+        First the rows of whose cells none has several shares, with one key for each cell; then the
+        others, once for each of their tasks.
+    """
+    first, shared = tasks.of_cells(cells)
+    several = shared.any(axis=1)
+    keys = pa.FixedSizeListArray.from_arrays(pa.array(first[~several].ravel()), cells.shape[1])
+    yield table.filter(pa.array(~several)).append_column(KEY, keys)
+    table, ids, cells = table.filter(pa.array(several)), ids[several], cells[several]
+    for start in range(0, len(ids), ROWS_PER_SHARED_MESSAGE):
+        part = slice(start, start + ROWS_PER_SHARED_MESSAGE)
+        row, key = tasks.of_shared(ids[part], cells[part])
+        for low in range(0, len(row), ROWS_PER_MESSAGE):
+            high = low + ROWS_PER_MESSAGE
+            rows = table.take(pa.array(row[low:high] + start))
+            yield rows.append_column(KEY, pa.array(key[low:high]))
+
+
+def cell_starts(counts: Counts, target: int) -> list[int]:
+    """Divide cells into groups of about `target` rows.
+
+    Args:
+        counts: number of rows of each cell, shape (cells,).
+        target: rows of a group; a cell with more is a group of its own, or ends one.
+
+    Returns:
+        The first cell of each group, and after them the number of cells.
+    """
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = np.searchsorted(ends, np.arange(target, total, target)) + 1
+    return sorted({0, *cuts.tolist(), len(counts)})
 
 
 def share_of(ids: Ids, number: Counts | int) -> Counts:

@@ -1,59 +1,52 @@
 """The join of perceptual hashes: all pairs within a Hamming distance.
 
-Two hashes of 256 bits that differ in at most d bits differ in at most d // m bits in one of m equal
-parts (the pigeonhole principle; Norouzi et al. 2012). FAISS's IndexBinaryMultiHash with m
-hash tables therefore finds every such pair, and compares few others.
+Few hashes are all compared with each other. Many meet in the lists of their parts (`hash_parts`,
+`hash_merge`). Both find the same pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from curation.algorithms.arrays.ids import from_ids, to_ids
+from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.algorithms.knn.blocks import PAIRS, blocks_of, candidates_of_pairs, pairs_batch
+from curation.algorithms.knn.blocks import pairs_batch
+from curation.algorithms.knn.cell_shares import share_of
 from curation.algorithms.knn.exact import Candidates, merge
+from curation.algorithms.knn.hash_lists import HashLists, HashPairs
+from curation.algorithms.knn.hash_parts import BITS, Hashes, choose_parts
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
-BITS = 256
-TABLES = 16
-"""Hash tables, one for each part of a hash. A part has 16 bits, so that a table has 65,536 entries."""
-TABLES_FROM_HASHES = 1_000_000
-"""Number of hashes from which tables are faster than comparing all pairs. A query looks up 272 entries,
-which takes about as long as 900,000 comparisons."""
-HASHES_PER_BLOCK = 2_000_000
-"""Hashes in the tables of one task, which need about 250 MB."""
+HASHES_COMPARED = 50_000
+"""Images up to which all pairs of hashes are compared."""
+LISTS_FROM_HASHES = 50_000
+"""Number of hashes from which lists are faster than comparing all pairs."""
+QUERIES_PER_TASK = 16_384
+"""Queries of one task."""
 QUERIES_AT_FIRST, QUERIES_AT_ONCE = 256, 65_536
 PAIRS_AT_ONCE = 2**23
 """Pairs within the distance that are in memory at once, about, before the k nearest are kept."""
 
-Hashes = npt.NDArray[np.uint8]
-HASH_PAIRS = PAIRS.append(pa.field("first", pa.bool_()))
-"""PAIRS; `first` says whether the image is the first of those in its block that have its hash."""
 
-
-def range_search(queries: Hashes, base: Hashes, distance: int) -> tuple[npt.NDArray[np.int64], ...]:
+def range_search(queries: Hashes, base: Hashes, distance: int) -> HashPairs:
     """Return all pairs of a query and a base hash within a Hamming distance.
 
     Args:
         queries: shape (q, 32).
-        base: shape (b, 32). From TABLES_FROM_HASHES on it is searched with hash tables, below that all
-            pairs are compared.
-        distance: largest number of differing bits. With tables it must be below 3 · TABLES = 48,
-            because a query would look up too many entries otherwise.
+        base: shape (b, 32). From LISTS_FROM_HASHES on it is searched by lists, below that all pairs are
+            compared.
+        distance: largest number of differing bits.
 
     Returns:
         Row of the query, row of the base hash, and Hamming distance in bits of each pair, shape (n,)
-        each.
+        each, sorted by query.
 
     Examples:
         >>> hashes = np.zeros((2, 32), np.uint8)
@@ -62,26 +55,27 @@ def range_search(queries: Hashes, base: Hashes, distance: int) -> tuple[npt.NDAr
         >>> sorted(zip(row.tolist(), bits.tolist()))
         [(0, 0), (1, 2)]
     """
-    return _search_index(_build_index(base, distance), queries, distance)
+    if len(base) < LISTS_FROM_HASHES:
+        return _compare_all(_flat_index(base), queries, distance)
+    parts = choose_parts(distance, len(base), most_cell_bits=0)
+    near = [(np.empty(0, np.int64),) * 3]
+    for piece in parts.pieces:
+        near += HashLists(base, parts, piece).near(queries)
+    query, row, bits = (np.concatenate(column) for column in zip(*near, strict=True))
+    order = np.argsort(query, kind="stable")
+    return query[order], row[order], bits[order]
 
 
-def _build_index(base: Hashes, distance: int) -> Any:
-    """Return FAISS's index over base hashes (b, 32)."""
-    index: Any
-    if len(base) < TABLES_FROM_HASHES:
-        index = faiss.IndexBinaryFlat(BITS)
-    else:
-        index = faiss.IndexBinaryMultiHash(BITS, TABLES, BITS // TABLES)
-        index.nflip = distance // TABLES
+def _flat_index(base: Hashes) -> faiss.IndexBinaryFlat:
+    index = faiss.IndexBinaryFlat(BITS)
     index.add(np.ascontiguousarray(base))
     return index
 
 
-def _search_index(index: Any, queries: Hashes, distance: int) -> tuple[npt.NDArray[np.int64], ...]:
-    """Return what `range_search` returns."""
+def _compare_all(index: faiss.IndexBinaryFlat, queries: Hashes, distance: int) -> HashPairs:
     # FAISS returns pairs whose distance is strictly smaller than the radius.
     limits, bits, rows = index.range_search(np.ascontiguousarray(queries), distance + 1)
-    count: npt.NDArray[np.int64] = np.diff(limits.astype(np.int64))
+    count = np.asarray(np.diff(limits.astype(np.int64)), np.int64)
     return np.repeat(np.arange(len(queries)), count), rows, bits.astype(np.int64)
 
 
@@ -112,7 +106,7 @@ def search_hashes(
     base: Sequence[tuple[Fragment, Fragment]],
     options: Mapping[str, int],
 ) -> StageOutput:
-    """Find the k nearest distinct hashes within the distance of each query, in one block.
+    """Find the k nearest distinct hashes within the distance of each query of one share.
 
     A hash stands for all images that have it, so a picture that is in the pool ten thousand times
     pushes no other out. In a self-join only the first image of a hash is compared with other images,
@@ -122,26 +116,29 @@ def search_hashes(
     Args:
         queries: fragments of `images` and `scores` with the same rows.
         base: likewise.
-        options: `k`, `distance` and, if queries and base are the same images, `self_join` 1.
+        options: `k`, `distance`, `share`, the number of `shares`, and `self_join`: 1 if queries and
+            base have the same role.
 
     Yields:
-        HASH_PAIRS, with 1 − distance / 256 as similarity.
+        PAIRS, with 1 − distance / 256 as similarity.
     """
     ids, hashes = read_hashes(queries)
+    # An image may be in several fragments. It is a query once.
+    in_share = share_of(ids, options["shares"]) == options["share"]
+    ids, hashes = ids[in_share], hashes[in_share]
     base_ids, base_hashes = read_hashes(base)
     distinct_hashes, first, group = np.unique(
         base_hashes, axis=0, return_index=True, return_inverse=True
     )
-    k = options["k"]
+    k, is_self_join = options["k"], options.get("self_join", 0)
     for start, query, row, bits in _range_batches(hashes, distinct_hashes, options["distance"]):
         similarity = (1 - bits / BITS).astype(np.float32)
         candidates = Candidates(query + start, base_ids[first[row]], similarity)
         nearest = merge([candidates.without_self(ids)], k)
-        yield _hash_pairs(ids, nearest, is_first=True)
-        if not options.get("self_join", 0):
-            found = merge([candidates], k)
-            further = _further_images(found, base_ids, group.ravel(), k)
-            yield _hash_pairs(ids, further.without_self(ids), is_first=False)
+        if not is_self_join:
+            further = _further_images(merge([candidates], k), base_ids, group.ravel(), k)
+            nearest = merge([nearest, further.without_self(ids)], 2 * k)
+        yield pairs_batch(ids, nearest)
     return None
 
 
@@ -152,20 +149,14 @@ def _range_batches(
 
     There are fewer queries at once if many hashes are near each other, as those of plain pictures are.
     """
-    index = _build_index(base, distance)
+    index = _flat_index(base)
     start, step = 0, QUERIES_AT_FIRST
     while start < max(len(queries), 1):
         batch = queries[start : start + step]
-        query, row, bits = _search_index(index, batch, distance)
+        query, row, bits = _compare_all(index, batch, distance)
         yield start, query, row, bits
         start += step
         step = int(np.clip(PAIRS_AT_ONCE * step // max(len(query), 1), 1, QUERIES_AT_ONCE))
-
-
-def _hash_pairs(ids: Ids, pairs: Candidates, is_first: bool) -> pa.RecordBatch:
-    columns = [from_ids(ids[pairs.query]), from_ids(pairs.ids), pa.array(pairs.similarity)]
-    first = pa.array(np.full(len(pairs.query), is_first))
-    return pa.RecordBatch.from_arrays([*columns, first], schema=HASH_PAIRS)
 
 
 def _further_images(found: Candidates, base_ids: Ids, group: RowNumbers, k: int) -> Candidates:
@@ -194,34 +185,13 @@ def _further_images(found: Candidates, base_ids: Ids, group: RowNumbers, k: int)
     return merge([further], k)
 
 
-def merge_hash_pairs(parts: Sequence[Fragment], k: int) -> StageOutput:
-    """Keep for each query the k nearest hashes and k further images over all blocks of the base.
-
-    Args:
-        parts: what `search_hashes` found in each block of the base.
-        k: of each kind.
-
-    Yields:
-        PAIRS.
-    """
-    table = pa.concat_tables([part.read() for part in parts])
-    query_ids, pairs = candidates_of_pairs(table)
-    first = table.column("first").to_numpy()
-    kept = [
-        merge([Candidates(pairs.query[kind], pairs.ids[kind], pairs.similarity[kind])], k)
-        for kind in (first, ~first)
-    ]
-    yield pairs_batch(query_ids, merge(kept, 2 * k))
-    return None
-
-
 def hash_join(
     by_role: Mapping[str, Mapping[str, tuple[Fragment, Fragment]]],
     role_pairs: Sequence[tuple[str, str]],
     params: HammingParams,
     context: Context,
 ) -> Iterator[tuple[str, str, pa.Table]]:
-    """Join hashes within a distance: at most k hashes for each query, and k further images of these.
+    """Join few hashes: at most k within the distance for each query, and k further images of these.
 
     Args:
         by_role: fragments of `images` and `scores` with the same rows, by role and by name.
@@ -230,24 +200,18 @@ def hash_join(
         context: where workers run.
 
     Yields:
-        (role of the queries, role of the base, PAIRS).
+        (role of the queries, role of the base, PAIRS sorted by query).
     """
-    blocks = {
-        role: blocks_of(fragments, HASHES_PER_BLOCK, lambda pair: pair[0].rows)
-        for role, fragments in by_role.items()
-    }
     for query_role, base_role in role_pairs:
-        left, right = blocks.get(query_role, {}), blocks.get(base_role, {})
+        left, right = by_role.get(query_role, {}), by_role.get(base_role, {})
+        shares = -(-sum(images.rows for images, _ in left.values()) // QUERIES_PER_TASK)
         label = f"hashes {query_role}-{base_role}"
-        options = {"k": params.k, "distance": params.max_distance}
+        options = {"k": params.k, "distance": params.max_distance, "shares": shares}
         options["self_join"] = int(query_role == base_role)
+        shared = {"queries": list(left.values()), "base": list(right.values())}
         items = {
-            f"{label}-{first}-{second}": {"queries": block, "base": other, "options": options}
-            for first, block in left.items()
-            for second, other in right.items()
+            f"{label}-{share:04d}": shared | {"options": options | {"share": share}}
+            for share in range(shares if right else 0)
         }
-        records = context.compute(label, search_hashes, items)
-        for first in left:
-            parts = [Fragment(context.store, records[f"{label}-{first}-{s}"]) for s in right]
-            for batch in merge_hash_pairs(parts, params.k) if parts else ():
-                yield query_role, base_role, pa.Table.from_batches([batch])
+        for record in context.compute(label, search_hashes, items).values():
+            yield query_role, base_role, Fragment(context.store, record).read()

@@ -9,24 +9,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.ids import from_ids
-from curation.algorithms.arrays.vectors import Ids, Vectors, vector_array
-from curation.algorithms.knn.cell_shares import CellTasks
+from curation.algorithms.arrays.vectors import Vectors, vector_array
+from curation.algorithms.knn.cell_shares import ROWS_PER_MESSAGE, CellTasks, keyed_by_task
 from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import build_base
 from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.device import CPU
-from curation.engine.exchange import KEY
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
 ROWS_PER_TASK = 1_000_000
 """Rows that one task assigns to cells."""
-ROWS_PER_MESSAGE = 250_000
-"""Rows that a task sends at once. With fewer, a message to one group of cells would hold few rows."""
-ROWS_PER_SHARED_MESSAGE = 10_000
-"""Rows of shared cells that are sent at once; each goes to several tasks."""
-
 Cells = npt.NDArray[np.int32]
 RoleFragments = Sequence[tuple[str, Fragment]]
 """Roles and fragments of vectors that one task assigns to cells."""
@@ -114,28 +108,11 @@ def read_routed(fragments: RoleFragments, routed: Fragment, tasks: CellTasks) ->
             columns = [cells, pa.repeat(role, len(ids)), from_ids(ids), vector_array(vectors)]
             table = pa.table([*columns], names=["cells", "role", "image_id", "vector"])
             numbers = cells.flatten().to_numpy().reshape(len(ids), -1)
-            first, shared = tasks.of_cells(numbers)
-            several = shared.any(axis=1)
-            keys = pa.FixedSizeListArray.from_arrays(
-                pa.array(first[~several].ravel()), numbers.shape[1]
-            )
-            tables.append(table.filter(pa.array(~several)).append_column(KEY, keys))
-            yield from _shared(
-                table.filter(pa.array(several)), ids[several], numbers[several], tasks
-            )
+            keyed = keyed_by_task(table, ids, numbers, tasks)
+            tables.append(next(keyed))
+            yield from keyed
         if sum(map(len, tables)) >= ROWS_PER_MESSAGE:
             yield pa.concat_tables(tables)
             tables.clear()
     if tables:
         yield pa.concat_tables(tables)
-
-
-def _shared(table: pa.Table, ids: Ids, cells: Cells, tasks: CellTasks) -> Iterator[pa.Table]:
-    """Yield vectors, some of whose cells have several shares, once for each of their tasks."""
-    for start in range(0, len(ids), ROWS_PER_SHARED_MESSAGE):
-        part = slice(start, start + ROWS_PER_SHARED_MESSAGE)
-        row, key = tasks.of_shared(ids[part], cells[part])
-        for first in range(0, len(row), ROWS_PER_MESSAGE):
-            end = first + ROWS_PER_MESSAGE
-            rows = table.take(pa.array(row[first:end] + start))
-            yield rows.append_column(KEY, pa.array(key[first:end]))

@@ -14,7 +14,8 @@ from curation.algorithms.knn.exact import (
     merge,
     search,
 )
-from curation.algorithms.knn.hamming import BITS, range_search
+from curation.algorithms.knn.hamming import range_search
+from curation.algorithms.knn.hash_parts import BITS
 from curation.algorithms.knn.params import MAX_HAMMING_DISTANCE
 from curation.inspect.audit.copies import Detections, InjectedCopies, StoredOriginals
 from curation.inspect.audit.pool import Hashes, Pool, Sample, gather_by_id

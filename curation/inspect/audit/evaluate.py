@@ -11,7 +11,8 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from curation.algorithms.arrays.vectors import Bools, Ids
-from curation.algorithms.knn.hamming import BITS, range_search
+from curation.algorithms.knn.hamming import range_search
+from curation.algorithms.knn.hash_parts import BITS
 from curation.inspect.audit.copies import Detections, InjectedCopies, StoredOriginals
 from curation.inspect.audit.edits import EDIT_NAMES, EDITS, STRENGTHS
 from curation.inspect.audit.pool import Pool, Sample, gather_by_id

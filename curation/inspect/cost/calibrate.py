@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from curation.algorithms.knn.hamming import range_search
+from curation.algorithms.knn.hash_lists import HashLists
+from curation.algorithms.knn.hash_parts import choose_parts, query_cost
 from curation.inspect.cost.rates import Rates
 from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
+CALIBRATION_HASHES, HASH_DISTANCE = 1_000_000, 24
 SECONDS = 1.5
 """Shortest time for which each rate is measured."""
 
@@ -47,7 +49,7 @@ def _measure() -> Rates:
         fetch_rows=_per_second(lambda: _resize_and_encode(images)),
         screen_images=_per_second(lambda: _screen(images)),
         decode_images=_per_second(lambda: _preprocess(images)),
-        hash_queries=_per_second(_search_hashes),
+        hash_comparisons=_per_second(_compare_hashes),
         compared_pairs=_per_second(lambda: _compare(images)),
         table_mb=_per_second(_write_and_read_table),
         cpu_gflop=_per_second(lambda: _multiply("cpu", 1024)),
@@ -121,19 +123,19 @@ def _preprocess(images: list[bytes]) -> float:
     return len(images)
 
 
-def _search_hashes() -> float:
-    """Search 500 hashes among CALIBRATION_HASHES."""
+def _compare_hashes() -> float:
+    """Join hashes in the lists of one piece, and return the comparisons by `query_cost`."""
     import faiss
 
-    from curation.inspect.cost.workload import CALIBRATION_HASHES
-
+    parts = choose_parts(HASH_DISTANCE, CALIBRATION_HASHES, most_cell_bits=0)
     rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 256, (CALIBRATION_HASHES - 1, 32), dtype=np.uint8)
+    hashes = rng.integers(0, 256, (CALIBRATION_HASHES, 32), dtype=np.uint8)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    range_search(hashes[:500], hashes, 24)
+    for _ in HashLists(hashes, parts, parts.pieces[0]).near(hashes):
+        pass
     faiss.omp_set_num_threads(threads)
-    return 500
+    return CALIBRATION_HASHES * query_cost(parts, CALIBRATION_HASHES) / len(parts.pieces)
 
 
 def _compare(images: list[bytes]) -> float:

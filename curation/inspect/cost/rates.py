@@ -52,8 +52,8 @@ class Rates(StrictModel):
     """Images per second and core that the default filters score."""
     decode_images: float = Field(gt=0)
     """Images per second and core that are decoded and prepared for an encoder."""
-    hash_queries: float = Field(gt=0)
-    """Perceptual hashes per second and core that are looked up among a million others."""
+    hash_comparisons: float = Field(gt=0)
+    """Pairs of perceptual hashes per second and core that are compared in lists."""
     compared_pairs: float = Field(gt=0)
     """Pairs of images per second and core whose pixels are compared."""
     table_mb: float = Field(gt=0)

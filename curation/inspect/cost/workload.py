@@ -11,7 +11,8 @@ from itertools import pairwise
 from curation.algorithms.knn.blocks import ROWS_PER_BLOCK
 from curation.algorithms.knn.broadcast import MERGED_ON_DRIVER
 from curation.algorithms.knn.choice import choose_join
-from curation.algorithms.knn.hamming import HASHES_PER_BLOCK
+from curation.algorithms.knn.hamming import HASHES_COMPARED
+from curation.algorithms.knn.hash_parts import HashParts, choose_parts, query_cost
 from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.errors import RecipeError
 from curation.flow import plan
@@ -25,8 +26,8 @@ from curation.stages.verify.measured_pairs import CACHED_IMAGES
 KIB = 1024
 MAX_DRIVER_PAIRS = 5e7
 """Largest number of pairs that are in the driver's memory at once."""
-CALIBRATION_HASHES = 1_000_000
-"""Number of hashes that the rate `hash_queries` is measured against."""
+HASHED_ROW = 72
+"""Bytes of a perceptual hash that is sent to a cell, with its image."""
 NARROW_ROW = 120
 """Bytes of a narrow row: ids, a status, a number or two."""
 REDUCED_IMAGE = 12 * KIB
@@ -141,16 +142,28 @@ def _neighbours(inputs: CostInputs) -> Work:
             flop += 2 * choice.by_cells
             # Each vector is sent once to each of its cells.
             moved += level.spread * images * 2 * dim
-    hashed = images if dedup.perceptual is not None else 0
+    comparisons = 0.0
+    if dedup.perceptual is not None:
+        comparisons, sent = _hash_join(dedup.perceptual.max_distance, images)
+        moved += sent
     return Work(
         "neighbours",
         pairs,
         stored=pairs * NARROW_ROW,
-        moved=moved + hashed * max(1.0, images / HASHES_PER_BLOCK) * 32,
+        moved=moved,
         cpu_flop=flop,
         driver=100 * min(pairs, MAX_DRIVER_PAIRS),
-        units_by_rate={"hash_queries": hashed * max(1.0, images / CALIBRATION_HASHES)},
+        units_by_rate={"hash_comparisons": comparisons},
     )
+
+
+def _hash_join(distance: int, images: float) -> tuple[float, float]:
+    """Return the comparisons of hashes, and the bytes that are sent."""
+    if images <= HASHES_COMPARED:
+        return images * images, 0.0
+    parts: HashParts = choose_parts(distance, int(images))
+    # Each hash is sent once to be grouped, and once to each cell.
+    return images * query_cost(parts, int(images)), images * HASHED_ROW * (1 + len(parts.pieces))
 
 
 def _verify(inputs: CostInputs) -> Work:

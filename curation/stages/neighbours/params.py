@@ -31,7 +31,7 @@ STAGE = Stage(
     params=NeighboursStep,
     writes="neighbours",
     reads=(Read("images"), Read("scores"), Read(EMBEDDINGS)),
-    version=3,
+    version=4,
     gpu=True,
     members=lambda params: sorted({join.encoder for join in params.joins.values()}),
 )

@@ -18,13 +18,16 @@ from curation.algorithms.knn.blocks import PAIRS, block_join
 from curation.algorithms.knn.cells import merge_exchange, nearest_by_role_pair, search_cells
 from curation.algorithms.knn.choice import choose_join, rounded_size
 from curation.algorithms.knn.codebooks import codebooks_batch
-from curation.algorithms.knn.hamming import hash_join
+from curation.algorithms.knn.hamming import HASHES_COMPARED, hash_join
+from curation.algorithms.knn.hash_groups import Images
+from curation.algorithms.knn.hash_merge import hash_exchange, nearest_images
 from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
 from curation.algorithms.knn.kept_codebooks import (
     COMPARED_IMAGES,
     keep_codebooks,
     load_codebooks,
 )
+from curation.algorithms.knn.params import HammingParams
 from curation.algorithms.knn.read import dimension
 from curation.algorithms.knn.recall import JoinRecall
 from curation.algorithms.knn.sample import read_sample, sample_fragments
@@ -74,13 +77,44 @@ def neighbours(
         pairs = {
             name: (fragment, scores.fragments[name]) for name, fragment in images.fragments.items()
         }
-        joined = hash_join(_by_role(images, pairs), ROLE_PAIRS, params.perceptual, context)
-        yield from _write_on_driver("perceptual", joined)
+        yield from _join_hashes(_by_role(images, pairs), params.perceptual, context)
         stats["perceptual"] = {"search": "exact", "recall": _exact_recall(_by_role(images, pairs))}
     for method, spec in params.joins.items():
         vectors = embeddings[spec.encoder]
         stats[method] = yield from _join_vectors(method, images, vectors, spec, context)
     return stats
+
+
+def _join_hashes(by_role: Images, params: HammingParams, context: Context) -> Iterator[Any]:
+    """Yield the pairs of near hashes."""
+    rows = sum(images.rows for named in by_role.values() for images, _ in named.values())
+    if rows <= HASHES_COMPARED:
+        joined = hash_join(by_role, ROLE_PAIRS, params, context)
+        yield from _write_on_driver("perceptual", joined)
+        return
+    job = hash_exchange(by_role, ROLE_PAIRS, params, write_near_hashes, context)
+    job = replace(job, outputs=partial(_fragment_name, "perceptual"))
+    for records in exchange(job, context):
+        yield from records.values()
+
+
+def write_near_hashes(
+    found: pa.Table, members: pa.Table, options: Mapping[str, Any]
+) -> StageOutput:
+    """Write the images with the hashes nearest to that of each image.
+
+    Args:
+        found: near hashes of some queries.
+        members: further images with these hashes.
+        options: `k`, and the roles of each join.
+
+    Yields:
+        Batches of `neighbours`.
+    """
+    yield empty_batch(contract("neighbours").arrow_schema())
+    for number, pairs in nearest_images(found, members, options):
+        yield from _rows("perceptual", ROLE_PAIRS[number], pa.Table.from_batches([pairs]))
+    return None
 
 
 def _join_vectors(

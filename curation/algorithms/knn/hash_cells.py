@@ -1,0 +1,189 @@
+"""Sends hashes to the cells of their pieces (see `hash_parts`), and searches the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.algorithms.arrays.fixed_bytes import bytes_of, fixed_bytes
+from curation.algorithms.arrays.vectors import RowNumbers
+from curation.algorithms.knn.cell_shares import (
+    CellTasks,
+    Counts,
+    cell_starts,
+    cell_tasks,
+    keyed_by_task,
+    share_of,
+)
+from curation.algorithms.knn.hash_groups import HASHED, IMAGE, first_images, hashes_of
+from curation.algorithms.knn.hash_lists import HashLists, HashPairs
+from curation.algorithms.knn.hash_parts import CELL_HASHES, HashParts
+from curation.engine.context import Context
+from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange_tables
+from curation.engine.sorted_arrays import ranks_in_runs
+from curation.engine.units import StageOutput, empty_batch
+from curation.store.fragment import Fragment
+
+FEWEST_ROWS, TASKS = 200_000, 64
+"""A task gets at least so many rows, and there are about so many tasks while they can hold the rows."""
+
+IN_CELL = HASHED.append(pa.field("further", pa.list_(IMAGE)))
+"""The first image of each hash."""
+FOUND = pa.schema(
+    [
+        ("role_pair", pa.int8()),
+        ("query", IMAGE),
+        ("image", IMAGE),
+        ("bits", pa.int16()),
+        ("further", pa.list_(IMAGE)),
+    ]
+)
+"""Near hashes of queries, each by its first image. `role_pair` numbers the join."""
+
+
+def search_cells(
+    grouped: Sequence[Fragment], parts: HashParts, options: Mapping[str, Any], context: Context
+) -> list[Fragment]:
+    """Return work tables of FOUND. A query may occur in several, and must be merged.
+
+    Args:
+        grouped: work tables of `group_hashes`.
+        parts: how hashes are cut.
+        options: `k`, and `role_pairs`, the numbers of the roles of each join.
+        context: where workers run.
+    """
+    counts = count_cells(grouped, parts, context)
+    group = max(FEWEST_ROWS, int(counts.sum()) // TASKS)
+    tasks = cell_tasks(cell_starts(counts, min(group, CELL_HASHES)), counts, CELL_HASHES)
+    readings = [
+        MapTask(read_for_cells, {"grouped": fragment, "parts": parts, "tasks": tasks})
+        for fragment in grouped
+    ]
+    job = Exchange(
+        "hash cells",
+        {"hashes": ExchangeInput(IN_CELL, readings)},
+        join_cells,
+        tasks.count,
+        {"parts": parts, "tasks": tasks, "options": options},
+        pass_part=True,
+    )
+    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+
+
+def count_cells(grouped: Sequence[Fragment], parts: HashParts, context: Context) -> Counts:
+    """Return how many hashes go to each cell, shape (cells,)."""
+    counts = np.zeros(parts.cells, np.int64)
+    items = {fragment.name: {"grouped": fragment, "parts": parts} for fragment in grouped}
+    for record in context.compute("hash counts", write_counts, items).values():
+        counts += Fragment(context.store, record).read().column("count").to_numpy()
+    return counts
+
+
+def write_counts(grouped: Fragment, parts: HashParts) -> StageOutput:
+    """Write how many hashes of a work table go to each cell."""
+    counts = np.zeros(parts.cells, np.int64)
+    for batch in first_images(grouped):
+        counts += np.bincount(parts.cells_of(hashes_of(batch)).ravel(), minlength=parts.cells)
+    yield pa.RecordBatch.from_arrays([pa.array(counts)], names=["count"])
+    return None
+
+
+def read_for_cells(grouped: Fragment, parts: HashParts, tasks: CellTasks) -> Iterator[pa.Table]:
+    """Yield the first image of each hash, keyed by the tasks of its cells."""
+    for batch in first_images(grouped):
+        table = pa.Table.from_batches([batch]).select(IN_CELL.names)
+        cells = parts.cells_of(hashes_of(batch)).astype(np.int32)
+        yield from keyed_by_task(table, bytes_of(batch, "image"), cells, tasks)
+
+
+def join_cells(
+    hashes: pa.Table, parts: HashParts, tasks: CellTasks, options: Mapping[str, Any], part: int
+) -> StageOutput:
+    """Join the hashes within each cell of a group, or two shares of one cell.
+
+    Args:
+        hashes: all hashes that were sent to this task.
+        parts: how hashes are cut.
+        tasks: which task joins what.
+        options: `k`, and `role_pairs`, the numbers of the roles of each join.
+        part: number of the task.
+
+    Yields:
+        FOUND: at most k + 1 pairs for each query and cell, because a query may find itself in another
+        role.
+    """
+    yield empty_batch(FOUND)
+    group, shares, query_share, base_share = tasks.part(part)
+    joins, images = Joins(options["role_pairs"]), bytes_of(hashes, "image")
+    share = share_of(images, shares)
+    all_hashes = hashes_of(hashes)
+    for cell, rows in _rows_by_cell(parts.cells_of(all_hashes), *tasks.starts[group : group + 2]):
+        queries, base = (rows[share[rows] == each] for each in (query_share, base_share))
+        lists = HashLists(all_hashes[base], parts, parts.pieces[cell >> parts.cell_bits])
+        for query, row, bits in lists.near(all_hashes[queries]):
+            near = queries[query], base[row], bits
+            yield joins.nearest(hashes, near, options["k"])
+    return None
+
+
+def _rows_by_cell(
+    cells: npt.NDArray[np.int64], first: int, end: int
+) -> Iterator[tuple[int, RowNumbers]]:
+    """Yield the cells from `first` to `end` − 1 that have hashes, and their rows.
+
+    Args:
+        cells: cells of each hash, shape (n, pieces).
+        first: the first cell.
+        end: the cell after the last.
+    """
+    row, piece = np.nonzero((cells >= first) & (cells < end))
+    cell = cells[row, piece]
+    order = np.argsort(cell, kind="stable")
+    distinct, start = np.unique(cell[order], return_index=True)
+    for number, (low, high) in zip(
+        distinct.tolist(), pairwise([*start.tolist(), len(order)]), strict=True
+    ):
+        yield number, row[order[low:high]]
+
+
+class Joins:
+    """Which roles are joined.
+
+    Args:
+        role_pairs: numbers of the roles of the queries and of the base of each join.
+    """
+
+    def __init__(self, role_pairs: Sequence[tuple[int, int]]) -> None:
+        size = 1 + max((max(pair) for pair in role_pairs), default=0)
+        self._numbers = np.full((size, size), -1, np.int64)
+        for number, (query_role, base_role) in enumerate(role_pairs):
+            self._numbers[query_role, base_role] = number
+        self._is_self_join = np.array([query == base for query, base in role_pairs] + [False])
+
+    def nearest(self, hashes: pa.Table, near: HashPairs, k: int) -> pa.RecordBatch:
+        """Return FOUND: the k + 1 nearest of each query in each join.
+
+        Args:
+            hashes: IN_CELL.
+            near: rows of the query and of the base, and bits, of all pairs of some queries.
+            k: how many are wanted.
+        """
+        query, row, bits = near
+        roles, images = hashes.column("role").to_numpy(), bytes_of(hashes, "image")
+        join = self._numbers[roles[query], roles[row]]
+        wanted = np.flatnonzero((join >= 0) & ~((query == row) & self._is_self_join[join]))
+        order = wanted[np.lexsort((images[row[wanted]], bits[wanted], join[wanted], query[wanted]))]
+        kept = order[ranks_in_runs(query[order], join[order]) <= k]
+        columns = [
+            pa.array(join[kept].astype(np.int8)),
+            fixed_bytes(images[query[kept]]),
+            fixed_bytes(images[row[kept]]),
+            pa.array(bits[kept].astype(np.int16)),
+            hashes.column("further").combine_chunks().take(pa.array(row[kept])),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=FOUND)

@@ -1,0 +1,193 @@
+"""Merges what the cells of hashes give for each query, and for all images with its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.algorithms.arrays.fixed_bytes import bytes_of
+from curation.algorithms.arrays.seeded_order import seeded_keys
+from curation.algorithms.arrays.vectors import Ids, RowNumbers
+from curation.algorithms.knn.blocks import pairs_batch
+from curation.algorithms.knn.exact import Candidates, merge
+from curation.algorithms.knn.hash_cells import FOUND, search_cells
+from curation.algorithms.knn.hash_groups import IMAGE, ROWS_AT_ONCE, Images, group_hashes
+from curation.algorithms.knn.hash_parts import BITS, choose_parts
+from curation.algorithms.knn.params import HammingParams
+from curation.engine.context import Context
+from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
+from curation.engine.sorted_arrays import ranks_in_runs
+from curation.engine.units import StageOutput
+from curation.store.fragment import Fragment
+
+PAIRS_PER_MERGE = 2_000_000
+"""Pairs that one task merges, about, and pairs of images that it holds at once."""
+MEMBERS = pa.schema([("role", pa.int8()), ("first", IMAGE), ("image", IMAGE)])
+"""Images that are not the first with their hash."""
+
+RolePairs = Sequence[tuple[str, str]]
+"""(role of the queries, role of the base) of each join."""
+
+
+def hash_exchange(
+    by_role: Images,
+    role_pairs: RolePairs,
+    params: HammingParams,
+    function: Callable[..., StageOutput],
+    context: Context,
+) -> Exchange:
+    """Find near hashes, and return the exchange that brings together all pairs of a query.
+
+    Args:
+        by_role: the images.
+        role_pairs: the joins.
+        params: distance and k.
+        function: called with `found` (FOUND of some queries), `members` (MEMBERS with their hashes) and
+            `options`, the last two arguments of `nearest_images`.
+        context: where workers run.
+    """
+    roles = sorted(by_role)
+    numbers = [(_place(roles, query), _place(roles, base)) for query, base in role_pairs]
+    options = {"k": params.k, "role_pairs": numbers}
+    grouped = group_hashes(by_role, roles, params.k, context)
+    rows = sum(fragment.rows for fragment in grouped)
+    found = search_cells(grouped, choose_parts(params.max_distance, rows), options, context)
+    inputs = {
+        "found": ExchangeInput(FOUND, [MapTask(read_found, {"found": f}) for f in found]),
+        "members": ExchangeInput(MEMBERS, [MapTask(read_members, {"grouped": g}) for g in grouped]),
+    }
+    pairs = sum(fragment.rows for fragment in found)
+    count = max(1, -(-(pairs + rows) // PAIRS_PER_MERGE))
+    return Exchange("hash merge", inputs, function, count, {"options": options})
+
+
+def _place(roles: Sequence[str], role: str) -> int:
+    """Return the place of a role; one without images has a place that no row has."""
+    return roles.index(role) if role in roles else len(roles)
+
+
+def read_found(found: Fragment) -> Iterator[pa.Table]:
+    """Yield FOUND, keyed by query."""
+    for batch in found.batches(rows=ROWS_AT_ONCE):
+        keys = seeded_keys(bytes_of(batch, "query"), "query")
+        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(keys))
+
+
+def read_members(grouped: Fragment) -> Iterator[pa.Table]:
+    """Yield the images that are not the first with their hash, keyed by the first."""
+    for batch in grouped.batches(MEMBERS.names, rows=ROWS_AT_ONCE):
+        rows = batch.filter(pc.not_equal(batch.column("image"), batch.column("first")))
+        keys = seeded_keys(bytes_of(rows, "first"), "query")
+        table = pa.Table.from_batches([rows]).select(MEMBERS.names)
+        yield table.append_column(KEY, pa.array(keys))
+
+
+def nearest_images(
+    found: pa.Table, members: pa.Table, options: Mapping[str, Any]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the k nearest hashes of each image, and across roles up to k further images of these.
+
+    Args:
+        found: FOUND of some queries.
+        members: MEMBERS with the hashes of these queries, or of others.
+        options: `k`, and `role_pairs`, the numbers of the roles of each join.
+
+    Yields:
+        Number of the join, and PAIRS sorted by query.
+    """
+    for number, (query_role, base_role) in enumerate(options["role_pairs"]):
+        nearest = _Nearest(
+            found.filter(pc.equal(found.column("role_pair"), number)),
+            members.filter(pc.equal(members.column("role"), query_role)),
+            options["k"],
+            query_role == base_role,
+        )
+        for batch in nearest.batches():
+            yield number, batch
+
+
+class _Nearest:
+    """What one join found for some hashes.
+
+    Args:
+        found: FOUND of the join.
+        members: MEMBERS of the role of the queries.
+        k: hashes, and further images, of each query.
+        self_join: queries and base have one role.
+    """
+
+    def __init__(self, found: pa.Table, members: pa.Table, k: int, self_join: bool) -> None:
+        self._k, self._self_join = k, self_join
+        queries, firsts = bytes_of(found, "query"), bytes_of(members, "first")
+        # A picture whose hash is near to no other still has its equals.
+        self._hashes = np.unique(np.concatenate([queries, firsts] if self_join else [queries]))
+        bits = found.column("bits").to_numpy()
+        query = np.searchsorted(self._hashes, queries)
+        images = bytes_of(found, "image")
+        order = np.lexsort((images, bits, query))
+        order = order[ranks_in_runs(query[order]) <= k]
+        self._query, self._images = query[order], images[order]
+        self._similarity = (1 - bits[order] / BITS).astype(np.float32)
+        self._further = found.column("further").combine_chunks().take(pa.array(order))
+        known = np.isin(firsts, self._hashes)
+        self._members, self._firsts = bytes_of(members, "image")[known], firsts[known]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield PAIRS sorted by query."""
+        images = np.concatenate([self._hashes, self._members])
+        hashes = np.searchsorted(self._hashes, np.concatenate([self._hashes, self._firsts]))
+        order = np.argsort(images, kind="stable")
+        step = max(1, PAIRS_PER_MERGE // (2 * self._k))
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            yield pairs_batch(images[rows], self._of_images(images[rows], hashes[rows]))
+
+    def _of_images(self, images: Ids, hashes: RowNumbers) -> Candidates:
+        """Return the pairs of some images.
+
+        Args:
+            images: ids, shape (n,).
+            hashes: number of the hash of each, shape (n,).
+        """
+        query, pair = _expand(hashes, self._query)
+        near = Candidates(query, self._images[pair], self._similarity[pair])
+        if self._self_join:
+            return merge([near, self._equals(images, hashes)], self._k)
+        nearest = merge([near.without_self(images)], self._k)
+        return merge([nearest, self._further_images(query, pair).without_self(images)], 2 * self._k)
+
+    def _equals(self, images: Ids, hashes: RowNumbers) -> Candidates:
+        """Return the first image of the hash of each other image."""
+        query = np.flatnonzero(images != self._hashes[hashes])
+        similarity = np.ones(len(query), np.float32)
+        return Candidates(query, self._hashes[hashes[query]], similarity)
+
+    def _further_images(self, query: RowNumbers, pair: RowNumbers) -> Candidates:
+        """Return up to k further images of the k nearest hashes of each query, nearest hash first."""
+        pair, query = pair[ranks_in_runs(query) < self._k], query[ranks_in_runs(query) < self._k]
+        lists = self._further.take(pa.array(pair))
+        count = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        query, pair = np.repeat(query, count), np.repeat(pair, count)
+        images = bytes_of(pa.table({"image": lists.flatten()}), "image")
+        kept = ranks_in_runs(query) < self._k
+        return merge([Candidates(query[kept], images[kept], self._similarity[pair[kept]])], self._k)
+
+
+def _expand(hashes: RowNumbers, pair_hashes: RowNumbers) -> tuple[RowNumbers, RowNumbers]:
+    """Return for each image the pairs of its hash.
+
+    Args:
+        hashes: number of the hash of each image, shape (n,).
+        pair_hashes: number of the hash of each pair, sorted, shape (m,).
+
+    Returns:
+        Number of the image, and of the pair, in their order.
+    """
+    start = np.searchsorted(pair_hashes, hashes, "left")
+    count = np.searchsorted(pair_hashes, hashes, "right") - start
+    offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(np.arange(len(hashes)), count), np.repeat(start, count) + offset
