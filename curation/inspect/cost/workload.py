@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
-from curation.algorithms.knn.blocks import ROWS_PER_BLOCK
 from curation.algorithms.knn.broadcast import MERGED_ON_DRIVER
-from curation.algorithms.knn.choice import choose_join
-from curation.algorithms.knn.hamming import HASHES_COMPARED
-from curation.algorithms.knn.hash_parts import HashParts, choose_parts, query_cost
 from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile
+from curation.inspect.cost.joins import hash_join, vector_joins
 from curation.inspect.cost.rates import Assumptions
 from curation.inspect.cost.work import CostInputs, Work
 from curation.recipe import Recipe
@@ -26,8 +23,6 @@ from curation.stages.verify.measured_pairs import CACHED_IMAGES
 KIB = 1024
 MAX_DRIVER_PAIRS = 5e7
 """Largest number of pairs that are in the driver's memory at once."""
-HASHED_ROW = 72
-"""Bytes of a perceptual hash that is sent to a cell, with its image."""
 NARROW_ROW = 120
 """Bytes of a narrow row: ids, a status, a number or two."""
 REDUCED_IMAGE = 12 * KIB
@@ -127,43 +122,18 @@ def _score(inputs: CostInputs) -> Work:
 
 
 def _neighbours(inputs: CostInputs) -> Work:
-    counts, dedup = inputs.counts, inputs.recipe.dedup
-    images = counts.images
-    pairs = images * inputs.assumptions.near_pairs
-    flop = moved = 0.0
-    for level in dedup.vector_levels.values():
-        dim = inputs.encoders[level.encoder].dim
-        choice = choose_join(level, int(images), dim)
-        if choice.join == "exact":
-            # The pool with all roles, and held-out images with seeds.
-            flop += 2 * dim * (counts.pool * images + counts.held_out * counts.seeds)
-            moved += max(1.0, images / ROWS_PER_BLOCK) * images * 2 * dim
-        else:
-            flop += 2 * choice.by_cells
-            # Each vector is sent once to each of its cells.
-            moved += level.spread * images * 2 * dim
-    comparisons = 0.0
-    if dedup.perceptual is not None:
-        comparisons, sent = _hash_join(dedup.perceptual.max_distance, images)
-        moved += sent
+    pairs = inputs.counts.images * inputs.assumptions.near_pairs
+    flop, moved = vector_joins(inputs)
+    comparisons, sent = hash_join(inputs)
     return Work(
         "neighbours",
         pairs,
         stored=pairs * NARROW_ROW,
-        moved=moved,
+        moved=moved + sent,
         cpu_flop=flop,
         driver=100 * min(pairs, MAX_DRIVER_PAIRS),
         units_by_rate={"hash_comparisons": comparisons},
     )
-
-
-def _hash_join(distance: int, images: float) -> tuple[float, float]:
-    """Return the comparisons of hashes, and the bytes that are sent."""
-    if images <= HASHES_COMPARED:
-        return images * images, 0.0
-    parts: HashParts = choose_parts(distance, int(images))
-    # Each hash is sent once to be grouped, and once to each cell.
-    return images * query_cost(parts, int(images)), images * HASHED_ROW * (1 + len(parts.pieces))
 
 
 def _verify(inputs: CostInputs) -> Work:
