@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from curation.activity import Activity
+from curation.engine.driver_first import DriverFirst
 from curation.engine.executors import ExecutorWatch
 from curation.engine.job_poller import JobPoller
-from curation.engine.parallel import Note, R, ShuffleJob, T
+from curation.engine.parallel import Note, Parallel, R, ShuffleJob, T
 from curation.engine.shipped_files import Shipment, use_copies
-from curation.engine.spark import Cluster, gpu_profile, is_local, open_session
+from curation.engine.spark import Cluster, gpu_profile, is_local, open_session, starts_spark_here
 from curation.engine.spark_failures import failure, lost_java
 from curation.engine.spark_progress import ShownProgress
 from curation.errors import CurationError
@@ -194,6 +195,11 @@ class SparkWorkers:
         return self._session
 
     @property
+    def started(self) -> bool:
+        """Whether the session has been started."""
+        return self._session is not None
+
+    @property
     def _copies(self) -> Mapping[str, str]:
         """The names of the copies of input files that workers have, by path."""
         return self._shipment.names if self._shipment else {}
@@ -210,6 +216,7 @@ class SparkWorkers:
         items: Sequence[T],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[R]:
         """Return `[function(item) for item in items]`. See `Parallel.map`.
 
@@ -277,8 +284,10 @@ def spark_workers(
     files: Sequence[str] = (),
     inputs: Sequence[str] = (),
     activity: Activity | None = None,
-) -> Iterator[SparkWorkers]:
+) -> Iterator[Parallel]:
     """Return workers on a cluster, as a context manager that stops their session at the end.
+
+    On this machine they do small work in this process (see `driver_first`).
 
     Args:
         name: name of the run, shown by Spark.
@@ -295,9 +304,13 @@ def spark_workers(
             spark.sparkContext.addPyFile(file)
         return spark
 
+    activity = activity or Activity()
     workers = SparkWorkers(session, inputs, activity)
     try:
-        yield workers
+        if cluster.seconds_without_spark and starts_spark_here(cluster):
+            yield DriverFirst(workers, cluster.seconds_without_spark, activity)
+        else:
+            yield workers
     finally:
         workers.stop()
 

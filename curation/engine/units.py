@@ -92,6 +92,7 @@ class Unit:
             others: the next unit then starts beside it.
         only: returns the arguments that compute some of several outputs alone.
         prepare: called first, where the unit runs: it registers plug-ins.
+        isolated: it never runs in the process of the run (see `Parallel.map`).
     """
 
     name: str
@@ -105,6 +106,7 @@ class Unit:
     waits: bool = False
     only: Callable[[Collection[str]], Mapping[str, Any]] | None = None
     prepare: Callable[[], object] | None = None
+    isolated: bool = False
 
 
 @runtime_checkable

@@ -120,6 +120,7 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
                 waits=stage.waits,
                 only=only,
                 prepare=prepare,
+                isolated=stage.decodes,
             )
         )
     return made

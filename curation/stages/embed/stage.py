@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import vector_array
-from curation.engine.device import CPU
+from curation.engine.device import CPU, task_context
 from curation.engine.units import StageOutput
 from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
@@ -126,9 +126,7 @@ def _preprocessing_pool(device: str) -> Iterator[Executor | None]:
 
     They are None if they would only compete with the model for the same core.
     """
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
+    context = task_context()
     cores = int(context.cpus()) if context else 1
     if device != CPU:
         cores = max(cores, min(GPU_PREPARE_THREADS, os.cpu_count() or 1))

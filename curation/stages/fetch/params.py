@@ -156,6 +156,7 @@ STAGE = Stage(
     writes="images",
     reads=(Read("pairs"),),
     version=5,
+    decodes=True,
     work_folder=True,
     waits=True,
     versions=lambda params: DETECTORS.versions(
