@@ -25,9 +25,13 @@ P = TypeVar("P", bound=StrictModel)
 
 @dataclass(frozen=True)
 class FunctionPath:
-    """A function by its import path, `package.module:function`."""
+    """A function by its import path, `package.module:function`; a call imports it first."""
 
     path: str
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the function."""
+        return self.load()(*arguments, **named)
 
     def load(self) -> Callable[..., Any]:
         """Import the function."""
