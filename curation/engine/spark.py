@@ -26,6 +26,7 @@ from curation.engine.spark_settings import (
 )
 from curation.errors import RecipeError
 from curation.secrets import is_secret, note_settings, note_spec
+from curation.streams import held_lines
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -249,9 +250,11 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        _start_gateway(settings)
-        with announced_start(cluster.master or ""):
-            session: SparkSession = builder.getOrCreate()
+        # Java warns at its start of what no user can mend.
+        with held_lines(lambda line: logger.info("Spark: %s", line)):
+            _start_gateway(settings)
+            with announced_start(cluster.master or ""):
+                session: SparkSession = builder.getOrCreate()
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
         raise RecipeError(start_problem(error, os.environ)) from error
     _show_ui(session)

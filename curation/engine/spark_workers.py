@@ -6,7 +6,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from curation.activity import Activity
@@ -14,12 +14,13 @@ from curation.engine.driver_first import DriverFirst
 from curation.engine.executors import ExecutorWatch
 from curation.engine.job_poller import JobPoller
 from curation.engine.parallel import Note, Parallel, R, ShuffleJob, T
+from curation.engine.row_counts import kept_counts
 from curation.engine.shipped_files import Shipment, use_copies
 from curation.engine.spark import Cluster, gpu_profile, is_local, open_session, starts_spark_here
 from curation.engine.spark_failures import failure, lost_java
 from curation.engine.spark_progress import ShownProgress
 from curation.errors import CurationError
-from curation.progress import ProgressBar
+from curation.progress import ProgressBar, shown_wait
 from curation.streams import clean_python_streams
 from curation.terminal import visible
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+STARTING = "Starting Spark"
+"""What a run does before its first task."""
 
 
 class _ErrorAsResult:
@@ -187,7 +192,10 @@ class SparkWorkers:
     @property
     def _spark(self) -> SparkSession:
         if self._session is None:
-            self._session = self._open_session()
+            self._activity.begin_part(STARTING, 1)
+            with shown_wait(f"{STARTING} …"):
+                self._session = self._open_session()
+            self._activity.end_part()
             context = self._session.sparkContext
             # The workers of a local session see the same files as this process.
             if not is_local(context.master):
@@ -307,10 +315,12 @@ def spark_workers(
     activity = activity or Activity()
     workers = SparkWorkers(session, inputs, activity)
     try:
-        if cluster.seconds_without_spark and starts_spark_here(cluster):
-            yield DriverFirst(workers, cluster.seconds_without_spark, activity)
-        else:
-            yield workers
+        # Workers of other machines could not write where this process reads.
+        with kept_counts() if is_local(cluster.master) else nullcontext():
+            if cluster.seconds_without_spark and starts_spark_here(cluster):
+                yield DriverFirst(workers, cluster.seconds_without_spark, activity)
+            else:
+                yield workers
     finally:
         workers.stop()
 

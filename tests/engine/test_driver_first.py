@@ -67,9 +67,9 @@ class World:
             self.here.append(seconds)
         return seconds
 
-    def map(self, items: Sequence[float], **options: bool) -> list[float]:
+    def map(self, items: Sequence[float], gpu: bool = False, isolated: bool = False) -> list[float]:
         """Do some work."""
-        return self.first.map("work", self.work, items, **options)
+        return self.first.map("work", self.work, items, None, gpu, isolated)
 
 
 @given(st.lists(st.lists(st.floats(0.01, 20), max_size=8), max_size=8))

@@ -22,6 +22,7 @@ from curation.algorithms.arrays.key_ranges import key_ranges
 from curation.algorithms.arrays.vectors import Ids
 from curation.engine.context import Context
 from curation.engine.contract import contract
+from curation.engine.row_counts import count_finished
 from curation.engine.sorted_arrays import positions_in
 from curation.engine.units import StageOutput, content_of
 from curation.stages.verify.compare import compare
@@ -52,6 +53,11 @@ class Pairs:
     left: Ids
     right: Ids
     digests: tuple[Ids, Ids]
+
+    @property
+    def rows(self) -> int:
+        """Number of pairs."""
+        return len(self.left)
 
     @property
     def keys(self) -> Keys:
@@ -211,6 +217,7 @@ def _compared(pairs: Pairs, sources: PairSources, new: npt.NDArray[np.int64]) ->
         ends = {"image_a": a.decode(), "image_b": b.decode()}
         noted = {name: value.decode() for name, value in zip(DIGESTS, of_pair, strict=True)}
         rows.append(ends | asdict(compare(decode(a), decode(b))) | noted)
+        count_finished(1)
     return pa.Table.from_pylist(rows, schema=measured_schema())
 
 
