@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS, QUIET_POLL_SECONDS = 0.2, 2.0
 """Seconds between two looks at the finished tasks: with a progress bar, and without one."""
-NOTE_SECONDS = 1.0
+NOTE_SECONDS = 2.0
 """Seconds between two counts of a note under a progress bar."""
 QUIET_NOTE_SECONDS = 5.0
 """The same where no progress bar is shown: only those who watch the run read them."""
