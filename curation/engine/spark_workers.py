@@ -18,6 +18,7 @@ from curation.engine.row_counts import kept_counts
 from curation.engine.shipped_files import Shipment, use_copies
 from curation.engine.spark import Cluster, gpu_profile, is_local, open_session, starts_spark_here
 from curation.engine.spark_failures import failure, lost_java
+from curation.engine.spark_notes import NoteAdder, Summarised
 from curation.engine.spark_progress import ShownProgress
 from curation.errors import CurationError
 from curation.progress import ProgressBar, shown_wait
@@ -77,43 +78,6 @@ def _without_secrets(error: Exception) -> Exception:
     trace = "".join(traceback.format_exception(error))
     clean = visible(trace)
     return error if clean == trace else RuntimeError(clean)
-
-
-class _NoteAdder:
-    """Passes the summaries that workers send to a note, in the driver; an AccumulatorParam of Spark."""
-
-    def __init__(self, note: Note) -> None:
-        self._note: Note | None = note
-
-    def zero(self, value: Any) -> list[Any]:
-        """Return no summaries: what a worker starts with."""
-        return []
-
-    def addInPlace(self, value: Any, summaries: list[Any]) -> Any:
-        """Collect summaries on a worker; take them in where the note is."""
-        if self._note is None:
-            return value + summaries
-        for summary in summaries:
-            self._note.add(summary)
-        return None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_note": None}
-
-
-class _Summarised:
-    """A function that sends a summary of each result to the driver; runs on a worker."""
-
-    def __init__(
-        self, function: Callable[[Any], Any], summarise: Callable[[Any], Any], summaries: Any
-    ) -> None:
-        self._function, self._summarise, self._summaries = function, summarise, summaries
-
-    def __call__(self, item: Any) -> Any:
-        result = self._function(item)
-        if not isinstance(result, CurationError):
-            self._summaries.add([self._summarise(result)])
-        return result
 
 
 _frozen_modules = 0
@@ -238,8 +202,8 @@ class SparkWorkers:
         context = self._spark.sparkContext
         call: Callable[[Any], Any] = _ErrorAsResult(function, self._copies)
         if note is not None:
-            note_adder: Any = _NoteAdder(note)
-            call = _Summarised(call, note.summarise, context.accumulator(None, note_adder))
+            note_adder: Any = NoteAdder(note)
+            call = Summarised(call, note.summarise, context.accumulator(None, note_adder))
         rows = context.parallelize(items, len(items)).map(call)
         return self._collected(rows, label, len(items), note, gpu)
 
