@@ -170,6 +170,7 @@ def _measure(
 
 def _run(checkout: Path, recipe: Path, store: Path, folder: Path) -> Measurement:
     command = [sys.executable, "-m", "curation.cli", "run", str(recipe), "--store", str(store)]
+    others = _children()
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     watch = _FirstRow(store, began)
     process = subprocess.Popen(
@@ -186,7 +187,7 @@ def _run(checkout: Path, recipe: Path, store: Path, folder: Path) -> Measurement
     watch.ended.set()
     if process.returncode:
         raise SystemExit(errors)
-    _wait_for_others(process.pid)
+    _wait_for_others(others)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Measurement(wall, processor, watch.seconds)
@@ -210,23 +211,18 @@ class _FirstRow(threading.Thread):
                 return
 
 
-def _wait_for_others(main: int) -> None:
-    """Wait for the processes that a command has left, but not for the server, which goes on."""
-    for _ in range(100):
-        listed = Path("/proc/self/task") / str(threading.get_native_id()) / "children"
-        others = [int(pid) for pid in listed.read_text().split() if int(pid) != main]
-        left = [pid for pid in others if not _is_server(pid)]
-        if not left:
-            return
+def _children() -> set[int]:
+    """Return the processes that are children of this one, also those that it took over."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    return {int(pid) for pid in listed.read_text().split()}
+
+
+def _wait_for_others(before: set[int]) -> None:
+    """Wait for the processes that a command has left, but for those that were there before."""
+    while left := _children() - before:
         for pid in left:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-
-
-def _is_server(pid: int) -> bool:
-    with suppress(OSError):
-        return b"quickstart" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
 
 
 def _print(measured: dict[tuple[str, str], list[Measurement]], sides: dict[str, Path]) -> None:

@@ -104,13 +104,15 @@ class DriverFirst:
     ) -> list[R]:
         """Return the results of the first items, or of all, as far as the time allows."""
         results: list[R] = []
-        began, left_s = self._clock(), self._left_s
+        began, left_s, fastest_s = self._clock(), self._left_s, 0.0
         self._activity.begin_part(label, len(items))
         with ProgressBar(label, len(items)) as bar:
             shown = ShownProgress(bar, self._activity, note)
             while len(results) < len(items):
-                taken_s = self._clock() - began
-                if taken_s * len(items) > left_s * max(len(results), 1):
+                item_began = self._clock()
+                # The first item imports what all of them need, so it says little of the others.
+                to_come_s = fastest_s * (len(items) - len(results))
+                if item_began - began + to_come_s > left_s:
                     break
                 try:
                     results.append(function(items[len(results)]))
@@ -118,6 +120,8 @@ class DriverFirst:
                     logger.info("%s: too large for the process of the run", label)
                     self._left_s = 0
                     break
+                item_s = self._clock() - item_began
+                fastest_s = item_s if len(results) == 1 else min(fastest_s, item_s)
                 if note is not None:
                     note.add(note.summarise(results[-1]))
                 shown.set_done(len(results), len(items))
