@@ -167,9 +167,10 @@ class CountingWorkers(InProcess):
         items: Sequence[T],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[R]:
         self.units += len(items)
-        return super().map(label, function, items, note, gpu)
+        return super().map(label, function, items, note, gpu, isolated)
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
         self.units += len(job.parts)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich import progress as bars
 from rich.console import Console, RenderableType
+from rich.status import Status
 from rich.text import Text
 
+from curation.activity import Counts
 from curation.terminal import one_line
 
 EXECUTION_ONLY = True
@@ -28,8 +31,20 @@ class _BarWithNote(bars.Progress):
             yield Text(self.note, style="dim")
 
 
+class _RateColumn(bars.ProgressColumn):
+    """Finished items a second."""
+
+    def render(self, task: bars.Task) -> Text:
+        """Return the rate; nothing before it is known."""
+        if not task.finished_speed and not task.speed:
+            return Text("")
+        speed = task.finished_speed or task.speed or 0.0
+        digits = 0 if speed >= 10 else 1
+        return Text(f"{speed:,.{digits}f} {task.fields['unit']}/s", style="dim")
+
+
 class ProgressBar:
-    """A bar on standard error that counts the finished items of some work.
+    """A bar on standard error that counts the finished items of some work, with its rate and time left.
 
     Args:
         label: shown before the bar.
@@ -47,17 +62,24 @@ class ProgressBar:
             bars.TextColumn("{task.description:>24}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[unit]}", markup=False),
+            _RateColumn(),
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
             disable=not self.shown,
         )
-        self._task = self._bar.add_task(one_line(label), total=total)
+        self._task = self._bar.add_task(one_line(label), total=total, unit="tasks")
 
     def set_done(self, done: int) -> None:
         """Show that `done` items are finished."""
         self._bar.update(self._task, completed=min(done, self._total))
+
+    def set_counts(self, counts: Counts) -> None:
+        """Show how far the work is, in its own unit."""
+        done = min(counts.done, counts.total)
+        self._bar.update(self._task, completed=done, total=counts.total, unit=counts.unit)
 
     def set_note(self, text: str) -> None:
         """Show one line of text under the bar."""
@@ -74,3 +96,13 @@ class ProgressBar:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+
+@contextmanager
+def shown_wait(text: str) -> Iterator[None]:
+    """Show within a context what is waited for, where standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Status(one_line(text), console=Console(stderr=True)):
+        yield

@@ -36,6 +36,38 @@ QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 _line_format: Callable[[str], str] = str
 
 
+_held: list[str] | None = None
+
+
+@contextmanager
+def held_lines(show: Callable[[str], object]) -> Iterator[None]:
+    """Hold back what code outside Python writes within a context.
+
+    Args:
+        show: gets each line at the end. If the context ends with an error, the lines are written as
+            they would have been: they may say why.
+    """
+    global _held  # noqa: PLW0603
+    lines: list[str] = []
+    _held = lines
+    try:
+        yield
+    except BaseException:
+        show = _write_line
+        raise
+    finally:
+        _held = None
+        for line in lines:
+            show(line)
+
+
+def _write_line(line: str) -> None:
+    """Write a line that was held back to standard error, where lines are written that are not."""
+    # The relay passes it on, once more.
+    with suppress(OSError):
+        os.write(STDERR, f"{line}\n".encode("utf-8", "backslashreplace"))
+
+
 def write_lines_as(line_format: Callable[[str], str]) -> None:
     """Write the lines of code outside Python in another form.
 
@@ -169,8 +201,14 @@ class _Relay:
                 if each == self._mark:
                     self._ended.set()
                 elif each or lines[number + 1 : number + 2] != [self._mark]:
-                    text = _line_format(visible(decode(each, "backslashreplace")[0]))
-                    self._print(text.encode("utf-8", "backslashreplace") + b"\n")
+                    self._pass_on_line(visible(decode(each, "backslashreplace")[0]))
+
+    def _pass_on_line(self, text: str) -> None:
+        held = _held
+        if held is not None:
+            held.append(text)
+        else:
+            self._print(_line_format(text).encode("utf-8", "backslashreplace") + b"\n")
 
     def _print(self, line: bytes) -> None:
         with suppress(OSError):

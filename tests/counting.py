@@ -24,6 +24,7 @@ class Counting(InProcess):
         items: Sequence[T],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[R]:
         self.done += [label] * len(items)
-        return super().map(label, function, items, note, gpu)
+        return super().map(label, function, items, note, gpu, isolated)

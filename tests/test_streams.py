@@ -151,3 +151,30 @@ def test_no_command_writes_what_acts_or_is_secret(
     assert printed.err
     assert not acting(printed.out + printed.err)
     assert SECRET not in printed.out + printed.err
+
+
+HELD = """
+import os, sys
+from curation import streams
+def write(text):
+    os.write(2, text)
+    while not streams._held:  # The relay reads in a thread.
+        pass
+with streams.clean_output():
+    with streams.held_lines(lambda line: print("noted", line)):
+        write(b"chatter\\n")
+    os.write(2, b"passes\\n")
+    try:
+        with streams.held_lines(lambda line: print("noted", line)):
+            write(b"reason\\n")
+            raise ValueError
+    except ValueError:
+        pass
+"""
+
+
+def test_chatter_of_a_start_is_held_back_unless_the_start_fails() -> None:
+    command = [sys.executable, "-c", HELD]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "noted chatter\n"
+    assert done.stderr.splitlines() == ["passes", "reason"]

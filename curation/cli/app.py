@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from typer.rich_utils import rich_format_error
 
 from curation.errors import CurationError
 from curation.logs import LogFormat, log_json_error, prepare_streams
@@ -78,6 +77,9 @@ def _run() -> int:
         text = one_line(error.format_message())
         if log_json_error(text):
             return int(error.exit_code)
+        # It imports a parser of Markdown.
+        from typer.rich_utils import rich_format_error
+
         error.format_message = lambda: text
         rich_format_error(error)
         return int(error.exit_code)

@@ -157,27 +157,33 @@ def run(
     options = RunOptions(OutcomePrinter(err), waiting, again, observers)
     where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
     outcomes = run_steps(steps, loaded, opened, where, options)
-    if all(outcome.up_to_date for outcome in outcomes):
+    up_to_date = all(outcome.up_to_date for outcome in outcomes)
+    if up_to_date:
         out.print("Nothing to do: every table is up to date.")
     if any(step.tables == (DATASET,) for step in steps):
-        from curation.inspect.report.build import write_report
-
-        _print_result(opened, loaded, write_report(loaded, opened))
+        _print_result(opened, loaded, up_to_date)
 
 
-def _print_result(store: Store, recipe: Recipe, report_path: str) -> None:
+def _print_result(store: Store, recipe: Recipe, up_to_date: bool) -> None:
     from curation.inspect.composition import composition_of
     from curation.inspect.lineage import trace
-    from curation.stages.retrieve.balance import describe_target
+    from curation.inspect.report.place import finished_report
 
     lineage = trace(recipe, store)
+    path = finished_report(lineage["dataset"], store) if up_to_date else None
+    if path is None:
+        from curation.inspect.report.build import write_report
+
+        path = write_report(recipe, store)
     claims, dataset = lineage["claims"].manifest, lineage["dataset"]
     rows, total = composition_of(claims)
     out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))
     if "target" in claims.stats:
+        from curation.stages.retrieve.balance import describe_target
+
         out.print(f"target   {describe_target(claims.stats['target'])}")
     out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
-    out.print(f"report   {store.address(report_path)}")
+    out.print(f"report   {store.address(path)}")
 
 
 @app.command(rich_help_panel=RUN_PANEL)

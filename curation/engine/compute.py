@@ -220,12 +220,12 @@ def compute(
     """
     records, missing = _find_records(store, units, earlier)
     note: Note = progress(store, missing) if progress and missing else FragmentProgress(missing)
-    gpu = any(unit.gpu for unit in missing)
+    gpu, isolated = (any(getattr(unit, name) for unit in missing) for name in ("gpu", "isolated"))
     for chains in _phases(missing):
         tasks = tasks_of(chains, parallel)
         function = partial(run_chains, store, stale=earlier.stale)
         try:
-            results = parallel.map(label, function, tasks, note, gpu)
+            results = parallel.map(label, function, tasks, note, gpu, isolated)
         except WorkerError as error:
             raise _with_names(error, label, store, tasks, earlier.stale) from error
         for task, result in zip(tasks, results, strict=True):

@@ -46,6 +46,7 @@ class Context:
         measured: what the `units` function of a stage of kind `map` measures of the whole table, by
             the names of TABLE_STATS.
         inherited: kinds of states of earlier runs on which rows depend (see `inherit_state`).
+        isolated: units never run in the process of the run (see `Parallel.map`).
         stale: what is computed again. Where that is everything, nothing of earlier runs is found here.
     """
 
@@ -60,6 +61,7 @@ class Context:
     measured: dict[str, Any] = field(default_factory=dict, compare=False)
     inherited: set[str] = field(default_factory=set, compare=False)
     stale: Stale = NOTHING_STALE
+    isolated: bool = False
     _saved: dict[str, FragmentRecord] = field(default_factory=dict, compare=False)
 
     def private(self) -> Context:
@@ -112,6 +114,7 @@ class Context:
                 },
                 gpu=gpu,
                 prepare=self.prepare,
+                isolated=self.isolated,
             )
             for name, arguments in items.items()
         ]

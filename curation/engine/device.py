@@ -6,7 +6,9 @@ device. Only the vectors of `embed` differ between devices, by rounding.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -22,13 +24,18 @@ def task_device() -> str:
     It is the GPU that Spark assigned to the task. Where Spark assigns none, as in local mode, it is one
     of the machine's, by the number of the task's partition.
     """
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
+    context = task_context()
     gpu = context.resources().get("gpu") if context else None
     if gpu is not None:
         return f"cuda:{gpu.addresses[0]}"
     return device_of_task(local_devices(), context.partitionId() if context else 0)
+
+
+def task_context() -> Any:
+    """Return the context of the Spark task that calls it; None outside of tasks."""
+    # Its import takes long, and in a task it has been imported.
+    pyspark = sys.modules.get("pyspark")
+    return pyspark.TaskContext.get() if pyspark else None
 
 
 def device_of_task(devices: tuple[str, ...], task: int) -> str:

@@ -1,4 +1,4 @@
-"""The progress of units of work: finished fragments, and their rows by outcome."""
+"""The progress of units of work: finished rows, or units where their rows are not known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from curation.activity import Counts
+from curation.engine.row_counts import read_count
 from curation.engine.units import Unit
 from curation.store.manifest import FragmentRecord
 
@@ -27,15 +28,21 @@ class FinishedUnit(NamedTuple):
 
 
 class FragmentProgress:
-    """Counts finished units. A `Note` without a line: progress bars count the tasks themselves.
+    """Counts the rows of units. A `Note` without a line: progress bars show the counts themselves.
+
+    The rows of a unit are those that it reads. Where a unit does not say how many, units are counted.
 
     Args:
         units: those that are computed.
     """
 
     def __init__(self, units: Sequence[Unit]) -> None:
-        self._unfinished = {unit.name for unit in units}
-        self._total = len(self._unfinished)
+        rows = {unit.name: rows_of(unit) for unit in units}
+        self._unit = "rows" if None not in rows.values() else "fragments"
+        self._unfinished = {
+            name: 1 if self._unit == "fragments" else count or 0 for name, count in rows.items()
+        }
+        self._total, self._done = sum(self._unfinished.values()), 0
         self._outcomes: Counter[str] = Counter()
 
     @staticmethod
@@ -53,17 +60,28 @@ class FragmentProgress:
         """Count finished units, each once: a task may end twice."""
         for unit in summary:
             if unit.name in self._unfinished:
-                self._unfinished.discard(unit.name)
+                self._done += self._unfinished.pop(unit.name)
                 self._outcomes.update(unit.outcomes)
 
     def counts(self) -> Counts:
-        """Return how many units have ended."""
-        done = self._total - len(self._unfinished)
-        return Counts(done, self._total, "fragments", dict(self._outcomes))
+        """Return how many rows are finished, with those of the units that run."""
+        running = 0
+        if self._unit == "rows":
+            running = sum(min(read_count(n), rows) for n, rows in list(self._unfinished.items()))
+        return Counts(self._done + running, self._total, self._unit, dict(self._outcomes))
 
     def describe(self, counts: Counts) -> str:
         """Return no line."""
         return ""
+
+
+def rows_of(unit: Unit) -> int | None:
+    """Return how many rows a unit reads: those of its first argument that has `rows`."""
+    for argument in unit.arguments.values():
+        rows = getattr(argument, "rows", None)
+        if isinstance(rows, int):
+            return rows
+    return None
 
 
 def outcomes_of(records: Iterable[FragmentRecord]) -> Counter[str]:

@@ -77,6 +77,7 @@ class Parallel(Protocol):
         items: Sequence[T],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[R]:
         """Return `[function(item) for item in items]`.
 
@@ -86,6 +87,7 @@ class Parallel(Protocol):
             items: what it is called with.
             note: describes the progress; called from time to time while it runs.
             gpu: each call has a GPU to itself, where the cluster has some.
+            isolated: no call is made in the process of the run, which a call may bring to its end.
         """
         ...
 
@@ -106,8 +108,9 @@ class InProcess:
         items: Sequence[T],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[R]:
-        """Return `[function(item) for item in items]`; `gpu` makes no difference."""
+        """Return `[function(item) for item in items]`; `gpu` and `isolated` make no difference."""
         with ProgressBar(label, len(items)) as progress:
             results = []
             for item in items:

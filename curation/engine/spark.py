@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from curation.engine.executors import announced_start, check_master
 from curation.engine.params_base import StrictModel
@@ -26,6 +26,7 @@ from curation.engine.spark_settings import (
 )
 from curation.errors import RecipeError
 from curation.secrets import is_secret, note_settings, note_spec
+from curation.streams import held_lines
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -55,6 +56,9 @@ class Cluster(StrictModel):
     secret_file: str | None = None
     """File with the secret of a standalone cluster, which only its owner can read; `make cluster`
     writes one. Without it, the secret is in the variable `CURATION_SPARK_SECRET`."""
+    seconds_without_spark: float = Field(default=5.0, ge=0)
+    """Seconds of work that a run on this machine does in its own process before it starts Spark, which
+    takes about as long; 0 starts it with the first work. Other clusters do not use it."""
     conf: dict[str, str | int | bool | float] = {}
     """Spark configuration properties by name."""
 
@@ -246,9 +250,11 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        _start_gateway(settings)
-        with announced_start(cluster.master or ""):
-            session: SparkSession = builder.getOrCreate()
+        # Java warns at its start of what no user can mend.
+        with held_lines(lambda line: logger.info("Spark: %s", line)):
+            _start_gateway(settings)
+            with announced_start(cluster.master or ""):
+                session: SparkSession = builder.getOrCreate()
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
         raise RecipeError(start_problem(error, os.environ)) from error
     _show_ui(session)
@@ -284,6 +290,15 @@ def with_retries(cluster: Cluster) -> str:
 def is_local(master: str | None) -> bool:
     """Whether tasks run in this process and its children."""
     return re.match(r"local(\[|$)", master or "") is not None
+
+
+def starts_spark_here(cluster: Cluster) -> bool:
+    """Whether a run will start Spark on this machine, and may do without it.
+
+    It may not where spark-submit has started Spark, or where somebody wants to watch it.
+    """
+    watched = cluster.conf.get("spark.ui.enabled") is True
+    return is_local(cluster.master) and "PYSPARK_GATEWAY_PORT" not in os.environ and not watched
 
 
 def gpu_profile(session: SparkSession) -> ResourceProfile | None:

@@ -34,11 +34,13 @@ class ShownProgress:
         self.poll_s = POLL_SECONDS if bar.shown else QUIET_POLL_SECONDS
         self._note_s = NOTE_SECONDS if bar.shown else QUIET_NOTE_SECONDS
         self._last_note = self._last_log = time.monotonic()
+        if note is not None:
+            self._show_note(note)
 
     def set_done(self, done: int, total: int) -> None:
         """Show the number of finished tasks, and from time to time the note."""
-        self._bar.set_done(done)
         if self._note is None:
+            self._bar.set_done(done)
             self._activity.set_counts(Counts(done, total))
         elif time.monotonic() - self._last_note >= self._note_s:
             self._last_note = time.monotonic()
@@ -51,6 +53,7 @@ class ShownProgress:
             # A note is not worth stopping the work for.
             logger.debug("The progress note cannot be made: %s", error)
             return
+        self._bar.set_counts(counts)
         self._activity.set_counts(counts)
         text = note.describe(counts)
         if text and self._bar.shown:

@@ -6,19 +6,22 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from curation.activity import Activity
+from curation.engine.driver_first import DriverFirst
 from curation.engine.executors import ExecutorWatch
 from curation.engine.job_poller import JobPoller
-from curation.engine.parallel import Note, R, ShuffleJob, T
+from curation.engine.parallel import Note, Parallel, R, ShuffleJob, T
+from curation.engine.row_counts import kept_counts
 from curation.engine.shipped_files import Shipment, use_copies
-from curation.engine.spark import Cluster, gpu_profile, is_local, open_session
+from curation.engine.spark import Cluster, gpu_profile, is_local, open_session, starts_spark_here
 from curation.engine.spark_failures import failure, lost_java
+from curation.engine.spark_notes import NoteAdder, Summarised
 from curation.engine.spark_progress import ShownProgress
 from curation.errors import CurationError
-from curation.progress import ProgressBar
+from curation.progress import ProgressBar, shown_wait
 from curation.streams import clean_python_streams
 from curation.terminal import visible
 
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+STARTING = "Starting Spark"
+"""What a run does before its first task."""
 
 
 class _ErrorAsResult:
@@ -71,43 +78,6 @@ def _without_secrets(error: Exception) -> Exception:
     trace = "".join(traceback.format_exception(error))
     clean = visible(trace)
     return error if clean == trace else RuntimeError(clean)
-
-
-class _NoteAdder:
-    """Passes the summaries that workers send to a note, in the driver; an AccumulatorParam of Spark."""
-
-    def __init__(self, note: Note) -> None:
-        self._note: Note | None = note
-
-    def zero(self, value: Any) -> list[Any]:
-        """Return no summaries: what a worker starts with."""
-        return []
-
-    def addInPlace(self, value: Any, summaries: list[Any]) -> Any:
-        """Collect summaries on a worker; take them in where the note is."""
-        if self._note is None:
-            return value + summaries
-        for summary in summaries:
-            self._note.add(summary)
-        return None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_note": None}
-
-
-class _Summarised:
-    """A function that sends a summary of each result to the driver; runs on a worker."""
-
-    def __init__(
-        self, function: Callable[[Any], Any], summarise: Callable[[Any], Any], summaries: Any
-    ) -> None:
-        self._function, self._summarise, self._summaries = function, summarise, summaries
-
-    def __call__(self, item: Any) -> Any:
-        result = self._function(item)
-        if not isinstance(result, CurationError):
-            self._summaries.add([self._summarise(result)])
-        return result
 
 
 _frozen_modules = 0
@@ -186,12 +156,20 @@ class SparkWorkers:
     @property
     def _spark(self) -> SparkSession:
         if self._session is None:
-            self._session = self._open_session()
+            self._activity.begin_part(STARTING, 1)
+            with shown_wait(f"{STARTING} …"):
+                self._session = self._open_session()
+            self._activity.end_part()
             context = self._session.sparkContext
             # The workers of a local session see the same files as this process.
             if not is_local(context.master):
                 self._shipment = Shipment(context, self._inputs)
         return self._session
+
+    @property
+    def started(self) -> bool:
+        """Whether the session has been started."""
+        return self._session is not None
 
     @property
     def _copies(self) -> Mapping[str, str]:
@@ -210,6 +188,7 @@ class SparkWorkers:
         items: Sequence[T],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[R]:
         """Return `[function(item) for item in items]`. See `Parallel.map`.
 
@@ -223,8 +202,8 @@ class SparkWorkers:
         context = self._spark.sparkContext
         call: Callable[[Any], Any] = _ErrorAsResult(function, self._copies)
         if note is not None:
-            note_adder: Any = _NoteAdder(note)
-            call = _Summarised(call, note.summarise, context.accumulator(None, note_adder))
+            note_adder: Any = NoteAdder(note)
+            call = Summarised(call, note.summarise, context.accumulator(None, note_adder))
         rows = context.parallelize(items, len(items)).map(call)
         return self._collected(rows, label, len(items), note, gpu)
 
@@ -277,8 +256,10 @@ def spark_workers(
     files: Sequence[str] = (),
     inputs: Sequence[str] = (),
     activity: Activity | None = None,
-) -> Iterator[SparkWorkers]:
+) -> Iterator[Parallel]:
     """Return workers on a cluster, as a context manager that stops their session at the end.
+
+    On this machine they do small work in this process (see `driver_first`).
 
     Args:
         name: name of the run, shown by Spark.
@@ -295,9 +276,15 @@ def spark_workers(
             spark.sparkContext.addPyFile(file)
         return spark
 
+    activity = activity or Activity()
     workers = SparkWorkers(session, inputs, activity)
     try:
-        yield workers
+        # Workers of other machines could not write where this process reads.
+        with kept_counts() if is_local(cluster.master) else nullcontext():
+            if cluster.seconds_without_spark and starts_spark_here(cluster):
+                yield DriverFirst(workers, cluster.seconds_without_spark, activity)
+            else:
+                yield workers
     finally:
         workers.stop()
 

@@ -25,9 +25,13 @@ P = TypeVar("P", bound=StrictModel)
 
 @dataclass(frozen=True)
 class FunctionPath:
-    """A function by its import path, `package.module:function`."""
+    """A function by its import path, `package.module:function`; a call imports it first."""
 
     path: str
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the function."""
+        return self.load()(*arguments, **named)
 
     def load(self) -> Callable[..., Any]:
         """Import the function."""
@@ -83,6 +87,7 @@ class Stage(Generic[P]):
             work, which is deleted once the unit is finished.
         waits: the function of a map stage gets `waiting`, which it calls once it mostly waits for slow
             hosts: the next unit of its task then starts beside it, in another thread.
+        decodes: its units decode pictures of strangers, so they run in other processes than the run.
         needs_seeds: the stage is left out of recipes without seeds and arms.
         members: returns the members of families that a step reads or writes.
         only: for a stage that writes a family: returns the parameters that compute some members alone.
@@ -111,6 +116,7 @@ class Stage(Generic[P]):
     gpu: bool = False
     work_folder: bool = False
     waits: bool = False
+    decodes: bool = False
     needs_seeds: bool = False
     members: Callable[[P], Sequence[str]] = no_members
     only: Callable[[P, Sequence[str]], P] | None = None

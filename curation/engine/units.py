@@ -20,6 +20,7 @@ from curation.engine.contract import contract
 from curation.engine.device import task_device
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.params_base import StrictModel, fingerprint_params
+from curation.engine.row_counts import count_yielded, counting
 from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 from curation.store.work_folder import WorkFolder
@@ -92,6 +93,7 @@ class Unit:
             others: the next unit then starts beside it.
         only: returns the arguments that compute some of several outputs alone.
         prepare: called first, where the unit runs: it registers plug-ins.
+        isolated: it never runs in the process of the run (see `Parallel.map`).
     """
 
     name: str
@@ -105,6 +107,7 @@ class Unit:
     waits: bool = False
     only: Callable[[Collection[str]], Mapping[str, Any]] | None = None
     prepare: Callable[[], object] | None = None
+    isolated: bool = False
 
 
 @runtime_checkable
@@ -157,6 +160,7 @@ def write_output(
         if output not in writers:
             writers[output] = writer_of(output)
         writers[output].write(batch)
+        count_yielded(batch)
 
 
 def _open_writer(store: Store, unit: Unit, output: Output) -> FragmentWriter:
@@ -194,11 +198,12 @@ def run_unit(
         arguments["workdir"] = work
     if unit.waits:
         arguments["waiting"] = waiting
-    writers, stats = write_output(
-        unit.function(**arguments),
-        first,
-        lambda name: _open_writer(store, unit, unit.outputs[name]),
-    )
+    with counting(unit.name):
+        writers, stats = write_output(
+            unit.function(**arguments),
+            first,
+            lambda name: _open_writer(store, unit, unit.outputs[name]),
+        )
     records = {}
     for name, output in unit.outputs.items():
         writer = writers.get(name) or _open_writer(store, unit, output)

@@ -101,7 +101,7 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
     else:
         units = _fragment_arguments(step, table_args)
     chains = stage.chains.load()(**table_args) if stage.chains else {}
-    function, prepare = stage.function.load(), activation(step.plugins)
+    prepare = activation(step.plugins)
     only = partial(_params_of_members, step) if stage.only else None
     templates = [_output_template(step, table) for table in step.tables]
     made = []
@@ -111,7 +111,8 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
         made.append(
             Unit(
                 name=name,
-                function=function,
+                # Most runs compute few stages, so none is imported before its first unit runs.
+                function=stage.function,
                 arguments={**arguments, "params": step.params},
                 outputs=outputs,
                 chain=chains.get(name),
@@ -120,6 +121,7 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
                 waits=stage.waits,
                 only=only,
                 prepare=prepare,
+                isolated=stage.decodes,
             )
         )
     return made

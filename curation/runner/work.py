@@ -124,6 +124,7 @@ def stage_context(step: Step, within: StepContext, lease: Lease | None = None) -
         step.fingerprint,
         None if lease is None else lease.check,
         stale=within.stale,
+        isolated=step.stage.decodes,
     )
 
 

@@ -109,7 +109,7 @@ def test_fragments_that_share_hosts_are_fetched_one_after_the_other(
     two = write(tmp_path / "two.parquet", listed)
     sources = [source(one), source(two, name="other", role="seed")]
     run(tmp_path / "s", *sources, until="fetch", fetch=OPEN, ingest={"rows_per_fragment": 10})
-    from curation.stages.fetch.stage import chains
+    from curation.stages.fetch.units import chains
 
     order = chains(table(tmp_path / "s", "pairs"))
     phases = {phase for phase, _ in order.values()}

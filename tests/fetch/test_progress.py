@@ -42,6 +42,7 @@ class Watched(InProcess):
         items: Sequence[Any],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[Any]:
         if what != "fetch" or note is None:
             return super().map(what, function, items)

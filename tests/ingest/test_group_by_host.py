@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.stages.fetch.stage import chains
+from curation.stages.fetch.units import chains
 from curation.stages.ingest.group_by_host import GROUP_ROWS, bucket_of, form_groups
 from tests.ingest.helpers import pairs, run, source, table, write
 

@@ -21,9 +21,10 @@ from curation.errors import StoreError
 from curation.inspect.composition import COUNTS, composition_of
 from curation.inspect.lineage import trace
 from curation.inspect.report.album import THUMBNAIL_SIDE, Album, shorten
-from curation.inspect.report.build import report_path, write_report
+from curation.inspect.report.build import write_report
 from curation.inspect.report.copies import summarise_copies
 from curation.inspect.report.dropped import EXAMPLES, choose_examples
+from curation.inspect.report.place import report_path
 from curation.inspect.report.row_counts import count_dataset, count_stages
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.store.manifest import FragmentRecord, Manifest

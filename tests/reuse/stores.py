@@ -38,6 +38,7 @@ class StopsAfter(InProcess):
         items: Sequence[T],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[R]:
         """Apply the function to items, until the run is stopped."""
         results = []
@@ -45,7 +46,7 @@ class StopsAfter(InProcess):
             if self._left == 0:
                 raise StoppedError
             self._left -= 1
-            results += super().map(label, function, [item], None, gpu)
+            results += super().map(label, function, [item], None, gpu, isolated)
         return results
 
 

@@ -32,6 +32,7 @@ CACHES = {
     "curation.stages.fetch.shard_writer": "a module of a package",
     "curation.stages.ingest.formats.quoting": "patterns, by the delimiter",
     "curation.stages.screen.filters.caption_language": "a model of a package",
+    "curation.stages.verify.blocks": "sizes and a map, by values",
     "curation.stages.verify.measured_pairs": "by image_id",
     "curation.store.holder": "names the process",
     "curation.store.manifest_file": "by file of one open manifest",

@@ -38,12 +38,13 @@ class Gate(InProcess):
     def map(
         self, label: str, function: Any, items: Sequence[Any], note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[Any]:  # fmt: skip
         """See `Parallel.map`."""
         if label == GATED:
             self._connection.send("holds the lease")
             self._connection.recv()
-        return super().map(label, function, items, note, gpu)
+        return super().map(label, function, items, note, gpu, isolated)
 
 
 class ImpatientClock(SystemClock):

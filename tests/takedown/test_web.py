@@ -232,9 +232,10 @@ class ForgetsMeanwhile(InProcess):
         items: Sequence[T],
         note: Note | None = None,
         gpu: bool = False,
+        isolated: bool = False,
     ) -> list[R]:
         """Apply the function to items."""
-        results = super().map(label, function, items, note, gpu)
+        results = super().map(label, function, items, note, gpu, isolated)
         if label == "fetch":
             forget(self._store, urls=[self._url])
         return results

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
+import pytest
+from PIL import Image
 from skimage import data
 
-from curation.stages.verify.reduced_image import ReducedImage, reduce_image
+from curation.stages.verify.reduced_image import (
+    MAX_KEYPOINTS,
+    ReducedImage,
+    pack_keypoints,
+    reduce_image,
+)
 
 from ..e2e.small import encoded
 
 
 def test_mirrored_keypoints_equal_those_that_sift_finds_in_the_mirror_image() -> None:
-    from PIL import Image
-
     photographs: Any = data  # skimage has no annotations
     small = reduce_image(encoded(Image.fromarray(photographs.astronaut())))
     assert small is not None
@@ -29,3 +35,24 @@ def test_mirrored_keypoints_equal_those_that_sift_finds_in_the_mirror_image() ->
     # A position may have several keypoints with different directions. Descriptors of others differ
     # by 0.8 or more.
     assert np.median(difference) < 0.2
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coins", "coffee"])
+def test_stored_keypoints_are_those_of_sift(name: str) -> None:
+    """They are stored in fewer bytes, and lose nothing."""
+    small = reduce_image(encoded(Image.fromarray(getattr(data, name)()).convert("RGB")))
+    assert small is not None
+    image = ReducedImage.of(small)
+    sift: Any = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.02)
+    points, descriptors = sift.detectAndCompute(image.grey, None)
+    root = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-7))
+    stored = ReducedImage.of(small, pack_keypoints(image.grey)).keypoints
+    assert stored is not None
+    np.testing.assert_array_equal(stored[0], np.array([p.pt for p in points], np.float32))
+    np.testing.assert_array_equal(stored[1], root.astype(np.float32))
+
+
+def test_an_image_without_texture_has_no_keypoints() -> None:
+    flat = np.full((64, 64), 7, np.uint8)
+    assert pack_keypoints(flat) == b""
+    assert ReducedImage(np.dstack([flat] * 3), packed=b"").keypoints is None

@@ -29,7 +29,8 @@ from curation.recipe import Recipe
 from curation.stages.dedup.params import Verify
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult
-from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SampleWriter
+from curation.stages.fetch.sample_schema import IMAGE_FORMAT
+from curation.stages.fetch.sample_writer import SampleWriter
 from curation.stages.fetch.work_shards import WorkShards
 from curation.store.store import Store
 from curation.store.work_folder import WorkFolder

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from curation.engine.table import Table
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import COUNTS, composition_of
 from curation.inspect.html import render_page
@@ -24,6 +23,7 @@ from curation.inspect.report.album import Album
 from curation.inspect.report.contact_sheets import contact_sheets
 from curation.inspect.report.copies import summarise_copies
 from curation.inspect.report.dropped import drop_reasons
+from curation.inspect.report.place import report_path
 from curation.inspect.report.row_counts import DatasetCounts, count_dataset, count_stages
 from curation.recipe import Recipe
 from curation.stages.retrieve.balance import describe_target
@@ -41,11 +41,6 @@ OBJECTIVES = {
 COMPOSITION = "composition.parquet"
 TEMPLATE = "report.html.j2"
 NAME_COLUMNS = ("arm", "seed_set", "strategy")
-
-
-def report_path(dataset: Table) -> str:
-    """Return the path of the report of a version of the dataset, within the store."""
-    return f"reports/{dataset.manifest.version}/report.html"
 
 
 def write_report(recipe: Recipe, store: Store, run: str | None = None) -> str:

@@ -33,6 +33,8 @@ class Encoder:
         blank: an input without content, which fills up incomplete batches.
         dim: dimension of the vectors.
         identity: architecture, weights and preprocessing; vectors are comparable if it is equal.
+        cpu_rows: inputs of one call of the model on a CPU, whose activations then stay in the cache;
+            None for a whole batch. Features must be the same bits either way.
     """
 
     model: torch.nn.Module
@@ -40,6 +42,7 @@ class Encoder:
     blank: torch.Tensor
     dim: int
     identity: dict[str, Any]
+    cpu_rows: int | None = None
 
 
 @cached_by_file(lambda spec, device: spec.weights, maxsize=4)

@@ -39,8 +39,9 @@ class BatchEncoder:
         self.vectors = np.zeros((rows, encoder.dim), dtype=np.float16)
         self.valid = np.zeros(rows, dtype=bool)
         self._encoder, self._batch_size, self._device = encoder, batch_size, torch.device(device)
-        # Rows of one call of the model: fewer than a batch after it ran out of memory.
-        self._rows_per_call = batch_size
+        # Rows of one call of the model: fewer than a batch where that is faster, or after it ran out of
+        # memory.
+        self._rows_per_call = rows_per_call(encoder, batch_size, self._device)
         self._rows: list[int] = []
         self._inputs = self._new_inputs()
         self._running: tuple[list[int], torch.Tensor] | None = None
@@ -67,7 +68,8 @@ class BatchEncoder:
         return torch.empty((self._batch_size, *blank.shape), dtype=blank.dtype, pin_memory=pinned)
 
     def _run_batch(self) -> None:
-        features = self._features(self._inputs)
+        calls = -(-len(self._rows) // self._rows_per_call)
+        features = self._features(self._inputs[: calls * self._rows_per_call])
         previous, self._running = self._running, (self._rows, features)
         # The copy to a GPU may still read the old inputs.
         self._rows, self._inputs = [], self._new_inputs()
@@ -108,6 +110,12 @@ class BatchEncoder:
             self.vectors[rows] = np.where(finite, features / np.where(lengths > 0, lengths, 1), 0)
         # If the length overflows float32, all values become zero.
         self.valid[rows] = comparable(self.vectors[rows])
+
+
+def rows_per_call(encoder: Encoder, batch_size: int, device: torch.device) -> int:
+    """Return how many rows of a batch the model gets at a time; every call gets as many."""
+    rows = encoder.cpu_rows if device.type == "cpu" else None
+    return rows if rows and batch_size % rows == 0 else batch_size
 
 
 def prefetch(

@@ -49,6 +49,9 @@ class PackagedModel:
 
 
 WEIGHTS = vit_micro.WEIGHTS.parent
+CPU_ROWS = 8
+"""Inputs of one call on a CPU. The activations of 64 do not fit into its cache, and a picture then
+takes 1.5 times as long (benchmarks/results/embed.md)."""
 PACKAGED = {
     "vit_micro": PackagedModel(
         vit_micro.WEIGHTS, vit_micro.INPUT_SIZE, vit_micro.CROP_PCT, "center"
@@ -83,4 +86,5 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
         blank=blank_image(config),
         dim=vit_micro.DIM,
         identity=with_precision(identity, spec),
+        cpu_rows=CPU_ROWS,
     )

@@ -19,7 +19,6 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
-from curation.media.files.web_file import WebFile
 from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
 
 _UNGUARDED = ("http", "https", "reference")
@@ -109,6 +108,9 @@ def open_location(file: str, outbound: OutboundParams = PUBLIC_WEB) -> pa.Native
         OutsideFolderError: a part of the path has become a link since ingest read it.
     """
     if is_web(file):
+        # It imports an HTTP client, which local files do not need.
+        from curation.media.files.web_file import WebFile
+
         web_file = io.BufferedReader(WebFile(file, outbound), _BUFFER_BYTES)
         return _watched(web_file)
     if "://" in file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from curation.errors import StoreError
-from curation.runner.takedown.search import search_files
 from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 from curation.store.tombstones import Takedowns
@@ -25,6 +24,9 @@ def check_unchanged(
     now = store.takedowns(again=True)
     if now is None or (before is not None and now.names == before.names):
         return
+    # It imports decoders of images, which most runs do not need.
+    from curation.runner.takedown.search import search_files
+
     files = {f.path for record in written for f in record.files}
     search_files(store, now, sorted(files))
     raise StoreError(

@@ -54,6 +54,7 @@ STAGE = Stage(
     writes=EMBEDDINGS,
     reads=(Read("images"),),
     version=6,
+    decodes=True,
     gpu=True,
     members=lambda params: tuple(params.encoders),
     only=EmbedParams.only,

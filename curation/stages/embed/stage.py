@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import vector_array
-from curation.engine.device import CPU
+from curation.engine.device import CPU, task_context
+from curation.engine.row_counts import count_finished
 from curation.engine.units import StageOutput
 from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
@@ -70,6 +71,7 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> StageOutput:
                     has_content[name].append(tensor is not None)
                     if tensor is not None:
                         batch_encoders[name].add(number, tensor)
+                count_finished(1)
             for name in encoders:
                 reason = _NO_CONTENT_REASONS[params.encoders[name].of]
                 vectors = batch_encoders[name].finish()
@@ -126,9 +128,7 @@ def _preprocessing_pool(device: str) -> Iterator[Executor | None]:
 
     They are None if they would only compete with the model for the same core.
     """
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
+    context = task_context()
     cores = int(context.cpus()) if context else 1
     if device != CPU:
         cores = max(cores, min(GPU_PREPARE_THREADS, os.cpu_count() or 1))

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from curation.media.pictures.likeness import looks_like
 from curation.media.web.failure_reasons import FORGOTTEN
-from curation.stages.fetch.sample_writer import IMAGE_FORMAT
+from curation.stages.fetch.sample_schema import IMAGE_FORMAT
 from curation.store.tombstones import Takedowns
 
 KEPT = frozenset({"key"})

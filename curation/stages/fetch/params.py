@@ -156,14 +156,15 @@ STAGE = Stage(
     writes="images",
     reads=(Read("pairs"),),
     version=5,
+    decodes=True,
     work_folder=True,
     waits=True,
     versions=lambda params: DETECTORS.versions(
         [params.faces.detector] if params.faces.detector else []
     ),
-    units=FunctionPath("curation.stages.fetch.stage:units"),
-    chains=FunctionPath("curation.stages.fetch.stage:chains"),
-    progress=FunctionPath("curation.stages.fetch.stage:progress"),
+    units=FunctionPath("curation.stages.fetch.units:units"),
+    chains=FunctionPath("curation.stages.fetch.units:chains"),
+    progress=FunctionPath("curation.stages.fetch.units:progress"),
     retry=FunctionPath("curation.stages.fetch.failures:outcomes_to_retry"),
     check=FunctionPath("curation.stages.fetch.failures:too_many_failures"),
 )

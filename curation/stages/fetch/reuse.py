@@ -16,7 +16,7 @@ from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.urls import UrlRules
 from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.request import FetchRequest
-from curation.stages.fetch.sample_writer import SHARED_COLUMNS
+from curation.stages.fetch.sample_schema import SHARED_COLUMNS
 from curation.store.digest import digest
 from curation.store.fragment import Fragment, group_by_stem
 from curation.store.manifest import Manifest

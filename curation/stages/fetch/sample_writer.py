@@ -7,8 +7,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from curation.masking import mask_address
 from curation.media.pictures.decoder import Decoder, Outcome
 from curation.media.pictures.decoder_messages import Message
@@ -17,45 +15,14 @@ from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import columns_of, detail_of, header_of, store_picture
 from curation.stages.fetch.progress import TaskProgress
 from curation.stages.fetch.request import FetchResult
+from curation.stages.fetch.sample_schema import IMAGE_FORMAT, SCHEMA
 from curation.stages.fetch.shard_writer import parquet_writer
 
-IMAGE_FORMAT = "jpg"
-"""Format of stored images, and the column of shards that holds them."""
 KEY_DIGITS = 9
 SHARD_DIGITS = 6
 SHARD_ROWS = 256
 _SHARD_BYTES = 128 * 2**20
 _BUFFER_BYTES = 32 * 2**20
-
-SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("opt_out", pa.string()),
-        ("rsl_license", pa.string()),
-        ("final_url", pa.string()),
-        ("sha256", pa.string()),
-        ("bytes", pa.int64()),
-        ("format", pa.string()),
-        ("original_width", pa.int32()),
-        ("original_height", pa.int32()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("faces_blurred", pa.int32()),
-        ("data_mining", pa.string()),
-        ("rights", pa.string()),
-        ("credit", pa.string()),
-        ("has_c2pa", pa.bool_()),
-        ("kept_metadata", pa.string()),
-        ("stored_bytes", pa.int64()),
-        ("detail", pa.string()),
-    ]
-)
-SHARED_COLUMNS = tuple(
-    name for name in SCHEMA.names if name not in ("key", "stored_bytes", "detail")
-)
-"""Columns that shards and the table `images` have in common."""
 
 
 class ShardStore(Protocol):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -13,28 +12,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.table import Table
-from curation.engine.units import Chain, StageOutput, Unit
+from curation.engine.units import StageOutput
 from curation.errors import RecipeError, StoreError
 from curation.media.files.location import open_location
-from curation.media.pictures.formats import pillow_formats
 from curation.media.web.guard import Guard
-from curation.media.web.urls import UrlRules, host_of, port_of, url_rules
+from curation.media.web.urls import UrlRules, host_of, port_of
 from curation.stages.fetch.crawl import crawl
-from curation.stages.fetch.faces import with_checksum
 from curation.stages.fetch.forgotten import forget_samples
 from curation.stages.fetch.local_files import read_local
-from curation.stages.fetch.params import FaceParams, FetchStep
-from curation.stages.fetch.progress import FetchProgress
+from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.request import FetchRequest
-from curation.stages.fetch.reuse import EarlierImages, earlier_images, reusable_rows, rules_digest
-from curation.stages.fetch.sample_writer import IMAGE_FORMAT, SHARED_COLUMNS, SampleWriter
+from curation.stages.fetch.reuse import reusable_rows, rules_digest
+from curation.stages.fetch.sample_schema import IMAGE_FORMAT, SHARED_COLUMNS
+from curation.stages.fetch.sample_writer import SampleWriter
 from curation.stages.fetch.seen_opt_outs import seen_opt_outs
+from curation.stages.fetch.units import Prepared
 from curation.stages.fetch.work_shards import WorkShards
-from curation.store.fragment import Fragment, stem_of
-from curation.store.store import Store
+from curation.store.fragment import Fragment
 from curation.store.tombstones import Takedowns
 from curation.store.work_folder import WorkFolder
 
@@ -49,54 +44,6 @@ _REQUEST_COLUMNS = (
 _FROM_PAIRS = ("pair_id", "role", "source", "source_key", "url", "caption", "metadata")
 _FROM_SAMPLES = tuple(name for name in SHARED_COLUMNS if name not in ("status", "reason"))
 _ID_DIGITS = 32
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What the driver has read for a fragment. No memo depends on it.
-
-    Attributes:
-        earlier: images of an earlier run that are reused.
-        faces: which faces are blurred, with the checksum of the detector's weights.
-    """
-
-    earlier: EarlierImages
-    faces: FaceParams
-    content: None = None
-
-
-def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dict[str, Any]]:
-    """Return the arguments of `fetch` for each fragment.
-
-    Raises:
-        RecipeError: a package that reads one of the formats is not installed.
-    """
-    pillow_formats(tuple(params.formats))
-    rules, faces = url_rules(params.redirects, context), with_checksum(params.faces)
-    earlier = earlier_images(params, rules, context)
-    return {
-        name: {
-            "pairs": fragment,
-            "rules": rules,
-            "prepared": Prepared(earlier.of(stem_of(name)), faces),
-        }
-        for name, fragment in pairs.fragments.items()
-    }
-
-
-def progress(store: Store, units: Sequence[Unit]) -> FetchProgress:
-    """Return a function that describes the progress of some units in one line."""
-    return FetchProgress(store, units)
-
-
-def chains(pairs: Table) -> dict[str, Chain]:
-    """Return the fragments that may have hosts in common; they are fetched one after the other.
-
-    Two fragments of groups with the same number of buckets have the same hosts (same bucket) or no host
-    in common. Groups with different numbers of buckets are fetched in separate phases.
-    """
-    buckets = {name: f.record.stats.get("hosts") for name, f in pairs.fragments.items()}
-    return {name: Chain(place[0], str(place[1])) for name, place in buckets.items() if place}
 
 
 def fetch(

@@ -67,5 +67,6 @@ STAGE = Stage(
     writes="scores",
     reads=(Read("images"),),
     version=2,
+    decodes=True,
     versions=lambda params: FILTERS.versions(params.filters),
 )

@@ -17,11 +17,10 @@ import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Bools
 from curation.stages.verify.align import Affine, align_frames, align_keypoints
+from curation.stages.verify.blocks import GRID, Blocks, cover, covered_pixels
 from curation.stages.verify.colour import colour_difference
 from curation.stages.verify.reduced_image import Floats, ReducedImage
 
-GRID = 8
-"""Blocks along each side."""
 SEARCH_RADIUS = 4
 """Pixels around its place in which a block is searched for."""
 MIN_CONTRAST = 4.0
@@ -124,43 +123,28 @@ def _alignments(this: ReducedImage, other: ReducedImage) -> Iterator[Affine]:
     yield from align_frames(this, other)
 
 
-def _warp(this: ReducedImage, other: ReducedImage, affine: Affine) -> tuple[Floats, Bools]:
-    """Return the other image's grey levels in the frame of this one, and which pixels it covers."""
+def _warp(this: ReducedImage, other: ReducedImage, affine: Affine) -> Floats:
+    """Return the other image's grey levels in the frame of this one."""
     height, width = this.grey.shape
     grey = cv2.warpAffine(other.grey, affine, (width, height))
-    covered = cv2.warpAffine(
-        np.ones_like(other.grey), affine, (width, height), flags=cv2.INTER_NEAREST
-    )
-    return np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.0), dtype=np.float32), covered > 0
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.0), dtype=np.float32)
 
 
 def _overlap_agreement(
     this: ReducedImage, other: ReducedImage, affine: Affine
 ) -> tuple[float, int]:
     """Return the share of textured blocks that agree at their places, and the number of blocks."""
-    grey, covered = _warp(this, other, affine)
-    if covered.mean() < MIN_OVERLAP or min(covered.shape) < GRID:
+    if min(this.grey.shape) < GRID:
         return 0.0, 0
-    these, others = _blocks(this.smooth), _blocks(grey)
-    inside = _blocks(covered.astype(np.float32)).mean(axis=2) >= 0.9
-    these -= these.mean(axis=2, keepdims=True)
-    others -= others.mean(axis=2, keepdims=True)
-    this_contrast, other_contrast = (np.sqrt((b**2).mean(axis=2)) for b in (these, others))
-    textured = inside & (np.maximum(this_contrast, other_contrast) >= MIN_CONTRAST)
-    covariance = (these * others).mean(axis=2)
-    norm = np.maximum(this_contrast * other_contrast, 1.0)
+    covered = cover(this.grey.shape, other.grey.shape, affine.tobytes())
+    if covered.share < MIN_OVERLAP:
+        return 0.0, 0
+    these, others = this.blocks, Blocks.of(_warp(this, other, affine))
+    textured = covered.inside & (np.maximum(these.contrast, others.contrast) >= MIN_CONTRAST)
+    covariance = (these.values * others.values).mean(axis=2)
+    norm = np.maximum(these.contrast * others.contrast, 1.0)
     agree = covariance[textured] > MIN_CORRELATION * norm[textured]
     return float(agree.mean()) if len(agree) else 0.0, len(agree)
-
-
-def _blocks(values: Floats) -> Floats:
-    """Return the blocks of an image, shape (GRID, GRID, pixels of a block).
-
-    StageOutput and columns that do not fill a block are left out.
-    """
-    height, width = values.shape[0] // GRID, values.shape[1] // GRID
-    blocks = values[: height * GRID, : width * GRID].reshape(GRID, height, GRID, width)
-    return blocks.transpose(0, 2, 1, 3).reshape(GRID, GRID, -1).copy()
 
 
 def _block_slices(shape: tuple[int, ...], margin: int) -> Iterator[tuple[slice, slice]]:
@@ -211,7 +195,8 @@ def _match_blocks(
         best correlation, correlation at its place, and correlation at that shift. Then which pixels the
         other image covers, shape (height, width).
     """
-    grey, covered = _warp(this, other, affine)
+    grey = _warp(this, other, affine)
+    covered = covered_pixels(this.grey.shape, other.grey.shape, affine)
     rows = []
     margin = SEARCH_RADIUS
     if min(this.grey.shape) < GRID * 2 + 2 * margin:

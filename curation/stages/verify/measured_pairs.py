@@ -22,6 +22,7 @@ from curation.algorithms.arrays.key_ranges import key_ranges
 from curation.algorithms.arrays.vectors import Ids
 from curation.engine.context import Context
 from curation.engine.contract import contract
+from curation.engine.row_counts import count_finished
 from curation.engine.sorted_arrays import positions_in
 from curation.engine.units import StageOutput, content_of
 from curation.stages.verify.compare import compare
@@ -52,6 +53,11 @@ class Pairs:
     left: Ids
     right: Ids
     digests: tuple[Ids, Ids]
+
+    @property
+    def rows(self) -> int:
+        """Number of pairs."""
+        return len(self.left)
 
     @property
     def keys(self) -> Keys:
@@ -199,11 +205,11 @@ def _compared(pairs: Pairs, sources: PairSources, new: npt.NDArray[np.int64]) ->
     left, right = pairs.left[new], pairs.right[new]
     ids = np.concatenate([left, right])
     part = np.concatenate([numbers[new] for numbers in sources.part])
-    encoded = dict(_encoded(sources.reduced, ids, part))
+    stored = dict(_stored(sources.reduced, ids, part))
 
     @lru_cache(maxsize=CACHED_IMAGES)
     def decode(image_id: bytes) -> ReducedImage:
-        return ReducedImage.of(encoded[image_id])
+        return ReducedImage.of(*stored[image_id])
 
     rows = []
     digests = (numbers[new].tolist() for numbers in pairs.digests)
@@ -211,17 +217,19 @@ def _compared(pairs: Pairs, sources: PairSources, new: npt.NDArray[np.int64]) ->
         ends = {"image_a": a.decode(), "image_b": b.decode()}
         noted = {name: value.decode() for name, value in zip(DIGESTS, of_pair, strict=True)}
         rows.append(ends | asdict(compare(decode(a), decode(b))) | noted)
+        count_finished(1)
     return pa.Table.from_pylist(rows, schema=measured_schema())
 
 
-def _encoded(
+def _stored(
     reduced: list[Fragment], ids: Ids, part: npt.NDArray[np.int64]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the id and the JPEG of images, each from its work table."""
+) -> Iterator[tuple[bytes, tuple[bytes, bytes | None]]]:
+    """Yield the id of images, with the JPEG and the keypoints, each from its work table."""
     for number in np.unique(part).tolist():
         wanted = np.unique(ids[part == number])
         for table in reduced[number].row_groups_with("image_id", wanted.astype("U32").tolist()):
             table_ids = to_ids(table.column("image_id"))
             _, known = positions_in(table_ids, wanted)
-            images = table.column("image").filter(pa.array(known)).to_pylist()
-            yield from zip(table_ids[known].tolist(), images, strict=True)
+            rows = table.filter(pa.array(known))
+            columns = (rows.column(name).to_pylist() for name in ("image", "keypoints"))
+            yield from zip(table_ids[known].tolist(), zip(*columns, strict=True), strict=True)

@@ -23,4 +23,5 @@ STAGE = Stage(
     writes="verified",
     reads=(Read("images"), Read("neighbours")),
     version=4,
+    decodes=True,
 )

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.stages.verify.blocks import Blocks
+
 SHORTER_SIDE = 160
 """Pixels of the shorter side, unless the longer side would be more than LONGER_SIDE."""
 LONGER_SIDE = 320
@@ -26,6 +28,9 @@ MIN_SMOOTH = 0.05
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][..., -np.arange(8)].ravel()
 """Permutation that turns the SIFT descriptor of a keypoint into that of the mirrored image: the cells
 on the two sides of its direction are swapped, and gradients turn the other way."""
+
+KEYPOINT = np.dtype([("position", "<f4", 2), ("descriptor", "u1", 128)])
+"""A keypoint: x and y in pixels, and its SIFT descriptor."""
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -52,15 +57,18 @@ class ReducedImage:
     Attributes:
         pixels: BGR, uint8 of shape (height, width, 3).
         mirror_of: the image whose mirror image this is, or None.
+        packed: its keypoints, as `pack_keypoints` returned them; None if they are not known yet.
     """
 
     pixels: Pixels
     mirror_of: ReducedImage | None = None
+    packed: bytes | None = None
 
     @classmethod
-    def of(cls, image: bytes) -> ReducedImage:
-        """Decode what `reduce_image` returned."""
-        return cls(np.asarray(cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)))
+    def of(cls, image: bytes, packed: bytes | None = None) -> ReducedImage:
+        """Decode what `reduce_image` returned; `packed` as the attribute."""
+        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+        return cls(np.asarray(pixels), packed=packed)
 
     @cached_property
     def mirrored(self) -> ReducedImage:
@@ -76,6 +84,11 @@ class ReducedImage:
     def smooth(self) -> Floats:
         """Grey levels without the finest noise, shape (height, width)."""
         return np.asarray(cv2.GaussianBlur(self.grey, (0, 0), 1.0), dtype=np.float32)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The blocks of `smooth`; both sides must have GRID pixels."""
+        return Blocks.of(self.smooth)
 
     @cached_property
     def colours(self) -> float:
@@ -119,13 +132,8 @@ class ReducedImage:
         """
         if self.mirror_of is not None:
             return self._mirrored_keypoints(self.mirror_of)
-        sift: Any = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.02)
-        points, descriptors = sift.detectAndCompute(self.grey, None)
-        if descriptors is None or len(points) < 4:
-            return None
-        root = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-7))
-        positions = np.array([point.pt for point in points], dtype=np.float32)
-        return positions, root.astype(np.float32)
+        packed = pack_keypoints(self.grey) if self.packed is None else self.packed
+        return _unpack_keypoints(packed)
 
     def _mirrored_keypoints(self, source: ReducedImage) -> tuple[Floats, Floats] | None:
         if source.keypoints is None:
@@ -134,3 +142,32 @@ class ReducedImage:
         last = np.float32(self.pixels.shape[1] - 1)
         mirrored = np.column_stack([last - positions[:, 0], positions[:, 1]])
         return mirrored, descriptors[:, MIRRORED]
+
+
+def pack_keypoints(grey: Pixels) -> bytes:
+    """Return the keypoints of an image as bytes, which take most of the time of a comparison.
+
+    Args:
+        grey: grey levels, shape (height, width).
+
+    Returns:
+        KEYPOINT records; empty if there are fewer than 4.
+    """
+    sift: Any = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.02)
+    points, descriptors = sift.detectAndCompute(grey, None)
+    if descriptors is None or len(points) < 4:
+        return b""
+    packed = np.empty(len(points), KEYPOINT)
+    packed["position"] = [point.pt for point in points]
+    # SIFT rounds its descriptors to whole numbers from 0 to 255.
+    packed["descriptor"] = descriptors
+    return packed.tobytes()
+
+
+def _unpack_keypoints(packed: bytes) -> tuple[Floats, Floats] | None:
+    if not packed:
+        return None
+    points = np.frombuffer(packed, KEYPOINT)
+    descriptors = points["descriptor"].astype(np.float32)
+    root = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-7))
+    return np.ascontiguousarray(points["position"]), root.astype(np.float32)

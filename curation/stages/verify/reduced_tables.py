@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,16 +19,28 @@ from curation.engine.context import Context
 from curation.engine.sorted_arrays import positions_in
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
-from curation.stages.verify.reduced_image import reduce_image
+from curation.stages.verify.reduced_image import ReducedImage, pack_keypoints, reduce_image
 from curation.store.fragment import Fragment
 
 IMAGES_PER_ROW_GROUP = 16
 """Reduced images in a row group. Tasks read whole row groups, and need few images of most files."""
+KEPT = "described"
+"""The name under which the work tables are kept for the next run."""
 MAX_PARTS = 8
 """Work tables of a fragment from which all its images are reduced again into one."""
-REDUCED = pa.schema([("image_id", pa.string()), ("digest", pa.string()), ("image", pa.binary())])
+DESCRIBED_IMAGES = 250_000
+"""Number of images up to which their keypoints are stored too, about 24 KiB for each. Every pair needs
+them, and they take longer than the comparison; those of more images would take too much room."""
+REDUCED = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("digest", pa.string()),
+        ("image", pa.binary()),
+        ("keypoints", pa.binary()),
+    ]
+)
 """A reduced image as JPEG, with the first 32 digits of its SHA-256; both null if the image cannot be
-decoded."""
+decoded. Then its keypoints, as `pack_keypoints` returns them; null if they are not stored."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ def reduce_images(images: Table, ids: Ids, context: Context) -> ReducedImages:
         ids: sorted ids of the images to reduce.
         context: where workers run.
     """
-    kept = context.kept_tables("reduced") if len(ids) else {}
+    kept = context.kept_tables(KEPT) if len(ids) else {}
     parts: dict[str, list[Fragment]] = {}
     items: dict[str, dict[str, Any]] = {}
     for name, wanted in _wanted(images, ids):
@@ -75,11 +88,15 @@ def reduce_images(images: Table, ids: Ids, context: Context) -> ReducedImages:
         if missing.any():
             if len(parts[name]) >= MAX_PARTS:
                 parts[name], missing = [], np.ones(len(missing), bool)
-            items[name] = {"images": fragment, "rows": np.sort(wanted.rows[missing])}
-    records = context.compute("reduce", reduce_fragment, items, batch_groups=True)
+            items[name] = {
+                "images": fragment,
+                "rows": np.sort(wanted.rows[missing]),
+                "describe": len(ids) <= DESCRIBED_IMAGES,
+            }
+    records = context.compute("reduce", describe_fragment, items, batch_groups=True)
     for name, record in records.items():
         parts[name] = [*parts[name], Fragment(context.store, record)]
-    context.keep_tables("reduced", {images.fragments[name].content: parts[name] for name in parts})
+    context.keep_tables(KEPT, {images.fragments[name].content: parts[name] for name in parts})
     return _gathered(ids, parts)
 
 
@@ -116,16 +133,19 @@ def _gathered(ids: Ids, parts_by_fragment: Mapping[str, list[Fragment]]) -> Redu
     return reduced
 
 
-def reduce_fragment(images: Fragment, rows: RowNumbers) -> StageOutput:
+def describe_fragment(images: Fragment, rows: RowNumbers, describe: bool) -> StageOutput:
     """Write some images of a fragment at the size that is compared, sorted by image id.
 
     Args:
         images: a fragment of `images`.
         rows: sorted numbers of the rows to reduce.
+        describe: whether keypoints are stored too.
 
     Yields:
         Batches of REDUCED.
     """
+    # Many tasks run at once: more threads in each of them would only compete for the same cores.
+    cv2.setNumThreads(1)
     reduced: dict[str, bytes | None] = {}
     start = 0
     for batch in images.batches(["image_id", "image"], rows=256):
@@ -136,14 +156,29 @@ def reduce_fragment(images: Fragment, rows: RowNumbers) -> StageOutput:
     ids = sorted(reduced)
     for first in range(0, len(ids), IMAGES_PER_ROW_GROUP):
         group = ids[first : first + IMAGES_PER_ROW_GROUP]
-        files = [reduced[image_id] for image_id in group]
-        columns = [
-            pa.array(group, pa.string()),
-            pa.array([_digest(file) for file in files], pa.string()),
-            pa.array(files, pa.binary()),
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=REDUCED)
+        yield reduced_batch(group, [reduced[image_id] for image_id in group], describe)
     return None
+
+
+def reduced_batch(ids: list[str], files: list[bytes | None], describe: bool) -> pa.RecordBatch:
+    """Return rows of REDUCED.
+
+    Args:
+        ids: image ids.
+        files: what `reduce_image` returned for each.
+        describe: whether they have keypoints.
+    """
+    columns = [
+        pa.array(ids, pa.string()),
+        pa.array([_digest(file) for file in files], pa.string()),
+        pa.array(files, pa.binary()),
+        pa.array([_described(file) if describe else None for file in files], pa.binary()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=REDUCED)
+
+
+def _described(image: bytes | None) -> bytes | None:
+    return None if image is None else pack_keypoints(ReducedImage.of(image).grey)
 
 
 def _digest(image: bytes | None) -> str | None:

@@ -6,7 +6,6 @@ from urllib.parse import unquote
 
 from curation.errors import RecipeError
 from curation.masking import mask_address
-from curation.media.files.web_file import WebFile, WebFileError
 from curation.media.web.params import OutboundParams
 from curation.media.web.urls import InvalidURLError, normalize
 from curation.stages.ingest.sources.source import Source
@@ -23,6 +22,9 @@ def web_source_file(source: Source, outbound: OutboundParams) -> SourceFile:
     Raises:
         RecipeError: it is no file, or cannot or may not be requested.
     """
+    # It imports an HTTP client, which local files do not need.
+    from curation.media.files.web_file import WebFile, WebFileError
+
     place = f"Source {source.name!r}: {mask_address(source.address)}"
     try:
         address = normalize(source.address)

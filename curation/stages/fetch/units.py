@@ -1,0 +1,76 @@
+"""What a fetch consists of: its units, which of them must wait for each other, and their progress.
+
+A run that has nothing to fetch reads this module alone, so it imports no client and no decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curation.engine.context import Context
+from curation.engine.table import Table
+from curation.engine.units import Chain, Unit
+from curation.media.web.urls import url_rules
+from curation.stages.fetch.params import FaceParams, FetchStep
+from curation.stages.fetch.progress import FetchProgress
+from curation.stages.fetch.reuse import EarlierImages, earlier_images
+from curation.store.fragment import stem_of
+from curation.store.store import Store
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the driver has read for a fragment. No memo depends on it.
+
+    Attributes:
+        earlier: images of an earlier run that are reused.
+        faces: which faces are blurred, with the checksum of the detector's weights.
+    """
+
+    earlier: EarlierImages
+    faces: FaceParams
+    content: None = None
+
+
+def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dict[str, Any]]:
+    """Return the arguments of `fetch` for each fragment.
+
+    Raises:
+        RecipeError: a package that reads one of the formats is not installed.
+    """
+    rules, faces = url_rules(params.redirects, context), params.faces
+    # Decoders are imported only to check what a recipe asks of them.
+    if params.formats:
+        from curation.media.pictures.formats import pillow_formats
+
+        pillow_formats(tuple(params.formats))
+    if faces.weights is not None:
+        from curation.stages.fetch.faces import with_checksum
+
+        faces = with_checksum(faces)
+    earlier = earlier_images(params, rules, context)
+    return {
+        name: {
+            "pairs": fragment,
+            "rules": rules,
+            "prepared": Prepared(earlier.of(stem_of(name)), faces),
+        }
+        for name, fragment in pairs.fragments.items()
+    }
+
+
+def progress(store: Store, units: Sequence[Unit]) -> FetchProgress:
+    """Return a function that describes the progress of some units in one line."""
+    return FetchProgress(store, units)
+
+
+def chains(pairs: Table) -> dict[str, Chain]:
+    """Return the fragments that may have hosts in common; they are fetched one after the other.
+
+    Two fragments of groups with the same number of buckets have the same hosts (same bucket) or no host
+    in common. Groups with different numbers of buckets are fetched in separate phases.
+    """
+    buckets = {name: f.record.stats.get("hosts") for name, f in pairs.fragments.items()}
+    return {name: Chain(place[0], str(place[1])) for name, place in buckets.items() if place}
