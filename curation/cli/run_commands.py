@@ -149,6 +149,8 @@ def run(
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
+    for sentence in left_out(loaded):
+        err.print(sentence)
     again = Again(force, check_retry(steps, retry or ()))
     opened = Store(store)
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))

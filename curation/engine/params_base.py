@@ -146,7 +146,8 @@ def derive_params(kind: type[S], model: StrictModel, **extra: Any) -> S:
         extra: values of further fields.
     """
     shared = kind.model_fields.keys() & type(model).model_fields.keys()
-    return kind.model_validate({name: getattr(model, name) for name in shared} | extra)
+    fields = {key_of(kind, name): getattr(model, name) for name in shared}
+    return kind.model_validate(fields | extra)
 
 
 def input_files(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

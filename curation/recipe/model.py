@@ -12,7 +12,7 @@ from curation.errors import RecipeError
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe.expect import ExpectParams
 from curation.recipe.explain import explain
-from curation.recipe.pixels import defaults_without_pixels, has_no_pixels
+from curation.recipe.pixel_defaults import defaults_without_pixels, has_no_pixels
 from curation.stages.assemble.params import AssembleParams
 from curation.stages.cluster.params import ClusterParams
 from curation.stages.dedup.params import DedupParams

@@ -1,48 +1,16 @@
-"""Recipes without pixels: what they leave out by default, and what they cannot have."""
+"""What a recipe without pixels cannot have, and whether imported vectors fit its sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
 from curation.engine.registry import did_you_mean
 from curation.media.vectors.params import VectorIds
 from curation.media.web.params import OutboundParams
-from curation.stages.screen.filters import DEFAULT_FILTERS, FILTERS
-
-if TYPE_CHECKING:
-    from curation.recipe.model import Recipe
+from curation.recipe.model import Recipe
+from curation.stages.screen.filters import FILTERS
 
 FIX = "`fetch: {pixels: none}` leaves them out; remove it, or fetch the pixels"
-
-
-def defaults_without_pixels(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe with other defaults where a default needs pixels.
-
-    Args:
-        spec: the recipe as YAML gave it, with `fetch: {pixels: none}`.
-    """
-    encoders = _block(_block(spec, "embed"), "encoders")
-    dedup: dict[str, Any] = {"pixels": False, "perceptual": None, "verify": None}
-    if "copy" not in encoders:
-        dedup["near"] = None
-    captions = [name for name in DEFAULT_FILTERS if FILTERS[name].caption]
-    screen = {"perceptual_hash": False, "filters": captions}
-    return {
-        **spec,
-        "dedup": dedup | _block(spec, "dedup"),
-        "screen": screen | _block(spec, "screen"),
-    }
-
-
-def has_no_pixels(spec: Any) -> bool:
-    """Whether a recipe, as YAML gave it, leaves pixels out."""
-    return isinstance(spec, dict) and _block(spec, "fetch").get("pixels") == "none"
-
-
-def _block(spec: Mapping[str, Any], name: str) -> dict[str, Any]:
-    block = spec.get(name)
-    return block if isinstance(block, dict) else {}
 
 
 def pixel_disagreements(recipe: Recipe) -> Iterator[str]:

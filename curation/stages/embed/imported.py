@@ -17,13 +17,18 @@ from curation.engine.shipped_files import local_path
 from curation.engine.table import Table
 from curation.engine.units import OfMembers
 from curation.errors import RecipeError, StoreError
-from curation.media.encoders.imported import identity_of
+from curation.media.encoders.imported import (
+    identity_of,
+    ids_of,
+    of_source,
+    one_dim,
+    read_index,
+)
 from curation.media.encoders.params import EncoderSpec
-from curation.media.vectors.ids import IdIndex, build_index, read_ids
-from curation.media.vectors.params import VectorIds
+from curation.media.vectors.ids import IdIndex
 from curation.media.vectors.vector_set import VectorSet
 from curation.stages.embed.params import EmbedParams
-from curation.store.digest import digest, file_sha256
+from curation.store.digest import file_sha256
 from curation.store.fragment import Fragment
 
 logger = logging.getLogger(__name__)
@@ -105,25 +110,17 @@ def _imported_rows(
 ) -> Iterator[tuple[str, ImportedRows]]:
     """Yield for each fragment its name, and the vectors of its rows."""
     sources = _sources(images, spec)
-    content = fingerprint_params(spec, file_sha256)
-    files = content["import"]
-    sha256 = files if isinstance(files, str) else digest(files, 64)
-    identity = identity_of(sha256, _one_dim(sources))
-    numbers = _numbers(sources, spec, content, context)
+    identity = identity_of(spec, one_dim(source.vectors for source in sources))
+    numbers = _numbers(sources, spec, context)
     for source in sources:
         first = 0
         for fragment in source.fragments:
             # The place of a fragment in its source is not in its content.
-            place = first if _ids(spec).join == "rows" else None
+            place = first if ids_of(spec).join == "rows" else None
             vectors, of_fragment = source.vectors, numbers[fragment.name]
             described = (vectors.path, spec.column, vectors.rows)
             yield fragment.name, ImportedRows(*described, of_fragment, identity, place)
             first += fragment.rows
-
-
-def _ids(spec: EncoderSpec) -> VectorIds:
-    assert spec.ids is not None
-    return spec.ids
 
 
 def _sources(images: Table, spec: EncoderSpec) -> list[_Source]:
@@ -138,18 +135,14 @@ def _sources(images: Table, spec: EncoderSpec) -> list[_Source]:
     opened: dict[str, VectorSet] = {}
     sources = []
     for name, fragments in by_source.items():
-        path = _of_source(spec.vectors, name)
+        path = of_source(spec.vectors, name)
         if path is None:
             raise RecipeError(f"`import` names no vectors of source {name!r}. Add its path.")
         vectors = opened[path] = opened.get(path) or VectorSet(path, spec.column)
-        sources.append(_Source(name, fragments, vectors, _of_source(_ids(spec).file, name)))
+        sources.append(_Source(name, fragments, vectors, of_source(ids_of(spec).file, name)))
     if sources:
         sources[0].fragments.extend(empty)
     return sources
-
-
-def _of_source(paths: str | dict[str, str] | None, source: str) -> str | None:
-    return paths.get(source) if isinstance(paths, dict) else paths
 
 
 def _source_of(fragment: Fragment) -> str:
@@ -158,30 +151,16 @@ def _source_of(fragment: Fragment) -> str:
     return ""
 
 
-def _one_dim(sources: Sequence[_Source]) -> int:
-    """Return the dimension of all vectors.
-
-    Raises:
-        RecipeError: those of two sources differ.
-    """
-    dims = {source.vectors.path: source.vectors.dim for source in sources}
-    if len(set(dims.values())) > 1:
-        listed = ", ".join(f"{path!r} {dim}" for path, dim in dims.items())
-        raise RecipeError(f"vectors of one encoder have one dimension; these have: {listed}.")
-    return next(iter(dims.values()), 0)
-
-
-def _numbers(
-    sources: Sequence[_Source], spec: EncoderSpec, content: Any, context: Context
-) -> dict[str, Numbers]:
+def _numbers(sources: Sequence[_Source], spec: EncoderSpec, context: Context) -> dict[str, Numbers]:
     """Return the number of the vector of each row, by fragment.
 
     They are saved: a run that has nothing to do need not read the key of every row.
     """
-    if _ids(spec).join == "rows":
+    if ids_of(spec).join == "rows":
         return dict(_by_order(sources))
     fragments = [fragment for source in sources for fragment in source.fragments]
-    key = [fragments, [source.name for source in sources], content]
+    names = [source.name for source in sources]
+    key = [fragments, names, fingerprint_params(spec, file_sha256)]
     saved = context.load_state("vectors", key, shared=True)
     if saved is None:
         numbers = np.concatenate([np.empty(0, np.int64), *_by_ids(sources, spec)])
@@ -220,14 +199,13 @@ def _by_ids(sources: Sequence[_Source], spec: EncoderSpec) -> list[Numbers]:
     Raises:
         RecipeError: no row of a source has one, or rows of two sources have the same key.
     """
-    ids = _ids(spec)
+    ids = ids_of(spec)
     indices: dict[tuple[str, str | None], IdIndex] = {}
     found = []
     for source in sources:
         place = source.vectors.path, source.ids_file
         if place not in indices:
-            parts = read_ids(source.vectors, source.ids_file, ids.column, ids.join)
-            indices[place] = build_index(parts, source.vectors)
+            indices[place] = read_index(spec, source.vectors, source.ids_file)
         found.append(_numbers_of_source(source, ids.join, indices[place]))
     if isinstance(spec.vectors, str) and ids.join == "key":
         _check_shared([source.name for source in sources], found)
