@@ -41,8 +41,9 @@ def write_pictures(folder: Path) -> dict[str, Any]:
         "embed": {"batch_size": 8, "encoders": {"semantic": {"model": "vit_micro"}}},
         "dedup": {
             "perceptual": None,
-            "near": {"encoder": "semantic", "at_least": 0.98},
-            "held_out": {"at_least": 0.98},
+            "verify": None,
+            "near": {"encoder": "semantic", "at_least": 0.93},
+            "held_out": {"at_least": 0.93},
         },
         "cluster": {"levels": [5]},
         "retrieve": [

@@ -124,7 +124,7 @@ def test_urls_are_read_and_none_is_requested(tmp_path: Path) -> None:
     images = rows(tmp_path / "store", "images")
     assert [row["source_key"] for row in images[:12]] == [f"web{n}" for n in range(12)]
     assert images[12]["image_id"] == images[0]["image_id"], "the same URL in two sources"
-    assert images[3]["image_id"] == images[4]["image_id"] == checksums[3][:32]
+    assert images[3]["image_id"] == images[4]["image_id"] == str(checksums[3])[:32]
     reasons = {n: row["reason"] for n, row in enumerate(images) if row["status"] != "ok"}
     assert reasons == {5: "bad_scheme", 7: "duplicate_url", 9: "no_image"}
     copies = {row["pair_id"]: row["method"] for row in rows(tmp_path / "store", "copies")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from curation.engine.params_base import fingerprint_params
@@ -52,17 +52,23 @@ def one_dim(sets: Iterable[VectorSet]) -> int:
     return next(iter(dims.values()), 0)
 
 
-def identity_of(spec: EncoderSpec, dim: int) -> dict[str, Any]:
+def content_of(spec: EncoderSpec) -> dict[str, Any]:
+    """Return a spec with the digests of its files in place of their paths."""
+    content: dict[str, Any] = fingerprint_params(spec, file_sha256)
+    return content
+
+
+def identity_of(content: Mapping[str, Any], dim: int) -> dict[str, Any]:
     """Return the identity of imported vectors: the content of their files.
 
     Args:
-        spec: of the encoder.
+        content: what `content_of` returned.
         dim: dimension of the vectors.
     """
-    content = fingerprint_params(spec, file_sha256)["import"]
+    files = content["import"]
     return {
         "architecture": ARCHITECTURE,
-        "weights_sha256": content if isinstance(content, str) else digest(content, 64),
+        "weights_sha256": files if isinstance(files, str) else digest(files, 64),
         "dim": dim,
         "preprocessing": {},
     }
@@ -95,7 +101,7 @@ def check_vectors(spec: EncoderSpec) -> tuple[int, dict[str, Any]]:
         for source, vectors in sets.items():
             read_index(spec, vectors, of_source(ids_of(spec).file, source))
     dim = one_dim(sets.values())
-    return dim, identity_of(spec, dim)
+    return dim, identity_of(content_of(spec), dim)
 
 
 def load(name: str, spec: EncoderSpec) -> NoReturn:

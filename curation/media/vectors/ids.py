@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -173,7 +173,7 @@ class IdIndex:
     numbers: Any
     first: tuple[str, ...]
 
-    def find(self, texts: Texts) -> Any:
+    def find(self, texts: Sequence[str | None]) -> Any:
         """Return the number of the vector of each text, −1 for none, (n,)."""
         known = np.array([text is not None for text in texts], bool)
         found = np.full(len(texts), -1, np.int64)

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.engine.context import Context
-from curation.engine.params_base import fingerprint_params
 from curation.engine.shipped_files import local_path
 from curation.engine.table import Table
 from curation.engine.units import OfMembers
 from curation.errors import RecipeError, StoreError
 from curation.media.encoders.imported import (
+    content_of,
     identity_of,
     ids_of,
     of_source,
@@ -28,7 +28,6 @@ from curation.media.encoders.params import EncoderSpec
 from curation.media.vectors.ids import IdIndex
 from curation.media.vectors.vector_set import VectorSet
 from curation.stages.embed.params import EmbedParams
-from curation.store.digest import file_sha256
 from curation.store.fragment import Fragment
 
 logger = logging.getLogger(__name__)
@@ -110,8 +109,9 @@ def _imported_rows(
 ) -> Iterator[tuple[str, ImportedRows]]:
     """Yield for each fragment its name, and the vectors of its rows."""
     sources = _sources(images, spec)
-    identity = identity_of(spec, one_dim(source.vectors for source in sources))
-    numbers = _numbers(sources, spec, context)
+    content = content_of(spec)
+    identity = identity_of(content, one_dim(source.vectors for source in sources))
+    numbers = _numbers(sources, spec, content, context)
     for source in sources:
         first = 0
         for fragment in source.fragments:
@@ -151,7 +151,9 @@ def _source_of(fragment: Fragment) -> str:
     return ""
 
 
-def _numbers(sources: Sequence[_Source], spec: EncoderSpec, context: Context) -> dict[str, Numbers]:
+def _numbers(
+    sources: Sequence[_Source], spec: EncoderSpec, content: Mapping[str, Any], context: Context
+) -> dict[str, Numbers]:
     """Return the number of the vector of each row, by fragment.
 
     They are saved: a run that has nothing to do need not read the key of every row.
@@ -160,7 +162,7 @@ def _numbers(sources: Sequence[_Source], spec: EncoderSpec, context: Context) ->
         return dict(_by_order(sources))
     fragments = [fragment for source in sources for fragment in source.fragments]
     names = [source.name for source in sources]
-    key = [fragments, names, fingerprint_params(spec, file_sha256)]
+    key = [fragments, names, content]
     saved = context.load_state("vectors", key, shared=True)
     if saved is None:
         numbers = np.concatenate([np.empty(0, np.int64), *_by_ids(sources, spec)])
