@@ -11,8 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.errors import RecipeError
+from curation.errors import RecipeError, StoreError
+from curation.flow import plan
+from curation.launch import check_encoders
 from curation.media.vectors.vector_set import as_stored
+from curation.recipe import parse_recipe
+from curation.stages.embed.imported import ImportedRows
+from curation.store.store import Store
 from tests.vectors.helpers import (
     FORMS,
     contents,
@@ -188,10 +193,16 @@ def test_vectors_that_fit_no_row_are_refused(listed: Path) -> None:
         run(listed / "store", without_pixels(spec, *both), "embed")
 
 
-def test_files_that_change_under_a_run_are_an_error(listed: Path) -> None:
-    from curation.errors import StoreError
-    from curation.stages.embed.imported import ImportedRows
+def test_vectors_are_checked_before_a_run_does_anything(listed: Path) -> None:
+    spec = by_key(listed / "v", vectors_of(25), ["same", "same", *(f"k{n}" for n in range(23))])
+    steps = plan(parse_recipe(without_pixels(spec, source(listed / "list.parquet"))))
+    with pytest.raises(RecipeError, match=r"embed.encoders.semantic: .* 1 ids are repeated"):
+        check_encoders(steps, Store(listed / "store"))
+    np.save(listed / "v" / "ids.npy", np.array([f"k{n}" for n in range(25)]))
+    check_encoders(steps, Store(listed / "store"))
 
+
+def test_files_that_change_under_a_run_are_an_error(listed: Path) -> None:
     np.save(listed / "v.npy", vectors_of(25))
     imported = ImportedRows(str(listed / "v.npy"), None, 26, np.arange(25), {"dim": DIM}, None)
     with pytest.raises(StoreError, match="changed while the run read it"):
