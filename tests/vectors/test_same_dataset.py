@@ -18,10 +18,10 @@ FROM_VECTORS = ("neighbours", "copies", "eligible", "assignments", "matches", "c
 def write_pictures(folder: Path) -> dict[str, Any]:
     """Write pool, seeds and held-out files with copies among them; return the recipe."""
     rng = np.random.default_rng(3)
-    plain = [picture(n % FAMILIES, rng, side=64) for n in range(20)]
+    plain = [picture(n % FAMILIES, rng, side=64) for n in range(12)]
     files = [encoded(image) for image in plain]
     files += [*files[:3], *(encoded(image, 70) for image in plain[3:6])]
-    seeds = [encoded(picture(n, rng, side=64)) for n in range(4)]
+    seeds = [encoded(picture(n, rng, side=64)) for n in range(2)]
     sources = {"web": ("pool", files), "birds": ("seed", seeds), "bench": ("held_out", files[6:8])}
     for name, (_, pictures) in sources.items():
         listed = [
@@ -38,14 +38,14 @@ def write_pictures(folder: Path) -> dict[str, Any]:
             for name, (role, _) in sources.items()
         ],
         "ingest": {"rows_per_fragment": 8},
-        "embed": {"batch_size": 8, "encoders": {"semantic": {"model": "vit_micro"}}},
+        "embed": {"batch_size": 4, "encoders": {"semantic": {"model": "vit_micro"}}},
         "dedup": {
             "perceptual": None,
             "verify": None,
             "near": {"encoder": "semantic", "at_least": 0.93},
             "held_out": {"at_least": 0.93},
         },
-        "cluster": {"levels": [5]},
+        "cluster": {"levels": [4]},
         "retrieve": [
             {"name": "near", "seeds": "birds", "strategy": "sample", "k": 3},
             {"name": "cells", "seeds": "birds", "strategy": "cluster", "per_cluster": 4}
@@ -100,7 +100,7 @@ def test_a_whole_run_on_imported_vectors_gives_the_same_dataset(
     run(tmp_path / "store", brought(embedded, tmp_path, "npy_shards", "key", np.float32))
     for name in FROM_VECTORS:
         assert without_run(rows(tmp_path / "store", name)) == embedded.rows(name), name
-    assert len(embedded.rows("dataset")) > 8
+    assert len(embedded.rows("dataset")) > 5
     methods = {row["method"] for row in embedded.rows("copies")}
     assert {"representative", "exact", "near"} <= methods
     assert any(row["contaminated_by"] for row in embedded.rows("copies"))
@@ -110,9 +110,6 @@ def test_a_whole_run_on_imported_vectors_gives_the_same_dataset(
     ("form", "join", "dtype"),
     [
         ("npy", "key", np.float16),
-        ("npy_shards", "sha256", np.float64),
-        ("list", "sha256", np.float32),
-        ("fixed", "key", np.float16),
         ("parquet_shards", "sha256", np.float64),
     ],
 )
