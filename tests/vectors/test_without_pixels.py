@@ -14,6 +14,7 @@ from curation.inspect.report.build import write_report
 from curation.recipe import parse_recipe
 from curation.recipe.pixels import left_out
 from curation.store.store import Store
+from tests.takedown.helpers import forget
 from tests.vectors.helpers import rows, run, source, table, without_pixels, write_list
 
 GROUPS = 4
@@ -156,6 +157,23 @@ def test_a_run_without_pixels_gives_nothing_to_one_that_fetches(tmp_path: Path) 
     fetched = rows(tmp_path / "store", "images")
     assert [row["sha256"] for row in fetched] == [hashlib.sha256(f).hexdigest() for f in files]
     assert all(row["image"] for row in fetched)
+
+
+def test_rows_without_pixels_are_taken_down(tmp_path: Path) -> None:
+    """By URL, by the checksum that the list states, and by the id in the tables."""
+    urls = [f"https://a.example/{n}.jpg" for n in range(6)]
+    checksums = [hashlib.sha256(bytes([n])).hexdigest() if n == 2 else None for n in range(6)]
+    write_source(tmp_path, "web", np.eye(6), url=urls, sha256=checksums)
+    columns = {"key": "key", "url": "url", "sha256": "sha256"}
+    recipe = without_pixels(import_of(tmp_path, "web"), source(tmp_path / "web.parquet", **columns))
+    run(tmp_path / "store", recipe, until="dedup")
+    image_id = rows(tmp_path / "store", "images")[4]["image_id"]
+    forget(tmp_path / "store", urls=(urls[0],), images=(str(checksums[2]), image_id))
+    run(tmp_path / "store", recipe, until="dedup")
+    reasons = [row["reason"] for row in rows(tmp_path / "store", "images")]
+    assert reasons == ["forgotten" if n in (0, 2, 4) else None for n in range(6)]
+    vectors = rows(tmp_path / "store", "embeddings.semantic")
+    assert [row["vector"] is None for row in vectors] == [n in (0, 2, 4) for n in range(6)]
 
 
 def problems(spec: dict[str, Any]) -> str:
