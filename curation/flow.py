@@ -56,6 +56,7 @@ FLOW = (
             ingest.IngestStep,
             recipe.ingest,
             sources=recipe.sources,
+            grouped=recipe.fetch.pixels == "fetch",
             outbound=derive_params(OutboundParams, recipe.fetch),
         ),
     ),

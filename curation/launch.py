@@ -16,7 +16,7 @@ from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, derive_params, input_files
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
-from curation.errors import RecipeError
+from curation.errors import RecipeError, StoreError
 from curation.flow import Step, run_fingerprint
 from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
@@ -163,17 +163,24 @@ def _load_encoders(specs: Mapping[str, EncoderSpec]) -> tuple[Loaded, list[str]]
     problems: list[str] = []
     if not specs:
         return loaded, problems
-    from curation.media.encoders.encoder import load_encoder
+    from curation.media.encoders.imported import check_vectors
 
     for name, spec in specs.items():
         try:
-            encoder = load_encoder(spec, "cpu")
-            loaded[name] = encoder.dim, encoder.identity
-        except RecipeError as error:
+            loaded[name] = check_vectors(spec) if spec.is_imported else _load_encoder(spec)
+        except (RecipeError, StoreError) as error:
             problems.append(f"embed.encoders.{name}: {error}")
-        finally:
-            load_encoder.cache_clear()
     return loaded, problems
+
+
+def _load_encoder(spec: EncoderSpec) -> tuple[int, dict[str, Any]]:
+    from curation.media.encoders.encoder import load_encoder
+
+    try:
+        encoder = load_encoder(spec, "cpu")
+        return encoder.dim, encoder.identity
+    finally:
+        load_encoder.cache_clear()
 
 
 def _head_problems(

@@ -66,7 +66,7 @@ def test_a_changed_helper_reaches_the_stages_that_use_it_and_no_other(
             "_MAX_HOST = 252",
             {"ingest", "fetch", "retrieve"},
         ),
-        ("media/encoders/forward.py", "lengths > 0", "lengths >= 0", {"embed"}),
+        ("algorithms/arrays/vectors.py", "lengths > 0", "lengths >= 0", {"embed"}),
         (
             "algorithms/kmeans/backends/nearest.py",
             "-scores, rows",

@@ -42,6 +42,7 @@ from curation.cli.telemetry_options import Telemetry
 from curation.flow import plan, run_fingerprint, select_steps
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
+from curation.recipe.pixels import left_out
 from curation.terminal import styled
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def _print_plan(recipe: Recipe) -> None:
         reads = ", ".join(step.inputs) or "sources"
         grid.add_row(step.name, reads, ", ".join(step.tables), step.fingerprint[:12])
     out.print(grid)
+    for sentence in left_out(recipe):
+        out.print(sentence)
     composition = expected_composition(recipe)
     if not composition:
         return
@@ -146,6 +149,8 @@ def run(
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
+    for sentence in left_out(loaded):
+        err.print(sentence)
     again = Again(force, check_retry(steps, retry or ()))
     opened = Store(store)
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))

@@ -35,9 +35,19 @@ def execution_only(default: Any, **limits: Any) -> Any:
     return Field(default=default, json_schema_extra={"execution_only": True}, **limits)
 
 
-def input_file(default: Any = ...) -> Any:
-    """Declare a field with the path of an input file: fingerprints depend on the file's content."""
-    return Field(default=default, json_schema_extra={"input_file": True})
+def input_file(default: Any = ..., **limits: Any) -> Any:
+    """Declare a field with the path of an input file: fingerprints depend on the file's content.
+
+    Args:
+        default: the default value. The value may also be a mapping to several paths.
+        limits: further arguments of `pydantic.Field`.
+    """
+    return Field(default=default, json_schema_extra={"input_file": True}, **limits)
+
+
+def key_of(model: type[BaseModel], name: str) -> str:
+    """Return the key of a field in a recipe: its name, unless that is a word of Python."""
+    return model.model_fields[name].alias or name
 
 
 def has_mark(model: type[BaseModel], name: str, mark: str) -> bool:
@@ -58,7 +68,7 @@ def fingerprint_params(value: Any, content: Callable[[str], str] | None = None) 
     """
     if isinstance(value, StrictModel):
         return {
-            name: _field(value, name, content)
+            key_of(type(value), name): _field(value, name, content)
             for name in type(value).model_fields
             if not has_mark(type(value), name, "execution_only") and not _at_default(value, name)
         }
@@ -75,7 +85,7 @@ def manifest_params(model: StrictModel) -> dict[str, Any]:
     Secrets in addresses are masked: who reads the store need not know them.
     """
     return {
-        name: _manifest_value(getattr(model, name))
+        key_of(type(model), name): _manifest_value(getattr(model, name))
         for name in type(model).model_fields
         if not has_mark(type(model), name, "execution_only")
     }
@@ -118,6 +128,8 @@ def _at_default(model: StrictModel, name: str) -> bool:
 def _field(model: StrictModel, name: str, content: Callable[[str], str] | None) -> Any:
     value = getattr(model, name)
     if content and value is not None and has_mark(type(model), name, "input_file"):
+        if isinstance(value, dict):
+            return {key: content(path) for key, path in value.items()}
         return content(value)
     return fingerprint_params(value, content)
 
@@ -134,7 +146,8 @@ def derive_params(kind: type[S], model: StrictModel, **extra: Any) -> S:
         extra: values of further fields.
     """
     shared = kind.model_fields.keys() & type(model).model_fields.keys()
-    return kind.model_validate({name: getattr(model, name) for name in shared} | extra)
+    fields = {key_of(kind, name): getattr(model, name) for name in shared}
+    return kind.model_validate(fields | extra)
 
 
 def input_files(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -142,9 +155,12 @@ def input_files(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, StrictModel):
         for name in type(value).model_fields:
             field_value = getattr(value, name)
-            field_place = f"{place}.{name}" if place else name
+            key = key_of(type(value), name)
+            field_place = f"{place}.{key}" if place else key
             if has_mark(type(value), name, "input_file"):
-                if field_value is not None:
+                if isinstance(field_value, dict):
+                    yield from ((f"{field_place}.{k}", path) for k, path in field_value.items())
+                elif field_value is not None:
                     yield field_place, field_value
             else:
                 yield from input_files(field_value, field_place)

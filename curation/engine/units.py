@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -117,6 +117,30 @@ class HasContent(Protocol):
     @property
     def content(self) -> Any:
         """The part that memos depend on: a digest, or values that JSON can hold."""
+
+
+@dataclass(frozen=True)
+class OfMembers:
+    """An argument of a stage that writes a family of tables, with a part for some of its members.
+
+    The memo of a member's table depends on the part of this member alone.
+
+    Attributes:
+        parts: by member.
+    """
+
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def arguments_of_member(arguments: Mapping[str, Any], member: str | None) -> dict[str, Any]:
+    """Return the arguments on which the table of a member depends."""
+    found = {}
+    for name, value in arguments.items():
+        if not isinstance(value, OfMembers):
+            found[name] = value
+        elif member is not None and member in value.parts:
+            found[name] = value.parts[member]
+    return found
 
 
 def content_of(value: Any) -> Any:

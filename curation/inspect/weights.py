@@ -54,6 +54,8 @@ class Need(NamedTuple):
 def weights_of(recipe: Recipe) -> Iterator[Weights]:
     """Yield the weights that a recipe names: of encoders, of heads, and of the face detector."""
     for name, spec in recipe.embed.encoders.items():
+        if spec.is_imported:
+            continue
         program = ENCODERS[spec.family].program
         place = f"embed.encoders.{name}"
         yield Weights(place, spec.weights, spec.sha256, spec.weights_from, program, spec.model)

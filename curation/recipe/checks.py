@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from curation.engine.registry import did_you_mean
 from curation.media.encoders import ENCODERS, check_model_name, with_text
 from curation.recipe.model import Recipe, unnamed_encoder
+from curation.recipe.pixels import import_disagreements, pixel_disagreements
 from curation.stages.score.heads import HEADS
 
 _PACKAGED = {
@@ -99,6 +100,8 @@ def disagreements(recipe: Recipe) -> Iterator[str]:
     if not recipe.with_role("pool"):
         yield "sources: at least one source needs role: pool"
     yield from _encoder_disagreements(recipe)
+    yield from pixel_disagreements(recipe)
+    yield from import_disagreements(recipe)
     for name, spec in recipe.embed.encoders.items():
         problem = check_model_name(spec.model)
         if problem:

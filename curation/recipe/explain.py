@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from curation.engine.params_base import StrictModel
+from curation.engine.params_base import StrictModel, key_of
 from curation.engine.registry import did_you_mean
 
 
@@ -15,12 +15,13 @@ def _fields_at(model: Any, place: tuple[Any, ...]) -> list[str]:
     """Return the keys that are valid at `place` within a model."""
     for step in place:
         if isinstance(model, type) and issubclass(model, StrictModel):
-            info = model.model_fields.get(step)
+            names = {key_of(model, name): name for name in model.model_fields}
+            info = model.model_fields.get(names.get(step, ""))
             model = info.annotation if info else None
         models = [a for a in _flatten(model) if isinstance(a, type) and issubclass(a, StrictModel)]
         model = models[0] if models else model
     return (
-        list(model.model_fields)
+        [key_of(model, name) for name in model.model_fields]
         if isinstance(model, type) and issubclass(model, StrictModel)
         else []
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from curation.engine.params_base import Name, StrictModel
 from curation.engine.stage import ScoreType
@@ -12,6 +12,7 @@ from curation.errors import RecipeError
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe.expect import ExpectParams
 from curation.recipe.explain import explain
+from curation.recipe.pixel_defaults import defaults_without_pixels, has_no_pixels
 from curation.stages.assemble.params import AssembleParams
 from curation.stages.cluster.params import ClusterParams
 from curation.stages.dedup.params import DedupParams
@@ -68,6 +69,11 @@ class Recipe(StrictModel):
     """What the dataset holds."""
     expect: ExpectParams = ExpectParams()
     """What must hold of the dataset, or else the run fails."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_without_pixels(cls, spec: Any) -> Any:
+        return defaults_without_pixels(spec) if has_no_pixels(spec) else spec
 
     @field_validator("retrieve", mode="before")
     @classmethod

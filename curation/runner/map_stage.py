@@ -13,7 +13,7 @@ from curation.engine.params_base import fingerprint_params
 from curation.engine.stage import Read, Stage
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
-from curation.engine.units import Output, Unit, content_of
+from curation.engine.units import Output, Unit, arguments_of_member, content_of
 from curation.flow import Step
 from curation.plugins import activation
 from curation.runner.work import (
@@ -106,8 +106,9 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
     templates = [_output_template(step, table) for table in step.tables]
     made = []
     for name, arguments in units.items():
-        content = content_of(arguments)
-        outputs: dict[str, Output] = {t.table: t.output(content) for t in templates}
+        outputs: dict[str, Output] = {
+            t.table: t.output(_content_for(arguments, t.table)) for t in templates
+        }
         made.append(
             Unit(
                 name=name,
@@ -125,6 +126,10 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
             )
         )
     return made
+
+
+def _content_for(arguments: Mapping[str, Any], table: TableName) -> Any:
+    return content_of(arguments_of_member(arguments, table.member))
 
 
 def _params_of_members(step: Step, tables: Collection[str]) -> dict[str, Any]:

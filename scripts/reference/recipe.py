@@ -9,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from curation.engine.params_base import Name, StrictModel, has_mark
+from curation.engine.params_base import Name, StrictModel, has_mark, key_of
 from curation.recipe import Recipe
 from curation.stages.retrieve.strategies import STRATEGIES
 from scripts.reference.markdown import GENERATED, code, codes, heading, page, table
@@ -50,7 +50,7 @@ def _blocks(model: type[BaseModel], place: str) -> Iterator[str]:
     yield _fields(model, place)
     for name, info in model.model_fields.items():
         for nested in _models(info.annotation):
-            yield from _blocks(nested, _place(place, name, info.annotation))
+            yield from _blocks(nested, _place(place, key_of(model, name), info.annotation))
 
 
 def _place(place: str, name: str, annotation: Any) -> str:
@@ -87,12 +87,20 @@ def _field(model: type[BaseModel], name: str, schema: Any, place: str) -> list[s
     info = model.model_fields[name]
     nested = _models(info.annotation)
     text = [info.description or ""]
-    text += [f"See [its fields](#{anchor(_place(place, name, info.annotation))})."] * bool(nested)
+    text += [
+        f"See [its fields](#{anchor(_place(place, key_of(model, name), info.annotation))})."
+    ] * bool(nested)
     text += [note for mark, note in MARKS.items() if has_mark(model, name, mark)]
     default = (
         "required" if info.is_required() else _default(info.get_default(call_default_factory=True))
     )
-    return [code(name), _type(schema), default, _limits(schema), " ".join(filter(None, text))]
+    return [
+        code(key_of(model, name)),
+        _type(schema),
+        default,
+        _limits(schema),
+        " ".join(filter(None, text)),
+    ]
 
 
 def _default(value: Any) -> str:

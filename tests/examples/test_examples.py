@@ -14,6 +14,7 @@ EXPECTED = {
     "read_embeddings": ("48 vectors of 192 numbers", "cosine 1.000", "the same 48 vectors"),
     "own_filter": ("embed       up to date", "screen      computed", "redness: from"),
     "one_stage": ("min_side 64: 42 eligible, up to date",),
+    "own_vectors": ("No pixels are fetched", "30 near copies removed", "dataset: 100 images"),
 }
 """What each example prints, among other lines."""
 

@@ -67,6 +67,25 @@ def comparable(vectors: Vectors) -> Bools:
     return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1), dtype=bool)
 
 
+def unit_vectors(features: Vectors) -> tuple[npt.NDArray[np.float16], Bools]:
+    """Return vectors divided by their lengths, in float16, and which of them have a direction.
+
+    Args:
+        features: float32 or float64 of shape (n, dim).
+
+    Returns:
+        Unit vectors (n, dim), and which of them are valid, (n,); the others are zero.
+    """
+    # Features that overflow or are not finite give no vector; numpy need not warn.
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        finite = np.isfinite(features).all(axis=1, keepdims=True) & (lengths > 0)
+        unit = np.where(finite, features / np.where(lengths > 0, lengths, 1), 0)
+        vectors = unit.astype(np.float16)
+    # If the length overflows, all values become zero.
+    return vectors, comparable(vectors)
+
+
 def comparable_rows(column: pa.ChunkedArray) -> Bools:
     """Return which rows of a column of embeddings hold a vector, finite and not all zero, (n,)."""
     rows = np.array(column.is_valid().to_numpy(), dtype=bool)

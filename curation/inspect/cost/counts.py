@@ -57,7 +57,8 @@ def expected_counts(recipe: Recipe, assumptions: Assumptions) -> ExpectedCounts:
         for role in ("pool", "seed", "held_out")
     }
     rows = sum(by_role.values())
-    pool = by_role["pool"] * assumptions.fetched
+    fetched = assumptions.fetched if recipe.fetch.pixels == "fetch" else 1.0
+    pool = by_role["pool"] * fetched
     return ExpectedCounts(
         rows=rows,
         pool=pool,

@@ -23,6 +23,10 @@ def profile_encoders(recipe: Recipe) -> dict[str, EncoderProfile]:
 
 
 def _profile(spec: EncoderSpec) -> EncoderProfile:
+    if spec.is_imported:
+        from curation.media.encoders.imported import one_dim, open_sets
+
+        return EncoderProfile(one_dim(open_sets(spec).values()), 0.0)
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -78,6 +78,11 @@ def _ingest(inputs: CostInputs) -> Work:
 
 def _fetch(inputs: CostInputs) -> Work:
     counts, assumptions = inputs.counts, inputs.assumptions
+    if inputs.recipe.fetch.pixels == "none":
+        rows_alone = counts.rows * assumptions.row_bytes
+        return Work(
+            "fetch", counts.rows, stored=rows_alone, units_by_rate={"ingest_rows": counts.rows}
+        )
     images = counts.images * assumptions.stored_kib * KIB
     return Work(
         "fetch",
@@ -89,11 +94,12 @@ def _fetch(inputs: CostInputs) -> Work:
 
 
 def _screen(inputs: CostInputs) -> Work:
+    has_pixels = inputs.recipe.fetch.pixels == "fetch"
     return Work(
         "screen",
         inputs.counts.rows,
         stored=inputs.counts.rows * NARROW_ROW,
-        units_by_rate={"screen_images": inputs.counts.images},
+        units_by_rate={"screen_images": inputs.counts.images if has_pixels else 0},
     )
 
 
@@ -104,7 +110,7 @@ def _embed(inputs: CostInputs) -> Work:
         inputs.counts.rows,
         stored=images * sum(2 * encoder.dim + 40 for encoder in encoders),
         model_flop=images * sum(encoder.flop for encoder in encoders),
-        units_by_rate={"decode_images": images * len(encoders)},
+        units_by_rate={"decode_images": images * len(inputs.recipe.embed.computed)},
     )
 
 

@@ -159,7 +159,10 @@ def _provenance(recipe: Recipe, lineage: Lineage) -> dict[str, Any]:
         "libraries": manifest.libraries,
         "software": __version__,
         "recipe": yaml.safe_dump(
-            recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+            recipe.model_dump(mode="json", by_alias=True),
+            sort_keys=False,
+            allow_unicode=True,
+            width=100,
         ),
     }
 

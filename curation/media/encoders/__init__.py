@@ -87,6 +87,13 @@ ENCODERS = Registry(
             model="onnx with a file under weights",
             needs=(("weights", "the path of the file"),),
         ),
+        "imported": EncoderEntry(
+            model="imported, or no model at all, with the path of your vectors under import",
+            needs=(
+                ("vectors", "the path of the vectors, as `import: vectors.npy`"),
+                ("ids", "which row each vector belongs to, as `ids: {join: rows}`"),
+            ),
+        ),
     },
     requires=("load", "skeleton"),
 )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from curation.algorithms.arrays.vectors import comparable
+from curation.algorithms.arrays.vectors import unit_vectors
 from curation.media.encoders.encoder import Encoder
 
 logger = logging.getLogger(__name__)
@@ -103,13 +103,7 @@ class BatchEncoder:
             return
         rows, tensor = batch
         features = tensor.float().cpu().numpy()[: len(rows)]
-        # Features that overflow or are not finite give no vector; numpy need not warn.
-        with np.errstate(over="ignore", invalid="ignore"):
-            lengths = np.linalg.norm(features, axis=1, keepdims=True)
-            finite = np.isfinite(features).all(axis=1, keepdims=True) & (lengths > 0)
-            self.vectors[rows] = np.where(finite, features / np.where(lengths > 0, lengths, 1), 0)
-        # If the length overflows float32, all values become zero.
-        self.valid[rows] = comparable(self.vectors[rows])
+        self.vectors[rows], self.valid[rows] = unit_vectors(features)
 
 
 def rows_per_call(encoder: Encoder, batch_size: int, device: torch.device) -> int:

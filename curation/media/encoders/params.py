@@ -8,12 +8,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from curation.engine.params_base import StrictModel, execution_only, input_file
+from curation.engine.params_base import Name, StrictModel, execution_only, input_file, key_of
 from curation.engine.table_name import Family
 from curation.media.encoders import ENCODERS, SPECIAL, EncoderEntry, with_text
+from curation.media.vectors.params import VectorIds
 
 EMBEDDINGS = Family("embeddings")
 """The tables of vectors, one per encoder."""
+
+IMPORTED = "imported"
+"""The family of vectors that a recipe imports."""
 
 HUBS = ("huggingface.co", "www.huggingface.co", "hf.co")
 
@@ -76,9 +80,17 @@ class Checkpoint(StrictModel):
 class EncoderSpec(StrictModel):
     """One encoder. A preprocessing field that is null comes from the model's own configuration."""
 
-    model: str
+    model: str = "imported"
     """Family and name of the model, as `timm/vit_small_patch14_dinov2.lvd142m` or
-    `open_clip/ViT-B-32/laion2b_s34b_b79k`."""
+    `open_clip/ViT-B-32/laion2b_s34b_b79k`. Vectors under `import` need none."""
+    vectors: str | dict[Name, str] | None = input_file(None, alias="import")
+    """Path of vectors that you bring, in place of a model: a `.npy` file (n, dim), a Parquet file with
+    a column of lists, or a folder of one of these kinds; or such a path by source."""
+    ids: VectorIds | None = None
+    """Which row each of the vectors under `import` belongs to."""
+    column: str | None = None
+    """Column of Parquet files under `import` with the vectors; null takes the only one of lists of
+    floats."""
     of: Literal["image", "caption"] = "image"
     """What is embedded: `image`, or `caption` with the text tower of the model, into the space of its
     images."""
@@ -116,11 +128,17 @@ class EncoderSpec(StrictModel):
         """The family of the model."""
         return self.model.partition("/")[0]
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether its vectors are read from files, so that it needs no images."""
+        return self.family == IMPORTED
+
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
 
     @model_validator(mode="after")
     def _is_complete(self) -> EncoderSpec:
+        _check_import(self)
         check_origin(self.weights_from, self.weights, self.sha256)
         if self.sha256 and not self.weights:
             raise ValueError(
@@ -135,6 +153,53 @@ class EncoderSpec(StrictModel):
         if self.family in ENCODERS:
             _check_family(self, ENCODERS[self.family])
         return self
+
+
+_OF_IMPORT = ("vectors", "ids", "column")
+
+
+def _check_import(spec: EncoderSpec) -> None:
+    """Check that an encoder either has a model, or imports its vectors and says how they are joined.
+
+    Raises:
+        ValueError: it does not.
+    """
+    keys = {name: key_of(type(spec), name) for name in spec.model_fields_set}
+    if not spec.is_imported:
+        wrong = [keys[name] for name in _OF_IMPORT if getattr(spec, name) is not None]
+        if wrong:
+            raise ValueError(
+                f"{spec.model} computes its vectors, so {', '.join(wrong)} has no effect; remove it, "
+                "or remove `model` to import vectors"
+            )
+        return
+    if spec.vectors is None:
+        raise ValueError(
+            "`model` is missing: name one, as `model: vit_micro`; or set `import` to the path of "
+            "vectors that you bring"
+        )
+    wrong = [key for name, key in keys.items() if name not in (*_OF_IMPORT, "model", "of")]
+    if wrong:
+        raise ValueError(f"an import takes no {', '.join(sorted(wrong))}; remove it")
+    if spec.ids is None:
+        raise ValueError(
+            "`import` needs `ids`, which says which row each vector belongs to: {join: key, file: "
+            "keys.npy}, {join: sha256, column: sha256} or {join: rows}"
+        )
+    _check_ids_by_source(spec.vectors, spec.ids)
+
+
+def _check_ids_by_source(vectors: str | dict[str, str], ids: VectorIds) -> None:
+    by_source = isinstance(vectors, dict)
+    if not vectors:
+        raise ValueError("`import` names no path")
+    if ids.file is not None and (
+        isinstance(ids.file, dict) != by_source
+        or (isinstance(ids.file, dict) and ids.file.keys() != set(vectors))
+    ):
+        raise ValueError(
+            "`import` and `ids.file` must both be one path, or both a path for each of the same sources"
+        )
 
 
 def _check_family(spec: EncoderSpec, entry: EncoderEntry) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from curation.engine.params_base import Name, StrictModel
-from curation.engine.stage import Read, Stage
+from curation.engine.stage import FunctionPath, Read, Stage
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 
@@ -30,6 +30,11 @@ class EmbedParams(StrictModel):
     def images(self) -> list[str]:
         """Names of the encoders that embed images."""
         return [name for name, spec in self.encoders.items() if spec.of == "image"]
+
+    @property
+    def computed(self) -> dict[str, EncoderSpec]:
+        """The encoders that have a model."""
+        return {name: spec for name, spec in self.encoders.items() if not spec.is_imported}
 
     @property
     def unnamed(self) -> str | None:
@@ -59,4 +64,5 @@ STAGE = Stage(
     members=lambda params: tuple(params.encoders),
     only=EmbedParams.only,
     versions=lambda params: ENCODERS.versions(spec.family for spec in params.encoders.values()),
+    units=FunctionPath("curation.stages.embed.imported:units"),
 )

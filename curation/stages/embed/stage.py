@@ -1,9 +1,9 @@
-"""embed: one vector per encoder for each fetched image, or its caption; images are decoded once."""
+"""embed: one vector per encoder for each image or its caption; images are decoded once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -11,16 +11,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.algorithms.arrays.vectors import vector_array
 from curation.engine.device import CPU, task_context
 from curation.engine.row_counts import count_finished
-from curation.engine.units import StageOutput
+from curation.engine.units import OfMembers, StageOutput
 from curation.media.encoders.params import EMBEDDINGS
 from curation.media.pictures.decode import decode
+from curation.stages.embed.imported import ImportedRows
 from curation.stages.embed.params import EmbedParams
 from curation.store.fragment import Fragment
 
+NOTHING_IMPORTED = OfMembers()
+NO_PIXELS = "no_pixels"
+"""Reason of a row that was not fetched."""
+IMPORT_BYTES = 2**26
+"""Imported vectors that are in memory together, in bytes of their files."""
 KEY_COLUMNS = ["pair_id", "image_id", "status"]
 WINDOW_ROWS = 1024
 """Rows that are in memory together; batches are filled across rows that have no image."""
@@ -30,11 +37,14 @@ GPU_PREPARE_THREADS = 8
 """Threads that prepare images for a GPU, unless Spark gives the task more cores."""
 
 
-def embed(images: Fragment, *, params: EmbedParams, device: str) -> StageOutput:
-    """Embed each image, or its caption, with each encoder.
+def embed(
+    images: Fragment, imported: OfMembers = NOTHING_IMPORTED, *, params: EmbedParams, device: str
+) -> StageOutput:
+    """Embed each image, or its caption, with each encoder; or take the vector that is imported.
 
     Args:
         images: a fragment of the table `images`.
+        imported: the vectors of its rows, by encoder (`ImportedRows`).
         params: the encoders by name.
         device: `cpu` or `cuda[:n]`.
 
@@ -43,17 +53,39 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> StageOutput:
 
     Returns:
         For each table the identity of its encoder, and the format of its vectors.
+
+    Raises:
+        StoreError: a file of imported vectors has changed, or is damaged.
     """
+    identities: dict[str, Mapping[str, Any]] = {}
+    if params.computed:
+        identities |= yield from _computed(images, params, device)
+    for name, spec in params.encoders.items():
+        if spec.is_imported:
+            identities[name] = imported.parts[name].identity
+            for batch in _imported(images, imported.parts[name]):
+                yield EMBEDDINGS.table(name), batch
+    return {
+        EMBEDDINGS.table(name): {"encoder": identity, **_VECTOR_FORMAT}
+        for name, identity in identities.items()
+    }
+
+
+def _computed(
+    images: Fragment, params: EmbedParams, device: str
+) -> Generator[Any, None, dict[str, Mapping[str, Any]]]:
+    """Yield the vectors of the encoders that have a model; return their identities."""
     # torch takes seconds to import, which a run with nothing to embed should not need.
     from curation.media.encoders.encoder import load_encoder
     from curation.media.encoders.forward import BatchEncoder, prefetch
 
-    encoders = {n: load_encoder(s, device) for n, s in params.encoders.items()}
-    columns = sorted({spec.of for spec in params.encoders.values()})
+    specs = params.computed
+    encoders = {n: load_encoder(s, device) for n, s in specs.items()}
+    columns = sorted({spec.of for spec in specs.values()})
 
     def preprocess(row: Mapping[str, Any]) -> dict[str, Any]:
         contents = {of: _content(row, of) for of in columns}
-        by_encoder = {name: contents[spec.of] for name, spec in params.encoders.items()}
+        by_encoder = {name: contents[spec.of] for name, spec in specs.items()}
         return {n: None if c is None else encoders[n].preprocess(c) for n, c in by_encoder.items()}
 
     with _preprocessing_pool(device) as pool:
@@ -73,13 +105,24 @@ def embed(images: Fragment, *, params: EmbedParams, device: str) -> StageOutput:
                         batch_encoders[name].add(number, tensor)
                 count_finished(1)
             for name in encoders:
-                reason = _NO_CONTENT_REASONS[params.encoders[name].of]
+                reason = _NO_CONTENT_REASONS[specs[name].of]
                 vectors = batch_encoders[name].finish()
                 batch = _embeddings(keys, has_content[name], vectors, reason)
                 yield EMBEDDINGS.table(name), batch
-    return {
-        EMBEDDINGS.table(n): {"encoder": e.identity, **_VECTOR_FORMAT} for n, e in encoders.items()
-    }
+    return {name: encoder.identity for name, encoder in encoders.items()}
+
+
+def _imported(images: Fragment, rows: ImportedRows) -> Iterator[pa.RecordBatch]:
+    """Yield the imported vectors of rows, at most IMPORT_BYTES at a time."""
+    vectors, start = rows.open(), 0
+    at_once = max(IMPORT_BYTES // (8 * vectors.dim), 1)
+    for keys in images.batches(KEY_COLUMNS, rows=at_once):
+        is_ok = np.asarray(pc.equal(keys.column("status"), "ok"))
+        numbers = np.where(is_ok, rows.numbers[start : start + len(keys)], -1)
+        found, reasons = vectors.take(numbers)
+        reasons = np.where(is_ok, reasons, NO_PIXELS)
+        yield _batch(keys, found, reasons)
+        start += len(keys)
 
 
 _VECTOR_FORMAT = {"dtype": "<f2", "normalized": "L2"}
@@ -154,7 +197,7 @@ def _embeddings(
 
     def reason(status: str, content: bool, has_vector: bool) -> str | None:
         if status != "ok":
-            return "no_pixels"
+            return NO_PIXELS
         if not content:
             return no_content_reason
         return None if has_vector else "not_finite"
@@ -165,12 +208,20 @@ def _embeddings(
         reason(status, content, bool(has_vector))
         for status, content, has_vector in zip(statuses, has_content, valid, strict=True)
     ]
+    return _batch(keys.combine_chunks().to_batches()[0], vectors, np.array(reasons, object))
+
+
+def _batch(
+    keys: pa.RecordBatch, vectors: npt.NDArray[np.float16], reasons: npt.NDArray[np.object_]
+) -> pa.RecordBatch:
+    """Return a batch of `embeddings`; a row with a reason has no vector."""
+    has_vector = np.array([reason is None for reason in reasons], bool)
     return pa.RecordBatch.from_arrays(
         [
-            keys.column("pair_id").combine_chunks(),
-            keys.column("image_id").combine_chunks(),
-            vector_array(vectors, valid),
-            pa.array(reasons, pa.string()),
+            keys.column("pair_id"),
+            keys.column("image_id"),
+            vector_array(vectors, has_vector),
+            pa.array(reasons.tolist(), pa.string()),
         ],
         names=["pair_id", "image_id", "vector", "reason"],
     )

@@ -77,6 +77,9 @@ class PerHost(StrictModel):
 class FetchParams(OutboundParams):
     """Limits on what is downloaded, how hosts are treated, and how images are stored."""
 
+    pixels: Literal["fetch", "none"] = "fetch"
+    """`none` reads no image: each row of the sources counts as one, and vectors are imported (see
+    `embed.encoders.NAME.import`). Stages then leave out what needs pixels."""
     retries: int = Field(default=1, ge=0, le=10)
     """How often rows with a transient failure (timeout, broken connection, 429, 5xx) are tried again,
     each time after all other rows of the fragment."""

@@ -28,6 +28,7 @@ from curation.stages.fetch.sample_schema import IMAGE_FORMAT, SHARED_COLUMNS
 from curation.stages.fetch.sample_writer import SampleWriter
 from curation.stages.fetch.seen_opt_outs import seen_opt_outs
 from curation.stages.fetch.units import Prepared
+from curation.stages.fetch.without_pixels import FROM_PAIRS, rows_without_pixels
 from curation.stages.fetch.work_shards import WorkShards
 from curation.store.fragment import Fragment
 from curation.store.tombstones import Takedowns
@@ -41,7 +42,6 @@ _REQUEST_COLUMNS = (
     "face_boxes",
     "status",
 )
-_FROM_PAIRS = ("pair_id", "role", "source", "source_key", "url", "caption", "metadata")
 _FROM_SAMPLES = tuple(name for name in SHARED_COLUMNS if name not in ("status", "reason"))
 _ID_DIGITS = 32
 
@@ -55,7 +55,7 @@ def fetch(
     workdir: WorkFolder,
     waiting: Callable[[], None],
 ) -> StageOutput:
-    """Fetch the images of one fragment.
+    """Fetch the images of one fragment; or none, if the recipe leaves pixels out.
 
     Rows are written to shards in `workdir` in order of completion, by the resizer and writer of
     img2dataset. A run that was killed continues from them.
@@ -78,6 +78,9 @@ def fetch(
         RecipeError: a host would be requested without `fetch.contact`.
         StoreError: a file with many images is missing or damaged since ingest read it.
     """
+    if params.pixels == "none":
+        yield from rows_without_pixels(pairs, rules.takedowns)
+        return {"bytes": 0, "rows_kept": 0, "rules": rules_digest(rules)}
     params = params.model_copy(update={"faces": prepared.faces})
     work = WorkShards(workdir, pairs.rows)
     work.adopt()
@@ -141,7 +144,7 @@ def _in_row_order(
     Shards, and rows that are reused, may be older than what was taken down.
     """
     start = 0
-    for batch in pairs.batches([*_FROM_PAIRS, "status", "reason"]):
+    for batch in pairs.batches([*FROM_PAIRS, "status", "reason"]):
         for first, end in work.windows(start, start + batch.num_rows):
             part = batch.slice(first - start, end - first)
             samples, index = work.read(first, end)
@@ -178,7 +181,7 @@ def _images(
 
     ok = pc.fill_null(pc.equal(of_sample("status"), "ok"), False)
     image_id = pc.utf8_slice_codeunits(of_sample("sha256"), 0, _ID_DIGITS)
-    columns = {n: pairs.column(n) for n in _FROM_PAIRS}
+    columns = {n: pairs.column(n) for n in FROM_PAIRS}
     columns |= {n: of_sample(n) for n in _FROM_SAMPLES}
     columns |= {
         "image_id": pc.if_else(ok, image_id, pa.scalar(None, pa.string())),

@@ -20,6 +20,9 @@ class IngestStep(IngestParams):
 
     sources: list[Source]
     """The sources of the recipe, in its order."""
+    grouped: bool = True
+    """Whether rows of lists of URLs are grouped by host, to be fetched; otherwise they keep the order
+    of the list."""
     outbound: OutboundParams = execution_only(OutboundParams())
     """How sources on the web are requested: as `fetch` says."""
 

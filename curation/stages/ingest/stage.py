@@ -148,14 +148,14 @@ def _groups(
     earlier = load_groups(context)
     groups = []
     for source in params.sources:
-        if source.has_remote_images:
+        if params.grouped and source.has_remote_images:
             names = [name for name, file in files.items() if file.source.name == source.name]
             rows = {name: records[name].rows for name in names}
             groups += form_groups(rows, source.name, earlier, params.rows_per_fragment)
     group_names = {group.name for group in groups}
     of_other_recipes = [group for group in earlier if group.name not in group_names]
     save_groups(context, of_other_recipes + groups)
-    remote = {source.name for source in params.sources if source.has_remote_images}
+    remote = {s.name for s in params.sources if params.grouped and s.has_remote_images}
     # Another run may have saved its groups instead: the pairs of a group that is not known stand.
     lost = [g for g in history.groups if g.name not in group_names and g.source in remote]
     return _in_order([*lost, *groups], files, history)

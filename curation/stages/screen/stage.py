@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from curation.engine.units import StageOutput
@@ -31,9 +32,15 @@ def screen(images: Fragment, *, params: ScreenParams) -> StageOutput:
     """
     filters = {name: load_filter(name) for name in params.filters}
     filters |= {words_score(name): load_words(words.file) for name, words in params.words.items()}
+    of_captions = {n: f for n, f in filters.items() if n not in FILTERS or FILTERS[n].caption}
     schema = _schema(filters)
     for batch in images.batches(COLUMNS, rows=256):
-        rows = [_score(row, filters, params.perceptual_hash) for row in batch.to_pylist()]
+        rows = [
+            _score(row, filters, params.perceptual_hash)
+            if row["image"] is not None
+            else _score_caption(row, of_captions)
+            for row in batch.to_pylist()
+        ]
         yield pa.RecordBatch.from_pylist(rows, schema=schema)
     return None
 
@@ -53,10 +60,17 @@ def _schema(filters: dict[str, Filter]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _score(row: dict[str, Any], filters: dict[str, Filter], with_hash: bool) -> dict[str, Any]:
+def _score_caption(row: dict[str, Any], filters: dict[str, Filter]) -> dict[str, Any]:
+    """Return the scores of a row without pixels: those of its caption, unless it failed."""
     scores: dict[str, Any] = {"pair_id": row["pair_id"], "phash": None, "pixel_id": None}
     if row["status"] != "ok":
         return scores
+    pair = Pair(0, 0, 0, row["caption"], b"", np.zeros((0, 0), np.uint8))
+    return scores | {name: each.score(pair) for name, each in filters.items()}
+
+
+def _score(row: dict[str, Any], filters: dict[str, Filter], with_hash: bool) -> dict[str, Any]:
+    scores: dict[str, Any] = {"pair_id": row["pair_id"], "phash": None, "pixel_id": None}
     scores["pixel_id"] = sha256(row["image"]).hexdigest()[:32]
     grey = decode_grey(row["image"])
     if grey is None:

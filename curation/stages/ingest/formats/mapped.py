@@ -57,7 +57,8 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
         mapped: tuple(c for c in candidates if c in of_file)
         for mapped, candidates in file.source.column_candidates.items()
     }
-    if not any(columns.get(field) for field in ("url", "image", "path")):
+    lists_images = file.source.lists_images
+    if lists_images and not any(columns.get(field) for field in ("url", "image", "path")):
         expected = ", ".join(file.source.column_candidates.get("url", ()))
         raise RecipeError(
             f"Source {file.source.name!r}: {file.display_name} is not a {file.source.format} list: it "

@@ -141,7 +141,8 @@ class Identities:
 
     def pair_id(self, row: SourceRow, url: str | None) -> str:
         """Return the id of the pair of a row, with its normalised URL."""
-        image_key, inside = row.image_key, row.member is not None and row.image_key is None
+        is_inside = row.member is not None or not self._file.source.lists_images
+        image_key, inside = row.image_key, is_inside and row.image_key is None
         if inside:
             image_key = f"file:{self._file.name}"
         elif row.path is not None:
@@ -194,11 +195,11 @@ def _staged_row(
         reason = None
     if row.bad and reason != FORGOTTEN:
         reason = "bad_row"
-    elif reason is None and not is_local and url is None:
+    elif reason is None and not is_local and url is None and file.source.lists_images:
         reason = "no_image"
     if rules.takedowns is not None and _is_gone(row, pair_id, reason, rules.takedowns):
         return forgotten_row(rules.takedowns, pair_id, url)
-    requested = f"pair {pair_id}" if is_local else f"url {url}"
+    requested = f"pair {pair_id}" if is_local or url is None else f"url {url}"
     return {
         "pair_id": pair_id,
         "source_key": row.key,

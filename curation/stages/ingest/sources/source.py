@@ -81,6 +81,24 @@ class Source(StrictModel):
         return self.path.partition("#")[0] if self.is_web else self.path
 
     @property
+    def lists_images(self) -> bool:
+        """Whether rows say where their images are; otherwise they can have imported vectors alone."""
+        is_table = FORMATS[self.reader].optional_columns is None
+        return not is_table or bool({"url", "image", "path"} & set(self.column_candidates))
+
+    @property
+    def may_have_keys(self) -> bool:
+        """Whether rows may have keys, as far as the recipe says."""
+        optional = FORMATS[self.reader].optional_columns or ()
+        return "key" in {*optional, *self.column_candidates}
+
+    @property
+    def may_have_captions(self) -> bool:
+        """Whether rows may have captions, as far as the recipe says."""
+        optional = FORMATS[self.reader].optional_columns or ()
+        return self.reader == "wat" or "caption" in {*optional, *self.column_candidates}
+
+    @property
     def has_remote_images(self) -> bool:
         """Whether all images of the source are behind URLs: those that a list on the web names are."""
         entry = FORMATS[self.reader]
@@ -124,17 +142,11 @@ class Source(StrictModel):
     @model_validator(mode="after")
     def _columns_fit_format(self) -> Source:
         optional = None if self.format in PRESETS else FORMATS[self.format].optional_columns
-        if optional is not None:
-            if set(self.columns) - set(optional):
-                valid = " and ".join(optional)
-                raise ValueError(
-                    f"the format {self.format} defines where images are, so `columns` "
-                    + (f"may map only {valid}" if valid else "must be empty")
-                )
-        elif not {"url", "image", "path"} & set(self.column_candidates):
+        if optional is not None and set(self.columns) - set(optional):
+            valid = " and ".join(optional)
             raise ValueError(
-                "`columns` must map at least one of url, image, path to a column of the file, "
-                "as in columns: {url: URL, caption: TEXT}"
+                f"the format {self.format} defines where images are, so `columns` "
+                + (f"may map only {valid}" if valid else "must be empty")
             )
         return self
 

@@ -16,9 +16,11 @@ class FilterEntry(Entry):
 
     Attributes:
         text: its scores are text, not numbers.
+        caption: it scores the caption alone, so that rows without pixels have its score too.
     """
 
     text: bool = False
+    caption: bool = False
 
 
 FILTERS = Registry(
@@ -28,13 +30,13 @@ FILTERS = Registry(
         "min_side": FilterEntry(),
         "aspect": FilterEntry(),
         "file_size": FilterEntry(),
-        "caption_length": FilterEntry(),
-        "caption_words": FilterEntry(),
-        "caption_letters": FilterEntry(),
-        "caption_links": FilterEntry(),
-        "caption_boilerplate": FilterEntry(),
-        "caption_language": FilterEntry(text=True),
-        "caption_language_sure": FilterEntry(),
+        "caption_length": FilterEntry(caption=True),
+        "caption_words": FilterEntry(caption=True),
+        "caption_letters": FilterEntry(caption=True),
+        "caption_links": FilterEntry(caption=True),
+        "caption_boilerplate": FilterEntry(caption=True),
+        "caption_language": FilterEntry(text=True, caption=True),
+        "caption_language_sure": FilterEntry(caption=True),
         "entropy": FilterEntry(),
         "contrast": FilterEntry(),
         "brightness": FilterEntry(),

@@ -1,0 +1,244 @@
+"""Vectors and ids are read as they were written, in bounded parts; what is no vector has a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation.algorithms.arrays.vectors import unit_vectors
+from curation.errors import RecipeError, StoreError
+from curation.media.vectors.ids import build_index, read_ids
+from curation.media.vectors.vector_set import VectorSet, as_stored
+from tests.vectors.helpers import FORMS, list_column, write_vectors
+
+FEW = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@FEW
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(3, 40),
+    dim=st.integers(1, 9),
+    form=st.sampled_from(FORMS),
+    dtype=st.sampled_from(["<f2", "<f4", "<f8"]),
+)
+def test_any_rows_are_read_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int, dim: int, form: str, dtype: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(rows, dim)).astype(dtype)
+    spec = write_vectors(tmp_path_factory.mktemp("v") / "x", form, vectors, None)
+    brought = VectorSet(spec["import"])
+    assert (brought.rows, brought.dim) == (rows, dim)
+    numbers = rng.integers(-1, rows, 30)
+    found, reasons = brought.take(numbers)
+    expected, _ = as_stored(vectors)
+    for number, vector, reason in zip(numbers, found, reasons, strict=True):
+        assert reason == ("missing" if number < 0 else None)
+        assert (vector == (expected[number] if number >= 0 else 0)).all()
+
+
+@FEW
+@given(seed=st.integers(0, 2**32 - 1), dim=st.integers(1, 64), wide=st.booleans())
+def test_what_embed_stored_comes_back_bit_for_bit(seed: int, dim: int, wide: bool) -> None:
+    features = np.random.default_rng(seed).normal(size=(50, dim)).astype(np.float32)
+    stored, valid = unit_vectors(features)
+    again, still_valid = as_stored(stored.astype(np.float32) if wide else stored)
+    assert (again == stored).all() and (still_valid == valid).all()
+
+
+def test_raw_features_become_what_embed_makes_of_them() -> None:
+    features = np.random.default_rng(0).normal(size=(200, 33)).astype(np.float32) * 17
+    assert (as_stored(features)[0] == unit_vectors(features)[0]).all()
+
+
+def test_other_byte_orders_and_memory_orders_are_read(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(6, 4))
+    np.save(tmp_path / "v.npy", np.asfortranarray(vectors.astype(">f4")))
+    found, _ = VectorSet(str(tmp_path / "v.npy")).take(np.arange(6))
+    assert (found == as_stored(vectors.astype(np.float32))[0]).all()
+
+
+def test_what_has_no_direction_or_another_length_has_a_reason(tmp_path: Path) -> None:
+    values = [[1.0, 2.0], None, [0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], [1.0], []]
+    pq.write_table(
+        pa.table({"v": pa.array(values, pa.list_(pa.float32()))}), tmp_path / "v.parquet"
+    )
+    brought = VectorSet(str(tmp_path / "v.parquet"))
+    vectors, reasons = brought.take(np.arange(7))
+    wrong = "wrong_dimension"
+    assert reasons.tolist() == [None, "missing", *["not_finite"] * 3, wrong, wrong]
+    assert not vectors[1:].any()
+
+
+def test_a_null_within_a_vector_is_no_number(tmp_path: Path) -> None:
+    values = pa.array([[1.0, None], [1.0, 1.0]], pa.list_(pa.float64(), 2))
+    pq.write_table(pa.table({"v": values}), tmp_path / "v.parquet")
+    assert VectorSet(str(tmp_path / "v.parquet")).take(np.arange(2))[1].tolist() == [
+        "not_finite",
+        None,
+    ]
+
+
+def test_files_that_hold_no_vectors_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    np.save(tmp_path / "whole.npy", np.ones((3, 2), int))
+    np.save(tmp_path / "flat.npy", np.ones(3))
+    np.save(tmp_path / "none.npy", np.ones((0, 3)))
+    np.savez(tmp_path / "several.npy.npz", a=np.ones((2, 2)))
+    (tmp_path / "several.npy.npz").rename(tmp_path / "several.npy")
+    np.save(tmp_path / "short.npy", np.ones((4, 8)))
+    content = (tmp_path / "short.npy").read_bytes()
+    (tmp_path / "short.npy").write_bytes(content[:-8])
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "text.parquet").write_text("no Parquet")
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.npy")
+    for name in ("objects", "whole", "flat", "none", "several", "short", "text", "pipe", "absent"):
+        with pytest.raises(RecipeError, match=name):
+            VectorSet(str(tmp_path / f"{name}.npy"))
+    for name in ("text.parquet", "empty", "absent"):
+        with pytest.raises(RecipeError, match=name):
+            VectorSet(str(tmp_path / name))
+
+
+def test_a_folder_holds_one_kind_of_one_dimension(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 3)))
+    (tmp_path / "README").write_text("left alone")
+    assert VectorSet(str(tmp_path)).rows == 2
+    np.save(tmp_path / "b.npy", np.ones((2, 4)))
+    with pytest.raises(RecipeError, match="dimension 4"):
+        VectorSet(str(tmp_path))
+    pq.write_table(
+        pa.table({"v": list_column(np.ones((2, 3)), fixed=True)}), tmp_path / "b.parquet"
+    )
+    with pytest.raises(RecipeError, match=r"several kinds: \.npy, parquet"):
+        VectorSet(str(tmp_path))
+
+
+def test_the_column_of_vectors_is_named_where_there_are_several(tmp_path: Path) -> None:
+    lists = list_column(np.eye(3), fixed=False)
+    pq.write_table(pa.table({"a": lists, "b": lists, "id": [1, 2, 3]}), tmp_path / "v.parquet")
+    path = str(tmp_path / "v.parquet")
+    with pytest.raises(RecipeError, match=r"several columns of lists of floats: a, b"):
+        VectorSet(path)
+    with pytest.raises(RecipeError, match=r"'id' has the type int64"):
+        VectorSet(path, "id")
+    with pytest.raises(RecipeError, match=r"no column 'c'"):
+        VectorSet(path, "c")
+    assert VectorSet(path, "b").dim == 3
+
+
+def test_a_damaged_row_group_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "v.parquet"
+    vectors = np.random.default_rng(0).normal(size=(2000, 8))
+    pq.write_table(pa.table({"v": list_column(vectors, fixed=True)}), path, row_group_size=500)
+    content = bytearray(path.read_bytes())
+    damaged = pq.read_metadata(path).row_group(1).column(0)
+    start = damaged.dictionary_page_offset or damaged.data_page_offset
+    content[start : start + 200] = b"\xff" * 200
+    path.write_bytes(content)
+    with pytest.raises((RecipeError, StoreError), match=f"{re.escape(str(path))}.*row group 1"):
+        VectorSet(str(path)).take(np.arange(2000))
+
+
+def ids_in(folder: Path, ids: list[str], form: str) -> tuple[str, str | None]:
+    """Write ids in a form; return `file` and `column`."""
+    folder.mkdir(exist_ok=True)
+    if form == "npy":
+        np.save(folder / "ids.npy", np.array(ids))
+    elif form == "bytes":
+        np.save(folder / "ids.npy", np.array([i.encode() for i in ids]))
+    elif form == "txt":
+        (folder / "ids.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+    else:
+        pq.write_table(pa.table({"id": ids}), folder / "ids.parquet")
+    return str(next(folder.iterdir())), "id" if form == "parquet" else None
+
+
+@FEW
+@given(
+    ids=st.lists(
+        st.text(
+            st.characters(codec="utf-8", exclude_characters="\x00\r\n"), min_size=1, max_size=9
+        ),
+        min_size=1,
+        max_size=30,
+        unique=True,
+    ),
+    form=st.sampled_from(["npy", "bytes", "txt", "parquet"]),
+)
+def test_every_id_finds_its_vector_and_no_other_does(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], form: str
+) -> None:
+    folder = tmp_path_factory.mktemp("ids")
+    np.save(folder / "v.npy", np.ones((len(ids), 2)))
+    vectors = VectorSet(str(folder / "v.npy"))
+    file, column = ids_in(folder / "ids", ids, form)
+    index = build_index(read_ids(vectors, file, column, "key"), vectors)
+    asked = [*ids[::-1], "\x01 no id of them", None]
+    expected = [*range(len(ids))[::-1], -1, -1]
+    assert index.find(asked).tolist() == expected
+
+
+def test_numbers_are_ids_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((3, 2)))
+    np.save(tmp_path / "i.npy", np.array([7, 12, 5]))
+    vectors = VectorSet(str(tmp_path / "v.npy"))
+    index = build_index(read_ids(vectors, str(tmp_path / "i.npy"), None, "key"), vectors)
+    assert index.find(["12", "5", "07"]).tolist() == [1, 2, -1]
+
+
+def test_repeated_ids_and_too_few_are_errors(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((3, 2)))
+    vectors = VectorSet(str(tmp_path / "v.npy"))
+    with pytest.raises(RecipeError, match=r"1 ids are repeated; the vectors 0 and 2"):
+        build_index([["a", "b"], ["a"]], vectors)
+    with pytest.raises(RecipeError, match=r"3 vectors, but there are 2 ids"):
+        build_index([["a", "b"]], vectors)
+    assert build_index([["a", None, None]], vectors).find(["a"]).tolist() == [0]
+
+
+def test_checksums_are_read_as_text_or_bytes_and_are_checked(tmp_path: Path) -> None:
+    sums = [hashlib.sha256(bytes([n])) for n in range(3)]
+    np.save(tmp_path / "v.npy", np.ones((3, 2)))
+    vectors = VectorSet(str(tmp_path / "v.npy"))
+    texts = [s.hexdigest() for s in sums]
+    columns = {
+        "text": [t.upper() for t in texts],
+        "raw": pa.array([s.digest() for s in sums], pa.binary(32)),
+    }
+    pq.write_table(pa.table({**columns, "key": ["a", "b", "c"]}), tmp_path / "i.parquet")
+    for column in ("text", "raw"):
+        parts = read_ids(vectors, str(tmp_path / "i.parquet"), column, "sha256")
+        assert build_index(parts, vectors).find(texts).tolist() == [0, 1, 2]
+    with pytest.raises(RecipeError, match=r"'a' is no SHA-256"):
+        list(read_ids(vectors, str(tmp_path / "i.parquet"), "key", "sha256"))
+
+
+def test_ids_that_are_none_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((3, 2)))
+    np.save(tmp_path / "floats.npy", np.ones(3))
+    pq.write_table(pa.table({"f": [1.5, 2.5, 3.5]}), tmp_path / "f.parquet")
+    vectors = VectorSet(str(tmp_path / "v.npy"))
+    for file, column, problem in (
+        (None, "id", "ids.file"),
+        ("floats.npy", None, "texts or whole numbers"),
+        ("floats.npy", "f", "has no columns"),
+        ("f.parquet", None, "set ids.column"),
+        ("f.parquet", "f", "type double"),
+        ("absent.txt", None, "no regular file"),
+    ):
+        with pytest.raises(RecipeError, match=problem):
+            list(read_ids(vectors, file and str(tmp_path / file), column, "key"))
