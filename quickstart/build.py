@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
-from quickstart import copies, dirt
-from quickstart.pictures import Picture, Studio
-from quickstart.web import TRUTH, Row, Web
+from . import copies, dirt
+from .pictures import Picture, Studio
+from .web import TRUTH, Row, Web
 
 VERSION = 1
 LIBRARIES = ("matplotlib", "numpy", "pillow", "PyWavelets", "scikit-image", "scikit-learn")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_digits
 
-from quickstart import captions, ink
-from quickstart.photographs import PHOTOGRAPHS, load
+from . import captions, ink
+from .photographs import PHOTOGRAPHS, load
 
 Box = tuple[int, int, int, int]
 Hash = NDArray[np.bool_]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from quickstart.pictures import Picture
+from .pictures import Picture
 
 HOSTS = tuple(f"127.0.0.{number}" for number in range(1, 9))
 SILENT_HOST = "127.0.0.9"

@@ -2,7 +2,13 @@
 
 # isort: off
 # The help lists commands in the order of these imports.
-from curation.cli import run_commands, weights_commands, inspect_commands, train_commands
+from curation.cli import (
+    run_commands,
+    weights_commands,
+    package_commands,
+    inspect_commands,
+    train_commands,
+)
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
 from curation.cli import audit_commands
@@ -17,6 +23,7 @@ __all__ = [
     "inspect_commands",
     "main",
     "opt_out_commands",
+    "package_commands",
     "plugin_commands",
     "run_commands",
     "status_command",
