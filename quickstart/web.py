@@ -39,7 +39,7 @@ class Row:
         url: of the image.
         text: its caption.
         kind: kind of the row, as `ok`, `exact_copy` or `dead_link`.
-        photo: name of the photograph, or class of the digit.
+        photo: name of the photograph or kind of drawing, or class of the digit.
         copy_of: uid of the row, or path of the held-out image (`held_out/007.jpg`), that it copies.
         edit: name of the edit of a copy.
         hard: whether the edit is hard to find.
