@@ -1,18 +1,16 @@
-"""The commands for what the package brings along: the quickstart, and folders of the project."""
+"""The command that makes a small web and curates it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from curation.cli.app import EXTEND_PANEL, RUN_PANEL, app, err, out
+from curation.cli.app import RUN_PANEL, app, err, out
 from curation.engine.resources import project_module, resource_dir
 from curation.errors import RecipeError
 from curation.terminal import visible
-
-Place = Literal["jobs", "airflow_dags", "conf", "schemas", "java"]
 
 
 @app.command(rich_help_panel=RUN_PANEL)
@@ -50,25 +48,3 @@ def _options_of(ctx: typer.Context) -> list[str]:
     given = ctx.find_root().params
     verbose = ["--verbose"] if given.get("verbose") else []
     return [*verbose, "--log-format", str(given.get("log_format", "text"))]
-
-
-@app.command(rich_help_panel=EXTEND_PANEL)
-def where(
-    place: Annotated[
-        Place,
-        typer.Argument(
-            help="jobs for spark-submit, DAG files for Airflow, conf with recipes, clusters and costs, "
-            "schemas of the tables, or the JAVA_HOME that runs take."
-        ),
-    ],
-) -> None:
-    """Print where the installed package keeps a folder, for other programs.
-
-    For example: JAVA_HOME=$(curation where java) spark-submit $(curation where jobs)/run.py --help
-    """
-    if place == "java":
-        from curation.engine.java import java_home
-
-        out.print(str(java_home()))
-    else:
-        out.print(str(resource_dir(place)))
