@@ -68,6 +68,7 @@ class Measured:
     def add(self, step: str, seconds: float, processor: float | None = None) -> None:
         """Add the seconds of a step."""
         self.figures.setdefault(step, []).append((seconds, processor))
+        print(f"{step}: {seconds:.1f} s", file=sys.stderr, flush=True)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
