@@ -32,15 +32,14 @@ def quickstart(folder: Path, port: int, *options: str) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_a_recipe_that_was_changed_is_run_as_it_is(folder: Path, port: int, form: str) -> None:
+def test_a_recipe_that_was_changed_is_run_as_it_is(folder: Path, port: int) -> None:
     (folder / RECIPE).write_text(REFUSED)
-    ended = quickstart(folder, port, "--log-format", form)
+    ended = quickstart(folder, port, "--log-format", "json")
     assert ended.returncode == 2, ended.stderr
     assert "is not the shipped recipe any more" in ended.stderr
     assert "did you mean 'fetch'" in ended.stderr
     # The options before the command count for the run too.
-    assert ('"level"' in ended.stderr) == (form == "json")
+    assert '"level"' in ended.stderr
     assert (folder / RECIPE).read_text() == REFUSED
 
 
