@@ -22,7 +22,10 @@ def quickstart(
     port: Annotated[
         int | None,
         typer.Option(
-            min=1, max=65535, help="Port of the small web. The default is QUICKSTART_PORT or 8765."
+            "--port",
+            min=1,
+            max=65535,
+            help="Port of the small web. The default is QUICKSTART_PORT or 8765.",
         ),
     ] = None,
 ) -> None:
