@@ -4,7 +4,7 @@ CLUSTER_PORT ?= 7077
 WORKERS ?= 2
 BIN := $(CURDIR)/.venv/bin
 
-# The shim `java` of a machine without Java lies there.
+# Spark's scripts look for Python there.
 export PATH := $(BIN):$(PATH)
 
 # Any Python from 3.9 on starts the set-up, which then looks for a 3.11, 3.12 or 3.13 itself.

@@ -17,16 +17,18 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
-from quickstart import copies, dirt
-from quickstart.pictures import Picture, Studio
-from quickstart.web import TRUTH, Row, Web
+from . import copies, dirt
+from .drawings import DRAWINGS
+from .pictures import Picture, Studio
+from .web import TRUTH, Row, Web
 
-VERSION = 1
-LIBRARIES = ("matplotlib", "numpy", "pillow", "PyWavelets", "scikit-image", "scikit-learn")
+VERSION = 2
+LIBRARIES = ("numpy", "pillow", "PyWavelets", "scikit-image", "scikit-learn")
 
-SCENES, DIGITS = 1080, 500
+SCENES, DIGITS = 700, 500
+DRAWN = {"clocks": 180, "houses": 100, "boats": 100}
 HELD_OUT_SCENES, HELD_OUT_DIGITS = 30, 10
-SEEDS = {"textures": 45, "people": 36, "digits": 50}
+SEEDS = {"textures": 45, "clocks": 36, "digits": 50}
 POOL_FILES = 2
 
 STAMP = "stamp.json"
@@ -57,10 +59,10 @@ def build(out: Path, port: int, seed: int = 0) -> None:
     _clear(out)
     _write_stamp(out, stamp)
     studio, web = Studio(seed), Web(out, port, seed)
-    total = SCENES + DIGITS + HELD_OUT_SCENES + HELD_OUT_DIGITS + sum(SEEDS.values())
+    counts = (SCENES, DIGITS, HELD_OUT_SCENES, HELD_OUT_DIGITS, *DRAWN.values(), *SEEDS.values())
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Making images", total=total)
+        task = bar.add_task("Making images", total=sum(counts))
         progress = partial(bar.advance, task)
         held_out, truth = _held_out(out, studio, progress)
         truth += _seeds(out, studio, held_out, progress)
@@ -101,7 +103,7 @@ def _clear(out: Path) -> None:
 
 def _held_out(out: Path, studio: Studio, progress: Advance) -> tuple[Members, list[dict[str, str]]]:
     """Write the held-out images; return them by path, and their truth."""
-    names = list(studio.photographs)
+    names = [*studio.photographs, *DRAWINGS]
     pictures = [
         studio.any_scene([names[index % len(names)]]) for index in range(HELD_OUT_SCENES)
     ] + [studio.digit(index % 10) for index in range(HELD_OUT_DIGITS)]
@@ -119,7 +121,7 @@ def _seeds(out: Path, studio: Studio, held_out: Members, progress: Advance) -> l
         "digits": [(f"{i:03d}", studio.digit(i % 10, form="JPEG")) for i in range(SEEDS["digits"])]
     }
     truth = []
-    for name, edit in {"textures": "smaller", "people": "requantised"}.items():
+    for name, edit in {"textures": "smaller", "clocks": "requantised"}.items():
         photographs = studio.theme(name)
         drawn = [studio.any_scene(photographs, form="JPEG") for _ in range(SEEDS[name])]
         sets[name] = [(f"{i:03d}.jpg", one) for i, one in enumerate(drawn)]
@@ -165,7 +167,7 @@ def _write_parquet(folder: Path, members: Members) -> None:
 
 
 def _write_tar(folder: Path, members: Members) -> None:
-    with tarfile.open(folder / "people-000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(folder / "clocks-000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, picture in members:
             caption = (str(Path(name).with_suffix(".txt")), picture.caption.encode())
             for file, data in ((name, picture.data), caption):
@@ -174,14 +176,20 @@ def _write_tar(folder: Path, members: Members) -> None:
                 tar.addfile(entry, io.BytesIO(data))
 
 
-SEED_WRITERS = {"textures": _write_folder, "people": _write_tar, "digits": _write_parquet}
+SEED_WRITERS = {"textures": _write_folder, "clocks": _write_tar, "digits": _write_parquet}
 
 
 def _add_pool_images(web: Web, studio: Studio, progress: Advance) -> list[tuple[Row, Picture]]:
     """Add the good images of the pool; return each with its row."""
     shown = []
-    for index in range(SCENES + DIGITS):
-        one = studio.any_scene() if index < SCENES else studio.digit(index % 10)
+    drawn = [name for name, count in DRAWN.items() for _ in range(count)]
+    for index in range(SCENES + len(drawn) + DIGITS):
+        if index < SCENES:
+            one = studio.any_scene()
+        elif index < SCENES + len(drawn):
+            one = studio.drawing(drawn[index - SCENES])
+        else:
+            one = studio.digit(index % 10)
         shown.append((web.add_image(one), one))
         progress(1)
     return shown

@@ -21,6 +21,16 @@ SCENES = (
     "{word} stock photo {number}",
     "IMG_{number}.JPG",
 )
+DRAWINGS = (
+    "{title}",
+    "{word}",
+    "drawing of {title}",
+    "{word} clip art, free picture",
+    "{title} | {word} illustration {number}",
+    "picture of {title}. Click to enlarge",
+    "my {word}",
+    "IMG_{number}.JPG",
+)
 DIGITS = (
     "a handwritten digit {word}",
     "handwritten {word}",
@@ -41,6 +51,11 @@ def region(box: tuple[int, int, int, int], size: tuple[int, int]) -> str:
 def scene(rng: np.random.Generator, title: str, word: str, where: str) -> str:
     """Return a random caption of a scene."""
     return _draw(rng, SCENES, word, title=title, region=where, number=int(rng.integers(1000, 9999)))
+
+
+def drawing(rng: np.random.Generator, title: str, word: str) -> str:
+    """Return a random caption of a drawing."""
+    return _draw(rng, DRAWINGS, word, title=title, number=int(rng.integers(1000, 9999)))
 
 
 def digit(rng: np.random.Generator, label: int) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from quickstart.edits import EASY, EDITS, HARD, extension
-from quickstart.pictures import Picture, perceptual_hash
-from quickstart.web import SILENT_HOST, Row, Web
+from .edits import EASY, EDITS, HARD, extension
+from .pictures import Picture, perceptual_hash
+from .web import SILENT_HOST, Row, Web
 
 EXACT_COPIES, COPIES_PER_EDIT, HELD_OUT_COPIES = 40, 7, 20
 

@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from quickstart.pictures import Picture, Studio, encode
-from quickstart.web import HOSTS, SILENT_HOST, Row, Web
+from .pictures import Picture, Studio, encode
+from .web import HOSTS, SILENT_HOST, Row, Web
 
 BLOCKED_DOMAINS = ("ads.blocked.example", "trackers.blocked.example")
 

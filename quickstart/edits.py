@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from quickstart.pictures import encode
+from .pictures import encode
 
 Edit = Callable[[np.random.Generator, Image.Image], bytes]
 

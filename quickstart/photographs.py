@@ -17,7 +17,7 @@ class Photograph:
         name: its name.
         title: description for captions.
         word: one word for captions.
-        theme: its group; photographs of one theme form a seed set.
+        theme: its group; the textures form a seed set.
         package: the installed library that contains it.
         file: its path within the library.
     """
@@ -30,7 +30,7 @@ class Photograph:
     file: str
 
 
-SKIMAGE, SKLEARN, MATPLOTLIB, PYWT = "skimage.data", "sklearn.datasets", "matplotlib", "pywt.data"
+SKIMAGE, SKLEARN, PYWT = "skimage.data", "sklearn.datasets", "pywt.data"
 
 PHOTOGRAPHS = (
     Photograph(
@@ -40,14 +40,6 @@ PHOTOGRAPHS = (
         "people",
         SKIMAGE,
         "astronaut.png",
-    ),
-    Photograph(
-        "hopper",
-        "Rear Admiral Grace Hopper in uniform",
-        "admiral",
-        "people",
-        MATPLOTLIB,
-        "mpl-data/sample_data/grace_hopper.jpg",
     ),
     Photograph(
         "cameraman",

@@ -1,4 +1,4 @@
-"""Makes images, of which no two are copies: scenes cut from photographs, and digits."""
+"""Makes images, of which no two are copies: scenes cut from photographs, drawings, and digits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_digits
 
-from quickstart import captions, ink
-from quickstart.photographs import PHOTOGRAPHS, load
+from . import captions, ink
+from .drawings import DRAWINGS
+from .photographs import PHOTOGRAPHS, load
 
 Box = tuple[int, int, int, int]
 Hash = NDArray[np.bool_]
@@ -29,7 +30,7 @@ EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded image; `photo` is the name of its photograph, or the class of its digit."""
+    """An encoded image; `photo` names its photograph, kind of drawing or class of digit."""
 
     photo: str
     caption: str
@@ -83,7 +84,9 @@ class Studio:
         }
 
     def theme(self, theme: str) -> list[str]:
-        """Return the names of the photographs of one theme."""
+        """Return the names of the photographs of one theme, or the one kind of drawing of that name."""
+        if theme in DRAWINGS:
+            return [theme]
         return [name for name, one in self.photographs.items() if one.theme == theme]
 
     def scene(
@@ -111,12 +114,30 @@ class Studio:
         long_side: tuple[int, int] = (120, 320),
         form: str | None = None,
     ) -> Picture:
-        """Return a new scene of one of some photographs (by default all) that still have space."""
+        """Return a new scene of one of some photographs that still have space, or a new drawing.
+
+        Args:
+            names: photographs and kinds of drawings; by default all photographs.
+            long_side: the shortest and longest that the longer side of a scene may be.
+            form: the format; by default a random one.
+        """
         while open_names := [n for n in names or self.photographs if n not in self.exhausted]:
             name = open_names[int(self.rng.integers(len(open_names)))]
+            if name in DRAWINGS:
+                return self.drawing(name, form=form)
             if picture := self.scene(name, long_side=long_side, form=form):
                 return picture
         raise RuntimeError(f"no photograph has space for another scene: {names or 'all'}")
+
+    def drawing(self, name: str, *, form: str | None = None) -> Picture:
+        """Return a new drawing of a kind."""
+        one = DRAWINGS[name]
+        for _ in range(MAX_TRIES):
+            text = captions.drawing(self.rng, one.title, one.word)
+            picture = self._encode(one.draw(self.rng), name, text, form)
+            if self._add_if_new(picture):
+                return picture
+        raise RuntimeError(f"no new drawing of {name} after {MAX_TRIES} tries")
 
     def digit(self, label: int, *, form: str | None = None) -> Picture:
         """Return a new handwritten digit; each digit of scikit-learn is used at most once."""

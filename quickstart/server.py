@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote, unquote, urlsplit
 
-from quickstart.web import HOSTS
+from .web import HOSTS
 
 HTML = b"<!doctype html><title>Sorry</title><p>This picture has moved on.</p>\n"
 PAUSE_S, CHUNKS = 0.3, 4
@@ -92,7 +92,7 @@ def _advice(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"port {port} on {host} is used by another program; choose another one: "
-            f"QUICKSTART_PORT={port + 1} make quickstart"
+            f"--port {port + 1}, or QUICKSTART_PORT={port + 1} make quickstart"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return (
@@ -101,7 +101,7 @@ def _advice(error: OSError, host: str, port: int) -> str:
         )
     return (
         f"cannot listen on {host}:{port}: {error.strerror}; choose another port: "
-        f"QUICKSTART_PORT=8766 make quickstart"
+        f"--port 8766, or QUICKSTART_PORT=8766 make quickstart"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from quickstart.pictures import Picture
+from .pictures import Picture
 
 HOSTS = tuple(f"127.0.0.{number}" for number in range(1, 9))
 SILENT_HOST = "127.0.0.9"
@@ -39,7 +39,7 @@ class Row:
         url: of the image.
         text: its caption.
         kind: kind of the row, as `ok`, `exact_copy` or `dead_link`.
-        photo: name of the photograph, or class of the digit.
+        photo: name of the photograph or kind of drawing, or class of the digit.
         copy_of: uid of the row, or path of the held-out image (`held_out/007.jpg`), that it copies.
         edit: name of the edit of a copy.
         hard: whether the edit is hard to find.

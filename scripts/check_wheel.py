@@ -3,14 +3,17 @@
     python scripts/check_wheel.py [--wheel dist/curation-….whl] [--python python3.12]
 
 It needs uv, which the project's environment has. Dependencies have the versions of `constraints.txt`.
-The trial: the version, the contracts and weights that the wheel ships, the marker of typed packages,
-and the plan of every shipped recipe that needs no data of its own.
+The trial, from a folder that is no checkout and without the Java of the machine: the version, the
+files that the wheel ships, the plans of shipped recipes, `curation quickstart`, a second run that finds
+nothing to do, and spark-submit with a shipped job.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = {"lvd142m": "142,109,386", "lvd1689m": "total"}
 """Shipped recipes, and a part of what `curation plan` prints for each."""
+PLACES = {
+    "jobs": "run.py",
+    "airflow_dags": "curation.py",
+    "conf": "clusters/local.yaml",
+    "schemas": "00_pairs.yaml",
+    "java": "bin/java",
+}
+"""What `curation where` names, and a file that is there."""
 TRIAL = """\
 from importlib.resources import files
 from curation.engine.contract import contracts
@@ -30,6 +41,8 @@ for name in ("vit_micro", "copy_micro"):
 assert len(contracts()) > 10, "schemas/ is missing"
 print(package)
 """
+JAVA = ("java", "javac")
+"""Programs that the trial must not find on PATH."""
 
 
 def uv() -> str:
@@ -41,12 +54,19 @@ def uv() -> str:
     return place
 
 
-def run(*command: str | Path, folder: Path) -> str:
-    """Run a command in a folder; return what it prints, or end with it where it fails."""
+def run(*command: str | Path, folder: Path, **variables: str) -> str:
+    """Run a command in a folder; return what it prints, or end with it where it fails.
+
+    Args:
+        command: the program and its arguments.
+        folder: to run it in.
+        variables: of the environment, beside those of this process.
+    """
     line = [str(part) for part in command]
     done = subprocess.run(
         line,
         cwd=folder,
+        env=os.environ | variables,
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -70,9 +90,25 @@ def install(wheel: Path, folder: Path, python: str) -> Path:
     run(uv(), "venv", "--python", python, folder / "venv", folder=folder)
     interpreter = folder / "venv" / "bin" / "python"
     pins = ROOT / "constraints.txt"
-    target = f"curation[cpu] @ {wheel.resolve().as_uri()}"
+    target = f"curation[cpu,java] @ {wheel.resolve().as_uri()}"
     run(uv(), "pip", "install", "--python", interpreter, "-c", pins, target, folder=folder)
     return interpreter.parent
+
+
+def forget_java(folder: Path) -> None:
+    """Hide the Java of the machine from all that this process starts.
+
+    Args:
+        folder: gets links to the other programs on PATH.
+    """
+    folder.mkdir()
+    for place in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        for program in Path(place).glob("*"):
+            link = folder / program.name
+            if program.name not in JAVA and not link.is_symlink():
+                link.symlink_to(program.absolute())
+    os.environ["PATH"] = str(folder)
+    os.environ.pop("JAVA_HOME", None)
 
 
 def try_it(binaries: Path, wheel: Path, folder: Path) -> None:
@@ -86,9 +122,39 @@ def try_it(binaries: Path, wheel: Path, folder: Path) -> None:
     for name, expected in RECIPES.items():
         recipe = package / "conf" / "recipes" / f"{name}.yaml"
         printed = run(binaries / "curation", "plan", recipe, folder=folder)
-        if expected not in printed:
-            raise SystemExit(f"the plan of {name} has no {expected!r}:\n{printed}")
-    print(f"{wheel.name} works: version {version}, plans of {', '.join(RECIPES)}")
+        expect(expected, printed, f"the plan of {name}")
+    try_a_run(binaries, folder)
+    print(f"{wheel.name} works: version {version}, plans of {', '.join(RECIPES)}, the quickstart")
+
+
+def try_a_run(binaries: Path, folder: Path) -> None:
+    """Run the quickstart, run its recipe again, and run a job of the package by spark-submit."""
+    curation = binaries / "curation"
+    places = {name: run(curation, "where", name, folder=folder).strip() for name in PLACES}
+    for name, file in PLACES.items():
+        if not Path(places[name], file).is_file():
+            raise SystemExit(f"`curation where {name}` names {places[name]}, without {file}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    printed = run(curation, "quickstart", "first", "--port", port, folder=folder)
+    expect("Composition of quickstart", printed, "the quickstart")
+    recipe = ("quickstart.yaml", "--store", "data/store")
+    printed = run(curation, "run", *recipe, folder=folder / "first")
+    expect("Nothing to do", printed, "the second run")
+    job = Path(places["jobs"], "run.py")
+    submit = (binaries / "spark-submit", "--master", "local[1]", job)
+    job_options = ("--recipe", *recipe, "--summary", "-")
+    path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
+    wanted = {"PATH": path, "JAVA_HOME": places["java"], "SPARK_LOCAL_IP": "127.0.0.1"}
+    printed = run(*submit, *job_options, folder=folder / "first", **wanted)
+    expect('"report"', printed, "spark-submit")
+
+
+def expect(part: str, printed: str, what: str) -> None:
+    """End unless a text has a part."""
+    if part not in printed:
+        raise SystemExit(f"{what} did not print {part!r}:\n{printed}")
 
 
 def main() -> None:
@@ -102,7 +168,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="curation-wheel-") as name:
         folder = Path(name)
         wheel = options.wheel or build(folder)
-        try_it(install(wheel, folder, options.python), wheel, folder)
+        binaries = install(wheel, folder, options.python)
+        forget_java(folder / "programs")
+        try_it(binaries, wheel, folder)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from typing import NamedTuple
 import pyspark
 import yaml
 
-from curation.engine.spark import ensure_java, load_cluster, spark_conf
+from curation.engine.java import ensure_java
+from curation.engine.spark import load_cluster, spark_conf
 from scripts.daemons import stop_sessions
 
 ROOT = Path(__file__).resolve().parent.parent

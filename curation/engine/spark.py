@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +13,10 @@ import yaml
 from pydantic import Field, ValidationError
 
 from curation.engine.executors import announced_start, check_master
+from curation.engine.java import ensure_java
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
 from curation.engine.spark_settings import (
-    JAVA_OPTIONS,
     LOOPBACK,
     check_pyspark,
     keep_local_settings,
@@ -42,8 +40,6 @@ SECRET, SECRET_VARIABLE = "spark.authenticate.secret", "CURATION_SPARK_SECRET"
 """The setting of the secret of a standalone cluster, and the variable that a run takes it from."""
 ATTEMPTS = 4
 """Attempts of a task on this machine; as many as Spark makes on a cluster."""
-JAVA_VERSIONS = (17, 21)
-"""The versions of Java that Spark supports."""
 
 
 class Cluster(StrictModel):
@@ -175,42 +171,6 @@ def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
     if gpus and cluster.gpus:
         conf.setdefault("spark.executor.resource.gpu.amount", str(gpus))
     return conf
-
-
-def _version_of(java: str) -> int | None:
-    try:
-        result = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r'version "(\d+)', result.stderr + result.stdout)
-    return int(match.group(1)) if match else None
-
-
-def ensure_java() -> None:
-    """Set JAVA_HOME to a Java that Spark runs on.
-
-    Raises:
-        RecipeError: there is none; the message says how to get one.
-    """
-    home = os.environ.get("JAVA_HOME")
-    on_path = shutil.which("java")
-    # Where the machine has no Java, `make setup` puts a launcher next to Python. It is a script, not a
-    # link to a Java, so it is not resolved.
-    launcher = Path(sys.executable).parent / "java"
-    candidates = [Path(home) / "bin" / "java"] if home else []
-    candidates += [Path(on_path).resolve()] if on_path and Path(on_path) != launcher else []
-    for java in [*candidates, launcher]:
-        if (_version_of(str(java)) or 0) >= min(JAVA_VERSIONS):
-            os.environ["JAVA_HOME"] = str(java.parent.parent)
-            return
-    options = [name for name in JAVA_OPTIONS if os.environ.get(name)]
-    raise RecipeError(
-        f"Spark needs Java {' or '.join(map(str, JAVA_VERSIONS))}, and none was found. Run "
-        "`make setup`, which installs one from the Python registry, or set JAVA_HOME."
-        + (f" Java may also refuse what {' and '.join(options)} say." if options else "")
-    )
 
 
 def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:

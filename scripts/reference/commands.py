@@ -42,6 +42,8 @@ def _section(name: str, text: str, info: Any) -> Iterator[str]:
 def _parameters(function: Callable[..., Any]) -> Iterator[list[str]]:
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
+        if hints[name] is typer.Context:
+            continue
         annotation, info = get_args(hints[name])[:2]
         # Within Annotated, the first name of an option is what else would be its default.
         option = isinstance(info, OptionInfo)

@@ -20,7 +20,8 @@ import pyspark
 import pytest
 import yaml
 
-from curation.engine.spark import ensure_java, load_cluster
+from curation.engine.java import ensure_java
+from curation.engine.spark import load_cluster
 from curation.engine.table import open_table
 from curation.store.store import Store
 

@@ -47,8 +47,8 @@ def test_holds_a_pool_three_seed_sets_and_a_held_out_set(out: Path, pool: pd.Dat
     assert list(pool.columns) == ["URL", "TEXT", "uid"]
     assert pool.uid.is_unique
     assert sorted(path.name for path in (out / "seeds").iterdir()) == [
+        "clocks",
         "digits",
-        "people",
         "textures",
     ]
     assert 30 <= len(list((out / "seeds/textures").iterdir())) <= 60
@@ -57,7 +57,7 @@ def test_holds_a_pool_three_seed_sets_and_a_held_out_set(out: Path, pool: pd.Dat
     assert 30 <= len(digits) <= 60
     assert {row["label"] for row in digits} == set(range(10))
     assert Image.open(io.BytesIO(digits[0]["jpg"])).format == "JPEG"
-    with tarfile.open(out / "seeds/people/people-000.tar") as tar:
+    with tarfile.open(out / "seeds/clocks/clocks-000.tar") as tar:
         names = tar.getnames()
     assert 30 <= len(names) // 2 <= 60
     assert names[:2] == ["000.jpg", "000.txt"]
@@ -118,7 +118,7 @@ def test_truth_speaks_of_the_pool(out: Path, pool: pd.DataFrame, truth: pd.DataF
         assert counts[kind] >= least, kind
     sets = pd.read_parquet(out / "truth_sets.parquet")
     leaked = sets[sets.copy_of != ""]
-    assert set(leaked.set) == {"people", "textures"}
+    assert set(leaked.set) == {"clocks", "textures"}
     assert all((out / path).is_file() for path in leaked.copy_of)
 
 

@@ -1,0 +1,110 @@
+"""What the command lines do: serve the mini-web, and curate it in a folder of the user's."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .build import build, read_stamp
+from .server import CannotServe, serving
+
+DEFAULT_PORT = 8765
+WEB, STORE = Path("data", "quickstart"), Path("data", "store")
+"""Where the recipe of the quickstart looks for the mini-web, and where its store is."""
+RECIPE = "quickstart.yaml"
+ERRORS = (CannotServe, FileExistsError, FileNotFoundError, ValueError)
+"""What a user can mend."""
+
+
+def default_port() -> int:
+    """Return the port that QUICKSTART_PORT names, or else 8765."""
+    return int(os.environ.get("QUICKSTART_PORT", DEFAULT_PORT))
+
+
+def curate(folder: Path, port: int | None, shipped: Path, options: Sequence[str] = ()) -> int:
+    """Build the mini-web in a folder, and run the recipe of the quickstart on it there.
+
+    Args:
+        folder: gets the recipe, the mini-web and the store.
+        port: of the mini-web; None for the default.
+        shipped: the recipe of the quickstart; a recipe that is in the folder already stays.
+        options: of `curation`.
+
+    Returns:
+        The exit status of `curation run`.
+
+    Raises:
+        CannotServe, FileExistsError, ValueError: the mini-web cannot be built or served.
+    """
+    folder = folder.absolute()
+    build(folder / WEB, port or default_port())
+    recipe = folder / RECIPE
+    if not recipe.exists():
+        shutil.copyfile(shipped, recipe)
+    elif recipe.read_bytes() != shipped.read_bytes():
+        print(f"{recipe} is not the shipped recipe any more, and is run as it is", file=sys.stderr)
+    # Nothing in the folder of a user is imported by chance.
+    program = [sys.executable, "-P", "-m", "curation.cli", *options]
+    return serve(folder / WEB, None, [*program, "run", RECIPE, "--store", str(STORE)], folder)
+
+
+def again(folder: Path) -> str:
+    """Return the shell command that runs the recipe in the folder of `curate` once more."""
+    return f"cd {shlex.quote(str(folder))} && curation run {RECIPE} --store {STORE}"
+
+
+def serve(out: Path, port: int | None, command: Sequence[str], folder: Path | None = None) -> int:
+    """Serve the mini-web in `out` while a command runs, or without one until Ctrl-C.
+
+    Args:
+        out: folder of the mini-web.
+        port: that it must have been built for, if not None.
+        command: to run; may be empty.
+        folder: that the command runs in; None for the working folder.
+
+    Returns:
+        The exit status of the command.
+
+    Raises:
+        FileNotFoundError: there is no mini-web.
+        ValueError: it was built for another port.
+        CannotServe: the port is used, or the machine lacks a loopback address.
+    """
+    stamp = read_stamp(out)
+    if not stamp.get("complete"):
+        raise FileNotFoundError(f"no mini-web in {out}; build it: python -m quickstart build {out}")
+    built_for = int(str(stamp["port"]))
+    if port not in (None, built_for):
+        raise ValueError(
+            f"the mini-web in {out} links to port {built_for}, not {port}; build it again: "
+            f"python -m quickstart build {out} --port {port}"
+        )
+    with serving(out, built_for) as server:
+        if command:
+            return _run(command, folder)
+        print(f"Serving {server.www} at {server.url('')}; stop with Ctrl-C", flush=True)
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _run(command: Sequence[str], folder: Path | None) -> int:
+    """Run the command; SIGTERM ends it too."""
+    process = subprocess.Popen(command, cwd=folder)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    while True:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            # The terminal sends Ctrl-C to the command too, which decides when to end.
+            continue
+        return status if status >= 0 else 128 - status

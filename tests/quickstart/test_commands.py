@@ -1,0 +1,65 @@
+"""`curation quickstart` in a folder of the user's; the whole run is tried by scripts/check_wheel.py."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from curation.engine.resources import PACKAGE, project_module, resource_dir
+from quickstart.commands import RECIPE, WEB, again
+
+# A recipe that is refused before any work, so that no Spark is started.
+REFUSED = "name: mine\nsources: []\nfech: {}\n"
+
+
+@pytest.fixture
+def folder(out: Path, tmp_path: Path) -> Path:
+    """A folder with a mini-web that is built already, and a name that shells would divide."""
+    place = tmp_path / "my folder"
+    shutil.copytree(out, place / WEB)
+    return place
+
+
+def quickstart(folder: Path, port: int, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "curation.cli", *options, "quickstart", str(folder)]
+    return subprocess.run(
+        [*command, "--port", str(port)], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_recipe_that_was_changed_is_run_as_it_is(folder: Path, port: int) -> None:
+    (folder / RECIPE).write_text(REFUSED)
+    ended = quickstart(folder, port, "--log-format", "json")
+    assert ended.returncode == 2, ended.stderr
+    assert "is not the shipped recipe any more" in ended.stderr
+    assert "did you mean 'fetch'" in ended.stderr
+    # The options before the command count for the run too.
+    assert '"level"' in ended.stderr
+    assert (folder / RECIPE).read_text() == REFUSED
+
+
+def test_a_used_port_is_one_message(folder: Path, port: int) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        ended = quickstart(folder, port)
+    assert ended.returncode == 2
+    assert f"--port {port + 1}" in ended.stderr.replace("\n", " ")
+    shipped = resource_dir("conf") / "recipes" / RECIPE
+    assert (folder / RECIPE).read_bytes() == shipped.read_bytes()
+
+
+def test_the_next_command_can_be_pasted(folder: Path) -> None:
+    command = again(folder).replace("curation", "echo", 1)
+    shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
+    assert shown == "run quickstart.yaml --store data/store\n"
+
+
+def test_modules_of_the_project_are_next_to_the_package() -> None:
+    assert project_module("quickstart.web").__name__ == "quickstart.web"
+    assert resource_dir("jobs") == PACKAGE.parent / "jobs"
