@@ -2,6 +2,7 @@
 
 # isort: off
 # The help lists commands in the order of these imports.
+from curation.cli import first_recipe_commands
 from curation.cli import quickstart_command, run_commands, weights_commands, where_command
 from curation.cli import inspect_commands, train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
@@ -14,6 +15,7 @@ from curation.cli.app import app, main
 __all__ = [
     "app",
     "audit_commands",
+    "first_recipe_commands",
     "gc_commands",
     "inspect_commands",
     "main",

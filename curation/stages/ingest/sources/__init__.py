@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from curation.engine.registry import Entry, Registry
+from curation.engine.stage import FunctionPath
 
 IMAGE_ENDINGS = (
     *("jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib"),
@@ -40,6 +41,8 @@ class FormatEntry(Entry):
             first that is not empty counts.
         is_table: its files have columns, so one that `columns` maps is looked for in each file.
         is_folder: files of its folder belong together, so a source cannot be one of them.
+        recognise: function of a `Place` that returns what a source there would be (`Recognised`), why
+            there is none, or None, for `curation init`; None for a format that nobody can recognise.
     """
 
     function: str = "read"
@@ -51,31 +54,54 @@ class FormatEntry(Entry):
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     is_table: bool = False
     is_folder: bool = False
+    recognise: FunctionPath | None = field(default=None, metadata={"display": True})
+
+
+_PARQUET = (".parquet", ".parq", ".pq")
+
+
+def _by(function: str) -> FunctionPath:
+    """Return a function of the folder `recognise`, as `module:function`."""
+    return FunctionPath(f"curation.stages.ingest.recognise.{function}")
 
 
 FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(version=3, endings=(".parquet", ".parq", ".pq")),
+        "parquet": FormatEntry(version=3, endings=_PARQUET, recognise=_by("tables:parquet")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=3,
             function="read_csv",
             endings=_compressed(".csv"),
+            recognise=_by("tables:comma_separated"),
         ),
         "tsv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=3,
             function="read_tsv",
             endings=_compressed(".tsv"),
+            recognise=_by("tables:tab_separated"),
         ),
-        "jsonl": FormatEntry(version=3, endings=_compressed(".jsonl", ".ndjson")),
+        "jsonl": FormatEntry(
+            version=3,
+            endings=_compressed(".jsonl", ".ndjson"),
+            recognise=_by("tables:json_lines"),
+        ),
         "txt": FormatEntry(
-            version=3, endings=_compressed(".txt"), optional_columns=(), remote_images=True
+            version=3,
+            endings=_compressed(".txt"),
+            optional_columns=(),
+            remote_images=True,
+            recognise=_by("files:text"),
         ),
         "wat": FormatEntry(
-            version=3, endings=(".wat.gz", ".wat"), optional_columns=(), remote_images=True
+            version=3,
+            endings=(".wat.gz", ".wat"),
+            optional_columns=(),
+            remote_images=True,
+            recognise=_by("files:crawl"),
         ),
         "folder": FormatEntry(
             version=3,
@@ -83,12 +109,14 @@ FORMATS = Registry(
             optional_columns=("caption", "key"),
             holds_images=True,
             is_folder=True,
+            recognise=_by("files:folder"),
         ),
         "webdataset": FormatEntry(
             version=3,
             endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,
+            recognise=_by("files:webdataset"),
         ),
         "img2dataset": FormatEntry(
             endings=(".parquet", ".tar"),
@@ -98,6 +126,7 @@ FORMATS = Registry(
             columns={"url": ("url",), "caption": ("caption",), "key": ("key",)},
             is_table=True,
             is_folder=True,
+            recognise=_by("outputs:img2dataset"),
         ),
         "huggingface": FormatEntry(
             endings=(".parquet",),
@@ -106,17 +135,20 @@ FORMATS = Registry(
             names_files=True,
             columns={"caption": ("caption", "text")},
             is_table=True,
+            recognise=_by("outputs:hub_parquet"),
         ),
         "coco": FormatEntry(
             endings=_compressed(".json"),
             optional_columns=("caption", "key"),
             names_files=True,
+            recognise=_by("outputs:annotations"),
         ),
         "clip_retrieval": FormatEntry(
             endings=(".parquet",),
             optional_columns=("url", "path", "caption", "key", "sha256"),
             columns={"caption": ("caption",), "key": ("image_path",)},
             is_table=True,
+            recognise=_by("outputs:clip_retrieval"),
         ),
     },
 )
