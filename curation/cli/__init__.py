@@ -2,7 +2,8 @@
 
 # isort: off
 # The help lists commands in the order of these imports.
-from curation.cli import run_commands, weights_commands, inspect_commands, train_commands
+from curation.cli import run_commands, weights_commands, inspect_commands, sql_command
+from curation.cli import train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
 from curation.cli import audit_commands
@@ -19,6 +20,7 @@ __all__ = [
     "opt_out_commands",
     "plugin_commands",
     "run_commands",
+    "sql_command",
     "status_command",
     "store_commands",
     "takedown_commands",

@@ -1,0 +1,112 @@
+"""Which version of each table is the current one: that of one recipe, of its latest finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.errors import StoreError
+from curation.flow import run_fingerprint
+from curation.recipe import load_recipe
+from curation.store.run_log import find_run, read_runs
+from curation.store.run_record import RunRecord
+from curation.store.store import Store
+
+RECIPE_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Current:
+    """The current tables of a recipe.
+
+    Attributes:
+        recipe: its name.
+        run: the run that decides: the one that was named, or the latest finished one.
+        runs: for each table the run whose version counts, the tables in order.
+    """
+
+    recipe: str
+    run: RunRecord
+    runs: Mapping[str, RunRecord]
+
+    def version(self, table: str) -> str:
+        """Return the current version of a table."""
+        return self.runs[table].tables[table]
+
+
+def find_current(store: Store, recipe: str | None = None, run: str | None = None) -> Current:
+    """Return the current tables of a recipe.
+
+    A run may have made some tables only. Those that the latest finished run has not come from the latest
+    earlier run of the recipe that has them.
+
+    Args:
+        store: where to look.
+        recipe: name of a recipe, or the path of its file; then only runs with exactly its parameters
+            count. The default is the one recipe of the store.
+        run: a run, or how its name begins. Only its tables count then.
+
+    Raises:
+        StoreError: there is no such recipe or run, or several recipes and none is named.
+        RecipeError: the file of the recipe is not valid.
+    """
+    if run is not None:
+        record = find_run(store, run)
+        if recipe is not None and not _is_of(record, recipe, _fingerprint(recipe)):
+            raise StoreError(
+                f"Run {record.run} in {store.uri} is of recipe {record.recipe!r} (fingerprint "
+                f"{record.fingerprint}), not of {recipe!r}. Leave out the recipe, or name a run of it."
+            )
+        return _current([record])
+    finished = [record for record in read_runs(store) if record.state == "finished"]
+    if not finished:
+        raise StoreError(
+            f"{store.uri} has no finished run. Check the path of the store, or run a recipe first "
+            "(curation run RECIPE --store DIR)."
+        )
+    return _current(_runs_of(finished, recipe, store))
+
+
+def _runs_of(records: list[RunRecord], recipe: str | None, store: Store) -> list[RunRecord]:
+    names = list(dict.fromkeys(record.recipe for record in records))
+    if recipe is None:
+        if len(names) > 1:
+            raise StoreError(
+                f"{store.uri} has runs of {len(names)} recipes, and none was named. Name one of them: "
+                f"{_listed(names, records)}."
+            )
+        return records
+    fingerprint = _fingerprint(recipe)
+    chosen = [record for record in records if _is_of(record, recipe, fingerprint)]
+    if not chosen:
+        exactly = "" if fingerprint is None else f" with the fingerprint {fingerprint}"
+        raise StoreError(
+            f"{store.uri} has no finished run of recipe {recipe!r}{exactly}. It has runs of: "
+            f"{_listed(names, records)}."
+        )
+    return chosen
+
+
+def _fingerprint(recipe: str) -> str | None:
+    """Return the fingerprint of the recipe in a file; None for a name."""
+    if Path(recipe).suffix not in RECIPE_SUFFIXES:
+        return None
+    return run_fingerprint(load_recipe(recipe))
+
+
+def _is_of(record: RunRecord, recipe: str, fingerprint: str | None) -> bool:
+    return record.recipe == recipe if fingerprint is None else record.fingerprint == fingerprint
+
+
+def _listed(names: Iterable[str], records: list[RunRecord]) -> str:
+    latest = {name: next(r.started for r in records if r.recipe == name) for name in names}
+    return ", ".join(f"{name} (latest run {started})" for name, started in latest.items())
+
+
+def _current(records: list[RunRecord]) -> Current:
+    runs: dict[str, RunRecord] = {}
+    for record in records:
+        for table in record.tables:
+            runs.setdefault(table, record)
+    return Current(records[0].recipe, records[0], dict(sorted(runs.items())))
