@@ -2,7 +2,7 @@
 
 # isort: off
 # The help lists commands in the order of these imports.
-from curation.cli import run_commands, weights_commands, inspect_commands, sql_command
+from curation.cli import run_commands, weights_commands, inspect_commands, why_command, sql_command
 from curation.cli import train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
@@ -27,4 +27,5 @@ __all__ = [
     "train_commands",
     "verify_commands",
     "weights_commands",
+    "why_command",
 ]

@@ -198,10 +198,10 @@ class OpenStore:
         """The store as the package itself reads it."""
         return self._store
 
-    @property
-    def current(self) -> Any:
-        """Which run decides the version of each table."""
-        return self._current
+    def step_of(self, table: str) -> str | None:
+        """Return the fingerprint of the step that wrote the current version of a table."""
+        record = self._current.runs.get(table)
+        return None if record is None else record.steps.get(table)
 
     @property
     def session(self) -> SqlSession:
