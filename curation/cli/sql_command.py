@@ -163,7 +163,7 @@ def _write(result: duckdb.DuckDBPyRelation, path: str) -> None:
     from curation.inspect.api.sql import asked
 
     rows = 0
-    reader = asked(lambda: result.fetch_record_batch(8192))
+    reader = asked(lambda: result.to_arrow_reader())
     with pq.ParquetWriter(path, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)

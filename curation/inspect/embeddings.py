@@ -15,7 +15,6 @@ from curation.engine.table import Table, open_table
 from curation.media.encoders.params import EMBEDDINGS
 from curation.store.store import Store
 
-
 TextIds = npt.NDArray[np.str_]
 """Ids of pairs or images: dtype U32, shape (n,)."""
 

@@ -86,7 +86,9 @@ class Withheld:
         field = rows.schema.field(index)
         ids = nested_ids(field.type)
         lists = [
-            items if items is None else [item for item in items if self._is_shown(item, ids, hidden)]
+            items
+            if items is None
+            else [item for item in items if self._is_shown(item, ids, hidden)]
             for items in rows.column(index).to_pylist()
         ]
         columns = list(rows.columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def find_current(store: Store, recipe: str | None = None, run: str | None = None
     """
     if run is not None:
         record = find_run(store, run)
-        if recipe is not None and not _is_of(record, recipe, _fingerprint(recipe)):
+        if recipe is not None and not _wanted(recipe)(record):
             raise StoreError(
                 f"Run {record.run} in {store.uri} is of recipe {record.recipe!r} (fingerprint "
                 f"{record.fingerprint}), not of {recipe!r}. Leave out the recipe, or name a run of it."
@@ -77,26 +77,22 @@ def _runs_of(records: list[RunRecord], recipe: str | None, store: Store) -> list
                 f"{_listed(names, records)}."
             )
         return records
-    fingerprint = _fingerprint(recipe)
-    chosen = [record for record in records if _is_of(record, recipe, fingerprint)]
+    chosen = list(filter(_wanted(recipe), records))
     if not chosen:
-        exactly = "" if fingerprint is None else f" with the fingerprint {fingerprint}"
         raise StoreError(
-            f"{store.uri} has no finished run of recipe {recipe!r}{exactly}. It has runs of: "
+            f"{store.uri} has no finished run of recipe {recipe!r} as it is now. It has runs of: "
             f"{_listed(names, records)}."
         )
     return chosen
 
 
-def _fingerprint(recipe: str) -> str | None:
-    """Return the fingerprint of the recipe in a file; None for a name."""
+def _wanted(recipe: str) -> Callable[[RunRecord], bool]:
+    """Return what chooses the runs of a recipe: by its name, or as its file is now."""
     if Path(recipe).suffix not in RECIPE_SUFFIXES:
-        return None
-    return run_fingerprint(load_recipe(recipe))
-
-
-def _is_of(record: RunRecord, recipe: str, fingerprint: str | None) -> bool:
-    return record.recipe == recipe if fingerprint is None else record.fingerprint == fingerprint
+        return lambda record: record.recipe == recipe
+    loaded = load_recipe(recipe)
+    exactly = loaded.name, run_fingerprint(loaded)
+    return lambda record: (record.recipe, record.fingerprint) == exactly
 
 
 def _listed(names: Iterable[str], records: list[RunRecord]) -> str:

@@ -53,11 +53,14 @@ class SqlSession:
     Args:
         names: names of the tables, in order.
         opened: returns the version of a table whose rows count.
+
+    Attributes:
+        made: the tables that have a view.
     """
 
     def __init__(self, names: Iterable[str], opened: Callable[[str], Table]) -> None:
         self._names, self._open = tuple(names), opened
-        self._made: set[str] = set()
+        self.made: set[str] = set()
         # For sorts and joins that do not fit into memory.
         self._scratch = tempfile.TemporaryDirectory(prefix="curation-sql-")
         config = {**CLOSED, "temp_directory": self._scratch.name}
@@ -89,9 +92,9 @@ class SqlSession:
         lowered = sql.lower()
         named = [n for n in self._names if re.search(rf"\b{re.escape(_base(n))}\b", lowered)]
         for name in named or self._names:
-            if name not in self._made:
+            if name not in self.made:
                 self._make_view(name)
-                self._made.add(name)
+                self.made.add(name)
 
     def relation(self, table: Table) -> duckdb.DuckDBPyRelation:
         """Return a version of a table as a relation."""
@@ -107,6 +110,11 @@ class SqlSession:
         self._define_hidden(held)
         rest = self._connection.from_arrow(_scanned(table, hit, schema))
         return whole.union(rest.filter(_shown(schema)).select(self._columns(name, schema, True)))
+
+    @property
+    def scratch(self) -> str:
+        """The folder for what does not fit into memory."""
+        return self._scratch.name
 
     def close(self) -> None:
         """Close the connection. Relations of it can no longer be used."""
@@ -151,7 +159,9 @@ class SqlSession:
     def _define_hidden(self, withheld: Withheld) -> None:
         def is_hidden(ids: pa.Array) -> pa.Array:
             known: dict[str, bool] = {}
-            return pa.array([i is not None and withheld.is_hidden(i, known) for i in ids.to_pylist()])
+            return pa.array(
+                [i is not None and withheld.is_hidden(i, known) for i in ids.to_pylist()]
+            )
 
         self._define(HIDDEN, is_hidden, ["VARCHAR"], "BOOLEAN")
 

@@ -64,9 +64,7 @@ class OpenStore:
         StoreError: see `find_current`.
     """
 
-    def __init__(
-        self, path: str | Path, recipe: str | None = None, run: str | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, recipe: str | None = None, run: str | None = None) -> None:
         self._store = Store(path)
         self._current = find_current(self._store, recipe, run)
         self._opened: dict[str, Table] = {}

@@ -177,4 +177,3 @@ class StoredTable:
         from curation.inspect.api.page import table_page
 
         return table_page(self)
-

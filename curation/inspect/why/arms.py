@@ -93,7 +93,9 @@ def _left_out(arm: Arm, subject: Subject, totals: Mapping[str, Any]) -> str:
         return f"it is not eligible: {subject.reason}"
     takes_pool = arm["strategy"] != "as_is"
     if takes_pool and subject.role != "pool":
-        return f"the strategy {arm['strategy']} claims pool images, and this is a {subject.role} image"
+        return (
+            f"the strategy {arm['strategy']} claims pool images, and this is a {subject.role} image"
+        )
     explain = _LIMITS.get(arm["strategy"])
     limit = explain(arm, subject) if explain else None
     return limit or _capped(arm, totals)
@@ -102,7 +104,9 @@ def _left_out(arm: Arm, subject: Subject, totals: Mapping[str, Any]) -> str:
 def _as_is(arm: Arm, subject: Subject) -> str | None:
     if subject.source == arm["seeds"]:
         return None
-    return f"it claims the images of seed set {arm['seeds']}, and this is of source {subject.source}"
+    return (
+        f"it claims the images of seed set {arm['seeds']}, and this is of source {subject.source}"
+    )
 
 
 def _sample(arm: Arm, subject: Subject) -> str | None:
@@ -187,7 +191,9 @@ def _capped(arm: Arm, totals: Mapping[str, Any]) -> str:
 
 
 def _ordinal(number: int) -> str:
-    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    ending = (
+        "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
     return f"{number:,}{ending}"
 
 

@@ -31,8 +31,7 @@ def copies_of(tables: RowReader, place: Place) -> dict[str, Any] | None:
     row = tables.row("copies", place)
     if row is None:
         return None
-    alone = row["method"] == "representative" and row["similarity"] is None
-    members = [row] if alone else _members(tables, row["component_id"])
+    members = [row] if _is_alone(row) else _members(tables, row["component_id"])
     contamination = {name: row[name] for name in CONTAMINATION}
     return {
         "component_id": row["component_id"],
@@ -51,6 +50,12 @@ def copies_of(tables: RowReader, place: Place) -> dict[str, Any] | None:
         "contaminated": contamination if row["contaminated_by"] else None,
         "copy_of_seed": row["copy_of_seed"],
     }
+
+
+def _is_alone(row: dict[str, Any]) -> bool:
+    """Whether a row shows without its component that it has no copies, as most rows of a pool do."""
+    no_edge = row["similarity"] is None and row["copies"] is None
+    return bool(no_edge and row["role"] == "pool" and row["method"] == "representative")
 
 
 def _members(tables: RowReader, component: str) -> list[dict[str, Any]]:

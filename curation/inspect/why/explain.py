@@ -177,7 +177,9 @@ class _Explainer:
         tables = [name for name in self._tables.names if EMBEDDINGS.holds(name)]
         rows = {name: self._tables.row(name, place, ["pair_id", "reason"]) for name in tables}
         return {
-            name.partition(".")[2]: row["reason"] or "ok" for name, row in rows.items() if row is not None
+            name.partition(".")[2]: row["reason"] or "ok"
+            for name, row in rows.items()
+            if row is not None
         }
 
     def _cluster(self, place: Place) -> dict[str, Any] | None:

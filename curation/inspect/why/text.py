@@ -33,7 +33,9 @@ def lines_of(why: Why) -> Iterator[str]:
 
 def _row(row: Part) -> Iterator[str]:
     yield from _line("pair", f"{row['pair_id']}, image {row['image_id'] or 'none'}")
-    yield from _line("row", f"{row['role']} of source {row['source']}, key {row['source_key'] or 'none'}")
+    yield from _line(
+        "row", f"{row['role']} of source {row['source']}, key {row['source_key'] or 'none'}"
+    )
     yield from _line("", row["url"] or row["location"] or "", row["caption"] or "no caption")
     yield from _ingest(row["ingest"])
     yield from _fetch(row["fetch"])
@@ -45,7 +47,9 @@ def _row(row: Part) -> Iterator[str]:
     yield from _decision("select", row["select"])
     if row["cluster"]:
         cluster = row["cluster"]
-        size = f"{cluster['rows']:,} rows, similarity to the centroid {_number(cluster['similarity'])}"
+        size = (
+            f"{cluster['rows']:,} rows, similarity to the centroid {_number(cluster['similarity'])}"
+        )
         yield from _line("cluster", f"{cluster['cluster_id']}: {size}")
     yield from _arms(row)
 
@@ -80,7 +84,9 @@ def _score(score: Part) -> str:
     threshold = score["threshold"]
     if threshold is None:
         return text
-    bounds = [f"{n.replace('_', ' ')} {threshold[n]}" for n in _BOUNDS if threshold.get(n) is not None]
+    bounds = [
+        f"{n.replace('_', ' ')} {threshold[n]}" for n in _BOUNDS if threshold.get(n) is not None
+    ]
     return f"{text}: {'passes' if score['passes'] else 'fails'} {', '.join(bounds)}"
 
 
@@ -93,7 +99,9 @@ def _dedup(part: Part | None) -> Iterator[str]:
     if part["rows"] == 1:
         yield from _line("copies", "none")
     else:
-        names = f"{part['rows']:,} rows of {part['images']:,} images, component {part['component_id']}"
+        names = (
+            f"{part['rows']:,} rows of {part['images']:,} images, component {part['component_id']}"
+        )
         yield from _line("copies", names)
         if part["method"] == "representative":
             yield from _line("", "this row stands for them")
