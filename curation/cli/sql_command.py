@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 MAX_CELL = 200
 PROMPT, CONTINUED = "sql> ", "...> "
-HELP = """Statements end with a semicolon. Every table of the store is a view; SHOW ALL TABLES lists them,
-DESCRIBE copies their columns. Vectors are FLOAT[n]: array_cosine_similarity(a.vector, b.vector).
-.quit ends the shell."""
+HELP = """Statements end with a semicolon. Every table of the store is a view: SHOW ALL TABLES lists
+them, and DESCRIBE copies lists the columns of one. Vectors are FLOAT[n]:
+array_cosine_similarity(a.vector, b.vector). .quit ends the shell."""
 
 
 @app.command(rich_help_panel=INSPECT_PANEL)
@@ -59,8 +59,6 @@ def sql(
             _shell(opened, rows)
             return
         result = opened.sql(query if query is not None else sys.stdin.read())
-        if result is None:
-            return
         if parquet is not None:
             _write(result, parquet)
         elif as_json:
@@ -79,8 +77,7 @@ def _shell(opened: OpenStore, rows: int) -> None:
     for statement in _statements():
         try:
             result = opened.sql(statement)
-            if result is not None:
-                _print_rows(result, rows)
+            _print_rows(result, rows)
         except CurationError as error:
             print_error(str(error))
         except KeyboardInterrupt:
@@ -163,7 +160,7 @@ def _write(result: duckdb.DuckDBPyRelation, path: str) -> None:
     from curation.inspect.api.sql import asked
 
     rows = 0
-    reader = asked(lambda: result.to_arrow_reader())
+    reader = asked(result.to_arrow_reader)
     with pq.ParquetWriter(path, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)

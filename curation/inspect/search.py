@@ -60,7 +60,7 @@ class ImageSearch:
     """Searches vectors, by an index if there is one, and knows the metadata of images.
 
     Args:
-        tables: `images`, `pairs` and the embeddings; `codebooks`, `lists` and `claims` if they were made.
+        tables: `images`, `pairs` and the embeddings; `codebooks`, `lists`, `claims` if made.
         settings: how they are searched.
     """
 

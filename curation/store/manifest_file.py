@@ -90,7 +90,9 @@ def _to_json(values: Iterable[Any]) -> list[str]:
 
 
 def read_header(content: bytes) -> dict[str, Any]:
-    """Return everything of a manifest but its fragments: `fragments`, `rows` and `bytes` are their numbers.
+    """Return everything of a manifest but its fragments.
+
+    `fragments`, `rows` and `bytes` are their numbers.
 
     Raises:
         OtherFormatError: another version of curation wrote it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def plain(value: Any) -> Any:
     )
 
 
-def rows_of(records: list[dict[str, Any]]) -> Counter[Any]:
+def rows_of(records: Sequence[Mapping[Any, Any]]) -> Counter[Any]:
     return Counter(tuple((name, plain(value)) for name, value in row.items()) for row in records)
 
 

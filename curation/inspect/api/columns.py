@@ -1,4 +1,4 @@
-"""The columns of stored tables. Vectors are stored as fixed-size bytes, and shown as lists of numbers."""
+"""The columns of stored tables. Vectors are stored as bytes, and shown as lists of numbers."""
 
 from __future__ import annotations
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from curation.errors import StoreError
+from curation.inspect.api.versions import TableVersion
+from curation.inspect.current import CurrentTables
 from curation.inspect.html import render_page
 from curation.inspect.report.album import Album, AlbumImage, shorten
-
-if TYPE_CHECKING:
-    from curation.inspect.api.store import OpenStore
-    from curation.inspect.api.table import StoredTable
 
 TEMPLATE = Path(__file__).parent / "store.html.j2"
 PICTURES = 12
@@ -24,50 +24,54 @@ DIGITS = 12
 """Digits of a version that are shown."""
 
 
-def store_page(store: OpenStore) -> str:
+def store_page(tables: CurrentTables, versions: Sequence[TableVersion]) -> str:
     """Return the HTML of a store: some pictures of the dataset, and its tables.
 
     Args:
-        store: the current tables of a recipe.
+        tables: the current tables of a recipe.
+        versions: of these tables.
     """
-    rows = [
-        (
-            v.table,
-            f"{v.rows:,}",
-            _megabytes(v.bytes),
-            _seconds(v.seconds),
-            v.version[:DIGITS],
-            v.created,
-        )
-        for v in store.versions()
-    ]
     columns = ("table", "rows", "size", "seconds", "version", "created")
     return _render(
-        recipe=store.recipe,
-        address=store.address,
-        run=store.run,
-        pictures=_pictures(store),
+        recipe=tables.recipe,
+        address=tables.store.uri,
+        run=f"run {tables.run}",
+        pictures=_pictures(tables),
         columns=columns,
-        rows=rows,
+        rows=[_version_row(version) for version in versions],
         note="",
     )
 
 
-def table_page(table: StoredTable) -> str:
+def _version_row(version: TableVersion) -> tuple[str, ...]:
+    return (
+        version.table,
+        f"{version.rows:,}",
+        "" if version.bytes is None else f"{version.bytes / 1e6:,.1f} MB",
+        "" if version.seconds is None else f"{version.seconds:,.1f}",
+        version.version[:DIGITS],
+        version.created,
+    )
+
+
+def table_page(name: str, grain: str, version: str, head: pa.Table, rows: int) -> str:
     """Return the HTML of a table: its first rows.
 
     Args:
-        table: the version.
+        name: of the table.
+        grain: what one row represents.
+        version: of the table.
+        head: its first rows.
+        rows: number of all rows.
     """
-    head = table.head()
     return _render(
-        recipe=table.name,
-        address=table.grain,
-        run=f"{table.run or 'none'}, version {table.version[:DIGITS]}",
+        recipe=name,
+        address=grain,
+        run=f"version {version[:DIGITS]}",
         pictures=[],
         columns=head.column_names,
         rows=[[_cell(value) for value in row.values()] for row in head.to_pylist()],
-        note=f"{len(head):,} of {table.rows:,} rows",
+        note=f"{len(head):,} of {rows:,} rows",
     )
 
 
@@ -75,13 +79,13 @@ def _render(**content: Any) -> str:
     return render_page(TEMPLATE, content, {}).decode("utf-8")
 
 
-def _pictures(store: OpenStore) -> list[AlbumImage]:
+def _pictures(tables: CurrentTables) -> list[AlbumImage]:
     """Return some pictures of the dataset; those of the first rows before there is a dataset."""
-    if "images" not in store.tables:
+    if "images" not in tables:
         return []
-    album = Album(store.open_table("images"))
+    album = Album(tables["images"])
     try:
-        refs = [album.add(*row) for row in islice(_rows_with_pictures(store), PICTURES)]
+        refs = [album.add(*row) for row in islice(_rows_with_pictures(tables), PICTURES)]
         album.load()
     except StoreError:
         # The tables can be shown without pictures.
@@ -89,9 +93,9 @@ def _pictures(store: OpenStore) -> list[AlbumImage]:
     return [album[ref] for ref in refs if album[ref].thumbnail]
 
 
-def _rows_with_pictures(store: OpenStore) -> Iterator[tuple[str, str]]:
+def _rows_with_pictures(tables: CurrentTables) -> Iterator[tuple[str, str]]:
     """Yield fragments and pair ids of different images, of the first fragments that have any."""
-    table = store.open_table("claims" if "claims" in store.tables else "images")
+    table = tables["claims" if "claims" in tables else "images"]
     for name, fragment in islice(table.fragments.items(), FRAGMENTS):
         rows = fragment.read(["pair_id", "image_id"])
         seen = dict.fromkeys(
@@ -104,11 +108,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, list) and len(value) > 3 and isinstance(value[0], float):
         return f"[{', '.join(f'{number:.3f}' for number in value[:3])}, … {len(value)}]"
     return "" if value is None else shorten(str(value), CELL)
-
-
-def _megabytes(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e6:,.1f} MB"
-
-
-def _seconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:,.1f}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+from duckdb.func import ARROW, SPECIAL
 
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
@@ -51,24 +52,24 @@ class SqlSession:
     """Views of tables in DuckDB. A view is made when a query first names its table.
 
     Args:
-        names: names of the tables, in order.
-        opened: returns the version of a table whose rows count.
+        tables: by name.
 
     Attributes:
         made: the tables that have a view.
     """
 
-    def __init__(self, names: Iterable[str], opened: Callable[[str], Table]) -> None:
-        self._names, self._open = tuple(names), opened
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self._tables = tables
         self.made: set[str] = set()
         # For sorts and joins that do not fit into memory.
         self._scratch = tempfile.TemporaryDirectory(prefix="curation-sql-")
-        config = {**CLOSED, "temp_directory": self._scratch.name}
+        config: dict[str, str | bool | int | float | list[str]] = {**CLOSED}
+        config["temp_directory"] = self._scratch.name
         self._connection = duckdb.connect(":memory:", config=config)
         self._functions: set[str] = set()
         self._connection.execute("SET lock_configuration = true")
 
-    def query(self, sql: str, params: Any = None) -> duckdb.DuckDBPyRelation | None:
+    def query(self, sql: str, params: Any = None) -> duckdb.DuckDBPyRelation:
         """Run a query, or several separated by semicolons, and return the result of the last one.
 
         The rows are computed when they are fetched.
@@ -77,21 +78,19 @@ class SqlSession:
             sql: a table of a family is `embeddings.semantic`.
             params: values of `?` or `$name` in the query.
 
-        Returns:
-            None for a statement without a result, such as SET.
-
         Raises:
             QueryError: DuckDB refuses it; the message is that of DuckDB.
             StoreError: a file of a table has vanished or is damaged.
         """
         self.make_views(sql)
-        return asked(lambda: self._connection.sql(sql, params=params))
+        relation: duckdb.DuckDBPyRelation = asked(lambda: self._connection.sql(sql, params=params))
+        return relation
 
     def make_views(self, sql: str) -> None:
         """Make the views of the tables that a query names; of all tables if it names none."""
         lowered = sql.lower()
-        named = [n for n in self._names if re.search(rf"\b{re.escape(_base(n))}\b", lowered)]
-        for name in named or self._names:
+        named = [n for n in self._tables if re.search(rf"\b{re.escape(_base(n))}\b", lowered)]
+        for name in named or self._tables:
             if name not in self.made:
                 self._make_view(name)
                 self.made.add(name)
@@ -123,7 +122,7 @@ class SqlSession:
 
     def _make_view(self, name: str) -> None:
         table = TableName(name)
-        relation = self.relation(self._open(name))
+        relation = self.relation(self._tables[name])
         if table.member is None:
             relation.create_view(name)
             return
@@ -181,8 +180,8 @@ class SqlSession:
             by_chunk,
             takes,
             gives,
-            type="arrow",
-            null_handling="special",
+            type=ARROW,
+            null_handling=SPECIAL,
         )
         self._functions.add(name)
 
@@ -209,7 +208,7 @@ def _base(name: str) -> str:
 
 
 def _scanned(table: Table, files: list[FileEntry], schema: pa.Schema) -> Any:
-    """Return what DuckDB scans: the files, of which only columns and row groups are read that it needs."""
+    """Return what DuckDB scans: files, of which it reads the columns and row groups that it needs."""
     if not files:
         return schema.empty_table()
     storage = table.store.storage

@@ -112,7 +112,8 @@ class StoredTable:
 
     def pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return all rows as a pandas DataFrame. For arguments and errors see `arrow`."""
-        return self.arrow(columns).to_pandas()
+        frame: pd.DataFrame = self.arrow(columns).to_pandas()
+        return frame
 
     def polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Return all rows as a Polars DataFrame. For arguments see `arrow`.
@@ -176,4 +177,4 @@ class StoredTable:
     def _repr_html_(self) -> str:
         from curation.inspect.api.page import table_page
 
-        return table_page(self)
+        return table_page(self.name, self.grain, self.version, self.head(), self.rows)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from curation.engine.table import Table
+from curation.inspect.current import CurrentTables
 from curation.inspect.why.arms import Subject, arms_of, nearest_seeds
 from curation.inspect.why.copies import copies_of
 from curation.inspect.why.history import claimed_since, listed_since
@@ -16,13 +16,11 @@ from curation.inspect.why.lookup import Found, find_rows
 from curation.inspect.why.origin import Origins
 from curation.inspect.why.scores import scores_of
 from curation.inspect.why.tables import Place, RowReader
+from curation.inspect.why.text import lines_of
 from curation.media.encoders.params import EMBEDDINGS
 from curation.store.run_log import read_runs
 from curation.store.run_record import RunRecord
 from curation.terminal import visible
-
-if TYPE_CHECKING:
-    from curation.inspect.api.store import OpenStore
 
 SHOWN_ROWS = 5
 NEAREST = 5
@@ -58,50 +56,49 @@ class Why:
         return json.loads(json.dumps(vars(self), default=str))  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
-        from curation.inspect.why.text import lines_of
-
-        return "\n".join(visible(line) for line in lines_of(self))
+        return "\n".join(visible(line) for line in lines_of(vars(self)))
 
     def __repr__(self) -> str:
         return str(self)
 
 
-def explain(store: OpenStore, what: str | Path) -> Why:
+def explain(current: CurrentTables, what: str | Path) -> Why:
     """Return what became of what was asked for. Only fragments that may hold it are read.
 
     Args:
-        store: the current tables of a recipe.
+        current: the current tables of a recipe.
         what: an image_id, pair_id, SHA-256, URL, key of the source, location, or the path of a file.
 
     Raises:
         StoreError: a table is missing or damaged.
     """
-    tables = RowReader(_Opened(store))
+    tables = RowReader(current)
     found = find_rows(tables, what)
-    asked = visible(str(what)), found.kind, store.recipe, store.run, len(found.places)
+    answer = Why(str(what), found.kind, current.recipe, current.run, len(found.places))
     if found.places:
         runs = [
             record
-            for record in read_runs(store.store)
-            if record.state == "finished" and record.recipe == store.recipe
+            for record in read_runs(current.store)
+            if record.state == "finished" and record.recipe == current.recipe
         ]
-        explainer = _Explainer(store, tables, runs)
-        return Why(*asked, rows=[explainer.row(place) for place in found.places[:SHOWN_ROWS]])
-    return _absent(store, found, asked)
+        explainer = _Explainer(current, runs)
+        rows = [explainer.row(place) for place in found.places[:SHOWN_ROWS]]
+        return replace(answer, rows=rows)
+    return _absent(current, found, answer)
 
 
-def _absent(store: OpenStore, found: Found, asked: tuple[Any, ...]) -> Why:
+def _absent(current: CurrentTables, found: Found, answer: Why) -> Why:
     """Return the answer for what is not in the store."""
-    takedowns = store.store.takedowns()
+    takedowns = current.store.takedowns()
     gone = " Rows that were taken down are not shown." if takedowns is not None else ""
     if found.file is None:
-        return Why(*asked, note=f"{NOT_FOUND}{gone}")
-    from curation.inspect.api.search import search_of_store
+        return replace(answer, note=f"{NOT_FOUND}{gone}")
+    from curation.inspect.current_search import search_current
 
-    search = search_of_store(store)
+    search = search_current(current)
     nearest, _ = search.nearest(search.vectors_of_files([found.file]), NEAREST)
     note = f"No image of the store has these bytes.{gone}"
-    return Why(*asked, nearest=nearest.to_pylist(), note=note)
+    return replace(answer, nearest=nearest.to_pylist(), note=note)
 
 
 NOT_FOUND = (
@@ -110,37 +107,17 @@ NOT_FOUND = (
 )
 
 
-class _Opened(Mapping[str, Table]):
-    """The current tables, each opened when it is read."""
-
-    def __init__(self, store: OpenStore) -> None:
-        self._store = store
-
-    def __getitem__(self, name: str) -> Table:
-        return self._store.open_table(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._store.tables
-
-    def __iter__(self) -> Any:
-        return iter(self._store.tables)
-
-    def __len__(self) -> int:
-        return len(self._store.tables)
-
-
 class _Explainer:
     """Explains rows of the current tables.
 
     Args:
-        store: the store.
-        tables: its tables.
+        current: the tables.
         runs: finished runs of the recipe, the latest first.
     """
 
-    def __init__(self, store: OpenStore, tables: RowReader, runs: Sequence[RunRecord]) -> None:
-        self._store, self._tables, self._runs = store, tables, runs
-        self._origins = Origins(store.store, store.step_of("pairs"))
+    def __init__(self, current: CurrentTables, runs: Sequence[RunRecord]) -> None:
+        self._store, self._tables, self._runs = current.store, RowReader(current), runs
+        self._origins = Origins(current.store, current.step_of("pairs"))
 
     def row(self, place: Place) -> dict[str, Any]:
         """Return what each stage made of a row, by stage."""
@@ -169,7 +146,7 @@ class _Explainer:
         decided = {name: pair.get(name) for name in ("status", "reason", "duplicate_of")}
         return decided | {
             "listed": self._origins.of(place, pair.get("source", "")),
-            "since": listed_since(self._store.store, self._runs, place),
+            "since": listed_since(self._store, self._runs, place),
         }
 
     def _vectors(self, place: Place) -> dict[str, str]:
@@ -202,7 +179,7 @@ class _Explainer:
         claimed = sorted({claim["fragment"] for claim in subject.claims})
         since = None
         if claimed:
-            since = claimed_since(self._store.store, self._runs, claimed[0], target)
+            since = claimed_since(self._store, self._runs, claimed[0], target)
         return {
             "seeds": nearest_seeds(subject),
             "arms": arms_of(subject),
@@ -224,8 +201,8 @@ class _Explainer:
             row = self._tables.row("eligible", place)
             if row is not None and row["image_id"] is not None:
                 assigned = self._tables.row("assignments", place) or {}
-                facts = (row[name] for name in ("image_id", "role", "source", "reason"))
-                return Subject(self._tables, *facts, assigned.get("cluster_id"))
+                facts = {name: row[name] for name in ("image_id", "role", "source", "reason")}
+                return Subject(self._tables, **facts, cluster_id=assigned.get("cluster_id"))
         return None
 
 

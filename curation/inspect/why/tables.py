@@ -87,7 +87,7 @@ class RowReader:
         return [row for rows in found for row in rows]
 
     def places(self, table: str, wanted: Mapping[str, Sequence[str]]) -> list[Place]:
-        """Return the places of the rows of an aligned table in which a column has one of some values."""
+        """Return the places of the rows of an aligned table that `scan` would return."""
         if table not in self:
             return []
         fragments = list(self[table].fragments.items())

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curation.terminal import one_line
-
-if TYPE_CHECKING:
-    from curation.inspect.why.explain import Why
 
 Part = Mapping[str, Any]
 WIDTH = 10
@@ -16,17 +13,22 @@ MAX_TEXT = 160
 FETCH_FACTS = ("final_url", "format", "bytes", "sha256", "rsl_license", "rights", "data_mining")
 
 
-def lines_of(why: Why) -> Iterator[str]:
-    """Yield the lines that say what became of what was asked for."""
-    if why.kind is None:
-        yield f"{_short(why.what)} is not in recipe {why.recipe}, run {why.run}."
-        yield why.note
-        yield from (_nearest(row) for row in why.nearest)
+def lines_of(answer: Part) -> Iterator[str]:
+    """Yield the lines that say what became of what was asked for.
+
+    Args:
+        answer: the fields of a `Why`.
+    """
+    what, place = _short(answer["what"]), f"recipe {answer['recipe']}, run {answer['run']}"
+    if answer["kind"] is None:
+        yield f"{what} is not in {place}."
+        yield answer["note"]
+        yield from (_nearest(row) for row in answer["nearest"])
         return
-    more = f" The first {len(why.rows)} are shown." if why.found > len(why.rows) else ""
-    rows = "row" if why.found == 1 else "rows"
-    yield f"{_short(why.what)} ({why.kind}): {why.found} {rows} in recipe {why.recipe}, run {why.run}.{more}"
-    for row in why.rows:
+    found, shown = answer["found"], len(answer["rows"])
+    more = f" The first {shown} are shown." if found > shown else ""
+    yield f"{what} ({answer['kind']}): {found:,} row{'s' * (found != 1)} in {place}.{more}"
+    for row in answer["rows"]:
         yield ""
         yield from _row(row)
 
@@ -133,8 +135,8 @@ def _arms(row: Part) -> Iterator[str]:
     for seed in row["seeds"]:
         yield from _line(
             "seed",
-            f"{seed['seed_set']} {seed['seed_image_id']}: similarity {_number(seed['similarity'])}, rank "
-            f"{seed['rank']}",
+            f"{seed['seed_set']} {seed['seed_image_id']}: similarity "
+            f"{_number(seed['similarity'])}, rank {seed['rank']}",
         )
     for arm in row["arms"]:
         if arm["left_out"]:

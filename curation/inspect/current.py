@@ -1,11 +1,13 @@
-"""Which version of each table is the current one: that of one recipe, of its latest finished run."""
+"""The current tables of a recipe: of its latest finished run, or of one that is named."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from curation.engine.registry import did_you_mean
+from curation.engine.table import Table, open_table
 from curation.errors import StoreError
 from curation.flow import run_fingerprint
 from curation.recipe import load_recipe
@@ -38,8 +40,8 @@ class Current:
 def find_current(store: Store, recipe: str | None = None, run: str | None = None) -> Current:
     """Return the current tables of a recipe.
 
-    A run may have made some tables only. Those that the latest finished run has not come from the latest
-    earlier run of the recipe that has them.
+    A run may have made some tables only. Those that the latest finished run does not have come from the
+    latest earlier run of the recipe that has them.
 
     Args:
         store: where to look.
@@ -106,3 +108,72 @@ def _current(records: list[RunRecord]) -> Current:
         for table in record.tables:
             runs.setdefault(table, record)
     return Current(records[0].recipe, records[0], dict(sorted(runs.items())))
+
+
+class CurrentTables(Mapping[str, Table]):
+    """The current tables of a recipe by name, each opened when it is first read.
+
+    Args:
+        store: where they are.
+        recipe: see `find_current`.
+        run: see `find_current`.
+
+    Raises:
+        StoreError: see `find_current`.
+    """
+
+    def __init__(self, store: Store, recipe: str | None = None, run: str | None = None) -> None:
+        self.store = store
+        self._current = find_current(store, recipe, run)
+        self._opened: dict[str, Table] = {}
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe."""
+        return self._current.recipe
+
+    @property
+    def run(self) -> str:
+        """Name of the run that decides which versions are current."""
+        return self._current.run.run
+
+    def version(self, name: str) -> str:
+        """Return the current version of a table."""
+        return self._current.version(self.check(name))
+
+    def run_of(self, name: str) -> str:
+        """Return the name of the run whose version of a table counts."""
+        return self._current.runs[self.check(name)].run
+
+    def step_of(self, name: str) -> str | None:
+        """Return the fingerprint of the step that wrote a table; None if the run has none."""
+        record = self._current.runs.get(name)
+        return None if record is None else record.steps.get(name)
+
+    def check(self, name: str) -> str:
+        """Return the name of a table.
+
+        Raises:
+            StoreError: there is no such table; the message lists those that there are.
+        """
+        if name in self._current.runs:
+            return name
+        hint = did_you_mean(name, self)
+        raise StoreError(
+            f"Recipe {self.recipe!r} in {self.store.uri} has no table {name!r}{hint}. Its tables: "
+            f"{', '.join(self)}. `curation plan RECIPE` shows the stage that writes each."
+        )
+
+    def __getitem__(self, name: str) -> Table:
+        if name not in self._opened:
+            self._opened[name] = open_table(self.store, name, self.version(name))
+        return self._opened[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._current.runs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._current.runs)
+
+    def __len__(self) -> int:
+        return len(self._current.runs)

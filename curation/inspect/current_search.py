@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from curation.algorithms.knn.params import SearchParams
 from curation.engine.table import Table, refuse_withheld
 from curation.errors import StoreError
+from curation.inspect.current import CurrentTables
 from curation.inspect.search import ImageSearch, SearchSettings
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
-
-if TYPE_CHECKING:
-    from curation.inspect.api.store import OpenStore
 
 CHOOSERS = ("matches", "codebooks", "assignments", "centroids", "eligible")
 """Tables whose stage reads the vectors of one encoder and records its name, the first that is there."""
 SEARCHED = ("images", "pairs", "codebooks", "lists", "claims")
 
 
-def search_of_store(store: OpenStore) -> ImageSearch:
+def search_current(tables: CurrentTables) -> ImageSearch:
     """Return a search of the current tables, with the encoder of matches or of clusters.
 
     Args:
-        store: the current tables of a recipe.
+        tables: of the recipe.
 
     Raises:
         StoreError: it has no vectors yet, or tables hold what was taken down.
     """
-    manifests = {name: store.open_table(name).manifest for name in CHOOSERS if name in store.tables}
+    manifests = {name: tables[name].manifest for name in CHOOSERS if name in tables}
     encoder = next((m.params["encoder"] for m in manifests.values() if "encoder" in m.params), None)
-    encoder = encoder or _only_encoder(store)
-    vectors = store.open_table(EMBEDDINGS.table(encoder))
-    fetched = store.open_table("images").manifest.params
+    encoder = encoder or _only_encoder(tables)
+    vectors = tables[EMBEDDINGS.table(encoder)]
+    fetched = tables["images"].manifest.params
     search = manifests["matches"].params.get("search", {}) if "matches" in manifests else {}
     known = {name: value for name, value in search.items() if name in SearchParams.model_fields}
     settings = SearchSettings(
@@ -44,19 +42,19 @@ def search_of_store(store: OpenStore) -> ImageSearch:
         fetched["max_pixels"],
         tuple(fetched["formats"]),
     )
-    tables: dict[str, Table] = {n: store.open_table(n) for n in SEARCHED if n in store.tables}
-    tables[EMBEDDINGS.table(encoder)] = vectors
-    refuse_withheld(tables)
-    return ImageSearch(tables, settings)
+    searched: dict[str, Table] = {name: tables[name] for name in SEARCHED if name in tables}
+    searched[EMBEDDINGS.table(encoder)] = vectors
+    refuse_withheld(searched)
+    return ImageSearch(searched, settings)
 
 
-def _only_encoder(store: OpenStore) -> str:
-    encoders = list(EMBEDDINGS.members(dict.fromkeys(store.tables)))
+def _only_encoder(tables: CurrentTables) -> str:
+    encoders = list(EMBEDDINGS.members(dict.fromkeys(tables)))
     if len(encoders) == 1:
         return encoders[0]
     raise StoreError(
-        f"{store.address} has vectors of {', '.join(encoders) or 'no encoder'}, and no stage that chose "
-        "one of them has run. Run the recipe further (curation run RECIPE)."
+        f"{tables.store.uri} has vectors of {', '.join(encoders) or 'no encoder'}, and no stage that "
+        "chooses one has run. Run the recipe further (curation run RECIPE --store DIR)."
     )
 
 
