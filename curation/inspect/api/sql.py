@@ -152,7 +152,7 @@ class SqlSession:
         dim = dimension(kind, dtype)
         name = f"floats_{dim}_{dtype[1:]}"
         function = partial(to_floats, dtype=dtype, dim=dim)
-        self._define(name, function, ["BLOB"], f"FLOAT[{dim}]")
+        self._define(name, function, "BLOB", f"FLOAT[{dim}]")
         return name
 
     def _define_hidden(self, withheld: Withheld) -> None:
@@ -162,10 +162,10 @@ class SqlSession:
                 [i is not None and withheld.is_hidden(i, known) for i in ids.to_pylist()]
             )
 
-        self._define(HIDDEN, is_hidden, ["VARCHAR"], "BOOLEAN")
+        self._define(HIDDEN, is_hidden, "VARCHAR", "BOOLEAN")
 
     def _define(
-        self, name: str, function: Callable[[pa.Array], pa.Array], takes: list[str], gives: str
+        self, name: str, function: Callable[[pa.Array], pa.Array], takes: str, gives: str
     ) -> None:
         if name in self._functions:
             return
@@ -178,7 +178,7 @@ class SqlSession:
         self._connection.create_function(
             name,
             by_chunk,
-            takes,
+            [takes],
             gives,
             type=ARROW,
             null_handling=SPECIAL,

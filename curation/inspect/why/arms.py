@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.inspect.why.tables import RowReader
+from curation.inspect.why.values import integers
 
 CLAIM_COLUMNS = ("arm", "image_id", "seed_image_id", "similarity", "rank", "cluster_id", "pair_id")
 MATCH_COLUMNS = ("seed_set", "seed_image_id", "similarity", "rank")
@@ -172,12 +173,10 @@ def _eligible_in_cluster(
 
 def _members(parents: Sequence[Any], level: int, cluster: int) -> Any:
     """Return the clusters of level 0 that a cluster of a level contains."""
-    import pyarrow as pa
-
     numbers = np.array([cluster], np.int32)
     for parent in reversed(parents[:level]):
         numbers = np.flatnonzero(np.isin(parent, numbers)).astype(np.int32)
-    return pa.array(numbers, pa.int32())
+    return integers(numbers.tolist())
 
 
 def _capped(arm: Arm, totals: Mapping[str, Any]) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+import pyarrow.compute as pc
+
 from curation.inspect.why.tables import Place, RowReader
+from curation.inspect.why.values import text
 
 MEMBER_COLUMNS = ("pair_id", "image_id", "method", "similarity", "evidence_id")
 SHOWN_COPIES = 10
@@ -112,7 +115,4 @@ def _pixels(tables: RowReader, edge: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_pair(part: Any, first: str, second: str) -> Any:
-    import pyarrow.compute as pc
-
-    is_first, is_second = pc.equal(part["image_a"], first), pc.equal(part["image_b"], second)
-    return pc.and_(is_first, is_second)
+    return pc.and_(pc.equal(part["image_a"], text(first)), pc.equal(part["image_b"], text(second)))

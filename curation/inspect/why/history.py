@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.inspect.why.tables import Place
+from curation.inspect.why.values import text
 from curation.store.fragment import Fragment
 from curation.store.run_record import RunRecord
 from curation.store.store import DATASET, Store
@@ -87,4 +88,4 @@ def _since(
 
 def _has(fragment: Fragment, column: str, value: str) -> bool:
     values = fragment.read([column]).column(column)
-    return bool(pc.any(pc.equal(values, value)).as_py())
+    return bool(pc.any(pc.equal(values, text(value))).as_py())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+import pyarrow.compute as pc
 
 from curation.errors import StoreError
-from curation.inspect.why.tables import Place
+from curation.inspect.why.tables import Place, numbers_of
+from curation.inspect.why.values import text
 from curation.store.fragment import Fragment, stem_of
 from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
@@ -68,8 +69,8 @@ class Origins:
 
 
 def _rows_of(fragment: Fragment, pair_id: str) -> list[int]:
-    ids = fragment.read(["pair_id"]).column("pair_id").to_numpy()
-    return [int(row) for row in np.flatnonzero(ids == pair_id)]
+    ids = fragment.read(["pair_id"]).column("pair_id")
+    return numbers_of(pc.equal(ids, text(pair_id)))
 
 
 def _rows_before(record: FragmentRecord, parts: list[FragmentRecord]) -> int:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.engine.table import Table
+from curation.inspect.why.values import integers, text, texts
 from curation.store.fragment import Fragment
 from curation.store.store import in_parallel
 
@@ -65,7 +65,7 @@ class RowReader:
             return None
         fragment = self[table].fragments[place.fragment]
         rows = fragment.read(_light_columns(fragment) if columns is None else columns)
-        matching = rows.filter(pc.equal(rows.column("pair_id"), place.pair_id))
+        matching = rows.filter(pc.equal(rows.column("pair_id"), text(place.pair_id)))
         at = min(place.occurrence, len(matching) - 1)
         return None if at < 0 else matching.slice(at, 1).to_pylist()[0]
 
@@ -96,10 +96,11 @@ class RowReader:
 
     def count(self, table: str, column: str, value: int) -> int:
         """Return the number of rows in which a column has a value."""
+        wanted = integers([value])
 
         def counted(fragment: Fragment) -> int:
             values = fragment.read([column]).column(column)
-            return pc.sum(pc.equal(values, value)).as_py() or 0
+            return pc.sum(pc.is_in(values, wanted)).as_py() or 0
 
         return sum(in_parallel(counted, list(self[table].fragments.values())))
 
@@ -111,13 +112,11 @@ def _light_columns(fragment: Fragment) -> list[str]:
 
 
 def _has_wanted(rows: pa.Table, wanted: Mapping[str, Sequence[str]]) -> pa.ChunkedArray:
-    matches = [
-        pc.is_in(rows.column(column), pa.array(list(values), pa.string()))
-        for column, values in wanted.items()
-    ]
-    found = matches[0]
-    for other in matches[1:]:
-        found = pc.or_(found, other)
+    """Return which rows have one of some values in one of some columns."""
+    found = None
+    for column, values in wanted.items():
+        matches = pc.is_in(rows.column(column), texts(values))
+        found = matches if found is None else pc.or_(found, matches)
     return found
 
 
@@ -135,7 +134,13 @@ def _places(name: str, fragment: Fragment, wanted: Mapping[str, Sequence[str]]) 
     found = _has_wanted(fragment.read(list(wanted)), wanted)
     if not pc.any(found).as_py():
         return
-    ids = fragment.read(["pair_id"]).column("pair_id").to_numpy()
-    for row in np.flatnonzero(found.to_numpy()).tolist():
-        earlier = int(np.count_nonzero(ids[:row] == ids[row]))
-        yield Place(name, str(ids[row]), earlier)
+    ids = fragment.read(["pair_id"]).column("pair_id")
+    for row in numbers_of(found):
+        same = numbers_of(pc.equal(ids, ids[row]))
+        yield Place(name, ids[row].as_py(), same.index(row))
+
+
+def numbers_of(mask: pa.ChunkedArray) -> list[int]:
+    """Return the numbers of the rows for which a mask is true."""
+    rows: list[int] = pc.indices_nonzero(mask).to_pylist()
+    return rows
