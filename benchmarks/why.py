@@ -1,11 +1,11 @@
-"""Asks `curation why` about rows of a store of a million rows: seconds, and the share of bytes read.
+"""Asks `curation why` about rows of a store of a million rows: seconds, and bytes read.
 
-    python -m benchmarks.why                       # a million rows: some minutes, most of them to write it
-    python -m benchmarks.why --folder DIR          # keeps the store, and uses it the next time
+    python -m benchmarks.why                  # a million rows: some minutes, most of them to write it
+    python -m benchmarks.why --folder DIR     # keeps the store, and uses it the next time
 
-A list of URLs and two seed sets go through the real ingest. The tables of all other stages are written
-with values from a seeded generator and without pixels, so that nothing is fetched. Each question is asked
-by a new process, as the command line does, and again by one that has the store open.
+A list of URLs and a seed set go through the real ingest. The tables of all other stages are written with
+values from a seeded generator and without pixels, so that nothing is fetched. Each question is asked by a
+new process, as the command line does, and again by one that has imported everything.
 """
 
 from __future__ import annotations

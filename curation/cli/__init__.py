@@ -10,6 +10,9 @@ from curation.cli import audit_commands
 
 # isort: on
 from curation.cli.app import app, main
+from curation.cli.examples import add_examples
+
+add_examples(app)
 
 __all__ = [
     "app",

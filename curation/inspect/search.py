@@ -31,6 +31,8 @@ from curation.recipe import Recipe
 from curation.store.store import Store
 
 IMAGE_COLUMNS = ("image_id", "pair_id", "role", "source", "url", "caption")
+TOWERS_SHARE = ("architecture", "weights_sha256")
+"""What the identities of the two towers of a model have in common."""
 PLACE_COLUMNS = ("location", "fragment")
 """Where a picture is: the place of bytes that no URL gave, and the fragment of its row."""
 
@@ -72,6 +74,11 @@ class ImageSearch:
     def embeddings(self) -> Table:
         """The vectors that are searched: those of pool, seed and held-out images."""
         return self._tables[EMBEDDINGS.table(self.encoder)]
+
+    @property
+    def images(self) -> Table:
+        """The table with the pictures."""
+        return self._tables["images"]
 
     def nearest(self, queries: Vectors, k: int, exact: bool = False) -> tuple[pa.Table, str]:
         """Return the k nearest images of each query, and the name of the index that was searched.
@@ -171,7 +178,7 @@ class ImageSearch:
 
         stored = self.embeddings.manifest.stats.get("encoder")
         encoder = load_encoder(spec, "cpu")
-        if stored is not None and spec.of == self._spec.of and stored != encoder.identity:
+        if stored is not None and not _is_same(stored, encoder.identity, spec.of == self._spec.of):
             raise StoreError(
                 f"The stored vectors are by {stored}, but the recipe's encoder is {encoder.identity}. "
                 "Use the weights and packages of the run, or run the recipe again."
@@ -241,6 +248,13 @@ class ImageSearch:
         for row in claims.filter(pc.is_in(claims.column("image_id"), wanted)).to_pylist():
             arms.setdefault(row["image_id"], set()).add(row["arm"])
         return arms
+
+
+def _is_same(stored: Mapping[str, Any], loaded: Mapping[str, Any], same_tower: bool) -> bool:
+    """Whether a loaded encoder is the one that made the stored vectors, or its other tower."""
+    if same_tower:
+        return stored == loaded
+    return all(stored.get(name) == loaded.get(name) for name in TOWERS_SHARE)
 
 
 class Search(ImageSearch):
