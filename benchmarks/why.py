@@ -3,9 +3,9 @@
     python -m benchmarks.why                  # a million rows: some minutes, most of them to write it
     python -m benchmarks.why --folder DIR     # keeps the store, and uses it the next time
 
-A list of URLs and a seed set go through the real ingest. The tables of all other stages are written with
-values from a seeded generator and without pixels, so that nothing is fetched. Each question is asked by a
-new process, as the command line does, and again by one that has imported everything.
+A list of URLs and a seed set go through the real ingest. The tables of all other stages are written
+with values from a seeded generator and without pixels, so that nothing is fetched. Each question is
+asked by a new process, as the command line does, and again by one that has imported everything.
 """
 
 from __future__ import annotations

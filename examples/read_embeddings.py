@@ -2,9 +2,9 @@
 
     python examples/read_embeddings.py             # the store that small_run.py made
 
-`store.vectors` returns unit vectors, so that a matrix product gives cosines, and the ids of their rows as
-the tables have them. For more vectors than fit into memory, `memmap="vectors.npy"` maps them from a file,
-and `store.vector_batches` yields parts.
+`store.vectors` returns unit vectors, so that a matrix product gives cosines, and the ids of their rows
+as the tables have them. For more vectors than fit into memory, `memmap="vectors.npy"` maps them from a
+file, and `store.vector_batches` yields parts.
 """
 
 import argparse

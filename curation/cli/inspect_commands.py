@@ -18,6 +18,8 @@ from curation.recipe import load_recipe
 from curation.terminal import echo, one_line, styled
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from curation.engine.table import Table
 
 SHOWN_DIGITS = 12
@@ -194,34 +196,37 @@ def search(
     ] = None,
 ) -> None:
     """Find the nearest images to files, texts, image ids or vectors, and the arms that claim them."""
+    from curation.inspect.report.search_page import write_sheet
     from curation.inspect.search import Search, read_queries
     from curation.store.store import Store
 
     if sum(bool(option) for option in (image, image_id, text, vectors)) != 1:
         raise RecipeError("Give exactly one of --image, --id, --text and --vectors.")
     searched = Search(load_recipe(recipe), Store(store), run)
-    if image:
+    if vectors is not None:
+        queries = read_queries(vectors)
+        names = [f"{vectors}[{row}]" for row in range(len(queries))]
+    elif image:
         queries, names = searched.vectors_of_files(image), [str(path) for path in image]
     elif image_id:
         queries, names = searched.vectors_of(image_id), image_id
-    elif text:
-        queries, names = searched.vectors_of_texts(text), text
     else:
-        queries = read_queries(vectors)  # type: ignore[arg-type]
-        names = [f"{vectors}[{row}]" for row in range(len(queries))]
+        queries, names = searched.vectors_of_texts(text or []), text or []
     nearest, index = searched.nearest(queries, k, exact)
-    if parquet is not None:
-        import pyarrow.parquet as pq
-
-        pq.write_table(nearest, parquet)
-        out.print(f"Wrote {len(nearest):,} rows to {parquet}")
-    if html is not None:
-        from curation.inspect.search_page import write_sheet
-
-        write_sheet(html, searched.images, nearest, names)
-        out.print(f"Wrote {html}")
     if parquet is None and html is None:
         _print_nearest(nearest.to_pylist(), names, index)
+    if parquet is not None:
+        _write_nearest(nearest, parquet)
+    if html is not None:
+        write_sheet(html, searched.images, nearest, names)
+        out.print(f"Wrote {html}")
+
+
+def _write_nearest(nearest: pa.Table, path: str) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(nearest, path)
+    out.print(f"Wrote {len(nearest):,} rows to {path}")
 
 
 def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -> None:

@@ -106,17 +106,12 @@ def test_search_says_where_the_pictures_are(
     made: Made, recipe_file: str, opened: OpenStore, tmp_path: Path
 ) -> None:
     place = ["--store", str(made.store)]
-    image = (
-        opened.table("images")
-        .pandas(["image_id", "url", "source_key", "status"])
-        .set_index("source_key")
-    )
-    shown = run(
-        app, ["search", recipe_file, *place, "--id", image.loc["p1", "image_id"], "-k", "3"]
-    )
-    assert shown.exit_code == 0, shown.exception
-    assert f"{image.loc['p1', 'image_id']}  {url_of('p1')}" in shown.output
-    seed = image.loc["s1", "image_id"]
+    images = opened.table("images").arrow(["image_id", "source_key"]).to_pylist()
+    ids = {str(row["source_key"]): str(row["image_id"]) for row in images}
+    found = run(app, ["search", recipe_file, *place, "--id", ids["p1"], "-k", "3"])
+    assert found.exit_code == 0, found.exception
+    assert f"{ids['p1']}  {url_of('p1')}" in found.output
+    seed = ids["s1"]
     shown = run(app, ["search", recipe_file, *place, "--id", seed, "-k", "1"]).output
     (location,) = opened.sql("SELECT location FROM pairs WHERE source_key = 's1'").fetchall()[0]
     assert f"{seed}  {location}" in shown
