@@ -34,6 +34,17 @@ Version = Annotated[
     ),
 ]
 
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text", help="Text to search with, if the encoder has a text tower. It may be repeated."
+    ),
+]
+ContactSheet = Annotated[
+    Path | None,
+    typer.Option("--html", help="HTML file to write with the pictures: a contact sheet."),
+]
+
 
 @app.command(rich_help_panel=INSPECT_PANEL)
 def show(
@@ -171,13 +182,7 @@ def search(
         list[str] | None,
         typer.Option("--id", help="image_id of the store to search with. It may be repeated."),
     ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text",
-            help="Text to search with, if the encoder has a text tower. It may be repeated.",
-        ),
-    ] = None,
+    text: Texts = None,
     vectors: Annotated[
         Path | None,
         typer.Option("--vectors", help=".npy file to search with: floats of shape (n, dim)."),
@@ -190,10 +195,7 @@ def search(
         str | None,
         typer.Option("--out", help="Parquet file to write the result to, instead of printing it."),
     ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", help="HTML file to write with the pictures: a contact sheet."),
-    ] = None,
+    html: ContactSheet = None,
 ) -> None:
     """Find the nearest images to files, texts, image ids or vectors, and the arms that claim them."""
     from curation.inspect.report.search_page import write_sheet
