@@ -1,18 +1,38 @@
 """Uncurated image–text pairs in, a curated, balanced, deduplicated Parquet dataset out."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.version import __version__
 
 if TYPE_CHECKING:
+    from curation.inspect.api.store import OpenStore
     from curation.inspect.embeddings import embedding_batches, read_embeddings
 
-__all__ = ["__version__", "embedding_batches", "read_embeddings"]
+__all__ = ["__version__", "embedding_batches", "open", "read_embeddings"]
 
 # MKL, inside torch, reads it at its first product. Without, the bits of a vector depend on the number
 # of threads on processors with AMX; its price was within the noise.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
+
+def open(path: str | Path, recipe: str | None = None, run: str | None = None) -> "OpenStore":
+    """Open a store to read its tables.
+
+    Args:
+        path: folder or URI of the store.
+        recipe: name of a recipe that ran on it, or the path of its file. It may be left out where the
+            store has runs of one recipe.
+        run: a run, or how its name begins. The default is the latest finished run of the recipe.
+
+    Raises:
+        StoreError: the store has no finished run, there is no such recipe or run, or there are several
+            recipes and none is named; the message lists them.
+    """
+    from curation.inspect.api.store import OpenStore
+
+    return OpenStore(path, recipe, run)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,9 @@
 
     python examples/read_embeddings.py             # the store that small_run.py made
 
-`read_embeddings` returns unit vectors, so that a matrix product gives cosines. For more vectors than
-fit into memory, `memmap="vectors.npy"` maps them from a file, and `embedding_batches` yields parts.
+`store.vectors` returns unit vectors, so that a matrix product gives cosines, and the ids of their rows
+as the tables have them. For more vectors than fit into memory, `memmap="vectors.npy"` maps them from a
+file, and `store.vector_batches` yields parts.
 """
 
 import argparse
@@ -22,19 +23,17 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
     parser.add_argument("--encoder", default="semantic", help="its name in the recipe")
     options = parser.parse_args()
-    embeddings = curation.read_embeddings(options.store, options.encoder)
+    store = curation.open(options.store)
+    embeddings = store.vectors(options.encoder)
     count, dim = embeddings.vectors.shape
     print(f"{count} vectors of {dim} numbers, {embeddings.vectors.dtype}")
     vectors = embeddings.vectors.astype(np.float32)
     cosines = vectors @ vectors[0]
     nearest = np.argsort(-cosines, kind="stable")[:5]
-    print(f"nearest to {embeddings.image_ids[0].decode()}:")
+    print(f"nearest to {embeddings.image_ids[0]}:")
     for row in nearest:
-        print(f"  {embeddings.image_ids[row].decode()}  cosine {cosines[row]:.3f}")
-    rows = sum(
-        len(batch.vectors)
-        for batch in curation.embedding_batches(options.store, options.encoder, rows=32)
-    )
+        print(f"  {embeddings.image_ids[row]}  cosine {cosines[row]:.3f}")
+    rows = sum(len(batch.vectors) for batch in store.vector_batches(options.encoder, rows=32))
     print(f"the same {rows} vectors, 32 at a time")
 
 

@@ -38,8 +38,8 @@ def test_all_ways_to_read_return_the_rows_that_have_a_vector(store: Path, tmp_pa
     assert isinstance(mapped.vectors, np.memmap)
     for embeddings in (in_memory, mapped):
         np.testing.assert_array_equal(embeddings.vectors, expected)
-        assert embeddings.pair_ids.astype(str).tolist() == rows["pair_id"].tolist()
-        assert embeddings.image_ids.astype(str).tolist() == rows["image_id"].tolist()
+        assert embeddings.pair_ids.tolist() == rows["pair_id"].tolist()
+        assert embeddings.image_ids.tolist() == rows["image_id"].tolist()
     np.testing.assert_array_equal(np.concatenate([b.vectors for b in batches]), expected)
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)
 

@@ -4,13 +4,16 @@
 # The help lists commands in the order of these imports.
 from curation.cli import first_recipe_commands
 from curation.cli import quickstart_command, run_commands, weights_commands, where_command
-from curation.cli import inspect_commands, train_commands
+from curation.cli import inspect_commands, why_command, sql_command, train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
 from curation.cli import audit_commands
 
 # isort: on
 from curation.cli.app import app, main
+from curation.cli.examples import add_examples
+
+add_examples(app)
 
 __all__ = [
     "app",
@@ -23,6 +26,7 @@ __all__ = [
     "plugin_commands",
     "quickstart_command",
     "run_commands",
+    "sql_command",
     "status_command",
     "store_commands",
     "takedown_commands",
@@ -30,4 +34,5 @@ __all__ = [
     "verify_commands",
     "weights_commands",
     "where_command",
+    "why_command",
 ]

@@ -57,6 +57,14 @@ RunName = Annotated[
         "has the table.",
     ),
 ]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Name of a recipe that ran on the store, or the path of its file. Needed where the store "
+        "has runs of several recipes.",
+    ),
+]
 
 
 CommandLineError = cast("type[Any]", typer.BadParameter.__mro__[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,12 @@ from curation.recipe import load_recipe
 from curation.terminal import echo, one_line, styled
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from curation.engine.table import Table
+
+SHOWN_DIGITS = 12
+"""Digits of a version that are printed: enough to name it."""
 
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table.")]
 Version = Annotated[
@@ -26,6 +32,17 @@ Version = Annotated[
         "--version",
         help="Version of the table, or how its name begins. The default is that of the run.",
     ),
+]
+
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text", help="Text to search with, if the encoder has a text tower. It may be repeated."
+    ),
+]
+ContactSheet = Annotated[
+    Path | None,
+    typer.Option("--html", help="HTML file to write with the pictures: a contact sheet."),
 ]
 
 
@@ -49,7 +66,10 @@ def show(
     out.print(styled((table, "bold"), f": {contract(table).grain}"))
     out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
     _print_place(opened, version, run)
-    out.print(f"rows     {manifest.rows:,} in {len(manifest.fragments)} fragments")
+    size = f"{manifest.bytes / 1e6:,.1f} MB"
+    out.print(f"rows     {manifest.rows:,} in {len(manifest.fragments)} fragments, {size}")
+    if manifest.seconds is not None:
+        out.print(f"seconds  {manifest.seconds:,.1f} of stage {manifest.stage}")
     for role, outcomes in manifest.counts.items():
         counts = ", ".join(f"{name} {count:,}" for name, count in outcomes.items())
         out.print(f"{role:<8} {counts}")
@@ -66,16 +86,24 @@ def show(
 
 
 def _print_place(table: Table, version: str | None, run: str | None) -> None:
-    """Print the folder by which other programs open a table, and how DuckDB does."""
+    """Print the command that lists the files of a version, and how SQL reads it.
+
+    The folder of a table holds the files of older versions too, so it is not printed.
+    """
     from curation.inspect.open_folder import duckdb_call
 
+    name, place = table.manifest.table, shlex.quote(table.store.uri)
+    listing = (
+        f"curation path {name} --version {table.manifest.version[:SHOWN_DIGITS]} --store {place}"
+    )
+    out.print(f"files    {listing}")
+    if version is None:
+        chosen = f" --run {shlex.quote(run)}" if run else ""
+        out.print(f'query    curation sql {place} "FROM {name}"{chosen}')
     try:
-        folder = _folder(table, version, run)
+        out.print(f"open with  {duckdb_call(table, _folder(table, version, run))}")
     except StoreError as error:
-        out.print(f"path     {error}")
-        return
-    out.print(f"path     {folder}")
-    out.print(f"open with  {duckdb_call(table, folder)}")
+        out.print(f"open with  the files alone: {error}")
 
 
 def _folder(table: Table, version: str | None, run: str | None) -> str:
@@ -154,6 +182,7 @@ def search(
         list[str] | None,
         typer.Option("--id", help="image_id of the store to search with. It may be repeated."),
     ] = None,
+    text: Texts = None,
     vectors: Annotated[
         Path | None,
         typer.Option("--vectors", help=".npy file to search with: floats of shape (n, dim)."),
@@ -166,29 +195,40 @@ def search(
         str | None,
         typer.Option("--out", help="Parquet file to write the result to, instead of printing it."),
     ] = None,
+    html: ContactSheet = None,
 ) -> None:
-    """Find the nearest images to image files, image ids or vectors, and the arms that claim them."""
+    """Find the nearest images to files, texts, image ids or vectors, and the arms that claim them."""
+    from curation.inspect.report.search_page import write_sheet
     from curation.inspect.search import Search, read_queries
     from curation.store.store import Store
 
-    if sum(bool(option) for option in (image, image_id, vectors)) != 1:
-        raise RecipeError("Give exactly one of --image, --id and --vectors.")
+    if sum(bool(option) for option in (image, image_id, text, vectors)) != 1:
+        raise RecipeError("Give exactly one of --image, --id, --text and --vectors.")
     searched = Search(load_recipe(recipe), Store(store), run)
-    if image:
+    if vectors is not None:
+        queries = read_queries(vectors)
+        names = [f"{vectors}[{row}]" for row in range(len(queries))]
+    elif image:
         queries, names = searched.vectors_of_files(image), [str(path) for path in image]
     elif image_id:
         queries, names = searched.vectors_of(image_id), image_id
     else:
-        queries = read_queries(vectors)  # type: ignore[arg-type]
-        names = [f"{vectors}[{row}]" for row in range(len(queries))]
+        queries, names = searched.vectors_of_texts(text or []), text or []
     nearest, index = searched.nearest(queries, k, exact)
+    if parquet is None and html is None:
+        _print_nearest(nearest.to_pylist(), names, index)
     if parquet is not None:
-        import pyarrow.parquet as pq
+        _write_nearest(nearest, parquet)
+    if html is not None:
+        write_sheet(html, searched.images, nearest, names)
+        out.print(f"Wrote {html}")
 
-        pq.write_table(nearest, parquet)
-        out.print(f"Wrote {len(nearest):,} rows to {parquet}")
-        return
-    _print_nearest(nearest.to_pylist(), names, index)
+
+def _write_nearest(nearest: pa.Table, path: str) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(nearest, path)
+    out.print(f"Wrote {len(nearest):,} rows to {path}")
 
 
 def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -> None:
@@ -207,6 +247,11 @@ def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -
         ]
         grid.add_row(*(one_line(cell) for cell in cells))
     out.print(grid)
+    # In lines of their own, because a place that is cut off leads nowhere.
+    for row in {row["image_id"]: row for row in rows}.values():
+        place = row.get("url") or row.get("location")
+        if place:
+            out.print(f"{row['image_id']}  {one_line(place)}")
 
 
 @app.command(rich_help_panel=INSPECT_PANEL)

@@ -119,9 +119,16 @@ def _matching(store: Store, name: str, prefix: str) -> str:
     matching = [prefix] if prefix in versions else [v for v in versions if v.startswith(prefix)]
     if len(matching) == 1:
         return matching[0]
+    if matching:
+        raise StoreError(
+            f"{len(matching)} versions of table {name!r} in {store.uri} begin with {prefix!r}: "
+            f"{', '.join(matching)}. Give more digits."
+        )
+    if not versions:
+        raise StoreError(_missing(store, name, None))
     raise StoreError(
-        f"{len(matching)} versions of table {name!r} in {store.uri} begin with {prefix!r}. "
-        f"{'They are' if matching else 'There are'}: {', '.join(matching or versions) or 'none'}."
+        f"There is no version {prefix!r} of table {name!r} in {store.uri}. There are: "
+        f"{', '.join(versions)}. The beginning of one is enough."
     )
 
 

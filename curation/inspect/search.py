@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +18,67 @@ from curation.algorithms.knn import ivf
 from curation.algorithms.knn.codebooks import read_codebooks, read_lists
 from curation.algorithms.knn.exact import Candidates, build_base, merge
 from curation.algorithms.knn.exact import search as search_exact
+from curation.algorithms.knn.params import SearchParams
 from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.table import Table
 from curation.errors import RecipeError, StoreError
-from curation.inspect.lineage import Lineage, trace
+from curation.inspect.lineage import trace
+from curation.media.encoders import ENCODERS, with_text
+from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 from curation.media.web.fetch_error import FetchError
 from curation.progress import ProgressBar
 from curation.recipe import Recipe
 from curation.store.store import Store
 
-IMAGE_COLUMNS = ("image_id", "role", "source", "url", "caption")
+IMAGE_COLUMNS = ("image_id", "pair_id", "role", "source", "url", "caption")
+TOWERS_SHARE = ("architecture", "weights_sha256")
+"""What the identities of the two towers of a model have in common."""
+PLACE_COLUMNS = ("location", "fragment")
+"""Where a picture is: the place of bytes that no URL gave, and the fragment of its row."""
 
 
-class Search:
-    """The vectors of a run, its index if it has one, and the metadata of its images.
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a run is searched.
 
-    Args:
-        recipe: of the run.
-        store: where it is.
-        run: see `trace`.
-
-    Raises:
-        StoreError: the store's dataset is not of this recipe.
+    Attributes:
+        encoder: name of the encoder whose vectors are searched.
+        spec: the encoder; None if it is not known, so that only vectors are searched for.
+        params: of the approximate search.
+        batch_size: rows per forward pass.
+        max_pixels: largest picture that is read.
+        formats: formats that are read only on request.
     """
 
-    def __init__(self, recipe: Recipe, store: Store, run: str | None = None) -> None:
-        self._recipe = recipe
-        self._tables: Lineage = trace(recipe, store, run)
-        self.encoder = recipe.match_encoder
+    encoder: str
+    spec: EncoderSpec | None
+    params: SearchParams
+    batch_size: int
+    max_pixels: int
+    formats: tuple[str, ...] = ()
+
+
+class ImageSearch:
+    """Searches vectors, by an index if there is one, and knows the metadata of images.
+
+    Args:
+        tables: `images`, `pairs` and the embeddings; `codebooks`, `lists`, `claims` if made.
+        settings: how they are searched.
+    """
+
+    def __init__(self, tables: Mapping[str, Table], settings: SearchSettings) -> None:
+        self._tables, self._settings = tables, settings
+        self.encoder = settings.encoder
 
     @property
     def embeddings(self) -> Table:
         """The vectors that are searched: those of pool, seed and held-out images."""
-        return self._tables.embeddings[self.encoder]
+        return self._tables[EMBEDDINGS.table(self.encoder)]
+
+    @property
+    def images(self) -> Table:
+        """The table with the pictures."""
+        return self._tables["images"]
 
     def nearest(self, queries: Vectors, k: int, exact: bool = False) -> tuple[pa.Table, str]:
         """Return the k nearest images of each query, and the name of the index that was searched.
@@ -60,10 +89,12 @@ class Search:
             exact: search exactly, without the index.
 
         Returns:
-            A table (query, rank, similarity, image_id, role, source, url, caption, arms). For each
-            query the nearest image comes first. `arms` are those that claim the image for the dataset.
+            A table (query, rank, similarity, image_id, pair_id, role, source, url, caption, location,
+            fragment, arms). For each query the nearest image comes first. `arms` are those that claim
+            the image for the dataset.
         """
-        codebooks = None if exact else read_codebooks(self._tables["codebooks"])
+        has_index = not exact and "codebooks" in self._tables and "lists" in self._tables
+        codebooks = read_codebooks(self._tables["codebooks"]) if has_index else None
         fragments = self.embeddings.fragments
         best = merge([], k)
         with ProgressBar("search", len(fragments)) as progress:
@@ -76,7 +107,7 @@ class Search:
                 else:
                     lists = read_lists(self._tables["lists"].fragments[name], rows, base)
                     index = ivf.build_index(base, lists, codebooks)
-                    candidates = ivf.search(queries, index, self._recipe.match, k)
+                    candidates = ivf.search(queries, index, self._settings.params, k)
                 best = merge([best, candidates], k)
                 progress.set_done(done)
         return self._with_metadata(best), "exact" if codebooks is None else codebooks.index
@@ -105,33 +136,63 @@ class Search:
         return np.stack([vectors[i] for i in image_ids])
 
     def vectors_of_files(self, paths: Sequence[Path]) -> Vectors:
-        """Embed image files with the recipe's encoder, and return their vectors, (n, dim).
+        """Embed image files with the encoder, and return their vectors, (n, dim).
 
         Raises:
-            RecipeError: a file is not an image.
+            RecipeError: a file is not an image, or the encoder embeds captions.
             StoreError: the stored vectors are from another encoder.
         """
+        if self._spec.of != "image":
+            raise RecipeError(
+                f"Encoder {self.encoder!r} embeds captions. Search with --text, --id or --vectors."
+            )
+        return self._embed(self._spec, [self._shown(path) for path in paths])
+
+    def vectors_of_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts with the text tower of the encoder, and return their vectors, (n, dim).
+
+        Raises:
+            RecipeError: the encoder has no text tower.
+            StoreError: the stored vectors are from another encoder.
+        """
+        family = self._spec.family
+        if not ENCODERS[family].text:
+            raise RecipeError(
+                f"Encoder {self.encoder!r} ({self._spec.model}) has no text tower. Those of "
+                f"{', '.join(with_text())} have one: name such an encoder under `match.encoder`."
+            )
+        return self._embed(self._spec.model_copy(update={"of": "caption"}), list(texts))
+
+    @property
+    def _spec(self) -> EncoderSpec:
+        if self._settings.spec is None:
+            raise StoreError(
+                f"The store does not say which model made the vectors of {self.encoder!r}. Search with "
+                "--id or --vectors."
+            )
+        return self._settings.spec
+
+    def _embed(self, spec: EncoderSpec, items: Sequence[Any]) -> Vectors:
         from curation.media.encoders.encoder import load_encoder
         from curation.media.encoders.forward import encode
 
-        encoder = load_encoder(self._recipe.embed.encoders[self.encoder], "cpu")
         stored = self.embeddings.manifest.stats.get("encoder")
-        if stored is not None and stored != encoder.identity:
+        encoder = load_encoder(spec, "cpu")
+        if stored is not None and not _is_same(stored, encoder.identity, spec.of == self._spec.of):
             raise StoreError(
                 f"The stored vectors are by {stored}, but the recipe's encoder is {encoder.identity}. "
                 "Use the weights and packages of the run, or run the recipe again."
             )
-        images = [self._shown(path) for path in paths]
-        vectors, _ = encode(encoder, images, self._recipe.embed.batch_size, "cpu")
+        vectors, _ = encode(encoder, items, self._settings.batch_size, "cpu")
         return vectors
 
     def _shown(self, path: Path) -> npt.NDArray[np.uint8]:
         """Return the pixels of a file as `fetch` would show them, RGB."""
         from curation.media.pictures.upright import make_upright
 
-        limits = self._recipe.fetch
+        settings = self._settings
         try:
-            return make_upright(path.read_bytes(), limits.max_pixels, limits.formats).rgb
+            return make_upright(path.read_bytes(), settings.max_pixels, settings.formats).rgb
         except FetchError as error:
             raise RecipeError(
                 f"{path} cannot be decoded as an image ({error.reason}). Give a file that a browser "
@@ -156,25 +217,69 @@ class Search:
             "similarity": pa.array(candidates.similarity),
             "image_id": ids,
         }
-        for column in IMAGE_COLUMNS[1:]:
+        for column in (*IMAGE_COLUMNS[1:], *PLACE_COLUMNS):
             columns[column] = pa.array([metadata[name][column] for name in names], pa.string())
         columns["arms"] = pa.array([sorted(arms.get(n, ())) for n in names], pa.list_(pa.string()))
         return pa.table(columns)
 
     def _metadata(self, wanted: pa.Array) -> dict[str, dict[str, Any]]:
         rows: dict[str, dict[str, Any]] = {}
-        for fragment in self._tables["images"].fragments.values():
-            table = fragment.read(list(IMAGE_COLUMNS))
-            for row in table.filter(pc.is_in(table.column("image_id"), wanted)).to_pylist():
-                rows.setdefault(row["image_id"], row)
+        for name, fragment in self._tables["images"].fragments.items():
+            ids = fragment.read(["image_id"]).column("image_id")
+            is_wanted = pc.is_in(ids, wanted)
+            if not pc.any(is_wanted).as_py():
+                continue
+            locations = self._locations(name)
+            for row in fragment.read(list(IMAGE_COLUMNS)).filter(is_wanted).to_pylist():
+                place = {"location": locations.get(row["pair_id"]), "fragment": name}
+                rows.setdefault(row["image_id"], row | place)
         return rows
+
+    def _locations(self, fragment: str) -> dict[str, str | None]:
+        rows = self._tables["pairs"].fragments[fragment].read(["pair_id", "location"])
+        pairs, locations = (rows.column(name).to_pylist() for name in ("pair_id", "location"))
+        return dict(zip(pairs, locations, strict=True))
 
     def _arms(self, wanted: pa.Array) -> dict[str, set[str]]:
         arms: dict[str, set[str]] = {}
+        if "claims" not in self._tables:
+            return arms
         claims = self._tables["claims"].read(["image_id", "arm"])
         for row in claims.filter(pc.is_in(claims.column("image_id"), wanted)).to_pylist():
             arms.setdefault(row["image_id"], set()).add(row["arm"])
         return arms
+
+
+def _is_same(stored: Mapping[str, Any], loaded: Mapping[str, Any], same_tower: bool) -> bool:
+    """Whether a loaded encoder is the one that made the stored vectors, or its other tower."""
+    if same_tower:
+        return stored == loaded
+    return all(stored.get(name) == loaded.get(name) for name in TOWERS_SHARE)
+
+
+class Search(ImageSearch):
+    """The vectors of a run, its index if it has one, and the metadata of its images.
+
+    Args:
+        recipe: of the run.
+        store: where it is.
+        run: see `trace`.
+
+    Raises:
+        StoreError: the store's dataset is not of this recipe.
+    """
+
+    def __init__(self, recipe: Recipe, store: Store, run: str | None = None) -> None:
+        encoder = recipe.match_encoder
+        settings = SearchSettings(
+            encoder,
+            recipe.embed.encoders[encoder],
+            recipe.match,
+            recipe.embed.batch_size,
+            recipe.fetch.max_pixels,
+            tuple(recipe.fetch.formats),
+        )
+        super().__init__(trace(recipe, store, run).tables, settings)
 
 
 def read_queries(path: Path) -> Vectors:

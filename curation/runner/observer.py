@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from curation.flow import Step
-from curation.runner.step import StepResult
 from curation.store.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from curation.flow import Step
+    from curation.runner.step import StepResult
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

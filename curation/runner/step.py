@@ -262,15 +262,18 @@ def _finished(work: StepWork, last: Entry, within: StepContext) -> list[Manifest
 def _compute(
     step: Step, work: StepWork, inputs: Inputs, within: StepContext, lease: Lease
 ) -> _Outcome:
-    before = within.store.takedowns()
+    started, before = time.monotonic(), within.store.takedowns()
     compute_rows = compute_map if step.stage.kind == "map" else compute_global
     written, computed, reused = compute_rows(step, work, inputs.tables, within, lease)
     if DATASET in step.tables:
         written = publish_dataset(step, written, inputs.tables, within.store)
     records = (record for table in written.values() for record in table.records)
     check_unchanged(within.store, before, records)
+    seconds = round(time.monotonic() - started, 3)
     manifests = [
-        within.store.put_version(new_manifest(step, table, fragments, inputs.tables))
+        within.store.put_version(
+            replace(new_manifest(step, table, fragments, inputs.tables), seconds=seconds)
+        )
         for table, fragments in written.items()
     ]
     committed = {

@@ -161,6 +161,8 @@ class Manifest:
         fragments: the fragments, in order.
         counts: number of rows by role and outcome, of all fragments.
         stats: measurements of the whole table.
+        seconds: how long the stage worked in the run that wrote the version, for all its tables. What
+            earlier runs had finished is not in it.
     """
 
     table: str
@@ -174,11 +176,17 @@ class Manifest:
     fragments: tuple[FragmentRecord, ...]
     counts: RowCounts
     stats: dict[str, Any]
+    seconds: float | None = None
 
     @cached_property
     def rows(self) -> int:
         """Number of rows."""
         return sum(f.rows for f in self.fragments)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Size of the files."""
+        return sum(entry.size for fragment in self.fragments for entry in fragment.files)
 
     @cached_property
     def content(self) -> str:

@@ -25,6 +25,8 @@ NO_CHECKSUM = b"0" * 64
 HEADER = b"curation.manifest"
 """The key of the footer's metadata under which the manifest is, without its fragments, as JSON."""
 JSON_COLUMNS = ("counts", "stats", "libraries")
+COUNTED = ("rows", "bytes")
+"""What the header has of all fragments together, for readers of the header alone."""
 ROW_GROUP_ROWS = 65_536
 
 _FILE = pa.struct(
@@ -48,7 +50,8 @@ class OtherFormatError(ValueError):
 def write_manifest(manifest: Manifest) -> bytes:
     """Return the file of a manifest."""
     header = {f.name: getattr(manifest, f.name) for f in fields(manifest) if f.name != "fragments"}
-    header |= {"rows": manifest.rows, "fragments": len(manifest.fragments), "format": FORMAT}
+    header |= {name: getattr(manifest, name) for name in COUNTED}
+    header |= {"fragments": len(manifest.fragments), "format": FORMAT}
     schema = SCHEMA.with_metadata({HEADER: json.dumps(header, sort_keys=True).encode()})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
@@ -87,7 +90,9 @@ def _to_json(values: Iterable[Any]) -> list[str]:
 
 
 def read_header(content: bytes) -> dict[str, Any]:
-    """Return everything of a manifest but its fragments: `fragments` and `rows` are their numbers.
+    """Return everything of a manifest but its fragments.
+
+    `fragments`, `rows` and `bytes` are their numbers.
 
     Raises:
         OtherFormatError: another version of curation wrote it.
@@ -129,7 +134,7 @@ def read_manifest(content: bytes) -> Manifest:
     header = read_header(content)
     with pq.ParquetFile(pa.BufferReader(content)) as file:
         table = file.read()
-    known = {k: v for k, v in header.items() if k not in ("rows", "format")}
+    known = {k: v for k, v in header.items() if k not in (*COUNTED, "format")}
     try:
         return Manifest(**(known | {"fragments": tuple(_records(table))}))
     except (KeyError, TypeError) as error:

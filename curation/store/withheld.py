@@ -52,6 +52,10 @@ class Withheld:
 
     takedowns: Takedowns
 
+    def holds(self, path: str) -> bool:
+        """Whether a file holds what was taken down."""
+        return path in self.takedowns.files
+
     def with_ids(self, path: str, names: Sequence[str], schema: pa.Schema) -> list[str]:
         """Return the columns to read of a file: some, and those by which its rows are known."""
         if path not in self.takedowns.files:
@@ -69,14 +73,49 @@ class Withheld:
         for column in columns:
             for number, identity in enumerate(rows.column(column).to_pylist()):
                 if identity is not None and shown[number]:
-                    shown[number] = not self._is_hidden(identity, hidden)
+                    shown[number] = not self.is_hidden(identity, hidden)
         kept: Any = rows.filter(pa.array(shown, pa.bool_()))
+        for column, kind in zip(rows.schema.names, rows.schema.types, strict=True):
+            if nested_ids(kind):
+                kept = self._with_shown_items(kept, column, hidden)
         return kept if names is None else kept.select(list(names))
 
-    def _is_hidden(self, identity: str, known: dict[str, bool]) -> bool:
+    def _with_shown_items(self, rows: Any, column: str, hidden: dict[str, bool]) -> Any:
+        """Return rows without the structures in a column of lists that name what was taken down."""
+        index = rows.schema.get_field_index(column)
+        field = rows.schema.field(index)
+        ids = nested_ids(field.type)
+        lists = [
+            items
+            if items is None
+            else [item for item in items if self._is_shown(item, ids, hidden)]
+            for items in rows.column(index).to_pylist()
+        ]
+        columns = list(rows.columns)
+        columns[index] = pa.array(lists, field.type)
+        return type(rows).from_arrays(columns, schema=rows.schema)
+
+    def _is_shown(self, item: Any, ids: Sequence[str], hidden: dict[str, bool]) -> bool:
+        named = [] if item is None else [item[name] for name in ids if item[name] is not None]
+        return not any(self.is_hidden(identity, hidden) for identity in named)
+
+    def is_hidden(self, identity: str, known: dict[str, bool]) -> bool:
+        """Whether an id is that of a pair or an image that was taken down.
+
+        Args:
+            identity: the id.
+            known: answers by id; this one is added.
+        """
         if identity not in known:
             known[identity] = self.takedowns.is_withheld(identity)
         return known[identity]
+
+
+def nested_ids(kind: pa.DataType) -> list[str]:
+    """Return the fields with an id of a pair or an image, of a list of structures; none for others."""
+    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
+        return []
+    return [field.name for field in kind.value_type if field.name in ID_COLUMNS]
 
 
 def withheld_rows(store: Store, manifest: Manifest) -> Withheld | None:

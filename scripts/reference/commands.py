@@ -10,6 +10,7 @@ import typer
 from typer.models import OptionInfo
 
 from curation.cli import app
+from curation.cli.examples import EXAMPLES
 from scripts.reference.markdown import GENERATED, code, codes, heading, page, table
 
 
@@ -26,6 +27,8 @@ def _group(group: typer.Typer, name: str) -> Iterator[str]:
         assert command.callback is not None
         own = command.name or command.callback.__name__.replace("_", "-")
         yield from _section(f"{name} {own}", command.help or "", command)
+        if own in EXAMPLES:
+            yield f"```sh\n{EXAMPLES[own]}\n```"
     for inner in group.registered_groups:
         assert inner.typer_instance is not None
         yield from _group(inner.typer_instance, f"{name} {inner.name}")

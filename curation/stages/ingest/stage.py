@@ -191,6 +191,8 @@ def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> St
     summary, boundary = _Summary(), FileBoundary(file)
     yield from stage_rows(file, summary.rows(boundary.items(read(file))), rules)
     stats: dict[str, Any] = {"notices": summary.notices, "filled": sorted(summary.filled)}
+    # For people who ask where a row is from.
+    stats["file"] = file.display_name
     if boundary.unreadable:
         stats["unreadable"] = boundary.unreadable
     if entry.holds_images or "image" in file.source.column_candidates:

@@ -1,0 +1,168 @@
+"""The command `sql`: one query, or a shell, on the current tables of a store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table as Grid
+
+from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out, print_error
+from curation.terminal import one_line
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from curation.inspect.api.store import OpenStore
+
+MAX_CELL = 200
+PROMPT, CONTINUED = "sql> ", "...> "
+HELP = """Statements end with a semicolon. Every table of the store is a view: SHOW ALL TABLES lists
+them, and DESCRIBE copies lists the columns of one. Vectors are FLOAT[n]:
+array_cosine_similarity(a.vector, b.vector). .quit ends the shell."""
+
+
+@app.command(rich_help_panel=INSPECT_PANEL)
+def sql(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder or URI of the store.")],
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SQL",
+            help="The query. Without it, statements are read from the terminal or standard input.",
+        ),
+    ] = None,
+    recipe: RecipeName = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="Run of the store, or how its name begins, whose tables count."),
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Rows to print.")] = 40,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all rows as JSON, one object a row.")
+    ] = False,
+    parquet: Annotated[
+        str | None,
+        typer.Option("--out", help="Parquet file to write all rows to, instead of printing them."),
+    ] = None,
+) -> None:
+    """Query the current tables of a store with SQL (DuckDB), or open a shell for queries."""
+    from curation.inspect.api.store import OpenStore
+
+    with OpenStore(store, recipe, run) as opened:
+        if query is None and sys.stdin.isatty():
+            _shell(opened, rows)
+            return
+        result = opened.sql(query if query is not None else sys.stdin.read())
+        if parquet is not None:
+            _write(result, parquet)
+        elif as_json:
+            _print_json(result)
+        else:
+            _print_rows(result, rows)
+
+
+def _shell(opened: OpenStore, rows: int) -> None:
+    """Read statements from the terminal and print their rows, until the input ends."""
+    from curation.errors import CurationError
+
+    _edit_lines()
+    out.print(f"{opened.address}, recipe {opened.recipe}. {', '.join(opened.tables)}")
+    out.print(HELP)
+    for statement in _statements():
+        try:
+            result = opened.sql(statement)
+            _print_rows(result, rows)
+        except CurationError as error:
+            print_error(str(error))
+        except KeyboardInterrupt:
+            err.print("interrupted")
+
+
+def _edit_lines() -> None:
+    """Let the terminal edit lines and recall earlier ones, where Python has readline."""
+    try:
+        import readline  # noqa: F401
+    except ImportError:
+        return
+
+
+def _statements() -> Iterator[str]:
+    """Yield what is typed, up to a semicolon at the end of a line."""
+    lines: list[str] = []
+    while True:
+        try:
+            line = input(CONTINUED if lines else PROMPT)
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            lines = []
+            err.print("")
+            continue
+        if not lines and line.strip() in (".quit", ".exit", "quit", "exit"):
+            return
+        if not lines and line.strip() == ".help":
+            out.print(HELP)
+            continue
+        if line.strip() or lines:
+            lines.append(line)
+        if line.rstrip().endswith(";"):
+            yield "\n".join(lines)
+            lines = []
+
+
+def _print_rows(result: duckdb.DuckDBPyRelation, rows: int) -> None:
+    """Print the first rows. One more is computed, to say whether there are others."""
+    from curation.inspect.api.sql import asked
+
+    fetched = asked(lambda: result.limit(rows + 1).fetchall())
+    grid = Grid(*(one_line(name) for name in result.columns))
+    for row in fetched[:rows]:
+        grid.add_row(*(_cell(value) for value in row))
+    out.print(grid)
+    shown = len(fetched[:rows])
+    more = f"; there are more (--rows {10 * max(rows, 1)})" if len(fetched) > rows else ""
+    out.print(f"{shown:,} row{'' if shown == 1 else 's'}{more}")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    text = one_line(str(value)[: MAX_CELL + 1])
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+
+
+def _print_json(result: duckdb.DuckDBPyRelation) -> None:
+    from curation.inspect.api.sql import asked
+
+    rows = asked(result.fetchall)
+    named = [dict(zip(result.columns, row, strict=True)) for row in rows]
+    out.print_json(json.dumps(named, default=_jsonable))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def _write(result: duckdb.DuckDBPyRelation, path: str) -> None:
+    """Write all rows, some at a time."""
+    import pyarrow.parquet as pq
+
+    from curation.inspect.api.sql import asked
+
+    rows = 0
+    reader = asked(result.to_arrow_reader)
+    with pq.ParquetWriter(path, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    out.print(f"Wrote {rows:,} rows to {path}")

@@ -1,0 +1,227 @@
+"""SQL on the tables of a store: DuckDB, which reads the files of a version as a query needs them.
+
+DuckDB gets no file and no address, only scanners of pyarrow, which check each page that they read. Its
+own access to files, its extensions and its settings are closed, so that a query can change nothing and
+reads nothing but the tables.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+from duckdb.func import ARROW, SPECIAL
+
+from curation.engine.table import Table
+from curation.engine.table_name import TableName
+from curation.errors import CurationError
+from curation.inspect.api.columns import (
+    dimension,
+    stored_dtype,
+    stored_schema,
+    to_floats,
+    vector_columns,
+)
+from curation.store.manifest import FileEntry
+from curation.store.withheld import ID_COLUMNS, Withheld, nested_ids
+
+CLOSED = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+"""What a query must not do: open files or addresses, load extensions, read variables of the program."""
+HIDDEN = "was_taken_down"
+"""The SQL function that says whether an id was taken down."""
+
+
+class QueryError(CurationError):
+    """A query is not valid, or needs what is closed."""
+
+    exit_status = 2
+
+
+class SqlSession:
+    """Views of tables in DuckDB. A view is made when a query first names its table.
+
+    Args:
+        tables: by name.
+
+    Attributes:
+        made: the tables that have a view.
+    """
+
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self._tables = tables
+        self.made: set[str] = set()
+        # For sorts and joins that do not fit into memory.
+        self._scratch = tempfile.TemporaryDirectory(prefix="curation-sql-")
+        config: dict[str, str | bool | int | float | list[str]] = {**CLOSED}
+        config["temp_directory"] = self._scratch.name
+        self._connection = duckdb.connect(":memory:", config=config)
+        self._functions: set[str] = set()
+        self._connection.execute("SET lock_configuration = true")
+
+    def query(self, sql: str, params: Any = None) -> duckdb.DuckDBPyRelation:
+        """Run a query, or several separated by semicolons, and return the result of the last one.
+
+        The rows are computed when they are fetched.
+
+        Args:
+            sql: a table of a family is `embeddings.semantic`.
+            params: values of `?` or `$name` in the query.
+
+        Raises:
+            QueryError: DuckDB refuses it; the message is that of DuckDB.
+            StoreError: a file of a table has vanished or is damaged.
+        """
+        self.make_views(sql)
+        relation: duckdb.DuckDBPyRelation = asked(lambda: self._connection.sql(sql, params=params))
+        return relation
+
+    def make_views(self, sql: str) -> None:
+        """Make the views of the tables that a query names; of all tables if it names none."""
+        lowered = sql.lower()
+        named = [n for n in self._tables if re.search(rf"\b{re.escape(_base(n))}\b", lowered)]
+        for name in named or self._tables:
+            if name not in self.made:
+                self._make_view(name)
+                self.made.add(name)
+
+    def relation(self, table: Table) -> duckdb.DuckDBPyRelation:
+        """Return a version of a table as a relation."""
+        name, schema = table.manifest.table, stored_schema(table)
+        files = [entry for record in table.manifest.fragments for entry in record.files]
+        held = table.withheld
+        hit = [e for e in files if held is not None and held.holds(e.path)]
+        clean = [e for e in files if e not in hit] if hit else files
+        select = self._columns(name, schema)
+        whole = self._connection.from_arrow(_scanned(table, clean, schema)).select(select)
+        if held is None or not hit:
+            return whole
+        self._define_hidden(held)
+        rest = self._connection.from_arrow(_scanned(table, hit, schema))
+        return whole.union(rest.filter(_shown(schema)).select(self._columns(name, schema, True)))
+
+    @property
+    def scratch(self) -> str:
+        """The folder for what does not fit into memory."""
+        return self._scratch.name
+
+    def close(self) -> None:
+        """Close the connection. Relations of it can no longer be used."""
+        self._connection.close()
+        self._scratch.cleanup()
+
+    def _make_view(self, name: str) -> None:
+        table = TableName(name)
+        relation = self.relation(self._tables[name])
+        if table.member is None:
+            relation.create_view(name)
+            return
+        self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(table.contract)}")
+        self._connection.execute(f"USE memory.{quoted(table.contract)}")
+        relation.create_view(table.member)
+        self._connection.execute("USE memory.main")
+
+    def _columns(self, table: str, schema: pa.Schema, withheld: bool = False) -> str:
+        """Return what a view of a table selects."""
+        vectors = vector_columns(table)
+        chosen = []
+        for field in schema:
+            name = quoted(field.name)
+            if field.name in vectors and pa.types.is_fixed_size_binary(field.type):
+                function = self._define_floats(field.type, stored_dtype(table))
+                chosen.append(f"{function}({name}) AS {name}")
+            elif withheld and (ids := nested_ids(field.type)):
+                gone = " OR ".join(f"{HIDDEN}(item.{quoted(i)})" for i in ids)
+                chosen.append(f"list_filter({name}, lambda item: NOT ({gone})) AS {name}")
+            else:
+                chosen.append(name)
+        return ", ".join(chosen)
+
+    def _define_floats(self, kind: pa.DataType, dtype: str) -> str:
+        """Define the function that decodes vectors, unless it is there; return its name."""
+        dim = dimension(kind, dtype)
+        name = f"floats_{dim}_{dtype[1:]}"
+        function = partial(to_floats, dtype=dtype, dim=dim)
+        self._define(name, function, "BLOB", f"FLOAT[{dim}]")
+        return name
+
+    def _define_hidden(self, withheld: Withheld) -> None:
+        def is_hidden(ids: pa.Array) -> pa.Array:
+            known: dict[str, bool] = {}
+            return pa.array(
+                [i is not None and withheld.is_hidden(i, known) for i in ids.to_pylist()]
+            )
+
+        self._define(HIDDEN, is_hidden, "VARCHAR", "BOOLEAN")
+
+    def _define(
+        self, name: str, function: Callable[[pa.Array], pa.Array], takes: str, gives: str
+    ) -> None:
+        if name in self._functions:
+            return
+
+        def by_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+            if isinstance(column, pa.ChunkedArray):
+                return pa.chunked_array([function(chunk) for chunk in column.chunks])
+            return function(column)
+
+        self._connection.create_function(
+            name,
+            by_chunk,
+            [takes],
+            gives,
+            type=ARROW,
+            null_handling=SPECIAL,
+        )
+        self._functions.add(name)
+
+
+def asked(function: Callable[[], Any]) -> Any:
+    """Return what a call of DuckDB returns.
+
+    Raises:
+        QueryError: DuckDB raised an error, whose message it has.
+    """
+    try:
+        return function()
+    except duckdb.Error as error:
+        raise QueryError(f"{error}") from error
+
+
+def quoted(name: str) -> str:
+    """Return a name as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _base(name: str) -> str:
+    return TableName(name).contract.lower()
+
+
+def _scanned(table: Table, files: list[FileEntry], schema: pa.Schema) -> Any:
+    """Return what DuckDB scans: files, of which it reads the columns and row groups that it needs."""
+    if not files:
+        return schema.empty_table()
+    storage = table.store.storage
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    return ds.dataset(
+        [f"{storage.root}/{entry.path}" for entry in files],
+        schema=schema.remove_metadata(),
+        format=ds.ParquetFileFormat(default_fragment_scan_options=options),
+        filesystem=storage.filesystem,
+    )
+
+
+def _shown(schema: pa.Schema) -> str:
+    """Return the condition under which a row of a file with rows that were taken down is shown."""
+    ids = [quoted(name) for name in schema.names if name in ID_COLUMNS]
+    return f"NOT ({' OR '.join(f'{HIDDEN}({name})' for name in ids)})" if ids else "true"

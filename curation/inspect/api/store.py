@@ -1,0 +1,167 @@
+"""`curation.open`: the current tables of a recipe in a store, for notebooks and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.engine.table import open_table
+from curation.inspect.api.table import StoredTable
+from curation.inspect.api.versions import TableVersion, list_versions
+from curation.inspect.current import CurrentTables
+from curation.inspect.embeddings import Embeddings, read_vectors, vector_batches
+from curation.media.encoders.params import EMBEDDINGS
+from curation.store.store import Store
+from curation.terminal import visible
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from curation.inspect.api.sql import SqlSession
+    from curation.inspect.why.explain import Why
+
+
+class OpenStore:
+    """The current tables of a recipe in a store. Nothing is read before it is asked for.
+
+    Args:
+        path: folder or URI of the store.
+        recipe: name of a recipe, or the path of its file. The default is the one recipe of the store.
+        run: a run, or how its name begins. The default is the latest finished run of the recipe.
+
+    Raises:
+        StoreError: see `find_current`.
+    """
+
+    def __init__(self, path: str | Path, recipe: str | None = None, run: str | None = None) -> None:
+        self._current = CurrentTables(Store(path), recipe, run)
+        self._session: SqlSession | None = None
+
+    @property
+    def address(self) -> str:
+        """Absolute path or URI of the store."""
+        return self._current.store.uri
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe."""
+        return self._current.recipe
+
+    @property
+    def run(self) -> str:
+        """Name of the run that decides which versions are current."""
+        return self._current.run
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of the tables."""
+        return tuple(self._current)
+
+    def table(self, name: str, version: str | None = None) -> StoredTable:
+        """Return a table in its current version.
+
+        Args:
+            name: of the table, such as `copies` or `embeddings.semantic`.
+            version: another version, or how its name begins.
+
+        Raises:
+            StoreError: there is no such table or version; the message lists what there is.
+        """
+        if version is None:
+            run = self._current.run_of(name)
+            return StoredTable(self._current[name], run, lambda: self.session)
+        table = open_table(self._current.store, self._current.check(name), version)
+        return StoredTable(table, "", lambda: self.session)
+
+    def versions(self, table: str | None = None) -> list[TableVersion]:
+        """Return the current version of each table, or all versions of one table, the latest first.
+
+        `pandas.DataFrame(store.versions())` shows them as a table.
+
+        Args:
+            table: the one table.
+
+        Raises:
+            StoreError: there is no such table.
+        """
+        return list_versions(self._current, table)
+
+    def vectors(self, encoder: str, memmap: str | Path | None = None) -> Embeddings:
+        """Return the vectors that an encoder made, with the ids of their rows as the tables have them.
+
+        Args:
+            encoder: its name in the recipe, such as `semantic`.
+            memmap: a .npy file to write the vectors to, for more vectors than fit into memory. It is
+                then mapped into memory.
+
+        Raises:
+            StoreError: there are no such vectors, or one of their files is damaged.
+        """
+        return read_vectors(self._current[EMBEDDINGS.table(encoder)], memmap)
+
+    def vector_batches(self, encoder: str, rows: int = 65_536) -> Iterator[Embeddings]:
+        """Yield the same as `vectors`, at most `rows` at a time."""
+        return vector_batches(self._current[EMBEDDINGS.table(encoder)], rows)
+
+    def sql(self, query: str, params: Any = None) -> duckdb.DuckDBPyRelation:
+        """Run a query of DuckDB on the current tables; its rows are computed when they are fetched.
+
+        Each table is a view: `copies`, `embeddings.semantic`. Vectors are `FLOAT[n]`. A query can read
+        these views and nothing else, and change nothing.
+
+        Args:
+            query: the SQL.
+            params: values of `?` or `$name` in it.
+
+        Returns:
+            A relation: `.to_df()`, `.pl()`, `.to_arrow_table()`, `.fetchall()`.
+
+        Raises:
+            QueryError: DuckDB refuses the query.
+        """
+        return self.session.query(query, params)
+
+    def why(self, what: str | Path) -> Why:
+        """Return what became of a row in every stage, and why.
+
+        Args:
+            what: a pair_id, image_id, SHA-256, URL, key of the source, or the path of an image file.
+
+        Raises:
+            StoreError: a table is missing or damaged.
+        """
+        from curation.inspect.why.explain import explain
+
+        return explain(self._current, what)
+
+    @property
+    def session(self) -> SqlSession:
+        """Where SQL is run; it is opened when it is first used."""
+        if self._session is None:
+            from curation.inspect.api.sql import SqlSession
+
+            self._session = SqlSession(self._current)
+        return self._session
+
+    def close(self) -> None:
+        """Close the connection to DuckDB, if one was opened."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def __enter__(self) -> OpenStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return visible(
+            f"<store {self.address}: recipe {self.recipe}, run {self.run}, {len(self.tables)} tables>"
+        )
+
+    def _repr_html_(self) -> str:
+        from curation.inspect.api.page import store_page
+
+        return store_page(self._current, self.versions())

@@ -1,0 +1,179 @@
+"""The current tables of a recipe: of its latest finished run, or of one that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.engine.registry import did_you_mean
+from curation.engine.table import Table, open_table
+from curation.errors import StoreError
+from curation.flow import run_fingerprint
+from curation.recipe import load_recipe
+from curation.store.run_log import find_run, read_runs
+from curation.store.run_record import RunRecord
+from curation.store.store import Store
+
+RECIPE_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Current:
+    """The current tables of a recipe.
+
+    Attributes:
+        recipe: its name.
+        run: the run that decides: the one that was named, or the latest finished one.
+        runs: for each table the run whose version counts, the tables in order.
+    """
+
+    recipe: str
+    run: RunRecord
+    runs: Mapping[str, RunRecord]
+
+    def version(self, table: str) -> str:
+        """Return the current version of a table."""
+        return self.runs[table].tables[table]
+
+
+def find_current(store: Store, recipe: str | None = None, run: str | None = None) -> Current:
+    """Return the current tables of a recipe.
+
+    A run may have made some tables only. Those that the latest finished run does not have come from the
+    latest earlier run of the recipe that has them.
+
+    Args:
+        store: where to look.
+        recipe: name of a recipe, or the path of its file; then only runs with exactly its parameters
+            count. The default is the one recipe of the store.
+        run: a run, or how its name begins. Only its tables count then.
+
+    Raises:
+        StoreError: there is no such recipe or run, or several recipes and none is named.
+        RecipeError: the file of the recipe is not valid.
+    """
+    if run is not None:
+        record = find_run(store, run)
+        if recipe is not None and not _wanted(recipe)(record):
+            raise StoreError(
+                f"Run {record.run} in {store.uri} is of recipe {record.recipe!r} (fingerprint "
+                f"{record.fingerprint}), not of {recipe!r}. Leave out the recipe, or name a run of it."
+            )
+        return _current([record])
+    finished = [record for record in read_runs(store) if record.state == "finished"]
+    if not finished:
+        raise StoreError(
+            f"{store.uri} has no finished run. Check the path of the store, or run a recipe first "
+            "(curation run RECIPE --store DIR)."
+        )
+    return _current(_runs_of(finished, recipe, store))
+
+
+def _runs_of(records: list[RunRecord], recipe: str | None, store: Store) -> list[RunRecord]:
+    names = list(dict.fromkeys(record.recipe for record in records))
+    if recipe is None:
+        if len(names) > 1:
+            raise StoreError(
+                f"{store.uri} has runs of {len(names)} recipes, and none was named. Name one of them: "
+                f"{_listed(names, records)}."
+            )
+        return records
+    chosen = list(filter(_wanted(recipe), records))
+    if not chosen:
+        raise StoreError(
+            f"{store.uri} has no finished run of recipe {recipe!r} as it is now. It has runs of: "
+            f"{_listed(names, records)}."
+        )
+    return chosen
+
+
+def _wanted(recipe: str) -> Callable[[RunRecord], bool]:
+    """Return what chooses the runs of a recipe: by its name, or as its file is now."""
+    if Path(recipe).suffix not in RECIPE_SUFFIXES:
+        return lambda record: record.recipe == recipe
+    loaded = load_recipe(recipe)
+    exactly = loaded.name, run_fingerprint(loaded)
+    return lambda record: (record.recipe, record.fingerprint) == exactly
+
+
+def _listed(names: Iterable[str], records: list[RunRecord]) -> str:
+    latest = {name: next(r.started for r in records if r.recipe == name) for name in names}
+    return ", ".join(f"{name} (latest run {started})" for name, started in latest.items())
+
+
+def _current(records: list[RunRecord]) -> Current:
+    runs: dict[str, RunRecord] = {}
+    for record in records:
+        for table in record.tables:
+            runs.setdefault(table, record)
+    return Current(records[0].recipe, records[0], dict(sorted(runs.items())))
+
+
+class CurrentTables(Mapping[str, Table]):
+    """The current tables of a recipe by name, each opened when it is first read.
+
+    Args:
+        store: where they are.
+        recipe: see `find_current`.
+        run: see `find_current`.
+
+    Raises:
+        StoreError: see `find_current`.
+    """
+
+    def __init__(self, store: Store, recipe: str | None = None, run: str | None = None) -> None:
+        self.store = store
+        self._current = find_current(store, recipe, run)
+        self._opened: dict[str, Table] = {}
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe."""
+        return self._current.recipe
+
+    @property
+    def run(self) -> str:
+        """Name of the run that decides which versions are current."""
+        return self._current.run.run
+
+    def version(self, name: str) -> str:
+        """Return the current version of a table."""
+        return self._current.version(self.check(name))
+
+    def run_of(self, name: str) -> str:
+        """Return the name of the run whose version of a table counts."""
+        return self._current.runs[self.check(name)].run
+
+    def step_of(self, name: str) -> str | None:
+        """Return the fingerprint of the step that wrote a table; None if the run has none."""
+        record = self._current.runs.get(name)
+        return None if record is None else record.steps.get(name)
+
+    def check(self, name: str) -> str:
+        """Return the name of a table.
+
+        Raises:
+            StoreError: there is no such table; the message lists those that there are.
+        """
+        if name in self._current.runs:
+            return name
+        hint = did_you_mean(name, self)
+        raise StoreError(
+            f"Recipe {self.recipe!r} in {self.store.uri} has no table {name!r}{hint}. Its tables: "
+            f"{', '.join(self)}. `curation plan RECIPE` shows the stage that writes each."
+        )
+
+    def __getitem__(self, name: str) -> Table:
+        if name not in self._opened:
+            self._opened[name] = open_table(self.store, name, self.version(name))
+        return self._opened[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._current.runs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._current.runs)
+
+    def __len__(self) -> int:
+        return len(self._current.runs)

@@ -1,0 +1,205 @@
+"""What each arm did with an image: the claims on it, or the limit that left it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from curation.algorithms.kmeans.levels import at_level, read_parents
+from curation.inspect.why.tables import RowReader
+from curation.inspect.why.values import integers
+
+CLAIM_COLUMNS = ("arm", "image_id", "seed_image_id", "similarity", "rank", "cluster_id", "pair_id")
+MATCH_COLUMNS = ("seed_set", "seed_image_id", "similarity", "rank")
+SHOWN_SEEDS = 10
+
+Arm = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The image that arms may claim: the representative of the row.
+
+    Attributes:
+        tables: of the recipe.
+        image_id: the image.
+        role: role of its row.
+        source: source of its row.
+        reason: why it is not eligible; None if it is, or if `select` has not run.
+        cluster_id: its cluster of level 0; None for none.
+    """
+
+    tables: RowReader
+    image_id: str
+    role: str
+    source: str
+    reason: str | None
+    cluster_id: int | None
+
+    @cached_property
+    def matches(self) -> list[dict[str, Any]]:
+        """The seed images whose nearest pool images it is among, the most similar first."""
+        rows = self.tables.scan("matches", MATCH_COLUMNS, {"image_id": [self.image_id]})
+        return sorted(rows, key=lambda row: (-row["similarity"], row["rank"], row["seed_image_id"]))
+
+    @cached_property
+    def claims(self) -> list[dict[str, Any]]:
+        """The claims on it."""
+        return self.tables.scan("claims", CLAIM_COLUMNS, {"image_id": [self.image_id]})
+
+    def cluster_at(self, level: int) -> int | None:
+        """Return its cluster of a level."""
+        if self.cluster_id is None or "centroids" not in self.tables:
+            return None
+        number = np.array([self.cluster_id], np.int32)
+        return int(at_level(level, number, read_parents(self.tables["centroids"]))[0])
+
+
+def nearest_seeds(subject: Subject) -> list[dict[str, Any]]:
+    """Return the nearest seed images of those whose neighbours `match` kept, the most similar first."""
+    return [{name: row[name] for name in MATCH_COLUMNS} for row in subject.matches[:SHOWN_SEEDS]]
+
+
+def arms_of(subject: Subject) -> list[dict[str, Any]]:
+    """Return for each arm of the recipe its claims on the image, or why it has none."""
+    if "claims" not in subject.tables:
+        return []
+    manifest = subject.tables["claims"].manifest
+    totals = {row["arm"]: row for row in manifest.stats.get("composition", [])}
+    arms = []
+    for arm in manifest.params.get("arms", []):
+        claims = [claim for claim in subject.claims if claim["arm"] == arm["name"]]
+        evidence = [{n: c[n] for n in CLAIM_COLUMNS[2:6] if c[n] is not None} for c in claims]
+        left_out = None if claims else _left_out(arm, subject, totals.get(arm["name"], {}))
+        arms.append(
+            {
+                "arm": arm["name"],
+                "strategy": arm["strategy"],
+                "seed_set": arm.get("seeds"),
+                "claims": evidence,
+                "left_out": left_out,
+            }
+        )
+    return arms
+
+
+def _left_out(arm: Arm, subject: Subject, totals: Mapping[str, Any]) -> str:
+    """Return the first limit that explains why an arm has no claim on an image."""
+    if subject.reason is not None:
+        return f"it is not eligible: {subject.reason}"
+    takes_pool = arm["strategy"] != "as_is"
+    if takes_pool and subject.role != "pool":
+        return (
+            f"the strategy {arm['strategy']} claims pool images, and this is a {subject.role} image"
+        )
+    explain = _LIMITS.get(arm["strategy"])
+    limit = explain(arm, subject) if explain else None
+    return limit or _capped(arm, totals)
+
+
+def _as_is(arm: Arm, subject: Subject) -> str | None:
+    if subject.source == arm["seeds"]:
+        return None
+    return (
+        f"it claims the images of seed set {arm['seeds']}, and this is of source {subject.source}"
+    )
+
+
+def _sample(arm: Arm, subject: Subject) -> str | None:
+    ranked = [row for row in subject.matches if row["seed_set"] == arm["seeds"]]
+    if not ranked:
+        kept = subject.tables["matches"].manifest.params.get("k") if _matched(subject) else arm["k"]
+        return f"it is not among the {kept} nearest pool images of any image of {arm['seeds']}"
+    best = min(ranked, key=lambda row: (row["rank"], -row["similarity"]))
+    if best["rank"] > arm["k"]:
+        return (
+            f"k is {arm['k']}, and it is at best the {_ordinal(best['rank'])} nearest of a seed image "
+            f"({best['seed_image_id']}, similarity {best['similarity']:.3f})"
+        )
+    return None
+
+
+def _matched(subject: Subject) -> bool:
+    return "matches" in subject.tables
+
+
+def _cluster(arm: Arm, subject: Subject) -> str | None:
+    level = arm.get("level", 0)
+    cluster = subject.cluster_at(level)
+    if cluster is None or cluster < 0:
+        return "it has no cluster"
+    seeds, pool = _eligible_in_cluster(subject, level, cluster, arm["seeds"])
+    place = f"its cluster {cluster} of level {level}"
+    if seeds <= arm["more_than"]:
+        return (
+            f"{place} has {seeds:,} images of {arm['seeds']}, and more than {arm['more_than']:,} are "
+            "needed"
+        )
+    if pool < arm["per_cluster"] and arm.get("small_clusters") == "skip":
+        return f"{place} has {pool:,} eligible images, fewer than {arm['per_cluster']:,}"
+    if pool > arm["per_cluster"]:
+        return f"it was not among the {arm['per_cluster']:,} drawn of {pool:,} images of {place}"
+    return None
+
+
+def _hierarchical(arm: Arm, subject: Subject) -> str | None:
+    return f"it was not among the {arm['target']:,} claims that are shared out over all clusters"
+
+
+def _eligible_in_cluster(
+    subject: Subject, level: int, cluster: int, seed_set: str
+) -> tuple[int, int]:
+    """Return how many different eligible images of a seed set and of the pool a cluster has."""
+    tables = subject.tables
+    members = _members(read_parents(tables["centroids"]), level, cluster)
+    images: dict[str, set[str]] = {"seed": set(), "pool": set()}
+    for name, fragment in tables["assignments"].fragments.items():
+        in_cluster = pc.is_in(fragment.read(["cluster_id"]).column("cluster_id"), members)
+        if not pc.any(in_cluster).as_py():
+            continue
+        columns = ["image_id", "role", "source", "status"]
+        rows = tables["eligible"].fragments[name].read(columns).filter(in_cluster)
+        for row in rows.to_pylist():
+            is_of = row["role"] == "pool" or row["source"] == seed_set
+            if row["status"] == "eligible" and is_of:
+                images[row["role"]].add(row["image_id"])
+    return len(images["seed"]), len(images["pool"])
+
+
+def _members(parents: Sequence[Any], level: int, cluster: int) -> Any:
+    """Return the clusters of level 0 that a cluster of a level contains."""
+    numbers = np.array([cluster], np.int32)
+    for parent in reversed(parents[:level]):
+        numbers = np.flatnonzero(np.isin(parent, numbers)).astype(np.int32)
+    return integers(numbers.tolist())
+
+
+def _capped(arm: Arm, totals: Mapping[str, Any]) -> str:
+    """Return what is left once no limit of the strategy explains it: a cap, or `balance`."""
+    if totals.get("capped"):
+        return (
+            f"a cap of the arm or of balance left {totals['capped']:,} of its "
+            f"{totals['retrieved']:,} claims out"
+        )
+    return "its strategy chose other images"
+
+
+def _ordinal(number: int) -> str:
+    ending = (
+        "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
+    return f"{number:,}{ending}"
+
+
+_LIMITS: dict[str, Callable[[Arm, Subject], str | None]] = {
+    "as_is": _as_is,
+    "sample": _sample,
+    "cluster": _cluster,
+    "hierarchical": _hierarchical,
+}
+"""By strategy: the limit that leaves an image out, or None if it is none of the strategy's own."""

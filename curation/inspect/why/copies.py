@@ -1,0 +1,118 @@
+"""The copies of an image, and the pairs that tie it to the one that stands for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pyarrow.compute as pc
+
+from curation.inspect.why.tables import Place, RowReader
+from curation.inspect.why.values import text
+
+MEMBER_COLUMNS = ("pair_id", "image_id", "method", "similarity", "evidence_id")
+SHOWN_COPIES = 10
+CONTAMINATION = (
+    "contaminated_by",
+    "contaminated_via",
+    "contaminated_set",
+    "contamination_method",
+    "contamination_similarity",
+)
+
+
+def copies_of(tables: RowReader, place: Place) -> dict[str, Any] | None:
+    """Return what `dedup` decided of a row: its component, its representative and the evidence.
+
+    Args:
+        tables: of the recipe.
+        place: of the row.
+
+    Returns:
+        None if dedup has not run, or the row has no image.
+    """
+    row = tables.row("copies", place)
+    if row is None:
+        return None
+    members = [row] if _is_alone(row) else _members(tables, row["component_id"])
+    contamination = {name: row[name] for name in CONTAMINATION}
+    return {
+        "component_id": row["component_id"],
+        "rows": len(members),
+        "images": len({member["image_id"] for member in members}),
+        "method": row["method"],
+        "similarity": row["similarity"],
+        "representative_id": row["representative_id"],
+        "representative_pair_id": row["representative_pair_id"],
+        "tied_by": _ties(tables, row, members),
+        "others": [
+            {name: member[name] for name in MEMBER_COLUMNS}
+            for member in members
+            if member["pair_id"] != row["pair_id"]
+        ][:SHOWN_COPIES],
+        "contaminated": contamination if row["contaminated_by"] else None,
+        "copy_of_seed": row["copy_of_seed"],
+    }
+
+
+def _is_alone(row: dict[str, Any]) -> bool:
+    """Whether a row shows without its component that it has no copies, as most rows of a pool do."""
+    no_edge = row["similarity"] is None and row["copies"] is None
+    return bool(no_edge and row["role"] == "pool" and row["method"] == "representative")
+
+
+def _members(tables: RowReader, component: str) -> list[dict[str, Any]]:
+    return tables.scan("copies", MEMBER_COLUMNS, {"component_id": [component]})
+
+
+def _ties(
+    tables: RowReader, row: dict[str, Any], members: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the pairs of images that lead from an image to its representative, in order."""
+    edges: dict[str, list[dict[str, Any]]] = {}
+    # A pair stands in the rows of both ends; that of the representative does not name the method.
+    for member in sorted(members, key=lambda member: member["method"] == "representative"):
+        if member["evidence_id"] in (None, member["image_id"]):
+            continue
+        edge = {name: member[name] for name in ("image_id", "evidence_id", "similarity")}
+        edge["method"] = member["method"] if member["method"] != "representative" else None
+        for end in (member["image_id"], member["evidence_id"]):
+            edges.setdefault(end, []).append(edge)
+    path = _path(edges, row["image_id"], row["representative_id"])
+    return [edge | {"pixels": _pixels(tables, edge)} for edge in path]
+
+
+def _path(edges: dict[str, list[dict[str, Any]]], start: str, end: str) -> list[dict[str, Any]]:
+    """Return the shortest chain of edges between two images; empty if there is none."""
+    came_by: dict[str, tuple[str, dict[str, Any]]] = {}
+    waiting, seen = deque([start]), {start}
+    while waiting:
+        image = waiting.popleft()
+        for edge in edges.get(image, ()):
+            other = edge["evidence_id"] if edge["image_id"] == image else edge["image_id"]
+            if other not in seen:
+                seen.add(other)
+                came_by[other] = (image, edge)
+                waiting.append(other)
+    path = []
+    while end != start and end in came_by:
+        end, edge = came_by[end]
+        path.append(edge)
+    return path[::-1]
+
+
+def _pixels(tables: RowReader, edge: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how far the pixels of a pair agree, if `verify` compared them."""
+    first, second = sorted((edge["image_id"], edge["evidence_id"]))
+    if "verified" not in tables:
+        return None
+    columns = ["image_a", "image_b", "agreement", "inside", "mirrored", "hue"]
+    for fragment in tables["verified"].fragments.values():
+        for part in fragment.row_groups_between("image_a", first, first, columns):
+            for row in part.filter(_is_pair(part, first, second)).to_pylist():
+                return {name: row[name] for name in columns[2:]}
+    return None
+
+
+def _is_pair(part: Any, first: str, second: str) -> Any:
+    return pc.and_(pc.equal(part["image_a"], text(first)), pc.equal(part["image_b"], text(second)))

@@ -1,0 +1,214 @@
+"""Why a row is in the dataset, or is not: what each stage made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from curation.inspect.current import CurrentTables
+from curation.inspect.why.arms import Subject, arms_of, nearest_seeds
+from curation.inspect.why.copies import copies_of
+from curation.inspect.why.history import claimed_since, listed_since
+from curation.inspect.why.lookup import Found, find_rows
+from curation.inspect.why.origin import Origins
+from curation.inspect.why.scores import scores_of
+from curation.inspect.why.tables import Place, RowReader
+from curation.inspect.why.text import lines_of
+from curation.media.encoders.params import EMBEDDINGS
+from curation.store.run_log import read_runs
+from curation.store.run_record import RunRecord
+from curation.terminal import visible
+
+SHOWN_ROWS = 5
+NEAREST = 5
+PAIR_COLUMNS = ["role", "source", "source_key", "url", "location", "caption"]
+
+
+@dataclass(frozen=True)
+class Why:
+    """What became of the rows that an id, a URL, a key or a file stands for.
+
+    Attributes:
+        what: what was asked for.
+        kind: what it was taken for; None if the store has nothing of it.
+        recipe: name of the recipe.
+        run: the run whose tables were read.
+        found: number of rows that it stands for.
+        rows: what each stage made of the first of these rows, by stage.
+        nearest: for the file of a picture that is not in the store, the nearest ones that are.
+        note: what the answer lacks, and why.
+    """
+
+    what: str
+    kind: str | None
+    recipe: str
+    run: str
+    found: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    nearest: list[dict[str, Any]] = field(default_factory=list)
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able form."""
+        return json.loads(json.dumps(vars(self), default=str))  # type: ignore[no-any-return]
+
+    def __str__(self) -> str:
+        return "\n".join(visible(line) for line in lines_of(vars(self)))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def explain(current: CurrentTables, what: str | Path) -> Why:
+    """Return what became of what was asked for. Only fragments that may hold it are read.
+
+    Args:
+        current: the current tables of a recipe.
+        what: an image_id, pair_id, SHA-256, URL, key of the source, location, or the path of a file.
+
+    Raises:
+        StoreError: a table is missing or damaged.
+    """
+    tables = RowReader(current)
+    found = find_rows(tables, what)
+    answer = Why(str(what), found.kind, current.recipe, current.run, len(found.places))
+    if found.places:
+        runs = [
+            record
+            for record in read_runs(current.store)
+            if record.state == "finished" and record.recipe == current.recipe
+        ]
+        explainer = _Explainer(current, runs)
+        rows = [explainer.row(place) for place in found.places[:SHOWN_ROWS]]
+        return replace(answer, rows=rows)
+    return _absent(current, found, answer)
+
+
+def _absent(current: CurrentTables, found: Found, answer: Why) -> Why:
+    """Return the answer for what is not in the store."""
+    takedowns = current.store.takedowns()
+    gone = " Rows that were taken down are not shown." if takedowns is not None else ""
+    if found.file is None:
+        return replace(answer, note=f"{NOT_FOUND}{gone}")
+    from curation.inspect.current_search import search_current
+
+    search = search_current(current)
+    nearest, _ = search.nearest(search.vectors_of_files([found.file]), NEAREST)
+    note = f"No image of the store has these bytes.{gone}"
+    return replace(answer, nearest=nearest.to_pylist(), note=note)
+
+
+NOT_FOUND = (
+    "No row has this id, URL, key or location. For a picture that is not in the store, name its file: "
+    "then the nearest ones that are in it are shown."
+)
+
+
+class _Explainer:
+    """Explains rows of the current tables.
+
+    Args:
+        current: the tables.
+        runs: finished runs of the recipe, the latest first.
+    """
+
+    def __init__(self, current: CurrentTables, runs: Sequence[RunRecord]) -> None:
+        self._store, self._tables, self._runs = current.store, RowReader(current), runs
+        self._origins = Origins(current.store, current.step_of("pairs"))
+
+    def row(self, place: Place) -> dict[str, Any]:
+        """Return what each stage made of a row, by stage."""
+        tables = self._tables
+        pair = tables.row("pairs", place) or {}
+        image = tables.row("images", place) or {}
+        role, source = pair.get("role", ""), pair.get("source", "")
+        copies = copies_of(tables, place)
+        eligible = tables.row("eligible", place)
+        answer = {
+            "pair_id": place.pair_id,
+            "image_id": image.get("image_id"),
+            "fragment": place.fragment,
+            **{name: pair.get(name) for name in PAIR_COLUMNS},
+            "ingest": self._ingest(place, pair),
+            "fetch": {n: v for n, v in image.items() if n not in (*PAIR_COLUMNS, *_SHARED)} or None,
+            "scores": scores_of(tables, place, role),
+            "vectors": self._vectors(place),
+            "dedup": copies,
+            "select": None if eligible is None else {n: eligible[n] for n in ("status", "reason")},
+            "cluster": self._cluster(place),
+        }
+        return answer | self._dataset(answer, role, source)
+
+    def _ingest(self, place: Place, pair: Mapping[str, Any]) -> dict[str, Any]:
+        decided = {name: pair.get(name) for name in ("status", "reason", "duplicate_of")}
+        return decided | {
+            "listed": self._origins.of(place, pair.get("source", "")),
+            "since": listed_since(self._store, self._runs, place),
+        }
+
+    def _vectors(self, place: Place) -> dict[str, str]:
+        """Return for each encoder `ok`, or why the row has no vector."""
+        tables = [name for name in self._tables.names if EMBEDDINGS.holds(name)]
+        rows = {name: self._tables.row(name, place, ["pair_id", "reason"]) for name in tables}
+        return {
+            name.partition(".")[2]: row["reason"] or "ok"
+            for name, row in rows.items()
+            if row is not None
+        }
+
+    def _cluster(self, place: Place) -> dict[str, Any] | None:
+        row = self._tables.row("assignments", place)
+        if row is None or row["cluster_id"] is None:
+            return None
+        rows = self._tables.count("assignments", "cluster_id", row["cluster_id"])
+        return {"cluster_id": row["cluster_id"], "similarity": row["similarity"], "rows": rows}
+
+    def _dataset(self, answer: Mapping[str, Any], role: str, source: str) -> dict[str, Any]:
+        """Return the seeds and the arms of the image that stands for the row, and since when."""
+        image_id, copies, select = (answer[name] for name in ("image_id", "dedup", "select"))
+        if image_id is None or select is None:
+            return {"seeds": [], "arms": [], "dataset": None}
+        subject = self._representative(copies) if _is_copy(select) else None
+        if subject is None:
+            cluster = (answer["cluster"] or {}).get("cluster_id")
+            subject = Subject(self._tables, image_id, role, source, select["reason"], cluster)
+        target = subject.image_id
+        claimed = sorted({claim["fragment"] for claim in subject.claims})
+        since = None
+        if claimed:
+            since = claimed_since(self._store, self._runs, claimed[0], target)
+        return {
+            "seeds": nearest_seeds(subject),
+            "arms": arms_of(subject),
+            "dataset": {
+                "image_id": target,
+                "is_in": bool(claimed),
+                "pair_id": subject.claims[0]["pair_id"] if claimed else None,
+                "weight": len(subject.claims),
+                "since": since,
+            },
+        }
+
+    def _representative(self, copies: Mapping[str, Any] | None) -> Subject | None:
+        """Return the image that stands for a copy, as the arms see it."""
+        if copies is None:
+            return None
+        wanted = {"pair_id": [copies["representative_pair_id"]]}
+        for place in self._tables.places("eligible", wanted):
+            row = self._tables.row("eligible", place)
+            if row is not None and row["image_id"] is not None:
+                assigned = self._tables.row("assignments", place) or {}
+                facts = {name: row[name] for name in ("image_id", "role", "source", "reason")}
+                return Subject(self._tables, **facts, cluster_id=assigned.get("cluster_id"))
+        return None
+
+
+def _is_copy(select: Mapping[str, Any]) -> bool:
+    return (select["reason"] or "").startswith("copy_")
+
+
+_SHARED = ("pair_id", "image_id", "metadata")
+"""Columns of `images` that the answer has already."""

@@ -1,0 +1,1 @@
+"""Tests of reading a store from Python, by SQL and by `curation why`."""

@@ -1,0 +1,166 @@
+"""`store.sql` and `curation sql`: views of the current tables, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import sys
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import curation
+from curation.cli import app
+from curation.inspect.api.sql import QueryError
+from curation.inspect.api.store import OpenStore
+
+from .conftest import HOSTILE, Made
+
+BY_METHOD = "SELECT method, count(*) AS n FROM copies GROUP BY method ORDER BY method"
+
+
+def test_a_join_over_aligned_tables_agrees_with_pandas(opened: OpenStore) -> None:
+    rows = opened.sql("""
+        SELECT source_key, cluster_id, array_length(vector) AS dim
+        FROM pairs JOIN assignments USING (pair_id) JOIN embeddings.semantic USING (pair_id)
+        WHERE vector IS NOT NULL ORDER BY source_key
+    """).to_df()
+    pairs, clusters = (
+        opened.table(n).pandas().set_index("pair_id") for n in ("pairs", "assignments")
+    )
+    expected = pairs.join(clusters["cluster_id"], how="inner")
+    expected = expected[expected["cluster_id"].notna()].sort_values("source_key")
+    assert rows["source_key"].tolist() == expected["source_key"].tolist()
+    assert rows["cluster_id"].tolist() == expected["cluster_id"].tolist()
+    assert set(rows["dim"]) == {192}
+
+
+def test_values_are_given_apart_from_the_query(opened: OpenStore) -> None:
+    query = "SELECT source_key FROM pairs WHERE caption = ?"
+    assert opened.sql(query, [HOSTILE]).fetchall() == [("p2",)]
+    assert opened.sql(query, ["' OR true --"]).fetchall() == []
+
+
+def test_all_tables_are_listed_and_opened_when_they_are_named(made: Made) -> None:
+    with curation.open(made.store) as store:
+        store.sql("SELECT 1 FROM copies").fetchall()
+        assert store.session.made == {"copies"}
+        listed = store.sql("SHOW ALL TABLES").select("schema, name").fetchall()
+        named = {name if schema == "main" else f"{schema}.{name}" for schema, name in listed}
+        assert named == set(store.tables)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_text('{secret}')",
+        "SELECT * FROM '{secret}'",
+        "SELECT * FROM read_parquet('{secret}')",
+        "SELECT * FROM glob('{folder}/*')",
+        "COPY (SELECT 1) TO '{folder}/out.csv'",
+        "ATTACH '{folder}/other.db'",
+        "EXPORT DATABASE '{folder}/out'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SET allowed_directories = ['/']",
+        "SET python_enable_replacements = true",
+        "RESET lock_configuration",
+        "SELECT * FROM 'https://127.0.0.1:9/x.parquet'",
+        "SELECT * FROM frame",
+        "SELECT getenv('HOME')",
+        "DROP VIEW pairs; INSERT INTO pairs VALUES (1)",
+    ],
+)
+def test_a_query_reaches_nothing_but_the_tables(
+    opened: OpenStore, tmp_path: Path, statement: str
+) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret")
+    frame = opened.table("pairs").pandas()
+    assert len(frame)
+    with pytest.raises(QueryError) as raised:
+        opened.sql(statement.format(secret=secret, folder=tmp_path)).fetchall()
+    assert "the secret" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == [secret]
+
+
+def test_nothing_of_a_session_stays(made: Made) -> None:
+    store = curation.open(made.store)
+    store.sql(BY_METHOD).fetchall()
+    scratch = Path(store.session.scratch)
+    assert scratch.is_dir()
+    store.close()
+    assert not scratch.exists()
+
+
+def test_a_damaged_page_is_an_error_and_no_row(own: Made) -> None:
+    path = next((own.store / "tables" / "embeddings.semantic" / "data").glob("*.parquet"))
+    content = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(0).column(2)
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    path.write_bytes(content)
+    query = "SELECT sum(vector[1]) FROM embeddings.semantic"
+    with curation.open(own.store) as store, pytest.raises(duckdb.Error, match="CRC checksum"):
+        store.sql(query).fetchall()
+    done = CliRunner().invoke(app, ["sql", str(own.store), query])
+    assert isinstance(done.exception, QueryError)
+
+
+def test_the_command_prints_rows(made: Made, opened: OpenStore, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    expected = opened.sql(BY_METHOD).fetchall()
+    shown = run(app, ["sql", str(made.store), BY_METHOD])
+    assert shown.exit_code == 0
+    assert all(f"{method}" in shown.output and f"{n}" in shown.output for method, n in expected)
+    as_json = run(app, ["sql", str(made.store), BY_METHOD, "--json"]).output
+    assert [tuple(row.values()) for row in json.loads(as_json)] == expected
+    out = tmp_path / "rows.parquet"
+    query = "SELECT pair_id, vector FROM embeddings.semantic"
+    assert run(app, ["sql", str(made.store), query, "--out", str(out)]).exit_code == 0
+    assert pq.read_table(out).num_rows == opened.table("embeddings.semantic").rows
+    read = run(app, ["sql", str(made.store)], input=f"SELECT 1;\n{BY_METHOD}")
+    assert expected[0][0] in read.output
+    few = run(app, ["sql", str(made.store), "SELECT pair_id FROM pairs", "-n", "2"]).output
+    assert "2 rows; there are more" in few
+
+
+def test_the_command_escapes_what_strangers_wrote(made: Made) -> None:
+    query = "SELECT caption FROM pairs WHERE source_key = 'p2'"
+    for options in ([], ["--json"]):
+        shown = CliRunner().invoke(app, ["sql", str(made.store), query, *options]).output
+        assert "\x1b" not in shown
+        assert "script" in shown
+
+
+def test_a_query_that_is_wrong_says_where(made: Made) -> None:
+    done = CliRunner().invoke(app, ["sql", str(made.store), "SELECT nothing FROM copies"])
+    assert isinstance(done.exception, QueryError)
+    assert "nothing" in str(done.exception)
+
+
+def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None:
+    command = [sys.executable, "-m", "curation.cli", "sql", str(made.store)]
+    child, terminal = pty.fork()
+    if child == 0:  # pragma: no cover
+        os.environ["PYTHONPATH"] = str(root)
+        os.execv(sys.executable, command)
+    os.write(terminal, b"SELECT nothing;\nSELECT 40 +\n2 AS answer;\n.quit\n")
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    text = shown.decode()
+    assert "nothing" in text
+    assert "42" in text
