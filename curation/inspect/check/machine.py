@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.engine.device import CPU, local_devices
-from curation.engine.spark import ensure_java
+from curation.engine.java import ensure_java
 from curation.errors import RecipeError
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")

@@ -22,7 +22,8 @@ from curation.recipe import Recipe
 from curation.stages.fetch.faces import with_checksum
 from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.reuse import EarlierImages
-from curation.stages.fetch.stage import Prepared, fetch
+from curation.stages.fetch.stage import fetch
+from curation.stages.fetch.units import Prepared
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, SourceRow, stage_rows
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.stages.screen.stage import screen

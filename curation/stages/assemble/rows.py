@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -170,9 +170,7 @@ def _copies_by_pair(copies: Fragment) -> dict[str, list[dict[str, Any]]]:
 def _claims_by_pair(claims: Fragment) -> dict[str, list[dict[str, Any]]]:
     """Return the claims on a row, by its pair_id."""
     table = claims.read(["pair_id", *CLAIM_COLUMNS])
-    frame = pd.DataFrame({"pair_id": table.column("pair_id").to_pylist()})
-    rows = table.select(CLAIM_COLUMNS).to_pylist()
-    return {
-        str(pair_id): [rows[i] for i in numbers]
-        for pair_id, numbers in frame.groupby("pair_id").indices.items()
-    }
+    of_pair: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in table.to_pylist():
+        of_pair[row.pop("pair_id")].append(row)
+    return of_pair

@@ -15,7 +15,7 @@ from curation.engine.units import Chain, Unit
 from curation.media.web.urls import url_rules
 from curation.stages.fetch.params import FaceParams, FetchStep
 from curation.stages.fetch.progress import FetchProgress
-from curation.stages.fetch.reuse import EarlierImages, earlier_images
+from curation.stages.fetch.reuse import EarlierImages, EarlierVersion, earlier_images
 from curation.store.fragment import stem_of
 from curation.store.store import Store
 
@@ -50,7 +50,8 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
         from curation.stages.fetch.faces import with_checksum
 
         faces = with_checksum(faces)
-    earlier = earlier_images(params, rules, context)
+    has_pixels = params.pixels == "fetch"
+    earlier = earlier_images(params, rules, context) if has_pixels else EarlierVersion()
     return {
         name: {
             "pairs": fragment,

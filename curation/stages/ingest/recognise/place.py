@@ -16,7 +16,8 @@ from curation.media.files.limits import FOLDER_DEPTH
 from curation.media.files.location import filesystem_of, shown
 from curation.media.web.params import OutboundParams, is_web
 from curation.stages.ingest.sources import FORMATS
-from curation.stages.ingest.sources.listing import source_files, split_glob
+from curation.stages.ingest.sources.globs import split_glob
+from curation.stages.ingest.sources.listing import source_files
 from curation.stages.ingest.sources.source import Role, Source
 from curation.stages.ingest.sources.source_file import FileInfo, SourceFile
 
