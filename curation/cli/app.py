@@ -5,16 +5,23 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.rich_utils import rich_format_error
 
-from curation.errors import CurationError
-from curation.logs import LogFormat, log_json_error, prepare_streams
+from curation.cli.errors import (
+    CommandLineError,
+    end_with_bug,
+    end_with_curation_error,
+    end_with_error,
+    end_with_usage_error,
+    wants_json,
+)
+from curation.errors import CurationError, Detail
+from curation.logs import LogFormat, prepare_streams
 from curation.store.store import DATASET
 from curation.streams import clean_output
-from curation.terminal import Terminal, one_line, styled
+from curation.terminal import Terminal
 from curation.version import __version__
 
 if TYPE_CHECKING:
@@ -60,10 +67,6 @@ RunName = Annotated[
 ]
 
 
-CommandLineError = cast("type[Any]", typer.BadParameter.__mro__[2])
-"""The base of all errors of the command line itself, such as an unknown option."""
-
-
 def main() -> None:
     """Run the command line. An error that the user can mend is one message and an exit status."""
     with clean_output():
@@ -75,29 +78,28 @@ def _run() -> int:
     try:
         return app(standalone_mode=False) or 0
     except CommandLineError as error:
-        text = one_line(error.format_message())
-        if log_json_error(text):
-            return int(error.exit_code)
-        error.format_message = lambda: text
-        rich_format_error(error)
-        return int(error.exit_code)
+        return end_with_usage_error(error)
     except typer.Abort:
         return 1
     except CurationError as error:
-        print_error(str(error))
-        return error.exit_status
+        return end_with_curation_error(error)
     except OSError as error:
-        if error.errno not in OF_THE_MACHINE:
-            raise
-        place = f"{str(error.filename)!r}: " if error.filename else ""
-        print_error(f"{place}{error.strerror}. {MEND}")
-        return 1
+        if error.errno in OF_THE_MACHINE:
+            return end_with_error(error, 1, (_of_the_machine(error),))
+        return _end_with_bug(error)
+    except Exception as error:
+        return _end_with_bug(error)
 
 
-def print_error(text: str) -> None:
-    """Print an error to standard error, as the other logs are."""
-    if not log_json_error(text):
-        err.print(styled(("error:", "bold red"), f" {text}"))
+def _of_the_machine(error: OSError) -> Detail:
+    place = repr(error.filename) if error.filename else ""
+    return Detail(str(error.strerror), place, fix=MEND)
+
+
+def _end_with_bug(error: Exception) -> int:
+    if not wants_json():
+        raise error
+    return end_with_bug(error)
 
 
 @app.callback(invoke_without_command=True)

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, StorePath, app, err, out
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 
 if TYPE_CHECKING:
     from curation.runner.gc.collect import Collected
@@ -35,9 +35,8 @@ def seconds_of(text: str, option: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if match is None:
-        raise RecipeError(
-            f"{option} {text!r} is no length of time. Valid: a number and s, m, h or d, such as 24h."
-        )
+        fix = "Write a number and s, m, h or d, such as 24h"
+        raise RecipeError(Detail(f"{text!r} is no length of time", option, text, fix=fix))
     return float(match[1]) * UNITS[match[2]]
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, RecipePath, RunName, StorePath, app, dataset_folder, out
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.recipe import load_recipe
 from curation.terminal import echo, one_line, styled
 
@@ -172,7 +172,8 @@ def search(
     from curation.store.store import Store
 
     if sum(bool(option) for option in (image, image_id, vectors)) != 1:
-        raise RecipeError("Give exactly one of --image, --id and --vectors.")
+        options = ["--image", "--id", "--vectors"]
+        raise RecipeError(Detail("Give exactly one of --image, --id and --vectors", valid=options))
     searched = Search(load_recipe(recipe), Store(store), run)
     if image:
         queries, names = searched.vectors_of_files(image), [str(path) for path in image]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curation.cli.app import EXTEND_PANEL, RecipePath, StorePath, app, out
-from curation.errors import RecipeError
+from curation.errors import RecipeError, unknown
 from curation.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def train_filter(
     loaded = load_recipe(recipe)
     name = encoder or loaded.semantic_encoder
     if name not in loaded.embed.encoders:
-        raise RecipeError(
-            f"No encoder {name!r} in {recipe}. Valid: {', '.join(loaded.embed.encoders)}."
-        )
+        raise RecipeError(unknown("encoder", name, loaded.embed.encoders, "--encoder"))
     embeddings = open_table(Store(store), EMBEDDINGS.table(name))
     evaluation = training.train_filter(embeddings, training.read_labels(labels), path, hidden, seed)
     _print_evaluation(evaluation)

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import RUN_PANEL, RecipePath, app, out
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe
 
 
@@ -30,6 +30,6 @@ def weights(
     for need in needs:
         grid.add_row(need.place, need.what, need.state)
     out.print(grid)
-    problems = [f"{need.place}: {need.what}: {need.problem}" for need in needs if need.problem]
-    if problems:
-        raise RecipeError("A run would lack:\n  " + "\n  ".join(problems))
+    lacking = [Detail(f"{n.what}: {n.problem}", n.place) for n in needs if n.problem]
+    if lacking:
+        raise RecipeError(*lacking, within="A run would lack")

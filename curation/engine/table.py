@@ -9,7 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from curation.engine.contract import contract
-from curation.errors import StoreError
+from curation.errors import Detail, StoreError
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
 from curation.store.run_log import find_run, latest_run
@@ -119,17 +119,17 @@ def _matching(store: Store, name: str, prefix: str) -> str:
     matching = [prefix] if prefix in versions else [v for v in versions if v.startswith(prefix)]
     if len(matching) == 1:
         return matching[0]
-    raise StoreError(
-        f"{len(matching)} versions of table {name!r} in {store.uri} begin with {prefix!r}. "
-        f"{'They are' if matching else 'There are'}: {', '.join(matching or versions) or 'none'}."
-    )
+    message = f"{len(matching)} versions of table {name!r} in {store.uri} begin with {prefix!r}"
+    fix = "Write more of its name" if matching else f"`curation versions {name}` lists them"
+    raise StoreError(Detail(message, "--version", prefix, matching or versions, fix))
 
 
-def _missing(store: Store, name: str, run: str | None) -> str:
-    committed = ", ".join(store.tables()) or "none yet"
+def _missing(store: Store, name: str, run: str | None) -> Detail:
     place = f"Run {run} of the store" if run else "No finished run of the store"
-    return (
-        f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}. Tables with a version: "
-        f"{committed}. Run the stage that writes it (curation plan RECIPE shows which), or name a "
-        "version (curation versions TABLE --store STORE lists them)."
+    return Detail(
+        f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}",
+        found=name,
+        valid=store.tables(),
+        fix="Run the stage that writes it (curation plan RECIPE shows which), or name a version "
+        "(curation versions TABLE --store STORE lists them)",
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curation.engine.table import Table, open_table, refuse_withheld
-from curation.errors import DamagedFileError, StoreError
+from curation.errors import DamagedFileError, Detail, StoreError
 from curation.flow import Step
 from curation.store.checksums import sha256_of
 from curation.store.manifest import Committed
@@ -48,9 +48,13 @@ def find_inputs(step: Step, store: Store, run: Run) -> Inputs:
         table = run.table(name, writer) or StepLog(store, writer).latest().tables.get(name)
         if table is None:
             raise StoreError(
-                f"Stage {step.name!r} reads table {name!r}, which recipe {step.recipe!r} has not made "
-                f"yet in the store {store.uri}. Run the stages before it first: leave out --only and "
-                "--from, or start with an earlier stage."
+                Detail(
+                    f"Stage {step.name!r} reads table {name!r}, which recipe {step.recipe!r} has not "
+                    f"made yet in the store {store.uri}",
+                    step.name,
+                    fix="Run the stages before it first: leave out --only and --from, or start with an "
+                    "earlier stage",
+                )
             )
         run.use({name: table}, writer)
         committed[name] = table

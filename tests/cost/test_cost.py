@@ -182,7 +182,7 @@ def test_an_arm_of_a_plugin_that_does_not_say_what_it_adds_is_named(plugin_strat
 
 
 def test_assumptions_that_do_not_exist_or_cannot_be_are_errors() -> None:
-    with pytest.raises(RecipeError, match="no assumption 'fetchd'"):
+    with pytest.raises(RecipeError, match="unknown assumption 'fetchd'"):
         parse_assumptions(["fetchd=1"])
     with pytest.raises(RecipeError, match="less than or equal to 1"):
         parse_assumptions(["fetched=7"])

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as Grid
 
-from curation.errors import RecipeError
+from curation.errors import RecipeError, unknown
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
 from curation.inspect.cost.estimate import Cost, estimate
@@ -47,12 +47,12 @@ def parse_assumptions(overrides: Sequence[str]) -> Assumptions:
     for override in overrides:
         name, _, value = override.partition("=")
         if name not in spec:
-            raise RecipeError(f"--assume: no assumption {name!r}. Valid: {', '.join(spec)}")
+            raise RecipeError(unknown("assumption", name, spec, where="--assume"))
         spec[name] = value
     try:
         return Assumptions.model_validate(spec)
     except ValidationError as error:
-        raise RecipeError(f"--assume: {explain(error, Assumptions)}") from error
+        raise RecipeError(*explain(error, Assumptions), within="--assume") from error
 
 
 def print_cost(

@@ -16,7 +16,7 @@ from typing import Any
 import open_clip
 import torch
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.media.encoders.folder_config import check_numbers
 from curation.store.digest import digest
 
@@ -74,8 +74,12 @@ def check_transformers_files(
     if find_spec("transformers") is None:
         part = "text tower" if tower else "tokenizer"
         raise RecipeError(
-            f"The {part} of the model is from the package transformers, which is not installed. "
-            "Install the extra `text` of this project (pip install -e '.[text]'), or transformers."
+            Detail(
+                f"The {part} of the model is from the package transformers, which is not installed",
+                "transformers",
+                fix="Install the extra `text` of this project (pip install 'curation[text]'), or "
+                "transformers",
+            )
         )
     if folder is None:
         return

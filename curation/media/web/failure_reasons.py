@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from curation.engine.registry import did_you_mean
+from curation.errors import Detail, InvalidValueError
 
 TRANSIENT_REASONS = (
     "timeout",
@@ -59,9 +59,9 @@ def check_failure(name: str) -> str:
     """
     names = (TRANSIENT, ALL, OPTED_OUT, *TRANSIENT_REASONS, *PERMANENT_REASONS)
     if name not in names and not _FAMILIES.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is no failure of a fetch{did_you_mean(name, names)}. Valid: "
-            f"{', '.join(names)}, and http_<status>, error_<class>, format_<name>, opted_out_<signal>"
+        families = ("http_<status>", "error_<class>", "format_<name>", "opted_out_<signal>")
+        raise InvalidValueError(
+            Detail(f"{name!r} is no failure of a fetch", found=name, valid=(*names, *families))
         )
     return name
 

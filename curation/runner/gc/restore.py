@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from curation.engine.iceberg import publish
-from curation.errors import StoreError
+from curation.errors import Detail, StoreError
 from curation.flow import STAGES
 from curation.runner.work import map_key
 from curation.store.holder import Holder, this_process
@@ -53,7 +53,8 @@ def _latest(store: Store) -> RunRecord:
     for record in read_runs(store):
         if record.state == "finished":
             return record
-    raise StoreError(f"No run has finished in {store.uri}. Run a recipe, or name a run (--run).")
+    fix = "Run a recipe, or name a run (--run)"
+    raise StoreError(Detail(f"No run has finished in {store.uri}", store.uri, fix=fix))
 
 
 def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:

@@ -257,7 +257,7 @@ def _check_counts(
     """
     for source in sources:
         names = [name for name, file in files.items() if file.source.name == source.name]
-        unreadable = [records[name].stats.get("unreadable") for name in names]
+        unreadable = [str(records[name].stats.get("unreadable") or "") for name in names]
         if all(unreadable):
             raise StoreError(unreadable[0])
         noted = notices[source.name]

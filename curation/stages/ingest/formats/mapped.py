@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from curation.engine.registry import did_you_mean
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.media.files.limits import COLUMNS, METADATA_CHARACTERS
 from curation.stages.ingest.formats.boundary import UnreadableError
 from curation.stages.ingest.formats.source_row import SourceRow
@@ -48,10 +47,13 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
     for mapped, column in file.source.columns.items():
         if column not in of_file:
             raise RecipeError(
-                f"Source {file.source.name!r}: {file.display_name} has no column {column!r}, which "
-                f"`columns` maps to {mapped}{did_you_mean(column, of_file)}. It has: "
-                f"{_listed(of_file)}. "
-                "Correct `columns` in the recipe."
+                Detail(
+                    f"{file.display_name} has no column {column!r}, which `columns` maps to {mapped}",
+                    f"Source {file.source.name!r}",
+                    column,
+                    _shown(of_file),
+                    "Correct `columns` in the recipe",
+                )
             )
     columns = {
         mapped: tuple(c for c in candidates if c in of_file)
@@ -60,18 +62,23 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
     if not any(columns.get(field) for field in ("url", "image", "path")):
         expected = ", ".join(file.source.column_candidates.get("url", ()))
         raise RecipeError(
-            f"Source {file.source.name!r}: {file.display_name} is not a {file.source.format} list: it "
-            f"has none of the columns {expected}. It has: {_listed(of_file)}. "
-            "Map the column of URLs in `columns`, or set another `format`."
+            Detail(
+                f"{file.display_name} is not a {file.source.format} list: it has none of the columns "
+                f"{expected}. It has: {', '.join(_shown(of_file)) or 'none'}",
+                f"Source {file.source.name!r}",
+                _shown(of_file),
+                fix="Map the column of URLs in `columns`, or set another `format`",
+            )
         )
     return {mapped: candidates for mapped, candidates in columns.items() if candidates}
 
 
-def _listed(names: Iterable[str]) -> str:
+def _shown(names: Iterable[str]) -> list[str]:
+    """Return the names of columns in order, and in place of many the number of the others."""
     ordered = [shortened(name) for name in sorted(names)]
     if len(ordered) > _SHOWN_COLUMNS:
         ordered[_SHOWN_COLUMNS:] = [f"{len(ordered) - _SHOWN_COLUMNS:,} others"]
-    return ", ".join(ordered) or "none"
+    return ordered
 
 
 def check_no_inline_images(file: SourceFile) -> None:

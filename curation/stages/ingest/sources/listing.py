@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow import fs
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.masking import has_secret, mask_address
 from curation.media.files.file_cache import changed_ns
 from curation.media.files.limits import FOLDER_DEPTH
@@ -115,8 +115,12 @@ def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
         wanted = "a folder of images, or a glob of them"
     path = shown(mask_address(source.path))
     return RecipeError(
-        f"Source {source.name!r}: {problem} at {path!r}{others}. Set `path` to {wanted}. "
-        f"Relative paths start at the working directory.{hint}"
+        Detail(
+            f"{problem} at {path!r}{others}",
+            f"Source {source.name!r}",
+            path,
+            fix=f"Set `path` to {wanted}. Relative paths start at the working directory.{hint}",
+        )
     )
 
 
