@@ -5,7 +5,7 @@
 from curation.cli import run_commands, weights_commands, inspect_commands, train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
-from curation.cli import audit_commands
+from curation.cli import audit_commands, schema_command
 
 # isort: on
 from curation.cli.app import app, main
@@ -19,6 +19,7 @@ __all__ = [
     "opt_out_commands",
     "plugin_commands",
     "run_commands",
+    "schema_command",
     "status_command",
     "store_commands",
     "takedown_commands",

@@ -57,6 +57,12 @@ StorePath = Annotated[
 ]
 
 
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON, as the reference describes it; errors are JSON too."),
+]
+
+
 RunName = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 import typer
@@ -122,10 +122,5 @@ def _usage_detail(error: Any, text: str) -> Detail:
         name = next(iter(getattr(parameter, "opts", ())), parameter.name)
         return Detail(text, name, valid=choices, fix="curation COMMAND --help describes it")
     commands = list(getattr(getattr(context, "command", None), "commands", {}))
-    return Detail(text, found=_first_unknown(commands), valid=commands)
-
-
-def _first_unknown(commands: Sequence[str]) -> str | None:
-    """Return the first word of the command line that is no command, where one was expected."""
-    names = (argument for argument in sys.argv[1:] if not argument.startswith("-"))
-    return next((name for name in names if name not in commands), None) if commands else None
+    unknown = re.search(r"command '([^']+)'", text)
+    return Detail(text, found=unknown[1] if unknown else None, valid=commands if unknown else [])

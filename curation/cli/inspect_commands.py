@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import INSPECT_PANEL, RecipePath, RunName, StorePath, app, dataset_folder, out
+from curation.cli.app import (
+    INSPECT_PANEL,
+    AsJson,
+    RecipePath,
+    RunName,
+    StorePath,
+    app,
+    dataset_folder,
+    out,
+)
+from curation.cli.facts import print_facts
+from curation.cli.facts.describe import describe_table
+from curation.cli.facts.files import TablePaths
+from curation.cli.facts.tables import Change, ComparedDataset, Difference
+from curation.cli.facts.tables import Search as SearchFacts
 from curation.errors import Detail, RecipeError, StoreError
 from curation.recipe import load_recipe
 from curation.terminal import echo, one_line, styled
@@ -36,6 +50,7 @@ def show(
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Number of rows to print.")] = 5,
     version: Version = None,
     run: RunName = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print where a table is, its row counts, the measurements of its stage, and some rows."""
     from curation.cli.outcomes import print_notices
@@ -45,7 +60,13 @@ def show(
     from curation.store.store import Store
 
     opened = open_table(Store(store), table, version, run)
+    place: str | None = None
     manifest = opened.manifest
+    if as_json:
+        with suppress(StoreError):
+            place = _folder(opened, version, run)
+        print_facts(describe_table(opened, _first_rows(opened, rows), place))
+        return
     out.print(styled((table, "bold"), f": {contract(table).grain}"))
     out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
     _print_place(opened, version, run)
@@ -126,6 +147,7 @@ def path(
     ] = False,
     version: Version = None,
     run: RunName = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the absolute paths of the Parquet files of a table, one per line."""
     from curation.engine.table import open_table, refuse_withheld
@@ -134,10 +156,13 @@ def path(
     committed = open_table(Store(store), table, version, run)
     # Who opens the files gets all of their rows.
     refuse_withheld({table: committed})
-    if folder:
-        echo(_folder(committed, version, run))
+    place = _folder(committed, version, run) if folder else None
+    files = [] if folder else committed.paths()
+    if as_json:
+        named = committed.manifest.version
+        print_facts(TablePaths(table=table, version=named, folder=place, files=files))
         return
-    for address in committed.paths():
+    for address in files if place is None else [place]:
         echo(address)
 
 
@@ -166,6 +191,7 @@ def search(
         str | None,
         typer.Option("--out", help="Parquet file to write the result to, instead of printing it."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find the nearest images to image files, image ids or vectors, and the arms that claim them."""
     from curation.inspect.search import Search, read_queries
@@ -187,9 +213,14 @@ def search(
         import pyarrow.parquet as pq
 
         pq.write_table(nearest, parquet)
+    if as_json:
+        images = nearest.to_pylist() if parquet is None else []
+        spec = {"index": index, "queries": names, "images": images, "written": parquet}
+        print_facts(SearchFacts.model_validate(spec))
+    elif parquet is not None:
         out.print(f"Wrote {len(nearest):,} rows to {parquet}")
-        return
-    _print_nearest(nearest.to_pylist(), names, index)
+    else:
+        _print_nearest(nearest.to_pylist(), names, index)
 
 
 def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -> None:
@@ -226,6 +257,7 @@ def diff(
         str | None,
         typer.Option("--out", help="Parquet file to write, with one row per image that differs."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Count the images that differ between two datasets, by the reason why one of them lacks them."""
     from curation.inspect.diff import difference, open_dataset
@@ -237,13 +269,31 @@ def diff(
             changes, reasons = (batch.column(n).to_pylist() for n in ("change", "reason"))
             counts.update((c, r or "") for c, r in zip(changes, reasons, strict=True))
             write(batch)
+    ordered = sorted(counts.items(), key=lambda c: (c[0][0], -c[1]))
+    if as_json:
+        print_facts(_difference_facts((before, after), datasets, ordered, parquet))
+        return
     grid = Grid("change", "why the other lacks it", "images", title=f"{before} → {after}")
     grid.columns[2].justify = "right"
-    for (change, reason), images in sorted(counts.items(), key=lambda c: (c[0][0], -c[1])):
+    for (change, reason), images in ordered:
         grid.add_row(change.replace("_", " "), reason.replace("_", " "), f"{images:,}")
     out.print(grid if counts else "Both datasets have the same images, claimed by the same arms.")
     for name, dataset in zip("AB", datasets, strict=True):
         out.print(f"{name}  {dataset.rows:,} images, version {dataset.manifest.version}")
+
+
+def _difference_facts(
+    names: tuple[str, str],
+    datasets: tuple[Table, Table],
+    counts: Sequence[tuple[tuple[str, str], int]],
+    parquet: str | None,
+) -> Difference:
+    before, after = (
+        ComparedDataset(dataset=name, version=table.manifest.version, rows=table.rows)
+        for name, table in zip(names, datasets, strict=True)
+    )
+    changes = [Change(change=c, reason=reason, images=images) for (c, reason), images in counts]
+    return Difference(before=before, after=after, changes=changes, written=parquet)
 
 
 @contextmanager

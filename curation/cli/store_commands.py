@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import STORE_PANEL, StorePath, app, out
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out
+from curation.cli.facts import print_facts
+from curation.cli.facts.files import Version
+from curation.cli.facts.runs import Run
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -34,7 +34,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
         for record in read_runs(Store(store))
     ]
     if as_json:
-        out.print_json(json.dumps(rows))
+        print_facts([Run.model_validate(row) for row in rows])
         return
     grid = Grid("run", "recipe", "started", "seconds", "state", "stages", "rows of the last")
     for row in rows:
@@ -80,7 +80,7 @@ def versions(
         if header is not None
     ]
     if as_json:
-        out.print_json(json.dumps(rows))
+        print_facts([Version.model_validate(row) for row in rows])
         return
     grid = Grid("version", "created", "stage", "rows", "fragments", "latest run that has it")
     for row in rows:

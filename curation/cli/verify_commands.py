@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.cli.app import STORE_PANEL, StorePath, app, out
-from curation.terminal import ascii_json, echo, styled
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out
+from curation.cli.facts import print_facts
+from curation.cli.facts.describe import describe_problems
+from curation.terminal import styled
 
 if TYPE_CHECKING:
     from curation.store.problem import Problem
@@ -33,11 +35,10 @@ def verify_store_command(
             help="Rename damaged files, so that running the recipe again computes them anew.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare every file of a store with its recorded size and checksum. The exit status is 1 if a file
     is missing or damaged."""
-    from curation.store.problem import problems_to_json
     from curation.store.store import Store
     from curation.store.verification import check_names, verify_store
 
@@ -45,7 +46,7 @@ def verify_store_command(
     tables = check_names(opened, table) if table else None
     problems = verify_store(opened, tables, set_aside)
     if as_json:
-        echo(ascii_json(problems_to_json(problems, opened)))
+        print_facts(describe_problems(problems, opened))
     else:
         print_problems(problems, opened)
         if not problems:

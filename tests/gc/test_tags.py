@@ -54,7 +54,7 @@ def test_a_name_belongs_to_one_run(two_runs: TwoRuns) -> None:
     with pytest.raises(StoreError, match=r"'a' in .* is in use: it names .*--delete"):
         tag_run(store, "a", two_runs.first.run, Waiting())
     assert read_tags(store) == [tag]
-    with pytest.raises(StoreError, match=r"No tag 'b' .* Tags: a"):
+    with pytest.raises(StoreError, match=r"unknown tag 'b'. Valid: a"):
         delete_tag(store, "b")
 
 
