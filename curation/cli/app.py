@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curation.cli.completion import complete_run
 from curation.cli.errors import (
     CommandLineError,
     end_with_bug,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Turn uncurated image-text pairs into a curated and documented Parquet dataset.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
@@ -69,6 +69,7 @@ RunName = Annotated[
         "--run",
         help="Run of the store, or how its name begins. The default is the latest finished run that "
         "has the table.",
+        autocompletion=complete_run,
     ),
 ]
 

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out
+from curation.cli.completion import complete_run, complete_run_or_tag, complete_tag
 from curation.cli.facts import files as facts
 from curation.cli.facts import print_facts
 from curation.cli.facts.runs import Restored
@@ -136,12 +137,19 @@ def _tables(counts: Mapping[str, int]) -> str:
 def tag(
     store: StorePath,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The tag. Without it, tags are listed.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="The tag. Without it, tags are listed.",
+            autocompletion=complete_tag,
+        ),
     ] = None,
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", help="Run, or how its name begins. The default is the latest finished run."
+            "--run",
+            help="Run, or how its name begins. The default is the latest finished run.",
+            autocompletion=complete_run,
         ),
     ] = None,
     delete: Annotated[
@@ -187,7 +195,11 @@ def _print_tags(tags: Sequence[Tag]) -> None:
 def restore(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN_OR_TAG", help="A tag, or a run, or how the run's name begins."),
+        typer.Argument(
+            metavar="RUN_OR_TAG",
+            help="A tag, or a run, or how the run's name begins.",
+            autocompletion=complete_run_or_tag,
+        ),
     ],
     store: StorePath,
     no_wait: NoWait = False,

@@ -21,6 +21,7 @@ from curation.cli.app import (
     dataset_folder,
     out,
 )
+from curation.cli.completion import complete_table, complete_version
 from curation.cli.facts import print_facts
 from curation.cli.facts.describe import describe_table
 from curation.cli.facts.files import TablePaths
@@ -33,12 +34,15 @@ from curation.terminal import echo, one_line, styled
 if TYPE_CHECKING:
     from curation.engine.table import Table
 
-TableName = Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table.")]
+TableName = Annotated[
+    str, typer.Argument(metavar="TABLE", help="Name of a table.", autocompletion=complete_table)
+]
 Version = Annotated[
     str | None,
     typer.Option(
         "--version",
         help="Version of the table, or how its name begins. The default is that of the run.",
+        autocompletion=complete_version,
     ),
 ]
 

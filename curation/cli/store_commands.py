@@ -8,6 +8,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out
+from curation.cli.completion import complete_table
 from curation.cli.facts import print_facts
 from curation.cli.facts.files import Version
 from curation.cli.facts.runs import Run
@@ -55,16 +56,22 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel=STORE_PANEL)
 def versions(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table.")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="Name of a table.", autocompletion=complete_table)
+    ],
     store: StorePath,
     as_json: AsJson = False,
 ) -> None:
     """List the versions of a table, the one that was written last first, and the runs that have it."""
+    from curation.engine.contract import contract
     from curation.store.run_log import read_runs
     from curation.store.store import Store, in_parallel
 
     opened = Store(store)
     names = opened.versions(table)
+    if not names:
+        # Refuses a name that no table has.
+        contract(table)
     headers = in_parallel(lambda version: opened.header(table, version), names)
     records = list(read_runs(opened))
     rows: list[dict[str, Any]] = [

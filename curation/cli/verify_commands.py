@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out
+from curation.cli.completion import complete_table
 from curation.cli.facts import print_facts
 from curation.cli.facts.describe import describe_problems
 from curation.terminal import styled
@@ -26,6 +27,7 @@ def verify_store_command(
             "--table",
             help="Check this table alone, or work/STAGE for the work tables of a stage. It may be "
             "repeated.",
+            autocompletion=complete_table,
         ),
     ] = None,
     set_aside: Annotated[

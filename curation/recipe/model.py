@@ -154,14 +154,12 @@ def unnamed_encoder(encoders: list[str]) -> Detail:
 def _typed_arm(arm: Any) -> Any:
     if not isinstance(arm, dict):
         return arm
-    place = f"arm {arm.get('name')!r}"
+    place = str(arm.get("name") or "?")
     try:
         model: type[Arm] = STRATEGIES.load(STRATEGIES.check(arm.get("strategy"))).StrategyArm
     except InvalidValueError as error:
-        raise InvalidValueError(
-            *(d.below("strategy").within(place) for d in error.details)
-        ) from error
+        raise InvalidValueError(*(d.below(f"{place}.strategy") for d in error.details)) from error
     try:
         return model.model_validate(arm)
     except ValidationError as error:
-        raise InvalidValueError(*(d.within(place) for d in explain(error, model))) from error
+        raise InvalidValueError(*(d.below(place) for d in explain(error, model))) from error

@@ -44,7 +44,7 @@ class NearImage(Facts):
     query: int
     """Number of the query, from 0."""
     rank: int
-    """Place among the images of the query, from 0."""
+    """Place among the images of the query, from 1."""
     similarity: float
     """Cosine similarity."""
     image_id: str
@@ -172,6 +172,8 @@ class AuditSummary(Facts):
     """Pairs of originals and other images of the pool, by level."""
     thresholds: dict[str, Any]
     """By level: recall and pairs at each threshold, and the threshold that is suggested."""
+    originals: list[dict[str, Any]]
+    """Pairs of each original with other images of the pool, by level."""
 
 
 class Audit(Facts):
