@@ -24,7 +24,7 @@ HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"
     ("blocks", "words"),
     [
         ({"fech": {}}, ["'fech'", "did you mean 'fetch'", "Valid:"]),
-        ({"fetch": {"timeout": 3}}, ["'fetch.timeout'", "timeout_s"]),
+        ({"fetch": {"timeout": 3}}, ["fetch.timeout: unknown key 'timeout'", "timeout_s"]),
         ({"seed": "x"}, ["seed", "integer", "'x'"]),
         ({"name": None}, ["'name' is missing"]),
         ({"name": "Not A Name"}, ["name", "pattern"]),

@@ -41,7 +41,7 @@ def recipe_schema() -> Schema:
     for name, block in schema["properties"].items():
         if name not in schema["required"]:
             # A block whose lines are all commented out is a block with its defaults.
-            schema["properties"][name] = _or_null(block)
+            schema["properties"][name] = _or_null(block, schema["$defs"])
     head = {"$schema": DIALECT, "title": "Recipe of curation"}
     return head | schema | {"allOf": [_closed_without_plugins()]}
 
@@ -137,8 +137,10 @@ def _values(schema: Schema) -> Schema:
     return {"additionalProperties": schema}
 
 
-def _or_null(block: Schema) -> Schema:
+def _or_null(block: Schema, definitions: Schema) -> Schema:
     """Return the schema of a block that may be null, with its description and default on top."""
+    model = definitions.get(block.get("$ref", "").rpartition("/")[2], {})
+    block = {"description": model.get("description", ""), **block}
     about: Schema = {key: block[key] for key in ("description", "default") if key in block}
     rest = {key: value for key, value in block.items() if key not in about}
     return {**about, "anyOf": [rest, {"type": "null"}]}
