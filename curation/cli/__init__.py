@@ -5,7 +5,8 @@
 from curation.cli import run_commands, weights_commands, inspect_commands, train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
-from curation.cli import audit_commands, schema_command
+from curation.cli import audit_commands
+from curation.cli import schema_command
 
 # isort: on
 from curation.cli.app import app, main
