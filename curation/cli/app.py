@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +20,7 @@ from curation.cli.errors import (
     end_with_usage_error,
     wants_json,
 )
+from curation.cli.facts.base import Facts
 from curation.errors import CurationError, Detail
 from curation.logs import LogFormat, prepare_streams
 from curation.store.store import DATASET
@@ -133,6 +136,15 @@ def _options(
     )
     # Each print is a line of JSON, and no line is cut to the width of a terminal.
     err.soft_wrap = log_format == "json"
+
+
+def print_facts(facts: Facts | Sequence[Facts]) -> None:
+    """Print facts as JSON to standard output."""
+    if isinstance(facts, Facts):
+        out.print_json(facts.model_dump_json())
+    else:
+        listed = [json.loads(each.model_dump_json()) for each in facts]
+        out.print_json(json.dumps(listed))
 
 
 def dataset_folder(dataset: Table) -> str:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from curation.cli.app import INSPECT_PANEL, AsJson, RecipePath, StorePath, app, out
-from curation.cli.facts import print_facts
+from curation.cli.app import INSPECT_PANEL, AsJson, RecipePath, StorePath, app, out, print_facts
 from curation.cli.facts.tables import Audit
 from curation.recipe import load_recipe
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
 from curation.cli.completion import complete_run, complete_run_or_tag, complete_tag
 from curation.cli.facts import files as facts
-from curation.cli.facts import print_facts
 from curation.cli.facts.runs import Restored
 from curation.cli.facts.runs import Tag as TagFacts
 from curation.errors import Detail, RecipeError

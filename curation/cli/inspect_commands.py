@@ -20,10 +20,10 @@ from curation.cli.app import (
     app,
     dataset_folder,
     out,
+    print_facts,
 )
 from curation.cli.completion import complete_table, complete_version
-from curation.cli.facts import print_facts
-from curation.cli.facts.describe import describe_table
+from curation.cli.describe import describe_table
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
 from curation.cli.facts.tables import Search as SearchFacts

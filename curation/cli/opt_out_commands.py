@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import INSPECT_PANEL, AsJson, RunName, StorePath, app, out
-from curation.cli.facts import print_facts
+from curation.cli.app import INSPECT_PANEL, AsJson, RunName, StorePath, app, out, print_facts
 from curation.cli.facts.tables import OptOuts as Facts
 from curation.inspect.opt_outs import OptOuts
 from curation.recipe import load_recipe

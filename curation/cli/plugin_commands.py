@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import EXTEND_PANEL, AsJson, app, out
-from curation.cli.facts import print_facts
+from curation.cli.app import EXTEND_PANEL, AsJson, app, out, print_facts
 from curation.cli.facts.plans import Member, Members
 
 

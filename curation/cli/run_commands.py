@@ -19,10 +19,10 @@ from curation.cli.app import (
     dataset_folder,
     err,
     out,
+    print_facts,
 )
 from curation.cli.composition_grid import composition_grid
-from curation.cli.facts import print_facts
-from curation.cli.facts.describe import describe_run
+from curation.cli.describe import describe_run
 from curation.cli.facts.plans import MeasuredRates, Plan, PlanCost
 from curation.cli.facts.runs import Report
 from curation.cli.outcomes import OutcomePrinter

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from curation.cli.app import STORE_PANEL, AsJson, RunName, StorePath, app, out
-from curation.cli.facts import print_facts
+from curation.cli.app import STORE_PANEL, AsJson, RunName, StorePath, app, out, print_facts
 from curation.cli.facts.runs import RunStatus as Facts
 from curation.terminal import styled
 

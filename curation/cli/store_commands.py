@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
 from curation.cli.completion import complete_table
-from curation.cli.facts import print_facts
 from curation.cli.facts.files import Version
 from curation.cli.facts.runs import Run
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
 from curation.cli.facts import files as facts
-from curation.cli.facts import print_facts
 from curation.cli.gc_commands import seconds_of
 from curation.errors import RecipeError
 from curation.terminal import one_line

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.cli.app import EXTEND_PANEL, AsJson, RecipePath, StorePath, app, out
-from curation.cli.facts import print_facts
+from curation.cli.app import EXTEND_PANEL, AsJson, RecipePath, StorePath, app, out, print_facts
 from curation.cli.facts.tables import TrainedHead
 from curation.errors import RecipeError, unknown
 from curation.recipe import load_recipe

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
 from curation.cli.completion import complete_table
-from curation.cli.facts import print_facts
-from curation.cli.facts.describe import describe_problems
+from curation.cli.describe import describe_problems
 from curation.terminal import styled
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out
-from curation.cli.facts import print_facts
+from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_facts
 from curation.cli.facts.plans import NeededFile
 from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe

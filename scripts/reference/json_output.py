@@ -13,8 +13,8 @@ from scripts.reference.markdown import GENERATED, code, codes, heading, page, ta
 LEAD = (
     "With `--json` a command prints one JSON value to standard output and nothing else there. What is "
     "null or empty is there too, so each object has all of its fields. `curation schema COMMAND` "
-    "prints the JSON schema (draft 2020-12), as `curation schema runs`; a test compares what every command "
-    "prints with it. Text is ASCII: other characters are escaped."
+    "prints the JSON schema (draft 2020-12), as `curation schema runs`; a test compares what every "
+    "command prints with it. Text is ASCII: other characters are escaped."
 )
 ERRORS = (
     "When a command with `--json` fails, the last line of standard error is one JSON object, and the "

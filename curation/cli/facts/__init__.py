@@ -7,15 +7,11 @@ why it prints none.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.cli.app import out
 from curation.cli.facts import errors, files, plans, runs, tables
-from curation.cli.facts.base import Facts
 
 FACTS: dict[str, Any] = {
     "plan": plans.Plan | plans.PlanCost,
@@ -45,15 +41,6 @@ WITHOUT_FACTS = {"schema": "prints a JSON schema in any case"}
 """Commands that take no --json, and why."""
 ERROR = errors.Error
 """What a command with --json prints to standard error when it fails."""
-
-
-def print_facts(facts: Facts | Sequence[Facts]) -> None:
-    """Print facts as JSON to standard output."""
-    if isinstance(facts, Facts):
-        out.print_json(facts.model_dump_json())
-    else:
-        listed = [json.loads(each.model_dump_json()) for each in facts]
-        out.print_json(json.dumps(listed))
 
 
 def schema_of(facts: Any) -> dict[str, Any]:
