@@ -126,10 +126,12 @@ def _matching(store: Store, name: str, prefix: str) -> str:
 
 def _missing(store: Store, name: str, run: str | None) -> Detail:
     place = f"Run {run} of the store" if run else "No finished run of the store"
+    tables = store.tables()
+    none = "" if tables else "; there are none yet"
     return Detail(
-        f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}",
+        f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}{none}",
         found=name,
-        valid=store.tables(),
+        valid=tables,
         fix="Run the stage that writes it (curation plan RECIPE shows which), or name a version "
         "(curation versions TABLE --store STORE lists them)",
     )

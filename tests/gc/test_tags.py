@@ -153,8 +153,8 @@ def test_the_commands(two_runs: TwoRuns) -> None:
     ("arguments", "message"),
     [
         (("gc", "--keep", "2", "--older-than", "3d"), "not both"),
-        (("gc", "--grace", "3"), r"--grace '3' is no length of time. Valid: .*24h"),
-        (("gc", "--older-than", "-1d"), r"--older-than '-1d' is no length"),
+        (("gc", "--grace", "3"), r"--grace: '3' is no length of time.* 24h"),
+        (("gc", "--older-than", "-1d"), r"--older-than: '-1d' is no length"),
         (("tag", "--delete"), "Name the tag"),
     ],
 )
