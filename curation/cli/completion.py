@@ -48,7 +48,8 @@ def _tags(store: Store, _: Any) -> list[str]:
 
 
 def _versions(store: Store, ctx: typer.Context) -> list[str]:
-    table = ctx.params.get("table")
+    # Where an option lacks its value, as here, the parser leaves the arguments as they are.
+    table = ctx.params.get("table") or next(iter(ctx.args), None)
     return store.versions(table) if table else []
 
 
