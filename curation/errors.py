@@ -134,6 +134,7 @@ class CurationError(Exception):
     Args:
         details: what is wrong; a text is a detail with this message alone.
         within: file or option that all details are in.
+        fix: what to do about a single text.
 
     Attributes:
         exit_status: of a command that ends with it.
@@ -142,8 +143,8 @@ class CurationError(Exception):
 
     exit_status: ClassVar[int] = 1
 
-    def __init__(self, *details: str | Detail, within: str = "") -> None:
-        known = tuple(Detail(d) if isinstance(d, str) else d for d in details)
+    def __init__(self, *details: str | Detail, within: str = "", fix: str = "") -> None:
+        known = tuple(Detail(d, fix=fix) if isinstance(d, str) else d for d in details)
         lines = "\n  ".join(str(detail) for detail in known)
         super().__init__(conceal(f"{within}:\n  {lines}" if within else lines))
         self.details = tuple(detail.within(within) for detail in known) if within else known

@@ -109,9 +109,10 @@ class CurationOperator(SparkSubmitOperator):
         missing = [step.name for step in steps if step.name not in self.covered]
         if missing:
             raise RecipeError(
-                f"The recipe {request['recipe']} has the stages {', '.join(missing)}, for which this "
-                "DAG has no tasks, since the recipe that it was made from has no arms. Run a DAG of a "
-                "recipe with `retrieve`."
+                f"The recipe {request['recipe']} has the stages {', '.join(missing)}, for "
+                "which this DAG has no tasks, since the recipe that it was made from has no "
+                "arms",
+                fix="Run a DAG of a recipe with `retrieve`",
             )
         chosen = select_steps(steps, first=request["from"], until=request["until"])
         if request["retry"] and all(step.stage.retry is None for step in chosen):

@@ -112,7 +112,8 @@ def forget(
     if proof:
         if any((url, host, images, like, listed, opt_outs, by, reason)):
             raise RecipeError(
-                "--prove takes nothing down. Leave out all else but --store and --json."
+                "--prove takes nothing down",
+                fix="Leave out all else but --store and --json",
             )
         _print_proof(prove(Store(store)), as_json)
         return

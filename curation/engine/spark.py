@@ -100,10 +100,12 @@ def with_secret(
     secret = _read_secret(secret_file) if secret_file else os.environ.get(SECRET_VARIABLE)
     if not secret:
         raise RecipeError(
-            f"The cluster at {master} wants a secret, which its daemons and its runs share. Set "
-            f"{SECRET_VARIABLE} to it, and {SECRET} in the properties of the daemons. See Clusters in "
-            "docs/operating.md. On a closed network, a cluster file of yours can set "
-            "spark.authenticate to false."
+            f"The cluster at {master} wants a secret, which its daemons and its runs share",
+            fix=(
+                f"Set {SECRET_VARIABLE} to it, and {SECRET} in the properties of the daemons. See "
+                "Clusters in docs/operating.md. On a closed network, a cluster file of yours can "
+                "set spark.authenticate to false"
+            ),
         )
     note_settings({SECRET: secret})
     return settings | {SECRET: secret}

@@ -93,8 +93,9 @@ def open_table(
         manifest = store.manifest(name, version)
     if manifest is None:
         raise StoreError(
-            f"The manifest of version {version} of table {name!r} in {store.uri} is missing, damaged, "
-            "or was written by another version of curation. Run the recipe again to write it anew."
+            f"The manifest of version {version} of table {name!r} in {store.uri} is missing, "
+            "damaged, or was written by another version of curation",
+            fix="Run the recipe again to write it anew",
         )
     return Table(store, manifest, withheld_rows(store, manifest))
 
@@ -108,9 +109,12 @@ def refuse_withheld(tables: Mapping[str, Table]) -> None:
     names = sorted(name for name, table in tables.items() if table.withheld is not None)
     if names:
         raise StoreError(
-            f"{', '.join(names)} in {next(iter(tables.values())).store.uri} hold rows that were taken "
-            "down. Run the whole recipe again: it computes these fragments without them and reuses the "
-            "others."
+            f"{', '.join(names)} in {next(iter(tables.values())).store.uri} hold rows that "
+            "were taken down",
+            fix=(
+                "Run the whole recipe again: it computes these fragments without them and reuses "
+                "the others"
+            ),
         )
 
 

@@ -118,8 +118,9 @@ class Search:
         stored = self.embeddings.manifest.stats.get("encoder")
         if stored is not None and stored != encoder.identity:
             raise StoreError(
-                f"The stored vectors are by {stored}, but the recipe's encoder is {encoder.identity}. "
-                "Use the weights and packages of the run, or run the recipe again."
+                f"The stored vectors are by {stored}, but the recipe's encoder is "
+                f"{encoder.identity}",
+                fix="Use the weights and packages of the run, or run the recipe again",
             )
         images = [self._shown(path) for path in paths]
         vectors, _ = encode(encoder, images, self._recipe.embed.batch_size, "cpu")
@@ -134,15 +135,16 @@ class Search:
             return make_upright(path.read_bytes(), limits.max_pixels, limits.formats).rgb
         except FetchError as error:
             raise RecipeError(
-                f"{path} cannot be decoded as an image ({error.reason}). Give a file that a browser "
-                "shows."
+                f"{path} cannot be decoded as an image ({error.reason})",
+                fix="Give a file that a browser shows",
             ) from error
 
     def _check_dim(self, queries: Vectors, vectors: Vectors) -> None:
         if len(vectors) and queries.shape[1] != vectors.shape[1]:
             raise StoreError(
                 f"The queries have {queries.shape[1]} dimensions, but the vectors of encoder "
-                f"{self.encoder!r} have {vectors.shape[1]}. Embed the queries with that encoder."
+                f"{self.encoder!r} have {vectors.shape[1]}",
+                fix="Embed the queries with that encoder",
             )
 
     def _with_metadata(self, candidates: Candidates) -> pa.Table:

@@ -78,9 +78,10 @@ def open_inputs(reader: str, committed: Mapping[str, Committed], store: Store) -
         for ancestor, version in {**table.lineage, name: table.version}.items():
             if lineage.setdefault(ancestor, version) != version:
                 raise StoreError(
-                    f"{reader} would mix two versions of table {ancestor!r}: {reached_by[ancestor]!r} "
-                    f"was made from version {lineage[ancestor][:12]}, and {name!r} from version "
-                    f"{version[:12]}. Run the recipe from the stage after {ancestor!r} on (--from)."
+                    f"{reader} would mix two versions of table {ancestor!r}: "
+                    f"{reached_by[ancestor]!r} was made from version "
+                    f"{lineage[ancestor][:12]}, and {name!r} from version {version[:12]}",
+                    fix=f"Run the recipe from the stage after {ancestor!r} on (--from)",
                 )
             reached_by.setdefault(ancestor, name)
     tables = {name: open_table(store, name, table.version) for name, table in committed.items()}

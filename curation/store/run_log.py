@@ -265,8 +265,9 @@ def find_run(store: Store, name: str) -> RunRecord:
         record = read_record(store, paths[matching[0]])
         if record is None:
             raise StoreError(
-                f"The record of run {matching[0]} in {store.uri} is damaged, or was written by another "
-                "version of curation. Run its recipe again."
+                f"The record of run {matching[0]} in {store.uri} is damaged, or was written "
+                "by another version of curation",
+                fix="Run its recipe again",
             )
         return record
     raise StoreError(

@@ -104,8 +104,8 @@ def find_tag(store: Store, name: str) -> Tag | None:
         return Tag(spec["name"], spec["run"], spec["created"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{store.address(_path(name))} is damaged ({error}). Delete the file, and tag the run "
-            "again."
+            f"{store.address(_path(name))} is damaged ({error})",
+            fix="Delete the file, and tag the run again",
         ) from error
 
 

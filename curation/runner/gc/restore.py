@@ -76,8 +76,9 @@ def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
     """
     if record.state != "finished":
         raise StoreError(
-            f"Run {record.run} in {store.uri} has not finished ({record.current_state}), so it has "
-            "nothing to restore. Choose one that has finished (curation runs --store STORE)."
+            f"Run {record.run} in {store.uri} has not finished ({record.current_state}), so "
+            "it has nothing to restore",
+            fix="Choose one that has finished (curation runs --store STORE)",
         )
     start = new_run(record.recipe, record.fingerprint, dict.fromkeys(record.steps.values(), ""))
     restored = replace(
@@ -111,9 +112,9 @@ def read_manifests(store: Store, record: RunRecord) -> dict[str, Manifest]:
     lost = [t for t in manifests if t not in complete]
     if lost:
         raise StoreError(
-            f"Run {record.run} in {store.uri} is not whole: a manifest or a file is missing of "
-            f"{', '.join(f'{t} (version {record.tables[t][:12]})' for t in lost)}. Run its recipe "
-            f"{record.recipe!r} again: it computes what is missing."
+            f"Run {record.run} in {store.uri} is not whole: a manifest or a file is missing "
+            f"of {', '.join(f'{t} (version {record.tables[t][:12]})' for t in lost)}",
+            fix=f"Run its recipe {record.recipe!r} again: it computes what is missing",
         )
     return complete
 

@@ -292,8 +292,8 @@ def _check_filled(source: Source, filled: set[str]) -> None:
     for setting, (field, value) in wanted.items():
         if field not in filled:
             raise RecipeError(
-                f"Source {source.name!r}: no sample has what `{setting}` names, {value!r}. Correct it, "
-                "or remove it from the source."
+                f"Source {source.name!r}: no sample has what `{setting}` names, {value!r}",
+                fix="Correct it, or remove it from the source",
             )
 
 

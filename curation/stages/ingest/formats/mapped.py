@@ -41,8 +41,9 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
     of_file = dict.fromkeys(listed)
     if len(listed) > COLUMNS:
         raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} has {len(listed):,} columns, more than "
-            f"{COLUMNS:,}. Keep those that are needed."
+            f"Source {file.source.name!r}: {file.display_name} has {len(listed):,} columns, "
+            f"more than {COLUMNS:,}",
+            fix="Keep those that are needed",
         )
     for mapped, column in file.source.columns.items():
         if column not in of_file:
@@ -89,8 +90,8 @@ def check_no_inline_images(file: SourceFile) -> None:
     """
     if "image" in file.source.column_candidates:
         raise RecipeError(
-            f"Source {file.source.name!r}: {file.source.format} cannot hold the bytes of images. "
-            "Map `path` to their files, or use parquet or webdataset."
+            f"Source {file.source.name!r}: {file.source.format} cannot hold the bytes of images",
+            fix="Map `path` to their files, or use parquet or webdataset",
         )
 
 
@@ -169,6 +170,7 @@ def check_unique(file: SourceFile, names: Sequence[str], columns: Columns) -> No
         for column in candidates:
             if names.count(column) > 1:
                 raise RecipeError(
-                    f"Source {file.source.name!r}: {file.display_name} has more than one column "
-                    f"{column!r}, mapped to {mapped}. Give each column a different name."
+                    f"Source {file.source.name!r}: {file.display_name} has more than one "
+                    f"column {column!r}, mapped to {mapped}",
+                    fix="Give each column a different name",
                 )

@@ -143,8 +143,8 @@ def _list_uri(source: Source, notices: Notices) -> _Found:
     if has_secret(source.path):
         raise RecipeError(
             f"Source {source.name!r}: `path` contains a password or another secret "
-            f"({mask_address(source.path)}), which tables would show. Set credentials in the "
-            "environment, as the tools of the file system expect them."
+            f"({mask_address(source.path)}), which tables would show",
+            fix="Set credentials in the environment, as the tools of the file system expect them",
         )
     query = f"?{parts.query}" if parts.query else ""
     address = source.path.removesuffix(query).rstrip("/")

@@ -170,7 +170,8 @@ def signed_addresses(sources: Iterable[Source]) -> dict[str, str]:
         masked = mask_address(address)
         if masked != address and signed.setdefault(masked, address) != address:
             raise RecipeError(
-                f"Several sources have the address {masked} with different secrets. Tables hold no "
-                "secrets, so they could not tell them apart. Leave one out, or name a local copy."
+                f"Several sources have the address {masked} with different secrets. Tables "
+                "hold no secrets, so they could not tell them apart",
+                fix="Leave one out, or name a local copy",
             )
     return signed
