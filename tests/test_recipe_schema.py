@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -76,6 +76,7 @@ def at(spec: Any, place: tuple[Any, ...]) -> Any:
 MAPPINGS = [(number, place) for number, spec in enumerate(SPECS) for place in places(spec)]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(MAPPINGS), st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
 def test_an_unknown_key_that_the_models_refuse_is_refused(
     mapping: tuple[int, tuple[Any, ...]], key: str
@@ -92,6 +93,7 @@ def test_an_unknown_key_that_the_models_refuse_is_refused(
 KEYS = [(number, place, key) for number, place in MAPPINGS for key in at(SPECS[number], place)]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(KEYS))
 def test_a_missing_key_that_the_models_need_is_refused(
     removed: tuple[int, tuple[Any, ...], str],

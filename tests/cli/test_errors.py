@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -49,6 +49,7 @@ DETAILS = st.builds(
 KINDS = [CurationError, RecipeError, BoundsError, ExpectationError, ContractError, StoreError]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(KINDS), st.lists(DETAILS, min_size=1, max_size=3), TEXTS)
 def test_any_error_is_json_and_survives_a_process(
     kind: type[CurationError], details: list[Detail], within: str
