@@ -1,10 +1,129 @@
-"""The errors that a user can meet. A row that fails is data, never one of these."""
+"""The errors that a user can meet. A row that fails is data, never one of these.
+
+An error has details: where something is wrong, what was found there, what is valid, and how to mend it.
+Its text follows from them, and programs read them as JSON (`CurationError.to_json`).
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from curation.secrets import conceal
+
+SHOWN_NAMES = 80
+"""Valid names that the text of an error lists; JSON has all of them."""
+
+
+def did_you_mean(word: Any, valid: Iterable[str]) -> str:
+    """Return a suggestion in brackets for a misspelt word, or an empty text."""
+    close = closest(word, valid)
+    return f" (did you mean {close!r}?)" if close else ""
+
+
+def closest(word: Any, valid: Iterable[str]) -> str | None:
+    """Return the valid name that is most like a word, or None if none is like it."""
+    close = difflib.get_close_matches(str(word), list(valid), n=1)
+    return close[0] if close else None
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One thing that is wrong.
+
+    Attributes:
+        message: what is wrong; it may quote what was found.
+        where: the key, option, file, table or address that is wrong; empty if the message says it.
+        found: what is there, as a value that JSON can hold.
+        valid: what could be there instead; empty if it cannot be listed.
+        fix: what to do about it.
+    """
+
+    message: str
+    where: str = ""
+    found: Any = None
+    valid: Sequence[str] = ()
+    fix: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        if not (self.valid or self.fix):
+            return f"{place}{self.message}"
+        hint = did_you_mean(self.found, self.valid) if self.found is not None else ""
+        valid = f"Valid: {_listed(self.valid)}" if self.valid else ""
+        sentences = [self.message.removesuffix(".") + hint, valid, self.fix]
+        return place + ". ".join(s.removesuffix(".") for s in sentences if s) + "."
+
+    def within(self, place: str) -> Detail:
+        """Return the detail with the place that it is in before its own."""
+        return replace(self, where=f"{place}: {self.where}" if self.where else place)
+
+    def below(self, key: str) -> Detail:
+        """Return the detail with its place as a key below another one."""
+        return replace(self, where=".".join(filter(None, (key, self.where))))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold, without secrets; a suggestion is a fix."""
+        close = closest(self.found, self.valid) if self.found is not None else None
+        fix = self.fix or (f"Did you mean {close!r}?" if close else "")
+        return {
+            "where": conceal(self.where) or None,
+            "message": conceal(self.message),
+            "found": _plain(self.found),
+            "valid": [conceal(name) for name in self.valid],
+            "fix": conceal(fix) or None,
+        }
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    shown = ", ".join(names[:SHOWN_NAMES])
+    return f"{shown} and {more:,} others" if more > 0 else shown
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it, without secrets."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, dict):
+        return {conceal(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value == value and abs(value) != float("inf"):
+        return value
+    return conceal(str(value))
+
+
+def unknown(what: str, name: Any, valid: Iterable[str], where: str = "", fix: str = "") -> Detail:
+    """Return the detail of a name that is not one of those that are known.
+
+    Args:
+        what: what the name should name, such as `stage`.
+        name: what was found.
+        valid: the known names.
+        where: the option or key with the name.
+        fix: what to do, besides using another name.
+    """
+    known = tuple(valid)
+    message = f"unknown {what} {name!r}"
+    return Detail(message if known else f"{message}; there is none", where, name, known, fix)
+
+
+class InvalidValueError(ValueError):
+    """A value is not valid. Who knows the place that it is at makes another error of it.
+
+    Args:
+        details: what is wrong.
+    """
+
+    def __init__(self, *details: Detail) -> None:
+        super().__init__(*details)
+        self.details = details
+
+    def __str__(self) -> str:
+        return "\n  ".join(str(detail) for detail in self.details)
 
 
 class CurationError(Exception):
@@ -12,14 +131,49 @@ class CurationError(Exception):
 
     Messages quote addresses and errors of libraries, so secrets in them are concealed here.
 
+    Args:
+        details: what is wrong; a text is a detail with this message alone.
+        within: file or option that all details are in.
+        fix: what to do about a single text.
+
     Attributes:
         exit_status: of a command that ends with it.
+        details: what is wrong, each with its place.
     """
 
     exit_status: ClassVar[int] = 1
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*(conceal(a) if isinstance(a, str) else a for a in arguments))
+    def __init__(self, *details: str | Detail, within: str = "", fix: str = "") -> None:
+        known = tuple(Detail(d, fix=fix) if isinstance(d, str) else d for d in details)
+        lines = "\n  ".join(str(detail) for detail in known)
+        super().__init__(conceal(f"{within}:\n  {lines}" if within else lines))
+        self.details = tuple(detail.within(within) for detail in known) if within else known
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the error as values that JSON can hold: the first detail, and all of them."""
+        return error_json(type(self).__name__, self.exit_status, str(self), self.details)
+
+
+def error_json(
+    name: str, exit_status: int, message: str, details: Sequence[Detail]
+) -> dict[str, Any]:
+    """Return an error as values that JSON can hold.
+
+    Args:
+        name: of its class.
+        exit_status: of the command.
+        message: its text.
+        details: what is wrong; at least one.
+    """
+    listed = [detail.to_json() for detail in details or (Detail(message),)]
+    first = {key: listed[0][key] for key in ("where", "found", "valid", "fix")}
+    return {
+        "error": name,
+        "exit_status": exit_status,
+        "message": conceal(message),
+        **first,
+        "details": listed,
+    }
 
 
 class RecipeError(CurationError):

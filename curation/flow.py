@@ -14,7 +14,7 @@ from curation.algorithms.knn.params import IndexParams, SearchParams
 from curation.engine.params_base import StrictModel, derive_params, fingerprint_params
 from curation.engine.stage import Stage
 from curation.engine.table_name import Family, TableName
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError, unknown
 from curation.media.web.params import OutboundParams, UrlParams
 from curation.recipe import Recipe
 from curation.recipe.expect import ExpectParams
@@ -238,7 +238,7 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
         RecipeError: `until` is no stage.
     """
     if until is not None and until not in STAGES:
-        raise RecipeError(f"No stage {until!r}. Valid: {', '.join(STAGES)}.")
+        raise RecipeError(unknown("stage", until, STAGES))
     steps: list[Step] = []
     origin: dict[str, Any] = {
         "plugins": tuple(recipe.plugins),
@@ -271,15 +271,18 @@ def select_steps(
         RecipeError: a name is no stage of the plan, or `first` comes after `until`.
     """
     names = [s.name for s in steps]
-    for name in (only, first, until):
+    for option, name in (("--only", only), ("--from", first), ("--until", until)):
         if name is not None and name not in names:
-            raise RecipeError(f"No stage {name!r} in this plan. Valid: {', '.join(names)}.")
+            raise RecipeError(unknown("stage", name, names, where=option))
     if only is not None:
         return [steps[names.index(only)]]
     start = names.index(first) if first else 0
     end = names.index(until) + 1 if until else len(steps)
     if start >= end:
-        raise RecipeError(f"--from {first} comes after --until {until}.")
+        fix = "Exchange the two, or leave one out"
+        raise RecipeError(
+            Detail(f"--from {first} comes after --until {until}", "--from", first, names[:end], fix)
+        )
     return list(steps[start:end])
 
 

@@ -24,6 +24,8 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 LogFormat = Literal["text", "json"]
+ERROR_FIELD = "error_fields"
+"""Attribute of a log record with the fields of an error, for JSON."""
 STDERR_LOGGER = "stderr"
 """The logger that JSON names for lines that were no log records."""
 _run_fields: dict[str, str] = {}
@@ -53,6 +55,7 @@ class JsonFormatter(logging.Formatter):
         more = {}
         if record.exc_info and record.exc_info[1] is not None:
             more["trace"] = "".join(traceback.format_exception(record.exc_info[1]))
+        more |= getattr(record, ERROR_FIELD, {})
         return json_line(line | {"message": record.getMessage()} | _run_fields | more)
 
 
@@ -64,7 +67,18 @@ def json_line(fields: Mapping[str, Any]) -> str:
     """
     time = datetime.fromtimestamp(fields["time"], UTC).isoformat(timespec="milliseconds")
     shown = {**fields, "time": time, "level": str(fields["level"]).lower()}
-    return json.dumps({key: visible(str(value)) for key, value in shown.items()})
+    return json.dumps({key: _shown(value) for key, value in shown.items()})
+
+
+def _shown(value: Any) -> Any:
+    """Return a value of JSON in which no text acts on a terminal or has a secret."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, Mapping):
+        return {visible(str(key)): _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return visible(str(value))
 
 
 class JsonLines(io.TextIOBase):
@@ -155,11 +169,15 @@ def _write_json() -> TextIO:
     return plain
 
 
-def log_json_error(text: str) -> bool:
-    """Log an error that ends a command, if its logs are JSON; return whether they are."""
+def log_json_error(error: Mapping[str, Any]) -> bool:
+    """Log an error that ends a command, if its logs are JSON; return whether they are.
+
+    Args:
+        error: of `CurationError.to_json`; its fields stand in the record.
+    """
     is_json = isinstance(getattr(sys.stderr, "rich_proxied_file", None), JsonLines)
     if is_json:
-        logging.getLogger("curation").error("%s", text)
+        logging.getLogger("curation").error("%s", error["message"], extra={ERROR_FIELD: error})
     return is_json
 
 

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 from curation.engine.registry import Entry, Registry
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.media.encoders import ENCODERS
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
@@ -95,7 +95,12 @@ def _load(name: str) -> Plugin:
         return known
     if known is not None:
         raise RecipeError(
-            f"plugins: {name!r} has changed since this process loaded it. Start a new process."
+            Detail(
+                f"{name!r} has changed since this process loaded it",
+                "plugins",
+                name,
+                fix="Start a new process",
+            )
         )
     entries = {attribute: getattr(module, attribute, {}) for attribute in REGISTRIES}
     for attribute, members in entries.items():
@@ -106,8 +111,13 @@ def _load(name: str) -> Plugin:
             )
     if not any(entries.values()):
         raise RecipeError(
-            f"plugins: {name!r} brings nothing. Declare at least one of {', '.join(REGISTRIES)}, a "
-            "dictionary of entries by name (docs/extending.md)."
+            Detail(
+                f"{name!r} brings nothing",
+                "plugins",
+                name,
+                fix=f"Declare at least one of {', '.join(REGISTRIES)}, a dictionary of entries by name "
+                "(docs/extending.md)",
+            )
         )
     plugin = Plugin(name, module.__name__, path, digest)
     _add_all(plugin, entries)
@@ -162,8 +172,13 @@ def _add(plugin: Plugin, registry: Registry[Any], member: str, entry: Any) -> No
         )
     if member in registry:
         raise RecipeError(
-            f"plugins: {plugin.name!r} brings the {registry.noun} {member!r}, but there is one of that "
-            f"name already, in {registry.module_of(member)}. Give yours another name."
+            Detail(
+                f"{plugin.name!r} brings the {registry.noun} {member!r}, but there is one of that name "
+                f"already, in {registry.module_of(member)}",
+                "plugins",
+                member,
+                fix="Give yours another name",
+            )
         )
     # A plug-in's source stands in the memos of what it computed.
     version = f"{entry.version} {plugin.digest}"
@@ -179,10 +194,15 @@ def _module_of(name: str) -> tuple[ModuleType, str | None]:
     try:
         return import_module(points[name].module if name in points else name), None
     except Exception as error:
-        offered = ", ".join(points) or "none"
         raise RecipeError(
-            f"plugins: {name!r} cannot be imported ({type(error).__name__}: {error}). Give the path of "
-            f"a Python file, an importable module, or an entry point of {GROUP}; installed: {offered}."
+            Detail(
+                f"{name!r} cannot be imported ({type(error).__name__}: {error})",
+                "plugins",
+                name,
+                list(points),
+                f"Give the path of a Python file, an importable module, or an entry point of {GROUP}; "
+                f"installed: {', '.join(points) or 'none'}",
+            )
         ) from error
 
 
@@ -191,7 +211,12 @@ def _from_file(name: str) -> ModuleType:
     stem = path.stem
     if not path.is_file():
         raise RecipeError(
-            f"plugins: no file {name!r}. Relative paths start at the working directory."
+            Detail(
+                f"no file {name!r}",
+                "plugins",
+                name,
+                fix="Correct the path. Relative paths start at the working directory",
+            )
         )
     known = sys.modules.get(stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
@@ -200,8 +225,13 @@ def _from_file(name: str) -> ModuleType:
     taken = known is not None or (other is not None and other.origin != str(path))
     if taken or not stem.isidentifier():
         raise RecipeError(
-            f"plugins: {name!r} cannot be imported under the name {stem!r}, which is no identifier or "
-            "the name of another module. Rename the file."
+            Detail(
+                f"{name!r} cannot be imported under the name {stem!r}, which is no identifier or the "
+                "name of another module",
+                "plugins",
+                name,
+                fix="Rename the file",
+            )
         )
     spec = importlib.util.spec_from_file_location(stem, path)
     assert spec is not None and spec.loader is not None
@@ -213,7 +243,12 @@ def _from_file(name: str) -> ModuleType:
     except Exception as error:
         del sys.modules[stem]
         raise RecipeError(
-            f"plugins: {name!r} cannot be imported ({type(error).__name__}: {error})."
+            Detail(
+                f"{name!r} cannot be imported ({type(error).__name__}: {error})",
+                "plugins",
+                name,
+                fix="Mend the file",
+            )
         ) from error
     return module
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recipes_fit_the_schema() -> Iterator[None]:
+    """Whatever recipe a test has parsed, the JSON schema of recipes must accept it too."""
+    if find_spec("jsonschema") is None or find_spec("pydantic") is None:
+        yield
+        return
+    from tests.recipe_schema import compared_with_schema
+
+    with compared_with_schema():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def test_one_of_several_encoders_must_be_named(encoders: dict[str, Any]) -> None
     with pytest.raises(RecipeError) as error:
         with_encoders(encoders)
     images = [name for name in encoders if name != "texts"]
-    assert "cluster.encoder is missing" in str(error.value)
+    assert "cluster.encoder: is missing" in str(error.value)
     assert ", ".join(images) in str(error.value)
     assert "cluster: {encoder:" in str(error.value)
     for name in images:

@@ -24,7 +24,7 @@ HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"
     ("blocks", "words"),
     [
         ({"fech": {}}, ["'fech'", "did you mean 'fetch'", "Valid:"]),
-        ({"fetch": {"timeout": 3}}, ["'fetch.timeout'", "timeout_s"]),
+        ({"fetch": {"timeout": 3}}, ["fetch.timeout: unknown key 'timeout'", "timeout_s"]),
         ({"seed": "x"}, ["seed", "integer", "'x'"]),
         ({"name": None}, ["'name' is missing"]),
         ({"name": "Not A Name"}, ["name", "pattern"]),
@@ -37,7 +37,7 @@ HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"
             {"retrieve": [ARM | {"strategy": "smple"}]},
             ["'smple'", "did you mean 'sample'", "as_is"],
         ),
-        ({"retrieve": [ARM | {"kk": 3}]}, ["arm 'a'", "'kk'", "collisions"]),
+        ({"retrieve": [ARM | {"kk": 3}]}, ["retrieve.a.kk", "'kk'", "collisions"]),
         ({"retrieve": [ARM | {"seeds": "cars"}]}, ["'cars'", "Valid: flowers"]),
         ({"retrieve": [ARM | {"k": 0}]}, ["k", "greater than or equal to 1"]),
         ({"screen": {"filters": ["sharp"]}}, ["'sharp'", "entropy"]),

@@ -8,6 +8,7 @@ from curation.cli import inspect_commands, why_command, sql_command, train_comma
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
 from curation.cli import audit_commands
+from curation.cli import schema_command
 
 # isort: on
 from curation.cli.app import app, main
@@ -26,6 +27,7 @@ __all__ = [
     "plugin_commands",
     "quickstart_command",
     "run_commands",
+    "schema_command",
     "sql_command",
     "status_command",
     "store_commands",

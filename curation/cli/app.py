@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.errors import CurationError
-from curation.logs import LogFormat, log_json_error, prepare_streams
+from curation.cli.completion import complete_run
+from curation.cli.errors import (
+    CommandLineError,
+    end_with_bug,
+    end_with_curation_error,
+    end_with_error,
+    end_with_usage_error,
+    wants_json,
+)
+from curation.cli.facts.base import Facts
+from curation.errors import CurationError, Detail
+from curation.logs import LogFormat, prepare_streams
 from curation.store.store import DATASET
 from curation.streams import clean_output
-from curation.terminal import Terminal, one_line, styled
+from curation.terminal import Terminal
 from curation.version import __version__
 
 if TYPE_CHECKING:
@@ -22,7 +34,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Turn uncurated image-text pairs into a curated and documented Parquet dataset.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
@@ -49,12 +60,19 @@ StorePath = Annotated[
 ]
 
 
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON, as the reference describes it; errors are JSON too."),
+]
+
+
 RunName = Annotated[
     str | None,
     typer.Option(
         "--run",
         help="Run of the store, or how its name begins. The default is the latest finished run that "
         "has the table.",
+        autocompletion=complete_run,
     ),
 ]
 RecipeName = Annotated[
@@ -65,10 +83,6 @@ RecipeName = Annotated[
         "has runs of several recipes.",
     ),
 ]
-
-
-CommandLineError = cast("type[Any]", typer.BadParameter.__mro__[2])
-"""The base of all errors of the command line itself, such as an unknown option."""
 
 
 def main() -> None:
@@ -82,32 +96,28 @@ def _run() -> int:
     try:
         return app(standalone_mode=False) or 0
     except CommandLineError as error:
-        text = one_line(error.format_message())
-        if log_json_error(text):
-            return int(error.exit_code)
-        # It imports a parser of Markdown.
-        from typer.rich_utils import rich_format_error
-
-        error.format_message = lambda: text
-        rich_format_error(error)
-        return int(error.exit_code)
+        return end_with_usage_error(error)
     except typer.Abort:
         return 1
     except CurationError as error:
-        print_error(str(error))
-        return error.exit_status
+        return end_with_curation_error(error)
     except OSError as error:
-        if error.errno not in OF_THE_MACHINE:
-            raise
-        place = f"{str(error.filename)!r}: " if error.filename else ""
-        print_error(f"{place}{error.strerror}. {MEND}")
-        return 1
+        if error.errno in OF_THE_MACHINE:
+            return end_with_error(error, 1, (_of_the_machine(error),))
+        return _end_with_bug(error)
+    except Exception as error:
+        return _end_with_bug(error)
 
 
-def print_error(text: str) -> None:
-    """Print an error to standard error, as the other logs are."""
-    if not log_json_error(text):
-        err.print(styled(("error:", "bold red"), f" {text}"))
+def _of_the_machine(error: OSError) -> Detail:
+    place = repr(error.filename) if error.filename else ""
+    return Detail(str(error.strerror), place, fix=MEND)
+
+
+def _end_with_bug(error: Exception) -> int:
+    if not wants_json():
+        raise error
+    return end_with_bug(error)
 
 
 @app.callback(invoke_without_command=True)
@@ -134,6 +144,15 @@ def _options(
     )
     # Each print is a line of JSON, and no line is cut to the width of a terminal.
     err.soft_wrap = log_format == "json"
+
+
+def print_facts(facts: Facts | Sequence[Facts]) -> None:
+    """Print facts as JSON to standard output."""
+    if isinstance(facts, Facts):
+        out.print_json(facts.model_dump_json())
+    else:
+        listed = [json.loads(each.model_dump_json()) for each in facts]
+        out.print_json(json.dumps(listed))
 
 
 def dataset_folder(dataset: Table) -> str:

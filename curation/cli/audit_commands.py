@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from curation.cli.app import INSPECT_PANEL, RecipePath, StorePath, app, out
+from curation.cli.app import INSPECT_PANEL, AsJson, RecipePath, StorePath, app, out, print_facts
+from curation.cli.facts.tables import Audit
 from curation.recipe import load_recipe
 
 audit = typer.Typer(help="Test how well a finished run finds copies.", no_args_is_help=True)
@@ -28,6 +29,7 @@ def dedup(
             "--out", help="Folder to write audit.html, audit.json and audit.parquet into."
         ),
     ] = Path("audit"),
+    as_json: AsJson = False,
 ) -> None:
     """Make edited copies of pool images, and measure which of them the recipe's dedup finds.
 
@@ -38,6 +40,11 @@ def dedup(
     from curation.store.store import Store
 
     results = audit_dedup(load_recipe(recipe), Store(store), sample, seed, folder)
+    names = ("audit.html", "audit.json", "audit.parquet")
+    written = [str((folder / name).resolve()) for name in names]
+    if as_json:
+        print_facts(Audit.model_validate({"summary": results.summary, "files": written}))
+        return
     print_audit(results.summary, out)
-    for name in ("audit.html", "audit.json", "audit.parquet"):
-        out.print(str((folder / name).resolve()))
+    for path in written:
+        out.print(path)

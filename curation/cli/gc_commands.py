@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import STORE_PANEL, StorePath, app, err, out
-from curation.errors import RecipeError
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
+from curation.cli.completion import complete_run, complete_run_or_tag, complete_tag
+from curation.cli.facts import files as facts
+from curation.cli.facts.runs import Restored
+from curation.cli.facts.runs import Tag as TagFacts
+from curation.errors import Detail, RecipeError
 
 if TYPE_CHECKING:
     from curation.runner.gc.collect import Collected
     from curation.store.step_log import Waiting
+    from curation.store.tags import Tag
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 NoWait = Annotated[
     bool,
     typer.Option("--no-wait", help="Stop if another run or gc is at work, instead of waiting."),
@@ -35,9 +38,8 @@ def seconds_of(text: str, option: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if match is None:
-        raise RecipeError(
-            f"{option} {text!r} is no length of time. Valid: a number and s, m, h or d, such as 24h."
-        )
+        fix = "Write a number and s, m, h or d, such as 24h"
+        raise RecipeError(Detail(f"{text!r} is no length of time", option, text, fix=fix))
     return float(match[1]) * UNITS[match[2]]
 
 
@@ -91,7 +93,7 @@ def gc(
     retention = Retention(keep or 1, limit, seconds_of(grace, "--grace"))
     collected = collect(Store(store), retention, dry_run, _waiting(no_wait))
     if as_json:
-        out.print_json(json.dumps({"dry_run": dry_run, **asdict(collected)}))
+        print_facts(facts.Collected.model_validate({"dry_run": dry_run, **asdict(collected)}))
     else:
         _print_collected(collected, dry_run)
 
@@ -134,12 +136,19 @@ def _tables(counts: Mapping[str, int]) -> str:
 def tag(
     store: StorePath,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The tag. Without it, tags are listed.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="The tag. Without it, tags are listed.",
+            autocompletion=complete_tag,
+        ),
     ] = None,
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", help="Run, or how its name begins. The default is the latest finished run."
+            "--run",
+            help="Run, or how its name begins. The default is the latest finished run.",
+            autocompletion=complete_run,
         ),
     ] = None,
     delete: Annotated[
@@ -148,31 +157,36 @@ def tag(
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give a run a name, so that gc keeps it; or list the tags of a store."""
+    """Give a run a name, so that gc keeps it; or list the tags of a store.
+
+    With --json, the tags that the store has then are printed.
+    """
     from curation.runner.gc.restore import tag_run
     from curation.store.store import Store
     from curation.store.tags import delete_tag, read_tags
 
     opened = Store(store)
-    if name is None:
-        if delete or run:
-            raise RecipeError("Name the tag: curation tag NAME --store STORE.")
-        _print_tags([asdict(each) for each in read_tags(opened)], as_json)
-    elif delete:
+    if name is None and (delete or run):
+        raise RecipeError("Name the tag: curation tag NAME --store STORE.")
+    done = ""
+    if name is not None and delete:
         delete_tag(opened, name)
-        out.print(f"Deleted the tag {name}.")
-    else:
+        done = f"Deleted the tag {name}."
+    elif name is not None:
         added = tag_run(opened, name, run, _waiting(no_wait))
-        out.print(f"{added.name} names run {added.run}.")
-
-
-def _print_tags(tags: list[dict[str, Any]], as_json: bool) -> None:
+        done = f"{added.name} names run {added.run}."
     if as_json:
-        out.print_json(json.dumps(tags))
-        return
+        print_facts([TagFacts.model_validate(asdict(each)) for each in read_tags(opened)])
+    elif done:
+        out.print(done)
+    else:
+        _print_tags(read_tags(opened))
+
+
+def _print_tags(tags: Sequence[Tag]) -> None:
     grid = Grid("tag", "run", "created")
     for each in tags:
-        grid.add_row(each["name"], each["run"], each["created"])
+        grid.add_row(each.name, each.run, each.created)
     out.print(grid if tags else "No tag yet.")
 
 
@@ -180,10 +194,15 @@ def _print_tags(tags: list[dict[str, Any]], as_json: bool) -> None:
 def restore(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN_OR_TAG", help="A tag, or a run, or how the run's name begins."),
+        typer.Argument(
+            metavar="RUN_OR_TAG",
+            help="A tag, or a run, or how the run's name begins.",
+            autocompletion=complete_run_or_tag,
+        ),
     ],
     store: StorePath,
     no_wait: NoWait = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the tables of an earlier run the latest again. No row is computed."""
     from curation.runner.gc.restore import restore_run
@@ -192,4 +211,7 @@ def restore(
 
     opened = Store(store)
     restored = restore_run(opened, tagged_run(opened, run), _waiting(no_wait))
-    out.print(f"Run {restored.run} has the tables of run {restored.restored_from}.")
+    if as_json:
+        print_facts(Restored(run=restored.run, restored_from=restored.restored_from))
+    else:
+        out.print(f"Run {restored.run} has the tables of run {restored.restored_from}.")

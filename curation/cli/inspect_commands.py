@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import INSPECT_PANEL, RecipePath, RunName, StorePath, app, dataset_folder, out
-from curation.errors import RecipeError, StoreError
+from curation.cli.app import (
+    INSPECT_PANEL,
+    AsJson,
+    RecipePath,
+    RunName,
+    StorePath,
+    app,
+    dataset_folder,
+    out,
+    print_facts,
+)
+from curation.cli.completion import complete_table, complete_version
+from curation.cli.describe import describe_table
+from curation.cli.facts.files import TablePaths
+from curation.cli.facts.tables import Change, ComparedDataset, Difference
+from curation.cli.facts.tables import Search as SearchFacts
+from curation.errors import Detail, RecipeError, StoreError
 from curation.recipe import load_recipe
 from curation.terminal import echo, one_line, styled
 
@@ -25,12 +40,15 @@ if TYPE_CHECKING:
 SHOWN_DIGITS = 12
 """Digits of a version that are printed: enough to name it."""
 
-TableName = Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table.")]
+TableName = Annotated[
+    str, typer.Argument(metavar="TABLE", help="Name of a table.", autocompletion=complete_table)
+]
 Version = Annotated[
     str | None,
     typer.Option(
         "--version",
         help="Version of the table, or how its name begins. The default is that of the run.",
+        autocompletion=complete_version,
     ),
 ]
 
@@ -53,6 +71,7 @@ def show(
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Number of rows to print.")] = 5,
     version: Version = None,
     run: RunName = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print where a table is, its row counts, the measurements of its stage, and some rows."""
     from curation.cli.outcomes import print_notices
@@ -62,7 +81,13 @@ def show(
     from curation.store.store import Store
 
     opened = open_table(Store(store), table, version, run)
+    place: str | None = None
     manifest = opened.manifest
+    if as_json:
+        with suppress(StoreError):
+            place = _folder(opened, version, run)
+        print_facts(describe_table(opened, _first_rows(opened, rows), place))
+        return
     out.print(styled((table, "bold"), f": {contract(table).grain}"))
     out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
     _print_place(opened, version, run)
@@ -154,6 +179,7 @@ def path(
     ] = False,
     version: Version = None,
     run: RunName = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the absolute paths of the Parquet files of a table, one per line."""
     from curation.engine.table import open_table, refuse_withheld
@@ -162,10 +188,13 @@ def path(
     committed = open_table(Store(store), table, version, run)
     # Who opens the files gets all of their rows.
     refuse_withheld({table: committed})
-    if folder:
-        echo(_folder(committed, version, run))
+    place = _folder(committed, version, run) if folder else None
+    files = [] if folder else committed.paths()
+    if as_json:
+        named = committed.manifest.version
+        print_facts(TablePaths(table=table, version=named, folder=place, files=files))
         return
-    for address in committed.paths():
+    for address in files if place is None else [place]:
         echo(address)
 
 
@@ -196,6 +225,7 @@ def search(
         typer.Option("--out", help="Parquet file to write the result to, instead of printing it."),
     ] = None,
     html: ContactSheet = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find the nearest images to files, texts, image ids or vectors, and the arms that claim them."""
     from curation.inspect.report.search_page import write_sheet
@@ -203,7 +233,9 @@ def search(
     from curation.store.store import Store
 
     if sum(bool(option) for option in (image, image_id, text, vectors)) != 1:
-        raise RecipeError("Give exactly one of --image, --id, --text and --vectors.")
+        options = ["--image", "--id", "--text", "--vectors"]
+        message = "Give exactly one of --image, --id, --text and --vectors"
+        raise RecipeError(Detail(message, valid=options))
     searched = Search(load_recipe(recipe), Store(store), run)
     if vectors is not None:
         queries = read_queries(vectors)
@@ -215,12 +247,21 @@ def search(
     else:
         queries, names = searched.vectors_of_texts(text or []), text or []
     nearest, index = searched.nearest(queries, k, exact)
-    if parquet is None and html is None:
-        _print_nearest(nearest.to_pylist(), names, index)
     if parquet is not None:
         _write_nearest(nearest, parquet)
     if html is not None:
         write_sheet(html, searched.images, nearest, names)
+    written = [str(path) for path in (parquet, html) if path is not None]
+    if as_json:
+        images = [] if written else nearest.to_pylist()
+        spec = {"index": index, "queries": names, "images": images, "written": written}
+        print_facts(SearchFacts.model_validate(spec))
+        return
+    if not written:
+        _print_nearest(nearest.to_pylist(), names, index)
+    if parquet is not None:
+        out.print(f"Wrote {len(nearest):,} rows to {parquet}")
+    if html is not None:
         out.print(f"Wrote {html}")
 
 
@@ -228,7 +269,6 @@ def _write_nearest(nearest: pa.Table, path: str) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(nearest, path)
-    out.print(f"Wrote {len(nearest):,} rows to {path}")
 
 
 def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -> None:
@@ -270,6 +310,7 @@ def diff(
         str | None,
         typer.Option("--out", help="Parquet file to write, with one row per image that differs."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Count the images that differ between two datasets, by the reason why one of them lacks them."""
     from curation.inspect.diff import difference, open_dataset
@@ -281,13 +322,31 @@ def diff(
             changes, reasons = (batch.column(n).to_pylist() for n in ("change", "reason"))
             counts.update((c, r or "") for c, r in zip(changes, reasons, strict=True))
             write(batch)
+    ordered = sorted(counts.items(), key=lambda c: (c[0][0], -c[1]))
+    if as_json:
+        print_facts(_difference_facts((before, after), datasets, ordered, parquet))
+        return
     grid = Grid("change", "why the other lacks it", "images", title=f"{before} → {after}")
     grid.columns[2].justify = "right"
-    for (change, reason), images in sorted(counts.items(), key=lambda c: (c[0][0], -c[1])):
+    for (change, reason), images in ordered:
         grid.add_row(change.replace("_", " "), reason.replace("_", " "), f"{images:,}")
     out.print(grid if counts else "Both datasets have the same images, claimed by the same arms.")
     for name, dataset in zip("AB", datasets, strict=True):
         out.print(f"{name}  {dataset.rows:,} images, version {dataset.manifest.version}")
+
+
+def _difference_facts(
+    names: tuple[str, str],
+    datasets: tuple[Table, Table],
+    counts: Sequence[tuple[tuple[str, str], int]],
+    parquet: str | None,
+) -> Difference:
+    before, after = (
+        ComparedDataset(dataset=name, version=table.manifest.version, rows=table.rows)
+        for name, table in zip(names, datasets, strict=True)
+    )
+    changes = [Change(change=c, reason=reason, images=images) for (c, reason), images in counts]
+    return Difference(before=before, after=after, changes=changes, written=parquet)
 
 
 @contextmanager

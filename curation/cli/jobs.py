@@ -20,7 +20,7 @@ from curation.engine.spark import Cluster, load_cluster, submitted_settings
 from curation.errors import CurationError
 from curation.flow import Step, plan, select_steps
 from curation.launch import RunOptions, run_steps
-from curation.logs import prepare_streams
+from curation.logs import ERROR_FIELD, prepare_streams
 from curation.recipe import Recipe, load_recipe
 from curation.runner.outcomes import check_retry
 from curation.runner.step import StepResult
@@ -46,7 +46,8 @@ def _main(stage: str | None) -> None:
     try:
         _run(arguments)
     except CurationError as error:
-        logging.getLogger(__name__).error("%s", error)
+        extra = {ERROR_FIELD: error.to_json()}
+        logging.getLogger(__name__).error("%s", error, extra=extra)
         sys.exit(error.exit_status)
 
 

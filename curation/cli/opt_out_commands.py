@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import INSPECT_PANEL, RunName, StorePath, app, out
+from curation.cli.app import INSPECT_PANEL, AsJson, RunName, StorePath, app, out, print_facts
+from curation.cli.facts.tables import OptOuts as Facts
 from curation.inspect.opt_outs import OptOuts
 from curation.recipe import load_recipe
 from curation.terminal import one_line
@@ -28,7 +28,7 @@ def opt_outs(
     hosts: Annotated[
         int, typer.Option("--hosts", min=0, help="Number of hosts to list, the largest first.")
     ] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count the pictures that were withheld by robots.txt and other opt-outs, by signal and host."""
     from curation.inspect.opt_outs import count_opt_outs, images_of
@@ -37,7 +37,7 @@ def opt_outs(
     loaded = load_recipe(recipe) if recipe is not None else None
     counts = count_opt_outs(images_of(Store(store), run, loaded))
     if as_json:
-        out.print_json(json.dumps(counts.as_json(hosts)))
+        print_facts(Facts.model_validate(counts.as_json(hosts)))
         return
     _print_signals(counts)
     _print_hosts(counts, hosts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from rich.table import Table as Grid
 
 from curation.cli.app import (
     RUN_PANEL,
+    AsJson,
     RecipePath,
     RunName,
     StorePath,
@@ -19,8 +19,12 @@ from curation.cli.app import (
     dataset_folder,
     err,
     out,
+    print_facts,
 )
 from curation.cli.composition_grid import composition_grid
+from curation.cli.describe import describe_run
+from curation.cli.facts.plans import MeasuredRates, Plan, PlanCost
+from curation.cli.facts.runs import Report
 from curation.cli.first_recipe_commands import print_warnings
 from curation.cli.outcomes import OutcomePrinter
 from curation.cli.run_options import (
@@ -45,6 +49,7 @@ from curation.flow import Step, plan, run_fingerprint, select_steps
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
 from curation.recipe.pixels import left_out
+from curation.store.store import DATASET
 from curation.terminal import styled
 
 if TYPE_CHECKING:
@@ -61,7 +66,7 @@ WITHOUT_ARMS = (
 @app.command("plan", rich_help_panel=RUN_PANEL)
 def plan_command(
     recipe: RecipePath,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
     cost: Annotated[
         bool,
         typer.Option(
@@ -77,11 +82,15 @@ def plan_command(
     """Show the stages of a recipe and what its arms are expected to add. No data is opened."""
     loaded = load_recipe(recipe)
     if cost:
-        from curation.inspect.cost.console import print_cost
+        from curation.inspect.cost.console import cost_of, print_cost
 
-        print_cost(loaded, rates, prices, assume or [], out, as_json)
+        costs = cost_of(loaded, rates, prices, assume or [])
+        if as_json:
+            print_facts(PlanCost.model_validate(costs.to_json()))
+        else:
+            print_cost(loaded, costs, out)
     elif as_json:
-        out.print_json(json.dumps(_plan_to_json(loaded)))
+        print_facts(Plan.model_validate(_plan_to_json(loaded)))
     else:
         _print_plan(loaded)
 
@@ -146,6 +155,7 @@ def run(
     openlineage: OpenLineage = None,
     openlineage_parent: OpenLineageParent = None,
     spark_ui: SparkUi = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
@@ -154,7 +164,7 @@ def run(
     from curation.runner.outcomes import check_retry
     from curation.store.run_log import Again
     from curation.store.step_log import Waiting
-    from curation.store.store import DATASET, Store
+    from curation.store.store import Store
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
@@ -163,8 +173,9 @@ def run(
     again = Again(force, check_retry(steps, retry or ()))
     opened = Store(store)
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
-    if verify:
-        print_problems(verify_inputs(steps, opened), opened)
+    damaged = verify_inputs(steps, opened) if verify else []
+    if not as_json:
+        print_problems(damaged, opened)
     printer = _WarningPrinter(loaded, opened)
     printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
@@ -174,10 +185,32 @@ def run(
     where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
     outcomes = run_steps(steps, loaded, opened, where, options)
     up_to_date = all(outcome.up_to_date for outcome in outcomes)
+    report_path = _report(steps, loaded, opened, up_to_date)
+    if as_json:
+        print_facts(describe_run(loaded.name, outcomes, opened, report_path, damaged))
+        return
     if up_to_date:
         out.print("Nothing to do: every table is up to date.")
-    if any(step.tables == (DATASET,) for step in steps):
-        _print_result(opened, loaded, up_to_date)
+    if report_path is not None:
+        _print_result(opened, loaded, report_path)
+
+
+def _report(steps: Sequence[Step], recipe: Recipe, store: Store, up_to_date: bool) -> str | None:
+    """Return the path of the report of a run that made a dataset, within the store.
+
+    It is written, unless a run that had nothing to do left one that is there.
+    """
+    if not any(step.tables == (DATASET,) for step in steps):
+        return None
+    from curation.inspect.lineage import trace
+    from curation.inspect.report.place import finished_report
+
+    path = finished_report(trace(recipe, store)["dataset"], store) if up_to_date else None
+    if path is None:
+        from curation.inspect.report.build import write_report
+
+        path = write_report(recipe, store)
+    return path
 
 
 class _WarningPrinter(OutcomePrinter):
@@ -206,17 +239,11 @@ class _WarningPrinter(OutcomePrinter):
             print_warnings(list(idle_after_select(self._recipe, outcome.manifests[0])), err)
 
 
-def _print_result(store: Store, recipe: Recipe, up_to_date: bool) -> None:
+def _print_result(store: Store, recipe: Recipe, path: str) -> None:
     from curation.inspect.composition import composition_of
     from curation.inspect.lineage import trace
-    from curation.inspect.report.place import finished_report
 
     lineage = trace(recipe, store)
-    path = finished_report(lineage["dataset"], store) if up_to_date else None
-    if path is None:
-        from curation.inspect.report.build import write_report
-
-        path = write_report(recipe, store)
     claims, dataset = lineage["claims"].manifest, lineage["dataset"]
     rows, total = composition_of(claims)
     out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))
@@ -229,18 +256,25 @@ def _print_result(store: Store, recipe: Recipe, up_to_date: bool) -> None:
 
 
 @app.command(rich_help_panel=RUN_PANEL)
-def report(recipe: RecipePath, store: StorePath, run: RunName = None) -> None:
+def report(
+    recipe: RecipePath, store: StorePath, run: RunName = None, as_json: AsJson = False
+) -> None:
     """Write the HTML report of a finished run again, with its composition as Parquet."""
     from curation.inspect.report.build import write_report
     from curation.store.store import Store
 
     opened = Store(store)
-    out.print(opened.address(write_report(load_recipe(recipe), opened, run)))
+    address = opened.address(write_report(load_recipe(recipe), opened, run))
+    if as_json:
+        print_facts(Report(report=address))
+    else:
+        out.print(address)
 
 
 @app.command(rich_help_panel=RUN_PANEL)
 def calibrate(
     path: Annotated[str, typer.Option("--out", help="YAML file to write the rates to.")],
+    as_json: AsJson = False,
 ) -> None:
     """Measure the rates of this machine, for `curation plan --cost --rates FILE`."""
     import yaml
@@ -249,5 +283,8 @@ def calibrate(
 
     rates = measure().model_dump()
     Path(path).write_text(yaml.safe_dump(rates, sort_keys=False), encoding="utf-8")
+    if as_json:
+        print_facts(MeasuredRates(path=path, rates=rates))
+        return
     for name, value in rates.items():
         out.print(f"{name:<16} {value}")

@@ -6,15 +6,31 @@ from typing import Annotated
 
 import typer
 
+from curation.cli.completion import complete_cluster, complete_stage
 from curation.cli.telemetry_options import METRICS_HELP, OPENLINEAGE_HELP, PARENT_HELP
 
-Only = Annotated[str | None, typer.Option("--only", help="Run this stage and no other.")]
-First = Annotated[str | None, typer.Option("--from", help="Run this stage and those after it.")]
-Until = Annotated[str | None, typer.Option("--until", help="Run this stage and those before it.")]
+Only = Annotated[
+    str | None,
+    typer.Option("--only", help="Run this stage and no other.", autocompletion=complete_stage),
+]
+First = Annotated[
+    str | None,
+    typer.Option(
+        "--from", help="Run this stage and those after it.", autocompletion=complete_stage
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until", help="Run this stage and those before it.", autocompletion=complete_stage
+    ),
+]
 ClusterName = Annotated[
     str,
     typer.Option(
-        "--cluster", help="Spark cluster to run on: the name of a file in conf/clusters, or a path."
+        "--cluster",
+        help="Spark cluster to run on: the name of a file in conf/clusters, or a path.",
+        autocompletion=complete_cluster,
     ),
 ]
 Verify = Annotated[

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out, print_error
+from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out
+from curation.cli.errors import print_error
 from curation.terminal import one_line
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _shell(opened: OpenStore, rows: int) -> None:
             result = opened.sql(statement)
             _print_rows(result, rows)
         except CurationError as error:
-            print_error(str(error))
+            print_error(error.to_json())
         except KeyboardInterrupt:
             err.print("interrupted")
 

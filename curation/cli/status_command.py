@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from curation.cli.app import STORE_PANEL, RunName, StorePath, app, out
+from curation.cli.app import STORE_PANEL, AsJson, RunName, StorePath, app, out, print_facts
+from curation.cli.facts.runs import RunStatus as Facts
 from curation.terminal import styled
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ _SHOWN_REASONS = 8
 def status(
     store: StorePath,
     run: RunName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the runs that work on a store: stage, rows, rate, time left, failures and leases.
 
@@ -34,7 +32,7 @@ def status(
 
     statuses = read_status(Store(store), run)
     if as_json:
-        out.print_json(json.dumps([each.to_json() for each in statuses]))
+        print_facts([Facts.model_validate(each.to_json()) for each in statuses])
         return
     for number, each in enumerate(statuses):
         if number:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import STORE_PANEL, StorePath, app, out
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
+from curation.cli.completion import complete_table
+from curation.cli.facts.files import Version
+from curation.cli.facts.runs import Run
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -34,7 +34,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
         for record in read_runs(Store(store))
     ]
     if as_json:
-        out.print_json(json.dumps(rows))
+        print_facts([Run.model_validate(row) for row in rows])
         return
     grid = Grid("run", "recipe", "started", "seconds", "state", "stages", "rows of the last")
     for row in rows:
@@ -55,16 +55,22 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel=STORE_PANEL)
 def versions(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table.")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="Name of a table.", autocompletion=complete_table)
+    ],
     store: StorePath,
     as_json: AsJson = False,
 ) -> None:
     """List the versions of a table, the one that was written last first, and the runs that have it."""
+    from curation.engine.contract import contract
     from curation.store.run_log import read_runs
     from curation.store.store import Store, in_parallel
 
     opened = Store(store)
     names = opened.versions(table)
+    if not names:
+        # Refuses a name that no table has.
+        contract(table)
     headers = in_parallel(lambda version: opened.header(table, version), names)
     records = list(read_runs(opened))
     rows: list[dict[str, Any]] = [
@@ -80,7 +86,7 @@ def versions(
         if header is not None
     ]
     if as_json:
-        out.print_json(json.dumps(rows))
+        print_facts([Version.model_validate(row) for row in rows])
         return
     grid = Grid("version", "created", "stage", "rows", "fragments", "latest run that has it")
     for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import STORE_PANEL, StorePath, app, err, out
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
+from curation.cli.facts import files as facts
 from curation.cli.gc_commands import seconds_of
 from curation.errors import RecipeError
 from curation.terminal import one_line
@@ -74,7 +74,6 @@ Prove = Annotated[
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Stop if gc is at work, instead of waiting.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -113,19 +112,27 @@ def forget(
     if proof:
         if any((url, host, images, like, listed, opt_outs, by, reason)):
             raise RecipeError(
-                "--prove takes nothing down. Leave out all else but --store and --json."
+                "--prove takes nothing down",
+                fix="Leave out all else but --store and --json",
             )
         _print_proof(prove(Store(store)), as_json)
         return
+    found = None
     if opt_outs:
         since = datetime.now(UTC) - timedelta(seconds=seconds_of(after, "--after"))
         found = opted_out(Store(store), since.isoformat(timespec="seconds"))
         request = replace(request, urls=[*request.urls, *found.urls])
         _print_opt_outs(found, after)
-        if request.is_empty:
-            return
+    taken = None if found is None else _opt_out_facts(found)
+    if found is not None and request.is_empty:
+        if as_json:
+            print_facts(facts.Forgotten(opt_outs=taken))
+        return
     done = take_down(Store(store), request, Waiting(wait=not no_wait, notify=err.print))
-    _print_forgotten(done, as_json)
+    if as_json:
+        print_facts(_forgotten_facts(done, taken))
+    else:
+        _print_forgotten(done)
 
 
 def _print_opt_outs(found: OptedOut, after: str) -> None:
@@ -139,18 +146,25 @@ def _print_opt_outs(found: OptedOut, after: str) -> None:
         )
 
 
-def _print_forgotten(done: Forgotten, as_json: bool) -> None:
-    spec: dict[str, Any] = {
-        "tombstone": done.tombstone.name,
-        "rows": dict(done.hits.rows),
-        "files": len(done.hits.files),
-        "reports_deleted": done.reports,
-        "folders_closed": list(done.closed),
-        "stages_at_work": list(done.working),
-    }
-    if as_json:
-        out.print_json(json.dumps(spec))
-        return
+def _opt_out_facts(found: OptedOut) -> facts.OptOutsTakenDown:
+    return facts.OptOutsTakenDown(
+        pictures=len(found.urls), waiting=found.waiting, in_use=dict(found.in_use)
+    )
+
+
+def _forgotten_facts(done: Forgotten, taken: facts.OptOutsTakenDown | None) -> facts.Forgotten:
+    return facts.Forgotten(
+        tombstone=done.tombstone.name,
+        rows=dict(done.hits.rows),
+        files=len(done.hits.files),
+        reports_deleted=done.reports,
+        folders_closed=list(done.closed),
+        stages_at_work=list(done.working),
+        opt_outs=taken,
+    )
+
+
+def _print_forgotten(done: Forgotten) -> None:
     out.print(f"tombstone  {done.tombstone.name}")
     _print_counts("rows in all files, by table", done.hits.rows)
     out.print(f"{done.reports} reports deleted, {len(done.closed)} Iceberg folders closed.")
@@ -163,7 +177,7 @@ def _print_forgotten(done: Forgotten, as_json: bool) -> None:
 
 def _print_proof(proof: Proof, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps({"holds": proof.holds, **asdict(proof)}))
+        print_facts(facts.Proof.model_validate({"holds": proof.holds, **asdict(proof)}))
     else:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(proof.files.items()))
         out.print(f"decoded  {kinds} files, {proof.rows:,} rows")

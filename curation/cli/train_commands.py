@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.cli.app import EXTEND_PANEL, RecipePath, StorePath, app, out
-from curation.errors import RecipeError
+from curation.cli.app import EXTEND_PANEL, AsJson, RecipePath, StorePath, app, out, print_facts
+from curation.cli.facts.tables import TrainedHead
+from curation.errors import RecipeError, unknown
 from curation.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def train_filter(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the test set and of the initial weights.")
     ] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Train a head on labelled images, and print the line that adds it to `score.heads` of a recipe."""
     from curation.engine.table import open_table
@@ -56,16 +59,17 @@ def train_filter(
     loaded = load_recipe(recipe)
     name = encoder or loaded.semantic_encoder
     if name not in loaded.embed.encoders:
-        raise RecipeError(
-            f"No encoder {name!r} in {recipe}. Valid: {', '.join(loaded.embed.encoders)}."
-        )
+        raise RecipeError(unknown("encoder", name, loaded.embed.encoders, "--encoder"))
     embeddings = open_table(Store(store), EMBEDDINGS.table(name))
     evaluation = training.train_filter(embeddings, training.read_labels(labels), path, hidden, seed)
+    head = {"kind": "mlp" if hidden else "linear", "encoder": name, "weights": str(path)}
+    head |= {"activation": "relu", "output": "sigmoid"} if hidden else {}
+    if as_json:
+        print_facts(TrainedHead(**asdict(evaluation), head=head))
+        return
     _print_evaluation(evaluation)
-    extra = ", activation: relu, output: sigmoid" if hidden else ""
-    kind = "mlp" if hidden else "linear"
-    line = f"good: {{kind: {kind}, encoder: {name}, weights: {path}{extra}}}"
-    out.print(f"score.heads   {line}")
+    fields = ", ".join(f"{key}: {value}" for key, value in head.items())
+    out.print(f"score.heads   good: {{{fields}}}")
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.cli.app import STORE_PANEL, StorePath, app, out
-from curation.terminal import ascii_json, echo, styled
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
+from curation.cli.completion import complete_table
+from curation.cli.describe import describe_problems
+from curation.terminal import styled
 
 if TYPE_CHECKING:
     from curation.store.problem import Problem
@@ -24,6 +26,7 @@ def verify_store_command(
             "--table",
             help="Check this table alone, or work/STAGE for the work tables of a stage. It may be "
             "repeated.",
+            autocompletion=complete_table,
         ),
     ] = None,
     set_aside: Annotated[
@@ -33,11 +36,10 @@ def verify_store_command(
             help="Rename damaged files, so that running the recipe again computes them anew.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare every file of a store with its recorded size and checksum. The exit status is 1 if a file
     is missing or damaged."""
-    from curation.store.problem import problems_to_json
     from curation.store.store import Store
     from curation.store.verification import check_names, verify_store
 
@@ -45,7 +47,7 @@ def verify_store_command(
     tables = check_names(opened, table) if table else None
     problems = verify_store(opened, tables, set_aside)
     if as_json:
-        echo(ascii_json(problems_to_json(problems, opened)))
+        print_facts(describe_problems(problems, opened))
     else:
         print_problems(problems, opened)
         if not problems:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import RUN_PANEL, RecipePath, app, out
-from curation.errors import RecipeError
+from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_facts
+from curation.cli.facts.plans import NeededFile
+from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe
 
 
@@ -18,6 +19,7 @@ def weights(
     no_fetch: Annotated[
         bool, typer.Option("--no-fetch", help="Only list; download nothing from `weights_from`.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the weights, lists and plug-ins that a recipe needs, and download missing weights.
 
@@ -26,10 +28,13 @@ def weights(
     from curation.inspect.weights import needs_of
 
     needs = needs_of(load_recipe(recipe), not no_fetch)
-    grid = Grid("place", "what", "state")
-    for need in needs:
-        grid.add_row(need.place, need.what, need.state)
-    out.print(grid)
-    problems = [f"{need.place}: {need.what}: {need.problem}" for need in needs if need.problem]
-    if problems:
-        raise RecipeError("A run would lack:\n  " + "\n  ".join(problems))
+    if as_json:
+        print_facts([NeededFile.model_validate(need._asdict()) for need in needs])
+    else:
+        grid = Grid("place", "what", "state")
+        for need in needs:
+            grid.add_row(need.place, need.what, need.state)
+        out.print(grid)
+    lacking = [Detail(f"{n.what}: {n.problem}", n.place) for n in needs if n.problem]
+    if lacking:
+        raise RecipeError(*lacking, within="A run would lack")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.engine.registry import did_you_mean
+from curation.errors import did_you_mean
 
 Type = str | dict[str, Any]
 """A name of VALID_TYPES, or `{list: TYPE}`, or `{struct: {NAME: TYPE, …}}`."""

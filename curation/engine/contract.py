@@ -18,7 +18,7 @@ from curation.engine.column_types import VECTOR, Type, arrow_type, ddl_type
 from curation.engine.resources import resource_dir
 from curation.engine.schema_file import ColumnSpec, TableSpec, read_schema_file
 from curation.engine.table_name import TableName
-from curation.errors import ContractError
+from curation.errors import ContractError, unknown
 
 _DYNAMIC_TYPES = (pa.float32(), pa.float64(), pa.int32(), pa.int64(), pa.bool_(), pa.string())
 
@@ -229,5 +229,5 @@ def contract(table: str) -> Contract:
     by_table = contracts()
     name = TableName(table).contract
     if name not in by_table:
-        raise ContractError(f"No table {table!r}. Valid tables: {', '.join(by_table)}.")
+        raise ContractError(unknown("table", table, by_table))
     return by_table[name]

@@ -63,8 +63,11 @@ def check_master(master: str) -> None:
         except OSError as error:
             problems.append(f"{place}: {error.strerror or error}")
     raise RecipeError(
-        f"No Spark master answers at {master} ({'; '.join(problems)}). Start the cluster (`make "
-        "cluster` starts one on this machine), or correct `master` of the cluster file."
+        f"No Spark master answers at {master} ({'; '.join(problems)})",
+        fix=(
+            "Start the cluster (`make cluster` starts one on this machine), or correct `master` "
+            "of the cluster file"
+        ),
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Generic, TypeVar
+
+from curation.errors import InvalidValueError, unknown
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,6 @@ E = TypeVar("E", bound=Entry)
 def display_text(default: str = "") -> Any:
     """Declare a field of an entry that people read: it decides no row, so no pin depends on it."""
     return field(default=default, metadata={"display": True})
-
-
-def did_you_mean(word: Any, valid: Iterable[str]) -> str:
-    """Return a suggestion in brackets for a misspelt word, or an empty text."""
-    close = difflib.get_close_matches(str(word), list(valid), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 class Registry(Mapping[str, E], Generic[E]):
@@ -79,12 +74,10 @@ class Registry(Mapping[str, E], Generic[E]):
         """Return the name of a member.
 
         Raises:
-            ValueError: there is no such member; the message lists the valid names.
+            InvalidValueError: there is no such member; the message lists the valid names.
         """
-        if name not in self._entries:
-            raise ValueError(
-                f"unknown {self.noun} {name!r}{did_you_mean(name, self)}. Valid: {', '.join(self)}"
-            )
+        if not isinstance(name, str) or name not in self._entries:
+            raise InvalidValueError(unknown(self.noun, name, self))
         return str(name)
 
     def module_of(self, name: str) -> str:

@@ -21,8 +21,8 @@ def resource_dir(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise StoreError(
-        f"The folder {name!r} is neither next to nor inside {PACKAGE}. Reinstall the package, or "
-        "run it from a checkout (make setup)."
+        f"The folder {name!r} is neither next to nor inside {PACKAGE}",
+        fix="Reinstall the package, or run it from a checkout (make setup)",
     )
 
 

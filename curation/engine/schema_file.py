@@ -11,8 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from curation.engine.column_types import NUMBERS, type_problem
-from curation.engine.registry import did_you_mean
-from curation.errors import ContractError
+from curation.errors import ContractError, did_you_mean
 
 
 class _Model(BaseModel):

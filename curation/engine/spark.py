@@ -22,7 +22,7 @@ from curation.engine.spark_settings import (
     keep_local_settings,
     start_problem,
 )
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError, unknown
 from curation.secrets import is_secret, note_settings, note_spec
 from curation.streams import held_lines
 
@@ -68,16 +68,21 @@ def load_cluster(name: str) -> Cluster:
     folder = resource_dir("conf") / "clusters"
     path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
     if not path.is_file():
-        valid = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise RecipeError(f"No cluster {name!r}. Valid: {valid}, or the path of a YAML file.")
+        valid = sorted(p.stem for p in folder.glob("*.yaml"))
+        fix = "Name one of these, or write the path of a YAML file"
+        raise RecipeError(unknown("cluster", name, valid, "--cluster", fix))
     try:
         spec = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         note_spec(spec)
         return Cluster.model_validate(spec)
     except (ValidationError, yaml.YAMLError) as error:
         raise RecipeError(
-            f"{path} does not describe a cluster ({error}). Valid keys: "
-            f"{', '.join(Cluster.model_fields)}."
+            Detail(
+                f"{path} does not describe a cluster ({error})",
+                str(path),
+                valid=list(Cluster.model_fields),
+                fix="Use these keys alone",
+            )
         ) from error
 
 
@@ -95,10 +100,12 @@ def with_secret(
     secret = _read_secret(secret_file) if secret_file else os.environ.get(SECRET_VARIABLE)
     if not secret:
         raise RecipeError(
-            f"The cluster at {master} wants a secret, which its daemons and its runs share. Set "
-            f"{SECRET_VARIABLE} to it, and {SECRET} in the properties of the daemons. See Clusters in "
-            "docs/operating.md. On a closed network, a cluster file of yours can set "
-            "spark.authenticate to false."
+            f"The cluster at {master} wants a secret, which its daemons and its runs share",
+            fix=(
+                f"Set {SECRET_VARIABLE} to it, and {SECRET} in the properties of the daemons. See "
+                "Clusters in docs/operating.md. On a closed network, a cluster file of yours can "
+                "set spark.authenticate to false"
+            ),
         )
     note_settings({SECRET: secret})
     return settings | {SECRET: secret}

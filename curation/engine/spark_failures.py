@@ -39,8 +39,11 @@ def failure(error: Exception) -> CurationError | None:
     text = str(error)
     if os.strerror(errno.ENOSPC) in text:
         return StoreError(
-            "A disk for temporary files is full. Free some space, or set TMPDIR and SPARK_LOCAL_DIRS "
-            f"to folders on a larger disk, and {_KEPT}."
+            "A disk for temporary files is full",
+            fix=(
+                "Free some space, or set TMPDIR and SPARK_LOCAL_DIRS to folders on a larger "
+                f"disk, and {_KEPT}"
+            ),
         )
     meaning = next((meaning for sign, meaning in _SIGNS if re.search(sign, text)), None)
     if meaning is None:

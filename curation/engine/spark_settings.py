@@ -133,7 +133,8 @@ def check_pyspark(found: str, file: str) -> None:
     if found != installed:
         raise RecipeError(
             f"PySpark {installed} is installed, but Python imports {found} from "
-            f"{Path(file).parent}. Take that folder out of PYTHONPATH: `unset PYTHONPATH`."
+            f"{Path(file).parent}",
+            fix="Take that folder out of PYTHONPATH: `unset PYTHONPATH`",
         )
 
 

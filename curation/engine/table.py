@@ -9,7 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from curation.engine.contract import contract
-from curation.errors import StoreError
+from curation.errors import Detail, StoreError
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
 from curation.store.run_log import find_run, latest_run
@@ -93,8 +93,9 @@ def open_table(
         manifest = store.manifest(name, version)
     if manifest is None:
         raise StoreError(
-            f"The manifest of version {version} of table {name!r} in {store.uri} is missing, damaged, "
-            "or was written by another version of curation. Run the recipe again to write it anew."
+            f"The manifest of version {version} of table {name!r} in {store.uri} is missing, "
+            "damaged, or was written by another version of curation",
+            fix="Run the recipe again to write it anew",
         )
     return Table(store, manifest, withheld_rows(store, manifest))
 
@@ -108,9 +109,12 @@ def refuse_withheld(tables: Mapping[str, Table]) -> None:
     names = sorted(name for name, table in tables.items() if table.withheld is not None)
     if names:
         raise StoreError(
-            f"{', '.join(names)} in {next(iter(tables.values())).store.uri} hold rows that were taken "
-            "down. Run the whole recipe again: it computes these fragments without them and reuses the "
-            "others."
+            f"{', '.join(names)} in {next(iter(tables.values())).store.uri} hold rows that "
+            "were taken down",
+            fix=(
+                "Run the whole recipe again: it computes these fragments without them and reuses "
+                "the others"
+            ),
         )
 
 
@@ -119,24 +123,25 @@ def _matching(store: Store, name: str, prefix: str) -> str:
     matching = [prefix] if prefix in versions else [v for v in versions if v.startswith(prefix)]
     if len(matching) == 1:
         return matching[0]
-    if matching:
-        raise StoreError(
-            f"{len(matching)} versions of table {name!r} in {store.uri} begin with {prefix!r}: "
-            f"{', '.join(matching)}. Give more digits."
-        )
     if not versions:
         raise StoreError(_missing(store, name, None))
-    raise StoreError(
-        f"There is no version {prefix!r} of table {name!r} in {store.uri}. There are: "
-        f"{', '.join(versions)}. The beginning of one is enough."
-    )
+    if matching:
+        message = f"{len(matching)} versions of table {name!r} in {store.uri} begin with {prefix!r}"
+        fix = "Write more of its name"
+    else:
+        message = f"There is no version {prefix!r} of table {name!r} in {store.uri}"
+        fix = "The beginning of one is enough"
+    raise StoreError(Detail(message, "--version", prefix, matching or versions, fix))
 
 
-def _missing(store: Store, name: str, run: str | None) -> str:
-    committed = ", ".join(store.tables()) or "none yet"
+def _missing(store: Store, name: str, run: str | None) -> Detail:
     place = f"Run {run} of the store" if run else "No finished run of the store"
-    return (
-        f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}. Tables with a version: "
-        f"{committed}. Run the stage that writes it (curation plan RECIPE shows which), or name a "
-        "version (curation versions TABLE --store STORE lists them)."
+    tables = store.tables()
+    none = "" if tables else "; there are none yet"
+    return Detail(
+        f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}{none}",
+        found=name,
+        valid=tables,
+        fix="Run the stage that writes it (curation plan RECIPE shows which), or name a version "
+        "(curation versions TABLE --store STORE lists them)",
     )

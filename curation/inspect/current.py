@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.engine.registry import did_you_mean
 from curation.engine.table import Table, open_table
-from curation.errors import StoreError
+from curation.errors import StoreError, did_you_mean
 from curation.flow import run_fingerprint
 from curation.recipe import load_recipe
 from curation.store.run_log import find_run, read_runs

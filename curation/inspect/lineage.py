@@ -83,9 +83,12 @@ def trace(recipe: Recipe, store: Store, run: str | None = None) -> Lineage:
     if record is None or record.fingerprint != fingerprint or DATASET not in record.tables:
         problem = f"Run {run} is not one that" if run else "No run that finished"
         raise StoreError(
-            f"{problem} made a dataset of recipe {recipe.name!r} (fingerprint {fingerprint}) in "
-            f"{store.uri}. Run the recipe first (curation run RECIPE --store DIR). `curation runs` "
-            "lists the runs."
+            f"{problem} made a dataset of recipe {recipe.name!r} (fingerprint {fingerprint}) "
+            f"in {store.uri}",
+            fix=(
+                "Run the recipe first (curation run RECIPE --store DIR). `curation runs` lists "
+                "the runs"
+            ),
         )
     committed = _lineage_of(record, recipe, store)
     tables = {name: open_table(store, name, version) for name, version in committed.items()}
@@ -119,8 +122,8 @@ def recipe_tables(recipe: Recipe, store: Store, names: Collection[str]) -> dict[
         for table in wanted:
             if table not in committed:
                 raise StoreError(
-                    f"The recipe {recipe.name!r} has not made table {table!r} in {store.uri}. Run it "
-                    f"first (curation run RECIPE --until {step.name} --store DIR)."
+                    f"The recipe {recipe.name!r} has not made table {table!r} in {store.uri}",
+                    fix=f"Run it first (curation run RECIPE --until {step.name} --store DIR)",
                 )
             tables[table] = committed[table]
     return dict(open_inputs(f"Recipe {recipe.name!r}", tables, store).tables)

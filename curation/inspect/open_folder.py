@@ -33,9 +33,9 @@ def open_folder(table: Table, run: str | None = None, any_recipe: bool = False) 
         opened = f"opens version {version}" if version else "is missing or not complete"
         problem = f"the folder {folder.address} {opened}"
     raise StoreError(
-        f"No folder opens version {manifest.version} of table {manifest.table!r}: {problem}. Only the "
-        "current version of a recipe opens by a folder. Run the recipe again, or leave out --dir to "
-        "print the files of the version."
+        f"No folder opens version {manifest.version} of table {manifest.table!r}: {problem}. "
+        "Only the current version of a recipe opens by a folder",
+        fix="Run the recipe again, or leave out --dir to print the files of the version",
     )
 
 

@@ -180,8 +180,9 @@ class ImageSearch:
         encoder = load_encoder(spec, "cpu")
         if stored is not None and not _is_same(stored, encoder.identity, spec.of == self._spec.of):
             raise StoreError(
-                f"The stored vectors are by {stored}, but the recipe's encoder is {encoder.identity}. "
-                "Use the weights and packages of the run, or run the recipe again."
+                f"The stored vectors are by {stored}, but the recipe's encoder is "
+                f"{encoder.identity}",
+                fix="Use the weights and packages of the run, or run the recipe again",
             )
         vectors, _ = encode(encoder, items, self._settings.batch_size, "cpu")
         return vectors
@@ -195,15 +196,16 @@ class ImageSearch:
             return make_upright(path.read_bytes(), settings.max_pixels, settings.formats).rgb
         except FetchError as error:
             raise RecipeError(
-                f"{path} cannot be decoded as an image ({error.reason}). Give a file that a browser "
-                "shows."
+                f"{path} cannot be decoded as an image ({error.reason})",
+                fix="Give a file that a browser shows",
             ) from error
 
     def _check_dim(self, queries: Vectors, vectors: Vectors) -> None:
         if len(vectors) and queries.shape[1] != vectors.shape[1]:
             raise StoreError(
                 f"The queries have {queries.shape[1]} dimensions, but the vectors of encoder "
-                f"{self.encoder!r} have {vectors.shape[1]}. Embed the queries with that encoder."
+                f"{self.encoder!r} have {vectors.shape[1]}",
+                fix="Embed the queries with that encoder",
             )
 
     def _with_metadata(self, candidates: Candidates) -> pa.Table:

@@ -88,7 +88,8 @@ def read_labels(path: Path) -> Labels:
     repeated = rows[id_column][rows[id_column].duplicated()]
     if len(repeated):
         raise RecipeError(
-            f"{str(path)!r} labels {repeated.iloc[0]} both 0 and 1. Keep one of the two labels."
+            f"{str(path)!r} labels {repeated.iloc[0]} both 0 and 1",
+            fix="Keep one of the two labels",
         )
     return Labels(id_column, rows[id_column].to_numpy().astype("S32"), rows["label"].to_numpy())
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.plugins import load_plugins
 from curation.recipe.checks import disagreements
 from curation.recipe.explain import explain
@@ -29,7 +29,13 @@ def parse_recipe(spec: Any, where: str = "recipe") -> Recipe:
         RecipeError: an unknown key, a wrong type or an impossible value, with the valid ones.
     """
     if not isinstance(spec, dict):
-        raise RecipeError(f"{where}: a recipe is a mapping with at least `name` and `sources`.")
+        raise RecipeError(
+            Detail(
+                "a recipe is a mapping with at least `name` and `sources`",
+                where,
+                type(spec).__name__,
+            )
+        )
     note_spec(spec)
     # A block whose lines are all commented out is a block with its defaults.
     spec = {key: value for key, value in spec.items() if value is not None}
@@ -40,10 +46,10 @@ def parse_recipe(spec: Any, where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(spec)
     except ValidationError as error:
-        raise RecipeError(f"{where}:\n  {explain(error, Recipe)}") from error
-    problems = list(disagreements(recipe))
-    if problems:
-        raise RecipeError(f"{where}:\n  " + "\n  ".join(problems))
+        raise RecipeError(*explain(error, Recipe), within=where) from error
+    details = list(disagreements(recipe))
+    if details:
+        raise RecipeError(*details, within=where)
     return recipe
 
 
@@ -56,13 +62,22 @@ def load_recipe(path: str | Path) -> Recipe:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Cannot read the recipe {str(path)!r}: {error}") from error
+        fix = "Name the YAML file of a recipe"
+        raise RecipeError(
+            Detail(f"Cannot read the recipe {str(path)!r} ({error})", str(path), fix=fix)
+        ) from error
     # Errors of YAML quote the text.
     note_secrets(text)
     try:
         return parse_recipe(load_yaml(text), str(path))
     except (yaml.YAMLError, RecursionError) as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
+        raise RecipeError(_not_yaml(error, str(path))) from error
     except ValueError as error:
         # YAML reads `2024-13-45` as a date.
-        raise RecipeError(f"{path}: a value cannot be read: {error}") from error
+        raise RecipeError(Detail(f"a value cannot be read: {error}", str(path))) from error
+
+
+def _not_yaml(error: Exception, path: str) -> Detail:
+    mark = getattr(error, "problem_mark", None)
+    line = f"{path}:{mark.line + 1}" if mark is not None else path
+    return Detail(f"{path} is not YAML: {error}", line)

@@ -4,44 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from curation.engine.registry import did_you_mean
+from curation.errors import Detail, unknown
 from curation.media.encoders import ENCODERS, check_model_name, with_text
 from curation.recipe.model import Recipe, unnamed_encoder
 from curation.recipe.pixels import import_disagreements, pixel_disagreements
 from curation.stages.score.heads import HEADS
 
 _PACKAGED = {
-    "copy": "; add `copy: {model: copy_micro}` there, the packaged copy descriptor; or name another "
+    "copy": "Add `copy: {model: copy_micro}` there, the packaged copy descriptor; or name another "
     "encoder and its threshold; or leave the level out by `near: null`",
-    "semantic": "; add `semantic: {model: vit_micro}` there",
+    "semantic": "Add `semantic: {model: vit_micro}` there",
 }
 
 
-def _score_disagreements(recipe: Recipe) -> Iterator[str]:
+def _score_disagreements(recipe: Recipe) -> Iterator[Detail]:
     """Yield every score of two tables, and every threshold on a score that is not there."""
     names = [name for scores in recipe.scores.values() for name in scores]
     for name in sorted({name for name in names if names.count(name) > 1}):
         tables = [table for table, scores in recipe.scores.items() if name in scores]
-        yield (
-            f"the score {name!r} is defined more than once, in the tables {' and '.join(tables)}. "
-            "Rename the head or the list of words"
+        yield Detail(
+            f"the score {name!r} is defined more than once, in the tables {' and '.join(tables)}",
+            found=name,
+            fix="Rename the head or the list of words",
         )
     types = {name: kind for scores in recipe.scores.values() for name, kind in scores.items()}
     for name, threshold in recipe.select.items():
         kind = types.get(name)
         if kind is None:
-            yield (
-                f"select.{name}: no such score{did_you_mean(name, names)}. Valid: {', '.join(names)} "
-                "(add it to screen.filters or score.heads to have it computed)"
-            )
+            fix = "Add it to screen.filters or score.heads to have it computed"
+            yield unknown("score", name, names, f"select.{name}", fix)
         elif (kind == "text") != (threshold.one_of is not None):
-            bound = "one_of" if kind == "text" else "at_least or at_most"
-            yield f"select.{name}: wants {bound}, since its score is " + (
-                "text" if kind == "text" else "a number"
-            )
+            bounds = ("one_of",) if kind == "text" else ("at_least", "at_most")
+            score = "text" if kind == "text" else "a number"
+            message = f"wants {' or '.join(bounds)}, since its score is {score}"
+            yield Detail(message, f"select.{name}", valid=bounds)
 
 
-def _head_disagreements(recipe: Recipe) -> Iterator[str]:
+def _head_disagreements(recipe: Recipe) -> Iterator[Detail]:
     """Yield every head whose encoders cannot give what it needs."""
     encoders = recipe.embed.encoders
     for name, head in recipe.score.heads.items():
@@ -51,25 +50,32 @@ def _head_disagreements(recipe: Recipe) -> Iterator[str]:
             # Names that point at nothing are reported elsewhere.
             continue
         if kind.images and encoder.of != "image":
-            yield f"{place}.encoder: {head.encoder} embeds captions; name an encoder of images"
+            yield _of_captions(f"{place}.encoder", head.encoder, recipe)
         if kind.prompts and encoder.family in ENCODERS and not ENCODERS[encoder.family].text:
-            yield (
-                f"{place}.encoder: {head.encoder} ({encoder.model}) has no text tower for the prompts; "
-                f"families with one: {', '.join(with_text())}"
+            yield Detail(
+                f"{head.encoder} ({encoder.model}) has no text tower for the prompts",
+                f"{place}.encoder",
+                head.encoder,
+                fix=f"Name an encoder of a family with one: {', '.join(with_text())}",
             )
         if caption_encoder is not None and caption_encoder.of != "caption":
-            yield f"{place}.captions: {head.captions} embeds images; give it `of: caption`"
+            message = f"{head.captions} embeds images"
+            fix = "Give it `of: caption`"
+            yield Detail(message, f"{place}.captions", head.captions, fix=fix)
         elif caption_encoder is not None and (caption_encoder.model, caption_encoder.weights) != (
             encoder.model,
             encoder.weights,
         ):
-            yield (
-                f"{place}: {head.encoder} and {head.captions} are not of one model with the same "
-                "weights, so their vectors cannot be compared"
+            yield Detail(
+                f"{head.encoder} and {head.captions} are not of one model with the same weights, so "
+                "their vectors cannot be compared",
+                place,
+                [head.encoder, head.captions],
+                fix="Give both the same `model` and `weights`",
             )
 
 
-def _encoder_disagreements(recipe: Recipe) -> Iterator[str]:
+def _encoder_disagreements(recipe: Recipe) -> Iterator[Detail]:
     """Yield every block that names no encoder of images where it needs one."""
     encoders, levels = list(recipe.embed.encoders), recipe.dedup.vector_levels
     of_images = {"cluster.encoder": recipe.cluster.encoder, "match.encoder": recipe.match.encoder}
@@ -79,33 +85,35 @@ def _encoder_disagreements(recipe: Recipe) -> Iterator[str]:
     uses |= {f"score.heads.{n}.captions": head.captions for n, head in heads}
     for place, encoder in uses.items():
         if encoder is not None and encoder not in encoders:
-            yield (
-                f"{place}: no encoder {encoder!r} under embed.encoders. Valid: {', '.join(encoders)}"
-                f"{_PACKAGED.get(encoder, '')}"
-            )
+            message = f"no encoder {encoder!r} under embed.encoders"
+            yield Detail(message, place, encoder, encoders, _PACKAGED.get(encoder, ""))
         elif encoder is not None and place in of_images and encoder not in recipe.embed.images:
-            yield (
-                f"{place}: {encoder} embeds captions; name an encoder of images. "
-                f"Valid: {', '.join(recipe.embed.images) or 'none'}"
-            )
+            yield _of_captions(place, encoder, recipe)
     if recipe.cluster.encoder is None and recipe.embed.unnamed is None:
         yield unnamed_encoder(recipe.embed.images)
 
 
-def disagreements(recipe: Recipe) -> Iterator[str]:
+def _of_captions(place: str, encoder: str, recipe: Recipe) -> Detail:
+    """Return the detail of an encoder of captions where one of images is needed."""
+    message = f"{encoder} embeds captions; name an encoder of images"
+    return Detail(message, place, encoder, recipe.embed.images)
+
+
+def disagreements(recipe: Recipe) -> Iterator[Detail]:
     """Yield everything in which the blocks of a recipe do not agree with each other."""
     names = [s.name for s in recipe.sources]
     yield from _repeated("source", names)
     yield from _repeated("arm", [a.name for a in recipe.retrieve])
     if not recipe.with_role("pool"):
-        yield "sources: at least one source needs role: pool"
+        fix = "Give the source of uncurated pairs `role: pool`"
+        yield Detail("at least one source needs role: pool", "sources", fix=fix)
     yield from _encoder_disagreements(recipe)
     yield from pixel_disagreements(recipe)
     yield from import_disagreements(recipe)
     for name, spec in recipe.embed.encoders.items():
         problem = check_model_name(spec.model)
         if problem:
-            yield f"embed.encoders.{name}.model: {problem}"
+            yield problem.below(f"embed.encoders.{name}.model")
     yield from _score_disagreements(recipe)
     yield from _head_disagreements(recipe)
     yield from _balance_disagreements(recipe)
@@ -115,29 +123,22 @@ def disagreements(recipe: Recipe) -> Iterator[str]:
     levels = {f"retrieve.{a.name}.level": getattr(a, "level", 0) for a in recipe.retrieve}
     for place, level in (levels | {"balance.level": recipe.balance.level}).items():
         if level >= len(recipe.cluster.levels):
-            yield (
-                f"{place}: no level {level}; cluster.levels has {len(recipe.cluster.levels)}, "
-                "and 0 is the finest"
-            )
+            count = len(recipe.cluster.levels)
+            message = f"no level {level}; cluster.levels has {count}, and 0 is the finest"
+            yield Detail(message, place, level, [str(number) for number in range(count)])
     for arm in recipe.retrieve:
         if arm.seeds is not None and arm.seeds not in seeds:
-            yield (
-                f"retrieve.{arm.name}.seeds: no source {arm.seeds!r} with role: seed. "
-                f"Valid: {', '.join(seeds) or 'none'}"
-            )
+            yield _no_source(f"retrieve.{arm.name}.seeds", arm.seeds, seeds, "seed")
 
 
-def _held_out_disagreements(recipe: Recipe) -> Iterator[str]:
+def _held_out_disagreements(recipe: Recipe) -> Iterator[Detail]:
     held_out, near = recipe.dedup.held_out, recipe.dedup.near
     if held_out is None:
         return
     valid = [s.name for s in recipe.with_role("held_out")]
     for name in held_out.sets:
         if name not in valid:
-            yield (
-                f"dedup.held_out.sets: no source {name!r} with role: held_out"
-                f"{did_you_mean(name, valid)}. Valid: {', '.join(valid) or 'none'}"
-            )
+            yield _no_source("dedup.held_out.sets", name, valid, "held_out")
     verify = recipe.dedup.verify
     floors = {"dedup.near.floor": near.floor} if near else {}
     if near and verify:
@@ -146,20 +147,22 @@ def _held_out_disagreements(recipe: Recipe) -> Iterator[str]:
         at_least, _ = held_out.of(name)
         for place, floor in floors.items():
             if at_least < floor:
-                yield (
-                    f"dedup.held_out: at_least {at_least} for {name!r} is under {place} {floor}, "
-                    "below which no pair is kept; lower that floor too"
+                yield Detail(
+                    f"at_least {at_least} for {name!r} is under {place} {floor}, below which no pair "
+                    "is kept; lower that floor too",
+                    "dedup.held_out",
+                    at_least,
                 )
 
 
-def _expect_disagreements(recipe: Recipe) -> Iterator[str]:
+def _expect_disagreements(recipe: Recipe) -> Iterator[Detail]:
     arms = [arm.name for arm in recipe.arms]
     for name in recipe.expect.arms:
         if name not in arms:
-            yield f"expect.arms: no arm {name!r}{did_you_mean(name, arms)}. Valid: {', '.join(arms)}"
+            yield Detail(f"no arm {name!r}", "expect.arms", name, arms)
 
 
-def _balance_disagreements(recipe: Recipe) -> Iterator[str]:
+def _balance_disagreements(recipe: Recipe) -> Iterator[Detail]:
     arms = [a.name for a in recipe.arms]
     seeds = [s.name for s in recipe.with_role("seed")]
     sources = [s.name for s in recipe.sources if s.role != "held_out"]
@@ -171,12 +174,16 @@ def _balance_disagreements(recipe: Recipe) -> Iterator[str]:
     for key, (names, valid, what) in uses.items():
         for name in names:
             if name not in valid:
-                yield (
-                    f"balance.{key}: no {what} {name!r}{did_you_mean(name, valid)}. "
-                    f"Valid: {', '.join(valid) or 'none'}"
-                )
+                none = "" if valid else "; there is none"
+                yield Detail(f"no {what} {name!r}{none}", f"balance.{key}", name, valid)
 
 
-def _repeated(what: str, names: list[str]) -> Iterator[str]:
+def _repeated(what: str, names: list[str]) -> Iterator[Detail]:
     for name in sorted({n for n in names if names.count(n) > 1}):
-        yield f"{what} name {name!r} is used more than once"
+        fix = "Give each another name"
+        yield Detail(f"{what} name {name!r} is used more than once", found=name, fix=fix)
+
+
+def _no_source(place: str, name: str, valid: list[str], role: str) -> Detail:
+    none = "" if valid else "; there is none"
+    return Detail(f"no source {name!r} with role: {role}{none}", place, name, valid)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from curation.engine.params_base import StrictModel, key_of
-from curation.engine.registry import did_you_mean
+from curation.errors import Detail, InvalidValueError, unknown
 
 
 def _fields_at(model: Any, place: tuple[Any, ...]) -> list[str]:
@@ -33,23 +34,25 @@ def _flatten(annotation: Any) -> Iterator[Any]:
         yield from _flatten(part)
 
 
-def explain(error: ValidationError, model: type[StrictModel]) -> str:
-    """Say in one line a problem what was found, what is valid and how to mend it."""
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(p) for p in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            valid = _fields_at(model, problem["loc"][:-1])
-            key = problem["loc"][-1]
-            lines.append(
-                f"unknown key {place!r}{did_you_mean(key, valid)}. Valid: {', '.join(valid)}"
-            )
-        elif problem["type"] == "missing":
-            lines.append(f"{place!r} is missing; it has no default")
-        else:
-            found = (
-                "" if isinstance(problem["input"], dict | list) else f", found {problem['input']!r}"
-            )
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{place}: {message}{found}" if place else message)
-    return "\n  ".join(lines)
+def explain(error: ValidationError, model: type[StrictModel]) -> list[Detail]:
+    """Return each problem: where it is, what was found, what is valid and how to mend it."""
+    return [detail for problem in error.errors() for detail in _details(problem, model)]
+
+
+def _details(problem: Any, model: type[StrictModel]) -> list[Detail]:
+    place, found = ".".join(map(str, problem["loc"])), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        valid = _fields_at(model, problem["loc"][:-1])
+        key = problem["loc"][-1]
+        return [unknown("key", key, valid, where=place)]
+    if problem["type"] == "missing":
+        return [Detail(f"{place!r} is missing", place, fix="Add this key; it has no default")]
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidValueError):
+        return [detail.below(place) for detail in cause.details]
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(found, dict | list):
+        return [Detail(message, place)]
+    expected = problem.get("ctx", {}).get("expected", "")
+    valid = re.findall(r"'([^']+)'", expected) if problem["type"] == "literal_error" else []
+    return [Detail(f"{message}, found {found!r}", place, found, valid)]

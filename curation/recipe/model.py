@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 
 from curation.engine.params_base import Name, StrictModel
 from curation.engine.stage import ScoreType
-from curation.errors import RecipeError
+from curation.errors import Detail, InvalidValueError, RecipeError
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe.expect import ExpectParams
 from curation.recipe.explain import explain
@@ -149,31 +149,37 @@ class Recipe(StrictModel):
         return {h.encoder: self.embed.encoders[h.encoder] for h in heads if HEADS[h.kind].prompts}
 
 
-def unnamed_encoder(encoders: list[str]) -> str:
+def unnamed_encoder(encoders: list[str]) -> Detail:
     """Return what is wrong with a recipe that does not say which of its encoders clusters use.
 
     Args:
         encoders: names of the image encoders.
     """
     if not encoders:
-        return (
-            "embed.encoders: none of them embeds images; add one, as `semantic: {model: vit_micro}`"
+        return Detail(
+            "none of them embeds images",
+            "embed.encoders",
+            fix="Add one, as `semantic: {model: vit_micro}`",
         )
     example = "semantic" if "semantic" in encoders else encoders[0]
-    return (
-        f"cluster.encoder is missing, and embed.encoders has several encoders of images: "
-        f"{', '.join(encoders)}. Name the one whose vectors are clustered and searched, as "
-        f"`cluster: {{encoder: {example}}}`; `match: {{encoder: …}}` may name another"
+    return Detail(
+        f"is missing, and embed.encoders has several encoders of images: {', '.join(encoders)}",
+        "cluster.encoder",
+        valid=encoders,
+        fix="Name the one whose vectors are clustered and searched, as "
+        f"`cluster: {{encoder: {example}}}`; `match: {{encoder: …}}` may name another",
     )
 
 
 def _typed_arm(arm: Any) -> Any:
     if not isinstance(arm, dict):
         return arm
+    place = str(arm.get("name") or "?")
     try:
         model: type[Arm] = STRATEGIES.load(STRATEGIES.check(arm.get("strategy"))).StrategyArm
+    except InvalidValueError as error:
+        raise InvalidValueError(*(d.below(f"{place}.strategy") for d in error.details)) from error
+    try:
         return model.model_validate(arm)
     except ValidationError as error:
-        raise ValueError(f"arm {arm.get('name')!r}: {explain(error, model)}") from error
-    except ValueError as error:
-        raise ValueError(f"arm {arm.get('name')!r}: {error}") from error
+        raise InvalidValueError(*(d.below(place) for d in explain(error, model))) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from curation.engine.registry import did_you_mean
+from curation.errors import Detail
 from curation.media.vectors.params import VectorIds
 from curation.media.web.params import OutboundParams
 from curation.recipe.model import Recipe
@@ -13,7 +13,7 @@ from curation.stages.screen.filters import FILTERS
 FIX = "`fetch: {pixels: none}` leaves them out; remove it, or fetch the pixels"
 
 
-def pixel_disagreements(recipe: Recipe) -> Iterator[str]:
+def pixel_disagreements(recipe: Recipe) -> Iterator[Detail]:
     """Yield what needs pixels in a recipe without any, and sources without images in others."""
     if recipe.fetch.pixels == "fetch":
         yield from _without_images(recipe)
@@ -26,35 +26,37 @@ def pixel_disagreements(recipe: Recipe) -> Iterator[str]:
         "screen.perceptual_hash": screen.perceptual_hash,
         "assemble.pixels": recipe.assemble.pixels,
     }
-    yield from (f"{place}: it needs pixels, and {FIX}" for place, is_set in needs.items() if is_set)
+    for place, is_set in needs.items():
+        if is_set:
+            yield Detail(f"it needs pixels, and {FIX}", place)
     for name in screen.filters:
         if not FILTERS[name].caption:
-            yield f"screen.filters: {name} needs pixels, and {FIX}"
+            yield Detail(f"{name} needs pixels, and {FIX}", "screen.filters", name)
     for name, spec in recipe.embed.encoders.items():
         if spec.of == "image" and not spec.is_imported:
-            yield (
-                f"embed.encoders.{name}: {spec.model} embeds images, and `fetch: {{pixels: none}}` "
-                "leaves them out; bring vectors with `import` in place of `model`, or fetch the pixels"
+            yield Detail(
+                f"{spec.model} embeds images, and `fetch: {{pixels: none}}` leaves them out; bring "
+                "vectors with `import` in place of `model`, or fetch the pixels",
+                f"embed.encoders.{name}",
             )
     without_effect = recipe.fetch.model_fields_set - {"pixels"} - OutboundParams.model_fields.keys()
     if without_effect:
-        yield (
-            f"fetch: {', '.join(sorted(without_effect))} has no effect on a recipe with `pixels: "
-            "none`; remove it"
-        )
+        names = ", ".join(sorted(without_effect))
+        yield Detail(f"{names} has no effect on a recipe with `pixels: none`; remove it", "fetch")
 
 
-def _without_images(recipe: Recipe) -> Iterator[str]:
+def _without_images(recipe: Recipe) -> Iterator[Detail]:
     for source in recipe.sources:
         if not source.lists_images:
-            yield (
-                f"source {source.name!r}: `columns` must map at least one of url, image, path to a "
-                "column of the file, as in columns: {url: URL, caption: TEXT}; or set `fetch: {pixels: "
-                "none}` and import vectors, if there are no images"
+            yield Detail(
+                "`columns` must map at least one of url, image, path to a column of the file, as in "
+                "columns: {url: URL, caption: TEXT}; or set `fetch: {pixels: none}` and import "
+                "vectors, if there are no images",
+                f"source {source.name!r}",
             )
 
 
-def import_disagreements(recipe: Recipe) -> Iterator[str]:
+def import_disagreements(recipe: Recipe) -> Iterator[Detail]:
     """Yield every import of vectors that does not fit the sources."""
     for name, spec in recipe.embed.encoders.items():
         if spec.is_imported and spec.ids is not None:
@@ -65,30 +67,34 @@ def import_disagreements(recipe: Recipe) -> Iterator[str]:
 
 def _path_disagreements(
     recipe: Recipe, place: str, vectors: str | dict[str, str] | None, ids: VectorIds
-) -> Iterator[str]:
+) -> Iterator[Detail]:
     names = [source.name for source in recipe.sources]
     if isinstance(vectors, dict):
         for name in sorted(vectors.keys() - set(names)):
-            yield f"{place}: no source {name!r}{did_you_mean(name, names)}. Valid: {', '.join(names)}"
+            yield Detail(f"no source {name!r}", place, name, names)
         for name in sorted(set(names) - vectors.keys()):
-            yield f"{place}: no vectors for source {name!r}; add their path"
+            yield Detail(f"no vectors for source {name!r}; add their path", place)
     elif ids.join == "rows" and len(names) > 1:
         example = ", ".join(f"{name}: PATH" for name in names)
-        yield f"{place}: with `join: rows`, write a path for each source: import: {{{example}}}"
+        yield Detail(
+            f"with `join: rows`, write a path for each source: import: {{{example}}}", place
+        )
 
 
-def _id_disagreements(recipe: Recipe, place: str, ids: VectorIds) -> Iterator[str]:
+def _id_disagreements(recipe: Recipe, place: str, ids: VectorIds) -> Iterator[Detail]:
     for source in recipe.sources:
         is_grouped = recipe.fetch.pixels == "fetch" and source.has_remote_images
         if ids.join == "rows" and is_grouped:
-            yield (
-                f"{place}: the rows of source {source.name!r} are grouped by host to be fetched, so "
-                "they have no order; join by key or sha256, or set `fetch: {pixels: none}`"
+            yield Detail(
+                f"the rows of source {source.name!r} are grouped by host to be fetched, so they have "
+                "no order; join by key or sha256, or set `fetch: {pixels: none}`",
+                place,
             )
         if ids.join == "key" and not source.may_have_keys:
-            yield (
-                f"{place}: source {source.name!r} maps no key; add `key` to its `columns`, or join by "
-                "sha256 or rows"
+            yield Detail(
+                f"source {source.name!r} maps no key; add `key` to its `columns`, or join by sha256 or "
+                "rows",
+                place,
             )
 
 

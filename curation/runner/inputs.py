@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curation.engine.table import Table, open_table, refuse_withheld
-from curation.errors import DamagedFileError, StoreError
+from curation.errors import DamagedFileError, Detail, StoreError
 from curation.flow import Step
 from curation.store.checksums import sha256_of
 from curation.store.manifest import Committed
@@ -48,9 +48,13 @@ def find_inputs(step: Step, store: Store, run: Run) -> Inputs:
         table = run.table(name, writer) or StepLog(store, writer).latest().tables.get(name)
         if table is None:
             raise StoreError(
-                f"Stage {step.name!r} reads table {name!r}, which recipe {step.recipe!r} has not made "
-                f"yet in the store {store.uri}. Run the stages before it first: leave out --only and "
-                "--from, or start with an earlier stage."
+                Detail(
+                    f"Stage {step.name!r} reads table {name!r}, which recipe {step.recipe!r} has not "
+                    f"made yet in the store {store.uri}",
+                    step.name,
+                    fix="Run the stages before it first: leave out --only and --from, or start with an "
+                    "earlier stage",
+                )
             )
         run.use({name: table}, writer)
         committed[name] = table
@@ -74,9 +78,10 @@ def open_inputs(reader: str, committed: Mapping[str, Committed], store: Store) -
         for ancestor, version in {**table.lineage, name: table.version}.items():
             if lineage.setdefault(ancestor, version) != version:
                 raise StoreError(
-                    f"{reader} would mix two versions of table {ancestor!r}: {reached_by[ancestor]!r} "
-                    f"was made from version {lineage[ancestor][:12]}, and {name!r} from version "
-                    f"{version[:12]}. Run the recipe from the stage after {ancestor!r} on (--from)."
+                    f"{reader} would mix two versions of table {ancestor!r}: "
+                    f"{reached_by[ancestor]!r} was made from version "
+                    f"{lineage[ancestor][:12]}, and {name!r} from version {version[:12]}",
+                    fix=f"Run the recipe from the stage after {ancestor!r} on (--from)",
                 )
             reached_by.setdefault(ancestor, name)
     tables = {name: open_table(store, name, table.version) for name, table in committed.items()}

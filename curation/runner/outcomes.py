@@ -8,7 +8,7 @@ from datetime import datetime
 
 from curation.engine.compute import Stale
 from curation.engine.stage import Outcomes
-from curation.errors import BoundsError, RecipeError
+from curation.errors import BoundsError, Detail, InvalidValueError, RecipeError
 from curation.flow import Step
 from curation.media.web.failure_reasons import check_failure
 from curation.runner.work import StepContext
@@ -27,12 +27,17 @@ def check_retry(steps: Sequence[Step], names: Sequence[str]) -> tuple[str, ...]:
     """
     try:
         checked = tuple(check_failure(name) for name in names)
-    except ValueError as error:
-        raise RecipeError(f"--retry: {error}.") from error
+    except InvalidValueError as error:
+        raise RecipeError(*(detail.below("--retry") for detail in error.details)) from error
     if checked and all(step.stage.retry is None for step in steps):
         stages = ", ".join(step.name for step in steps)
         raise RecipeError(
-            f"--retry has an effect on the stage fetch alone, and this run has {stages}."
+            Detail(
+                f"--retry has an effect on the stage fetch alone, and this run has {stages}",
+                "--retry",
+                list(names),
+                fix="Leave it out, or run the stage fetch too",
+            )
         )
     return checked
 

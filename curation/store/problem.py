@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry
@@ -49,10 +46,6 @@ class Problem:
         table = f" --table {self.table}" if self.table else ""
         return f"curation verify-store --store {store}{table} --set-aside, then {run}"
 
-    def to_json(self, store: str) -> dict[str, Any]:
-        """Return a JSON-able form."""
-        return asdict(self) | {"remedy": self.remedy(store)}
-
 
 def problem_of(store: Store, entry: FileEntry) -> Problem | None:
     """Return what is wrong with a file; None if it has the recorded size and SHA-256."""
@@ -70,8 +63,3 @@ def problem_of(store: Store, entry: FileEntry) -> Problem | None:
         return None
     problem = "has other bytes than were written (SHA-256)"
     return Problem(entry.path, problem, to_set_aside=(entry.path,))
-
-
-def problems_to_json(problems: Iterable[Problem], store: Store) -> str:
-    """Return problems as JSON, with the command that mends each."""
-    return json.dumps([problem.to_json(store.uri) for problem in problems])

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from curation.activity import Activity, utc_now
-from curation.errors import CurationError, StoreError
+from curation.errors import CurationError, Detail, StoreError
 from curation.store.clock import Clock
 from curation.store.holder import Holder
 from curation.store.manifest import Committed
@@ -265,14 +265,18 @@ def find_run(store: Store, name: str) -> RunRecord:
         record = read_record(store, paths[matching[0]])
         if record is None:
             raise StoreError(
-                f"The record of run {matching[0]} in {store.uri} is damaged, or was written by another "
-                "version of curation. Run its recipe again."
+                f"The record of run {matching[0]} in {store.uri} is damaged, or was written "
+                "by another version of curation",
+                fix="Run its recipe again",
             )
         return record
-    listed = ", ".join(matching or list(paths)[:10]) or "none"
     raise StoreError(
-        f"{len(matching)} runs in {store.uri} begin with {name!r}. "
-        f"{'They are' if matching else 'The latest are'}: {listed}."
+        Detail(
+            f"{len(matching)} runs in {store.uri} begin with {name!r}",
+            found=name,
+            valid=matching or list(paths)[:10],
+            fix="Write more of its name" if matching else "`curation runs` lists all of them",
+        )
     )
 
 

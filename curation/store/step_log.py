@@ -233,9 +233,10 @@ class Lease:
     def _overtaken(self) -> LeaseError:
         other = self._log.latest().holder
         return LeaseError(
-            f"Another run took over stage {self._entry.stage!r} of {self._log.store.uri}, because this "
-            f"one gave no sign of life for {EXPIRY_S:.0f} s: {other or 'it has ended since'}. "
-            "Nothing was committed. Run the same command again: it reuses what is finished."
+            f"Another run took over stage {self._entry.stage!r} of {self._log.store.uri}, "
+            f"because this one gave no sign of life for {EXPIRY_S:.0f} s: "
+            f"{other or 'it has ended since'}. Nothing was committed",
+            fix="Run the same command again: it reuses what is finished",
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from curation.errors import StoreError
+from curation.errors import Detail, StoreError, unknown
 from curation.store.run_log import find_run
 from curation.store.run_record import RunRecord
 from curation.store.sealed_json import seal, unseal
@@ -43,8 +43,12 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
     """
     if not VALID_NAME.fullmatch(name) or name.endswith(".tmp"):
         raise StoreError(
-            f"{name!r} is no name for a tag. Valid are up to 100 of the characters a-z, 0-9, '.', '_' "
-            "and '-', with a letter or a digit first."
+            Detail(
+                f"{name!r} is no name for a tag",
+                found=name,
+                fix="Valid are up to 100 of the characters a-z, 0-9, '.', '_' and '-', with a letter "
+                "or a digit first",
+            )
         )
     tag = Tag(name, run, datetime.now(UTC).isoformat(timespec="seconds"))
     if store.storage.create(_path(name), seal(asdict(tag))):
@@ -53,8 +57,12 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
     if stored is None or stored.run != run:
         holder = stored.run if stored else "a run that was removed since"
         raise StoreError(
-            f"The tag {name!r} in {store.uri} is in use: it names {holder}. Choose another name, or "
-            f"delete the tag first (curation tag {name} --delete --store STORE)."
+            Detail(
+                f"The tag {name!r} in {store.uri} is in use: it names {holder}",
+                found=name,
+                fix="Choose another name, or delete the tag first (curation tag "
+                f"{name} --delete --store STORE)",
+            )
         )
     return stored
 
@@ -66,8 +74,8 @@ def delete_tag(store: Store, name: str) -> None:
         StoreError: there is no such tag.
     """
     if store.storage.status(_path(name)) is None:
-        names = ", ".join(PurePosixPath(p).stem for p in sorted(store.storage.files(FOLDER)))
-        raise StoreError(f"No tag {name!r} in {store.uri}. Tags: {names or 'none'}.")
+        names = [PurePosixPath(p).stem for p in sorted(store.storage.files(FOLDER))]
+        raise StoreError(unknown("tag", name, names, where=store.uri))
     store.storage.delete([_path(name)])
 
 
@@ -96,8 +104,8 @@ def find_tag(store: Store, name: str) -> Tag | None:
         return Tag(spec["name"], spec["run"], spec["created"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{store.address(_path(name))} is damaged ({error}). Delete the file, and tag the run "
-            "again."
+            f"{store.address(_path(name))} is damaged ({error})",
+            fix="Delete the file, and tag the run again",
         ) from error
 
 

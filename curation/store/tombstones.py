@@ -272,8 +272,8 @@ def _read(storage: Storage, path: str) -> dict[str, Any]:
     except (ValueError, FileNotFoundError) as error:
         address = join_address(storage.uri, path)
         raise StoreError(
-            f"{address} cannot be read ({error}), so nobody knows which rows were taken down. "
-            "Put the file back from a backup of the store."
+            f"{address} cannot be read ({error}), so nobody knows which rows were taken down",
+            fix="Put the file back from a backup of the store",
         ) from error
 
 

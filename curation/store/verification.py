@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
-from curation.errors import StoreError
+from curation.errors import StoreError, unknown
 from curation.progress import ProgressBar
 from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.manifest_file import OtherFormatError, read_manifest, record_from_json
@@ -191,12 +191,9 @@ def check_names(store: Store, names: Sequence[str]) -> list[str]:
         StoreError: it lacks one; the message lists what it has.
     """
     valid = _names(store)
-    unknown = [name for name in names if name not in valid]
-    if unknown:
-        raise StoreError(
-            f"The store {store.uri} has no table {', '.join(map(repr, unknown))}. It has: "
-            f"{', '.join(valid) or 'none'}."
-        )
+    missing = [name for name in names if name not in valid]
+    if missing:
+        raise StoreError(*(unknown("table", name, valid, "--table") for name in missing))
     return list(names)
 
 

@@ -36,8 +36,11 @@ def check_searched(store: Store, takedowns: Takedowns | None) -> Takedowns | Non
     if takedowns is not None and takedowns.unsearched:
         raise StoreError(
             f"Rows are being taken down in {store.uri}, and the search for them (tombstone "
-            f"{min(takedowns.unsearched)}) has not ended. Wait until it has. If it was interrupted, "
-            "run curation gc on this store, which searches again; then run the same command again."
+            f"{min(takedowns.unsearched)}) has not ended",
+            fix=(
+                "Wait until it has. If it was interrupted, run curation gc on this store, which "
+                "searches again; then run the same command again"
+            ),
         )
     return takedowns
 

@@ -46,8 +46,11 @@ class EventFile:
             self._append("")
         except OSError as error:
             raise RecipeError(
-                f"--openlineage {path!r} cannot be written: {error.strerror}. Name a file in a folder "
-                "that exists and that you may write, or the http(s) address of a server."
+                f"--openlineage {path!r} cannot be written: {error.strerror}",
+                fix=(
+                    "Name a file in a folder that exists and that you may write, or the http(s) "
+                    "address of a server"
+                ),
             ) from error
 
     def send(self, event: dict[str, Any]) -> None:
@@ -76,8 +79,8 @@ class EventServer:
         parts = urlsplit(url)
         if not parts.hostname or parts.username or parts.password:
             raise RecipeError(
-                f"--openlineage {url!r} is no address of a server. Write http://HOST:PORT, and the key "
-                f"into the variable {KEY_VARIABLE}."
+                f"--openlineage {url!r} is no address of a server",
+                fix=f"Write http://HOST:PORT, and the key into the variable {KEY_VARIABLE}",
             )
         self._url = parts._replace(path=parts.path.rstrip("/") or ENDPOINT).geturl()
         self._opener = build_opener(_NoRedirects)

@@ -72,8 +72,8 @@ class MetricsFile(RunObserver):
             _replace(self._path, "# EOF\n")
         except OSError as error:
             raise RecipeError(
-                f"--metrics {path!r} cannot be written: {error.strerror}. Name a file in a folder that "
-                "exists and that you may write."
+                f"--metrics {path!r} cannot be written: {error.strerror}",
+                fix="Name a file in a folder that exists and that you may write",
             ) from error
 
     def run_started(self, run: RunRecord, steps: Sequence[Step]) -> None:

@@ -67,8 +67,11 @@ def parse_parent(text: str) -> ParentRun:
             raise ValueError("a part is missing")
     except ValueError as error:
         raise RecipeError(
-            f"--openlineage-parent {text!r} is no parent ({error}). Write NAMESPACE/JOB/RUN-ID, with a "
-            "UUID as the id, as the macro lineage_parent_id of Airflow's provider does."
+            f"--openlineage-parent {text!r} is no parent ({error})",
+            fix=(
+                "Write NAMESPACE/JOB/RUN-ID, with a UUID as the id, as the macro "
+                "lineage_parent_id of Airflow's provider does"
+            ),
         ) from error
     run = RunIdentity(namespace, job, run_id)
     return ParentRun(run, run)
@@ -98,6 +101,6 @@ def _of_settings(settings: Mapping[str, str], names: tuple[str, str, str]) -> Ru
     except ValueError as error:
         wanted = ", ".join(f"{SPARK_PREFIX}{name}" for name in names)
         raise RecipeError(
-            f"The settings of Spark name no whole parent run ({error}). Set all of {wanted}, the last "
-            "to a UUID, or none."
+            f"The settings of Spark name no whole parent run ({error})",
+            fix=f"Set all of {wanted}, the last to a UUID, or none",
         ) from error

@@ -10,14 +10,30 @@ import typer
 from typer.models import OptionInfo
 
 from curation.cli import app
+from curation.cli.errors import EXIT_STATUSES
 from curation.cli.examples import EXAMPLES
 from scripts.reference.markdown import GENERATED, code, codes, heading, page, table
 
 
 def commands_page() -> str:
     """Return the page."""
-    lead = "Exit status: 2 for an error of the recipe, 1 for any other error that you can mend."
-    return page("Commands", GENERATED, lead, *_group(app, "curation"))
+    lead = (
+        "With `--json` a command prints facts as [JSON](json.md), and errors too. `curation "
+        "--install-completion` makes your shell complete commands, options, stages, tables, runs, "
+        "versions, tags and clusters."
+    )
+    statuses = table(
+        ("status", "of `curation` and of the jobs", "what to do"),
+        ([status, *texts] for status, texts in EXIT_STATUSES.items()),
+    )
+    return page(
+        "Commands",
+        GENERATED,
+        lead,
+        heading(2, "Exit statuses", "exit-statuses"),
+        statuses,
+        *_group(app, "curation"),
+    )
 
 
 def _group(group: typer.Typer, name: str) -> Iterator[str]:
@@ -39,7 +55,15 @@ def _section(name: str, text: str, info: Any) -> Iterator[str]:
     yield heading(2, code(name), name.replace(" ", "-"))
     yield text or inspect.getdoc(function) or ""
     rows = list(_parameters(function)) if function else []
+    rows += _of_completion() if name == "curation" else []
     yield table(("argument or option", "value", "default", "help"), rows) if rows else ""
+
+
+def _of_completion() -> Iterator[list[str]]:
+    """Yield the options that typer adds to the top command."""
+    for parameter in typer.main.get_command(app).params:
+        if parameter.name in ("install_completion", "show_completion"):
+            yield [codes(parameter.opts), "", "", getattr(parameter, "help", "")]
 
 
 def _parameters(function: Callable[..., Any]) -> Iterator[list[str]]:

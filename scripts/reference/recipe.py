@@ -27,6 +27,9 @@ def recipe_page() -> str:
         "default. A *name* has up to 64 characters: small letters, digits, `-` and `_`. A field that "
         "is *execution only* changes how a run works, but not its rows: changing it computes nothing "
         "again. Of an *input file* the content counts, not the path.",
+        "`curation schema` prints the JSON schema of a recipe. An editor with a YAML language server "
+        "completes and checks a recipe whose first line is `# yaml-language-server: $schema=FILE`; "
+        "the recipes in `conf/recipes` have it.",
         *_blocks(Recipe, ""),
         heading(2, "Arms by strategy", "arms"),
         "The fields of an entry of `retrieve`, by its `strategy`.",

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.cli.facts.tables import AuditSummary
 from curation.engine.table import open_table
 from curation.inspect.audit.edits import EDITS, apply_edit
 from curation.inspect.audit.inject import store_files
@@ -91,6 +92,7 @@ def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(full: A
 
 
 def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(full: Audit) -> None:
+    assert AuditSummary.model_validate(full.summary).copies == full.summary["copies"]
     assert full.summary["sample"] == {
         "asked": 1000,
         "taken": PICTURES + COPIED + 1,

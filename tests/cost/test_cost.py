@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.cli.facts.plans import PlanCost
 from curation.errors import RecipeError
 from curation.flow import STAGES
 from curation.inspect.cost.calibrate import calibrate
@@ -182,7 +183,7 @@ def test_an_arm_of_a_plugin_that_does_not_say_what_it_adds_is_named(plugin_strat
 
 
 def test_assumptions_that_do_not_exist_or_cannot_be_are_errors() -> None:
-    with pytest.raises(RecipeError, match="no assumption 'fetchd'"):
+    with pytest.raises(RecipeError, match="unknown assumption 'fetchd'"):
         parse_assumptions(["fetchd=1"])
     with pytest.raises(RecipeError, match="less than or equal to 1"):
         parse_assumptions(["fetched=7"])
@@ -204,6 +205,7 @@ def test_the_paper_has_a_cost(root: Path) -> None:
     result = CliRunner().invoke(app, ["plan", path, "--cost", "--json", "--assume", "fetched=1"])
     assert result.exit_code == 0, result.output
     costs = json.loads(result.stdout)
+    assert PlanCost.model_validate(costs).money > 0
     assert [s["stage"] for s in costs["stages"]][-1] == "assemble"
     rows = {s["stage"]: s["rows"] for s in costs["stages"]}
     assert rows["assemble"] == 142_109_386

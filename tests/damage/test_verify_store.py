@@ -143,7 +143,7 @@ def test_only_the_named_tables_are_checked(store: Store) -> None:
 
 def test_a_table_that_is_not_there_is_an_error_that_lists_those_that_are(store: Store) -> None:
     result = verify(store, "--table", "imags")
-    assert "no table 'imags'" in str(result.exception)
+    assert "unknown table 'imags'" in str(result.exception)
     assert "images, " in str(result.exception)
 
 

@@ -25,7 +25,7 @@ HELPERS = (
 )
 HEAVY = "curation/media/encoders/weights"
 EXTENSIONS = extensions()
-MOST_EDITED = {"Stage": 4, "Table column": 2, "Plug-ins": 0}
+MOST_EDITED = {"Stage": 4, "Table column": 2, "Export": 2, "Plug-ins": 0}
 """Existing files that an extension may need to edit; any other kind may edit one."""
 
 

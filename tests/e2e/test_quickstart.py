@@ -176,7 +176,7 @@ def test_show_and_path(finished: tuple[Path, subprocess.CompletedProcess[str]], 
     assert all(p.startswith("/") and p.endswith(".parquet") for p in paths)
     assert sum(pq.read_metadata(p).num_rows for p in paths) > 1500
     missing = cli("show", "imges", "--store", "store", status=1)
-    assert "Tables with a version:" in missing.stderr.replace("\n", " ")
+    assert "Valid: " in missing.stderr.replace("\n", " ")
 
 
 def test_bad_recipe_exits_with_two_before_any_work(cli: Cli, mini_web: Path) -> None:

@@ -92,7 +92,7 @@ def test_no_pickle_is_executed(
     ["timm/hf-hub:a/b", "timm/a/b", "timm/../x", "open_clip/hf-hub:a", "open_clip/local-dir:x"],
 )
 def test_model_names_cannot_be_repositories_or_folders(model: str) -> None:
-    assert "set `weights` to its folder" in (check_model_name(model) or "")
+    assert "set `weights` to its folder" in str(check_model_name(model))
 
 
 def test_the_folder_of_a_model_of_the_hub(weights: tuple[str, Any], tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_seed_set_without_an_eligible_image_gives_a_warning(
     ],
 )
 def test_impossible_parameters_of_arms_are_refused(arm: dict[str, Any], words: str) -> None:
-    with pytest.raises(RecipeError, match=rf"arm 'a': .*{words}"):
+    with pytest.raises(RecipeError, match=rf"retrieve\.a.*{words}"):
         parse_recipe(SPEC | {"retrieve": [{"name": "a", "seeds": "cats"} | arm]})
 
 

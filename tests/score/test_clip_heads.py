@@ -200,7 +200,7 @@ def test_fields_that_do_not_fit_the_kind_raise_an_error(head: dict[str, Any], me
         (
             {},
             {"kind": "similarity", "encoder": "clip", "captions": "clip"},
-            "embeds images; give",
+            "embeds images. Give",
         ),
         (
             {"other": {"model": "open_clip", "weights": "elsewhere", "of": "caption"}},

@@ -182,7 +182,7 @@ def test_normal_form_of_captions() -> None:
 
 
 def test_recipes_check_the_name_and_type_of_the_score() -> None:
-    with pytest.raises(RecipeError, match=r"no such score.*caption_repeats"):
+    with pytest.raises(RecipeError, match=r"unknown score.*caption_repeats"):
         parse_recipe(SPEC | {"select": {"caption_repeat": {"at_most": 1}}})
     with pytest.raises(RecipeError, match="wants at_least or at_most"):
         parse_recipe(SPEC | {"select": {"caption_repeats": {"one_of": ["a"]}}})

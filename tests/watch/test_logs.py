@@ -30,7 +30,7 @@ def parse(text: str) -> list[dict[str, Any]]:
         assert {"time", "level", "logger", "message"} <= set(record)
         assert datetime.fromisoformat(record["time"]).tzinfo is not None
         assert record["level"] in ("debug", "info", "warning", "error", "critical")
-        assert not acting("".join(record.values()))
+        assert not acting(str(record))
     return records
 
 

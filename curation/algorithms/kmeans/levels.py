@@ -37,8 +37,9 @@ def at_level(level: int, clusters: ClusterIds, parents: tuple[ClusterIds, ...]) 
     """
     if level > len(parents):
         raise RecipeError(
-            f"An arm asks for clusters of level {level}; the coarsest level is {len(parents)} (0 is "
-            "the finest). Add levels to cluster.levels, or lower the level of the arm."
+            f"An arm asks for clusters of level {level}; the coarsest level is {len(parents)} "
+            "(0 is the finest)",
+            fix="Add levels to cluster.levels, or lower the level of the arm",
         )
     for parent in parents[:level]:
         # Index -1 reads the last element, which stands for no cluster.

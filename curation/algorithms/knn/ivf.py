@@ -117,7 +117,8 @@ def train(
     if count < minimum:
         raise RecipeError(
             f"match.index {index} with nlist {nlist} needs at least {minimum} eligible pool "
-            f"images for training, but there are {count}. Lower nlist, or use index: exact."
+            f"images for training, but there are {count}",
+            fix="Lower nlist, or use index: exact",
         )
     coarse = train_coarse(sample, nlist, seed)
     if index == "ivf_flat":

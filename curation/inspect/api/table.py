@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.engine.contract import contract
-from curation.engine.registry import did_you_mean
 from curation.engine.table import Table
-from curation.errors import CurationError, StoreError
+from curation.errors import CurationError, StoreError, did_you_mean
 from curation.inspect.api.columns import stored_schema, with_floats
 from curation.terminal import visible
 

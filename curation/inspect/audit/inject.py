@@ -55,8 +55,9 @@ def open_encoder(recipe: Recipe, pool: Pool, device: str) -> Encoder | None:
     wanted, stored = Space(encoder.identity, encoder.dim), _stored_space(pool)
     if stored is not None and not stored.holds(wanted):
         raise StoreError(
-            f"The vectors in {EMBEDDINGS.table(near.encoder)} are by {stored}, but the recipe's "
-            f"encoder is {wanted}. Use the weights and packages of the run, or run the recipe again."
+            f"The vectors in {EMBEDDINGS.table(near.encoder)} are by {stored}, but the "
+            f"recipe's encoder is {wanted}",
+            fix="Use the weights and packages of the run, or run the recipe again",
         )
     return encoder
 

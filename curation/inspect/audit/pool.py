@@ -69,8 +69,11 @@ class Pool:
             )
         if perceptual and not recipe.screen.perceptual_hash:
             raise RecipeError(
-                "dedup.perceptual compares perceptual hashes, but screen.perceptual_hash is false. Set "
-                "screen.perceptual_hash: true and run the recipe, or set dedup.perceptual: null."
+                "dedup.perceptual compares perceptual hashes, but screen.perceptual_hash is false",
+                fix=(
+                    "Set screen.perceptual_hash: true and run the recipe, or set "
+                    "dedup.perceptual: null"
+                ),
             )
         self.store, self.has_hashes = store, perceptual is not None
         self.has_pixels = recipe.dedup.pixels
@@ -129,8 +132,9 @@ class Pool:
         table = self._hashed[name].read([column])
         if column not in table.column_names:
             raise StoreError(
-                f"The scores in {self.store.uri} have no column {column!r}, because an earlier version "
-                "of curation made them. Run the recipe (curation run RECIPE --store DIR) first."
+                f"The scores in {self.store.uri} have no column {column!r}, because an "
+                "earlier version of curation made them",
+                fix="Run the recipe (curation run RECIPE --store DIR) first",
             )
         values = table.column(column)
         ids = self._images[name].read(["image_id"]).column("image_id")

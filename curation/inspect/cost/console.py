@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as Grid
 
-from curation.errors import RecipeError
+from curation.errors import RecipeError, unknown
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
 from curation.inspect.cost.estimate import Cost, estimate
@@ -37,6 +36,18 @@ class Basis:
     prices: Prices
 
 
+@dataclass(frozen=True)
+class RecipeCost:
+    """What the stages of a recipe cost, and what the figures rest on."""
+
+    stages: Sequence[Cost]
+    basis: Basis
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold."""
+        return _to_json(self.stages, self.basis)
+
+
 def parse_assumptions(overrides: Sequence[str]) -> Assumptions:
     """Return the default assumptions with overrides of the form NAME=NUMBER.
 
@@ -47,31 +58,27 @@ def parse_assumptions(overrides: Sequence[str]) -> Assumptions:
     for override in overrides:
         name, _, value = override.partition("=")
         if name not in spec:
-            raise RecipeError(f"--assume: no assumption {name!r}. Valid: {', '.join(spec)}")
+            raise RecipeError(unknown("assumption", name, spec, where="--assume"))
         spec[name] = value
     try:
         return Assumptions.model_validate(spec)
     except ValidationError as error:
-        raise RecipeError(f"--assume: {explain(error, Assumptions)}") from error
+        raise RecipeError(*explain(error, Assumptions), within="--assume") from error
 
 
-def print_cost(
-    recipe: Recipe,
-    rates: str | None,
-    prices: str | None,
-    overrides: Sequence[str],
-    out: Console,
-    as_json: bool,
-) -> None:
-    """Print what a recipe would cost, and everything that the figures rest on.
+def cost_of(
+    recipe: Recipe, rates: str | None, prices: str | None, overrides: Sequence[str]
+) -> RecipeCost:
+    """Return what a recipe would cost, and everything that the figures rest on.
 
     Args:
         recipe: with `count` on every source.
         rates: path of a YAML file of rates; None for the default file.
         prices: path of a YAML file of prices; None for the default file.
         overrides: assumptions of the form NAME=NUMBER.
-        out: where to print.
-        as_json: print JSON.
+
+    Raises:
+        RecipeError: a count is missing, or a file or an assumption is not valid.
     """
     assumptions = parse_assumptions(overrides)
     # Profiling encoders takes seconds, so incomplete counts are refused first.
@@ -83,13 +90,20 @@ def print_cost(
         encoders=profile_encoders(recipe),
     )
     works = work_of_stages(recipe, basis.encoders, assumptions)
-    costs = estimate(works, basis.rates, basis.prices, MONTHS)
-    if as_json:
-        out.print_json(json.dumps(_to_json(costs, basis)))
-        return
-    out.print(_cost_grid(recipe, costs, basis.prices))
-    _print_basis(out, basis)
-    _print_driver_warnings(out, costs)
+    return RecipeCost(estimate(works, basis.rates, basis.prices, MONTHS), basis)
+
+
+def print_cost(recipe: Recipe, cost: RecipeCost, out: Console) -> None:
+    """Print what a recipe would cost, and everything that the figures rest on.
+
+    Args:
+        recipe: the recipe.
+        cost: of `cost_of`.
+        out: where to print.
+    """
+    out.print(_cost_grid(recipe, cost.stages, cost.basis.prices))
+    _print_basis(out, cost.basis)
+    _print_driver_warnings(out, cost.stages)
 
 
 def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:

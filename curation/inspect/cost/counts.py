@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.inspect.composition import expected_composition, expected_total
 from curation.inspect.cost.rates import Assumptions
 from curation.recipe import Recipe
@@ -49,8 +49,12 @@ def expected_counts(recipe: Recipe, assumptions: Assumptions) -> ExpectedCounts:
     undeclared = [source.name for source in recipe.sources if source.count is None]
     if undeclared:
         raise RecipeError(
-            "The cost of a recipe follows from the number of rows of each source, and these sources do "
-            f"not declare it: {', '.join(undeclared)}. Add `count` (a number of rows) to each of them."
+            Detail(
+                "The cost of a recipe follows from the number of rows of each source, and these "
+                f"sources do not declare it: {', '.join(undeclared)}",
+                "sources",
+                fix="Add `count` (a number of rows) to each of them",
+            )
         )
     by_role = {
         role: float(sum(s.count or 0 for s in recipe.sources if s.role == role))
@@ -91,14 +95,15 @@ def _expected_final(recipe: Recipe, eligible: float) -> float:
         unknown = {row["arm"] for row in composition if row["final"] is None}
         problems = [_problem(arm) for arm in recipe.arms if arm.name in unknown]
         raise RecipeError(
-            "The cost of a recipe follows from the number of images that each arm adds, and these arms "
-            "do not say it:\n" + "\n".join(f"  {problem}" for problem in problems)
+            *problems,
+            within="The cost of a recipe follows from the number of images that each arm adds, and "
+            "these arms do not say it",
         )
     target = recipe.balance.target
     return float(total if target is None else min(total, target))
 
 
-def _problem(arm: Arm) -> str:
+def _problem(arm: Arm) -> Detail:
     """Return which arm does not say how many images it adds, and what to add."""
     name = f"arm {arm.name!r} (strategy {arm.strategy!r})"
     # By convention an `expected_…` parameter of an arm is what only the data knows.
@@ -108,10 +113,11 @@ def _problem(arm: Arm) -> str:
         if field.startswith("expected_") and getattr(arm, field) is None
     ]
     if missing:
-        return f"{name}: add `{'` and `'.join(missing)}` to the arm."
-    return (
-        f"{name}: its method `StrategyArm.expected` returns None for `final`. Let it return a number, "
-        f"in {STRATEGIES.module_of(arm.strategy)}."
+        return Detail(f"add `{'` and `'.join(missing)}` to the arm", name)
+    return Detail(
+        "its method `StrategyArm.expected` returns None for `final`",
+        name,
+        fix=f"Let it return a number, in {STRATEGIES.module_of(arm.strategy)}",
     )
 
 

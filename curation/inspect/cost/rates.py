@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.recipe import explain
 
 Model = TypeVar("Model", bound=StrictModel)
@@ -89,9 +89,9 @@ def load_yaml(model: type[Model], path: str | Path) -> Model:
         spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         return model.model_validate(spec)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"Cannot read {str(path)!r}: {error}") from error
+        raise RecipeError(Detail(f"Cannot read {str(path)!r}: {error}", str(path))) from error
     except ValidationError as error:
-        raise RecipeError(f"{path}:\n  {explain(error, model)}") from error
+        raise RecipeError(*explain(error, model), within=str(path)) from error
 
 
 def default_file(name: str) -> Path:

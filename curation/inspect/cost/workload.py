@@ -60,9 +60,11 @@ def stage_work(stage: str) -> Callable[[CostInputs], Work]:
     """
     if stage not in STAGE_WORK:
         raise RecipeError(
-            f"The cost of stage {stage!r} is unknown, so the cost of the recipe would be too low. Add "
-            "an entry for it to STAGE_WORK in curation/inspect/cost/workload.py. Stages with an entry: "
-            f"{', '.join(STAGE_WORK)}."
+            f"The cost of stage {stage!r} is unknown, so the cost of the recipe would be too low",
+            fix=(
+                "Add an entry for it to STAGE_WORK in curation/inspect/cost/workload.py. Stages "
+                f"with an entry: {', '.join(STAGE_WORK)}"
+            ),
         )
     return STAGE_WORK[stage]
 

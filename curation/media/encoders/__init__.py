@@ -6,11 +6,12 @@ registry holds names only: the files import torch, and recipes are also read whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
 from curation.engine.registry import Entry, Registry, display_text
+from curation.errors import Detail, unknown
 
 
 @dataclass(frozen=True)
@@ -112,20 +113,24 @@ def close_names(name: str, known: list[str]) -> str:
     return f"None of the {len(known)} known names is similar."
 
 
-def check_model_name(model: str) -> str | None:
+def check_model_name(model: str) -> Detail | None:
     """Return the problem with a recipe's `model`, or None."""
     family, _, rest = model.partition("/")
     if family not in ENCODERS:
         forms = "; ".join(entry.model for entry in ENCODERS.values())
-        return f"unknown encoder {model!r}. Valid: {forms}"
+        detail = unknown("encoder", family, ENCODERS, fix=f"Write {forms}")
+        return replace(detail, message=f"unknown encoder {model!r}")
     entry = ENCODERS[family]
     if entry.name == "required" and not rest:
-        return f"{family}/ needs the name of a model: {entry.model}"
+        return Detail(
+            f"{family}/ needs the name of a model", found=model, fix=f"Write {entry.model}"
+        )
     if entry.name == "none" and rest:
-        return f"{family!r} takes no name after the slash"
+        return Detail(f"{family!r} takes no name after the slash", found=model, valid=(family,))
     if ":" in rest or ("/" in rest and not entry.nested):
-        return (
-            f"{rest!r} is not a model name of {family}. Repositories and folders cannot be given "
-            "there: download the model, and set `weights` to its folder"
+        return Detail(
+            f"{rest!r} is not a model name of {family}. Repositories and folders cannot be given there",
+            found=model,
+            fix="Download the model, and set `weights` to its folder",
         )
     return None

@@ -23,7 +23,10 @@ def checked_sha256(path: str, expected: str | None, required: bool = False) -> s
         RecipeError: there is no such file, it has another SHA-256, or has no expected one.
     """
     if not (Path(path).is_file() or Path(path).is_dir()):
-        raise RecipeError(f"No weights file {path!r}. Put the file there, or correct `weights`.")
+        raise RecipeError(
+            f"No weights file {path!r}",
+            fix="Put the file there, or correct `weights`",
+        )
     return compare_sha256(path, file_sha256(path), expected, required)
 
 
@@ -39,7 +42,10 @@ def compare_sha256(path: str, sha256: str, expected: str | None, required: bool 
         folder = " (of a folder: of all its files)" if Path(path).is_dir() else ""
         raise RecipeError(
             f"The weights {path!r} are not the file that the recipe trusts: expected sha256 "
-            f"{expected}, found {sha256}{folder}. Download the file again, or correct `sha256` after "
-            "you have checked the source of the file."
+            f"{expected}, found {sha256}{folder}",
+            fix=(
+                "Download the file again, or correct `sha256` after you have checked the source "
+                "of the file"
+            ),
         )
     return sha256

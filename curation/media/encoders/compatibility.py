@@ -60,10 +60,13 @@ def check_spaces(stage: str, tables: Mapping[str, Table]) -> None:
         for name, space in spaces.items():
             if space and trained_space and not trained_space.holds(space):
                 raise StoreError(
-                    f"Stage {stage!r} cannot compare vectors of two encoders: {trained} come from "
-                    f"{trained_on} by {trained_space}, {name} is by {space}. Train {trained} on "
-                    f"{name} (curation run RECIPE --store DIR --from {TRAINED[trained]}), or use "
-                    f"the recipe that the {trained} were trained with."
+                    f"Stage {stage!r} cannot compare vectors of two encoders: {trained} come "
+                    f"from {trained_on} by {trained_space}, {name} is by {space}",
+                    fix=(
+                        f"Train {trained} on {name} (curation run RECIPE --store DIR --from "
+                        f"{TRAINED[trained]}), or use the recipe that the {trained} were trained "
+                        "with"
+                    ),
                 )
 
 
@@ -80,10 +83,12 @@ def _space_of_table(stage: str, table: Table) -> Space | None:
             encoder = TableName(table.manifest.table).member
             raise StoreError(
                 f"Stage {stage!r} cannot compare vectors of two encoders: in "
-                f"{table.manifest.table}, fragment {first[0]!r} is by {first[1]}, fragment {name!r} "
-                f"by {space}. The weights of the model have changed between runs. Set "
-                f"embed.encoders.{encoder}.weights to a file, or give the encoder a new name, so "
-                "that the same weights embed all fragments."
+                f"{table.manifest.table}, fragment {first[0]!r} is by {first[1]}, fragment "
+                f"{name!r} by {space}. The weights of the model have changed between runs",
+                fix=(
+                    f"Set embed.encoders.{encoder}.weights to a file, or give the encoder a new "
+                    "name, so that the same weights embed all fragments"
+                ),
             )
     return None if first is None else first[1]
 

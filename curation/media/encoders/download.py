@@ -43,9 +43,12 @@ def download_weights(address: str, path: str, sha256: str) -> int:
             size, found = _received(address, path, part)
         if found != sha256:
             raise RecipeError(
-                f"{mask_address(address)} is not the file that the recipe trusts: expected sha256 "
-                f"{sha256}, found {found} ({size:,} bytes). Nothing was written. Correct "
-                "`weights_from`, or `sha256` after you have checked the source of the file."
+                f"{mask_address(address)} is not the file that the recipe trusts: expected "
+                f"sha256 {sha256}, found {found} ({size:,} bytes). Nothing was written",
+                fix=(
+                    "Correct `weights_from`, or `sha256` after you have checked the source of "
+                    "the file"
+                ),
             )
         # A temporary file can be read by its owner alone.
         Path(name).chmod(0o644)
@@ -61,8 +64,8 @@ def _received(address: str, path: str, part: IO[bytes]) -> tuple[int, str]:
             return _copy(body, part)
     except (OSError, ValueError) as error:
         raise RecipeError(
-            f"{mask_address(address)} cannot be downloaded ({error}). Correct `weights_from`, or put "
-            f"the file at {path!r} yourself."
+            f"{mask_address(address)} cannot be downloaded ({error})",
+            fix=f"Correct `weights_from`, or put the file at {path!r} yourself",
         ) from error
 
 

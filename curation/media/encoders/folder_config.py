@@ -44,8 +44,8 @@ def check_numbers(config: Any, shown: str, name: str = "") -> None:
         limit = MAX_LAYERS if any(part in name for part in _LAYERS) else MAX_NUMBER
         if abs(config) > limit:
             raise RecipeError(
-                f"{shown!r} sets {name} to {config}; the largest number there is {limit:,}. Download "
-                "the file again from where the model was published."
+                f"{shown!r} sets {name} to {config}; the largest number there is {limit:,}",
+                fix="Download the file again from where the model was published",
             )
 
 
@@ -66,8 +66,9 @@ def check_size(build: Callable[[], torch.nn.Module], weights: int, shown: str) -
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if size > MAX_RATIO * weights + MAX_MORE:
         raise RecipeError(
-            f"The model of {shown!r} takes {size:,} bytes, and its weights have {weights:,}: they are "
-            "of another model. Correct `model` or `weights`, or download the folder again."
+            f"The model of {shown!r} takes {size:,} bytes, and its weights have {weights:,}: "
+            "they are of another model",
+            fix="Correct `model` or `weights`, or download the folder again",
         )
 
 

@@ -112,16 +112,19 @@ def _read_graph(path: str, sha256: str | None) -> Graph:
     named = _named_files(file, path)
     if named and not Path(path).is_dir():
         raise RecipeError(
-            f"The ONNX graph {path!r} has tensors in other files ({', '.join(named[:3])}), which no "
-            "checksum of the graph covers. Set `weights` to a folder with the graph and these files "
-            "alone, or export the model into one file."
+            f"The ONNX graph {path!r} has tensors in other files ({', '.join(named[:3])}), "
+            "which no checksum of the graph covers",
+            fix=(
+                "Set `weights` to a folder with the graph and these files alone, or export the "
+                "model into one file"
+            ),
         )
     copy.add(named)
     missing = [each for each in named if not (copy.path / each).is_file()]
     if missing:
         raise RecipeError(
-            f"The folder {path!r} lacks files with tensors of its graph: {', '.join(missing[:8])}. "
-            "Put them there."
+            f"The folder {path!r} lacks files with tensors of its graph: {', '.join(missing[:8])}",
+            fix="Put them there",
         )
     return Graph(file, copy)
 
@@ -150,8 +153,9 @@ def skeleton(name: str, spec: EncoderSpec) -> tuple[Graph, torch.Tensor, int]:
         RecipeError: always.
     """
     raise RecipeError(
-        f"The operations of the ONNX graph {spec.weights!r} cannot be counted, so its cost cannot be "
-        "estimated. Use a timm model of about the same size in the plan."
+        f"The operations of the ONNX graph {spec.weights!r} cannot be counted, so its cost "
+        "cannot be estimated",
+        fix="Use a timm model of about the same size in the plan",
     )
 
 

@@ -63,8 +63,9 @@ def external_files(content: bytes | mmap, shown: str) -> list[str]:
             or not path.name
         ):
             raise RecipeError(
-                f"{shown!r} names a file outside its folder for its tensors: {name!r}, which is not "
-                "read. Export the model into one file, or into a folder with all its files."
+                f"{shown!r} names a file outside its folder for its tensors: {name!r}, which "
+                "is not read",
+                fix="Export the model into one file, or into a folder with all its files",
             )
     if len(names) > MAX_FILES:
         raise RecipeError(f"{shown!r} names {len(names)} files; the limit is {MAX_FILES}.")

@@ -108,9 +108,9 @@ def _measure_dim(tower: torch.nn.Module, probe: torch.Tensor, source: ModelSourc
             return int(tower(probe[None]).shape[1])
     except (IndexError, RuntimeError) as error:
         raise RecipeError(
-            f"open_clip/{source.architecture} does not take an input of shape {tuple(probe.shape)} "
-            f"({type(error).__name__}: {error}). Check that its configuration and its tokenizer are "
-            "of the same model."
+            f"open_clip/{source.architecture} does not take an input of shape "
+            f"{tuple(probe.shape)} ({type(error).__name__}: {error})",
+            fix="Check that its configuration and its tokenizer are of the same model",
         ) from error
 
 
@@ -144,8 +144,11 @@ def _load_model(source: ModelSource, spec: EncoderSpec) -> Any:
         if source.tag:
             raise RecipeError(
                 f"open_clip/{source.name}/{source.tag} cannot be downloaded from the hub "
-                f"({type(error).__name__}: {error}). Download its open_clip_model.safetensors on "
-                f"another machine, and set `weights` of model: open_clip/{source.name} to the file."
+                f"({type(error).__name__}: {error})",
+                fix=(
+                    "Download its open_clip_model.safetensors on another machine, and set "
+                    f"`weights` of model: open_clip/{source.name} to the file"
+                ),
             ) from error
         raise RecipeError(
             f"The weights {source.shown_file!r} do not fit open_clip/{source.architecture}, or a "

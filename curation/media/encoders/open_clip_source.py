@@ -105,9 +105,12 @@ def _from_folder(folder: str, shown: str | None = None) -> ModelSource:
         dict(config["text_cfg"]), dict(config["vision_cfg"]), int(config["embed_dim"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecipeError(
-            f"{str(path)!r} is not a configuration of open_clip ({type(error).__name__}: {error}). Set "
-            "`weights` to a folder downloaded from the hub, with that file; or set `model` to an "
-            "architecture, as in model: open_clip/ViT-B-32, and `weights` to a file."
+            f"{str(path)!r} is not a configuration of open_clip ({type(error).__name__}: {error})",
+            fix=(
+                "Set `weights` to a folder downloaded from the hub, with that file; or set "
+                "`model` to an architecture, as in model: open_clip/ViT-B-32, and `weights` to a "
+                "file"
+            ),
         ) from error
     check_numbers(config, str(path))
     _check_names(config, str(path))

@@ -46,7 +46,8 @@ class PrivateCopy:
         self.shown, self._source = path, Path(path)
         if not (self._source.is_file() or (names is not None and self._source.is_dir())):
             raise RecipeError(
-                f"No weights file {path!r}. Put the file there, or correct `weights`."
+                f"No weights file {path!r}",
+                fix="Put the file there, or correct `weights`",
             )
         self._folder = tempfile.TemporaryDirectory(prefix="curation-model-")
         self._sums: dict[str, str] = {}
@@ -105,7 +106,10 @@ class PrivateCopy:
         with os.fdopen(descriptor, "rb") as stream, target.open("xb") as copy:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise RecipeError(f"{str(source)!r} is no regular file. Put the file itself there.")
+                raise RecipeError(
+                    f"{str(source)!r} is no regular file",
+                    fix="Put the file itself there",
+                )
             _check_size(source, status.st_size)
             _copy_content(stream.fileno(), copy.fileno(), status.st_size)
         self._sums[name] = file_sha256(target)
@@ -117,8 +121,8 @@ def _check_size(file: Path, size: int) -> None:
         limit = MAX_TOKENIZER_BYTES
     if size > limit:
         raise RecipeError(
-            f"{str(file)!r} has {size:,} bytes; such a file of a model has at most {limit:,}. Put the "
-            "file of the hub there."
+            f"{str(file)!r} has {size:,} bytes; such a file of a model has at most {limit:,}",
+            fix="Put the file of the hub there",
         )
 
 

@@ -40,5 +40,6 @@ def measure_dim(model: torch.nn.Module, side: int, path: str) -> int:
         output = f"{features.dtype} of shape {tuple(features.shape)}"
     raise RecipeError(
         f"{path!r} returns {output} for {PROBE_IMAGES} images; it must return floats of shape "
-        f"({PROBE_IMAGES}, dim). Export the model with its pooling."
+        f"({PROBE_IMAGES}, dim)",
+        fix="Export the model with its pooling",
     )

@@ -65,8 +65,8 @@ def check_expansion(file: Path, path: str) -> None:
     size = file.stat().st_size
     if content > size + MAX_EXPANSION:
         raise RecipeError(
-            f"{path!r} has {size:,} bytes and expands to {content:,}, as no archive of torch does. "
-            "Download it again."
+            f"{path!r} has {size:,} bytes and expands to {content:,}, as no archive of torch does",
+            fix="Download it again",
         )
 
 
@@ -75,8 +75,8 @@ def _check_tensors(state: dict[str, torch.Tensor], size: int, path: str) -> None
     large = [n for n, t in state.items() if t.numel() * t.element_size() > size]
     if large:
         raise RecipeError(
-            f"{path!r} has tensors that are larger than the file: {_list_names(large)}. Download it "
-            "again, or save its tensors with `contiguous()`."
+            f"{path!r} has tensors that are larger than the file: {_list_names(large)}",
+            fix="Download it again, or save its tensors with `contiguous()`",
         )
 
 
@@ -84,14 +84,15 @@ def _state_dict(content: Any, checkpoint: Checkpoint, path: str) -> dict[str, to
     """Return the state dict in the content of a weights file."""
     if not isinstance(content, dict):
         raise RecipeError(
-            f"{path!r} contains a {type(content).__name__} instead of a state dict. Save the model's "
-            "state_dict()."
+            f"{path!r} contains a {type(content).__name__} instead of a state dict",
+            fix="Save the model's state_dict()",
         )
     if checkpoint.entry is not None:
         if not isinstance(content.get(checkpoint.entry), dict):
             raise RecipeError(
                 f"{path!r} has no entry {checkpoint.entry!r} with a model; it has "
-                f"{_list_names(content)}. Correct `checkpoint.entry`."
+                f"{_list_names(content)}",
+                fix="Correct `checkpoint.entry`",
             )
         content = content[checkpoint.entry]
     others = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
@@ -120,14 +121,16 @@ def _map_keys(
         new_name = checkpoint.rename.get(prefix, prefix) + name.removeprefix(prefix)
         if new_name in mapped:
             raise RecipeError(
-                f"{path!r}: `checkpoint.rename` gives two tensors the name {new_name!r}. Correct it."
+                f"{path!r}: `checkpoint.rename` gives two tensors the name {new_name!r}",
+                fix="Correct it",
             )
         mapped[new_name] = value
     unused = [p for p in (*checkpoint.drop, *checkpoint.rename) if p not in used]
     if unused:
         raise RecipeError(
             f"{path!r} has no key that begins with {_list_names(unused)}; its keys are "
-            f"{_list_names(state)}. Correct `checkpoint`."
+            f"{_list_names(state)}",
+            fix="Correct `checkpoint`",
         )
     return mapped
 

@@ -16,7 +16,7 @@ from typing import Any
 import open_clip
 import torch
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.media.encoders.folder_config import check_numbers
 from curation.store.digest import digest
 
@@ -74,8 +74,12 @@ def check_transformers_files(
     if find_spec("transformers") is None:
         part = "text tower" if tower else "tokenizer"
         raise RecipeError(
-            f"The {part} of the model is from the package transformers, which is not installed. "
-            "Install the extra `text` of this project (pip install -e '.[text]'), or transformers."
+            Detail(
+                f"The {part} of the model is from the package transformers, which is not installed",
+                "transformers",
+                fix="Install the extra `text` of this project (pip install 'curation[text]'), or "
+                "transformers",
+            )
         )
     if folder is None:
         return
@@ -84,8 +88,8 @@ def check_transformers_files(
     config = _read_config(folder, TOWER_CONFIG, tower, shown)
     if tower and "model_type" not in config:
         raise RecipeError(
-            f"{shown}/{TOWER_CONFIG} has no `model_type`, so the text tower is unknown. Put the "
-            "config.json of the text tower there."
+            f"{shown}/{TOWER_CONFIG} has no `model_type`, so the text tower is unknown",
+            fix="Put the config.json of the text tower there",
         )
     if tower and config["model_type"] not in TOWERS:
         raise RecipeError(
@@ -147,11 +151,14 @@ def _read_config(folder: str, name: str, required: bool, shown: str) -> dict[str
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(
-            f"{str(path)!r} cannot be read ({type(error).__name__}: {error}). Put the file of the hub "
-            "there."
+            f"{str(path)!r} cannot be read ({type(error).__name__}: {error})",
+            fix="Put the file of the hub there",
         ) from error
     if not isinstance(config, dict):
-        raise RecipeError(f"{str(path)!r} is not a JSON object. Put the file of the hub there.")
+        raise RecipeError(
+            f"{str(path)!r} is not a JSON object",
+            fix="Put the file of the hub there",
+        )
     if "auto_map" in config:
         raise RecipeError(
             f"{str(path)!r} names code of its own (auto_map), which is not run. Only text towers and "
@@ -231,9 +238,9 @@ def _unknown_token(tokenizer: Any, size: int, architecture: str) -> int:
     lacking = sum(token >= size for token in tokens)
     if lacking > MAX_UNKNOWN_SHARE * len(tokens):
         raise RecipeError(
-            f"The tokenizer has {len(tokens)} tokens, and the text tower of open_clip/{architecture} "
-            f"lacks {lacking} of them, so it is for another model. Put the tokenizer files of this "
-            "model into the folder."
+            f"The tokenizer has {len(tokens)} tokens, and the text tower of "
+            f"open_clip/{architecture} lacks {lacking} of them, so it is for another model",
+            fix="Put the tokenizer files of this model into the folder",
         )
     unknown = tokenizer.unk_token_id
     return int(unknown) if unknown is not None and unknown < size else 0

@@ -76,8 +76,8 @@ def _create_model(name: str, **options: Any) -> Any:
         model = timm.create_model(name, **options)
     except (TypeError, ValueError) as error:
         raise RecipeError(
-            f"timm/{name} cannot be created with {options} ({error}). Correct `model`, "
-            "`input_size`, or the config.json of its folder."
+            f"timm/{name} cannot be created with {options} ({error})",
+            fix="Correct `model`, `input_size`, or the config.json of its folder",
         ) from error
     except RuntimeError as error:
         known = timm.list_models() + timm.list_models(pretrained=True)
@@ -128,8 +128,11 @@ def _read_folder(name: str, copy: PrivateCopy) -> tuple[Path, dict[str, Any]]:
     path, file, config = copy.path / WEIGHTS, copy.path / CONFIG, Path(folder, CONFIG)
     if not path.is_file():
         raise RecipeError(
-            f"The folder {folder!r} has no {WEIGHTS}. Set `weights` to that file, or to the downloaded "
-            f"folder of this model ({WEIGHTS} and {CONFIG}), not to a folder of several models."
+            f"The folder {folder!r} has no {WEIGHTS}",
+            fix=(
+                "Set `weights` to that file, or to the downloaded folder of this model "
+                f"({WEIGHTS} and {CONFIG}), not to a folder of several models"
+            ),
         )
     if not file.is_file():
         return path, {}
@@ -139,22 +142,23 @@ def _read_folder(name: str, copy: PrivateCopy) -> tuple[Path, dict[str, Any]]:
         options = dict(content.get("model_args") or {})
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RecipeError(
-            f"{str(config)!r} is not a configuration of timm ({type(error).__name__}: {error}). Put "
-            f"the file of the hub there, or set `weights` to {WEIGHTS} itself."
+            f"{str(config)!r} is not a configuration of timm ({type(error).__name__}: {error})",
+            fix=f"Put the file of the hub there, or set `weights` to {WEIGHTS} itself",
         ) from error
     check_numbers(options, str(config))
     # Arguments of create_model itself could load other weights.
     forbidden = sorted(set(options) & set(signature(timm.create_model).parameters))
     if forbidden:
         raise RecipeError(
-            f"{str(config)!r} sets {', '.join(forbidden)} under model_args, which is not accepted from "
-            "a folder. Remove it, or download the file again from where the model was published."
+            f"{str(config)!r} sets {', '.join(forbidden)} under model_args, which is not "
+            "accepted from a folder",
+            fix="Remove it, or download the file again from where the model was published",
         )
     architecture = content.get("architecture")
     if architecture not in (None, name.partition(".")[0]):
         raise RecipeError(
-            f"{str(config)!r} is for weights of {architecture!r}, not of timm/{name}. Correct `model` "
-            "or `weights`."
+            f"{str(config)!r} is for weights of {architecture!r}, not of timm/{name}",
+            fix="Correct `model` or `weights`",
         )
     overlay = {key: pretrained[key] for key in PREPROCESSING_KEYS if key in pretrained}
     options.pop("num_classes", None)
@@ -168,9 +172,12 @@ def _load_from_hub(name: str, size: dict[str, int]) -> tuple[Any, str]:
         raise
     except Exception as error:
         raise RecipeError(
-            f"The weights of timm/{name} cannot be downloaded from the hub ({type(error).__name__}: "
-            f"{error}). Download its model.safetensors on another machine, and set "
-            "embed.encoders.<name>.weights to the file."
+            f"The weights of timm/{name} cannot be downloaded from the hub "
+            f"({type(error).__name__}: {error})",
+            fix=(
+                "Download its model.safetensors on another machine, and set "
+                "embed.encoders.<name>.weights to the file"
+            ),
         ) from error
     state = model.state_dict()
     sums = {k: float(v.double().sum()) for k, v in state.items()}

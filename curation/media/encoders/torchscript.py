@@ -97,9 +97,12 @@ def _load_archive(file: str, path: str) -> Scripted:
     check_expansion(Path(file), path)
     if not _is_archive(file):
         raise RecipeError(
-            f"The weights {path!r} are not a TorchScript archive, but a pickle, a state dict or "
-            "another file. Use a file written by torch.jit.save (those of SSCD are named "
-            ".torchscript.pt). For a state dict of a timm model, use model: timm/<name>."
+            f"The weights {path!r} are not a TorchScript archive, but a pickle, a state dict "
+            "or another file",
+            fix=(
+                "Use a file written by torch.jit.save (those of SSCD are named .torchscript.pt). "
+                "For a state dict of a timm model, use model: timm/<name>"
+            ),
         )
     try:
         with warnings.catch_warnings():

@@ -84,8 +84,11 @@ class DecoderProcess:
             self.close()
             raise StoreError(
                 "The process that decodes pictures does not start (exit status "
-                f"{self._process.returncode}; its output stands above). Check that {sys.executable} "
-                f"can run `python -m {_MODULE}`, and that the machine has 200 MB of free memory."
+                f"{self._process.returncode}; its output stands above)",
+                fix=(
+                    f"Check that {sys.executable} can run `python -m {_MODULE}`, and that the "
+                    "machine has 200 MB of free memory"
+                ),
             )
 
     @property

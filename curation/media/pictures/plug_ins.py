@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 
 
 class PlugIn(NamedTuple):
@@ -45,10 +45,15 @@ def add_format(kind: str) -> None:
         module = import_module(plug_in.module)
     except ImportError as error:
         raise RecipeError(
-            f"`fetch.formats` lists {kind}, but the package that reads it cannot be imported "
-            f"({error}). Install it on every machine of the run with `pip install "
-            f"'curation[{plug_in.extra}]'`, or remove {kind} from `fetch.formats`; its files then "
-            f"have the reason format_{kind}."
+            Detail(
+                f"`fetch.formats` lists {kind}, but the package that reads it cannot be imported "
+                f"({error})",
+                "fetch.formats",
+                kind,
+                fix="Install it on every machine of the run with `pip install "
+                f"'curation[{plug_in.extra}]'`, or remove {kind} from `fetch.formats`; its files then "
+                f"have the reason format_{kind}",
+            )
         ) from error
     if plug_in.register:
         getattr(module, plug_in.register)()

@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.engine.registry import did_you_mean
-from curation.errors import RecipeError, StoreError
+from curation.errors import RecipeError, StoreError, did_you_mean
 from curation.media.files.location import open_local
 from curation.media.files.parquet_images import leaves, plain_type
 from curation.media.files.parquet_reading import BoundedParquet, Unread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from curation.engine.registry import did_you_mean
+from curation.errors import Detail, InvalidValueError
 
 TRANSIENT_REASONS = (
     "timeout",
@@ -49,7 +49,13 @@ PERMANENT_REASONS = (
     *("decoder_died", "decoder_timeout", "decoder_memory"),
 )
 """Reasons for which a row fails again; all http_4xx, format_ and opted_out_ are permanent too."""
-_FAMILIES = re.compile(r"http_\d{1,3}|error_\w+|format_\w+|opted_out_\w+")
+FAMILIES = r"^(http_\d{1,3}|error_\w+|format_\w+|opted_out_\w+)$"
+"""Pattern of the reasons that are named by a status, a class of errors, a format or a signal."""
+
+
+def failure_names() -> list[str]:
+    """Return the names of reasons, and of several of them, that are no family."""
+    return [TRANSIENT, ALL, OPTED_OUT, *TRANSIENT_REASONS, *PERMANENT_REASONS]
 
 
 def is_permanent(reason: str) -> bool:
@@ -63,11 +69,11 @@ def check_failure(name: str) -> str:
     Raises:
         ValueError: it cannot be one.
     """
-    names = (TRANSIENT, ALL, OPTED_OUT, *TRANSIENT_REASONS, *PERMANENT_REASONS)
-    if name not in names and not _FAMILIES.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is no failure of a fetch{did_you_mean(name, names)}. Valid: "
-            f"{', '.join(names)}, and http_<status>, error_<class>, format_<name>, opted_out_<signal>"
+    names = failure_names()
+    if name not in names and not re.fullmatch(FAMILIES, name):
+        families = ("http_<status>", "error_<class>", "format_<name>", "opted_out_<signal>")
+        raise InvalidValueError(
+            Detail(f"{name!r} is no failure of a fetch", found=name, valid=(*names, *families))
         )
     return name
 

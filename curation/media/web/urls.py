@@ -222,7 +222,8 @@ def _load_domains(blocked: BlockedDomains) -> frozenset[str]:
     content = blocked.store.storage.read(blocked.path)
     if content is None:
         raise StoreError(
-            f"{blocked.store.address(blocked.path)} is missing. Run the same command again."
+            f"{blocked.store.address(blocked.path)} is missing",
+            fix="Run the same command again",
         )
     return frozenset(content.decode().split())
 
@@ -303,8 +304,8 @@ def _read(blocked_domains: str) -> bytes:
         return Path(blocked_domains).read_bytes()
     except OSError as error:
         raise RecipeError(
-            f"ingest.blocked_domains: {blocked_domains!r} cannot be read ({error}). "
-            "Give a text file with one domain per line."
+            f"ingest.blocked_domains: {blocked_domains!r} cannot be read ({error})",
+            fix="Give a text file with one domain per line",
         ) from error
 
 

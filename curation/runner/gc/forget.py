@@ -176,7 +176,10 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
         )
     for option, text in (("--by", request.by), ("--reason", request.reason)):
         if not text.strip():
-            raise RecipeError(f"{option} is empty. Say it in words: it stays in the record.")
+            raise RecipeError(
+                f"{option} is empty",
+                fix="Say it in words: it stays in the record",
+            )
     hashes: dict[str, tuple[str, ...]] = {
         kind: sorted_hashes(takedowns, kind, values) for kind, values in named.items()
     }
@@ -191,8 +194,8 @@ def _check_words(tombstone: Tombstone, takedowns: Takedowns) -> None:
     alone = Takedowns(takedowns.key, (tombstone,))
     if mentions(f"{tombstone.by} {tombstone.reason}", alone):
         raise RecipeError(
-            "--reason or --by holds what is to be taken down, and they stay in the store. Describe it "
-            "in other words, such as the number of the request."
+            "--reason or --by holds what is to be taken down, and they stay in the store",
+            fix="Describe it in other words, such as the number of the request",
         )
 
 
@@ -241,8 +244,9 @@ def _like(path: Path, within: int) -> Likeness:
         raise RecipeError(f"--like: {path} cannot be read ({error}).") from error
     if found is None:
         raise RecipeError(
-            f"--like: {path} is no picture, or it is so plain that all plain pictures would be "
-            "like it. Give a JPEG, PNG or WebP with some contrast, or take it down by --sha256."
+            f"--like: {path} is no picture, or it is so plain that all plain pictures would "
+            "be like it",
+            fix="Give a JPEG, PNG or WebP with some contrast, or take it down by --sha256",
         )
     return found
 

@@ -69,9 +69,10 @@ def read_stored_runs(store: Store) -> list[StoredRun]:
     ]
     if damaged:
         raise StoreError(
-            f"{len(damaged)} records of runs in {store.uri} are damaged, or were written by another "
-            f"version of curation, so nobody knows what these runs need: {', '.join(damaged[:5])}. "
-            "Delete these files if the runs are not needed any more. Nothing was removed."
+            f"{len(damaged)} records of runs in {store.uri} are damaged, or were written by "
+            "another version of curation, so nobody knows what these runs need: "
+            f"{', '.join(damaged[:5])}",
+            fix="Delete these files if the runs are not needed any more. Nothing was removed",
         )
     files = [{p: listed[p] for p in names_of(path) if p in listed} for path in paths]
     return [

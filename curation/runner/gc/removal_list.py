@@ -102,8 +102,9 @@ class RemovalList:
         for start in range(0, len(paths), BATCH):
             if not self.lease.is_held:
                 raise LeaseError(
-                    f"A run took over the lease of gc in {self.storage.uri}, because gc gave no sign "
-                    "of life. What was removed so far is not needed by any kept run. Run gc again."
+                    f"A run took over the lease of gc in {self.storage.uri}, because gc gave "
+                    "no sign of life. What was removed so far is not needed by any kept run",
+                    fix="Run gc again",
                 )
             self.storage.delete(paths[start : start + BATCH])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from curation.engine.iceberg import publish
-from curation.errors import StoreError
+from curation.errors import Detail, StoreError
 from curation.flow import STAGES
 from curation.runner.work import map_key
 from curation.store.holder import Holder, this_process
@@ -53,7 +53,8 @@ def _latest(store: Store) -> RunRecord:
     for record in read_runs(store):
         if record.state == "finished":
             return record
-    raise StoreError(f"No run has finished in {store.uri}. Run a recipe, or name a run (--run).")
+    fix = "Run a recipe, or name a run (--run)"
+    raise StoreError(Detail(f"No run has finished in {store.uri}", store.uri, fix=fix))
 
 
 def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
@@ -75,8 +76,9 @@ def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
     """
     if record.state != "finished":
         raise StoreError(
-            f"Run {record.run} in {store.uri} has not finished ({record.current_state}), so it has "
-            "nothing to restore. Choose one that has finished (curation runs --store STORE)."
+            f"Run {record.run} in {store.uri} has not finished ({record.current_state}), so "
+            "it has nothing to restore",
+            fix="Choose one that has finished (curation runs --store STORE)",
         )
     start = new_run(record.recipe, record.fingerprint, dict.fromkeys(record.steps.values(), ""))
     restored = replace(
@@ -110,9 +112,9 @@ def read_manifests(store: Store, record: RunRecord) -> dict[str, Manifest]:
     lost = [t for t in manifests if t not in complete]
     if lost:
         raise StoreError(
-            f"Run {record.run} in {store.uri} is not whole: a manifest or a file is missing of "
-            f"{', '.join(f'{t} (version {record.tables[t][:12]})' for t in lost)}. Run its recipe "
-            f"{record.recipe!r} again: it computes what is missing."
+            f"Run {record.run} in {store.uri} is not whole: a manifest or a file is missing "
+            f"of {', '.join(f'{t} (version {record.tables[t][:12]})' for t in lost)}",
+            fix=f"Run its recipe {record.recipe!r} again: it computes what is missing",
         )
     return complete
 

@@ -30,6 +30,6 @@ def check_unchanged(
     files = {f.path for record in written for f in record.files}
     search_files(store, now, sorted(files))
     raise StoreError(
-        f"Rows of {store.uri} were taken down while this step worked, so it was not committed. Run the "
-        "same command again: it reuses what holds none of them."
+        f"Rows of {store.uri} were taken down while this step worked, so it was not committed",
+        fix="Run the same command again: it reuses what holds none of them",
     )

@@ -58,7 +58,10 @@ def opted_out(store: Store, since: str) -> OptedOut:
     """
     runs = _runs_by_recipe(store)
     if not runs:
-        raise StoreError(f"No run of {store.uri} has a table {IMAGES}. Run a recipe with it first.")
+        raise StoreError(
+            f"No run of {store.uri} has a table {IMAGES}",
+            fix="Run a recipe with it first",
+        )
     withheld: dict[str, str] = {}
     for records in runs.values():
         for url, started in _withheld(store, records).items():

@@ -157,9 +157,12 @@ def _search_file(store: Store, search: FileSearch, path: str, found: _Found) -> 
         found.files.add(path)
     except OSError as error:
         raise StoreError(
-            f"{store.address(path)} cannot be read ({error}), so nobody knows whether it holds what "
-            "was taken down. The tombstone is in force. Set damaged files aside (curation "
-            f"verify-store --set-aside --store {store.uri}), then run curation gc."
+            f"{store.address(path)} cannot be read ({error}), so nobody knows whether it "
+            "holds what was taken down. The tombstone is in force",
+            fix=(
+                "Set damaged files aside (curation verify-store --set-aside --store "
+                f"{store.uri}), then run curation gc"
+            ),
         ) from error
 
 

@@ -94,8 +94,8 @@ def _container(
                 yield from _tar(stream, contained, max_bytes)
     except _CHANGED as error:
         raise StoreError(
-            f"{path} cannot be read any more ({error}), although ingest has read it. Put the file "
-            "back, or run ingest again."
+            f"{path} cannot be read any more ({error}), although ingest has read it",
+            fix="Put the file back, or run ingest again",
         ) from error
 
 

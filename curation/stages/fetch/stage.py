@@ -129,9 +129,12 @@ def _check_contact(rows: Iterator[FetchRequest], params: FetchStep) -> Iterator[
         host, port = host_of(row.url or ""), port_of(row.url or "")
         if params.contact is None and guard.may_request(host, port) and not guard.is_listed(host):
             raise RecipeError(
-                f"`fetch.contact` is required before {host} is requested. Set it to an e-mail "
-                "address, or to a web page about your crawl, so that the host can see in the "
-                "User-Agent header how to reach you. List your own hosts under `fetch.allow_hosts`."
+                f"`fetch.contact` is required before {host} is requested",
+                fix=(
+                    "Set it to an e-mail address, or to a web page about your crawl, so that the "
+                    "host can see in the User-Agent header how to reach you. List your own hosts "
+                    "under `fetch.allow_hosts`"
+                ),
             )
         yield row
 

@@ -259,7 +259,7 @@ def _check_counts(
     """
     for source in sources:
         names = [name for name, file in files.items() if file.source.name == source.name]
-        unreadable = [records[name].stats.get("unreadable") for name in names]
+        unreadable = [str(records[name].stats.get("unreadable") or "") for name in names]
         if all(unreadable):
             raise StoreError(unreadable[0])
         noted = notices[source.name]
@@ -295,8 +295,8 @@ def _check_filled(source: Source, filled: set[str]) -> None:
     for setting, (field, value) in wanted.items():
         if field not in filled:
             raise RecipeError(
-                f"Source {source.name!r}: no sample has what `{setting}` names, {value!r}. Correct it, "
-                "or remove it from the source."
+                f"Source {source.name!r}: no sample has what `{setting}` names, {value!r}",
+                fix="Correct it, or remove it from the source",
             )
 
 

@@ -29,12 +29,15 @@ def load_words(path: str) -> Filter:
         lines = Path(local_path(path)).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"The list of words {path!r} cannot be read as UTF-8: {error}. Correct `file`, or convert "
-            "the list to UTF-8."
+            f"The list of words {path!r} cannot be read as UTF-8: {error}",
+            fix="Correct `file`, or convert the list to UTF-8",
         ) from error
     entries = {_words(line) for line in lines if not line.lstrip().startswith("#")} - {()}
     if not entries:
-        raise RecipeError(f"The list of words {path!r} has no words. Write one word per line.")
+        raise RecipeError(
+            f"The list of words {path!r} has no words",
+            fix="Write one word per line",
+        )
     lengths = sorted({len(entry) for entry in entries})
 
     def count(caption: str) -> int:

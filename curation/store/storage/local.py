@@ -245,14 +245,16 @@ def _check_root(root: str) -> None:
         root.encode()
     except UnicodeEncodeError as error:
         raise StoreError(
-            f"The store {root!a} has a name that is not UTF-8. Rename the folder, or choose another."
+            f"The store {root!a} has a name that is not UTF-8",
+            fix="Rename the folder, or choose another",
         ) from error
     folders = (Path(root), *Path(root).parents)
     # `Path.is_file` raises an error if the path is too long.
     file = next((str(path) for path in folders if os.path.isfile(path)), None)  # noqa: PTH113
     if file is not None:
         raise StoreError(
-            f"The store {root!r} cannot be a folder, since {file!r} is a file. Choose another store."
+            f"The store {root!r} cannot be a folder, since {file!r} is a file",
+            fix="Choose another store",
         )
 
 

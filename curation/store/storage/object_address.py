@@ -48,12 +48,14 @@ def read_options(uri: str) -> dict[str, str]:
         place = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
         family = {"gcs": "gs", "abfss": "abfs"}.get(parts.scheme, parts.scheme)
         raise StoreError(
-            f"The address of the store {place} must not have credentials, because addresses are "
-            f"printed. Leave them out and set them in the environment: {CREDENTIALS[family]}."
+            f"The address of the store {place} must not have credentials, because addresses "
+            "are printed",
+            fix=f"Leave them out and set them in the environment: {CREDENTIALS[family]}",
         )
     if parts.fragment:
         raise StoreError(
-            f"The address of a store must not have a '#': {uri!r}. Write %23 for one in a name."
+            f"The address of a store must not have a '#': {uri!r}",
+            fix="Write %23 for one in a name",
         )
     valid = OPTIONS.get(parts.scheme, ())
     options = {n: v[-1] for n, v in parse_qs(parts.query, keep_blank_values=True).items()}
@@ -73,7 +75,8 @@ def _check_values(uri: str, options: Mapping[str, str]) -> None:
     empty = [name for name, value in options.items() if not value]
     if empty:
         raise StoreError(
-            f"The address {uri!r} has no value for {', '.join(empty)}. Write NAME=VALUE."
+            f"The address {uri!r} has no value for {', '.join(empty)}",
+            fix="Write NAME=VALUE",
         )
     if options.get("scheme", "https") not in ("http", "https"):
         raise StoreError(

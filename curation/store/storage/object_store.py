@@ -45,8 +45,11 @@ def _explained(
         except BaseError as error:
             problem = str(error).partition("\n")[0]
             raise StoreError(
-                f"The store {self.uri} did not answer a request ({method.__name__}): {problem}. Check "
-                "its address, its credentials and the network, and run the same command again."
+                f"The store {self.uri} did not answer a request ({method.__name__}): {problem}",
+                fix=(
+                    "Check its address, its credentials and the network, and run the same "
+                    "command again"
+                ),
             ) from error
 
     return cast(Callable[Concatenate["ObjectStorage", P], R], call)

@@ -25,7 +25,8 @@ def open_storage(address: str | Path) -> Storage:
     text = str(address)
     if not text.strip():
         raise StoreError(
-            "The address of the store is empty. Give a folder or a URI, as --store /data/birds."
+            "The address of the store is empty",
+            fix="Give a folder or a URI, as --store /data/birds",
         )
     scheme = text.partition("://")[0] if "://" in text else ""
     if not scheme or isinstance(address, Path):
@@ -37,8 +38,11 @@ def open_storage(address: str | Path) -> Storage:
         return ObjectStorage(text)
     if has_secret(text):
         raise StoreError(
-            f"The address of the store {mask_address(text)} must not have credentials, because "
-            "addresses are printed and recorded. Leave them out, and set them in the environment, as "
-            "the tools of the file system expect them."
+            f"The address of the store {mask_address(text)} must not have credentials, "
+            "because addresses are printed and recorded",
+            fix=(
+                "Leave them out, and set them in the environment, as the tools of the file "
+                "system expect them"
+            ),
         )
     return ArrowStorage(text)

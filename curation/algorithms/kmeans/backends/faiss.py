@@ -29,8 +29,8 @@ def load(vectors: Vectors, device: str = "cpu") -> FaissAssigner:
     """
     if device != "cpu" and not hasattr(faiss, "StandardGpuResources"):
         raise RecipeError(
-            f"cluster.backend faiss on {device} needs the package faiss-gpu; found faiss-cpu. "
-            "Install the extra [gpu] instead of [cpu], or set backend: torch."
+            f"cluster.backend faiss on {device} needs the package faiss-gpu; found faiss-cpu",
+            fix="Install the extra [gpu] instead of [cpu], or set backend: torch",
         )
     return FaissAssigner(vectors, device)
 

@@ -41,6 +41,6 @@ def _network(weights: bytes, at_least: float) -> Any:
         )
     except cv2.error as error:
         raise RecipeError(
-            f"fetch.faces.weights: OpenCV cannot read the file as a YuNet network ({error}). "
-            "Download face_detection_yunet_2023mar.onnx from OpenCV's model zoo."
+            f"fetch.faces.weights: OpenCV cannot read the file as a YuNet network ({error})",
+            fix="Download face_detection_yunet_2023mar.onnx from OpenCV's model zoo",
         ) from error

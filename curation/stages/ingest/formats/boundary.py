@@ -86,7 +86,8 @@ class FileBoundary:
         except FileSystemError as error:
             raise StoreError(
                 f"Source {self._file.source.name!r}: {self._file.display_name} cannot be read "
-                f"({error}). Put the file back, or remove it from the source, and run again."
+                f"({error})",
+                fix="Put the file back, or remove it from the source, and run again",
             ) from error
         except UnreadableError as error:
             yield from self._ended(str(error))

@@ -83,8 +83,9 @@ def _header(file: SourceFile, records: Iterator[Record]) -> list[str] | None:
         return None
     if header.problem or _not_utf8(header.fields):
         raise RecipeError(
-            f"Source {file.source.name!r}: the first line of {file.display_name} is not a header with "
-            f"the names of the columns ({header.problem or 'it is not UTF-8'}). Add such a line."
+            f"Source {file.source.name!r}: the first line of {file.display_name} is not a "
+            f"header with the names of the columns ({header.problem or 'it is not UTF-8'})",
+            fix="Add such a line",
         )
     return header.fields
 

@@ -41,8 +41,9 @@ def lines(file: SourceFile, limit: int = LINE_BYTES) -> Iterator[tuple[bytes, bo
             left -= len(finished)
             if left < 0:
                 raise UnreadableError(
-                    f"Source {file.source.name!r}: {file.display_name} has more than {most:,} lines, "
-                    "too many for its size. Write it without empty lines."
+                    f"Source {file.source.name!r}: {file.display_name} has more than {most:,} "
+                    "lines, too many for its size",
+                    fix="Write it without empty lines",
                 )
             for line in finished:
                 is_complete = not overlong and len(line) <= limit
@@ -61,8 +62,9 @@ def _check_encoding(block: bytes, file: SourceFile) -> None:
     is_utf16 = len(sample) > 3 and not min(even, odd) and 2.2 * max(even, odd) >= len(sample)
     if block.startswith(UTF16_MARKS) or is_utf16:
         raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} is encoded in UTF-16 or UTF-32; "
-            "lists must be in UTF-8. Convert it: iconv -f UTF-16 -t UTF-8."
+            f"Source {file.source.name!r}: {file.display_name} is encoded in UTF-16 or "
+            "UTF-32; lists must be in UTF-8",
+            fix="Convert it: iconv -f UTF-16 -t UTF-8",
         )
 
 
@@ -75,6 +77,6 @@ def _blocks(raw: Any, file: SourceFile) -> Iterator[bytes]:
         raise
     except DAMAGE as error:
         raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} is damaged ({error}). Replace the "
-            "file, or remove it from the source, and run again."
+            f"Source {file.source.name!r}: {file.display_name} is damaged ({error})",
+            fix="Replace the file, or remove it from the source, and run again",
         ) from error

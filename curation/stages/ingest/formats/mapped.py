@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from curation.engine.registry import did_you_mean
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.media.files.limits import COLUMNS, METADATA_CHARACTERS
 from curation.stages.ingest.formats.boundary import UnreadableError
 from curation.stages.ingest.formats.source_row import SourceRow
@@ -66,16 +65,20 @@ def mapped_columns(file: SourceFile, names: Iterable[str]) -> Columns:
     of_file = dict.fromkeys(listed)
     if len(listed) > COLUMNS:
         raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} has {len(listed):,} columns, more than "
-            f"{COLUMNS:,}. Keep those that are needed."
+            f"Source {file.source.name!r}: {file.display_name} has {len(listed):,} columns, "
+            f"more than {COLUMNS:,}",
+            fix="Keep those that are needed",
         )
     for mapped, column in file.source.columns.items():
         if column not in of_file:
             raise RecipeError(
-                f"Source {file.source.name!r}: {file.display_name} has no column {column!r}, which "
-                f"`columns` maps to {mapped}{did_you_mean(column, of_file)}. It has: "
-                f"{listed_names(of_file)}. "
-                "Correct `columns` in the recipe."
+                Detail(
+                    f"{file.display_name} has no column {column!r}, which `columns` maps to {mapped}",
+                    f"Source {file.source.name!r}",
+                    column,
+                    _shown(of_file),
+                    "Correct `columns` in the recipe",
+                )
             )
     columns = {
         mapped: tuple(c for c in candidates if c in of_file)
@@ -86,10 +89,15 @@ def mapped_columns(file: SourceFile, names: Iterable[str]) -> Columns:
 
 def listed_names(names: Iterable[str]) -> str:
     """Return names for people, sorted; of many, the first."""
+    return ", ".join(_shown(names)) or "none"
+
+
+def _shown(names: Iterable[str]) -> list[str]:
+    """Return the names of columns in order, and in place of many the number of the others."""
     ordered = [shortened(name) for name in sorted(names)]
     if len(ordered) > _SHOWN_COLUMNS:
         ordered[_SHOWN_COLUMNS:] = [f"{len(ordered) - _SHOWN_COLUMNS:,} others"]
-    return ", ".join(ordered) or "none"
+    return ordered
 
 
 def check_no_inline_images(file: SourceFile) -> None:
@@ -100,8 +108,8 @@ def check_no_inline_images(file: SourceFile) -> None:
     """
     if "image" in file.source.column_candidates:
         raise RecipeError(
-            f"Source {file.source.name!r}: {file.source.format} cannot hold the bytes of images. "
-            "Map `path` to their files, or use parquet or webdataset."
+            f"Source {file.source.name!r}: {file.source.format} cannot hold the bytes of images",
+            fix="Map `path` to their files, or use parquet or webdataset",
         )
 
 
@@ -188,6 +196,7 @@ def check_unique(file: SourceFile, names: Sequence[str], columns: Columns) -> No
         for column in candidates:
             if names.count(column) > 1:
                 raise RecipeError(
-                    f"Source {file.source.name!r}: {file.display_name} has more than one column "
-                    f"{column!r}, mapped to {mapped}. Give each column a different name."
+                    f"Source {file.source.name!r}: {file.display_name} has more than one "
+                    f"column {column!r}, mapped to {mapped}",
+                    fix="Give each column a different name",
                 )

@@ -91,8 +91,8 @@ def read_table(file: SourceFile, layout_of: LayoutOf) -> Iterator[SourceRow | No
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} cannot be read as Parquet ({error}). "
-            "Replace the file, or remove it from the source, and run again."
+            f"Source {file.source.name!r}: {file.display_name} cannot be read as Parquet ({error})",
+            fix="Replace the file, or remove it from the source, and run again",
         ) from error
 
 
@@ -223,8 +223,8 @@ def _check_types(opened: _Opened) -> None:
             if not _can_hold(mapped, kind):
                 raise RecipeError(
                     f"Source {opened.file.source.name!r}: column {column!r} of "
-                    f"{opened.file.display_name}, mapped to {mapped}, has the type {kind}. Map "
-                    f"{mapped} to a column of text."
+                    f"{opened.file.display_name}, mapped to {mapped}, has the type {kind}",
+                    fix=f"Map {mapped} to a column of text",
                 )
 
 
@@ -246,9 +246,12 @@ def _inline_leaf(opened: _Opened) -> int | None:
     if leaf is None:
         kind = opened.schema.field(opened.image).type if opened.image >= 0 else pa.string()
         raise RecipeError(
-            f"Source {opened.file.source.name!r}: column {name!r} of {opened.file.display_name}, "
-            f"mapped to image, has the type {kind}. Map image to encoded bytes, or to a struct with a "
-            "field `bytes`. Map URLs to url, and file names to path."
+            f"Source {opened.file.source.name!r}: column {name!r} of "
+            f"{opened.file.display_name}, mapped to image, has the type {kind}",
+            fix=(
+                "Map image to encoded bytes, or to a struct with a field `bytes`. Map URLs to "
+                "url, and file names to path"
+            ),
         )
     return leaf
 

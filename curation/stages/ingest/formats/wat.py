@@ -45,8 +45,8 @@ def read(file: SourceFile) -> Iterator[Item]:
             raise
         except (*DAMAGE, WarcError) as error:
             raise UnreadableError(
-                f"Source {file.source.name!r}: {file.display_name} cannot be read as WAT ({error}). "
-                "Replace the file, or remove it from the source, and run again."
+                f"Source {file.source.name!r}: {file.display_name} cannot be read as WAT ({error})",
+                fix="Replace the file, or remove it from the source, and run again",
             ) from error
 
 

@@ -92,8 +92,8 @@ def read(file: SourceFile) -> Iterator[Item]:
             raise
         except TAR_DAMAGE as error:
             raise UnreadableError(
-                f"Source {file.source.name!r}: {file.display_name} is not a tar ({error}). Replace the "
-                "file, or remove it from the source, and run again."
+                f"Source {file.source.name!r}: {file.display_name} is not a tar ({error})",
+                fix="Replace the file, or remove it from the source, and run again",
             ) from error
         try:
             _scan(tar, scan)

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow import fs
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.masking import has_secret, mask_address
 from curation.media.files.file_cache import changed_ns
 from curation.media.files.limits import FOLDER_DEPTH
@@ -120,8 +120,12 @@ def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
         wanted = "the folder of an output, or a glob of its Parquet files"
     path = shown(mask_address(source.path))
     return RecipeError(
-        f"Source {source.name!r}: {problem} at {path!r}{others}. Set `path` to {wanted}. "
-        f"Relative paths start at the working directory.{hint}"
+        Detail(
+            f"{problem} at {path!r}{others}",
+            f"Source {source.name!r}",
+            path,
+            fix=f"Set `path` to {wanted}. Relative paths start at the working directory.{hint}",
+        )
     )
 
 
@@ -144,8 +148,8 @@ def _list_uri(source: Source, notices: Notices) -> _Found:
     if has_secret(source.path):
         raise RecipeError(
             f"Source {source.name!r}: `path` contains a password or another secret "
-            f"({mask_address(source.path)}), which tables would show. Set credentials in the "
-            "environment, as the tools of the file system expect them."
+            f"({mask_address(source.path)}), which tables would show",
+            fix="Set credentials in the environment, as the tools of the file system expect them",
         )
     query = f"?{parts.query}" if parts.query else ""
     address = source.path.removesuffix(query).rstrip("/")

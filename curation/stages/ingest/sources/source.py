@@ -9,8 +9,7 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from curation.engine.params_base import Name, StrictModel, execution_only
-from curation.engine.registry import did_you_mean
-from curation.errors import RecipeError
+from curation.errors import InvalidValueError, RecipeError, unknown
 from curation.masking import has_secret, mask_address
 from curation.media.web.params import is_web
 from curation.stages.ingest.sources import FORMATS
@@ -141,10 +140,7 @@ class Source(StrictModel):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in FORMATS and name not in PRESETS:
-            raise ValueError(
-                f"unknown format {name!r}{did_you_mean(name, [*FORMATS, *PRESETS])}. Valid: "
-                f"{', '.join(FORMATS)}, or one of the published lists {', '.join(PRESETS)}"
-            )
+            raise InvalidValueError(unknown("format", name, [*FORMATS, *PRESETS]))
         return name
 
     @model_validator(mode="after")
@@ -198,7 +194,8 @@ def signed_addresses(sources: Iterable[Source]) -> dict[str, str]:
         masked = mask_address(address)
         if masked != address and signed.setdefault(masked, address) != address:
             raise RecipeError(
-                f"Several sources have the address {masked} with different secrets. Tables hold no "
-                "secrets, so they could not tell them apart. Leave one out, or name a local copy."
+                f"Several sources have the address {masked} with different secrets. Tables "
+                "hold no secrets, so they could not tell them apart",
+                fix="Leave one out, or name a local copy",
             )
     return signed

@@ -177,8 +177,8 @@ class SourceFile:
         except (OSError, OutsideFolderError) as error:
             raise StoreError(
                 f"Source {self.source.name!r}: {shown(f'{self.root}/{path}')} cannot be read "
-                f"({mask_address(str(error))}). Put the file back, or remove it from the source, "
-                "and run again."
+                f"({mask_address(str(error))})",
+                fix="Put the file back, or remove it from the source, and run again",
             ) from error
 
     def _real_path(self, name: str) -> str:

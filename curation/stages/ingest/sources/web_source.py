@@ -31,15 +31,17 @@ def web_source_file(source: Source, outbound: OutboundParams) -> SourceFile:
         address = normalize(source.address)
     except InvalidURLError as error:
         raise RecipeError(
-            f"{place} is no valid URL, or has a user name or password, which tables would show. "
-            "Correct it, or download the file, and set `path` to your copy."
+            f"{place} is no valid URL, or has a user name or password, which tables would show",
+            fix="Correct it, or download the file, and set `path` to your copy",
         ) from error
     root, _, name = address.partition("?")[0].rpartition("/")
     if FORMATS[source.reader].is_folder or not name or "*" in name:
         raise RecipeError(
-            f"{place} is not one file, and folders on the web cannot be listed. Set `path` to one "
-            "file; for several, write one source for each. For a folder of images, write a list of "
-            "their URLs (format: txt)."
+            f"{place} is not one file, and folders on the web cannot be listed",
+            fix=(
+                "Set `path` to one file; for several, write one source for each. For a folder of "
+                "images, write a list of their URLs (format: txt)"
+            ),
         )
     try:
         with WebFile(address, outbound) as file:

@@ -55,13 +55,14 @@ def head_weights(spec: HeadSpec, info: EncoderInfo) -> dict[str, Any]:
     not_finite = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if not_finite:
         raise RecipeError(
-            f"The head {path!r} has weights that are not finite, in {', '.join(not_finite[:8])}. "
-            "Train it again, or download the file again."
+            f"The head {path!r} has weights that are not finite, in {', '.join(not_finite[:8])}",
+            fix="Train it again, or download the file again",
         )
     if None not in (trained_on, identity) and trained_on != identity:
         raise RecipeError(
-            f"The head {path!r} was trained on vectors of {trained_on}, but those of {spec.encoder} "
-            f"are of {identity}. Set `encoder` to the one it was trained on, or train it again."
+            f"The head {path!r} was trained on vectors of {trained_on}, but those of "
+            f"{spec.encoder} are of {identity}",
+            fix="Set `encoder` to the one it was trained on, or train it again",
         )
     return state
 
@@ -80,9 +81,10 @@ def _training_encoder(file: Path, path: str) -> Identity:
         identity: Identity = json.loads(entry)["encoder"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecipeError(
-            f"The entry {METADATA_KEY!r} in the metadata of the head {path!r} does not contain the "
-            f"encoder it was trained on, as train-filter writes it ({type(error).__name__}: {error}). "
-            "Train it again, or remove the entry."
+            f"The entry {METADATA_KEY!r} in the metadata of the head {path!r} does not "
+            "contain the encoder it was trained on, as train-filter writes it "
+            f"({type(error).__name__}: {error})",
+            fix="Train it again, or remove the entry",
         ) from error
     return identity
 
@@ -95,8 +97,9 @@ def check_dimension(spec: HeadSpec, dim: int, vectors: Vectors) -> None:
     """
     if vectors.shape[1] != dim:
         raise RecipeError(
-            f"The head {spec.weights!r} is for vectors of dimension {dim}, but its encoder gives "
-            f"{vectors.shape[1]}. Set `encoder` to the one it was trained on."
+            f"The head {spec.weights!r} is for vectors of dimension {dim}, but its encoder "
+            f"gives {vectors.shape[1]}",
+            fix="Set `encoder` to the one it was trained on",
         )
 
 
@@ -117,5 +120,6 @@ def check_same_model(kind: str, images: Identity, captions: Identity) -> None:
         if images.get(key) != captions.get(key):
             raise RecipeError(
                 f"{kind}: the encoder of images has {key} {images.get(key)}, that of captions "
-                f"{captions.get(key)}. Give both encoders the same model and weights."
+                f"{captions.get(key)}",
+                fix="Give both encoders the same model and weights",
             )

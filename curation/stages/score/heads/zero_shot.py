@@ -66,6 +66,7 @@ def _vectors(spec: EncoderSpec, texts: tuple[str, ...]) -> Doubles:
     if not valid.all():
         invalid = [text for text, is_valid in zip(texts, valid, strict=True) if not is_valid]
         raise RecipeError(
-            f"The encoder gives no finite vector for the prompts {invalid}. Change or remove them."
+            f"The encoder gives no finite vector for the prompts {invalid}",
+            fix="Change or remove them",
         )
     return vectors.astype(np.float64)

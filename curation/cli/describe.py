@@ -1,0 +1,93 @@
+"""Makes the facts of tables and runs from what the store has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from curation.cli.facts.files import DamagedFile
+from curation.cli.facts.runs import RunSummary
+from curation.cli.facts.tables import ShownTable
+
+if TYPE_CHECKING:
+    from curation.engine.table import Table
+    from curation.runner.step import StepResult
+    from curation.store.problem import Problem
+    from curation.store.store import Store
+
+
+def describe_table(
+    table: Table, rows: Sequence[Mapping[str, Any]], folder: str | None
+) -> ShownTable:
+    """Return the facts of a version of a table.
+
+    Args:
+        table: the version.
+        rows: its first rows.
+        folder: by which other programs open it.
+    """
+    from curation.engine.contract import contract
+    from curation.inspect.open_folder import duckdb_call
+
+    manifest = table.manifest
+    return ShownTable(
+        table=manifest.table,
+        grain=contract(manifest.table).grain,
+        version=manifest.version,
+        created=manifest.created,
+        stage=manifest.stage,
+        rows=manifest.rows,
+        fragments=len(manifest.fragments),
+        counts={role: dict(outcomes) for role, outcomes in manifest.counts.items()},
+        stats=dict(manifest.stats),
+        libraries=dict(manifest.libraries),
+        folder=folder,
+        open_with=None if folder is None else duckdb_call(table, folder),
+        sample=[{name: _plain(value) for name, value in row.items()} for row in rows],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a row as JSON can hold it; bytes are counted, not copied."""
+    if isinstance(value, bytes):
+        return {"bytes": len(value)}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def describe_problems(problems: Sequence[Problem], store: Store) -> list[DamagedFile]:
+    """Return the facts of damaged files of a store."""
+    described = [asdict(each) | {"remedy": each.remedy(store.uri)} for each in problems]
+    return [DamagedFile.model_validate(each) for each in described]
+
+
+def describe_run(
+    recipe: str,
+    outcomes: Sequence[StepResult],
+    store: Store,
+    report: str | None,
+    damaged: Sequence[Problem],
+) -> RunSummary:
+    """Return the facts of a run.
+
+    Args:
+        recipe: name of the recipe.
+        outcomes: of its stages.
+        store: where its tables are.
+        report: path of the report within the store; None if there is none.
+        damaged: files that were set aside before it.
+    """
+    from curation.cli.summary import summarise
+
+    defaults: dict[str, Any] = {"shortfalls": {}, "dataset": None, "report": None}
+    more = {
+        "recipe": recipe,
+        "store": store.uri,
+        "up_to_date": all(outcome.up_to_date for outcome in outcomes),
+        "damaged": describe_problems(damaged, store),
+    }
+    return RunSummary.model_validate(defaults | more | summarise(outcomes, store, report))

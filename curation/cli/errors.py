@@ -1,0 +1,128 @@
+"""How a command ends: errors as text or as JSON, and exit statuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, cast
+
+import typer
+
+from curation.errors import CurationError, Detail, error_json
+from curation.logs import log_json_error
+from curation.terminal import Terminal, ascii_json, one_line, styled, visible
+
+EXIT_STATUSES = {
+    "0": ("it went well", ""),
+    "1": (
+        "any other error: the store, a damaged file, another run with `--no-wait`, a full disk, an "
+        "error that nobody foresaw (with a trace). Of `verify-store` and `forget --prove` also that "
+        "they found something",
+        "read the message; running again resumes",
+    ),
+    "2": (
+        "the recipe, the cluster file or the command line is not valid, or asks for something that "
+        "cannot be done; before any work",
+        "mend it: running again fails alike",
+    ),
+    "3": (
+        "more rows failed than the recipe allows (`fetch.fail_over`); the tables are kept",
+        "look at the reasons; run again, with `--retry` if need be",
+    ),
+    "4": (
+        "the dataset is not as the recipe expects (`expect`); it is kept and is not the latest",
+        "look at the dataset or change the expectation",
+    ),
+    "128 + n": (
+        "a signal ended the process, as 137 after `kill -9` or for want of memory",
+        "run again: what was finished is reused",
+    ),
+}
+"""What each exit status of `curation` and of the jobs means, and what to do."""
+
+CommandLineError = cast("type[Any]", typer.BadParameter.__mro__[2])
+"""The base of all errors of the command line itself, such as an unknown option."""
+
+
+def wants_json() -> bool:
+    """Whether the command line asks for JSON, so that an error is JSON too."""
+    arguments = sys.argv[1:]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return "--json" in arguments[:end]
+
+
+def end_with_error(error: Exception, status: int, details: tuple[Detail, ...] = ()) -> int:
+    """Print an error that ends the command; return its exit status.
+
+    Args:
+        error: what was raised.
+        status: the exit status.
+        details: what is wrong.
+    """
+    text = str(details[0]) if details else str(error)
+    print_error(error_json(type(error).__name__, status, text, details))
+    return status
+
+
+def print_error(error: Mapping[str, Any]) -> None:
+    """Print an error to standard error: as the other logs are, or as one line of JSON with --json.
+
+    Args:
+        error: of `CurationError.to_json`.
+    """
+    if log_json_error(error):
+        return
+    console = Terminal(stderr=True)
+    if wants_json():
+        console.print(styled(ascii_json(json.dumps(error))), soft_wrap=True)
+    else:
+        console.print(styled(("error:", "bold red"), f" {error['message']}"))
+
+
+def end_with_usage_error(error: Any) -> int:
+    """Print an error of the command line itself; return its exit status."""
+    text = one_line(error.format_message())
+    fields = error_json("UsageError", int(error.exit_code), text, (_usage_detail(error, text),))
+    if wants_json():
+        print_error(fields)
+    elif not log_json_error(fields):
+        # It imports a parser of Markdown.
+        from typer.rich_utils import rich_format_error
+
+        error.format_message = lambda: text
+        rich_format_error(error)
+    return int(error.exit_code)
+
+
+def end_with_curation_error(error: CurationError) -> int:
+    """Print an error that was raised on purpose; return its exit status."""
+    print_error(error.to_json())
+    return error.exit_status
+
+
+def end_with_bug(error: Exception) -> int:
+    """Print an error that nobody foresaw, with its trace, and as JSON; return the exit status."""
+    sys.stderr.write(visible("".join(traceback.format_exception(error))))
+    fix = "Running again resumes. Report it with the trace"
+    detail = Detail(f"{type(error).__name__}: {error}", fix=fix)
+    print_error(error_json(type(error).__name__, 1, detail.message, (detail,)))
+    return 1
+
+
+def _usage_detail(error: Any, text: str) -> Detail:
+    """Return what is wrong with a command line, with the option and the names that are valid."""
+    option = getattr(error, "option_name", None)
+    if option is not None:
+        known = getattr(error, "possibilities", None) or ()
+        return Detail(text, option, option, sorted(known), "curation COMMAND --help lists options")
+    parameter, context = getattr(error, "param", None), getattr(error, "ctx", None)
+    if parameter is not None:
+        choices = re.findall(r"'([^']+)'", text.partition(" one of ")[2])
+        name = next(iter(getattr(parameter, "opts", ())), parameter.name)
+        return Detail(text, name, valid=choices, fix="curation COMMAND --help describes it")
+    commands = list(getattr(getattr(context, "command", None), "commands", {}))
+    unknown = re.search(r"command '([^']+)'", text)
+    return Detail(text, found=unknown[1] if unknown else None, valid=commands if unknown else [])
