@@ -4,7 +4,7 @@
 # The help lists commands in the order of these imports.
 from curation.cli import first_recipe_commands
 from curation.cli import quickstart_command, run_commands, weights_commands, where_command
-from curation.cli import inspect_commands, why_command, sql_command, train_commands
+from curation.cli import inspect_commands, search_command, why_command, sql_command, train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
 from curation.cli import audit_commands
@@ -28,6 +28,7 @@ __all__ = [
     "quickstart_command",
     "run_commands",
     "schema_command",
+    "search_command",
     "sql_command",
     "status_command",
     "store_commands",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table as Grid
 
-from curation.cli.app import RUN_PANEL, RecipePath, app, out
+from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_facts
+from curation.cli.facts.checks import Check
 from curation.errors import RecipeError
 from curation.recipe import load_recipe
 from curation.terminal import Terminal, styled
@@ -95,14 +95,14 @@ def check(
             "--sample", min=0, help="Local pictures that are decoded and scored, to try thresholds."
         ),
     ] = 200,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a recipe against its files and this machine, before any work. Nothing is downloaded."""
     from curation.inspect.check.check import check_recipe
 
     checked = check_recipe(load_recipe(recipe), store, sample)
     if as_json:
-        out.print_json(json.dumps(checked.to_json()))
+        print_facts(Check.model_validate(checked.to_json()))
     else:
         _print_checked(checked)
     if checked.problems:

@@ -1,4 +1,4 @@
-"""The commands that look at what is in a store: show, path, search and diff."""
+"""The commands that look at what is in a store: show, path and diff."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,6 @@ from rich.table import Table as Grid
 from curation.cli.app import (
     INSPECT_PANEL,
     AsJson,
-    RecipePath,
     RunName,
     StorePath,
     app,
@@ -27,14 +25,10 @@ from curation.cli.completion import complete_table, complete_version
 from curation.cli.describe import describe_table
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
-from curation.cli.facts.tables import Search as SearchFacts
-from curation.errors import Detail, RecipeError, StoreError
-from curation.recipe import load_recipe
+from curation.errors import StoreError
 from curation.terminal import echo, one_line, styled
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from curation.engine.table import Table
 
 SHOWN_DIGITS = 12
@@ -50,17 +44,6 @@ Version = Annotated[
         help="Version of the table, or how its name begins. The default is that of the run.",
         autocompletion=complete_version,
     ),
-]
-
-Texts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text", help="Text to search with, if the encoder has a text tower. It may be repeated."
-    ),
-]
-ContactSheet = Annotated[
-    Path | None,
-    typer.Option("--html", help="HTML file to write with the pictures: a contact sheet."),
 ]
 
 
@@ -102,7 +85,7 @@ def show(
     for name, value in manifest.stats.items():
         if name in TABLE_STATS:
             continue
-        out.print(f"{name}: {_truncate(value, 400)}")
+        out.print(f"{name}: {truncate(value, 400)}")
     libraries = ", ".join(
         f"{name} {versions.replace(', ', ' and ')}" for name, versions in manifest.libraries.items()
     )
@@ -155,10 +138,10 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     for number, row in enumerate(rows):
         out.print(styled((f"row {number}", "dim")))
         for name, value in row.items():
-            out.print(f"  {name:<22} {_truncate(value, 120)}")
+            out.print(f"  {name:<22} {truncate(value, 120)}")
 
 
-def _truncate(value: Any, limit: int) -> str:
+def truncate(value: Any, limit: int) -> str:
     text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
     # A line break would let a value pass for another row.
     text = one_line(text[: limit + 1])
@@ -196,102 +179,6 @@ def path(
         return
     for address in files if place is None else [place]:
         echo(address)
-
-
-@app.command(rich_help_panel=INSPECT_PANEL)
-def search(
-    recipe: RecipePath,
-    store: StorePath,
-    run: RunName = None,
-    image: Annotated[
-        list[Path] | None,
-        typer.Option("--image", help="Image file to search with. It may be repeated."),
-    ] = None,
-    image_id: Annotated[
-        list[str] | None,
-        typer.Option("--id", help="image_id of the store to search with. It may be repeated."),
-    ] = None,
-    text: Texts = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option("--vectors", help=".npy file to search with: floats of shape (n, dim)."),
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of images to find per query.")] = 10,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Search exactly, and ignore the index of the run.")
-    ] = False,
-    parquet: Annotated[
-        str | None,
-        typer.Option("--out", help="Parquet file to write the result to, instead of printing it."),
-    ] = None,
-    html: ContactSheet = None,
-    as_json: AsJson = False,
-) -> None:
-    """Find the nearest images to files, texts, image ids or vectors, and the arms that claim them."""
-    from curation.inspect.report.search_page import write_sheet
-    from curation.inspect.search import Search, read_queries
-    from curation.store.store import Store
-
-    if sum(bool(option) for option in (image, image_id, text, vectors)) != 1:
-        options = ["--image", "--id", "--text", "--vectors"]
-        message = "Give exactly one of --image, --id, --text and --vectors"
-        raise RecipeError(Detail(message, valid=options))
-    searched = Search(load_recipe(recipe), Store(store), run)
-    if vectors is not None:
-        queries = read_queries(vectors)
-        names = [f"{vectors}[{row}]" for row in range(len(queries))]
-    elif image:
-        queries, names = searched.vectors_of_files(image), [str(path) for path in image]
-    elif image_id:
-        queries, names = searched.vectors_of(image_id), image_id
-    else:
-        queries, names = searched.vectors_of_texts(text or []), text or []
-    nearest, index = searched.nearest(queries, k, exact)
-    if parquet is not None:
-        _write_nearest(nearest, parquet)
-    if html is not None:
-        write_sheet(html, searched.images, nearest, names)
-    written = [str(path) for path in (parquet, html) if path is not None]
-    if as_json:
-        images = [] if written else nearest.to_pylist()
-        spec = {"index": index, "queries": names, "images": images, "written": written}
-        print_facts(SearchFacts.model_validate(spec))
-        return
-    if not written:
-        _print_nearest(nearest.to_pylist(), names, index)
-    if parquet is not None:
-        out.print(f"Wrote {len(nearest):,} rows to {parquet}")
-    if html is not None:
-        out.print(f"Wrote {html}")
-
-
-def _write_nearest(nearest: pa.Table, path: str) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(nearest, path)
-
-
-def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -> None:
-    columns = ("query", "rank", "similarity", "image_id", "source", "arms", "caption")
-    grid = Grid(*columns, title=f"Nearest images, {index}")
-    grid.columns[3].no_wrap, grid.columns[3].min_width = True, 32
-    for row in rows:
-        cells = [
-            _truncate(queries[row["query"]], 16),
-            str(row["rank"]),
-            f"{row['similarity']:.4f}",
-            row["image_id"],
-            row["source"],
-            ", ".join(row["arms"]) or "–",
-            _truncate(row["caption"] or "", 60),
-        ]
-        grid.add_row(*(one_line(cell) for cell in cells))
-    out.print(grid)
-    # In lines of their own, because a place that is cut off leads nowhere.
-    for row in {row["image_id"]: row for row in rows}.values():
-        place = row.get("url") or row.get("location")
-        if place:
-            out.print(f"{row['image_id']}  {one_line(place)}")
 
 
 @app.command(rich_help_panel=INSPECT_PANEL)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from curation.cli.app import INSPECT_PANEL, RecipeName, RunName, StorePath, app, out
+from curation.cli.app import (
+    INSPECT_PANEL,
+    AsJson,
+    RecipeName,
+    RunName,
+    StorePath,
+    app,
+    out,
+    print_facts,
+)
+from curation.cli.facts.checks import Why
 
 
 @app.command(rich_help_panel=INSPECT_PANEL)
@@ -22,7 +31,7 @@ def why(
     store: StorePath,
     recipe: RecipeName = None,
     run: RunName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what each stage made of a row, and why it is in the dataset or not.
 
@@ -33,6 +42,6 @@ def why(
     with OpenStore(store, recipe, run) as opened:
         answer = opened.why(what)
     if as_json:
-        out.print_json(json.dumps(answer.to_json()))
+        print_facts(Why.model_validate(answer.to_json()))
     else:
         out.print(str(answer))

@@ -152,6 +152,21 @@ def restored(run: Command, world: World, folder: Path) -> Iterator[Any]:
     yield run("restore", world.run, "--store", world.store)
 
 
+def selected(run: Command, world: World, folder: Path) -> Iterator[Any]:
+    query = "SELECT role, count(*) AS n FROM images GROUP BY role"
+    rows = run("sql", world.store, query)
+    assert {row["role"] for row in rows} == {"pool", "seed"}
+    yield rows
+
+
+def reasons(run: Command, world: World, folder: Path) -> Iterator[Any]:
+    image = image_ids(world.store)[0]
+    answer = run("why", image, "--store", world.store)
+    assert answer["found"] >= len(answer["rows"]) > 0
+    yield answer
+    yield run("why", "0" * 32, "--store", world.store)
+
+
 def versions(run: Command, world: World, folder: Path) -> Iterator[Any]:
     (version,) = run("versions", "images", "--store", world.store)
     assert version["runs"] == [world.run]
@@ -160,6 +175,7 @@ def versions(run: Command, world: World, folder: Path) -> Iterator[Any]:
 
 Case = Callable[[Command, World, Path], Iterator[Any]]
 CASES: dict[str, Case] = {
+    "check": one("check", recipe=True, store=True),
     "plan": planned,
     "run": up_to_date,
     "report": one("report", recipe=True, store=True),
@@ -168,6 +184,8 @@ CASES: dict[str, Case] = {
     "show": tables,
     "path": paths,
     "search": found,
+    "why": reasons,
+    "sql": selected,
     "diff": difference,
     "train-filter": head,
     "plugins": one("plugins"),

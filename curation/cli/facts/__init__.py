@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.cli.facts import errors, files, plans, runs, tables
+from curation.cli.facts import checks, errors, files, plans, runs, tables
 
 FACTS: dict[str, Any] = {
+    "check": checks.Check,
     "plan": plans.Plan | plans.PlanCost,
     "run": runs.RunSummary,
     "report": runs.Report,
@@ -22,6 +23,8 @@ FACTS: dict[str, Any] = {
     "show": tables.ShownTable,
     "path": files.TablePaths,
     "search": tables.Search,
+    "why": checks.Why,
+    "sql": list[dict[str, Any]],
     "diff": tables.Difference,
     "train-filter": tables.TrainedHead,
     "plugins": plans.Members,
@@ -37,7 +40,12 @@ FACTS: dict[str, Any] = {
     "audit dedup": tables.Audit,
 }
 """What each command prints with --json: a model, a list of one, or one of several."""
-WITHOUT_FACTS = {"schema": "prints a JSON schema in any case"}
+WITHOUT_FACTS = {
+    "init": "writes a recipe; check says what it is about",
+    "quickstart": "runs a recipe; run says what that made",
+    "schema": "prints a JSON schema in any case",
+    "where": "prints one path",
+}
 """Commands that take no --json, and why."""
 ERROR = errors.Error
 """What a command with --json prints to standard error when it fails."""

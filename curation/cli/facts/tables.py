@@ -55,6 +55,8 @@ class NearImage(Facts):
     """Its source."""
     url: str | None
     """Where it is from."""
+    location: str | None
+    """Its file, if it is not from the web."""
     caption: str | None
     """Its caption."""
     arms: list[str]
@@ -69,9 +71,9 @@ class Search(Facts):
     queries: list[str]
     """The queries by number."""
     images: list[NearImage]
-    """The nearest images of each query, the nearest first; empty with `--out`."""
-    written: str | None
-    """With `--out`, the Parquet file with the images."""
+    """The nearest images of each query, the nearest first; empty with `--out` or `--html`."""
+    written: list[str]
+    """Files that were written: with `--out` Parquet, with `--html` a page."""
 
 
 class ComparedDataset(Facts):

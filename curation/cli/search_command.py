@@ -1,0 +1,133 @@
+"""The command search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table as Grid
+
+from curation.cli.app import (
+    INSPECT_PANEL,
+    AsJson,
+    RecipePath,
+    RunName,
+    StorePath,
+    app,
+    out,
+    print_facts,
+)
+from curation.cli.facts.tables import NearImage
+from curation.cli.facts.tables import Search as SearchFacts
+from curation.cli.inspect_commands import truncate
+from curation.errors import Detail, RecipeError
+from curation.recipe import load_recipe
+from curation.terminal import one_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text", help="Text to search with, if the encoder has a text tower. It may be repeated."
+    ),
+]
+ContactSheet = Annotated[
+    Path | None,
+    typer.Option("--html", help="HTML file to write with the pictures: a contact sheet."),
+]
+
+
+@app.command(rich_help_panel=INSPECT_PANEL)
+def search(
+    recipe: RecipePath,
+    store: StorePath,
+    run: RunName = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", help="Image file to search with. It may be repeated."),
+    ] = None,
+    image_id: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="image_id of the store to search with. It may be repeated."),
+    ] = None,
+    text: Texts = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option("--vectors", help=".npy file to search with: floats of shape (n, dim)."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of images to find per query.")] = 10,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Search exactly, and ignore the index of the run.")
+    ] = False,
+    parquet: Annotated[
+        str | None,
+        typer.Option("--out", help="Parquet file to write the result to, instead of printing it."),
+    ] = None,
+    html: ContactSheet = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the nearest images to files, texts, image ids or vectors, and the arms that claim them."""
+    from curation.inspect.report.search_page import write_sheet
+    from curation.inspect.search import Search, read_queries
+    from curation.store.store import Store
+
+    if sum(bool(option) for option in (image, image_id, text, vectors)) != 1:
+        options = ["--image", "--id", "--text", "--vectors"]
+        message = "Give exactly one of --image, --id, --text and --vectors"
+        raise RecipeError(Detail(message, valid=options))
+    searched = Search(load_recipe(recipe), Store(store), run)
+    if vectors is not None:
+        queries = read_queries(vectors)
+        names = [f"{vectors}[{row}]" for row in range(len(queries))]
+    elif image:
+        queries, names = searched.vectors_of_files(image), [str(path) for path in image]
+    elif image_id:
+        queries, names = searched.vectors_of(image_id), image_id
+    else:
+        queries, names = searched.vectors_of_texts(text or []), text or []
+    nearest, index = searched.nearest(queries, k, exact)
+    if parquet is not None:
+        _write_nearest(nearest, parquet)
+    if html is not None:
+        write_sheet(html, searched.images, nearest, names)
+    written = [str(path) for path in (parquet, html) if path is not None]
+    if as_json:
+        images = [] if written else nearest.select(list(NearImage.model_fields)).to_pylist()
+        spec = {"index": index, "queries": names, "images": images, "written": written}
+        print_facts(SearchFacts.model_validate(spec))
+    elif written:
+        out.print(f"Wrote {len(nearest):,} rows to {' and '.join(written)}")
+    else:
+        _print_nearest(nearest.to_pylist(), names, index)
+
+
+def _write_nearest(nearest: pa.Table, path: str) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(nearest, path)
+
+
+def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -> None:
+    columns = ("query", "rank", "similarity", "image_id", "source", "arms", "caption")
+    grid = Grid(*columns, title=f"Nearest images, {index}")
+    grid.columns[3].no_wrap, grid.columns[3].min_width = True, 32
+    for row in rows:
+        cells = [
+            truncate(queries[row["query"]], 16),
+            str(row["rank"]),
+            f"{row['similarity']:.4f}",
+            row["image_id"],
+            row["source"],
+            ", ".join(row["arms"]) or "–",
+            truncate(row["caption"] or "", 60),
+        ]
+        grid.add_row(*(one_line(cell) for cell in cells))
+    out.print(grid)
+    # In lines of their own, because a place that is cut off leads nowhere.
+    for row in {row["image_id"]: row for row in rows}.values():
+        place = row.get("url") or row.get("location")
+        if place:
+            out.print(f"{row['image_id']}  {one_line(place)}")
