@@ -190,13 +190,13 @@ def test_show_prints_each_caption_in_one_line(store: Path) -> None:
 def test_search_and_diff_print_values_without_acting(
     monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:
-    from curation.cli import inspect_commands
+    from curation.cli import inspect_commands, search_command
 
     row = {"query": 0, "rank": 1, "similarity": 0.5, "image_id": "0" * 32, "arms": POISON}
     for text in POISON:
         out = io.StringIO()
-        monkeypatch.setattr(inspect_commands, "out", Terminal(file=out, width=400))
-        inspect_commands._print_nearest(
+        monkeypatch.setattr(search_command, "out", Terminal(file=out, width=400))
+        search_command._print_nearest(
             [row | {"source": text, "caption": text}], [text], index=text
         )
         assert not acting(out.getvalue())

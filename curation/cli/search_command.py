@@ -21,7 +21,7 @@ from curation.cli.app import (
 from curation.cli.facts.tables import NearImage
 from curation.cli.facts.tables import Search as SearchFacts
 from curation.cli.inspect_commands import truncate
-from curation.errors import Detail, RecipeError
+from curation.errors import RecipeError
 from curation.recipe import load_recipe
 from curation.terminal import one_line
 
@@ -75,9 +75,7 @@ def search(
     from curation.store.store import Store
 
     if sum(bool(option) for option in (image, image_id, text, vectors)) != 1:
-        options = ["--image", "--id", "--text", "--vectors"]
-        message = "Give exactly one of --image, --id, --text and --vectors"
-        raise RecipeError(Detail(message, valid=options))
+        raise RecipeError("Give exactly one of --image, --id, --text and --vectors.")
     searched = Search(load_recipe(recipe), Store(store), run)
     if vectors is not None:
         queries = read_queries(vectors)
