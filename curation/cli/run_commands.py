@@ -116,6 +116,7 @@ def _plan_to_json(recipe: Recipe) -> dict[str, Any]:
             }
             for step in plan(recipe)
         ],
+        "left_out": left_out(recipe),
         "composition": composition,
         "total_images": expected_total(composition),
     }
@@ -149,11 +150,11 @@ def run(
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
-    for sentence in left_out(loaded):
-        err.print(sentence)
     again = Again(force, check_retry(steps, retry or ()))
     opened = Store(store)
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
+    for sentence in left_out(loaded):
+        err.print(sentence)
     if verify:
         print_problems(verify_inputs(steps, opened), opened)
     waiting = Waiting(wait=not no_wait, notify=err.print)
