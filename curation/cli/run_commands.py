@@ -134,6 +134,7 @@ def _plan_to_json(recipe: Recipe) -> dict[str, Any]:
             }
             for step in plan(recipe)
         ],
+        "left_out": left_out(recipe),
         "composition": composition,
         "total_images": expected_total(composition),
     }
@@ -168,11 +169,11 @@ def run(
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
-    for sentence in left_out(loaded):
-        err.print(sentence)
     again = Again(force, check_retry(steps, retry or ()))
     opened = Store(store)
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
+    for sentence in left_out(loaded):
+        err.print(sentence)
     damaged = verify_inputs(steps, opened) if verify else []
     if not as_json:
         print_problems(damaged, opened)

@@ -54,6 +54,8 @@ class Plan(Facts):
     """Fingerprint of the runs of the recipe."""
     steps: list[PlannedStep]
     """The stages in order."""
+    left_out: list[str]
+    """What the recipe leaves out because its sources do not have it, a sentence each."""
     composition: list[ExpectedArm]
     """What each arm is expected to add."""
     total_images: int | None

@@ -5,7 +5,7 @@ from curation.store.store import Store
 from tests.docs.checks.common import IDS, commit_no_copies, image_rows, recipe_with, run_stage
 from tests.tables import commit
 
-assert (contract("dataset").version, "caption_length" in contract("dataset").names) == (3, True)
+assert (contract("dataset").version, "caption_length" in contract("dataset").names) == (4, True)
 store = Store("store")
 rows = image_rows()
 rows[1]["caption"] = None

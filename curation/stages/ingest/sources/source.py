@@ -87,8 +87,10 @@ class Source(StrictModel):
     @property
     def lists_images(self) -> bool:
         """Whether rows say where their images are; otherwise they can have imported vectors alone."""
-        is_table = FORMATS[self.reader].optional_columns is None
-        return not is_table or bool({"url", "image", "path"} & set(self.column_candidates))
+        entry = FORMATS[self.reader]
+        if entry.holds_images or entry.names_files or entry.remote_images:
+            return True
+        return bool({"url", "image", "path"} & set(self.column_candidates))
 
     @property
     def may_have_keys(self) -> bool:
