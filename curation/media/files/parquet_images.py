@@ -20,6 +20,12 @@ def is_bytes(kind: pa.DataType) -> bool:
     )
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether the values of an Arrow type are texts."""
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the type of the values themselves, without a dictionary or an extension type."""
     if isinstance(kind, pa.BaseExtensionType):
@@ -54,6 +60,25 @@ def image_leaf(schema: pa.Schema, position: int) -> int | None:
     if at < 0 or not (is_bytes(kind.field(at).type) or pa.types.is_null(kind.field(at).type)):
         return None
     return start + sum(_leaf_count(kind.field(i).type) for i in range(at))
+
+
+def path_leaf(schema: pa.Schema, position: int) -> int | None:
+    """Return the number of the Parquet column with paths beside encoded images; None without one."""
+    kind = plain_type(schema.field(position).type)
+    at = kind.get_field_index("path") if pa.types.is_struct(kind) else -1
+    if at < 0 or not is_text(kind.field(at).type):
+        return None
+    start = leaves(schema, position).start
+    return start + sum(_leaf_count(kind.field(i).type) for i in range(at))
+
+
+def path_values(column: pa.Array) -> pa.Array | None:
+    """Return the paths in a column of images, as an array of text; None if it holds none."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if not pa.types.is_struct(column.type) or column.type.get_field_index("path") < 0:
+        return None
+    return column.field("path")
 
 
 def image_values(column: pa.Array) -> pa.Array:

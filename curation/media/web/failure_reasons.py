@@ -19,7 +19,13 @@ TRANSIENT_REASONS = (
 foresee (`error_`), are transient too."""
 FORGOTTEN = "forgotten"
 """The reason of rows that were taken down; nothing else of them is kept."""
+LISTED_FAILURES = ("failed_to_download", "failed_to_resize")
+"""Reasons of rows that a list says have no image: the statuses of img2dataset."""
+OTHER_LISTED_FAILURE = "failed_status"
+"""The reason of rows with any other status that is no success."""
 DROPPED = (
+    *LISTED_FAILURES,
+    OTHER_LISTED_FAILURE,
     "bad_scheme",
     "bad_row",
     "bad_url",

@@ -282,7 +282,8 @@ def _check_counts(
 
 def _check_filled(source: Source, filled: set[str]) -> None:
     """Check that settings that name parts of samples have an effect."""
-    if FORMATS[source.reader].optional_columns is None:
+    entry = FORMATS[source.reader]
+    if entry.optional_columns is None or entry.is_table:
         return
     wanted: dict[str, tuple[str, str]] = {
         f"columns.{name}": (name, column) for name, column in source.columns.items()

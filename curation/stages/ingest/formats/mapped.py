@@ -28,7 +28,7 @@ _SHOWN_COLUMNS = 30
 
 
 def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
-    """Return the mapped columns that a file has.
+    """Return the mapped columns that a list has; some must say where images are.
 
     Args:
         file: the file.
@@ -36,6 +36,29 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
 
     Raises:
         RecipeError: a column that the recipe maps is missing, or all columns of images of a preset.
+        UnreadableError: it has too many columns.
+    """
+    names = list(names)
+    columns = mapped_columns(file, names)
+    if not any(columns.get(field) for field in ("url", "image", "path")):
+        expected = ", ".join(file.source.column_candidates.get("url", ()))
+        raise RecipeError(
+            f"Source {file.source.name!r}: {file.display_name} is not a {file.source.format} list: it "
+            f"has none of the columns {expected}. It has: {listed_names([*names, *file.partitions])}. "
+            "Map the column of URLs in `columns`, or set another `format`."
+        )
+    return columns
+
+
+def mapped_columns(file: SourceFile, names: Iterable[str]) -> Columns:
+    """Return the mapped columns that a file has, whatever they are.
+
+    Args:
+        file: the file.
+        names: all columns of the file; those in the names of its folders are added.
+
+    Raises:
+        RecipeError: a column that the recipe maps is missing.
         UnreadableError: it has too many columns.
     """
     listed = [*names, *file.partitions]
@@ -50,24 +73,18 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
             raise RecipeError(
                 f"Source {file.source.name!r}: {file.display_name} has no column {column!r}, which "
                 f"`columns` maps to {mapped}{did_you_mean(column, of_file)}. It has: "
-                f"{_listed(of_file)}. "
+                f"{listed_names(of_file)}. "
                 "Correct `columns` in the recipe."
             )
     columns = {
         mapped: tuple(c for c in candidates if c in of_file)
         for mapped, candidates in file.source.column_candidates.items()
     }
-    if not any(columns.get(field) for field in ("url", "image", "path")):
-        expected = ", ".join(file.source.column_candidates.get("url", ()))
-        raise RecipeError(
-            f"Source {file.source.name!r}: {file.display_name} is not a {file.source.format} list: it "
-            f"has none of the columns {expected}. It has: {_listed(of_file)}. "
-            "Map the column of URLs in `columns`, or set another `format`."
-        )
     return {mapped: candidates for mapped, candidates in columns.items() if candidates}
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed_names(names: Iterable[str]) -> str:
+    """Return names for people, sorted; of many, the first."""
     ordered = [shortened(name) for name in sorted(names)]
     if len(ordered) > _SHOWN_COLUMNS:
         ordered[_SHOWN_COLUMNS:] = [f"{len(ordered) - _SHOWN_COLUMNS:,} others"]
@@ -133,6 +150,14 @@ def _first_text(
         if value is not None:
             return value
     return None
+
+
+def set_text(row: SourceRow, field: str, column: str, value: Any) -> None:
+    """Set a field of a row to the text of a column; a value that is no text makes the row bad."""
+    try:
+        setattr(row, field, text(value))
+    except BadTextError as error:
+        _reject(row, column, str(error))
 
 
 def _reject(row: SourceRow, column: str, problem: str) -> None:

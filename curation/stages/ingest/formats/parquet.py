@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,6 +20,8 @@ from curation.media.files.parquet_images import (
     image_values,
     is_bytes,
     leaves,
+    path_leaf,
+    path_values,
     plain_type,
 )
 from curation.media.files.parquet_reading import BoundedParquet, Unread
@@ -31,6 +33,7 @@ from curation.stages.ingest.formats.mapped import (
     merged,
     resolve_columns,
     row_from_columns,
+    set_text,
 )
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.sources.notices import Notice
@@ -40,8 +43,40 @@ BATCH_ROWS = 4096
 BATCH_ROWS_WITH_IMAGES = 64
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What a format knows about one of its tables.
+
+    Attributes:
+        columns: by the field of a row that they hold.
+        row: makes a row of these columns and the values by column.
+        has_paths: images that are not in the column of images may be in files that it names.
+    """
+
+    columns: Columns
+    row: Callable[[Columns, Mapping[str, Any]], SourceRow] = row_from_columns
+    has_paths: bool = False
+
+
+LayoutOf = Callable[[SourceFile, pa.Schema], Layout]
+"""Returns the layout of a file with a schema."""
+
+
 def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
+    """Yield the rows of a file. See `read_table`."""
+    return read_table(file, _layout)
+
+
+def _layout(file: SourceFile, schema: pa.Schema) -> Layout:
+    return Layout(resolve_columns(file, schema.names))
+
+
+def read_table(file: SourceFile, layout_of: LayoutOf) -> Iterator[SourceRow | Notice]:
     """Yield the rows of a file; inline images are read only if rows have neither a key nor a URL.
+
+    Args:
+        file: the file.
+        layout_of: what the format knows about it.
 
     Raises:
         RecipeError: a mapped column is missing, is not unique, or has a type that cannot hold the
@@ -51,8 +86,7 @@ def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
     try:
         with file.open() as stream:
             bounded = BoundedParquet(stream)
-            names = bounded.file.schema_arrow.names
-            yield from _rows(_Opened(file, bounded, resolve_columns(file, names)))
+            yield from _rows(_Opened(file, bounded, layout_of(file, bounded.file.schema_arrow)))
     except FileSystemError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -64,11 +98,15 @@ def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
 
 @dataclass(frozen=True)
 class _Opened:
-    """An open file, and which of its columns are mapped."""
+    """An open file, and what its format knows about it."""
 
     file: SourceFile
     bounded: BoundedParquet
-    columns: Columns
+    layout: Layout
+
+    @property
+    def columns(self) -> Columns:
+        return self.layout.columns
 
     @property
     def parquet(self) -> pq.ParquetFile:
@@ -98,22 +136,31 @@ def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
         _has_no_nulls(opened.parquet, inline) and _all_have_key_or_url(opened)
     )
     wanted = [leaf for place in others for leaf in leaves(opened.schema, place)]
-    wanted += [inline] if inline is not None and reads_images else []
+    wanted += _leaves_of_images(opened, inline) if reads_images else []
     size = BATCH_ROWS_WITH_IMAGES if reads_images else BATCH_ROWS
     for part in opened.bounded.batches(wanted, size):
         if isinstance(part, Unread):
             yield from _unread(opened, part)
             continue
-        batch, images = part.rows, None
+        batch, images, named = part.rows, None, None
         if opened.image is not None and reads_images:
             at = sum(place < opened.image for place in others)
             images = image_values(batch.column(at))
+            paths = path_values(batch.column(at)) if opened.layout.has_paths else None
+            named = python_values(paths)[0] if paths is not None else None
             batch = batch.remove_column(at)
         for i, row in enumerate(_batch_rows(opened, batch, part.start)):
             if inline is not None and not row.bad:
                 image = image_at(images, i) if images is not None else None
                 _place_image(opened, row, part.start + i, image, reads_images)
+                if named is not None and row.member is None:
+                    set_text(row, "path", opened.columns["image"][0], named[i])
             yield row
+
+
+def _leaves_of_images(opened: _Opened, inline: int | None) -> list[int]:
+    path = path_leaf(opened.schema, opened.image or 0) if opened.layout.has_paths else None
+    return [leaf for leaf in (inline, path) if leaf is not None]
 
 
 def _unread(opened: _Opened, part: Unread) -> Iterator[SourceRow | Notice]:
@@ -259,4 +306,4 @@ def _batch_rows(opened: _Opened, batch: pa.RecordBatch, start: int) -> Iterator[
 def _row(opened: _Opened, names: list[str], row: Sequence[Any], unique: bool) -> SourceRow:
     values: dict[str, Any] = dict(zip(names, row, strict=True)) if unique else merged(names, row)
     partitions = opened.file.partitions
-    return row_from_columns(opened.columns, partitions | values if partitions else values)
+    return opened.layout.row(opened.columns, partitions | values if partitions else values)

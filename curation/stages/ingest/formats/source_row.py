@@ -41,6 +41,9 @@ class SourceRow:
         faces: boxes as JSON.
         metadata: other columns, as one JSON object.
         member: where the image is inside the file: `column/row`, or the place of a tar member; escaped.
+        container: name of the file that `member` is in, within the folder of the source; by default the
+            file of the row.
+        reason: why there is no image, as the list says; None if it may have one.
         image_key: distinguishes the image from others where no URL does: its SHA-256, or its place
             within the source.
         bad: the row cannot be read.
@@ -57,6 +60,8 @@ class SourceRow:
     faces: str | None = None
     metadata: str | None = None
     member: str | None = None
+    container: str | None = None
+    reason: str | None = None
     image_key: str | None = None
     bad: bool = False
     where: str = ""
@@ -174,26 +179,19 @@ def _staged_row(
 ) -> dict[str, Any]:
     """Return one staged row by column name; columns that are left out are null."""
     file_location, scope = location_and_scope
-    url, reason = rules.check(row.url) if row.url else (None, None)
+    checked = rules.check(row.url) if row.url else (None, None)
     if row.path is not None and len(row.path) > PATH_BYTES:
         raise ValueError(f"the path has more than {PATH_BYTES:,} characters")
-    location, pair_id = None, identities.pair_id(row, url)
-    if row.member is not None:
-        location = f"{file_location}#{row.member}"
-    elif row.path is not None:
-        try:
-            on_web = file.url_of(row.path)
-            location = file.location_of(row.path) if on_web is None else None
-            if on_web is not None and reason != FORGOTTEN:
-                url, reason = rules.check(on_web)
-        except OutsideFolderError:
-            reason = reason or "outside_folder"
+    pair_id = identities.pair_id(row, checked[0])
+    location, url, reason = _place(file, row, rules, file_location, checked)
     is_local = location is not None
     if is_local and reason in ("bad_url", "bad_scheme"):
         # The image is in a file, so its URL is not requested.
         reason = None
     if row.bad and reason != FORGOTTEN:
         reason = "bad_row"
+    elif row.reason is not None and not is_local and reason != FORGOTTEN:
+        reason = row.reason
     elif reason is None and not is_local and url is None:
         reason = "no_image"
     if rules.takedowns is not None and _is_gone(row, pair_id, reason, rules.takedowns):
@@ -213,6 +211,37 @@ def _staged_row(
         "reason": reason,
         DUPLICATE_KEY: None if reason else _duplicate_key(scope, requested),
     }
+
+
+def _place(
+    file: SourceFile,
+    row: SourceRow,
+    rules: UrlRules,
+    file_location: str,
+    checked: tuple[str | None, str | None],
+) -> tuple[str | None, str | None, str | None]:
+    """Return the location of a row, its normalised URL, and why neither may be used.
+
+    Args:
+        file: the file of the row.
+        row: the row.
+        rules: which URLs are requested.
+        file_location: location of the file.
+        checked: the normalised URL of the row, and why it is not requested.
+    """
+    url, reason = checked
+    try:
+        if row.member is not None:
+            container = file_location if row.container is None else file.location_of(row.container)
+            return f"{container}#{row.member}", url, reason
+        if row.path is None:
+            return None, url, reason
+        on_web = file.url_of(row.path)
+        if on_web is None:
+            return file.location_of(row.path), url, reason
+    except OutsideFolderError:
+        return None, url, reason or "outside_folder"
+    return (None, url, reason) if reason == FORGOTTEN else (None, *rules.check(on_web))
 
 
 def _is_gone(row: SourceRow, pair_id: str, reason: str | None, takedowns: Takedowns) -> bool:

@@ -6,7 +6,8 @@ names only: recipes are also read where pyarrow is not installed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from curation.engine.registry import Entry, Registry
 
@@ -34,6 +35,11 @@ class FormatEntry(Entry):
             are; None if `columns` must define it.
         remote_images: the format itself defines that images are behind URLs.
         holds_images: its files are images, or contain images.
+        names_files: its rows may name image files, whatever `columns` maps.
+        columns: for each field of a row, the columns that may hold it where `columns` maps none; the
+            first that is not empty counts.
+        is_table: its files have columns, so one that `columns` maps is looked for in each file.
+        is_folder: files of its folder belong together, so a source cannot be one of them.
     """
 
     function: str = "read"
@@ -41,6 +47,10 @@ class FormatEntry(Entry):
     optional_columns: tuple[str, ...] | None = None
     remote_images: bool = False
     holds_images: bool = False
+    names_files: bool = False
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    is_table: bool = False
+    is_folder: bool = False
 
 
 FORMATS = Registry(
@@ -72,12 +82,41 @@ FORMATS = Registry(
             endings=tuple(f".{end}" for end in IMAGE_ENDINGS),
             optional_columns=("caption", "key"),
             holds_images=True,
+            is_folder=True,
         ),
         "webdataset": FormatEntry(
             version=3,
             endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,
+        ),
+        "img2dataset": FormatEntry(
+            endings=(".parquet", ".tar"),
+            optional_columns=("caption", "key", "url", "sha256"),
+            holds_images=True,
+            names_files=True,
+            columns={"url": ("url",), "caption": ("caption",), "key": ("key",)},
+            is_table=True,
+            is_folder=True,
+        ),
+        "huggingface": FormatEntry(
+            endings=(".parquet",),
+            optional_columns=("image", "caption", "key", "url", "sha256", "faces"),
+            holds_images=True,
+            names_files=True,
+            columns={"caption": ("caption", "text")},
+            is_table=True,
+        ),
+        "coco": FormatEntry(
+            endings=_compressed(".json"),
+            optional_columns=("caption", "key"),
+            names_files=True,
+        ),
+        "clip_retrieval": FormatEntry(
+            endings=(".parquet",),
+            optional_columns=("url", "path", "caption", "key", "sha256"),
+            columns={"url": ("url",), "caption": ("caption",), "key": ("image_path",)},
+            is_table=True,
         ),
     },
 )

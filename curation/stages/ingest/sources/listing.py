@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +22,13 @@ from curation.media.files.location import OutsideFolderError, filesystem_of, ins
 from curation.media.web.params import OutboundParams
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
+from curation.stages.ingest.sources.globs import split_glob
 from curation.stages.ingest.sources.notices import Notice, Notices, note
+from curation.stages.ingest.sources.shards import shards_of
 from curation.stages.ingest.sources.source import Source
-from curation.stages.ingest.sources.source_file import FileInfo, SourceFile
+from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
 from curation.stages.ingest.sources.web_source import web_source_file
 
-_WILDCARD = re.compile(r"[*?\[]")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 """Names, in lower case, of what systems leave in folders, besides names that begin with a dot."""
 
@@ -76,9 +77,11 @@ def list_source(
         return Listing([web_source_file(source, outbound)])
     listing = Listing()
     found = (_list_uri if "://" in source.path else _list_local)(source, listing.notices)
-    if source.reader == "folder":
+    if FORMATS[source.reader].is_folder:
         files = [f for f in found.files if not _is_noted_hidden(source, f, None, listing.notices)]
-        listing.files = _folder_parts(source, found._replace(files=files), rows_per_fragment)
+        found = found._replace(files=files)
+        parts = _folder_parts if source.reader == "folder" else _shards
+        listing.files = parts(source, found, rows_per_fragment, listing.notices)
         return listing
     wanted = (
         f for f in found.files if found.single or _is_taken(source, f, found, listing.notices)
@@ -113,6 +116,8 @@ def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
     wanted = f"a {source.format} file, a folder of such files or a glob"
     if source.reader == "folder":
         wanted = "a folder of images, or a glob of them"
+    elif FORMATS[source.reader].is_folder:
+        wanted = "the folder of an output, or a glob of its Parquet files"
     path = shown(mask_address(source.path))
     return RecipeError(
         f"Source {source.name!r}: {problem} at {path!r}{others}. Set `path` to {wanted}. "
@@ -122,7 +127,7 @@ def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
 
 def _list_local(source: Source, notices: Notices) -> _Found:
     path = Path(source.path).absolute()
-    if path.is_file() and source.reader != "folder":
+    if path.is_file() and not FORMATS[source.reader].is_folder:
         return _Found(str(path.parent), "", [_file_info(path)], None, True)
     if path.is_dir():
         return _Found(str(path), "", list(_walk(path, source.follow_links, notices)))
@@ -264,47 +269,35 @@ def _status(folder: Path, name: str) -> tuple[os.stat_result, int]:
     return status, changed
 
 
-def split_glob(
-    path: str, is_folder: Callable[[str], bool] = lambda path: False
-) -> tuple[str, re.Pattern[str] | None]:
-    """Return the folder before the first wildcard, and a pattern for the names below it.
+def _shards(source: Source, found: _Found, rows: int, notices: Notices) -> list[SourceFile]:
+    """Return the shards of an output of img2dataset by name, then pictures without a shard."""
 
-    Args:
-        path: absolute path or URI.
-        is_folder: whether a path is a folder. The name of a folder has no wildcards, whatever it is.
-    """
-    parts = path.split("/")
-    wild = (i for i, part in enumerate(parts) if _WILDCARD.search(part))
-    first = next((i for i in wild if not is_folder("/".join(parts[: i + 1]))), None)
-    if first is None:
-        return path, None
-    expression = ""
-    for i, part in enumerate(parts[first:]):
-        is_last = first + i == len(parts) - 1
-        if part == "**":
-            expression += ".*" if is_last else "(?:[^/]+/)*"
-        else:
-            expression += _segment_pattern(part) + ("" if is_last else "/")
-    return "/".join(parts[:first]) or "/", re.compile(expression)
+    def is_within(file: FileInfo) -> bool:
+        return _is_within(source, file, found, notices)
+
+    shards = shards_of(found.files, found.pattern)
+    for other in shards.others:
+        note(notices, Notice("other_file", shown(other.name)))
+    tars: list[tuple[FileInfo, tuple[FileInfo, ...]]] = [(tar, ()) for tar in shards.tars]
+    files = [
+        SourceFile(source, found.root, f.name, f.size, f.mtime_ns, found.query, beside=pictures)
+        for f, beside in sorted(shards.tables + tars)
+        if is_within(f)
+        for pictures in [tuple(filter(is_within, beside))]
+    ]
+    if not files and not shards.pictures:
+        raise _no_files(source, "no Parquet or tar of img2dataset")
+    return files + _parts(source, found, images_of_folder(shards.pictures), rows)
 
 
-def _segment_pattern(part: str) -> str:
-    """Return the regular expression of one segment of a glob."""
-    pattern, i = "", 0
-    while i < len(part):
-        char = part[i]
-        end = part.find("]", i + 2) if char == "[" else -1
-        if end > 0:
-            inner = part[i + 1 : end].replace("\\", "\\\\")
-            pattern += "[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]"
-            i = end
-        else:
-            pattern += {"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char))
-        i += 1
-    return pattern
+def _parts(source: Source, found: _Found, members: list[ImageFile], rows: int) -> list[SourceFile]:
+    return [
+        SourceFile(source, found.root, "", 0, 0, found.query, tuple(members[start : start + rows]))
+        for start in range(0, len(members), rows)
+    ]
 
 
-def _folder_parts(source: Source, found: _Found, rows: int) -> list[SourceFile]:
+def _folder_parts(source: Source, found: _Found, rows: int, notices: Notices) -> list[SourceFile]:
     """Return the images of a folder in parts of `rows` files."""
     if "key" in source.columns:
         raise RecipeError(
@@ -314,7 +307,4 @@ def _folder_parts(source: Source, found: _Found, rows: int) -> list[SourceFile]:
     members = images_of_folder(found.files, found.pattern)
     if not members:
         raise _no_files(source, "no image")
-    return [
-        SourceFile(source, found.root, "", 0, 0, found.query, tuple(members[start : start + rows]))
-        for start in range(0, len(members), rows)
-    ]
+    return _parts(source, found, members, rows)

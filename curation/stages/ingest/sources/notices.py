@@ -26,6 +26,9 @@ CODES: dict[str, str] = {
     "link_to_folder": "links to folders; `follow_links` of the source enters them",
     "unreadable_folder": "folders that may not be listed, or lie too deep in others",
     "unreadable_file": "files that cannot be read, or not to their end; a bad row says why",
+    "no_statuses": "shards of img2dataset without a Parquet: rows that failed are not known",
+    "unlisted_picture": "pictures of shards of img2dataset that no row of the Parquet has",
+    "stray_annotation": "annotations of pictures that the list does not name",
     "unread_rows": "rows of Parquet row groups that are damaged or too large; a bad row says why",
     "link_out_of_folder": "lists that are links to files outside the folder of the source; "
     "`follow_links: true` of the source reads them",

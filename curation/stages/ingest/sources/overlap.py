@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from curation.stages.ingest.sources import FORMATS
-from curation.stages.ingest.sources.listing import is_hidden, split_glob
+from curation.stages.ingest.sources.globs import split_glob
+from curation.stages.ingest.sources.listing import is_hidden
 from curation.stages.ingest.sources.source import Source
 from curation.store.storage.base import join_address
 

@@ -44,6 +44,9 @@ class Source(StrictModel):
     """How a `csv` or `tsv` file writes a quote within a field: `doubled` (pandas, Excel, DuckDB),
     `backslash` (Spark, MySQL), or `none` (fields are not quoted; a quote is a character like others).
     By default the first megabytes of each file decide."""
+    root: str | None = None
+    """Folder of the image files that rows name, as a local path or a URI; their paths do not lead out
+    of it. By default the folder of the source: of a `path` that is one file, the folder around it."""
     image: str | None = None
     """Which picture of a `webdataset` sample with several is taken: what follows the key in the name of
     the member, such as `png` or `left.png`. By default the first."""
@@ -67,8 +70,10 @@ class Source(StrictModel):
     @property
     def column_candidates(self) -> dict[str, tuple[str, ...]]:
         """For each mapped field, the columns that may hold it; `columns` override those of a preset."""
-        preset = PRESETS[self.format].columns if self.format in PRESETS else {}
-        return dict(preset) | {name: (column,) for name, column in self.columns.items()}
+        known = PRESETS if self.format in PRESETS else FORMATS
+        return dict(known[self.format].columns) | {
+            name: (column,) for name, column in self.columns.items()
+        }
 
     @property
     def is_web(self) -> bool:
@@ -94,11 +99,14 @@ class Source(StrictModel):
     @property
     def names_files(self) -> bool:
         """Whether rows may name image files."""
-        return "path" in self.column_candidates and not self.is_web
+        named = "path" in self.column_candidates or FORMATS[self.reader].names_files
+        return named and not self.is_web
 
-    @field_validator("path")
+    @field_validator("path", "root")
     @classmethod
-    def _plain_path(cls, path: str) -> str:
+    def _plain_path(cls, path: str | None) -> str | None:
+        if path is None:
+            return None
         if not path.strip():
             raise ValueError("the path is empty; set it to a file, a folder or a glob")
         if "\x00" in path:
@@ -126,7 +134,7 @@ class Source(StrictModel):
         optional = None if self.format in PRESETS else FORMATS[self.format].optional_columns
         if optional is not None:
             if set(self.columns) - set(optional):
-                valid = " and ".join(optional)
+                valid = ", ".join(optional)
                 raise ValueError(
                     f"the format {self.format} defines where images are, so `columns` "
                     + (f"may map only {valid}" if valid else "must be empty")
@@ -144,6 +152,10 @@ class Source(StrictModel):
         effects = {
             "quoting": (self.reader in ("csv", "tsv"), "csv and tsv"),
             "image": (self.reader == "webdataset", "webdataset"),
+            "root": (
+                self.names_files and not FORMATS[self.reader].is_folder,
+                "coco, huggingface and lists whose `columns` map path, unless they are on the web",
+            ),
             "follow_links": (not remote, "local files"),
         }
         for name, (has_effect, where) in effects.items():

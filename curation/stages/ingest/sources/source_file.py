@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
 
@@ -68,6 +68,7 @@ class SourceFile:
         mtime_ns: modification time.
         query: query string of the URI, if it has one.
         members: images of a part of a folder.
+        beside: files that hold the images of its rows.
         outbound: how a file on the web is requested.
     """
 
@@ -78,14 +79,15 @@ class SourceFile:
     mtime_ns: int
     query: str = ""
     members: tuple[ImageFile, ...] = field(default=(), repr=False)
+    beside: tuple[FileInfo, ...] = field(default=(), repr=False)
     outbound: OutboundParams = field(default=OutboundParams(), repr=False)
 
     @property
     def content(self) -> list[Any]:
         """What memos depend on."""
         # A link may lead to another folder in the next run.
-        root = os.path.realpath(self.root) if self.is_local else self.root
-        return [fingerprint_params(self.source), root, self.query, self.version]
+        roots = [_real(root) for root in dict.fromkeys((self.root, self.image_root))]
+        return [fingerprint_params(self.source), *roots, self.query, self.version]
 
     @property
     def version(self) -> str:
@@ -94,12 +96,24 @@ class SourceFile:
             [m.name, m.size, m.mtime_ns, [list(sidecar) for sidecar in m.sidecars]]
             for m in self.members
         ]
-        return digest([self.name, self.size, self.mtime_ns, members])
+        beside = [[list(file) for file in self.beside]] if self.beside else []
+        return digest([self.name, self.size, self.mtime_ns, members, *beside])
 
     @property
     def is_local(self) -> bool:
         """Whether the source is on a file system of this machine."""
         return "://" not in self.root
+
+    @property
+    def image_root(self) -> str:
+        """Folder of the image files that rows name: an absolute local path or a URI."""
+        root = self.source.root
+        if root is None:
+            return self.root
+        parts = urlsplit(root)
+        if parts.scheme in ("file", "local"):
+            return unquote(parts.path)
+        return root.rstrip("/") if "://" in root else str(Path(root).absolute())
 
     @property
     def display_name(self) -> str:
@@ -136,14 +150,15 @@ class SourceFile:
         return f"{self.root}/{_quoted(_clean(name))}" if self.source.is_web else None
 
     def location_of(self, name: str) -> str:
-        """Return the location of the file `name` within the folder of the source.
+        """Return the location of the file `name` within the folder of the images.
 
         Raises:
             OutsideFolderError: it is not in the folder, or a link leads out of it.
         """
-        if self.is_local:
-            return escape(inside(self.root, name, self.source.follow_links))
-        return f"{self.root}/{_quoted(_clean(name))}{self.query}"
+        root = self.image_root
+        if "://" not in root:
+            return escape(inside(root, name, self.source.follow_links))
+        return f"{root}/{_quoted(_clean(name))}{self.query if root == self.root else ''}"
 
     def open(self, name: str | None = None) -> pa.NativeFile:
         """Open this file, or another file of the folder, for random access.
@@ -169,6 +184,10 @@ class SourceFile:
     def _real_path(self, name: str) -> str:
         """Return the path of a file of the folder without links, so that none is followed later."""
         return inside(self.root, name, self.source.follow_links)
+
+
+def _real(root: str) -> str:
+    return root if "://" in root else os.path.realpath(root)
 
 
 def _quoted(name: str) -> str:

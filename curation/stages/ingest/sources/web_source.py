@@ -9,6 +9,7 @@ from curation.masking import mask_address
 from curation.media.files.web_file import WebFile, WebFileError
 from curation.media.web.params import OutboundParams
 from curation.media.web.urls import InvalidURLError, normalize
+from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 
@@ -32,7 +33,7 @@ def web_source_file(source: Source, outbound: OutboundParams) -> SourceFile:
             "Correct it, or download the file, and set `path` to your copy."
         ) from error
     root, _, name = address.partition("?")[0].rpartition("/")
-    if source.reader == "folder" or not name or "*" in name:
+    if FORMATS[source.reader].is_folder or not name or "*" in name:
         raise RecipeError(
             f"{place} is not one file, and folders on the web cannot be listed. Set `path` to one "
             "file; for several, write one source for each. For a folder of images, write a list of "

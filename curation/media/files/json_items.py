@@ -1,0 +1,184 @@
+"""The items of the arrays of one JSON object, however large it is: one item is held at a time."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from curation.media.files.limits import JSON_FILE_BYTES, MIB
+
+_BLOCK_BYTES = MIB
+_SPACE = re.compile(r"[ \t\r\n]*")
+_MARK = re.compile(r'["\[\]{}\\]')
+_TOO_LONG = f"it is no JSON of at most {JSON_FILE_BYTES:,} characters"
+_decoder = json.JSONDecoder()
+
+
+class DamagedJsonError(ValueError):
+    """A file that cannot be read further."""
+
+
+class JsonItem(NamedTuple):
+    """One item.
+
+    Attributes:
+        array: key of its array.
+        number: its number within the array.
+        value: the item; None if it cannot be read.
+        problem: why it cannot be read.
+    """
+
+    array: str
+    number: int
+    value: Any
+    problem: str | None = None
+
+
+def json_items(stream: Any) -> Iterator[JsonItem]:
+    """Yield the items of all arrays that are values of the object in a file, without its other values.
+
+    Args:
+        stream: of bytes in UTF-8.
+
+    Raises:
+        DamagedJsonError: it holds no object, is damaged, or ends before its end.
+    """
+    return _Reader(stream).items()
+
+
+class _Reader:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        self._text, self._at, self._is_end = "", 0, False
+
+    def items(self) -> Iterator[JsonItem]:
+        self._expect("{", "it does not hold one JSON object")
+        if self._next() == "}":
+            return
+        while True:
+            key = self._value()
+            if not isinstance(key, str):
+                raise DamagedJsonError(f"a key is no text but {str(key)[:40]!r}")
+            self._expect(":", f"no colon follows the key {key[:40]!r}")
+            if self._next() == "[":
+                yield from self._array(key)
+            else:
+                self._item(key, 0)
+            if self._follows("}"):
+                return
+
+    def _array(self, key: str) -> Iterator[JsonItem]:
+        self._at += 1
+        if self._next() == "]":
+            self._at += 1
+            return
+        number = 0
+        while True:
+            yield self._item(key, number)
+            number += 1
+            if self._follows("]"):
+                return
+
+    def _follows(self, end: str) -> bool:
+        """Whether the end follows; otherwise a comma does."""
+        mark = self._next()
+        self._at += 1
+        if mark not in (end, ","):
+            raise DamagedJsonError(f"{mark!r} stands where a comma or {end!r} should")
+        return mark == end
+
+    def _expect(self, mark: str, problem: str) -> None:
+        if self._next() != mark:
+            raise DamagedJsonError(problem)
+        self._at += 1
+
+    def _next(self) -> str:
+        """Return the next character that is no space, without reading past it."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                raise DamagedJsonError("it ends before its end")
+
+    def _more(self) -> bool:
+        """Read on; False at the end of the file."""
+        if self._is_end:
+            return False
+        block = self._stream.read(_BLOCK_BYTES)
+        self._is_end = not block
+        try:
+            text = self._decode(bytes(block), self._is_end)
+        except UnicodeDecodeError as error:
+            raise DamagedJsonError(f"it is not in UTF-8 ({error.reason})") from error
+        self._text = self._text[self._at :] + text
+        self._at = 0
+        return not self._is_end
+
+    def _item(self, key: str, number: int) -> JsonItem:
+        start = self._next()
+        try:
+            return JsonItem(key, number, self._value())
+        except DamagedJsonError:
+            raise
+        except (ValueError, RecursionError) as error:
+            if start not in '["{':
+                raise DamagedJsonError(str(error)) from error
+            self._skip()
+            problem = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+            return JsonItem(key, number, None, problem)
+
+    def _value(self) -> Any:
+        """Read one value.
+
+        Raises:
+            ValueError: it is no JSON, or too long. Nothing of it is passed.
+        """
+        self._next()
+        while True:
+            try:
+                value, end = _decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError:
+                if len(self._text) - self._at > JSON_FILE_BYTES:
+                    raise ValueError(_TOO_LONG) from None
+                if not self._more():
+                    raise
+                continue
+            size = end - self._at
+            if size > JSON_FILE_BYTES:
+                raise ValueError(_TOO_LONG)
+            # A number may go on in the next block.
+            if end < len(self._text) or not self._more():
+                self._at += size
+                return value
+
+    def _skip(self) -> None:
+        """Pass a text, a list or an object that cannot be read."""
+        depth, in_text = 0, False
+        while True:
+            match = _MARK.search(self._text, self._at)
+            if match is None:
+                self._at = len(self._text)
+                if not self._more():
+                    raise DamagedJsonError("it ends before its end")
+                continue
+            self._at = match.end()
+            mark = match[0]
+            if mark == "\\":
+                self._pass_one()
+            elif mark == '"':
+                in_text = not in_text
+            elif not in_text:
+                depth += 1 if mark in "[{" else -1
+            if depth <= 0 and not in_text and mark != "\\":
+                return
+
+    def _pass_one(self) -> None:
+        if self._at >= len(self._text) and not self._more():
+            raise DamagedJsonError("it ends before its end")
+        self._at += 1

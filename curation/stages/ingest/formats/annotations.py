@@ -1,0 +1,102 @@
+"""The annotations of images by image, kept in a temporary file: they may stand anywhere in a list."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+_CACHE_KIB = 16 << 10
+_ID_CHARACTERS = 200
+_LEFT_OUT = ("id", "image_id", "category_id", "segmentation")
+"""Numbers that only this file gives a meaning, and outlines, which may take megabytes."""
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE annotations (image TEXT, category TEXT, content TEXT);
+CREATE TABLE categories (id TEXT PRIMARY KEY, name TEXT);
+CREATE TABLE images (id TEXT PRIMARY KEY);
+"""
+_OF_IMAGE = """
+SELECT content, name FROM annotations LEFT JOIN categories ON categories.id = category
+WHERE image = ? ORDER BY annotations.rowid
+"""
+
+
+class Annotations:
+    """Annotations and categories of one file; a context manager that removes them at its end."""
+
+    def __enter__(self) -> Annotations:
+        self._folder = TemporaryDirectory()
+        self._database = sqlite3.connect(Path(self._folder.name, "annotations"))
+        self._database.executescript(_TABLES)
+        self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._database.close()
+        self._folder.cleanup()
+
+    def add(self, annotation: Any) -> str | None:
+        """Add an annotation, and return what is wrong with it."""
+        if not isinstance(annotation, dict):
+            return "it is no object"
+        image = _identity(annotation.get("image_id"))
+        if image is None:
+            return "it has no image_id"
+        content = {k: v for k, v in annotation.items() if k not in _LEFT_OUT}
+        row = (image, _identity(annotation.get("category_id")), json.dumps(content))
+        self._database.execute("INSERT INTO annotations VALUES (?, ?, ?)", row)
+        return None
+
+    def add_category(self, category: Any) -> str | None:
+        """Add a category, and return what is wrong with it."""
+        name = category.get("name") if isinstance(category, dict) else None
+        identity = _identity(category.get("id")) if isinstance(category, dict) else None
+        if identity is None or not isinstance(name, str):
+            return "it has no id and name"
+        row = (identity, json.dumps(name))
+        self._database.execute("INSERT OR IGNORE INTO categories VALUES (?, ?)", row)
+        return None
+
+    def sort(self) -> None:
+        """Make the annotations of an image quick to find, after all are added."""
+        self._database.execute("CREATE INDEX by_image ON annotations (image)")
+
+    def of(self, image_id: Any, characters: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return the annotations of an image with their categories, and whether these are all.
+
+        Args:
+            image_id: as the list has it.
+            characters: of JSON that they may have together.
+        """
+        image = _identity(image_id)
+        if image is None:
+            return [], True
+        self._database.execute("INSERT OR IGNORE INTO images VALUES (?)", (image,))
+        annotations: list[dict[str, Any]] = []
+        for content, category in self._database.execute(_OF_IMAGE, (image,)):
+            characters -= len(content)
+            if characters < 0:
+                return annotations, False
+            annotation = json.loads(content)
+            if category is not None:
+                annotation["category"] = json.loads(category)
+            annotations.append(annotation)
+        return annotations, True
+
+    def stray(self) -> int:
+        """Return the number of annotations of images that were not asked for."""
+        query = "SELECT count(*) FROM annotations WHERE image NOT IN (SELECT id FROM images)"
+        count: int = self._database.execute(query).fetchone()[0]
+        return count
+
+
+def _identity(value: Any) -> str | None:
+    """Return an id as text that tells numbers and texts apart; None if it can be none."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    text = json.dumps(value)
+    return text if len(text) <= _ID_CHARACTERS else None
