@@ -7,6 +7,7 @@ with the names of their categories, and all other fields are metadata.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -32,11 +33,9 @@ def read(file: SourceFile) -> Iterator[Item]:
         UnreadableError: it is damaged, or holds no JSON object.
     """
     with Annotations() as annotations:
-        try:
+        # The images before the damage are read; then the same damage ends them.
+        with suppress(UnreadableError):
             yield from _collect(file, annotations)
-        except UnreadableError:
-            # The images before the damage are read; then the same damage ends them.
-            pass
         annotations.sort()
         is_list = False
         for item in _items(file):

@@ -1,0 +1,123 @@
+"""The same pictures give the same dataset, whatever form they are brought in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.engine.table import open_table
+from curation.store.store import DATASET
+from tests.audit.conftest import weights  # noqa: F401  (a fixture)
+from tests.ingest import helpers as ingest
+from tests.ingest.entrances import (
+    Picture,
+    as_coco,
+    as_folder,
+    as_huggingface,
+    as_img2dataset,
+    as_parquet,
+    as_webdataset,
+)
+from tests.report.conftest import picture, run
+
+ENTRANCES: dict[str, Callable[[Path, list[Picture]], dict[str, Any]]] = {
+    "webdataset": as_webdataset,
+    "img2dataset tars": as_img2dataset,
+    "img2dataset files": partial(as_img2dataset, output="files"),
+    "img2dataset parquet": partial(as_img2dataset, output="parquet"),
+    "huggingface": as_huggingface,
+    "parquet": as_parquet,
+    "coco": as_coco,
+}
+QUICK = ("img2dataset tars", "huggingface")
+"""Entrances whose datasets are compared each time; of the others, the images are."""
+NOT_CARRIED = {"pair_id", "source_key", "url", "metadata", "run"}
+"""Columns in which entrances differ: identities and what else a form holds of a picture."""
+
+
+def pictures() -> list[Picture]:
+    """Pictures, one with the same bytes as another, and one that is another encoded again."""
+    plain = [Picture(f"p{n:02d}", picture(n, n % 3, 64), f"blobs {n}") for n in range(10)]
+    exact = Picture("p10", plain[1].content, "the same bytes again")
+    return [*plain, exact, Picture("p11", picture(2, 2, 64, 60), "the same, a smaller file")]
+
+
+def dataset(
+    folder: Path, weights: dict[str, Any], web: dict[str, Any], seeds: dict[str, Any]
+) -> Any:
+    """The rows of the dataset by image."""
+    spec = {
+        "name": "entrance",
+        "sources": [
+            {"name": "web", "role": "pool"} | web,
+            {"name": "blobs", "role": "seed"} | seeds,
+        ],
+        "screen": {"filters": []},
+        "embed": {"encoders": {"semantic": weights}},
+        "dedup": {"near": {"encoder": "semantic", "at_least": 0.9999}, "verify": None},
+        "cluster": {"levels": [2], "iterations": 4},
+        "retrieve": [
+            {"name": "as-is", "seeds": "blobs", "strategy": "as_is"},
+            {"name": "nearest", "seeds": "blobs", "strategy": "sample", "k": 4},
+        ],
+        "assemble": {"pixels": True},
+    }
+    store = run(folder, spec).store
+    rows = open_table(store, DATASET).read().to_pylist()
+    return {row["image_id"]: comparable(row) for row in rows}
+
+
+def comparable(row: dict[str, Any]) -> dict[str, Any]:
+    copies = sorted((c["image_id"], c["caption"]) for c in row["copies"] or ())
+    return {name: v for name, v in row.items() if name not in NOT_CARRIED} | {"copies": copies}
+
+
+@pytest.fixture(scope="module")
+def of_folder(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any]) -> Any:  # noqa: F811
+    folder = tmp_path_factory.mktemp("folder")
+    web = as_folder(folder / "web", pictures())
+    return dataset(folder, weights, web, as_folder(folder / "seeds", seeds()))
+
+
+def seeds() -> list[Picture]:
+    return [Picture(f"s{n}", picture(500 + n, n, 64), f"seed {n}") for n in range(3)]
+
+
+def images(folder: Path, web: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """The fetched images of a source: what all later stages work on."""
+    ingest.run(folder / "store", {"name": "web", "role": "pool"} | web, until="fetch")
+    rows = ingest.table(folder / "store", "images").read().to_pylist()
+    return {tuple(row[n] for n in row if n not in NOT_CARRIED) for row in rows}
+
+
+@pytest.mark.parametrize("name", ENTRANCES)
+def test_every_entrance_gives_the_images_of_the_folder(tmp_path: Path, name: str) -> None:
+    expected = images(tmp_path / "a", as_folder(tmp_path / "folder", pictures()))
+    found = images(tmp_path / "b", ENTRANCES[name](tmp_path / "web", pictures()))
+    assert found == expected
+    assert len(found) == len(pictures())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.nightly)
+        for name in ENTRANCES
+    ],
+)
+def test_every_entrance_gives_the_dataset_of_the_folder(
+    tmp_path: Path,
+    name: str,
+    of_folder: Any,
+    weights: dict[str, Any],  # noqa: F811
+) -> None:
+    make = ENTRANCES[name]
+    web = make(tmp_path / "web", pictures())
+    found = dataset(tmp_path, weights, web, make(tmp_path / "seeds", seeds()))
+    assert found == of_folder
+    assert len(found) > len(seeds()) + 2
+    assert any(row["copies"] for row in found.values())
