@@ -79,18 +79,22 @@ def make(folder: Path, weights: dict[str, Any], rows_per_fragment: int) -> Run:
     return run
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The spec of a very small encoder with random weights."""
+def tiny_weights(path: Path) -> dict[str, Any]:
+    """Write the random weights of a very small encoder, and return its spec."""
     import timm
     import torch
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
     model = timm.create_model("test_vit", img_size=32, num_classes=0)
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     save_file(model.state_dict(), path)
     return {"model": "timm/test_vit", "weights": str(path), "input_size": 32}
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The spec of a very small encoder with random weights."""
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "w.safetensors")
 
 
 @pytest.fixture(scope="session")

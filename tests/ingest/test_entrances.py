@@ -11,7 +11,7 @@ import pytest
 
 from curation.engine.table import open_table
 from curation.store.store import DATASET
-from tests.audit.conftest import weights  # noqa: F401  (a fixture)
+from tests.audit.conftest import tiny_weights
 from tests.ingest import helpers as ingest
 from tests.ingest.entrances import (
     Picture,
@@ -77,7 +77,12 @@ def comparable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def of_folder(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any]) -> Any:  # noqa: F811
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "w.safetensors")
+
+
+@pytest.fixture(scope="module")
+def of_folder(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any]) -> Any:
     folder = tmp_path_factory.mktemp("folder")
     web = as_folder(folder / "web", pictures())
     return dataset(folder, weights, web, as_folder(folder / "seeds", seeds()))
@@ -113,7 +118,7 @@ def test_every_entrance_gives_the_dataset_of_the_folder(
     tmp_path: Path,
     name: str,
     of_folder: Any,
-    weights: dict[str, Any],  # noqa: F811
+    weights: dict[str, Any],
 ) -> None:
     make = ENTRANCES[name]
     web = make(tmp_path / "web", pictures())

@@ -10,6 +10,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from curation.stages.ingest.sources.listing import list_source
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.stage import read_file
 from tests.ingest.bombs import header, member
+from tests.ingest.entrances import write_features
 from tests.ingest.helpers import jpeg
 
 ROWS = 40
@@ -84,16 +86,88 @@ def wat() -> bytes:
     return out
 
 
+def huggingface() -> bytes:
+    """A shard with labels, and images in it or in files."""
+    features = {
+        "image": {"_type": "Image"},
+        "caption": {"_type": "Value", "dtype": "string"},
+        "label": {"_type": "ClassLabel", "names": ["a", "b", "c"]},
+        "more": {"a": {"_type": "List", "feature": {"_type": "ClassLabel", "names": ["x"]}}},
+    }
+    rows = [
+        {
+            "image": {"bytes": jpeg(i) if i % 4 else None, "path": f"d/{i}.jpg"},
+            "caption": record["caption"],
+            "label": i % 4 - 1,
+            "more": {"a": [0] * (i % 3)},
+        }
+        for i, record in enumerate(RECORDS)
+    ]
+    with TemporaryDirectory() as folder:
+        write_features(Path(folder, "f"), rows, features)
+        return Path(folder, "f").read_bytes()
+
+
+def coco() -> bytes:
+    images = [{"id": i, "file_name": f"d/é{i}.jpg", "width": i} for i in range(ROWS)]
+    annotations = [
+        {"image_id": i, "category_id": i % 3, "caption": r["caption"], "bbox": [0, 1.5, 2, 3]}
+        for i, r in enumerate(RECORDS)
+    ]
+    categories = [{"id": i, "name": f"kind {i}"} for i in range(3)]
+    parts = {"info": {"year": 1}, "images": images, "annotations": annotations}
+    return json.dumps(parts | {"categories": categories}).encode()
+
+
+def fiftyone() -> bytes:
+    samples = [
+        {"_id": {"$oid": str(i)}, "filepath": f"d/{i}.jpg", "label": {"_cls": "C", "label": "cat"}}
+        for i in range(ROWS)
+    ]
+    return json.dumps({"name": "x", "samples": samples}, indent=1).encode()
+
+
+def shard_table() -> bytes:
+    """The Parquet of a shard of img2dataset; its last row failed."""
+    rows = [
+        {
+            "url": record["url"],
+            "caption": record["caption"],
+            "key": f"{i:09d}",
+            "status": "success" if i < SHARD_PICTURES else "failed_to_download",
+            "error_message": None if i < SHARD_PICTURES else "HTTP Error 404: Not Found",
+        }
+        for i, record in enumerate(RECORDS[: SHARD_PICTURES + 1])
+    ]
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+def shard_tar() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for i in range(SHARD_PICTURES):
+            for ending, content in (("jpg", jpeg(i)), ("json", b"{}")):
+                info = tarfile.TarInfo(f"{i:09d}.{ending}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+SHARD_PICTURES = 8
 JSONL = b"".join(json.dumps(record).encode() + b"\n" for record in RECORDS)
 TXT = b"".join(record["url"].encode() + b"\n" for record in RECORDS)
 
 
 class Kind(NamedTuple):
-    """Files of one kind: their format, and how they are written."""
+    """Files of one kind: their format, how they are written, and what is in the same folder."""
 
     format: str
     content: Callable[[], bytes]
     columns: dict[str, str] = {}
+    name: str = "f"
+    beside: dict[str, Callable[[], bytes]] = {}
 
 
 URLS = {"url": "url", "caption": "caption"}
@@ -113,6 +187,14 @@ KINDS = {
     "txt.gz": Kind("txt", lambda: gzip.compress(TXT, mtime=0)),
     "tar": Kind("webdataset", tar),
     "tar.gz": Kind("webdataset", lambda: gzip.compress(tar(), mtime=0)),
+    "huggingface": Kind("huggingface", huggingface),
+    "clip_retrieval": Kind("clip_retrieval", parquet, {"url": "url"}),
+    "coco": Kind("coco", coco),
+    "coco.gz": Kind("coco", lambda: gzip.compress(coco(), mtime=0)),
+    "fiftyone": Kind("coco", fiftyone),
+    "img2dataset": Kind("img2dataset", shard_table, {}, "0.parquet", {"0.tar": shard_tar}),
+    "img2dataset tar": Kind("img2dataset", shard_tar, {}, "0.tar", {"0.parquet": shard_table}),
+    "img2dataset tar alone": Kind("img2dataset", shard_tar, {}, "0.tar"),
     "wat": Kind("wat", wat),
     "wat.gz": Kind("wat", lambda: gzip.compress(wat(), mtime=0)),
 }
@@ -156,7 +238,8 @@ class Read(NamedTuple):
 
 
 def read(kind: Kind, path: Path) -> Read:
-    fields = {"format": kind.format, "path": str(path), "columns": kind.columns}
+    source = path if kind.name == "f" else path.parent
+    fields = {"format": kind.format, "path": str(source), "columns": kind.columns}
     spec = Source.model_validate({"name": "s", "role": "pool", **fields})
     reasons: Counter[str | None] = Counter()
     notices: Counter[str] = Counter()
@@ -177,9 +260,17 @@ def read(kind: Kind, path: Path) -> Read:
     return Read(reasons, dict(notices), False)
 
 
-def check(name: str, content: bytes, path: Path) -> None:
+def write(name: str, content: bytes, folder: Path) -> Path:
+    """Write a file of a kind, and what is beside it, and return its path."""
     kind = KINDS[name]
-    path.write_bytes(content)
+    for other, make in kind.beside.items():
+        (folder / other).write_bytes(make())
+    (folder / kind.name).write_bytes(content)
+    return folder / kind.name
+
+
+def check(name: str, content: bytes, folder: Path) -> None:
+    kind, path = KINDS[name], write(name, content, folder)
     found = read(kind, path)
     if found.is_refused or "unreadable_file" in found.notices:
         return
@@ -188,7 +279,7 @@ def check(name: str, content: bytes, path: Path) -> None:
         ends = b"\n" if b"\n" in content else b"\r"
         lines = [line for line in content.split(ends) if line.strip(b" \t\r\n\x1e\x0b\x0c")]
         assert rows + found.notices.get("comment_line", 0) == len(lines)
-    if kind.format == "parquet":
+    if path.suffix == ".parquet" or kind.format in ("parquet", "huggingface", "clip_retrieval"):
         listed = pq.read_metadata(path).num_rows
         refused = found.notices.get("unread_rows", 0)
         assert rows >= listed - refused
@@ -196,17 +287,19 @@ def check(name: str, content: bytes, path: Path) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_whole_files_are_read(tmp_path: Path, name: str) -> None:
-    (tmp_path / "f").write_bytes(WHOLE[name])
-    found = read(KINDS[name], tmp_path / "f")
-    expected = {"webdataset": 9, "wat": 15}.get(KINDS[name].format, ROWS)
-    assert found.reasons == {None: expected}
+    found = read(KINDS[name], write(name, WHOLE[name], tmp_path))
+    pictures = {"webdataset": 9, "wat": 15, "img2dataset": SHARD_PICTURES}
+    expected: dict[str | None, int] = {None: pictures.get(KINDS[name].format, ROWS)}
+    if name in ("img2dataset", "img2dataset tar"):
+        expected["failed_to_download"] = 1
+    assert found.reasons == expected
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_files_with_changed_bytes_fail_nothing(tmp_path: Path, name: str) -> None:
     draw = random.Random(7)
     for _ in range(40):
-        check(name, mutated(WHOLE[name], draw), tmp_path / "f")
+        check(name, mutated(WHOLE[name], draw), tmp_path)
 
 
 @pytest.mark.nightly
@@ -216,7 +309,7 @@ def test_many_files_with_changed_bytes_fail_nothing(tmp_path: Path, name: str) -
     for _ in range(5000):
         content = mutated(WHOLE[name], draw)
         try:
-            check(name, content, tmp_path / "f")
+            check(name, content, tmp_path)
         except BaseException:
             print(f"{name}: {content!r}")
             raise
@@ -227,9 +320,9 @@ def test_many_files_with_changed_bytes_fail_nothing(tmp_path: Path, name: str) -
 def test_any_bytes_fail_nothing(
     tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
 ) -> None:
-    check(name, content, tmp_path_factory.mktemp("f") / "f")
+    check(name, content, tmp_path_factory.mktemp("f"))
     start = WHOLE[name][:40]
-    check(name, start + content, tmp_path_factory.mktemp("f") / "f")
+    check(name, start + content, tmp_path_factory.mktemp("f"))
 
 
 JSON = st.recursive(

@@ -14,6 +14,9 @@ _BLOCK_BYTES = MIB
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MARK = re.compile(r'["\[\]{}\\]')
 _TOO_LONG = f"it is no JSON of at most {JSON_FILE_BYTES:,} characters"
+_CUT = "it ends before its end"
+_NESTED = '["{'
+_SCALAR = re.compile(r"[^,\]}\s]*")
 _decoder = json.JSONDecoder()
 
 
@@ -60,9 +63,7 @@ class _Reader:
         if self._next() == "}":
             return
         while True:
-            key = self._value()
-            if not isinstance(key, str):
-                raise DamagedJsonError(f"a key is no text but {str(key)[:40]!r}")
+            key = self._key()
             self._expect(":", f"no colon follows the key {key[:40]!r}")
             if self._next() == "[":
                 yield from self._array(key)
@@ -70,6 +71,14 @@ class _Reader:
                 self._item(key, 0)
             if self._follows("}"):
                 return
+
+    def _key(self) -> str:
+        if self._next() != '"':
+            raise DamagedJsonError(f"{self._next()!r} stands where a key should")
+        try:
+            return str(self._value())
+        except ValueError as error:
+            raise DamagedJsonError(f"a key cannot be read ({error})") from error
 
     def _array(self, key: str) -> Iterator[JsonItem]:
         self._at += 1
@@ -104,7 +113,7 @@ class _Reader:
             if self._at < len(self._text):
                 return self._text[self._at]
             if not self._more():
-                raise DamagedJsonError("it ends before its end")
+                raise DamagedJsonError(_CUT)
 
     def _more(self) -> bool:
         """Read on; False at the end of the file."""
@@ -127,7 +136,7 @@ class _Reader:
         except DamagedJsonError:
             raise
         except (ValueError, RecursionError) as error:
-            if start not in '["{':
+            if start not in _NESTED:
                 raise DamagedJsonError(str(error)) from error
             self._skip()
             problem = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
@@ -138,8 +147,10 @@ class _Reader:
 
         Raises:
             ValueError: it is no JSON, or too long. Nothing of it is passed.
+            DamagedJsonError: the file ends within it.
         """
-        self._next()
+        if self._next() not in _NESTED:
+            self._read_scalar()
         while True:
             try:
                 value, end = _decoder.raw_decode(self._text, self._at)
@@ -149,13 +160,18 @@ class _Reader:
                 if not self._more():
                     raise
                 continue
-            size = end - self._at
-            if size > JSON_FILE_BYTES:
+            if end - self._at > JSON_FILE_BYTES:
                 raise ValueError(_TOO_LONG)
-            # A number may go on in the next block.
-            if end < len(self._text) or not self._more():
-                self._at += size
-                return value
+            self._at = end
+            return value
+
+    def _read_scalar(self) -> None:
+        """Read on to what follows a number or a word: without it, nothing shows that it is whole."""
+        while (match := _SCALAR.match(self._text, self._at)) and match.end() == len(self._text):
+            if match.end() - self._at > JSON_FILE_BYTES:
+                raise DamagedJsonError(_TOO_LONG)
+            if not self._more():
+                raise DamagedJsonError(_CUT)
 
     def _skip(self) -> None:
         """Pass a text, a list or an object that cannot be read."""
@@ -165,7 +181,7 @@ class _Reader:
             if match is None:
                 self._at = len(self._text)
                 if not self._more():
-                    raise DamagedJsonError("it ends before its end")
+                    raise DamagedJsonError(_CUT)
                 continue
             self._at = match.end()
             mark = match[0]
@@ -180,5 +196,5 @@ class _Reader:
 
     def _pass_one(self) -> None:
         if self._at >= len(self._text) and not self._more():
-            raise DamagedJsonError("it ends before its end")
+            raise DamagedJsonError(_CUT)
         self._at += 1

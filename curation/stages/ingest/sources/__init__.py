@@ -115,7 +115,7 @@ FORMATS = Registry(
         "clip_retrieval": FormatEntry(
             endings=(".parquet",),
             optional_columns=("url", "path", "caption", "key", "sha256"),
-            columns={"url": ("url",), "caption": ("caption",), "key": ("image_path",)},
+            columns={"caption": ("caption",), "key": ("image_path",)},
             is_table=True,
         ),
     },

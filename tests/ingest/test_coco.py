@@ -1,0 +1,150 @@
+"""JSON of COCO and FiftyOne: rows name files, and annotations may stand anywhere."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.errors import RecipeError
+from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
+
+IMAGES = [
+    {"id": 7, "file_name": "a.jpg", "width": 32, "coco_url": "http://images.example/a.jpg"},
+    {"id": "7", "file_name": "sub/b.jpg"},
+    {"id": 9, "file_name": "c.jpg"},
+]
+ANNOTATIONS = [
+    {"id": 1, "image_id": 7, "caption": "first"},
+    {"id": 2, "image_id": "7", "category_id": 3, "bbox": [0, 1, 2, 3], "segmentation": [[0] * 99]},
+    {"id": 3, "image_id": 7, "caption": "second"},
+    {"id": 4, "image_id": 7, "category_id": 5, "iscrowd": 0},
+    {"id": 5, "image_id": 404, "caption": "of no image"},
+]
+CATEGORIES = [{"id": 3, "name": "cat", "supercategory": "animal"}, {"id": 5, "name": "dog"}]
+
+
+def write(path: Path, document: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def found(folder: Path, path: Path | str, **spec: Any) -> list[dict[str, Any]]:
+    return pairs(folder / "store", source(path, columns={}) | {"format": "coco"} | spec)
+
+
+@pytest.mark.parametrize("order", ["images first", "annotations first"])
+def test_images_have_their_captions_and_categories(tmp_path: Path, order: str) -> None:
+    parts: dict[str, Any] = {"info": {"year": 2017}, "licenses": [{"id": 1}], "images": IMAGES}
+    parts |= {"annotations": ANNOTATIONS, "categories": CATEGORIES}
+    names = list(parts) if order == "images first" else list(parts)[::-1]
+    path = write(tmp_path / "data" / "l.json", {name: parts[name] for name in names})
+    rows = found(tmp_path, path)
+    same = [(r["source_key"], r["caption"], r["location"], r["reason"]) for r in rows]
+    data = tmp_path / "data"
+    assert same == [
+        ("7", "first", f"{data}/a.jpg", None),
+        ("7", None, f"{data}/sub/b.jpg", None),
+        ("9", None, f"{data}/c.jpg", None),
+    ]
+    first, second, third = (json.loads(row["metadata"] or "{}") for row in rows)
+    assert first["captions"] == ["second"]
+    assert first["annotations"] == [{"category": "dog", "iscrowd": 0}]
+    assert (first["width"], first["coco_url"]) == (32, IMAGES[0]["coco_url"])
+    assert second == {"annotations": [{"bbox": [0, 1, 2, 3], "category": "cat"}]}
+    assert third == {}
+    assert noted(tmp_path / "store") == {"stray_annotation": 1}
+
+
+def test_samples_of_fiftyone(tmp_path: Path) -> None:
+    samples = [
+        {
+            "_id": {"$oid": "65f"},
+            "filepath": "data/1.jpg",
+            "tags": ["train"],
+            "ground_truth": {"_id": {"$oid": "1"}, "_cls": "Classification", "label": "cat"},
+            "metadata": {"_cls": "ImageMetadata", "width": 32},
+            "_media_type": "image",
+        },
+        {"id": "x", "filepath": str(tmp_path / "data" / "2.jpg"), "ground_truth": {"label": 5}},
+        {"id": "y", "filepath": "../up.jpg"},
+        {"id": "z"},
+        3,
+    ]
+    path = write(tmp_path / "samples.json", {"samples": samples})
+    rows = found(tmp_path, path, columns={"caption": "ground_truth"})
+    assert [(r["source_key"], r["caption"], r["reason"]) for r in rows] == [
+        ("65f", "cat", None),
+        ("x", "5", None),
+        ("y", None, "outside_folder"),
+        ("z", None, "bad_row"),
+        (None, None, "bad_row"),
+    ]
+    assert json.loads(rows[0]["metadata"]) == {"metadata": {"width": 32}, "tags": ["train"]}
+    assert "it has no filepath" in json.loads(rows[3]["metadata"])["unreadable"]
+
+
+def test_images_are_in_the_root_that_the_recipe_names(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "a.jpg").write_bytes(jpeg(1))
+    (tmp_path / "secret.jpg").write_bytes(jpeg(2))
+    (tmp_path / "val" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    names = ["a.jpg", "../secret.jpg", str(tmp_path / "secret.jpg"), "link.jpg", "b.jpg"]
+    listed = {"images": [{"id": n, "file_name": name} for n, name in enumerate(names)]}
+    path = write(tmp_path / "annotations" / "l.json", listed)
+    spec = source(path, columns={}) | {"format": "coco", "root": str(tmp_path / "val")}
+    run(tmp_path / "store", spec, until="fetch")
+    images = table(tmp_path / "store", "images").read().to_pylist()
+    reasons = [None, "outside_folder", "outside_folder", "outside_folder", "file_missing"]
+    assert [row["reason"] for row in images] == reasons
+
+
+def test_a_root_that_has_no_effect_is_refused(tmp_path: Path) -> None:
+    for form in ("folder", "webdataset", "img2dataset"):
+        with pytest.raises(RecipeError, match="`root` has an effect only for"):
+            found(tmp_path, tmp_path, format=form, root="elsewhere")
+
+
+def test_damage_costs_what_follows_it(tmp_path: Path) -> None:
+    whole = json.dumps({"annotations": ANNOTATIONS, "images": IMAGES})
+    path = tmp_path / "l.json"
+    path.write_text(whole[: whole.index('{"id": 9')])
+    rows = found(tmp_path, path)
+    assert [(r["caption"], r["reason"]) for r in rows] == [
+        ("first", None),
+        (None, None),
+        (None, "bad_row"),
+    ]
+
+
+def test_an_image_that_is_too_long_or_no_object_is_one_bad_row(tmp_path: Path) -> None:
+    odd = [{"id": 1, "file_name": "a.jpg", "x": "[{\\" * 400_000}, [1], {"file_name": [1]}]
+    rows = found(tmp_path, write(tmp_path / "l.json", {"images": [*odd, IMAGES[2]]}))
+    assert [r["reason"] for r in rows] == ["bad_row", "bad_row", "bad_row", None]
+
+
+def test_annotations_that_are_too_many_are_cut_and_said(tmp_path: Path) -> None:
+    many = [{"image_id": 7, "text": "x" * 100_000} for _ in range(40)]
+    path = write(tmp_path / "l.json", {"images": IMAGES, "annotations": many})
+    rows = found(tmp_path, path)
+    assert [r["reason"] for r in rows] == [None] * 3
+    metadata = json.loads(rows[0]["metadata"])
+    assert "left out" in metadata["unreadable"]
+
+
+def test_other_json_of_a_folder_is_counted(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "metadata.json", {"name": "x", "classes": ["a"]})
+    write(tmp_path / "data" / "samples.json", {"samples": [{"id": 1, "filepath": "a.jpg"}]})
+    rows = found(tmp_path, tmp_path / "data")
+    assert [row["reason"] for row in rows] == [None]
+    assert noted(tmp_path / "store") == {"other_file": 1, "empty_file": 1}
+
+
+def test_a_compressed_list_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "l.json.gz"
+    path.write_bytes(gzip.compress(json.dumps({"images": IMAGES}).encode()))
+    assert len(found(tmp_path, path)) == 3

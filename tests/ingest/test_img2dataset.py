@@ -1,0 +1,158 @@
+"""Outputs of img2dataset, written by its own downloader from a server on this machine."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import RecipeError
+from tests.ingest.entrances import Picture, as_img2dataset
+from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
+
+OUTPUTS = ("webdataset", "files", "parquet")
+PICTURES = [Picture(f"p{n}", jpeg(n), f"caption {n}") for n in range(6)]
+
+
+def rows_by_caption(folder: Path, **spec: Any) -> dict[str, dict[str, Any]]:
+    found = pairs(folder / "store", source("", columns={}) | spec)
+    return {row["caption"]: row for row in found}
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_rows_that_failed_are_rows_with_their_status_and_error(tmp_path: Path, output: str) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES, output, gone="no longer there")
+    found = rows_by_caption(tmp_path, **spec)
+    assert len(found) == 7
+    failed = found.pop("no longer there")
+    assert (failed["status"], failed["reason"]) == ("dropped", "failed_to_download")
+    stated = json.loads(failed["metadata"])
+    assert stated["error_message"].startswith("HTTP Error 404")
+    assert failed["url"].endswith("/gone.jpg")
+    assert {row["reason"] for row in found.values()} == {None}
+    assert all(row["url"].startswith("http://127.0.0.1") for row in found.values())
+    assert len({row["source_key"] for row in found.values()}) == 6
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_an_output_without_failures_says_nothing_of_pictures_that_are_listed(
+    tmp_path: Path, output: str
+) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES, output)
+    rows_by_caption(tmp_path, **spec)
+    # Its own statistics, one file for each shard.
+    assert noted(tmp_path / "store") == {"other_file": 2}
+
+
+def test_a_long_error_is_shortened(tmp_path: Path) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES, gone="no longer there")
+    shard = next((tmp_path / "out").glob("*.parquet"))
+    rows = pq.read_table(shard).to_pylist()
+    for row in rows:
+        row |= {"status": "failed_to_resize", "error_message": "x" * 100_000}
+    pq.write_table(pa.Table.from_pylist(rows), shard)
+    found = rows_by_caption(tmp_path, **spec)
+    assert {found[row["caption"]]["reason"] for row in rows} == {"failed_to_resize"}
+    assert all(len(found[row["caption"]]["metadata"]) < 2000 for row in rows)
+
+
+def test_any_other_status_is_one_reason(tmp_path: Path) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES)
+    shard = next((tmp_path / "out").glob("*.parquet"))
+    rows = pq.read_table(shard).to_pylist()
+    for n, row in enumerate(rows):
+        row["status"] = (None, "", "<script>")[n % 3]
+    pq.write_table(pa.Table.from_pylist(rows), shard)
+    found = rows_by_caption(tmp_path, **spec)
+    assert {found[row["caption"]]["reason"] for row in rows} == {"failed_status"}
+    # Their pictures are in the tar all the same.
+    assert noted(tmp_path / "store")["unlisted_picture"] == len(rows)
+
+
+def test_a_picture_that_is_missing_is_a_row_that_says_so(tmp_path: Path) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES, "files")
+    removed = sorted((tmp_path / "out").rglob("*.jpg"))[0]
+    key = removed.stem
+    removed.unlink()
+    found = rows_by_caption(tmp_path, **spec)
+    (row,) = [row for row in found.values() if row["source_key"] == key]
+    assert row["reason"] == "no_image"
+    assert "not beside the Parquet" in json.loads(row["metadata"])["unreadable"]
+
+
+def test_a_damaged_tar_costs_its_pictures(tmp_path: Path) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES)
+    tar = sorted((tmp_path / "out").glob("*.tar"))[0]
+    tar.write_bytes(tar.read_bytes()[:2500])
+    found = pairs(tmp_path / "store", source("", columns={}) | spec)
+    reasons = [row["reason"] for row in found]
+    assert reasons.count("bad_row") == 1
+    assert reasons.count("no_image") >= 2
+    assert len(found) == 7
+    assert noted(tmp_path / "store")["unreadable_file"] == 1
+
+
+@pytest.mark.parametrize("output", ["webdataset", "files"])
+def test_a_shard_without_its_parquet_is_read_by_its_pictures(tmp_path: Path, output: str) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES, output)
+    whole = rows_by_caption(tmp_path / "whole", **spec)
+    for shard in (tmp_path / "out").glob("*.parquet"):
+        shard.unlink()
+    found = rows_by_caption(tmp_path, **spec)
+    assert noted(tmp_path / "store")["no_statuses"] >= 1
+    for name, row in whole.items():
+        same = ("caption", "url", "source_key", "location", "reason")
+        assert [found[name][field] for field in same] == [row[field] for field in same]
+
+
+def test_a_changed_tar_is_read_again(tmp_path: Path) -> None:
+    spec = source("", columns={}) | as_img2dataset(tmp_path / "out", PICTURES)
+    run(tmp_path / "store", spec)
+    assert run(tmp_path / "store", spec)["ingest"].up_to_date
+    tar = sorted((tmp_path / "out").glob("*.tar"))[0]
+    with tarfile.open(tar, "a") as archive:
+        archive.add(__file__, "more.py")
+    assert not run(tmp_path / "store", spec)["ingest"].up_to_date
+    assert noted(tmp_path / "store")["other_member"] == 1
+
+
+def test_a_glob_names_shards(tmp_path: Path) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES)
+    found = rows_by_caption(tmp_path, **spec | {"path": f"{spec['path']}/00001.*"})
+    assert sorted(found) == ["caption 1", "caption 3", "caption 5"]
+
+
+def test_a_tar_that_is_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES)
+    tar = sorted((tmp_path / "out").glob("*.tar"))[0]
+    tar.rename(tmp_path / "elsewhere.tar")
+    tar.symlink_to(tmp_path / "elsewhere.tar")
+    found = rows_by_caption(tmp_path, **spec)
+    assert sorted(str(row["reason"]) for row in found.values()) == ["None"] * 3 + ["no_image"] * 3
+    assert noted(tmp_path / "store")["link_out_of_folder"] == 1
+
+
+def test_a_parquet_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    pq.write_table(pa.table({"url": ["http://a.example/1"]}), tmp_path / "out" / "0.parquet")
+    with pytest.raises(RecipeError, match="not written by img2dataset"):
+        rows_by_caption(tmp_path, format="img2dataset", path=str(tmp_path / "out"))
+
+
+def test_one_file_is_refused(tmp_path: Path) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES)
+    with pytest.raises(RecipeError, match="folder of an output"):
+        rows_by_caption(tmp_path, **spec | {"path": f"{spec['path']}/00000.tar"})
+
+
+def test_pictures_are_fetched_from_tars(tmp_path: Path) -> None:
+    spec = source("", columns={}) | as_img2dataset(tmp_path / "out", PICTURES)
+    run(tmp_path / "store", spec, until="fetch")
+    assert table(tmp_path / "store", "images").manifest.counts.get("pool") is not None
+    statuses = [row["status"] for row in table(tmp_path / "store", "images").read().to_pylist()]
+    assert statuses == ["ok"] * 6
