@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _HINTS = {
     "outside_folder": "a path or a link leads out of the folder of the source; `follow_links: true` of "
     "the source allows links",
+    "failed_to_download": "img2dataset did not get them; `error_message` in their `metadata` says why",
+    "failed_to_resize": "img2dataset could not use them; `error_message` in their `metadata` says why",
     "bad_row": "their `metadata` says file, place and cause",
 }
 """What to do about a reason for which rows are dropped."""

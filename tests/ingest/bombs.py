@@ -295,10 +295,10 @@ BOMBS: dict[str, Bomb] = {
 }
 
 
-def write_bomb(name: str, folder: Path) -> Path:
+def write_bomb(name: str, bomb: Bomb, folder: Path) -> Path:
     """Write a bomb into a folder, and return its path."""
-    bomb = BOMBS[name]
-    ending = {"parquet": "parquet", "webdataset": "tar"}.get(bomb.format, bomb.format)
+    endings = {"parquet": "parquet", "webdataset": "tar", "huggingface": "parquet", "coco": "json"}
+    ending = endings.get(bomb.format, bomb.format)
     path = folder / f"{name.replace(' ', '-')}.{ending}"
     bomb.write(path)
     return path

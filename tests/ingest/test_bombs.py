@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from tests.ingest.bombs import BOMBS, SLOW, write_bomb
+from tests.ingest.json_bombs import JSON_BOMBS, SLOW_JSON
 
 ROOT = Path(__file__).parents[2]
+EVERY = BOMBS | JSON_BOMBS
+NIGHTLY = (*SLOW, *SLOW_JSON)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +53,13 @@ def read(reader: subprocess.Popen[str], kind: str, path: Path) -> dict[str, Any]
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA is Linux's")
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.nightly) if n in SLOW else n for n in BOMBS]
+    "name", [pytest.param(n, marks=pytest.mark.nightly) if n in NIGHTLY else n for n in EVERY]
 )
 def test_a_reader_takes_bounded_memory(
     tmp_path: Path, reader: subprocess.Popen[str], name: str
 ) -> None:
-    bomb = BOMBS[name]
-    result = read(reader, bomb.format, write_bomb(name, tmp_path))
+    bomb = EVERY[name]
+    result = read(reader, bomb.format, write_bomb(name, bomb, tmp_path))
     assert "error" not in result, result
     said = " ".join([*result["problems"], str(result.get("unreadable"))])
     assert bomb.reason in said, result

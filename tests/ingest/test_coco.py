@@ -12,7 +12,7 @@ import pytest
 from curation.errors import RecipeError
 from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
 
-IMAGES = [
+IMAGES: list[dict[str, Any]] = [
     {"id": 7, "file_name": "a.jpg", "width": 32, "coco_url": "http://images.example/a.jpg"},
     {"id": "7", "file_name": "sub/b.jpg"},
     {"id": 9, "file_name": "c.jpg"},

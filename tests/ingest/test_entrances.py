@@ -126,3 +126,15 @@ def test_every_entrance_gives_the_dataset_of_the_folder(
     assert found == of_folder
     assert len(found) > len(seeds()) + 2
     assert any(row["copies"] for row in found.values())
+
+
+def test_a_row_without_a_key_that_repeats_picture_and_caption_is_a_duplicate(
+    tmp_path: Path,
+) -> None:
+    twice = [Picture(name, ingest.jpeg(1), "one") for name in ("a", "b")]
+    reasons = {}
+    for name, make in {"huggingface": as_huggingface, "folder": as_folder}.items():
+        spec = {"name": "web", "role": "pool"} | make(tmp_path / name, twice)
+        rows = ingest.pairs(tmp_path / f"{name}-store", spec)
+        reasons[name] = [row["reason"] for row in rows]
+    assert reasons == {"huggingface": [None, "duplicate_pair"], "folder": [None, None]}
