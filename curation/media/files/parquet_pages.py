@@ -12,17 +12,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.media.files.limits import (
-    COLUMNS,
-    PARQUET_BYTES,
-    PARQUET_DEPTH,
-    PARQUET_FOOTER_BYTES,
-    PARQUET_PAGE_HEADER_BYTES,
-    PARQUET_PAGES,
-)
+from curation.media.files.limits import PARQUET_BYTES, PARQUET_PAGE_HEADER_BYTES, PARQUET_PAGES
+from curation.media.files.parquet_footer import TooLargeError
 from curation.media.files.thrift import IncompleteError, Reader, Struct, ThriftError
 
-_END_BYTES = 8
 _HEAD_BYTES = 1 << 16
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 _HEADER_OF = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}
@@ -32,10 +25,6 @@ _CODECS = {"SNAPPY": "snappy", "GZIP": "gzip", "BROTLI": "brotli", "ZSTD": "zstd
 )
 DICTIONARY_ENCODINGS = (2, 8)
 DELTA_LENGTHS, DELTA_BYTES = 6, 7
-
-
-class TooLargeError(ValueError):
-    """A part of a Parquet file that would take more memory than a reader may."""
 
 
 class Page(NamedTuple):
@@ -76,43 +65,6 @@ class Chunk(NamedTuple):
     entry: int
 
 
-def check_footer(stream: Any) -> int:
-    """Check the footer of a Parquet file before Arrow reads it, and return its number of columns.
-
-    Raises:
-        TooLargeError: it exceeds the limits.
-        ThriftError: it is damaged.
-    """
-    size = stream.seek(0, 2)
-    end = _read(stream, max(size - _END_BYTES, 0), _END_BYTES)
-    length = int.from_bytes(end[:4], "little")
-    if length > PARQUET_FOOTER_BYTES:
-        raise TooLargeError(f"its footer has {length:,} bytes, more than {PARQUET_FOOTER_BYTES:,}")
-    if end[4:] != b"PAR1" or length + _END_BYTES > size:
-        raise ThriftError("it has no footer: it is cut off, or no Parquet file")
-    footer = Reader(_read(stream, size - _END_BYTES - length, length)).struct()
-    stream.seek(0)
-    return _columns(footer.get(2))
-
-
-def _columns(schema: Any) -> int:
-    """Return the number of columns of a schema: a list of its nodes, each before its children."""
-    columns, open_nodes = 0, list[int]()
-    for node in schema if isinstance(schema, list) else ():
-        children = node.get(5, 0) if isinstance(node, dict) else 0
-        columns += not children
-        if open_nodes:
-            open_nodes[-1] -= 1
-        if children:
-            open_nodes.append(children)
-        while open_nodes and open_nodes[-1] <= 0:
-            open_nodes.pop()
-        if columns > COLUMNS or len(open_nodes) > PARQUET_DEPTH:
-            limits = f"{COLUMNS:,} columns, or columns nested in more than {PARQUET_DEPTH} others"
-            raise TooLargeError(f"it has more than {limits}")
-    return columns
-
-
 def read_chunk(stream: Any, column: pq.ColumnChunkMetaData) -> Chunk:
     """Return the pages of a column in a row group: only headers and the dictionary are read.
 
@@ -128,7 +80,7 @@ def read_chunk(stream: Any, column: pq.ColumnChunkMetaData) -> Chunk:
             raise ThriftError("a page has a negative size")
         if size + packed > PARQUET_BYTES:
             raise TooLargeError(f"a page has {size:,} bytes ({packed:,} compressed)")
-        if not isinstance(fields, dict):
+        if not isinstance(fields, Struct):
             continue
         if kind == _DICTIONARY:
             dictionary += size

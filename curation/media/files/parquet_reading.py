@@ -16,6 +16,7 @@ from curation.media.files.limits import (
     PARQUET_FOOTER_STRUCTS,
 )
 from curation.media.files.location import FileSystemError, check_file_system
+from curation.media.files.parquet_footer import TooLargeError, check_footer
 from curation.media.files.parquet_levels import Rows, rows_of
 from curation.media.files.parquet_pages import (
     DELTA_BYTES,
@@ -23,8 +24,6 @@ from curation.media.files.parquet_pages import (
     DICTIONARY_ENCODINGS,
     Chunk,
     Page,
-    TooLargeError,
-    check_footer,
     read_chunk,
     unpacked,
 )

@@ -5,6 +5,7 @@ They are looked at before Arrow reads them, because Arrow allocates what they as
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from curation.media.files.limits import PARQUET_DEPTH, PARQUET_FOOTER_STRUCTS
@@ -12,8 +13,32 @@ from curation.media.files.limits import PARQUET_DEPTH, PARQUET_FOOTER_STRUCTS
 _STOP, _TRUE, _FALSE, _BYTE = 0, 1, 2, 3
 _INTEGERS = (4, 5, 6)
 _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 7, 8, 9, 10, 11, 12
-Struct = dict[int, Any]
-"""Values by the numbers of their fields; a text is its length, because no text decides anything."""
+I32, I64, BINARY, LIST, STRUCT = 5, 6, _BINARY, _LIST, _STRUCT
+"""Kinds of values, as they are numbered in a file."""
+
+
+class Struct(dict[int, Any]):
+    """Values by the numbers of their fields; a text is its length, because no text decides anything.
+
+    Attributes:
+        kinds: of the values. A reader that expects another kind in a field passes its value over.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: dict[int, int] = {}
+
+
+class List(list[Any]):
+    """Values of one kind.
+
+    Attributes:
+        kind: of the values. A reader takes them for what it expects, whatever this says.
+    """
+
+    def __init__(self, kind: int, values: Iterable[Any]) -> None:
+        super().__init__(values)
+        self.kind = kind
 
 
 class ThriftError(ValueError):
@@ -44,11 +69,12 @@ class Reader:
         self._left -= 1
         if depth > PARQUET_DEPTH or self._left < 0:
             raise ThriftError("it holds too many structures, or they are nested too deep")
-        values: Struct = {}
+        values = Struct()
         number = 0
         while (head := self._byte()) & 0x0F != _STOP:
             delta, kind = head >> 4, head & 0x0F
             number = number + delta if delta else self._integer()
+            values.kinds[number] = kind
             values[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
         return values
 
@@ -92,7 +118,7 @@ class Reader:
             return self._skip(8)
         raise ThriftError(f"values of the kind {kind} do not occur in Parquet")
 
-    def _list(self, depth: int) -> list[Any]:
+    def _list(self, depth: int) -> List:
         head = self._byte()
         size = head >> 4
         if size == 15:
@@ -103,4 +129,5 @@ class Reader:
         self._left -= size // 16
         if depth > PARQUET_DEPTH or self._left < 0:
             raise ThriftError("it holds too many structures, or they are nested too deep")
-        return [self._value(head & 0x0F, depth + 1) for _ in range(size)]
+        kind = head & 0x0F
+        return List(kind, (self._value(kind, depth + 1) for _ in range(size)))

@@ -1,0 +1,110 @@
+"""No footer ends the process: pyarrow passes no exception on where it looks at a column."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.media.files.parquet_footer import check_footer
+from curation.media.files.parquet_reading import BoundedParquet
+from curation.media.files.thrift import ThriftError
+from tests.ingest.test_fuzzed_files import KINDS, WHOLE, check
+
+PARQUET = [name for name in KINDS if WHOLE[name].startswith(b"PAR1")]
+
+
+def footer(content: bytes) -> range:
+    """The places of the footer."""
+    end = len(content) - 8
+    return range(end - int.from_bytes(content[-8:-4], "little"), end)
+
+
+def changed(content: bytes, count: int, draw: random.Random) -> Iterator[bytes]:
+    """Yield the file with some bytes of its footer changed."""
+    places = footer(content)
+    for _ in range(count):
+        other = bytearray(content)
+        for _ in range(draw.choice((1, 1, 2, 3))):
+            at = draw.choice(places)
+            other[at] = draw.choice((draw.randrange(256), other[at] ^ 1 << draw.randrange(8)))
+        yield bytes(other)
+
+
+def ends_well(work: Callable[[], None]) -> bool:
+    """Whether a child of this process that does some work ends by itself, without an error."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("name", PARQUET)
+@pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.mark.nightly)])
+def test_a_footer_with_changed_bytes_ends_nothing(tmp_path: Path, name: str, count: int) -> None:
+    draw = random.Random(11)
+
+    def work() -> None:
+        for content in changed(WHOLE[name], count, draw):
+            check(name, content, tmp_path)
+
+    assert ends_well(work)
+
+
+def test_a_column_of_an_unknown_compression_or_type_is_refused() -> None:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"a": ["x"]}), out, compression="none")
+    whole, refused = out.getvalue(), set()
+    for at in footer(whole):
+        content = whole[:at] + b"\x7f" + whole[at + 1 :]
+        try:
+            check_footer(io.BytesIO(content))
+        except ThriftError as error:
+            refused.add(str(error))
+        except ValueError:
+            continue
+    assert {
+        "the compression of a column is not known",
+        "a column has another type than the schema says",
+    } <= refused
+
+
+ROWS: dict[str, list[Any]] = {"a": [1, None], "b": [["x"], []], "c": [{"d": [1.5]}, None]}
+
+
+def by_duckdb(path: Path) -> None:
+    rows = pa.table(ROWS)
+    duckdb.from_arrow(rows).write_parquet(str(path))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        by_duckdb,
+        lambda path: pl.DataFrame(ROWS).write_parquet(path),
+        lambda path: pd.DataFrame(ROWS).to_parquet(path),
+        lambda path: pq.write_table(pa.table(ROWS), path, write_page_index=True),
+        lambda path: pq.write_table(pa.table(ROWS).slice(0, 0), path),
+        lambda path: pq.write_table(pa.table({}), path),
+    ],
+)
+def test_footers_of_other_writers_are_read(tmp_path: Path, write: Callable[[Path], Any]) -> None:
+    write(tmp_path / "f.parquet")
+    with (tmp_path / "f.parquet").open("rb") as stream:
+        parquet = BoundedParquet(pa.PythonFile(stream, "r")).file
+        assert parquet.metadata.num_rows in (0, 2)
