@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.activity import Activity
-from curation.engine.driver_first import MAX_MESSAGES, DriverFirst
+from curation.engine.driver_first import MAX_MESSAGES, DriverFirst, seconds_of_thread
 from curation.engine.parallel import InProcess, Note, ShuffleJob
 from curation.errors import RecipeError, WorkerError
 
@@ -173,3 +175,10 @@ def test_a_shuffle_is_done_here_if_it_is_short_and_small(
     job = shuffle(world, items, seconds)
     assert world.first.exchange(job) == InProcess().exchange(job)
     assert world.workers.started is not here
+
+
+def test_time_passes_while_a_thread_works_or_waits_for_others() -> None:
+    began, by_the_clock = seconds_of_thread(), time.monotonic()
+    threading.Event().wait(0.05)
+    waited = seconds_of_thread() - began
+    assert 0.04 <= waited <= time.monotonic() - by_the_clock + 0.001
