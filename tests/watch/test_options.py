@@ -15,6 +15,7 @@ from curation.cli.telemetry_options import PARENT_VARIABLE, TARGET_VARIABLE, Tel
 from curation.engine.spark import Cluster, load_cluster, submitted_settings, with_ui
 from curation.errors import CurationError, RecipeError
 from curation.store.store import Store
+from scripts.reference.commands import commands_page
 
 
 def kinds(telemetry: Telemetry, folder: Path, **spark: str) -> list[str]:
@@ -76,8 +77,8 @@ def descendants(kind: type[CurationError]) -> Iterator[type[CurationError]]:
         yield from descendants(child)
 
 
-def test_every_exit_status_is_documented(root: Path) -> None:
-    page = (root / "docs" / "watching.md").read_text().partition("## Exit statuses")[2]
+def test_every_exit_status_is_documented() -> None:
+    page = commands_page().partition("## Exit statuses")[2]
     documented = {int(status) for status in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     ours = {
         kind.exit_status for kind in descendants(CurationError) if "curation." in kind.__module__
