@@ -143,13 +143,17 @@ FLOW = (
     FlowRow(
         retrieve.STAGE,
         lambda recipe: retrieve.RetrieveStep(
-            arms=recipe.retrieve, balance=recipe.balance, seed=recipe.seed
+            arms=recipe.arms, balance=recipe.balance, seed=recipe.seed
         ),
     ),
     FlowRow(
         assemble.STAGE,
         lambda recipe: derive_params(
-            assemble.AssembleStep, recipe.assemble, run=run_fingerprint(recipe)
+            assemble.AssembleStep,
+            recipe.assemble,
+            pixels=recipe.kept_pixels,
+            seed=recipe.seed,
+            run=run_fingerprint(recipe),
         ),
     ),
 )
@@ -223,23 +227,17 @@ def run_fingerprint(recipe: Recipe) -> str:
 
 
 def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
-    """Return the steps of a recipe, in order. Without arms, stages that need seeds are left out.
+    """Return the steps of a recipe, in order.
 
     Args:
         recipe: the recipe.
         until: the last stage; by default the last of the flow.
 
     Raises:
-        RecipeError: `until` is no stage, or it needs seeds and arms that the recipe does not have.
+        RecipeError: `until` is no stage.
     """
     if until is not None and until not in STAGES:
         raise RecipeError(f"No stage {until!r}. Valid: {', '.join(STAGES)}.")
-    if until is not None and STAGES[until].needs_seeds and not recipe.retrieve:
-        last = [stage.name for stage in STAGES.values() if not stage.needs_seeds][-1]
-        raise RecipeError(
-            f"Stage {until!r} needs `retrieve` with at least one arm, and a source with `role: seed`. "
-            f"Without them the last stage is {last!r}."
-        )
     steps: list[Step] = []
     origin: dict[str, Any] = {
         "plugins": tuple(recipe.plugins),
@@ -248,9 +246,7 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
         "expect": recipe.expect,
     }
     for row in FLOW:
-        if recipe.retrieve or not row.stage.needs_seeds:
-            step = _step(row.stage, row.params(recipe), steps)
-            steps.append(replace(step, **origin))
+        steps.append(replace(_step(row.stage, row.params(recipe), steps), **origin))
         if row.stage.name == until:
             break
     return tuple(steps)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from curation.engine.contract import contracts
-from curation.errors import RecipeError
 from curation.flow import STAGES, plan, run_fingerprint
 from curation.recipe import Recipe, load_recipe, parse_recipe
 
@@ -102,17 +101,40 @@ def test_execution_only_fields_change_no_fingerprint() -> None:
     other = changed(
         ingest={"rows_per_fragment": 7},
         fetch={"concurrency": 3},
-        assemble={"rows_per_file": 11},
+        assemble={"rows_per_file": 11, "bytes_per_file": 4096},
     )
     assert fingerprints(other) == fingerprints(changed())
     assert run_fingerprint(other) == run_fingerprint(changed())
 
 
-def test_without_seeds_a_plan_ends_at_assign() -> None:
+def test_without_arms_a_plan_has_one_that_takes_the_eligible_pool() -> None:
     recipe = parse_recipe({k: v for k, v in SPEC.items() if k != "retrieve"})
-    assert plan(recipe)[-1].name == "assign"
-    with pytest.raises(RecipeError, match="needs `retrieve`"):
-        plan(recipe, until="match")
+    assert [step.name for step in plan(recipe)] == list(STAGES)
+    assert [(arm.name, arm.strategy) for arm in recipe.arms] == [("everything", "everything")]
+    explicit = changed(retrieve=[{"name": "everything", "strategy": "everything"}])
+    assert fingerprints(recipe) == fingerprints(explicit)
+
+
+@pytest.mark.parametrize(
+    ("source", "assemble", "kept"),
+    [
+        ({"format": "folder"}, {}, "without_url"),
+        ({"format": "webdataset"}, {}, "without_url"),
+        ({"format": "parquet", "columns": {"image": "jpg", "url": "u"}}, {}, "without_url"),
+        ({"format": "csv", "columns": {"path": "file"}}, {}, "without_url"),
+        ({"format": "csv", "columns": {"url": "u"}}, {}, "none"),
+        ({"format": "txt"}, {}, "none"),
+        ({"format": "laion"}, {}, "none"),
+        ({"format": "laion"}, {"pixels": True}, "all"),
+        ({"format": "folder"}, {"pixels": False}, "none"),
+    ],
+)
+def test_images_that_no_url_leads_to_are_kept(
+    source: dict[str, Any], assemble: dict[str, Any], kept: str
+) -> None:
+    named = {"name": "web", "role": "pool", "path": "p"} | source
+    recipe = parse_recipe({"name": "a", "sources": [named], "assemble": assemble})
+    assert recipe.kept_pixels == kept
 
 
 def test_one_step_writes_a_table_for_each_encoder() -> None:

@@ -88,7 +88,7 @@ def exchange(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]
     part_units = _PartUnits(job, context)
     units = [part_units.unit(part) for part in range(job.parts)]
     context.used.update(output.memo for unit in units for output in unit.outputs.values())
-    finished = _finished_records(units, context)
+    finished = {} if context.stale.everything else _finished_records(units, context)
     missing = [
         part
         for part, unit in enumerate(units)

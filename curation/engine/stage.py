@@ -83,7 +83,6 @@ class Stage(Generic[P]):
             work, which is deleted once the unit is finished.
         waits: the function of a map stage gets `waiting`, which it calls once it mostly waits for slow
             hosts: the next unit of its task then starts beside it, in another thread.
-        needs_seeds: the stage is left out of recipes without seeds and arms.
         members: returns the members of families that a step reads or writes.
         only: for a stage that writes a family: returns the parameters that compute some members alone.
         versions: returns the registry members that decide rows, each with its version.
@@ -111,7 +110,6 @@ class Stage(Generic[P]):
     gpu: bool = False
     work_folder: bool = False
     waits: bool = False
-    needs_seeds: bool = False
     members: Callable[[P], Sequence[str]] = no_members
     only: Callable[[P, Sequence[str]], P] | None = None
     versions: Callable[[P], Mapping[str, int | str]] = no_versions

@@ -32,7 +32,7 @@ def expected_composition(recipe: Recipe) -> list[dict[str, Any]]:
     """
     declared = {source.name: source.count for source in recipe.sources}
     rows = []
-    for arm in recipe.retrieve:
+    for arm in recipe.arms:
         images = declared[arm.seeds] if arm.seeds else None
         expected = arm.expected(images)
         rows.append(

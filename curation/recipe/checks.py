@@ -150,16 +150,14 @@ def _held_out_disagreements(recipe: Recipe) -> Iterator[str]:
 
 
 def _expect_disagreements(recipe: Recipe) -> Iterator[str]:
-    arms = [arm.name for arm in recipe.retrieve]
-    if recipe.expect.is_set and not arms:
-        yield "expect: without `retrieve` there is no dataset of which anything can be expected"
+    arms = [arm.name for arm in recipe.arms]
     for name in recipe.expect.arms:
-        if arms and name not in arms:
+        if name not in arms:
             yield f"expect.arms: no arm {name!r}{did_you_mean(name, arms)}. Valid: {', '.join(arms)}"
 
 
 def _balance_disagreements(recipe: Recipe) -> Iterator[str]:
-    arms = [a.name for a in recipe.retrieve]
+    arms = [a.name for a in recipe.arms]
     seeds = [s.name for s in recipe.with_role("seed")]
     sources = [s.name for s in recipe.sources if s.role != "held_out"]
     uses = {

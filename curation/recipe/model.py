@@ -12,7 +12,7 @@ from curation.errors import RecipeError
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe.expect import ExpectParams
 from curation.recipe.explain import explain
-from curation.stages.assemble.params import AssembleParams
+from curation.stages.assemble.params import AssembleParams, Pixels
 from curation.stages.cluster.params import ClusterParams
 from curation.stages.dedup.params import DedupParams
 from curation.stages.embed.params import EmbedParams
@@ -21,7 +21,7 @@ from curation.stages.ingest.params import IngestParams
 from curation.stages.ingest.sources.source import Role, Source
 from curation.stages.match.params import MatchParams
 from curation.stages.retrieve.params import BalanceParams
-from curation.stages.retrieve.strategies import STRATEGIES
+from curation.stages.retrieve.strategies import EVERYTHING, STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
 from curation.stages.score.heads import HEADS
 from curation.stages.score.params import ScoreParams
@@ -61,7 +61,8 @@ class Recipe(StrictModel):
     match: MatchParams = MatchParams()
     """How the pool is searched for the neighbours of seed images."""
     retrieve: list[SerializeAsAny[Arm]] = []
-    """Arms: each claims images for the dataset by one strategy."""
+    """Arms: each claims images for the dataset by one strategy. Without any, the arm `everything` claims
+    all eligible images of the pool: those that are no copies and pass `select`."""
     balance: BalanceParams = BalanceParams()
     """Caps over all arms, and a target for the whole dataset."""
     assemble: AssembleParams = AssembleParams()
@@ -118,9 +119,22 @@ class Recipe(StrictModel):
         }
 
     @property
+    def arms(self) -> list[Arm]:
+        """The arms of `retrieve`; without any, the one arm that claims the whole eligible pool."""
+        return self.retrieve or [_typed_arm({"name": EVERYTHING, "strategy": EVERYTHING})]
+
+    @property
+    def kept_pixels(self) -> Pixels:
+        """Whose stored images the dataset holds."""
+        if self.assemble.pixels is None:
+            has_local = any(not source.has_remote_images for source in self.sources)
+            return "without_url" if has_local else "none"
+        return "all" if self.assemble.pixels else "none"
+
+    @property
     def largest_k(self) -> int:
         """The most neighbours that any arm needs of a seed image."""
-        return max((arm.neighbours_needed() for arm in self.retrieve), default=0)
+        return max((arm.neighbours_needed() for arm in self.arms), default=0)
 
     @property
     def prompted_encoders(self) -> dict[str, EncoderSpec]:

@@ -21,19 +21,16 @@ from curation.runner.work import (
     StepWork,
     WrittenTable,
     map_key,
-    new_manifest,
     stage_context,
     table_arguments,
     version_terms,
 )
-from curation.store.dataset_files import forget_staged, publish
 from curation.store.digest import digest, file_sha256
 from curation.store.manifest import (
     FragmentRecord,
     aggregate_stats,
 )
 from curation.store.step_log import Lease
-from curation.store.store import DATASET
 from curation.store.work_folder import delete_work_folders
 
 EXECUTION_ONLY = True
@@ -66,13 +63,6 @@ def compute_map(
         records = tuple(result.records[unit.name][table] for unit in units)
         stats = aggregate_stats(r.stats for r in records) | dict(work.measured)
         written[table] = WrittenTable(records, stats)
-    if DATASET in step.tables:
-        dataset = TableName(DATASET)
-        staged = written[dataset]
-        version = new_manifest(step, dataset, staged, tables).version
-        published = publish(store, f"{DATASET}/{version}", staged.records)
-        forget_staged(store, staged.records, published)
-        written[dataset] = WrittenTable(published, staged.stats)
     if step.stage.work_folder:
         delete_work_folders(store, (unit.work_folder for unit in units), lease.token)
     return written, result.computed, result.reused

@@ -25,7 +25,7 @@ from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
 from curation.runner.outcomes import check_outcomes, count_outcomes, stale_part
 from curation.runner.takedown.during_runs import check_unchanged
-from curation.runner.work import StepContext, StepWork, new_manifest
+from curation.runner.work import StepContext, StepWork, new_manifest, publish_dataset
 from curation.store.manifest import Committed, Manifest
 from curation.store.removal import wait_for_removal
 from curation.store.run_log import Run, StageSummary, recorded_run
@@ -265,6 +265,8 @@ def _compute(
     before = within.store.takedowns()
     compute_rows = compute_map if step.stage.kind == "map" else compute_global
     written, computed, reused = compute_rows(step, work, inputs.tables, within, lease)
+    if DATASET in step.tables:
+        written = publish_dataset(step, written, inputs.tables, within.store)
     records = (record for table in written.values() for record in table.records)
     check_unchanged(within.store, before, records)
     manifests = [

@@ -19,11 +19,12 @@ from curation.engine.units import (
 )
 from curation.flow import Step
 from curation.plugins import activation
+from curation.store.dataset_files import forget_staged, publish
 from curation.store.digest import digest
 from curation.store.manifest import FragmentRecord, Manifest, sum_counts, version_of
 from curation.store.run_log import Run
 from curation.store.step_log import Lease, Waiting
-from curation.store.store import Store
+from curation.store.store import DATASET, Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -152,3 +153,28 @@ def new_manifest(
         stats=dict(written.stats),
     )
     return replace(manifest, version=version_of(manifest))
+
+
+def publish_dataset(
+    step: Step,
+    written: Mapping[TableName, WrittenTable],
+    tables: Mapping[str, Table],
+    store: Store,
+) -> dict[TableName, WrittenTable]:
+    """Bring the files of the dataset together in the folder of their version.
+
+    Args:
+        step: the step that wrote it.
+        written: its tables.
+        tables: what it read.
+        store: where they are.
+
+    Returns:
+        The tables; the records of the dataset name the files in the folder.
+    """
+    dataset = TableName(DATASET)
+    staged = written[dataset]
+    version = new_manifest(step, dataset, staged, tables).version
+    published = publish(store, f"{DATASET}/{version}", staged.records)
+    forget_staged(store, staged.records, published)
+    return {**written, dataset: staged._replace(records=published)}

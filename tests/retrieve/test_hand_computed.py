@@ -91,6 +91,7 @@ def row(number: int, source: str, status: str, cluster: int) -> dict[str, object
         "role": "pool" if source == "web" else "seed",
         "source": source,
         "source_key": str(number),
+        "url": f"http://web.example/{number}" if source == "web" else None,
         "caption": f"{source} {number}",
         "status": status,
         "cluster_id": cluster,
@@ -194,4 +195,6 @@ def test_dataset(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
     assert {"cats", "cats-near", "dogs-cells-skip"} <= {c["arm"] for c in cat["claims"]}
     assert dataset[image(1)]["source"] == "web"
     assert all(c["cluster_id"] in (0, 1) for c in cat["claims"] if c["strategy"] == "cluster")
-    assert "image" not in cat
+    # A seed image is a file, so nothing but its pixels leads to it.
+    assert cat["image"] == b"picture 3"
+    assert dataset[image(1)]["image"] is None

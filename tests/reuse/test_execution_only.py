@@ -28,6 +28,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "ClusterParams.memory_gib": ("cluster.memory_gib", 0.0),
     "NearestParams.backend": ("cluster.backend", "faiss"),
     "AssembleParams.rows_per_file": ("assemble.rows_per_file", 3),
+    "AssembleParams.bytes_per_file": ("assemble.bytes_per_file", 5_000),
 }
 """The marked fields: where they stand in a recipe, and another value than the one of the test."""
 ELSEWHERE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,9 @@ def test_two_runs_in_assemble_at_once_lose_no_file(
     # As if no file of the dataset had been written yet.
     for folder in ("dataset", "tables/dataset"):
         store.storage.delete_folder(folder)
-    real, calls, meanwhile = assemble_stage.assemble, [], []
+    real, calls, meanwhile = assemble_stage.write_file, [], []
 
+    @wraps(real)
     def interrupted(**arguments: Any) -> StageOutput:
         """Let another run overtake this one, after it wrote a part and began the next."""
         calls.append(1)
@@ -143,7 +145,7 @@ def test_two_runs_in_assemble_at_once_lose_no_file(
         result = yield from rows
         return result
 
-    monkeypatch.setattr(assemble_stage, "assemble", interrupted)
+    monkeypatch.setattr(assemble_stage, "write_file", interrupted)
     with pytest.raises(LeaseError, match="Nothing was committed"):
         run_step(step, store, InProcess())
     assert len(meanwhile) == 1

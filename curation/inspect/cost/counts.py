@@ -58,28 +58,37 @@ def expected_counts(recipe: Recipe, assumptions: Assumptions) -> ExpectedCounts:
     }
     rows = sum(by_role.values())
     pool = by_role["pool"] * assumptions.fetched
+    eligible = pool * assumptions.distinct * assumptions.clean * assumptions.fit
     return ExpectedCounts(
         rows=rows,
         pool=pool,
         seeds=by_role["seed"],
         held_out=by_role["held_out"],
-        eligible=pool * assumptions.distinct * assumptions.clean * assumptions.fit,
-        final=_expected_final(recipe),
+        eligible=eligible,
+        final=_expected_final(recipe, eligible),
         fragments=max(1.0, rows / _rows_per_fragment(recipe, assumptions)),
     )
 
 
-def _expected_final(recipe: Recipe) -> float:
+def _expected_final(recipe: Recipe, eligible: float) -> float:
     """Return the expected number of claims in the dataset.
+
+    Args:
+        recipe: the recipe.
+        eligible: pool images that arms may take.
 
     Raises:
         RecipeError: an arm does not say how many images it adds.
     """
-    composition = expected_composition(recipe)
+    whole_pool = {arm.name for arm in recipe.arms if arm.takes_pool}
+    composition = [
+        row | {"final": eligible} if row["arm"] in whole_pool else row
+        for row in expected_composition(recipe)
+    ]
     total = expected_total(composition)
     if total is None:
         unknown = {row["arm"] for row in composition if row["final"] is None}
-        problems = [_problem(arm) for arm in recipe.retrieve if arm.name in unknown]
+        problems = [_problem(arm) for arm in recipe.arms if arm.name in unknown]
         raise RecipeError(
             "The cost of a recipe follows from the number of images that each arm adds, and these arms "
             "do not say it:\n" + "\n".join(f"  {problem}" for problem in problems)

@@ -25,6 +25,8 @@ MAX_DRIVER_PAIRS = 5e7
 """Largest number of pairs that are in the driver's memory at once."""
 NARROW_ROW = 120
 """Bytes of a narrow row: ids, a status, a number or two."""
+DRIVER_ROW = 48
+"""Bytes of the driver for an image of the dataset: its order key, its size, and their order."""
 REDUCED_IMAGE = 12 * KIB
 """Bytes of an image at the size at which verify compares it."""
 CANDIDATE = 44
@@ -293,14 +295,17 @@ def _retrieve(inputs: CostInputs) -> Work:
 
 def _assemble(inputs: CostInputs) -> Work:
     counts, assumptions = inputs.counts, inputs.assumptions
-    pixels = assumptions.stored_kib * KIB if inputs.recipe.assemble.pixels else 0
+    pixels = assumptions.stored_kib * KIB if inputs.recipe.kept_pixels != "none" else 0
     row_bytes = assumptions.row_bytes + 3 * NARROW_ROW + pixels
     read = counts.images * assumptions.row_bytes + counts.final * pixels
     return Work(
         "assemble",
         counts.final,
         stored=counts.final * row_bytes,
-        units_by_rate={"table_mb": (read + counts.final * row_bytes) / 1e6},
+        # Each image goes to the worker that writes its file.
+        moved=counts.final * row_bytes,
+        driver=DRIVER_ROW * counts.final,
+        units_by_rate={"table_mb": (2 * read + counts.final * row_bytes) / 1e6},
     )
 
 

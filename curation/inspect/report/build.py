@@ -91,7 +91,7 @@ def _composition_content(
     recipe: Recipe, lineage: Lineage, composition: list[dict[str, Any]], total: int
 ) -> dict[str, Any]:
     target = lineage["claims"].manifest.stats.get("target")
-    strategies = dict.fromkeys(arm.strategy for arm in recipe.retrieve)
+    strategies = dict.fromkeys(arm.strategy for arm in recipe.arms)
     return {
         "composition": composition,
         "columns": [name for name in COUNTS if name != "shortfall"],
@@ -111,7 +111,7 @@ def _image_content(
         "lines": lines,
         "funnels": svg.funnels(lines),
         "reasons": drop_reasons(lines, lineage["eligible"], album, recipe.seed),
-        "sheets": contact_sheets(lineage, recipe.retrieve, album, recipe.seed),
+        "sheets": contact_sheets(lineage, recipe.arms, album, recipe.seed),
         "copies": summarise_copies(lineage["copies"], album, recipe.seed),
         "copies_by_method": stats["copies"],
         "weakest_links": [

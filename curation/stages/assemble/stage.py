@@ -1,42 +1,36 @@
-"""assemble: one row per image with all its claims, in a folder that any Parquet reader opens."""
+"""assemble: one row per image with all its claims, shuffled, in a folder that any Parquet reader opens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from curation.algorithms.arrays.ids import to_ids
 from curation.engine.context import Context
-from curation.engine.contract import contract
+from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.assemble.params import AssembleStep
+from curation.stages.assemble.rows import (
+    IMAGES_PER_BATCH,
+    Part,
+    dataset_rows,
+    dataset_schema,
+    order_keys,
+    row_sizes,
+)
 from curation.store.fragment import Fragment
+from curation.store.store import DATASET
 
-CLAIM_COLUMNS = ["arm", "seed_set", "strategy", "seed_image_id", "similarity", "rank", "cluster_id"]
-IMAGES_PER_BATCH = 512
-"""Rows that are in memory at once, with their pixels."""
-IMAGE_COLUMNS = [
-    "pair_id",
-    "image_id",
-    "role",
-    "source",
-    "source_key",
-    "url",
-    "caption",
-    "metadata",
-    "width",
-    "height",
-    "original_width",
-    "original_height",
-    "format",
-    "sha256",
-]
+SIZES = pa.schema({KEY: pa.uint64(), "bytes": pa.int64()})
+"""A work table with a row for each image of the dataset: its order key, and the bytes of its row."""
+Cuts = npt.NDArray[np.uint64]
 
 
-def units(
+def assemble(
     images: Table,
     copies: Table,
     assignments: Table,
@@ -44,110 +38,93 @@ def units(
     *,
     params: AssembleStep,
     context: Context,
-) -> dict[str, dict[str, Any]]:
-    """Return the arguments of each file: neighbouring fragments with about `rows_per_file` claims.
-
-    Fragments without claims are left out. Without any claim there is still one file: an empty dataset
-    is a table too.
-    """
-    claimed = claims.fragments
-    groups: list[list[str]] = [[]]
-    rows_left = params.rows_per_file
-    for name in images.fragments:
-        if name not in claimed:
-            continue
-        if groups[-1] and claimed[name].rows > rows_left:
-            groups.append([])
-            rows_left = params.rows_per_file
-        groups[-1].append(name)
-        rows_left -= claimed[name].rows
-    return {
-        f"part-{number:05d}": {
-            "images": [images.fragments[n] for n in names],
-            "copies": [copies.fragments[n] for n in names],
-            "assignments": [assignments.fragments[n] for n in names],
-            "claims": [claimed[n] for n in names],
-        }
-        for number, names in enumerate(groups)
-    }
-
-
-def assemble(
-    images: list[Fragment],
-    copies: list[Fragment],
-    assignments: list[Fragment],
-    claims: list[Fragment],
-    *,
-    params: AssembleStep,
 ) -> StageOutput:
-    """Join the claimed rows of some fragments with their claims and copies.
+    """Join the claimed rows with their claims and copies, and shuffle them by the seed of the recipe.
 
-    Args:
-        images: fragments of `images`.
-        copies: the fragments of `copies` with the same names, in the same order.
-        assignments: those of `assignments`.
-        claims: those of `claims`.
-        params: of the stage.
+    The place of an image follows from its id and the seed, so the files hold the same rows in the same
+    order however the input is cut into fragments. Any file is a random sample of the dataset.
 
     Yields:
-        Batches of `dataset`.
+        The record of each file of `dataset`. Without any claim there is still one file: an empty
+        dataset is a table too.
     """
-    schema = contract("dataset").arrow_schema()
-    if not params.pixels:
-        schema = schema.remove(schema.get_field_index("image"))
-    yield empty_batch(schema)
-    for fragments in zip(images, copies, assignments, claims, strict=True):
-        yield from _batches(fragments, params, schema)
+    parts = {
+        name: Part(fragment, copies.fragments[name], assignments.fragments[name], claimed)
+        for name, fragment in images.fragments.items()
+        if (claimed := claims.fragments.get(name)) is not None
+    }
+    measured = context.compute(
+        "sizes of rows", measure, {n: {"part": p, "params": params} for n, p in parts.items()}
+    )
+    cuts = file_cuts((Fragment(context.store, record) for record in measured.values()), params)
+    tasks = [MapTask(send, {"part": p, "params": params, "cuts": cuts}) for p in parts.values()]
+    job = Exchange(
+        "shuffle",
+        {"rows": ExchangeInput(dataset_schema(params), tasks)},
+        write_file,
+        len(cuts) + 1,
+        {"params": params},
+        outputs=_file_of,
+    )
+    for records in exchange(job, context):
+        yield from records.values()
     return None
 
 
-def _batches(
-    fragments: tuple[Fragment, Fragment, Fragment, Fragment],
-    params: AssembleStep,
-    schema: pa.Schema,
-) -> Iterator[pa.RecordBatch]:
-    images, copies, assignments, claims = fragments
-    claims_by_pair, copies_by_pair = _claims_by_pair(claims), _copies_by_pair(copies)
-    columns = [*IMAGE_COLUMNS, "status", *(["image"] if params.pixels else [])]
-    cluster_ids = assignments.read(["cluster_id"]).column("cluster_id").combine_chunks()
-    start = 0
-    for batch in images.batches(columns, rows=IMAGES_PER_BATCH):
-        batch_clusters = cluster_ids.slice(start, batch.num_rows).to_pylist()
-        start += batch.num_rows
-        rows = []
-        for row, cluster_id in zip(batch.to_pylist(), batch_clusters, strict=True):
-            row_claims = claims_by_pair.get(row["pair_id"])
-            # A duplicate of a pair has the same pair_id, but no pixels.
-            if row_claims is None or row["status"] != "ok":
-                continue
-            rows.append(
-                row
-                | {
-                    "copies": copies_by_pair.get(row["pair_id"]),
-                    "cluster_id": cluster_id,
-                    "claims": row_claims,
-                    "weight": len(row_claims),
-                    "run": params.run,
-                }
-            )
-        yield pa.RecordBatch.from_pylist(rows, schema=schema)
+def _file_of(part: int) -> dict[str, str]:
+    return {f"part-{part:05d}": DATASET}
 
 
-def _copies_by_pair(copies: Fragment) -> dict[str, list[dict[str, Any]]]:
-    """Return the copies that a row represents, by its pair_id."""
-    table = copies.read(["pair_id", "copies"])
-    table = table.filter(table.column("copies").is_valid())
-    return dict(
-        zip(table.column("pair_id").to_pylist(), table.column("copies").to_pylist(), strict=True)
-    )
+def measure(part: Part, params: AssembleStep) -> StageOutput:
+    """Yield batches of SIZES of the rows that some fragments hold."""
+    yield empty_batch(SIZES)
+    for keys, sizes in row_sizes(part, params):
+        yield pa.RecordBatch.from_arrays([pa.array(keys), pa.array(sizes)], schema=SIZES)
+    return None
 
 
-def _claims_by_pair(claims: Fragment) -> dict[str, list[dict[str, Any]]]:
-    """Return the claims on a row, by its pair_id."""
-    table = claims.read(["pair_id", *CLAIM_COLUMNS])
-    frame = pd.DataFrame({"pair_id": table.column("pair_id").to_pylist()})
-    rows = table.select(CLAIM_COLUMNS).to_pylist()
-    return {
-        str(pair_id): [rows[i] for i in numbers]
-        for pair_id, numbers in frame.groupby("pair_id").indices.items()
-    }
+def file_cuts(sizes: Iterable[Fragment], params: AssembleStep) -> Cuts:
+    """Return the order keys with which a new file begins, (files - 1,), ascending.
+
+    Args:
+        sizes: tables of SIZES.
+        params: of the stage.
+    """
+    tables = [table.read([KEY, "bytes"]) for table in sizes]
+    table = pa.concat_tables([SIZES.empty_table(), *tables])
+    keys, row_bytes = (np.asarray(table.column(name)) for name in SIZES.names)
+    order = np.argsort(keys, kind="stable")
+    keys, ends = keys[order], np.cumsum(row_bytes[order])
+    cuts: list[int] = []
+    start, before = 0, 0
+    while True:
+        by_bytes = int(np.searchsorted(ends, before + params.bytes_per_file, "right"))
+        stop = max(start + 1, min(by_bytes, start + params.rows_per_file))
+        if stop >= len(keys):
+            return np.array(cuts, np.uint64)
+        cuts.append(int(keys[stop]))
+        start, before = stop, int(ends[stop - 1])
+
+
+def send(part: Part, params: AssembleStep, cuts: Cuts) -> Iterator[pa.Table]:
+    """Yield the rows that some fragments hold, with the number of their file as KEY."""
+    for batch in dataset_rows(part, params):
+        keys = order_keys(to_ids(batch.column("image_id")), params)
+        files = np.searchsorted(cuts, keys, "right").astype(np.uint64)
+        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(files))
+
+
+def write_file(rows: pa.Table, params: AssembleStep) -> StageOutput:
+    """Yield the rows of one file in their order.
+
+    Args:
+        rows: the rows, in any order.
+        params: of the stage.
+    """
+    yield empty_batch(dataset_schema(params))
+    ids = to_ids(rows.column("image_id"))
+    order = np.lexsort((ids, order_keys(ids, params)))
+    for start in range(0, len(order), IMAGES_PER_BATCH):
+        taken = rows.take(pa.array(order[start : start + IMAGES_PER_BATCH]))
+        yield from taken.combine_chunks().to_batches()
+    return None

@@ -22,6 +22,5 @@ STAGE = Stage(
     writes="lists",
     reads=(Read(EMBEDDINGS), Read("codebooks", whole=True)),
     gpu=True,
-    needs_seeds=True,
     members=lambda params: (params.encoder,),
 )

@@ -38,6 +38,5 @@ STAGE = Stage(
     reads=(Read("eligible"), Read(EMBEDDINGS), Read("codebooks"), Read("lists")),
     version=4,
     gpu=True,
-    needs_seeds=True,
     members=lambda params: (params.encoder,),
 )

@@ -29,6 +29,5 @@ STAGE = Stage(
     writes="codebooks",
     version=2,
     reads=(Read("eligible"), Read(EMBEDDINGS)),
-    needs_seeds=True,
     members=lambda params: (params.encoder,),
 )

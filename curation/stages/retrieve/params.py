@@ -61,6 +61,5 @@ STAGE = Stage(
         Read("matches"),
     ),
     version=3,
-    needs_seeds=True,
     versions=lambda params: STRATEGIES.versions(arm.strategy for arm in params.arms),
 )

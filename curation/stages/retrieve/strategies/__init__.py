@@ -25,6 +25,9 @@ class StrategyEntry(Entry):
     requested: str = display_text("what the arm's parameters ask for")
 
 
+EVERYTHING = "everything"
+"""The strategy, and the name of the arm, of recipes without `retrieve`."""
+
 STRATEGIES = Registry(
     "strategy",
     "curation.stages.retrieve.strategies",
@@ -38,6 +41,7 @@ STRATEGIES = Registry(
             requested="per_cluster images for each cluster with more than more_than seed images",
         ),
         "hierarchical": StrategyEntry(requested="the target of the arm"),
+        EVERYTHING: StrategyEntry(requested="every eligible image of the pool"),
     },
     requires=("StrategyArm", "claim"),
 )

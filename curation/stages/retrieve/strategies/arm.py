@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from curation.engine.params_base import Name, StrictModel
 
@@ -23,6 +23,9 @@ class Expected(NamedTuple):
 
 class Arm(StrictModel):
     """A strategy, most often with a seed set. Several arms may use the same seed set."""
+
+    takes_pool: ClassVar[bool] = False
+    """Whether it claims the whole eligible pool, so that a plan can expect as many claims as images."""
 
     name: Name
     """Name of the arm, unique in the recipe."""

@@ -1,0 +1,35 @@
+"""Strategy `everything`: the whole eligible pool, for recipes that only remove copies and bad images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from curation.stages.retrieve.strategies.arm import Arm
+
+if TYPE_CHECKING:
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
+
+
+class StrategyArm(Arm):
+    """Every eligible image of the pool. A recipe without `retrieve` has one such arm."""
+
+    takes_pool: ClassVar[bool] = True
+
+    strategy: Literal["everything"]
+    """`everything`: claims every eligible image of the pool."""
+    seeds: None = None
+    """Always null: this strategy needs no seed set."""
+
+
+def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
+    """Claim each eligible pool image once.
+
+    Args:
+        arm: parameters of the arm.
+        evidence: what strategies may use.
+        seed: of the recipe; not used, as nothing is drawn.
+    """
+    from curation.stages.retrieve.strategies.evidence import ArmClaims
+
+    images = evidence.pool.images
+    return ArmClaims(images=images, requested=len(images), available=len(images))

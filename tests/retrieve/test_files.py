@@ -1,0 +1,135 @@
+"""The files of the dataset: their order and size follow from the images and the seed alone."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.engine.parallel import InProcess
+from curation.engine.table import Table, open_table
+from curation.flow import plan
+from curation.recipe import parse_recipe
+from curation.store.store import Store
+
+from ..tables import commit, commit_empty_inputs, run_step
+
+IMAGES = 60
+PIXELS = 1_000
+
+
+def image_id(number: int) -> str:
+    """An id as real ones are: a hash."""
+    return hashlib.sha256(b"%d" % number).hexdigest()[:32]
+
+
+def row(number: int) -> dict[str, Any]:
+    """A row of every table that assemble reads."""
+    image = image_id(number)
+    return {
+        "pair_id": f"pair-{number}",
+        "image_id": image,
+        "role": "pool",
+        "source": "web",
+        "source_key": str(number),
+        # Every third image is on the web.
+        "url": None if number % 3 else f"http://web.example/{number}",
+        "status": "ok",
+        "reason": None,
+        "cluster_id": number % 4,
+        "sha256": image * 2,
+        "width": 10,
+        "height": 10,
+        "image": bytes([number]) * PIXELS,
+        "arm": "everything",
+        "strategy": "everything",
+    }
+
+
+def assembled(folder: str | Path, cuts: list[int], seed: int = 0, **fields: Any) -> Table:
+    """The dataset made of fragments that begin at some numbers of images."""
+    store = Store(folder)
+    bounds = [0, *sorted(set(cuts)), IMAGES]
+    rows = {
+        f"web-{part:03d}": [row(n) for n in range(first, last)]
+        for part, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False))
+        if last > first
+    }
+    for table in ("images", "claims", "assignments"):
+        commit(store, table, rows)
+    commit_empty_inputs(store, ["assemble"], rows)
+    source = {"name": "web", "role": "pool", "format": "parquet", "path": "p"}
+    columns = {"columns": {"url": "url", "image": "image"}}
+    spec = {"name": "a", "seed": seed, "sources": [source | columns], "assemble": fields}
+    run_step(plan(parse_recipe(spec))[-1], store, InProcess())
+    return open_table(store, "dataset")
+
+
+def sizes(dataset: Table) -> list[int]:
+    """The number of images of each file."""
+    return [f.rows for f in dataset.fragments.values()]
+
+
+def files(dataset: Table) -> list[str]:
+    """The checksums of the files."""
+    return [file.sha256 for record in dataset.manifest.fragments for file in record.files]
+
+
+def order(dataset: Table) -> list[int]:
+    """The numbers of the images in the order of the dataset."""
+    return [int(key) for key in dataset.read(["source_key"]).column(0).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """The dataset made of one fragment, in files of at most 7 images."""
+    return assembled(tmp_path_factory.mktemp("whole"), [], rows_per_file=7)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(1, IMAGES - 1), max_size=6))
+def test_files_are_the_same_however_the_input_is_cut(whole: Table, cuts: list[int]) -> None:
+    with TemporaryDirectory() as folder:
+        assert files(assembled(folder, cuts, rows_per_file=7)) == files(whole)
+
+
+def test_rows_are_shuffled_by_the_seed(whole: Table, tmp_path: Path) -> None:
+    found = order(whole)
+    assert sorted(found) == list(range(IMAGES))
+    # Each half of the input has its share of each half of the dataset.
+    assert IMAGES / 8 < sum(n < IMAGES / 2 for n in found[: IMAGES // 2]) < 3 * IMAGES / 8
+    other = order(assembled(tmp_path / "b", [], seed=1, rows_per_file=7))
+    assert sorted(other) == sorted(found) and other != found
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 70), st.integers(1_024, 40_000))
+def test_no_file_exceeds_its_limits(rows: int, size: int) -> None:
+    with TemporaryDirectory() as folder:
+        limits = {"rows_per_file": rows, "bytes_per_file": size}
+        dataset = assembled(folder, [20], pixels=True, **limits)
+        assert sum(sizes(dataset)) == IMAGES
+        for images in sizes(dataset):
+            assert images == 1 or (images <= rows and images * PIXELS <= size)
+        # No file is much smaller than it may be, but the last.
+        full = min(rows, size // (2 * PIXELS))
+        assert all(images >= full for images in sizes(dataset)[:-1])
+
+
+def test_images_without_a_url_are_kept(whole: Table) -> None:
+    rows = whole.read(["source_key", "image"]).to_pylist()
+    for found in rows:
+        number = int(found["source_key"])
+        assert found["image"] == (bytes([number]) * PIXELS if number % 3 else None)
+
+
+@pytest.mark.parametrize(("pixels", "kept"), [(True, IMAGES), (False, 0)])
+def test_pixels_of_all_or_none(tmp_path: Path, pixels: bool, kept: int) -> None:
+    table = assembled(tmp_path, [], pixels=pixels).read()
+    assert ("image" in table.column_names) == pixels
+    assert (IMAGES - table.column("image").null_count if pixels else 0) == kept
