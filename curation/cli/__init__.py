@@ -2,6 +2,7 @@
 
 # isort: off
 # The help lists commands in the order of these imports.
+from curation.cli import first_recipe_commands
 from curation.cli import run_commands, weights_commands, inspect_commands, train_commands
 from curation.cli import plugin_commands, status_command, store_commands, gc_commands
 from curation.cli import takedown_commands, opt_out_commands, verify_commands
@@ -13,6 +14,7 @@ from curation.cli.app import app, main
 __all__ = [
     "app",
     "audit_commands",
+    "first_recipe_commands",
     "gc_commands",
     "inspect_commands",
     "main",

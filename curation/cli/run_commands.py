@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from curation.cli.app import (
     out,
 )
 from curation.cli.composition_grid import composition_grid
+from curation.cli.first_recipe_commands import print_warnings
 from curation.cli.outcomes import OutcomePrinter
 from curation.cli.run_options import (
     AssumptionOverrides,
@@ -39,13 +41,20 @@ from curation.cli.run_options import (
     Verify,
 )
 from curation.cli.telemetry_options import Telemetry
-from curation.flow import plan, run_fingerprint, select_steps
+from curation.flow import Step, plan, run_fingerprint, select_steps
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
 from curation.terminal import styled
 
 if TYPE_CHECKING:
+    from curation.runner.step import StepResult
     from curation.store.store import Store
+
+
+WITHOUT_ARMS = (
+    "The recipe has no `retrieve`: the arm `everything` takes every pool image that is no copy and "
+    "passes `select`."
+)
 
 
 @app.command("plan", rich_help_panel=RUN_PANEL)
@@ -82,9 +91,9 @@ def _print_plan(recipe: Recipe) -> None:
         reads = ", ".join(step.inputs) or "sources"
         grid.add_row(step.name, reads, ", ".join(step.tables), step.fingerprint[:12])
     out.print(grid)
+    if not recipe.retrieve:
+        out.print(WITHOUT_ARMS)
     composition = expected_composition(recipe)
-    if not composition:
-        return
     total = expected_total(composition)
     out.print(composition_grid("Expected composition", composition, total, out))
     if total is None:
@@ -151,10 +160,12 @@ def run(
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
     if verify:
         print_problems(verify_inputs(steps, opened), opened)
+    printer = _WarningPrinter(loaded, opened)
+    printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
     telemetry = Telemetry(metrics, openlineage, openlineage_parent)
     observers = telemetry.observers(opened, {})
-    options = RunOptions(OutcomePrinter(err), waiting, again, observers)
+    options = RunOptions(printer, waiting, again, observers)
     where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
     outcomes = run_steps(steps, loaded, opened, where, options)
     if all(outcome.up_to_date for outcome in outcomes):
@@ -163,6 +174,32 @@ def run(
         from curation.inspect.report.build import write_report
 
         _print_result(opened, loaded, write_report(loaded, opened))
+
+
+class _WarningPrinter(OutcomePrinter):
+    """Prints what steps did, and what wastes or surprises: once for a recipe on a store."""
+
+    def __init__(self, recipe: Recipe, store: Store) -> None:
+        super().__init__(err)
+        self._recipe, self._store = recipe, store
+
+    def before(self, steps: Sequence[Step]) -> None:
+        """Print the warnings that are known before the work, in the first run of a recipe."""
+        from curation.inspect.check.check import warnings_before_run
+        from curation.store.run_log import read_runs
+
+        fingerprint = run_fingerprint(self._recipe)
+        is_first = all(record.fingerprint != fingerprint for record in read_runs(self._store))
+        if is_first and any(step.name == "ingest" for step in steps):
+            print_warnings(warnings_before_run(self._recipe), err)
+
+    def __call__(self, outcome: StepResult) -> None:
+        """Print the result of one step, and thresholds that had no effect or left nothing."""
+        from curation.inspect.check.after_select import idle_after_select
+
+        super().__call__(outcome)
+        if outcome.step.name == "select" and not outcome.up_to_date:
+            print_warnings(list(idle_after_select(self._recipe, outcome.manifests[0])), err)
 
 
 def _print_result(store: Store, recipe: Recipe, report_path: str) -> None:

@@ -61,8 +61,8 @@ class Recipe(StrictModel):
     match: MatchParams = MatchParams()
     """How the pool is searched for the neighbours of seed images."""
     retrieve: list[SerializeAsAny[Arm]] = []
-    """Arms: each claims images for the dataset by one strategy. Without any, the arm `everything` claims
-    all eligible images of the pool: those that are no copies and pass `select`."""
+    """Arms: each claims images for the dataset by one strategy. Without any, the arm `everything`
+    claims all eligible images of the pool: those that are no copies and pass `select`."""
     balance: BalanceParams = BalanceParams()
     """Caps over all arms, and a target for the whole dataset."""
     assemble: AssembleParams = AssembleParams()

@@ -1,4 +1,4 @@
-"""assemble: one row per image with all its claims, shuffled, in a folder that any Parquet reader opens."""
+"""assemble: one row per image with all its claims, shuffled, in a folder for any Parquet reader."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ names only: recipes are also read where pyarrow is not installed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from curation.engine.registry import Entry, Registry
+from curation.engine.stage import FunctionPath
 
 IMAGE_ENDINGS = (
     *("jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib"),
@@ -34,6 +35,8 @@ class FormatEntry(Entry):
             are; None if `columns` must define it.
         remote_images: the format itself defines that images are behind URLs.
         holds_images: its files are images, or contain images.
+        recognise: function of a `Place` that returns what a source there would be (`Recognised`), why
+            there is none, or None, for `curation init`; None for a format that nobody can recognise.
     """
 
     function: str = "read"
@@ -41,43 +44,68 @@ class FormatEntry(Entry):
     optional_columns: tuple[str, ...] | None = None
     remote_images: bool = False
     holds_images: bool = False
+    recognise: FunctionPath | None = field(default=None, metadata={"display": True})
+
+
+def _recogniser(name: str) -> FunctionPath:
+    return FunctionPath(f"curation.stages.ingest.recognise.{name}")
 
 
 FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(version=3, endings=(".parquet", ".parq", ".pq")),
+        "parquet": FormatEntry(
+            version=3,
+            endings=(".parquet", ".parq", ".pq"),
+            recognise=_recogniser("tables:parquet"),
+        ),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=3,
             function="read_csv",
             endings=_compressed(".csv"),
+            recognise=_recogniser("tables:comma_separated"),
         ),
         "tsv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=3,
             function="read_tsv",
             endings=_compressed(".tsv"),
+            recognise=_recogniser("tables:tab_separated"),
         ),
-        "jsonl": FormatEntry(version=3, endings=_compressed(".jsonl", ".ndjson")),
+        "jsonl": FormatEntry(
+            version=3,
+            endings=_compressed(".jsonl", ".ndjson"),
+            recognise=_recogniser("tables:json_lines"),
+        ),
         "txt": FormatEntry(
-            version=3, endings=_compressed(".txt"), optional_columns=(), remote_images=True
+            version=3,
+            endings=_compressed(".txt"),
+            optional_columns=(),
+            remote_images=True,
+            recognise=_recogniser("files:text"),
         ),
         "wat": FormatEntry(
-            version=3, endings=(".wat.gz", ".wat"), optional_columns=(), remote_images=True
+            version=3,
+            endings=(".wat.gz", ".wat"),
+            optional_columns=(),
+            remote_images=True,
+            recognise=_recogniser("files:crawl"),
         ),
         "folder": FormatEntry(
             version=3,
             endings=tuple(f".{end}" for end in IMAGE_ENDINGS),
             optional_columns=("caption", "key"),
             holds_images=True,
+            recognise=_recogniser("files:folder"),
         ),
         "webdataset": FormatEntry(
             version=3,
             endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,
+            recognise=_recogniser("files:webdataset"),
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""Strategy `everything`: the whole eligible pool, for recipes that only remove copies and bad images."""
+"""Strategy `everything`: the whole eligible pool, where copies and bad images are all that leaves."""
 
 from __future__ import annotations
 

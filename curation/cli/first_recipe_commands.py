@@ -1,0 +1,175 @@
+"""The commands init and check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table as Grid
+
+from curation.cli.app import RUN_PANEL, RecipePath, app, out
+from curation.errors import RecipeError
+from curation.recipe import load_recipe
+from curation.terminal import Terminal, styled
+
+if TYPE_CHECKING:
+    from curation.inspect.check.check import Checked
+    from curation.inspect.check.findings import Finding
+    from curation.inspect.check.survey import Survey
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FOLDER_OR_FILE…",
+        help="Pictures: folders, tars, Parquet files with pictures, lists of URLs or paths.",
+    ),
+]
+Seeds = Annotated[
+    list[str] | None,
+    typer.Option("--seeds", help="A curated set that retrieves its like; may be given again."),
+]
+HeldOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--held-out", help="An evaluation set whose copies leave the dataset; may be given again."
+    ),
+]
+
+
+@app.command(rich_help_panel=RUN_PANEL)
+def init(
+    paths: Paths,
+    seeds: Seeds = None,
+    held_out: HeldOut = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--out", help="Recipe to write. The default follows from the first path."),
+    ] = None,
+    contact: Annotated[
+        str | None,
+        typer.Option(
+            "--contact",
+            help="E-mail address or web page of yours, which hosts see; lists of URLs need it.",
+        ),
+    ] = None,
+) -> None:
+    """Look at files, and write a commented recipe for them that runs. No picture is downloaded."""
+    from curation.inspect.first_recipe.draft import draft, name_of
+    from curation.inspect.first_recipe.text import recipe_text
+
+    path = Path(to or f"{name_of(paths[0])}.yaml")
+    if path.exists():
+        raise _existing(path)
+    drafted = draft(paths, seeds or (), held_out or (), name_of(path.name), contact)
+    text = recipe_text(drafted, str(path))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise _existing(path) from error
+    out.print(_sources_grid(drafted.surveys))
+    out.print(f"recipe   {path}")
+    out.print(f"next     curation check {path}")
+    out.print(f"         curation run {path} --store {drafted.name}-store")
+
+
+def _existing(path: Path) -> RecipeError:
+    return RecipeError(
+        f"{str(path)!r} exists, and `curation init` overwrites nothing. Name another file with --out, "
+        "or move it away."
+    )
+
+
+@app.command(rich_help_panel=RUN_PANEL)
+def check(
+    recipe: RecipePath,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Where a run would write: its disk is looked at.")
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample", min=0, help="Local pictures that are decoded and scored, to try thresholds."
+        ),
+    ] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Check a recipe against its files and this machine, before any work. Nothing is downloaded."""
+    from curation.inspect.check.check import check_recipe
+
+    checked = check_recipe(load_recipe(recipe), store, sample)
+    if as_json:
+        out.print_json(json.dumps(checked.to_json()))
+    else:
+        _print_checked(checked)
+    if checked.problems:
+        raise typer.Exit(RecipeError.exit_status)
+
+
+def _print_checked(checked: Checked) -> None:
+    facts = checked.facts
+    out.print(_sources_grid(facts.surveys))
+    for label, text in _facts(checked):
+        out.print(f"{label:<9}{text}")
+    print_warnings(checked.warnings, out)
+    for problem in checked.problems:
+        out.print(styled(("problem", "bold red"), f"  {problem}"))
+    problems, warnings = len(checked.problems), len(checked.warnings)
+    ready = "cannot run yet" if problems else "is ready to run"
+    out.print(f"{facts.recipe.name} {ready}: {problems} problems, {warnings} warnings")
+
+
+def _sources_grid(surveys: Sequence[Survey]) -> Grid:
+    grid = Grid("source", "role", "format", "rows", "captions", "URLs", "pictures in files", "bad")
+    for column in grid.columns[3:]:
+        column.justify = "right"
+    for found in surveys:
+        read, about = len(found.read), "" if found.is_exact else "~"
+        counts = (found.count("caption"), found.count("url"), found.local_images, len(found.bad))
+        shares = (f"{round(100 * count / read)} %" if count else "none" for count in counts)
+        source = found.source
+        grid.add_row(source.name, source.role, source.format, f"{about}{found.rows:,}", *shares)
+    return grid
+
+
+def _facts(checked: Checked) -> list[tuple[str, str]]:
+    """Return labelled lines on the sample, the weights, the machine and what the run would need."""
+    facts, lines = checked.facts, []
+    trial, machine, needs = facts.trial, facts.machine, facts.needs
+    if trial.pictures:
+        lines.append(
+            ("sample", f"{trial.stored:,} of {trial.pictures:,} pictures of the pool are usable")
+        )
+    lines += [("weights", f"{need.place} {need.what}: {need.state}") for need in checked.needs]
+    if machine:
+        gpus = ", ".join(machine.gpus) or "no GPU"
+        disk = f", {machine.disk / 1e9:,.1f} GB of disk free" if machine.disk is not None else ""
+        memory = f"{machine.memory / 1e9:,.1f} GB of memory"
+        java = f"Java {machine.java}" if machine.java else "no Java"
+        lines.append(("machine", f"{machine.cores} cores, {gpus}, {memory}{disk}; {java}"))
+    if needs and machine:
+        seconds = needs.core_seconds / machine.cores + needs.gpu_seconds / max(1, len(machine.gpus))
+        lines.append(
+            (
+                "estimate",
+                f"about {needs.stored / 1e9:,.2g} GB written, {needs.memory / 1e9:,.2g} GB of memory "
+                f"in the driver, {_duration(seconds)} of work without downloads",
+            )
+        )
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:,.0f} seconds"
+
+
+def print_warnings(findings: Sequence[Finding], console: Terminal) -> None:
+    """Print each warning: where, what, and what to do."""
+    for finding in findings:
+        console.print(styled(("warning", "bold yellow"), f"  {finding}"), soft_wrap=True)

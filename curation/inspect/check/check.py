@@ -1,0 +1,145 @@
+"""Checks a recipe against the data and the machine, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curation.engine.params_base import derive_params
+from curation.errors import CurationError, RecipeError
+from curation.inspect.check.estimate import expected_needs
+from curation.inspect.check.findings import Facts, Finding
+from curation.inspect.check.machine import this_machine
+from curation.inspect.check.survey import ROWS_READ, Survey, survey
+from curation.inspect.check.trial import PICTURES, Trial, try_pictures
+from curation.inspect.check.warnings import warnings_of
+from curation.inspect.weights import Need, needs_of
+from curation.launch import check_inputs, check_store
+from curation.media.web.params import OutboundParams
+from curation.recipe import Recipe
+from curation.store.store import Store
+
+ROWS_OF_RUN = 2_000
+"""Rows of each source that are read before a run, which reads all of them anyway."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        facts: what is known of the data and the machine.
+        needs: the files and models that the recipe names.
+        problems: what would stop a run.
+        warnings: what wastes or surprises.
+    """
+
+    facts: Facts
+    needs: Sequence[Need]
+    problems: Sequence[str]
+    warnings: Sequence[Finding]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold."""
+        facts = self.facts
+        return {
+            "recipe": facts.recipe.name,
+            "sources": [survey_to_json(s) for s in facts.surveys],
+            "sample": vars(facts.trial) | {"scores": sorted(facts.trial.scores)},
+            "weights": [need._asdict() for need in self.needs],
+            "machine": vars(facts.machine) if facts.machine else None,
+            "estimate": vars(facts.needs) if facts.needs else None,
+            "problems": list(self.problems),
+            "warnings": [vars(finding) for finding in self.warnings],
+        }
+
+
+def survey_to_json(found: Survey) -> dict[str, Any]:
+    """Return what is known of a source as values that JSON can hold."""
+    return {
+        "name": found.source.name,
+        "role": found.source.role,
+        "format": found.source.format,
+        "files": found.files,
+        "bytes": found.size,
+        "rows": found.rows,
+        "is_exact": found.is_exact,
+        "rows_read": len(found.read),
+        "with_caption": found.count("caption"),
+        "with_url": found.count("url"),
+        "with_local_image": found.local_images,
+        "bad_rows": len(found.bad),
+    }
+
+
+def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTURES) -> Checked:
+    """Check a recipe against its sources and this machine; nothing is requested from hosts of images.
+
+    Args:
+        recipe: the recipe.
+        store: where a run would write.
+        pictures: local pictures of the pool that are fetched and screened as a sample.
+    """
+    problems = list(_problems(recipe, store))
+    surveys, more = _surveys(recipe, ROWS_READ)
+    problems += [problem for problem in more if not any(problem in known for known in problems)]
+    problems += _without_contact(recipe, surveys)
+    trial = Trial()
+    try:
+        trial = try_pictures(recipe, surveys, pictures)
+    except CurationError as error:
+        problems.append(str(error))
+    machine = this_machine(store)
+    if machine.java_problem:
+        problems.append(machine.java_problem)
+    is_whole = len(surveys) == len(recipe.sources)
+    needs = expected_needs(recipe, surveys, trial, machine) if is_whole else None
+    facts = Facts(recipe, surveys, trial, machine, needs)
+    return Checked(facts, needs_of(recipe, fetch=False), problems, warnings_of(facts))
+
+
+def warnings_before_run(recipe: Recipe) -> list[Finding]:
+    """Return the warnings that can be known in a moment: no picture is opened.
+
+    Sources on the web are not read: the run requests them anyway.
+    """
+    local = recipe.model_copy(update={"sources": [s for s in recipe.sources if not s.is_web]})
+    surveys, _ = _surveys(local, ROWS_OF_RUN)
+    return warnings_of(Facts(recipe, surveys))
+
+
+def _problems(recipe: Recipe, store: str | None) -> list[str]:
+    problems = []
+    try:
+        check_inputs(recipe)
+    except RecipeError as error:
+        problems.append(str(error))
+    if store is not None:
+        try:
+            check_store(recipe, Store(store))
+        except (CurationError, OSError) as error:
+            problems.append(str(error))
+    return problems
+
+
+def _surveys(recipe: Recipe, rows: int) -> tuple[list[Survey], list[str]]:
+    outbound = derive_params(OutboundParams, recipe.fetch)
+    surveys, problems = [], []
+    for source in recipe.sources:
+        try:
+            surveys.append(survey(source, outbound, rows))
+        except CurationError as error:
+            problems.append(str(error))
+    return surveys, problems
+
+
+def _without_contact(recipe: Recipe, surveys: Sequence[Survey]) -> list[str]:
+    remote = [s.source.name for s in surveys if s.remote_images]
+    if not remote or recipe.fetch.contact or recipe.fetch.allow_hosts:
+        return []
+    return [
+        f"fetch.contact is missing: the pictures of {', '.join(remote)} are on hosts, which must be "
+        "able to reach you. Set it to an e-mail address or a web page, as in fetch: {contact: "
+        "crawl@example.org}."
+    ]

@@ -1,0 +1,62 @@
+"""What a check knows, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from curation.inspect.check.estimate import Estimate
+from curation.inspect.check.machine import Machine
+from curation.inspect.check.survey import Survey
+from curation.inspect.check.trial import Trial
+from curation.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a user should know before a run.
+
+    Attributes:
+        code: its kind.
+        where: the place in the recipe.
+        text: what it is.
+        fix: what to do.
+    """
+
+    code: str
+    where: str
+    text: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}. {self.fix}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a check knows.
+
+    Attributes:
+        recipe: the recipe.
+        surveys: of the sources that could be read.
+        trial: what a sample of local pictures shows.
+        machine: what the machine has; None if it was not looked at.
+        needs: what the run would need; None if it was not estimated.
+    """
+
+    recipe: Recipe
+    surveys: Sequence[Survey]
+    trial: Trial = field(default_factory=Trial)
+    machine: Machine | None = None
+    needs: Estimate | None = None
+
+    def of_role(self, role: str) -> list[Survey]:
+        """Return the surveys of the sources of a role."""
+        return [survey for survey in self.surveys if survey.source.role == role]
+
+    @property
+    def pool_rows(self) -> int:
+        """Rows of the pool; 0 if a source of it could not be read."""
+        pool = self.of_role("pool")
+        is_known = len(pool) == len(self.recipe.with_role("pool"))
+        return sum(survey.rows for survey in pool) if is_known else 0

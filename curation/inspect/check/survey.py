@@ -1,0 +1,163 @@
+"""Counts what a source holds by its first rows, as `ingest` would read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from curation.errors import RecipeError, StoreError
+from curation.media.files.parquet_reading import BoundedParquet
+from curation.media.web.params import OutboundParams
+from curation.stages.ingest.formats.boundary import FileBoundary
+from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources import FORMATS
+from curation.stages.ingest.sources.listing import list_source
+from curation.stages.ingest.sources.notices import Notice, Notices, add_notices, note
+from curation.stages.ingest.sources.source import Source
+from curation.stages.ingest.sources.source_file import SourceFile
+
+ROWS_READ = 20_000
+"""Rows of a source that are read; the count of the others follows from sizes."""
+_COUNTED_FILES = 1_000
+"""Parquet files whose footers are read for their number of rows."""
+_LINE_BYTES = 8
+"""Bytes of a line besides its values: separators and its end."""
+
+
+@dataclass
+class Survey:
+    """What a source holds.
+
+    Attributes:
+        source: the source.
+        files: number of its files; of a folder, of its parts.
+        size: bytes of all files.
+        rows: number of rows; counted, or estimated.
+        is_exact: whether all rows were counted.
+        read: the rows that were read, each with its file.
+        notices: what else is in the files.
+    """
+
+    source: Source
+    files: int = 0
+    size: int = 0
+    rows: int = 0
+    is_exact: bool = True
+    read: list[tuple[SourceFile, SourceRow]] = field(default_factory=list)
+    notices: Notices = field(default_factory=dict)
+
+    def count(self, attribute: str) -> int:
+        """Return how many of the rows that were read have a value, such as `caption`."""
+        return sum(bool(getattr(row, attribute)) for _, row in self.read)
+
+    @property
+    def local_images(self) -> int:
+        """How many of the rows that were read have their image in a file."""
+        return sum(is_local(file, row) for file, row in self.read)
+
+    @property
+    def remote_images(self) -> int:
+        """How many of the rows that were read have their image on the web."""
+        return sum(bool(row.url or row.path) and not is_local(f, row) for f, row in self.read)
+
+    @property
+    def bad(self) -> list[SourceRow]:
+        """The rows that were read and cannot be used."""
+        return [row for _, row in self.read if row.bad]
+
+
+def is_local(file: SourceFile, row: SourceRow) -> bool:
+    """Whether the image of a row is in a file."""
+    return row.member is not None or (row.path is not None and not file.source.is_web)
+
+
+def survey(source: Source, outbound: OutboundParams, most: int = ROWS_READ) -> Survey:
+    """Read the first rows of a source.
+
+    Args:
+        source: the source.
+        outbound: how files on the web are requested.
+        most: rows that are read.
+
+    Raises:
+        RecipeError: there is no file, a mapped column is missing or of a type that cannot hold it, or
+            no row can be read.
+        StoreError: the file system failed.
+    """
+    listing = list_source(source, most, outbound)
+    found = Survey(source, len(listing.files), notices=dict(listing.notices))
+    found.size = sum(_size(file) for file in listing.files)
+    finished, problems = [], []
+    for file in listing.files:
+        if len(found.read) >= most:
+            break
+        boundary = FileBoundary(file)
+        if _read(file, boundary, found, most):
+            finished.append(file)
+        if boundary.unreadable:
+            problems.append(boundary.unreadable)
+    if not found.read or (problems and len(found.bad) == len(found.read)):
+        raise RecipeError(problems[0] if problems else _without_rows(source))
+    found.is_exact = len(finished) == len(listing.files)
+    found.rows = len(found.read) if found.is_exact else _rows(listing.files, finished, found)
+    return found
+
+
+def _without_rows(source: Source) -> str:
+    return f"Source {source.name!r}: its files hold no row. Name files with rows, or leave it out."
+
+
+def _size(file: SourceFile) -> int:
+    members = sum(member.size for member in file.members)
+    return members or file.size or 0
+
+
+def _read(file: SourceFile, boundary: FileBoundary, found: Survey, most: int) -> bool:
+    """Read rows of a file; return whether it was read to its end."""
+    entry, module = FORMATS[file.source.reader], FORMATS.load(file.source.reader)
+    items: Iterator[Any] = boundary.items(getattr(module, entry.function)(file))
+    # A tar, and a part of a folder, is read as a whole anyway.
+    stops = not entry.holds_images
+    for item in items:
+        if isinstance(item, Notice):
+            note(found.notices, item)
+            continue
+        if stops and len(found.read) >= most:
+            return False
+        found.read.append((file, item))
+    return True
+
+
+def _rows(files: list[SourceFile], finished: list[SourceFile], found: Survey) -> int:
+    """Estimate the rows of all files from those that were read."""
+    if files[0].members:
+        return sum(len(file.members) for file in files)
+    if found.source.reader == "parquet":
+        counted = _in_footers(files[:_COUNTED_FILES])
+        return round(counted * len(files) / len(files[:_COUNTED_FILES]))
+    if finished:
+        of_finished = {file.name for file in finished}
+        rows = sum(file.name in of_finished for file, _ in found.read)
+        return round(rows * found.size / max(1, sum(map(_size, finished))))
+    text = sum(row.size for _, row in found.read) / len(found.read) + _LINE_BYTES
+    return max(len(found.read), round(found.size / text))
+
+
+def _in_footers(files: list[SourceFile]) -> int:
+    rows = 0
+    for file in files:
+        try:
+            with file.open() as stream:
+                rows += BoundedParquet(stream).file.metadata.num_rows
+        except (StoreError, pa.ArrowException, OSError, ValueError):
+            # Its rows are counted as bad when it is read.
+            continue
+    return rows
+
+
+def all_notices(surveys: list[Survey]) -> Notices:
+    """Return the notices of several sources together."""
+    return add_notices({}, (s.notices for s in surveys))

@@ -1,0 +1,246 @@
+"""What wastes work or surprises in a recipe: one function for each kind of warning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from curation.inspect.check.findings import Facts, Finding
+from curation.inspect.check.survey import Survey
+from curation.inspect.hub_cache import is_in_hub_cache
+from curation.media.encoders import ENCODERS
+from curation.media.files.location import shown
+from curation.stages.select.params import Threshold
+
+ROWS_PER_CLUSTER = 20
+"""Fewest rows of the pool for each cluster of the finest level."""
+POOL_PER_NEIGHBOUR = 2
+"""How many times k the pool must hold at least."""
+BAD_SHARE, FAILED_SHARE = 0.01, 0.1
+"""Shares of rows that cannot be read, and of pictures that cannot be stored, that are normal."""
+MEMORY_SHARE = 0.8
+"""Share of the memory that a run may plan for."""
+
+
+def first_run_encoders(facts: Facts) -> Iterator[Finding]:
+    """Yield the encoders that come with the package: they are for first runs."""
+    specs = facts.recipe.embed.encoders.items()
+    packaged = [f"{name} ({spec.model})" for name, spec in specs if ENCODERS[spec.family].packaged]
+    if packaged:
+        yield Finding(
+            "first_run_encoder",
+            "embed.encoders",
+            f"{' and '.join(packaged)} came with the package, for first runs and tests",
+            "For real work name pretrained ones, such as timm/vit_small_patch14_dinov2.lvd142m for "
+            "what a picture shows, and SSCD for copies (docs/your-data.md)",
+        )
+
+
+def weights_elsewhere(facts: Facts) -> Iterator[Finding]:
+    """Yield the encoders whose weights are not on this machine yet."""
+    for name, spec in facts.recipe.embed.encoders.items():
+        if spec.family == "timm" and spec.weights is None and not is_in_hub_cache(spec.model):
+            yield Finding(
+                "weights_elsewhere",
+                f"embed.encoders.{name}",
+                f"the weights of {spec.model} are not on this machine, so the run downloads them first",
+                "To pin and ship them, set `weights`, `sha256` and `weights_from`",
+            )
+
+
+def large_k(facts: Facts) -> Iterator[Finding]:
+    """Yield the arms whose k is near the size of the pool: they claim nearly all of it."""
+    pool = facts.pool_rows
+    for arm in facts.recipe.arms:
+        k = arm.neighbours_needed()
+        if pool and k * POOL_PER_NEIGHBOUR > pool:
+            yield Finding(
+                "large_k",
+                f"retrieve.{arm.name}",
+                f"each seed image takes {k:,} neighbours from a pool of about {pool:,} rows, so nearly "
+                "the whole pool is claimed",
+                f"Set k to {max(1, pool // 100):,} or less, or leave `retrieve` out",
+            )
+
+
+def many_clusters(facts: Facts) -> Iterator[Finding]:
+    """Yield a number of clusters that leaves fewer than ROWS_PER_CLUSTER rows for each."""
+    pool, clusters = facts.pool_rows, facts.recipe.cluster.levels[0]
+    if pool and clusters > 1 and clusters * ROWS_PER_CLUSTER > pool:
+        yield Finding(
+            "many_clusters",
+            "cluster.levels",
+            f"{clusters:,} clusters for a pool of about {pool:,} rows leave each of them fewer than "
+            f"{ROWS_PER_CLUSTER}, too few to mean anything",
+            f"Set levels: [{max(1, pool // (2 * ROWS_PER_CLUSTER)):,}]",
+        )
+
+
+def captions_missing(facts: Facts) -> Iterator[Finding]:
+    """Yield the thresholds on captions, and encoders of captions, where the pool has no captions."""
+    pool = facts.of_role("pool")
+    if not pool or any(survey.count("caption") for survey in pool):
+        return
+    recipe = facts.recipe
+    encoders = {n for n, spec in recipe.embed.encoders.items() if spec.of == "caption"}
+    of_captions = {n: h for n, h in recipe.score.heads.items() if h.captions in encoders}
+    for score in recipe.select:
+        if score in of_captions or _is_of_captions(score, recipe.score_tables[score]):
+            yield Finding(
+                "no_captions",
+                f"select.{score}",
+                "the pool has no captions, so it treats all rows alike",
+                "Remove it, or map the column of captions in `columns`",
+            )
+    for name in sorted(encoders):
+        yield Finding(
+            "no_captions",
+            f"embed.encoders.{name}",
+            "it embeds captions, and the pool has none",
+            "Remove it, or map the column of captions in `columns`",
+        )
+
+
+def _is_of_captions(score: str, table: str) -> bool:
+    return score.startswith(("caption_", "words_")) or table == "tallies"
+
+
+def no_retrieve(facts: Facts) -> Iterator[Finding]:
+    """Yield that all of the eligible pool becomes the dataset."""
+    if facts.recipe.retrieve:
+        return
+    unused = ", ".join(source.name for source in facts.recipe.with_role("seed"))
+    text = (
+        "there is none, so the arm `everything` takes every pool image that is no copy and passes"
+    )
+    yield Finding(
+        "no_retrieve",
+        "retrieve",
+        text + (f"; the seeds {unused} add nothing" if unused else ""),
+        "If that is meant, write it: retrieve: [{name: everything, strategy: everything}]",
+    )
+
+
+def pixels_off(facts: Facts) -> Iterator[Finding]:
+    """Yield that the dataset leads to no picture of some source."""
+    local = [survey.source.name for survey in facts.surveys if _is_only_in_files(survey)]
+    if facts.recipe.assemble.pixels is False and local:
+        yield Finding(
+            "pixels_off",
+            "assemble.pixels",
+            f"the pictures of {', '.join(local)} are in files, and the dataset will hold neither "
+            "them nor a URL of them",
+            "Remove the line: by default pictures without a URL are kept",
+        )
+
+
+def _is_only_in_files(survey: Survey) -> bool:
+    return survey.source.role != "held_out" and survey.local_images > survey.count("url")
+
+
+def idle_thresholds(facts: Facts) -> Iterator[Finding]:
+    """Yield the thresholds that all or none of the sampled pictures pass."""
+    stored = facts.trial.stored
+    for score, threshold in facts.recipe.select.items():
+        passing = facts.trial.passing(score, threshold)
+        if not stored or passing is None or 0 < passing < stored:
+            continue
+        values = [v for v in facts.trial.scores[score] if v is not None]
+        spread = f" (from {min(values):.4g} to {max(values):.4g})" if _are_numbers(values) else ""
+        yield idle_threshold(score, threshold, passing, stored, f"sampled pictures{spread}")
+
+
+def _are_numbers(values: list[object]) -> bool:
+    return bool(values) and all(isinstance(value, int | float) for value in values)
+
+
+def idle_threshold(score: str, threshold: Threshold, passing: int, rows: int, what: str) -> Finding:
+    """Return the finding on a threshold that all or no rows pass.
+
+    Args:
+        score: its name.
+        threshold: its bounds.
+        passing: rows that pass it: none, or all.
+        rows: number of rows.
+        what: what the rows are.
+    """
+    bounds = threshold.model_dump(exclude_defaults=True)
+    shown_bounds = ", ".join(f"{name} {value}" for name, value in bounds.items())
+    if passing:
+        text, fix = f"all of {rows:,} {what} pass {shown_bounds}", "Remove it, or make it stricter"
+    else:
+        text, fix = f"none of {rows:,} {what} passes {shown_bounds}", "Lower it, or remove it"
+    return Finding("idle_threshold", f"select.{score}", text, fix)
+
+
+def unreadable_rows(facts: Facts) -> Iterator[Finding]:
+    """Yield the sources of which many rows cannot be read."""
+    for survey in facts.surveys:
+        if len(survey.bad) > BAD_SHARE * len(survey.read):
+            example = survey.bad[0]
+            yield Finding(
+                "unreadable_rows",
+                f"sources.{survey.source.name}",
+                f"{len(survey.bad):,} of {len(survey.read):,} rows cannot be read, such as "
+                f"{shown(example.where)}: {shown(example.unreadable or '')}",
+                "Mend the file, or see whether `format`, `columns` and `quoting` fit it",
+            )
+
+
+def failing_pictures(facts: Facts) -> Iterator[Finding]:
+    """Yield that many of the sampled pictures cannot be stored."""
+    trial = facts.trial
+    failed = sum(trial.failed.values())
+    if failed > FAILED_SHARE * trial.pictures:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in Counter(trial.failed).most_common(3))
+        yield Finding(
+            "failing_pictures",
+            "sources",
+            f"{failed:,} of {trial.pictures:,} sampled pictures cannot be used: {reasons}",
+            "docs/reference/tables.md says what each reason means (column reason of `images`)",
+        )
+
+
+def scarce_machine(facts: Facts) -> Iterator[Finding]:
+    """Yield that the run needs more disk or memory than there is."""
+    machine, needs = facts.machine, facts.needs
+    if machine is None or needs is None:
+        return
+    if machine.disk is not None and needs.stored > machine.disk:
+        yield Finding(
+            "disk",
+            "store",
+            f"the run writes about {needs.stored / 1e9:,.1f} GB, and {machine.disk / 1e9:,.1f} GB "
+            "are free",
+            "Choose another place for the store, store smaller pictures (fetch.resize), or add disk",
+        )
+    if needs.memory > MEMORY_SHARE * machine.memory:
+        yield Finding(
+            "memory",
+            "sources",
+            f"the driver needs about {needs.memory / 1e9:,.1f} GB of memory, and the machine has "
+            f"{machine.memory / 1e9:,.1f} GB",
+            "Use a larger machine, or a smaller pool",
+        )
+
+
+Warn = Callable[[Facts], Iterator[Finding]]
+WARNINGS: tuple[Warn, ...] = (
+    no_retrieve,
+    pixels_off,
+    first_run_encoders,
+    weights_elsewhere,
+    many_clusters,
+    large_k,
+    captions_missing,
+    idle_thresholds,
+    unreadable_rows,
+    failing_pictures,
+    scarce_machine,
+)
+"""All kinds of warnings, in the order in which they are shown."""
+
+
+def warnings_of(facts: Facts) -> list[Finding]:
+    """Return everything that wastes or surprises, as far as it is known."""
+    return [finding for warn in WARNINGS for finding in warn(facts)]

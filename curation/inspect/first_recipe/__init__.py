@@ -1,0 +1,1 @@
+"""Writes a first recipe for files that somebody has: commented, and ready to run."""

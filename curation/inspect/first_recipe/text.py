@@ -1,0 +1,202 @@
+"""The text of a first recipe: each line says in plain words what it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from curation.inspect.check.survey import Survey
+from curation.inspect.first_recipe.draft import BETTER, CANDIDATES, MOST_DROPPED, Draft
+from curation.media.files.location import shown
+from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources.source import Role
+from curation.stages.select.params import Threshold
+from curation.terminal import one_line
+
+SHOWN_ROWS = 3
+_SHOWN_CHARACTERS = 70
+_WORDS = {
+    "name": "what it is called in tables and in the report",
+    "path": "file, folder or glob; a relative path starts at the folder you run from",
+    "columns": "which column is what; all others are kept as metadata",
+}
+_ROLES: Mapping[Role, str] = {
+    "pool": "uncurated pictures, from which the dataset is made",
+    "seed": "curated pictures, which retrieve their like from the pool",
+    "held_out": "evaluation pictures: their copies leave the dataset",
+}
+
+
+def recipe_text(draft: Draft, path: str) -> str:
+    """Return the text of a recipe.
+
+    Args:
+        draft: what it says.
+        path: where it will be, for the commands that it shows.
+    """
+    blocks = (
+        _head(draft, path),
+        _sources(draft),
+        _fetch(draft),
+        _embed(draft),
+        _dedup(draft),
+        _select(draft),
+        _cluster(draft),
+        _retrieve(draft),
+        _assemble(draft),
+    )
+    texts = ("\n".join(lines) for lines in map(list, blocks) if lines)
+    return "\n\n".join(texts) + "\n"
+
+
+def flow(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False)
+    return text.strip().removesuffix("...").strip()
+
+
+def _head(draft: Draft, path: str) -> Iterator[str]:
+    yield "# A first recipe, written by `curation init` from what the files hold. Change what you like."
+    yield f"#   curation check {one_line(path)}"
+    yield "#       says what the data and this machine make of it, before any work"
+    yield f"#   curation run {one_line(path)} --store {draft.name}-store"
+    yield "#       makes the dataset and a report"
+    yield ""
+    yield f"name: {draft.name}"
+    yield ""
+    yield "# All random choices follow from this number: the same input gives the same dataset."
+    yield "seed: 0"
+
+
+def _sources(draft: Draft) -> Iterator[str]:
+    yield "# What goes in."
+    yield "sources:"
+    for found in draft.surveys:
+        for note in (_counts(found), *draft.notes.get(found.source.name, ())):
+            yield f"  # {one_line(note)}"
+        for number, row in enumerate(_good_rows(found), 1):
+            yield f"  #   row {number}: {_shown_row(row)}"
+        fields = found.source.model_dump(exclude_defaults=True)
+        fields = {n: fields[n] for n in ("name", "role", "format", "path") if n in fields} | fields
+        words = _WORDS | {"role": _ROLES[found.source.role]}
+        for number, (name, value) in enumerate(fields.items()):
+            dash = "  - " if not number else "    "
+            comment = f"  # {words[name]}" if name in words else ""
+            yield f"{dash}{name}: {flow(value)}{comment}"
+
+
+def _counts(found: Survey) -> str:
+    about = "" if found.is_exact else "about "
+    kinds = {"caption": "with a caption", "url": "with a URL", "key": "with a key of your own"}
+    counts = [f"{found.count(n):,} {words}" for n, words in kinds.items() if found.count(n)]
+    counts += [f"{len(found.bad):,} that cannot be read"] if found.bad else []
+    listed = f"; of {len(found.read):,} rows read {', '.join(counts)}" if counts else ""
+    return f"{about}{found.rows:,} rows, {_bytes(found.size)}{listed}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} bytes"
+        size /= 1000
+    return f"{size:,.3g} TB"
+
+
+def _good_rows(found: Survey) -> list[SourceRow]:
+    return [row for _, row in found.read if not row.bad][:SHOWN_ROWS]
+
+
+def _shown_row(row: SourceRow) -> str:
+    values = {name: getattr(row, name) for name in ("key", "url", "path", "caption")}
+    distinct = {n: v for n, v in values.items() if v and not (n == "path" and v == row.key)}
+    return ", ".join(f"{name} {_short(value)}" for name, value in distinct.items()) or "a picture"
+
+
+def _short(value: str) -> str:
+    text = one_line(shown(value))
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def _fetch(draft: Draft) -> Iterator[str]:
+    if not draft.has_remote_images:
+        return
+    yield "# Pictures are downloaded. Hosts see this address; robots.txt and opt-outs are followed."
+    yield "fetch:"
+    yield f"  contact: {flow(draft.contact)}"
+
+
+def _embed(draft: Draft) -> Iterator[str]:
+    yield "# Pictures become vectors: `semantic` sees what a picture shows, `copy` which one it is."
+    if draft.encoder != BETTER:
+        yield "# Both come with the package, for a first run. A better one is downloaded by its name:"
+        yield f"#     semantic: {{model: {BETTER}}}"
+    yield "embed:"
+    yield "  encoders:"
+    yield f"    semantic: {{model: {draft.encoder}}}"
+    yield "    copy: {model: copy_micro}"
+
+
+def _dedup(draft: Draft) -> Iterator[str]:
+    yield "# Of copies one stays. Copies have the same bytes or pixels, similar hashes, or copy vectors"
+    yield "# that are at least this similar, and pixels that agree. The number fits copy_micro alone;"
+    yield "# `curation audit dedup` suggests one for another encoder."
+    yield "dedup:"
+    yield "  near: {encoder: copy, at_least: 0.75}"
+    if draft.of_role("held_out"):
+        yield "  held_out: {at_least: 0.75}  # what is this similar to a held-out picture leaves too"
+
+
+def _select(draft: Draft) -> Iterator[str]:
+    yield "# Which pictures of the pool may stay. To move a bound measures nothing again."
+    yield "select:"
+    for score, threshold in CANDIDATES.items():
+        if score.startswith("caption") and not draft.has_captions:
+            continue
+        bounds = _bounds(threshold)
+        passing, stored = draft.trial.passing(score, threshold), draft.trial.stored
+        if not stored or passing is None:
+            # The pictures are on the web, so nothing is known of them yet.
+            yield f"  {score}: {bounds}"
+            continue
+        dropped = stored - passing
+        off = "" if 0 < dropped <= MOST_DROPPED * stored else "# "
+        yield f"  {off}{score}: {bounds}  # drops {dropped:,} of {stored:,} sampled pictures"
+
+
+def _bounds(threshold: Threshold) -> str:
+    values = threshold.model_dump(exclude_defaults=True)
+    return f"{{{', '.join(f'{name}: {value:g}' for name, value in values.items())}}}"
+
+
+def _cluster(draft: Draft) -> Iterator[str]:
+    yield "# What is left is grouped by what it shows, into so many groups of 20 pictures or more."
+    yield "cluster:"
+    yield "  encoder: semantic"
+    yield f"  levels: [{draft.clusters}]"
+
+
+def _retrieve(draft: Draft) -> Iterator[str]:
+    seeds = draft.of_role("seed")
+    if not seeds:
+        yield "# What of it the dataset takes: everything. With examples (a source with `role: seed`),"
+        yield "# an arm takes what is near to them instead:"
+        yield "#     - {name: near, seeds: NAME, strategy: sample, k: 4}"
+        yield "retrieve:"
+        yield "  - {name: everything, strategy: everything}"
+        return
+    yield "# What of it the dataset takes: the seeds themselves, and the k nearest pictures of each."
+    yield "retrieve:"
+    for found in seeds:
+        name = found.source.name
+        yield f"  - {{name: {name}, seeds: {name}, strategy: as_is}}"
+        yield f"  - {{name: {name}-near, seeds: {name}, strategy: sample, k: {draft.k(found)}}}"
+
+
+def _assemble(draft: Draft) -> Iterator[str]:
+    yield "# The dataset: Parquet files in a random order that follows from the seed, fit for training."
+    yield "# Pictures without a URL are in it; `pixels: true` puts all of them in, `false` none."
+    yield "assemble:"
+    yield "  bytes_per_file: 268435456  # 256 MiB"

@@ -1,0 +1,51 @@
+"""Which format the files at a path have, and what of a source follows from them.
+
+Each entry of FORMATS may name a function that recognises its files (`recognise`). A new format brings
+its own; nothing here lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from curation.errors import RecipeError, StoreError
+from curation.masking import mask_address
+from curation.media.files.location import shown
+from curation.stages.ingest.recognise.place import Place, Recognised
+from curation.stages.ingest.sources import FORMATS
+
+_SHOWN_NAMES = 5
+
+
+def recognise(place: Place) -> Recognised:
+    """Return the format of the files at a place: of those that recognise them, the surest.
+
+    Raises:
+        RecipeError: no format does; the message says what is there, and which formats there are.
+    """
+    problems: list[str] = []
+    found = list(_all_that_recognise(place, problems))
+    if found:
+        return max(found, key=lambda recognised: (recognised.certainty, recognised.files))
+    names = ", ".join(shown(file.name) for file in place.files[:_SHOWN_NAMES]) or "no file"
+    reasons = "".join(f"\n  {problem}" for problem in problems)
+    raise RecipeError(
+        f"{shown(mask_address(place.path))!r}: no format recognises what is there ({names}).{reasons}\n"
+        f"Formats: {', '.join(FORMATS)}. A list needs a column of URLs, of paths, or of encoded "
+        "images. Other columns, and other endings of files, can be set in a recipe by hand."
+    )
+
+
+def _all_that_recognise(place: Place, problems: list[str]) -> Iterator[Recognised]:
+    for name, entry in FORMATS.items():
+        if entry.recognise is None:
+            continue
+        try:
+            recognised = entry.recognise.load()(place)
+        except StoreError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if isinstance(recognised, Recognised):
+            yield recognised
+        elif recognised is not None:
+            problems.append(f"{name}: {recognised}")
