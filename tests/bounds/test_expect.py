@@ -116,11 +116,12 @@ def test_expectations_that_cannot_hold_are_refused(
         parse_recipe(spec | {"expect": expect})
 
 
-def test_expectations_without_a_dataset_are_refused(tmp_path: Path) -> None:
+def test_a_recipe_without_arms_may_expect_of_the_one_that_it_has(tmp_path: Path) -> None:
     spec = build_sources(tmp_path)
-    del spec["retrieve"]
-    with pytest.raises(RecipeError, match="there is no dataset"):
-        parse_recipe(spec | {"expect": {"rows": {"at_least": 1}}})
+    near = spec.pop("retrieve")[0]["name"]
+    parse_recipe(spec | {"expect": {"rows": {"at_least": 1}, "arms": {"everything": 1.0}}})
+    with pytest.raises(RecipeError, match=f"no arm '{near}'"):
+        parse_recipe(spec | {"expect": {"arms": {near: 1.0}}})
 
 
 def test_force_computes_every_stage_again_with_the_same_rows(finished: tuple[Store, Spec]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,7 +58,7 @@ def assembled(folder: str | Path, cuts: list[int], seed: int = 0, **fields: Any)
     bounds = [0, *sorted(set(cuts)), IMAGES]
     rows = {
         f"web-{part:03d}": [row(n) for n in range(first, last)]
-        for part, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for part, (first, last) in enumerate(pairwise(bounds))
         if last > first
     }
     for table in ("images", "claims", "assignments"):

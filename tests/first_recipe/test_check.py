@@ -1,0 +1,283 @@
+"""`curation check`: each warning appears where it should, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from curation.cli import app
+from curation.engine.parallel import InProcess
+from curation.inspect.check.after_select import idle_after_select
+from curation.inspect.check.check import check_recipe, warnings_before_run
+from curation.inspect.check.estimate import Estimate
+from curation.inspect.check.findings import Facts
+from curation.inspect.check.machine import Machine
+from curation.inspect.check.survey import Survey, survey
+from curation.inspect.check.trial import Trial
+from curation.inspect.check.warnings import WARNINGS, warnings_of
+from curation.media.web.params import OutboundParams
+from curation.recipe import Recipe, parse_recipe
+from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources.source import Source
+from curation.stages.ingest.sources.source_file import SourceFile
+from curation.store.manifest import Manifest
+
+from .files import LISTS, LOCAL, pictures
+
+GIB = 2**30
+Spec = dict[str, Any]
+
+
+def base() -> Spec:
+    """A recipe about which there is nothing to say."""
+    onnx = {"model": "onnx", "weights": "a.onnx"}
+    return {
+        "name": "a",
+        "sources": [
+            {"name": "web", "role": "pool", "format": "folder", "path": "p"},
+            {"name": "seeds", "role": "seed", "format": "folder", "path": "s"},
+        ],
+        "embed": {"encoders": {"semantic": onnx, "copy": onnx}},
+        "cluster": {"encoder": "semantic", "levels": [50]},
+        "select": {"min_side": {"at_least": 64}, "caption_length": {"at_least": 5}},
+        "retrieve": [{"name": "near", "seeds": "seeds", "strategy": "sample", "k": 4}],
+    }
+
+
+def surveyed(source: Source, rows: int = 1000, **values: Any) -> Survey:
+    """A source of which three rows were read."""
+    file = SourceFile(source, "/p", "", 1, 0)
+    row = SourceRow(**({"path": "1.jpg", "caption": "a caption"} | values))
+    return Survey(source, 1, 100, rows, False, [(file, row)] * 3)
+
+
+def facts(recipe: Recipe, rows: int = 1000, **known: Any) -> Facts:
+    """What a check knows of a recipe."""
+    values = known.pop("values", {})
+    surveys = [surveyed(source, rows, **values) for source in recipe.sources]
+    scores = {"min_side": [32, 128, 512], "caption_length": [2, 9, 30]}
+    trial = Trial(3, stored_bytes=1e4, scores=scores)
+    machine = Machine("/java", "", (), 2, 16 * GIB, 100 * GIB)
+    needs = Estimate(1e9, 1e9, 10, 0)
+    parts: dict[str, Any] = {"trial": trial, "machine": machine, "needs": needs}
+    return Facts(recipe, surveys, **(parts | known))
+
+
+CASES: list[tuple[str, Spec, Spec]] = [
+    ("no_retrieve", {"retrieve": []}, {}),
+    ("pixels_off", {"assemble": {"pixels": False}}, {}),
+    (
+        "first_run_encoder",
+        {
+            "embed": {
+                "encoders": {"semantic": {"model": "vit_micro"}, "copy": {"model": "copy_micro"}}
+            }
+        },
+        {},
+    ),
+    (
+        "weights_elsewhere",
+        {
+            "embed": {
+                "encoders": base()["embed"]["encoders"]
+                | {"semantic": {"model": "timm/a_model_that_nobody_has"}}
+            }
+        },
+        {},
+    ),
+    ("many_clusters", {"cluster": {"encoder": "semantic", "levels": [51]}}, {}),
+    ("large_k", {"retrieve": [base()["retrieve"][0] | {"k": 501}]}, {}),
+    ("no_captions", {}, {"values": {"caption": None}}),
+    ("idle_threshold", {"select": {"min_side": {"at_least": 16}}}, {}),
+    ("idle_threshold", {"select": {"min_side": {"at_least": 5000}}}, {}),
+    ("unreadable_rows", {}, {"values": {"bad": True, "unreadable": "no", "where": "line 3"}}),
+    (
+        "failing_pictures",
+        {},
+        {"trial": Trial(3, failed={"file_missing": 1}, scores={"min_side": [32, 512]})},
+    ),
+    ("disk", {}, {"needs": Estimate(200 * GIB, 1e9, 10, 0)}),
+    ("memory", {}, {"needs": Estimate(1e9, 15 * GIB, 10, 0)}),
+]
+
+
+def codes(changes: Spec, known: Spec) -> list[str]:
+    """The codes of all warnings about a recipe."""
+    return [f.code for f in warnings_of(facts(parse_recipe(base() | changes), **known))]
+
+
+def test_a_sound_recipe_has_no_warning() -> None:
+    assert codes({}, {}) == []
+    # Exactly at the bounds.
+    assert codes({"retrieve": [base()["retrieve"][0] | {"k": 500}]}, {}) == []
+    # A pool too small for two clusters has one.
+    assert codes({"cluster": {"encoder": "semantic", "levels": [1]}}, {"rows": 12}) == []
+    assert codes({"retrieve": [{"name": "everything", "strategy": "everything"}]}, {}) == []
+
+
+@pytest.mark.parametrize(("code", "changes", "known"), CASES, ids=[case[0] for case in CASES])
+def test_each_warning_appears_alone(code: str, changes: Spec, known: Spec) -> None:
+    assert set(codes(changes, known)) == {code}
+    for finding in warnings_of(facts(parse_recipe(base() | changes), **known)):
+        assert finding.where and finding.text and finding.fix
+
+
+def test_every_kind_of_warning_is_tried() -> None:
+    tried = set()
+    for _, changes, known in CASES:
+        recipe = parse_recipe(base() | changes)
+        tried |= {warn for warn in WARNINGS if list(warn(facts(recipe, **known)))}
+    assert tried == set(WARNINGS)
+
+
+def test_pixels_may_be_off_where_urls_lead_to_them() -> None:
+    urls = {"values": {"url": "http://a.example/1.jpg"}}
+    assert codes({"assemble": {"pixels": False}}, urls) == []
+
+
+def test_nothing_is_said_of_a_pool_that_could_not_be_read() -> None:
+    recipe = parse_recipe(base() | {"cluster": {"encoder": "semantic", "levels": [10**6]}})
+    assert warnings_of(Facts(recipe, [])) == []
+
+
+OUTCOMES = {"undecodable": 4, "contaminated": 2, "copy_near": 3, "vector_not_finite": 1}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "idle"),
+    [
+        ({"min_side": 5, "aspect": 5, "eligible": 10}, []),
+        ({"aspect": 5, "eligible": 10}, ["min_side"]),
+        ({"min_side": 5, "eligible": 10}, ["aspect"]),
+        ({"eligible": 10}, ["min_side", "aspect"]),
+    ],
+)
+def test_thresholds_are_judged_by_the_rows_that_reach_them(
+    outcomes: dict[str, int], idle: list[str]
+) -> None:
+    found = judged(OUTCOMES | outcomes)
+    assert [where.removeprefix("select.") for where, _ in found] == idle
+    assert all(text.startswith("all of") for _, text in found)
+
+
+def test_a_threshold_that_leaves_nothing_is_named() -> None:
+    assert judged({"undecodable": 4, "min_side": 6}) == [
+        ("select.min_side", "none of 6 rows that reach it passes at_least 64.0")
+    ]
+    assert judged({"undecodable": 4}) == []
+
+
+def judged(outcomes: dict[str, int]) -> list[tuple[str, str]]:
+    """What is said of two thresholds after select counted these outcomes."""
+    recipe = parse_recipe(
+        base() | {"select": {"min_side": {"at_least": 64}, "aspect": {"at_most": 3}}}
+    )
+    manifest = Manifest(
+        *("eligible", "v", "select", 1, 1, {}, {}, "", ()), counts={"pool": outcomes}, stats={}
+    )
+    return [(finding.where, finding.text) for finding in idle_after_select(recipe, manifest)]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Spec:
+    """A recipe of a folder of pictures, two of which cannot be decoded."""
+    LOCAL["captioned"](tmp_path / "photos", pictures(30))
+    for name in ("x", "y"):
+        (tmp_path / "photos" / f"{name}.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    source = {"name": "photos", "role": "pool", "format": "folder"}
+    return {
+        "name": "a",
+        "sources": [source | {"path": str(tmp_path / "photos")}],
+        "embed": {
+            "encoders": {"semantic": {"model": "vit_micro"}, "copy": {"model": "copy_micro"}}
+        },
+        "cluster": {"encoder": "semantic", "levels": [1]},
+    }
+
+
+def test_a_sample_is_fetched_and_screened(photos: Spec, tmp_path: Path) -> None:
+    select = {"min_side": {"at_least": 5000}}
+    checked = check_recipe(parse_recipe(photos | {"select": select}), str(tmp_path / "store"))
+    trial = checked.facts.trial
+    assert (trial.pictures, trial.stored) == (32, 30)
+    assert sum(trial.failed.values()) == 2
+    assert set(trial.scores["min_side"]) == {96}
+    assert {f.code for f in checked.warnings} == {
+        "no_retrieve",
+        "first_run_encoder",
+        "idle_threshold",
+    }
+    assert list(checked.problems) == []
+    assert not (tmp_path / "store" / "tables").exists()
+    needs = checked.facts.needs
+    assert needs is not None and needs.stored > 32 * 1000
+
+
+def test_problems_are_listed_together(photos: Spec, tmp_path: Path) -> None:
+    lists = LISTS["csv"](tmp_path, ["http://a.example/1.jpg"])
+    listed = {"name": "l", "role": "pool", "format": "csv", "path": str(lists)}
+    sources = [
+        {"name": "gone", "role": "pool", "format": "folder", "path": str(tmp_path / "nowhere")},
+        listed | {"columns": {"url": "URL"}},
+        listed | {"name": "m", "columns": {"url": "no_such_column"}},
+    ]
+    recipe = parse_recipe(photos | {"sources": sources})
+    problems = "\n".join(check_recipe(recipe, str(tmp_path / "store")).problems)
+    for part in ("nowhere", "no column 'no_such_column'", "fetch.contact is missing"):
+        assert problems.count(part) == 1
+
+
+def test_types_of_columns_are_checked(tmp_path: Path) -> None:
+    LOCAL["embedded"](tmp_path / "a", pictures(3))
+    source = {"name": "a", "role": "pool", "format": "parquet", "path": str(tmp_path / "a")}
+    recipe = parse_recipe({"name": "a", "sources": [source | {"columns": {"image": "text"}}]})
+    assert "has the type string" in "\n".join(check_recipe(recipe).problems)
+
+
+def test_java_is_looked_for(photos: Spec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    checked = check_recipe(parse_recipe(photos), pictures=0)
+    assert ["Java" in problem for problem in checked.problems] == [True]
+
+
+def test_a_large_list_is_estimated(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"http://a.example/{n:06d}.jpg\n" for n in range(9000)))
+    source = Source(name="a", role="pool", format="txt", path=str(tmp_path / "a.txt"))
+    found = survey(source, OutboundParams(), most=500)
+    assert (len(found.read), found.is_exact) == (500, False)
+    assert 0.7 * 9000 < found.rows < 1.3 * 9000
+    parquet = LISTS["parquet"](tmp_path, [f"http://a.example/{n}.jpg" for n in range(3000)])
+    columns: Any = {"url": "URL"}
+    listed = Source(name="a", role="pool", format="parquet", path=str(parquet), columns=columns)
+    assert survey(listed, OutboundParams(), most=100).rows == 3000
+
+
+@contextmanager
+def workers_here(*arguments: Any, **options: Any) -> Iterator[InProcess]:
+    """Workers in this process, in place of those on Spark."""
+    yield InProcess()
+
+
+def test_a_run_shows_the_warnings_once(
+    photos: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.launch.spark_workers", workers_here)
+    monkeypatch.setenv("COLUMNS", "400")
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(photos))
+    command = ["run", str(path), "--store", str(tmp_path / "store"), "--until", "ingest"]
+    first, second = (CliRunner().invoke(app, command) for _ in range(2))
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    expected = warnings_before_run(parse_recipe(photos))
+    assert {finding.code for finding in expected} == {"no_retrieve", "first_run_encoder"}
+    for finding in expected:
+        assert first.stderr.count(str(finding)) == 1
+    assert "warning" not in second.stderr
