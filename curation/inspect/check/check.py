@@ -102,9 +102,11 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
 def warnings_before_run(recipe: Recipe) -> list[Finding]:
     """Return the warnings that can be known in a moment: no picture is opened.
 
-    Sources on the web are not read: the run requests them anyway.
+    Sources elsewhere than on this machine are not read: the run reads them anyway.
     """
-    local = recipe.model_copy(update={"sources": [s for s in recipe.sources if not s.is_web]})
+    local = recipe.model_copy(
+        update={"sources": [s for s in recipe.sources if "://" not in s.path]}
+    )
     surveys, _ = _surveys(local, ROWS_OF_RUN)
     return warnings_of(Facts(recipe, surveys))
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.errors import RecipeError, StoreError
+from curation.media.files.limits import ROWS
 from curation.media.files.parquet_reading import BoundedParquet
 from curation.media.web.params import OutboundParams
 from curation.stages.ingest.formats.boundary import FileBoundary
@@ -21,6 +22,8 @@ from curation.stages.ingest.sources.source_file import SourceFile
 
 ROWS_READ = 20_000
 """Rows of a source that are read; the count of the others follows from sizes."""
+_TEXT_READ = 64 * 2**20
+"""Characters of the rows that are kept, whatever their number."""
 _COUNTED_FILES = 1_000
 """Parquet files whose footers are read for their number of rows."""
 _LINE_BYTES = 8
@@ -92,7 +95,7 @@ def survey(source: Source, outbound: OutboundParams, most: int = ROWS_READ) -> S
     found.size = sum(_size(file) for file in listing.files)
     finished, problems = [], []
     for file in listing.files:
-        if len(found.read) >= most:
+        if len(found.read) >= most or sum(row.size for _, row in found.read) > _TEXT_READ:
             break
         boundary = FileBoundary(file)
         if _read(file, boundary, found, most):
@@ -120,13 +123,17 @@ def _read(file: SourceFile, boundary: FileBoundary, found: Survey, most: int) ->
     entry, module = FORMATS[file.source.reader], FORMATS.load(file.source.reader)
     items: Iterator[Any] = boundary.items(getattr(module, entry.function)(file))
     # A tar, and a part of a folder, is read as a whole anyway.
-    stops = not entry.holds_images
+    most = most if not entry.holds_images else ROWS
+    text = sum(row.size for _, row in found.read)
     for item in items:
         if isinstance(item, Notice):
             note(found.notices, item)
             continue
-        if stops and len(found.read) >= most:
+        if len(found.read) >= most or text > _TEXT_READ:
             return False
+        text += item.size
+        # The longest part of a row; nothing here needs it.
+        item.metadata = None
         found.read.append((file, item))
     return True
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curation.stages.ingest.recognise import recognise
+from curation.stages.ingest.recognise.place import place_of
 from curation.store.store import Store
 from tests.docs.checks.common import recipe_with, refuses, run_stage
 
@@ -17,6 +19,8 @@ rows = run_stage("ingest", recipe, Store("store")).read().to_pylist()
 assert [row["url"] for row in rows] == columns["URL"]
 assert [row["caption"] for row in rows] == columns["TEXT"]
 assert [row["metadata"] for row in rows] == ['{"more": 1}', '{"more": 2}']
+recognised = recognise(place_of("lists")).fields
+assert recognised == {"format": "arrow", "columns": {"url": "URL", "caption": "TEXT"}}
 other = recipe_with(sources=[source | {"columns": {"url": "address"}}])
 assert refuses(run_stage, "ingest", other, Store("store"))
 Path("lists/two.arrow").write_bytes(b"ARROW1 is not enough")

@@ -7,14 +7,13 @@ from itertools import islice
 from curation.errors import StoreError
 from curation.media.files.tar import TAR_DAMAGE, members, open_tar
 from curation.media.web.params import is_web
-from curation.stages.ingest.formats.lines import lines
 from curation.stages.ingest.recognise.place import LIST, PICTURES, Place, Recognised
-from curation.stages.ingest.recognise.tables import Answer
+from curation.stages.ingest.recognise.tables import Answer, head_lines
 from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.stages.ingest.sources.folder_images import ending_of
 
-_LINES, _MEMBERS = 100, 200
-"""Lines of a list, and members of a tar, that are looked at."""
+_MEMBERS = 200
+"""Members of a tar that are looked at."""
 
 
 def folder(place: Place) -> Answer:
@@ -50,7 +49,7 @@ def text(place: Place) -> Answer:
     files = place.named("txt")
     if not files:
         return None
-    read = (line.strip() for line, _ in islice(lines(place.first_file("txt")), _LINES))
+    read = (line.strip() for line, _ in head_lines(place.first_file("txt")))
     entries = [line.decode("utf-8", "replace") for line in read if line and line[:1] != b"#"]
     if not entries or not all(map(is_web, entries)):
         # Texts beside pictures are their captions.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from curation.errors import RecipeError
+from curation.media.files.limits import LINE_BYTES
 from curation.media.files.location import FileSystemError
 from curation.media.files.magic import HEAD_BYTES, is_picture
 from curation.media.files.parquet_images import (
@@ -85,7 +87,7 @@ def _delimited(form: str, place: Place, delimiter: str) -> Answer:
 
 
 def _delimited_rows(file: SourceFile, delimiter: str) -> list[list[str]]:
-    texts = (line.decode("utf-8", "replace") for line, _ in islice(lines(file), _ROWS + 1))
+    texts = (line.decode("utf-8", "replace") for line, _ in head_lines(file))
     try:
         return [row for row in csv.reader(texts, delimiter=delimiter) if row]
     except csv.Error as error:
@@ -100,9 +102,19 @@ def _delimited_head(rows: list[list[str]]) -> Head:
     return Head({name: [row[place] for row in body] for place, name in enumerate(header)})
 
 
+def head_lines(file: SourceFile) -> Iterator[tuple[bytes, bool]]:
+    """Yield the first lines of a file, fewer if they are long; see `lines`."""
+    size = 0
+    for line, is_complete in islice(lines(file), _ROWS + 1):
+        yield line, is_complete
+        size += len(line)
+        if size > LINE_BYTES:
+            return
+
+
 def _json_head(file: SourceFile) -> Head:
     values: dict[str, list[Any]] = {}
-    for line, is_complete in islice(lines(file), _ROWS):
+    for line, is_complete in head_lines(file):
         try:
             value = parse_json(line.decode()) if is_complete and line.strip() else None
         except ValueError:

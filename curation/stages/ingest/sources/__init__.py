@@ -47,65 +47,65 @@ class FormatEntry(Entry):
     recognise: FunctionPath | None = field(default=None, metadata={"display": True})
 
 
-def _recogniser(name: str) -> FunctionPath:
-    return FunctionPath(f"curation.stages.ingest.recognise.{name}")
+_PARQUET = (".parquet", ".parq", ".pq")
+
+
+def _by(function: str) -> FunctionPath:
+    """Return a function of the folder `recognise`, as `module:function`."""
+    return FunctionPath(f"curation.stages.ingest.recognise.{function}")
 
 
 FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(
-            version=3,
-            endings=(".parquet", ".parq", ".pq"),
-            recognise=_recogniser("tables:parquet"),
-        ),
+        "parquet": FormatEntry(version=3, endings=_PARQUET, recognise=_by("tables:parquet")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=3,
             function="read_csv",
             endings=_compressed(".csv"),
-            recognise=_recogniser("tables:comma_separated"),
+            recognise=_by("tables:comma_separated"),
         ),
         "tsv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=3,
             function="read_tsv",
             endings=_compressed(".tsv"),
-            recognise=_recogniser("tables:tab_separated"),
+            recognise=_by("tables:tab_separated"),
         ),
         "jsonl": FormatEntry(
             version=3,
             endings=_compressed(".jsonl", ".ndjson"),
-            recognise=_recogniser("tables:json_lines"),
+            recognise=_by("tables:json_lines"),
         ),
         "txt": FormatEntry(
             version=3,
             endings=_compressed(".txt"),
             optional_columns=(),
             remote_images=True,
-            recognise=_recogniser("files:text"),
+            recognise=_by("files:text"),
         ),
         "wat": FormatEntry(
             version=3,
             endings=(".wat.gz", ".wat"),
             optional_columns=(),
             remote_images=True,
-            recognise=_recogniser("files:crawl"),
+            recognise=_by("files:crawl"),
         ),
         "folder": FormatEntry(
             version=3,
             endings=tuple(f".{end}" for end in IMAGE_ENDINGS),
             optional_columns=("caption", "key"),
             holds_images=True,
-            recognise=_recogniser("files:folder"),
+            recognise=_by("files:folder"),
         ),
         "webdataset": FormatEntry(
             version=3,
             endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,
-            recognise=_recogniser("files:webdataset"),
+            recognise=_by("files:webdataset"),
         ),
     },
 )
