@@ -79,7 +79,6 @@ def add_tasks(dag_id: str, steps: Sequence[Step], cluster: Cluster, sessions: Se
         sessions: which stages share a task.
     """
     groups = share_sessions(steps, cluster, sessions)
-    names = [step.name for step in steps]
     tasks: dict[str, CurationOperator] = {}
     for group in groups:
         ends = group[-1].stage is ASSEMBLE
@@ -87,7 +86,6 @@ def add_tasks(dag_id: str, steps: Sequence[Step], cluster: Cluster, sessions: Se
         task = CurationOperator(
             task_id=group[0].name if len(group) == 1 else f"{group[0].name}-{group[-1].name}",
             stages=[step.name for step in group],
-            covered=names,
             outlets=[dataset_asset(dag_id)] if ends else [],
             # A task whose stages a run leaves out is skipped; those after it run.
             trigger_rule="none_failed",

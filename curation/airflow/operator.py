@@ -62,14 +62,13 @@ class CurationOperator(SparkSubmitOperator):
 
     Args:
         stages: the stages, neighbours in the plan.
-        covered: all stages of the DAG.
         options: of `SparkSubmitOperator`; without `conn_id`, a cluster whose file has no master uses
             `spark_default`.
     """
 
-    def __init__(self, *, stages: Sequence[str], covered: Sequence[str], **options: Any) -> None:
+    def __init__(self, *, stages: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
-        self.stages, self.covered = list(stages), list(covered)
+        self.stages = list(stages)
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run the stages that the run asks for; return their rows, reasons and tables.
@@ -106,13 +105,6 @@ class CurationOperator(SparkSubmitOperator):
 
     def _wanted(self, steps: Sequence[Step], request: Mapping[str, Any]) -> list[str]:
         """Return the stages of the task that the run asks for."""
-        missing = [step.name for step in steps if step.name not in self.covered]
-        if missing:
-            raise RecipeError(
-                f"The recipe {request['recipe']} has the stages {', '.join(missing)}, for which this "
-                "DAG has no tasks, since the recipe that it was made from has no arms. Run a DAG of a "
-                "recipe with `retrieve`."
-            )
         chosen = select_steps(steps, first=request["from"], until=request["until"])
         if request["retry"] and all(step.stage.retry is None for step in chosen):
             raise RecipeError(
