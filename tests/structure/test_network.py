@@ -56,6 +56,7 @@ ALLOWED = {
     "media.files.location": {"fsspec", "pyarrow.fs", "from_uri", "url_to_fs"},
     "stages.ingest.sources.listing": {"pyarrow.fs"},
     "stages.ingest.sources.named_files": {"pyarrow.fs"},
+    "stages.ingest.recognise.place": {"pyarrow.fs"},
     "store.storage.arrow": {"pyarrow.fs", "from_uri"},
     "store.storage.local": {"pyarrow.fs"},
     "store.storage.object_address": {"boto3", "obstore"},
@@ -73,7 +74,9 @@ ALLOWED = {
     "media.encoders.download": {"urllib.request", "urlopen"},
     # Whether the master of a Spark cluster answers.
     "engine.executors": {"socket", "create_connection"},
-    # No connection: settings of preprocessing, the name of this machine, the writer of shards.
+    # No connection: settings of preprocessing, the name of this machine, the writer of shards, the files
+    # in the cache of the hub.
+    "inspect.hub_cache": {"huggingface_hub"},
     "media.encoders.encoder": {"timm"},
     "media.encoders.torchscript": {"timm"},
     "engine.spark_settings": {"socket", "getaddrinfo"},
