@@ -53,7 +53,7 @@ def test_a_changed_helper_reaches_the_stages_that_use_it_and_no_other(
     before: dict[str, str],
 ) -> None:
     order = ("algorithms/arrays/seeded_order.py", "np.uint64(30)", "np.uint64(29)")
-    users = {"neighbours", "dedup", "cluster", "quantise", "match", "retrieve"}
+    users = {"neighbours", "dedup", "cluster", "quantise", "match", "retrieve", "assemble"}
     assert changed_by(before, order) == users
 
 

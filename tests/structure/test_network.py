@@ -74,7 +74,7 @@ ALLOWED = {
     "media.encoders.download": {"urllib.request", "urlopen"},
     # Whether the master of a Spark cluster answers.
     "engine.executors": {"socket", "create_connection"},
-    # No connection: settings of preprocessing, the name of this machine, the writer of shards, the files
+    # No connection: settings of preprocessing, the name of this machine, the writer of shards, files
     # in the cache of the hub.
     "inspect.hub_cache": {"huggingface_hub"},
     "media.encoders.encoder": {"timm"},
