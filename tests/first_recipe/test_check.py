@@ -272,7 +272,7 @@ def test_a_run_shows_the_warnings_once(
     monkeypatch.setattr("curation.launch.spark_workers", workers_here)
     monkeypatch.setenv("COLUMNS", "400")
     path = tmp_path / "a.yaml"
-    path.write_text(yaml.safe_dump(photos))
+    path.write_text(yaml.safe_dump(photos, sort_keys=False))
     command = ["run", str(path), "--store", str(tmp_path / "store"), "--until", "ingest"]
     first, second = (CliRunner().invoke(app, command) for _ in range(2))
     assert (first.exit_code, second.exit_code) == (0, 0)
