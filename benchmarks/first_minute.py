@@ -7,8 +7,8 @@ The wheel is built from this checkout, or is the one named by `--wheel`, as that
 is installed with `[cpu,java]` into a new environment by uv, whose cache may be warm. Then, in new
 folders: `curation quickstart`; the same recipe again with nothing to do, and with a moved threshold;
 and a run on a folder of 1,000 photographs (500 px) made here, with the time of its first finished rows.
-"Processor" adds up the processes whose end their parents saw, some of Spark's workers not among them: it
-is a lower bound. A tiny run takes the environment that it runs in, and no quickstart.
+"Processor" adds up the processes whose end their parents saw, some of Spark's workers not among them:
+it is a lower bound. A tiny run takes the environment that it runs in, and no quickstart.
 """
 
 from __future__ import annotations
