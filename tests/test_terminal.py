@@ -196,9 +196,7 @@ def test_search_and_diff_print_values_without_acting(
     for text in POISON:
         out = io.StringIO()
         monkeypatch.setattr(search_command, "out", Terminal(file=out, width=400))
-        search_command._print_nearest(
-            [row | {"source": text, "caption": text}], [text], index=text
-        )
+        search_command._print_nearest([row | {"source": text, "caption": text}], [text], index=text)
         assert not acting(out.getvalue())
     batch = pa.RecordBatch.from_pylist([{"change": c, "reason": c} for c in POISON[:-1]])
     monkeypatch.setattr("curation.inspect.diff.difference", lambda *_: [batch])
