@@ -7,6 +7,11 @@ import inspect
 import typer
 
 EXAMPLES = {
+    "init": "curation init photos --seeds favourites",
+    "check": "curation check recipe.yaml --store data/store",
+    "quickstart": "curation quickstart",
+    "where": "curation where jobs",
+    "schema": "curation schema run",
     "plan": "curation plan recipe.yaml --cost",
     "run": "curation run recipe.yaml --store data/store",
     "report": "curation report recipe.yaml --store data/store",
