@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from curation.stages.select.params import Threshold
 from curation.terminal import one_line
 
 SHOWN_ROWS = 3
+_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 _SHOWN_CHARACTERS = 70
 _WORDS = {
     "name": "what it is called in tables and in the report",
@@ -54,8 +56,14 @@ def recipe_text(draft: Draft, path: str) -> str:
 
 def flow(value: Any) -> str:
     """Return a value as YAML in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False)
-    return text.strip().removesuffix("...").strip()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{flow(key)}: {flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(flow, value))}]"
+    if isinstance(value, str) and not (_PLAIN.fullmatch(value) and yaml.safe_load(value) == value):
+        # In double quotes, line ends and all else that acts are escaped.
+        return yaml.safe_dump(value, default_style='"', width=math.inf).strip()
+    return yaml.safe_dump(value).strip().removesuffix("...").strip()
 
 
 def _head(draft: Draft, path: str) -> Iterator[str]:
