@@ -132,6 +132,8 @@ class Recipe(StrictModel):
     @property
     def kept_pixels(self) -> Pixels:
         """Whose stored images the dataset holds."""
+        if self.fetch.pixels == "none":
+            return "none"
         if self.assemble.pixels is None:
             has_local = any(not source.has_remote_images for source in self.sources)
             return "without_url" if has_local else "none"

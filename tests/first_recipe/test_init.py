@@ -57,7 +57,7 @@ def test_what_holds_pictures_is_recognised(local: Path) -> None:
         "captioned": ("folder", {}),
         "webdataset": ("webdataset", {}),
         "embedded": ("parquet", {"image": "jpg", "caption": "text", "key": "id"}),
-        "hub": ("parquet", {"image": "image", "caption": "caption"}),
+        "hub": ("huggingface", {"caption": "caption"}),
     }
     assert (source.format, source.columns) == wanted[local.name]
     assert recipe.kept_pixels == "without_url"

@@ -39,7 +39,7 @@ Answer = Recognised | str | None
 def parquet(place: Place) -> Answer:
     """Recognise Parquet with URLs, paths or encoded images."""
     files = place.named("parquet")
-    return _of_table("parquet", place, len(files), _parquet_head) if files else None
+    return _of_table("parquet", place, len(files), parquet_head) if files else None
 
 
 def comma_separated(place: Place) -> Answer:
@@ -125,7 +125,7 @@ def _json_head(file: SourceFile) -> Head:
     return Head(values)
 
 
-def _parquet_head(file: SourceFile) -> Head:
+def parquet_head(file: SourceFile) -> Head:
     try:
         with file.open() as stream:
             bounded = BoundedParquet(stream)

@@ -141,7 +141,7 @@ FORMATS = Registry(
             endings=_compressed(".json"),
             optional_columns=("caption", "key"),
             names_files=True,
-            recognise=_by("outputs:annotations"),
+            recognise=_by("outputs:annotated"),
         ),
         "clip_retrieval": FormatEntry(
             endings=(".parquet",),
