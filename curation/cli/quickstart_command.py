@@ -10,7 +10,7 @@ import typer
 from curation.cli.app import RUN_PANEL, app, err, out
 from curation.engine.resources import project_module, resource_dir
 from curation.errors import RecipeError
-from curation.terminal import visible
+from curation.terminal import one_line, visible
 
 
 @app.command(rich_help_panel=RUN_PANEL)
@@ -33,6 +33,8 @@ def quickstart(
 
     It needs no internet, no checkout and no root. A second call computes nothing again.
     """
+    if ":/" in str(folder):
+        raise RecipeError(f"{one_line(str(folder))} is an address. Name a folder of this machine.")
     commands = project_module("quickstart.commands")
     shipped = resource_dir("conf") / "recipes" / "quickstart.yaml"
     err.print(f"Making a small web in {folder}, which takes half a minute the first time")

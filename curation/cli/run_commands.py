@@ -223,20 +223,21 @@ class _WarningPrinter(OutcomePrinter):
 
     def before(self, steps: Sequence[Step]) -> None:
         """Print the warnings that are known before the work, in the first run of a recipe."""
-        from curation.inspect.check.check import warnings_before_run
         from curation.store.run_log import read_runs
 
         fingerprint = run_fingerprint(self._recipe)
         is_first = all(record.fingerprint != fingerprint for record in read_runs(self._store))
         if is_first and any(step.name == "ingest" for step in steps):
+            from curation.inspect.check.check import warnings_before_run
+
             print_warnings(warnings_before_run(self._recipe), err)
 
     def __call__(self, outcome: StepResult) -> None:
         """Print the result of one step, and thresholds that had no effect or left nothing."""
-        from curation.inspect.check.after_select import idle_after_select
-
         super().__call__(outcome)
         if outcome.step.name == "select" and not outcome.up_to_date:
+            from curation.inspect.check.after_select import idle_after_select
+
             print_warnings(list(idle_after_select(self._recipe, outcome.manifests[0])), err)
 
 

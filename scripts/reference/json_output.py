@@ -51,6 +51,8 @@ def _parts(entry: Any) -> list[Any]:
 def _linked(entry: Any) -> str:
     if get_origin(entry) is list:
         return f"a list of {_linked(get_args(entry)[0])}"
+    if get_origin(entry) is dict:
+        return "objects"
     return f"[{entry.__name__}](#{_anchor(entry.__name__)})"
 
 

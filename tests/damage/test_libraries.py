@@ -23,6 +23,7 @@ from curation.store.store import Store
 from ..tables import commit_manifest, hand_made
 
 CANNOT_CHANGE_ROWS = {
+    "duckdb": "answers queries of a store",
     "fastavro": "writes the metadata by which other programs open tables",
     "fsspec": "opens files",
     "jinja2": "writes reports",
@@ -31,6 +32,7 @@ CANNOT_CHANGE_ROWS = {
     "pyyaml": "reads recipes, whose values are in memos",
     "rich": "prints",
     "safetensors": "reads weights bit for bit",
+    "scikit-image": "has pictures of the quickstart",
     "standard-imghdr": "is imported by img2dataset, for files that are images already",
     "typer": "is the command line",
 }

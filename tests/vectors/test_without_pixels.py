@@ -195,7 +195,7 @@ IMPORT = {"import": "v.npy", "ids": {"join": "rows"}}
         ({"assemble": {"pixels": True}}, "assemble.pixels: it needs pixels"),
         ({"embed": {"encoders": {"a": {"model": "vit_micro"}}}}, "a: vit_micro embeds images"),
         ({"fetch": {"pixels": "none", "quality": 80}}, "fetch: quality has no effect"),
-        ({"select": {"min_side": {"at_least": 9}}}, "select.min_side: no such score"),
+        ({"select": {"min_side": {"at_least": 9}}}, "select.min_side: unknown score"),
         ({"fetch": {}}, "source 'web': `columns` must map at least one of url, image, path"),
     ],
 )

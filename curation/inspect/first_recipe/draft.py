@@ -107,7 +107,12 @@ def draft(
         RecipeError: nothing is at a path, no format recognises it, or hosts would be requested and
             there is no contact.
     """
-    outbound = OutboundParams(contact=contact)
+    try:
+        outbound = OutboundParams(contact=contact)
+    except ValueError as error:
+        raise RecipeError(
+            "--contact must be an e-mail address or a web page, in ASCII without control characters."
+        ) from error
     surveys: list[Survey] = []
     notes: dict[str, Sequence[str]] = {}
     roles: dict[Role, Sequence[str]] = {"pool": paths, "seed": seeds, "held_out": held_out}
