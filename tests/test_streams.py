@@ -143,6 +143,11 @@ def test_no_command_writes_what_acts_or_is_secret(
     monkeypatch.chdir(tmp_path)
     # It would measure the machine.
     monkeypatch.setattr("curation.inspect.cost.calibrate.calibrate", fail)
+    # It would make a web and curate it.
+    monkeypatch.setattr("quickstart.commands.curate", fail)
+    if "://" in value:
+        # It would ask a host outside this machine.
+        monkeypatch.setattr("curation.inspect.first_recipe.draft.draft", fail)
     for call in _calls(path, value, store):
         monkeypatch.setattr(sys, "argv", ["curation", *call])
         with pytest.raises(SystemExit):
