@@ -55,7 +55,7 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.fixture(params=[0, 10**6], ids=["lists", "all compared"])
 def lists_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists and comparing all pairs must find the same."""
-    monkeypatch.setattr(hamming, "LISTS_FROM_HASHES", request.param)
+    monkeypatch.setattr(hamming, "HASHES_COMPARED", request.param)
 
 
 @pytest.mark.usefixtures("lists_from")
@@ -276,13 +276,13 @@ def test_near_hashes_meet_first_in_exactly_one_part(distance: int) -> None:
 def test_many_near_hashes_are_searched_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hash_lists, "PAIRS_AT_ONCE", 500)
     monkeypatch.setattr(hash_lists, "QUERIES_AT_FIRST", 2)
-    monkeypatch.setattr(hamming, "PAIRS_AT_ONCE", 500)
-    monkeypatch.setattr(hamming, "QUERIES_AT_FIRST", 2)
     hashes = np.zeros((200, 32), np.uint8)
     hashes[:, 0] = np.arange(200)
-    batches = [pairs[1:] for pairs in hamming._range_batches(hashes, hashes, 8)]
-    assert max(len(query) for query, *_ in batches) <= 600
-    assert sum(len(query) for query, *_ in batches) == 200 * 200
     parts = hash_parts.HashParts(8, 16)
-    lists = list(hash_lists.HashLists(hashes, parts, parts.pieces[0]).near(hashes))
+    lists = [
+        pairs
+        for piece in parts.pieces
+        for pairs in hash_lists.HashLists(hashes, parts, piece).near(hashes)
+    ]
     assert max(len(query) for query, *_ in lists) <= 600
+    assert sum(len(query) for query, *_ in lists) == 200 * 200

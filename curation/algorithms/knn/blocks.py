@@ -6,8 +6,7 @@ only the last block, so that results of all other pairs of blocks are reused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -24,41 +23,32 @@ ROWS_PER_BLOCK = 100_000
 """Rows of a block. Its vectors, their hashes and the screen over them need about 1 GiB at most (1,024
 dimensions)."""
 
-T = TypeVar("T")
 PAIRS = pa.schema(
     [("query_id", pa.string()), ("image_id", pa.string()), ("similarity", pa.float32())]
 )
 
 
-def fragment_rows(fragment: Any) -> int:
-    """Return the number of rows of a fragment."""
-    return int(fragment.rows)
-
-
 def blocks_of(
-    fragments: Mapping[str, T],
-    rows: int = ROWS_PER_BLOCK,
-    size: Callable[[T], int] = fragment_rows,
-) -> dict[str, list[T]]:
+    fragments: Mapping[str, Fragment], rows: int = ROWS_PER_BLOCK
+) -> dict[str, list[Fragment]]:
     """Group fragments into blocks, in their order.
 
     Args:
         fragments: fragments by name.
         rows: largest number of rows of a block. A larger fragment is a block of its own.
-        size: returns the number of rows of a fragment.
 
     Returns:
         The fragments of each block, by the name of the first.
     """
-    blocks: dict[str, list[T]] = {}
-    last: list[T] = []
+    blocks: dict[str, list[Fragment]] = {}
+    last: list[Fragment] = []
     filled = rows
     for name, fragment in fragments.items():
-        if not blocks or filled + size(fragment) > rows:
+        if not blocks or filled + fragment.rows > rows:
             blocks[name] = last = []
             filled = 0
         last.append(fragment)
-        filled += size(fragment)
+        filled += fragment.rows
     return blocks
 
 

@@ -14,25 +14,20 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.algorithms.knn.blocks import pairs_batch
+from curation.algorithms.knn.blocks import PAIRS, pairs_batch
 from curation.algorithms.knn.cell_shares import share_of
 from curation.algorithms.knn.exact import Candidates, merge
-from curation.algorithms.knn.hash_lists import HashLists, HashPairs
+from curation.algorithms.knn.hash_lists import HashLists, HashPairs, in_batches, pairs_of
 from curation.algorithms.knn.hash_parts import BITS, Hashes, choose_parts
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
-from curation.engine.units import StageOutput
+from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
 HASHES_COMPARED = 50_000
-"""Images up to which all pairs of hashes are compared."""
-LISTS_FROM_HASHES = 50_000
-"""Number of hashes from which lists are faster than comparing all pairs."""
+"""Hashes up to which all pairs are compared. With more, lists are faster."""
 QUERIES_PER_TASK = 16_384
 """Queries of one task."""
-QUERIES_AT_FIRST, QUERIES_AT_ONCE = 256, 65_536
-PAIRS_AT_ONCE = 2**23
-"""Pairs within the distance that are in memory at once, about, before the k nearest are kept."""
 
 
 def range_search(queries: Hashes, base: Hashes, distance: int) -> HashPairs:
@@ -40,8 +35,7 @@ def range_search(queries: Hashes, base: Hashes, distance: int) -> HashPairs:
 
     Args:
         queries: shape (q, 32).
-        base: shape (b, 32). From LISTS_FROM_HASHES on it is searched by lists, below that all pairs are
-            compared.
+        base: shape (b, 32). Up to HASHES_COMPARED all pairs are compared; more are searched by lists.
         distance: largest number of differing bits.
 
     Returns:
@@ -55,7 +49,7 @@ def range_search(queries: Hashes, base: Hashes, distance: int) -> HashPairs:
         >>> sorted(zip(row.tolist(), bits.tolist()))
         [(0, 0), (1, 2)]
     """
-    if len(base) < LISTS_FROM_HASHES:
+    if len(base) <= HASHES_COMPARED:
         return _compare_all(_flat_index(base), queries, distance)
     parts = choose_parts(distance, len(base), most_cell_bits=0)
     near = [(np.empty(0, np.int64),) * 3]
@@ -74,9 +68,7 @@ def _flat_index(base: Hashes) -> faiss.IndexBinaryFlat:
 
 def _compare_all(index: faiss.IndexBinaryFlat, queries: Hashes, distance: int) -> HashPairs:
     # FAISS returns pairs whose distance is strictly smaller than the radius.
-    limits, bits, rows = index.range_search(np.ascontiguousarray(queries), distance + 1)
-    count = np.asarray(np.diff(limits.astype(np.int64)), np.int64)
-    return np.repeat(np.arange(len(queries)), count), rows, bits.astype(np.int64)
+    return pairs_of(*index.range_search(np.ascontiguousarray(queries), distance + 1))
 
 
 def read_hashes(block: Sequence[tuple[Fragment, Fragment]]) -> tuple[Ids, Hashes]:
@@ -122,6 +114,7 @@ def search_hashes(
     Yields:
         PAIRS, with 1 − distance / 256 as similarity.
     """
+    yield empty_batch(PAIRS)
     ids, hashes = read_hashes(queries)
     # An image may be in several fragments. It is a query once.
     in_share = share_of(ids, options["shares"]) == options["share"]
@@ -131,32 +124,21 @@ def search_hashes(
         base_hashes, axis=0, return_index=True, return_inverse=True
     )
     k, is_self_join = options["k"], options.get("self_join", 0)
-    for start, query, row, bits in _range_batches(hashes, distinct_hashes, options["distance"]):
+    index = _flat_index(distinct_hashes)
+
+    def search(start: int, stop: int) -> HashPairs:
+        query, row, bits = _compare_all(index, hashes[start:stop], options["distance"])
+        return query + start, row, bits
+
+    for query, row, bits in in_batches(len(hashes), search):
         similarity = (1 - bits / BITS).astype(np.float32)
-        candidates = Candidates(query + start, base_ids[first[row]], similarity)
+        candidates = Candidates(query, base_ids[first[row]], similarity)
         nearest = merge([candidates.without_self(ids)], k)
         if not is_self_join:
             further = _further_images(merge([candidates], k), base_ids, group.ravel(), k)
             nearest = merge([nearest, further.without_self(ids)], 2 * k)
         yield pairs_batch(ids, nearest)
     return None
-
-
-def _range_batches(
-    queries: Hashes, base: Hashes, distance: int
-) -> Iterator[tuple[int, RowNumbers, RowNumbers, RowNumbers]]:
-    """Yield the first of some queries, and what `range_search` returns for them.
-
-    There are fewer queries at once if many hashes are near each other, as those of plain pictures are.
-    """
-    index = _flat_index(base)
-    start, step = 0, QUERIES_AT_FIRST
-    while start < max(len(queries), 1):
-        batch = queries[start : start + step]
-        query, row, bits = _compare_all(index, batch, distance)
-        yield start, query, row, bits
-        start += step
-        step = int(np.clip(PAIRS_AT_ONCE * step // max(len(query), 1), 1, QUERIES_AT_ONCE))
 
 
 def _further_images(found: Candidates, base_ids: Ids, group: RowNumbers, k: int) -> Candidates:

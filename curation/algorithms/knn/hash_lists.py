@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import faiss
@@ -14,7 +14,8 @@ from curation.algorithms.knn.hash_parts import BITS, Hashes, HashParts, Piece, f
 
 QUERIES_AT_FIRST, QUERIES_AT_ONCE = 256, 65_536
 PAIRS_AT_ONCE = 2**22
-"""Pairs within the distance that are in memory at once, about."""
+"""Pairs within the distance that are in memory at once, about: many hashes of plain pictures are near
+each other."""
 
 HashPairs = tuple[RowNumbers, RowNumbers, npt.NDArray[np.int64]]
 """Row of the query, row of the base, and Hamming distance in bits of pairs, shape (n,) each."""
@@ -45,8 +46,7 @@ class HashLists:
     def near(self, queries: Hashes) -> Iterator[HashPairs]:
         """Yield the pairs within the distance that meet in no earlier piece.
 
-        All pairs of a query are yielded at once. There are fewer queries at once if many hashes are
-        near each other, as those of plain pictures are.
+        All pairs of a query are yielded at once.
 
         Args:
             queries: hashes of the same cell, shape (q, 32).
@@ -56,17 +56,43 @@ class HashLists:
         self._index.nprobe = len(masks)
         # In the order of lists, a query scans lists of the query before it, which are in the cache.
         order = np.argsort(lists, kind="stable")
-        start, step = 0, QUERIES_AT_FIRST
-        while start < len(order):
-            rows = order[start : start + step]
-            limits, bits, row = self._index.range_search_preassigned(
-                np.ascontiguousarray(queries[rows]),
-                self._parts.distance + 1,
-                lists[rows, None] ^ masks,
-                None,
+
+        def search(start: int, stop: int) -> HashPairs:
+            rows = order[start:stop]
+            probes = lists[rows, None] ^ masks
+            near = self._index.range_search_preassigned(
+                np.ascontiguousarray(queries[rows]), self._parts.distance + 1, probes, None
             )
-            query = np.repeat(rows, np.asarray(np.diff(limits.astype(np.int64)), np.int64))
+            query, row, bits = pairs_of(*near)
+            return rows[query], row, bits
+
+        for query, row, bits in in_batches(len(order), search):
             first = self._parts.is_first_meeting(queries[query] ^ self._base[row], self._piece)
-            yield query[first], row[first], bits[first].astype(np.int64)
-            start += step
-            step = int(np.clip(PAIRS_AT_ONCE * step // max(len(query), 1), 1, QUERIES_AT_ONCE))
+            yield query[first], row[first], bits[first]
+
+
+def in_batches(count: int, search: Callable[[int, int], HashPairs]) -> Iterator[HashPairs]:
+    """Yield what a search gives for queries, as many at once as give about PAIRS_AT_ONCE pairs.
+
+    Args:
+        count: number of queries.
+        search: returns the pairs of the queries from a start to a stop.
+    """
+    start, step = 0, QUERIES_AT_FIRST
+    while start < count:
+        pairs = search(start, min(start + step, count))
+        yield pairs
+        start += step
+        step = int(np.clip(PAIRS_AT_ONCE * step // max(len(pairs[0]), 1), 1, QUERIES_AT_ONCE))
+
+
+def pairs_of(limits: npt.NDArray[Any], bits: npt.NDArray[Any], rows: npt.NDArray[Any]) -> HashPairs:
+    """Return pairs from what FAISS's range search returns.
+
+    Args:
+        limits: where the pairs of each query begin and end, shape (queries + 1,).
+        bits: distance of each pair, shape (n,).
+        rows: row of the base of each pair, shape (n,).
+    """
+    count = np.asarray(np.diff(limits.astype(np.int64)), np.int64)
+    return np.repeat(np.arange(len(count)), count), rows.astype(np.int64), bits.astype(np.int64)

@@ -9,8 +9,8 @@ from pydantic import Field
 from curation.engine.params_base import StrictModel
 
 MAX_HAMMING_DISTANCE = 47
-"""Largest number of differing bits that can be searched: hash tables of 16 bits find it when they look
-up all entries within 2 bits. At that distance unrelated pictures already pass for copies."""
+"""Largest number of differing bits that can be searched. At that distance unrelated pictures already
+pass for copies, and a search looks at many lists."""
 
 
 class HammingParams(StrictModel):
