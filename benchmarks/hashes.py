@@ -23,11 +23,11 @@ from statistics import median
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
+from benchmarks.planted_hashes import changed, draw, hash_statistics
 from curation.algorithms.knn.hash_groups import Images
 from curation.algorithms.knn.hash_merge import hash_exchange, nearest_images
 from curation.algorithms.knn.hash_parts import BITS, Hashes, choose_parts
@@ -36,7 +36,6 @@ from curation.engine.context import Context
 from curation.engine.exchange import exchange_tables
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import InProcess
-from curation.engine.table import open_table
 from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 from curation.store.store import Store
@@ -87,42 +86,17 @@ def _range(seconds: list[float]) -> str:
 def make_hashes(rows: int, store: Path | None) -> Hashes:
     """Return hashes, a tenth of them near copies, and one in a hundred the same."""
     rng = np.random.default_rng(0)
-    correlation, quantile = _statistics(store)
-    root = np.linalg.cholesky(correlation).astype(np.float32)
-    parts = []
-    for start in range(0, rows, ROWS_PER_FRAGMENT):
-        count = min(ROWS_PER_FRAGMENT, rows - start)
-        normal = rng.standard_normal((count, BITS), np.float32) @ root.T
-        parts.append(np.packbits(normal > quantile, axis=1))
-    hashes = np.concatenate(parts)
+    statistics = hash_statistics(store)
+    hashes = np.concatenate(
+        [
+            draw(min(ROWS_PER_FRAGMENT, rows - start), statistics, rng)
+            for start in range(0, rows, ROWS_PER_FRAGMENT)
+        ]
+    )
     copies = rng.choice(rows, rows // 10, replace=False)
-    hashes[copies] = hashes[rng.choice(rows, len(copies))]
-    for copy in copies.tolist():
-        changed = rng.choice(BITS, rng.integers(0, 25), replace=False)
-        np.bitwise_xor.at(hashes[copy], changed // 8, (128 >> changed % 8).astype(np.uint8))
+    hashes[copies] = changed(hashes[rng.choice(rows, len(copies))], rng, 24)
     hashes[rng.choice(rows, rows // 100, replace=False)] = hashes[0]
     return hashes
-
-
-def _statistics(
-    store: Path | None,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-    """Return correlations of bits (256, 256), and the quantile at which each bit is cut, (256,)."""
-    if store is None:
-        return np.eye(BITS), np.zeros(BITS, np.float32)
-    column = open_table(Store(store), "scores").read(["phash"]).column("phash").drop_null()
-    real = np.frombuffer(b"".join(column.unique().to_pylist()), np.uint8).reshape(-1, BITS // 8)
-    bits = np.unpackbits(real, axis=1).astype(np.float64)
-    signs = 2 * bits - 1
-    # Of two Gaussians that correlate by r, the signs correlate by 2 asin(r) / pi.
-    correlation = np.sin(np.pi / 2 * np.clip(signs.T @ signs / len(signs), -0.99, 0.99))
-    values, vectors = np.linalg.eigh(correlation)
-    correlation = vectors @ np.diag(np.maximum(values, 1e-3)) @ vectors.T
-    scale = np.sqrt(np.diag(correlation))
-    from scipy.stats import norm
-
-    shares = bits.mean(axis=0).clip(0.01, 0.99)
-    return correlation / np.outer(scale, scale), norm.ppf(1 - shares).astype(np.float32)
 
 
 def join(hashes: Hashes, distance: int) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of some work: of this process, and of the Python workers of Spark."""
+"""Seconds and peak memory of some work: of this process, and of the processes of Spark."""
 
 from __future__ import annotations
 
@@ -27,30 +27,36 @@ def peak_of(process: str) -> int:
         return 0
 
 
-def workers_peak() -> int:
-    """Return the largest peak memory of the running Python workers of Spark, in KiB."""
-    peaks = [0]
+WORDS = {"worker": (b"pyspark", b"daemon"), "java": (b"java", b"org.apache.spark")}
+"""Words in the command lines of Python workers of Spark, and of its Java."""
+
+
+def peaks() -> dict[str, int]:
+    """Return the largest peak memory of running Python workers and of Java, in KiB."""
+    largest = dict.fromkeys(WORDS, 0)
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes()
         except OSError:
             continue
-        if b"pyspark" in command and b"daemon" in command:
-            peaks.append(peak_of(path.parent.name))
-    return max(peaks)
+        for kind, words in WORDS.items():
+            if all(word in command for word in words):
+                largest[kind] = max(largest[kind], peak_of(path.parent.name))
+    return largest
 
 
 class MemoryPoller(threading.Thread):
-    """Polls the memory of workers until it is stopped, so that workers that end early count too."""
+    """Polls the memory of workers and Java until it is stopped; those that end early count too."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak, self.ended = 0, threading.Event()
+        self.peaks, self.ended = dict.fromkeys(WORDS, 0), threading.Event()
 
     def run(self) -> None:
         """Poll twice a second."""
         while not self.ended.wait(0.5):
-            self.peak = max(self.peak, workers_peak())
+            for kind, peak in peaks().items():
+                self.peaks[kind] = max(self.peaks[kind], peak)
 
 
 @contextmanager
@@ -58,7 +64,7 @@ def measured(figures: dict[str, Any]) -> Iterator[None]:
     """Measure the body of a `with` statement.
 
     Args:
-        figures: gets `seconds`, and the peak memory `driver` and `worker` in GiB.
+        figures: gets `seconds`, and the peak memory `driver`, `worker` and `java` in GiB.
     """
     poller, started = MemoryPoller(), time.perf_counter()
     poller.start()
@@ -67,7 +73,7 @@ def measured(figures: dict[str, Any]) -> Iterator[None]:
     poller.ended.set()
     poller.join()
     figures["driver"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    figures["worker"] = poller.peak / 2**20
+    figures |= {kind: peak / 2**20 for kind, peak in poller.peaks.items()}
 
 
 def workers() -> SparkWorkers:
