@@ -179,7 +179,8 @@ def _content(
 def _noisy(vectors: Halves, rng: np.random.Generator) -> Halves:
     """Return copies of unit vectors, at a cosine of about 0.95."""
     copies = vectors + 0.02 * rng.normal(size=vectors.shape)
-    return (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
+    unit: Halves = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
+    return unit
 
 
 def image_ids(role: str, first: int, count: int) -> npt.NDArray[np.bytes_]:

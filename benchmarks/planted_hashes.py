@@ -27,7 +27,8 @@ class HashStatistics(NamedTuple):
     @property
     def one_picture(self) -> npt.NDArray[np.uint8]:
         """The hash of one picture, (32,)."""
-        return draw(1, self, np.random.default_rng(7))[0]
+        picture: npt.NDArray[np.uint8] = draw(1, self, np.random.default_rng(7))[0]
+        return picture
 
 
 def hash_statistics(store: Path | None) -> HashStatistics:
