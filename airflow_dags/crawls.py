@@ -1,7 +1,8 @@
 """For each recipe of a folder a second DAG, `<recipe>-crawl`, which runs when there are new lists.
 
 It runs by time (CURATION_CRAWL_SCHEDULE, a cron expression, by default once a week) and after each
-event of the asset `crawl-<recipe>`, which whoever writes the lists of URLs emits.
+event of the asset `crawl-<recipe>`, which whoever writes the lists of URLs emits. It starts paused:
+nothing is fetched by time before somebody has switched it on.
 """
 
 import os
@@ -20,4 +21,4 @@ def new_lists(name: str) -> AssetOrTimeSchedule:
     return AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=[lists])
 
 
-globals().update(recipe_dags(os.environ, SUFFIX, schedule=new_lists))
+globals().update(recipe_dags(os.environ, SUFFIX, schedule=new_lists, is_paused_upon_creation=True))

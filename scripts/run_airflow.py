@@ -71,6 +71,18 @@ def quickstart_recipe(folder: Path) -> Path:
     return folder
 
 
+def check_recipes(place: Path) -> None:
+    """Check that there is a recipe.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    if not place.exists():
+        raise SystemExit(f"No folder or recipe {place.absolute()}: correct RECIPES.")
+    if place.is_dir() and not any(place.glob("*.y*ml")):
+        raise SystemExit(f"No recipe (*.yaml) in {place.absolute()}: `curation init` writes one.")
+
+
 def start(
     command: Sequence[str], variables: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
@@ -139,6 +151,8 @@ def main() -> None:
     options = parser.parse_args()
     if not program().exists():
         raise SystemExit(f"No {program()}: run `make setup-airflow`.")
+    if options.recipes:
+        check_recipes(options.recipes)
     home = options.home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     recipes = options.recipes or quickstart_recipe(home / "recipes")

@@ -23,6 +23,7 @@ dags = {
         "pools": {task.task_id: task.pool for task in dag.tasks},
         "params": {name: param.value for name, param in dag.params.items()},
         "schedule": type(dag.timetable).__name__,
+        "paused": dag.is_paused_upon_creation,
     }
     for name, dag in bag.dags.items()
 }

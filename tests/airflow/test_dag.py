@@ -77,6 +77,7 @@ def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
     }
     assert found["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
     assert found["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
+    assert [found["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
 
 
 def test_gpus_divide_the_tasks_and_steps_may_be_apart(
