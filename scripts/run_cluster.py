@@ -102,6 +102,8 @@ def write_files_of_runs(layout: Layout, master: str, secret: str) -> None:
     spec = {"master": master, "secret_file": str(secret_file), "conf": settings}
     write_private(layout.home / "cluster.yaml", yaml.safe_dump(spec, sort_keys=False))
     of_submit = {"spark.master": master, **settings, "spark.authenticate.secret": secret}
+    # By default spark-submit prints hundreds of lines of its own between those of the run.
+    of_submit["spark.log.level"] = "WARN"
     write_private(layout.home / "spark-submit.conf", properties(of_submit))
 
 
@@ -209,7 +211,7 @@ def main() -> None:
     try:
         with running_cluster(layout) as processes:
             home = layout.home.absolute()
-            size = f"{layout.cores} cores, {layout.memory}"
+            size = f"{layout.cores} core{'s' if layout.cores > 1 else ''}, {layout.memory}"
             print(f"{layout.workers} workers are ready, each with {size}. Logs: {home}")
             print(f"curation run RECIPE --store DIR --cluster {home / 'cluster.yaml'}")
             submit = f"spark-submit --properties-file {home / 'spark-submit.conf'}"
