@@ -78,7 +78,7 @@ def _recipes(place: Path) -> list[Path]:
     """
     if place.is_file():
         return [place]
-    found = sorted(path for ending in ("*.yaml", "*.yml") for path in place.glob(ending))
-    if not found:
+    recipes = sorted(path for ending in ("*.yaml", "*.yml") for path in place.glob(ending))
+    if not recipes:
         raise RecipeError(f"No recipe (*.yaml) in {place}, which CURATION_RECIPES names.")
-    return found
+    return recipes

@@ -26,8 +26,8 @@ def _of_store(names: Callable[[Store, Any], Iterable[str]]) -> Callable[..., lis
 
         address = ctx.params.get("store")
         try:
-            found = names(Store(address), ctx) if address else ()
-            return [name for name in found if name.startswith(incomplete)]
+            candidates = names(Store(address), ctx) if address else ()
+            return [name for name in candidates if name.startswith(incomplete)]
         except (CurationError, OSError):
             return []
 

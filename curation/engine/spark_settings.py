@@ -119,20 +119,20 @@ def _is_writable(folder: str) -> bool:
     return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
 
 
-def check_pyspark(found: str, file: str) -> None:
+def check_pyspark(imported: str, file: str) -> None:
     """Check that the PySpark that was imported is the installed one.
 
     Args:
-        found: its version.
+        imported: its version.
         file: its file.
 
     Raises:
         RecipeError: another one comes first on the path of Python.
     """
     installed = version("pyspark")
-    if found != installed:
+    if imported != installed:
         raise RecipeError(
-            f"PySpark {installed} is installed, but Python imports {found} from "
+            f"PySpark {installed} is installed, but Python imports {imported} from "
             f"{Path(file).parent}",
             fix="Take that folder out of PYTHONPATH: `unset PYTHONPATH`",
         )

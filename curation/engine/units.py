@@ -134,13 +134,13 @@ class OfMembers:
 
 def arguments_of_member(arguments: Mapping[str, Any], member: str | None) -> dict[str, Any]:
     """Return the arguments on which the table of a member depends."""
-    found = {}
+    members = {}
     for name, value in arguments.items():
         if not isinstance(value, OfMembers):
-            found[name] = value
+            members[name] = value
         elif member is not None and member in value.parts:
-            found[name] = value.parts[member]
-    return found
+            members[name] = value.parts[member]
+    return members
 
 
 def content_of(value: Any) -> Any:

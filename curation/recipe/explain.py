@@ -40,7 +40,7 @@ def explain(error: ValidationError, model: type[StrictModel]) -> list[Detail]:
 
 
 def _details(problem: Any, model: type[StrictModel]) -> list[Detail]:
-    place, found = ".".join(map(str, problem["loc"])), problem["input"]
+    place, given = ".".join(map(str, problem["loc"])), problem["input"]
     if problem["type"] == "extra_forbidden":
         valid = _fields_at(model, problem["loc"][:-1])
         key = problem["loc"][-1]
@@ -51,8 +51,8 @@ def _details(problem: Any, model: type[StrictModel]) -> list[Detail]:
     if isinstance(cause, InvalidValueError):
         return [detail.below(place) for detail in cause.details]
     message = problem["msg"].removeprefix("Value error, ")
-    if isinstance(found, dict | list):
+    if isinstance(given, dict | list):
         return [Detail(message, place)]
     expected = problem.get("ctx", {}).get("expected", "")
     valid = re.findall(r"'([^']+)'", expected) if problem["type"] == "literal_error" else []
-    return [Detail(f"{message}, found {found!r}", place, found, valid)]
+    return [Detail(f"{message}, found {given!r}", place, given, valid)]

@@ -111,10 +111,10 @@ def _problems(store: Store, folder: str, table: str, mark: str) -> Iterator[Prob
         return
     for name, sha256 in published.sha256.items():
         path = f"{folder}/{name}"
-        found = sha256_of(store, path)
-        if found is None:
+        actual = sha256_of(store, path)
+        if actual is None:
             yield Problem(path, "is missing", table, to_set_aside=(place,))
-        elif found != sha256:
+        elif actual != sha256:
             text = "has other bytes than were written (SHA-256)"
             yield Problem(path, text, table, to_set_aside=(path, place))
     hint = f"{folder}/{HINT}"

@@ -127,14 +127,14 @@ class Takedowns:
     @cached_property
     def hashes(self) -> Mapping[str, frozenset[str]]:
         """The hashes of what is gone, by kind."""
-        found: dict[str, set[str]] = {kind: set() for kind in ("url", "host", "image", "pair")}
+        by_kind: dict[str, set[str]] = {kind: set() for kind in ("url", "host", "image", "pair")}
         for tombstone in self.tombstones:
             for kind, hashes in tombstone.hashes.items():
-                found[kind].update(hashes)
+                by_kind[kind].update(hashes)
         for hits in self.hits:
-            found["pair"].update(hits.pairs)
-            found["image"].update(hits.images)
-        return {kind: frozenset(hashes) for kind, hashes in found.items()}
+            by_kind["pair"].update(hits.pairs)
+            by_kind["image"].update(hits.images)
+        return {kind: frozenset(hashes) for kind, hashes in by_kind.items()}
 
     @cached_property
     def orphans(self) -> frozenset[str]:
@@ -223,8 +223,8 @@ def read_takedowns(storage: Storage) -> Takedowns | None:
     if not names:
         return None
     tombstones = (_tombstone(_read(storage, path)) for path in names)
-    found = (_hits(_read(storage, path)) for path in sorted(storage.files(HITS)))
-    return Takedowns(_key(storage), tuple(tombstones), tuple(found))
+    hits = (_hits(_read(storage, path)) for path in sorted(storage.files(HITS)))
+    return Takedowns(_key(storage), tuple(tombstones), tuple(hits))
 
 
 def open_takedowns(storage: Storage) -> Takedowns:

@@ -156,11 +156,11 @@ class LineageEvents(RunObserver):
 
     def _input(self, table: str, version: str) -> dict[str, Any]:
         size = self._sizes.get((table, version)) or self._stored_size(table, version)
-        found = self._dataset(table, version)
+        dataset = self._dataset(table, version)
         if size is None:
-            return found
+            return dataset
         statistics = facet("InputStatisticsInputDatasetFacet", **size.to_json())
-        return found | {"inputFacets": {"inputStatistics": statistics}}
+        return dataset | {"inputFacets": {"inputStatistics": statistics}}
 
     def _stored_size(self, table: str, version: str) -> Size | None:
         """Return the size of a version that an earlier run wrote; None if it cannot be read."""

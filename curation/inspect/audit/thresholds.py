@@ -65,9 +65,9 @@ def near_thresholds(
     findable = copies["rank"].notna() & copies["allowed_near"]
     rows = []
     for threshold in sorted(grid, reverse=True):
-        found = np.asarray((copies["similarity"] >= np.float32(threshold)) & findable)
+        is_recalled = np.asarray((copies["similarity"] >= np.float32(threshold)) & findable)
         linked = np.asarray(pairs["similarity"] >= np.float32(threshold))
-        counts = _threshold_row(copies, pairs, "near", (found, linked), originals)
+        counts = _threshold_row(copies, pairs, "near", (is_recalled, linked), originals)
         rows.append({"at_least": threshold} | counts)
     return _with_suggestion("near", rows, marks, originals)
 
@@ -166,14 +166,14 @@ def _threshold_row(
         originals: number of sampled images that the level can compare.
     """
     stored = copies["refused"].isna().to_numpy()
-    found, is_linked = passed
+    is_recalled, is_linked = passed
     strength = copies["strength"].to_numpy()
     groups = {name: stored & (strength == name) for name in STRENGTHS} | {"all": stored}
     per_1000 = 1000 / originals if originals else 0.0
     linked = pairs[is_linked]
     unexplained = linked[~is_explained(linked, level)]["original"].nunique()
     return {
-        "recall": {n: float(found[g].mean()) if g.any() else None for n, g in groups.items()},
+        "recall": {n: float(is_recalled[g].mean()) if g.any() else None for n, g in groups.items()},
         "ties_per_1000": per_1000 * len(linked),
         "originals_tied_per_1000": per_1000 * linked["original"].nunique(),
         "unexplained_originals": int(unexplained),

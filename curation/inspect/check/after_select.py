@@ -26,10 +26,12 @@ def idle_after_select(recipe: Recipe, eligible: Manifest) -> Iterator[Finding]:
         for outcome, rows in outcomes.items()
         if outcome == "eligible" or outcome.startswith(_AFTER_THRESHOLDS)
     )
-    found = []
+    warnings = []
     for score, threshold in reversed(recipe.thresholds.items()):
         dropped, passing = outcomes.get(score, 0), reached
         reached += dropped
         if reached and not (dropped and passing):
-            found.append(idle_threshold(score, threshold, passing, reached, "rows that reach it"))
-    yield from reversed(found)
+            warnings.append(
+                idle_threshold(score, threshold, passing, reached, "rows that reach it")
+            )
+    yield from reversed(warnings)

@@ -55,21 +55,21 @@ class Checked:
         }
 
 
-def survey_to_json(found: Survey) -> dict[str, Any]:
+def survey_to_json(survey: Survey) -> dict[str, Any]:
     """Return what is known of a source as values that JSON can hold."""
     return {
-        "name": found.source.name,
-        "role": found.source.role,
-        "format": found.source.format,
-        "files": found.files,
-        "bytes": found.size,
-        "rows": found.rows,
-        "is_exact": found.is_exact,
-        "rows_read": len(found.read),
-        "with_caption": found.count("caption"),
-        "with_url": found.count("url"),
-        "with_local_image": found.local_images,
-        "bad_rows": len(found.bad),
+        "name": survey.source.name,
+        "role": survey.source.role,
+        "format": survey.source.format,
+        "files": survey.files,
+        "bytes": survey.size,
+        "rows": survey.rows,
+        "is_exact": survey.is_exact,
+        "rows_read": len(survey.read),
+        "with_caption": survey.count("caption"),
+        "with_url": survey.count("url"),
+        "with_local_image": survey.local_images,
+        "bad_rows": len(survey.bad),
     }
 
 

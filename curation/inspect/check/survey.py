@@ -91,22 +91,22 @@ def survey(source: Source, outbound: OutboundParams, most: int = ROWS_READ) -> S
         StoreError: the file system failed.
     """
     listing = list_source(source, most, outbound)
-    found = Survey(source, len(listing.files), notices=dict(listing.notices))
-    found.size = sum(_size(file) for file in listing.files)
+    survey = Survey(source, len(listing.files), notices=dict(listing.notices))
+    survey.size = sum(_size(file) for file in listing.files)
     finished, problems = [], []
     for file in listing.files:
-        if len(found.read) >= most or sum(row.size for _, row in found.read) > _TEXT_READ:
+        if len(survey.read) >= most or sum(row.size for _, row in survey.read) > _TEXT_READ:
             break
         boundary = FileBoundary(file)
-        if _read(file, boundary, found, most):
+        if _read(file, boundary, survey, most):
             finished.append(file)
         if boundary.unreadable:
             problems.append(boundary.unreadable)
-    if not found.read or (problems and len(found.bad) == len(found.read)):
+    if not survey.read or (problems and len(survey.bad) == len(survey.read)):
         raise RecipeError(problems[0] if problems else _without_rows(source))
-    found.is_exact = len(finished) == len(listing.files)
-    found.rows = len(found.read) if found.is_exact else _rows(listing.files, finished, found)
-    return found
+    survey.is_exact = len(finished) == len(listing.files)
+    survey.rows = len(survey.read) if survey.is_exact else _rows(listing.files, finished, survey)
+    return survey
 
 
 def _without_rows(source: Source) -> str:
@@ -118,39 +118,39 @@ def _size(file: SourceFile) -> int:
     return members or file.size or 0
 
 
-def _read(file: SourceFile, boundary: FileBoundary, found: Survey, most: int) -> bool:
+def _read(file: SourceFile, boundary: FileBoundary, survey: Survey, most: int) -> bool:
     """Read rows of a file; return whether it was read to its end."""
     entry, module = FORMATS[file.source.reader], FORMATS.load(file.source.reader)
     items: Iterator[Any] = boundary.items(getattr(module, entry.function)(file))
     # A tar, and a part of a folder, is read as a whole anyway.
     most = most if not entry.holds_images else ROWS
-    text = sum(row.size for _, row in found.read)
+    text = sum(row.size for _, row in survey.read)
     for item in items:
         if isinstance(item, Notice):
-            note(found.notices, item)
+            note(survey.notices, item)
             continue
-        if len(found.read) >= most or text > _TEXT_READ:
+        if len(survey.read) >= most or text > _TEXT_READ:
             return False
         text += item.size
         # The longest part of a row; nothing here needs it.
         item.metadata = None
-        found.read.append((file, item))
+        survey.read.append((file, item))
     return True
 
 
-def _rows(files: list[SourceFile], finished: list[SourceFile], found: Survey) -> int:
+def _rows(files: list[SourceFile], finished: list[SourceFile], survey: Survey) -> int:
     """Estimate the rows of all files from those that were read."""
     if files[0].members:
         return sum(len(file.members) for file in files)
-    if found.source.reader == "parquet":
+    if survey.source.reader == "parquet":
         counted = _in_footers(files[:_COUNTED_FILES])
         return round(counted * len(files) / len(files[:_COUNTED_FILES]))
     if finished:
         of_finished = {file.name for file in finished}
-        rows = sum(file.name in of_finished for file, _ in found.read)
-        return round(rows * found.size / max(1, sum(map(_size, finished))))
-    text = sum(row.size for _, row in found.read) / len(found.read) + _LINE_BYTES
-    return max(len(found.read), round(found.size / text))
+        rows = sum(file.name in of_finished for file, _ in survey.read)
+        return round(rows * survey.size / max(1, sum(map(_size, finished))))
+    text = sum(row.size for _, row in survey.read) / len(survey.read) + _LINE_BYTES
+    return max(len(survey.read), round(survey.size / text))
 
 
 def _in_footers(files: list[SourceFile]) -> int:

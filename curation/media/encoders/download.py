@@ -40,11 +40,11 @@ def download_weights(address: str, path: str, sha256: str) -> int:
     descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}-")
     try:
         with os.fdopen(descriptor, "wb") as part:
-            size, found = _received(address, path, part)
-        if found != sha256:
+            size, actual = _received(address, path, part)
+        if actual != sha256:
             raise RecipeError(
                 f"{mask_address(address)} is not the file that the recipe trusts: expected "
-                f"sha256 {sha256}, found {found} ({size:,} bytes). Nothing was written",
+                f"sha256 {sha256}, found {actual} ({size:,} bytes). Nothing was written",
                 fix=(
                     "Correct `weights_from`, or `sha256` after you have checked the source of "
                     "the file"

@@ -83,12 +83,12 @@ def _list(values: Struct, field: int, kind: int) -> List:
     Raises:
         ThriftError: Arrow would read it in another way than it was read here.
     """
-    found = values.get(field, List(kind, ()))
-    if not isinstance(found, List) or values.kinds.get(field, LIST) != LIST:
+    items = values.get(field, List(kind, ()))
+    if not isinstance(items, List) or values.kinds.get(field, LIST) != LIST:
         raise ThriftError(_OTHER_KIND)
-    if found and found.kind != kind:
+    if items and items.kind != kind:
         raise ThriftError(_OTHER_KIND)
-    return found
+    return items
 
 
 def _leaves(footer: Struct) -> Iterator[_Leaf]:

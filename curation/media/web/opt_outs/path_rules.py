@@ -74,8 +74,8 @@ class RuleSet:
         """
         for matcher, rule in self._ordered:
             if matcher.matches(path):
-                found = OptOut(self.signal, self.place, f"{self.label}{rule.text}")
-                return found if rule.forbids else None
+                opt_out = OptOut(self.signal, self.place, f"{self.label}{rule.text}")
+                return opt_out if rule.forbids else None
         return None
 
     @cached_property

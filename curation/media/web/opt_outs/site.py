@@ -143,9 +143,9 @@ def read_site_file(
 
 
 def _read_robots(file: SiteFile, content: bytes, policy: OptOutPolicy) -> SiteRules:
-    found = robots_txt.read_robots(content, file.url, policy.product, policy.others)
-    counted = tuple(s for s in found.sets if s.signal == ROBOTS or s.signal in policy.signals)
-    return SiteRules(counted, found.delay_s, _license(file.url, found.licenses))
+    robots = robots_txt.read_robots(content, file.url, policy.product, policy.others)
+    counted = tuple(s for s in robots.sets if s.signal == ROBOTS or s.signal in policy.signals)
+    return SiteRules(counted, robots.delay_s, _license(file.url, robots.licenses))
 
 
 def _license(base: str, names: tuple[str, ...]) -> str | None:
