@@ -42,10 +42,12 @@ VULNERABILITIES = ("api.osv.dev", 443)
 NOT_BENCHMARKS = (
     "__init__",
     "command",
+    "growth_data",
     "hostile_server",
     "machine",
     "measure",
     "planted",
+    "planted_hashes",
     "tables",
 )
 LONG_TESTS = ("airflow", "audit", "e2e", "examples", "quickstart", "report", "web_mini")
