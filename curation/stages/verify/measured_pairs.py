@@ -7,7 +7,7 @@ In these, the rows of the other pairs are copied from the work tables of the las
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,6 +26,7 @@ from curation.engine.row_counts import count_finished
 from curation.engine.sorted_arrays import positions_in
 from curation.engine.units import StageOutput, content_of
 from curation.stages.verify.compare import compare
+from curation.stages.verify.pairs import Keys, ends_of, joined, text_of
 from curation.stages.verify.reduced_image import ReducedImage
 from curation.stages.verify.reduced_tables import ReducedImages
 from curation.store.fragment import Fragment
@@ -36,8 +37,10 @@ CACHED_IMAGES = 500
 """Decoded images that a task keeps with their keypoints, about half a megabyte each."""
 DIGESTS = ("digest_a", "digest_b")
 """Columns of a work table besides those of `verified`: the digests of the two reduced images."""
-Keys = npt.NDArray[np.bytes_]
-"""Two ids, or two ids and two digests, as one byte string for each pair, dtype S64 or S128."""
+Stored = tuple[bytes, bytes | None]
+"""A reduced image as JPEG, and its keypoints if they are stored."""
+KEPT = "measured"
+"""The name under which the work tables are kept for the next run."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class _LastRun:
     """The work tables of the last run, by their first pair."""
 
     def __init__(self, context: Context) -> None:
-        kept = context.kept_tables("measured")
+        kept = context.kept_tables(KEPT)
         self._tables = list(kept.values())
         self._starts = np.array([start.encode("latin-1") for start in kept], "S64")
 
@@ -101,17 +104,6 @@ class _LastRun:
         low = max(0, int(np.searchsorted(self._starts, keys[0], side="right")) - 1)
         high = int(np.searchsorted(self._starts, keys[-1], side="right"))
         return [fragment for tables in self._tables[low:high] for fragment in tables]
-
-
-def joined(*columns: Ids) -> Keys:
-    """Return the ids of each row as one byte string, shape (n,)."""
-    rows = np.ascontiguousarray(np.column_stack(columns))
-    return rows.view(f"S{rows.dtype.itemsize * len(columns)}").reshape(len(rows))
-
-
-def ends_of(pairs: Keys) -> Ids:
-    """Return the two images of each pair, shape (n, 2)."""
-    return pairs.view("S32").reshape(-1, 2)
 
 
 def measure_pairs(pairs: Keys, reduced: ReducedImages, context: Context) -> list[Fragment]:
@@ -136,16 +128,12 @@ def measure_pairs(pairs: Keys, reduced: ReducedImages, context: Context) -> list
         digests = reduced.digests[images[:, 0]], reduced.digests[images[:, 1]]
         sources = _sources(reduced, images, last.overlapping(pairs[part]))
         name = f"pairs-{number:08d}"
-        starts[name] = _text(pairs[part.start])
+        starts[name] = text_of(pairs[part.start])
         items[name] = {"pairs": Pairs(left, right, digests), "sources": sources}
     records = context.compute("compare", compare_pairs, items)
     tables = {name: Fragment(context.store, records[name]) for name in items}
-    context.keep_tables("measured", {starts[name]: [table] for name, table in tables.items()})
+    context.keep_tables(KEPT, {starts[name]: [table] for name, table in tables.items()})
     return list(tables.values())
-
-
-def _text(key: bytes) -> str:
-    return key.decode("latin-1")
 
 
 def _sources(
@@ -189,7 +177,7 @@ def _measured(measured: list[Fragment], pairs: Pairs) -> tuple[npt.NDArray[np.in
     """Return the positions of pairs that the last run has measured, and their rows."""
     keys, schema = pairs.keys, measured_schema()
     positions, tables = [np.empty(0, np.int64)], [schema.empty_table()]
-    first, last = _text(pairs.left[0]), _text(pairs.left[-1])
+    first, last = text_of(pairs.left[0]), text_of(pairs.left[-1])
     for fragment in measured:
         for table in fragment.row_groups_between("image_a", first, last):
             names = ("image_a", "image_b", *DIGESTS)
@@ -202,28 +190,43 @@ def _measured(measured: list[Fragment], pairs: Pairs) -> tuple[npt.NDArray[np.in
 
 def _compared(pairs: Pairs, sources: PairSources, new: npt.NDArray[np.int64]) -> pa.Table:
     """Return the rows of some pairs, by their positions."""
-    left, right = pairs.left[new], pairs.right[new]
-    ids = np.concatenate([left, right])
+    ends = pairs.left[new], pairs.right[new]
     part = np.concatenate([numbers[new] for numbers in sources.part])
-    stored = dict(_stored(sources.reduced, ids, part))
+    stored = dict(_stored(sources.reduced, np.concatenate(ends), part))
+    return compared_rows(ends, tuple(digests[new] for digests in pairs.digests), stored)
+
+
+def compared_rows(
+    ends: tuple[Ids, ...], digests: tuple[Ids, ...], stored: Mapping[bytes, Stored]
+) -> pa.Table:
+    """Compare pairs of images.
+
+    Args:
+        ends: the left and the right images, shape (n,) each.
+        digests: of the reduced images left and right, shape (n,) each.
+        stored: the reduced image of each of them.
+
+    Returns:
+        The rows of `measured_schema`, in the order of pairs.
+    """
 
     @lru_cache(maxsize=CACHED_IMAGES)
     def decode(image_id: bytes) -> ReducedImage:
         return ReducedImage.of(*stored[image_id])
 
     rows = []
-    digests = (numbers[new].tolist() for numbers in pairs.digests)
-    for a, b, *of_pair in zip(left.tolist(), right.tolist(), *digests, strict=True):
-        ends = {"image_a": a.decode(), "image_b": b.decode()}
+    columns = (column.tolist() for column in (*ends, *digests))
+    for a, b, *of_pair in zip(*columns, strict=True):
+        images = {"image_a": a.decode(), "image_b": b.decode()}
         noted = {name: value.decode() for name, value in zip(DIGESTS, of_pair, strict=True)}
-        rows.append(ends | asdict(compare(decode(a), decode(b))) | noted)
+        rows.append(images | asdict(compare(decode(a), decode(b))) | noted)
         count_finished(1)
     return pa.Table.from_pylist(rows, schema=measured_schema())
 
 
 def _stored(
     reduced: list[Fragment], ids: Ids, part: npt.NDArray[np.int64]
-) -> Iterator[tuple[bytes, tuple[bytes, bytes | None]]]:
+) -> Iterator[tuple[bytes, Stored]]:
     """Yield the id of images, with the JPEG and the keypoints, each from its work table."""
     for number in np.unique(part).tolist():
         wanted = np.unique(ids[part == number])

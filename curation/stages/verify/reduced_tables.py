@@ -84,20 +84,25 @@ def reduce_images(images: Table, ids: Ids, context: Context) -> ReducedImages:
     for name, wanted in _wanted(images, ids):
         fragment = images.fragments[name]
         parts[name] = kept.get(fragment.content, [])
-        missing = ~np.isin(ids[wanted.images], _ids_of(parts[name]))
+        missing = ~np.isin(ids[wanted.images], ids_of(parts[name]))
         if missing.any():
             if len(parts[name]) >= MAX_PARTS:
                 parts[name], missing = [], np.ones(len(missing), bool)
             items[name] = {
                 "images": fragment,
                 "rows": np.sort(wanted.rows[missing]),
-                "describe": len(ids) <= DESCRIBED_IMAGES,
+                "describe": are_described(len(ids)),
             }
     records = context.compute("reduce", describe_fragment, items, batch_groups=True)
     for name, record in records.items():
         parts[name] = [*parts[name], Fragment(context.store, record)]
     context.keep_tables(KEPT, {images.fragments[name].content: parts[name] for name in parts})
     return _gathered(ids, parts)
+
+
+def are_described(images: int) -> bool:
+    """Whether the keypoints of so many images are stored."""
+    return images <= DESCRIBED_IMAGES
 
 
 def _wanted(images: Table, ids: Ids) -> Iterator[tuple[str, _Wanted]]:
@@ -113,7 +118,8 @@ def _wanted(images: Table, ids: Ids) -> Iterator[tuple[str, _Wanted]]:
             yield name, _Wanted(image, rows[first])
 
 
-def _ids_of(parts: list[Fragment]) -> Ids:
+def ids_of(parts: list[Fragment]) -> Ids:
+    """Return the images that work tables of REDUCED have, in any order."""
     columns = [to_ids(part.read(["image_id"]).column("image_id")) for part in parts]
     return np.concatenate([np.empty(0, "S32"), *columns])
 
