@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -56,6 +56,12 @@ class Fragment:
     def content(self) -> str:
         """Digest of the content of the files."""
         return self.record.content
+
+    def without_measurements(self) -> Fragment:
+        """Return the fragment with no more than its rows and its content need: it is small to send."""
+        stats = {k: v for k, v in self.record.stats.items() if k == "origin"}
+        record = replace(self.record, counts={}, stats=stats, libraries={})
+        return replace(self, record=record)
 
     def _open(self, entry: FileEntry) -> pq.ParquetFile:
         address = self.store.address(entry.path)

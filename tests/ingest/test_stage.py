@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.engine.context import Context
+from curation.engine.parallel import InProcess
 from curation.errors import RecipeError
-from curation.stages.ingest.duplicates import find_duplicates
+from curation.stages.ingest import duplicates
 from curation.stages.ingest.formats.source_row import staged_schema
 from curation.store.fragment import Fragment
 from curation.store.manifest import FileEntry, FragmentRecord
@@ -234,8 +236,12 @@ def test_a_count_that_differs_from_the_recipe_is_logged(
     assert "has 2 rows, but its `count` is 3" in caplog.text
 
 
-@pytest.mark.parametrize("rows_per_pass", [10**9, 100, 7])
-def test_duplicates_equal_those_of_a_plain_loop(tmp_path: Path, rows_per_pass: int) -> None:
+@pytest.mark.parametrize("rows_per_part", [10**9, 150, 45, 7])
+def test_duplicates_equal_those_of_a_plain_loop(
+    tmp_path: Path, rows_per_part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one part, in two, in seven, and in many, with groups of one fragment or of all."""
+    monkeypatch.setattr(duplicates, "ROWS_PER_PART", rows_per_part)
     rng = np.random.default_rng(1)
     store, fragments = Store(tmp_path), []
     seen: dict[bytes | None, str] = {}
@@ -255,6 +261,14 @@ def test_duplicates_equal_those_of_a_plain_loop(tmp_path: Path, rows_per_pass: i
             "pair_id": pa.array(names),
         }
         pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
-        entry = FileEntry(f"{number}.parquet", 0, "", 60)
+        entry = FileEntry(f"{number}.parquet", 0, str(number), 60)
         fragments.append(Fragment(store, FragmentRecord("t", str(number), "m", (entry,))))
-    assert find_duplicates(fragments, rows_per_pass) == expected
+    context = Context(store, InProcess(), "ingest", "salt")
+    repeated = duplicates.find_duplicates(fragments, context)
+    assert [[list(item) for item in each.first_of().items()] for each in repeated] == expected
+    # Memos see which rows repeat which, and not how the work was cut.
+    whole = Context(Store(tmp_path / "whole"), InProcess(), "ingest", "salt")
+    monkeypatch.setattr(duplicates, "ROWS_PER_PART", 10**9)
+    in_one_part = duplicates.find_duplicates(fragments, whole)
+    assert [each.content for each in repeated] == [each.content for each in in_one_part]
+    assert len({str(each.content) for each in repeated}) == len(fragments)

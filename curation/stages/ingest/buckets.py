@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.engine.contract import contract
 from curation.engine.units import StageOutput, content_of
-from curation.stages.ingest.group_by_host import BUCKET, Group
+from curation.stages.ingest.group_by_host import BUCKET, Group, ShuffleFiles
 from curation.stages.ingest.removed import Removed, RemovedPairs
 from curation.store.fragment import Fragment
 
@@ -81,7 +80,7 @@ class BucketRows:
 
 
 def bucket_fragments(
-    group: Group, shuffle_files: list[Fragment], removed: RemovedPairs, rows_per_fragment: int
+    group: Group, shuffle_files: ShuffleFiles, removed: RemovedPairs, rows_per_fragment: int
 ) -> dict[str, BucketRows]:
     """Return the fragments of a group by name: one per bucket, or several for a large bucket.
 
@@ -91,17 +90,14 @@ def bucket_fragments(
         removed: finds the pairs of a bucket that are no longer listed.
         rows_per_fragment: largest number of listed rows in a fragment.
     """
-    counts = np.zeros(2**group.bits, np.int64)
-    for shuffled in shuffle_files:
-        counts += np.array(shuffled.record.stats["counts"], np.int64)
     fragments = {}
-    for bucket, rows in enumerate(counts.tolist()):
+    for bucket, rows in enumerate(shuffle_files.rows.tolist()):
         parts = -(-rows // rows_per_fragment) or int(removed.may_stand(group, bucket))
         for part in range(parts):
             start = part * rows_per_fragment
             stop = max(start, min(start + rows_per_fragment, rows))
             fragments[f"{group.stem(bucket)}-{part:03d}"] = BucketRows(
-                shuffle_files,
+                shuffle_files.fragments,
                 group.bits,
                 bucket,
                 start,

@@ -1,107 +1,199 @@
-"""Finds staged rows that repeat an earlier row: the same URL, or the same pair."""
+"""Finds staged rows that repeat an earlier row: the same URL, or the same pair.
+
+Rows with the same key meet by an exchange, and what repeats goes back to the fragments by a second one.
+The driver knows for each fragment only which work table has its duplicates.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curation.engine.context import Context
+from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
+from curation.engine.fragment_groups import group_fragments
+from curation.engine.sorted_arrays import run_starts
+from curation.engine.units import StageOutput, empty_batch
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, DUPLICATE_KEY_BYTES
 from curation.store.fragment import Fragment
 
-ROWS_PER_PASS = 2**27
-"""A row takes a key of 16 bytes, and about 32 bytes while keys are sorted: 6 GB per pass."""
+ROWS_PER_PART = 2**20
+"""Rows that a worker compares at once, at about 250 bytes each."""
+ROWS_PER_BATCH = 65_536
+_PLACE = [("fragment", pa.int32()), ("row", pa.int32())]
+KEYED_ROWS = pa.schema(
+    [(DUPLICATE_KEY, pa.binary(DUPLICATE_KEY_BYTES)), *_PLACE, ("pair_id", pa.string())]
+)
+"""A row with its key. `fragment` numbers all fragments, `row` the rows of one."""
+REPEATS = pa.schema([*_PLACE, ("first", pa.string())])
+"""A row that repeats another one, and the pair_id of the first row with its key."""
 
-Duplicates = list[list[Any]]
-"""Duplicates of a fragment: [row, pair_id of the first row with the same key], by row."""
 
-_SAVED = pa.schema([("fragment", pa.int64()), ("row", pa.int64()), ("first", pa.string())])
+@dataclass(frozen=True)
+class Duplicates:
+    """The rows of a staged fragment that repeat an earlier row.
+
+    Attributes:
+        repeats: work table of REPEATS of several fragments, sorted; None if no row repeats another one.
+        fragment: number of the fragment there.
+        digest: of its rows; empty without any.
+    """
+
+    repeats: Fragment | None = None
+    fragment: int = 0
+    digest: str = ""
+
+    @property
+    def content(self) -> Any:
+        """What memos depend on."""
+        return self.digest or []
+
+    def first_of(self) -> dict[int, str]:
+        """Return for each row that repeats another one the pair_id of the first row with its key."""
+        if self.repeats is None:
+            return {}
+        found: dict[int, str] = {}
+        for table in self.repeats.row_groups_between("fragment", self.fragment, self.fragment):
+            rows = table.filter(pc.field("fragment") == self.fragment)
+            columns = (rows.column(name).to_pylist() for name in ("row", "first"))
+            found.update(zip(*columns, strict=True))
+        return found
 
 
-def find_duplicates(
-    staged: Sequence[Fragment], rows_per_pass: int = ROWS_PER_PASS
-) -> list[Duplicates]:
+def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplicates]:
     """Return the duplicates of each fragment; of rows with the same key, the first is none.
 
     Args:
         staged: fragments in the order in which rows count as first.
-        rows_per_pass: limits the memory. More rows are compared in several passes, each over the keys
-            of one residue class.
+        context: where workers run.
     """
-    starts = np.cumsum([0, *(f.rows for f in staged)])
-    passes = max(1, -(-int(starts[-1]) // rows_per_pass))
-    results = [_duplicates_in_pass(staged, starts, number, passes) for number in range(passes)]
-    rows = np.concatenate([rows for rows, _ in results])
-    firsts = np.concatenate([firsts for _, firsts in results])
-    order = np.argsort(rows)
-    rows, firsts = rows[order], firsts[order]
-    first_ids = _pair_ids(staged, starts, firsts)
-    bounds = np.searchsorted(rows, starts)
-    return [
-        [[int(rows[i] - starts[n]), first_ids[i]] for i in range(bounds[n], bounds[n + 1])]
-        for n in range(len(staged))
+    parts = max(1, -(-sum(fragment.rows for fragment in staged) // ROWS_PER_PART))
+    groups = group_fragments(staged, ROWS_PER_PART)
+    bounds = np.cumsum([0, *map(len, groups)])
+    rows = [
+        MapTask(read_keys, {"staged": group, "first": first})
+        for group, first in zip(groups, bounds.tolist(), strict=False)
     ]
-
-
-def to_rows(duplicates: Sequence[Duplicates]) -> pa.RecordBatch:
-    """Return the duplicates of fragments as rows: number of the fragment, row, first pair_id."""
-    rows = [(n, row, first) for n, repeats in enumerate(duplicates) for row, first in repeats]
-    columns = [pa.array([row[place] for row in rows], f.type) for place, f in enumerate(_SAVED)]
-    return pa.RecordBatch.from_arrays(columns, schema=_SAVED)
-
-
-def from_rows(saved: pa.Table, fragments: int) -> list[Duplicates]:
-    """Return the duplicates of each fragment that `to_rows` was called with."""
-    duplicates: list[Duplicates] = [[] for _ in range(fragments)]
-    columns = (saved.column(name).to_pylist() for name in _SAVED.names)
-    for number, row, first in zip(*columns, strict=True):
-        duplicates[number].append([row, first])
+    job = Exchange("repeated rows", {"rows": ExchangeInput(KEYED_ROWS, rows)}, write_repeats, parts)
+    found = [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    repeats = [
+        MapTask(read_repeats, {"repeats": fragment, "group_bounds": bounds})
+        for fragment in found
+        if fragment.rows
+    ]
+    duplicates = [Duplicates()] * len(staged)
+    if repeats:
+        inputs = {"repeats": ExchangeInput(REPEATS, repeats)}
+        job = Exchange("duplicates", inputs, write_by_fragment, len(groups))
+        for record in exchange_tables(job, context):
+            table = Fragment(context.store, record).without_measurements()
+            for number, digest in record.stats["fragments"]:
+                duplicates[number] = Duplicates(table, number, digest)
     return duplicates
 
 
-def _keys(fragment: Fragment) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:
-    """Yield row numbers and keys (uint64 of shape (rows, 2)) of the rows that have a key."""
-    start = 0
-    for batch in fragment.batches([DUPLICATE_KEY], rows=65_536):
-        column = batch.column(0)
-        valid = np.asarray(column.is_valid())
-        raw = np.frombuffer(column.buffers()[1], np.uint64).reshape(-1, DUPLICATE_KEY_BYTES // 8)
-        keys = raw[column.offset : column.offset + len(column)]
-        yield start + np.flatnonzero(valid), keys[valid]
-        start += len(column)
+def read_keys(staged: Sequence[Fragment], first: int) -> Iterator[pa.Table]:
+    """Yield KEYED_ROWS of the rows that have a key, keyed by it.
+
+    Args:
+        staged: some fragments.
+        first: number of the first of them.
+    """
+    for number, fragment in enumerate(staged, first):
+        start = 0
+        for batch in fragment.batches([DUPLICATE_KEY, "pair_id"], rows=ROWS_PER_BATCH):
+            rows = np.flatnonzero(batch.column(DUPLICATE_KEY).is_valid())
+            table = pa.Table.from_batches([batch.take(pa.array(rows))])
+            places = {"fragment": np.full(len(rows), number, np.int32), "row": start + rows}
+            columns = {name: table.column(name) for name in table.schema.names} | places
+            yield _keyed(pa.table([columns[name] for name in KEYED_ROWS.names], KEYED_ROWS.names))
+            start += batch.num_rows
 
 
-def _duplicates_in_pass(
-    staged: Sequence[Fragment], starts: npt.NDArray[np.int64], number: int, passes: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the rows that are not the first with their key, and the first row with that key."""
-    all_rows, all_keys = [np.empty(0, np.int64)], [np.empty((0, 2), np.uint64)]
-    for fragment, start in zip(staged, starts, strict=False):
-        for rows, keys in _keys(fragment):
-            in_pass = keys[:, 0] % np.uint64(passes) == number
-            all_rows.append(start + rows[in_pass])
-            all_keys.append(keys[in_pass])
-    rows, keys = np.concatenate(all_rows), np.concatenate(all_keys)
-    # The sort is stable, so the first of equal keys is the first row.
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
-    keys = keys[order]
-    same = np.concatenate([[False], (keys[1:] == keys[:-1]).all(axis=1)])[: len(order)]
-    group_start = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))
-    duplicates = np.flatnonzero(same)
-    return rows[order[duplicates]], rows[order[group_start[duplicates]]]
+def _keyed(rows: pa.Table) -> pa.Table:
+    rows = rows.cast(KEYED_ROWS)
+    return rows.append_column(KEY, pa.array(np.ascontiguousarray(_halves(rows)[:, 0])))
 
 
-def _pair_ids(
-    staged: Sequence[Fragment], starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
-) -> list[str]:
-    """Return the pair_id of each of `rows`, reading only the fragments that hold one."""
-    pair_ids = np.empty(len(rows), object)
-    fragment_of_row = np.searchsorted(starts, rows, side="right") - 1
-    for number in np.unique(fragment_of_row):
-        in_fragment = np.flatnonzero(fragment_of_row == number)
-        column = staged[number].read(["pair_id"]).column(0)
-        pair_ids[in_fragment] = column.take(rows[in_fragment] - starts[number]).to_pylist()
-    return list(pair_ids)
+def _halves(rows: pa.Table) -> npt.NDArray[np.uint64]:
+    """Return the keys of rows as two numbers each, shape (n, 2)."""
+    column = rows.column(DUPLICATE_KEY).combine_chunks()
+    words = DUPLICATE_KEY_BYTES // 8
+    if not len(column):
+        return np.empty((0, words), np.uint64)
+    raw = np.frombuffer(column.buffers()[1], np.uint64).reshape(-1, words)
+    return raw[column.offset : column.offset + len(column)]
+
+
+def write_repeats(rows: pa.Table) -> StageOutput:
+    """Write the rows that repeat an earlier one.
+
+    Args:
+        rows: all KEYED_ROWS of some keys.
+
+    Yields:
+        REPEATS.
+    """
+    keys = _halves(rows)
+    fragment, row = (rows.column(name).to_numpy() for name in ("fragment", "row"))
+    order = np.lexsort((row, fragment, keys[:, 1], keys[:, 0]))
+    starts = run_starts(keys[order])
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
+    repeats = np.flatnonzero(~starts)
+    at = order[repeats]
+    firsts = rows.column("pair_id").take(pa.array(order[first[repeats]]))
+    table = pa.table([fragment[at], row[at], firsts], REPEATS.names).cast(REPEATS)
+    yield empty_batch(REPEATS)
+    yield from table.combine_chunks().to_batches(ROWS_PER_BATCH)
+    return None
+
+
+def read_repeats(repeats: Fragment, group_bounds: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Yield REPEATS, keyed by the group of their fragment.
+
+    Args:
+        repeats: a work table of REPEATS.
+        group_bounds: number of the first fragment of each group, and after them the number of
+            fragments.
+    """
+    for batch in repeats.batches(rows=ROWS_PER_BATCH):
+        group = np.searchsorted(group_bounds, batch.column("fragment"), "right") - 1
+        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
+
+
+def write_by_fragment(repeats: pa.Table) -> StageOutput:
+    """Write the duplicates of a group of fragments, sorted by fragment and row.
+
+    Args:
+        repeats: all REPEATS of the group.
+
+    Yields:
+        REPEATS.
+
+    Returns:
+        The number of each fragment that has some, with the digest of its rows, as `fragments`.
+    """
+    repeats = repeats.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
+    yield empty_batch(REPEATS)
+    yield from repeats.to_batches(ROWS_PER_BATCH)
+    fragment = repeats.column("fragment").to_numpy()
+    starts = np.flatnonzero(run_starts(fragment)) if len(fragment) else np.empty(0, np.int64)
+    stops = np.append(starts, len(fragment))[1:]
+    return {
+        "fragments": [
+            [int(fragment[start]), _digest(repeats.slice(start, stop - start))]
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        ]
+    }
+
+
+def _digest(rows: pa.Table) -> str:
+    numbers, firsts = rows.column("row").to_numpy(), rows.column("first").to_pylist()
+    return sha256(numbers.astype("<i4").tobytes() + "\n".join(firsts).encode()).hexdigest()

@@ -168,7 +168,7 @@ class StagedRows:
         Returns:
             The version of the files outside the store that rows point into, as `origin`.
         """
-        first_of: dict[int, str] = dict(tuple(item) for item in self.duplicates)
+        first_of = self.duplicates.first_of()
         start = 0
         for batch in self.staged.batches():
             yield mark_duplicates(batch, start, first_of)
@@ -210,12 +210,28 @@ def write_shuffle_file(
     return {"counts": counts.tolist()}
 
 
+class ShuffleFiles:
+    """The shuffle files of a group, and the number of rows of each of its buckets.
+
+    Every bucket is sent the files, so their own counts are left out.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.fragments: list[Fragment] = []
+        self.rows = np.zeros(2**group.bits, np.int64)
+
+    def add(self, shuffled: Fragment) -> None:
+        """Add a shuffle file."""
+        self.rows += np.array(shuffled.record.stats["counts"], np.int64)
+        self.fragments.append(shuffled.without_measurements())
+
+
 def shuffle(
     groups: Sequence[Group],
     staged: Mapping[str, Sequence[Fragment]],
     duplicates: Mapping[str, Duplicates],
     context: Context,
-) -> dict[str, list[Fragment]]:
+) -> dict[str, ShuffleFiles]:
     """Return the shuffle files of each group, by its name; workers write them.
 
     Args:
@@ -239,7 +255,7 @@ def shuffle(
                 group_of[name] = group.name
                 batch = []
     records = context.compute("group by host", write_shuffle_file, items, batch_groups=True)
-    files: dict[str, list[Fragment]] = {group.name: [] for group in groups}
+    files = {group.name: ShuffleFiles(group) for group in groups}
     for name, record in records.items():
-        files[group_of[name]].append(Fragment(context.store, record))
+        files[group_of[name]].add(Fragment(context.store, record))
     return files

@@ -5,6 +5,7 @@ A pair stands once, and only while no list of its source names it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,25 +18,40 @@ from curation.stages.ingest.formats.forgotten import not_forgotten
 from curation.stages.ingest.group_by_host import BUCKET, Group, overlap
 from curation.store.digest import digest
 from curation.store.fragment import Fragment, group_by_stem, stem_of
+from curation.store.manifest import FragmentRecord
 from curation.store.tombstones import Takedowns
 
 REMOVED = "removed"
 """The reason of a pair that an earlier run listed and this one does not."""
 
 
-class Buckets(NamedTuple):
-    """Buckets `first` to `last` of a group, in its shuffle files."""
+LISTED = pa.schema([("bits", pa.int32()), ("record", pa.string())])
+"""A shuffle file of a group with 2^bits buckets, as JSON."""
 
-    files: Sequence[Fragment]
-    first: int
-    last: int
+
+class Buckets(NamedTuple):
+    """The buckets of all groups of a source that may hold hosts of one bucket.
+
+    A group has dozens of shuffle files, and a source hundreds of groups, so tasks read their names from
+    the store.
+
+    Attributes:
+        listed: LISTED of the source.
+        bits: the bucket is one of 2^bits.
+        bucket: its number.
+    """
+
+    listed: Fragment
+    bits: int
+    bucket: int
 
     def pair_ids(self) -> Iterator[pa.ChunkedArray]:
         """Yield the ids of the listed pairs."""
-        for shuffled in self.files:
-            for table in shuffled.row_groups_between(
-                BUCKET, self.first, self.last, [BUCKET, "pair_id"]
-            ):
+        columns = (self.listed.read().column(name).to_pylist() for name in LISTED.names)
+        for bits, record in zip(*columns, strict=True):
+            shuffled = Fragment(self.listed.store, FragmentRecord.from_json(json.loads(record)))
+            first, last = overlap(self.bucket, self.bits, bits)
+            for table in shuffled.row_groups_between(BUCKET, first, last, [BUCKET, "pair_id"]):
                 yield table.column("pair_id")
 
 
@@ -45,7 +61,7 @@ class Removed:
 
     Attributes:
         last: the bucket in the last version: its listed pairs, and those that were removed before.
-        listed: buckets of all groups of the source in which its pairs may be listed now.
+        listed: where its pairs may be listed now; None if the last version has no rows.
         elsewhere: buckets of earlier groups in the last version: a pair in one of them stands there.
         key: digest that changes with the rows; None if there are certainly none.
         state: digests by which the next run knows whether anything changed.
@@ -53,7 +69,7 @@ class Removed:
     """
 
     last: Sequence[Fragment] = field(repr=False)
-    listed: Sequence[Buckets] = field(repr=False)
+    listed: Buckets | None = field(repr=False)
     elsewhere: Sequence[Fragment] = field(repr=False)
     key: str | None
     state: dict[str, str]
@@ -65,12 +81,11 @@ class Removed:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield rows of `pairs`."""
-        if self.key is None:
+        if self.key is None or self.listed is None:
             return
         gone = {i for fragment in self.last for i in _pair_ids(fragment)}
-        for buckets in self.listed:
-            for pair_ids in buckets.pair_ids():
-                gone.difference_update(pair_ids.to_pylist())
+        for pair_ids in self.listed.pair_ids():
+            gone.difference_update(pair_ids.to_pylist())
         for fragment in self.elsewhere:
             gone.difference_update(_pair_ids(fragment))
         for fragment in self.last:
@@ -145,16 +160,18 @@ class RemovedPairs:
     Args:
         history: the last version.
         groups: all groups in their order, with their shuffle files.
-        takedowns: what was taken down.
+        context: keeps the names of shuffle files.
     """
 
     def __init__(
         self,
         history: History,
         groups: Sequence[tuple[Group, list[Fragment]]],
-        takedowns: Takedowns | None = None,
+        context: Context,
     ) -> None:
-        self._history, self._groups, self._takedowns = history, groups, takedowns
+        self._history, self._groups, self._context = history, groups, context
+        self._takedowns = context.store.takedowns()
+        self._listed: dict[str, Fragment] = {}
         self._listing = {
             group.name: digest([group.bits, content_of(files)]) for group, files in groups
         }
@@ -181,19 +198,35 @@ class RemovedPairs:
         state = {"group": self._listing[group.name], "source": self._source[group.source]}
         kept = _kept_key(last, state)
         if kept is None:
-            return Removed((), (), (), None, state)
-        same_source = [(g, files) for g, files in self._groups if g.source == group.source]
-        listed = [
-            Buckets(files, *overlap(bucket, group.bits, g.bits))
-            for g, files in same_source
-            if files
-        ]
-        before = same_source[: [g for g, _ in same_source].index(group)]
+            return Removed((), None, (), None, state)
+        listed = Buckets(self._listed_of(group.source), group.bits, bucket)
+        same_source = [g for g, _ in self._groups if g.source == group.source]
         elsewhere = [
-            fragment for g, _ in before for fragment in self._overlapping(g, group, bucket)
+            fragment
+            for other in same_source[: same_source.index(group)]
+            for fragment in self._overlapping(other, group, bucket)
         ]
         key = kept or digest([state["source"], content_of(last), content_of(elsewhere)])
         return Removed(last, listed, elsewhere, key, state, self._takedowns)
+
+    def _listed_of(self, source: str) -> Fragment:
+        """Return LISTED of a source."""
+        if source not in self._listed:
+            key, context = [source, self._source[source]], self._context
+            saved = context.load_state("listed", key)
+            if saved is None:
+                rows = [
+                    {"bits": group.bits, "record": json.dumps(shuffled.record.to_json())}
+                    for group, files in self._groups
+                    if group.source == source
+                    for shuffled in files
+                ]
+                batch = pa.RecordBatch.from_pylist(rows, schema=LISTED)
+                context.save_state("listed", key, batch)
+                saved = context.load_state("listed", key)
+            assert saved is not None
+            self._listed[source] = saved
+        return self._listed[source]
 
     def _last(self, group: Group, bucket: int) -> list[Fragment]:
         return self._history.fragments.get(group.stem(bucket), [])

@@ -14,7 +14,7 @@ from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError, StoreError
 from curation.media.web.urls import UrlRules, url_rules
 from curation.stages.ingest.buckets import BucketRows, bucket_fragments
-from curation.stages.ingest.duplicates import Duplicates, find_duplicates, from_rows, to_rows
+from curation.stages.ingest.duplicates import Duplicates, find_duplicates
 from curation.stages.ingest.formats.boundary import FileBoundary
 from curation.stages.ingest.formats.source_row import SourceRow, stage_rows
 from curation.stages.ingest.group_by_host import (
@@ -77,11 +77,8 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
         for fragment in staged[name]
     }
     shuffle_files = shuffle(groups, staged, duplicates, context)
-    removed = RemovedPairs(
-        history,
-        [(group, shuffle_files[group.name]) for group in groups],
-        context.store.takedowns(),
-    )
+    by_group = [(group, shuffle_files[group.name].fragments) for group in groups]
+    removed = RemovedPairs(history, by_group, context)
     for group in groups:
         fragments = bucket_fragments(
             group, shuffle_files[group.name], removed, params.rows_per_fragment
@@ -119,17 +116,9 @@ def _read_files(
 
 
 def _duplicates(names: list[str], staged: Staged, context: Context) -> dict[str, Duplicates]:
-    """Return the duplicates of each fragment by its name; rows count in the order of `names`.
-
-    They are saved: a run that has nothing to do need not read a key of every row.
-    """
+    """Return the duplicates of each fragment by its name; rows count in the order of `names`."""
     fragments = [fragment for name in names for fragment in staged[name]]
-    saved = context.load_state("duplicates", fragments, shared=True)
-    if saved is not None:
-        duplicates = from_rows(saved.read(), len(fragments))
-    else:
-        duplicates = find_duplicates(fragments)
-        context.save_state("duplicates", fragments, to_rows(duplicates), shared=True)
+    duplicates = find_duplicates(fragments, context)
     return {f.name: rows for f, rows in zip(fragments, duplicates, strict=True)}
 
 
