@@ -68,14 +68,15 @@ class EarlierVersion:
     Fragments are by the stem of their names, since a row may have moved to another part of its bucket.
     """
 
-    fragments: Mapping[str, list[Fragment]] = field(default_factory=dict)
+    fragments: Mapping[str, tuple[Fragment, ...]] = field(default_factory=dict)
     failures: bool = False
     redirects: bool = False
     retried: frozenset[str] = frozenset()
 
     def of(self, stem: str) -> EarlierImages:
         """Return the part that may hold rows of the fragments whose names have this stem."""
-        found = tuple(self.fragments.get(stem, ()))
+        # All fragments of a folder have one stem: each holds the same tuple, not a copy of it.
+        found = self.fragments.get(stem, ())
         return EarlierImages(found, self.failures, self.redirects, self.retried)
 
 
@@ -96,10 +97,11 @@ def earlier_images(params: FetchStep, rules: UrlRules, context: Context) -> Earl
             changed |= {"redirects"}
         same_stage = [manifest.stage, manifest.stage_version] == context.salt
         if same_stage and not changed - FAILURE_PARAMS and not _fewer_hosts(params, manifest):
-            fragments = (Fragment(context.store, record) for record in manifest.fragments)
+            earlier = group_by_stem(Fragment(context.store, r) for r in manifest.fragments)
+            fragments = {stem: tuple(of_stem) for stem, of_stem in earlier.items()}
             redirects = not changed & REDIRECT_PARAMS
             retried = context.stale.outcomes
-            return EarlierVersion(group_by_stem(fragments), not changed, redirects, retried)
+            return EarlierVersion(fragments, not changed, redirects, retried)
     return EarlierVersion()
 
 
