@@ -15,10 +15,11 @@ from curation.flow import plan
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.joins import hash_join, vector_joins
+from curation.inspect.cost.pixel_pairs import verify_work
 from curation.inspect.cost.rates import Assumptions
-from curation.inspect.cost.work import CostInputs, Work
+from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work
 from curation.recipe import Recipe
-from curation.stages.verify.measured_pairs import CACHED_IMAGES
+from curation.stages.ingest.duplicates import ROWS_PER_PART
 
 KIB = 1024
 MAX_DRIVER_PAIRS = 5e7
@@ -27,8 +28,8 @@ NARROW_ROW = 120
 """Bytes of a narrow row: ids, a status, a number or two."""
 DRIVER_ROW = 48
 """Bytes of the driver for an image of the dataset: its order key, its size, and their order."""
-REDUCED_IMAGE = 12 * KIB
-"""Bytes of an image at the size at which verify compares it."""
+KEYED_ROW = 64
+"""Bytes of a row of a list that is sent to find repeated ones: its key, place and pair_id."""
 CANDIDATE = 44
 """Bytes of a candidate of a search: query, image id, similarity."""
 CAPTION_ROW = 200
@@ -70,12 +71,14 @@ def stage_work(stage: str) -> Callable[[CostInputs], Work]:
 
 
 def _ingest(inputs: CostInputs) -> Work:
-    rows = inputs.counts.rows
+    counts, rows = inputs.counts, inputs.counts.rows
     return Work(
         "ingest",
         rows,
         stored=rows * inputs.assumptions.row_bytes,
-        driver=16 * rows,
+        # Lists are read, grouped by host, and cut into fragments.
+        moved=rows * (KEYED_ROW + 2 * inputs.assumptions.row_bytes),
+        driver=(counts.fragments + 2 * (rows / ROWS_PER_PART + 1)) * PART_ON_DRIVER,
         units_by_rate={"ingest_rows": rows},
     )
 
@@ -143,22 +146,6 @@ def _neighbours(inputs: CostInputs) -> Work:
         cpu_flop=flop,
         driver=100 * min(pairs, MAX_DRIVER_PAIRS),
         units_by_rate={"hash_comparisons": comparisons},
-    )
-
-
-def _verify(inputs: CostInputs) -> Work:
-    verify = inputs.recipe.dedup.verify
-    if verify is None:
-        return Work("verify", 0)
-    images = inputs.counts.images
-    pairs = images * min(inputs.assumptions.near_pairs, verify.k) / 2
-    return Work(
-        "verify",
-        pairs,
-        stored=pairs * NARROW_ROW + images * REDUCED_IMAGE,
-        moved=pairs * 2 * CACHED_IMAGES * REDUCED_IMAGE,
-        driver=pairs * 4 * 64,
-        units_by_rate={"compared_pairs": pairs, "decode_images": images},
     )
 
 
@@ -324,7 +311,7 @@ STAGE_WORK: dict[str, Callable[[CostInputs], Work]] = {
     "embed": _embed,
     "score": _score,
     "neighbours": _neighbours,
-    "verify": _verify,
+    "verify": verify_work,
     "dedup": _dedup,
     "tally": _tally,
     "select": _select,
