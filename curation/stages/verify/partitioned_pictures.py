@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.fixed_bytes import bytes_of, fixed_bytes
 from curation.algorithms.arrays.ids import to_ids
-from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.engine.exchange import KEY
 from curation.engine.sorted_arrays import positions_in, run_starts
@@ -23,10 +22,13 @@ from curation.stages.verify.partitioned_pairs import (
     PICTURES,
     ROWS_PER_BATCH,
     new_pairs,
+    range_of,
 )
 from curation.stages.verify.reduced_tables import describe_fragment, ids_of
 from curation.store.fragment import Fragment
 
+HASHES = 2**32
+"""The rows of an image meet by the first 32 bits of its id, which is a hash."""
 IMAGE_ROWS = pa.schema([("image", ID), ("fragment", pa.int32()), ("row", pa.int64())])
 """An image, the number of a fragment that has it, and its first row there."""
 ENDS = pa.schema([("image", ID), ("range", pa.int32())])
@@ -65,7 +67,7 @@ def read_image_rows(images: Sequence[Fragment], first: int) -> Iterator[pa.Table
         ids, at = np.unique(to_ids(column.drop_null()), return_index=True)
         places = [pa.array(np.full(len(ids), number, np.int32)), pa.array(rows[at])]
         table = pa.table([fixed_bytes(ids), *places], schema=IMAGE_ROWS)
-        yield table.append_column(KEY, pa.array(seeded_keys(ids, "verify")))
+        yield table.append_column(KEY, pa.array(range_of(ids, HASHES)))
 
 
 def read_ends(pairs: Fragment, number: int) -> Iterator[pa.Table]:
@@ -79,7 +81,7 @@ def read_ends(pairs: Fragment, number: int) -> Iterator[pa.Table]:
     ids = np.unique(np.concatenate([bytes_of(table, name) for name in ("left", "right")]))
     ranges = pa.array(np.full(len(ids), number, np.int32))
     ends = pa.table([fixed_bytes(ids), ranges], schema=ENDS)
-    yield ends.append_column(KEY, pa.array(seeded_keys(ids, "verify")))
+    yield ends.append_column(KEY, pa.array(range_of(ids, HASHES)))
 
 
 def place_images(rows: pa.Table, ends: pa.Table) -> StageOutput:
