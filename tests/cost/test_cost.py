@@ -215,6 +215,12 @@ def test_the_paper_has_a_cost(root: Path) -> None:
     rows = {s["stage"]: s["rows"] for s in costs["stages"]}
     assert rows["assemble"] == 142_109_386
     assert costs["money"] == pytest.approx(sum(s["money"] for s in costs["stages"]))
+    searched = [s for s in costs["stages"] if s["stage"] in ("quantise", "index", "match")]
+    for name in ("cpu_hours", "gpu_hours", "money"):
+        total = sum(stage[name] for stage in searched)
+        assert costs["searches"]["ivf_pq"][name] == pytest.approx(total)
+    # 3.3e19 operations of a product.
+    assert costs["searches"]["exact"]["gpu_hours"] == pytest.approx(23, rel=0.1)
     shown = CliRunner().invoke(app, ["plan", path, "--cost"])
     assert "on the driver" not in shown.output
     assert "Assumptions: fetched 0.6" in shown.output

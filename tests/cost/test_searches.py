@@ -20,8 +20,10 @@ from curation.algorithms.knn.search_plan import (
     work_of,
 )
 from curation.inspect.cost.encoder_profiles import EncoderProfile
-from curation.inspect.cost.rates import Assumptions
-from curation.inspect.cost.workload import work_of_stages
+from curation.inspect.cost.estimate import estimate
+from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
+from curation.inspect.cost.searches import search_alternatives
+from curation.inspect.cost.workload import cost_inputs, work_of_stages
 from curation.recipe import load_recipe
 
 from ..knn.test_exact import names, unit
@@ -104,7 +106,7 @@ def test_the_layout_that_moves_less_is_taken() -> None:
 def test_a_larger_block_reads_the_pool_less_often() -> None:
     size = SearchSize({4: 10_000_000}, 10**9, 10**9, 10_000, 1024)
     small, large = (work_of(size, SearchLimits.of_block(gib), "stream") for gib in (0.5, 8))
-    assert small.blocks / large.blocks == pytest.approx(16, rel=0.1)
+    assert (small.blocks, large.blocks) == (54, 4)
     # Each slice of the pool reads the queries, too.
     assert 12 < small.moved / large.moved < 16
     assert small.candidates == large.candidates
@@ -123,3 +125,31 @@ def test_sets_store_what_their_own_arms_need(root: Path) -> None:
     assert match.driver < 4e9
     # Compared with each list that a query probes: exact search would be 3.3e19.
     assert match.cpu_flop < 1e17
+
+
+def test_exact_search_runs_on_a_gpu_where_there_is_one(root: Path) -> None:
+    recipe = load_recipe(root / "conf" / "recipes" / "lvd142m.yaml")
+    encoders = {"semantic": EncoderProfile(dim=1280, flop=1e9)}
+    inputs = cost_inputs(recipe, encoders, Assumptions(fetched=1))
+    rates, prices = (
+        load_yaml(Rates, default_file("rates")),
+        load_yaml(Prices, default_file("prices")),
+    )
+    without = rates.model_copy(update={"gpu_gflop": None})
+    hours = {}
+    for name, works in search_alternatives(inputs).items():
+        for key, used in (("gpu", rates), ("cpu", without)):
+            costs = estimate(works, used, prices, months=1)
+            hours[name, key] = sum(c.cpu_hours for c in costs), sum(c.gpu_hours for c in costs)
+    assert hours["exact", "gpu"][0] < hours["ivf_pq", "gpu"][0]
+    assert hours["exact", "gpu"][1] < 40
+    assert hours["exact", "cpu"][0] > 50 * hours["ivf_pq", "cpu"][0]
+    assert hours["ivf_pq", "cpu"] == hours["ivf_pq", "gpu"]
+
+
+def test_without_an_arm_that_needs_neighbours_there_is_no_search(root: Path) -> None:
+    recipe = load_recipe(root / "conf" / "recipes" / "lvd142m.yaml")
+    arms = [arm for arm in recipe.retrieve if not arm.neighbours_needed()]
+    encoders = {"semantic": EncoderProfile(dim=1280, flop=1e9)}
+    other = recipe.model_copy(update={"retrieve": arms})
+    assert search_alternatives(cost_inputs(other, encoders, Assumptions())) == {}

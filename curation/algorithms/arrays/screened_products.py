@@ -304,8 +304,7 @@ class QuerySteps:
     ) -> tuple[RowNumbers, RowNumbers]:
         """Return candidate pairs with the k rows of largest inner product of every query.
 
-        There are about k pairs for each query, and more if further scores are within rounding of the
-        k-th best. If very many are, the exact k best are found in another way.
+        There are about k pairs for each query, and more if others are within rounding of the k-th best.
 
         Args:
             base: (rows, dim), of length about 1.

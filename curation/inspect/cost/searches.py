@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.algorithms.knn.search_plan import (
     SearchLimits,
@@ -70,6 +72,23 @@ def match_work(inputs: CostInputs) -> Work:
         model_flop=flop if exact else 0,
         driver=NAMED_FRAGMENT * work.blocks * work.sources * (2 if exact else 1),
     )
+
+
+def search_alternatives(inputs: CostInputs) -> dict[str, list[Work]]:
+    """Return the works of `quantise`, `index` and `match` by exact search and by an index.
+
+    The index is that of the recipe, or `ivf_flat` if the recipe searches exactly. Without queries there
+    is nothing to compare.
+    """
+    if not search_size(inputs).kept:
+        return {}
+    chosen = inputs.search_choice.index
+    works = {}
+    for index in ("exact", "ivf_flat" if chosen == "exact" else chosen):
+        match = inputs.recipe.match.model_copy(update={"index": index})
+        other = replace(inputs, recipe=inputs.recipe.model_copy(update={"match": match}))
+        works[index] = [quantise_work(other), index_work(other), match_work(other)]
+    return works
 
 
 def search_size(inputs: CostInputs) -> SearchSize:

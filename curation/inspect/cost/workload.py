@@ -45,8 +45,15 @@ def work_of_stages(
     Raises:
         RecipeError: the counts of the recipe are incomplete, or a stage has no entry in `STAGE_WORK`.
     """
-    inputs = CostInputs(recipe, expected_counts(recipe, assumptions), encoders, assumptions)
+    inputs = cost_inputs(recipe, encoders, assumptions)
     return [stage_work(step.name)(inputs) for step in plan(recipe)]
+
+
+def cost_inputs(
+    recipe: Recipe, encoders: Mapping[str, EncoderProfile], assumptions: Assumptions
+) -> CostInputs:
+    """Return what the work of every stage follows from; the arguments are those of `work_of_stages`."""
+    return CostInputs(recipe, expected_counts(recipe, assumptions), encoders, assumptions)
 
 
 def stage_work(stage: str) -> Callable[[CostInputs], Work]:
