@@ -53,7 +53,7 @@ def main() -> None:
     ids = np.char.mod("%032x", numbers).astype("S32")
     base = Base(vectors, ids, numbers, np.ones(options.rows, np.int64), numbers)
     # The first search loads libraries.
-    screened_products.candidate_pairs(queries[:64], vectors[:4096], 4)
+    screened_products.QuerySteps.of(queries[:64], "cpu").candidate_pairs(vectors[:4096], 4)
     faiss.knn(queries[:64].astype(np.float32), vectors[:4096].astype(np.float32), 4)
     print(f"{options.queries:,} queries, {options.rows:,} x {options.dim} float16\n")
     print("| k | faiss.knn, s | ours, s | ours is faster by | ours = float64 | faiss = float64 |")

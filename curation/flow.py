@@ -137,7 +137,8 @@ FLOW = (
         lambda recipe: match.MatchStep(
             encoder=recipe.match_encoder,
             search=derive_params(SearchParams, recipe.match),
-            k=recipe.largest_k,
+            k=recipe.neighbours_needed,
+            block_gib=recipe.match.block_gib,
             seed=recipe.seed,
         ),
     ),

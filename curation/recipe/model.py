@@ -145,6 +145,17 @@ class Recipe(StrictModel):
         return max((arm.neighbours_needed() for arm in self.arms), default=0)
 
     @property
+    def neighbours_needed(self) -> dict[str, int]:
+        """The most neighbours that any arm needs of a seed image, by seed set."""
+        return {
+            source.name: max(
+                (a.neighbours_needed() for a in self.arms if a.seeds in (source.name, None)),
+                default=0,
+            )
+            for source in self.with_role("seed")
+        }
+
+    @property
     def prompted_encoders(self) -> dict[str, EncoderSpec]:
         """The encoders whose text towers heads need."""
         heads = self.score.heads.values()

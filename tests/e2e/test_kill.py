@@ -29,6 +29,7 @@ KILLS = {
     "embed": "record tables/embeddings.semantic 2",
     "verify": "record work/verify 2",
     "dedup": "write tables/copies/data 3",
+    "match": "record work/match 2",
     "assemble": "record tables/dataset 2",
 }
 

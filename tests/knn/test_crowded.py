@@ -110,7 +110,7 @@ def test_a_floor_among_ties(arithmetic: str, at_least: float) -> None:
 def test_hundreds_of_ties_are_all_candidates(arithmetic: str) -> None:
     """As long as there are not too many, the screen itself keeps every one."""
     base = crowd("tied", 600)
-    query, row = screened.candidate_pairs(queries_of(base)[3:4], base, 5)
+    query, row = screened.QuerySteps.of(queries_of(base)[3:4], "cpu").candidate_pairs(base, 5)
     similarity = exact_similarity(
         queries_of(base)[3:4], base, np.zeros(600, np.int64), np.arange(600)
     )

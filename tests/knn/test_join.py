@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.algorithms.knn import broadcast
-from curation.algorithms.knn.exact import merge
 from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
-from curation.stages.match.stage import recall
 from curation.stages.neighbours.stage import _exact_recall
 from curation.store.store import Store
 
@@ -139,18 +135,6 @@ def test_match_equals_brute_force(world: VectorParts, store: Store) -> None:
         assert matches["image_id"].tolist() == [i.decode() for i, _ in expected]
         np.testing.assert_array_equal(matches["similarity"], np.array([s for _, s in expected]))
         assert matches["rank"].tolist() == list(range(1, 11))
-
-
-def test_merging_on_workers_changes_nothing(
-    world: VectorParts, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    on_driver = run(store, "match").read()
-    copy = Store(f"{store.uri}-merged")
-    shutil.copytree(store.uri, copy.uri, ignore=shutil.ignore_patterns("work", "matches"))
-    # Ranges of three queries each.
-    monkeypatch.setattr(broadcast, "MERGED_ON_DRIVER", 3 * 3 * 10)
-    assert run(copy, "match").read() == on_driver
-    assert len(list(Path(copy.uri, "work", "match", "data").glob("from-*"))) == 12
 
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
@@ -274,9 +258,7 @@ def test_more_clusters_than_vectors_is_warned_about(
     assert "5000 clusters requested" in caplog.text
 
 
-def test_a_recall_is_null_where_nothing_was_searched() -> None:
-    nothing = merge([], 3)
-    assert recall(nothing, nothing, np.empty(0, np.int64)) is None
+def test_a_recall_is_null_where_nothing_was_joined() -> None:
     sides: dict[str, dict[str, int]] = {"pool": {"web-0": 1}, "seed": {"birds-0": 1}}
     assert _exact_recall({"seed": sides["seed"]}) is None
     assert _exact_recall(sides) == _exact_recall({"pool": sides["pool"]}) == 1.0

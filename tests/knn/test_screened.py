@@ -45,7 +45,7 @@ def test_a_floor_keeps_the_pairs_that_reach_it(k: int, at_least: float) -> None:
 def test_a_floor_spares_work() -> None:
     rng = np.random.default_rng(5)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
-    query, _ = screened.candidate_pairs(queries, base, 10, 0.9)
+    query, _ = screened.QuerySteps.of(queries, "cpu").candidate_pairs(base, 10, 0.9)
     assert len(query) == 0
 
 
@@ -66,7 +66,7 @@ def test_screen_leaves_few_pairs() -> None:
     """A screen that keeps every pair would save nothing."""
     rng = np.random.default_rng(1)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
-    query, _ = screened.candidate_pairs(queries, base, 10)
+    query, _ = screened.QuerySteps.of(queries, "cpu").candidate_pairs(base, 10)
     assert len(query) < 50 * 20
     assert (np.diff(query) >= 0).all()
     assert np.bincount(query, minlength=50).min() >= 10
@@ -76,7 +76,7 @@ def test_screen_leaves_few_pairs() -> None:
 def test_cuda_keeps_every_neighbour() -> None:
     rng = np.random.default_rng(2)
     base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
-    query, row = screened.candidate_pairs(queries, base, 10, device="cuda")
+    query, row = screened.QuerySteps.of(queries, "cuda").candidate_pairs(base, 10)
     pairs = set(zip(query.tolist(), row.tolist(), strict=True))
     best = np.argsort(-(queries.astype(np.float64) @ base.T.astype(np.float64)), axis=1)[:, :10]
     assert {(q, r) for q, rows in enumerate(best.tolist()) for r in rows} <= pairs

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.products import exact_similarity, rounded_products
-from curation.algorithms.arrays.vectors import RowNumbers, Vectors
+from curation.algorithms.arrays.vectors import Floor, Floors, RowNumbers, Vectors, floor_of_each
 from curation.engine.sorted_arrays import ranks_in_runs
 
 QUERIES_AT_ONCE = 256
@@ -21,7 +21,7 @@ ROWS_AT_ONCE = (1024, 8192)
 
 
 def nearest_rows(
-    queries: Vectors, base: Vectors, order: RowNumbers, k: int, at_least: float = -2.0
+    queries: Vectors, base: Vectors, order: RowNumbers, k: int, at_least: Floor = -2.0
 ) -> tuple[RowNumbers, RowNumbers]:
     """Return the k nearest rows of each query.
 
@@ -30,32 +30,32 @@ def nearest_rows(
         base: shape (b, dim).
         order: rows of `base` that are searched, (m,). Of equally near ones the earlier is better.
         k: rows of each query.
-        at_least: smallest similarity.
+        at_least: smallest similarity, of all queries or of each, (n,).
 
     Returns:
         Query and row of `base` of each pair, (p,) each, sorted by query.
     """
+    floors = floor_of_each(at_least, len(queries))
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64))]
     for start in range(0, len(queries), QUERIES_AT_ONCE):
-        query, place = _nearest_places(
-            queries[start : start + QUERIES_AT_ONCE], base, order, k, at_least
-        )
+        some = slice(start, start + QUERIES_AT_ONCE)
+        query, place = _nearest_places(queries[some], base, order, k, floors[some])
         parts.append((query + start, order[place]))
     query, row = (np.concatenate(part) for part in zip(*parts, strict=True))
     return query, row
 
 
 def _nearest_places(
-    queries: Vectors, base: Vectors, order: RowNumbers, k: int, at_least: float
+    queries: Vectors, base: Vectors, order: RowNumbers, k: int, floors: Floors
 ) -> tuple[RowNumbers, RowNumbers]:
     """Return the pairs of `nearest_rows` for few queries, with places in `order`."""
     query, place = np.empty(0, np.int64), np.empty(0, np.int64)
     score = np.empty(0, np.float32)
-    least = np.full(len(queries), np.nextafter(np.float32(at_least), np.float32(-9)), np.float32)
+    least = np.nextafter(floors, np.float32(-9))
     for part in _parts(len(order)):
         scores = _similarities(queries, base[order[part]])
         # A later row of the same similarity is not better than the k-th.
-        better, column = np.nonzero((scores > least[:, None]) & (scores >= at_least))
+        better, column = np.nonzero((scores > least[:, None]) & (scores >= floors[:, None]))
         query = np.concatenate([query, better])
         place = np.concatenate([place, column + part.start])
         score = np.concatenate([score, scores[better, column]])

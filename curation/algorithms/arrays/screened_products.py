@@ -21,7 +21,7 @@ from torch import Tensor
 from curation.algorithms.arrays.crowded import nearest_rows
 from curation.algorithms.arrays.pair_scores import keep_near_pairs
 from curation.algorithms.arrays.rounding import rounding_bound
-from curation.algorithms.arrays.vectors import RowNumbers, Vectors
+from curation.algorithms.arrays.vectors import Floor, RowNumbers, Vectors, floor_of_each
 
 # Otherwise cuBLAS may add up parts of a product in bfloat16, an error that `ErrorBound` leaves out.
 torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -203,7 +203,7 @@ class ScanResult(NamedTuple):
 
 
 def scan(
-    queries: RoundedVectors, tiles: list[Tile], k: int, at_least: float = -torch.inf
+    queries: RoundedVectors, tiles: list[Tile], k: int, at_least: float | Tensor = -torch.inf
 ) -> ScanResult:
     """Return candidate pairs that contain the k best rows of every query.
 
@@ -211,11 +211,11 @@ def scan(
         queries: rounded queries.
         tiles: the rows that are searched.
         k: how many rows each query wants, at most the number of rows.
-        at_least: exact score below which no row is wanted.
+        at_least: exact score below which no row is wanted, of all queries or of each, (queries,).
     """
     error = widest_bound(tile.error(queries) for tile in tiles)
     device, count = queries.half.device, len(queries.half)
-    floor = error.screened_from(torch.tensor(at_least, device=device))
+    floor = error.screened_from(torch.as_tensor(at_least, device=device))
     best = torch.full((count, k), -torch.inf, device=device)
     held = torch.zeros(count, dtype=torch.int64, device=device)
     pairs, tops, first = [], [], 0
@@ -276,51 +276,67 @@ def _round_down(least: Tensor, kind: torch.dtype) -> Tensor:
     return (least - BFLOAT16_ERROR * least.abs()).to(kind) if kind == torch.bfloat16 else least
 
 
-def candidate_pairs(
-    queries: Vectors,
-    base: Vectors,
-    k: int,
-    at_least: float = -torch.inf,
-    device: str = "cpu",
-    order: RowNumbers | None = None,
-) -> tuple[RowNumbers, RowNumbers]:
-    """Return candidate pairs that contain the k rows with the largest inner product of every query.
+@dataclass(frozen=True)
+class QuerySteps:
+    """Queries that stay on a device while one base after another streams past them.
 
-    There are about k pairs for each query, and more if further scores are within rounding of the k-th
-    best. If very many are, the exact k best are found in another way, in bounded memory.
-
-    Args:
-        queries: (n, dim), of length about 1.
-        base: (rows, dim), of length about 1.
-        k: number of neighbours.
-        at_least: score below which no neighbour is wanted.
+    Attributes:
+        vectors: the queries, (n, dim), of length about 1.
         device: `cpu` or `cuda[:n]`.
-        order: rows of the base in the order in which equal ones are better; by default as they are.
-
-    Returns:
-        Query and base row of each pair, (m,) each, sorted by query.
+        steps: the queries that are multiplied at once, each after its first row.
     """
-    order = np.arange(len(base)) if order is None else order
-    rows = torch.from_numpy(np.ascontiguousarray(base)).to(device)
-    kind = torch.bfloat16
-    tiles = [
-        Tile.of(rows[start : start + COLUMNS_PER_TILE], kind, GROUPS_PER_TILE)
-        for start in range(0, len(base), COLUMNS_PER_TILE)
-    ]
-    pairs, wanted = [], min(k, len(base))
-    for start, exact in in_steps(queries, device):
-        result = scan(RoundedVectors.of(exact, kind), tiles, wanted, at_least)
-        by_query = torch.argsort(result.query, stable=True)
-        query, row = keep_near_pairs(
-            exact, rows, result.query[by_query], result.place[by_query], wanted
-        )
-        pairs.append((query.cpu().numpy() + start, row.cpu().numpy()))
-        crowded = torch.nonzero(result.crowded)[:, 0].cpu().numpy() + start
-        near = nearest_rows(queries[crowded], base, order, wanted, at_least)
-        pairs.append((crowded[near[0]], near[1]))
-    queries_of, rows_of = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    sorted_pairs = np.argsort(queries_of, kind="stable")
-    return queries_of[sorted_pairs], rows_of[sorted_pairs]
+
+    vectors: Vectors
+    device: str
+    steps: list[tuple[int, Tensor]]
+
+    @classmethod
+    def of(cls, queries: Vectors, device: str) -> QuerySteps:
+        """Move queries (n, dim) to a device."""
+        return cls(queries, device, in_steps(queries, device))
+
+    def candidate_pairs(
+        self,
+        base: Vectors,
+        k: int,
+        at_least: Floor = -2.0,
+        order: RowNumbers | None = None,
+    ) -> tuple[RowNumbers, RowNumbers]:
+        """Return candidate pairs with the k rows of largest inner product of every query.
+
+        There are about k pairs for each query, and more if others are within rounding of the k-th best.
+
+        Args:
+            base: (rows, dim), of length about 1.
+            k: number of neighbours.
+            at_least: score below which no neighbour is wanted, of all queries or of each, (n,).
+            order: rows of the base, of equal ones the better first; by default as they are.
+
+        Returns:
+            Query and base row of each pair, (m,) each, sorted by query.
+        """
+        order = np.arange(len(base)) if order is None else order
+        floors = floor_of_each(at_least, len(self.vectors))
+        rows = torch.from_numpy(np.ascontiguousarray(base)).to(self.device)
+        tiles = [
+            Tile.of(rows[start : start + COLUMNS_PER_TILE], torch.bfloat16, GROUPS_PER_TILE)
+            for start in range(0, len(base), COLUMNS_PER_TILE)
+        ]
+        pairs, wanted = [], min(k, len(base))
+        for start, exact in self.steps:
+            floor = torch.from_numpy(floors[start : start + len(exact)].copy()).to(self.device)
+            result = scan(RoundedVectors.of(exact, torch.bfloat16), tiles, wanted, floor)
+            by_query = torch.argsort(result.query, stable=True)
+            query, row = keep_near_pairs(
+                exact, rows, result.query[by_query], result.place[by_query], wanted
+            )
+            pairs.append((query.cpu().numpy() + start, row.cpu().numpy()))
+            crowded = torch.nonzero(result.crowded)[:, 0].cpu().numpy() + start
+            near = nearest_rows(self.vectors[crowded], base, order, wanted, floors[crowded])
+            pairs.append((crowded[near[0]], near[1]))
+        queries_of, rows_of = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        sorted_pairs = np.argsort(queries_of, kind="stable")
+        return queries_of[sorted_pairs], rows_of[sorted_pairs]
 
 
 def in_steps(vectors: Vectors, device: str) -> list[tuple[int, Tensor]]:

@@ -25,6 +25,16 @@ Ids = npt.NDArray[np.bytes_]
 RowNumbers = npt.NDArray[np.int64]
 """Numbers of rows, shape (n,)."""
 
+Floors = npt.NDArray[np.float32]
+"""The smallest similarity that each query wants, shape (n,)."""
+Floor = float | Floors
+"""The smallest similarity that is wanted: of all queries, or of each."""
+
+
+def floor_of_each(at_least: Floor, queries: int) -> Floors:
+    """Return the smallest similarity that each of some queries wants, (queries,)."""
+    return np.broadcast_to(np.asarray(at_least, np.float32), queries)
+
 
 def vector_array(vectors: Vectors, valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     """Return vectors as an Arrow array of fixed-size bytes, in their own dtype, little-endian.

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curation.algorithms.arrays.vectors import RowNumbers
+from curation.algorithms.kmeans.backends.nearest import ClusterIds
 from curation.algorithms.knn.exact import Base
 from curation.algorithms.knn.ivf import Codebooks, Lists
 from curation.engine.table import Table
@@ -47,6 +50,19 @@ def read_codebooks(table: Table | Fragment) -> Codebooks | None:
     return Codebooks(coarse, np.stack(products).reshape(subquantizers, -1, products[0].shape[0]))
 
 
+def index_of(table: Table) -> tuple[str, int] | None:
+    """Return the kind of an index and its number of lists; None for exact search.
+
+    Args:
+        table: the table `codebooks`, of which no codebook is read.
+    """
+    kinds = table.read(["kind"]).column("kind")
+    if not len(kinds):
+        return None
+    lists = int(pc.sum(pc.equal(kinds, "coarse")).as_py())
+    return ("ivf_flat" if lists == len(kinds) else "ivf_pq"), lists
+
+
 def lists_batch(rows: np.ndarray, ids: pa.Array, lists: Lists) -> pa.RecordBatch:
     """Return lists as rows of the table `lists`, sorted by list.
 
@@ -79,14 +95,30 @@ def read_lists(fragment: Fragment, rows: np.ndarray, base: Base) -> Lists:
         base: built from those vectors.
     """
     table = fragment.read(["list_id", "row", "code"])
-    entry_of_row = np.full(int(rows.max(initial=-1)) + 1, -1, np.int64)
-    stored_rows = table.column("row").to_numpy()
-    in_range = stored_rows < len(entry_of_row)
-    entry_of_row[stored_rows[in_range]] = np.flatnonzero(in_range)
-    entries = entry_of_row[rows[base.first]]
+    entries = _entries(table.column("row").to_numpy(), rows[base.first])
     list_ids = table.column("list_id").to_numpy()[entries]
     codes = table.column("code").take(pa.array(entries))
     if codes.null_count:
         return Lists(list_ids)
     width = len(codes[0].as_py())
     return Lists(list_ids, np.frombuffer(b"".join(codes.to_pylist()), "u1").reshape(-1, width))
+
+
+def read_list_ids(fragment: Fragment, rows: RowNumbers) -> ClusterIds:
+    """Return the list of some vectors, (n,).
+
+    Args:
+        fragment: fragment of the table `lists`.
+        rows: row of each vector in its fragment, shape (n,).
+    """
+    table = fragment.read(["list_id", "row"])
+    entries = _entries(table.column("row").to_numpy(), rows)
+    return np.asarray(table.column("list_id").to_numpy()[entries])
+
+
+def _entries(stored_rows: np.ndarray, rows: RowNumbers) -> RowNumbers:
+    """Return the entry of each row in a table `lists`, (n,)."""
+    entry_of_row = np.full(int(rows.max(initial=-1)) + 1, -1, np.int64)
+    in_range = stored_rows < len(entry_of_row)
+    entry_of_row[stored_rows[in_range]] = np.flatnonzero(in_range)
+    return entry_of_row[rows]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import faiss
 import numpy as np
@@ -17,9 +18,12 @@ import numpy.typing as npt
 from curation.algorithms.arrays.crowded import nearest_rows
 from curation.algorithms.arrays.products import exact_similarity
 from curation.algorithms.arrays.rounding import rounding_bound
-from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors
+from curation.algorithms.arrays.vectors import Floor, Ids, RowNumbers, Vectors, floor_of_each
 from curation.engine.device import CPU
 from curation.engine.sorted_arrays import ranks_in_runs, run_starts
+
+if TYPE_CHECKING:
+    from curation.algorithms.arrays.screened_products import QuerySteps
 
 EXTRA_CANDIDATES = 16
 """Candidates beyond k, so that float32 rounding cannot lose a neighbour before it is scored again."""
@@ -153,7 +157,7 @@ def _hash_vectors(rows: Vectors) -> npt.NDArray[np.uint64]:
 
 
 def search(
-    queries: Vectors, base: Base, k: int, at_least: float = -2.0, device: str = CPU
+    queries: Vectors, base: Base, k: int, at_least: Floor = -2.0, device: str = CPU
 ) -> Candidates:
     """Return the k nearest images of each query by cosine similarity.
 
@@ -165,7 +169,7 @@ def search(
         queries: unit vectors, shape (n, dim).
         base: images to search.
         k: neighbours of each query.
-        at_least: smallest cosine similarity of a neighbour.
+        at_least: smallest cosine similarity of a neighbour, of all queries or of each, (n,).
         device: `cpu` or `cuda[:n]`.
 
     Returns:
@@ -184,12 +188,7 @@ def search(
         from curation.algorithms.arrays import screened_products as screened
 
         if screened.is_faster(device):
-            # The screen gets a lower threshold, because its own rounding may make a score smaller.
-            threshold = at_least - queries.shape[1] * 2.0**-23
-            pairs = screened.candidate_pairs(
-                queries, base.vectors, k, threshold, device, base.by_id
-            )
-            return rescore_pairs(queries, base, pairs, k, at_least)
+            return search_steps(screened.QuerySteps.of(queries, device), base, k, at_least)
     candidate_count = min(k + EXTRA_CANDIDATES, len(base.vectors))
     scores, rows = faiss.knn(
         np.ascontiguousarray(queries, np.float32),
@@ -202,13 +201,29 @@ def search(
         crowded = crowded_queries(scores, k, queries.shape[1], at_least)
         rows[crowded] = -1
     pairs = possible_candidates(rows, scores, k, queries.shape[1], at_least)
-    query, row = nearest_rows(queries[crowded], base.vectors, base.by_id, k, at_least)
+    floors = floor_of_each(at_least, len(queries))[crowded]
+    query, row = nearest_rows(queries[crowded], base.vectors, base.by_id, k, floors)
     pairs = np.concatenate([pairs[0], crowded[query]]), np.concatenate([pairs[1], row])
     return rescore_pairs(queries, base, pairs, k, at_least)
 
 
+def search_steps(queries: QuerySteps, base: Base, k: int, at_least: Floor = -2.0) -> Candidates:
+    """Return the same as `search`, for queries that are on a device already.
+
+    Args:
+        queries: unit vectors, (n, dim).
+        base: images to search, at least one.
+        k: neighbours of each query.
+        at_least: smallest cosine similarity of a neighbour, of all queries or of each, (n,).
+    """
+    # The screen gets a lower threshold, because its own rounding may make a score smaller.
+    threshold = at_least - base.vectors.shape[1] * 2.0**-23
+    pairs = queries.candidate_pairs(base.vectors, k, threshold, base.by_id)
+    return rescore_pairs(queries.vectors, base, pairs, k, at_least)
+
+
 def crowded_queries(
-    scores: npt.NDArray[np.float32], k: int, dim: int, at_least: float = -2.0
+    scores: npt.NDArray[np.float32], k: int, dim: int, at_least: Floor = -2.0
 ) -> RowNumbers:
     """Return the queries whose last candidate is within rounding of the k-th: others may be as near.
 
@@ -216,7 +231,7 @@ def crowded_queries(
         scores: float32 similarities of the candidates, falling, shape (n, c), c > k.
         k: neighbours of each query.
         dim: dimension of the vectors.
-        at_least: smallest cosine similarity of a neighbour.
+        at_least: smallest cosine similarity of a neighbour, of all queries or of each.
     """
     least = np.maximum(scores[:, k - 1] - 2 * rounding_bound(dim), at_least - rounding_bound(dim))
     return np.flatnonzero(scores[:, -1] >= least)
@@ -227,7 +242,7 @@ def possible_candidates(
     scores: npt.NDArray[np.float32] | None,
     k: int,
     dim: int,
-    at_least: float = -2.0,
+    at_least: Floor = -2.0,
 ) -> Pairs:
     """Return the pairs of queries and their candidates that rounding can bring among the k best.
 
@@ -236,13 +251,14 @@ def possible_candidates(
         scores: float32 similarities of the candidates, falling, shape (n, c); None keeps all.
         k: neighbours of each query.
         dim: dimension of the vectors.
-        at_least: smallest cosine similarity of a neighbour.
+        at_least: smallest cosine similarity of a neighbour, of all queries or of each.
     """
     possible = rows >= 0
     if scores is not None and rows.shape[1] > k:
         # Float32 dot products of unit vectors err by less than this (Higham 2002, section 3.1).
         error = rounding_bound(dim)
-        possible &= scores >= np.maximum(scores[:, k - 1 : k] - 2 * error, at_least - error)
+        least = np.maximum(scores[:, k - 1] - 2 * error, at_least - error)
+        possible &= scores >= least[:, None]
     query, column = np.nonzero(possible)
     return query, rows[query, column]
 
@@ -252,7 +268,7 @@ def rescore_pairs(
     base: Base,
     pairs: Pairs,
     k: int,
-    at_least: float = -2.0,
+    at_least: Floor = -2.0,
 ) -> Candidates:
     """Return the k best of some candidate pairs for each query, scored again in float64.
 
@@ -261,13 +277,14 @@ def rescore_pairs(
         base: images to search.
         pairs: query and row of `base.vectors` of each candidate, shape (m,) each.
         k: neighbours of each query.
-        at_least: smallest cosine similarity of a neighbour.
+        at_least: smallest cosine similarity of a neighbour, of all queries or of each.
     """
     query, group = pairs
     similarity = exact_similarity(queries, base.vectors, query, group)
     first_id = base.ids[base.start[group]]
     order = np.lexsort((first_id, -similarity, query))
-    order = order[similarity[order] >= at_least]
+    floors = floor_of_each(at_least, len(queries))[query]
+    order = order[similarity[order] >= floors[order]]
     # Each row brings an image at least, and the first is its best: no query needs more than k rows.
     order = order[ranks_in_runs(query[order]) < k]
     query, group, similarity = query[order], group[order], similarity[order]

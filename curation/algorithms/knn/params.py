@@ -66,8 +66,8 @@ class SearchParams(ProbingParams):
     """How an index is searched."""
 
     refine: int = Field(default=8, ge=1)
-    """With `ivf_pq`, how many candidates per wanted neighbour are scored again with the stored
-    vectors."""
+    """With `ivf_pq`, how many candidates per wanted neighbour `curation search` scores again with the
+    stored vectors; `match` scores all vectors of the lists that a query probes."""
     recall_queries: int = Field(default=256, ge=1)
     """With an index, the number of sampled queries whose exact neighbours are computed to measure the
     recall."""

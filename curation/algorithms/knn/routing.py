@@ -12,7 +12,7 @@ from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import Vectors, vector_array
 from curation.algorithms.knn.cell_shares import ROWS_PER_MESSAGE, CellTasks, keyed_by_task
 from curation.algorithms.knn.codebooks import read_codebooks
-from curation.algorithms.knn.exact import build_base
+from curation.algorithms.knn.exact import Base, build_base
 from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.device import CPU
@@ -26,22 +26,24 @@ RoleFragments = Sequence[tuple[str, Fragment]]
 """Roles and fragments of vectors that one task assigns to cells."""
 
 
-def nearest_cells(
-    vectors: Vectors, centroids: npt.NDArray[np.float32], spread: int, device: str = CPU
-) -> Cells:
+def cell_base(centroids: npt.NDArray[np.float32]) -> Base:
+    """Return the centroids of cells, (cells, dim), as a base for `nearest_cells`."""
+    return build_base(centroids, np.char.mod("%032d", np.arange(len(centroids))).astype("S32"))
+
+
+def nearest_cells(vectors: Vectors, cells: Base, spread: int, device: str = CPU) -> Cells:
     """Return the nearest cells of each vector.
 
     Args:
         vectors: unit vectors, shape (n, dim).
-        centroids: centroid of each cell, float32 of shape (cells, dim).
+        cells: of `cell_base`.
         spread: cells of each vector, at most the number of cells.
         device: `cpu` or `cuda[:n]`.
 
     Returns:
         Numbers of cells, nearest first, shape (n, spread).
     """
-    names = np.char.mod("%032d", np.arange(len(centroids))).astype("S32")
-    nearest = search_exact(vectors, build_base(centroids, names), spread, device=device)
+    nearest = search_exact(vectors, cells, spread, device=device)
     return nearest.ids.astype(np.int32).reshape(len(vectors), spread)
 
 
@@ -76,12 +78,12 @@ def route(fragments: RoleFragments, codebooks: Fragment, spread: int, device: st
     """
     quantiser = read_codebooks(codebooks)
     assert quantiser is not None
-    spread = min(spread, len(quantiser.coarse))
+    spread, centroids = min(spread, len(quantiser.coarse)), cell_base(quantiser.coarse)
     yield pa.RecordBatch.from_arrays([_lists(np.empty((0, spread), np.int32))], names=["cells"])
     for _, fragment in fragments:
         _, vectors = read_vectors(fragment)
         if len(vectors):
-            cells = nearest_cells(vectors, quantiser.coarse, spread, device)
+            cells = nearest_cells(vectors, centroids, spread, device)
             yield pa.RecordBatch.from_arrays([_lists(cells)], names=["cells"])
     return None
 

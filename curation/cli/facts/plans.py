@@ -96,11 +96,25 @@ class EncoderCost(Facts):
     """Floating-point operations per image."""
 
 
+class SearchCost(Facts):
+    """What a way to search the pool costs: quantise, index and match together."""
+
+    cpu_hours: float
+    """Hours of one core that is always busy."""
+    gpu_hours: float
+    """Hours of one GPU that is always busy."""
+    money: float
+    """Price, in the currency of `prices`."""
+
+
 class PlanCost(Facts):
     """Of `plan --cost`."""
 
     stages: list[StageCost]
     """The stages in order."""
+    searches: dict[str, SearchCost]
+    """Exact search and an index, by the name that `match.index` has for it; empty if no arm needs
+    neighbours."""
     money: float
     """Sum of the prices."""
     encoders: dict[str, EncoderCost]

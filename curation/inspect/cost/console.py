@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +15,9 @@ from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
 from curation.inspect.cost.estimate import Cost, estimate
 from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
-from curation.inspect.cost.workload import work_of_stages
+from curation.inspect.cost.searches import search_alternatives
+from curation.inspect.cost.work import Work
+from curation.inspect.cost.workload import cost_inputs, work_of_stages
 from curation.recipe import Recipe, explain
 from curation.terminal import styled
 
@@ -42,10 +44,13 @@ class RecipeCost:
 
     stages: Sequence[Cost]
     basis: Basis
+    searches: Mapping[str, Sequence[Cost]] = field(default_factory=dict)
+    """The costs of `quantise`, `index` and `match` by exact search and by an index."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as values that JSON can hold."""
-        return _to_json(self.stages, self.basis)
+        searches = {name: _sums(costs) for name, costs in self.searches.items()}
+        return _to_json(self.stages, self.basis) | {"searches": searches}
 
 
 def parse_assumptions(overrides: Sequence[str]) -> Assumptions:
@@ -89,8 +94,13 @@ def cost_of(
         rates=load_yaml(Rates, rates or default_file("rates")),
         encoders=profile_encoders(recipe),
     )
-    works = work_of_stages(recipe, basis.encoders, assumptions)
-    return RecipeCost(estimate(works, basis.rates, basis.prices, MONTHS), basis)
+    inputs = cost_inputs(recipe, basis.encoders, assumptions)
+
+    def priced(works: Sequence[Work]) -> Sequence[Cost]:
+        return estimate(works, basis.rates, basis.prices, MONTHS)
+
+    searches = {name: priced(works) for name, works in search_alternatives(inputs).items()}
+    return RecipeCost(priced(work_of_stages(recipe, basis.encoders, assumptions)), basis, searches)
 
 
 def print_cost(recipe: Recipe, cost: RecipeCost, out: Console) -> None:
@@ -102,6 +112,7 @@ def print_cost(recipe: Recipe, cost: RecipeCost, out: Console) -> None:
         out: where to print.
     """
     out.print(_cost_grid(recipe, cost.stages, cost.basis.prices))
+    _print_searches(out, cost)
     _print_basis(out, cost.basis)
     _print_driver_warnings(out, cost.stages)
 
@@ -136,6 +147,25 @@ def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
         f"{sum(c.money for c in costs):,.0f}",
     )
     return grid
+
+
+def _sums(costs: Sequence[Cost]) -> dict[str, float]:
+    names = ("cpu_hours", "gpu_hours", "money")
+    return {name: sum(getattr(cost, name) for cost in costs) for name in names}
+
+
+def _print_searches(out: Console, cost: RecipeCost) -> None:
+    """Print what exact search and an index would cost, the cheaper one first."""
+    sums = {name: _sums(costs) for name, costs in cost.searches.items()}
+    parts = [
+        f"match: {{index: {name}}} {format_si(one['cpu_hours'])} core h, "
+        f"{format_si(one['gpu_hours'])} GPU h, {one['money']:,.0f} {cost.basis.prices.currency}"
+        for name, one in sorted(sums.items(), key=lambda item: item[1]["money"])
+    ]
+    if parts:
+        out.print(
+            f"The search of the pool with quantise and index, cheapest first: {'; '.join(parts)}."
+        )
 
 
 def _print_basis(out: Console, basis: Basis) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
-from curation.algorithms.knn.broadcast import MERGED_ON_DRIVER
-from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.cost.counts import expected_counts
@@ -17,6 +15,7 @@ from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.joins import hash_join, vector_joins
 from curation.inspect.cost.pixel_pairs import verify_work
 from curation.inspect.cost.rates import Assumptions
+from curation.inspect.cost.searches import index_work, match_work, quantise_work
 from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work
 from curation.recipe import Recipe
 from curation.stages.ingest.duplicates import ROWS_PER_PART
@@ -30,8 +29,6 @@ DRIVER_ROW = 48
 """Bytes of the driver for an image of the dataset: its order key, its size, and their order."""
 KEYED_ROW = 64
 """Bytes of a row of a list that is sent to find repeated ones: its key, place and pair_id."""
-CANDIDATE = 44
-"""Bytes of a candidate of a search: query, image id, similarity."""
 CAPTION_ROW = 200
 """Bytes of a row with its caption."""
 
@@ -49,8 +46,15 @@ def work_of_stages(
     Raises:
         RecipeError: the counts of the recipe are incomplete, or a stage has no entry in `STAGE_WORK`.
     """
-    inputs = CostInputs(recipe, expected_counts(recipe, assumptions), encoders, assumptions)
+    inputs = cost_inputs(recipe, encoders, assumptions)
     return [stage_work(step.name)(inputs) for step in plan(recipe)]
+
+
+def cost_inputs(
+    recipe: Recipe, encoders: Mapping[str, EncoderProfile], assumptions: Assumptions
+) -> CostInputs:
+    """Return what the work of every stage follows from; the arguments are those of `work_of_stages`."""
+    return CostInputs(recipe, expected_counts(recipe, assumptions), encoders, assumptions)
 
 
 def stage_work(stage: str) -> Callable[[CostInputs], Work]:
@@ -219,62 +223,6 @@ def _assign(inputs: CostInputs) -> Work:
     )
 
 
-def _quantise(inputs: CostInputs) -> Work:
-    choice, dim = inputs.search_choice, inputs.match_dim
-    if choice.index == "exact":
-        return Work("quantise", 0)
-    sample = min(inputs.counts.eligible, sample_size(choice.nlist))
-    points = min(sample, TRAIN_PER_LIST * choice.nlist)
-    return Work(
-        "quantise",
-        choice.nlist,
-        stored=4 * choice.nlist * dim,
-        cpu_flop=2 * points * choice.nlist * dim * ITERATIONS,
-        driver=2 * dim * sample,
-    )
-
-
-def _index(inputs: CostInputs) -> Work:
-    choice, counts = inputs.search_choice, inputs.counts
-    if choice.index == "exact":
-        return Work("index", 0)
-    code_bytes = inputs.recipe.match.subquantizers if choice.index == "ivf_pq" else 0
-    return Work(
-        "index",
-        counts.images,
-        stored=counts.images * (40 + code_bytes),
-        moved=counts.fragments * 4 * choice.nlist * inputs.match_dim,
-        cpu_flop=2 * counts.images * choice.nlist * inputs.match_dim,
-    )
-
-
-def _match(inputs: CostInputs) -> Work:
-    counts, dim, k = inputs.counts, inputs.match_dim, inputs.recipe.largest_k
-    if k == 0:
-        return Work("match", 0)
-    matches = counts.seeds * k
-    shards = counts.fragments * counts.pool / max(counts.images, 1)
-    merged_on_driver = min(matches * shards, MERGED_ON_DRIVER)
-    return Work(
-        "match",
-        matches,
-        stored=matches * (NARROW_ROW + shards * CANDIDATE),
-        moved=shards * counts.seeds * (2 * dim + CANDIDATE * k),
-        cpu_flop=_search_flop(inputs),
-        driver=(merged_on_driver + matches) * CANDIDATE,
-    )
-
-
-def _search_flop(inputs: CostInputs) -> float:
-    choice, counts, params = inputs.search_choice, inputs.counts, inputs.recipe.match
-    if choice.index == "exact":
-        return 2 * choice.exact
-    probed = min(1.0, params.nprobe / choice.nlist)
-    per_candidate = inputs.match_dim if choice.index == "ivf_flat" else params.subquantizers
-    flop = 2 * counts.seeds * (counts.fragments * choice.nlist * inputs.match_dim)
-    return flop + 2 * counts.seeds * counts.eligible * probed * per_candidate
-
-
 def _retrieve(inputs: CostInputs) -> Work:
     counts = inputs.counts
     matches = counts.seeds * inputs.recipe.largest_k
@@ -317,9 +265,9 @@ STAGE_WORK: dict[str, Callable[[CostInputs], Work]] = {
     "select": _select,
     "cluster": _cluster,
     "assign": _assign,
-    "quantise": _quantise,
-    "index": _index,
-    "match": _match,
+    "quantise": quantise_work,
+    "index": index_work,
+    "match": match_work,
     "retrieve": _retrieve,
     "assemble": _assemble,
 }

@@ -113,7 +113,7 @@ def _as_is(arm: Arm, subject: Subject) -> str | None:
 def _sample(arm: Arm, subject: Subject) -> str | None:
     ranked = [row for row in subject.matches if row["seed_set"] == arm["seeds"]]
     if not ranked:
-        kept = subject.tables["matches"].manifest.params.get("k") if _matched(subject) else arm["k"]
+        kept = _kept(subject, arm)
         return f"it is not among the {kept} nearest pool images of any image of {arm['seeds']}"
     best = min(ranked, key=lambda row: (row["rank"], -row["similarity"]))
     if best["rank"] > arm["k"]:
@@ -122,6 +122,15 @@ def _sample(arm: Arm, subject: Subject) -> str | None:
             f"({best['seed_image_id']}, similarity {best['similarity']:.3f})"
         )
     return None
+
+
+def _kept(subject: Subject, arm: Arm) -> Any:
+    """Return how many neighbours of each seed image of an arm `match` kept."""
+    if not _matched(subject):
+        return arm["k"]
+    kept = subject.tables["matches"].manifest.params.get("k")
+    # Runs of older versions kept as many for all sets.
+    return kept.get(arm["seeds"]) if isinstance(kept, dict) else kept
 
 
 def _matched(subject: Subject) -> bool:

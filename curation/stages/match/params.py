@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curation.algorithms.knn.params import IndexParams, SearchParams
-from curation.engine.params_base import StrictModel
+from curation.engine.params_base import StrictModel, execution_only
 from curation.engine.stage import Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
 
@@ -14,6 +14,9 @@ class MatchParams(IndexParams, SearchParams):
     encoder: str | None = None
     """Name of the encoder under `embed.encoders` whose vectors are searched; null takes the one of
     `cluster`."""
+    block_gib: float = execution_only(0.5, gt=0)
+    """Memory for a block of seed images on a worker, in GiB. Vectors of the pool are read once for each
+    block. A GPU can hold a larger one."""
 
 
 class MatchStep(StrictModel):
@@ -23,8 +26,10 @@ class MatchStep(StrictModel):
     """Name of the encoder whose vectors are searched."""
     search: SearchParams
     """How the index is searched."""
-    k: int
-    """Largest number of neighbours per seed image that an arm needs; 0 if no arm needs any."""
+    k: dict[str, int]
+    """Number of neighbours per seed image by seed set: the largest that an arm needs; 0 for none."""
+    block_gib: float = execution_only(0.5, gt=0)
+    """Memory for a block of seed images on a worker, in GiB."""
     seed: int
     """Seed of the recipe."""
 
@@ -36,7 +41,7 @@ STAGE = Stage(
     params=MatchStep,
     writes="matches",
     reads=(Read("eligible"), Read(EMBEDDINGS), Read("codebooks"), Read("lists")),
-    version=4,
+    version=5,
     gpu=True,
     members=lambda params: (params.encoder,),
 )

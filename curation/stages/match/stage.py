@@ -1,23 +1,30 @@
-"""match: the nearest pool images of every eligible seed image, as many as any arm needs."""
+"""match: the nearest pool images of every eligible seed image, as many as the arms of its set need."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.ids import from_ids
-from curation.algorithms.arrays.seeded_order import seeded_order
-from curation.algorithms.arrays.vectors import Ids, Vectors
-from curation.algorithms.knn.broadcast import Shard, broadcast_join, write_queries
-from curation.algorithms.knn.codebooks import read_codebooks
+from curation.algorithms.arrays.vectors import Bools, Ids
+from curation.algorithms.knn.codebooks import index_of
 from curation.algorithms.knn.exact import Candidates
-from curation.algorithms.knn.read import read_vectors
+from curation.algorithms.knn.pool import Shard
+from curation.algorithms.knn.queries import SeedFragment, query_blocks
+from curation.algorithms.knn.read import dimension
+from curation.algorithms.knn.sample import eligible_rows
+from curation.algorithms.knn.search_plan import SearchLimits
+from curation.algorithms.knn.stream_merge import MergeRange, merge_exchange, merge_part
+from curation.algorithms.knn.stream_recall import RecallSample, measure_recall
+from curation.algorithms.knn.streams import Pool, search_pool
 from curation.engine.context import Context
 from curation.engine.contract import contract
+from curation.engine.exchange import exchange
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.match.params import MatchStep
@@ -33,111 +40,136 @@ def match(
     params: MatchStep,
     context: Context,
 ) -> StageOutput:
-    """Search the eligible pool for the k nearest images of every eligible seed image.
+    """Search the eligible pool for the nearest images of every eligible seed image.
+
+    The driver holds names of fragments alone: workers read seeds and pool, and write the rows.
 
     Yields:
-        ("all", batch of `matches`), one seed set after another by name.
+        ("all", batch of `matches`) without rows, and records of fragments that workers wrote: within
+        each by seed set, then by seed image, then by rank.
 
     Returns:
-        `index`, the kind of search; `queries` and `shards`, the number of different seed images and of
-        pool fragments; `recall`, the share of the true k nearest (`recall_at`) that an index finds for
-        a sample of `recall_queries` queries, null if nothing was searched; and `search_seconds`.
+        `index`, the kind of search; `queries` and `shards`, the number of searched seed images (one for
+        each k that its sets want) and of pool fragments; `layout`, `blocks`, `slices`, `candidates` and
+        `bytes`, how queries and pool met, and what that stored and was counted to move; `recall`, the
+        share of the true neighbours that an index finds for a sample of `recall_queries` queries,
+        `recall_at` at most for each, null if nothing was searched; and `search_seconds`.
     """
     yield "all", empty_batch(contract("matches").arrow_schema())
-    vectors = embeddings[params.encoder]
-    sets, ids, queries = _read_seeds(eligible, vectors)
-    if not len(ids) or params.k == 0:
-        return {"index": "exact", "queries": 0, "recall": None}
-    shards = {
-        name: Shard(vectors.fragments[name], fragment, lists.fragments[name])
-        for name, fragment in eligible.fragments.items()
-        if "pool" in fragment.record.counts
-    }
-    unique, first = np.unique(ids, return_index=True)
-    queries = queries[first]
-    loaded = read_codebooks(codebooks)
-    index = None if loaded is None else codebooks
-    query_table = _write_queries(unique, queries, "queries", context)
+    vectors, index = embeddings[params.encoder], index_of(codebooks)
+    stats: dict[str, Any] = {"index": "exact" if index is None else index[0], "queries": 0}
+    sets = sorted(name for name, k in params.k.items() if k)
+    seeds = _seed_fragments(eligible, vectors, sets, params.k)
+    dim = dimension(vectors)
+    limits = SearchLimits.of_block(params.block_gib)
+    nprobe = params.search.nprobe if index else 0
+    blocks = query_blocks(seeds, dim, nprobe, limits, context) if dim else []
+    shards = _shards(eligible, vectors, None if index is None else lists)
+    pool = Pool(shards, eligible_rows(eligible), dim, None if index is None else codebooks, nprobe)
+    if not blocks or not pool.eligible:
+        return stats | {"recall": None}
     started = time.monotonic()
-    matches = broadcast_join(shards, query_table, index, params.search, params.k, context)
-    stats: dict[str, Any] = {
-        "index": "exact" if loaded is None else loaded.index,
-        "queries": len(unique),
+    searched = search_pool(blocks, pool, limits, context)
+    job = merge_exchange(searched.found, write_matches, {"sets": tuple(sets)}, limits)
+    records = [
+        r for part in exchange(replace(job, outputs=_output), context) for r in part.values()
+    ]
+    yield from records
+    stats |= searched.measurements() | {
         "shards": len(shards),
-        "recall": 1.0 if len(matches.query) else None,
+        "recall": 1.0,
         "search_seconds": round(time.monotonic() - started, 3),
     }
-    if index is not None:
-        order = seeded_order(unique, params.seed, "recall")
-        sample = np.sort(order[: params.search.recall_queries])
-        sample_table = _write_queries(unique[sample], queries[sample], "recall", context)
-        exact = broadcast_join(shards, sample_table, None, params.search, params.k, context)
-        stats |= {"recall": recall(matches, exact, sample), "recall_queries": len(sample)}
-        stats["recall_at"] = params.k
-    for seed_set in sorted(set(sets)):
-        yield "all", _matches_batch(matches, unique, str(seed_set), ids[sets == seed_set])
-    return stats
+    if index is None:
+        return stats
+    matches = [Fragment(context.store, record) for record in records]
+    sample = RecallSample(params.search.recall_queries, params.seed)
+    return stats | measure_recall(blocks, pool, matches, sample, limits, context)
 
 
-def _read_seeds(eligible: Table, embeddings: Table) -> tuple[npt.NDArray[Any], Ids, Vectors]:
-    """Return the seed set, id and vector of each eligible seed image, (n,), (n,), (n, dim).
-
-    An image may be in several sets.
-    """
-    sets, ids, vectors = [], [], []
+def _seed_fragments(
+    eligible: Table, embeddings: Table, sets: Sequence[str], k: Mapping[str, int]
+) -> dict[int, list[SeedFragment]]:
+    """Return the fragments of the seeds by the number of neighbours that their sets want."""
+    seeds: dict[int, list[SeedFragment]] = {}
     for name, fragment in eligible.fragments.items():
-        if "seed" not in fragment.record.counts:
+        if not fragment.record.counts.get("seed", {}).get("eligible", 0):
             continue
-        fragment_ids, fragment_vectors = read_vectors(embeddings.fragments[name], fragment)
-        if len(fragment_ids):
-            source = fragment.read(["source"]).column("source")[0].as_py()
-            sets.append(np.full(len(fragment_ids), source))
-            ids.append(fragment_ids)
-            vectors.append(fragment_vectors)
-    if not ids:
-        return np.empty(0, "U1"), np.empty(0, "S32"), np.empty((0, 0), np.float16)
-    return np.concatenate(sets), np.concatenate(ids), np.concatenate(vectors)
+        # All rows of a fragment have one source.
+        source = next(fragment.batches(["source"], rows=1)).column("source")[0].as_py()
+        if source in sets:
+            member = SeedFragment(sets.index(source), embeddings.fragments[name], fragment)
+            seeds.setdefault(k[source], []).append(member)
+    return seeds
 
 
-def _write_queries(ids: Ids, vectors: Vectors, name: str, context: Context) -> Fragment:
-    """Write queries as a work table that every worker can read."""
-    items = {name: {"ids": ids, "vectors": vectors}}
-    return Fragment(context.store, context.compute("queries", write_queries, items)[name])
+def _shards(eligible: Table, embeddings: Table, lists: Table | None) -> dict[str, Shard]:
+    """Return the fragments of the pool that have an eligible row."""
+    return {
+        name: Shard(
+            embeddings.fragments[name], fragment, None if lists is None else lists.fragments[name]
+        )
+        for name, fragment in eligible.fragments.items()
+        if fragment.record.counts.get("pool", {}).get("eligible", 0)
+    }
 
 
-def recall(matches: Candidates, exact: Candidates, sample: npt.NDArray[np.int64]) -> float | None:
-    """Return the share of the exact neighbours of some queries that an approximate search found.
+def _output(part: int) -> dict[str, str]:
+    return {f"all-{part:06d}": "matches"}
 
-    None if there are no such neighbours.
+
+def write_matches(
+    candidates: pa.Table,
+    ranges: Sequence[MergeRange],
+    sets: Sequence[str],
+    batch_rows: int,
+    part: int,
+) -> StageOutput:
+    """Write the nearest images of some queries.
 
     Args:
-        matches: neighbours of all queries, by the approximate search.
-        exact: exact neighbours of the sampled queries, which are numbered by their place in the sample.
-        sample: the numbers of the sampled queries among all, (queries,).
+        candidates: of these queries, of all slices of the pool.
+        ranges: how queries are divided among tasks.
+        sets: names of the seed sets.
+        batch_rows: rows of a batch.
+        part: number of the task.
+
+    Yields:
+        Batches of `matches`.
     """
-    truth = set(zip(sample[exact.query].tolist(), exact.ids.tolist(), strict=True))
-    found = set(zip(matches.query.tolist(), matches.ids.tolist(), strict=True))
-    return round(len(truth & found) / len(truth), 6) if truth else None
+    yield empty_batch(contract("matches").arrow_schema())
+    best, ids, set_lists = merge_part(candidates, ranges, part)
+    member = np.repeat(np.arange(len(ids)), np.diff(set_lists.offsets.to_numpy()))
+    numbers = set_lists.flatten().to_numpy()
+    for number in np.unique(numbers).tolist():
+        in_set = np.zeros(len(ids), bool)
+        in_set[member[numbers == number]] = True
+        yield from _set_batches(best, ids, in_set, sets[number], batch_rows)
+    return None
 
 
-def _matches_batch(matches: Candidates, unique: Ids, seed_set: str, members: Ids) -> pa.RecordBatch:
-    """Return the rows of `matches` of one seed set.
+def _set_batches(
+    best: Candidates, ids: Ids, in_set: Bools, seed_set: str, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `matches` of one seed set.
 
     Args:
-        matches: neighbours of all queries.
-        unique: the id of each query, ascending.
+        best: neighbours of all queries.
+        ids: image id of each query, (n,).
+        in_set: which queries are in the set, (n,).
         seed_set: name of the set.
-        members: ids of the images of the set.
+        batch_rows: rows of a batch.
     """
-    keep = np.isin(unique[matches.query], members)
-    rows = int(keep.sum())
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([seed_set] * rows, pa.string()),
-            from_ids(unique[matches.query[keep]]),
-            from_ids(matches.ids[keep]),
-            pa.array(matches.similarity[keep]),
-            pa.array(matches.rank()[keep]),
-        ],
-        names=["seed_set", "seed_image_id", "image_id", "similarity", "rank"],
-    )
+    ranks, rows = best.rank(), np.flatnonzero(in_set[best.query])
+    for low in range(0, len(rows), batch_rows):
+        part = rows[low : low + batch_rows]
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.repeat(seed_set, len(part)),
+                from_ids(ids[best.query[part]]),
+                from_ids(best.ids[part]),
+                pa.array(best.similarity[part]),
+                pa.array(ranks[part]),
+            ],
+            names=["seed_set", "seed_image_id", "image_id", "similarity", "rank"],
+        )
