@@ -22,7 +22,7 @@ import torch
 from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
-from curation.algorithms.arrays.screened_products import screen_type
+from curation.algorithms.arrays.screen_choice import screen_type
 from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.lloyd import TrainingState, lloyd

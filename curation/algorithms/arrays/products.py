@@ -6,25 +6,36 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Bools, RowNumbers, Vectors
+from curation.engine.device import CPU
 
 VALUES_PER_STEP = 2**22
 """Float64 values gathered at once."""
 
 
 def exact_similarity(
-    queries: Vectors, base: Vectors, query: RowNumbers, row: RowNumbers
+    queries: Vectors, base: Vectors, query: RowNumbers, row: RowNumbers, device: str = CPU
 ) -> npt.NDArray[np.float32]:
     """Return the float64 dot product of each pair, rounded to float32.
+
+    A GPU computes those that it can tell to be the same bits, if it holds the vectors.
 
     Args:
         queries: shape (n, dim).
         base: shape (b, dim).
         query: row of `queries` of each pair, shape (m,).
         row: row of `base` of each pair, shape (m,).
+        device: `cpu` or `cuda[:n]`.
 
     Returns:
         Shape (m,).
     """
+    if device != CPU and len(query):
+        from curation.algorithms.arrays.device_products import device_similarity, products_fit
+
+        if products_fit(queries, base, device):
+            similarity, unsure = device_similarity(queries, base, query, row, device)
+            similarity[unsure] = exact_similarity(queries, base, query[unsure], row[unsure])
+            return similarity
     similarity = np.empty(len(query), dtype=np.float32)
     step = max(1, VALUES_PER_STEP // base.shape[1])
     for start in range(0, len(query), step):

@@ -110,11 +110,16 @@ def make_centroids(vectors: Floats, metric: Metric) -> Centroids:
 
 def cosines(points: Vectors, centroids: Centroids, cluster_ids: ClusterIds) -> Doubles:
     """Return the cosine similarity of unit vectors (n, dim) to one centroid each, (n,)."""
+    return exact_scores(points, make_centroids(directions(centroids), "spherical"), cluster_ids)
+
+
+def directions(centroids: Centroids) -> Floats:
+    """Return centroids of unit length, (k, dim); those of the spherical metric have it."""
     if not centroids.offset.any():
-        return exact_scores(points, centroids, cluster_ids)
+        return centroids.vectors
     lengths = np.linalg.norm(centroids.vectors, axis=1, keepdims=True)
-    unit = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return exact_scores(points, make_centroids(unit, "spherical"), cluster_ids)
+    unit: Floats = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return unit
 
 
 def update_centroids(sums: ClusterSums, centroids: Centroids, metric: Metric) -> Floats:

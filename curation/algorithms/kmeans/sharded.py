@@ -133,7 +133,7 @@ def sum_shard(
         if not part.rows:
             continue
         points = vector_matrix(part.read(["vector"]).column("vector"))
-        part_sums = ArrayPoints(points, load_backend(backend, device)).sum_by_cluster(fixed)
+        part_sums = ArrayPoints(points, load_backend(backend, device), device).sum_by_cluster(fixed)
         sums += part_sums.sums
         counts += part_sums.counts
         square += part_sums.square

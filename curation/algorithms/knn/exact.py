@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -179,17 +178,20 @@ def search(
     """
     if not len(queries) or not len(base.vectors):
         return merge([], k)
-    if queries.size * len(base.vectors) >= SCREEN_FROM_PRODUCTS:
+    if device != CPU or queries.size * len(base.vectors) >= SCREEN_FROM_PRODUCTS:
         # The import of torch takes seconds, which small searches are spared.
-        from curation.algorithms.arrays import screened_products as screened
+        from curation.algorithms.arrays import nearest_pairs, screen_choice
 
-        if screened.is_faster(device):
+        if screen_choice.is_faster(device):
             # The screen gets a lower threshold, because its own rounding may make a score smaller.
             threshold = at_least - queries.shape[1] * 2.0**-23
-            pairs = screened.candidate_pairs(
+            pairs = nearest_pairs.candidate_pairs(
                 queries, base.vectors, k, threshold, device, base.by_id
             )
-            return rescore_pairs(queries, base, pairs, k, at_least)
+            return rescore_pairs(queries, base, pairs, k, at_least, device)
+    # Where a GPU searches, FAISS need not be installed.
+    import faiss
+
     candidate_count = min(k + EXTRA_CANDIDATES, len(base.vectors))
     scores, rows = faiss.knn(
         np.ascontiguousarray(queries, np.float32),
@@ -253,6 +255,7 @@ def rescore_pairs(
     pairs: Pairs,
     k: int,
     at_least: float = -2.0,
+    device: str = CPU,
 ) -> Candidates:
     """Return the k best of some candidate pairs for each query, scored again in float64.
 
@@ -262,9 +265,10 @@ def rescore_pairs(
         pairs: query and row of `base.vectors` of each candidate, shape (m,) each.
         k: neighbours of each query.
         at_least: smallest cosine similarity of a neighbour.
+        device: `cpu` or `cuda[:n]`.
     """
     query, group = pairs
-    similarity = exact_similarity(queries, base.vectors, query, group)
+    similarity = exact_similarity(queries, base.vectors, query, group, device)
     first_id = base.ids[base.start[group]]
     order = np.lexsort((first_id, -similarity, query))
     order = order[similarity[order] >= at_least]

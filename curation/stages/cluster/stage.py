@@ -137,7 +137,8 @@ def _train_finest(
     in_memory = _vector_bytes(sample) <= params.memory_gib * 2**30
     if in_memory:
         ids, vectors = read_sample(sample)
-        points = ArrayPoints(vectors, load_backend(params.backend, *local_devices()))
+        devices = local_devices()
+        points = ArrayPoints(vectors, load_backend(params.backend, *devices), devices[0])
     else:
         points = ShardedPoints(group_into_shards(sample), params.metric, params.backend, context)
     if saved is None:
