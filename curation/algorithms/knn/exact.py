@@ -180,15 +180,10 @@ def search(
         return merge([], k)
     if device != CPU or queries.size * len(base.vectors) >= SCREEN_FROM_PRODUCTS:
         # The import of torch takes seconds, which small searches are spared.
-        from curation.algorithms.arrays import nearest_pairs, screen_choice
+        from curation.algorithms.arrays import screen_choice
 
         if screen_choice.is_faster(device):
-            # The screen gets a lower threshold, because its own rounding may make a score smaller.
-            threshold = at_least - queries.shape[1] * 2.0**-23
-            pairs = nearest_pairs.candidate_pairs(
-                queries, base.vectors, k, threshold, device, base.by_id
-            )
-            return rescore_pairs(queries, base, pairs, k, at_least, device)
+            return screened_search(queries, base, k, at_least, device)
     # Where a GPU searches, FAISS need not be installed.
     import faiss
 
@@ -207,6 +202,26 @@ def search(
     query, row = nearest_rows(queries[crowded], base.vectors, base.by_id, k, at_least)
     pairs = np.concatenate([pairs[0], crowded[query]]), np.concatenate([pairs[1], row])
     return rescore_pairs(queries, base, pairs, k, at_least)
+
+
+def screened_search(
+    queries: Vectors, base: Base, k: int, at_least: float = -2.0, device: str = CPU
+) -> Candidates:
+    """Return what `search` returns, for queries and a base that are not empty, without FAISS.
+
+    Args:
+        queries: unit vectors, shape (n, dim).
+        base: images to search.
+        k: neighbours of each query.
+        at_least: smallest cosine similarity of a neighbour.
+        device: `cpu` or `cuda[:n]`.
+    """
+    from curation.algorithms.arrays.nearest_pairs import candidate_pairs
+
+    # The screen gets a lower threshold, because its own rounding may make a score smaller.
+    threshold = at_least - queries.shape[1] * 2.0**-23
+    pairs = candidate_pairs(queries, base.vectors, k, threshold, device, base.by_id)
+    return rescore_pairs(queries, base, pairs, k, at_least, device)
 
 
 def crowded_queries(
