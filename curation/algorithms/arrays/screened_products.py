@@ -171,7 +171,7 @@ class ScanResult(NamedTuple):
     Attributes:
         query: the query of each candidate pair, in no order, (m,).
         place: the row of each candidate pair, counted over all tiles, (m,).
-        tops: for each tile the best score of each group, (queries, groups).
+        tops: for each tile the best score of each group, (queries, groups), if they were kept.
         crowded: which queries have no pairs, because too many rows are within the bound, (queries,).
     """
 
@@ -182,7 +182,11 @@ class ScanResult(NamedTuple):
 
 
 def scan(
-    queries: RoundedVectors, tiles: Iterable[Tile], k: int, at_least: float = -torch.inf
+    queries: RoundedVectors,
+    tiles: Iterable[Tile],
+    k: int,
+    at_least: float = -torch.inf,
+    keep_tops: bool = False,
 ) -> ScanResult:
     """Return candidate pairs that contain the k best rows of every query.
 
@@ -191,6 +195,7 @@ def scan(
         tiles: the rows that are searched, read once; there is at least one.
         k: how many rows each query wants, at most the number of rows.
         at_least: exact score below which no row is wanted.
+        keep_tops: return the best scores of all groups.
     """
     device, count = queries.half.device, len(queries.half)
     wanted = torch.tensor(at_least, device=device)
@@ -211,7 +216,8 @@ def scan(
         query, place, score = tile.reaching(least, scores, top)
         held += torch.bincount(query, minlength=count)
         pairs.append((query, place + first, score))
-        tops.append(top)
+        if keep_tops:
+            tops.append(top)
         first += tile.rows
     crowded = held > most_pairs(k)
     query, place, score = pairs[0]

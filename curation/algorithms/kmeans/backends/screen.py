@@ -188,7 +188,7 @@ def full_scan(block: PointBlock, columns: GroupedCentroids, bounds: Tensor | Non
         bounds: is set to the largest score that a point can have in each group, (groups, n).
     """
     for step in block.steps:
-        result = scan(step.rounded, columns.tiles, 1)
+        result = scan(step.rounded, columns.tiles, 1, keep_tops=bounds is not None)
         if bounds is not None:
             part = slice(step.start, step.start + len(step.exact))
             bounds[:, part] = columns.upper_bounds(result.tops, step.rounded)
