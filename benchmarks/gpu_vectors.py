@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ def _assignment(points: Halves, initial: Any, machine: Machine) -> Comparison:
         on_device = torch.from_numpy(points).to(machine.device, torch.bfloat16)
         found["plain torch loop"] = nearest(on_device, units).cpu().numpy()
 
-    ours(), plain()
+    ours()
+    plain()
     exact = (points[:SAMPLE].astype(np.float64) @ initial.astype(np.float64).T).argmax(axis=1)
     checks = {
         name: f"{(numbers[:SAMPLE] == exact).mean():.3f} of {SAMPLE} as in float64"
@@ -200,15 +202,12 @@ def faiss_search(queries: Halves, parts: list[Halves], k: int, machine: Machine)
     """Search each part by FAISS in float32."""
     import faiss
 
-    on_gpu = machine.device.type == "cuda"
-    resources = faiss.StandardGpuResources() if on_gpu else None
+    knn: Callable[..., object] = faiss.knn
+    if machine.device.type == "cuda":
+        knn = partial(faiss.knn_gpu, faiss.StandardGpuResources())
     floats = queries.astype(np.float32)
     for part in parts:
-        rows = part.astype(np.float32)
-        if on_gpu:
-            faiss.knn_gpu(resources, floats, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
-        else:
-            faiss.knn(floats, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
+        knn(floats, part.astype(np.float32), k, metric=faiss.METRIC_INNER_PRODUCT)
 
 
 def _shape(vectors: Halves) -> str:

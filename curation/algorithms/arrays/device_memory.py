@@ -114,8 +114,9 @@ class _Copies:
     """Copies to one device. On a CPU nothing is copied."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        cuda: Any = torch.cuda  # its classes have no types
+        self.device, self.new_event = device, cuda.Event
+        self.stream: Any = cuda.Stream(device) if device.type == "cuda" else None
         self.buffers: list[Tensor | None] = [None, None]
         self.copied: list[Any] = [None, None]
         self.turn = 0
@@ -133,7 +134,7 @@ class _Copies:
         pinned.copy_(host)
         with torch.cuda.stream(self.stream):
             sent = pinned.to(self.device, non_blocking=True)
-            event = torch.cuda.Event()
+            event = self.new_event()
             event.record(self.stream)
         self.copied[self.turn] = event
         return sent, event

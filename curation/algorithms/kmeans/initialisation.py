@@ -8,8 +8,7 @@ import numpy as np
 
 from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
 from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors
-from curation.algorithms.kmeans.backends.nearest import Floats
-from curation.algorithms.kmeans.points import Doubles
+from curation.algorithms.kmeans.backends.nearest import Doubles, Floats
 
 Init = Literal["random", "kmeans++"]
 

@@ -13,10 +13,11 @@ from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.kmeans.backends.nearest import (
     Centroids,
     ClusterIds,
+    Doubles,
     Floats,
     exact_scores,
 )
-from curation.algorithms.kmeans.points import ClusterSums, Counts, Doubles, Points
+from curation.algorithms.kmeans.points import ClusterSums, Counts, Points
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import RowNumbers, vector_array, vector_matrix
 from curation.algorithms.kmeans.backends.load import load_backend
-from curation.algorithms.kmeans.backends.nearest import Centroids
+from curation.algorithms.kmeans.backends.nearest import Centroids, Doubles
 from curation.algorithms.kmeans.lloyd import Metric, make_centroids
-from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums, Counts, Doubles
+from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums, Counts
 from curation.engine.context import Context
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment

@@ -32,10 +32,8 @@ def assign(
     if valid.any():
         points = vector_matrix(rows.column("vector").filter(pa.array(valid)))
         cluster_id[valid] = load_backend(params.backend, device)(points).assign(finest)
-        each = np.arange(len(points))
-        similarity[valid] = exact_similarity(
-            points, directions(finest), each, cluster_id[valid], device
-        )
+        each, nearest = np.arange(len(points)), cluster_id[valid].astype(np.int64)
+        similarity[valid] = exact_similarity(points, directions(finest), each, nearest, device)
     yield pa.RecordBatch.from_arrays(
         [
             rows.column("pair_id").combine_chunks(),
