@@ -3,7 +3,7 @@
     python -m benchmarks.cluster                    # 1M x 256, k = 1024 and 4096, 10 iterations
     python -m benchmarks.cluster --rows 100000 --clusters 256
 
-All sides get all points, the same initial centroids (FAISS's SuperKMeans draws its own), the same number
+All sides get all points, the same initial centroids (SuperKMeans draws its own), the same number
 of iterations and all cores. They run in turn, three times; medians count. Prints the rates of large
 products on this machine, seconds, the objective over all points (mean cosine similarity to the nearest
 centroid, computed by the same function for all) and ratios of medians.

@@ -211,7 +211,7 @@ def scan(
         # Groups share no vector, so the k best tops are scores of k vectors. With fewer than k groups
         # all scores count.
         best = _best(best, top if k <= tile.groups else scores)
-        least = torch.maximum(_least_screened(best[:, -1], error), error.screened_from(wanted))
+        least = torch.maximum(_least_screened(best.amin(dim=1), error), error.screened_from(wanted))
         least[held > most_pairs(k)] = torch.inf
         query, place, score = tile.reaching(least, scores, top)
         held += torch.bincount(query, minlength=count)
@@ -223,7 +223,7 @@ def scan(
     query, place, score = pairs[0]
     if len(pairs) > 1:
         query, place, score = (torch.cat(part) for part in zip(*pairs, strict=True))
-    least = torch.maximum(_least_screened(best[:, -1], error), error.screened_from(wanted))
+    least = torch.maximum(_least_screened(best.amin(dim=1), error), error.screened_from(wanted))
     keep = score >= least[query]
     keep &= ~crowded[query]
     return ScanResult(query[keep], place[keep], tops, crowded)
@@ -245,12 +245,14 @@ def widest_bound(errors: Iterable[ErrorBound]) -> ErrorBound:
 
 
 def _best(best: Tensor, scores: Tensor) -> Tensor:
-    """Return the k best of earlier best scores (n, k) and new scores (n, m), descending: (n, k)."""
+    """Return the k best of earlier best scores (n, k) and new scores (n, m), in any order: (n, k)."""
     k = best.shape[1]
     if k == 1:
         return torch.maximum(best, scores.amax(dim=1, keepdim=True).float())
-    top = scores.float() if scores.shape[1] <= k else scores.topk(k, dim=1).values.float()
-    return torch.cat([best, top], dim=1).topk(k, dim=1).values
+    # Of a few times k new scores, choosing the best first would take longer.
+    if scores.shape[1] > 4 * k:
+        scores = scores.topk(k, dim=1, sorted=False).values
+    return torch.cat([best, scores.float()], dim=1).topk(k, dim=1, sorted=False).values
 
 
 def _least_screened(kth: Tensor, error: ErrorBound) -> Tensor:

@@ -17,6 +17,7 @@ from curation.algorithms.arrays.crowded import nearest_rows
 from curation.algorithms.arrays.products import exact_similarity
 from curation.algorithms.arrays.rounding import rounding_bound
 from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors
+from curation.algorithms.knn.order import by_similarity
 from curation.engine.device import CPU
 from curation.engine.sorted_arrays import ranks_in_runs, run_starts
 
@@ -83,7 +84,7 @@ def merge(parts: list[Candidates], k: int) -> Candidates:
         k: candidates to keep for each query.
     """
     pairs = concat_candidates(parts)
-    order = np.lexsort((pairs.ids, -pairs.similarity, pairs.query))
+    order = by_similarity(pairs.query, pairs.similarity, pairs.ids)
     query, ids, similarity = pairs.query[order], pairs.ids[order], pairs.similarity[order]
     # Rows of one image have the same vector and so the same similarity: they are next to each other.
     first = run_starts(query, ids)
@@ -284,12 +285,13 @@ def rescore_pairs(
     """
     query, group = pairs
     similarity = exact_similarity(queries, base.vectors, query, group, device)
-    first_id = base.ids[base.start[group]]
-    order = np.lexsort((first_id, -similarity, query))
+    order = by_similarity(query, similarity, base.ids[base.start[group]])
     order = order[similarity[order] >= at_least]
     # Each row brings an image at least, and the first is its best: no query needs more than k rows.
     order = order[ranks_in_runs(query[order]) < k]
     query, group, similarity = query[order], group[order], similarity[order]
+    if (base.count[group] == 1).all():
+        return Candidates(query, base.ids[base.start[group]], similarity)
     parts = [
         merge([_images_of(query[part], group[part], similarity[part], base, k)], k)
         for part in _query_ranges(query, np.minimum(base.count[group], k))
