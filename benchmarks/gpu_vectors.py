@@ -171,11 +171,12 @@ def _check(
     found: Candidates, queries: Halves, parts: list[Halves], wanted: tuple[int, float]
 ) -> str:
     """Return for how many queries of a sample the result is the same as by float64 brute force."""
-    (k, floor), base = wanted, np.concatenate(parts).astype(np.float64)
-    equal = 0
-    sample = min(SAMPLE, len(queries))
+    k, floor = wanted
+    sample, equal = min(SAMPLE, len(queries)), 0
+    doubles = queries[:sample].astype(np.float64)
+    products = np.concatenate([part.astype(np.float64) @ doubles.T for part in parts])
     for number in range(sample):
-        scores = (base @ queries[number].astype(np.float64)).astype(np.float32)
+        scores = products[:, number].astype(np.float32)
         best = np.lexsort((np.arange(len(scores)), -scores))[:k]
         best = best[scores[best] >= floor]
         ours = [int(name, 16) for name in found.ids[found.query == number]]

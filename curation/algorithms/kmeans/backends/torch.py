@@ -159,6 +159,9 @@ class TorchAssigner:
 
     def _bounds_pay(self, centroids: Centroids) -> bool:
         """Whether a later call can use the bounds of this one."""
+        if self.device.type != "cpu":
+            # Each group takes a dozen of kernels, whose start alone takes longer than a full scan.
+            return False
         enough_groups = len(centroids) // self._group_size(len(centroids)) >= MIN_GROUPS
         return self.calls >= CALLS_WITHOUT_BOUNDS and enough_groups
 
