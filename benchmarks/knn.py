@@ -18,7 +18,7 @@ import numpy.typing as npt
 from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.planted import planted_vectors
-from curation.algorithms.arrays import screened_products
+from curation.algorithms.arrays.nearest_pairs import candidate_pairs
 from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.knn.exact import Base, search
 
@@ -53,7 +53,7 @@ def main() -> None:
     ids = np.char.mod("%032x", numbers).astype("S32")
     base = Base(vectors, ids, numbers, np.ones(options.rows, np.int64), numbers)
     # The first search loads libraries.
-    screened_products.QuerySteps.of(queries[:64], "cpu").candidate_pairs(vectors[:4096], 4)
+    candidate_pairs(queries[:64], vectors[:4096], 4)
     faiss.knn(queries[:64].astype(np.float32), vectors[:4096].astype(np.float32), 4)
     print(f"{options.queries:,} queries, {options.rows:,} x {options.dim} float16\n")
     print("| k | faiss.knn, s | ours, s | ours is faster by | ours = float64 | faiss = float64 |")

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPES = {"lvd142m": "142,109,386", "lvd1689m": "total"}
+RECIPES = {"lvd142m": "142,109,386", "lvd1689m": "total", "vo743m": "100,000,000"}
 """Shipped recipes, and a part of what `curation plan` prints for each."""
 PLACES = {
     "jobs": "run.py",

@@ -42,6 +42,9 @@ VULNERABILITIES = ("api.osv.dev", 443)
 NOT_BENCHMARKS = (
     "__init__",
     "command",
+    "gpu_models",
+    "gpu_sides",
+    "gpu_vectors",
     "growth_data",
     "hostile_server",
     "machine",

@@ -30,7 +30,7 @@ from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.store import Store
 
 GOLDEN = Path(__file__).parent / "fingerprints.json"
-RECIPES = ("quickstart", "lvd142m", "lvd1689m")
+RECIPES = ("quickstart", "lvd142m", "lvd1689m", "vo743m")
 
 
 def shipped(root: Path) -> dict[str, dict[str, str]]:

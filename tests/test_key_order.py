@@ -13,7 +13,7 @@ from curation.errors import RecipeError
 from curation.flow import plan, run_fingerprint
 from curation.recipe import Recipe, parse_recipe
 
-RECIPES = ("quickstart", "lvd142m", "lvd1689m")
+RECIPES = ("quickstart", "lvd142m", "lvd1689m", "vo743m")
 POOL = {"name": "web", "role": "pool", "format": "folder", "path": "pics"}
 VIT, COPY = {"model": "vit_micro"}, {"model": "copy_micro"}
 CLIP = {"model": "open_clip/ViT-B-32/laion2b_s34b_b79k"}

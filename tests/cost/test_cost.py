@@ -18,13 +18,13 @@ from curation.cli.facts.plans import PlanCost
 from curation.errors import RecipeError
 from curation.flow import STAGES
 from curation.inspect.cost.calibrate import calibrate
-from curation.inspect.cost.console import format_si, parse_assumptions
+from curation.inspect.cost.console import cost_of, format_si, parse_assumptions
 from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
 from curation.inspect.cost.estimate import estimate
 from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
 from curation.inspect.cost.work import Work
 from curation.inspect.cost.workload import STAGE_WORK, work_of_stages
-from curation.recipe import Recipe, parse_recipe
+from curation.recipe import Recipe, load_recipe, parse_recipe
 from curation.stages.retrieve.strategies import STRATEGIES, StrategyEntry
 from curation.stages.retrieve.strategies.arm import SeededArm
 
@@ -41,6 +41,7 @@ RATES = Rates(
     table_mb=100,
     cpu_gflop=50,
     gpu_gflop=5000,
+    gpu_product_gflop=4000,
 )
 PRICES = Prices(core_hour=0.1, gpu_hour=2.0, stored_tb_month=20, received_tb=5)
 
@@ -78,13 +79,13 @@ def test_work_and_cost_computed_by_hand() -> None:
     assert works["fetch"].received == images * 150 * 1024
     assert works["embed"].model_flop == images * 1e9
     assert works["embed"].stored == images * 240
-    assert works["neighbours"].cpu_flop == 2 * 100 * (50_000 * images + 100 * 500)
+    assert works["neighbours"].product_flop == 2 * 100 * (50_000 * images + 100 * 500)
     assert works["verify"].rows == images * 4 / 2
     # 5,000 of the 20,000 eligible images, ten iterations and a last pass.
-    assert works["cluster"].cpu_flop == 2 * 5000 * 100 * 100 * 11
-    assert works["assign"].cpu_flop == 2 * images * 100 * 100
+    assert works["cluster"].product_flop == 2 * 5000 * 100 * 100 * 11
+    assert works["assign"].product_flop == 2 * images * 100 * 100
     # An exact search is a product, and runs on a GPU where there is one.
-    assert works["match"].model_flop == 2 * 500 * 20_000 * 100
+    assert works["match"].product_flop == 2 * 500 * 20_000 * 100
     assert works["match"].cpu_flop == 0
     assert works["assemble"].rows == 4000
     costs = {c.work.stage: c for c in estimate(list(works.values()), RATES, PRICES, months=2)}
@@ -96,26 +97,41 @@ def test_work_and_cost_computed_by_hand() -> None:
         embed.cpu_hours * 0.1 + embed.gpu_hours * 2 + images * 240 / 1e12 * 20 * 2
     )
     # Without a GPU the model runs on cores.
-    (on_cpu,) = estimate([works["embed"]], without_gpu(RATES), PRICES, months=0)
+    assign, flop = costs["assign"], works["assign"].product_flop
+    assert assign.gpu_hours == pytest.approx(flop / 4e12 / 3600)
+    (on_cpu,) = estimate([works["embed"]], RATES.without_gpu(), PRICES, months=0)
     assert on_cpu.gpu_hours == 0
     assert on_cpu.cpu_hours == pytest.approx((seconds + images * 1e9 / 5e10) / 3600)
 
 
-def without_gpu(rates: Rates) -> Rates:
-    return rates.model_copy(update={"gpu_gflop": None})
+def test_the_device_of_a_stage_is_said() -> None:
+    works = by_stage(recipe(), ENCODERS, ASSUMPTIONS)
+    models_alone = RATES.model_copy(update={"gpu_product_gflop": None})
+    for rates, embed, assign in (
+        (RATES, "GPU", "GPU"),
+        (models_alone, "GPU", "CPU"),
+        (RATES.without_gpu(), "CPU", "CPU"),
+    ):
+        costs = {c.work.stage: c for c in estimate(list(works.values()), rates, PRICES, 1)}
+        assert (costs["embed"].device, costs["assign"].device) == (embed, assign)
+        assert costs["cluster"].device == costs["neighbours"].device == assign
+        assert costs["fetch"].device == ""
+        hours = costs["assign"].gpu_hours * 4000 + costs["assign"].cpu_hours * 50
+        # Products are counted once, wherever they run.
+        assert hours >= works["assign"].product_flop / 3600e9
 
 
 def test_how_work_grows_with_the_pool() -> None:
     small, large = (by_stage(recipe(pool), ENCODERS, ASSUMPTIONS) for pool in (10**6, 10**7))
     growth = {s: large[s].model_flop / (small[s].model_flop or 1) for s in ("embed",)}
     assert growth["embed"] == pytest.approx(10, rel=0.01)
-    exact = by_stage(recipe(10**5), ENCODERS, ASSUMPTIONS)["neighbours"].cpu_flop
-    assert small["neighbours"].cpu_flop / exact == pytest.approx(100, rel=0.02)
+    exact = by_stage(recipe(10**5), ENCODERS, ASSUMPTIONS)["neighbours"].product_flop
+    assert small["neighbours"].product_flop / exact == pytest.approx(100, rel=0.02)
     # Ten times the pool is joined by cells, which cost far less than all pairs.
-    assert large["neighbours"].cpu_flop < small["neighbours"].cpu_flop
+    assert large["neighbours"].product_flop < small["neighbours"].product_flop
     assert large["verify"].rows / small["verify"].rows == pytest.approx(10, rel=0.01)
     # A sample of a fixed size trains the centroids.
-    assert large["cluster"].cpu_flop == small["cluster"].cpu_flop
+    assert large["cluster"].product_flop == small["cluster"].product_flop
     assert large["assemble"].stored == small["assemble"].stored
 
 
@@ -123,14 +139,23 @@ def test_levels_and_an_index_change_the_work() -> None:
     one = by_stage(recipe(), ENCODERS, ASSUMPTIONS)
     levels = {"levels": [100, 10], "iterations": 10, "max_points_per_centroid": 50}
     two = by_stage(recipe(cluster=levels), ENCODERS, ASSUMPTIONS)
-    assert two["cluster"].cpu_flop - one["cluster"].cpu_flop == 2 * 100 * 10 * 100 * 10 * 12
+    # Ten rounds of eleven passes and one assignment: the first over 100 centroids, the others over the
+    # five nearest to each of ten.
+    pairs = 10 * (100 * 11 + 9 * 50 * 11 + 10 * 100)
+    assert two["cluster"].product_flop - one["cluster"].product_flop == 2 * 100 * pairs
+    split = by_stage(recipe(cluster=levels | {"splits": 4}), ENCODERS, ASSUMPTIONS)
+    spared = 2 * 5000 * 100 * 100 * 11 * (1 - 1 / 4)
+    assert two["cluster"].product_flop - split["cluster"].product_flop == spared
+    drawn = by_stage(recipe(cluster=levels | {"start": "kmeans++"}), ENCODERS, ASSUMPTIONS)
+    # 1,600 points for 100 centroids, then in each round 100 points for ten; in float64.
+    assert drawn["cluster"].cpu_flop == 2 * 2 * 100 * (1600 * 100 + 10 * 100 * 10)
     ivf = by_stage(
         recipe(match={"index": "ivf_pq", "nlist": 64, "nprobe": 4}), ENCODERS, ASSUMPTIONS
     )
     # Of each query the lists are found once, and a sixteenth of the pool is compared; the recall of a
     # sample of 256 is measured exactly.
     assert ivf["match"].cpu_flop == 2 * 100 * (500 * (64 + 20_000 / 16) + 256 * 20_000)
-    assert ivf["match"].model_flop == 0
+    assert ivf["match"].product_flop == 0
 
 
 def test_every_stage_has_a_cost() -> None:
@@ -226,6 +251,40 @@ def test_the_paper_has_a_cost(root: Path) -> None:
     assert "Assumptions: fetched 0.6" in shown.output
 
 
+ALL = ("fetched=1", "distinct=1", "clean=1")
+
+
+@pytest.mark.parametrize("name", ["lvd142m", "lvd1689m", "vo743m"])
+def test_every_published_recipe_has_a_cost(name: str, root: Path) -> None:
+    path = root / "conf" / "recipes" / f"{name}.yaml"
+    parsed = load_recipe(str(path))
+    cost = cost_of(parsed, None, None, ALL)
+    by_name = {c.work.stage: c for c in cost.stages}
+    for stage in ("embed", "cluster", "assign"):
+        assert by_name[stage].device == "GPU"
+        assert by_name[stage].gpu_hours > 0
+    # Every hour follows from operations and a rate of the file.
+    rates = cost.basis.rates
+    assert rates.gpu_product_gflop is not None
+    clustered = by_name["cluster"]
+    assert clustered.gpu_hours == pytest.approx(
+        clustered.work.product_flop / rates.gpu_product_gflop / 3600e9
+    )
+
+
+def test_the_clusters_of_vo_take_few_hours(root: Path) -> None:
+    """1,284 hours of an A100 by the author's account; the formula of docs/methods.md by hand."""
+    parsed = load_recipe(str(root / "conf" / "recipes" / "vo743m.yaml"))
+    cost = {c.work.stage: c for c in cost_of(parsed, None, None, ALL).stages}["cluster"]
+    finest = 743e6 * 100_000 * 51
+    above = 0.0
+    for below, size, nearest in ((1e7, 5e5, 10), (5e5, 5e4, 5), (5e4, 1e4, 3)):
+        trained = below + 9 * min(below, nearest * size)
+        above += size * (trained * 51 + 10 * below)
+    assert cost.work.product_flop == pytest.approx(2 * 1024 * (finest + above))
+    assert cost.gpu_hours < 15
+
+
 def test_a_stage_that_no_driver_can_hold_is_named(root: Path, tmp_path: Path) -> None:
     """Dedup runs on workers, unless the recipe says that one machine has the memory."""
     spec = yaml.safe_load((root / "conf" / "recipes" / "lvd142m.yaml").read_text(encoding="utf-8"))
@@ -240,7 +299,7 @@ def test_a_stage_that_no_driver_can_hold_is_named(root: Path, tmp_path: Path) ->
 def test_calibration_measures_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.inspect.cost.calibrate.SECONDS", 0.02)
     rates = calibrate()
-    measured = rates.model_dump(exclude={"measured_on", "gpu_gflop"})
+    measured = rates.model_dump(exclude={"measured_on", "gpu_gflop", "gpu_product_gflop"})
     assert all(value > 0 for value in measured.values())
     path = tmp_path / "rates.yaml"
     path.write_text(yaml.safe_dump(rates.model_dump()))

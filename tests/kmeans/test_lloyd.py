@@ -19,9 +19,9 @@ from curation.algorithms.kmeans.points import (
     GRID_STEPS,
     ArrayPoints,
     ClusterSums,
-    add_to_sums,
     round_to_grid,
 )
+from curation.algorithms.kmeans.sums import adding_to
 
 from .data import names, planted
 
@@ -130,16 +130,33 @@ def test_a_centroid_stays_where_the_points_of_its_cluster_cancel_out() -> None:
     np.testing.assert_array_equal(update_centroids(sums, before, "spherical"), [[0, 1], [1, 0]])
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", [True, False])
+def test_sums_on_a_gpu_have_the_same_bits(resident: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.algorithms.kmeans.sums.fits", lambda size, device: resident)
+    rng = np.random.default_rng(8)
+    points, _ = planted(rng, 200_000, 64, 30)
+    cluster_ids = rng.integers(0, 500, len(points)).astype(np.int32)
+    here, there = np.zeros((500, 64)), np.zeros((500, 64))
+    for sums, device in ((here, "cpu"), (there, "cuda")):
+        with adding_to(sums, device) as adder:
+            adder.add(points, cluster_ids)
+            adder.add(points[:100_001], cluster_ids[:100_001], sign=-1)
+    np.testing.assert_array_equal(here, there)
+
+
 def test_sums_of_grid_points_do_not_round() -> None:
     rng = np.random.default_rng(6)
     points, _ = planted(rng, 5000, 8, 3)
     cluster_ids = rng.integers(0, 3, 5000).astype(np.int32)
     sums = np.zeros((3, 8))
-    add_to_sums(sums, points, cluster_ids)
+    with adding_to(sums, "cpu") as adder:
+        adder.add(points, cluster_ids)
     steps = (points.astype(np.float64) * GRID_STEPS).astype(np.int64)
     exact = np.stack([steps[cluster_ids == c].sum(axis=0) for c in range(3)])
     np.testing.assert_array_equal(sums * GRID_STEPS, exact)
-    add_to_sums(sums, points, cluster_ids, sign=-1)
+    with adding_to(sums, "cpu") as adder:
+        adder.add(points, cluster_ids, sign=-1)
     assert not sums.any()
 
 

@@ -79,6 +79,16 @@ def test_bounds_save_work() -> None:
     assert assigner.scanned_shares[-1] < 0.3
 
 
+def test_a_gpu_keeps_no_bounds() -> None:
+    """Nothing is computed here, so this needs no GPU."""
+    points = np.zeros((10, 8), np.float16)
+    centroids = make_centroids(np.ones((16 * MAX_GROUP, 8), np.float32), "spherical")
+    for device, pay in (("cpu", True), ("cuda", False)):
+        assigner: Any = load_backend("torch", device)(points)
+        assigner.calls = 5
+        assert assigner._bounds_pay(centroids) == pay
+
+
 @pytest.mark.parametrize("clusters", [1, 5, 64, 65, 127, 128, 129, 1000])
 def test_groups_hold_every_centroid(clusters: int) -> None:
     rng = np.random.default_rng(2)

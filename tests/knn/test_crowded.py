@@ -12,8 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.algorithms.arrays import device_memory, nearest_pairs, screen_choice
 from curation.algorithms.arrays import screened_products as screened
 from curation.algorithms.arrays.crowded import nearest_rows
+from curation.algorithms.arrays.device_memory import TileSizes
 from curation.algorithms.arrays.products import exact_similarity
 from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn import exact, ivf
@@ -71,9 +73,9 @@ def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Both ways to find candidates, whatever this processor has."""
     screens = request.param == "bfloat16"
     monkeypatch.setattr(exact, "SCREEN_FROM_PRODUCTS", 0 if screens else 2**60)
-    monkeypatch.setattr(screened, "is_faster", lambda device="cpu": True)
-    monkeypatch.setattr(screened, "COLUMNS_PER_TILE", 256)
-    monkeypatch.setattr(screened, "GROUPS_PER_TILE", 16)
+    monkeypatch.setattr(screen_choice, "is_faster", lambda device="cpu": True)
+    monkeypatch.setattr(nearest_pairs, "tile_sizes", lambda device, dim: TileSizes(1024, 256))
+    monkeypatch.setattr(device_memory, "GROUPS_PER_TILE", 16)
     return str(request.param)
 
 
@@ -110,7 +112,7 @@ def test_a_floor_among_ties(arithmetic: str, at_least: float) -> None:
 def test_hundreds_of_ties_are_all_candidates(arithmetic: str) -> None:
     """As long as there are not too many, the screen itself keeps every one."""
     base = crowd("tied", 600)
-    query, row = screened.QuerySteps.of(queries_of(base)[3:4], "cpu").candidate_pairs(base, 5)
+    query, row = nearest_pairs.candidate_pairs(queries_of(base)[3:4], base, 5)
     similarity = exact_similarity(
         queries_of(base)[3:4], base, np.zeros(600, np.int64), np.arange(600)
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.algorithms.arrays import screened_products as screened
+from curation.algorithms.arrays import device_memory, nearest_pairs, screen_choice
+from curation.algorithms.arrays.device_memory import TileSizes
 from curation.algorithms.knn import exact
 from curation.algorithms.knn.exact import build_base, search
 
@@ -15,15 +16,19 @@ from .test_exact import assert_same, brute_force, names, unit
 @pytest.fixture(autouse=True)
 def always_and_in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "SCREEN_FROM_PRODUCTS", 0)
-    monkeypatch.setattr(screened, "is_faster", lambda device="cpu": True)
-    monkeypatch.setattr(screened, "COLUMNS_PER_TILE", 256)
-    monkeypatch.setattr(screened, "GROUPS_PER_TILE", 16)
-    monkeypatch.setattr(screened, "QUERIES_PER_STEP", 33)
+    monkeypatch.setattr(screen_choice, "is_faster", lambda device="cpu": True)
+    monkeypatch.setattr(nearest_pairs, "tile_sizes", lambda device, dim: TileSizes(33, 256))
+    monkeypatch.setattr(device_memory, "GROUPS_PER_TILE", 16)
 
 
+@pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.parametrize("k", [1, 3, 5, 64, 300, 5000])
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 257, 1000])
-def test_equals_brute_force(k: int, rows: int) -> None:
+def test_equals_brute_force(
+    k: int, rows: int, resident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that stay on the device, and rows that are sent in tiles for each step of queries."""
+    monkeypatch.setattr(nearest_pairs, "fits", lambda size, device: resident)
     rng = np.random.default_rng(rows)
     base, queries, ids = unit(rng, rows, 24), unit(rng, 70, 24), names(rng, rows)
     assert_same(search(queries, build_base(base, ids), k), brute_force(queries, base, ids, k))
@@ -45,7 +50,7 @@ def test_a_floor_keeps_the_pairs_that_reach_it(k: int, at_least: float) -> None:
 def test_a_floor_spares_work() -> None:
     rng = np.random.default_rng(5)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
-    query, _ = screened.QuerySteps.of(queries, "cpu").candidate_pairs(base, 10, 0.9)
+    query, _ = nearest_pairs.candidate_pairs(queries, base, 10, 0.9)
     assert len(query) == 0
 
 
@@ -66,7 +71,7 @@ def test_screen_leaves_few_pairs() -> None:
     """A screen that keeps every pair would save nothing."""
     rng = np.random.default_rng(1)
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
-    query, _ = screened.QuerySteps.of(queries, "cpu").candidate_pairs(base, 10)
+    query, _ = nearest_pairs.candidate_pairs(queries, base, 10)
     assert len(query) < 50 * 20
     assert (np.diff(query) >= 0).all()
     assert np.bincount(query, minlength=50).min() >= 10
@@ -76,7 +81,7 @@ def test_screen_leaves_few_pairs() -> None:
 def test_cuda_keeps_every_neighbour() -> None:
     rng = np.random.default_rng(2)
     base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
-    query, row = screened.QuerySteps.of(queries, "cuda").candidate_pairs(base, 10)
+    query, row = nearest_pairs.candidate_pairs(queries, base, 10, device="cuda")
     pairs = set(zip(query.tolist(), row.tolist(), strict=True))
     best = np.argsort(-(queries.astype(np.float64) @ base.T.astype(np.float64)), axis=1)[:, :10]
     assert {(q, r) for q, rows in enumerate(best.tolist()) for r in rows} <= pairs

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curation.algorithms.arrays import screened_products
+from curation.algorithms.arrays import device_memory, screen_choice
 from curation.algorithms.knn import exact, running, streams
 from curation.algorithms.knn.exact import build_base
 from curation.algorithms.knn.running import RunningNearest
@@ -272,9 +272,8 @@ def test_a_base_that_streams_past_the_queries(
     """With the screen, this is what runs on a GPU, here by torch on the CPU."""
     if screened:
         monkeypatch.setattr(running, "SCREEN_FROM_PRODUCTS", 0)
-        monkeypatch.setattr(screened_products, "is_faster", lambda device: True)
-        monkeypatch.setattr(screened_products, "COLUMNS_PER_TILE", 256)
-        monkeypatch.setattr(screened_products, "QUERIES_PER_STEP", 33)
+        monkeypatch.setattr(screen_choice, "is_faster", lambda device: True)
+        monkeypatch.setattr(device_memory, "CPU_TILE", device_memory.TileSizes(33, 256))
     assert_equals_brute_force("cpu", k)
 
 

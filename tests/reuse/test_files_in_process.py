@@ -15,6 +15,7 @@ from curation.stages.screen.words import load_words
 TIME = 1_700_000_000 * 10**9
 
 CACHES = {
+    "curation.algorithms.arrays.screen_choice": "the speed of the processor",
     "curation.algorithms.knn.hash_parts": "by values",
     "curation.engine.contract": "schemas, which are code",
     "curation.engine.libraries": "installed packages",

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from benchmarks.web_mini import BASELINE, IVF_PQ, build_spec, precision
-from curation.algorithms.arrays.screened_products import screen_type
+from curation.algorithms.arrays.screen_choice import has_bfloat16_instructions
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.table import open_table
 from curation.flow import plan
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.timeout(1800)
 def spec(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The recipe, over files that hold no truth."""
     spec = build_spec(shared, tmp_path_factory.mktemp("web_mini"))
-    if screen_type("cpu") == torch.bfloat16:
+    if has_bfloat16_instructions():
         # Half the minutes; whatever precision it has, the figures must be those that are stated.
         spec["embed"]["encoders"]["semantic"]["precision"] = "bf16"
     return spec

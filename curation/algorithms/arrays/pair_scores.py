@@ -8,10 +8,8 @@ from torch import Tensor
 from curation.algorithms.arrays.rounding import rounding_bound
 
 
-def keep_near_pairs(
-    exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int
-) -> tuple[Tensor, Tensor]:
-    """Return the pairs whose float32 score is at least their query's k-th best, minus rounding.
+def keep_near_pairs(exact: Tensor, base: Tensor, query: Tensor, row: Tensor, k: int) -> Tensor:
+    """Return which pairs (m,) score at least the k-th best of their query in float32, minus rounding.
 
     Args:
         exact: queries, (n, dim).
@@ -22,17 +20,17 @@ def keep_near_pairs(
     """
     counts = torch.bincount(query, minlength=len(exact))
     crowded = (counts > k)[query]
-    if not crowded.any():
-        return query, row
+    kept = ~crowded
+    if kept.all():
+        return kept
     pairs, rows = query[crowded], row[crowded]
     score = pair_scores(exact, base, pairs, rows)
     place = torch.arange(len(query), device=exact.device) - (counts.cumsum(0) - counts)[query]
     table = torch.full((len(exact), int(counts.max())), -torch.inf, device=exact.device)
     table[pairs, place[crowded]] = score
     least = table.topk(min(k, table.shape[1]), dim=1).values[:, -1]
-    kept = ~crowded
     kept[crowded] = score >= least[pairs] - 2 * rounding_bound(exact.shape[1])
-    return query[kept], row[kept]
+    return kept
 
 
 def pair_scores(exact: Tensor, base: Tensor, query: Tensor, row: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def _train_and_assign(
     rows = sample[np.sort(order[: init_sample_size(options.init, clusters)])]
     first = initial_centroids(points[rows], ids[rows], options.init, clusters, seed)
     trained = lloyd(
-        ArrayPoints(points[sample], backend),
+        ArrayPoints(points[sample], backend, options.devices[0]),
         TrainingState(first),
         options.iterations,
         options.metric,

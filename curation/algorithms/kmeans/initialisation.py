@@ -6,10 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from curation.algorithms.arrays.seeded_order import seeded_order
-from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.algorithms.kmeans.backends.nearest import Floats
-from curation.algorithms.kmeans.points import Doubles
+from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
+from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors
+from curation.algorithms.kmeans.backends.nearest import Doubles, Floats
 
 Init = Literal["random", "kmeans++"]
 
@@ -24,6 +23,25 @@ POINTS_PER_STEP = 8192
 def init_sample_size(init: Init, clusters: int) -> int:
     """Return how many points `initial_centroids` should choose among."""
     return clusters * (SAMPLE_PER_CENTROID if init == "kmeans++" else 2)
+
+
+def sampled_centroids(ids: Ids, vectors: Vectors, init: Init, clusters: int, seed: int) -> Floats:
+    """Choose initial centroids among the points with the smallest seeded keys.
+
+    Args:
+        ids: image ids, (n,).
+        vectors: their vectors, (n, dim), as `round_to_grid` returns them.
+        init: `random` or `kmeans++`.
+        clusters: number of centroids.
+        seed: of the recipe.
+
+    Returns:
+        Centroids, (k, dim) float32, as `initial_centroids` returns them.
+    """
+    count = init_sample_size(init, clusters)
+    order = np.argsort(seeded_keys(ids, seed, "start"), kind="stable")[:count]
+    candidates = vectors[order].astype(np.float32)
+    return initial_centroids(candidates, ids[order], init, clusters, seed)
 
 
 def initial_centroids(vectors: Floats, ids: Ids, init: Init, clusters: int, seed: int) -> Floats:

@@ -13,10 +13,11 @@ from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.kmeans.backends.nearest import (
     Centroids,
     ClusterIds,
+    Doubles,
     Floats,
     exact_scores,
 )
-from curation.algorithms.kmeans.points import ClusterSums, Counts, Doubles, Points
+from curation.algorithms.kmeans.points import ClusterSums, Counts, Points
 
 logger = logging.getLogger(__name__)
 
@@ -110,11 +111,16 @@ def make_centroids(vectors: Floats, metric: Metric) -> Centroids:
 
 def cosines(points: Vectors, centroids: Centroids, cluster_ids: ClusterIds) -> Doubles:
     """Return the cosine similarity of unit vectors (n, dim) to one centroid each, (n,)."""
+    return exact_scores(points, make_centroids(directions(centroids), "spherical"), cluster_ids)
+
+
+def directions(centroids: Centroids) -> Floats:
+    """Return centroids of unit length, (k, dim); those of the spherical metric have it."""
     if not centroids.offset.any():
-        return exact_scores(points, centroids, cluster_ids)
+        return centroids.vectors
     lengths = np.linalg.norm(centroids.vectors, axis=1, keepdims=True)
-    unit = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return exact_scores(points, make_centroids(unit, "spherical"), cluster_ids)
+    unit: Floats = (centroids.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return unit
 
 
 def update_centroids(sums: ClusterSums, centroids: Centroids, metric: Metric) -> Floats:

@@ -15,7 +15,9 @@ from curation.algorithms.kmeans.backends.nearest import (
     Assigner,
     Centroids,
     ClusterIds,
+    Doubles,
 )
+from curation.engine.device import CPU
 
 GRID_STEPS = 2.0**24
 """Steps of the grid per unit: the spacing of float16 for values up to 1 is a multiple of 2^-24."""
@@ -24,7 +26,6 @@ POINTS_PER_STEP = 1024
 MAX_UNIT_LENGTH = 1.0 + 2.0**-8
 """Largest length of a unit vector after rounding to float16."""
 
-Doubles = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
@@ -94,10 +95,12 @@ class ArrayPoints:
     Attributes:
         vectors: (n, dim), on the grid of `round_to_grid`.
         backend: returns the back end for the points.
+        device: where the points of each cluster are added up.
     """
 
     vectors: Vectors
     backend: Callable[[Vectors], Assigner]
+    device: str = CPU
     _assigner: Assigner | None = None
     _cluster_ids: ClusterIds | None = None
     _sums: ClusterSums | None = field(default=None, repr=False)
@@ -125,8 +128,15 @@ class ArrayPoints:
 
     def _new_sums(self, cluster_ids: ClusterIds, centroids: Centroids) -> tuple[Doubles, Counts]:
         sums = np.zeros(centroids.vectors.shape)
-        add_to_sums(sums, self.vectors, cluster_ids)
+        with self._adding_to(sums) as adder:
+            adder.add(self.vectors, cluster_ids)
         return sums, np.bincount(cluster_ids, minlength=len(centroids)).astype(np.int64)
+
+    def _adding_to(self, sums: Doubles) -> Any:
+        # torch takes seconds to import, which readers of centroids are spared.
+        from curation.algorithms.kmeans.sums import adding_to
+
+        return adding_to(sums, self.device)
 
     def _corrected_sums(
         self, cluster_ids: ClusterIds, clusters: int
@@ -142,30 +152,15 @@ class ArrayPoints:
         if len(moved) >= len(cluster_ids) // 2:
             return None
         sums, counts = earlier.sums.copy(), earlier.counts.copy()
-        for start in range(0, len(moved), POINTS_PER_BLOCK):
-            rows = moved[start : start + POINTS_PER_BLOCK]
-            points = self.vectors[rows]
-            add_to_sums(sums, points, cluster_ids[rows])
-            add_to_sums(sums, points, before[rows], sign=-1)
+        with self._adding_to(sums) as adder:
+            for start in range(0, len(moved), POINTS_PER_BLOCK):
+                rows = moved[start : start + POINTS_PER_BLOCK]
+                points = self.vectors[rows]
+                adder.add(points, cluster_ids[rows])
+                adder.add(points, before[rows], sign=-1)
         counts += np.bincount(cluster_ids[moved], minlength=clusters)
         counts -= np.bincount(before[moved], minlength=clusters)
         return sums, counts
-
-
-def add_to_sums(sums: Doubles, vectors: Vectors, cluster_ids: ClusterIds, sign: int = 1) -> None:
-    """Add points to the sums of their clusters, in place and without rounding.
-
-    Args:
-        sums: (k, dim).
-        vectors: points on the grid of `round_to_grid`, (n, dim).
-        cluster_ids: the cluster of each point, (n,).
-        sign: 1 to add the points, -1 to subtract them.
-    """
-    import torch
-
-    sums_tensor = torch.from_numpy(sums)
-    for rows, points in _as_doubles(vectors):
-        sums_tensor.index_add_(0, torch.from_numpy(cluster_ids[rows]), points, alpha=sign)
 
 
 def _sum_of_squares(vectors: Vectors) -> float:

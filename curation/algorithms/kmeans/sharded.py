@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.vectors import RowNumbers, vector_array, vector_matrix
 from curation.algorithms.kmeans.backends.load import load_backend
-from curation.algorithms.kmeans.backends.nearest import Centroids
+from curation.algorithms.kmeans.backends.nearest import Centroids, Doubles
 from curation.algorithms.kmeans.lloyd import Metric, make_centroids
-from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums, Counts, Doubles
+from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums, Counts
 from curation.engine.context import Context
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
@@ -133,7 +133,7 @@ def sum_shard(
         if not part.rows:
             continue
         points = vector_matrix(part.read(["vector"]).column("vector"))
-        part_sums = ArrayPoints(points, load_backend(backend, device)).sum_by_cluster(fixed)
+        part_sums = ArrayPoints(points, load_backend(backend, device), device).sum_by_cluster(fixed)
         sums += part_sums.sums
         counts += part_sums.counts
         square += part_sums.square

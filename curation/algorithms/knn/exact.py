@@ -11,7 +11,6 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -19,11 +18,12 @@ from curation.algorithms.arrays.crowded import nearest_rows
 from curation.algorithms.arrays.products import exact_similarity
 from curation.algorithms.arrays.rounding import rounding_bound
 from curation.algorithms.arrays.vectors import Floor, Ids, RowNumbers, Vectors, floor_of_each
+from curation.algorithms.knn.order import by_similarity
 from curation.engine.device import CPU
 from curation.engine.sorted_arrays import ranks_in_runs, run_starts
 
 if TYPE_CHECKING:
-    from curation.algorithms.arrays.screened_products import QuerySteps
+    from curation.algorithms.arrays.nearest_pairs import QuerySteps
 
 EXTRA_CANDIDATES = 16
 """Candidates beyond k, so that float32 rounding cannot lose a neighbour before it is scored again."""
@@ -88,7 +88,7 @@ def merge(parts: list[Candidates], k: int) -> Candidates:
         k: candidates to keep for each query.
     """
     pairs = concat_candidates(parts)
-    order = np.lexsort((pairs.ids, -pairs.similarity, pairs.query))
+    order = by_similarity(pairs.query, pairs.similarity, pairs.ids)
     query, ids, similarity = pairs.query[order], pairs.ids[order], pairs.similarity[order]
     # Rows of one image have the same vector and so the same similarity: they are next to each other.
     first = run_starts(query, ids)
@@ -183,12 +183,16 @@ def search(
     """
     if not len(queries) or not len(base.vectors):
         return merge([], k)
-    if queries.size * len(base.vectors) >= SCREEN_FROM_PRODUCTS:
+    if device != CPU or queries.size * len(base.vectors) >= SCREEN_FROM_PRODUCTS:
         # The import of torch takes seconds, which small searches are spared.
-        from curation.algorithms.arrays import screened_products as screened
+        from curation.algorithms.arrays import screen_choice
+        from curation.algorithms.arrays.nearest_pairs import QuerySteps
 
-        if screened.is_faster(device):
-            return search_steps(screened.QuerySteps.of(queries, device), base, k, at_least)
+        if screen_choice.is_faster(device):
+            return search_steps(QuerySteps(queries, device), base, k, at_least)
+    # Where a GPU searches, FAISS need not be installed.
+    import faiss
+
     candidate_count = min(k + EXTRA_CANDIDATES, len(base.vectors))
     scores, rows = faiss.knn(
         np.ascontiguousarray(queries, np.float32),
@@ -208,10 +212,10 @@ def search(
 
 
 def search_steps(queries: QuerySteps, base: Base, k: int, at_least: Floor = -2.0) -> Candidates:
-    """Return the same as `search`, for queries that are on a device already.
+    """Return what `search` returns, for queries that may be on a device already, without FAISS.
 
     Args:
-        queries: unit vectors, (n, dim).
+        queries: unit vectors, (n, dim), at least one.
         base: images to search, at least one.
         k: neighbours of each query.
         at_least: smallest cosine similarity of a neighbour, of all queries or of each, (n,).
@@ -219,7 +223,7 @@ def search_steps(queries: QuerySteps, base: Base, k: int, at_least: Floor = -2.0
     # The screen gets a lower threshold, because its own rounding may make a score smaller.
     threshold = at_least - base.vectors.shape[1] * 2.0**-23
     pairs = queries.candidate_pairs(base.vectors, k, threshold, base.by_id)
-    return rescore_pairs(queries.vectors, base, pairs, k, at_least)
+    return rescore_pairs(queries.vectors, base, pairs, k, at_least, queries.device)
 
 
 def crowded_queries(
@@ -269,6 +273,7 @@ def rescore_pairs(
     pairs: Pairs,
     k: int,
     at_least: Floor = -2.0,
+    device: str = CPU,
 ) -> Candidates:
     """Return the k best of some candidate pairs for each query, scored again in float64.
 
@@ -278,16 +283,18 @@ def rescore_pairs(
         pairs: query and row of `base.vectors` of each candidate, shape (m,) each.
         k: neighbours of each query.
         at_least: smallest cosine similarity of a neighbour, of all queries or of each.
+        device: `cpu` or `cuda[:n]`.
     """
     query, group = pairs
-    similarity = exact_similarity(queries, base.vectors, query, group)
-    first_id = base.ids[base.start[group]]
-    order = np.lexsort((first_id, -similarity, query))
+    similarity = exact_similarity(queries, base.vectors, query, group, device)
+    order = by_similarity(query, similarity, base.ids[base.start[group]])
     floors = floor_of_each(at_least, len(queries))[query]
     order = order[similarity[order] >= floors[order]]
     # Each row brings an image at least, and the first is its best: no query needs more than k rows.
     order = order[ranks_in_runs(query[order]) < k]
     query, group, similarity = query[order], group[order], similarity[order]
+    if (base.count[group] == 1).all():
+        return Candidates(query, base.ids[base.start[group]], similarity)
     parts = [
         merge([_images_of(query[part], group[part], similarity[part], base, k)], k)
         for part in _query_ranges(query, np.minimum(base.count[group], k))

@@ -148,8 +148,9 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
     count = min(len(sample), TRAIN_PER_LIST * nlist)
     points = sample[np.sort(rng.permutation(len(sample))[:count])]
     start = points[np.sort(rng.permutation(count)[:nlist])].astype(np.float32)
+    devices = local_devices()
     trained = lloyd(
-        ArrayPoints(points, load_backend("torch", *local_devices())),
+        ArrayPoints(points, load_backend("torch", *devices), devices[0]),
         TrainingState(start),
         ITERATIONS,
     )

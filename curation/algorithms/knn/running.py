@@ -39,12 +39,13 @@ class RunningNearest:
         self._similarity: Floors = np.full((len(queries), k), EMPTY, np.float32)
         self._ids: Ids = np.zeros((len(queries), k), "S32")
         self._steps = None
-        if queries.size * expected >= SCREEN_FROM_PRODUCTS:
+        if device != CPU or queries.size * expected >= SCREEN_FROM_PRODUCTS:
             # The import of torch takes seconds, which small searches are spared.
-            from curation.algorithms.arrays import screened_products as screened
+            from curation.algorithms.arrays import screen_choice
+            from curation.algorithms.arrays.nearest_pairs import QuerySteps
 
-            if screened.is_faster(device):
-                self._steps = screened.QuerySteps.of(queries, device)
+            if screen_choice.is_faster(device):
+                self._steps = QuerySteps(queries, device)
 
     def add(self, base: Base, queries: RowNumbers | None = None) -> None:
         """Take in images.

@@ -77,6 +77,8 @@ class StageCost(Facts):
     """Bytes that come over the network."""
     flop: float
     """Floating-point operations."""
+    device: str
+    """Where its models and products of vectors are planned: `GPU`, `CPU`, or empty without any."""
     driver_bytes: float
     """Memory that the driver needs."""
     cpu_hours: float

@@ -70,7 +70,7 @@ def expected_needs(
         load_yaml(Prices, default_file("prices")),
     )
     if not machine.gpus:
-        rates = rates.model_copy(update={"gpu_gflop": None})
+        rates = rates.without_gpu()
     costs = estimate(works, rates, prices, months=0)
     return Estimate(
         stored=sum(work.stored for work in works),

@@ -54,6 +54,7 @@ def _measure() -> Rates:
         table_mb=_per_second(_write_and_read_table),
         cpu_gflop=_per_second(lambda: _multiply("cpu", 1024)),
         gpu_gflop=_per_second(lambda: _multiply("cuda", 8192)) if gpu else None,
+        gpu_product_gflop=_per_second(_nearest_on("cuda", 2**16, 2**15)) if gpu else None,
     )
 
 
@@ -179,3 +180,21 @@ def _multiply(device: str, side: int) -> float:
     if device != "cpu":
         torch.cuda.synchronize()
     return 2 * side**3 / 1e9
+
+
+def _nearest_on(device: str, points: int, centroids: int) -> Callable[[], float]:
+    """Return what finds nearest centroids of points of 1,024 dimensions, and returns the GFLOP."""
+    from curation.algorithms.kmeans.backends.load import load_backend
+    from curation.algorithms.kmeans.lloyd import make_centroids
+
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((points + centroids, 1024), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    fixed = make_centroids(vectors[points:], "spherical")
+    assigner = load_backend("torch", device)(vectors[:points].astype(np.float16))
+
+    def assign() -> float:
+        assigner.assign(fixed)
+        return 2 * points * centroids * 1024 / 1e9
+
+    return assign

@@ -118,7 +118,18 @@ def print_cost(recipe: Recipe, cost: RecipeCost, out: Console) -> None:
 
 
 def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
-    names = ("stage", "rows", "stored", "moved", "received", "FLOP", "core h", "GPU h", "driver")
+    names = (
+        "stage",
+        "rows",
+        "stored",
+        "moved",
+        "received",
+        "FLOP",
+        "on",
+        "core h",
+        "GPU h",
+        "driver",
+    )
     grid = Grid(*names, prices.currency, title=f"Cost of {recipe.name}")
     for column in grid.columns[1:]:
         column.justify = "right"
@@ -128,7 +139,8 @@ def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
             work.stage,
             format_si(work.rows),
             *(f"{format_si(b)}B" for b in (work.stored, work.moved, work.received)),
-            format_si(work.cpu_flop + work.model_flop),
+            format_si(work.flop),
+            cost.device,
             format_si(cost.cpu_hours),
             format_si(cost.gpu_hours),
             f"{format_si(work.driver)}B",
@@ -140,7 +152,8 @@ def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
         "all",
         "",
         *(f"{format_si(total)}B" for total in totals),
-        format_si(sum(c.work.cpu_flop + c.work.model_flop for c in costs)),
+        format_si(sum(c.work.flop for c in costs)),
+        "",
         format_si(sum(c.cpu_hours for c in costs)),
         format_si(sum(c.gpu_hours for c in costs)),
         "",
@@ -185,8 +198,9 @@ def _print_basis(out: Console, basis: Basis) -> None:
     )
     out.print(
         "Hours are those of one core and of one GPU that are always busy; waiting, retries and slow "
-        "tasks add to them. The column moved counts bytes that tasks read beyond their own fragments. "
-        "The column driver is the memory that the driver needs."
+        "tasks add to them. The column on says where models and products of vectors are planned. The "
+        "column moved counts bytes that tasks read beyond their own fragments. The column driver is "
+        "the memory that the driver needs."
     )
 
 
@@ -215,7 +229,8 @@ def _to_json(costs: Sequence[Cost], basis: Basis) -> dict[str, Any]:
                 "stored_bytes": c.work.stored,
                 "moved_bytes": c.work.moved,
                 "received_bytes": c.work.received,
-                "flop": c.work.cpu_flop + c.work.model_flop,
+                "flop": c.work.flop,
+                "device": c.device,
                 "driver_bytes": c.work.driver,
                 "cpu_hours": c.cpu_hours,
                 "gpu_hours": c.gpu_hours,

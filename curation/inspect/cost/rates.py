@@ -62,6 +62,12 @@ class Rates(StrictModel):
     """Billions of float32 operations per second and core in a matrix product."""
     gpu_gflop: float | None = Field(default=None, gt=0)
     """GFLOP of one GPU in the matrix products of a model; without it encoders run on CPUs."""
+    gpu_product_gflop: float | None = Field(default=None, gt=0)
+    """GFLOP of one GPU in products that find nearest vectors; without it they run on CPUs."""
+
+    def without_gpu(self) -> Rates:
+        """Return the rates of a machine without GPUs."""
+        return self.model_copy(update={"gpu_gflop": None, "gpu_product_gflop": None})
 
 
 class Prices(StrictModel):

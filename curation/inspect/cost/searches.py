@@ -69,7 +69,7 @@ def match_work(inputs: CostInputs) -> Work:
         # Seeds are sent to their blocks, and candidates to the tasks that merge them.
         moved=moved + 2 * size.vector_bytes * size.query_count + work.stored_candidates,
         cpu_flop=0 if exact else flop,
-        model_flop=flop if exact else 0,
+        product_flop=flop if exact else 0,
         driver=NAMED_FRAGMENT * work.blocks * work.sources * (2 if exact else 1),
     )
 

@@ -27,6 +27,7 @@ class Work:
         received: bytes that come from outside, over the network.
         cpu_flop: operations on cores.
         model_flop: operations of models, on GPUs where there are any.
+        product_flop: operations of products of vectors, on GPUs where there are any.
         driver: bytes of the driver's memory.
         units_by_rate: how much of what a rate measures it does: {"screen_images": 5e9}.
     """
@@ -38,8 +39,14 @@ class Work:
     received: float = 0
     cpu_flop: float = 0
     model_flop: float = 0
+    product_flop: float = 0
     driver: float = 0
     units_by_rate: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def flop(self) -> float:
+        """Operations of all kinds."""
+        return self.cpu_flop + self.model_flop + self.product_flop
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ A new stage needs a function here and an entry in `STAGE_WORK`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 
 from curation.errors import RecipeError
 from curation.flow import plan
+from curation.inspect.cost.clusters import assign_work, cluster_work
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.joins import hash_join, vector_joins
@@ -147,7 +147,7 @@ def _neighbours(inputs: CostInputs) -> Work:
         pairs,
         stored=pairs * NARROW_ROW,
         moved=moved + sent,
-        cpu_flop=flop,
+        product_flop=flop,
         driver=100 * min(pairs, MAX_DRIVER_PAIRS),
         units_by_rate={"hash_comparisons": comparisons},
     )
@@ -191,38 +191,6 @@ def _select(inputs: CostInputs) -> Work:
     )
 
 
-def _cluster(inputs: CostInputs) -> Work:
-    dim, params = inputs.semantic_dim, inputs.recipe.cluster
-    levels = params.levels
-    points = min(inputs.counts.eligible, levels[0] * params.max_points_per_centroid)
-    flop = 2 * points * levels[0] * dim * (params.iterations + 1)
-    for below, size in pairwise(levels):
-        # Each round trains on at most all centroids below, and then assigns all of them.
-        passes = params.resampling.rounds * (params.iterations + 2)
-        flop += 2 * below * size * dim * passes
-    sample_bytes = points * 2 * dim
-    in_memory = sample_bytes <= params.memory_gib * 2**30
-    return Work(
-        "cluster",
-        sum(levels),
-        stored=sum(levels) * 4 * dim + sample_bytes,
-        moved=sample_bytes * (1 if in_memory else params.iterations + 2),
-        cpu_flop=flop,
-        driver=levels[0] * dim * 12 + (sample_bytes if in_memory else 0),
-    )
-
-
-def _assign(inputs: CostInputs) -> Work:
-    counts, dim, centroids = inputs.counts, inputs.semantic_dim, inputs.recipe.cluster.levels[0]
-    return Work(
-        "assign",
-        counts.rows,
-        stored=counts.rows * NARROW_ROW / 2,
-        moved=counts.fragments * centroids * 4 * dim,
-        cpu_flop=2 * counts.images * centroids * dim,
-    )
-
-
 def _retrieve(inputs: CostInputs) -> Work:
     counts = inputs.counts
     matches = counts.seeds * inputs.recipe.largest_k
@@ -263,8 +231,8 @@ STAGE_WORK: dict[str, Callable[[CostInputs], Work]] = {
     "dedup": _dedup,
     "tally": _tally,
     "select": _select,
-    "cluster": _cluster,
-    "assign": _assign,
+    "cluster": cluster_work,
+    "assign": assign_work,
     "quantise": quantise_work,
     "index": index_work,
     "match": match_work,

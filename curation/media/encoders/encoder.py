@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from PIL import Image
 from curation.engine.device import CPU
 from curation.engine.shipped_files import local_path
 from curation.media.encoders import ENCODERS
-from curation.media.encoders.params import EncoderSpec
 from curation.media.files.file_cache import cached_by_file
+
+if TYPE_CHECKING:
+    from curation.media.encoders.params import EncoderSpec
 
 MAX_TRANSFORMER_CONVOLUTIONS = 8
 """Models with more convolutions count as convolutional networks."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from curation.algorithms.arrays.products import exact_similarity
 from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.algorithms.kmeans.backends.load import load_backend
-from curation.algorithms.kmeans.lloyd import cosines, make_centroids
+from curation.algorithms.kmeans.lloyd import directions, make_centroids
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.stages.assign.params import AssignStep
@@ -31,7 +32,8 @@ def assign(
     if valid.any():
         points = vector_matrix(rows.column("vector").filter(pa.array(valid)))
         cluster_id[valid] = load_backend(params.backend, device)(points).assign(finest)
-        similarity[valid] = cosines(points, finest, cluster_id[valid])
+        each, nearest = np.arange(len(points)), cluster_id[valid].astype(np.int64)
+        similarity[valid] = exact_similarity(points, directions(finest), each, nearest, device)
     yield pa.RecordBatch.from_arrays(
         [
             rows.column("pair_id").combine_chunks(),

@@ -14,9 +14,9 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, vector_array, vector_matrix
 from curation.algorithms.kmeans.backends.load import load_backend
-from curation.algorithms.kmeans.backends.nearest import Centroids, Floats
+from curation.algorithms.kmeans.backends.nearest import Centroids
 from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOptions, build_levels
-from curation.algorithms.kmeans.initialisation import init_sample_size, initial_centroids
+from curation.algorithms.kmeans.initialisation import init_sample_size, sampled_centroids
 from curation.algorithms.kmeans.lloyd import TrainedLevel, TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, Points
 from curation.algorithms.kmeans.sharded import ShardedPoints, group_into_shards
@@ -28,6 +28,7 @@ from curation.engine.units import StageOutput
 from curation.errors import StoreError
 from curation.stages.cluster.kept_centroids import drift_stats, keep_centroids, measure_drift
 from curation.stages.cluster.params import ClusterStep
+from curation.stages.cluster.splits import train_splits
 from curation.store.fragment import Fragment
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def cluster(
 
     The training vectors are a seeded sample of about `max_points_per_centroid` vectors per cluster of
     the finest level. They are held in memory if they take at most `memory_gib`; otherwise every pass
-    over them is a job on workers. Both give the same bits.
+    over them is a job on workers. Both give the same bits. With `splits`, level 0 is trained in parts.
 
     A run that is stopped continues after the last finished pass over level 0.
 
@@ -84,7 +85,8 @@ def _train(
             "No eligible pool image has a vector, so there is nothing to cluster. "
             "`curation show eligible --store DIR` counts the reasons."
         )
-    finest = _without_empty_clusters(_train_finest(sample, params, context))
+    train = _train_finest if params.splits == 1 else train_splits
+    finest = _without_empty_clusters(train(sample, params, context))
     sizes = _upper_sizes(len(finest.counts), params)
     levels = build_levels(
         finest,
@@ -137,14 +139,16 @@ def _train_finest(
     in_memory = _vector_bytes(sample) <= params.memory_gib * 2**30
     if in_memory:
         ids, vectors = read_sample(sample)
-        points = ArrayPoints(vectors, load_backend(params.backend, *local_devices()))
+        devices = local_devices()
+        points = ArrayPoints(vectors, load_backend(params.backend, *devices), devices[0])
     else:
         points = ShardedPoints(group_into_shards(sample), params.metric, params.backend, context)
     if saved is None:
-        count = init_sample_size(params.start, params.levels[0])
         if not in_memory:
+            count = init_sample_size(params.start, params.levels[0])
             ids, vectors = _read_smallest_keys(sample, count, params.seed)
-        state = TrainingState(_initial_centroids(ids, vectors, count, params))
+        clusters = params.levels[0]
+        state = TrainingState(sampled_centroids(ids, vectors, params.start, clusters, params.seed))
     else:
         state = _read_state(saved)
     return lloyd(
@@ -158,13 +162,6 @@ def _train_finest(
 
 def _vector_bytes(sample: Mapping[str, Fragment]) -> int:
     return sum(part.rows * 2 * int(part.record.stats["dim"]) for part in sample.values())
-
-
-def _initial_centroids(ids: Ids, vectors: Vectors, count: int, params: ClusterStep) -> Floats:
-    """Choose initial centroids among the `count` points with the smallest seeded keys."""
-    order = np.argsort(seeded_keys(ids, params.seed, "start"), kind="stable")[:count]
-    candidates = vectors[order].astype(np.float32)
-    return initial_centroids(candidates, ids[order], params.start, params.levels[0], params.seed)
 
 
 def _read_smallest_keys(

@@ -12,6 +12,7 @@ from curation.algorithms.arrays.products import products_bound
 from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 ClusterIds = npt.NDArray[np.int32]
 """Numbers of clusters, shape (n,)."""
 

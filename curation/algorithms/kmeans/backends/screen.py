@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curation.algorithms.arrays.device_memory import TileSizes, tile_sizes
 from curation.algorithms.arrays.pair_scores import pair_scores
 from curation.algorithms.arrays.rounding import rounding_bound
 from curation.algorithms.arrays.screened_products import (
-    COLUMNS_PER_TILE,
     RoundedVectors,
     Tile,
     scan,
@@ -45,7 +45,7 @@ class GroupedCentroids(NamedTuple):
     @classmethod
     def of(cls, groups: RowNumbers, screen: ScreenedCentroids) -> GroupedCentroids:
         """Lay out the centroids of some groups, (groups, size)."""
-        groups_per_tile = max(1, COLUMNS_PER_TILE // groups.shape[1])
+        groups_per_tile = max(1, screen.sizes.columns // groups.shape[1])
         parts = [groups[i : i + groups_per_tile].T for i in range(0, len(groups), groups_per_tile)]
         orders = [torch.from_numpy(part.ravel()).to(screen.vectors.device) for part in parts]
         tiles = [
@@ -78,6 +78,7 @@ class ScreenedCentroids:
         kind: type of the screen.
         vectors: (k, dim) on the device.
         offset: (k,) float32 on the device.
+        sizes: of tiles.
     """
 
     centroids: Centroids
@@ -85,6 +86,7 @@ class ScreenedCentroids:
     kind: torch.dtype
     vectors: Tensor
     offset: Tensor
+    sizes: TileSizes
 
     @classmethod
     def of(
@@ -93,7 +95,8 @@ class ScreenedCentroids:
         """Copy centroids to a device."""
         vectors = torch.from_numpy(centroids.vectors).to(device)
         offset = torch.from_numpy(centroids.offset.astype(np.float32)).to(device)
-        return cls(centroids, groups, kind, vectors, offset)
+        sizes = tile_sizes(device, vectors.shape[1])
+        return cls(centroids, groups, kind, vectors, offset, sizes)
 
     def offset_of(self, order: Tensor) -> Tensor | None:
         """Return the offsets of some centroids, or None if all offsets are zero."""
@@ -185,7 +188,7 @@ def full_scan(block: PointBlock, columns: GroupedCentroids, bounds: Tensor | Non
         bounds: is set to the largest score that a point can have in each group, (groups, n).
     """
     for step in block.steps:
-        result = scan(step.rounded, columns.tiles, 1)
+        result = scan(step.rounded, columns.tiles, 1, keep_tops=bounds is not None)
         if bounds is not None:
             part = slice(step.start, step.start + len(step.exact))
             bounds[:, part] = columns.upper_bounds(result.tops, step.rounded)

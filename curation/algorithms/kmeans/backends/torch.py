@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curation.algorithms.arrays.screened_products import (
+from curation.algorithms.arrays.device_memory import (
     GROUPS_PER_TILE,
-    RoundedVectors,
-    in_steps,
-    screen_type,
+    MEMBERS_PER_GROUP,
+    send_ahead,
 )
+from curation.algorithms.arrays.screen_choice import screen_type
+from curation.algorithms.arrays.screened_products import RoundedVectors
 from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 from curation.algorithms.kmeans.backends.bounds import BoundedScan, mover_count, neighbour_groups
 from curation.algorithms.kmeans.backends.nearest import Centroids, ClusterIds
@@ -63,7 +64,7 @@ class TorchAssigner:
         self._before: Centroids | None = None
         self._bounds: list[Tensor] = []
         self._nearest: ClusterIds = np.empty(0, np.int32)
-        self._measured: dict[int, tuple[float, float]] = {}
+        self._measured: dict[tuple[int, int], tuple[float, float]] = {}
 
     def assign(self, centroids: Centroids) -> ClusterIds:
         """Return the nearest centroid of each point. See `Assigner.assign`."""
@@ -74,9 +75,11 @@ class TorchAssigner:
         keep_bounds = self._bounds_pay(centroids)
         nearest = np.empty(len(self.vectors), np.int32)
         scanned = 0.0
-        for number, start in enumerate(range(0, len(self.vectors), POINTS_PER_BLOCK)):
-            part = slice(start, min(start + POINTS_PER_BLOCK, len(self.vectors)))
-            block = PointBlock(self.vectors[part], self._steps(part), screen)
+        parts = self._blocks()
+        blocks = send_ahead((self.vectors[part] for part in parts), self.device)
+        for number, (part, exact) in enumerate(zip(parts, blocks, strict=True)):
+            steps = self._steps(part.start, exact, screen.sizes.queries)
+            block = PointBlock(self.vectors[part], steps, screen)
             result = None
             if bounded is not None:
                 before = torch.from_numpy(self._nearest[part]).to(self.device).long()
@@ -98,14 +101,28 @@ class TorchAssigner:
             self._bounds.append(torch.empty(shape, device=self.device))
         return self._bounds[number]
 
-    def _steps(self, block: slice) -> list[PointStep]:
-        """Return the points of a block, rounded. What rounding changes is measured only once."""
+    def _blocks(self) -> list[slice]:
+        """Return the rows of each block."""
+        count = len(self.vectors)
+        starts = range(0, count, POINTS_PER_BLOCK)
+        return [slice(start, min(start + POINTS_PER_BLOCK, count)) for start in starts]
+
+    def _steps(self, first: int, block: Tensor, size: int) -> list[PointStep]:
+        """Return the points of a block, rounded. What rounding changes is measured only once.
+
+        Args:
+            first: the number of the first point of the block.
+            block: its points on the device.
+            size: points of a step.
+        """
         point_steps = []
-        for start, exact in in_steps(self.vectors[block], str(self.device)):
-            measured = self._measured.get(block.start + start)
+        for start in range(0, len(block), size):
+            exact = block[start : start + size]
+            key = first + start, len(exact)
+            measured = self._measured.get(key)
             if measured is None:
                 rounded = RoundedVectors.of(exact, self.kind)
-                self._measured[block.start + start] = rounded.moved, rounded.longest
+                self._measured[key] = rounded.moved, rounded.longest
             else:
                 rounded = RoundedVectors(exact.to(self.kind), *measured)
             point_steps.append(PointStep(start, exact, rounded))
@@ -142,12 +159,15 @@ class TorchAssigner:
 
     def _bounds_pay(self, centroids: Centroids) -> bool:
         """Whether a later call can use the bounds of this one."""
+        if self.device.type != "cpu":
+            # Each group takes a dozen of kernels, whose start alone takes longer than a full scan.
+            return False
         enough_groups = len(centroids) // self._group_size(len(centroids)) >= MIN_GROUPS
         return self.calls >= CALLS_WITHOUT_BOUNDS and enough_groups
 
 
 def _consecutive_groups(centroids: int) -> RowNumbers:
     """Return groups (groups, size) of consecutive centroids; the last one is repeated to fill up."""
-    size = -(-centroids // GROUPS_PER_TILE)
+    size = min(MEMBERS_PER_GROUP, -(-centroids // GROUPS_PER_TILE))
     groups = -(-centroids // size)
     return np.minimum(np.arange(groups * size), centroids - 1).reshape(-1, size)

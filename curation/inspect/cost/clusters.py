@@ -1,0 +1,89 @@
+"""Counts the work of the stages that find nearest centroids: cluster and assign.
+
+Operations of products are two for each point, centroid and dimension. Bounds that spare some of them
+are not counted: how many depends on the data. docs/methods.md has the formulas.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from curation.algorithms.kmeans.initialisation import init_sample_size
+from curation.inspect.cost.work import CostInputs, Work
+from curation.stages.cluster.params import ClusterParams
+
+ASSIGNED_ROW = 60
+"""Bytes of a row of `assignments`."""
+
+
+def cluster_work(inputs: CostInputs) -> Work:
+    """Return the work of cluster."""
+    dim, params = inputs.semantic_dim, inputs.recipe.cluster
+    levels = params.levels
+    points = min(inputs.counts.eligible, levels[0] * params.max_points_per_centroid)
+    sample_bytes = points * 2 * dim
+    in_splits = params.splits > 1
+    in_memory = not in_splits and sample_bytes <= params.memory_gib * 2**30
+    # Splits are sent once; files are read in every pass.
+    readings = 1 if in_memory or in_splits else params.iterations + 2
+    return Work(
+        "cluster",
+        sum(levels),
+        stored=sum(levels) * 4 * dim + sample_bytes,
+        moved=sample_bytes * readings,
+        cpu_flop=2 * dim * _drawing_products(params, points),
+        product_flop=2 * dim * _training_products(params, points),
+        driver=levels[0] * dim * 12 + (sample_bytes if in_memory else 0),
+    )
+
+
+def assign_work(inputs: CostInputs) -> Work:
+    """Return the work of assign: every image beside every centroid of the finest level."""
+    counts, dim, centroids = inputs.counts, inputs.semantic_dim, inputs.recipe.cluster.levels[0]
+    return Work(
+        "assign",
+        counts.rows,
+        stored=counts.rows * ASSIGNED_ROW,
+        moved=counts.fragments * centroids * 4 * dim,
+        product_flop=2 * counts.images * centroids * dim,
+    )
+
+
+def _training_products(params: ClusterParams, points: float) -> float:
+    """Return how many pairs of a point and a centroid the training of all levels scores.
+
+    Args:
+        params: of the stage.
+        points: training vectors of the finest level.
+    """
+    levels, passes = params.levels, params.iterations + 1
+    # A point meets only the centroids of its own split.
+    products = points * levels[0] / params.splits * passes
+    for number, (below, size) in enumerate(pairwise(levels)):
+        nearest = params.resampling.nearest
+        per_cluster = nearest[number] if nearest else max(1, -(-below // size // 2))
+        resampled = min(below, per_cluster * size)
+        # The first round trains on all centroids below, later ones on those nearest to each centroid;
+        # after each, all are assigned.
+        trained = below + resampled * (params.resampling.rounds - 1)
+        products += size * (trained * passes + below * params.resampling.rounds)
+    return float(products)
+
+
+def _drawing_products(params: ClusterParams, points: float) -> float:
+    """Return how many pairs k-means++ scores; each counts twice, because it is in float64, on cores.
+
+    Args:
+        params: of the stage.
+        points: training vectors of the finest level.
+    """
+    if params.start != "kmeans++":
+        return 0.0
+    levels = params.levels
+    finest = levels[0] / params.splits
+    sample = min(points / params.splits, init_sample_size("kmeans++", int(finest)))
+    products = params.splits * finest * sample
+    for below, size in pairwise(levels):
+        sample = min(below, init_sample_size("kmeans++", size))
+        products += params.resampling.rounds * size * sample
+    return 2.0 * products
