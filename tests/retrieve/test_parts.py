@@ -19,7 +19,7 @@ from ..tables import run_step
 from .brute_force import BruteForce
 from .random_world import World
 
-SEEDS = (198, 126, 143, 112, 124)
+SEEDS = (198, 126, 143, 124)
 
 
 def step_of(spec: dict[str, Any], **changes: Any) -> Any:

@@ -11,6 +11,9 @@ from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
 from curation.recipe import Recipe
 
+PART_ON_DRIVER = 8 * 1024
+"""Bytes of the driver for a fragment, or a part of an exchange: its unit of work, memo and record."""
+
 
 @dataclass(frozen=True)
 class Work:

@@ -12,12 +12,16 @@ from curation.algorithms.knn.broadcast import MERGED_ON_DRIVER
 from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.errors import RecipeError
 from curation.flow import plan
+from curation.inspect.cost.claims import retrieve_work, rows_at_once
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.joins import hash_join, vector_joins
 from curation.inspect.cost.rates import Assumptions
-from curation.inspect.cost.work import CostInputs, Work
+from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work
 from curation.recipe import Recipe
+from curation.stages.assemble.stage import ROWS_AT_ONCE as SIZES_AT_ONCE
+from curation.stages.tally.params import TallyStep
+from curation.stages.tally.parts import ROWS_PER_PART as ROWS_PER_TALLY_PART
 from curation.stages.verify.measured_pairs import CACHED_IMAGES
 
 KIB = 1024
@@ -33,6 +37,8 @@ CANDIDATE = 44
 """Bytes of a candidate of a search: query, image id, similarity."""
 CAPTION_ROW = 200
 """Bytes of a row with its caption."""
+TALLY_ROW = 120
+"""Bytes of the driver for a row whose caption it counts: its keys, their order, and copies of both."""
 
 
 def work_of_stages(
@@ -180,12 +186,14 @@ def _dedup(inputs: CostInputs) -> Work:
 
 def _tally(inputs: CostInputs) -> Work:
     rows, images = inputs.counts.rows, inputs.counts.images
+    on_driver = rows <= rows_at_once(TallyStep)
     return Work(
         "tally",
         rows,
         stored=rows * NARROW_ROW / 2,
-        moved=images * 24,
-        driver=rows * 4 + min(inputs.counts.pool, 2**27) * 80,
+        # On workers, keys are sent to their caption, and counts to their fragment.
+        moved=images * (24 if on_driver else 32 + 12),
+        driver=TALLY_ROW * rows if on_driver else 2 * PART_ON_DRIVER * rows / ROWS_PER_TALLY_PART,
         units_by_rate={"table_mb": images * CAPTION_ROW / 1e6},
     )
 
@@ -288,19 +296,6 @@ def _search_flop(inputs: CostInputs) -> float:
     return flop + 2 * counts.seeds * counts.eligible * probed * per_candidate
 
 
-def _retrieve(inputs: CostInputs) -> Work:
-    counts = inputs.counts
-    matches = counts.seeds * inputs.recipe.largest_k
-    return Work(
-        "retrieve",
-        counts.final,
-        stored=counts.final * NARROW_ROW,
-        moved=counts.images * NARROW_ROW + matches * NARROW_ROW,
-        driver=100 * counts.images + 480 * counts.final,
-        units_by_rate={"table_mb": (counts.rows + matches) * NARROW_ROW / 1e6},
-    )
-
-
 def _assemble(inputs: CostInputs) -> Work:
     counts, assumptions = inputs.counts, inputs.assumptions
     pixels = assumptions.stored_kib * KIB if inputs.recipe.kept_pixels != "none" else 0
@@ -312,7 +307,7 @@ def _assemble(inputs: CostInputs) -> Work:
         stored=counts.final * row_bytes,
         # Each image goes to the worker that writes its file.
         moved=counts.final * row_bytes,
-        driver=DRIVER_ROW * counts.final,
+        driver=DRIVER_ROW * min(counts.final, SIZES_AT_ONCE),
         units_by_rate={"table_mb": (2 * read + counts.final * row_bytes) / 1e6},
     )
 
@@ -333,7 +328,7 @@ STAGE_WORK: dict[str, Callable[[CostInputs], Work]] = {
     "quantise": _quantise,
     "index": _index,
     "match": _match,
-    "retrieve": _retrieve,
+    "retrieve": retrieve_work,
     "assemble": _assemble,
 }
 """For each stage, the function that counts its work."""

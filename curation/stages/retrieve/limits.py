@@ -130,10 +130,8 @@ def apply_limit(
     ]
     rows = sum(parts.count_by("claims").values())
     number = max(1, -(-rows // rows_per_part))
-    cuts = np.empty(0, "S32")
-    if number > 1:
-        cuts = _cuts(limit, claims, number, SAMPLED_PER_PART * number / rows, runner)
-    tasks = [MapTask(read_entries, named | {"cuts": cuts}) for named in claims]
+    cuts = _cuts(limit, claims, number, SAMPLED_PER_PART * number / max(1, rows), runner)
+    tasks = [MapTask(read_entries, {**named, "cuts": cuts}) for named in claims]
     entries = {"entries": ExchangeInput(ENTRIES, tasks)}
     in_order = runner.exchange(Exchange(f"order of {limit.label}", entries, sort_entries, number))
     without_place = [
@@ -157,14 +155,33 @@ def _cuts(
     parts: int,
     share: float,
     runner: ExchangeRunner,
-) -> SortKeys:
-    """Return the sort keys with which new parts begin, at most (parts - 1,), from a random share."""
-    arguments = [{**named, "share": share} for named in claims]
-    tables = runner.compute(f"sample of {limit.label}", sample_keys, arguments)
-    keys = np.sort(np.concatenate([_bytes(t.read().column("sort_key")) for t in tables]))
-    if not len(keys):
-        return np.empty(0, "S32")
-    return keys[np.arange(1, parts) * len(keys) // parts]
+) -> WorkTable:
+    """Return SAMPLE of the sort keys with which new parts begin, at most (parts - 1), in order.
+
+    They are in a work table, because each task needs them.
+
+    Args:
+        limit: what the claims compete for.
+        claims: arguments of the tasks that read what competes.
+        parts: number of parts.
+        share: of what competes, from which they are chosen.
+        runner: computes the samples of the parts.
+    """
+    keys = np.empty(0, "S32")
+    if parts > 1:
+        arguments = [{**named, "share": share} for named in claims]
+        tables = runner.compute(f"sample of {limit.label}", sample_keys, arguments)
+        keys = np.sort(np.concatenate([_bytes(t.read().column("sort_key")) for t in tables]))
+    if len(keys):
+        keys = keys[np.arange(1, parts) * len(keys) // parts]
+    (cuts,) = runner.compute(f"cuts of {limit.label}", write_keys, [{"keys": keys}])
+    return cuts
+
+
+def write_keys(keys: SortKeys) -> StageOutput:
+    """Yield SAMPLE of some sort keys."""
+    yield pa.RecordBatch.from_arrays([_binary(keys, 32)], schema=SAMPLE)
+    return None
 
 
 def sample_keys(
@@ -211,12 +228,13 @@ def images_of_claims(claims: pa.Table, images: WorkTable) -> pa.Table:
 
 
 def read_entries(
-    claims: WorkTable, images: WorkTable, limit: Limit, part: int, cuts: SortKeys
+    claims: WorkTable, images: WorkTable, limit: Limit, part: int, cuts: WorkTable
 ) -> Iterator[pa.Table]:
     """Yield ENTRIES, keyed by the number of their part in the order."""
     keys, table = _entries(claims, images, limit, part)
     # Only what has the same sort key may be ordered by anything else, and it goes to one part.
-    yield table.append_column(KEY, pa.array(np.searchsorted(cuts, keys, "right").astype(np.uint64)))
+    number = np.searchsorted(_bytes(cuts.read().column("sort_key")), keys, "right")
+    yield table.append_column(KEY, pa.array(number.astype(np.uint64)))
 
 
 def sort_entries(entries: pa.Table) -> StageOutput:

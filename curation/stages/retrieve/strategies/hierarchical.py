@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     Keys = npt.NDArray[uint64]
 
 
+CLUSTERS_AT_ONCE = 1_000_000
+"""Clusters whose keys are computed at once, at about 250 bytes each."""
+
+
 class StrategyArm(Arm):
     """A balanced sample of the pool.
 
@@ -155,5 +159,9 @@ def _keys(count: int, arm: StrategyArm, seed: int, level: int) -> Keys:
 
     from curation.algorithms.arrays.seeded_order import seeded_keys
 
-    cluster_ids = np.char.mod("%032x", np.arange(count)).astype("S32")
-    return seeded_keys(cluster_ids, seed, arm.name, "level", level)
+    keys = [np.empty(0, np.uint64)]
+    for start in range(0, count, CLUSTERS_AT_ONCE):
+        numbers = np.arange(start, min(count, start + CLUSTERS_AT_ONCE))
+        cluster_ids = np.char.mod("%032x", numbers).astype("S32")
+        keys.append(seeded_keys(cluster_ids, seed, arm.name, "level", level))
+    return np.concatenate(keys)
