@@ -70,15 +70,16 @@ def apply_balance(claimed: ClaimedParts, params: RetrieveStep, apply: Apply) -> 
             claimed = apply(claimed, CapOfGroups(column, largest, seed))
     if balance.target is not None and claimed.count("images") > balance.target:
         shares = shares_of_arms(claimed.count_by("first"), balance.target, seed)
-        claimed = apply(claimed, SharesOfArms(claimed.arms, shares, seed))
+        in_order = tuple(shares.get(arm.name, 0) for arm in params.arms)
+        claimed = apply(claimed, SharesOfArms(claimed.arms, in_order, seed))
     return claimed
 
 
-def shares_of_arms(first: Mapping[str, int], target: int, seed: int) -> tuple[int, ...]:
+def shares_of_arms(first: Mapping[str, int], target: int, seed: int) -> dict[str, int]:
     """Share a target out over the arms, as evenly as their images allow.
 
     Args:
-        first: images that count for each arm, by its name, in the order of the recipe.
+        first: images that count for each arm, by its name, in any order.
         target: number of images.
         seed: of the recipe.
     """
@@ -86,8 +87,7 @@ def shares_of_arms(first: Mapping[str, int], target: int, seed: int) -> tuple[in
     ids = np.array([f"{number:032x}" for number in range(len(names))], dtype="S32")
     sizes = np.array([first[name] for name in names], np.int64)
     shares = even_shares(sizes, target, seeded_keys(ids, seed, "balance", "target"))
-    by_name = dict(zip(names, shares.tolist(), strict=True))
-    return tuple(by_name.get(name, 0) for name in first)
+    return dict(zip(names, shares.tolist(), strict=True))
 
 
 def describe_target(target: Mapping[str, int]) -> str:
