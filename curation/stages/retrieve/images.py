@@ -20,6 +20,7 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.algorithms.kmeans.levels import at_level
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
+from curation.engine.exchange_runner import WorkTable
 from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.media.web.urls import host_in
@@ -236,3 +237,11 @@ def _representing_rows(
     order = np.lexsort((*place, keys, sets[usable] == POOL, ids[usable]))
     representing = usable[order]
     return representing[run_starts(ids[representing])]
+
+
+def images_of_claims(claims: pa.Table, images: WorkTable) -> pa.Table:
+    """Return the IMAGES that are claimed, one row for each claim."""
+    known = images.read()
+    ids = to_ids(known.column("image_id"))
+    # An image has several rows if several sets hold it; they say the same of its representing row.
+    return known.take(pa.array(np.searchsorted(ids, to_ids(claims.column("image_id")))))

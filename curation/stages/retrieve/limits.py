@@ -22,6 +22,7 @@ from curation.engine.exchange_runner import ExchangeRunner, WorkTable
 from curation.engine.sorted_arrays import ranks_in_runs, run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.retrieve.claims import CLAIMS, Arms, claim_counts, sorted_claims
+from curation.stages.retrieve.images import images_of_claims
 
 ENTRIES = pa.schema(
     [
@@ -217,14 +218,6 @@ def _entries(
     }
     table = pa.table([columns[name] for name in ENTRIES.names], names=ENTRIES.names)
     return keys, table.cast(ENTRIES)
-
-
-def images_of_claims(claims: pa.Table, images: WorkTable) -> pa.Table:
-    """Return the IMAGES that are claimed, one row for each claim."""
-    known = images.read()
-    ids = to_ids(known.column("image_id"))
-    # An image has several rows if several sets hold it; they say the same of its representing row.
-    return known.take(pa.array(np.searchsorted(ids, to_ids(claims.column("image_id")))))
 
 
 def read_entries(

@@ -17,7 +17,8 @@ from curation.engine.exchange_runner import WorkTable
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput
 from curation.stages.retrieve.claims import Arms
-from curation.stages.retrieve.limits import ClaimedParts, images_of_claims
+from curation.stages.retrieve.images import images_of_claims
+from curation.stages.retrieve.limits import ClaimedParts
 
 SCHEMA = contract("claims").arrow_schema()
 PLACED_CLAIMS = pa.schema(
