@@ -58,7 +58,7 @@ class BruteForce:
         return self._images(r for r in self.rows if r["role"] == "seed" and r["source"] == seed_set)
 
     def _cluster_of(self, row: dict[str, Any], level: int) -> int | None:
-        cluster = row["cluster_id"]
+        cluster: int | None = row["cluster_id"]
         for parents in self.world.parents[:level]:
             cluster = None if cluster is None else parents[cluster]
         return cluster
@@ -247,13 +247,13 @@ class BruteForce:
             (balance.per_cluster, lambda i: self._cluster_of(rows[i], balance.level)),
             (balance.per_host, lambda i: self.world.host(rows[i])),
         ]
-        for cap, group_of in groups:
-            if cap is None:
+        for largest, group_of in groups:
+            if largest is None:
                 continue
             members: dict[Any, list[str]] = defaultdict(list)
             for one in claims:
                 members[group_of(one["image_id"])].append(one["image_id"])
-            kept = set(members.pop(None, [])).union(*(first(m, cap) for m in members.values()))
+            kept = set(members.pop(None, [])).union(*(first(m, largest) for m in members.values()))
             claims = [c for c in claims if c["image_id"] in kept]
         if balance.target is not None:
             claims = self._within_target(claims, place_of, first)

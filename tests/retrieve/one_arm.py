@@ -14,7 +14,7 @@ from curation.algorithms.arrays.ids import from_ids, to_ids
 from curation.engine.exchange_runner import InMemory, MemoryTable
 from curation.engine.units import StageOutput
 from curation.stages.retrieve.balance import apply_arm_limits
-from curation.stages.retrieve.claims import Arms, _claim_rows, sorted_claims
+from curation.stages.retrieve.claims import Arms, claim_rows, sorted_claims
 from curation.stages.retrieve.images import IMAGES
 from curation.stages.retrieve.limits import ClaimedParts, apply_limit
 from curation.stages.retrieve.params import RetrieveStep
@@ -39,9 +39,9 @@ class Outcome:
     """Claims of an arm; arrays have one element for each claim."""
 
     images: Any
-    seed_images: list[bytes | None]
-    rank: list[int | None]
-    cluster_id: list[int | None]
+    seed_images: list[Any]
+    rank: list[Any]
+    cluster_id: list[Any]
     requested: int
     available: int
     retrieved: int
@@ -61,7 +61,7 @@ def claim(strategy: ModuleType, arm: Arm, given: Given, seed: int) -> Outcome:
     )
     claims = strategy.claim(arm, evidence, plan, seed)
     arms = Arms((arm.model_dump(),), ("s",), (0,))
-    part = collect(sorted_claims(_claim_rows(0, claims), arms))
+    part = collect(sorted_claims(claim_rows(0, claims), arms))
     parts = ClaimedParts([images_of([given.pool, given.seeds])], [part], arms)
     before, after = apply_arm_limits(
         parts,

@@ -17,6 +17,7 @@ from curation.stages.retrieve.claims import CLAIMS, Arms, sorted_claims
 from curation.stages.retrieve.limits import ClaimedParts, apply_limit
 from curation.stages.retrieve.params import BalanceParams, RetrieveStep
 from curation.stages.retrieve.strategies import as_is
+from curation.stages.retrieve.strategies.arm import Arm
 from curation.stages.retrieve.strategies.evidence import EligibleImages
 
 from .one_arm import collect, images_of
@@ -51,7 +52,7 @@ def kept(claims: pd.DataFrame, images: pd.DataFrame, **params: Any) -> list[tupl
     """Apply `balance` to claims in one part; return (arm, image number) of those that are left."""
     names = list(dict.fromkeys(claims["arm"]))
     sets = dict(zip(claims["arm"], claims["seed_set"], strict=True))
-    models = [as_is.StrategyArm(name=n, seeds=sets[n], strategy="as_is") for n in names]
+    models: list[Arm] = [as_is.StrategyArm(name=n, seeds=sets[n], strategy="as_is") for n in names]
     step = RetrieveStep(arms=models, balance=BalanceParams(**params), seed=0)
     priority = step.balance.priority
     places = [priority.index(n) if n in priority else len(priority) for n in names]
@@ -66,7 +67,13 @@ def kept(claims: pd.DataFrame, images: pd.DataFrame, **params: Any) -> list[tupl
     parts = ClaimedParts(
         [
             images_of(
-                [EligibleImages(images.index.to_numpy().astype("S32"), *[np.empty(0)] * 2)],
+                [
+                    EligibleImages(
+                        images.index.to_numpy().astype("S32"),
+                        np.empty(0, np.int32),
+                        np.empty(0, np.float32),
+                    )
+                ],
                 balance_cluster=[None if pd.isna(c) else int(c) for c in images["cluster_id"]],
                 weight=weights.tolist(),
                 host=[None if h is None else str(h) for h in images["host"]],

@@ -149,7 +149,7 @@ def claim_part(  # noqa: PLR0913  one argument for each kind of rows
         claims = STRATEGIES.load(arm.strategy).claim(arm, known, plan, seed)
         _check_images(arm, claims, representable)
         available[arm.name] = claims.available
-        tables.append(_claim_rows(number, claims))
+        tables.append(claim_rows(number, claims))
     counts = yield from sorted_claims(pa.concat_tables(tables), arms)
     return {"available": available, **(counts or {})}
 
@@ -217,7 +217,8 @@ def _matches_of(matches: pa.Table, number: int | None) -> Matches:
     )
 
 
-def _claim_rows(number: int, claims: ArmClaims) -> pa.Table:
+def claim_rows(number: int, claims: ArmClaims) -> pa.Table:
+    """Return claims of the arm with a number as CLAIMS, whose `place` is not known yet."""
     count, limits = len(claims.images), claims.limits
     at_most = np.full(count, -1) if limits is None else np.asarray(limits.at_most, np.int64)
     free = at_most < 0
