@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from curation.cli import app
 from curation.inspect.cost.claims import ROW_ON_DRIVER
 from curation.store.store import Store
 
@@ -46,6 +49,14 @@ before = peak()
 run_step(step, Store(sys.argv[1]), InProcess())
 print(peak() - before)
 """
+
+
+def test_no_stage_of_the_paper_needs_a_large_driver_for_claims(root: Path) -> None:
+    path = str(root / "conf" / "recipes" / "lvd142m.yaml")
+    result = CliRunner().invoke(app, ["plan", path, "--cost", "--json", "--assume", "fetched=1"])
+    stages = {s["stage"]: s["driver_bytes"] for s in json.loads(result.stdout)["stages"]}
+    for stage in ("tally", "retrieve", "assemble"):
+        assert 0 < stages[stage] < 2**30
 
 
 @pytest.mark.nightly

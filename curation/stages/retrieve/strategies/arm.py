@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from curation.engine.params_base import Name, StrictModel
 
-Evidence: TypeAlias = Literal["pool", "seeds", "matches", "clusters"]
+Use: TypeAlias = Literal["pool", "seeds", "matches", "clusters"]
 """What a strategy may use: eligible images of the pool, or of the seed set of the arm; pool neighbours
 of these; or, when it plans, the number of images in each cluster."""
 
@@ -32,7 +32,7 @@ class Arm(StrictModel):
     """Whether it claims the whole eligible pool, so that a plan can expect as many claims as images."""
     claims_seeds: ClassVar[bool] = False
     """Whether it claims images of its seed set. Other arms claim images of the pool."""
-    uses: ClassVar[tuple[Evidence, ...]] = ()
+    uses: ClassVar[tuple[Use, ...]] = ()
     """What `plan` and `claim` of its strategy use; nothing else is computed, or sent to workers."""
 
     name: Name
