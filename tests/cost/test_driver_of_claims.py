@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ CODE = """
 import sys
 from dataclasses import replace
 from curation.engine.parallel import InProcess
+from curation.engine.spark_workers import SparkWorkers
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.store.store import Store
@@ -45,8 +47,17 @@ def peak():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
+workers = InProcess()
+if sys.argv[3] == "workers":
+    from pyspark.sql import SparkSession
+    from curation.stages.retrieve import stage
+
+    spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    workers = SparkWorkers(lambda: spark)
+    stage.ROWS_PER_PART = 100_000
+    step = replace(step, params=step.params.model_copy(update={"rows_at_once": 1}))
 before = peak()
-run_step(step, Store(sys.argv[1]), InProcess())
+run_step(step, Store(sys.argv[1]), workers)
 print(peak() - before)
 """
 
@@ -59,18 +70,31 @@ def test_no_stage_of_the_paper_needs_a_large_driver_for_claims(root: Path) -> No
         assert 0 < stages[stage] < 2**30
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("pool", [300_000, 900_000])
-def test_retrieve_takes_what_the_plan_says(tmp_path: Path, root: Path, pool: int) -> None:
-    rows = commit_many(Store(tmp_path), pool)
+def bytes_on_driver(folder: Path, root: Path, pool: int, where: str) -> tuple[int, int]:
+    """Run retrieve in a process of its own; return its bytes, and the number of rows and matches."""
+    rows = commit_many(Store(folder), pool)
     done = subprocess.run(
-        [sys.executable, "-P", "-c", CODE, str(tmp_path), str(pool // 3)],
+        [sys.executable, "-P", "-c", CODE, str(folder), str(pool // 3), where],
         cwd=root,
-        env={"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": str(root), "PYSPARK_PYTHON": sys.executable},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    measured = int(done.stdout.split()[-1])
+    return int(done.stdout.split()[-1]), rows
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("pool", [300_000, 900_000])
+def test_retrieve_takes_what_the_plan_says(tmp_path: Path, root: Path, pool: int) -> None:
+    measured, rows = bytes_on_driver(tmp_path, root, pool, "driver")
     assert 0.6 * ROW_ON_DRIVER * rows < measured < 1.1 * ROW_ON_DRIVER * rows
+
+
+@pytest.mark.nightly
+def test_the_driver_does_not_grow_with_rows_that_workers_decide(tmp_path: Path, root: Path) -> None:
+    few, rows = bytes_on_driver(tmp_path / "few", root, 150_000, "workers")
+    many, more_rows = bytes_on_driver(tmp_path / "many", root, 600_000, "workers")
+    # On the driver, they would take 1,250 bytes each.
+    assert many - few < 50 * (more_rows - rows)
