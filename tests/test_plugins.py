@@ -29,7 +29,7 @@ FILTER = """
 """
 
 STRATEGY = """
-    from typing import Literal
+    from typing import ClassVar, Literal
 
     from curation.stages.retrieve.strategies import StrategyEntry
     from curation.stages.retrieve.strategies.arm import Arm, Expected
@@ -38,6 +38,7 @@ STRATEGY = """
 
 
     class StrategyArm(Arm):
+        uses: ClassVar = ("pool",)
         strategy: Literal["lowest"]
         size: int
 
@@ -45,13 +46,22 @@ STRATEGY = """
             return Expected(self.size, self.size, self.size)
 
 
-    def claim(arm, evidence, seed):
+    def plan(arm, counts, seed):
+        from curation.stages.retrieve.strategies.evidence import ArmPlan
+
+        return ArmPlan(requested=arm.size)
+
+
+    def claim(arm, evidence, plan, seed):
         import numpy as np
 
-        from curation.stages.retrieve.strategies.evidence import ArmClaims
+        from curation.stages.retrieve.strategies.evidence import ArmClaims, Limits
 
-        images = np.sort(evidence.pool.images)
-        return ArmClaims(images[: arm.size], requested=arm.size, available=len(images))
+        images = evidence.pool.images
+        # The first 64 bits of an id are its place in their order.
+        order = np.array([int(image[:16], 16) for image in images], np.uint64)
+        places = np.full(len(images), arm.size)
+        return ArmClaims(images, len(images), limits=Limits(np.zeros_like(places), order, places))
 """
 
 SOURCES = [

@@ -246,9 +246,10 @@ class ImageSearch:
         arms: dict[str, set[str]] = {}
         if "claims" not in self._tables:
             return arms
-        claims = self._tables["claims"].read(["image_id", "arm"])
-        for row in claims.filter(pc.is_in(claims.column("image_id"), wanted)).to_pylist():
-            arms.setdefault(row["image_id"], set()).add(row["arm"])
+        for fragment in self._tables["claims"].fragments.values():
+            claims = fragment.read(["image_id", "arm"])
+            for row in claims.filter(pc.is_in(claims.column("image_id"), wanted)).to_pylist():
+                arms.setdefault(row["image_id"], set()).add(row["arm"])
         return arms
 
 

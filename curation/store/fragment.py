@@ -7,7 +7,7 @@ between them is a zip.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -56,6 +56,11 @@ class Fragment:
     def content(self) -> str:
         """Digest of the content of the files."""
         return self.record.content
+
+    @property
+    def stats(self) -> Mapping[str, Any]:
+        """The measurements of the function that wrote it."""
+        return self.record.stats
 
     def without_measurements(self) -> Fragment:
         """Return the fragment with no more than its rows and its content need: it is small to send."""

@@ -6,12 +6,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from curation.engine.exchange_runner import InMemory
 from curation.errors import RecipeError
 from curation.recipe import parse_recipe
 from curation.stages.retrieve.balance import apply_balance
-from curation.stages.retrieve.params import BalanceParams
+from curation.stages.retrieve.claims import CLAIMS, Arms, sorted_claims
+from curation.stages.retrieve.limits import ClaimedParts, apply_limit
+from curation.stages.retrieve.params import BalanceParams, RetrieveStep
+from curation.stages.retrieve.strategies import as_is
+from curation.stages.retrieve.strategies.arm import Arm
+from curation.stages.retrieve.strategies.evidence import EligibleImages
+
+from .one_arm import collect, images_of
 
 
 def name(number: int) -> str:
@@ -40,8 +49,44 @@ def world(
 
 
 def kept(claims: pd.DataFrame, images: pd.DataFrame, **params: Any) -> list[tuple[str, int]]:
-    rows = claims[apply_balance(claims, images, BalanceParams(**params), seed=0)]
-    return sorted(zip(rows["arm"], rows["image_id"].map(lambda i: int(i, 16)), strict=True))
+    """Apply `balance` to claims in one part; return (arm, image number) of those that are left."""
+    names = list(dict.fromkeys(claims["arm"]))
+    sets = dict(zip(claims["arm"], claims["seed_set"], strict=True))
+    models: list[Arm] = [as_is.StrategyArm(name=n, seeds=sets[n], strategy="as_is") for n in names]
+    step = RetrieveStep(arms=models, balance=BalanceParams(**params), seed=0)
+    priority = step.balance.priority
+    places = [priority.index(n) if n in priority else len(priority) for n in names]
+    fields = tuple(model.model_dump() for model in models)
+    arms = Arms(fields, tuple(sorted(set(sets.values()))), tuple(places))
+    count = len(claims)
+    values: dict[str, Any] = dict.fromkeys(CLAIMS.names, [None] * count)
+    values["image_id"] = claims["image_id"].tolist()
+    values["arm"] = [names.index(n) for n in claims["arm"]]
+    table = pa.table([pa.array(values[f.name], f.type) for f in CLAIMS], schema=CLAIMS)
+    weights = images["source"].map(step.balance.weights).astype(float).fillna(1.0)
+    parts = ClaimedParts(
+        [
+            images_of(
+                [
+                    EligibleImages(
+                        images.index.to_numpy().astype("S32"),
+                        np.empty(0, np.int32),
+                        np.empty(0, np.float32),
+                    )
+                ],
+                balance_cluster=[None if pd.isna(c) else int(c) for c in images["cluster_id"]],
+                weight=weights.tolist(),
+                host=[None if h is None else str(h) for h in images["host"]],
+            )
+        ],
+        [collect(sorted_claims(table, arms))],
+        arms,
+    )
+    left = apply_balance(
+        parts, step, lambda parts, limit: apply_limit(parts, limit, InMemory(), 10**9)
+    )
+    rows = left.claims[0].read(["arm", "image_id"]).to_pylist()
+    return sorted((names[row["arm"]], int(row["image_id"], 16)) for row in rows)
 
 
 def test_without_limits_all_claims_are_kept() -> None:

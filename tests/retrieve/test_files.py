@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
+from curation.stages.assemble import stage
+from curation.stages.assemble.params import AssembleStep
 from curation.store.store import Store
 
 from ..tables import commit, commit_empty_inputs, run_step
@@ -97,6 +100,41 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Table:
 def test_files_are_the_same_however_the_input_is_cut(whole: Table, cuts: list[int]) -> None:
     with TemporaryDirectory() as folder:
         assert files(assembled(folder, cuts, rows_per_file=7)) == files(whole)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 30])
+def test_files_are_the_same_if_workers_sort_the_sizes(
+    tmp_path: Path, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"rows_per_file": 7, "bytes_per_file": 9_000, "pixels": True}
+    expected = files(assembled(tmp_path / "driver", [20], **limits))
+    monkeypatch.setattr(stage, "ROWS_AT_ONCE", rows_at_once)
+    assert files(assembled(tmp_path / "workers", [20], **limits)) == expected
+
+
+@given(
+    st.lists(st.integers(1, 20), max_size=30),
+    st.lists(st.integers(0, 30), max_size=5),
+    st.integers(1, 6),
+    st.integers(1, 40),
+)
+def test_cuts_do_not_depend_on_pieces(
+    sizes: list[int], bounds: list[int], rows: int, largest: int
+) -> None:
+    """Files are filled one row after another."""
+    expected, held = [], [0, 0]
+    for key, size in enumerate(sizes):
+        if held[0] and (held[0] == rows or held[1] + size > largest):
+            expected.append(key)
+            held = [0, 0]
+        held = [held[0] + 1, held[1] + size]
+    ends = [0, *sorted(bounds), len(sizes)]
+    pieces = [
+        (np.arange(a, b, dtype=np.uint64), np.array(sizes[a:b], np.int64))
+        for a, b in pairwise(min(end, len(sizes)) for end in ends)
+    ]
+    params = AssembleStep(pixels="none", rows_per_file=rows, bytes_per_file=largest, seed=0, run="")
+    assert stage.file_cuts(pieces, params).tolist() == expected
 
 
 def test_rows_are_shuffled_by_the_seed(whole: Table, tmp_path: Path) -> None:

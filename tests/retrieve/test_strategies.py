@@ -11,12 +11,9 @@ import pytest
 
 from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
 from curation.stages.retrieve.strategies import as_is, cluster, hierarchical, sample
-from curation.stages.retrieve.strategies.evidence import (
-    ArmClaims,
-    EligibleImages,
-    Evidence,
-    Matches,
-)
+from curation.stages.retrieve.strategies.evidence import EligibleImages, Matches
+
+from .one_arm import Given, Outcome, claim
 
 
 def name(number: int) -> bytes:
@@ -33,7 +30,7 @@ def members(images: Collection[int], clusters: Sequence[int]) -> EligibleImages:
     )
 
 
-def evidence(**changes: Any) -> Evidence:
+def evidence(**changes: Any) -> Given:
     """Seeds 1, 2, 3 in clusters 0, 0, 1; pool 10..19: six in cluster 0, three in 1, one in 2."""
     # Seed 1 finds 10, 11, 12, 13; seed 2 finds 10, 11, 14, 15; seed 3 finds 12, 10, 16, 17.
     rows = [
@@ -49,11 +46,11 @@ def evidence(**changes: Any) -> Evidence:
     )
     given: dict[str, Any] = {
         "pool": members(range(10, 20), [0, 0, 0, 0, 0, 0, 1, 1, 1, 2]),
-        "seeds": {"s": members([1, 2, 3], [0, 0, 1])},
-        "seed_rows_by_set": {"s": 5},
-        "matches_by_set": {"s": matches},
+        "seeds": members([1, 2, 3], [0, 0, 1]),
+        "seed_rows": 5,
+        "matches": matches,
     }
-    return Evidence(**(given | changes))
+    return Given(**(given | changes))
 
 
 def arm(module: ModuleType, **options: Any) -> Any:
@@ -62,38 +59,37 @@ def arm(module: ModuleType, **options: Any) -> Any:
     return module.StrategyArm(name="a", strategy=strategy, **seeds, **options)
 
 
-def pairs(claims: ArmClaims) -> list[tuple[int, int]]:
-    assert claims.seed_images is not None
+def pairs(claims: Outcome) -> list[tuple[int, int]]:
     return sorted(
         (int(s, 16), int(i, 16)) for s, i in zip(claims.seed_images, claims.images, strict=True)
     )
 
 
-def images(claims: ArmClaims) -> list[int]:
+def images(claims: Outcome) -> list[int]:
     return sorted(int(i, 16) for i in claims.images)
 
 
 def test_as_is_takes_the_eligible_seeds() -> None:
-    claims = as_is.claim(arm(as_is), evidence(), 0)
+    claims = claim(as_is, arm(as_is), evidence(), 0)
     assert images(claims) == [1, 2, 3]
     assert (claims.requested, claims.available, claims.retrieved) == (5, 3, 3)
 
 
 def test_sample_counts_collisions() -> None:
-    claims = sample.claim(arm(sample, k=2), evidence(), 0)
+    claims = claim(sample, arm(sample, k=2), evidence(), 0)
     assert pairs(claims) == [(1, 10), (1, 11), (2, 10), (2, 11), (3, 10), (3, 12)]
     assert (claims.requested, claims.retrieved, claims.unique) == (6, 6, 3)
 
 
 def test_sample_once_keeps_the_most_similar_claim() -> None:
-    claims = sample.claim(arm(sample, k=2, collisions="once"), evidence(), 0)
+    claims = claim(sample, arm(sample, k=2, collisions="once"), evidence(), 0)
     # 10 goes to seed 1 (.99 > .98 > .84), 11 to seed 2 (.95 > .90), and only seed 3 claims 12.
     assert pairs(claims) == [(1, 10), (2, 11), (3, 12)]
     assert (claims.requested, claims.available, claims.retrieved) == (6, 6, 3)
 
 
 def test_sample_reassigns_to_the_next_neighbour() -> None:
-    claims = sample.claim(arm(sample, k=2, collisions="reassign"), evidence(), 0)
+    claims = claim(sample, arm(sample, k=2, collisions="reassign"), evidence(), 0)
     # By descending similarity: 1→10, (2→10 taken), 2→11, (1→11 taken), 3→12, (3→10 taken),
     # (1→12 taken), 1→13, 2→14, (2 has two already), 3→16.
     assert pairs(claims) == [(1, 10), (1, 13), (2, 11), (2, 14), (3, 12), (3, 16)]
@@ -101,17 +97,17 @@ def test_sample_reassigns_to_the_next_neighbour() -> None:
 
 
 def test_claims_that_the_cap_of_sample_drops_are_counted() -> None:
-    claims = sample.claim(arm(sample, k=2, cap=4), evidence(), 0)
+    claims = claim(sample, arm(sample, k=2, cap=4), evidence(), 0)
     assert len(claims.images) == 4
     assert (claims.retrieved, claims.dropped) == (6, 2)
-    uncapped = pairs(sample.claim(arm(sample, k=2), evidence(), 0))
+    uncapped = pairs(claim(sample, arm(sample, k=2), evidence(), 0))
     assert set(pairs(claims)) < set(uncapped)
-    assert not len(sample.claim(arm(sample, k=2, cap=0), evidence(), 0).images)
+    assert not len(claim(sample, arm(sample, k=2, cap=0), evidence(), 0).images)
 
 
 def test_cluster_applies_more_than_and_per_cluster() -> None:
     # Cluster 0 holds two seeds, cluster 1 one: with more_than 1 only cluster 0 matches.
-    claims = cluster.claim(arm(cluster, per_cluster=4, more_than=1, cap=None), evidence(), 0)
+    claims = claim(cluster, arm(cluster, per_cluster=4, more_than=1, cap=None), evidence(), 0)
     assert len(claims.images) == 4
     assert set(images(claims)) < set(range(10, 16))
     assert (claims.requested, claims.available, claims.retrieved) == (4, 6, 4)
@@ -124,25 +120,25 @@ def test_cluster_applies_more_than_and_per_cluster() -> None:
 @pytest.mark.parametrize(("policy", "count"), [("take_all", 4 + 3), ("skip", 4)])
 def test_cluster_smaller_than_per_cluster(policy: str, count: int) -> None:
     chosen = arm(cluster, per_cluster=4, more_than=0, cap=None, small_clusters=policy)
-    claims = cluster.claim(chosen, evidence(), 0)
+    claims = claim(cluster, chosen, evidence(), 0)
     assert len(claims.images) == count
     assert claims.requested == 8
     assert claims.available == 9
 
 
 def test_cluster_applies_the_cap() -> None:
-    claims = cluster.claim(arm(cluster, per_cluster=4, more_than=0, cap=5), evidence(), 0)
+    claims = claim(cluster, arm(cluster, per_cluster=4, more_than=0, cap=5), evidence(), 0)
     assert (claims.retrieved, claims.dropped, len(claims.images)) == (7, 2, 5)
 
 
 def test_cluster_without_a_match_claims_nothing() -> None:
-    claims = cluster.claim(arm(cluster, per_cluster=4, more_than=3), evidence(), 0)
+    claims = claim(cluster, arm(cluster, per_cluster=4, more_than=3), evidence(), 0)
     assert (claims.requested, claims.available, claims.retrieved) == (0, 0, 0)
 
 
 def test_seeds_without_a_cluster_match_nothing() -> None:
-    lost = evidence(seeds={"s": members([1, 2, 3], [-1, -1, -1])})
-    claims = cluster.claim(arm(cluster, per_cluster=4, more_than=0), lost, 0)
+    lost = evidence(seeds=members([1, 2, 3], [-1, -1, -1]))
+    claims = claim(cluster, arm(cluster, per_cluster=4, more_than=0), lost, 0)
     assert claims.retrieved == 0
 
 
@@ -151,20 +147,20 @@ def test_order_of_rows_does_not_matter(options: dict[str, Any]) -> None:
     """The same images come in another order if the pool has other fragments."""
     chosen = arm(cluster, per_cluster=3, **({"more_than": 0} | options))
     rng = np.random.default_rng(0)
-    expected = sorted(cluster.claim(chosen, evidence(), 3).images.tolist())
+    expected = sorted(claim(cluster, chosen, evidence(), 3).images.tolist())
     for _ in range(5):
         order = rng.permutation(10)
         pool = evidence().pool
         shuffled = EligibleImages(
             pool.images[order], pool.cluster_id[order], pool.similarity[order]
         )
-        claims = cluster.claim(chosen, evidence(pool=shuffled), 3)
+        claims = claim(cluster, chosen, evidence(pool=shuffled), 3)
         assert sorted(claims.images.tolist()) == expected
 
 
 def test_another_seed_gives_another_sample() -> None:
     chosen = arm(cluster, per_cluster=3, more_than=1)
-    drawn = {tuple(images(cluster.claim(chosen, evidence(), seed))) for seed in range(20)}
+    drawn = {tuple(images(claim(cluster, chosen, evidence(), seed))) for seed in range(20)}
     assert len(drawn) > 5
 
 
@@ -182,7 +178,7 @@ def test_seeded_keys_are_uniform_and_salted() -> None:
 # -- levels ---------------------------------------------------------------------------------------
 
 
-def levels() -> Evidence:
+def levels() -> Given:
     """Clusters 0 to 4 with 6, 3, 1, 4 and 0 images; the parent of 0 and 1 is 0, of the others 1."""
     return evidence(
         pool=members(range(10, 24), [0] * 6 + [1] * 3 + [2] + [3] * 4),
@@ -190,44 +186,41 @@ def levels() -> Evidence:
     )
 
 
-def per_cluster(claims: ArmClaims) -> list[int]:
-    assert claims.cluster_id is not None
+def per_cluster(claims: Outcome) -> list[int]:
     sizes: list[int] = np.bincount(claims.cluster_id, minlength=5).tolist()
     return sizes
 
 
 def test_cluster_at_a_coarser_level() -> None:
     """Seeds of clusters 0, 0 and 1 are all in cluster 0 of level 1, with nine pool images."""
-    claims = cluster.claim(arm(cluster, level=1, more_than=2, per_cluster=100), levels(), 0)
+    claims = claim(cluster, arm(cluster, level=1, more_than=2, per_cluster=100), levels(), 0)
     assert images(claims) == list(range(10, 19))
-    assert claims.cluster_id is not None
-    assert set(claims.cluster_id.tolist()) == {0}
+    assert set(claims.cluster_id) == {0}
     assert claims.requested == 100
 
 
 @pytest.mark.parametrize("leaf", ["random", "nearest"])
 def test_hierarchical_divides_the_target_from_the_top(leaf: str) -> None:
     # Of 8, each cluster of level 1 gives four: 2 and 2 of 6 and 3; 1, 3 and 0 of 1, 4 and 0.
-    claims = hierarchical.claim(arm(hierarchical, target=8, leaf=leaf), levels(), 0)
+    claims = claim(hierarchical, arm(hierarchical, target=8, leaf=leaf), levels(), 0)
     assert per_cluster(claims) == [2, 2, 1, 3, 0]
     assert (claims.requested, claims.available, claims.retrieved) == (8, 14, 8)
     assert len(set(images(claims))) == 8
     # Of 12, the second cluster gives all its five, and the first seven: 4 and 3.
-    claims = hierarchical.claim(arm(hierarchical, target=12, leaf=leaf), levels(), 0)
+    claims = claim(hierarchical, arm(hierarchical, target=12, leaf=leaf), levels(), 0)
     assert per_cluster(claims) == [4, 3, 1, 4, 0]
     # Of 99, all images are claims.
-    claims = hierarchical.claim(arm(hierarchical, target=99, leaf=leaf), levels(), 0)
+    claims = claim(hierarchical, arm(hierarchical, target=99, leaf=leaf), levels(), 0)
     assert images(claims) == list(range(10, 24))
     assert (claims.requested, claims.retrieved) == (99, 14)
 
 
 def test_hierarchical_repeats_rare_images_up_to_the_multiplier() -> None:
-    claims = hierarchical.claim(arm(hierarchical, target=12, multiplier=2), levels(), 0)
+    claims = claim(hierarchical, arm(hierarchical, target=12, multiplier=2), levels(), 0)
     # Each cluster of level 1 gives six: 3 and 3; the one image of cluster 2 twice, and 4.
     assert per_cluster(claims) == [3, 3, 2, 4, 0]
     ranks: dict[bytes, list[int]] = {}
-    assert claims.rank is not None
-    for image, rank in zip(claims.images.tolist(), claims.rank.tolist(), strict=True):
+    for image, rank in zip(claims.images.tolist(), claims.rank, strict=True):
         ranks.setdefault(image, []).append(rank)
     assert ranks[name(19)] == [1, 2]
     assert all(sorted(values) == list(range(1, len(values) + 1)) for values in ranks.values())
@@ -241,10 +234,10 @@ def test_hierarchical_takes_the_nearest_images_or_a_seeded_sample() -> None:
     with_nearest = evidence(
         pool=EligibleImages(pool.images, pool.cluster_id, similarity), parents=parents
     )
-    claims = hierarchical.claim(arm(hierarchical, target=8, leaf="nearest"), with_nearest, 0)
+    claims = claim(hierarchical, arm(hierarchical, target=8, leaf="nearest"), with_nearest, 0)
     assert {13, 14} <= set(images(claims))
     drawn = [
-        tuple(images(hierarchical.claim(arm(hierarchical, target=8), with_nearest, seed)))
+        tuple(images(claim(hierarchical, arm(hierarchical, target=8), with_nearest, seed)))
         for seed in range(20)
     ]
     assert len(set(drawn)) > 5
@@ -252,5 +245,5 @@ def test_hierarchical_takes_the_nearest_images_or_a_seeded_sample() -> None:
 
 def test_hierarchical_is_even_on_one_level() -> None:
     given = evidence(pool=members(range(10, 24), [0] * 6 + [1] * 3 + [2] + [3] * 4))
-    claims = hierarchical.claim(arm(hierarchical, target=10), given, 0)
+    claims = claim(hierarchical, arm(hierarchical, target=10), given, 0)
     assert per_cluster(claims) == [3, 3, 1, 3, 0]

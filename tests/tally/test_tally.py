@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from curation.engine.context import Context
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.stages.tally.captions import caption_keys, count_repeats, normalize_caption
-from curation.store.fragment import Fragment
+from curation.stages.tally import parts as in_parts
+from curation.stages.tally.captions import count_repeats, normalize_caption
 from curation.store.store import Store
 
 from ..tables import commit, commit_empty_inputs, run_step
@@ -127,17 +127,32 @@ def test_counts_equal_those_row_by_row(tmp_path: Path, size: int) -> None:
     reasons = column_of(store, "eligible", "reason")
     dropped = {name for name, reason in reasons.items() if reason == "caption_repeats"}
     assert dropped == {name for name, n in expected.items() if n is not None and n > 3}
-    images, copies = (open_table(store, name).fragments for name in ("images", "copies"))
-    items = {name: {"images": images[name], "copies": copies[name]} for name in images}
-    records = Context(store, InProcess(), "passes", []).compute("captions", caption_keys, items)
-    keys = [Fragment(store, record) for record in records.values()]
-    at_once = count_repeats(keys)
-    in_passes = count_repeats(keys, rows_per_pass=17)
-    np.testing.assert_array_equal(at_once.counts, in_passes.counts)
-    assert (at_once.captions, at_once.most_repeated) == (
-        in_passes.captions,
-        in_passes.most_repeated,
-    )
+
+
+@pytest.mark.parametrize(("parts", "count"), [(1, 120), (2, 120), (7, 120), (1, 0)])
+def test_counts_in_parts_are_those_of_the_driver(
+    tmp_path: Path, parts: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = world(count) if count else []
+    stores = [Store(tmp_path / name) for name in ("driver", "parts")]
+    monkeypatch.setattr(in_parts, "ROWS_PER_PART", max(1, -(-count // parts)))
+    for store, at_once in zip(stores, (1_000, 0), strict=True):
+        commit_world(store, rows, 17)
+        (step,) = (s for s in plan(parse_recipe(SPEC)) if s.name == "tally")
+        params = step.params.model_copy(update={"rows_at_once": at_once})
+        run_step(replace(step, params=params), store, InProcess())
+    on_driver, in_some = (open_table(store, "tallies").manifest for store in stores)
+    files = [[f.sha256 for r in m.fragments for f in r.files] for m in (on_driver, in_some)]
+    assert files[0] == files[1]
+    assert on_driver.stats == in_some.stats
+    # Work tables are gone, but for the keys of captions, which later runs use.
+    folders = [sorted(p.name for p in store_files(tmp_path / n)) for n in ("driver", "parts")]
+    assert len(folders[0]) == len(folders[1])
+
+
+def store_files(folder: Path) -> list[Path]:
+    """The work tables in a store."""
+    return [path for path in (folder / "work").rglob("*.parquet") if path.is_file()]
 
 
 def test_an_added_file_changes_counts_and_only_its_own_captions_are_read(tmp_path: Path) -> None:

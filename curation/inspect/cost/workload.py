@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from curation.errors import RecipeError
 from curation.flow import plan
+from curation.inspect.cost.claims import retrieve_work, rows_at_once
 from curation.inspect.cost.clusters import assign_work, cluster_work
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile
@@ -18,7 +19,10 @@ from curation.inspect.cost.rates import Assumptions
 from curation.inspect.cost.searches import index_work, match_work, quantise_work
 from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work
 from curation.recipe import Recipe
+from curation.stages.assemble.stage import ROWS_AT_ONCE as SIZES_AT_ONCE
 from curation.stages.ingest.duplicates import ROWS_PER_PART
+from curation.stages.tally.params import TallyStep
+from curation.stages.tally.parts import ROWS_PER_PART as ROWS_PER_TALLY_PART
 
 KIB = 1024
 MAX_DRIVER_PAIRS = 5e7
@@ -31,6 +35,8 @@ KEYED_ROW = 64
 """Bytes of a row of a list that is sent to find repeated ones: its key, place and pair_id."""
 CAPTION_ROW = 200
 """Bytes of a row with its caption."""
+TALLY_ROW = 120
+"""Bytes of the driver for a row whose caption it counts: its keys, their order, and copies of both."""
 
 
 def work_of_stages(
@@ -171,12 +177,14 @@ def _dedup(inputs: CostInputs) -> Work:
 
 def _tally(inputs: CostInputs) -> Work:
     rows, images = inputs.counts.rows, inputs.counts.images
+    on_driver = rows <= rows_at_once(TallyStep)
     return Work(
         "tally",
         rows,
         stored=rows * NARROW_ROW / 2,
-        moved=images * 24,
-        driver=rows * 4 + min(inputs.counts.pool, 2**27) * 80,
+        # On workers, keys are sent to their caption, and counts to their fragment.
+        moved=images * (24 if on_driver else 32 + 12),
+        driver=TALLY_ROW * rows if on_driver else 2 * PART_ON_DRIVER * rows / ROWS_PER_TALLY_PART,
         units_by_rate={"table_mb": images * CAPTION_ROW / 1e6},
     )
 
@@ -191,19 +199,6 @@ def _select(inputs: CostInputs) -> Work:
     )
 
 
-def _retrieve(inputs: CostInputs) -> Work:
-    counts = inputs.counts
-    matches = counts.seeds * inputs.recipe.largest_k
-    return Work(
-        "retrieve",
-        counts.final,
-        stored=counts.final * NARROW_ROW,
-        moved=counts.images * NARROW_ROW + matches * NARROW_ROW,
-        driver=100 * counts.images + 480 * counts.final,
-        units_by_rate={"table_mb": (counts.rows + matches) * NARROW_ROW / 1e6},
-    )
-
-
 def _assemble(inputs: CostInputs) -> Work:
     counts, assumptions = inputs.counts, inputs.assumptions
     pixels = assumptions.stored_kib * KIB if inputs.recipe.kept_pixels != "none" else 0
@@ -215,7 +210,7 @@ def _assemble(inputs: CostInputs) -> Work:
         stored=counts.final * row_bytes,
         # Each image goes to the worker that writes its file.
         moved=counts.final * row_bytes,
-        driver=DRIVER_ROW * counts.final,
+        driver=DRIVER_ROW * min(counts.final, SIZES_AT_ONCE),
         units_by_rate={"table_mb": (2 * read + counts.final * row_bytes) / 1e6},
     )
 
@@ -236,7 +231,7 @@ STAGE_WORK: dict[str, Callable[[CostInputs], Work]] = {
     "quantise": quantise_work,
     "index": index_work,
     "match": match_work,
-    "retrieve": _retrieve,
+    "retrieve": retrieve_work,
     "assemble": _assemble,
 }
 """For each stage, the function that counts its work."""

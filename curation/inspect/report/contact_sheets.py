@@ -16,6 +16,7 @@ from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.table import Table
 from curation.inspect.lineage import Lineage
 from curation.inspect.report.album import Album, ImageRef, optional_float
+from curation.inspect.report.key_counts import KeyCounts
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
 
@@ -71,14 +72,14 @@ class _Selection:
 
     Attributes:
         grouped_by: what the claims of the arm are grouped by.
-        keys: keys of all groups, an array per fragment.
+        keys: keys of all groups.
         chosen: the seed image, cluster or arm of each group that is shown, by key.
         claims: number of claims of each group that is shown, by key.
         rows: the claims that are shown.
     """
 
     grouped_by: GroupedBy
-    keys: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    keys: KeyCounts = field(default_factory=KeyCounts)
     chosen: dict[int, str] = field(default_factory=dict)
     claims: dict[int, int] = field(default_factory=dict)
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -127,7 +128,7 @@ def _choose_groups(selection: _Selection, claims: pd.DataFrame, salt: tuple[obje
     keys, first, counts = np.unique(
         _group_keys(claims, selection.grouped_by, salt), return_index=True, return_counts=True
     )
-    selection.keys.append(keys)
+    selection.keys.add(keys)
     shown = GROUPS_SHOWN[selection.grouped_by]
     column = {"seed": "seed_image_id", "cluster": "cluster_id"}.get(selection.grouped_by, "arm")
     for key, row, count in zip(*(v[:shown].tolist() for v in (keys, first, counts)), strict=True):
@@ -234,7 +235,8 @@ class _SeedImages:
 
 def _sheet(arm: Arm, selection: _Selection, seeds: _SeedImages, album: Album) -> ContactSheet:
     groups = [_claim_group(arm, selection, key, seeds, album) for key in sorted(selection.chosen)]
-    total = len(np.unique(np.concatenate(selection.keys))) if selection.keys else 0
+    with selection.keys:
+        total = sum(len(keys) for keys, _ in selection.keys.counts())
     return ContactSheet(arm.name, arm.strategy, arm.seeds, selection.grouped_by, total, groups)
 
 

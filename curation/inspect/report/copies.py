@@ -14,6 +14,7 @@ import pandas as pd
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.engine.table import Table
 from curation.inspect.report.album import Album, ImageRef, optional_float
+from curation.inspect.report.key_counts import KeyCounts
 
 Keys = npt.NDArray[np.uint64]
 COPY_COLUMNS = [
@@ -99,9 +100,9 @@ class CopySummary:
 
 @dataclass
 class _FirstPass:
-    """What a first pass over the table collects: keys of groups, and the few rows to show."""
+    """What a first pass over the table collects: sizes of groups, and the few rows to show."""
 
-    keys: list[Keys] = field(default_factory=list)
+    sizes: KeyCounts
     weakest: dict[str, pd.DataFrame] = field(default_factory=dict)
     contaminations: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -109,23 +110,21 @@ class _FirstPass:
 
 def summarise_copies(copies: Table, album: Album, seed: int) -> CopySummary:
     """Choose what to show of the copies. The table is read twice, a fragment at a time."""
-    first = _FirstPass()
-    for rows in _read_fragments(copies):
-        _add_copies(first, rows, seed)
-        _add_contaminations(first, rows)
-    keys = np.concatenate(first.keys) if first.keys else np.empty(0, np.uint64)
-    groups, sizes = np.unique(keys, return_counts=True)
-    by_size = np.lexsort((groups, -sizes))
-    others = np.sort(by_size[LARGEST_GROUPS:])[:OTHER_GROUPS]
-    chosen = groups[np.concatenate([by_size[:LARGEST_GROUPS], others])]
+    with KeyCounts() as sizes:
+        first = _FirstPass(sizes)
+        for rows in _read_fragments(copies):
+            _add_copies(first, rows, seed)
+            _add_contaminations(first, rows)
+        groups = choose_groups(sizes)
+    chosen = np.array(list(groups.shown), np.uint64)
     places, members = _collect(copies, _other_ends(first), chosen, seed)
-    size_of = dict(zip(groups.tolist(), sizes.tolist(), strict=True))
     return CopySummary(
-        groups=len(groups),
-        rows=len(keys),
-        largest=(sizes[by_size[:LARGEST_SIZES]] + 1).tolist(),
+        groups=groups.count,
+        rows=groups.copies,
+        largest=[size + 1 for size in groups.largest],
         examples=[
-            _group(members[members["group"] == key], size_of[int(key)] + 1, album) for key in chosen
+            _group(members[members["group"] == key], size + 1, album)
+            for key, size in groups.shown.items()
         ],
         weakest={
             method: _pairs(rows, places, album, held_out=False)
@@ -137,6 +136,43 @@ def summarise_copies(copies: Table, album: Album, seed: int) -> CopySummary:
         },
         contamination_counts=dict(sorted(first.counts.items())),
     )
+
+
+@dataclass(frozen=True)
+class ChosenGroups:
+    """Groups of copies: how many there are, and which are shown.
+
+    Attributes:
+        count: number of groups.
+        copies: number of copies in all of them.
+        largest: copies in each of the largest groups.
+        shown: copies in each group that is shown, by its key: the largest, then others in the order of
+            their keys.
+    """
+
+    count: int
+    copies: int
+    largest: list[int]
+    shown: dict[int, int]
+
+
+def choose_groups(sizes: KeyCounts) -> ChosenGroups:
+    """Choose the largest groups, and the first others by their keys."""
+    count = copies = 0
+    largest: list[tuple[int, int]] = []
+    first: dict[int, int] = {}
+    for keys, counts in sizes.counts():
+        count, copies = count + len(keys), copies + int(counts.sum())
+        top = np.lexsort((keys, -counts))[: max(LARGEST_GROUPS, LARGEST_SIZES)]
+        largest += zip((-counts[top]).tolist(), keys[top].tolist(), strict=True)
+        largest = sorted(largest)[: max(LARGEST_GROUPS, LARGEST_SIZES)]
+        # Some of them may be among the largest.
+        missing = LARGEST_GROUPS + OTHER_GROUPS - len(first)
+        first |= zip(keys[:missing].tolist(), counts[:missing].tolist(), strict=True)
+    shown = {key: -size for size, key in largest[:LARGEST_GROUPS]}
+    others = {key: size for key, size in first.items() if key not in shown}
+    shown |= list(others.items())[:OTHER_GROUPS]
+    return ChosenGroups(count, copies, [-size for size, _ in largest[:LARGEST_SIZES]], shown)
 
 
 def _read_fragments(copies: Table) -> Iterator[pd.DataFrame]:
@@ -156,7 +192,7 @@ def _group_keys(rows: pd.DataFrame, seed: int) -> Keys:
 
 def _add_copies(first: _FirstPass, rows: pd.DataFrame, seed: int) -> None:
     pool = rows[(rows["role"] == "pool") & (rows["method"] != "representative")]
-    first.keys.append(_group_keys(pool, seed))
+    first.sizes.add(_group_keys(pool, seed))
     for method in METHODS_WITH_THRESHOLD:
         of_method = pool[pool["method"] == method]
         if not of_method.empty:

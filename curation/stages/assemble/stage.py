@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,14 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange
+from curation.engine.exchange import (
+    KEY,
+    Exchange,
+    ExchangeInput,
+    MapTask,
+    exchange,
+    exchange_tables,
+)
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.assemble.params import AssembleStep
@@ -25,9 +33,14 @@ from curation.stages.assemble.rows import (
 from curation.store.fragment import Fragment
 from curation.store.store import DATASET
 
-SIZES = pa.schema({KEY: pa.uint64(), "bytes": pa.int64()})
+SIZES = pa.schema({"order": pa.uint64(), "bytes": pa.int64()})
 """A work table with a row for each image of the dataset: its order key, and the bytes of its row."""
+ROWS_AT_ONCE = 20_000_000
+"""Rows whose sizes the driver holds at once, at about 48 bytes each."""
+ROWS_PER_BATCH = 65_536
 Cuts = npt.NDArray[np.uint64]
+Sizes: TypeAlias = tuple[Cuts, npt.NDArray[np.int64]]
+"""Order keys, and the bytes of each row."""
 
 
 def assemble(
@@ -56,7 +69,8 @@ def assemble(
     measured = context.compute(
         "sizes of rows", measure, {n: {"part": p, "params": params} for n, p in parts.items()}
     )
-    cuts = file_cuts((Fragment(context.store, record) for record in measured.values()), params)
+    tables = [Fragment(context.store, record) for record in measured.values()]
+    cuts = file_cuts(sizes_in_order(tables, context), params)
     tasks = [MapTask(send, {"part": p, "params": params, "cuts": cuts}) for p in parts.values()]
     job = Exchange(
         "shuffle",
@@ -83,27 +97,75 @@ def measure(part: Part, params: AssembleStep) -> StageOutput:
     return None
 
 
-def file_cuts(sizes: Iterable[Fragment], params: AssembleStep) -> Cuts:
+def sizes_in_order(tables: Sequence[Fragment], context: Context) -> Iterator[Sizes]:
+    """Yield the order keys of all rows, ascending, with the bytes of each row.
+
+    Up to ROWS_AT_ONCE rows the driver sorts them. Above that, workers sort them by range, and the
+    driver reads one range after another.
+
+    Args:
+        tables: tables of SIZES.
+        context: where workers run, and where they keep work tables.
+    """
+    parts = max(1, -(-sum(table.rows for table in tables) // ROWS_AT_ONCE))
+    if parts == 1:
+        yield _in_order(pa.concat_tables([SIZES.empty_table(), *(t.read() for t in tables)]))
+        return
+    context = context.private()
+    tasks = [MapTask(read_sizes, {"sizes": table, "parts": parts}) for table in tables]
+    job = Exchange("order of rows", {"sizes": ExchangeInput(SIZES, tasks)}, sort_sizes, parts)
+    ranges = exchange_tables(job, context)
+    for record in ranges:
+        rows = Fragment(context.store, record).read()
+        yield np.asarray(rows.column("order")), np.asarray(rows.column("bytes"))
+    context.delete_records(ranges)
+
+
+def read_sizes(sizes: Fragment, parts: int) -> Iterator[pa.Table]:
+    """Yield SIZES, keyed by the number of the range of their order key; ranges are equally wide."""
+    for batch in sizes.batches(rows=ROWS_PER_BATCH):
+        share = np.asarray(batch.column("order")) / 2.0**64
+        number = np.minimum((share * parts).astype(np.uint64), np.uint64(parts - 1))
+        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(number))
+
+
+def sort_sizes(sizes: pa.Table) -> StageOutput:
+    """Yield SIZES of one range in order."""
+    columns = [pa.array(values) for values in _in_order(sizes)]
+    yield pa.RecordBatch.from_arrays(columns, schema=SIZES)
+    return None
+
+
+def _in_order(sizes: pa.Table) -> Sizes:
+    keys, row_bytes = (np.asarray(sizes.column(name)) for name in SIZES.names)
+    order = np.argsort(keys, kind="stable")
+    return keys[order], row_bytes[order]
+
+
+def file_cuts(sizes: Iterable[Sizes], params: AssembleStep) -> Cuts:
     """Return the order keys with which a new file begins, (files - 1,), ascending.
 
     Args:
-        sizes: tables of SIZES.
+        sizes: order keys of all rows, ascending, with the bytes of each row, in any number of pieces.
         params: of the stage.
     """
-    tables = [table.read([KEY, "bytes"]) for table in sizes]
-    table = pa.concat_tables([SIZES.empty_table(), *tables])
-    keys, row_bytes = (np.asarray(table.column(name)) for name in SIZES.names)
-    order = np.argsort(keys, kind="stable")
-    keys, ends = keys[order], np.cumsum(row_bytes[order])
     cuts: list[int] = []
-    start, before = 0, 0
-    while True:
-        by_bytes = int(np.searchsorted(ends, before + params.bytes_per_file, "right"))
-        stop = max(start + 1, min(by_bytes, start + params.rows_per_file))
-        if stop >= len(keys):
-            return np.array(cuts, np.uint64)
-        cuts.append(int(keys[stop]))
-        start, before = stop, int(ends[stop - 1])
+    rows = size = 0
+    for keys, row_bytes in sizes:
+        ends, start, before = np.cumsum(row_bytes), 0, 0
+        while start < len(keys):
+            # `rows` and `size` are those of the file so far, which began in an earlier piece.
+            limit = before + params.bytes_per_file - size
+            by_bytes = int(np.searchsorted(ends, limit, "right"))
+            stop = min(by_bytes, start + params.rows_per_file - rows)
+            stop = max(stop, start if rows else start + 1)
+            if stop >= len(keys):
+                rows, size = rows + len(keys) - start, size + int(ends[-1]) - before
+                break
+            cuts.append(int(keys[stop]))
+            start, before = stop, int(ends[stop - 1]) if stop else 0
+            rows = size = 0
+    return np.array(cuts, np.uint64)
 
 
 def send(part: Part, params: AssembleStep, cuts: Cuts) -> Iterator[pa.Table]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SerializeAsAny
 
-from curation.engine.params_base import Name, StrictModel
+from curation.engine.params_base import Name, StrictModel, execution_only
 from curation.engine.stage import Read, Stage
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
@@ -45,6 +45,9 @@ class RetrieveStep(StrictModel):
     """Caps over all arms, and a target for the whole dataset."""
     seed: int
     """Seed of the recipe."""
+    rows_at_once: int = execution_only(2_000_000, ge=1)
+    """Largest number of eligible rows and matches that the driver decides alone, at about 1,250
+    bytes each; more are decided on workers, with the same result."""
 
 
 STAGE = Stage(

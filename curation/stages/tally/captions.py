@@ -16,8 +16,6 @@ from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
-ROWS_PER_PASS = 2**27
-"""Counted rows that are sorted at once, at about 80 bytes each: 10 GB on the driver."""
 CAPTION_KEY, IMAGE_KEY = "caption_key", "picture_key"
 CAPTION_KEY_BYTES, IMAGE_KEY_BYTES = 16, 8
 """Images are only compared within one caption, so that a shorter key is enough for them."""
@@ -101,68 +99,57 @@ class CaptionRepeats:
     most_repeated: int
 
 
-def count_repeats(keys: Sequence[Fragment], rows_per_pass: int = ROWS_PER_PASS) -> CaptionRepeats:
+def count_repeats(keys: Sequence[Fragment]) -> CaptionRepeats:
     """Count for each row of all fragments how many different images have its caption.
 
     Args:
         keys: work tables of `caption_keys`, in order.
-        rows_per_pass: bound on the memory. With more rows, captions are counted in several passes, each
-            over those whose keys have one residue.
     """
     starts = np.cumsum([0, *(f.rows for f in keys)])
     counts = np.zeros(int(starts[-1]), np.int32)
-    passes = max(1, -(-len(counts) // rows_per_pass))
-    captions = 0
-    for number in range(passes):
-        captions += _count_residue(keys, starts, (number, passes), counts)
+    parts = [(np.empty(0, np.int64), np.empty((0, 3), np.uint64))]
+    for fragment, start in zip(keys, starts, strict=False):
+        parts += [(start + rows, batch_keys) for rows, batch_keys in _read_keys(fragment)]
+    rows, row_keys = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    parts.clear()
+    counts[rows], captions = count_images(row_keys)
     return CaptionRepeats(counts, captions, int(counts.max(initial=0)))
 
 
-def _count_residue(
-    keys: Sequence[Fragment],
-    starts: RowNumbers,
-    residue: tuple[int, int],
-    counts: npt.NDArray[np.int32],
-) -> int:
-    """Write the counts of the captions of one residue; return the number of these captions.
+def count_images(keys: Keys) -> tuple[npt.NDArray[np.int32], int]:
+    """Count the images of each caption.
 
     Args:
-        keys: work tables of `caption_keys`, in order.
-        starts: number of the first row of each.
-        residue: remainder and divisor.
-        counts: of all rows, where the counts are written.
+        keys: of all rows of some captions, (n, 3).
+
+    Returns:
+        The number of different images with the caption of each row, (n,), and the number of captions.
     """
-    parts = [(np.empty(0, np.int64), np.empty((0, 3), np.uint64))]
-    for fragment, start in zip(keys, starts, strict=False):
-        parts += [(start + rows, batch_keys) for rows, batch_keys in _read_keys(fragment, residue)]
-    rows, row_keys = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    parts.clear()
-    if not len(rows):
-        return 0
     # lexsort sorts by the last key first: by the caption, then by the image.
-    order = np.lexsort(row_keys.T)
-    row_keys = row_keys[order]
-    caption_starts = np.flatnonzero(run_starts(row_keys[:, 1:]))
-    is_new_image = run_starts(row_keys)
-    images = np.add.reduceat(is_new_image.astype(np.int32), caption_starts)
-    counts[rows[order]] = np.repeat(images, np.diff([*caption_starts, len(rows)]))
-    return len(caption_starts)
+    order = np.lexsort(keys.T)
+    keys = keys[order]
+    caption_starts = np.flatnonzero(run_starts(keys[:, 1:]))
+    counts = np.zeros(len(order), np.int32)
+    if len(order):
+        images = np.add.reduceat(run_starts(keys).astype(np.int32), caption_starts)
+        counts[order] = np.repeat(images, np.diff([*caption_starts, len(order)]))
+    return counts, len(caption_starts)
 
 
-def _read_keys(fragment: Fragment, residue: tuple[int, int]) -> Iterator[tuple[RowNumbers, Keys]]:
-    """Yield row numbers and keys of the rows that count and whose caption has the residue."""
-    remainder, divisor = residue
+def _read_keys(fragment: Fragment) -> Iterator[tuple[RowNumbers, Keys]]:
+    """Yield row numbers and keys of the rows that count."""
     start = 0
     for batch in fragment.batches([CAPTION_KEY, IMAGE_KEY], rows=KEYS_PER_BATCH):
-        valid = np.asarray(batch.column(0).is_valid())
-        caption, image = (_words(batch.column(n)) for n in range(2))
-        rows = np.flatnonzero(valid & (caption[:, 0] % np.uint64(divisor) == remainder))
-        yield start + rows, np.concatenate([image, caption], axis=1)[rows]
+        rows = np.flatnonzero(np.asarray(batch.column(0).is_valid()))
+        caption, image = (key_words(batch.column(n))[rows] for n in range(2))
+        yield start + rows, np.concatenate([image, caption], axis=1)
         start += len(batch)
 
 
-def _words(column: pa.Array) -> npt.NDArray[np.uint64]:
+def key_words(column: pa.Array) -> npt.NDArray[np.uint64]:
     """Return keys as 64-bit words, shape (n, bytes of a key / 8)."""
     words = column.type.byte_width // 8
+    if not len(column):
+        return np.empty((0, words), np.uint64)
     raw = np.frombuffer(column.buffers()[1], np.uint64).reshape(-1, words)
     return raw[column.offset : column.offset + len(column)]

@@ -34,7 +34,7 @@ STRATEGIES = Registry(
     {
         "as_is": StrategyEntry(requested="every row of the seed set"),
         "sample": StrategyEntry(
-            grouped_by="seed", requested="k images for each eligible seed image"
+            version=2, grouped_by="seed", requested="k images for each eligible seed image"
         ),
         "cluster": StrategyEntry(
             grouped_by="cluster",
@@ -43,5 +43,5 @@ STRATEGIES = Registry(
         "hierarchical": StrategyEntry(requested="the target of the arm"),
         EVERYTHING: StrategyEntry(requested="every eligible image of the pool"),
     },
-    requires=("StrategyArm", "claim"),
+    requires=("StrategyArm", "plan", "claim"),
 )

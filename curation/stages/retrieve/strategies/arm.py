@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from curation.engine.params_base import Name, StrictModel
+
+Use: TypeAlias = Literal["pool", "seeds", "matches", "clusters"]
+"""What a strategy may use: eligible images of the pool, or of the seed set of the arm; pool neighbours
+of these; or, when it plans, the number of images in each cluster."""
 
 
 class Expected(NamedTuple):
@@ -26,6 +30,10 @@ class Arm(StrictModel):
 
     takes_pool: ClassVar[bool] = False
     """Whether it claims the whole eligible pool, so that a plan can expect as many claims as images."""
+    claims_seeds: ClassVar[bool] = False
+    """Whether it claims images of its seed set. Other arms claim images of the pool."""
+    uses: ClassVar[tuple[Use, ...]] = ()
+    """What `plan` and `claim` of its strategy use; nothing else is computed, or sent to workers."""
 
     name: Name
     """Name of the arm, unique in the recipe."""
@@ -37,6 +45,17 @@ class Arm(StrictModel):
     def neighbours_needed(self) -> int:
         """Return how many pool neighbours of each seed image the arm needs from `match`."""
         return 0
+
+    def matches_each_image_once(self) -> int | None:
+        """Return the largest number of matches of a seed image, if each pool image may match one only.
+
+        By default None: `claim` gets all matches.
+        """
+        return None
+
+    def largest_claims(self) -> int | None:
+        """Return the cap: the largest number of claims of the arm, which are drawn; None for no cap."""
+        return None
 
     def expected(self, images: int | None) -> Expected:
         """Return the counts that a plan expects.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmPlan, Counts, Evidence
 
 
 class StrategyArm(SeededArm):
     """Every eligible image of the seed set."""
+
+    claims_seeds: ClassVar[bool] = True
+    uses: ClassVar = ("seeds",)
 
     strategy: Literal["as_is"]
     """`as_is`: claims every eligible image of the seed set."""
@@ -21,20 +24,23 @@ class StrategyArm(SeededArm):
         return Expected(requested=images, retrieved=None, final=images)
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
+def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+    """Request every row of the seed set."""
+    from curation.stages.retrieve.strategies.evidence import ArmPlan
+
+    return ArmPlan(requested=counts.seed_rows)
+
+
+def claim(arm: StrategyArm, evidence: Evidence, plan: ArmPlan, seed: int) -> ArmClaims:
     """Claim each eligible seed image once.
 
     Args:
         arm: parameters of the arm.
-        evidence: what strategies may use.
+        evidence: what is known of some images.
+        plan: of the arm.
         seed: of the recipe; not used, as nothing is drawn.
     """
     from curation.stages.retrieve.strategies.evidence import ArmClaims
 
-    images = evidence.seed_images(arm.seeds)
-    return ArmClaims(
-        images=images,
-        seed_images=images,
-        requested=evidence.seed_rows(arm.seeds),
-        available=len(images),
-    )
+    images = evidence.seeds.images
+    return ArmClaims(images=images, available=len(images), seed_images=images)

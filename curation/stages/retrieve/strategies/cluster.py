@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmPlan, Counts, Evidence
 
 
 class StrategyArm(SeededArm):
     """A sample of the pool images of each cluster that holds enough seed images."""
+
+    uses: ClassVar = ("pool", "clusters")
 
     strategy: Literal["cluster"]
     """`cluster`: claims pool images of the clusters that hold seed images."""
@@ -31,6 +33,10 @@ class StrategyArm(SeededArm):
     expected_clusters: int | None = Field(default=None, ge=0)
     """Number of sampled clusters that plans and costs are computed with; a run ignores it."""
 
+    def largest_claims(self) -> int | None:
+        """Return the cap of the arm."""
+        return self.cap
+
     def expected(self, images: int | None) -> Expected:
         """Return `per_cluster` for each expected cluster, at most the cap."""
         if self.expected_clusters is None:
@@ -41,39 +47,54 @@ class StrategyArm(SeededArm):
         )
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
-    """Claim a seeded sample of each cluster that holds enough seed images.
+def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+    """Choose the clusters that hold enough seed images.
 
     Args:
         arm: parameters of the arm.
-        evidence: what strategies may use.
+        counts: images of the pool and of the seed set, by cluster.
+        seed: of the recipe; not used, as nothing is drawn yet.
+    """
+    import numpy as np
+
+    from curation.stages.retrieve.strategies.evidence import ArmPlan
+
+    clusters = np.flatnonzero(counts.seeds_in_clusters(arm.level) > arm.more_than)
+    pool = counts.pool_in_clusters(arm.level)
+    size = np.append(pool, np.zeros(clusters.max(initial=0) + 1, np.int64))[clusters]
+    return ArmPlan(len(clusters) * arm.per_cluster, {"clusters": clusters, "size": size})
+
+
+def claim(arm: StrategyArm, evidence: Evidence, plan: ArmPlan, seed: int) -> ArmClaims:
+    """Claim the pool images of the chosen clusters; a seeded sample of each cluster is kept.
+
+    Args:
+        arm: parameters of the arm.
+        evidence: what is known of some images.
+        plan: of the arm.
         seed: of the recipe.
     """
     import numpy as np
 
-    from curation.algorithms.arrays.seeded_order import seeded_order
-    from curation.engine.sorted_arrays import ranks_in_runs
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, apply_cap
+    from curation.algorithms.arrays.seeded_order import seeded_keys
+    from curation.engine.sorted_arrays import positions_in
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Limits
 
-    seeds = evidence.at_level(arm.level, evidence.seed_clusters(arm.seeds))
-    numbers, seed_images = np.unique(seeds[seeds >= 0], return_counts=True)
-    matching = numbers[seed_images > arm.more_than]
     pool = evidence.pool
     clusters = evidence.at_level(arm.level, pool.cluster_id)
-    rows = np.flatnonzero(np.isin(clusters, matching))
-    # The first images of each cluster in a seeded order are a random sample of it.
-    rows = rows[seeded_order(pool.images[rows], seed, arm.name)]
-    rows = rows[np.argsort(clusters[rows], kind="stable")]
-    keep = ranks_in_runs(clusters[rows]) < arm.per_cluster
+    position, is_chosen = positions_in(clusters, plan.values["clusters"])
+    available = int(is_chosen.sum())
     if arm.small_clusters == "skip":
-        _, size = np.unique(clusters[rows], return_counts=True)
-        keep &= np.repeat(size >= arm.per_cluster, size)
-    chosen = rows[keep]
-    claims = ArmClaims(
-        images=pool.images[chosen],
-        similarity=pool.similarity[chosen],
-        cluster_id=clusters[chosen],
-        requested=len(matching) * arm.per_cluster,
-        available=len(rows),
+        sizes = np.append(plan.values["size"], 0)
+        is_chosen &= sizes[position] >= arm.per_cluster
+    rows = np.flatnonzero(is_chosen)
+    # The first images of each cluster in a seeded order are a random sample of it.
+    order = seeded_keys(pool.images[rows], seed, arm.name)
+    is_larger = plan.values["size"][position[rows]] > arm.per_cluster
+    return ArmClaims(
+        images=pool.images[rows],
+        available=available,
+        similarity=pool.similarity[rows],
+        cluster_id=clusters[rows],
+        limits=Limits(clusters[rows], order, np.where(is_larger, arm.per_cluster, -1)),
     )
-    return apply_cap(claims, arm.cap, seed, arm.name)

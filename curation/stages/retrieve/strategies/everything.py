@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from curation.stages.retrieve.strategies.arm import Arm
 
 if TYPE_CHECKING:
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmPlan, Counts, Evidence
 
 
 class StrategyArm(Arm):
     """Every eligible image of the pool. A recipe without `retrieve` has one such arm."""
 
     takes_pool: ClassVar[bool] = True
+    uses: ClassVar = ("pool",)
 
     strategy: Literal["everything"]
     """`everything`: claims every eligible image of the pool."""
@@ -21,15 +22,23 @@ class StrategyArm(Arm):
     """Always null: this strategy needs no seed set."""
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
+def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+    """Request every eligible image of the pool."""
+    from curation.stages.retrieve.strategies.evidence import ArmPlan
+
+    return ArmPlan(requested=counts.pool_images)
+
+
+def claim(arm: StrategyArm, evidence: Evidence, plan: ArmPlan, seed: int) -> ArmClaims:
     """Claim each eligible pool image once.
 
     Args:
         arm: parameters of the arm.
-        evidence: what strategies may use.
+        evidence: what is known of some images.
+        plan: of the arm.
         seed: of the recipe; not used, as nothing is drawn.
     """
     from curation.stages.retrieve.strategies.evidence import ArmClaims
 
     images = evidence.pool.images
-    return ArmClaims(images=images, requested=len(images), available=len(images))
+    return ArmClaims(images=images, available=len(images))

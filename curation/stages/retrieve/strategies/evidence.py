@@ -1,20 +1,28 @@
-"""What strategies get and return: a few columns of image ids and numbers, no pixels and no vectors."""
+"""What strategies get and return: a few columns of image ids and numbers, no pixels and no vectors.
+
+A strategy decides in two steps. `plan` gets counts of the whole and returns a few numbers. `claim` gets
+these, and the evidence of some images: each image with all that is known of it. Where claims compete,
+such as for the places in a cluster, `claim` only states the order and the number of places (`Limits`).
+So images are decided in any number of parts, with the same result.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.seeded_order import seeded_order
 from curation.algorithms.arrays.vectors import Ids
 from curation.algorithms.kmeans.levels import at_level
+from curation.errors import RecipeError
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Matches:
     similarity: Floats
     rank: Ints
 
-    def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Matches:
+    def take(self, rows: Numbers | npt.NDArray[np.bool_]) -> Matches:
         """Return some of the rows, by number or by mask."""
         return Matches(
             self.seed_images[rows], self.images[rows], self.similarity[rows], self.rank[rows]
@@ -58,111 +66,159 @@ class EligibleImages:
     similarity: Floats
 
 
+def _unstated(name: str) -> RecipeError:
+    return RecipeError(
+        f"The strategy of an arm uses {name}, which it does not state",
+        fix=f"Add {name!r} to `uses` of its StrategyArm",
+    )
+
+
 @dataclass(frozen=True)
-class Evidence:
-    """Everything that a strategy may use.
+class Counts:
+    """Counts of the whole, from which an arm is planned.
 
     Attributes:
-        pool: the eligible pool images.
-        seeds: the eligible seed images by seed set.
-        seed_rows_by_set: number of rows of each seed set, eligible or not.
-        matches_by_set: pool neighbours by seed set.
+        pool_images: number of different eligible images of the pool.
+        seed_rows: number of rows of the seed set, eligible or not; 0 without a seed set.
+        seed_images: number of different eligible images among them.
         parents: for each level but the coarsest, the cluster of the next level that each of its
             clusters belongs to.
+        pool_by_cluster: number of pool images in each cluster of level 0, (k,), if the arm uses
+            `clusters`.
+        seeds_by_cluster: the same of images of the seed set.
     """
 
-    pool: EligibleImages
-    seeds: Mapping[str, EligibleImages]
-    seed_rows_by_set: Mapping[str, int]
-    matches_by_set: Mapping[str, Matches]
+    pool_images: int
+    seed_rows: int = 0
+    seed_images: int = 0
     parents: tuple[Ints, ...] = ()
+    pool_by_cluster: Numbers | None = None
+    seeds_by_cluster: Numbers | None = None
+
+    def pool_in_clusters(self, level: int = 0) -> Numbers:
+        """Return the number of pool images in each cluster of a level, (k,)."""
+        return self._at_level(level, self.pool_by_cluster)
+
+    def seeds_in_clusters(self, level: int = 0) -> Numbers:
+        """Return the number of images of the seed set in each cluster of a level, (k,)."""
+        return self._at_level(level, self.seeds_by_cluster)
+
+    def _at_level(self, level: int, counts: Numbers | None) -> Numbers:
+        if counts is None:
+            raise _unstated("clusters")
+        above = at_level(level, np.arange(len(counts), dtype=np.int32), self.parents)
+        return np.bincount(above, weights=counts).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """What follows from counts alone.
+
+    Attributes:
+        requested: number of claims that the parameters of the arm request.
+        values: arrays that `claim` needs, at most a few numbers for each cluster.
+    """
+
+    requested: int
+    values: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of some images.
+
+    Attributes:
+        parents: as `Counts.parents`.
+        pool_images: the eligible images of the pool among them; None if the arm does not use `pool`.
+        seed_images: those of the seed set; None if the arm does not use `seeds`.
+        all_matches: matches with them; None if the arm does not use `matches`.
+        matches_once: those of them that remain if the arm matches each image once; None if it does not.
+    """
+
+    parents: tuple[Ints, ...] = ()
+    pool_images: EligibleImages | None = None
+    seed_images: EligibleImages | None = None
+    all_matches: Matches | None = None
+    matches_once: Matches | None = None
+
+    @property
+    def pool(self) -> EligibleImages:
+        """The eligible images of the pool."""
+        if self.pool_images is None:
+            raise _unstated("pool")
+        return self.pool_images
+
+    @property
+    def seeds(self) -> EligibleImages:
+        """The eligible images of the seed set of the arm."""
+        if self.seed_images is None:
+            raise _unstated("seeds")
+        return self.seed_images
+
+    @property
+    def matches(self) -> Matches:
+        """Matches of the seed set of the arm with these images."""
+        if self.all_matches is None:
+            raise _unstated("matches")
+        return self.all_matches
+
+    @property
+    def single_matches(self) -> Matches:
+        """The matches that remain if each image goes to one seed image.
+
+        Each goes to the most similar seed image that has fewer than the arm allows, as if matches were
+        taken by descending similarity, then seed image, then image.
+        """
+        if self.matches_once is None:
+            raise RecipeError(
+                "The strategy of an arm uses single_matches, which it does not state",
+                fix="Let `matches_each_image_once` of its StrategyArm return a number",
+            )
+        return self.matches_once
 
     def at_level(self, level: int, clusters: Ints) -> Ints:
         """Return the clusters of a level that contain clusters of level 0 (-1 stays -1), (n,)."""
         return at_level(level, clusters, self.parents)
 
-    def seed_images(self, seed_set: str) -> Ids:
-        """Return the ids of the eligible images of a seed set, ascending."""
-        return self.seeds[seed_set].images
 
-    def seed_rows(self, seed_set: str) -> int:
-        """Return the number of rows of a seed set, eligible or not."""
-        return self.seed_rows_by_set[seed_set]
+@dataclass(frozen=True)
+class Limits:
+    """Places for which claims compete; every array has shape (n,).
 
-    def seed_clusters(self, seed_set: str) -> Ints:
-        """Return the cluster of level 0 of each eligible seed image, or -1."""
-        return self.seeds[seed_set].cluster_id
+    In each group the first claims take the places, in the order of `order`, image id and seed image id.
 
-    def matches(self, seed_set: str) -> Matches:
-        """Return the pool neighbours of a seed set."""
-        return self.matches_by_set[seed_set]
+    Attributes:
+        group: number of the group, from 0.
+        order: see above; `curation.algorithms.arrays.seeded_order.seeded_keys` gives a random one,
+            `curation.engine.sorted_arrays.ascending_keys` that of numbers.
+        at_most: number of places in the group of the claim; negative where it does not compete.
+    """
+
+    group: npt.NDArray[np.integer[Any]]
+    order: Keys
+    at_most: npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class ArmClaims:
-    """Claims of one arm; every array has shape (n,) and is None where a strategy has no such value.
+    """Claims of one arm on some images; every array has shape (n,).
+
+    An array is None where a strategy has no such value.
 
     Attributes:
         images: the id of the claimed image.
-        requested: number of claims that the parameters of the arm request.
-        available: number of claims that are possible.
+        available: number of claims that are possible on these images.
         seed_images: the id of the seed image that led to the claim.
         similarity: cosine similarity to the seed image or to the centroid.
         rank: rank of the claim, from 1.
         cluster_id: the cluster that the image was taken from.
-        retrieved: number of claims before a cap; by default that of `images`.
-        unique: number of different images before a cap.
+        limits: the places for which the claims compete; None if all of them count.
     """
 
     images: Ids
-    requested: int
     available: int
     seed_images: Ids | None = None
     similarity: Floats | None = None
     rank: Ints | None = None
     cluster_id: Ints | None = None
-    retrieved: int = -1
-    unique: int = -1
-
-    def __post_init__(self) -> None:
-        if self.retrieved < 0:
-            object.__setattr__(self, "retrieved", len(self.images))
-            object.__setattr__(self, "unique", len(np.unique(self.images)))
-
-    @property
-    def dropped(self) -> int:
-        """Number of claims that a cap dropped."""
-        return self.retrieved - len(self.images)
-
-    def take(self, rows: npt.NDArray[np.int64]) -> ArmClaims:
-        """Return some of the claims; the counts stay those of all claims."""
-
-        def take(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
-            return None if values is None else values[rows]
-
-        return replace(
-            self,
-            images=self.images[rows],
-            seed_images=take(self.seed_images),
-            similarity=take(self.similarity),
-            rank=take(self.rank),
-            cluster_id=take(self.cluster_id),
-        )
-
-
-def apply_cap(claims: ArmClaims, cap: int | None, seed: int, arm: str) -> ArmClaims:
-    """Return at most `cap` claims: a seeded sample that depends on image ids alone.
-
-    Args:
-        claims: of the arm.
-        cap: maximum number of claims; None for no limit.
-        seed: of the recipe.
-        arm: name of the arm, so that arms draw different samples.
-    """
-    if cap is None or len(claims.images) <= cap:
-        return claims
-    # Several claims on one image have the same key; the id of the seed image decides their order.
-    tie_breaker = claims.seed_images if claims.seed_images is not None else claims.images
-    by_seed = np.argsort(tie_breaker, kind="stable")
-    order = by_seed[seeded_order(claims.images[by_seed], seed, arm, "cap")]
-    return claims.take(np.sort(order[:cap]))
+    limits: Limits | None = None

@@ -6,7 +6,7 @@ section 3.3. DINOv3 builds LVD-1689M in this way.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,9 +17,19 @@ if TYPE_CHECKING:
     from numpy import int32, int64, uint64
 
     from curation.algorithms.arrays.vectors import RowNumbers
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence
+    from curation.stages.retrieve.strategies.evidence import (
+        ArmClaims,
+        ArmPlan,
+        Counts,
+        Evidence,
+    )
 
-    Counts = npt.NDArray[int64]
+    Integers = npt.NDArray[int64]
+    Keys = npt.NDArray[uint64]
+
+
+CLUSTERS_AT_ONCE = 1_000_000
+"""Clusters whose keys are computed at once, at about 250 bytes each."""
 
 
 class StrategyArm(Arm):
@@ -28,6 +38,8 @@ class StrategyArm(Arm):
     The target is shared out over the coarsest clusters as evenly as their sizes allow, and then over
     the clusters below each of them, down to the finest level.
     """
+
+    uses: ClassVar = ("pool", "clusters")
 
     strategy: Literal["hierarchical"]
     """`hierarchical`: claims a sample of the pool that is balanced over all levels of clusters."""
@@ -46,48 +58,82 @@ class StrategyArm(Arm):
         return Expected(self.target, self.target, self.target)
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
-    """Claim `target` pool images, or all of them if there are fewer.
+def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+    """Share the target out over all levels of clusters.
 
     Args:
         arm: parameters of the arm.
-        evidence: what strategies may use.
+        counts: images of the pool by cluster.
+        seed: of the recipe.
+    """
+    import numpy as np
+
+    from curation.stages.retrieve.strategies.evidence import ArmPlan
+
+    size = counts.pool_in_clusters()
+    if counts.parents and len(size) < len(counts.parents[0]):
+        size = np.append(size, np.zeros(len(counts.parents[0]) - len(size), np.int64))
+    share = _shares(size * arm.multiplier, counts.parents, arm, seed)
+    # Every image of a cluster is claimed equally often, and the first ones once more.
+    every_image, remainder = np.divmod(share, np.maximum(size, 1))
+    return ArmPlan(arm.target, {"every_image": every_image, "remainder": remainder})
+
+
+def claim(arm: StrategyArm, evidence: Evidence, plan: ArmPlan, seed: int) -> ArmClaims:
+    """Claim each pool image as often as its cluster allows; the last claims on images compete.
+
+    Args:
+        arm: parameters of the arm.
+        evidence: what is known of some images.
+        plan: of the arm.
         seed: of the recipe.
     """
     import numpy as np
 
     from curation.engine.sorted_arrays import ranks_in_runs
-    from curation.stages.retrieve.strategies.evidence import ArmClaims
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, Limits
 
     pool = evidence.pool
     clustered = np.flatnonzero(pool.cluster_id >= 0)
-    clusters = pool.cluster_id[clustered]
-    size = np.bincount(clusters, minlength=len(evidence.parents[0]) if evidence.parents else 0)
-    share = _shares(size * arm.multiplier, evidence.parents, arm, seed)
-    # Every image of a cluster is claimed equally often, and the first ones once more.
-    every_image, remainder = np.divmod(share, np.maximum(size, 1))
-    order = _order_in_clusters(arm, evidence, clustered, seed)
-    cluster_id = clusters[order]
-    times = every_image[cluster_id] + (ranks_in_runs(cluster_id) < remainder[cluster_id])
-    chosen = np.repeat(clustered[order], times)
+    every_image, remainder = (
+        plan.values[name][pool.cluster_id[clustered]] for name in ("every_image", "remainder")
+    )
+    chosen = np.repeat(clustered, every_image + (remainder > 0))
+    rank = ranks_in_runs(chosen) + 1
+    clusters = pool.cluster_id[chosen]
+    is_last = rank > plan.values["every_image"][clusters]
     return ArmClaims(
         images=pool.images[chosen],
-        similarity=pool.similarity[chosen],
-        rank=(ranks_in_runs(chosen) + 1).astype(np.int32),
-        cluster_id=pool.cluster_id[chosen],
-        requested=arm.target,
         available=len(clustered) * arm.multiplier,
+        similarity=pool.similarity[chosen],
+        rank=rank.astype(np.int32),
+        cluster_id=clusters,
+        limits=Limits(
+            clusters,
+            _order(arm, evidence, chosen, seed),
+            np.where(is_last, plan.values["remainder"][clusters], -1),
+        ),
     )
 
 
+def _order(arm: StrategyArm, evidence: Evidence, rows: RowNumbers, seed: int) -> Keys:
+    """Return for some pool images a number by which those to claim first come first."""
+    from curation.algorithms.arrays.seeded_order import seeded_keys
+    from curation.engine.sorted_arrays import ascending_keys
+
+    if arm.leaf == "nearest":
+        return ascending_keys(-evidence.pool.similarity[rows])
+    return seeded_keys(evidence.pool.images[rows], seed, arm.name)
+
+
 def _shares(
-    leaves: Counts, parents: tuple[npt.NDArray[int32], ...], arm: StrategyArm, seed: int
-) -> Counts:
+    leaves: Integers, parents: tuple[npt.NDArray[int32], ...], arm: StrategyArm, seed: int
+) -> Integers:
     """Return how many claims each cluster of level 0 gives: the target divided from the top down.
 
     Args:
         leaves: number of possible claims in each cluster of level 0, (k,).
-        parents: see `Evidence`.
+        parents: see `Counts`.
         arm: parameters of the arm.
         seed: of the recipe.
     """
@@ -107,36 +153,15 @@ def _shares(
     return share
 
 
-def _keys(count: int, arm: StrategyArm, seed: int, level: int) -> npt.NDArray[uint64]:
+def _keys(count: int, arm: StrategyArm, seed: int, level: int) -> Keys:
     """Return a pseudo-random number for each cluster of a level, which decides about remainders."""
     import numpy as np
 
     from curation.algorithms.arrays.seeded_order import seeded_keys
 
-    cluster_ids = np.char.mod("%032x", np.arange(count)).astype("S32")
-    return seeded_keys(cluster_ids, seed, arm.name, "level", level)
-
-
-def _order_in_clusters(
-    arm: StrategyArm, evidence: Evidence, clustered: RowNumbers, seed: int
-) -> RowNumbers:
-    """Return the order of pool images by cluster, and in each cluster those to claim first.
-
-    Args:
-        arm: parameters of the arm.
-        evidence: what strategies may use.
-        clustered: the pool images that have a cluster, (n,).
-        seed: of the recipe.
-
-    Returns:
-        A permutation, (n,).
-    """
-    import numpy as np
-
-    from curation.algorithms.arrays.seeded_order import seeded_keys
-
-    pool = evidence.pool
-    ids, clusters = pool.images[clustered], pool.cluster_id[clustered]
-    if arm.leaf == "nearest":
-        return np.lexsort((ids, -pool.similarity[clustered], clusters))
-    return np.lexsort((ids, seeded_keys(ids, seed, arm.name), clusters))
+    keys = [np.empty(0, np.uint64)]
+    for start in range(0, count, CLUSTERS_AT_ONCE):
+        numbers = np.arange(start, min(count, start + CLUSTERS_AT_ONCE))
+        cluster_ids = np.char.mod("%032x", numbers).astype("S32")
+        keys.append(seeded_keys(cluster_ids, seed, arm.name, "level", level))
+    return np.concatenate(keys)

@@ -5,7 +5,7 @@ DINOv2 takes k = 4 or 32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,13 @@ from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
     from curation.algorithms.arrays.vectors import RowNumbers
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, Evidence, Matches
+    from curation.stages.retrieve.strategies.evidence import (
+        ArmClaims,
+        ArmPlan,
+        Counts,
+        Evidence,
+        Matches,
+    )
 
 
 class StrategyArm(SeededArm):
@@ -22,6 +28,8 @@ class StrategyArm(SeededArm):
     The paper leaves open what happens when two seed images retrieve the same pool image. Its published
     numbers are exact multiples of k, so `collisions: count` is the default.
     """
+
+    uses: ClassVar = ("matches",)
 
     strategy: Literal["sample"]
     """`sample`: claims the nearest pool images of each seed image."""
@@ -40,6 +48,14 @@ class StrategyArm(SeededArm):
         """Return k, or the number of candidates of a seed image with `reassign`."""
         return self.k * self.candidates if self.collisions == "reassign" else self.k
 
+    def matches_each_image_once(self) -> int | None:
+        """Return k with `reassign`."""
+        return self.k if self.collisions == "reassign" else None
+
+    def largest_claims(self) -> int | None:
+        """Return the cap of the arm."""
+        return self.cap
+
     def expected(self, images: int | None) -> Expected:
         """Return k for each seed image, at most the cap."""
         if images is None:
@@ -50,67 +66,44 @@ class StrategyArm(SeededArm):
         )
 
 
-def claim(arm: StrategyArm, evidence: Evidence, seed: int) -> ArmClaims:
+def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+    """Request k images for each eligible image of the seed set."""
+    from curation.stages.retrieve.strategies.evidence import ArmPlan
+
+    return ArmPlan(requested=arm.k * counts.seed_images)
+
+
+def claim(arm: StrategyArm, evidence: Evidence, plan: ArmPlan, seed: int) -> ArmClaims:
     """Claim the nearest pool images of each eligible seed image.
 
     Args:
         arm: parameters of the arm.
-        evidence: what strategies may use.
-        seed: of the recipe.
+        evidence: what is known of some images.
+        plan: of the arm.
+        seed: of the recipe; not used, as nothing is drawn here.
     """
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, apply_cap
+    from curation.stages.retrieve.strategies.evidence import ArmClaims
 
-    matches = evidence.matches(arm.seeds)
+    matches = evidence.matches
     nearest = matches.take(matches.rank <= arm.k)
+    chosen = nearest
     if arm.collisions == "reassign":
-        chosen = matches.take(_reassign(matches, arm.k))
+        chosen = evidence.single_matches
     elif arm.collisions == "once":
         chosen = nearest.take(_most_similar_per_image(nearest))
-    else:
-        chosen = nearest
-    claims = ArmClaims(
+    return ArmClaims(
         images=chosen.images,
+        available=len(nearest),
         seed_images=chosen.seed_images,
         similarity=chosen.similarity,
         rank=chosen.rank,
-        requested=arm.k * len(evidence.seed_images(arm.seeds)),
-        available=len(nearest),
     )
-    return apply_cap(claims, arm.cap, seed, arm.name)
-
-
-def _by_similarity(matches: Matches) -> RowNumbers:
-    """Return the order of matches by descending similarity, then seed image, then image."""
-    import numpy as np
-
-    return np.lexsort((matches.images, matches.seed_images, -matches.similarity))
 
 
 def _most_similar_per_image(matches: Matches) -> RowNumbers:
     """Return for each pool image the match with the most similar seed image."""
     import numpy as np
 
-    order = _by_similarity(matches)
+    order = np.lexsort((matches.images, matches.seed_images, -matches.similarity))
     _, first = np.unique(matches.images[order], return_index=True)
     return np.sort(order[first])
-
-
-def _reassign(matches: Matches, k: int) -> RowNumbers:
-    """Return the matches that remain if each pool image goes to one seed image, at most k to each.
-
-    Each image goes to the most similar seed image that has fewer than k yet. Matches are taken by
-    descending similarity, so that the result does not depend on an order of seed images.
-    """
-    import numpy as np
-
-    _, image = np.unique(matches.images, return_inverse=True)
-    _, seed_image = np.unique(matches.seed_images, return_inverse=True)
-    is_taken = np.zeros(image.max(initial=-1) + 1, dtype=bool)
-    count = np.zeros(seed_image.max(initial=-1) + 1, dtype=np.int64)
-    chosen = []
-    for row in _by_similarity(matches):
-        if not is_taken[image[row]] and count[seed_image[row]] < k:
-            is_taken[image[row]] = True
-            count[seed_image[row]] += 1
-            chosen.append(row)
-    return np.sort(np.array(chosen, dtype=np.int64))

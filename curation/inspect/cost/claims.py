@@ -1,0 +1,55 @@
+"""Counts the work of the stage retrieve."""
+
+from __future__ import annotations
+
+from curation.engine.params_base import StrictModel
+from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work
+from curation.stages.retrieve.limits import SAMPLED_PER_PART
+from curation.stages.retrieve.params import RetrieveStep
+from curation.stages.retrieve.stage import ROWS_PER_PART
+
+CLAIM = 120
+"""Bytes of a claim, a match or an eligible row: ids, and a number or two."""
+ROW_ON_DRIVER = 1_250
+"""Bytes of the driver for an eligible row or a match, with about as many claims."""
+EXCHANGES = 8
+"""Exchanges and computations in parts, with those of one cap."""
+CLUSTER_PLAN = 200
+"""Bytes of the driver for a cluster while a target is shared out over all of them."""
+CLUSTER_OF_ARM = 16
+"""Bytes of the driver for a cluster in the counts and the plan of an arm."""
+
+
+def rows_at_once(params: type[StrictModel]) -> int:
+    """Return the largest number of rows that the driver of a stage decides alone, by default."""
+    rows: int = params.model_fields["rows_at_once"].default
+    return rows
+
+
+def retrieve_work(inputs: CostInputs) -> Work:
+    """Return the work of retrieve; see docs/scale.md for the formulas."""
+    counts = inputs.counts
+    matches = counts.seeds * inputs.recipe.largest_k
+    rows = counts.rows + matches
+    return Work(
+        "retrieve",
+        counts.final,
+        stored=counts.final * CLAIM,
+        moved=(counts.images + matches + 2 * counts.final) * CLAIM,
+        driver=_clusters_on_driver(inputs) + _rows_on_driver(rows),
+        # 9 µs of a core for each row and match, with the claims on them (1.2 million, one run).
+        units_by_rate={"table_mb": rows * 1600 / 1e6},
+    )
+
+
+def _rows_on_driver(rows: float) -> float:
+    if rows <= rows_at_once(RetrieveStep):
+        return ROW_ON_DRIVER * rows
+    # Sampled keys have 32 bytes.
+    return rows / ROWS_PER_PART * (EXCHANGES * PART_ON_DRIVER + 32 * SAMPLED_PER_PART)
+
+
+def _clusters_on_driver(inputs: CostInputs) -> float:
+    arms = sum("clusters" in arm.uses for arm in inputs.recipe.arms)
+    clusters = inputs.recipe.cluster.levels[0] if arms else 0
+    return clusters * (CLUSTER_PLAN + CLUSTER_OF_ARM * arms)

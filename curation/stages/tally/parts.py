@@ -1,0 +1,213 @@
+"""Counts repeated captions in parts on workers: rows with the same caption meet in one part.
+
+Keys of captions go to the part of their caption, and counts to the fragment of their row. Each part is
+counted as all rows would be on the driver, so the table is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.engine.context import Context
+from curation.engine.exchange import (
+    KEY,
+    Exchange,
+    ExchangeInput,
+    MapTask,
+    exchange,
+    exchange_tables,
+)
+from curation.engine.units import StageOutput, empty_batch
+from curation.stages.tally.captions import (
+    CAPTION_KEY,
+    IMAGE_KEY,
+    SCHEMA,
+    Keys,
+    count_images,
+    key_words,
+)
+from curation.stages.tally.rows import tally_batch
+from curation.store.fragment import Fragment
+from curation.store.manifest import FragmentRecord
+
+ROWS_PER_PART = 2_000_000
+"""Rows that a worker counts at once: some hundred MB."""
+ROWS_AT_ONCE = 65_536
+POSITION = [("fragment", pa.int32()), ("row", pa.int32())]
+KEYED_ROWS = pa.schema([*POSITION, *SCHEMA])
+COUNTED_ROWS = pa.schema([*POSITION, ("images", pa.int32())])
+"""Rows that count, with the number of images that have their caption."""
+
+
+def tally_in_parts(
+    fragments: Mapping[str, tuple[Fragment, Fragment]],
+    keys: Sequence[FragmentRecord],
+    context: Context,
+) -> StageOutput:
+    """Count in parts how many different images have each row's caption.
+
+    Args:
+        fragments: fragments of `images` and `copies` by name, in order.
+        keys: work tables of `caption_keys`, in the same order.
+        context: where workers run, and where they keep work tables.
+
+    Yields:
+        The record of each fragment of `tallies`.
+
+    Returns:
+        As `tally`.
+    """
+    context = context.private()
+    tables = [Fragment(context.store, record) for record in keys]
+    rows = sum(table.rows for table in tables)
+    tasks = [
+        MapTask(read_keys, {"tables": group, "first": first})
+        for first, group in _groups(tables, ROWS_PER_PART)
+    ]
+    parts = max(1, -(-rows // ROWS_PER_PART))
+    job = Exchange("captions by key", {"rows": ExchangeInput(KEYED_ROWS, tasks)}, count_part, parts)
+    counted = exchange_tables(job, context)
+    yield from _write(fragments, counted, context)
+    context.delete_records(counted)
+    return {
+        "captions": sum(record.stats["captions"] for record in counted),
+        "most_repeated": max(record.stats["most_repeated"] for record in counted),
+    }
+
+
+def _groups(
+    tables: Sequence[Fragment], rows_per_group: int
+) -> Iterator[tuple[int, list[Fragment]]]:
+    """Yield fragments in groups, each with the number of its first one."""
+    first, rows = 0, 0
+    for number, table in enumerate(tables):
+        if number > first and rows + table.rows > rows_per_group:
+            yield first, list(tables[first:number])
+            first, rows = number, 0
+        rows += table.rows
+    if tables:
+        yield first, list(tables[first:])
+
+
+def read_keys(tables: Sequence[Fragment], first: int) -> Iterator[pa.Table]:
+    """Yield KEYED_ROWS of rows that count, keyed by caption.
+
+    Args:
+        tables: work tables of `caption_keys`.
+        first: number of the first of these fragments.
+    """
+    for number, table in enumerate(tables, first):
+        start = 0
+        for batch in table.batches([CAPTION_KEY, IMAGE_KEY], rows=ROWS_AT_ONCE):
+            row = np.flatnonzero(np.asarray(batch.column(0).is_valid()))
+            taken = batch.take(pa.array(row))
+            fragment = np.full(len(row), number, np.int32)
+            columns = [pa.array(fragment), pa.array((start + row).astype(np.int32)), *taken.columns]
+            rows = pa.table(columns, schema=KEYED_ROWS)
+            yield rows.append_column(KEY, pa.array(key_words(taken.column(0))[:, 0]))
+            start += len(batch)
+
+
+def count_part(rows: pa.Table) -> StageOutput:
+    """Count the images of each caption.
+
+    Args:
+        rows: all KEYED_ROWS of some captions.
+
+    Yields:
+        COUNTED_ROWS.
+
+    Returns:
+        `captions` and `most_repeated` of the part.
+    """
+    yield empty_batch(COUNTED_ROWS)
+    caption, image = (key_words(_array(rows.column(name))) for name in (CAPTION_KEY, IMAGE_KEY))
+    keys: Keys = np.concatenate([image, caption], axis=1)
+    images, captions = count_images(keys)
+    table = rows.select([name for name, _ in POSITION]).append_column("images", pa.array(images))
+    yield from table.cast(COUNTED_ROWS).to_batches(ROWS_AT_ONCE)
+    return {"captions": captions, "most_repeated": int(images.max(initial=0))}
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _write(
+    fragments: Mapping[str, tuple[Fragment, Fragment]],
+    counted: Sequence[FragmentRecord],
+    context: Context,
+) -> Iterator[FragmentRecord]:
+    """Yield the records of the fragments of `tallies`, which workers write."""
+    names = list(fragments)
+    groups = [
+        (first, names[first : first + len(group)])
+        for first, group in _groups([images for images, _ in fragments.values()], ROWS_PER_PART)
+    ]
+    starts = np.array([first for first, _ in groups])
+    tasks = [
+        MapTask(read_counts, {"rows": Fragment(context.store, record), "starts": starts})
+        for record in counted
+    ]
+    job = Exchange(
+        "write tallies",
+        {"rows": ExchangeInput(COUNTED_ROWS, tasks)},
+        write_group,
+        len(groups),
+        {
+            "first": [first for first, _ in groups],
+            "fragments": [[(n, *fragments[n]) for n in group] for _, group in groups],
+        },
+        lambda part: dict.fromkeys(groups[part][1], "tallies"),
+        pass_part=True,
+    )
+    if groups:
+        for records in exchange(job, context):
+            yield from records.values()
+
+
+def read_counts(rows: Fragment, starts: np.ndarray[Any, Any]) -> Iterator[pa.Table]:
+    """Yield COUNTED_ROWS, keyed by the group of their fragment.
+
+    Args:
+        rows: a work table of COUNTED_ROWS.
+        starts: number of the first fragment of each group.
+    """
+    for batch in rows.batches(rows=ROWS_AT_ONCE):
+        group = np.searchsorted(starts, batch.column("fragment").to_numpy(), "right") - 1
+        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
+
+
+def write_group(
+    rows: pa.Table,
+    first: Sequence[int],
+    fragments: Sequence[Sequence[tuple[str, Fragment, Fragment]]],
+    part: int,
+) -> StageOutput:
+    """Write the tallies of one group of fragments.
+
+    Args:
+        rows: all COUNTED_ROWS of the group.
+        first: number of the first fragment of each group.
+        fragments: of each group: name, fragment of `images` and fragment of `copies`.
+        part: number of the group.
+
+    Yields:
+        (name of the fragment, batch of `tallies`).
+    """
+    rows = rows.sort_by([("fragment", "ascending")]).combine_chunks()
+    fragment, row, images = (np.asarray(rows.column(name)) for name in COUNTED_ROWS.names)
+    own = fragments[part]
+    bounds = np.searchsorted(fragment, np.arange(len(own) + 1) + first[part])
+    for (name, image_rows, copies), (start, stop) in zip(
+        own, pairwise(bounds.tolist()), strict=True
+    ):
+        counts = np.zeros(image_rows.rows, np.int32)
+        counts[row[start:stop]] = images[start:stop]
+        yield name, tally_batch(image_rows, copies, counts)
+    return None
