@@ -80,7 +80,8 @@ def flat_share(pixels: np.ndarray, sound: np.ndarray) -> float:
 
     def is_flat(values: np.ndarray) -> np.ndarray:
         blocks = values[:height, :width].reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
-        return (np.ptp(blocks, axis=(1, 3)) == 0).all(axis=-1)
+        flat: np.ndarray = (np.ptp(blocks, axis=(1, 3)) == 0).all(axis=-1)
+        return flat
 
     return float((is_flat(pixels) & ~is_flat(sound)).mean())
 
