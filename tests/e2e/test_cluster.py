@@ -288,6 +288,7 @@ def _not_imported(folder: Path) -> list[str]:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1800)
 def test_executors_run_in_the_environment_that_was_packed_and_shipped(tmp_path: Path) -> None:
     recipe = _pool(tmp_path)
     (tmp_path / "place.py").write_text(WHERE_IT_RUNS)

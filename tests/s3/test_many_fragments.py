@@ -74,6 +74,7 @@ def test_requests_grow_little_with_the_fragments(
     assert slopes["gc-remove"] < 0.05, requests
 
 
+@pytest.mark.timeout(1800)
 def test_many_fragments_take_little_memory(tmp_path: Path) -> None:
     folder = filled(tmp_path / "store", MANY)
     measured = {phase: measure_in_subprocess(phase, folder) for phase in ("verify", "gc-keep")}
