@@ -282,7 +282,8 @@ def _not_imported(folder: Path) -> list[str]:
     """Names in site-packages that the stages of a recipe do not need; all of them take gigabytes."""
     command = [sys.executable, "-c", IMPORTED]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    imported = set(done.stdout.splitlines()[-1].split())
+    # A file of img2dataset is loaded by itself.
+    imported = {*done.stdout.splitlines()[-1].split(), "img2dataset"}
     names = [path.name for path in Path(sysconfig.get_path("purelib")).iterdir()]
     return [n for n in names if n not in imported and not n.endswith((".libs", ".dist-info"))]
 
