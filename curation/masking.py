@@ -34,7 +34,7 @@ _OF_AZURE = frozenset(
 )
 """Keys of a shared access signature, which are part of it if `sig` stands beside them."""
 _USER = re.compile(
-    r"(?i)\b([a-z][a-z0-9+.-]*):[/\\]{2,}([^\s\"'<>?#/\\]*(?=@)|[^\s\"'<>?#]*(?=@))@"
+    r"(?i)\b([a-z][a-z0-9+.-]{0,30}):[/\\]{2,}([^\s\"'<>?#/\\]*(?=@)|[^\s\"'<>?#]*(?=@))@"
 )
 _PORT = re.compile(r"[^/\\:]*(:\d*)?[/\\]")
 _PAIR = re.compile(r"(^|[?&;#])([\w%.\[\]+-]{1,100})=([^&#\s\"'<>]+)")

@@ -126,7 +126,7 @@ def simulation() -> list[Command]:
 
 
 def faults() -> list[Command]:
-    """Return the runs that meet a fault, of which `make test` runs 6."""
+    """Return the runs that meet a fault, of which `make test` runs 20."""
     return [Command(python("-m", "tests.faults", "--cases", "150"))]
 
 

@@ -24,7 +24,7 @@ VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 LIBRARY = f"lib/{VERSION}"
 SITE = f"{LIBRARY}/site-packages"
 LEFT_OUT = frozenset(("__pycache__", "test", "tests", "idlelib", "tkinter", "site-packages"))
-"""Folders of the standard library that are not packed."""
+"""Folders of the standard library that are not packed; nor is its `config-…`, for compilers."""
 ENDINGS = (".tar.gz", ".tgz")
 """Of archives that Spark unpacks with their permissions. Programs of a plain .tar cannot be started."""
 PYTHON = f"""#!/bin/sh
@@ -47,7 +47,7 @@ def members(without: Collection[str]) -> Iterator[tuple[Path, str]]:
     for library in sorted((base / "lib").glob("libpython*.so*")):
         yield library.resolve(), f"lib/{library.name}"
     for path in sorted(Path(sysconfig.get_path("stdlib")).iterdir()):
-        if path.name not in LEFT_OUT:
+        if path.name not in LEFT_OUT and not path.name.startswith("config-"):
             yield path, f"{LIBRARY}/{path.name}"
     for path in sorted(Path(sysconfig.get_path("purelib")).iterdir()):
         if path.name not in without and not _is_editable(path.name):

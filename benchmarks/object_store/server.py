@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from pyarrow import fs
 
@@ -68,6 +69,20 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
+class Server(NamedTuple):
+    """How a program is started, and where it listens.
+
+    Attributes:
+        arguments: of the program `weed`.
+        port: where it speaks S3.
+        filer: where it keeps files, for gateways.
+    """
+
+    arguments: list[str]
+    port: int
+    filer: str
+
+
 @contextmanager
 def serving() -> Iterator[int]:
     """Serve an empty bucket; yield the port. The files are gone when the context ends.
@@ -75,27 +90,43 @@ def serving() -> Iterator[int]:
     Raises:
         UnavailableError: the server cannot be started; the message has the end of its log.
     """
-    program = find_program()
+    with running() as server:
+        yield server.port
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Serve an empty bucket, as `serving` does; yield the server."""
     with TemporaryDirectory(prefix="curation-s3-") as name:
         folder = Path(name)
-        arguments, port = _arguments(folder)
-        log = folder / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                # It only makes one system call, so threads of this process do no harm.
-                preexec_fn=_end_with_parent,  # noqa: PLW1509
-            )
+        server, log = whole_server(folder), folder / "log"
+        process = start(server, folder, log)
         try:
-            _make_bucket(process, port, log)
-            yield port
+            make_bucket(process, server.port, log)
+            yield server
         finally:
             process.kill()
             process.wait()
+
+
+def start(server: Server, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a server, which ends with this process.
+
+    Args:
+        server: how to start it.
+        folder: of its files.
+        log: file to which its output is appended.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [find_program(), *server.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            # It only makes one system call, so threads of this process do no harm.
+            preexec_fn=_end_with_parent,  # noqa: PLW1509
+        )
 
 
 def _end_with_parent() -> None:
@@ -104,11 +135,13 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _arguments(folder: Path) -> tuple[list[str], int]:
-    """Return the arguments of a server whose every port is on loopback, and its S3 port."""
+def whole_server(folder: Path) -> Server:
+    """Return a server with all its parts, each on loopback.
+
+    Args:
+        folder: for its files.
+    """
     (folder / "data").mkdir()
-    identities = folder / "identities.json"
-    identities.write_text(IDENTITIES)
     parts = ("master", "volume", "filer", "s3")
     ports = free_ports(2 * len(parts))
     options = {
@@ -121,18 +154,58 @@ def _arguments(folder: Path) -> tuple[list[str], int]:
         "volume.max": 100,
         "filer.localSocket": folder / "filer.sock",
         "s3.localSocket": folder / "s3.sock",
-        "s3.config": identities,
+        "s3.config": _identities(folder),
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         **{f"{part}.port": port for part, port in zip(parts, ports, strict=False)},
         **{f"{part}.port.grpc": port for part, port in zip(parts, ports[4:], strict=True)},
     }
-    named = [f"-{name}={value}" for name, value in options.items()]
-    return ["server", "-s3", *named], ports[3]
+    filer = f"{HOST}:{options['filer.port']}.{options['filer.port.grpc']}"
+    return Server(["server", "-s3", *_named(options)], ports[3], filer)
 
 
-def _make_bucket(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Make the bucket, as soon as the server answers."""
+def gateway(folder: Path, filer: str) -> Server:
+    """Return a server that speaks S3 for a running one. It starts in a fraction of a second.
+
+    Args:
+        folder: for its files.
+        filer: see `Server`.
+    """
+    port, port_grpc = free_ports(2)
+    options = {
+        "filer": filer,
+        "ip.bind": HOST,
+        "port": port,
+        "port.grpc": port_grpc,
+        "port.iceberg": 0,
+        "port.lance": 0,
+        "localSocket": folder / "gateway.sock",
+        "config": _identities(folder),
+    }
+    return Server(["s3", *_named(options)], port, filer)
+
+
+def _identities(folder: Path) -> Path:
+    path = folder / "identities.json"
+    path.write_text(IDENTITIES)
+    return path
+
+
+def _named(options: Mapping[str, object]) -> list[str]:
+    return [f"-{name}={value}" for name, value in options.items()]
+
+
+def make_bucket(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Make the bucket, as soon as the server answers.
+
+    Args:
+        process: the server.
+        port: where it speaks S3.
+        log: its output, of which an error shows the end.
+
+    Raises:
+        UnavailableError: it does not answer in time, or has ended.
+    """
     client = fs.S3FileSystem(
         access_key=KEY,
         secret_key=SECRET,

@@ -10,5 +10,6 @@ The stages run under spark-submit, in the project's environment. See docs/airflo
 
 from curation.airflow.dags import curation_dag, dataset_asset
 from curation.airflow.recipe_folder import recipe_dags
+from curation.airflow.telemetry import Telemetry
 
-__all__ = ["curation_dag", "dataset_asset", "recipe_dags"]
+__all__ = ["Telemetry", "curation_dag", "dataset_asset", "recipe_dags"]

@@ -12,6 +12,7 @@ from airflow.sdk import DAG, Asset
 from curation.airflow.operator import CurationOperator
 from curation.airflow.params import params_of
 from curation.airflow.sessions import Sessions, share_sessions
+from curation.airflow.telemetry import Telemetry
 from curation.engine.spark import Cluster, load_cluster
 from curation.flow import Step, plan
 from curation.recipe import load_recipe
@@ -36,6 +37,7 @@ def curation_dag(
     store: str,
     cluster: str = "local",
     sessions: Sessions = "resources",
+    telemetry: Telemetry | None = None,
     **options: Any,
 ) -> DAG:
     """Return the DAG of a recipe.
@@ -49,6 +51,7 @@ def curation_dag(
         store: folder or URI of the store.
         cluster: name of a file in `conf/clusters`, or the path of one.
         sessions: which stages share a task.
+        telemetry: metrics, lineage events and logs of the tasks.
         options: arguments of `DAG`, such as `schedule` or `on_failure_callback`; `default_args` are
             added to RETRIES.
 
@@ -65,27 +68,31 @@ def curation_dag(
         default_args=default_args,
         **settings | options,
     ) as dag:
-        add_tasks(dag_id, steps, on, sessions)
+        groups = share_sessions(steps, on, sessions)
+        add_tasks(dag_id, groups, on, telemetry or Telemetry())
     return dag
 
 
-def add_tasks(dag_id: str, steps: Sequence[Step], cluster: Cluster, sessions: Sessions) -> None:
+def add_tasks(
+    dag_id: str, groups: Sequence[Sequence[Step]], cluster: Cluster, telemetry: Telemetry
+) -> None:
     """Add the tasks of a plan to the DAG that is being defined.
 
     Args:
         dag_id: name of the DAG, after which the asset of its dataset is named.
-        steps: the plan.
+        groups: the steps of each task, in order.
         cluster: where it runs by default.
-        sessions: which stages share a task.
+        telemetry: what the tasks tell other programs.
     """
-    groups = share_sessions(steps, cluster, sessions)
     tasks: dict[str, CurationOperator] = {}
     for group in groups:
         ends = group[-1].stage is ASSEMBLE
         on_gpu = cluster.gpus and any(step.stage.gpu for step in group)
+        task_id = group[0].name if len(group) == 1 else f"{group[0].name}-{group[-1].name}"
         task = CurationOperator(
-            task_id=group[0].name if len(group) == 1 else f"{group[0].name}-{group[-1].name}",
+            task_id=task_id,
             stages=[step.name for step in group],
+            job_options=telemetry.options(dag_id, task_id),
             outlets=[dataset_asset(dag_id)] if ends else [],
             # A task whose stages a run leaves out is skipped; those after it run.
             trigger_rule="none_failed",

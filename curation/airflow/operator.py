@@ -63,13 +63,16 @@ class CurationOperator(SparkSubmitOperator):
 
     Args:
         stages: the stages, neighbours in the plan.
+        job_options: further options of the job.
         options: of `SparkSubmitOperator`; without `conn_id`, a cluster whose file has no master uses
             `spark_default`.
     """
 
-    def __init__(self, *, stages: Sequence[str], **options: Any) -> None:
+    def __init__(
+        self, *, stages: Sequence[str], job_options: Sequence[str] = (), **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.stages = list(stages)
+        self.stages, self.job_options = list(stages), list(job_options)
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run the stages that the run asks for; return their rows, reasons and tables.
@@ -144,6 +147,7 @@ class CurationOperator(SparkSubmitOperator):
                 *(["--retry", request["retry"]] if request["retry"] and "fetch" in wanted else []),
                 *(["--force"] if request["force"] else []),
                 *(["--summary", str(summary)] if not in_cluster else []),
+                *self.job_options,
             ]
             with contextlib.chdir(Path(request["recipe"]).parent):
                 yield summary

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from curation.airflow.dags import curation_dag
+from curation.airflow.telemetry import Telemetry
 from curation.errors import CurationError, RecipeError
 from curation.recipe import load_recipe
 
@@ -34,13 +35,13 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
     """Return a DAG for each recipe of a folder, named after the recipe.
 
     Args:
-        variables: CURATION_RECIPES (a folder of recipes, or one recipe), CURATION_STORE, and
-            CURATION_CLUSTER (by default `local`).
+        variables: CURATION_RECIPES (a folder of recipes, or one recipe), CURATION_STORE,
+            CURATION_CLUSTER (by default `local`), and those of `Telemetry.of`.
         suffix: added to the names.
         options: see `curation_dag`; a function of the name gives a value for each DAG.
 
     Raises:
-        RecipeError: a variable is missing.
+        RecipeError: a variable is missing, or not valid.
     """
     missing = [n for n in ("CURATION_RECIPES", "CURATION_STORE") if not variables.get(n)]
     if missing:
@@ -48,6 +49,7 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
             f"Set {' and '.join(missing)} in the environment of Airflow: the folder of recipes, and "
             "the folder or URI of the store."
         )
+    telemetry = Telemetry.of(variables)
     dags: dict[str, DAG] = {}
     problems = []
     for path in _recipes(Path(variables["CURATION_RECIPES"])):
@@ -63,6 +65,7 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
                 recipe=str(path),
                 store=variables["CURATION_STORE"],
                 cluster=variables.get("CURATION_CLUSTER", "local"),
+                telemetry=telemetry,
                 **values,
             )
         except CurationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def test_gpus_divide_the_tasks_and_steps_may_be_apart(
 
 
 def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None:
-    other = str(folder / "other")
+    other, telemetry = str(folder / "other"), folder / "telemetry"
+    telemetry.mkdir()
     found = read(
         ("small", {}),
         ("small", {"store": other, "until": "fetch"}),
@@ -107,6 +109,9 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
         ("small", {"from": "select", "until": "fetch"}),
         ("small", {"from": "select", "retry": "transient"}),
         ("small", {"recipe": str(folder / "recipes" / "broken.yaml")}),
+        CURATION_METRICS=str(telemetry),
+        CURATION_OPENLINEAGE=str(telemetry / "events.jsonl"),
+        CURATION_LOG_FORMAT="json",
     )
     whole, part, unknown, backwards, vain, broken = found["runs"]
     done = {"ingest-fetch": "success", "screen-assemble": "success"}
@@ -128,3 +133,14 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
     assert fetched["outcomes"]["not_an_image"] == 1
     assert sum(fetched["outcomes"].values()) == fetched["rows"]
     assert [r.stages for r in read_runs(Store(other))] == [("ingest", "fetch")]
+    for task in done:
+        metrics = (telemetry / f"small-{task}.prom").read_text()
+        assert 'curation_run_state{recipe="small",state="finished"} 1' in metrics
+    events = [json.loads(line) for line in (telemetry / "events.jsonl").read_text().splitlines()]
+    complete = {e["job"]["name"] for e in events if e["eventType"] == "COMPLETE"}
+    assert {f"small.{stage}" for stage in stages} <= complete
+
+
+def test_a_form_of_logs_that_does_not_exist_is_an_import_error(read: Read) -> None:
+    errors = read(CURATION_LOG_FORMAT="yaml")["import_errors"]
+    assert errors and all("CURATION_LOG_FORMAT" in message for message in errors.values())

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .cases import WORKERS, case_of
-from .world import build_world, run_case
+from .world import built_world, run_case
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,8 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", choices=WORKERS, help="instead of those of the seeds")
     options = parser.parse_args(arguments)
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="curation-faults-") as folder:
-        world = build_world(Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="curation-faults-") as folder,
+        built_world(Path(folder)) as world,
+    ):
         seeds = range(options.first, options.first + options.cases)
         cases = [case_of(seed, world.operations, options.workers) for seed in seeds]
         with ThreadPoolExecutor(options.at_once) as pool:

@@ -1,6 +1,10 @@
 """Imports what a run imports, for processes that are forked from this one."""
 
+import os
 from importlib import import_module
+
+# The work is small: threads that wait for each other would cost most of the time.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from curation.flow import STAGES
 

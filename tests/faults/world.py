@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from tests.damage.finished import build_sources, tables_of
 from .cases import Case
 from .forked import run_forked
 from .hook.fault_hook import HAPPENED
+from .servers import watched
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOK = Path(__file__).resolve().parent / "hook"
@@ -47,6 +47,7 @@ class World:
         tables: rows of the tables of a run without faults.
         operations: number of operations of each stage in that run.
         cluster: the cluster file of runs on Spark.
+        filer: where the S3 server keeps its files.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class World:
     tables: dict[str, pa.Table]
     operations: dict[str, int]
     cluster: Path
+    filer: str
 
     @property
     def recipe(self) -> Path:
@@ -77,18 +79,24 @@ class World:
         ]
 
 
-def build_world(folder: Path) -> World:
-    """Make the sources and the recipe, and run it without faults.
+@contextmanager
+def built_world(folder: Path) -> Iterator[World]:
+    """Make the sources and the recipe, run it without faults, and run an S3 server meanwhile.
 
     Args:
         folder: for all files.
     """
+    with object_store.running() as server, object_store.credentials():
+        yield _build(folder, server.filer)
+
+
+def _build(folder: Path, filer: str) -> World:
     spec = build_sources(folder / "sources")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(spec))
     local = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1"}
     cluster = folder / "spark.yaml"
     cluster.write_text(yaml.safe_dump({"master": "local[2]", "conf": local}))
-    empty = World(folder, spec, {}, {}, cluster)
+    empty = World(folder, spec, {}, {}, cluster, filer)
     log, store = folder / "alone.log", folder / "alone"
     # A fault that never happens, so that operations are counted.
     done = call(empty.command("here", str(store)), {"kind": "flip", "stage": "", "log": str(log)})
@@ -98,7 +106,7 @@ def build_world(folder: Path) -> World:
     for line in log.read_text().splitlines():
         stage = line.removeprefix("stage ") if line.startswith("stage ") else stage
         counts[stage] += line == "operation"
-    return World(folder, spec, tables_of(spec, Store(store)), dict(counts), cluster)
+    return World(folder, spec, tables_of(spec, Store(store)), dict(counts), cluster, filer)
 
 
 def call(
@@ -134,7 +142,7 @@ def run_case(world: World, case: Case) -> str:
     folder = world.folder / f"case-{case.seed}"
     folder.mkdir()
     try:
-        with _store(case, folder) as (store, about):
+        with _store(world, case, folder) as (store, about):
             problem = _run_case(world, case, store, about | {"log": str(folder / "log")})
     except Exception as error:
         problem = repr(error)
@@ -169,49 +177,16 @@ def _end_well(world: World, command: list[str], store: Store) -> str:
 
 
 @contextmanager
-def _store(case: Case, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _store(world: World, case: Case, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the address of an empty store, and what a fault needs to know of it."""
     if case.store == "disk":
         yield str(folder / "store"), {}
         return
-    with watched_server(folder) as (port, process_file), object_store.credentials():
-        address = object_store.address(port, f"store-{uuid.uuid4().hex[:8]}")
+    # A server that is killed whole is of this case alone.
+    if case.fault == "kill_server":
+        server = object_store.whole_server(folder)
+    else:
+        server = object_store.gateway(folder, world.filer)
+    with watched(server, folder) as process_file:
+        address = object_store.address(server.port, f"store-{uuid.uuid4().hex[:8]}")
         yield address, {"server": str(process_file)}
-
-
-@contextmanager
-def watched_server(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Run an S3 server, again whenever it ends; yield its port and a file with its id."""
-    arguments, port = object_store._arguments(folder)
-    process_file, log = folder / "server.pid", folder / "server.log"
-    stopping = threading.Event()
-
-    def start() -> subprocess.Popen[bytes]:
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                [object_store.find_program(), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                cwd=folder,
-            )
-        process_file.write_text(str(process.pid))
-        return process
-
-    current = [start()]
-
-    def watch() -> None:
-        while not stopping.is_set():
-            current[0].wait()
-            if not stopping.is_set():
-                current[0] = start()
-
-    object_store._make_bucket(current[0], port, log)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield port, process_file
-    finally:
-        stopping.set()
-        current[0].kill()
-        watcher.join()

@@ -271,6 +271,9 @@ def test_a_plug_in_reads_its_format_if_the_recipe_lists_it(
     )
     content = b"\0\0\0\x10ftypheic\0\0\0\0" + encode(PICTURE, "BMP")
     monkeypatch.syspath_prepend(tmp_path)
+    # It may be installed, and loaded by other tests.
+    monkeypatch.delitem(sys.modules, "pillow_heif", raising=False)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     pillow_formats.cache_clear()
     try:
         image = make_upright(content, 10**8, ["heic"])

@@ -27,6 +27,7 @@ CACHES = {
     "curation.media.pictures.formats": "formats of Pillow and its plug-ins",
     "curation.media.web.host_names": "by the name",
     "curation.media.web.opt_outs.robots_cache": "answers of hosts, for the time of RFC 9309",
+    "curation.media.web.patterns": "by values",
     "curation.media.web.urls": "by values; block lists by their content",
     "curation.stages.fetch.detectors.haar": "a file of OpenCV",
     "curation.stages.fetch.detectors.yunet": "the content of a file",

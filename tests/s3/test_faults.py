@@ -16,6 +16,8 @@ from curation.store.storage.open import open_storage
 
 FAULTS = ("unavailable", "error", "lost request", "lost reply", "torn", "late")
 TIMES = 3
+ATTEMPTS = 11
+"""Requests of an operation that is given up."""
 
 
 @pytest.fixture
@@ -79,6 +81,14 @@ def test_a_streamed_file_is_tried_again(storage: Storage, proxy: Proxy, fault: F
         assert proxy.faults[fault] == TIMES
         proxy.reset()
         assert storage.read(path) == content
+
+
+def test_an_outage_is_no_refusal_of_conditions(storage: Storage, proxy: Proxy) -> None:
+    """The store does not answer until a creation is given up, and then it does."""
+    proxy.fail("lost reply", ATTEMPTS, lambda request: request.method == "PUT")
+    assert storage.can_create_exclusively
+    assert proxy.faults == {"lost reply": ATTEMPTS}
+    assert not storage.files("", recursive=True)
 
 
 def test_half_an_upload_is_no_object(storage: Storage, direct: Storage, proxy: Proxy) -> None:

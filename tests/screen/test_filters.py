@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from curation.errors import RecipeError
+from curation.media.files.limits import FIELD_CHARACTERS
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
 from curation.stages.screen.filters import DEFAULT_FILTERS, FILTERS
 from curation.stages.screen.filters.base import Pair
@@ -208,3 +210,14 @@ def test_hashes_change_with_the_image_but_little_with_encoding_and_scale() -> No
 def test_flat_images_have_no_hash() -> None:
     assert hashed(Image.new("L", (100, 100), 90)) is None
     assert decode_grey(b"not a picture") is None
+
+
+@pytest.mark.parametrize("part", ["_", " ", "1 ", "a.", "www.", "a@", "img_", "it's", "\u00e9"])
+@pytest.mark.parametrize("name", [name for name in FILTERS if FILTERS[name].caption])
+def test_no_caption_takes_long(name: str, part: str) -> None:
+    """A caption may be as long as a field; the last character spoils what a pattern has matched."""
+    scored = pair(caption=part * (FIELD_CHARACTERS // len(part) - 1) + "!")
+    score(name, pair())
+    begun = time.process_time()
+    score(name, scored)
+    assert time.process_time() - begun < 5

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
+from PIL.IcoImagePlugin import IcoImageFile
 
 from curation.media.pictures.colours import srgb_transform, to_srgb
 from curation.media.pictures.formats import FORMATS, format_of, pillow_formats
@@ -26,12 +26,12 @@ from curation.media.pictures.jpeg import check_scans, essential, read_jpeg
 from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.pixels import in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
+from curation.media.pictures.tiff import check_parts, errors_of_libtiff
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
-_STDERR = 2
 _EXIF_ORIENTATION = 0x0112
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -107,8 +107,14 @@ def make_upright(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
                 raise FetchError("undecodable")
             if image.width * image.height > max_pixels:
                 raise FetchError("too_many_pixels")
+            within = _png_within(image, content)
+            if within is not None:
+                # Pillow does not look at the checksums of its pixels.
+                return replace(make_upright(within, max_pixels), format="ico")
             kind = FORMATS[image.format or ""]
-            return _read_jpeg(content, image) if kind == "jpeg" else _read(image, kind, png)
+            return (
+                _read_jpeg(content, image) if kind == "jpeg" else _read(image, kind, content, png)
+            )
 
 
 @contextmanager
@@ -121,12 +127,23 @@ def _pixel_limit(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _read(image: Image.Image, kind: str, png: Png | None) -> UprightImage:
+def _png_within(image: Image.Image, content: bytes) -> bytes | None:
+    """Return the PNG that an icon shows, if it shows one."""
+    if not isinstance(image, IcoImageFile):
+        return None
+    within = content[image.ico.entry[0].offset :]
+    return within if format_of(within) == "png" else None
+
+
+def _read(image: Image.Image, kind: str, content: bytes, png: Png | None) -> UprightImage:
     profile = png.profile if png else _profile(image, kind)
     orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
     pixels = _turn(_decode(image, profile, png.alpha if png else None), orientation)
     if png and _ends_in_zeros(image) and png.is_short():
         raise FetchError("truncated")
+    if kind == "tiff":
+        with _reasons():
+            check_parts(image, content)
     return UprightImage(pixels, kind, orientation)
 
 
@@ -176,6 +193,17 @@ def decode_error(error: Exception) -> FetchError:
     return FetchError("truncated" if is_truncated else "undecodable")
 
 
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn the errors of decoders into reasons."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except Exception as error:
+        raise decode_error(error) from error
+
+
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; XMP may name another, which browsers do not follow."""
     exif = Image.Exif()
@@ -215,12 +243,12 @@ def _to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:
 
 def _decode(image: Image.Image, profile: bytes | None, alpha: Pixels | None = None) -> Pixels:
     """Return the first frame in sRGB, on white; `alpha` is its transparency if Pillow misreads it."""
-    try:
+    with _reasons():
         if getattr(image, "default_image", False):
             # An animated PNG whose default image is no frame: browsers show the animation.
             image.seek(1)
         frame = image.tile[0][1] if isinstance(image, GifImageFile) else None
-        with _without_libtiff_warnings(image):
+        with errors_of_libtiff() if image.format == "TIFF" else nullcontext():
             image.load()
         if alpha is not None:
             image.info.pop("transparency", None)
@@ -228,10 +256,6 @@ def _decode(image: Image.Image, profile: bytes | None, alpha: Pixels | None = No
         pixels = to_rgb(image, profile)
         is_smaller = frame is not None and tuple(frame) != (0, 0, *image.size)
         return _on_page(pixels, frame) if is_smaller else pixels
-    except FetchError:
-        raise
-    except Exception as error:
-        raise decode_error(error) from error
 
 
 def _on_page(pixels: Pixels, frame: Any) -> Pixels:
@@ -240,19 +264,3 @@ def _on_page(pixels: Pixels, frame: Any) -> Pixels:
     shown = np.full_like(pixels, 255)
     shown[top:bottom, left:right] = pixels[top:bottom, left:right]
     return shown
-
-
-@contextmanager
-def _without_libtiff_warnings(image: Image.Image) -> Iterator[None]:
-    """Keep libtiff from writing warnings about damaged files to the standard error stream."""
-    if image.format != "TIFF":
-        yield
-        return
-    stream, silence = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(silence, _STDERR)
-        yield
-    finally:
-        os.dup2(stream, _STDERR)
-        os.close(stream)
-        os.close(silence)

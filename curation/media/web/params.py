@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from curation.engine.params_base import StrictModel, execution_only, input_file
 from curation.media.web.allow_list import parse_allow_list
+from curation.media.web.patterns import check_patterns
 
 OptOutSignal = Literal[
     "x_robots_tag",
@@ -36,18 +37,15 @@ class UrlParams(StrictModel):
     a response policy zone. URLs of these domains and of their subdomains are dropped; a line that would
     block nothing is refused."""
     blocked_patterns: list[str] = []
-    """Regular expressions; a URL in which one of them is found is dropped."""
+    """Regular expressions in the syntax of RE2 (no look-around, no back-references); a URL in which one
+    of them is found is dropped."""
     max_url_length: int = Field(default=8192, ge=64)
     """Largest length of a URL in characters; a longer one is dropped as `bad_url`."""
 
     @field_validator("blocked_patterns")
     @classmethod
-    def _compile(cls, patterns: list[str]) -> list[str]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+    def _are_patterns(cls, patterns: list[str]) -> list[str]:
+        check_patterns(patterns)
         return patterns
 
 

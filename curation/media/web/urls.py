@@ -16,6 +16,7 @@ from curation.media.web.failure_reasons import FORGOTTEN
 from curation.media.web.fetch_error import unforeseen
 from curation.media.web.host_names import canonical_host
 from curation.media.web.params import UrlParams
+from curation.media.web.patterns import is_found
 from curation.store.store import Store
 from curation.store.tombstones import Takedowns
 
@@ -274,7 +275,7 @@ class UrlRules:
             return None, unforeseen(error).reason
         if self.blocked and _is_blocked(normalized, self.blocked.domains()):
             return normalized, "blocked_domain"
-        if any(p.search(normalized) or p.search(url) for p in _compiled(self.patterns)):
+        if is_found(self.patterns, normalized, url):
             return normalized, "blocked_pattern"
         return normalized, None
 
@@ -307,11 +308,6 @@ def _read(blocked_domains: str) -> bytes:
             f"ingest.blocked_domains: {blocked_domains!r} cannot be read ({error})",
             fix="Give a text file with one domain per line",
         ) from error
-
-
-@lru_cache(maxsize=16)
-def _compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(p) for p in patterns)
 
 
 def _is_blocked(normalized: str, domains: frozenset[str]) -> bool:

@@ -163,6 +163,7 @@ class Client:
         coding = _coding(response)
         if coding:
             await reservation.grow(MAX_FILE_BYTES)
+        reservation.complete()
         return await _decoded(body[:MAX_FILE_BYTES], coding, MAX_FILE_BYTES)
 
     async def _read_image(
@@ -182,6 +183,7 @@ class Client:
                 raise FetchError("too_large")
         if coding:
             await reservation.grow(limit)
+        reservation.complete()
         content = await _decoded(body, coding, limit + 1)
         if len(content) > limit:
             raise FetchError("too_large")

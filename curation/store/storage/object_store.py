@@ -109,11 +109,19 @@ class ObjectStorage:
         """See `Storage.can_create_exclusively`."""
         path = f"probe-{uuid.uuid4().hex}"
         try:
-            created = [self.create(path, content) for content in (b"first", b"second")]
+            return self._creates_once(path)
         except StoreError:
-            # This raises too, unless the condition alone is what the store refuses.
+            # This raises too while the store does not answer, which says nothing of conditions.
             self.write(path, b"")
-            created = []
+            self.delete([path])
+        try:
+            return self._creates_once(path)
+        except StoreError:
+            return False
+
+    def _creates_once(self, path: str) -> bool:
+        """Whether of two creations of a file the second one is refused."""
+        created = [self.create(path, content) for content in (b"first", b"second")]
         self.delete([path])
         return created == [True, False]
 

@@ -151,7 +151,7 @@ def _second_run(fault: Fault, _: int) -> None:
 
 
 def _kill_server(fault: Fault, _: int) -> None:
-    """The server of the store is killed; whoever watches starts it again."""
+    """The server of the store, or its gateway, is killed; whoever watches starts it again."""
     _note(HAPPENED)
     _kill(int(Path(fault["server"]).read_text()))
 
@@ -164,6 +164,7 @@ FAULTS: dict[str, Callable[[Fault, int], None]] = {
     "flip": _flip,
     "remove": _remove,
     "second_run": _second_run,
+    "kill_gateway": _kill_server,
     "kill_server": _kill_server,
 }
 

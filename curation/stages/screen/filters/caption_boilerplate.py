@@ -13,7 +13,7 @@ WORDS = (
     "alt text caption description for the of and a an"
 )
 CAMERA_FILE_NAME = re.compile(
-    r"(?:img|dsc[fn]?|dcim|pict?|p|mvi|gopr|screenshot|image|photo)?[\s_-]*[\d\s_x.-]+"
+    r"(?:img|dsc[fn]?|dcim|pict?|p|mvi|gopr|screenshot|image|photo)?[\d\s_x.-]+"
 )
 SEPARATORS = re.compile(r"[\W_]+")
 

@@ -1,0 +1,118 @@
+"""TIFF files: damage that libtiff passes over.
+
+libtiff fills what it cannot decode. It writes errors of some decoders to the standard error stream, and
+nothing for others. So errors of decoders count here, and strips and tiles of JPEG or of deflated data
+are checked by themselves.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+
+from curation.media.pictures.jpeg import read_jpeg
+from curation.media.web.fetch_error import FetchError
+
+_STDERR = 2
+_READ_BYTES = 2**16
+_PART_BYTES = 2**20
+_DECODER_ERROR = re.compile(rb"^(\w*Decode\w*|JPEGLib|TIFFFill\w+):", re.MULTILINE)
+_BITS, _COMPRESSION, _FILL_ORDER, _ROWS_PER_STRIP = 258, 259, 266, 278
+_TILE_WIDTH, _TILE_HEIGHT, _JPEG_TABLES = 322, 323, 347
+_EXTENTS = ((273, 279), (324, 325))
+"""Tags of the offsets and sizes of strips, and of tiles."""
+_DEFLATE, _JPEG = (8, 32946), 7
+_SOI = b"\xff\xd8"
+
+
+@contextmanager
+def errors_of_libtiff() -> Iterator[None]:
+    """Keep libtiff from writing to the standard error stream.
+
+    Raises:
+        FetchError: `undecodable`: one of its decoders wrote an error.
+    """
+    reader, writer = os.pipe()
+    # Neither end waits: of endless errors, only the first are kept.
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    stream = os.dup(_STDERR)
+    try:
+        os.dup2(writer, _STDERR)
+        os.close(writer)
+        try:
+            yield
+        finally:
+            os.dup2(stream, _STDERR)
+        if _DECODER_ERROR.search(_content(reader)):
+            raise FetchError("undecodable")
+    finally:
+        os.close(stream)
+        os.close(reader)
+
+
+def _content(reader: int) -> bytes:
+    parts = []
+    try:
+        while part := os.read(reader, _READ_BYTES):
+            parts.append(part)
+    except BlockingIOError:
+        pass
+    return b"".join(parts)
+
+
+def check_parts(image: Image.Image, content: bytes) -> None:
+    """Check the strips or tiles of a TIFF that was decoded, where their compression can tell.
+
+    Args:
+        image: the TIFF.
+        content: the file.
+
+    Raises:
+        FetchError: `truncated` or `undecodable`.
+    """
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    compression = tags.get(_COMPRESSION)
+    if compression == _JPEG:
+        tables = tags.get(_JPEG_TABLES, b"")[2:-2]
+        for part in _parts(tags, content):
+            _check_jpeg(_SOI + tables + part[len(_SOI) :])
+    elif compression in _DEFLATE and tags.get(_FILL_ORDER, 1) == 1:
+        columns = tags.get(_TILE_WIDTH, image.width)
+        rows = tags.get(_TILE_HEIGHT, min(tags.get(_ROWS_PER_STRIP, image.height), image.height))
+        most = rows * -(-columns * sum(tags.get(_BITS, (1,))) // 8)
+        for part in _parts(tags, content):
+            _check_deflated(part, most)
+
+
+def _parts(tags: Mapping[int, Any], content: bytes) -> Iterator[bytes]:
+    for offsets, sizes in _EXTENTS:
+        for start, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False):
+            if size:
+                yield content[start : start + size]
+
+
+def _check_jpeg(part: bytes) -> None:
+    with Image.open(io.BytesIO(part), formats=["JPEG"]) as image:
+        size = image.size
+    read_jpeg(part, size)
+
+
+def _check_deflated(part: bytes, most: int) -> None:
+    """Check the sum at the end of deflated data, which must come after at most so many bytes."""
+    unpacker, packed, count = zlib.decompressobj(), part, 0
+    try:
+        while packed and count <= most and not unpacker.eof:
+            data = unpacker.decompress(packed, _PART_BYTES)
+            packed, count = unpacker.unconsumed_tail, count + len(data)
+    except zlib.error as error:
+        raise FetchError("undecodable") from error
+    if count > most:
+        raise FetchError("undecodable")
