@@ -24,7 +24,7 @@ from curation.engine.spark_settings import (
 )
 from curation.errors import Detail, RecipeError, unknown
 from curation.secrets import is_secret, note_settings, note_spec
-from curation.streams import held_lines
+from curation.streams import has_log, held_lines
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -211,7 +211,7 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     logging = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
     settings = {
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}{_java_levels()}",
         **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
     for key, value in settings.items():
@@ -226,6 +226,11 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
         raise RecipeError(start_problem(error, os.environ)) from error
     _show_ui(session)
     return session
+
+
+def _java_levels() -> str:
+    """Return options by which Java says to the log file what it does not say to people."""
+    return " -Dcuration.level=warn -Dcuration.tasks.level=warn" if has_log() else ""
 
 
 def _start_gateway(settings: dict[str, str]) -> None:
