@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 SECRET, SECRET_VARIABLE = "spark.authenticate.secret", "CURATION_SPARK_SECRET"
 """The setting of the secret of a standalone cluster, and the variable that a run takes it from."""
+_LOCAL = re.compile(r"local(?:\[(\*|\d+)\])?")
 ATTEMPTS = 4
 """Attempts of a task on this machine; as many as Spark makes on a cluster."""
 
@@ -253,10 +254,18 @@ def with_retries(cluster: Cluster) -> str:
     process the system ended, because memory was short for a moment, would end the run.
     """
     master = cluster.master or ""
-    threads = re.fullmatch(r"local(?:\[(\*|\d+)\])?", master)
+    threads = _LOCAL.fullmatch(master)
     if threads is None:
         return master
     return f"local[{threads[1] or 1},{cluster.conf.get('spark.task.maxFailures', ATTEMPTS)}]"
+
+
+def local_slots(cluster: Cluster) -> int | None:
+    """Return the number of tasks that a local cluster runs at once; None if its master does not say."""
+    threads = _LOCAL.fullmatch(cluster.master or "")
+    if threads is None:
+        return None
+    return os.cpu_count() if threads[1] == "*" else int(threads[1] or 1)
 
 
 def is_local(master: str | None) -> bool:
