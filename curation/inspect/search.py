@@ -21,7 +21,7 @@ from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.params import SearchParams
 from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.table import Table
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.inspect.lineage import trace
 from curation.media.encoders import ENCODERS, with_text
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
@@ -167,10 +167,19 @@ class ImageSearch:
     def _spec(self) -> EncoderSpec:
         if self._settings.spec is None:
             raise StoreError(
-                f"The store does not say which model made the vectors of {self.encoder!r}. Search with "
-                "--id or --vectors."
+                Detail(
+                    f"The store does not say which model made the vectors of {self.encoder!r}, as of "
+                    "vectors that were imported",
+                    EMBEDDINGS.table(self.encoder),
+                    fix="`curation search` finds neighbours with --id or --vectors",
+                )
             )
         return self._settings.spec
+
+    @property
+    def embeds_files(self) -> bool:
+        """Whether the model of the vectors is known, so that pictures of files can be searched for."""
+        return self._settings.spec is not None
 
     def _embed(self, spec: EncoderSpec, items: Sequence[Any]) -> Vectors:
         from curation.media.encoders.encoder import load_encoder

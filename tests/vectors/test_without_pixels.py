@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import curation
 from curation.engine.spark import load_cluster
 from curation.errors import RecipeError
 from curation.flow import STAGES, plan
@@ -275,3 +276,10 @@ def test_little_work_on_vectors_starts_no_spark(
     assert results[-1].step.name == "assemble" and results[-1].rows == 30
     decoding = {step.name for step in plan(recipe) if step.stage.decodes}
     assert not decoding and {s.name for s in STAGES.values() if s.decodes} > {"fetch", "embed"}
+
+
+def test_why_says_that_imported_vectors_know_no_model(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "picture.jpg").write_bytes(b"any bytes")
+    answer = curation.open(finished).why(tmp_path / "picture.jpg")
+    assert (answer.kind, answer.nearest) == (None, [])
+    assert "Its vectors were imported" in answer.note and "--vectors" in answer.note
