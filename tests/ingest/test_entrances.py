@@ -182,7 +182,11 @@ def test_a_list_with_vectors_gives_the_dataset_without_what_only_pixels_have(
 ) -> None:
     expected, encoder = by_vectors
     web, birds = as_list(tmp_path / "web", pictures()), as_list(tmp_path / "seeds", seeds())
-    alone = {"fetch": {"pixels": "none"}, "assemble": {}, "dedup": {"near": BY_VECTORS["near"]}}
+    alone: dict[str, Any] = {
+        "fetch": {"pixels": "none"},
+        "assemble": {},
+        "dedup": {"near": BY_VECTORS["near"]},
+    }
     found = dataset(tmp_path, encoder, web, birds, **alone)
     assert len(found) > len(seeds()) + 2 and any(row["copies"] for row in found.values())
     for image, row in found.items():
