@@ -88,8 +88,8 @@ def gc(
     from curation.store.store import Store
 
     if keep is not None and older_than is not None:
-        message = "both --keep and --older-than are given"
-        raise RecipeError(Detail(message, "--keep", keep, fix="Give one of them"))
+        fix = "Give --keep or --older-than, not both"
+        raise RecipeError(Detail("two rules say which runs to keep", "--keep", keep, fix=fix))
     limit = None if older_than is None else seconds_of(older_than, "--older-than")
     retention = Retention(keep or 1, limit, seconds_of(grace, "--grace"))
     collected = collect(Store(store), retention, dry_run, _waiting(no_wait))

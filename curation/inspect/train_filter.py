@@ -60,7 +60,7 @@ class Evaluation:
     average_precision: float
 
 
-OF_LABELS = "They are Parquet with image_id or pair_id, and label (0 or 1)"
+OF_LABELS = "They must have image_id or pair_id, and label (0 or 1)"
 
 
 def read_labels(path: Path) -> Labels:
