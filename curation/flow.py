@@ -248,10 +248,18 @@ def plan(recipe: Recipe, until: str | None = None) -> tuple[Step, ...]:
         "expect": recipe.expect,
     }
     for row in FLOW:
-        steps.append(replace(_step(row.stage, row.params(recipe), steps), **origin))
+        stage = _stage_of(row.stage, recipe)
+        steps.append(replace(_step(stage, row.params(recipe), steps), **origin))
         if row.stage.name == until:
             break
     return tuple(steps)
+
+
+def _stage_of(stage: Stage[Any], recipe: Recipe) -> Stage[Any]:
+    """Return a stage as a recipe needs it: without pixels none decodes pictures."""
+    if stage.decodes and recipe.fetch.pixels == "none":
+        return replace(stage, decodes=False)
+    return stage
 
 
 def select_steps(

@@ -16,7 +16,7 @@ from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, derive_params, input_files
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.flow import Step, run_fingerprint
 from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
@@ -64,6 +64,10 @@ Loaded = dict[str, tuple[int, dict[str, Any]]]
 """Dimension and identity of loaded encoders, by name."""
 
 
+RELATIVE_PATHS = "Relative paths start at the working directory"
+OTHER_STORE = "A run would read its own files as rows: choose another store, or a `path` without it"
+
+
 def check_inputs(recipe: Recipe) -> None:
     """Check that every input file of a recipe is there, and has the checksum that the recipe states.
 
@@ -73,9 +77,9 @@ def check_inputs(recipe: Recipe) -> None:
     from curation.stages.ingest.sources.listing import source_files
 
     problems = [
-        f"{place}: {problem}"
+        problem
         for place, path in input_files(recipe)
-        if (problem := _problem_of_file(path))
+        if (problem := _problem_of_file(place, path)) is not None
     ]
     problems += _wrong_checksums(recipe)
     outbound = derive_params(OutboundParams, recipe.fetch)
@@ -83,22 +87,22 @@ def check_inputs(recipe: Recipe) -> None:
         try:
             source_files(source, recipe.ingest.rows_per_fragment, outbound)
         except RecipeError as error:
-            problems.append(str(error))
+            problems += error.details
     if problems:
-        raise RecipeError(
-            f"Recipe {recipe.name!r}:\n  "
-            + "\n  ".join(problems)
-            + "\nRelative paths start at the working directory."
-        )
+        raise RecipeError(*problems, within=f"Recipe {recipe.name!r}")
 
 
-def _problem_of_file(path: str) -> str | None:
+def _problem_of_file(place: str, path: str) -> Detail | None:
+    """Return what is wrong with an input file; None if it is there."""
     if "://" in path:
-        return (
-            f"{mask_address(path)!r} is an address, and only lists and stores may be elsewhere. "
-            "Download the file, and set the path of your copy"
+        address = mask_address(path)
+        message = f"{address!r} is an address, and only lists and stores may be elsewhere"
+        return Detail(
+            message, place, address, fix="Download the file, and set the path of your copy"
         )
-    return None if Path(path).exists() else f"no file {path!r}"
+    if Path(path).exists():
+        return None
+    return Detail(f"no file {path!r}", place, path, fix=RELATIVE_PATHS)
 
 
 def check_store(recipe: Recipe, store: Store) -> None:
@@ -111,16 +115,12 @@ def check_store(recipe: Recipe, store: Store) -> None:
     from curation.stages.ingest.sources.overlap import overlap
 
     problems = [
-        f"source {source.name!r}: {problem}"
+        Detail(problem, f"source {source.name!r}", source.path, fix=OTHER_STORE)
         for source in recipe.sources
         if (problem := overlap(source, store.uri))
     ]
     if problems:
-        raise RecipeError(
-            f"Recipe {recipe.name!r}:\n  "
-            + "\n  ".join(problems)
-            + "\nA run would read its own files as rows. Choose another store, or a `path` without it."
-        )
+        raise RecipeError(*problems, within=f"Recipe {recipe.name!r}")
     if store.storage.is_local:
         probe = f"probe-{uuid4().hex}"
         store.storage.write(probe, b"")
@@ -216,8 +216,8 @@ def _is_embedded(name: str, step: Step, store: Store) -> bool:
     )
 
 
-def _wrong_checksums(recipe: Recipe) -> Iterator[str]:
-    """Yield a line for each weights file whose checksum is wrong or missing.
+def _wrong_checksums(recipe: Recipe) -> Iterator[Detail]:
+    """Yield what is wrong for each weights file whose checksum is wrong or missing.
 
     Loading an encoder checks this too, but an encoder whose vectors are in the store is not loaded.
     """
@@ -228,19 +228,19 @@ def _wrong_checksums(recipe: Recipe) -> Iterator[str]:
                 if spec.sha256 or program:
                     checked_sha256(spec.weights, spec.sha256, required=program)
             except RecipeError as error:
-                yield f"embed.encoders.{name}: {error}"
+                yield from (d.within(f"embed.encoders.{name}") for d in error.details)
     for name, head in recipe.score.heads.items():
         try:
             if head.weights is not None and head.sha256 and Path(head.weights).exists():
                 checked_sha256(head.weights, head.sha256)
         except RecipeError as error:
-            yield f"score.heads.{name}: {error}"
+            yield from (d.within(f"score.heads.{name}") for d in error.details)
     faces = recipe.fetch.faces
     try:
         if faces.weights is not None and faces.sha256 and Path(faces.weights).exists():
             checked_sha256(faces.weights, faces.sha256)
     except RecipeError as error:
-        yield f"fetch.faces: {error}"
+        yield from (d.within("fetch.faces") for d in error.details)
 
 
 def verify_inputs(steps: Sequence[Step], store: Store) -> list[Problem]:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
+from curation.secrets import conceal
 from curation.streams import CleanStream, write_lines_as
 from curation.terminal import visible
 
@@ -28,6 +29,7 @@ ERROR_FIELD = "error_fields"
 """Attribute of a log record with the fields of an error, for JSON."""
 STDERR_LOGGER = "stderr"
 """The logger that JSON names for lines that were no log records."""
+_LOG_NOTE = "The log of the run: "
 _run_fields: dict[str, str] = {}
 
 
@@ -145,12 +147,15 @@ def prepare_streams(level: int, text_format: str, log_format: LogFormat = "text"
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     formatter: logging.Formatter = LogFormatter(text_format)
-    target = sys.stderr
+    # Records are clean, and a log file gets them as records.
+    target: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
     if log_format == "json":
         formatter, level = JsonFormatter(), min(level, logging.INFO)
         target = _write_json()
     handler = logging.StreamHandler(target)
     handler.setFormatter(formatter)
+    # Not only the root's: a log file of a run has lower levels than what is shown.
+    handler.setLevel(level)
     logging.basicConfig(level=level, handlers=[handler])
     # It says of each connection to the JVM that it ends.
     logging.getLogger("py4j").setLevel(logging.WARNING)
@@ -179,6 +184,18 @@ def log_json_error(error: Mapping[str, Any]) -> bool:
     if is_json:
         logging.getLogger("curation").error("%s", error["message"], extra={ERROR_FIELD: error})
     return is_json
+
+
+def note_log(error: BaseException, path: str) -> None:
+    """Have an error say where the log file of the run is that it ended; its trace says so too."""
+    if log_of(error) is None:
+        error.add_note(_LOG_NOTE + path)
+
+
+def log_of(error: BaseException) -> str | None:
+    """Return the path of the log file of the run that an error ended; None if it ended none."""
+    notes = (n for n in getattr(error, "__notes__", ()) if n.startswith(_LOG_NOTE))
+    return next((conceal(note.removeprefix(_LOG_NOTE)) for note in notes), None)
 
 
 def print_traceback(

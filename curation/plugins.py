@@ -105,10 +105,11 @@ def _load(name: str) -> Plugin:
     entries = {attribute: getattr(module, attribute, {}) for attribute in REGISTRIES}
     for attribute, members in entries.items():
         if not isinstance(members, Mapping):
-            raise RecipeError(
-                f"plugins: {attribute} of {name!r} is a {type(members).__name__}; it must be a "
-                "dictionary of entries by name"
+            kind = type(members).__name__
+            message = (
+                f"{attribute} of {name!r} is a {kind}; it must be a dictionary of entries by name"
             )
+            raise RecipeError(Detail(message, "plugins", kind))
     if not any(entries.values()):
         raise RecipeError(
             Detail(
@@ -136,9 +137,8 @@ def _add_all(plugin: Plugin, entries: Mapping[str, Mapping[str, Any]]) -> None:
                 added.append((registry, member))
                 problem = registry.problem_of(member) or _misfit(attribute, member)
                 if problem:
-                    raise RecipeError(
-                        f"plugins: {plugin.name!r}: {registry.noun} {member!r} {problem}"
-                    )
+                    message = f"{plugin.name!r}: {registry.noun} {member!r} {problem}"
+                    raise RecipeError(Detail(message, "plugins", member))
     except RecipeError:
         for registry, member in added:
             registry.remove(member)
@@ -166,10 +166,9 @@ def _misfit(attribute: str, member: str) -> str | None:
 
 def _add(plugin: Plugin, registry: Registry[Any], member: str, entry: Any) -> None:
     if not isinstance(entry, registry.entry_type):
-        raise RecipeError(
-            f"plugins: {plugin.name!r}: {registry.noun} {member!r} is a {type(entry).__name__}; it "
-            f"must be a {registry.entry_type.__name__}"
-        )
+        kind, wanted = type(entry).__name__, registry.entry_type.__name__
+        message = f"{plugin.name!r}: {registry.noun} {member!r} is a {kind}; it must be a {wanted}"
+        raise RecipeError(Detail(message, "plugins", kind))
     if member in registry:
         raise RecipeError(
             Detail(

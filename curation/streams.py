@@ -37,6 +37,12 @@ _line_format: Callable[[str], str] = str
 
 
 _held: list[str] | None = None
+_copy: Callable[[str], object] | None = None
+_relays = 0
+
+LOG_ONLY, LINE_BREAK = b"\x1e", b"\x1f"
+"""What a line begins with that is for the log file alone, and what stands for line breaks within it; as
+in conf/log4j2.properties."""
 
 
 @contextmanager
@@ -59,6 +65,26 @@ def held_lines(show: Callable[[str], object]) -> Iterator[None]:
         _held = None
         for line in lines:
             show(line)
+
+
+@contextmanager
+def copied_lines(copy: Callable[[str], object]) -> Iterator[None]:
+    """Copy what libraries and code outside Python write to the standard streams within a context.
+
+    Args:
+        copy: gets each line, clean and without its end. Lines of several threads come in turn.
+    """
+    global _copy  # noqa: PLW0603
+    before, _copy = _copy, copy
+    try:
+        yield
+    finally:
+        _copy = before
+
+
+def has_log() -> bool:
+    """Whether lines for the log file alone, which a child writes, get there."""
+    return _copy is not None and _relays > 0
 
 
 def _write_line(line: str) -> None:
@@ -91,11 +117,22 @@ class CleanStream(io.TextIOBase):
 
     def __init__(self, stream: TextIO) -> None:
         self.rich_proxied_file = stream
+        self._begun = ""
 
     def write(self, text: str, /) -> int:
         """Write a text; return its length."""
-        self.rich_proxied_file.write(visible(text))
+        shown = visible(text)
+        self.rich_proxied_file.write(shown)
+        if _copy is not None:
+            self._copy_lines(shown, _copy)
         return len(text)
+
+    def _copy_lines(self, text: str, copy: Callable[[str], object]) -> None:
+        *lines, self._begun = (self._begun + text).split("\n")
+        if len(self._begun) > MAX_LINE:
+            lines, self._begun = [*lines, self._begun], ""
+        for line in lines:
+            copy(line)
 
     def flush(self) -> None:
         """Flush the stream."""
@@ -133,6 +170,7 @@ def clean_python_streams() -> None:
 @contextmanager
 def clean_output() -> Iterator[None]:
     """Clean whatever this process and those that it starts write to the standard streams."""
+    global _relays  # noqa: PLW0603
     note_environment()
     for argument in sys.argv[1:]:
         note_secrets(argument)
@@ -140,6 +178,7 @@ def clean_output() -> Iterator[None]:
         os.environ.setdefault(name, value)
     before = sys.stdout, sys.stderr
     relay = _Relay.start()
+    _relays += relay is not None
     clean_python_streams()
     try:
         yield
@@ -150,6 +189,7 @@ def clean_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
         if relay is not None:
             relay.stop()
+            _relays -= 1
 
 
 class _Relay:
@@ -192,7 +232,7 @@ class _Relay:
         self._ended.wait(5)
 
     def _pass_on(self) -> None:
-        line, decode = b"", codecs.getdecoder("utf-8")
+        line = b""
         while content := os.read(self._pipe, MAX_LINE):
             *lines, line = (line + content).split(b"\n")
             if len(line) > MAX_LINE:
@@ -201,13 +241,19 @@ class _Relay:
                 if each == self._mark:
                     self._ended.set()
                 elif each or lines[number + 1 : number + 2] != [self._mark]:
-                    self._pass_on_line(visible(decode(each, "backslashreplace")[0]))
+                    self._pass_on_line(each)
 
-    def _pass_on_line(self, text: str) -> None:
-        held = _held
-        if held is not None:
+    def _pass_on_line(self, line: bytes) -> None:
+        held, copy = _held, _copy
+        is_shown = not line.startswith(LOG_ONLY) or copy is None
+        line = line.removeprefix(LOG_ONLY).replace(LINE_BREAK, b"\n")
+        text = visible(codecs.decode(line, "utf-8", "backslashreplace"))
+        if held is not None and is_shown:
             held.append(text)
-        else:
+            return
+        if copy is not None:
+            copy(text)
+        if is_shown:
             self._print(_line_format(text).encode("utf-8", "backslashreplace") + b"\n")
 
     def _print(self, line: bytes) -> None:

@@ -165,6 +165,8 @@ def main() -> None:
     parser.add_argument("--wheel", type=Path, help="a wheel that is built already")
     parser.add_argument("--python", default=sys.executable, help="the interpreter to try it with")
     options = parser.parse_args()
+    # It would have the trial import a checkout.
+    os.environ.pop("PYTHONPATH", None)
     with tempfile.TemporaryDirectory(prefix="curation-wheel-") as name:
         folder = Path(name)
         wheel = options.wheel or build(folder)

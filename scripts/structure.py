@@ -16,7 +16,7 @@ PACKAGE = ROOT / "curation"
 LAYERS = (
     (
         *("errors", "version", "masking", "secrets", "terminal", "streams", "logs", "progress"),
-        "activity",
+        *("activity", "log_file"),
     ),
     ("store",),
     ("engine",),

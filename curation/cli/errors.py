@@ -12,7 +12,7 @@ from typing import Any, cast
 import typer
 
 from curation.errors import CurationError, Detail, error_json
-from curation.logs import log_json_error
+from curation.logs import log_json_error, log_of
 from curation.terminal import Terminal, ascii_json, one_line, styled, visible
 
 EXIT_STATUSES = {
@@ -63,16 +63,18 @@ def end_with_error(error: Exception, status: int, details: tuple[Detail, ...] = 
         details: what is wrong.
     """
     text = str(details[0]) if details else str(error)
-    print_error(error_json(type(error).__name__, status, text, details))
+    print_error(error_json(type(error).__name__, status, text, details), log_of(error))
     return status
 
 
-def print_error(error: Mapping[str, Any]) -> None:
+def print_error(error: Mapping[str, Any], log: str | None = None) -> None:
     """Print an error to standard error: as the other logs are, or as one line of JSON with --json.
 
     Args:
         error: of `CurationError.to_json`.
+        log: the log file of the run that it ended.
     """
+    error = {**error, "log": log}
     if log_json_error(error):
         return
     console = Terminal(stderr=True)
@@ -80,6 +82,8 @@ def print_error(error: Mapping[str, Any]) -> None:
         console.print(styled(ascii_json(json.dumps(error))), soft_wrap=True)
     else:
         console.print(styled(("error:", "bold red"), f" {error['message']}"))
+        if log is not None:
+            console.print(styled(f"log    {log}"), soft_wrap=True)
 
 
 def end_with_usage_error(error: Any) -> int:
@@ -99,7 +103,7 @@ def end_with_usage_error(error: Any) -> int:
 
 def end_with_curation_error(error: CurationError) -> int:
     """Print an error that was raised on purpose; return its exit status."""
-    print_error(error.to_json())
+    print_error(error.to_json(), log_of(error))
     return error.exit_status
 
 
@@ -108,7 +112,7 @@ def end_with_bug(error: Exception) -> int:
     sys.stderr.write(visible("".join(traceback.format_exception(error))))
     fix = "Running again resumes. Report it with the trace"
     detail = Detail(f"{type(error).__name__}: {error}", fix=fix)
-    print_error(error_json(type(error).__name__, 1, detail.message, (detail,)))
+    print_error(error_json(type(error).__name__, 1, detail.message, (detail,)), log_of(error))
     return 1
 
 

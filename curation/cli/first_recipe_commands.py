@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 
 from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_facts
 from curation.cli.facts.checks import Check
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe
 from curation.terminal import Terminal, styled
 
@@ -77,10 +77,9 @@ def init(
 
 
 def _existing(path: Path) -> RecipeError:
-    return RecipeError(
-        f"{str(path)!r} exists, and `curation init` overwrites nothing. Name another file with --out, "
-        "or move it away."
-    )
+    message = f"{str(path)!r} exists, and `curation init` overwrites nothing"
+    fix = "Name another file with --out, or move it away"
+    return RecipeError(Detail(message, "--out", str(path), fix=fix))
 
 
 @app.command(rich_help_panel=RUN_PANEL)
@@ -119,7 +118,8 @@ def _print_checked(checked: Checked) -> None:
         out.print(styled(("problem", "bold red"), f"  {problem}"))
     problems, warnings = len(checked.problems), len(checked.warnings)
     ready = "cannot run yet" if problems else "is ready to run"
-    out.print(f"{facts.recipe.name} {ready}: {problems} problems, {warnings} warnings")
+    counts = f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}"
+    out.print(f"{facts.recipe.name} {ready}: {counts}")
 
 
 def _sources_grid(surveys: Sequence[Survey]) -> Grid:
@@ -155,11 +155,20 @@ def _facts(checked: Checked) -> list[tuple[str, str]]:
         lines.append(
             (
                 "estimate",
-                f"about {needs.stored / 1e9:,.2g} GB written, {needs.memory / 1e9:,.2g} GB of memory "
-                f"in the driver, {_duration(seconds)} of work without downloads",
+                f"about {_size(needs.stored)} written, {_size(needs.memory)} of memory in the driver, "
+                f"{_duration(seconds)} of work without downloads",
             )
         )
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _size(count: float) -> str:
+    unit, length = ("GB", 1e9) if count >= 1e8 else ("MB", 1e6)
+    return f"{max(0.1, count / length):,.1f} {unit}"
 
 
 def _duration(seconds: float) -> str:

@@ -88,7 +88,8 @@ def gc(
     from curation.store.store import Store
 
     if keep is not None and older_than is not None:
-        raise RecipeError("Give --keep or --older-than, not both.")
+        fix = "Give --keep or --older-than, not both"
+        raise RecipeError(Detail("two rules say which runs to keep", "--keep", keep, fix=fix))
     limit = None if older_than is None else seconds_of(older_than, "--older-than")
     retention = Retention(keep or 1, limit, seconds_of(grace, "--grace"))
     collected = collect(Store(store), retention, dry_run, _waiting(no_wait))
@@ -167,7 +168,8 @@ def tag(
 
     opened = Store(store)
     if name is None and (delete or run):
-        raise RecipeError("Name the tag: curation tag NAME --store STORE.")
+        fix = "Name the tag: curation tag NAME --store STORE"
+        raise RecipeError(Detail("no tag is named", "NAME", fix=fix))
     done = ""
     if name is not None and delete:
         delete_tag(opened, name)

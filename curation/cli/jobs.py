@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from curation.cli.summary import summarise
@@ -20,7 +21,7 @@ from curation.engine.spark import Cluster, load_cluster, submitted_settings
 from curation.errors import CurationError
 from curation.flow import Step, plan, select_steps
 from curation.launch import RunOptions, run_steps
-from curation.logs import ERROR_FIELD, prepare_streams
+from curation.logs import ERROR_FIELD, log_of, prepare_streams
 from curation.recipe import Recipe, load_recipe
 from curation.runner.outcomes import check_retry
 from curation.runner.step import StepResult
@@ -28,7 +29,10 @@ from curation.store.run_log import Again
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
 from curation.streams import clean_output
+from curation.telemetry.run_log import RunLog
 from curation.terminal import Terminal
+
+logger = logging.getLogger(__name__)
 
 
 def main(stage: str | None = None) -> None:
@@ -46,8 +50,10 @@ def _main(stage: str | None) -> None:
     try:
         _run(arguments)
     except CurationError as error:
-        extra = {ERROR_FIELD: error.to_json()}
-        logging.getLogger(__name__).error("%s", error, extra=extra)
+        log = log_of(error)
+        extra = {ERROR_FIELD: error.to_json() | {"log": log}}
+        text = f"{error}\nlog: {log}" if log else str(error)
+        logger.error("%s", text, extra=extra)
         sys.exit(error.exit_status)
 
 
@@ -105,9 +111,10 @@ def _run(arguments: argparse.Namespace) -> None:
     outcomes: list[StepResult] = []
     try:
         waiting = Waiting(wait=not arguments.no_wait)
-        options = RunOptions(outcomes.append, waiting, again, observers)
-        run_steps(steps, recipe, store, cluster, options)
-        report = _write_report(steps, recipe, store)
+        with RunLog(store, partial(logger.info, "log: %s")) as log:
+            options = RunOptions(outcomes.append, waiting, again, [log, *observers])
+            run_steps(steps, recipe, store, cluster, options)
+            report = _write_report(steps, recipe, store)
     finally:
         if arguments.summary and len(outcomes) < len(steps):
             _write(summarise(outcomes, store), arguments.summary)

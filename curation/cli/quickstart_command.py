@@ -9,7 +9,7 @@ import typer
 
 from curation.cli.app import RUN_PANEL, app, err, out
 from curation.engine.resources import project_module, resource_dir
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.terminal import one_line, visible
 
 
@@ -34,7 +34,9 @@ def quickstart(
     It needs no internet, no checkout and no root. A second call computes nothing again.
     """
     if ":/" in str(folder):
-        raise RecipeError(f"{one_line(str(folder))} is an address. Name a folder of this machine.")
+        name = one_line(str(folder))
+        fix = "Name a folder of this machine"
+        raise RecipeError(Detail(f"{name} is an address", "FOLDER", name, fix=fix))
     commands = project_module("quickstart.commands")
     shipped = resource_dir("conf") / "recipes" / "quickstart.yaml"
     err.print(f"Making a small web in {folder}, which takes half a minute the first time")

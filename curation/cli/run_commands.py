@@ -166,6 +166,7 @@ def run(
     from curation.store.run_log import Again
     from curation.store.step_log import Waiting
     from curation.store.store import Store
+    from curation.telemetry.run_log import RunLog
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
@@ -182,18 +183,24 @@ def run(
     waiting = Waiting(wait=not no_wait, notify=err.print)
     telemetry = Telemetry(metrics, openlineage, openlineage_parent)
     observers = telemetry.observers(opened, {})
-    options = RunOptions(printer, waiting, again, observers)
     where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
-    outcomes = run_steps(steps, loaded, opened, where, options)
-    up_to_date = all(outcome.up_to_date for outcome in outcomes)
-    report_path = _report(steps, loaded, opened, up_to_date)
+    with RunLog(opened, _print_log) as log:
+        options = RunOptions(printer, waiting, again, [log, *observers])
+        outcomes = run_steps(steps, loaded, opened, where, options)
+        up_to_date = all(outcome.up_to_date for outcome in outcomes)
+        report_path = _report(steps, loaded, opened, up_to_date)
     if as_json:
-        print_facts(describe_run(loaded.name, outcomes, opened, report_path, damaged))
+        facts = describe_run(loaded.name, outcomes, opened, report_path, damaged)
+        print_facts(facts.model_copy(update={"log": None if log.path is None else str(log.path)}))
         return
     if up_to_date:
         out.print("Nothing to do: every table is up to date.")
     if report_path is not None:
         _print_result(opened, loaded, report_path)
+
+
+def _print_log(path: str) -> None:
+    err.print(styled(f"Log {path}"), soft_wrap=True)
 
 
 def _report(steps: Sequence[Step], recipe: Recipe, store: Store, up_to_date: bool) -> str | None:

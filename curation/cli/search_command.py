@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from curation.cli.app import (
 from curation.cli.facts.tables import NearImage
 from curation.cli.facts.tables import Search as SearchFacts
 from curation.cli.inspect_commands import truncate
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe
 from curation.terminal import one_line
 
@@ -74,8 +75,7 @@ def search(
     from curation.inspect.search import Search, read_queries
     from curation.store.store import Store
 
-    if sum(bool(option) for option in (image, image_id, text, vectors)) != 1:
-        raise RecipeError("Give exactly one of --image, --id, --text and --vectors.")
+    _check_one({"--image": image, "--id": image_id, "--text": text, "--vectors": vectors})
     searched = Search(load_recipe(recipe), Store(store), run)
     if vectors is not None:
         queries = read_queries(vectors)
@@ -129,3 +129,11 @@ def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -
         place = row.get("url") or row.get("location")
         if place:
             out.print(f"{row['image_id']}  {one_line(place)}")
+
+
+def _check_one(given: Mapping[str, object]) -> None:
+    """Refuse a command line that has none, or several, of some options."""
+    named = [option for option, value in given.items() if value]
+    if len(named) != 1:
+        message = f"{len(named)} of the options that say what to search for are given"
+        raise RecipeError(Detail(message, "", named, list(given), "Give exactly one"))

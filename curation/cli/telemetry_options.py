@@ -67,9 +67,10 @@ class Telemetry:
         if target is not None:
             observers.append(self._lineage(target, store, spark))
         elif self.parent is not None:
-            from curation.errors import RecipeError
+            from curation.errors import Detail, RecipeError
 
-            raise RecipeError("--openlineage-parent has no effect without --openlineage.")
+            message, fix = "it has no effect without --openlineage", "Add --openlineage FILE|URL"
+            raise RecipeError(Detail(message, "--openlineage-parent", self.parent, fix=fix))
         return observers
 
     def _lineage(self, target: str, store: Store, spark: Mapping[str, str]) -> RunObserver:

@@ -58,6 +58,7 @@ class DriverFirst:
         budget_s: seconds of work that are done here in all.
         activity: is told how far the work is.
         clock: seconds; read by the thread that calls.
+        slots: number of tasks that the workers will run at once; None if only they know.
     """
 
     def __init__(
@@ -66,14 +67,15 @@ class DriverFirst:
         budget_s: float,
         activity: Activity,
         clock: Callable[[], float] = seconds_of_thread,
+        slots: int | None = None,
     ) -> None:
         self._workers, self._left_s = workers, budget_s
-        self._activity, self._clock = activity, clock
+        self._activity, self._clock, self._slots = activity, clock, slots
 
     @property
     def slots(self) -> int | None:
-        """Number of items that run at the same time on the workers, which this starts."""
-        return self._workers.slots
+        """Number of items that run at the same time on the workers."""
+        return self._slots or self._workers.slots
 
     def map(
         self,

@@ -74,17 +74,16 @@ def check_master(master: str) -> None:
 @contextmanager
 def announced_start(master: str, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Say within a context that starts Spark that it takes long, and what may be the reason."""
-    timer = threading.Timer(
-        patience_s,
-        logger.warning,
-        (
-            "Spark has not started for %.0f s. Either this machine is busy, or the cluster at %s does "
-            "not accept the run: on a standalone cluster, runs and daemons need the same secret and "
-            "the same version of Spark; on others, the queue may be full.",
-            patience_s,
-            master or "the address given to spark-submit",
-        ),
+    place = master or "the address given to spark-submit"
+    reason = (
+        "This machine is busy, or its disk is slow."
+        if master.startswith("local")
+        else f"Either this machine is busy, or the cluster at {place} does not accept the run: on a "
+        "standalone cluster, runs and daemons need the same secret and the same version of Spark; on "
+        "others, the queue may be full."
     )
+    message = "Spark has not started for %.0f s. %s"
+    timer = threading.Timer(patience_s, logger.warning, (message, patience_s, reason))
     timer.daemon = True
     timer.start()
     try:

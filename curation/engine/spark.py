@@ -24,7 +24,7 @@ from curation.engine.spark_settings import (
 )
 from curation.errors import Detail, RecipeError, unknown
 from curation.secrets import is_secret, note_settings, note_spec
-from curation.streams import held_lines
+from curation.streams import has_log, held_lines
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 SECRET, SECRET_VARIABLE = "spark.authenticate.secret", "CURATION_SPARK_SECRET"
 """The setting of the secret of a standalone cluster, and the variable that a run takes it from."""
+_LOCAL = re.compile(r"local(?:\[(\*|\d+)\])?")
 ATTEMPTS = 4
 """Attempts of a task on this machine; as many as Spark makes on a cluster."""
 
@@ -211,7 +212,7 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     logging = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
     settings = {
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}{_java_levels()}",
         **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
     for key, value in settings.items():
@@ -226,6 +227,11 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
         raise RecipeError(start_problem(error, os.environ)) from error
     _show_ui(session)
     return session
+
+
+def _java_levels() -> str:
+    """Return options by which Java says to the log file what it does not say to people."""
+    return " -Dcuration.level=warn -Dcuration.tasks.level=warn" if has_log() else ""
 
 
 def _start_gateway(settings: dict[str, str]) -> None:
@@ -248,10 +254,18 @@ def with_retries(cluster: Cluster) -> str:
     process the system ended, because memory was short for a moment, would end the run.
     """
     master = cluster.master or ""
-    threads = re.fullmatch(r"local(?:\[(\*|\d+)\])?", master)
+    threads = _LOCAL.fullmatch(master)
     if threads is None:
         return master
     return f"local[{threads[1] or 1},{cluster.conf.get('spark.task.maxFailures', ATTEMPTS)}]"
+
+
+def local_slots(cluster: Cluster) -> int | None:
+    """Return the number of tasks that a local cluster runs at once; None if its master does not say."""
+    threads = _LOCAL.fullmatch(cluster.master or "")
+    if threads is None:
+        return None
+    return os.cpu_count() if threads[1] == "*" else int(threads[1] or 1)
 
 
 def is_local(master: str | None) -> bool:

@@ -16,7 +16,14 @@ from curation.engine.job_poller import JobPoller
 from curation.engine.parallel import Note, Parallel, R, ShuffleJob, T
 from curation.engine.row_counts import kept_counts
 from curation.engine.shipped_files import Shipment, use_copies
-from curation.engine.spark import Cluster, gpu_profile, is_local, open_session, starts_spark_here
+from curation.engine.spark import (
+    Cluster,
+    gpu_profile,
+    is_local,
+    local_slots,
+    open_session,
+    starts_spark_here,
+)
 from curation.engine.spark_failures import failure, lost_java
 from curation.engine.spark_notes import NoteAdder, Summarised
 from curation.engine.spark_progress import ShownProgress
@@ -282,7 +289,8 @@ def spark_workers(
         # Workers of other machines could not write where this process reads.
         with kept_counts() if is_local(cluster.master) else nullcontext():
             if cluster.seconds_without_spark and starts_spark_here(cluster):
-                yield DriverFirst(workers, cluster.seconds_without_spark, activity)
+                budget_s, slots = cluster.seconds_without_spark, local_slots(cluster)
+                yield DriverFirst(workers, budget_s, activity, slots=slots)
             else:
                 yield workers
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from curation.errors import StoreError
+from curation.errors import Detail, StoreError
 from curation.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -65,14 +65,15 @@ def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
     total = sum(row["final"] for row in rows)
     for row in rows:
         if row["retrieved"] != row["capped"] + row["final"]:
-            raise StoreError(
-                f"The composition of arm {row['arm']!r} does not balance: retrieved ≠ capped + final "
-                f"in {row}. The manifest of `claims` was changed or damaged: delete tables/claims and "
-                "run the recipe again."
-            )
+            problem = f"arm {row['arm']!r} does not balance: retrieved ≠ capped + final in {row}"
+            raise _damaged(f"The composition of {problem}", row)
     if total != claims.rows:
-        raise StoreError(
-            f"The composition counts {total} claims, but the table `claims` has {claims.rows} rows. "
-            "Its manifest was changed or damaged: delete tables/claims and run the recipe again."
-        )
+        problem = f"counts {total} claims, but the table has {claims.rows} rows"
+        raise _damaged(f"The composition {problem}", total)
     return rows, total
+
+
+def _damaged(message: str, found: Any) -> StoreError:
+    """Return the error of a composition that cannot be."""
+    fix = "Its manifest was changed or damaged: delete tables/claims and run the recipe again"
+    return StoreError(Detail(message, "claims", found, fix=fix))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.engine.table import Table, open_table
-from curation.errors import StoreError, did_you_mean
+from curation.errors import Detail, StoreError
 from curation.flow import run_fingerprint
 from curation.recipe import load_recipe
 from curation.store.run_log import find_run, read_runs
@@ -55,17 +55,17 @@ def find_current(store: Store, recipe: str | None = None, run: str | None = None
     if run is not None:
         record = find_run(store, run)
         if recipe is not None and not _wanted(recipe)(record):
-            raise StoreError(
+            message = (
                 f"Run {record.run} in {store.uri} is of recipe {record.recipe!r} (fingerprint "
-                f"{record.fingerprint}), not of {recipe!r}. Leave out the recipe, or name a run of it."
+                f"{record.fingerprint}), not of {recipe!r}"
             )
+            fix = "Leave out the recipe, or name a run of it"
+            raise StoreError(Detail(message, "recipe", recipe, fix=fix))
         return _current([record])
     finished = [record for record in read_runs(store) if record.state == "finished"]
     if not finished:
-        raise StoreError(
-            f"{store.uri} has no finished run. Check the path of the store, or run a recipe first "
-            "(curation run RECIPE --store DIR)."
-        )
+        fix = "Check the path of the store, or run a recipe first (curation run RECIPE --store DIR)"
+        raise StoreError(Detail(f"{store.uri} has no finished run", fix=fix))
     return _current(_runs_of(finished, recipe, store))
 
 
@@ -73,17 +73,19 @@ def _runs_of(records: list[RunRecord], recipe: str | None, store: Store) -> list
     names = list(dict.fromkeys(record.recipe for record in records))
     if recipe is None:
         if len(names) > 1:
-            raise StoreError(
-                f"{store.uri} has runs of {len(names)} recipes, and none was named. Name one of them: "
-                f"{_listed(names, records)}."
+            message = (
+                f"{store.uri} has runs of {len(names)} recipes, and none was named: "
+                f"{_listed(names, records)}"
             )
+            raise StoreError(Detail(message, "recipe", None, names, "Name one of them"))
         return records
     chosen = list(filter(_wanted(recipe), records))
     if not chosen:
-        raise StoreError(
+        message = (
             f"{store.uri} has no finished run of recipe {recipe!r} as it is now. It has runs of: "
-            f"{_listed(names, records)}."
+            f"{_listed(names, records)}"
         )
+        raise StoreError(Detail(message, "recipe", recipe, names))
     return chosen
 
 
@@ -157,11 +159,9 @@ class CurrentTables(Mapping[str, Table]):
         """
         if name in self._current.runs:
             return name
-        hint = did_you_mean(name, self)
-        raise StoreError(
-            f"Recipe {self.recipe!r} in {self.store.uri} has no table {name!r}{hint}. Its tables: "
-            f"{', '.join(self)}. `curation plan RECIPE` shows the stage that writes each."
-        )
+        message = f"Recipe {self.recipe!r} in {self.store.uri} has no table {name!r}"
+        fix = "`curation plan RECIPE` shows the stage that writes each"
+        raise StoreError(Detail(message, "", name, list(self), fix))
 
     def __getitem__(self, name: str) -> Table:
         if name not in self._opened:

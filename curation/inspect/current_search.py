@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from curation.algorithms.knn.params import SearchParams
 from curation.engine.table import Table, refuse_withheld
-from curation.errors import StoreError
+from curation.errors import Detail, StoreError
 from curation.inspect.current import CurrentTables
 from curation.inspect.search import ImageSearch, SearchSettings
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
@@ -52,10 +52,12 @@ def _only_encoder(tables: CurrentTables) -> str:
     encoders = list(EMBEDDINGS.members(dict.fromkeys(tables)))
     if len(encoders) == 1:
         return encoders[0]
-    raise StoreError(
+    message = (
         f"{tables.store.uri} has vectors of {', '.join(encoders) or 'no encoder'}, and no stage that "
-        "chooses one has run. Run the recipe further (curation run RECIPE --store DIR)."
+        "chooses one has run"
     )
+    fix = "Run the recipe further (curation run RECIPE --store DIR)"
+    raise StoreError(Detail(message, "embeddings", encoders, fix=fix))
 
 
 def _spec(params: Any) -> EncoderSpec | None:

@@ -21,7 +21,7 @@ from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.params import SearchParams
 from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.table import Table
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.inspect.lineage import trace
 from curation.media.encoders import ENCODERS, with_text
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
@@ -129,10 +129,9 @@ class ImageSearch:
                 vectors |= dict(zip(ids, vector_matrix(rows.column("vector")), strict=True))
         missing = [i for i in image_ids if i not in vectors]
         if missing:
-            raise StoreError(
-                f"This run has no vector of {', '.join(missing[:3])}. An image_id has 32 hex digits, "
-                "as in the tables images and dataset."
-            )
+            message = f"This run has no vector of {', '.join(missing[:3])}"
+            fix = "An image_id has 32 hex digits, as in the tables images and dataset"
+            raise StoreError(Detail(message, "--id", missing[:3], fix=fix))
         return np.stack([vectors[i] for i in image_ids])
 
     def vectors_of_files(self, paths: Sequence[Path]) -> Vectors:
@@ -143,8 +142,9 @@ class ImageSearch:
             StoreError: the stored vectors are from another encoder.
         """
         if self._spec.of != "image":
+            message = f"Encoder {self.encoder!r} embeds captions"
             raise RecipeError(
-                f"Encoder {self.encoder!r} embeds captions. Search with --text, --id or --vectors."
+                Detail(message, "--image", fix="Search with --text, --id or --vectors")
             )
         return self._embed(self._spec, [self._shown(path) for path in paths])
 
@@ -158,8 +158,13 @@ class ImageSearch:
         family = self._spec.family
         if not ENCODERS[family].text:
             raise RecipeError(
-                f"Encoder {self.encoder!r} ({self._spec.model}) has no text tower. Those of "
-                f"{', '.join(with_text())} have one: name such an encoder under `match.encoder`."
+                Detail(
+                    f"Encoder {self.encoder!r} ({self._spec.model}) has no text tower. Those of "
+                    f"{', '.join(with_text())} have one",
+                    "--text",
+                    family,
+                    fix="Name such an encoder under `match.encoder`",
+                )
             )
         return self._embed(self._spec.model_copy(update={"of": "caption"}), list(texts))
 
@@ -167,10 +172,19 @@ class ImageSearch:
     def _spec(self) -> EncoderSpec:
         if self._settings.spec is None:
             raise StoreError(
-                f"The store does not say which model made the vectors of {self.encoder!r}. Search with "
-                "--id or --vectors."
+                Detail(
+                    f"The store does not say which model made the vectors of {self.encoder!r}, as of "
+                    "vectors that were imported",
+                    EMBEDDINGS.table(self.encoder),
+                    fix="`curation search` finds neighbours with --id or --vectors",
+                )
             )
         return self._settings.spec
+
+    @property
+    def embeds_files(self) -> bool:
+        """Whether the model of the vectors is known, so that pictures of files can be searched for."""
+        return self._settings.spec is not None
 
     def _embed(self, spec: EncoderSpec, items: Sequence[Any]) -> Vectors:
         from curation.media.encoders.encoder import load_encoder
@@ -285,6 +299,9 @@ class Search(ImageSearch):
         super().__init__(trace(recipe, store, run).tables, settings)
 
 
+OF_VECTORS = "`numpy.save` of an array of float32, one row for each vector, writes such a file"
+
+
 def read_queries(path: Path) -> Vectors:
     """Return the vectors (n, dim) of a .npy file as unit vectors. Pickled objects are refused.
 
@@ -294,16 +311,17 @@ def read_queries(path: Path) -> Vectors:
     try:
         vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"{path} cannot be read as a .npy array of numbers: {error}") from error
+        message = f"{path} cannot be read as a .npy array of numbers: {error}"
+        raise RecipeError(Detail(message, "--vectors", str(path), fix=OF_VECTORS)) from error
     if vectors.ndim != 2 or vectors.dtype.kind != "f":
-        raise RecipeError(
-            f"{path} holds {vectors.dtype} of shape {vectors.shape}; it must hold floats of shape "
-            "(n, dim)."
-        )
+        shape = f"{vectors.dtype} of shape {vectors.shape}"
+        message = f"{path} holds {shape}; it must hold floats of shape (n, dim)"
+        raise RecipeError(Detail(message, "--vectors", shape, fix=OF_VECTORS))
     doubles = vectors.astype(np.float64)
     lengths = np.linalg.norm(doubles, axis=1, keepdims=True)
     invalid = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
     if len(invalid):
-        raise RecipeError(f"{path}: row {invalid[0]} is zero or not finite.")
+        message = f"{path}: row {invalid[0]} is zero or not finite"
+        raise RecipeError(Detail(message, "--vectors", int(invalid[0]), fix="Leave such rows out"))
     unit: Vectors = (doubles / lengths).astype(np.float32)
     return unit

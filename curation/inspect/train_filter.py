@@ -20,7 +20,7 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, comparable_rows, vector_matrix
 from curation.engine.table import Table
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.stages.score.heads.base import METADATA_KEY
 
 TEST_FRACTION = 0.2
@@ -60,6 +60,9 @@ class Evaluation:
     average_precision: float
 
 
+OF_LABELS = "They must have image_id or pair_id, and label (0 or 1)"
+
+
 def read_labels(path: Path) -> Labels:
     """Return the labels of a Parquet file with columns `image_id` or `pair_id`, and `label` (0 or 1).
 
@@ -69,21 +72,22 @@ def read_labels(path: Path) -> Labels:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise RecipeError(f"The labels {str(path)!r} cannot be read as Parquet: {error}") from error
+        message = f"The labels {str(path)!r} cannot be read as Parquet: {error}"
+        raise RecipeError(Detail(message, "--labels", str(path), fix=OF_LABELS)) from error
     id_column = next((name for name in ID_COLUMNS if name in table.column_names), None)
     if id_column is None or "label" not in table.column_names:
+        message = f"The labels {str(path)!r} have the columns {', '.join(table.column_names)}"
         raise RecipeError(
-            f"The labels {str(path)!r} have the columns {', '.join(table.column_names)}. They must "
-            "have image_id or pair_id, and label (0 or 1)."
+            Detail(message, "--labels", table.column_names, [*ID_COLUMNS, "label"], OF_LABELS)
         )
     rows = table.select([id_column, "label"]).to_pandas()
     if not len(rows):
-        raise RecipeError(f"{str(path)!r} holds no label.")
+        raise RecipeError(Detail(f"{str(path)!r} holds no label", "--labels", fix=OF_LABELS))
     invalid = rows["label"][~rows["label"].isin([0, 1])]
     if len(invalid):
-        raise RecipeError(
-            f"{str(path)!r}: {len(invalid)} labels are neither 0 nor 1, for example {invalid.iloc[0]}."
-        )
+        example = str(invalid.iloc[0])
+        message = f"{str(path)!r}: {len(invalid)} labels are neither 0 nor 1, for example {example}"
+        raise RecipeError(Detail(message, "--labels", example, ["0", "1"]))
     rows = rows.astype({"label": bool}).drop_duplicates().sort_values(id_column)
     repeated = rows[id_column][rows[id_column].duplicated()]
     if len(repeated):
@@ -113,10 +117,9 @@ def labelled_vectors(embeddings: Table, labels: Labels) -> tuple[Vectors, npt.ND
             vectors.append(vector_matrix(table.column("vector").filter(pa.array(has_label))))
             positions.append(position[has_label])
     if not vectors:
-        raise StoreError(
-            f"No labelled image has a vector in {embeddings.manifest.table}. Labels must use the ids "
-            "of the tables images and embeddings."
-        )
+        message = f"No labelled image has a vector in {embeddings.manifest.table}"
+        fix = "Labels must use the ids of the tables images and embeddings"
+        raise StoreError(Detail(message, "--labels", fix=fix))
     unique, first = np.unique(np.concatenate(positions), return_index=True)
     return np.concatenate(vectors)[first], unique
 
@@ -166,10 +169,10 @@ def _check_classes(wanted: npt.NDArray[np.bool_]) -> None:
     """Refuse labels with too few images of one class."""
     positive, negative = int(wanted.sum()), int((~wanted).sum())
     if min(positive, negative) < MIN_LABELS:
-        raise RecipeError(
-            f"Of {len(wanted)} labelled images with a vector {positive} are wanted and {negative} are "
-            f"not. At least {MIN_LABELS} of each are needed: add labels."
-        )
+        of_all = f"Of {len(wanted)} labelled images with a vector"
+        message = f"{of_all} {positive} are wanted and {negative} are not"
+        fix = f"At least {MIN_LABELS} of each are needed: add labels"
+        raise RecipeError(Detail(message, "--labels", [positive, negative], fix=fix))
 
 
 def _test_set(ids: Ids, wanted: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.bool_]:

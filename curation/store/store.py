@@ -12,6 +12,7 @@ its files, the manifest of a version after the records, and the entry in the log
     work/<stage>/…                                    work tables, states and unfinished work of a stage
     steps/<fingerprint>/<number>.json                 log of a step: leases and commits
     runs/<run>.json                                   runs
+    logs/<run>.log                                    log files of runs, in a local store
     open/<recipe>/<table>/metadata/…                  by which readers open a table (see `iceberg`)
     tombstones/…                                      what was taken down (see `tombstones`)
 """

@@ -11,7 +11,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.terminal import ascii_json, one_line
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,8 @@ def open_sink(target: str) -> EventSink:
     if target.lower().startswith(("http://", "https://")):
         return EventServer(target)
     if "://" in target:
+        fix = "Write the path of a local file, or an http(s) address"
         raise RecipeError(
-            f"--openlineage {target!r}: write the path of a local file, or an http(s) address."
+            Detail(f"no events can go to {target!r}", "--openlineage", target, fix=fix)
         )
     return EventFile(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from curation.engine.executors import (
     ExecutorWatch,
     Offer,
     advice,
+    announced_start,
     check_master,
 )
 from curation.errors import RecipeError
@@ -52,6 +54,17 @@ def _watch(seconds: list[float], executors: list[int], **conf: str) -> tuple[Any
     messages: list[str] = []
     context = _Context(executors, **conf)
     return ExecutorWatch(context, messages.append, lambda: seconds[0]), messages
+
+
+@pytest.mark.parametrize(("master", "word"), [("local[*]", "busy"), ("yarn", "same secret")])
+def test_a_slow_start_is_explained(
+    master: str, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = threading.Event()
+    caplog.handler.addFilter(lambda record: said.set() or True)  # type: ignore[func-returns-value]
+    with announced_start(master, 0.0):
+        assert said.wait(30)
+    assert word in caplog.text and ("secret" in caplog.text) == (master == "yarn")
 
 
 def test_it_speaks_within_thirty_seconds_and_again_when_they_come() -> None:

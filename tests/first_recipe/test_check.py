@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -281,3 +284,13 @@ def test_a_run_shows_the_warnings_once(
     for finding in expected:
         assert first.stderr.count(str(finding)) == 1
         assert str(finding) not in second.stderr
+
+
+def test_the_warnings_of_a_run_need_neither_downloads_nor_decoders(root: Path) -> None:
+    script = (
+        "import sys, curation.cli.run_commands, curation.inspect.check.check\n"
+        "heavy = {'aiohttp', 'cv2', 'torch', 'PIL', 'pyspark'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-P", "-c", script], check=True, env=environment)

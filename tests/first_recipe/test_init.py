@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,21 @@ def test_the_surest_format_wins(tmp_path: Path) -> None:
     LOCAL["webdataset"](tmp_path / "a", POOL[:4])
     LISTS["parquet"](tmp_path / "a", URLS)
     assert recognise(place_of(str(tmp_path / "a"))).fields["format"] == "webdataset"
+
+
+@pytest.mark.parametrize(
+    ("pool", "seeds", "k"),
+    [(30, 2, 4), (30, 10, 1), (37, 4, 4), (45, 6, 3), (1000, 20, 5), (100_000, 20, 32), (0, 0, 1)],
+)
+def test_seeds_that_are_in_a_small_pool_find_more_than_themselves(
+    pool: int, seeds: int, k: int, tmp_path: Path
+) -> None:
+    LOCAL["folder"](tmp_path / "photos", POOL[:1])
+    made = draft([str(tmp_path / "photos")])
+    (found,) = made.surveys
+    drafted = replace(made, surveys=[replace(found, rows=pool)])
+    assert drafted.k(replace(found, rows=seeds)) == k
+    assert k == 1 or k * seeds <= pool // 2
 
 
 def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

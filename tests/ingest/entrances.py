@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -64,6 +65,18 @@ def as_webdataset(to: Path, pictures: list[Picture]) -> dict[str, Any]:
                     info.size = len(part)
                     tar.addfile(info, io.BytesIO(part))
     return {"format": "webdataset", "path": str(to)}
+
+
+def as_list(to: Path, pictures: list[Picture]) -> dict[str, Any]:
+    """Write a list of keys, captions and checksums, without the pictures."""
+    to.mkdir(parents=True)
+    rows = [
+        {"key": p.name, "text": p.caption, "sha256": hashlib.sha256(p.content).hexdigest()}
+        for p in pictures
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), to / "list.parquet")
+    columns = {"key": "key", "caption": "text", "sha256": "sha256"}
+    return {"format": "parquet", "path": str(to / "list.parquet"), "columns": columns}
 
 
 def as_parquet(to: Path, pictures: list[Picture]) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curation.engine.table import open_table
-from curation.store.store import DATASET
+from curation.media.encoders.params import EMBEDDINGS
+from curation.store.store import DATASET, Store
 from tests.audit.conftest import tiny_weights
 from tests.ingest import helpers as ingest
 from tests.ingest.entrances import (
@@ -19,6 +21,7 @@ from tests.ingest.entrances import (
     as_folder,
     as_huggingface,
     as_img2dataset,
+    as_list,
     as_parquet,
     as_webdataset,
 )
@@ -33,8 +36,11 @@ ENTRANCES: dict[str, Callable[[Path, list[Picture]], dict[str, Any]]] = {
     "parquet": as_parquet,
     "coco": as_coco,
 }
+SEMANTIC = EMBEDDINGS.table("semantic")
 QUICK = ("img2dataset tars", "huggingface")
 """Entrances whose datasets are compared each time; of the others, the images are."""
+WITHOUT_PIXELS = {"width", "height", "original_width", "original_height", "format", "image"}
+"""Columns that a list with vectors leaves empty beside those, or has not."""
 NOT_CARRIED = {"pair_id", "source_key", "url", "metadata", "run"}
 """Columns in which entrances differ: identities and what else a form holds of a picture."""
 
@@ -47,17 +53,21 @@ def pictures() -> list[Picture]:
 
 
 def dataset(
-    folder: Path, weights: dict[str, Any], web: dict[str, Any], seeds: dict[str, Any]
+    folder: Path,
+    encoder: dict[str, Any],
+    web: dict[str, Any],
+    seeds: dict[str, Any],
+    **blocks: dict[str, Any],
 ) -> Any:
     """The rows of the dataset by image."""
-    spec = {
+    spec: dict[str, Any] = {
         "name": "entrance",
         "sources": [
             {"name": "web", "role": "pool"} | web,
             {"name": "blobs", "role": "seed"} | seeds,
         ],
         "screen": {"filters": []},
-        "embed": {"encoders": {"semantic": weights}},
+        "embed": {"encoders": {"semantic": encoder}},
         "dedup": {"near": {"encoder": "semantic", "at_least": 0.9999}, "verify": None},
         "cluster": {"levels": [2], "iterations": 4},
         "retrieve": [
@@ -66,7 +76,7 @@ def dataset(
         ],
         "assemble": {"pixels": True},
     }
-    store = run(folder, spec).store
+    store = run(folder, spec | blocks).store
     rows = open_table(store, DATASET).read().to_pylist()
     return {row["image_id"]: comparable(row) for row in rows}
 
@@ -86,6 +96,37 @@ def of_folder(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any])
     folder = tmp_path_factory.mktemp("folder")
     web = as_folder(folder / "web", pictures())
     return dataset(folder, weights, web, as_folder(folder / "seeds", seeds()))
+
+
+BY_VECTORS = {
+    "near": {"encoder": "semantic", "at_least": 0.9999},
+    "verify": None,
+    "perceptual": None,
+    "pixels": False,
+}
+"""How copies are recognised where there are no pixels."""
+
+
+@pytest.fixture(scope="module")
+def by_vectors(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any]) -> Any:
+    """The dataset of the folder, with copies by vectors alone, and its vectors by checksum."""
+    folder = tmp_path_factory.mktemp("vectors")
+    web, birds = as_folder(folder / "web", pictures()), as_folder(folder / "seeds", seeds())
+    expected = dataset(folder, weights, web, birds, dedup=BY_VECTORS)
+    stored = {name: open_table(Store(folder / "store"), name) for name in ("images", SEMANTIC)}
+    checksums = dict(zip(*columns(stored["images"], "pair_id", "sha256"), strict=True))
+    found = dict(zip(*columns(stored[SEMANTIC], "pair_id", "vector"), strict=True))
+    # Pictures with the same bytes have the same vector.
+    unique = {checksums[pair]: np.frombuffer(vector, "<f2") for pair, vector in found.items()}
+    np.save(folder / "vectors.npy", np.stack([*unique.values()]))
+    np.save(folder / "ids.npy", np.array([*unique]))
+    ids = {"join": "sha256", "file": str(folder / "ids.npy")}
+    return expected, {"import": str(folder / "vectors.npy"), "ids": ids}
+
+
+def columns(table: Any, *names: str) -> list[list[Any]]:
+    read = table.read(list(names))
+    return [read.column(name).to_pylist() for name in names]
 
 
 def seeds() -> list[Picture]:
@@ -126,6 +167,33 @@ def test_every_entrance_gives_the_dataset_of_the_folder(
     assert found == of_folder
     assert len(found) > len(seeds()) + 2
     assert any(row["copies"] for row in found.values())
+
+
+def test_vectors_of_ones_own_give_the_dataset_of_the_folder(
+    tmp_path: Path, by_vectors: Any
+) -> None:
+    expected, encoder = by_vectors
+    web, birds = as_folder(tmp_path / "web", pictures()), as_folder(tmp_path / "seeds", seeds())
+    assert dataset(tmp_path, encoder, web, birds, dedup=BY_VECTORS) == expected
+
+
+def test_a_list_with_vectors_gives_the_dataset_without_what_only_pixels_have(
+    tmp_path: Path, by_vectors: Any
+) -> None:
+    expected, encoder = by_vectors
+    web, birds = as_list(tmp_path / "web", pictures()), as_list(tmp_path / "seeds", seeds())
+    alone: dict[str, Any] = {
+        "fetch": {"pixels": "none"},
+        "assemble": {},
+        "dedup": {"near": BY_VECTORS["near"]},
+    }
+    found = dataset(tmp_path, encoder, web, birds, **alone)
+    assert len(found) > len(seeds()) + 2 and any(row["copies"] for row in found.values())
+    for image, row in found.items():
+        differing = {name for name, value in expected[image].items() if row.get(name) != value}
+        assert differing == WITHOUT_PIXELS
+        assert all(row.get(name) is None for name in WITHOUT_PIXELS)
+    assert found.keys() == expected.keys()
 
 
 def test_a_row_without_a_key_that_repeats_picture_and_caption_is_a_duplicate(

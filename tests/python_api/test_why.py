@@ -236,7 +236,24 @@ def test_a_picture_that_is_not_in_the_store_has_neighbours(
     text = str(answer)
     assert "No image of the store has these bytes" in text
     assert image_id in text
-    assert opened.why("no such key").note.startswith("No row has this")
+    assert opened.why("no such key").note.startswith("No row has this id")
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("https://host.example/none.jpg", ("no redirect", "download the picture", "name its file")),
+        ("not-there.jpg", ("There is no such file", "name its file")),
+        ("folder/not-there", ("There is no such file",)),
+        ("0" * 64, ("No row has this id", "name its file")),
+    ],
+)
+def test_what_is_unknown_says_what_to_give_instead(
+    opened: OpenStore, what: str, words: tuple[str, ...]
+) -> None:
+    answer = opened.why(what)
+    assert (answer.kind, answer.rows, answer.nearest) == (None, [], [])
+    assert all(word in answer.note for word in words), answer.note
 
 
 def test_the_command_prints_what_the_method_returns(made: Made, opened: OpenStore) -> None:

@@ -17,6 +17,7 @@ from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import restore_run
 from curation.runner.step import run_step
 from curation.runner.takedown.prove import prove
+from curation.store.run_log import read_runs
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tags import add_tag
@@ -52,6 +53,9 @@ def test_an_image_leaves_every_table_the_report_and_a_tagged_run(tiny: Tiny) -> 
     _, did = run_recipe(tiny.recipe, Store(tiny.store))
     assert (did["fetch"].computed, did["fetch"].reused) == (1, 3)
     assert (did["embed"].computed, did["embed"].reused) == (1, 3)
+    for record in read_runs(store):
+        # A library may have said where it failed, in the log file of any run.
+        store.storage.write(f"logs/{record.run}.log", url_of("p1").encode())
     # Longer than any file is old, and a tag: neither saves it.
     collected = gc(tiny.store, Retention(keep=5))
     assert tiny.record.run in collected.removed

@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import curation
+from curation.engine.spark import load_cluster
 from curation.errors import RecipeError
+from curation.flow import STAGES, plan
 from curation.inspect.report.build import write_report
+from curation.launch import run_steps
 from curation.recipe import parse_recipe
 from curation.recipe.pixels import left_out
 from curation.store.store import Store
@@ -251,3 +255,31 @@ def test_what_is_left_out_is_said() -> None:
     web = {"name": "web", "role": "pool", "format": "laion", "path": "x"}
     whole = [web, {**web, "name": "s", "role": "seed"}, {**web, "name": "h", "role": "held_out"}]
     assert left_out(parse_recipe({"name": "all", "sources": whole})) == []
+
+
+def test_little_work_on_vectors_starts_no_spark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, 8))
+    write_source(tmp_path, "web", vectors)
+    place = source(tmp_path / "web.parquet", key="key")
+    recipe = parse_recipe(
+        without_pixels(import_of(tmp_path, "web"), place, cluster={"levels": [3]})
+    )
+
+    def start(*_: object) -> None:
+        raise AssertionError("Spark was started")
+
+    monkeypatch.setattr("curation.engine.spark_workers.open_session", start)
+    patient = load_cluster("local").model_copy(update={"seconds_without_spark": 600.0})
+    results = run_steps(plan(recipe), recipe, Store(tmp_path / "store"), patient)
+    assert results[-1].step.name == "assemble" and results[-1].rows == 30
+    decoding = {step.name for step in plan(recipe) if step.stage.decodes}
+    assert not decoding and {s.name for s in STAGES.values() if s.decodes} > {"fetch", "embed"}
+
+
+def test_why_says_that_imported_vectors_know_no_model(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "picture.jpg").write_bytes(b"any bytes")
+    answer = curation.open(finished).why(tmp_path / "picture.jpg")
+    assert (answer.kind, answer.nearest) == (None, [])
+    assert "Its vectors were imported" in answer.note and "--vectors" in answer.note

@@ -41,3 +41,5 @@ class Error(Facts):
     """`fix` of the first detail."""
     details: list[ErrorDetail]
     """Everything that is wrong: of a recipe, all its mistakes at once."""
+    log: str | None = None
+    """The log file of the run that it ended; null if it ended none."""

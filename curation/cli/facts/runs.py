@@ -57,6 +57,8 @@ class RunSummary(Facts):
     """Address of the HTML report; null if the run ended before it."""
     damaged: list[DamagedFile]
     """Files that `--verify` set aside."""
+    log: str | None = None
+    """The log file of the run; null if it could not be written."""
 
 
 class Report(Facts):

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curation.engine.contract import contract
 from curation.engine.table import Table
-from curation.errors import CurationError, StoreError, did_you_mean
+from curation.errors import CurationError, Detail, StoreError
 from curation.inspect.api.columns import stored_schema, with_floats
 from curation.terminal import visible
 
@@ -125,8 +125,8 @@ class StoredTable:
             import polars
         except ImportError as error:
             raise CurationError(
-                "Polars is not installed. Install it (pip install polars), or use .arrow(), .pandas() "
-                "or .duckdb()."
+                "Polars is not installed",
+                fix="Install it (pip install polars), or use .arrow(), .pandas() or .duckdb()",
             ) from error
         frame = polars.from_arrow(self.arrow(columns))
         assert isinstance(frame, polars.DataFrame)
@@ -159,10 +159,8 @@ class StoredTable:
         valid = self.columns
         for name in columns:
             if name not in valid:
-                raise StoreError(
-                    f"Table {self.name!r} has no column {name!r}{did_you_mean(name, valid)}. Valid: "
-                    f"{', '.join(valid)}."
-                )
+                message = f"Table {self.name!r} has no column {name!r}"
+                raise StoreError(Detail(message, "", name, list(valid)))
         return list(columns)
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.read import read_vectors
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.inspect.lineage import recipe_tables
 from curation.media.encoders.compatibility import check_spaces
 from curation.media.encoders.params import EMBEDDINGS
@@ -64,8 +64,12 @@ class Pool:
         perceptual, near = recipe.dedup.perceptual, recipe.dedup.near
         if perceptual is None and near is None:
             raise RecipeError(
-                "dedup.perceptual and dedup.near are both null, so dedup finds no edited copies and "
-                "there is nothing to audit. Configure at least one of them."
+                Detail(
+                    "dedup.perceptual and dedup.near are both null, so dedup finds no edited copies "
+                    "and there is nothing to audit",
+                    "dedup",
+                    fix="Configure at least one of them",
+                )
             )
         if perceptual and not recipe.screen.perceptual_hash:
             raise RecipeError(
@@ -93,7 +97,11 @@ class Pool:
             check_spaces("audit", {self.embeddings.manifest.table: self.embeddings})
         if not self.fragments:
             raise StoreError(
-                f"No pool image in {self.store.uri} has pixels, so there is nothing to copy."
+                Detail(
+                    f"No pool image in {self.store.uri} has pixels, so there is nothing to copy",
+                    "images",
+                    fix="Audit a store whose recipe fetches pixels",
+                )
             )
 
     @property

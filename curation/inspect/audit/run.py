@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.inspect.audit.contact_sheet import choose_pairs
 from curation.inspect.audit.copies import InjectedCopies, StoredOriginals
 from curation.inspect.audit.detect import detect, read_originals
@@ -81,7 +81,9 @@ def audit_dedup(recipe: Recipe, store: Store, size: int, seed: int, folder: Path
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecipeError(f"Cannot write into {str(folder)!r}: {error}") from error
+        message = f"Cannot write into {str(folder)!r}: {error}"
+        fix = "Name a folder that you may write to"
+        raise RecipeError(Detail(message, "--out", str(folder), fix=fix)) from error
     device = _device() if pool.embeddings else "cpu"
     encoder = open_encoder(recipe, pool, device)
     sample = draw_sample(pool, size, seed)

@@ -8,7 +8,6 @@ from typing import Any
 
 from curation.engine.params_base import derive_params
 from curation.errors import CurationError, RecipeError
-from curation.inspect.check.estimate import expected_needs
 from curation.inspect.check.findings import Facts, Finding
 from curation.inspect.check.machine import this_machine
 from curation.inspect.check.survey import ROWS_READ, Survey, survey
@@ -81,6 +80,9 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
         store: where a run would write.
         pictures: local pictures of the pool that are fetched and screened as a sample.
     """
+    # A run asks for its warnings alone, and would wait for these imports.
+    from curation.inspect.check.estimate import expected_needs
+
     problems = list(_problems(recipe, store))
     surveys, more = _surveys(recipe, ROWS_READ)
     problems += [problem for problem in more if not any(problem in known for known in problems)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from curation.inspect.check.estimate import Estimate
 from curation.inspect.check.machine import Machine
 from curation.inspect.check.survey import Survey
 from curation.inspect.check.trial import Trial
 from curation.recipe import Recipe
+
+if TYPE_CHECKING:
+    from curation.inspect.check.estimate import Estimate
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,9 @@ from curation.flow import plan
 from curation.inspect.check.survey import Survey, is_local
 from curation.media.web.urls import UrlRules
 from curation.recipe import Recipe
-from curation.stages.fetch.faces import with_checksum
 from curation.stages.fetch.params import FetchStep
-from curation.stages.fetch.reuse import EarlierImages
-from curation.stages.fetch.stage import fetch
-from curation.stages.fetch.units import Prepared
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, SourceRow, stage_rows
 from curation.stages.ingest.sources.source_file import SourceFile
-from curation.stages.screen.stage import screen
 from curation.stages.select.params import Threshold
 from curation.store.fragment import Fragment
 from curation.store.store import Store
@@ -101,6 +96,13 @@ def try_pictures(recipe: Recipe, surveys: Sequence[Survey], most: int = PICTURES
 
 
 def _tried(recipe: Recipe, sample: Sequence[tuple[SourceFile, SourceRow]], store: Store) -> Trial:
+    # Only this needs what downloads and decodes; a run asks for warnings alone.
+    from curation.stages.fetch.faces import with_checksum
+    from curation.stages.fetch.reuse import EarlierImages
+    from curation.stages.fetch.stage import fetch
+    from curation.stages.fetch.units import Prepared
+    from curation.stages.screen.stage import screen
+
     steps = {step.name: step for step in plan(recipe, until="screen")}
     params = steps["fetch"].params_as(FetchStep)
     prepared = Prepared(EarlierImages(), with_checksum(params.faces))

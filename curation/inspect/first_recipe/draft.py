@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.inspect.check.survey import Survey, survey
 from curation.inspect.check.trial import Trial, try_pictures
 from curation.inspect.hub_cache import is_in_hub_cache
@@ -31,6 +31,7 @@ CANDIDATES: Mapping[str, Threshold] = {
 }
 """Thresholds that suit most pools. One that drops nothing of a sample, or much, is a comment."""
 MOST_DROPPED = 0.25
+SMALLEST_K = 4
 LARGEST_K = 32
 
 
@@ -82,9 +83,13 @@ class Draft:
         return max(1, min(math.isqrt(self.pool_rows), self.pool_rows // 40))
 
     def k(self, seeds: Survey) -> int:
-        """Return a number of neighbours of each seed image: together a tenth of the pool, about."""
-        wanted = self.pool_rows // (10 * max(1, seeds.rows))
-        return max(1, min(LARGEST_K, wanted, self.pool_rows // 100))
+        """Return a number of neighbours of each seed image: together a tenth of the pool, about.
+
+        Of a small pool more, but at most half: a seed that is in the pool is its own nearest neighbour.
+        """
+        count = max(1, seeds.rows)
+        wanted = min(LARGEST_K, self.pool_rows // (10 * count), self.pool_rows // 100)
+        return max(1, wanted, min(SMALLEST_K, self.pool_rows // (2 * count)))
 
 
 def draft(
@@ -110,9 +115,8 @@ def draft(
     try:
         outbound = OutboundParams(contact=contact)
     except ValueError as error:
-        raise RecipeError(
-            "--contact must be an e-mail address or a web page, in ASCII without control characters."
-        ) from error
+        message = "it must be an e-mail address or a web page, in ASCII without control characters"
+        raise RecipeError(Detail(message, "--contact", contact)) from error
     surveys: list[Survey] = []
     notes: dict[str, Sequence[str]] = {}
     roles: dict[Role, Sequence[str]] = {"pool": paths, "seed": seeds, "held_out": held_out}
@@ -126,10 +130,9 @@ def draft(
             notes[unique] = recognised.notes
     named = Draft(name or name_of(paths[0]), surveys, notes, contact=contact or "")
     if named.has_remote_images and not contact:
-        raise RecipeError(
-            "The pictures are on hosts of the web, which must be able to reach you. Add --contact with "
-            "an e-mail address or a web page of yours: hosts see it with every request."
-        )
+        message = "The pictures are on hosts of the web, which must be able to reach you"
+        fix = "It is an e-mail address or a web page of yours, which hosts see with every request"
+        raise RecipeError(Detail(message, fix=f"Add --contact. {fix}"))
     return Draft(named.name, surveys, notes, _trial(named), named.contact)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from curation.engine.table import Table
-from curation.errors import StoreError
+from curation.errors import Detail, StoreError
 from curation.inspect.lineage import Lineage
 from curation.media.encoders.params import EMBEDDINGS
 from curation.store.manifest import sum_counts
@@ -176,7 +176,8 @@ def _check_table(table: Table, pairs: Table) -> None:
 
 
 def _imbalance(stage: str, problem: str) -> StoreError:
+    message = f"The books of stage {stage!r} do not balance: {problem}"
+    fix = "Delete the folder of that stage's table under tables/, and run the recipe again"
     return StoreError(
-        f"The books of stage {stage!r} do not balance: {problem}. A manifest of the store was changed "
-        "or damaged: delete the folder of that stage's table under tables/ and run the recipe again."
+        Detail(f"{message}. A manifest of the store was changed or damaged", stage, fix=fix)
     )

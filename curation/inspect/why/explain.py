@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from curation.inspect.why.scores import scores_of
 from curation.inspect.why.tables import Place, RowReader
 from curation.inspect.why.text import lines_of
 from curation.media.encoders.params import EMBEDDINGS
+from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.store.run_log import read_runs
 from curation.store.run_record import RunRecord
 from curation.terminal import visible
@@ -92,19 +94,38 @@ def _absent(current: CurrentTables, found: Found, answer: Why) -> Why:
     takedowns = current.store.takedowns()
     gone = " Rows that were taken down are not shown." if takedowns is not None else ""
     if found.file is None:
-        return replace(answer, note=f"{NOT_FOUND}{gone}")
+        return replace(answer, note=f"{_not_found(answer.what)}{gone}")
     from curation.inspect.current_search import search_current
 
     search = search_current(current)
+    if not search.embeds_files:
+        return replace(answer, note=f"No image of the store has these bytes.{gone} {NO_MODEL}")
     nearest, _ = search.nearest(search.vectors_of_files([found.file]), NEAREST)
     note = f"No image of the store has these bytes.{gone}"
     return replace(answer, nearest=nearest.to_pylist(), note=note)
 
 
-NOT_FOUND = (
-    "No row has this id, URL, key or location. For a picture that is not in the store, name its file: "
-    "then the nearest ones that are in it are shown."
+NO_MODEL = (
+    "Its vectors were imported, so no model is known that makes one of a file, and the nearest images "
+    "are not shown. `curation search` takes a vector of yours with --vectors."
 )
+NAME_THE_FILE = (
+    "For a picture that is not in the store, name its file: then the nearest ones that are in it are "
+    "shown."
+)
+
+
+def _not_found(what: str) -> str:
+    """Return why nothing was found, and what to give instead."""
+    if "://" in what:
+        return (
+            "No row has this URL, and no redirect of a row ended there. A URL says nothing of the "
+            "picture, and none is requested here, so it cannot be compared: download the picture, and "
+            "name its file. Then the nearest ones that are in the store are shown."
+        )
+    if Path(what).suffix.lower().lstrip(".") in IMAGE_ENDINGS or os.sep in what:
+        return f"There is no such file, and no row has this key or location. {NAME_THE_FILE}"
+    return f"No row has this id, URL, key or location. {NAME_THE_FILE}"
 
 
 class _Explainer:

@@ -29,6 +29,7 @@ from curation.runner.gc.taken_down import (
 )
 from curation.runner.takedown.search import search_store
 from curation.store.holder import this_process
+from curation.store.log_place import remove_from_state_folder
 from curation.store.removal import GC, removal_log
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Lease, Waiting, hold
@@ -113,10 +114,13 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     paths = {run.record.path for run in runs if run.record.run in kept}
     # First, so that no run is listed whose tables are gone.
     removals.decide("runs", records, paths.__contains__)
+    sweep.logs({run for run, reason in kept.items() if reason == WORKING or not before})
     # Before the files that these folders open.
     sweep.open_folders(recipes)
     _sweep_everything(sweep, logs)
     removed = tuple(run.record.run for run in runs if run.record.run not in kept)
+    if lease is not None:
+        remove_from_state_folder(removed)
     left = {path for path in withheld_files(store) if path not in removals.forced}
     counts = [by_table(before - left), by_table(left)]
     if lease is not None and before - left:

@@ -15,6 +15,8 @@ from curation.runner.gc.kept_runs import SILENCE_S
 from curation.runner.gc.needs import Needs
 from curation.runner.gc.removal_list import RemovalList
 from curation.runner.gc.step_logs import ReadLog
+from curation.store.log_place import FOLDER as LOGS
+from curation.store.log_place import run_of
 from curation.store.manifest_file import read_names, record_from_json
 from curation.store.open_files import FOLDER as OPEN_FOLDER
 from curation.store.removal import removal_log
@@ -199,6 +201,11 @@ class Sweep:
             stays = is_working or version in versions
             (self.removals.keep if stays else self.removals.remove)("reports", files)
         self._delete_empty_folders("reports")
+
+    def logs(self, runs: Collection[str]) -> None:
+        """Remove the log files of all runs but some."""
+        files = self.store.storage.files(LOGS)
+        self.removals.decide("logs", files, lambda path: run_of(path) in runs)
 
     def open_folders(self, recipes: Collection[str]) -> None:
         """Remove the folders by which other programs open tables of recipes that have no kept run."""
