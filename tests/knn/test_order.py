@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from curation.algorithms.arrays.products import VALUES_PER_STEP, exact_similarity
+from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.knn.order import by_similarity
 
 
@@ -33,8 +34,8 @@ def test_pairs_that_are_equal_stay_in_their_order() -> None:
 def test_similarities_are_those_of_each_pair_by_itself(dtype: type) -> None:
     """More pairs than one step takes."""
     rng = np.random.default_rng(0)
-    queries = rng.normal(size=(50, 64)).astype(dtype)
-    base = rng.normal(size=(90, 64)).astype(dtype)
+    queries: Vectors = rng.normal(size=(50, 64)).astype(dtype)
+    base: Vectors = rng.normal(size=(90, 64)).astype(dtype)
     pairs = VALUES_PER_STEP // 64 + 100
     query, row = rng.integers(0, 50, pairs), rng.integers(0, 90, pairs)
     found = exact_similarity(queries, base, query, row)
