@@ -112,10 +112,12 @@ def join(hashes: Hashes, distance: int) -> tuple[float, int]:
         return time.perf_counter() - started, sum(record.rows for record in records)
 
 
-def write_pairs(found: pa.Table, members: pa.Table, options: dict[str, object]) -> StageOutput:
+def write_pairs(
+    near_hashes: pa.Table, members: pa.Table, options: dict[str, object]
+) -> StageOutput:
     """Write the merged pairs of some queries."""
     yield empty_batch(PAIRS)
-    for _, pairs in nearest_images(found, members, options):
+    for _, pairs in nearest_images(near_hashes, members, options):
         yield pairs
     return None
 

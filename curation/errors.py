@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from curation.secrets import conceal
@@ -109,6 +110,11 @@ def unknown(what: str, name: Any, valid: Iterable[str], where: str = "", fix: st
     known = tuple(valid)
     message = f"unknown {what} {name!r}"
     return Detail(message if known else f"{message}; there is none", where, name, known, fix)
+
+
+def start_of_paths() -> str:
+    """Return where relative paths start, for errors about files that are not there."""
+    return f"Relative paths start at the working directory, {str(Path.cwd())!r}"
 
 
 class InvalidValueError(ValueError):

@@ -16,7 +16,7 @@ from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, derive_params, input_files
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
-from curation.errors import Detail, RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError, start_of_paths
 from curation.flow import Step, run_fingerprint
 from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
@@ -64,7 +64,6 @@ Loaded = dict[str, tuple[int, dict[str, Any]]]
 """Dimension and identity of loaded encoders, by name."""
 
 
-RELATIVE_PATHS = "Relative paths start at the working directory"
 OTHER_STORE = "A run would read its own files as rows: choose another store, or a `path` without it"
 
 
@@ -102,7 +101,7 @@ def _problem_of_file(place: str, path: str) -> Detail | None:
         )
     if Path(path).exists():
         return None
-    return Detail(f"no file {path!r}", place, path, fix=RELATIVE_PATHS)
+    return Detail(f"no file {path!r}", place, path, fix=start_of_paths())
 
 
 def check_store(recipe: Recipe, store: Store) -> None:

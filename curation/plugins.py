@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 from curation.engine.registry import Entry, Registry
-from curation.errors import Detail, RecipeError
+from curation.errors import Detail, RecipeError, start_of_paths
 from curation.media.encoders import ENCODERS
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
@@ -214,7 +214,7 @@ def _from_file(name: str) -> ModuleType:
                 f"no file {name!r}",
                 "plugins",
                 name,
-                fix="Correct the path. Relative paths start at the working directory",
+                fix=f"Correct the path. {start_of_paths()}",
             )
         )
     known = sys.modules.get(stem)

@@ -245,7 +245,7 @@ def test_a_store_that_a_source_would_read_is_refused(
 ) -> None:
     (lists.parent / "link").symlink_to(lists)
     recipe = recipe_of(lists.parent / path, form)
-    with pytest.raises(RecipeError, match=r"(?s)store.*Choose another store"):
+    with pytest.raises(RecipeError, match=r"(?s)store.*choose another store"):
         check_store(recipe, Store(lists.parent / store))
 
 

@@ -126,12 +126,17 @@ def _sources_grid(surveys: Sequence[Survey]) -> Grid:
     grid = Grid("source", "role", "format", "rows", "captions", "URLs", "pictures in files", "bad")
     for column in grid.columns[3:]:
         column.justify = "right"
-    for found in surveys:
-        read, about = len(found.read), "" if found.is_exact else "~"
-        counts = (found.count("caption"), found.count("url"), found.local_images, len(found.bad))
+    for survey in surveys:
+        read, about = len(survey.read), "" if survey.is_exact else "~"
+        counts = (
+            survey.count("caption"),
+            survey.count("url"),
+            survey.local_images,
+            len(survey.bad),
+        )
         shares = (f"{round(100 * count / read)} %" if count else "none" for count in counts)
-        source = found.source
-        grid.add_row(source.name, source.role, source.format, f"{about}{found.rows:,}", *shares)
+        source = survey.source
+        grid.add_row(source.name, source.role, source.format, f"{about}{survey.rows:,}", *shares)
     return grid
 
 

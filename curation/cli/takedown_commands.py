@@ -117,14 +117,14 @@ def forget(
             )
         _print_proof(prove(Store(store)), as_json)
         return
-    found = None
+    withheld = None
     if opt_outs:
         since = datetime.now(UTC) - timedelta(seconds=seconds_of(after, "--after"))
-        found = opted_out(Store(store), since.isoformat(timespec="seconds"))
-        request = replace(request, urls=[*request.urls, *found.urls])
-        _print_opt_outs(found, after)
-    taken = None if found is None else _opt_out_facts(found)
-    if found is not None and request.is_empty:
+        withheld = opted_out(Store(store), since.isoformat(timespec="seconds"))
+        request = replace(request, urls=[*request.urls, *withheld.urls])
+        _print_opt_outs(withheld, after)
+    taken = None if withheld is None else _opt_out_facts(withheld)
+    if withheld is not None and request.is_empty:
         if as_json:
             print_facts(facts.Forgotten(opt_outs=taken))
         return
@@ -135,20 +135,20 @@ def forget(
         _print_forgotten(done)
 
 
-def _print_opt_outs(found: OptedOut, after: str) -> None:
-    err.print(f"{len(found.urls):,} stored pictures have been withheld by opt-outs for {after}.")
-    if found.waiting:
-        err.print(f"{found.waiting:,} more are withheld, but not for so long. They stay.")
-    for recipe, pictures in found.in_use.items():
+def _print_opt_outs(withheld: OptedOut, after: str) -> None:
+    err.print(f"{len(withheld.urls):,} stored pictures have been withheld by opt-outs for {after}.")
+    if withheld.waiting:
+        err.print(f"{withheld.waiting:,} more are withheld, but not for so long. They stay.")
+    for recipe, pictures in withheld.in_use.items():
         err.print(
             f"{pictures:,} more stay because the latest run of recipe {one_line(recipe)} has them. Run "
             "it with --from fetch --force to ask the hosts."
         )
 
 
-def _opt_out_facts(found: OptedOut) -> facts.OptOutsTakenDown:
+def _opt_out_facts(withheld: OptedOut) -> facts.OptOutsTakenDown:
     return facts.OptOutsTakenDown(
-        pictures=len(found.urls), waiting=found.waiting, in_use=dict(found.in_use)
+        pictures=len(withheld.urls), waiting=withheld.waiting, in_use=dict(withheld.in_use)
     )
 
 

@@ -73,7 +73,7 @@ def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
     return rows, total
 
 
-def _damaged(message: str, found: Any) -> StoreError:
+def _damaged(message: str, value: Any) -> StoreError:
     """Return the error of a composition that cannot be."""
     fix = "Its manifest was changed or damaged: delete tables/claims and run the recipe again"
-    return StoreError(Detail(message, "claims", found, fix=fix))
+    return StoreError(Detail(message, "claims", value, fix=fix))

@@ -116,11 +116,11 @@ def _check(content: bytes, checksum: bytes | None) -> None:
     """Raise ValueError if any byte of a manifest is not the one that was written."""
     if not checksum:
         raise ValueError("it has no checksum")
-    before, found, after = content.rpartition(checksum)
+    before, separator, after = content.rpartition(checksum)
     whole = sha256(before)
     whole.update(NO_CHECKSUM)
     whole.update(after)
-    if not found or whole.hexdigest().encode() != checksum:
+    if not separator or whole.hexdigest().encode() != checksum:
         raise ValueError("its checksum is wrong")
 
 

@@ -135,10 +135,9 @@ def test_exact_search_runs_on_a_gpu_where_there_is_one(root: Path) -> None:
         load_yaml(Rates, default_file("rates")),
         load_yaml(Prices, default_file("prices")),
     )
-    without = rates.model_copy(update={"gpu_gflop": None})
     hours = {}
     for name, works in search_alternatives(inputs).items():
-        for key, used in (("gpu", rates), ("cpu", without)):
+        for key, used in (("gpu", rates), ("cpu", rates.without_gpu())):
             costs = estimate(works, used, prices, months=1)
             hours[name, key] = sum(c.cpu_hours for c in costs), sum(c.gpu_hours for c in costs)
     assert hours["exact", "gpu"][0] < hours["ivf_pq", "gpu"][0]

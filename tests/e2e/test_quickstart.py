@@ -237,7 +237,8 @@ def test_search_refuses_what_it_cannot_use(
     cli: Cli, over: Search, root: Path, tmp_path: Path
 ) -> None:
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
-    assert "exactly one of --image" in cli("search", recipe, "--store", "store", status=2).stderr
+    refused = cli("search", recipe, "--store", "store", status=2).stderr
+    assert "--image, \n--id, --text, --vectors. Give exactly one" in refused
     with pytest.raises(StoreError, match="no vector of beef"):
         over.vectors_of(["beef"])
     with pytest.raises(StoreError, match="queries have 7 dimensions"):

@@ -190,10 +190,10 @@ def compared(world: World, distance: int, k: int, store: Store) -> Joined:
     return as_joined(hash_join(world.write(store), ROLE_PAIRS, params, context))
 
 
-def write_pairs(found: pa.Table, members: pa.Table, options: Any) -> StageOutput:
+def write_pairs(near_hashes: pa.Table, members: pa.Table, options: Any) -> StageOutput:
     """Write PAIRS with the number of the join."""
     yield empty_batch(PAIRS.append(pa.field("join", pa.int64())))
-    for number, pairs in nearest_images(found, members, options):
+    for number, pairs in nearest_images(near_hashes, members, options):
         yield pairs.append_column("join", pa.array([number] * pairs.num_rows, pa.int64()))
     return None
 

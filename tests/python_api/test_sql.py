@@ -99,10 +99,13 @@ def test_nothing_of_a_session_stays(made: Made) -> None:
 
 
 def test_a_damaged_page_is_an_error_and_no_row(own: Made) -> None:
-    path = next((own.store / "tables" / "embeddings.semantic" / "data").glob("*.parquet"))
+    data = own.store / "tables" / "embeddings.semantic" / "data"
+    path = max(data.glob("*.parquet"), key=lambda file: file.stat().st_size)
     content = bytearray(path.read_bytes())
     column = pq.read_metadata(path).row_group(0).column(2)
-    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    begin = column.dictionary_page_offset or column.data_page_offset
+    end = begin + column.total_compressed_size
+    content[(column.data_page_offset + end) // 2] ^= 1
     path.write_bytes(content)
     query = "SELECT sum(vector[1]) FROM embeddings.semantic"
     with curation.open(own.store) as store, pytest.raises(duckdb.Error, match="CRC checksum"):

@@ -141,28 +141,28 @@ def search_hashes(
     return None
 
 
-def _further_images(found: Candidates, base_ids: Ids, group: RowNumbers, k: int) -> Candidates:
+def _further_images(firsts: Candidates, base_ids: Ids, group: RowNumbers, k: int) -> Candidates:
     """Return up to k further images of the hashes that each query found, the nearest hash first.
 
     Args:
-        found: the first image of each hash, at most k for a query.
+        firsts: the first image of each hash, at most k for a query.
         base_ids: sorted ids of the images, shape (b,).
         group: number of the hash of each image, shape (b,).
         k: images of each query.
     """
     by_group = np.argsort(group, kind="stable")
     start = np.searchsorted(group[by_group], np.arange(len(base_ids) + 1))
-    number = group[np.searchsorted(base_ids, found.ids)]
+    number = group[np.searchsorted(base_ids, firsts.ids)]
     count = np.minimum(start[number + 1] - start[number] - 1, k)
     before = np.cumsum(count) - count
-    _, first_of_query, hashes = np.unique(found.query, return_index=True, return_counts=True)
+    _, first_of_query, hashes = np.unique(firsts.query, return_index=True, return_counts=True)
     before -= np.repeat(before[first_of_query], hashes)
     # Hashes after the k-th image are of no use, and could be of many images.
     count = np.where(before < k, np.minimum(count, k - before), 0)
     offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     rows = by_group[np.repeat(start[number] + 1, count) + offset]
     further = Candidates(
-        np.repeat(found.query, count), base_ids[rows], np.repeat(found.similarity, count)
+        np.repeat(firsts.query, count), base_ids[rows], np.repeat(firsts.similarity, count)
     )
     return merge([further], k)
 

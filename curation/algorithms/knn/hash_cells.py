@@ -34,7 +34,7 @@ FEWEST_ROWS, TASKS = 200_000, 64
 
 IN_CELL = HASHED.append(pa.field("further", pa.list_(IMAGE)))
 """The first image of each hash."""
-FOUND = pa.schema(
+NEAR_HASHES = pa.schema(
     [
         ("role_pair", pa.int8()),
         ("query", IMAGE),
@@ -49,7 +49,7 @@ FOUND = pa.schema(
 def search_cells(
     grouped: Sequence[Fragment], parts: HashParts, options: Mapping[str, Any], context: Context
 ) -> list[Fragment]:
-    """Return work tables of FOUND. A query may occur in several, and must be merged.
+    """Return work tables of NEAR_HASHES. A query may occur in several, and must be merged.
 
     Args:
         grouped: work tables of `group_hashes`.
@@ -114,10 +114,10 @@ def join_cells(
         part: number of the task.
 
     Yields:
-        FOUND: at most k + 1 pairs for each query and cell, because a query may find itself in another
-        role.
+        NEAR_HASHES: at most k + 1 pairs for each query and cell, because a query may find itself in
+        another role.
     """
-    yield empty_batch(FOUND)
+    yield empty_batch(NEAR_HASHES)
     group, shares, query_share, base_share = tasks.part(part)
     joins, images = Joins(options["role_pairs"]), bytes_of(hashes, "image")
     share = share_of(images, shares)
@@ -166,7 +166,7 @@ class Joins:
         self._is_self_join = np.array([query == base for query, base in role_pairs] + [False])
 
     def nearest(self, hashes: pa.Table, near: HashPairs, k: int) -> pa.RecordBatch:
-        """Return FOUND: the k + 1 nearest of each query in each join.
+        """Return NEAR_HASHES: the k + 1 nearest of each query in each join.
 
         Args:
             hashes: IN_CELL.
@@ -186,4 +186,4 @@ class Joins:
             pa.array(bits[kept].astype(np.int16)),
             hashes.column("further").combine_chunks().take(pa.array(row[kept])),
         ]
-        return pa.RecordBatch.from_arrays(columns, schema=FOUND)
+        return pa.RecordBatch.from_arrays(columns, schema=NEAR_HASHES)

@@ -14,7 +14,7 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.algorithms.knn.blocks import pairs_batch
 from curation.algorithms.knn.exact import Candidates, merge
-from curation.algorithms.knn.hash_cells import FOUND, search_cells
+from curation.algorithms.knn.hash_cells import NEAR_HASHES, search_cells
 from curation.algorithms.knn.hash_groups import IMAGE, ROWS_AT_ONCE, Images, group_hashes
 from curation.algorithms.knn.hash_parts import BITS, choose_parts
 from curation.algorithms.knn.params import HammingParams
@@ -46,8 +46,8 @@ def hash_exchange(
         by_role: the images.
         role_pairs: the joins.
         params: distance and k.
-        function: called with `found` (FOUND of some queries), `members` (MEMBERS with their hashes) and
-            `options`, the last two arguments of `nearest_images`.
+        function: called with `near_hashes` (NEAR_HASHES of some queries), `members` (MEMBERS with
+            their hashes) and `options`, the last two arguments of `nearest_images`.
         context: where workers run.
     """
     roles = sorted(by_role)
@@ -55,12 +55,14 @@ def hash_exchange(
     options = {"k": params.k, "role_pairs": numbers}
     grouped = group_hashes(by_role, roles, params.k, context)
     rows = sum(fragment.rows for fragment in grouped)
-    found = search_cells(grouped, choose_parts(params.max_distance, rows), options, context)
+    near_hashes = search_cells(grouped, choose_parts(params.max_distance, rows), options, context)
     inputs = {
-        "found": ExchangeInput(FOUND, [MapTask(read_found, {"found": f}) for f in found]),
+        "near_hashes": ExchangeInput(
+            NEAR_HASHES, [MapTask(read_near_hashes, {"near_hashes": f}) for f in near_hashes]
+        ),
         "members": ExchangeInput(MEMBERS, [MapTask(read_members, {"grouped": g}) for g in grouped]),
     }
-    pairs = sum(fragment.rows for fragment in found)
+    pairs = sum(fragment.rows for fragment in near_hashes)
     count = max(1, -(-(pairs + rows) // PAIRS_PER_MERGE))
     return Exchange("hash merge", inputs, function, count, {"options": options})
 
@@ -70,9 +72,9 @@ def _place(roles: Sequence[str], role: str) -> int:
     return roles.index(role) if role in roles else len(roles)
 
 
-def read_found(found: Fragment) -> Iterator[pa.Table]:
-    """Yield FOUND, keyed by query."""
-    for batch in found.batches(rows=ROWS_AT_ONCE):
+def read_near_hashes(near_hashes: Fragment) -> Iterator[pa.Table]:
+    """Yield NEAR_HASHES, keyed by query."""
+    for batch in near_hashes.batches(rows=ROWS_AT_ONCE):
         keys = seeded_keys(bytes_of(batch, "query"), "query")
         yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(keys))
 
@@ -87,12 +89,12 @@ def read_members(grouped: Fragment) -> Iterator[pa.Table]:
 
 
 def nearest_images(
-    found: pa.Table, members: pa.Table, options: Mapping[str, Any]
+    near_hashes: pa.Table, members: pa.Table, options: Mapping[str, Any]
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield the k nearest hashes of each image, and across roles up to k further images of these.
 
     Args:
-        found: FOUND of some queries.
+        near_hashes: NEAR_HASHES of some queries.
         members: MEMBERS with the hashes of these queries, or of others.
         options: `k`, and `role_pairs`, the numbers of the roles of each join.
 
@@ -101,7 +103,7 @@ def nearest_images(
     """
     for number, (query_role, base_role) in enumerate(options["role_pairs"]):
         nearest = _Nearest(
-            found.filter(pc.equal(found.column("role_pair"), number)),
+            near_hashes.filter(pc.equal(near_hashes.column("role_pair"), number)),
             members.filter(pc.equal(members.column("role"), query_role)),
             options["k"],
             query_role == base_role,
@@ -114,25 +116,25 @@ class _Nearest:
     """What one join found for some hashes.
 
     Args:
-        found: FOUND of the join.
+        near_hashes: NEAR_HASHES of the join.
         members: MEMBERS of the role of the queries.
         k: hashes, and further images, of each query.
         self_join: queries and base have one role.
     """
 
-    def __init__(self, found: pa.Table, members: pa.Table, k: int, self_join: bool) -> None:
+    def __init__(self, near_hashes: pa.Table, members: pa.Table, k: int, self_join: bool) -> None:
         self._k, self._self_join = k, self_join
-        queries, firsts = bytes_of(found, "query"), bytes_of(members, "first")
+        queries, firsts = bytes_of(near_hashes, "query"), bytes_of(members, "first")
         # A picture whose hash is near to no other still has its equals.
         self._hashes = np.unique(np.concatenate([queries, firsts] if self_join else [queries]))
-        bits = found.column("bits").to_numpy()
+        bits = near_hashes.column("bits").to_numpy()
         query = np.searchsorted(self._hashes, queries)
-        images = bytes_of(found, "image")
+        images = bytes_of(near_hashes, "image")
         order = np.lexsort((images, bits, query))
         order = order[ranks_in_runs(query[order]) <= k]
         self._query, self._images = query[order], images[order]
         self._similarity = (1 - bits[order] / BITS).astype(np.float32)
-        self._further = found.column("further").combine_chunks().take(pa.array(order))
+        self._further = near_hashes.column("further").combine_chunks().take(pa.array(order))
         known = np.isin(firsts, self._hashes)
         self._members, self._firsts = bytes_of(members, "image")[known], firsts[known]
 

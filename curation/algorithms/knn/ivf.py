@@ -241,7 +241,7 @@ def search(queries: Vectors, index: IvfIndex, params: SearchParams, k: int) -> C
 def _pairs_in_lists(
     queries: Vectors,
     index: IvfIndex,
-    found: tuple[Floats, RowNumbers],
+    candidates: tuple[Floats, RowNumbers],
     probed: RowNumbers,
     k: int,
 ) -> Pairs:
@@ -250,11 +250,11 @@ def _pairs_in_lists(
     Args:
         queries: unit vectors, shape (n, dim).
         index: an index without product codes.
-        found: float32 similarities of FAISS's candidates, falling, and their rows, shape (n, c) each.
+        candidates: float32 similarities of FAISS's candidates, falling, and their rows, (n, c) each.
         probed: the lists of each query, shape (n, nprobe).
         k: neighbours of each query.
     """
-    (scores, rows), base, dim = found, index.base, queries.shape[1]
+    (scores, rows), base, dim = candidates, index.base, queries.shape[1]
     crowded = crowded_queries(scores, k, dim) if scores.shape[1] > k else np.empty(0, np.int64)
     rows[crowded] = -1
     parts = [possible_candidates(rows, scores, k, dim)]

@@ -66,11 +66,11 @@ class JoinRecall:
         sampled = [
             table.filter(pc.is_in(table.column("query_id"), query_ids)) for table in found_pairs
         ]
-        found = {pair for pair, _ in _nearest_others(sampled, k)}
+        joined = {pair for pair, _ in _nearest_others(sampled, k)}
 
         def recall_from(similarity: float) -> float | None:
             wanted = [pair for pair, value in true_pairs if value >= similarity]
-            return sum(pair in found for pair in wanted) / len(wanted) if wanted else None
+            return sum(pair in joined for pair in wanted) / len(wanted) if wanted else None
 
         bands = [band for band in SIMILARITY_BANDS if band > options["floor"]]
         return {

@@ -66,9 +66,9 @@ class RunningNearest:
             floors = self._similarity[:, -1]
             self._keep(search(self._queries, base, self._k, floors, self._device))
 
-    def _keep(self, found: Candidates) -> None:
-        changed = np.unique(found.query)
-        best = merge([self._held(changed), found], self._k)
+    def _keep(self, nearest: Candidates) -> None:
+        changed = np.unique(nearest.query)
+        best = merge([self._held(changed), nearest], self._k)
         place = best.rank() - 1
         self._similarity[changed] = EMPTY
         self._similarity[best.query, place] = best.similarity

@@ -13,7 +13,7 @@ from curation.algorithms.arrays.vectors import Ids
 from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.queries import QueryBlock
 from curation.algorithms.knn.search_plan import SearchLimits
-from curation.algorithms.knn.streams import CANDIDATES, Found, candidates_of
+from curation.algorithms.knn.streams import CANDIDATES, BlockCandidates, candidates_of
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
@@ -53,7 +53,7 @@ class Merged(NamedTuple):
 
 
 def merge_exchange(
-    found: Sequence[Found],
+    candidates: Sequence[BlockCandidates],
     function: Callable[..., StageOutput],
     arguments: Mapping[str, Any],
     limits: SearchLimits,
@@ -61,14 +61,14 @@ def merge_exchange(
     """Return the exchange that brings together what all slices have for a query.
 
     Args:
-        found: of `search_pool`.
+        candidates: of `search_pool`.
         function: called with `candidates`, CANDIDATES of some queries, with `ranges` and `part` for
             `merge_part`, with `batch_rows`, and with the arguments.
         arguments: further arguments of the function.
         limits: bound the candidates of a task.
     """
     ranges, first = [], 0
-    for block, slices in found:
+    for block, slices in candidates:
         rows = max(1, limits.merged_rows // (block.k * max(1, len(slices))))
         ranges.append(MergeRange(block, first, rows))
         first = ranges[-1].end
@@ -82,7 +82,7 @@ def merge_exchange(
                 "batch_rows": limits.batch_rows,
             },
         )
-        for merge_range, (_, slices) in zip(ranges, found, strict=True)
+        for merge_range, (_, slices) in zip(ranges, candidates, strict=True)
         for fragment in slices
     ]
     return Exchange(

@@ -55,14 +55,14 @@ def measure_recall(
     """
     sampled = _sample_blocks(blocks, sample, context)
     searched = search_pool(sampled, pool.exactly(), limits, context)
-    job = merge_exchange(searched.found, write_pairs, {}, limits)
+    job = merge_exchange(searched.candidates, write_pairs, {}, limits)
     truth = _pairs([Fragment(context.store, record) for record in exchange_tables(job, context)])
     query_ids = np.unique(np.array([query for query, _ in truth], "S32"))
     items = {part.name: {"matches": part, "query_ids": query_ids} for part in matches}
     records = context.compute("recall, pairs found", write_found, items)
-    found = _pairs([Fragment(context.store, record) for record in records.values()])
+    retrieved = _pairs([Fragment(context.store, record) for record in records.values()])
     return {
-        "recall": round(len(truth & found) / len(truth), 6) if truth else None,
+        "recall": round(len(truth & retrieved) / len(truth), 6) if truth else None,
         "recall_queries": sum(block.rows for block in sampled),
         "recall_at": max(block.k for block in blocks),
     }

@@ -83,7 +83,7 @@ class Pool:
         return Pool(shards, self.eligible, self.dim)
 
 
-class Found(NamedTuple):
+class BlockCandidates(NamedTuple):
     """What the slices of the pool have for a block of queries.
 
     Attributes:
@@ -99,23 +99,23 @@ class PoolSearch(NamedTuple):
     """The result of `search_pool`.
 
     Attributes:
-        found: for each block of queries.
+        candidates: for each block of queries.
         work: the work that was counted before.
         slices: number of slices.
     """
 
-    found: list[Found]
+    candidates: list[BlockCandidates]
     work: SearchWork
     slices: int
 
     def measurements(self) -> dict[str, Any]:
         """Return how queries and pool met, what was stored, and the bytes counted to be moved."""
         return {
-            "queries": sum(block.rows for block, _ in self.found),
+            "queries": sum(block.rows for block, _ in self.candidates),
             "layout": self.work.layout,
-            "blocks": len(self.found),
+            "blocks": len(self.candidates),
             "slices": self.slices,
-            "candidates": sum(table.rows for _, tables in self.found for table in tables),
+            "candidates": sum(table.rows for _, tables in self.candidates for table in tables),
             "bytes": self.work.moved,
         }
 
@@ -157,11 +157,13 @@ def search_pool(
         for name, slice_ in slices.items()
     }
     records = context.compute("search", search_slice, items, gpu=True)
-    found = [
-        Found(block, _fragments(records, [f"{number:06d}-{name}" for name in slices], context))
+    candidates = [
+        BlockCandidates(
+            block, _fragments(records, [f"{number:06d}-{name}" for name in slices], context)
+        )
         for number, block in enumerate(blocks)
     ]
-    return PoolSearch(found, work, len(slices))
+    return PoolSearch(candidates, work, len(slices))
 
 
 def _fragments(

@@ -55,22 +55,22 @@ class Draft:
 
     def of_role(self, role: Role) -> list[Survey]:
         """Return the surveys of the sources of a role."""
-        return [found for found in self.surveys if found.source.role == role]
+        return [survey for survey in self.surveys if survey.source.role == role]
 
     @property
     def pool_rows(self) -> int:
         """Rows of the pool, about."""
-        return sum(found.rows for found in self.of_role("pool"))
+        return sum(survey.rows for survey in self.of_role("pool"))
 
     @property
     def has_captions(self) -> bool:
         """Whether some row of the pool has a caption."""
-        return any(found.count("caption") for found in self.of_role("pool"))
+        return any(survey.count("caption") for survey in self.of_role("pool"))
 
     @property
     def has_remote_images(self) -> bool:
         """Whether hosts are requested."""
-        return any(found.remote_images for found in self.surveys)
+        return any(survey.remote_images for survey in self.surveys)
 
     @property
     def encoder(self) -> str:
@@ -124,7 +124,7 @@ def draft(
         for path in of_role:
             place = place_of(path, outbound)
             recognised = recognise(place)
-            unique = _unique(name_of(path), [found.source.name for found in surveys])
+            unique = _unique(name_of(path), [survey.source.name for survey in surveys])
             source = place.source(role, unique, **recognised.fields)
             surveys.append(survey(source, outbound))
             notes[unique] = recognised.notes
@@ -142,7 +142,7 @@ def _trial(named: Draft) -> Trial:
 
 
 def _plain_recipe(named: Draft) -> Recipe:
-    sources = [found.source.model_dump(exclude_defaults=True) for found in named.surveys]
+    sources = [survey.source.model_dump(exclude_defaults=True) for survey in named.surveys]
     return parse_recipe({"name": named.name, "sources": sources})
 
 

@@ -82,27 +82,27 @@ def _head(draft: Draft, path: str) -> Iterator[str]:
 def _sources(draft: Draft) -> Iterator[str]:
     yield "# What goes in."
     yield "sources:"
-    for found in draft.surveys:
-        for note in (_counts(found), *draft.notes.get(found.source.name, ())):
+    for survey in draft.surveys:
+        for note in (_counts(survey), *draft.notes.get(survey.source.name, ())):
             yield f"  # {one_line(note)}"
-        for number, row in enumerate(_good_rows(found), 1):
+        for number, row in enumerate(_good_rows(survey), 1):
             yield f"  #   row {number}: {_shown_row(row)}"
-        fields = found.source.model_dump(exclude_defaults=True)
+        fields = survey.source.model_dump(exclude_defaults=True)
         fields = {n: fields[n] for n in ("name", "role", "format", "path") if n in fields} | fields
-        words = _WORDS | {"role": _ROLES[found.source.role]}
+        words = _WORDS | {"role": _ROLES[survey.source.role]}
         for number, (name, value) in enumerate(fields.items()):
             dash = "  - " if not number else "    "
             comment = f"  # {words[name]}" if name in words else ""
             yield f"{dash}{name}: {flow(value)}{comment}"
 
 
-def _counts(found: Survey) -> str:
-    about = "" if found.is_exact else "about "
-    kinds = {"caption": "with a caption", "url": "with a URL", "key": "with a key of your own"}
-    counts = [f"{found.count(n):,} {words}" for n, words in kinds.items() if found.count(n)]
-    counts += [f"{len(found.bad):,} that cannot be read"] if found.bad else []
-    listed = f"; of {len(found.read):,} rows read {', '.join(counts)}" if counts else ""
-    return f"{about}{found.rows:,} rows, {_bytes(found.size)}{listed}"
+def _counts(survey: Survey) -> str:
+    about = "" if survey.is_exact else "about "
+    kinds = {"caption": "with a caption", "url": "with a URL", "key": "with a key"}
+    counts = [f"{survey.count(n):,} {words}" for n, words in kinds.items() if survey.count(n)]
+    counts += [f"{len(survey.bad):,} that cannot be read"] if survey.bad else []
+    listed = f"; of {len(survey.read):,} rows read {', '.join(counts)}" if counts else ""
+    return f"{about}{survey.rows:,} rows, {_bytes(survey.size)}{listed}"
 
 
 def _bytes(size: float) -> str:
@@ -113,8 +113,8 @@ def _bytes(size: float) -> str:
     return f"{size:,.3g} TB"
 
 
-def _good_rows(found: Survey) -> list[SourceRow]:
-    return [row for _, row in found.read if not row.bad][:SHOWN_ROWS]
+def _good_rows(survey: Survey) -> list[SourceRow]:
+    return [row for _, row in survey.read if not row.bad][:SHOWN_ROWS]
 
 
 def _shown_row(row: SourceRow) -> str:
@@ -197,10 +197,10 @@ def _retrieve(draft: Draft) -> Iterator[str]:
         return
     yield "# What of it the dataset takes: the seeds themselves, and the k nearest pictures of each."
     yield "retrieve:"
-    for found in seeds:
-        name = found.source.name
+    for survey in seeds:
+        name = survey.source.name
         yield f"  - {{name: {name}, seeds: {name}, strategy: as_is}}"
-        yield f"  - {{name: {name}-near, seeds: {name}, strategy: sample, k: {draft.k(found)}}}"
+        yield f"  - {{name: {name}-near, seeds: {name}, strategy: sample, k: {draft.k(survey)}}}"
 
 
 def _assemble(draft: Draft) -> Iterator[str]:

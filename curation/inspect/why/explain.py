@@ -13,7 +13,7 @@ from curation.inspect.current import CurrentTables
 from curation.inspect.why.arms import Subject, arms_of, nearest_seeds
 from curation.inspect.why.copies import copies_of
 from curation.inspect.why.history import claimed_since, listed_since
-from curation.inspect.why.lookup import Found, find_rows
+from curation.inspect.why.lookup import Located, find_rows
 from curation.inspect.why.origin import Origins
 from curation.inspect.why.scores import scores_of
 from curation.inspect.why.tables import Place, RowReader
@@ -75,32 +75,32 @@ def explain(current: CurrentTables, what: str | Path) -> Why:
         StoreError: a table is missing or damaged.
     """
     tables = RowReader(current)
-    found = find_rows(tables, what)
-    answer = Why(str(what), found.kind, current.recipe, current.run, len(found.places))
-    if found.places:
+    located = find_rows(tables, what)
+    answer = Why(str(what), located.kind, current.recipe, current.run, len(located.places))
+    if located.places:
         runs = [
             record
             for record in read_runs(current.store)
             if record.state == "finished" and record.recipe == current.recipe
         ]
         explainer = _Explainer(current, runs)
-        rows = [explainer.row(place) for place in found.places[:SHOWN_ROWS]]
+        rows = [explainer.row(place) for place in located.places[:SHOWN_ROWS]]
         return replace(answer, rows=rows)
-    return _absent(current, found, answer)
+    return _absent(current, located, answer)
 
 
-def _absent(current: CurrentTables, found: Found, answer: Why) -> Why:
+def _absent(current: CurrentTables, located: Located, answer: Why) -> Why:
     """Return the answer for what is not in the store."""
     takedowns = current.store.takedowns()
     gone = " Rows that were taken down are not shown." if takedowns is not None else ""
-    if found.file is None:
+    if located.file is None:
         return replace(answer, note=f"{_not_found(answer.what)}{gone}")
     from curation.inspect.current_search import search_current
 
     search = search_current(current)
     if not search.embeds_files:
         return replace(answer, note=f"No image of the store has these bytes.{gone} {NO_MODEL}")
-    nearest, _ = search.nearest(search.vectors_of_files([found.file]), NEAREST)
+    nearest, _ = search.nearest(search.vectors_of_files([located.file]), NEAREST)
     note = f"No image of the store has these bytes.{gone}"
     return replace(answer, nearest=nearest.to_pylist(), note=note)
 

@@ -19,7 +19,7 @@ Kind = Literal["image_id", "pair_id", "sha256", "url", "final_url", "key", "file
 _HEX = re.compile(r"[0-9a-fA-F]+")
 
 
-class Found(NamedTuple):
+class Located(NamedTuple):
     """What was asked for, and the rows that it stands for.
 
     Attributes:
@@ -42,7 +42,7 @@ class _Attempt(NamedTuple):
     values: Sequence[str]
 
 
-def find_rows(tables: RowReader, what: str | Path) -> Found:
+def find_rows(tables: RowReader, what: str | Path) -> Located:
     """Return the rows that a text stands for. Meanings are tried until one has rows.
 
     Args:
@@ -54,8 +54,8 @@ def find_rows(tables: RowReader, what: str | Path) -> Found:
         wanted = dict.fromkeys(attempt.columns, attempt.values)
         places = tables.places(attempt.table, wanted)
         if places:
-            return Found(attempt.kind, places, file)
-    return Found(None, [], file)
+            return Located(attempt.kind, places, file)
+    return Located(None, [], file)
 
 
 def _file(what: str | Path) -> Path | None:

@@ -83,16 +83,16 @@ class RowReader:
         if table not in self:
             return []
         fragments = list(self[table].fragments.items())
-        found = in_parallel(lambda item: _matching(*item, columns, wanted), fragments)
-        return [row for rows in found for row in rows]
+        batches = in_parallel(lambda item: _matching(*item, columns, wanted), fragments)
+        return [row for rows in batches for row in rows]
 
     def places(self, table: str, wanted: Mapping[str, Sequence[str]]) -> list[Place]:
         """Return the places of the rows of an aligned table that `scan` would return."""
         if table not in self:
             return []
         fragments = list(self[table].fragments.items())
-        found = in_parallel(lambda item: list(_places(*item, wanted)), fragments)
-        return [place for places in found for place in places]
+        in_fragments = in_parallel(lambda item: list(_places(*item, wanted)), fragments)
+        return [place for places in in_fragments for place in places]
 
     def count(self, table: str, column: str, value: int) -> int:
         """Return the number of rows in which a column has a value."""
@@ -113,29 +113,29 @@ def _light_columns(fragment: Fragment) -> list[str]:
 
 def _has_wanted(rows: pa.Table, wanted: Mapping[str, Sequence[str]]) -> pa.ChunkedArray:
     """Return which rows have one of some values in one of some columns."""
-    found = None
+    mask = None
     for column, values in wanted.items():
         matches = pc.is_in(rows.column(column), texts(values))
-        found = matches if found is None else pc.or_(found, matches)
-    return found
+        mask = matches if mask is None else pc.or_(mask, matches)
+    return mask
 
 
 def _matching(
     name: str, fragment: Fragment, columns: Sequence[str], wanted: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
-    found = _has_wanted(fragment.read(list(wanted)), wanted)
-    if not pc.any(found).as_py():
+    mask = _has_wanted(fragment.read(list(wanted)), wanted)
+    if not pc.any(mask).as_py():
         return []
-    rows: list[dict[str, Any]] = fragment.read(columns).filter(found).to_pylist()
+    rows: list[dict[str, Any]] = fragment.read(columns).filter(mask).to_pylist()
     return [{"fragment": name, **row} for row in rows]
 
 
 def _places(name: str, fragment: Fragment, wanted: Mapping[str, Sequence[str]]) -> Iterator[Place]:
-    found = _has_wanted(fragment.read(list(wanted)), wanted)
-    if not pc.any(found).as_py():
+    mask = _has_wanted(fragment.read(list(wanted)), wanted)
+    if not pc.any(mask).as_py():
         return
     ids = fragment.read(["pair_id"]).column("pair_id")
-    for row in numbers_of(found):
+    for row in numbers_of(mask):
         same = numbers_of(pc.equal(ids, ids[row]))
         yield Place(name, ids[row].as_py(), same.index(row))
 

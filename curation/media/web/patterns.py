@@ -55,8 +55,8 @@ def is_found(patterns: tuple[str, ...], *texts: str) -> bool:
 
     distinct = [text.encode(errors="replace") for text in dict.fromkeys(texts)]
     values = pa.array(distinct, pa.string())
-    found = pc.call_function("match_substring_regex", [values], _options(patterns))
-    return True in found.to_pylist()
+    matches = pc.call_function("match_substring_regex", [values], _options(patterns))
+    return True in matches.to_pylist()
 
 
 @lru_cache(maxsize=16)

@@ -239,16 +239,16 @@ def _image(text: str) -> str:
 
 def _like(path: Path, within: int) -> Likeness:
     try:
-        found = likeness(path.read_bytes(), within)
+        look = likeness(path.read_bytes(), within)
     except OSError as error:
         raise RecipeError(f"--like: {path} cannot be read ({error}).") from error
-    if found is None:
+    if look is None:
         raise RecipeError(
             f"--like: {path} is no picture, or it is so plain that all plain pictures would "
             "be like it",
             fix="Give a JPEG, PNG or WebP with some contrast, or take it down by --sha256",
         )
-    return found
+    return look
 
 
 def read_list(path: Path, request: Request) -> Request:

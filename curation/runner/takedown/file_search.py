@@ -144,8 +144,8 @@ class FileSearch:
         if isinstance(value, bytes):
             return self._test_bytes(value, name), False
         if isinstance(value, dict | list):
-            found = [self._test(leaf, name) for leaf in _leaves(value)]
-            return any(image for image, _ in found), any(other for _, other in found)
+            tested = [self._test(leaf, name) for leaf in _leaves(value)]
+            return any(image for image, _ in tested), any(other for _, other in tested)
         return False, False
 
     def _test_text(self, text: str) -> tuple[bool, bool]:

@@ -99,15 +99,15 @@ def _look_at(
     if path.startswith(f"steps/{GC}/") or _BLOCK_LISTS.fullmatch(path):
         return
     try:
-        kind, found = _found_in(store, path, search, takedowns, proof)
+        kind, left = _found_in(store, path, search, takedowns, proof)
     except FileNotFoundError:
         return
     except (pa.ArrowException, OSError, ValueError):
         proof.unreadable.append(path)
         return
     proof.files[kind] = proof.files.get(kind, 0) + 1
-    if found:
-        proof.left[path] = found
+    if left:
+        proof.left[path] = left
 
 
 def _found_in(
@@ -127,6 +127,6 @@ def _found_in(
     if path.startswith(f"{FOLDER}/"):
         # The hashes themselves are keyed, so they match nothing.
         return "tombstone", len(mentions(text, takedowns))
-    pictures = (base64.b64decode(found) for found in _PICTURE.findall(text))
+    pictures = (base64.b64decode(picture) for picture in _PICTURE.findall(text))
     alike = sum(looks_like(picture, takedowns.likes) for picture in pictures)
     return "text", alike + len(mentions(_PICTURE.sub("", text), takedowns))

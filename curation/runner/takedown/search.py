@@ -30,7 +30,7 @@ MADE_FROM_VECTORS = frozenset({"centroids", "codebooks"})
 
 
 @dataclass
-class _Found:
+class _SearchResult:
     """What was found in all files so far."""
 
     pairs: set[str] = field(default_factory=set)
@@ -68,23 +68,23 @@ def search_store(store: Store, takedowns: Takedowns) -> Hits:
     """
     files = parquet_files(store)
     sources = [path for path in files if _is_source(path)]
-    found = _search(store, FileSearch(takedowns), sources, "find pairs")
+    result = _search(store, FileSearch(takedowns), sources, "find pairs")
     while True:
-        known = _with(takedowns, found)
-        orphans = _orphans(store, known, sources, found.others)
-        found = _search(store, FileSearch(known, orphans), files, "search")
-        if _with(known, found).hashes == known.hashes:
+        known = _with(takedowns, result)
+        orphans = _orphans(store, known, sources, result.others)
+        result = _search(store, FileSearch(known, orphans), files, "search")
+        if _with(known, result).hashes == known.hashes:
             break
-    if found.rows.keys() - {"pairs", "work/ingest"}:
-        found.files |= {path for path in found.nameless if path.startswith("work/")}
-    found.files |= _made_from(store, found.files)
-    return _put(store, takedowns, known, orphans, found)
+    if result.rows.keys() - {"pairs", "work/ingest"}:
+        result.files |= {path for path in result.nameless if path.startswith("work/")}
+    result.files |= _made_from(store, result.files)
+    return _put(store, takedowns, known, orphans, result)
 
 
 def search_files(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> Hits:
     """Search some files for what was taken down, and write what was found."""
-    found = _search(store, FileSearch(takedowns, takedowns.orphans), list(paths), "search")
-    return _put(store, takedowns, takedowns, takedowns.orphans, found, searched=False)
+    result = _search(store, FileSearch(takedowns, takedowns.orphans), list(paths), "search")
+    return _put(store, takedowns, takedowns, takedowns.orphans, result, searched=False)
 
 
 def _put(
@@ -92,7 +92,7 @@ def _put(
     takedowns: Takedowns,
     known: Takedowns,
     orphans: Collection[str],
-    found: _Found,
+    result: _SearchResult,
     searched: bool = True,
 ) -> Hits:
     hits = Hits(
@@ -101,20 +101,20 @@ def _put(
         tuple(sorted(known.hashes["pair"] - takedowns.hashes["pair"])),
         tuple(sorted(known.hashes["image"] - takedowns.hashes["image"])),
         tuple(sorted(frozenset(orphans) - takedowns.orphans)),
-        tuple(sorted(found.files - takedowns.files)),
-        dict(sorted(found.rows.items())),
+        tuple(sorted(result.files - takedowns.files)),
+        dict(sorted(result.rows.items())),
     )
     put_hits(store.storage, hits)
     store.takedowns(again=True)
     return hits
 
 
-def _with(takedowns: Takedowns, found: _Found) -> Takedowns:
+def _with(takedowns: Takedowns, result: _SearchResult) -> Takedowns:
     """Return tombstones with the hashes of the pairs and images that were found."""
     hits = Hits(
         "",
-        pairs=sorted_hashes(takedowns, "pair", found.pairs),
-        images=sorted_hashes(takedowns, "image", found.images),
+        pairs=sorted_hashes(takedowns, "pair", result.pairs),
+        images=sorted_hashes(takedowns, "image", result.images),
     )
     return Takedowns(takedowns.key, takedowns.tombstones, (*takedowns.hits, hits))
 
@@ -131,30 +131,30 @@ def _orphans(
     return {*takedowns.orphans, *sorted_hashes(takedowns, "image", set(images) - kept)}
 
 
-def _search(store: Store, search: FileSearch, paths: Collection[str], label: str) -> _Found:
-    found = _Found()
+def _search(store: Store, search: FileSearch, paths: Collection[str], label: str) -> _SearchResult:
+    result = _SearchResult()
     with ProgressBar(label, len(paths)) as bar:
         for done, path in enumerate(paths, 1):
-            _search_file(store, search, path, found)
+            _search_file(store, search, path, result)
             bar.set_done(done)
-    return found
+    return result
 
 
-def _search_file(store: Store, search: FileSearch, path: str, found: _Found) -> None:
+def _search_file(store: Store, search: FileSearch, path: str, result: _SearchResult) -> None:
     """Search a file. One that was set aside, or that nobody completed, counts as one with hits.
 
     Raises:
         StoreError: it cannot be read.
     """
     if path.endswith(SET_ASIDE_SUFFIX):
-        found.files.add(path)
+        result.files.add(path)
         return
     try:
-        found.add(path, search.search(store.storage, path))
+        result.add(path, search.search(store.storage, path))
     except FileNotFoundError:
         pass  # A run has deleted it since it was listed.
     except pa.ArrowInvalid:
-        found.files.add(path)
+        result.files.add(path)
     except OSError as error:
         raise StoreError(
             f"{store.address(path)} cannot be read ({error}), so nobody knows whether it "

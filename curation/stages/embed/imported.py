@@ -203,15 +203,15 @@ def _by_ids(sources: Sequence[_Source], spec: EncoderSpec) -> list[Numbers]:
     """
     ids = ids_of(spec)
     indices: dict[tuple[str, str | None], IdIndex] = {}
-    found = []
+    by_source = []
     for source in sources:
         place = source.vectors.path, source.ids_file
         if place not in indices:
             indices[place] = read_index(spec, source.vectors, source.ids_file)
-        found.append(_numbers_of_source(source, ids.join, indices[place]))
+        by_source.append(_numbers_of_source(source, ids.join, indices[place]))
     if isinstance(spec.vectors, str) and ids.join == "key":
-        _check_shared([source.name for source in sources], found)
-    return found
+        _check_shared([source.name for source in sources], by_source)
+    return by_source
 
 
 def _numbers_of_source(source: _Source, join: str, index: IdIndex) -> Numbers:
@@ -225,15 +225,15 @@ def _numbers_of_source(source: _Source, join: str, index: IdIndex) -> Numbers:
             asked += batch.column(1).to_pylist().count("ok")
             example = example or next((text for text in texts if text is not None), "")
             numbers.append(index.find(texts))
-    found = np.concatenate(numbers)
-    has_vector = int((found >= 0).sum())
+    joined = np.concatenate(numbers)
+    has_vector = int((joined >= 0).sum())
     if asked and not has_vector:
         raise RecipeError(_no_vector(source, join, asked, example, index))
     logger.info(
         "embed: %d of %d rows of source %r have a vector in %r",
         *(has_vector, asked, source.name, source.vectors.path),
     )
-    return found
+    return joined
 
 
 def _no_vector(source: _Source, join: str, asked: int, example: str, index: IdIndex) -> str:
@@ -247,14 +247,14 @@ def _no_vector(source: _Source, join: str, asked: int, example: str, index: IdIn
     )
 
 
-def _check_shared(names: Sequence[str], found: Sequence[Numbers]) -> None:
+def _check_shared(names: Sequence[str], by_source: Sequence[Numbers]) -> None:
     """Check that rows of two sources do not get the same vector by their keys.
 
     Raises:
         RecipeError: they do: each source may have numbered its rows by itself.
     """
     used = np.empty(0, np.int64)
-    for name, numbers in zip(names, found, strict=True):
+    for name, numbers in zip(names, by_source, strict=True):
         of_source = np.unique(numbers[numbers >= 0])
         shared = np.intersect1d(used, of_source)
         if len(shared):

@@ -119,9 +119,9 @@ def _imported(images: Fragment, rows: ImportedRows) -> Iterator[pa.RecordBatch]:
     for keys in images.batches(KEY_COLUMNS, rows=at_once):
         is_ok = np.asarray(pc.equal(keys.column("status"), "ok"))
         numbers = np.where(is_ok, rows.numbers[start : start + len(keys)], -1)
-        found, reasons = vectors.take(numbers)
+        joined, reasons = vectors.take(numbers)
         reasons = np.where(is_ok, reasons, NO_PIXELS)
-        yield _batch(keys, found, reasons)
+        yield _batch(keys, joined, reasons)
         start += len(keys)
 
 

@@ -76,8 +76,8 @@ class EarlierVersion:
     def of(self, stem: str) -> EarlierImages:
         """Return the part that may hold rows of the fragments whose names have this stem."""
         # All fragments of a folder have one stem: each holds the same tuple, not a copy of it.
-        found = self.fragments.get(stem, ())
-        return EarlierImages(found, self.failures, self.redirects, self.retried)
+        images = self.fragments.get(stem, ())
+        return EarlierImages(images, self.failures, self.redirects, self.retried)
 
 
 def rules_digest(rules: UrlRules) -> str:

@@ -59,12 +59,12 @@ class Duplicates:
         """Return for each row that repeats another one the pair_id of the first row with its key."""
         if self.repeats is None:
             return {}
-        found: dict[int, str] = {}
+        by_row: dict[int, str] = {}
         for table in self.repeats.row_groups_between("fragment", self.fragment, self.fragment):
             rows = table.filter(pc.field("fragment") == self.fragment)
             columns = (rows.column(name).to_pylist() for name in ("row", "first"))
-            found.update(zip(*columns, strict=True))
-        return found
+            by_row.update(zip(*columns, strict=True))
+        return by_row
 
 
 def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplicates]:
@@ -82,10 +82,10 @@ def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplic
         for group, first in zip(groups, bounds.tolist(), strict=False)
     ]
     job = Exchange("repeated rows", {"rows": ExchangeInput(KEYED_ROWS, rows)}, write_repeats, parts)
-    found = [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    repeat_tables = [Fragment(context.store, record) for record in exchange_tables(job, context)]
     repeats = [
         MapTask(read_repeats, {"repeats": fragment, "group_bounds": bounds})
-        for fragment in found
+        for fragment in repeat_tables
         if fragment.rows
     ]
     duplicates = [Duplicates()] * len(staged)

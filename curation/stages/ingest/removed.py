@@ -142,12 +142,12 @@ class History:
     @property
     def groups(self) -> list[Group]:
         """Return the groups of lists of URLs in their order, without the names of their files."""
-        found = {}
+        groups = {}
         for stem, fragments in self.fragments.items():
             name = stem_of(stem)
             bits = fragments[0].record.stats["hosts"][0]
-            found[name] = Group(name, stem_of(name), bits, ())
-        return list(found.values())
+            groups[name] = Group(name, stem_of(name), bits, ())
+        return list(groups.values())
 
     def generation(self, group: Group) -> int:
         """Return the generation of a group; one that is new has the next one."""
@@ -178,7 +178,7 @@ class RemovedPairs:
         by_source: dict[str, list[str]] = {}
         for group, _ in groups:
             by_source.setdefault(group.source, []).append(self._listing[group.name])
-        self._source = {source: digest(sorted(found)) for source, found in by_source.items()}
+        self._source = {source: digest(sorted(names)) for source, names in by_source.items()}
 
     def generation(self, group: Group) -> int:
         """Return the generation of a group."""

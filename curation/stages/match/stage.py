@@ -70,7 +70,7 @@ def match(
         return stats | {"recall": None}
     started = time.monotonic()
     searched = search_pool(blocks, pool, limits, context)
-    job = merge_exchange(searched.found, write_matches, {"sets": tuple(sets)}, limits)
+    job = merge_exchange(searched.candidates, write_matches, {"sets": tuple(sets)}, limits)
     records = [
         r for part in exchange(replace(job, outputs=_output), context) for r in part.values()
     ]

@@ -99,12 +99,12 @@ def _join_hashes(by_role: Images, params: HammingParams, context: Context) -> It
 
 
 def write_near_hashes(
-    found: pa.Table, members: pa.Table, options: Mapping[str, Any]
+    near_hashes: pa.Table, members: pa.Table, options: Mapping[str, Any]
 ) -> StageOutput:
     """Write the images with the hashes nearest to that of each image.
 
     Args:
-        found: near hashes of some queries.
+        near_hashes: near hashes of some queries.
         members: further images with these hashes.
         options: `k`, and the roles of each join.
 
@@ -112,7 +112,7 @@ def write_near_hashes(
         Batches of `neighbours`.
     """
     yield empty_batch(contract("neighbours").arrow_schema())
-    for number, pairs in nearest_images(found, members, options):
+    for number, pairs in nearest_images(near_hashes, members, options):
         yield from _rows("perceptual", ROLE_PAIRS[number], pa.Table.from_batches([pairs]))
     return None
 

@@ -101,9 +101,9 @@ def read_matches(
     columns = ["seed_set", *MATCHES.names[1:]]
     for batch in matches.batches(columns, rows=MATCHES_AT_ONCE):
         names = batch.column("seed_set").to_numpy(zero_copy_only=False)
-        found, inverse = np.unique(names.astype("U"), return_inverse=True)
-        largest = np.array([ranks.get(str(name), 0) for name in found], np.int64)[inverse]
-        number = np.array([sets.index(n) if n in sets else 0 for n in found], np.int16)[inverse]
+        distinct, inverse = np.unique(names.astype("U"), return_inverse=True)
+        largest = np.array([ranks.get(str(name), 0) for name in distinct], np.int64)[inverse]
+        number = np.array([sets.index(n) if n in sets else 0 for n in distinct], np.int16)[inverse]
         needed = pa.array(np.flatnonzero(batch.column("rank").to_numpy() <= largest))
         table = pa.Table.from_batches([batch]).drop_columns(["seed_set"])
         table = table.add_column(0, "set", pa.array(number)).take(needed).cast(MATCHES)

@@ -132,7 +132,7 @@ class BoundedScan:
         error = ErrorBound.between(points, self.other_vectors, max_offset)
         threshold = error.screened_from(least)
         size = self.others.shape[1]
-        pairs, found = [], 0
+        pairs, count = [], 0
         for number, members in enumerate(self.others):
             rows = torch.nonzero(needed[number])[:, 0]
             part = slice(number * size, (number + 1) * size)
@@ -145,8 +145,8 @@ class BoundedScan:
             bounds[number, rows] = error.at_most(scores.amax(dim=0).float())
             member, point = torch.nonzero(scores >= threshold[rows], as_tuple=True)
             pairs.append((rows[point], members[member]))
-            found += len(point)
-            if found > MAX_PAIRS:
+            count += len(point)
+            if count > MAX_PAIRS:
                 break
         return pairs
 

@@ -24,9 +24,9 @@ def recognise(place: Place) -> Recognised:
         RecipeError: no format does; the message says what is there, and which formats there are.
     """
     problems: list[str] = []
-    found = list(_all_that_recognise(place, problems))
-    if found:
-        return max(found, key=lambda recognised: (recognised.certainty, recognised.files))
+    candidates = list(_all_that_recognise(place, problems))
+    if candidates:
+        return max(candidates, key=lambda recognised: (recognised.certainty, recognised.files))
     names = ", ".join(shown(file.name) for file in place.files[:_SHOWN_NAMES]) or "no file"
     reasons = "".join(f"\n  {problem}" for problem in problems)
     raise RecipeError(

@@ -55,32 +55,32 @@ def guess_columns(head: Head) -> dict[str, str]:
     addresses = [name for name, of in texts.items() if _most(map(is_web, of), of)]
     hashes = [name for name, of in texts.items() if _most(map(_SHA256.fullmatch, of), of)]
     files = [n for n, of in texts.items() if n not in addresses and _most(map(_is_file, of), of)]
-    found: dict[str, str] = {}
-    _choose(found, "url", _pictures_first(addresses, texts))
+    mapping: dict[str, str] = {}
+    _choose(mapping, "url", _pictures_first(addresses, texts))
     if head.images:
-        found["image"] = head.images[0]
+        mapping["image"] = head.images[0]
     elif files:
-        _choose(found, "path", files)
-    _choose(found, "sha256", hashes, by_name_only=True)
+        _choose(mapping, "path", files)
+    _choose(mapping, "sha256", hashes, by_name_only=True)
     left = [n for n in texts if n not in (*addresses, *files, *hashes)]
-    _choose(found, "caption", left, by_name_only=True)
-    if "caption" not in found:
-        _choose(found, "caption", [n for n in left if _reads_as_caption(texts[n])])
-    keys = [n for n in texts if n not in found.values() and _are_unique(head.values[n])]
-    _choose(found, "key", keys, by_name_only=True)
-    return found
+    _choose(mapping, "caption", left, by_name_only=True)
+    if "caption" not in mapping:
+        _choose(mapping, "caption", [n for n in left if _reads_as_caption(texts[n])])
+    keys = [n for n in texts if n not in mapping.values() and _are_unique(head.values[n])]
+    _choose(mapping, "key", keys, by_name_only=True)
+    return mapping
 
 
 def _choose(
-    found: dict[str, str], mapped: str, columns: Sequence[str], by_name_only: bool = False
+    mapping: dict[str, str], mapped: str, columns: Sequence[str], by_name_only: bool = False
 ) -> None:
     """Take the column with the most usual name; without one the first, unless names must fit."""
     usual = {name: place for place, name in enumerate(NAMES[mapped])}
     fitting = [name for name in columns if name.lower() in usual]
     if fitting:
-        found[mapped] = min(fitting, key=lambda name: usual[name.lower()])
+        mapping[mapped] = min(fitting, key=lambda name: usual[name.lower()])
     elif columns and not by_name_only:
-        found[mapped] = columns[0]
+        mapping[mapped] = columns[0]
 
 
 def _most(is_so: Iterable[Any], values: Sequence[Any]) -> bool:

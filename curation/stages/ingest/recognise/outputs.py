@@ -107,8 +107,8 @@ def _root(place: Place, named: str) -> str | None:
     names = [file.name for file in (place_of(folder).files if is_file else place.files)]
     if named in names:
         return ""
-    found = next((name for name in names if name.endswith(f"/{named}")), None)
-    return None if found is None else str(Path(folder, found.removesuffix(f"/{named}")))
+    path = next((name for name in names if name.endswith(f"/{named}")), None)
+    return None if path is None else str(Path(folder, path.removesuffix(f"/{named}")))
 
 
 def _schema(file: SourceFile) -> pa.Schema:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from curation.errors import RecipeError
+from curation.errors import RecipeError, start_of_paths
 from curation.masking import mask_address
 from curation.media.files.limits import FOLDER_DEPTH
 from curation.media.files.location import filesystem_of, shown
@@ -101,7 +101,7 @@ def place_of(path: str, outbound: OutboundParams | None = None) -> Place:
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"{shown(mask_address(path))!r} cannot be listed ({mask_address(str(error))}). Name a "
-            "file, a folder or a glob. Relative paths start at the working directory."
+            f"file, a folder or a glob. {start_of_paths()}."
         ) from error
     return Place(path, files, outbound)
 

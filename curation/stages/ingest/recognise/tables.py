@@ -136,12 +136,12 @@ def parquet_head(file: SourceFile) -> Head:
                 for n, column in _columns(bounded, schema, plain, _ROWS)
             }
             images = [n for n in range(len(schema)) if _holds_bytes(schema.field(n).type)]
-            found = [n for n in images if _holds_pictures(bounded, schema, n)]
+            with_pictures = [n for n in images if _holds_pictures(bounded, schema, n)]
     except FileSystemError as error:
         raise RecipeError(f"{file.display_name} cannot be read ({error}).") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnreadableError(f"{file.display_name}: {error}") from error
-    return Head(values, [schema.names[n] for n in found])
+    return Head(values, [schema.names[n] for n in with_pictures])
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow import fs
 
-from curation.errors import Detail, RecipeError
+from curation.errors import Detail, RecipeError, start_of_paths
 from curation.masking import has_secret, mask_address
 from curation.media.files.file_cache import changed_ns
 from curation.media.files.limits import FOLDER_DEPTH
@@ -41,7 +41,7 @@ class Listing:
     notices: Notices = field(default_factory=dict)
 
 
-class _Found(NamedTuple):
+class _Listed(NamedTuple):
     """The files at the path of a source.
 
     Attributes:
@@ -76,24 +76,24 @@ def list_source(
     if source.is_web:
         return Listing([web_source_file(source, outbound)])
     listing = Listing()
-    found = (_list_uri if "://" in source.path else _list_local)(source, listing.notices)
+    listed = (_list_uri if "://" in source.path else _list_local)(source, listing.notices)
     if FORMATS[source.reader].is_folder:
-        files = [f for f in found.files if not _is_noted_hidden(source, f, None, listing.notices)]
-        found = found._replace(files=files)
+        files = [f for f in listed.files if not _is_noted_hidden(source, f, None, listing.notices)]
+        listed = listed._replace(files=files)
         parts = _folder_parts if source.reader == "folder" else _shards
-        listing.files = parts(source, found, rows_per_fragment, listing.notices)
+        listing.files = parts(source, listed, rows_per_fragment, listing.notices)
         return listing
     wanted = (
-        f for f in found.files if found.single or _is_taken(source, f, found, listing.notices)
+        f for f in listed.files if listed.single or _is_taken(source, f, listed, listing.notices)
     )
-    taken = [f for f in wanted if _is_within(source, f, found, listing.notices)]
+    taken = [f for f in wanted if _is_within(source, f, listed, listing.notices)]
     if not taken:
         others = "".join(f"; {code}: {n['example']}" for code, n in listing.notices.items())
         raise _no_files(
             source, f"no {' or '.join(FORMATS[source.reader].endings[:2])} file", others
         )
     listing.files = [
-        SourceFile(source, found.root, f.name, f.size, f.mtime_ns, found.query) for f in taken
+        SourceFile(source, listed.root, f.name, f.size, f.mtime_ns, listed.query) for f in taken
     ]
     return listing
 
@@ -124,24 +124,24 @@ def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
             f"{problem} at {path!r}{others}",
             f"Source {source.name!r}",
             path,
-            fix=f"Set `path` to {wanted}. Relative paths start at the working directory.{hint}",
+            fix=f"Set `path` to {wanted}. {start_of_paths()}.{hint}",
         )
     )
 
 
-def _list_local(source: Source, notices: Notices) -> _Found:
+def _list_local(source: Source, notices: Notices) -> _Listed:
     path = Path(source.path).absolute()
     if path.is_file() and not FORMATS[source.reader].is_folder:
-        return _Found(str(path.parent), "", [_file_info(path)], None, True)
+        return _Listed(str(path.parent), "", [_file_info(path)], None, True)
     if path.is_dir():
-        return _Found(str(path), "", list(_walk(path, source.follow_links, notices)))
+        return _Listed(str(path), "", list(_walk(path, source.follow_links, notices)))
     base, pattern = split_glob(str(path), os.path.isdir)
     if pattern is None or not Path(base).is_dir():
         raise _no_files(source, "no folder" if path.exists() else "no file")
-    return _Found(base, "", list(_walk(Path(base), source.follow_links, notices)), pattern)
+    return _Listed(base, "", list(_walk(Path(base), source.follow_links, notices)), pattern)
 
 
-def _list_uri(source: Source, notices: Notices) -> _Found:
+def _list_uri(source: Source, notices: Notices) -> _Listed:
     parts = urlsplit(source.path)
     if parts.scheme in ("file", "local"):
         return _list_local(source.model_copy(update={"path": unquote(parts.path)}), notices)
@@ -160,7 +160,7 @@ def _list_uri(source: Source, notices: Notices) -> _Found:
         if info.type == fs.FileType.File:
             root, _, name = address.rpartition("/")
             file = FileInfo(unquote(name), info.size, info.mtime_ns or 0)
-            return _Found(root, query, [file], None, True)
+            return _Listed(root, query, [file], None, True)
         selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
         files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
     except (OSError, ValueError) as error:
@@ -169,26 +169,26 @@ def _list_uri(source: Source, notices: Notices) -> _Found:
     listed = sorted(
         FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files
     )
-    return _Found(base if pattern else address, query, listed, pattern)
+    return _Listed(base if pattern else address, query, listed, pattern)
 
 
-def _is_taken(source: Source, file: FileInfo, found: _Found, notices: Notices) -> bool:
+def _is_taken(source: Source, file: FileInfo, listed: _Listed, notices: Notices) -> bool:
     """Whether a file of a folder is one of a list; if not, it is noted."""
-    if found.pattern and not found.pattern.fullmatch(file.name):
+    if listed.pattern and not listed.pattern.fullmatch(file.name):
         return False
-    if _is_noted_hidden(source, file, found.pattern, notices):
+    if _is_noted_hidden(source, file, listed.pattern, notices):
         return False
-    if found.pattern or file.name.lower().endswith(FORMATS[source.reader].endings):
+    if listed.pattern or file.name.lower().endswith(FORMATS[source.reader].endings):
         return True
     note(notices, Notice("other_file", shown(file.name)))
     return False
 
 
-def _is_within(source: Source, file: FileInfo, found: _Found, notices: Notices) -> bool:
+def _is_within(source: Source, file: FileInfo, listed: _Listed, notices: Notices) -> bool:
     """Whether a file is in the folder, and no link to one elsewhere; if not, it is noted."""
     try:
-        if "://" not in found.root:
-            inside(found.root, file.name, source.follow_links)
+        if "://" not in listed.root:
+            inside(listed.root, file.name, source.follow_links)
     except OutsideFolderError:
         note(notices, Notice("link_out_of_folder", shown(file.name)))
         return False
@@ -273,42 +273,46 @@ def _status(folder: Path, name: str) -> tuple[os.stat_result, int]:
     return status, changed
 
 
-def _shards(source: Source, found: _Found, rows: int, notices: Notices) -> list[SourceFile]:
+def _shards(source: Source, listed: _Listed, rows: int, notices: Notices) -> list[SourceFile]:
     """Return the shards of an output of img2dataset by name, then pictures without a shard."""
 
     def is_within(file: FileInfo) -> bool:
-        return _is_within(source, file, found, notices)
+        return _is_within(source, file, listed, notices)
 
-    shards = shards_of(found.files, found.pattern)
+    shards = shards_of(listed.files, listed.pattern)
     for other in shards.others:
         note(notices, Notice("other_file", shown(other.name)))
     tars: list[tuple[FileInfo, tuple[FileInfo, ...]]] = [(tar, ()) for tar in shards.tars]
     files = [
-        SourceFile(source, found.root, f.name, f.size, f.mtime_ns, found.query, beside=pictures)
+        SourceFile(source, listed.root, f.name, f.size, f.mtime_ns, listed.query, beside=pictures)
         for f, beside in sorted(shards.tables + tars)
         if is_within(f)
         for pictures in [tuple(filter(is_within, beside))]
     ]
     if not files and not shards.pictures:
         raise _no_files(source, "no Parquet or tar of img2dataset")
-    return files + _parts(source, found, images_of_folder(shards.pictures), rows)
+    return files + _parts(source, listed, images_of_folder(shards.pictures), rows)
 
 
-def _parts(source: Source, found: _Found, members: list[ImageFile], rows: int) -> list[SourceFile]:
+def _parts(
+    source: Source, listed: _Listed, members: list[ImageFile], rows: int
+) -> list[SourceFile]:
     return [
-        SourceFile(source, found.root, "", 0, 0, found.query, tuple(members[start : start + rows]))
+        SourceFile(
+            source, listed.root, "", 0, 0, listed.query, tuple(members[start : start + rows])
+        )
         for start in range(0, len(members), rows)
     ]
 
 
-def _folder_parts(source: Source, found: _Found, rows: int, notices: Notices) -> list[SourceFile]:
+def _folder_parts(source: Source, listed: _Listed, rows: int, notices: Notices) -> list[SourceFile]:
     """Return the images of a folder in parts of `rows` files."""
     if "key" in source.columns:
         raise RecipeError(
             f"Source {source.name!r}: the key of an image in a folder is its path; remove key from "
             "`columns`."
         )
-    members = images_of_folder(found.files, found.pattern)
+    members = images_of_folder(listed.files, listed.pattern)
     if not members:
         raise _no_files(source, "no image")
-    return _parts(source, found, members, rows)
+    return _parts(source, listed, members, rows)
