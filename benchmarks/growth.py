@@ -44,10 +44,14 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.inspect.cost.calibrate import calibrate
+from curation.inspect.cost.claims import rows_at_once
 from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.estimate import estimate
 from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
 from curation.inspect.cost.workload import work_of_stages
+from curation.stages.dedup.params import DedupParams
+from curation.stages.retrieve.params import RetrieveStep
+from curation.stages.tally.params import TallyStep
 from curation.store.store import Store
 
 STAGES = (
@@ -169,12 +173,22 @@ def planned(rows: int, scale: Scale, result: Mapping[str, Any], rates: Rates) ->
     encoders = {"semantic": EncoderProfile(DIM, 0)}
     works = work_of_stages(growth_recipe(rows, scale), encoders, assumptions)
     costs = estimate(works, rates, load_yaml(Prices, default_file("prices")), 1)
-    cores = os.cpu_count() or 1
+    images = rows + scale.seeds + scale.held_out
     return {
-        cost.work.stage: cost.cpu_hours * 3600 / cores
+        cost.work.stage: cost.cpu_hours * 3600 / _processes(cost.work.stage, images)
         for cost in costs
         if cost.work.stage in STAGES
     }
+
+
+def _processes(stage: str, images: int) -> int:
+    """Return how many processes work on a stage: one where the driver decides all rows alone."""
+    at_once = {
+        "dedup": DedupParams().rows_at_once,
+        "tally": TallyStep().rows_at_once,
+        "retrieve": rows_at_once(RetrieveStep),
+    }
+    return 1 if images <= at_once.get(stage, 0) else os.cpu_count() or 1
 
 
 def _print_stages(rows: int, result: Result) -> None:

@@ -40,6 +40,8 @@ RATES = Rates(
     compared_pairs=50,
     table_mb=100,
     cpu_gflop=50,
+    cpu_product_gflop=50,
+    cell_gflop=20,
     gpu_gflop=5000,
     gpu_product_gflop=4000,
 )
@@ -86,7 +88,7 @@ def test_work_and_cost_computed_by_hand() -> None:
     assert works["assign"].product_flop == 2 * images * 100 * 100
     # An exact search is a product, and runs on a GPU where there is one.
     assert works["match"].product_flop == 2 * 500 * 20_000 * 100
-    assert works["match"].cpu_flop == 0
+    assert works["match"].cell_flop == 0
     assert works["assemble"].rows == 4000
     costs = {c.work.stage: c for c in estimate(list(works.values()), RATES, PRICES, months=2)}
     embed = costs["embed"]
@@ -154,7 +156,7 @@ def test_levels_and_an_index_change_the_work() -> None:
     )
     # Of each query the lists are found once, and a sixteenth of the pool is compared; the recall of a
     # sample of 256 is measured exactly.
-    assert ivf["match"].cpu_flop == 2 * 100 * (500 * (64 + 20_000 / 16) + 256 * 20_000)
+    assert ivf["match"].cell_flop == 2 * 100 * (500 * (64 + 20_000 / 16) + 256 * 20_000)
     assert ivf["match"].product_flop == 0
 
 
@@ -296,9 +298,8 @@ def test_a_stage_that_no_driver_can_hold_is_named(root: Path, tmp_path: Path) ->
     assert "on the driver" in shown.output
 
 
-def test_calibration_measures_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.inspect.cost.calibrate.SECONDS", 0.02)
-    rates = calibrate()
+def test_calibration_measures_this_machine(tmp_path: Path) -> None:
+    rates = calibrate(seconds=0.02)
     measured = rates.model_dump(exclude={"measured_on", "gpu_gflop", "gpu_product_gflop"})
     assert all(value > 0 for value in measured.values())
     path = tmp_path / "rates.yaml"

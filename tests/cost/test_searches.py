@@ -140,10 +140,10 @@ def test_exact_search_runs_on_a_gpu_where_there_is_one(root: Path) -> None:
         for key, used in (("gpu", rates), ("cpu", rates.without_gpu())):
             costs = estimate(works, used, prices, months=1)
             hours[name, key] = sum(c.cpu_hours for c in costs), sum(c.gpu_hours for c in costs)
-    assert hours["exact", "gpu"][0] < hours["ivf_pq", "gpu"][0]
+    assert hours["exact", "gpu"][0] < 2 * hours["ivf_pq", "gpu"][0]
     assert hours["exact", "gpu"][1] < 40
-    assert hours["exact", "cpu"][0] > 50 * hours["ivf_pq", "cpu"][0]
-    assert hours["ivf_pq", "cpu"] == hours["ivf_pq", "gpu"]
+    assert hours["exact", "cpu"][0] > 20 * hours["ivf_pq", "cpu"][0]
+    assert hours["ivf_pq", "cpu"][1] == 0
 
 
 def test_without_an_arm_that_needs_neighbours_there_is_no_search(root: Path) -> None:

@@ -1,13 +1,16 @@
-"""Measures the rates of this machine for cost estimates; it takes about half a minute on one core."""
+"""Measures the rates of this machine for cost estimates; it takes about half a minute."""
 
 from __future__ import annotations
 
 import io
+import os
 import platform
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,52 +23,77 @@ from curation.algorithms.knn.hash_parts import choose_parts, query_cost
 from curation.inspect.cost.rates import Rates
 from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
+MOST_CORES = 8
+"""Cores that are measured at most."""
 CALIBRATION_HASHES, HASH_DISTANCE = 1_000_000, 24
 SECONDS = 1.5
 """Shortest time for which each rate is measured."""
 
 
-def calibrate() -> Rates:
-    """Measure what one core of this machine does in a second, and one GPU if torch sees one."""
-    import torch
+def calibrate(seconds: float | None = None) -> Rates:
+    """Measure what one core of this machine does in a second, and one GPU if torch sees one.
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _measure()
-    finally:
-        torch.set_num_threads(threads)
+    Several cores are measured side by side: they share caches, memory, and where they are hardware
+    threads also units, so a core that works alone is up to twice as fast.
 
-
-def _measure() -> Rates:
-    import torch
-
-    images = [_random_jpeg(seed) for seed in range(8)]
-    gpu = torch.cuda.is_available()
-    name = f", {torch.cuda.get_device_name()}" if gpu else ""
+    Args:
+        seconds: shortest time for which each rate is measured; None takes SECONDS.
+    """
+    seconds = SECONDS if seconds is None else seconds
+    cores = min(os.cpu_count() or 1, MOST_CORES)
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        of_cores = list(pool.map(_measure_core, [seconds] * cores))
+    mean = {name: sum(rates[name] for rates in of_cores) / cores for name in of_cores[0]}
+    gpu_rates, gpu = _measure_gpu(seconds)
     return Rates(
-        measured_on=f"{platform.node()}, {platform.machine()}{name}",
-        ingest_rows=_per_second(_normalize_urls),
-        fetch_rows=_per_second(lambda: _resize_and_encode(images)),
-        screen_images=_per_second(lambda: _screen(images)),
-        decode_images=_per_second(lambda: _preprocess(images)),
-        hash_comparisons=_per_second(_compare_hashes),
-        compared_pairs=_per_second(lambda: _compare(images)),
-        table_mb=_per_second(_write_and_read_table),
-        cpu_gflop=_per_second(lambda: _multiply("cpu", 1024)),
-        gpu_gflop=_per_second(lambda: _multiply("cuda", 8192)) if gpu else None,
-        gpu_product_gflop=_per_second(_nearest_on("cuda", 2**16, 2**15)) if gpu else None,
+        measured_on=f"{platform.node()}, {platform.machine()}{gpu}",
+        **{name: float(f"{rate:.4g}") for name, rate in (mean | gpu_rates).items()},
     )
 
 
-def _per_second(work: Callable[[], float]) -> float:
+def _measure_core(seconds: float) -> dict[str, float]:
+    """Return the rates of the core of this process."""
+    import torch
+
+    torch.set_num_threads(1)
+    images = [_random_jpeg(seed) for seed in range(8)]
+    work: dict[str, Callable[[], float]] = {
+        "ingest_rows": _normalize_urls,
+        "fetch_rows": lambda: _resize_and_encode(images),
+        "screen_images": lambda: _screen(images),
+        "decode_images": lambda: _preprocess(images),
+        "hash_comparisons": _compare_hashes,
+        "compared_pairs": lambda: _compare(images),
+        "table_mb": _write_and_read_table,
+        "cpu_gflop": lambda: _multiply("cpu", 1024),
+        "cpu_product_gflop": _nearest_on("cpu", 2**13, 2**10, 256),
+        "cell_gflop": _search_in_cell(),
+    }
+    return {name: _per_second(function, seconds) for name, function in work.items()}
+
+
+def _measure_gpu(seconds: float) -> tuple[dict[str, float], str]:
+    """Return the rates of the GPU of this machine, and its name after a comma, if it has one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}, ""
+    work = {
+        "gpu_gflop": lambda: _multiply("cuda", 8192),
+        "gpu_product_gflop": _nearest_on("cuda", 2**16, 2**15, 1024),
+    }
+    rates = {name: _per_second(function, seconds) for name, function in work.items()}
+    return rates, f", {torch.cuda.get_device_name()}"
+
+
+def _per_second(work: Callable[[], float], shortest: float) -> float:
     """Return how much `work` does in a second; each call of it returns how much it did."""
     # The first call warms up caches.
     work()
     done, begun = 0.0, time.perf_counter()
-    while (seconds := time.perf_counter() - begun) < SECONDS:
+    while (seconds := time.perf_counter() - begun) < shortest:
         done += work()
-    return float(f"{done / seconds:.4g}")
+    return done / seconds
 
 
 def _random_jpeg(seed: int) -> bytes:
@@ -182,19 +210,38 @@ def _multiply(device: str, side: int) -> float:
     return 2 * side**3 / 1e9
 
 
-def _nearest_on(device: str, points: int, centroids: int) -> Callable[[], float]:
-    """Return what finds nearest centroids of points of 1,024 dimensions, and returns the GFLOP."""
+def _search_in_cell() -> Callable[[], float]:
+    """Return what finds the near pairs within a cell of 1,024 vectors, and returns the GFLOP."""
+    from curation.algorithms.knn.blocks import nearest_others
+    from curation.algorithms.knn.exact import build_base
+
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((1024, 256), np.float32)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    ids = np.char.mod("%032x", np.arange(len(vectors))).astype("S32")
+    options = {"k": 64, "floor": 0.75, "self_join": 1.0}
+
+    def search() -> float:
+        nearest_others(ids, vectors, build_base(vectors, ids), options, "cpu")
+        return 2e-9 * len(vectors) * int(vectors.size)
+
+    return search
+
+
+def _nearest_on(device: str, points: int, centroids: int, dim: int) -> Callable[[], float]:
+    """Return what finds the nearest centroids of points, and returns the GFLOP."""
     from curation.algorithms.kmeans.backends.load import load_backend
     from curation.algorithms.kmeans.lloyd import make_centroids
 
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((points + centroids, 1024), np.float32)
+    vectors = rng.standard_normal((points + centroids, dim), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     fixed = make_centroids(vectors[points:], "spherical")
-    assigner = load_backend("torch", device)(vectors[:points].astype(np.float16))
+    halves, backend = vectors[:points].astype(np.float16), load_backend("torch", device)
 
     def assign() -> float:
-        assigner.assign(fixed)
-        return 2 * points * centroids * 1024 / 1e9
+        # New points, as those of each fragment are.
+        backend(halves).assign(fixed)
+        return 2 * points * centroids * dim / 1e9
 
     return assign

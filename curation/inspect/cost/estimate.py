@@ -26,30 +26,31 @@ class Cost:
         """The device on which its models and products are planned: `GPU`, `CPU`, or neither."""
         if self.gpu_hours:
             return "GPU"
-        return "CPU" if self.work.model_flop + self.work.product_flop else ""
+        return "CPU" if self.work.flop > self.work.cpu_flop else ""
 
 
 def estimate(works: Sequence[Work], rates: Rates, prices: Prices, months: float) -> list[Cost]:
     """Return the cost of each stage, with storage paid for `months`.
 
     Operations of models, and products of vectors, run on GPUs if the rates have one for them;
-    everything else runs on cores. Bytes that
-    tasks move within the cluster take core time at the speed of tables, and cost nothing else.
+    everything else runs on cores. Bytes that tasks move within the cluster take core time at the speed
+    of tables, and cost nothing else.
     """
     return [_cost(work, rates, prices, months) for work in works]
 
 
 def _cost(work: Work, rates: Rates, prices: Prices, months: float) -> Cost:
     cpu_seconds = sum(count / getattr(rates, name) for name, count in work.units_by_rate.items())
-    cpu_seconds += work.cpu_flop / (rates.cpu_gflop * 1e9)
+    cpu_seconds += work.cpu_flop / (rates.cpu_product_gflop * 1e9)
     cpu_seconds += (work.stored + work.moved) / (rates.table_mb * 1e6)
     gpu_seconds = 0.0
-    for flop, gpu_gflop in (
-        (work.model_flop, rates.gpu_gflop),
-        (work.product_flop, rates.gpu_product_gflop),
+    for flop, gpu_gflop, cpu_gflop in (
+        (work.model_flop, rates.gpu_gflop, rates.cpu_gflop),
+        (work.product_flop, rates.gpu_product_gflop, rates.cpu_product_gflop),
+        (work.cell_flop, rates.gpu_product_gflop, rates.cell_gflop),
     ):
         if gpu_gflop is None:
-            cpu_seconds += flop / (rates.cpu_gflop * 1e9)
+            cpu_seconds += flop / (cpu_gflop * 1e9)
         else:
             gpu_seconds += flop / (gpu_gflop * 1e9)
     cpu_hours, gpu_hours = cpu_seconds / SECONDS_PER_HOUR, gpu_seconds / SECONDS_PER_HOUR

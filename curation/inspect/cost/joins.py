@@ -12,10 +12,10 @@ HASHED_ROW = 72
 """Bytes of a perceptual hash that is sent to a cell, with its image."""
 
 
-def vector_joins(inputs: CostInputs) -> tuple[float, float]:
-    """Return the operations of the joins of vectors, and the bytes that they move."""
+def vector_joins(inputs: CostInputs) -> tuple[float, float, float]:
+    """Return the operations of exact joins and of joins by cells, and the bytes that they move."""
     counts = inputs.counts
-    images, flop, moved = counts.images, 0.0, 0.0
+    images, flop, in_cells, moved = counts.images, 0.0, 0.0, 0.0
     for level in inputs.recipe.dedup.vector_levels.values():
         dim = inputs.encoders[level.encoder].dim
         choice = choose_join(level, int(images), dim)
@@ -24,10 +24,10 @@ def vector_joins(inputs: CostInputs) -> tuple[float, float]:
             flop += 2 * dim * (counts.pool * images + counts.held_out * counts.seeds)
             moved += max(1.0, images / ROWS_PER_BLOCK) * images * 2 * dim
         else:
-            flop += 2 * choice.by_cells
+            in_cells += 2 * choice.by_cells
             # Each vector is sent once to each of its cells.
             moved += level.spread * images * 2 * dim
-    return flop, moved
+    return flop, in_cells, moved
 
 
 def hash_join(inputs: CostInputs) -> tuple[float, float]:

@@ -59,11 +59,17 @@ class Rates(StrictModel):
     table_mb: float = Field(gt=0)
     """Megabytes of Parquet per second and core that are written and read."""
     cpu_gflop: float = Field(gt=0)
-    """Billions of float32 operations per second and core in a matrix product."""
+    """Billions of float32 operations per second and core in a matrix product, as in a model."""
+    cpu_product_gflop: float = Field(gt=0)
+    """GFLOP per second and core in products that find the nearest of some thousand vectors."""
+    cell_gflop: float = Field(gt=0)
+    """GFLOP per second and core in searches within cells and lists of about a thousand vectors, with
+    all that belongs to them."""
     gpu_gflop: float | None = Field(default=None, gt=0)
     """GFLOP of one GPU in the matrix products of a model; without it encoders run on CPUs."""
     gpu_product_gflop: float | None = Field(default=None, gt=0)
-    """GFLOP of one GPU in products that find nearest vectors; without it they run on CPUs."""
+    """GFLOP of one GPU in products that find nearest vectors, in cells too; without it they run on
+    CPUs."""
 
     def without_gpu(self) -> Rates:
         """Return the rates of a machine without GPUs."""

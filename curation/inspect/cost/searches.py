@@ -16,6 +16,9 @@ from curation.inspect.cost.work import CostInputs, Work
 
 MATCH_ROW = 120
 """Bytes of a row of `matches`."""
+MERGED_CANDIDATE = 1500
+"""Bytes of a table that take as long as to write, send and merge a candidate, by
+benchmarks/results/growth.md."""
 NAMED_FRAGMENT = 1500
 """Bytes of the driver for the record of a fragment that is named to a task."""
 
@@ -47,7 +50,7 @@ def index_work(inputs: CostInputs) -> Work:
         counts.images,
         stored=counts.images * (40 + code_bytes),
         moved=counts.fragments * 4 * choice.nlist * inputs.match_dim,
-        cpu_flop=2 * counts.images * choice.nlist * inputs.match_dim,
+        product_flop=2 * counts.images * choice.nlist * inputs.match_dim,
     )
 
 
@@ -68,8 +71,9 @@ def match_work(inputs: CostInputs) -> Work:
         stored=size.kept * MATCH_ROW + work.stored,
         # Seeds are sent to their blocks, and candidates to the tasks that merge them.
         moved=moved + 2 * size.vector_bytes * size.query_count + work.stored_candidates,
-        cpu_flop=0 if exact else flop,
         product_flop=flop if exact else 0,
+        cell_flop=0 if exact else flop,
+        units_by_rate={"table_mb": (work.candidates + size.kept) * MERGED_CANDIDATE / 1e6},
         driver=NAMED_FRAGMENT * work.blocks * work.sources * (2 if exact else 1),
     )
 

@@ -28,6 +28,7 @@ class Work:
         cpu_flop: operations on cores.
         model_flop: operations of models, on GPUs where there are any.
         product_flop: operations of products of vectors, on GPUs where there are any.
+        cell_flop: operations of searches within cells and lists, on GPUs where there are any.
         driver: bytes of the driver's memory.
         units_by_rate: how much of what a rate measures it does: {"screen_images": 5e9}.
     """
@@ -40,13 +41,14 @@ class Work:
     cpu_flop: float = 0
     model_flop: float = 0
     product_flop: float = 0
+    cell_flop: float = 0
     driver: float = 0
     units_by_rate: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def flop(self) -> float:
         """Operations of all kinds."""
-        return self.cpu_flop + self.model_flop + self.product_flop
+        return self.cpu_flop + self.model_flop + self.product_flop + self.cell_flop
 
 
 @dataclass(frozen=True)
