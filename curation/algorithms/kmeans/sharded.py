@@ -14,6 +14,7 @@ from curation.algorithms.kmeans.backends.nearest import Centroids, Doubles
 from curation.algorithms.kmeans.lloyd import Metric, make_centroids
 from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums, Counts
 from curation.engine.context import Context
+from curation.engine.row_groups import group_by_rows
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 from curation.store.manifest import FragmentRecord
@@ -97,14 +98,7 @@ class ShardedPoints:
 
 def group_into_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:
     """Group neighbouring fragments into shards of at most SHARD_ROWS points, or of one fragment."""
-    shards: list[list[Fragment]] = [[]]
-    rows = 0
-    for part in sample.values():
-        if shards[-1] and rows + part.rows > SHARD_ROWS:
-            shards.append([])
-            rows = 0
-        shards[-1].append(part)
-        rows += part.rows
+    shards = group_by_rows(sample.values(), SHARD_ROWS) or [[]]
     return {f"shard-{number:05d}": shard for number, shard in enumerate(shards)}
 
 

@@ -16,6 +16,7 @@ from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.exact import Base, Candidates, build_base, merge, search
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
+from curation.engine.row_groups import group_by_rows
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
@@ -40,16 +41,7 @@ def blocks_of(
     Returns:
         The fragments of each block, by the name of the first.
     """
-    blocks: dict[str, list[Fragment]] = {}
-    last: list[Fragment] = []
-    filled = rows
-    for name, fragment in fragments.items():
-        if not blocks or filled + fragment.rows > rows:
-            blocks[name] = last = []
-            filled = 0
-        last.append(fragment)
-        filled += fragment.rows
-    return blocks
+    return {block[0].name: block for block in group_by_rows(fragments.values(), rows)}
 
 
 def read_block(block: Sequence[Fragment]) -> tuple[Ids, Vectors]:

@@ -155,20 +155,35 @@ def cell_tasks(starts: Sequence[int], counts: Counts, limit: int) -> CellTasks:
     firsts: list[int] = []
     shares: list[int] = []
     for first, end in pairwise(starts):
-        filled = limit + 1 if counts[first:end].sum() > limit else 0
-        if not filled:
-            firsts.append(first)
-            shares.append(1)
-            continue
-        for cell, count in enumerate(counts[first:end].tolist(), start=first):
-            if filled + count > limit:
-                # A task of a shared cell holds two shares.
-                firsts.append(cell)
-                shares.append(1 if count <= limit else -(-2 * count // limit))
-                filled = 0
-            # Nothing joins the group of a cell that has shares.
-            filled = limit + 1 if shares[-1] > 1 else filled + count
+        # A task of a shared cell holds two shares.
+        more_firsts, more_shares = divide(counts[first:end], limit, held=2)
+        firsts += [first + cell for cell in more_firsts]
+        shares += more_shares
     return CellTasks((*firsts, starts[-1]), tuple(shares))
+
+
+def divide(counts: Counts, limit: int, held: int) -> tuple[list[int], list[int]]:
+    """Divide neighbouring cells into groups, and cells that are too large into shares.
+
+    Args:
+        counts: number of vectors of each cell, shape (cells,).
+        limit: vectors that a task can hold.
+        held: shares of a cell that a task holds at once.
+
+    Returns:
+        The first cell of each group, and its number of shares, more than 1 only for a single cell.
+    """
+    firsts: list[int] = []
+    shares: list[int] = []
+    filled = limit + 1
+    for cell, count in enumerate(counts.tolist()):
+        if filled + count > limit:
+            firsts.append(cell)
+            shares.append(1 if count <= limit else -(-held * count // limit))
+            filled = 0
+        # Nothing joins the group of a cell that has shares.
+        filled = limit + 1 if shares[-1] > 1 else filled + count
+    return firsts, shares
 
 
 def count_vectors(cells: int, routed: Sequence[Fragment], context: Context) -> Counts:

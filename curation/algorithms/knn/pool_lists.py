@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import from_ids, to_ids
 from curation.algorithms.arrays.vectors import Ids, vector_array
-from curation.algorithms.knn.cell_shares import share_of
+from curation.algorithms.knn.cell_shares import divide, share_of
 from curation.algorithms.knn.pool import Shard, read_shard
 from curation.algorithms.knn.search_plan import SearchLimits
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
+from curation.engine.row_groups import group_by_rows
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput
 from curation.store.digest import digest
@@ -68,16 +69,7 @@ def list_parts(counts: Numbers, rows: int) -> ListParts:
         counts: number of vectors of each list, (nlist,), at least one list.
         rows: vectors of a part.
     """
-    starts: list[int] = []
-    shares: list[int] = []
-    filled = rows + 1
-    for number, count in enumerate(counts.tolist()):
-        if filled + count > rows:
-            starts.append(number)
-            shares.append(max(1, -(-count // rows)))
-            filled = 0
-        # Nothing joins a list that has shares.
-        filled = rows + 1 if shares[-1] > 1 else filled + count
+    starts, shares = divide(counts, rows, held=1)
     return ListParts(tuple(starts), tuple(shares))
 
 
@@ -96,9 +88,9 @@ def order_by_lists(
     Returns:
         Tables with the columns `list`, `image_id` and `vector`. Each image occurs once.
     """
-    batches = {f"lists-{next(iter(batch))}": batch for batch in _batches(shards)}
+    batches = group_by_rows(shards.values(), ROWS_PER_TASK)
     counts = np.zeros(nlist, np.int64)
-    items = {name: {"shards": list(batch.values())} for name, batch in batches.items()}
+    items = {f"lists-{batch[0].embeddings.name}": {"shards": batch} for batch in batches}
     for record in context.compute("count", write_counts, items).values():
         table = Fragment(context.store, record).read()
         np.add.at(counts, table.column("list").to_numpy(), table.column("count").to_numpy())
@@ -106,10 +98,7 @@ def order_by_lists(
     schema = pa.schema(
         [("list", pa.int32()), ("image_id", pa.string()), ("vector", pa.binary(2 * dim))]
     )
-    tasks = [
-        MapTask(read_by_list, {"shards": list(batch.values()), "parts": parts})
-        for batch in batches.values()
-    ]
+    tasks = [MapTask(read_by_list, {"shards": batch, "parts": parts}) for batch in batches]
     job = Exchange(
         "lists",
         {"pool": ExchangeInput(schema, tasks)},
@@ -118,17 +107,6 @@ def order_by_lists(
         {"batch_rows": limits.batch_rows},
     )
     return [Fragment(context.store, record) for record in exchange_tables(job, context)]
-
-
-def _batches(shards: Mapping[str, Shard]) -> Iterator[dict[str, Shard]]:
-    batch: dict[str, Shard] = {}
-    for name, shard in shards.items():
-        if batch and sum(s.rows for s in batch.values()) + shard.rows > ROWS_PER_TASK:
-            yield batch
-            batch = {}
-        batch[name] = shard
-    if batch:
-        yield batch
 
 
 def write_counts(shards: Sequence[Shard]) -> StageOutput:

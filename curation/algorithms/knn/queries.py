@@ -18,6 +18,7 @@ from curation.algorithms.knn.routing import cell_base, nearest_cells
 from curation.algorithms.knn.search_plan import SearchLimits
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
+from curation.engine.row_groups import group_by_rows
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
@@ -102,15 +103,8 @@ def query_blocks(
     blocks = []
     for k, fragments in sorted(seeds.items()):
         parts = [part for part in _query_parts(k, fragments, dim, limits, context) if part.rows]
-        most = limits.block_rows(k, dim, nprobe)
-        block: list[Fragment] = []
-        for part in parts:
-            if block and sum(p.rows for p in block) + part.rows > most:
-                blocks.append(QueryBlock(k, tuple(block)))
-                block = []
-            block.append(part)
-        if block:
-            blocks.append(QueryBlock(k, tuple(block)))
+        groups = group_by_rows(parts, limits.block_rows(k, dim, nprobe))
+        blocks += [QueryBlock(k, tuple(group)) for group in groups]
     return blocks
 
 
@@ -122,7 +116,8 @@ def _query_parts(
     schema = pa.schema(
         [("set", pa.int32()), ("image_id", pa.string()), ("vector", pa.binary(2 * dim))]
     )
-    tasks = [MapTask(read_seeds, {"fragments": batch}) for batch in _batches(fragments)]
+    batches = group_by_rows(fragments, ROWS_PER_TASK)
+    tasks = [MapTask(read_seeds, {"fragments": batch}) for batch in batches]
     job = Exchange(
         f"queries of {k}",
         {"seeds": ExchangeInput(schema, tasks)},
@@ -131,17 +126,6 @@ def _query_parts(
         {"batch_rows": limits.batch_rows},
     )
     return [Fragment(context.store, record) for record in exchange_tables(job, context)]
-
-
-def _batches(fragments: Sequence[SeedFragment]) -> Iterator[list[SeedFragment]]:
-    batch: list[SeedFragment] = []
-    for fragment in fragments:
-        if batch and sum(f.rows for f in batch) + fragment.rows > ROWS_PER_TASK:
-            yield batch
-            batch = []
-        batch.append(fragment)
-    if batch:
-        yield batch
 
 
 def read_seeds(fragments: Sequence[SeedFragment]) -> Iterator[pa.Table]:

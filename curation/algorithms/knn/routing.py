@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from curation.algorithms.knn.exact import Base, build_base
 from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.device import CPU
+from curation.engine.row_groups import group_by_rows
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
@@ -52,16 +55,9 @@ def task_batches(fragments: RoleFragments) -> Iterator[list[tuple[str, Fragment]
 
     A batch has one role, so that new fragments of one role do not change the batches of others.
     """
-    batch: list[tuple[str, Fragment]] = []
-    for role, fragment in fragments:
-        if batch and (
-            batch[0][0] != role or sum(f.rows for _, f in batch) + fragment.rows > ROWS_PER_TASK
-        ):
-            yield batch
-            batch = []
-        batch.append((role, fragment))
-    if batch:
-        yield batch
+    for role, of_role in groupby(fragments, key=itemgetter(0)):
+        for batch in group_by_rows((fragment for _, fragment in of_role), ROWS_PER_TASK):
+            yield [(role, fragment) for fragment in batch]
 
 
 def route(fragments: RoleFragments, codebooks: Fragment, spread: int, device: str) -> StageOutput:

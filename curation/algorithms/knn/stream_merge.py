@@ -120,8 +120,8 @@ def merge_part(candidates: pa.Table, ranges: Sequence[MergeRange], part: int) ->
         ranges: how queries are divided among tasks.
         part: number of the task.
     """
-    own = ranges[bisect_right([r.first for r in ranges], part) - 1]
-    start = (part - own.first) * own.rows
-    ids, sets = own.block.members(start, min(start + own.rows, own.block.rows))
-    best = merge([candidates_of(candidates)], own.block.k)
+    block, first, rows = ranges[bisect_right([r.first for r in ranges], part) - 1]
+    start = (part - first) * rows
+    ids, sets = block.members(start, min(start + rows, block.rows))
+    best = merge([candidates_of(candidates)], block.k)
     return Merged(Candidates(best.query - start, best.ids, best.similarity), ids, sets)

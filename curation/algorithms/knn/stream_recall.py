@@ -44,7 +44,7 @@ def measure_recall(
     Args:
         blocks: all queries.
         pool: what was searched.
-        matches: fragments with the columns of PAIRS, of all that was found.
+        matches: fragments with the columns of PAIRS, of all that the search retrieved.
         sample: which queries are looked at.
         limits: bound what a task holds.
         context: where workers run.
@@ -59,7 +59,7 @@ def measure_recall(
     truth = _pairs([Fragment(context.store, record) for record in exchange_tables(job, context)])
     query_ids = np.unique(np.array([query for query, _ in truth], "S32"))
     items = {part.name: {"matches": part, "query_ids": query_ids} for part in matches}
-    records = context.compute("recall, pairs found", write_found, items)
+    records = context.compute("recall, retrieved pairs", write_retrieved, items)
     retrieved = _pairs([Fragment(context.store, record) for record in records.values()])
     return {
         "recall": round(len(truth & retrieved) / len(truth), 6) if truth else None,
@@ -145,7 +145,7 @@ def write_pairs(
     return None
 
 
-def write_found(matches: Fragment, query_ids: Ids) -> StageOutput:
+def write_retrieved(matches: Fragment, query_ids: Ids) -> StageOutput:
     """Write the rows of some queries as PAIRS.
 
     Args:

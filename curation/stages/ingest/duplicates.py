@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.fragment_groups import group_fragments
+from curation.engine.row_groups import group_by_rows
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, DUPLICATE_KEY_BYTES
@@ -75,7 +75,7 @@ def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplic
         context: where workers run.
     """
     parts = max(1, -(-sum(fragment.rows for fragment in staged) // ROWS_PER_PART))
-    groups = group_fragments(staged, ROWS_PER_PART)
+    groups = group_by_rows(staged, ROWS_PER_PART) or [[]]
     bounds = np.cumsum([0, *map(len, groups)])
     rows = [
         MapTask(read_keys, {"staged": group, "first": first})

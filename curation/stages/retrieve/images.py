@@ -103,6 +103,11 @@ class AlignedFragments:
     images: Fragment
 
     @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.eligible.rows
+
+    @property
     def content(self) -> list[Any]:
         """What memos depend on."""
         parts = (self.eligible, self.assignments, self.images)

@@ -14,6 +14,7 @@ from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.context import Context
 from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange, split_by_file
 from curation.engine.exchange_runner import ExchangeRunner, WorkTable
+from curation.engine.row_groups import group_by_rows
 from curation.engine.table import Table
 from curation.stages.retrieve.claims import MATCHES, Arms, claim_part, read_matches
 from curation.stages.retrieve.clusters import images_by_cluster
@@ -80,23 +81,15 @@ class Retrieval:
             with_host=params.balance.per_host is not None,
         )
         parents = self.parents[:level]
-        job = images_exchange(list(self._groups()), sources, parents, self.parts)
+        groups = group_by_rows(self._fragments(), self.rows_per_part)
+        job = images_exchange(groups, sources, parents, self.parts)
         return self.runner.exchange(job)
 
-    def _groups(self) -> Iterator[list[AlignedFragments]]:
-        """Yield fragments in groups; one task reads those of a group."""
+    def _fragments(self) -> Iterator[AlignedFragments]:
         names = ("eligible", "assignments", "images")
-        group: list[AlignedFragments] = []
-        rows = 0
         for number, name in enumerate(self.tables["eligible"].fragments):
             fragments = (self.tables[table].fragments[name] for table in names)
-            aligned = AlignedFragments(number, *fragments)
-            if group and rows + aligned.eligible.rows > self.rows_per_part:
-                yield group
-                group, rows = [], 0
-            group.append(aligned)
-            rows += aligned.eligible.rows
-        yield group
+            yield AlignedFragments(number, *fragments)
 
     @cached_property
     def counts(self) -> list[Counts]:

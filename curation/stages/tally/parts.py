@@ -22,6 +22,7 @@ from curation.engine.exchange import (
     exchange,
     exchange_tables,
 )
+from curation.engine.row_groups import group_by_rows
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.tally.captions import (
     CAPTION_KEY,
@@ -66,8 +67,7 @@ def tally_in_parts(
     tables = [Fragment(context.store, record) for record in keys]
     rows = sum(table.rows for table in tables)
     tasks = [
-        MapTask(read_keys, {"tables": group, "first": first})
-        for first, group in _groups(tables, ROWS_PER_PART)
+        MapTask(read_keys, {"tables": group, "first": first}) for first, group in _groups(tables)
     ]
     parts = max(1, -(-rows // ROWS_PER_PART))
     job = Exchange("captions by key", {"rows": ExchangeInput(KEYED_ROWS, tasks)}, count_part, parts)
@@ -80,18 +80,12 @@ def tally_in_parts(
     }
 
 
-def _groups(
-    tables: Sequence[Fragment], rows_per_group: int
-) -> Iterator[tuple[int, list[Fragment]]]:
+def _groups(tables: Sequence[Fragment]) -> Iterator[tuple[int, list[Fragment]]]:
     """Yield fragments in groups, each with the number of its first one."""
-    first, rows = 0, 0
-    for number, table in enumerate(tables):
-        if number > first and rows + table.rows > rows_per_group:
-            yield first, list(tables[first:number])
-            first, rows = number, 0
-        rows += table.rows
-    if tables:
-        yield first, list(tables[first:])
+    first = 0
+    for group in group_by_rows(tables, ROWS_PER_PART):
+        yield first, group
+        first += len(group)
 
 
 def read_keys(tables: Sequence[Fragment], first: int) -> Iterator[pa.Table]:
@@ -147,7 +141,7 @@ def _write(
     names = list(fragments)
     groups = [
         (first, names[first : first + len(group)])
-        for first, group in _groups([images for images, _ in fragments.values()], ROWS_PER_PART)
+        for first, group in _groups([images for images, _ in fragments.values()])
     ]
     starts = np.array([first for first, _ in groups])
     tasks = [

@@ -28,7 +28,7 @@ from curation.engine.exchange import (
     exchange_tables,
     split_by_file,
 )
-from curation.engine.fragment_groups import group_fragments
+from curation.engine.row_groups import group_by_rows
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.stages.verify import measured_pairs, reduced_tables
@@ -125,7 +125,7 @@ class _Parts:
     @cached_property
     def fragment_groups(self) -> list[list[Fragment]]:
         """The fragments of `images`; one task reads those of a group."""
-        return group_fragments(self.images.fragments.values(), ROWS_PER_PART)
+        return group_by_rows(self.images.fragments.values(), ROWS_PER_PART) or [[]]
 
     @cached_property
     def group_bounds(self) -> RowNumbers:
