@@ -124,7 +124,7 @@ def test_sets_store_what_their_own_arms_need(root: Path) -> None:
     assert match.stored < 8 * 44 * kept + 120 * kept + 2e12 + 50e9
     assert match.driver < 4e9
     # Compared with each list that a query probes: exact search would be 3.3e19.
-    assert match.cpu_flop < 1e17
+    assert 0 < match.flop < 1e17
 
 
 def test_exact_search_runs_on_a_gpu_where_there_is_one(root: Path) -> None:
