@@ -1,6 +1,6 @@
 """What a GPU does in cluster, assign, near joins, match and embed, beside FAISS and plain torch loops.
 
-    benchmarks/gpu.sh                        # on a machine with a GPU: at most 8 minutes
+    benchmarks/gpu.sh                        # on a machine with a GPU; see --minutes
     benchmarks/gpu.sh --device cpu --tiny    # the same code on small sizes; its figures mean nothing
 
 It needs torch, torchvision, numpy, pyarrow and timm, and no Spark. FAISS takes part if its GPU build is

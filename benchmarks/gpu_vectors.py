@@ -19,7 +19,8 @@ from curation.algorithms.knn.exact import Candidates, build_base, merge, search_
 SAMPLE = 64
 """Results of this many points or queries are compared with float64."""
 BLOCK, COLUMNS = 2**14, 2**15
-"""Size of a tile in the plain loops, which therefore write no whole product either."""
+"""Points, and centroids, that the plain loops multiply at once; a search multiplies a whole part of the
+base. So they write no whole product either."""
 
 
 def clusterings(sizes: dict[str, Any], dim: int, machine: Machine) -> Iterator[Comparison]:
@@ -192,12 +193,11 @@ def plain_search(queries: Halves, parts: list[Halves], k: int, machine: Machine)
     on_device = torch.from_numpy(queries).to(machine.device, torch.bfloat16)
     for part in parts:
         rows = torch.from_numpy(part).to(machine.device, torch.bfloat16)
-        found = [
-            (block @ tile.T).topk(min(k, len(tile)), dim=1).values
+        scores = [
+            (block @ rows.T).topk(min(k, len(rows)), dim=1).values
             for block in torch.split(on_device, BLOCK)
-            for tile in (rows,)
         ]
-        best.append(torch.cat(found))
+        best.append(torch.cat(scores))
     return torch.cat(best, dim=1).topk(k, dim=1).values
 
 

@@ -296,4 +296,4 @@ def calibrate(
         print_facts(MeasuredRates(path=path, rates=rates))
         return
     for name, value in rates.items():
-        out.print(f"{name:<16} {value}")
+        out.print(f"{name:<17} {value}")

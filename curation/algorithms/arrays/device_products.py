@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from curation.algorithms.arrays.device_memory import fits, send_ahead
+from curation.algorithms.arrays.products import bound_by_lengths
 from curation.algorithms.arrays.vectors import Bools, RowNumbers, Vectors
 
 VALUES_PER_STEP = 2**26
@@ -40,7 +41,7 @@ def device_similarity(
         Products and where they are unsure, shape (m,) each.
     """
     left, right = send_ahead((queries, base), device)
-    bound = _bound(left, right)
+    bound = bound_by_lengths(base.shape[1], _longest(left), _longest(right))
     similarity, unsure = np.empty(len(query), np.float32), np.empty(len(query), bool)
     step = max(1, VALUES_PER_STEP // base.shape[1])
     parts = [slice(start, start + step) for start in range(0, len(query), step)]
@@ -54,8 +55,6 @@ def device_similarity(
     return similarity, unsure
 
 
-def _bound(left: Tensor, right: Tensor) -> float:
-    """Return how far apart two float64 dot products of the same pair can be (`products_bound`)."""
-    # Lengths in float32 are a little too small at most.
-    lengths = [1.001 * float(part.float().norm(dim=1).max()) for part in (left, right)]
-    return 2 * (left.shape[1] + 8) * 2.0**-53 * lengths[0] * lengths[1]
+def _longest(vectors: Tensor) -> float:
+    """Return the largest length of vectors (n, dim), or a little more: float32 may make it smaller."""
+    return 1.001 * float(vectors.float().norm(dim=1).max())

@@ -1,7 +1,8 @@
 """Candidate pairs of queries and their nearest rows: one step of queries after the other past all rows.
 
-Queries are sent to the device step by step. The rows stay there if they fit; otherwise they are sent in
-tiles, once for each step. A step has so many queries that products take longer than this.
+Queries stay on the device if they fit, also while one base after another is searched; otherwise they
+are sent step by step. The rows of a base stay there if they fit; otherwise they are sent in tiles, once
+for each step. A step has so many queries that products take longer than this.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class SearchedRows:
         for part in parts:
             yield Tile.of(part, SCREEN, group_count(len(part)))
 
-    def some(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def rows_of(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return rows on the device, and the place there of each row number, (m,)."""
         if self.on_device is not None:
             return self.on_device, numbers
@@ -123,7 +124,7 @@ class QuerySteps:
             result = scan(RoundedVectors.of(exact, SCREEN), searched.tiles(), wanted, floor)
             by_query = torch.argsort(result.query, stable=True)
             query, row = result.query[by_query], result.place[by_query]
-            rows, place = searched.some(row)
+            rows, place = searched.rows_of(row)
             kept = keep_near_pairs(exact, rows, query, place, wanted)
             pairs.append((query[kept].cpu().numpy() + start, row[kept].cpu().numpy()))
             crowded = torch.nonzero(result.crowded)[:, 0].cpu().numpy() + start

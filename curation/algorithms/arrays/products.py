@@ -85,4 +85,15 @@ def products_bound(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]
         right: shape (m, dim).
     """
     lengths = [np.sqrt(np.einsum("nd,nd->n", part, part).max(initial=0)) for part in (left, right)]
-    return float(2 * (left.shape[1] + 8) * 2.0**-53 * lengths[0] * lengths[1])
+    return bound_by_lengths(left.shape[1], float(lengths[0]), float(lengths[1]))
+
+
+def bound_by_lengths(dim: int, left: float, right: float) -> float:
+    """Return how far apart two float64 dot products of the same pair can be.
+
+    Args:
+        dim: dimension of the vectors.
+        left: length of one of the two, or more.
+        right: length of the other, or more.
+    """
+    return 2 * (dim + 8) * 2.0**-53 * left * right

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -164,19 +164,13 @@ class ArrayPoints:
 
 
 def _sum_of_squares(vectors: Vectors) -> float:
-    # In whole steps of the grid, so that this sum does not depend on its order either.
-    total = 0
-    for _, points in _as_doubles(vectors):
-        total += int((points.square_().sum(dim=1) * GRID_STEPS).round().sum())
-    return total / GRID_STEPS
-
-
-def _as_doubles(vectors: Vectors) -> Iterator[tuple[slice, Any]]:
-    """Yield slices of rows with their vectors as a float64 tensor, which the next step overwrites."""
     import torch
 
     buffer = torch.empty((POINTS_PER_STEP, vectors.shape[1]), dtype=torch.float64)
+    total = 0
     for start in range(0, len(vectors), POINTS_PER_STEP):
-        rows = slice(start, min(start + POINTS_PER_STEP, len(vectors)))
-        part = torch.from_numpy(np.ascontiguousarray(vectors[rows]))
-        yield rows, buffer[: len(part)].copy_(part)
+        part = torch.from_numpy(np.ascontiguousarray(vectors[start : start + POINTS_PER_STEP]))
+        points = buffer[: len(part)].copy_(part)
+        # In whole steps of the grid, so that this sum does not depend on its order either.
+        total += int((points.square_().sum(dim=1) * GRID_STEPS).round().sum())
+    return total / GRID_STEPS

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from curation.engine.device import CPU, local_devices
 from curation.engine.java import ensure_java
+from curation.engine.machine import usable_cores, usable_memory
 from curation.errors import RecipeError
-
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,7 @@ def this_machine(store: str | None) -> Machine:
     except RecipeError as error:
         problem = str(error)
     gpus = tuple(device for device in local_devices() if device != CPU)
-    return Machine(java, problem, gpus, _cores(), _memory(), _free(store or "."))
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _memory() -> int:
-    """Return the memory of the machine, or of the container if that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _CGROUP.read_text(encoding="ascii").strip() if _CGROUP.is_file() else "max"
-    return min(total, int(limit)) if limit.isdigit() else total
+    return Machine(java, problem, gpus, usable_cores(), usable_memory(), _free(store or "."))
 
 
 def _free(store: str) -> int | None:

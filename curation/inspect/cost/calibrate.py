@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import io
+import json
 import os
 import platform
-import tempfile
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from itertools import pairwise
-from multiprocessing import get_context
-from pathlib import Path
+import subprocess
+import sys
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
-
-from curation.algorithms.knn.hash_lists import HashLists
-from curation.algorithms.knn.hash_parts import choose_parts, query_cost
+from curation.engine.machine import usable_cores, usable_memory
+from curation.errors import StoreError
+from curation.inspect.cost import core_rates
+from curation.inspect.cost.core_rates import multiply, nearest_on, per_second
 from curation.inspect.cost.rates import Rates
-from curation.stages.verify.reduced_image import ReducedImage, reduce_image
 
 MOST_CORES = 8
 """Cores that are measured at most."""
-CALIBRATION_HASHES, HASH_DISTANCE = 1_000_000, 24
+MEMORY_OF_CORE = 2**31
+"""Bytes of memory that a process has to measure its core; it takes a little more than half of them."""
 SECONDS = 1.5
 """Shortest time for which each rate is measured."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def calibrate(seconds: float | None = None) -> Rates:
@@ -38,12 +31,13 @@ def calibrate(seconds: float | None = None) -> Rates:
 
     Args:
         seconds: shortest time for which each rate is measured; None takes SECONDS.
+
+    Raises:
+        StoreError: a process that measures a core fails.
     """
     seconds = SECONDS if seconds is None else seconds
-    cores = min(os.cpu_count() or 1, MOST_CORES)
-    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
-        of_cores = list(pool.map(_measure_core, [seconds] * cores))
-    mean = {name: sum(rates[name] for rates in of_cores) / cores for name in of_cores[0]}
+    of_cores = _measure_cores(measured_cores(usable_cores(), usable_memory()), seconds)
+    mean = {name: sum(rates[name] for rates in of_cores) / len(of_cores) for name in of_cores[0]}
     gpu_rates, gpu = _measure_gpu(seconds)
     return Rates(
         measured_on=f"{platform.node()}, {platform.machine()}{gpu}",
@@ -51,25 +45,41 @@ def calibrate(seconds: float | None = None) -> Rates:
     )
 
 
-def _measure_core(seconds: float) -> dict[str, float]:
-    """Return the rates of the core of this process."""
-    import torch
+def measured_cores(cores: int, memory: int) -> int:
+    """Return how many cores are measured side by side.
 
-    torch.set_num_threads(1)
-    images = [_random_jpeg(seed) for seed in range(8)]
-    work: dict[str, Callable[[], float]] = {
-        "ingest_rows": _normalize_urls,
-        "fetch_rows": lambda: _resize_and_encode(images),
-        "screen_images": lambda: _screen(images),
-        "decode_images": lambda: _preprocess(images),
-        "hash_comparisons": _compare_hashes,
-        "compared_pairs": lambda: _compare(images),
-        "table_mb": _write_and_read_table,
-        "cpu_gflop": lambda: _multiply("cpu", 1024),
-        "cpu_product_gflop": _nearest_on("cpu", 2**13, 2**10, 256),
-        "cell_gflop": _search_in_cell(),
-    }
-    return {name: _per_second(function, seconds) for name, function in work.items()}
+    Args:
+        cores: of this machine.
+        memory: of this machine, in bytes.
+    """
+    return max(1, min(cores, MOST_CORES, memory // MEMORY_OF_CORE))
+
+
+def _measure_cores(cores: int, seconds: float) -> list[dict[str, float]]:
+    """Return the rates of some cores, each measured in a process of its own at the same time.
+
+    These processes do not import the main module of the caller, as those of `multiprocessing` do: a
+    script would begin again in each of them.
+    """
+    command = [sys.executable, "-P", "-m", core_rates.__name__, str(seconds)]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONPATH": paths}
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(cores)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    for process in processes:
+        if process.returncode:
+            raise StoreError(
+                f"A process that measures a core has ended with exit status {process.returncode} "
+                "(its output stands above)",
+                fix=(
+                    f"Check that {sys.executable} can run `python -m {core_rates.__name__} 0.1`, and "
+                    f"that the machine has {cores * MEMORY_OF_CORE / 2**30:g} GiB of free memory"
+                ),
+            )
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
 
 
 def _measure_gpu(seconds: float) -> tuple[dict[str, float], str]:
@@ -79,169 +89,8 @@ def _measure_gpu(seconds: float) -> tuple[dict[str, float], str]:
     if not torch.cuda.is_available():
         return {}, ""
     work = {
-        "gpu_gflop": lambda: _multiply("cuda", 8192),
-        "gpu_product_gflop": _nearest_on("cuda", 2**16, 2**15, 1024),
+        "gpu_gflop": lambda: multiply("cuda", 8192),
+        "gpu_product_gflop": nearest_on("cuda", 2**16, 2**15, 1024),
     }
-    rates = {name: _per_second(function, seconds) for name, function in work.items()}
+    rates = {name: per_second(function, seconds) for name, function in work.items()}
     return rates, f", {torch.cuda.get_device_name()}"
-
-
-def _per_second(work: Callable[[], float], shortest: float) -> float:
-    """Return how much `work` does in a second; each call of it returns how much it did."""
-    # The first call warms up caches.
-    work()
-    done, begun = 0.0, time.perf_counter()
-    while (seconds := time.perf_counter() - begun) < shortest:
-        done += work()
-    return done / seconds
-
-
-def _random_jpeg(seed: int) -> bytes:
-    """Return a JPEG of 640 x 480 pixels with about as much detail as a photograph."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-    image = Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=90)
-    return stream.getvalue()
-
-
-def _normalize_urls() -> float:
-    from curation.media.web.urls import normalize
-
-    urls = [f"HTTP://Example.org:80/a/../b/{number}.jpg?x=1#y" for number in range(2000)]
-    for url in urls:
-        normalize(url)
-    return len(urls)
-
-
-def _resize_and_encode(images: list[bytes]) -> float:
-    """Decode, resize to 512 px and encode, as fetch does with the bytes that it downloaded."""
-    for data in images:
-        with Image.open(io.BytesIO(data)) as image:
-            small = image.convert("RGB").resize((512, 384), Image.Resampling.LANCZOS)
-        small.save(io.BytesIO(), "JPEG", quality=95)
-    return len(images)
-
-
-def _screen(images: list[bytes]) -> float:
-    from curation.media.pictures.hashes import decode_grey, perceptual_hash
-    from curation.stages.screen.filters.base import Pair
-    from curation.stages.screen.params import ScreenParams
-    from curation.stages.screen.stage import load_filter
-
-    filters = [load_filter(name) for name in ScreenParams().filters]
-    for data in images:
-        grey = decode_grey(data)
-        assert grey is not None
-        pair = Pair(640, 480, len(data), "a caption of a picture", data, grey)
-        for filter_ in filters:
-            filter_.score(pair)
-        perceptual_hash(grey)
-    return len(images)
-
-
-def _preprocess(images: list[bytes]) -> float:
-    from curation.media.encoders.encoder import load_encoder
-    from curation.media.encoders.params import EncoderSpec
-
-    encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
-    for data in images:
-        with Image.open(io.BytesIO(data)) as image:
-            encoder.preprocess(image.convert("RGB"))
-    return len(images)
-
-
-def _compare_hashes() -> float:
-    """Join hashes in the lists of one piece, and return the comparisons by `query_cost`."""
-    import faiss
-
-    parts = choose_parts(HASH_DISTANCE, CALIBRATION_HASHES, most_cell_bits=0)
-    rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 256, (CALIBRATION_HASHES, 32), dtype=np.uint8)
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    for _ in HashLists(hashes, parts, parts.pieces[0]).near(hashes):
-        pass
-    faiss.omp_set_num_threads(threads)
-    return CALIBRATION_HASHES * query_cost(parts, CALIBRATION_HASHES) / len(parts.pieces)
-
-
-def _compare(images: list[bytes]) -> float:
-    """Compare each image with the next one: these pairs are not copies."""
-    import cv2
-
-    from curation.stages.verify.compare import compare
-
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    small = [ReducedImage.of(data) for data in map(reduce_image, images) if data]
-    for left, right in pairwise(small):
-        compare(left, right)
-    cv2.setNumThreads(threads)
-    return len(small) - 1
-
-
-def _write_and_read_table() -> float:
-    """Write a table of vectors to a file and read it, and return the megabytes written and read."""
-    from curation.algorithms.arrays.vectors import vector_array
-
-    vectors = np.random.default_rng(0).normal(size=(20_000, 512)).astype(np.float16)
-    table = pa.table({"vector": vector_array(vectors)})
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vectors.parquet"
-        pq.write_table(table, path, compression="none", use_dictionary=False)
-        pq.read_table(path, use_threads=False)
-    return 2 * vectors.nbytes / 1e6
-
-
-def _multiply(device: str, side: int) -> float:
-    """Multiply two square matrices, and return the GFLOP.
-
-    The precision is that of models and searches: float32 on CPUs, bfloat16 on GPUs.
-    """
-    import torch
-
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    left = torch.ones(side, side, device=device, dtype=dtype)
-    left @ left
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return 2 * side**3 / 1e9
-
-
-def _search_in_cell() -> Callable[[], float]:
-    """Return what finds the near pairs within a cell of 1,024 vectors, and returns the GFLOP."""
-    from curation.algorithms.knn.blocks import nearest_others
-    from curation.algorithms.knn.exact import build_base
-
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((1024, 256), np.float32)
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
-    ids = np.char.mod("%032x", np.arange(len(vectors))).astype("S32")
-    options = {"k": 64, "floor": 0.75, "self_join": 1.0}
-
-    def search() -> float:
-        nearest_others(ids, vectors, build_base(vectors, ids), options, "cpu")
-        return 2e-9 * len(vectors) * int(vectors.size)
-
-    return search
-
-
-def _nearest_on(device: str, points: int, centroids: int, dim: int) -> Callable[[], float]:
-    """Return what finds the nearest centroids of points, and returns the GFLOP."""
-    from curation.algorithms.kmeans.backends.load import load_backend
-    from curation.algorithms.kmeans.lloyd import make_centroids
-
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((points + centroids, dim), np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    fixed = make_centroids(vectors[points:], "spherical")
-    halves, backend = vectors[:points].astype(np.float16), load_backend("torch", device)
-
-    def assign() -> float:
-        # New points, as those of each fragment are.
-        backend(halves).assign(fixed)
-        return 2 * points * centroids * dim / 1e9
-
-    return assign

@@ -1,7 +1,7 @@
 """Counts the work of the stages that find nearest centroids: cluster and assign.
 
-Operations of products are two for each point, centroid and dimension. Bounds that spare some of them
-are not counted: how many depends on the data. docs/methods.md has the formulas.
+Operations of products are two for each point, centroid and dimension. Those that bounds make needless
+are counted too, because how many they are depends on the data. docs/methods.md has the formulas.
 """
 
 from __future__ import annotations
