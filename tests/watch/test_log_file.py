@@ -268,3 +268,29 @@ def test_a_command_that_fails_prints_where_the_log_is(
     assert text.returncode == as_json.returncode == 1
     assert text.stderr.endswith(f"log    {paths[1]}\n")
     assert json.loads(as_json.stderr.splitlines()[-1])["log"] == paths[0]
+
+
+ENDS = """
+import os, sys
+from pathlib import Path
+from curation.log_file import log_file
+from curation.streams import clean_output
+
+with clean_output():
+    for name in ("first.log", "second.log"):
+        with log_file(Path(sys.argv[1], name)):
+            for number in range(5000):
+                os.write(2, b"\\x1eJava %d\\n" % number)
+            print(f"begun in {name}", end="")
+"""
+
+
+def test_a_file_has_what_was_said_to_its_end_and_no_other_file_has_it(
+    root: Path, tmp_path: Path
+) -> None:
+    done = run(root, ENDS, tmp_path)
+    assert done.returncode == 0 and "Java" not in done.stderr
+    for name in ("first.log", "second.log"):
+        lines = (tmp_path / name).read_text().splitlines()
+        ends = [line.rsplit(": ", 1)[1] for line in lines]
+        assert sorted(ends) == sorted(["begun in " + name, *(f"Java {n}" for n in range(5000))])
