@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from curation.cli import app
 from curation.errors import StoreError
 from curation.flow import plan
-from curation.log_file import EARLIER, LogFile, log_file
+from curation.log_file import LogFile, log_file
 from curation.logs import log_of
 from curation.recipe import load_recipe
 from curation.runner.gc.kept_runs import Retention
@@ -131,7 +131,7 @@ def test_a_file_is_bounded_and_has_what_was_said_last(
     with log_file(path, limit):
         for number, text in enumerate(texts):
             logging.getLogger("x").info("%s %s %d.", SIGNED, text, number)
-    earlier = Path(f"{path}{EARLIER}")
+    earlier = Path(f"{path}.1")
     assert set(path.parent.iterdir()) <= {path, earlier}
     content = path.read_bytes()
     # Unless it is one record.
@@ -246,10 +246,10 @@ def test_runs_on_stores_elsewhere_have_logs_on_this_machine(state: Path) -> None
     names = [f"20261129T{n:04}.log" for n in range(KEPT_OF_OTHER_STORES + 3)]
     for name in names:
         (state / name).touch()
-    (state / f"{names[-1]}{EARLIER}").touch()
+    (state / f"{names[-1]}.1").touch()
     tidy_state_folder()
     left = {p.name for p in state.iterdir()}
-    assert left == {*names[4:], f"{names[-1]}{EARLIER}"} and len(left) == KEPT_OF_OTHER_STORES
+    assert left == {*names[4:], f"{names[-1]}.1"} and len(left) == KEPT_OF_OTHER_STORES
     remove_from_state_folder([names[-1].removesuffix(".log")])
     assert {p.name for p in state.iterdir()} == {*names[4:-1]}
 
