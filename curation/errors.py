@@ -7,7 +7,7 @@ Its text follows from them, and programs read them as JSON (`CurationError.to_js
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -76,6 +76,15 @@ class Detail:
             "valid": [conceal(name) for name in self.valid],
             "fix": conceal(fix) or None,
         }
+
+
+def _lines(details: Iterable[Detail]) -> Iterator[str]:
+    """Yield a line for each detail. What several say to do stands in the first of them alone."""
+    known: set[str] = set()
+    for detail in details:
+        sentences = detail.fix.removesuffix(".").split(". ")
+        yield str(replace(detail, fix=". ".join(s for s in sentences if s not in known)))
+        known.update(sentences)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -151,7 +160,7 @@ class CurationError(Exception):
 
     def __init__(self, *details: str | Detail, within: str = "", fix: str = "") -> None:
         known = tuple(Detail(d, fix=fix) if isinstance(d, str) else d for d in details)
-        lines = "\n  ".join(str(detail) for detail in known)
+        lines = "\n  ".join(_lines(known))
         super().__init__(conceal(f"{within}:\n  {lines}" if within else lines))
         self.details = tuple(detail.within(within) for detail in known) if within else known
 

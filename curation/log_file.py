@@ -19,8 +19,6 @@ EXECUTION_ONLY = True
 
 MAX_BYTES = 8 * 2**20
 """Size of the file at which it is renamed and a new one begun; the one that was renamed before goes."""
-EARLIER = ".1"
-"""What the name of the renamed file ends with."""
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 

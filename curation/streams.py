@@ -33,16 +33,16 @@ QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 """Variables that turn off bars of libraries, which would be drawn by codes that are escaped."""
 
 
-_line_format: Callable[[str], str] = str
-
-
-_held: list[str] | None = None
-_copy: Callable[[str], object] | None = None
-_relays = 0
-
 LOG_ONLY, LINE_BREAK = b"\x1e", b"\x1f"
 """What a line begins with that is for the log file alone, and what stands for line breaks within it; as
 in conf/log4j2.properties."""
+PASSED_ON_S = 5.0
+"""Seconds to wait for what was written to be passed on."""
+
+_line_format: Callable[[str], str] = str
+_held: list[str] | None = None
+_copy: Callable[[str], object] | None = None
+_relay: _Relay | None = None
 
 
 @contextmanager
@@ -72,19 +72,24 @@ def copied_lines(copy: Callable[[str], object]) -> Iterator[None]:
     """Copy what libraries and code outside Python write to the standard streams within a context.
 
     Args:
-        copy: gets each line, clean and without its end. Lines of several threads come in turn.
+        copy: gets each line, clean and without its end, from any thread.
     """
     global _copy  # noqa: PLW0603
     before, _copy = _copy, copy
     try:
         yield
     finally:
+        if _relay is not None:
+            _relay.wait()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, CleanStream):
+                stream.copy_begun_line(copy)
         _copy = before
 
 
 def has_log() -> bool:
     """Whether lines for the log file alone, which a child writes, get there."""
-    return _copy is not None and _relays > 0
+    return _copy is not None and _relay is not None
 
 
 def _write_line(line: str) -> None:
@@ -134,6 +139,12 @@ class CleanStream(io.TextIOBase):
         for line in lines:
             copy(line)
 
+    def copy_begun_line(self, copy: Callable[[str], object]) -> None:
+        """Copy the line whose end did not come."""
+        if self._begun:
+            copy(self._begun)
+        self._begun = ""
+
     def flush(self) -> None:
         """Flush the stream."""
         self.rich_proxied_file.flush()
@@ -170,7 +181,7 @@ def clean_python_streams() -> None:
 @contextmanager
 def clean_output() -> Iterator[None]:
     """Clean whatever this process and those that it starts write to the standard streams."""
-    global _relays  # noqa: PLW0603
+    global _relay  # noqa: PLW0603
     note_environment()
     for argument in sys.argv[1:]:
         note_secrets(argument)
@@ -178,7 +189,7 @@ def clean_output() -> Iterator[None]:
         os.environ.setdefault(name, value)
     before = sys.stdout, sys.stderr
     relay = _Relay.start()
-    _relays += relay is not None
+    _relay = relay or _relay
     clean_python_streams()
     try:
         yield
@@ -189,7 +200,7 @@ def clean_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
         if relay is not None:
             relay.stop()
-            _relays -= 1
+            _relay = None
 
 
 class _Relay:
@@ -210,7 +221,7 @@ class _Relay:
             os.dup2(write_end, number)
         os.close(write_end)
         self._mark = uuid.uuid4().hex.encode()
-        self._ended = threading.Event()
+        self._passed_on = threading.Event()
         sys.stdout = _on_number(self._saved[STDOUT], sys.stdout)
         sys.stderr = _on_number(self._saved[STDERR], sys.stderr)
         threading.Thread(target=self._pass_on, name="streams", daemon=True).start()
@@ -224,12 +235,21 @@ class _Relay:
             return None
         return cls() if numbers == (STDOUT, STDERR) else None
 
+    def wait(self) -> None:
+        """Wait until all that was written is passed on."""
+        self._write_mark()
+        self._passed_on.wait(PASSED_ON_S)
+
     def stop(self) -> None:
         """Wait until all that was written is passed on, and give the file numbers back."""
-        os.write(STDERR, b"\n" + self._mark + b"\n")
+        self._write_mark()
         for number, saved in self._saved.items():
             os.dup2(saved, number)
-        self._ended.wait(5)
+        self._passed_on.wait(PASSED_ON_S)
+
+    def _write_mark(self) -> None:
+        self._passed_on.clear()
+        os.write(STDERR, b"\n" + self._mark + b"\n")
 
     def _pass_on(self) -> None:
         line = b""
@@ -239,7 +259,7 @@ class _Relay:
                 lines, line = [*lines, line], b""
             for number, each in enumerate(lines):
                 if each == self._mark:
-                    self._ended.set()
+                    self._passed_on.set()
                 elif each or lines[number + 1 : number + 2] != [self._mark]:
                     self._pass_on_line(each)
 

@@ -82,7 +82,7 @@ def add_tasks(
         dag_id: name of the DAG, after which the asset of its dataset is named.
         groups: the steps of each task, in order.
         cluster: where it runs by default.
-        telemetry: what the tasks tell other programs.
+        telemetry: metrics, lineage events and logs of the tasks.
     """
     tasks: dict[str, CurationOperator] = {}
     for group in groups:

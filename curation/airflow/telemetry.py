@@ -1,19 +1,18 @@
-"""What the tasks of a DAG tell other programs: the options of the command line for it."""
+"""Metrics, lineage events and logs of the tasks of a DAG: the options of their jobs for them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from curation.errors import RecipeError
-
-LogFormat = Literal["text", "json"]
+from curation.logs import LogFormat
 
 
 @dataclass(frozen=True)
 class Telemetry:
-    """What tasks tell other programs. Relative paths start at the folder of the recipe.
+    """Metrics, lineage events and logs of tasks. Relative paths start at the folder of the recipe.
 
     Attributes:
         metrics: an existing folder; each task writes its metrics to `<dag>-<task>.prom` in it.

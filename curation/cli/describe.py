@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.cli.facts.files import DamagedFile
@@ -71,6 +72,7 @@ def describe_run(
     store: Store,
     report: str | None,
     damaged: Sequence[Problem],
+    log: Path | None,
 ) -> RunSummary:
     """Return the facts of a run.
 
@@ -80,6 +82,7 @@ def describe_run(
         store: where its tables are.
         report: path of the report within the store; None if there is none.
         damaged: files that were set aside before it.
+        log: its log file; None if it could not be written.
     """
     from curation.cli.summary import summarise
 
@@ -89,5 +92,6 @@ def describe_run(
         "store": store.uri,
         "up_to_date": all(outcome.up_to_date for outcome in outcomes),
         "damaged": describe_problems(damaged, store),
+        "log": None if log is None else str(log),
     }
     return RunSummary.model_validate(defaults | more | summarise(outcomes, store, report))

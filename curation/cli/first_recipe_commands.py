@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 from rich.table import Table as Grid
 
 from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_facts
@@ -160,7 +161,8 @@ def _facts(checked: Checked) -> list[tuple[str, str]]:
         lines.append(
             (
                 "estimate",
-                f"about {_size(needs.stored)} written, {_size(needs.memory)} of memory in the driver, "
+                f"about {decimal(round(needs.stored))} written, "
+                f"{decimal(round(needs.memory))} of memory in the driver, "
                 f"{_duration(seconds)} of work without downloads",
             )
         )
@@ -169,11 +171,6 @@ def _facts(checked: Checked) -> list[tuple[str, str]]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _size(count: float) -> str:
-    unit, length = ("GB", 1e9) if count >= 1e8 else ("MB", 1e6)
-    return f"{max(0.1, count / length):,.1f} {unit}"
 
 
 def _duration(seconds: float) -> str:

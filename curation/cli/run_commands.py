@@ -190,8 +190,7 @@ def run(
         up_to_date = all(outcome.up_to_date for outcome in outcomes)
         report_path = _report(steps, loaded, opened, up_to_date)
     if as_json:
-        facts = describe_run(loaded.name, outcomes, opened, report_path, damaged)
-        print_facts(facts.model_copy(update={"log": None if log.path is None else str(log.path)}))
+        print_facts(describe_run(loaded.name, outcomes, opened, report_path, damaged, log.path))
         return
     if up_to_date:
         out.print("Nothing to do: every table is up to date.")

@@ -50,7 +50,11 @@ def run_of(path: str) -> str:
 
 
 def tidy_state_folder() -> None:
-    """Remove all but the latest log files of the state folder."""
+    """Remove all but the latest log files of the state folder.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
     files = sorted(state_folder().glob(f"*{SUFFIX}*"), key=lambda path: path.name)
     for path in files[:-KEPT_OF_OTHER_STORES]:
         path.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ class RunLog(RunObserver):
 
     Args:
         store: where the run works.
-        notify: is told the path of the file once it is there.
+        notify: called with the path of the file once it is there.
 
     Attributes:
         path: of the file; None before the run has begun, and if the file cannot be written.
@@ -40,8 +40,6 @@ class RunLog(RunObserver):
         path = log_path(self._store, run.run)
         try:
             self._stack.enter_context(log_file(path))
-            if not self._store.storage.is_local:
-                tidy_state_folder()
         except OSError as error:
             logger.warning("The run has no log file, because %s cannot be written: %s", path, error)
             return
@@ -51,6 +49,11 @@ class RunLog(RunObserver):
             "curation %s, Python %s: run %s of %s into %s",
             *(__version__, platform.python_version(), run.run, run.recipe, self._store.uri),
         )
+        if not self._store.storage.is_local:
+            try:
+                tidy_state_folder()
+            except OSError as error:
+                logger.warning("Older log files beside %s cannot be removed: %s", path, error)
 
     def __enter__(self) -> RunLog:
         return self

@@ -81,6 +81,21 @@ def test_text_follows_from_the_fields() -> None:
     assert str(unknown("arm", "x", [])) == "unknown arm 'x'; there is none"
 
 
+def test_the_text_says_once_what_several_details_say_to_do() -> None:
+    start = "Relative paths start at '/here'"
+    error = RecipeError(
+        Detail("no file 'a'", "heads.a", fix=start),
+        Detail("no file 'b'", "web", fix=f"Set `path`. {start}."),
+        Detail("no file 'c'", "faces", fix=start),
+        within="birds",
+    )
+    assert str(error) == (
+        "birds:\n  heads.a: no file 'a'. Relative paths start at '/here'.\n"
+        "  web: no file 'b'. Set `path`.\n  faces: no file 'c'"
+    )
+    assert all(start in detail["fix"] for detail in error.to_json()["details"])
+
+
 def test_no_secret_is_in_any_field() -> None:
     address = "https://user:p4ssw0rd-of-detail@host.example/list"
     note_secrets(address)

@@ -238,7 +238,7 @@ def test_search_refuses_what_it_cannot_use(
 ) -> None:
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")
     refused = cli("search", recipe, "--store", "store", status=2).stderr
-    assert "--image, \n--id, --text, --vectors. Give exactly one" in refused
+    assert "--image, --id, --text, --vectors. Give exactly one" in " ".join(refused.split())
     with pytest.raises(StoreError, match="no vector of beef"):
         over.vectors_of(["beef"])
     with pytest.raises(StoreError, match="queries have 7 dimensions"):

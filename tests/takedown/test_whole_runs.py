@@ -17,7 +17,8 @@ from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import restore_run
 from curation.runner.step import run_step
 from curation.runner.takedown.prove import prove
-from curation.store.run_log import read_runs
+from curation.store.log_place import state_folder
+from curation.store.run_log import read_runs, recorded_run
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tags import add_tag
@@ -38,7 +39,9 @@ def image_of(tiny: Tiny, key: str) -> str:
     return str(row["image_id"])
 
 
-def test_an_image_leaves_every_table_the_report_and_a_tagged_run(tiny: Tiny) -> None:
+def test_an_image_leaves_every_table_the_report_and_a_tagged_run(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tiny.store)
     image_id = image_of(tiny, "p1")
     before = [row for row in rows_of(tiny.store, "images") if row["image_id"] == image_id]
@@ -53,21 +56,40 @@ def test_an_image_leaves_every_table_the_report_and_a_tagged_run(tiny: Tiny) -> 
     _, did = run_recipe(tiny.recipe, Store(tiny.store))
     assert (did["fetch"].computed, did["fetch"].reused) == (1, 3)
     assert (did["embed"].computed, did["embed"].reused) == (1, 3)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    state_folder().mkdir(parents=True)
     for record in read_runs(store):
         # A library may have said where it failed, in the log file of any run.
         store.storage.write(f"logs/{record.run}.log", url_of("p1").encode())
+        (state_folder() / f"{record.run}.log").touch()
     # Longer than any file is old, and a tag: neither saves it.
     collected = gc(tiny.store, Retention(keep=5))
     assert tiny.record.run in collected.removed
     assert collected.taken_down["images"] == 1
     assert collected.left == {}
-    assert holding(tiny.store, texts) == {}
+    assert holding(tiny.store, texts) == {} and not [*state_folder().iterdir()]
     assert prove(Store(tiny.store)).holds
     assert read_removed(store.storage)[-1]["removed"] == collected.taken_down
     _, did = run_recipe(tiny.recipe, Store(tiny.store))
     assert all(result.up_to_date for result in did.values())
     assert write_report(recipe_of(tiny.recipe), Store(tiny.store))
     assert prove(Store(tiny.store)).holds
+
+
+def test_the_log_of_a_run_that_worked_while_rows_were_taken_down_goes_when_it_has_ended(
+    tiny: Tiny,
+) -> None:
+    store = Store(tiny.store)
+    with recorded_run(store, "other", "0") as working:
+        log = f"logs/{working.record.run}.log"
+        store.storage.write(log, url_of("p1").encode())
+        add_tag(store, "v1", working.record.run)
+        forget(store, urls=[url_of("p1")])
+        run_recipe(tiny.recipe, Store(tiny.store))
+        assert gc(tiny.store).left == {}
+        assert store.storage.status(log) is not None
+    gc(tiny.store, Retention(keep=5))
+    assert store.storage.status(log) is None
 
 
 def check_readers(tiny: Tiny, image_id: str) -> None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from curation.cli import app
 from curation.errors import StoreError
 from curation.flow import plan
-from curation.log_file import EARLIER, LogFile, log_file
+from curation.log_file import LogFile, log_file
 from curation.logs import log_of
 from curation.recipe import load_recipe
 from curation.runner.gc.kept_runs import Retention
@@ -131,7 +131,7 @@ def test_a_file_is_bounded_and_has_what_was_said_last(
     with log_file(path, limit):
         for number, text in enumerate(texts):
             logging.getLogger("x").info("%s %s %d.", SIGNED, text, number)
-    earlier = Path(f"{path}{EARLIER}")
+    earlier = Path(f"{path}.1")
     assert set(path.parent.iterdir()) <= {path, earlier}
     content = path.read_bytes()
     # Unless it is one record.
@@ -246,10 +246,10 @@ def test_runs_on_stores_elsewhere_have_logs_on_this_machine(state: Path) -> None
     names = [f"20261129T{n:04}.log" for n in range(KEPT_OF_OTHER_STORES + 3)]
     for name in names:
         (state / name).touch()
-    (state / f"{names[-1]}{EARLIER}").touch()
+    (state / f"{names[-1]}.1").touch()
     tidy_state_folder()
     left = {p.name for p in state.iterdir()}
-    assert left == {*names[4:], f"{names[-1]}{EARLIER}"} and len(left) == KEPT_OF_OTHER_STORES
+    assert left == {*names[4:], f"{names[-1]}.1"} and len(left) == KEPT_OF_OTHER_STORES
     remove_from_state_folder([names[-1].removesuffix(".log")])
     assert {p.name for p in state.iterdir()} == {*names[4:-1]}
 
@@ -268,3 +268,29 @@ def test_a_command_that_fails_prints_where_the_log_is(
     assert text.returncode == as_json.returncode == 1
     assert text.stderr.endswith(f"log    {paths[1]}\n")
     assert json.loads(as_json.stderr.splitlines()[-1])["log"] == paths[0]
+
+
+ENDS = """
+import os, sys
+from pathlib import Path
+from curation.log_file import log_file
+from curation.streams import clean_output
+
+with clean_output():
+    for name in ("first.log", "second.log"):
+        with log_file(Path(sys.argv[1], name)):
+            for number in range(5000):
+                os.write(2, b"\\x1eJava %d\\n" % number)
+            print(f"begun in {name}", end="")
+"""
+
+
+def test_a_file_has_what_was_said_to_its_end_and_no_other_file_has_it(
+    root: Path, tmp_path: Path
+) -> None:
+    done = run(root, ENDS, tmp_path)
+    assert done.returncode == 0 and "Java" not in done.stderr
+    for name in ("first.log", "second.log"):
+        lines = (tmp_path / name).read_text().splitlines()
+        ends = [line.rsplit(": ", 1)[1] for line in lines]
+        assert sorted(ends) == sorted(["begun in " + name, *(f"Java {n}" for n in range(5000))])

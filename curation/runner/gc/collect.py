@@ -23,6 +23,7 @@ from curation.runner.gc.step_logs import ReadLog, end_silent_leases, read_logs
 from curation.runner.gc.sweep import Sweep
 from curation.runner.gc.taken_down import (
     by_table,
+    quoting_runs,
     record_removal,
     superseded_runs,
     withheld_files,
@@ -105,8 +106,10 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     superseded = superseded_runs(store, runs)
     kept = {r: reason for r, reason in kept.items() if reason == WORKING or r not in superseded}
     recipes = {run.record.recipe for run in runs if run.record.run in kept}
-    needs = find_needs(store, *_records(runs, kept, working, retention, now), logs)
+    stay, go_on = _records(runs, kept, working, retention, now)
+    needs = find_needs(store, stay, go_on, logs)
     before = withheld_files(store)
+    quoting = quoting_runs(store, runs, before) - {record.run for record in go_on}
     # A takedown waits for no grace period.
     removals = RemovalList(store.storage, lease, now - (0.0 if before else retention.grace_s))
     sweep = Sweep(store, needs, removals, now, frozenset(before))
@@ -114,13 +117,13 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     paths = {run.record.path for run in runs if run.record.run in kept}
     # First, so that no run is listed whose tables are gone.
     removals.decide("runs", records, paths.__contains__)
-    sweep.logs({run for run, reason in kept.items() if reason == WORKING or not before})
+    sweep.logs(kept, quoting)
     # Before the files that these folders open.
     sweep.open_folders(recipes)
     _sweep_everything(sweep, logs)
     removed = tuple(run.record.run for run in runs if run.record.run not in kept)
     if lease is not None:
-        remove_from_state_folder(removed)
+        remove_from_state_folder({*removed, *quoting})
     left = {path for path in withheld_files(store) if path not in removals.forced}
     counts = [by_table(before - left), by_table(left)]
     if lease is not None and before - left:

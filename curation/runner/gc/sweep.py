@@ -202,10 +202,16 @@ class Sweep:
             (self.removals.keep if stays else self.removals.remove)("reports", files)
         self._delete_empty_folders("reports")
 
-    def logs(self, runs: Collection[str]) -> None:
-        """Remove the log files of all runs but some."""
+    def logs(self, kept: Collection[str], quoting: Collection[str]) -> None:
+        """Remove the log files of runs.
+
+        Args:
+            kept: runs that are kept.
+            quoting: runs whose log files go nevertheless, and at once: see `quoting_runs`.
+        """
         files = self.store.storage.files(LOGS)
-        self.removals.decide("logs", files, lambda path: run_of(path) in runs)
+        self.removals.forced |= {path for path in files if run_of(path) in quoting}
+        self.removals.decide("logs", files, lambda path: run_of(path) in kept)
 
     def open_folders(self, recipes: Collection[str]) -> None:
         """Remove the folders by which other programs open tables of recipes that have no kept run."""

@@ -7,7 +7,7 @@ takes the other rows from them and downloads none of these again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from curation.runner.gc.kept_runs import StoredRun
@@ -49,6 +49,22 @@ def _is_withheld(
         manifest = store.manifest(table, version)
         known[table, version] = manifest is not None and store.is_withheld(manifest)
     return known[table, version]
+
+
+def quoting_runs(store: Store, runs: Iterable[StoredRun], withheld: Collection[str]) -> set[str]:
+    """Return the runs whose log files may quote what was taken down.
+
+    Args:
+        store: where they are.
+        runs: all runs.
+        withheld: files that hold what was taken down. While there are some, any run may read it;
+            afterwards, those that began before the last takedown may have.
+    """
+    takedowns = store.takedowns()
+    if takedowns is None:
+        return set()
+    last = max((tombstone.time for tombstone in takedowns.tombstones), default="")
+    return {run.record.run for run in runs if withheld or run.record.started <= last}
 
 
 def withheld_files(store: Store) -> set[str]:
