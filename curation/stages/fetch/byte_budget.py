@@ -12,6 +12,8 @@ STALL_S = 2.0
 """Seconds after which a body that hardly grows gives its bytes to those that wait."""
 _PROGRESS_BYTES = 16 * 1024
 """Bytes by which a body must grow in this time."""
+_CHECK_S = 0.01
+"""Shortest time after which a body that waits looks again for those that have stalled."""
 
 
 class ByteBudget:
@@ -50,8 +52,8 @@ class ByteBudget:
             freed = asyncio.Event()
             self._waiting.append(freed)
             self._note(body, grows=False)
-            while not await _is_set(freed):
-                self._end_stalled(_now())
+            while not await _is_set(freed, self._end_stalled()):
+                pass
             if due is not None:
                 deadline.reschedule(due + _now() - started)
         self._free -= size
@@ -66,10 +68,14 @@ class ByteBudget:
         if body is not None:
             (self._growing.add if grows else self._growing.discard)(body)
 
-    def _end_stalled(self, now: float) -> None:
-        for body in [body for body in self._growing if body.is_stalled(now)]:
+    def _end_stalled(self) -> float:
+        """End the bodies that have stalled; return the seconds after which others may have."""
+        now = _now()
+        for body in [body for body in self._growing if body.stalls_at <= now]:
             self._note(body, grows=False)
             body.expire(now)
+        next_stall = min((body.stalls_at - now for body in self._growing), default=STALL_S)
+        return max(_CHECK_S, next_stall)
 
     def complete(self, body: Reservation) -> None:
         """Note that a body has arrived: it keeps its bytes."""
@@ -79,16 +85,17 @@ class ByteBudget:
         """Give `size` bytes back; `body` is one that no longer grows."""
         self._free += size
         self._note(body, grows=False)
-        if self._leader is body:
+        leads = self._leader is body
+        if leads:
             self._leader = None
-        while self._waiting:
+        while (size or leads) and self._waiting:
             self._waiting.popleft().set()
 
 
-async def _is_set(event: asyncio.Event) -> bool:
-    """Whether an event comes within the time after which a body has stalled."""
+async def _is_set(event: asyncio.Event, within_s: float) -> bool:
+    """Whether an event comes within some seconds."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), STALL_S)
+        await asyncio.wait_for(event.wait(), within_s)
     return event.is_set()
 
 
@@ -116,9 +123,10 @@ class Reservation:
         if self._size - self._progress_size >= _PROGRESS_BYTES:
             self._progress_size, self._progress_at = self._size, _now()
 
-    def is_stalled(self, now: float) -> bool:
-        """Whether it has hardly grown for some time."""
-        return now - self._progress_at >= STALL_S
+    @property
+    def stalls_at(self) -> float:
+        """When it has hardly grown for STALL_S, unless it grows before."""
+        return self._progress_at + STALL_S
 
     def expire(self, now: float) -> None:
         """End its request, as if its time were over."""
