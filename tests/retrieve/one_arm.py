@@ -84,9 +84,8 @@ def claim(strategy: ModuleType, arm: Arm, given: Given, seed: int) -> Outcome:
 
 
 def _counts(given: Given) -> Counts:
-    clusters = (
-        max(given.pool.cluster_id.max(initial=-1), given.seeds.cluster_id.max(initial=-1)) + 1
-    )
+    largest = max(given.pool.cluster_id.max(initial=-1), given.seeds.cluster_id.max(initial=-1))
+    clusters = len(given.parents[0]) if given.parents else largest + 1
 
     def by_cluster(images: EligibleImages) -> Any:
         return np.bincount(images.cluster_id[images.cluster_id >= 0], minlength=clusters)
