@@ -44,10 +44,10 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.inspect.cost.calibrate import calibrate
-from curation.inspect.cost.claims import rows_at_once
 from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.estimate import estimate
 from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
+from curation.inspect.cost.work import rows_at_once
 from curation.inspect.cost.workload import work_of_stages
 from curation.stages.dedup.params import DedupParams
 from curation.stages.retrieve.params import RetrieveStep

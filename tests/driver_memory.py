@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
-from curation.engine.parallel import InProcess, Note, ShuffleJob
-
-T = TypeVar("T")
-R = TypeVar("R")
+from curation.engine.parallel import InProcess, ShuffleJob
 
 
 class DriverMemory(InProcess):
@@ -32,24 +29,18 @@ class DriverMemory(InProcess):
     def _note(self) -> None:
         self.peak = max(self.peak, tracemalloc.get_traced_memory()[1])
 
-    def map(
-        self,
-        label: str,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        note: Note | None = None,
-        gpu: bool = False,
-        isolated: bool = False,
-    ) -> list[R]:
+    @contextmanager
+    def _not_counting(self) -> Iterator[None]:
         self._note()
         try:
-            return super().map(label, function, items, note, gpu, isolated)
+            yield
         finally:
             tracemalloc.reset_peak()
 
+    def map(self, *args: Any, **options: Any) -> list[Any]:
+        with self._not_counting():
+            return super().map(*args, **options)
+
     def exchange(self, job: ShuffleJob) -> list[Any]:
-        self._note()
-        try:
+        with self._not_counting():
             return super().exchange(job)
-        finally:
-            tracemalloc.reset_peak()

@@ -7,7 +7,7 @@ are the rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -103,8 +103,7 @@ class OnWorkers:
         self.context.delete_records(self._records)
         self._records.clear()
 
-    def _opened(self, records: Any) -> list[Fragment]:
-        records = list(records)
+    def _opened(self, records: Collection[FragmentRecord]) -> list[Fragment]:
         self._records.extend(records)
         return [Fragment(self.context.store, record) for record in records]
 

@@ -173,8 +173,8 @@ class ImageSearch:
         if self._settings.spec is None:
             raise StoreError(
                 Detail(
-                    f"The store does not say which model made the vectors of {self.encoder!r}, as of "
-                    "vectors that were imported",
+                    f"The store does not say which model made the vectors of {self.encoder!r}. It "
+                    "knows none for vectors that were imported",
                     EMBEDDINGS.table(self.encoder),
                     fix="`curation search` finds neighbours with --id or --vectors",
                 )
@@ -299,7 +299,7 @@ class Search(ImageSearch):
         super().__init__(trace(recipe, store, run).tables, settings)
 
 
-OF_VECTORS = "`numpy.save` of an array of float32, one row for each vector, writes such a file"
+SAVE_VECTORS = "`numpy.save` of an array of float32, one row for each vector, writes such a file"
 
 
 def read_queries(path: Path) -> Vectors:
@@ -312,11 +312,11 @@ def read_queries(path: Path) -> Vectors:
         vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         message = f"{path} cannot be read as a .npy array of numbers: {error}"
-        raise RecipeError(Detail(message, "--vectors", str(path), fix=OF_VECTORS)) from error
+        raise RecipeError(Detail(message, "--vectors", str(path), fix=SAVE_VECTORS)) from error
     if vectors.ndim != 2 or vectors.dtype.kind != "f":
         shape = f"{vectors.dtype} of shape {vectors.shape}"
         message = f"{path} holds {shape}; it must hold floats of shape (n, dim)"
-        raise RecipeError(Detail(message, "--vectors", shape, fix=OF_VECTORS))
+        raise RecipeError(Detail(message, "--vectors", shape, fix=SAVE_VECTORS))
     doubles = vectors.astype(np.float64)
     lengths = np.linalg.norm(doubles, axis=1, keepdims=True)
     invalid = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))

@@ -17,7 +17,7 @@ from curation.algorithms.knn import exact, running, streams
 from curation.algorithms.knn.exact import build_base
 from curation.algorithms.knn.running import RunningNearest
 from curation.algorithms.knn.search_plan import Layout, SearchLimits
-from curation.engine.parallel import InProcess, Note, ShuffleJob
+from curation.engine.parallel import InProcess, ShuffleJob
 
 from ..knn.test_exact import brute_force, names, unit
 from .worlds import BOUNDS, DIM, World, make_world, match_rows, rows_of, true_rows
@@ -126,13 +126,7 @@ class Weighing(InProcess):
         self._left = searches
 
     def map(
-        self,
-        label: str,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        note: Note | None = None,
-        gpu: bool = False,
-        isolated: bool = False,
+        self, label: str, function: Callable[[T], R], items: Sequence[T], *args: Any, **options: Any
     ) -> list[R]:
         def call(item: T) -> R:
             if label == "search":
@@ -144,7 +138,7 @@ class Weighing(InProcess):
             self.result = max(self.result, len(pickle.dumps(result)))
             return result
 
-        return super().map(label, call, items, note, gpu, isolated)
+        return super().map(label, call, items, *args, **options)
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
         def send(item: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -61,7 +61,7 @@ def claim(strategy: ModuleType, arm: Arm, given: Given, seed: int) -> Outcome:
     )
     claims = strategy.claim(arm, evidence, plan, seed)
     arms = Arms((arm.model_dump(),), ("s",), (0,))
-    part = collect(sorted_claims(claim_rows(0, claims), arms))
+    part = collect(sorted_claims, claims=claim_rows(0, claims), arms=arms)
     parts = ClaimedParts([images_of([given.pool, given.seeds])], [part], arms)
     before, after = apply_arm_limits(
         parts,
@@ -84,9 +84,8 @@ def claim(strategy: ModuleType, arm: Arm, given: Given, seed: int) -> Outcome:
 
 
 def _counts(given: Given) -> Counts:
-    clusters = (
-        max(given.pool.cluster_id.max(initial=-1), given.seeds.cluster_id.max(initial=-1)) + 1
-    )
+    largest = max(given.pool.cluster_id.max(initial=-1), given.seeds.cluster_id.max(initial=-1))
+    clusters = len(given.parents[0]) if given.parents else largest + 1
 
     def by_cluster(images: EligibleImages) -> Any:
         return np.bincount(images.cluster_id[images.cluster_id >= 0], minlength=clusters)
@@ -111,7 +110,7 @@ def _single(arm: Arm, matches: Matches) -> Matches | None:
     columns += [pa.array(matches.similarity), pa.array(matches.rank)]
     columns += [pa.array([False] * count, pa.bool_()), pa.array([k] * count, pa.int32())]
     columns += [pa.array([False] * count, pa.bool_())]
-    rows = collect(settle_rest(pa.table(columns, schema=OPEN))).read()
+    rows = collect(settle_rest, rows=pa.table(columns, schema=OPEN)).read()
     return Matches(
         to_ids(rows.column("seed_image_id")),
         to_ids(rows.column("image_id")),
@@ -139,11 +138,7 @@ def images_of(groups: Sequence[EligibleImages], **columns: Any) -> MemoryTable:
     return MemoryTable(pa.table(arrays, schema=IMAGES), {})
 
 
-def collect(rows: StageOutput) -> MemoryTable:
-    """The rows that a function yields, and its measurements."""
-    batches = []
-    while True:
-        try:
-            batches.append(next(rows))
-        except StopIteration as stop:
-            return MemoryTable(pa.Table.from_batches(batches).combine_chunks(), stop.value or {})
+def collect(function: Callable[..., StageOutput], **arguments: Any) -> MemoryTable:
+    """The rows that a function of a part yields, and its measurements."""
+    (part,) = InMemory().compute("", function, [arguments])
+    return part

@@ -79,7 +79,7 @@ def kept(claims: pd.DataFrame, images: pd.DataFrame, **params: Any) -> list[tupl
                 host=[None if h is None else str(h) for h in images["host"]],
             )
         ],
-        [collect(sorted_claims(table, arms))],
+        [collect(sorted_claims, claims=table, arms=arms)],
         arms,
     )
     left = apply_balance(

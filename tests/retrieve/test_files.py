@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,12 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.engine.context import Context
+from curation.engine.exchange import Exchange, exchange
 from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.assemble import stage
 from curation.stages.assemble.params import AssembleStep
+from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 
 from ..tables import commit, commit_empty_inputs, run_step
@@ -135,6 +139,23 @@ def test_cuts_do_not_depend_on_pieces(
     ]
     params = AssembleStep(pixels="none", rows_per_file=rows, bytes_per_file=largest, seed=0, run="")
     assert stage.file_cuts(pieces, params).tolist() == expected
+
+
+def test_a_task_does_not_grow_with_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be ten thousand files, and a hundred thousand tasks."""
+    largest: list[int] = []
+
+    def noted(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]:
+        largest.append(max(len(pickle.dumps(task)) for task in job.inputs["rows"].tasks))
+        return exchange(job, context)
+
+    monkeypatch.setattr(stage, "exchange", noted)
+    for rows in (IMAGES, 1):
+        assembled(tmp_path / str(rows), [20], rows_per_file=rows)
+    few, many = largest
+    assert many - few < IMAGES
 
 
 def test_rows_are_shuffled_by_the_seed(whole: Table, tmp_path: Path) -> None:

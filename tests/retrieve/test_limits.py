@@ -15,6 +15,8 @@ from curation.flow import plan
 from curation.inspect.composition import composition_of
 from curation.recipe import parse_recipe
 from curation.stages.retrieve.balance import describe_target
+from curation.stages.retrieve.strategies import sample
+from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmPlan, Evidence
 from curation.store.store import Store
 
 from ..kmeans.data import names, planted
@@ -126,6 +128,24 @@ def test_a_seed_set_without_an_eligible_image_gives_a_warning(
 def test_impossible_parameters_of_arms_are_refused(arm: dict[str, Any], words: str) -> None:
     with pytest.raises(RecipeError, match=rf"retrieve\.a.*{words}"):
         parse_recipe(SPEC | {"retrieve": [{"name": "a", "seeds": "cats"} | arm]})
+
+
+def test_an_arm_gets_only_the_matches_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strategy may use all matches that it gets; another arm of the seed set needs more of them."""
+    ranks, claim = {}, sample.claim
+
+    def noted(arm: Any, evidence: Evidence, plan: ArmPlan, seed: int) -> ArmClaims:
+        ranks[arm.name] = evidence.matches.rank.max()
+        return claim(arm, evidence, plan, seed)
+
+    monkeypatch.setattr(sample, "claim", noted)
+    store = Store(tmp_path)
+    fill(store)
+    arms = [{"name": f"cats-{k}", "seeds": "cats", "strategy": "sample", "k": k} for k in (1, 2)]
+    run(store, SPEC | {"retrieve": arms}, "retrieve")
+    assert ranks == {"cats-1": 1, "cats-2": 2}
 
 
 # -- neighbours -----------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from curation.engine.exchange_runner import MemoryTable
 from curation.engine.parallel import InProcess, Parallel, ShuffleJob
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.table import Table, open_table
@@ -15,6 +18,9 @@ from curation.errors import CurationError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.retrieve import stage
+from curation.stages.retrieve.claims import CLAIMS, Arms
+from curation.stages.retrieve.limits import ClaimedParts
+from curation.stages.retrieve.write_claims import write_exchange
 from curation.store.store import Store
 
 from ..tables import has_table, run_step
@@ -87,6 +93,19 @@ def test_claims_in_parts_are_those_of_the_driver_and_of_a_brute_force(
 @pytest.mark.parametrize("seed", (112, 123, 124, 143, *range(200, 220)))
 def test_claims_of_many_worlds(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     check(tmp_path, seed, (1, 2, 7), monkeypatch)
+
+
+def test_a_task_that_sends_claims_to_fragments_does_not_grow_with_these() -> None:
+    """There may be a hundred thousand fragments, and thousands of tasks."""
+    part = MemoryTable(CLAIMS.empty_table(), {})
+    parts = ClaimedParts([part], [part], Arms((), (), ()))
+    sizes = []
+    for fragments in (1_000, 100_000):
+        groups = np.split(np.arange(fragments), 10)
+        job = write_exchange(parts, [f"web-{n}" for n in range(fragments)], groups)
+        (task,) = job.inputs["rows"].tasks
+        sizes.append(len(pickle.dumps(task.arguments)))
+    assert sizes[0] == sizes[1]
 
 
 class Stopped(InProcess):

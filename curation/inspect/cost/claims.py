@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from curation.engine.params_base import StrictModel
-from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work
+from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work, rows_at_once
 from curation.stages.retrieve.limits import SAMPLED_PER_PART
 from curation.stages.retrieve.params import RetrieveStep
 from curation.stages.retrieve.stage import ROWS_PER_PART
@@ -20,14 +19,8 @@ CLUSTER_OF_ARM = 16
 """Bytes of the driver for a cluster in the counts and the plan of an arm."""
 
 
-def rows_at_once(params: type[StrictModel]) -> int:
-    """Return the largest number of rows that the driver of a stage decides alone, by default."""
-    rows: int = params.model_fields["rows_at_once"].default
-    return rows
-
-
 def retrieve_work(inputs: CostInputs) -> Work:
-    """Return the work of retrieve; see docs/scale.md for the formulas."""
+    """Return the work of retrieve; docs/operating.md says what the driver holds."""
     counts = inputs.counts
     matches = counts.seeds * inputs.recipe.largest_k
     rows = counts.rows + matches

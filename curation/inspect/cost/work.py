@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from curation.algorithms.knn.choice import SearchChoice, choose_search
+from curation.engine.params_base import StrictModel
 from curation.inspect.cost.counts import ExpectedCounts
 from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
@@ -13,6 +14,12 @@ from curation.recipe import Recipe
 
 PART_ON_DRIVER = 8 * 1024
 """Bytes of the driver for a fragment, or a part of an exchange: its unit of work, memo and record."""
+
+
+def rows_at_once(params: type[StrictModel]) -> int:
+    """Return the largest number of rows that the driver of a stage decides alone, by default."""
+    rows: int = params.model_fields["rows_at_once"].default
+    return rows
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from curation.errors import RecipeError
 from curation.flow import plan
-from curation.inspect.cost.claims import retrieve_work, rows_at_once
+from curation.inspect.cost.claims import retrieve_work
 from curation.inspect.cost.clusters import assign_work, cluster_work
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile
@@ -17,7 +17,7 @@ from curation.inspect.cost.joins import hash_join, vector_joins
 from curation.inspect.cost.pixel_pairs import verify_work
 from curation.inspect.cost.rates import Assumptions
 from curation.inspect.cost.searches import index_work, match_work, quantise_work
-from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work
+from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work, rows_at_once
 from curation.recipe import Recipe
 from curation.stages.assemble.stage import ROWS_AT_ONCE as SIZES_AT_ONCE
 from curation.stages.ingest.duplicates import ROWS_PER_PART

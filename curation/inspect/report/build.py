@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -28,6 +29,7 @@ from curation.inspect.report.row_counts import DatasetCounts, count_dataset, cou
 from curation.recipe import Recipe
 from curation.stages.retrieve.balance import describe_target
 from curation.stages.retrieve.strategies import STRATEGIES
+from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
 from curation.store.store import DATASET, Store
 from curation.version import __version__
@@ -122,29 +124,27 @@ def _image_content(
 def _cluster_content(lineage: Lineage) -> dict[str, Any]:
     """Return the content of the section on clusters and search; levels from the finest up."""
     centroids = lineage["centroids"]
-    rows = centroids.read(["level", "training_count"]).to_pandas()
-    levels = rows["level"].nunique()
+    # A fragment holds a level.
+    levels = [level for level in centroids.fragments.values() if level.rows]
     return {
-        "clusters": [
-            _level(number, sorted(sizes.tolist()), centroids.manifest, levels)
-            for number, sizes in rows.groupby("level")["training_count"]
-        ],
+        "clusters": [_level(n, levels, centroids.manifest) for n in range(len(levels))],
         "drift": centroids.manifest.stats.get("drift"),
         "search": lineage["matches"].manifest.stats,
     }
 
 
-def _level(number: int, sizes: list[int], manifest: Manifest, levels: int) -> dict[str, Any]:
+def _level(number: int, levels: Sequence[Fragment], manifest: Manifest) -> dict[str, Any]:
+    sizes = np.sort(levels[number].read(["training_count"]).column(0).to_numpy())
     stats = manifest.stats
     return {
         "number": number,
-        "of": levels,
+        "of": len(levels),
         "count": len(sizes),
         "requested": stats["requested"][number],
-        "members": stats["training_vectors"] if number == 0 else sum(sizes),
-        "median": sizes[len(sizes) // 2],
-        "smallest": sizes[0],
-        "largest": sizes[-1],
+        "members": stats["training_vectors"] if number == 0 else int(sizes.sum()),
+        "median": int(sizes[len(sizes) // 2]),
+        "smallest": int(sizes[0]),
+        "largest": int(sizes[-1]),
         "histogram": svg.histogram(sizes),
         "objective_name": OBJECTIVES[manifest.params["metric"]],
         "objective": svg.curve(stats["objective"][number]),

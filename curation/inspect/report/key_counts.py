@@ -29,6 +29,7 @@ class KeyCounts:
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
         self._pending: list[Keys] = []
+        self._pending_keys = 0
         self._runs: list[Counts] = []
         self._written = 0
 
@@ -47,7 +48,8 @@ class KeyCounts:
     def add(self, keys: Keys) -> None:
         """Add keys, (n,), in any order."""
         self._pending.append(keys)
-        if sum(map(len, self._pending)) >= KEYS_IN_MEMORY:
+        self._pending_keys += len(keys)
+        if self._pending_keys >= KEYS_IN_MEMORY:
             self._write_run()
 
     def _write_run(self) -> None:
@@ -59,6 +61,7 @@ class KeyCounts:
         self._file.seek(0, 2)
         self._file.write(keys.tobytes())
         self._pending.clear()
+        self._pending_keys = 0
 
     def _sorted_pending(self) -> Keys:
         return np.sort(np.concatenate([np.empty(0, np.uint64), *self._pending]))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from curation.inspect.report.row_counts import StageCounts
 
@@ -112,11 +113,11 @@ def _format_points(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def histogram(values: Sequence[int], bins: int = 24) -> Histogram | None:
+def histogram(values: npt.NDArray[np.int64], bins: int = 24) -> Histogram | None:
     """Return the histogram of cluster sizes; None if there are none."""
     if not len(values):
         return None
-    low, high = int(min(values)), int(max(values))
+    low, high = int(values.min()), int(values.max())
     # Every bin holds the same number of whole numbers.
     width = max(-(-(high - low + 1) // bins), 1)
     edges = np.arange(low, high + width + 1, width)

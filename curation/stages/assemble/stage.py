@@ -35,6 +35,8 @@ from curation.store.store import DATASET
 
 SIZES = pa.schema({"order": pa.uint64(), "bytes": pa.int64()})
 """A work table with a row for each image of the dataset: its order key, and the bytes of its row."""
+CUTS = pa.schema({"order": pa.uint64()})
+"""A work table of the order keys with which a new file begins."""
 ROWS_AT_ONCE = 20_000_000
 """Rows whose sizes the driver holds at once, at about 48 bytes each."""
 ROWS_PER_BATCH = 65_536
@@ -71,7 +73,10 @@ def assemble(
     )
     tables = [Fragment(context.store, record) for record in measured.values()]
     cuts = file_cuts(sizes_in_order(tables, context), params)
-    tasks = [MapTask(send, {"part": p, "params": params, "cuts": cuts}) for p in parts.values()]
+    # There may be as many tasks as fragments, so the cuts are not sent with each.
+    (written,) = context.compute("cuts", write_cuts, {"cuts": {"cuts": cuts}}).values()
+    shared = {"params": params, "cuts": Fragment(context.store, written)}
+    tasks = [MapTask(send, {"part": part, **shared}) for part in parts.values()]
     job = Exchange(
         "shuffle",
         {"rows": ExchangeInput(dataset_schema(params), tasks)},
@@ -168,11 +173,24 @@ def file_cuts(sizes: Iterable[Sizes], params: AssembleStep) -> Cuts:
     return np.array(cuts, np.uint64)
 
 
-def send(part: Part, params: AssembleStep, cuts: Cuts) -> Iterator[pa.Table]:
-    """Yield the rows that some fragments hold, with the number of their file as KEY."""
+def write_cuts(cuts: Cuts) -> StageOutput:
+    """Yield CUTS."""
+    yield pa.RecordBatch.from_arrays([pa.array(cuts)], schema=CUTS)
+    return None
+
+
+def send(part: Part, params: AssembleStep, cuts: Fragment) -> Iterator[pa.Table]:
+    """Yield the rows that some fragments hold, with the number of their file as KEY.
+
+    Args:
+        part: the fragments.
+        params: of the stage.
+        cuts: a work table of CUTS.
+    """
+    first_keys = np.asarray(cuts.read().column("order"))
     for batch in dataset_rows(part, params):
         keys = order_keys(to_ids(batch.column("image_id")), params)
-        files = np.searchsorted(cuts, keys, "right").astype(np.uint64)
+        files = np.searchsorted(first_keys, keys, "right").astype(np.uint64)
         yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(files))
 
 

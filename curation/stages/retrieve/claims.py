@@ -140,8 +140,8 @@ def claim_part(  # noqa: PLR0913  one argument for each kind of rows
     Returns:
         As `claim_counts`, and `available`, the number of claims that are possible, by arm.
     """
-    rows = images[part].read(["image_id", "set", "cluster_id", "similarity"])
-    representable = _representable(images[part])
+    rows = images[part].read(["image_id", "set", "cluster_id", "similarity", "fragment"])
+    representable = _representable(rows)
     tables, available = [CLAIMS.empty_table()], {}
     for number, arm in enumerate(arms.models()):
         known = _evidence(number, arm, arms, rows, (matches, single), tuple(parents))
@@ -154,10 +154,10 @@ def claim_part(  # noqa: PLR0913  one argument for each kind of rows
     return {"available": available, **(counts or {})}
 
 
-def _representable(images: WorkTable) -> Ids:
+def _representable(images: pa.Table) -> Ids:
     """Return the ids of the images that some row may represent, ascending."""
-    rows = images.read(["image_id", "fragment"])
-    ids = to_ids(rows.filter(pc.not_equal(rows.column("fragment"), NO_ROW)).column("image_id"))
+    has_row = pc.not_equal(images.column("fragment"), NO_ROW)
+    ids = to_ids(images.filter(has_row).column("image_id"))
     return ids[run_starts(ids)]
 
 
@@ -186,14 +186,20 @@ def _evidence(
     matches: tuple[pa.Table, pa.Table],
     parents: tuple[Ints, ...],
 ) -> Evidence:
-    own_set = arms.set_number(arm)
-    uses = arm.uses
+    seed_set, uses = arms.set_number(arm), arm.uses
+    images = of_set = None
+    if "seeds" in uses and seed_set is not None:
+        images = _images_of(rows, seed_set)
+    if "matches" in uses and seed_set is not None:
+        of_set = _matches_of(matches[0], seed_set)
+        # Another arm of the set may need more of them.
+        of_set = of_set.take(of_set.rank <= arm.neighbours_needed())
     is_single = arm.matches_each_image_once() is not None
     return Evidence(
         parents=parents,
         pool_images=_images_of(rows, POOL) if "pool" in uses else None,
-        seed_images=_images_of(rows, own_set) if "seeds" in uses and own_set is not None else None,
-        all_matches=_matches_of(matches[0], own_set) if "matches" in uses else None,
+        seed_images=images,
+        all_matches=of_set,
         matches_once=_matches_of(matches[1], number) if is_single else None,
     )
 
@@ -207,7 +213,7 @@ def _images_of(rows: pa.Table, number: int) -> EligibleImages:
     )
 
 
-def _matches_of(matches: pa.Table, number: int | None) -> Matches:
+def _matches_of(matches: pa.Table, number: int) -> Matches:
     rows = matches.filter(pa.array(matches.column("set").to_numpy() == number))
     return Matches(
         to_ids(rows.column("seed_image_id")),

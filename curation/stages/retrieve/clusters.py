@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,34 +38,22 @@ def count_clusters(images: WorkTable) -> StageOutput:
 
 
 def images_by_cluster(
-    images: Sequence[WorkTable], clusters: int, runner: ExchangeRunner
+    images: Sequence[WorkTable], sets: Iterable[int], clusters: int, runner: ExchangeRunner
 ) -> dict[int, Counts]:
     """Return the number of images of each set in each cluster of level 0, (k,) each.
 
     Args:
         images: all parts of IMAGES.
+        sets: their numbers in the column `set`.
         clusters: k, the number of clusters.
         runner: computes the counts of the parts.
     """
-    sizes: dict[int, Counts] = {}
+    sizes = {number: np.zeros(clusters, np.int64) for number in sets}
     arguments = [{"images": part} for part in images]
     for part in runner.compute("clusters", count_clusters, arguments):
         rows = part.read()
-        sets, numbers, counts = (rows.column(name).to_numpy() for name in CLUSTER_SIZES.names)
-        clusters = max(clusters, int(numbers.max(initial=-1)) + 1)
-        for number in np.unique(sets).tolist():
-            of_set = sets == number
-            total = _longer(sizes.get(number), clusters)
-            total[numbers[of_set]] += counts[of_set]
-            sizes[number] = total
-    return {number: _longer(counts, clusters) for number, counts in sizes.items()}
-
-
-def _longer(counts: Counts | None, length: int) -> Counts:
-    """Return the counts followed by zeros, in an array of some length."""
-    if counts is not None and len(counts) == length:
-        return counts
-    longer = np.zeros(length, np.int64)
-    if counts is not None:
-        longer[: len(counts)] = counts
-    return longer
+        number_of_set, cluster, count = (rows.column(n).to_numpy() for n in CLUSTER_SIZES.names)
+        for number, size in sizes.items():
+            of_set = number_of_set == number
+            size[cluster[of_set]] += count[of_set]
+    return sizes

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curation.algorithms.arrays.fixed_bytes import bytes_of, fixed_bytes
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
 from curation.engine.exchange_runner import ExchangeRunner, WorkTable
-from curation.engine.sorted_arrays import ranks_in_runs, run_starts
+from curation.engine.sorted_arrays import ranks_in_runs
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.retrieve.claims import CLAIMS, Arms, claim_counts, sorted_claims
 from curation.stages.retrieve.images import images_of_claims
@@ -172,7 +173,7 @@ def _cuts(
     if parts > 1:
         arguments = [{**named, "share": share} for named in claims]
         tables = runner.compute(f"sample of {limit.label}", sample_keys, arguments)
-        keys = np.sort(np.concatenate([_bytes(t.read().column("sort_key")) for t in tables]))
+        keys = np.sort(np.concatenate([bytes_of(t.read(), "sort_key") for t in tables]))
     if len(keys):
         keys = keys[np.arange(1, parts) * len(keys) // parts]
     (cuts,) = runner.compute(f"cuts of {limit.label}", write_keys, [{"keys": keys}])
@@ -181,7 +182,7 @@ def _cuts(
 
 def write_keys(keys: SortKeys) -> StageOutput:
     """Yield SAMPLE of some sort keys."""
-    yield pa.RecordBatch.from_arrays([_binary(keys, 32)], schema=SAMPLE)
+    yield pa.RecordBatch.from_arrays([fixed_bytes(keys)], schema=SAMPLE)
     return None
 
 
@@ -190,10 +191,9 @@ def sample_keys(
 ) -> StageOutput:
     """Yield SAMPLE: the sort keys of a random share of what competes."""
     keys, table = _entries(claims, images, limit, part)
-    sampled = (
-        seeded_keys(_bytes(table.column("image_id")), limit.label) <= min(1.0, share) * 2.0**64
-    )
-    yield pa.RecordBatch.from_arrays([_binary(keys[sampled], 32)], schema=SAMPLE)
+    random = seeded_keys(bytes_of(table, "image_id"), limit.label)
+    sampled = keys[random <= min(1.0, share) * 2.0**64]
+    yield pa.RecordBatch.from_arrays([fixed_bytes(sampled)], schema=SAMPLE)
     return None
 
 
@@ -208,9 +208,9 @@ def _entries(
     taken = rows.take(pa.array(competing.row))
     seeds = np.asarray(taken.column("seed_image_id").fill_null(""), dtype="S32")
     columns = {
-        "sort_key": _binary(keys, 32),
-        "image_id": _binary(to_ids(taken.column("image_id")), 32),
-        "seed_image_id": _binary(seeds, 32),
+        "sort_key": fixed_bytes(keys),
+        "image_id": fixed_bytes(to_ids(taken.column("image_id"))),
+        "seed_image_id": fixed_bytes(seeds),
         "rank": taken.column("rank").fill_null(0),
         "at_most": competing.at_most,
         "part": np.full(len(keys), part, np.int32),
@@ -226,7 +226,7 @@ def read_entries(
     """Yield ENTRIES, keyed by the number of their part in the order."""
     keys, table = _entries(claims, images, limit, part)
     # Only what has the same sort key may be ordered by anything else, and it goes to one part.
-    number = np.searchsorted(_bytes(cuts.read().column("sort_key")), keys, "right")
+    number = np.searchsorted(bytes_of(cuts.read(), "sort_key"), keys, "right")
     yield table.append_column(KEY, pa.array(number.astype(np.uint64)))
 
 
@@ -241,23 +241,22 @@ def sort_entries(entries: pa.Table) -> StageOutput:
 
     Returns:
         `first` and `last`: the first and the last group, as hexadecimal digits, each with the number of
-        its entries; empty without any.
+        its entries; empty if there are no entries.
     """
-    keys = _bytes(entries.column("sort_key"))
-    ids, seeds = (_bytes(entries.column(name)) for name in ("image_id", "seed_image_id"))
+    keys, ids, seeds = (bytes_of(entries, name) for name in ENTRIES.names[:3])
     order = np.lexsort((entries.column("rank").to_numpy(), seeds, ids, keys))
     entries = entries.take(pa.array(order))
     group = _groups(keys[order])
     yield empty_batch(SORTED_ENTRIES)
-    columns = [_binary(group, GROUP_BYTES)]
+    columns = [fixed_bytes(group)]
     columns += [entries.column(name) for name in SORTED_ENTRIES.names[1:]]
     yield from pa.table(columns, names=SORTED_ENTRIES.names).to_batches(ROWS_AT_ONCE)
-    starts = np.append(np.flatnonzero(run_starts(group)), len(group))
-    if not len(group):
-        return {"first": [], "last": []}
-    hexes = [group[row].tobytes().ljust(GROUP_BYTES, b"\0").hex() for row in (0, -1)]
-    counts = [int(starts[1]), int(starts[-1] - starts[-2])]
-    return dict(zip(("first", "last"), map(list, zip(hexes, counts, strict=True)), strict=True))
+    return {"first": _group_and_size(group, group[:1]), "last": _group_and_size(group, group[-1:])}
+
+
+def _group_and_size(groups: npt.NDArray[np.bytes_], one: npt.NDArray[np.bytes_]) -> list[Any]:
+    """Return one of some groups as hexadecimal digits, and how often it comes; empty for none."""
+    return [one.tobytes().hex(), int((groups == one).sum())] if len(one) else []
 
 
 def earlier_in_group(parts: Sequence[WorkTable]) -> list[int]:
@@ -280,10 +279,9 @@ def read_without_place(entries: WorkTable, earlier: int) -> Iterator[pa.Table]:
         earlier: number of entries of its first group in the parts before.
     """
     rows = entries.read()
-    group = _bytes(rows.column("group"))
+    group = bytes_of(rows, "group")
     rank = ranks_in_runs(group)
-    if len(group):
-        rank[: np.append(np.flatnonzero(run_starts(group)), len(group))[1]] += earlier
+    rank[group == group[:1]] += earlier
     rows = rows.filter(pa.array(rank >= rows.column("at_most").to_numpy()))
     key = pa.array(rows.column("part").to_numpy().astype(np.uint64))
     yield rows.select(["row"]).append_column(KEY, key)
@@ -322,23 +320,3 @@ def _groups(keys: SortKeys) -> npt.NDArray[np.bytes_]:
     return (
         np.ascontiguousarray(keys.view("S1").reshape(-1, 32)[:, :GROUP_BYTES]).view("S16").ravel()
     )
-
-
-def _binary(values: npt.NDArray[np.bytes_], width: int) -> pa.Array:
-    raw = np.ascontiguousarray(values.astype(f"S{width}"))
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(raw), [None, pa.py_buffer(raw)]
-    )
-
-
-def _bytes(column: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
-    """Return a column of fixed-size bytes, (n,)."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    width = column.type.byte_width
-    if not len(array):
-        return np.empty(0, f"S{width}")
-    start = array.offset * width
-    raw = np.frombuffer(array.buffers()[1], np.uint8)[start : start + len(array) * width]
-    return raw.view(f"S{width}")

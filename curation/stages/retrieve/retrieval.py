@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,56 +95,55 @@ class Retrieval:
     @cached_property
     def counts(self) -> list[Counts]:
         """The counts from which each arm is planned."""
-        images: dict[int, int] = {}
+        images: Counter[int] = Counter()
         for part in self.images:
-            for number, count in part.stats["images"].items():
-                images[int(number)] = images.get(int(number), 0) + count
-        rows = self._seed_rows()
-        by_cluster: dict[int, npt.NDArray[np.int64]] = {}
-        clusters = 0
-        if any("clusters" in arm.uses for arm in self.params.arms):
-            levels = self.tables["centroids"].fragments.values()
-            clusters = next((level.rows for level in levels), 0)
-            by_cluster = images_by_cluster(self.images, clusters, self.runner)
-        none = np.zeros(max(map(len, by_cluster.values()), default=clusters), np.int64)
+            images.update({int(number): n for number, n in part.stats["images"].items()})
+        seed_rows, by_cluster = self._seed_rows(), self._images_by_cluster()
         counts = []
         for arm in self.params.arms:
             number = self.arms.set_number(arm)
-            uses = "clusters" in arm.uses
+            sizes = by_cluster if "clusters" in arm.uses else {}
             counts.append(
                 Counts(
-                    pool_images=images.get(POOL, 0),
-                    seed_rows=rows.get(arm.seeds or "", 0),
-                    seed_images=0 if number is None else images.get(number, 0),
+                    pool_images=images[POOL],
+                    seed_rows=0 if arm.seeds is None else seed_rows[arm.seeds],
+                    seed_images=0 if number is None else images[number],
                     parents=self.parents,
-                    pool_by_cluster=by_cluster.get(POOL, none) if uses else None,
-                    seeds_by_cluster=by_cluster.get(number, none)
-                    if uses and number is not None
-                    else None,
+                    pool_by_cluster=sizes.get(POOL),
+                    seeds_by_cluster=None if number is None else sizes.get(number),
                 )
             )
         return counts
 
-    def _seed_rows(self) -> dict[str, int]:
+    def _images_by_cluster(self) -> dict[int, npt.NDArray[np.int64]]:
+        """Return the number of images of each set in each cluster of level 0, if an arm uses them."""
+        if not any("clusters" in arm.uses for arm in self.params.arms):
+            return {}
+        levels = self.tables["centroids"].fragments.values()
+        clusters = next((level.rows for level in levels), 0)
+        sets = (POOL, *range(len(self.arms.sets)))
+        return images_by_cluster(self.images, sets, clusters, self.runner)
+
+    def _seed_rows(self) -> Counter[str]:
         """Return the number of rows of each seed set, eligible or not."""
-        rows: dict[str, int] = {}
+        rows: Counter[str] = Counter()
         for fragment in self.tables["eligible"].fragments.values():
             if "seed" in fragment.record.counts:
+                # All rows of a fragment have one source.
                 first = next(fragment.batches(["source"], rows=1))
-                source = first.column("source")[0].as_py()
-                rows[source] = rows.get(source, 0) + fragment.rows
+                rows[first.column("source")[0].as_py()] += fragment.rows
         return rows
 
-    def plans(self, counts: Sequence[Counts]) -> list[ArmPlan]:
-        """Return the plan of each arm."""
+    @cached_property
+    def plans(self) -> list[ArmPlan]:
+        """The plan of each arm."""
         return [
             STRATEGIES.load(arm.strategy).plan(arm, of_arm, self.params.seed)
-            for arm, of_arm in zip(self.params.arms, counts, strict=True)
+            for arm, of_arm in zip(self.params.arms, self.counts, strict=True)
         ]
 
-    def claim(self, counts: Sequence[Counts]) -> tuple[ClaimedParts, dict[str, int]]:
+    def claim(self) -> tuple[ClaimedParts, dict[str, int]]:
         """Return what every arm claims, and the number of claims that are possible, by arm."""
-        plans = self.plans(counts)
         ranks: dict[str, int] = {}
         for arm in self.params.arms:
             if arm.seeds and "matches" in arm.uses:
@@ -165,8 +165,8 @@ class Retrieval:
             {
                 "images": list(self.images),
                 "arms": self.arms,
-                "plans": {str(n): dict(plan.values) for n, plan in enumerate(plans)},
-                "requested": [plan.requested for plan in plans],
+                "plans": {str(n): dict(plan.values) for n, plan in enumerate(self.plans)},
+                "requested": [plan.requested for plan in self.plans],
                 "parents": list(self.parents),
                 "seed": self.params.seed,
             },

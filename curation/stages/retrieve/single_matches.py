@@ -8,7 +8,7 @@ Such matches are settled in rounds, by seed image and by image in turn, until th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -79,13 +79,13 @@ def single_matches(
 def _exchange(
     label: str,
     tasks: Sequence[MapTask],
-    function: object,
-    arguments: dict[str, int],
+    function: Callable[..., StageOutput],
+    arguments: Mapping[str, int],
     parts: int,
     runner: ExchangeRunner,
 ) -> Sequence[WorkTable]:
     rows = {"rows": ExchangeInput(OPEN, tasks)}
-    return runner.exchange(Exchange(label, rows, function, parts, arguments))  # type: ignore[arg-type]
+    return runner.exchange(Exchange(label, rows, function, parts, arguments))
 
 
 def read_open(matches: Fragment, seed_set: str, largest: int) -> Iterator[pa.Table]:
@@ -139,12 +139,13 @@ def read_settled(rows: WorkTable, number: int) -> Iterator[pa.Table]:
         yield _keyed(settled.add_column(0, "set", numbers), "image_id")
 
 
-def _in_order(rows: pa.Table, first: str) -> pa.Table:
-    """Return rows by a column of ids, then in the order in which matches are taken."""
-    seeds, images = (to_ids(rows.column(name)) for name in ("seed_image_id", "image_id"))
-    keys = (images, seeds, -rows.column("similarity").to_numpy())
-    by = {"seed_image_id": seeds, "image_id": images}.get(first)
-    return rows.take(pa.array(np.lexsort(keys if by is None else (*keys, by)))).combine_chunks()
+def _in_order(rows: pa.Table, column: str | None = None) -> pa.Table:
+    """Return rows in the order in which matches are taken, or by a column of ids and then so."""
+    ids = {name: to_ids(rows.column(name)) for name in ("image_id", "seed_image_id")}
+    # lexsort sorts by the last key first.
+    keys = [*ids.values(), -rows.column("similarity").to_numpy()]
+    keys += [] if column is None else [ids[column]]
+    return rows.take(pa.array(np.lexsort(keys))).combine_chunks()
 
 
 def mark_best(rows: pa.Table, k: int) -> StageOutput:
@@ -208,7 +209,7 @@ def settle_rest(rows: pa.Table) -> StageOutput:
     Yields:
         OPEN; every row is settled.
     """
-    rows = _in_order(rows, "")
+    rows = _in_order(rows)
     seeds, images = (
         np.unique(to_ids(rows.column(name)), return_inverse=True)[1]
         for name in ("seed_image_id", "image_id")

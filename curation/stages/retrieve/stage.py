@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from curation.engine.context import Context
@@ -15,7 +15,6 @@ from curation.stages.retrieve.balance import apply_arm_limits, apply_balance, de
 from curation.stages.retrieve.limits import ClaimedParts
 from curation.stages.retrieve.params import RetrieveStep
 from curation.stages.retrieve.retrieval import Retrieval
-from curation.stages.retrieve.strategies.evidence import Counts
 
 ROWS_PER_PART = 500_000
 """Rows and matches that a worker decides at once: some hundred MB."""
@@ -46,9 +45,8 @@ def retrieve(  # noqa: PLR0913  one argument per table
         `composition`, one row per arm: number of rows of its seed set, eligible images among them,
         claims that its parameters request, claims that are available, claims retrieved, different
         images among these, claims dropped by a cap of the arm or of `balance`, final claims, and
-        the shortfall (requested - retrieved, at least 0). `total_images`: all final claims.
-        `target`, if `balance` has
-        one: number of images requested, final images, and the shortfall.
+        the shortfall (requested - retrieved, at least 0). `total_images`: all final claims. `target`,
+        if `balance` has one: number of images requested, final images, and the shortfall.
     """
     tables = {"images": images, "eligible": eligible, "assignments": assignments}
     rows = eligible.rows + matches.rows
@@ -60,11 +58,10 @@ def retrieve(  # noqa: PLR0913  one argument per table
         1 if on_driver else -(-rows // ROWS_PER_PART),
         sys.maxsize if on_driver else ROWS_PER_PART,
     )
-    counts = run.counts
-    claimed, available = run.claim(counts)
+    claimed, available = run.claim()
     retrieved, limited = apply_arm_limits(claimed, params, run.apply)
     final = apply_balance(limited, params, run.apply)
-    stats = _stats(run, counts, (available, retrieved), final)
+    stats = _stats(run, available, retrieved, final)
     _warn(stats)
     yield from run.write(final, None if on_driver else context.private())
     run.runner.delete()
@@ -73,25 +70,24 @@ def retrieve(  # noqa: PLR0913  one argument per table
 
 def _stats(
     run: Retrieval,
-    counts: Sequence[Counts],
-    before_caps: tuple[Mapping[str, int], Mapping[str, Mapping[str, int]]],
+    available: Mapping[str, int],
+    retrieved: Mapping[str, Mapping[str, int]],
     final: ClaimedParts,
 ) -> dict[str, Any]:
     """Return the measurements of the stage.
 
     Args:
         run: the inputs of the stage.
-        counts: of each arm.
-        before_caps: claims that are available, by arm, and what was retrieved.
+        available: number of claims that are possible, by arm.
+        retrieved: claims before caps, as `apply_arm_limits` returns them.
         final: the claims that are left.
     """
-    available, retrieved = before_caps
     left = final.count_by("claims")
     composition = []
-    for arm, of_arm, plan in zip(run.params.arms, counts, run.plans(counts), strict=True):
+    for arm, counts, plan in zip(run.params.arms, run.counts, run.plans, strict=True):
         row = {
-            "seed_rows": of_arm.seed_rows,
-            "seed_images": of_arm.seed_images,
+            "seed_rows": counts.seed_rows,
+            "seed_images": counts.seed_images,
             "requested": plan.requested,
             "available": available[arm.name],
             "retrieved": retrieved["claims"][arm.name],

@@ -65,13 +65,12 @@ def write_exchange(
     Args:
         parts: the claims that are left.
         names: of all fragments.
-        groups: numbers of the fragments that have claims.
+        groups: numbers of the fragments that have claims, ascending.
     """
-    group_of = np.zeros(len(names), np.int32)
-    for number, group in enumerate(groups):
-        group_of[group] = number
+    # A task gets a number for each group, and not one for each fragment.
+    bounds = np.array([group[0] for group in groups])
     tasks = [
-        MapTask(read_placed, {"claims": claims, "images": images, "group_of": group_of})
+        MapTask(read_placed, {"claims": claims, "images": images, "group_bounds": bounds})
         for claims, images in zip(parts.claims, parts.images, strict=True)
     ]
     names_of = {n: names[n] for group in groups for n in group.tolist()}
@@ -85,12 +84,16 @@ def write_exchange(
     )
 
 
-def read_placed(
-    claims: WorkTable, images: WorkTable, group_of: npt.NDArray[np.int32]
-) -> Iterator[pa.Table]:
-    """Yield PLACED_CLAIMS, keyed by the group of their fragment."""
+def read_placed(claims: WorkTable, images: WorkTable, group_bounds: Numbers) -> Iterator[pa.Table]:
+    """Yield PLACED_CLAIMS, keyed by the group of their fragment.
+
+    Args:
+        claims: a part of CLAIMS.
+        images: the same part of IMAGES.
+        group_bounds: number of the first fragment of each group.
+    """
     table = placed_claims(claims, images)
-    group = group_of[table.column("fragment").to_numpy()]
+    group = np.searchsorted(group_bounds, table.column("fragment").to_numpy(), "right") - 1
     yield table.append_column(KEY, pa.array(group.astype(np.uint64)))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curation.algorithms.arrays.fixed_bytes import bytes_of
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
@@ -140,16 +141,13 @@ def _read_keys(fragment: Fragment) -> Iterator[tuple[RowNumbers, Keys]]:
     """Yield row numbers and keys of the rows that count."""
     start = 0
     for batch in fragment.batches([CAPTION_KEY, IMAGE_KEY], rows=KEYS_PER_BATCH):
-        rows = np.flatnonzero(np.asarray(batch.column(0).is_valid()))
-        caption, image = (key_words(batch.column(n))[rows] for n in range(2))
+        rows = np.flatnonzero(np.asarray(batch.column(CAPTION_KEY).is_valid()))
+        caption, image = (key_words(batch, name)[rows] for name in (CAPTION_KEY, IMAGE_KEY))
         yield start + rows, np.concatenate([image, caption], axis=1)
         start += len(batch)
 
 
-def key_words(column: pa.Array) -> npt.NDArray[np.uint64]:
-    """Return keys as 64-bit words, shape (n, bytes of a key / 8)."""
-    words = column.type.byte_width // 8
-    if not len(column):
-        return np.empty((0, words), np.uint64)
-    raw = np.frombuffer(column.buffers()[1], np.uint64).reshape(-1, words)
-    return raw[column.offset : column.offset + len(column)]
+def key_words(rows: pa.RecordBatch | pa.Table, column: str) -> npt.NDArray[np.uint64]:
+    """Return a column of keys as 64-bit words, shape (n, bytes of a key / 8)."""
+    keys = bytes_of(rows, column)
+    return keys.view(np.uint64).reshape(-1, keys.itemsize // 8)

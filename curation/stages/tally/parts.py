@@ -98,12 +98,12 @@ def read_keys(tables: Sequence[Fragment], first: int) -> Iterator[pa.Table]:
     for number, table in enumerate(tables, first):
         start = 0
         for batch in table.batches([CAPTION_KEY, IMAGE_KEY], rows=ROWS_AT_ONCE):
-            row = np.flatnonzero(np.asarray(batch.column(0).is_valid()))
+            row = np.flatnonzero(np.asarray(batch.column(CAPTION_KEY).is_valid()))
             taken = batch.take(pa.array(row))
             fragment = np.full(len(row), number, np.int32)
             columns = [pa.array(fragment), pa.array((start + row).astype(np.int32)), *taken.columns]
             rows = pa.table(columns, schema=KEYED_ROWS)
-            yield rows.append_column(KEY, pa.array(key_words(taken.column(0))[:, 0]))
+            yield rows.append_column(KEY, pa.array(key_words(taken, CAPTION_KEY)[:, 0]))
             start += len(batch)
 
 
@@ -120,16 +120,12 @@ def count_part(rows: pa.Table) -> StageOutput:
         `captions` and `most_repeated` of the part.
     """
     yield empty_batch(COUNTED_ROWS)
-    caption, image = (key_words(_array(rows.column(name))) for name in (CAPTION_KEY, IMAGE_KEY))
+    caption, image = (key_words(rows, name) for name in (CAPTION_KEY, IMAGE_KEY))
     keys: Keys = np.concatenate([image, caption], axis=1)
     images, captions = count_images(keys)
     table = rows.select([name for name, _ in POSITION]).append_column("images", pa.array(images))
     yield from table.cast(COUNTED_ROWS).to_batches(ROWS_AT_ONCE)
     return {"captions": captions, "most_repeated": int(images.max(initial=0))}
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def _write(
@@ -196,10 +192,10 @@ def write_group(
     """
     rows = rows.sort_by([("fragment", "ascending")]).combine_chunks()
     fragment, row, images = (np.asarray(rows.column(name)) for name in COUNTED_ROWS.names)
-    own = fragments[part]
-    bounds = np.searchsorted(fragment, np.arange(len(own) + 1) + first[part])
+    group = fragments[part]
+    bounds = np.searchsorted(fragment, np.arange(len(group) + 1) + first[part])
     for (name, image_rows, copies), (start, stop) in zip(
-        own, pairwise(bounds.tolist()), strict=True
+        group, pairwise(bounds.tolist()), strict=True
     ):
         counts = np.zeros(image_rows.rows, np.int32)
         counts[row[start:stop]] = images[start:stop]

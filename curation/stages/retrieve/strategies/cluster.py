@@ -60,8 +60,7 @@ def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
     from curation.stages.retrieve.strategies.evidence import ArmPlan
 
     clusters = np.flatnonzero(counts.seeds_in_clusters(arm.level) > arm.more_than)
-    pool = counts.pool_in_clusters(arm.level)
-    size = np.append(pool, np.zeros(clusters.max(initial=0) + 1, np.int64))[clusters]
+    size = counts.pool_in_clusters(arm.level)[clusters]
     return ArmPlan(len(clusters) * arm.per_cluster, {"clusters": clusters, "size": size})
 
 

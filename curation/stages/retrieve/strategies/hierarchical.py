@@ -71,8 +71,6 @@ def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
     from curation.stages.retrieve.strategies.evidence import ArmPlan
 
     size = counts.pool_in_clusters()
-    if counts.parents and len(size) < len(counts.parents[0]):
-        size = np.append(size, np.zeros(len(counts.parents[0]) - len(size), np.int64))
     share = _shares(size * arm.multiplier, counts.parents, arm, seed)
     # Every image of a cluster is claimed equally often, and the first ones once more.
     every_image, remainder = np.divmod(share, np.maximum(size, 1))
