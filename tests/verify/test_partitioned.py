@@ -184,9 +184,8 @@ def test_an_image_near_all_others_is_compared_in_units_of_bounded_size(
     assert parts.manifest.stats == driver.manifest.stats
     assert parts.manifest.stats["unreadable"] > 0
     # Only what the next run may use stays.
-    labels = {
-        f.name.split(".")[0].split("-")[0] for f in (tmp_path / "parts/work/verify/data").iterdir()
-    }
+    kept = tmp_path / "parts" / "work" / "verify" / "data"
+    labels = {file.name.split(".")[0].split("-")[0] for file in kept.iterdir()}
     assert labels == {"web", "measured", "tables measured", "tables described"}
 
 

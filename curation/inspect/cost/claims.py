@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curation.inspect.cost.searches import search_size
 from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work, rows_at_once
 from curation.stages.retrieve.limits import SAMPLED_PER_PART
 from curation.stages.retrieve.params import RetrieveStep
@@ -22,7 +23,7 @@ CLUSTER_OF_ARM = 16
 def retrieve_work(inputs: CostInputs) -> Work:
     """Return the work of retrieve; docs/operating.md says what the driver holds."""
     counts = inputs.counts
-    matches = counts.seeds * inputs.recipe.largest_k
+    matches = search_size(inputs).kept
     rows = counts.rows + matches
     return Work(
         "retrieve",
