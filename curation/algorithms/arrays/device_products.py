@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from curation.algorithms.arrays.device_memory import fits, send_ahead
-from curation.algorithms.arrays.products import bound_by_lengths
+from curation.algorithms.arrays.rounding import bound_by_lengths
 from curation.algorithms.arrays.vectors import Bools, RowNumbers, Vectors
 
 VALUES_PER_STEP = 2**26

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import numpy.typing as npt
 
+from curation.algorithms.arrays.rounding import bound_by_lengths
 from curation.algorithms.arrays.vectors import Bools, RowNumbers, Vectors
 from curation.engine.device import CPU
 
@@ -86,14 +87,3 @@ def products_bound(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]
     """
     lengths = [np.sqrt(np.einsum("nd,nd->n", part, part).max(initial=0)) for part in (left, right)]
     return bound_by_lengths(left.shape[1], float(lengths[0]), float(lengths[1]))
-
-
-def bound_by_lengths(dim: int, left: float, right: float) -> float:
-    """Return how far apart two float64 dot products of the same pair can be.
-
-    Args:
-        dim: dimension of the vectors.
-        left: length of one of the two, or more.
-        right: length of the other, or more.
-    """
-    return 2 * (dim + 8) * 2.0**-53 * left * right

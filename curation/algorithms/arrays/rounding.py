@@ -1,4 +1,4 @@
-"""A bound on the rounding errors of float32 scores."""
+"""Bounds on the rounding errors of inner products."""
 
 from __future__ import annotations
 
@@ -14,3 +14,14 @@ def rounding_bound(dim: int) -> float:
         dim: number of dimensions.
     """
     return (dim + 8) * 2.0**-23
+
+
+def bound_by_lengths(dim: int, left: float, right: float) -> float:
+    """Return how far apart two float64 inner products of the same pair can be.
+
+    Args:
+        dim: dimension of the vectors.
+        left: length of one of the two, or more.
+        right: length of the other, or more.
+    """
+    return 2 * (dim + 8) * 2.0**-53 * left * right
