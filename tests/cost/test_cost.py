@@ -41,6 +41,7 @@ RATES = Rates(
     cpu_gflop=50,
     cpu_product_gflop=50,
     cell_gflop=20,
+    near_cell_gflop=20,
     gpu_gflop=5000,
     gpu_product_gflop=4000,
 )
@@ -117,7 +118,11 @@ def test_the_device_of_a_stage_is_said() -> None:
         assert (costs["embed"].device, costs["assign"].device) == (embed, assign)
         assert costs["cluster"].device == costs["neighbours"].device == assign
         assert costs["fetch"].device == ""
-        bytes_hours = (works["assign"].stored + works["assign"].moved) / 100e6 / 3600
+        vector_mb = works["assign"].units_by_rate["table_mb"]
+        # Two operations of a product, and two bytes of a vector, for each number of a vector.
+        assert vector_mb == works["assign"].product_flop / 100 / 1e6
+        table_mb = vector_mb + (works["assign"].stored + works["assign"].moved) / 1e6
+        bytes_hours = table_mb / 100 / 3600
         gflop = costs["assign"].gpu_hours * 4000 + (costs["assign"].cpu_hours - bytes_hours) * 50
         # Products are counted once, wherever they run.
         assert gflop == pytest.approx(works["assign"].product_flop / 3600e9)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.algorithms.knn import blocks, cells, routing
+from curation.algorithms.arrays import screen_choice
+from curation.algorithms.knn import blocks, cells, exact, routing
 from curation.algorithms.knn.blocks import block_join, blocks_of
 from curation.algorithms.knn.cells import cell_groups, cell_join
 from curation.algorithms.knn.choice import JoinChoice, choose_join
@@ -168,6 +172,41 @@ def test_one_cell_is_exact_and_more_cells_miss_little(
     narrow = OPTIONS | {"spread": 1}
     one_cell_each = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, narrow, several, context))
     assert len(near & set(one_cell_each)) < len(near & set(found))
+
+
+@pytest.mark.parametrize("screens", [True, False])
+def test_small_cells_are_screened_too_where_torch_is_there(
+    screens: bool, store: Store, world: VectorParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def is_faster(device: str) -> bool:
+        asked.append(device)
+        return True
+
+    exact.load_screen(exact.SCREEN_FROM_PRODUCTS)
+    monkeypatch.setattr(exact, "SCREEN_WITH_FLOOR_FROM", 1 if screens else 2**60)
+    monkeypatch.setattr(screen_choice, "is_faster", is_faster)
+    context = context_of(store)
+    one = codebooks_of(world, 1, context)
+    joined = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, one, context))
+    assert joined == truth(world)
+    assert bool(asked) == screens
+
+
+def test_torch_is_imported_for_much_work_alone(root: Path) -> None:
+    code = """
+import sys
+from curation.algorithms.knn import exact
+exact.load_screen(exact.SCREEN_FROM_PRODUCTS - 1)
+before = "torch" in sys.modules
+exact.load_screen(exact.SCREEN_FROM_PRODUCTS)
+print(before, "torch" in sys.modules)
+"""
+    run = [sys.executable, "-P", "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    answer = subprocess.run(run, env=environment, check=True, capture_output=True, text=True)
+    assert answer.stdout.split() == ["False", "True"]
 
 
 def test_cells_do_not_depend_on_how_the_pool_is_split(

@@ -72,7 +72,8 @@ def queries_of(base: Vectors) -> Vectors:
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to find candidates, whatever this processor has."""
     screens = request.param == "bfloat16"
-    monkeypatch.setattr(exact, "SCREEN_FROM_PRODUCTS", 0 if screens else 2**60)
+    for limit in ("SCREEN_FROM_PRODUCTS", "SCREEN_WITH_FLOOR_FROM"):
+        monkeypatch.setattr(exact, limit, 0 if screens else 2**60)
     monkeypatch.setattr(screen_choice, "is_faster", lambda device="cpu": True)
     monkeypatch.setattr(nearest_pairs, "tile_sizes", lambda device, dim: TileSizes(1024, 256))
     monkeypatch.setattr(device_memory, "GROUPS_PER_TILE", 16)

@@ -16,6 +16,7 @@ from .test_exact import assert_same, brute_force, names, unit
 @pytest.fixture(autouse=True)
 def always_and_in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "SCREEN_FROM_PRODUCTS", 0)
+    monkeypatch.setattr(exact, "SCREEN_WITH_FLOOR_FROM", 0)
     monkeypatch.setattr(screen_choice, "is_faster", lambda device="cpu": True)
     monkeypatch.setattr(nearest_pairs, "tile_sizes", lambda device, dim: TileSizes(33, 256))
     monkeypatch.setattr(device_memory, "GROUPS_PER_TILE", 16)

@@ -141,6 +141,8 @@ def cell_starts(counts: Counts, target: int) -> list[int]:
 
 def share_of(ids: Ids, number: Counts | int) -> Counts:
     """Return the share that each image is in, of a number of shares, shape (n,)."""
+    if np.ndim(number) == 0 and number == 1:
+        return np.zeros(len(ids), np.int64)
     return (seeded_keys(ids, "share") % np.asarray(number, np.uint64)).astype(np.int64)
 
 

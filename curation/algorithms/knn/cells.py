@@ -24,7 +24,7 @@ from curation.algorithms.arrays.vectors import Ids, Vectors, vector_matrix
 from curation.algorithms.knn.blocks import PAIRS, candidates_of_pairs, nearest_others, pairs_batch
 from curation.algorithms.knn.cell_shares import CellTasks, cell_tasks, count_vectors, share_of
 from curation.algorithms.knn.codebooks import read_codebooks
-from curation.algorithms.knn.exact import build_base, merge
+from curation.algorithms.knn.exact import build_base, load_screen, merge
 from curation.algorithms.knn.routing import read_routed, route, task_batches
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
@@ -82,6 +82,8 @@ def join_cells(
     yield empty_batch(CELL_PAIRS)
     group, shares, query_share, base_share = tasks.part(part)
     first, end = tasks.starts[group : group + 2]
+    # Every vector is in one of the cells at least, and equally full cells take the fewest products.
+    load_screen(len(vectors) ** 2 / (end - first) * _dim_of(vectors))
     for roles, ids, cell_vectors in _vectors_by_cell(vectors, first, end):
         share = share_of(ids, shares)
         for number, (query_role, base_role) in enumerate(role_pairs):
@@ -98,6 +100,10 @@ def join_cells(
 def _with_role_pair(pairs: pa.RecordBatch, number: int) -> pa.RecordBatch:
     role_pair = pa.array(np.full(pairs.num_rows, number, np.int32))
     return pa.RecordBatch.from_arrays([*pairs.columns, role_pair], schema=CELL_PAIRS)
+
+
+def _dim_of(vectors: pa.Table) -> int:
+    return int(vectors.schema.field("vector").type.byte_width // 2)
 
 
 def _vectors_by_cell(

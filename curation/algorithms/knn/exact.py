@@ -5,6 +5,7 @@ Results are the same bits however the base is cut into shards.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 EXTRA_CANDIDATES = 16
 """Candidates beyond k, so that float32 rounding cannot lose a neighbour before it is scored again."""
 SCREEN_FROM_PRODUCTS = 2**36
-"""Multiplications from which the bfloat16 screen saves more time than the import of torch costs."""
+"""Multiplications from which the screen of torch saves more time than the import of torch costs. Below,
+searches without a floor are as fast without it."""
+SCREEN_WITH_FLOOR_FROM = 2**24
+"""Multiplications from which the screen is faster where torch is there and few scores reach a floor."""
 ROWS_PER_HASH_STEP = 2048
 """Vectors hashed at once: their hashed values stay in the cache."""
 PAIRS_PER_STEP = 2**22
@@ -183,8 +187,7 @@ def search(
     """
     if not len(queries) or not len(base.vectors):
         return merge([], k)
-    if device != CPU or queries.size * len(base.vectors) >= SCREEN_FROM_PRODUCTS:
-        # The import of torch takes seconds, which small searches are spared.
+    if device != CPU or _pays_to_screen(queries.size * len(base.vectors), at_least):
         from curation.algorithms.arrays import screen_choice
         from curation.algorithms.arrays.nearest_pairs import QuerySteps
 
@@ -209,6 +212,22 @@ def search(
     query, row = nearest_rows(queries[crowded], base.vectors, base.by_id, k, floors)
     pairs = np.concatenate([pairs[0], crowded[query]]), np.concatenate([pairs[1], row])
     return rescore_pairs(queries, base, pairs, k, at_least)
+
+
+def load_screen(products: float) -> None:
+    """Import torch if its screen will save more time than that in several searches.
+
+    Args:
+        products: multiplications of all of them.
+    """
+    # The import takes seconds, which small searches are spared.
+    if products >= SCREEN_FROM_PRODUCTS:
+        import torch  # noqa: F401
+
+
+def _pays_to_screen(products: int, at_least: Floor) -> bool:
+    has_floor = "torch" in sys.modules and np.min(at_least) > 0
+    return products >= (SCREEN_WITH_FLOOR_FROM if has_floor else SCREEN_FROM_PRODUCTS)
 
 
 def search_steps(queries: QuerySteps, base: Base, k: int, at_least: Floor = -2.0) -> Candidates:

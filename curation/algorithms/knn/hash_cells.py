@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.fixed_bytes import bytes_of, fixed_bytes
@@ -22,10 +21,10 @@ from curation.algorithms.knn.cell_shares import (
 )
 from curation.algorithms.knn.hash_groups import HASHED, IMAGE, first_images, hashes_of
 from curation.algorithms.knn.hash_lists import HashLists, HashPairs
-from curation.algorithms.knn.hash_parts import CELL_HASHES, HashParts
+from curation.algorithms.knn.hash_parts import CELL_HASHES, Hashes, HashParts
 from curation.engine.context import Context
 from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.sorted_arrays import ranks_in_runs
+from curation.engine.sorted_arrays import ranks_in_runs, run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
@@ -119,63 +118,67 @@ def join_cells(
     """
     yield empty_batch(NEAR_HASHES)
     group, shares, query_share, base_share = tasks.part(part)
-    joins, images = Joins(options["role_pairs"]), bytes_of(hashes, "image")
-    share = share_of(images, shares)
+    joins = Joins(options["role_pairs"], hashes)
+    share = share_of(joins.images, shares)
     all_hashes = hashes_of(hashes)
-    for cell, rows in _rows_by_cell(parts.cells_of(all_hashes), *tasks.starts[group : group + 2]):
+    for cell, rows in _rows_by_cell(all_hashes, parts, *tasks.starts[group : group + 2]):
         queries, base = (rows[share[rows] == each] for each in (query_share, base_share))
         lists = HashLists(all_hashes[base], parts, parts.pieces[cell >> parts.cell_bits])
         for query, row, bits in lists.near(all_hashes[queries]):
             near = queries[query], base[row], bits
-            yield joins.nearest(hashes, near, options["k"])
+            yield joins.nearest(near, options["k"])
     return None
 
 
 def _rows_by_cell(
-    cells: npt.NDArray[np.int64], first: int, end: int
+    hashes: Hashes, parts: HashParts, first: int, end: int
 ) -> Iterator[tuple[int, RowNumbers]]:
     """Yield the cells from `first` to `end` − 1 that have hashes, and their rows.
 
     Args:
-        cells: cells of each hash, shape (n, pieces).
+        hashes: shape (n, 32).
+        parts: how they are cut.
         first: the first cell.
         end: the cell after the last.
     """
-    row, piece = np.nonzero((cells >= first) & (cells < end))
-    cell = cells[row, piece]
-    order = np.argsort(cell, kind="stable")
-    distinct, start = np.unique(cell[order], return_index=True)
-    for number, (low, high) in zip(
-        distinct.tolist(), pairwise([*start.tolist(), len(order)]), strict=True
-    ):
-        yield number, row[order[low:high]]
+    # A hash has one cell for each piece, and the cells of a piece follow each other.
+    for piece in range(first >> parts.cell_bits, ((end - 1) >> parts.cell_bits) + 1):
+        cell = parts.cell_of(hashes, piece)
+        row = np.flatnonzero((cell >= first) & (cell < end))
+        row = row[np.argsort(cell[row], kind="stable")]
+        starts = np.flatnonzero(run_starts(cell[row]))
+        for low, high in pairwise([*starts.tolist(), len(row)]):
+            yield int(cell[row[low]]), row[low:high]
 
 
 class Joins:
-    """Which roles are joined.
+    """Which roles of some hashes are joined.
 
     Args:
         role_pairs: numbers of the roles of the queries and of the base of each join.
+        hashes: IN_CELL.
     """
 
-    def __init__(self, role_pairs: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, role_pairs: Sequence[tuple[int, int]], hashes: pa.Table) -> None:
+        self.images = bytes_of(hashes, "image")
+        self._roles = hashes.column("role").to_numpy()
+        self._further = hashes.column("further").combine_chunks()
         size = 1 + max((max(pair) for pair in role_pairs), default=0)
         self._numbers = np.full((size, size), -1, np.int64)
         for number, (query_role, base_role) in enumerate(role_pairs):
             self._numbers[query_role, base_role] = number
         self._is_self_join = np.array([query == base for query, base in role_pairs] + [False])
 
-    def nearest(self, hashes: pa.Table, near: HashPairs, k: int) -> pa.RecordBatch:
+    def nearest(self, near: HashPairs, k: int) -> pa.RecordBatch:
         """Return NEAR_HASHES: the k + 1 nearest of each query in each join.
 
         Args:
-            hashes: IN_CELL.
             near: rows of the query and of the base, and bits, of all pairs of some queries.
             k: how many are wanted.
         """
         query, row, bits = near
-        roles, images = hashes.column("role").to_numpy(), bytes_of(hashes, "image")
-        join = self._numbers[roles[query], roles[row]]
+        images = self.images
+        join = self._numbers[self._roles[query], self._roles[row]]
         wanted = np.flatnonzero((join >= 0) & ~((query == row) & self._is_self_join[join]))
         order = wanted[np.lexsort((images[row[wanted]], bits[wanted], join[wanted], query[wanted]))]
         kept = order[ranks_in_runs(query[order], join[order]) <= k]
@@ -184,6 +187,6 @@ class Joins:
             fixed_bytes(images[query[kept]]),
             fixed_bytes(images[row[kept]]),
             pa.array(bits[kept].astype(np.int16)),
-            hashes.column("further").combine_chunks().take(pa.array(row[kept])),
+            self._further.take(pa.array(row[kept])),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=NEAR_HASHES)

@@ -111,12 +111,17 @@ class HashParts:
         Returns:
             Numbers of cells, shape (n, pieces).
         """
-        bits = np.unpackbits(hashes, axis=1)
-        cells = np.empty((len(hashes), len(self.pieces)), np.int64)
-        for number, piece in enumerate(self.pieces):
-            inside, _ = self._positions(piece)
-            cells[:, number] = (number << self.cell_bits) + bits[:, inside] @ _weights(len(inside))
-        return cells
+        return np.stack([self.cell_of(hashes, n) for n in range(len(self.pieces))], axis=1)
+
+    def cell_of(self, hashes: Hashes, piece: int) -> Values:
+        """Return the cell that each hash goes to for one piece, shape (n,).
+
+        Args:
+            hashes: shape (n, 32).
+            piece: number of the piece.
+        """
+        inside, _ = self._positions(self.pieces[piece])
+        return (piece << self.cell_bits) + _read_bits(hashes, inside)
 
     def lists_of(self, hashes: Hashes, piece: Piece) -> Values:
         """Return the list of each hash in its cell of a piece, shape (n,).
@@ -126,7 +131,7 @@ class HashParts:
             piece: the piece.
         """
         _, outside = self._positions(piece)
-        return np.asarray(np.unpackbits(hashes, axis=1)[:, outside] @ _weights(len(outside)))
+        return _read_bits(hashes, outside)
 
     def _positions(self, piece: Piece) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return which bits of a hash name its cell, and which its list."""
@@ -151,9 +156,13 @@ class HashParts:
         return first
 
 
-@lru_cache
-def _weights(bits: int) -> npt.NDArray[np.int64]:
-    return 1 << np.arange(bits - 1, -1, -1, dtype=np.int64)
+def _read_bits(hashes: Hashes, positions: npt.NDArray[np.int64]) -> Values:
+    """Return the numbers that some bits of hashes write, the first of the highest value, shape (n,)."""
+    values = np.zeros(len(hashes), np.int64)
+    for place, position in enumerate(reversed(positions.tolist())):
+        byte, bit = divmod(position, 8)
+        values |= ((hashes[:, byte] >> (7 - bit)) & 1).astype(np.int64) << place
+    return values
 
 
 @lru_cache

@@ -31,13 +31,18 @@ def retrieve_work(inputs: CostInputs) -> Work:
         stored=counts.final * CLAIM,
         moved=(counts.images + matches + 2 * counts.final) * CLAIM,
         driver=_clusters_on_driver(inputs) + _rows_on_driver(rows),
-        # 9 µs of a core for each row and match, with the claims on them (1.2 million, one run).
-        units_by_rate={"table_mb": rows * 1600 / 1e6},
+        # benchmarks/results/growth.md: 5 µs of a core for each row and match on the driver, with the
+        # claims on them, and 10 µs on workers.
+        units_by_rate={"table_mb": rows * (1400 if _on_driver(rows) else 2500) / 1e6},
     )
 
 
+def _on_driver(rows: float) -> bool:
+    return rows <= rows_at_once(RetrieveStep)
+
+
 def _rows_on_driver(rows: float) -> float:
-    if rows <= rows_at_once(RetrieveStep):
+    if _on_driver(rows):
         return ROW_ON_DRIVER * rows
     # Sampled keys have 32 bytes.
     return rows / ROWS_PER_PART * (EXCHANGES * PART_ON_DRIVER + 32 * SAMPLED_PER_PART)

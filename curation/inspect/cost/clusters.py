@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from curation.algorithms.kmeans.initialisation import init_sample_size
-from curation.inspect.cost.work import CostInputs, Work
+from curation.inspect.cost.work import CostInputs, Work, read_vectors
 from curation.stages.cluster.params import ClusterParams
 
 ASSIGNED_ROW = 60
@@ -33,6 +33,7 @@ def cluster_work(inputs: CostInputs) -> Work:
         moved=sample_bytes * readings,
         cpu_flop=2 * dim * _drawing_products(params, points),
         product_flop=2 * dim * _training_products(params, points),
+        units_by_rate=read_vectors(inputs.counts.images, dim),
         driver=levels[0] * dim * 12 + (sample_bytes if in_memory else 0),
     )
 
@@ -46,6 +47,7 @@ def assign_work(inputs: CostInputs) -> Work:
         stored=counts.rows * ASSIGNED_ROW,
         moved=counts.fragments * centroids * 4 * dim,
         product_flop=2 * counts.images * centroids * dim,
+        units_by_rate=read_vectors(inputs.counts.images, dim),
     )
 
 

@@ -48,6 +48,7 @@ def _cost(work: Work, rates: Rates, prices: Prices, months: float) -> Cost:
         (work.model_flop, rates.gpu_gflop, rates.cpu_gflop),
         (work.product_flop, rates.gpu_product_gflop, rates.cpu_product_gflop),
         (work.cell_flop, rates.gpu_product_gflop, rates.cell_gflop),
+        (work.near_cell_flop, rates.gpu_product_gflop, rates.near_cell_gflop),
     ):
         if gpu_gflop is None:
             cpu_seconds += flop / (cpu_gflop * 1e9)

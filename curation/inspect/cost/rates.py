@@ -63,8 +63,10 @@ class Rates(StrictModel):
     cpu_product_gflop: float = Field(gt=0)
     """GFLOP per second and core in products that find the nearest of some thousand vectors."""
     cell_gflop: float = Field(gt=0)
-    """GFLOP per second and core in searches within cells and lists of about a thousand vectors, with
-    all that belongs to them."""
+    """GFLOP per second and core in searches within lists of about a thousand vectors, with all that
+    belongs to them."""
+    near_cell_gflop: float = Field(gt=0)
+    """The same where few pairs of a cell reach a floor, as in joins of near vectors."""
     gpu_gflop: float | None = Field(default=None, gt=0)
     """GFLOP of one GPU in the matrix products of a model; without it encoders run on CPUs."""
     gpu_product_gflop: float | None = Field(default=None, gt=0)

@@ -12,7 +12,7 @@ from curation.algorithms.knn.search_plan import (
     choose_layout,
     work_of,
 )
-from curation.inspect.cost.work import CostInputs, Work
+from curation.inspect.cost.work import CostInputs, Work, read_vectors
 
 MATCH_ROW = 120
 """Bytes of a row of `matches`."""
@@ -35,6 +35,7 @@ def quantise_work(inputs: CostInputs) -> Work:
         choice.nlist,
         stored=4 * choice.nlist * dim,
         cpu_flop=2 * points * choice.nlist * dim * ITERATIONS,
+        units_by_rate=read_vectors(inputs.counts.pool, dim),
         driver=2 * dim * sample,
     )
 

@@ -22,6 +22,11 @@ def rows_at_once(params: type[StrictModel]) -> int:
     return rows
 
 
+def read_vectors(images: float, dim: int) -> dict[str, float]:
+    """Return the work of reading the float16 vectors of images, of which a sample may be taken."""
+    return {"table_mb": images * 2 * dim / 1e6}
+
+
 @dataclass(frozen=True)
 class Work:
     """The whole work of one stage.
@@ -35,7 +40,8 @@ class Work:
         cpu_flop: operations on cores.
         model_flop: operations of models, on GPUs where there are any.
         product_flop: operations of products of vectors, on GPUs where there are any.
-        cell_flop: operations of searches within cells and lists, on GPUs where there are any.
+        cell_flop: operations of searches within lists, on GPUs where there are any.
+        near_cell_flop: operations of joins within cells, above a floor, on GPUs where there are any.
         driver: bytes of the driver's memory.
         units_by_rate: how much of what a rate measures it does: {"screen_images": 5e9}.
     """
@@ -49,13 +55,15 @@ class Work:
     model_flop: float = 0
     product_flop: float = 0
     cell_flop: float = 0
+    near_cell_flop: float = 0
     driver: float = 0
     units_by_rate: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def flop(self) -> float:
         """Operations of all kinds."""
-        return self.cpu_flop + self.model_flop + self.product_flop + self.cell_flop
+        in_cells = self.cell_flop + self.near_cell_flop
+        return self.cpu_flop + self.model_flop + self.product_flop + in_cells
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ KEYED_ROW = 64
 CAPTION_ROW = 200
 """Bytes of a row with its caption."""
 # benchmarks/results/growth.md: the time of a row, as bytes of a table that take as long.
-TALLIED_ROW, SELECTED_ROW, ASSEMBLED_CLAIM = 750, 700, 7_000
+TALLIED_ROW, SELECTED_ROW, ASSEMBLED_ROW, ASSEMBLED_CLAIM = 750, 700, 1_200, 8_000
 TALLY_ROW = 120
 """Bytes of the driver for a row whose caption it counts: its keys, their order, and copies of both."""
 
@@ -156,7 +156,7 @@ def _neighbours(inputs: CostInputs) -> Work:
         stored=pairs * NARROW_ROW,
         moved=moved + sent,
         product_flop=flop,
-        cell_flop=in_cells,
+        near_cell_flop=in_cells,
         driver=100 * min(pairs, MAX_DRIVER_PAIRS),
         units_by_rate={"hash_comparisons": comparisons},
     )
@@ -207,6 +207,7 @@ def _assemble(inputs: CostInputs) -> Work:
     pixels = assumptions.stored_kib * KIB if inputs.recipe.kept_pixels != "none" else 0
     row_bytes = assumptions.row_bytes + 3 * NARROW_ROW + pixels
     read = counts.images * assumptions.row_bytes + counts.final * pixels
+    rows = counts.images * ASSEMBLED_ROW + counts.final * (row_bytes + ASSEMBLED_CLAIM)
     return Work(
         "assemble",
         counts.final,
@@ -214,7 +215,7 @@ def _assemble(inputs: CostInputs) -> Work:
         # Each image goes to the worker that writes its file.
         moved=counts.final * row_bytes,
         driver=DRIVER_ROW * min(counts.final, SIZES_AT_ONCE),
-        units_by_rate={"table_mb": (2 * read + counts.final * (row_bytes + ASSEMBLED_CLAIM)) / 1e6},
+        units_by_rate={"table_mb": (2 * read + rows) / 1e6},
     )
 
 

@@ -157,7 +157,7 @@ class DedupParams(StrictModel):
     """How copies of held-out images are removed; null keeps them."""
     seed_copies: Literal["keep", "drop"] = "keep"
     """Whether pool images that are copies of a seed image are kept or dropped."""
-    rows_at_once: int = execution_only(20_000_000, ge=1)
+    rows_at_once: int = execution_only(8_000_000, ge=1)
     """Largest number of rows that the driver decides alone, at about 310 bytes each; more are decided
     on workers, with the same result."""
 
