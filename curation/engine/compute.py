@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from curation.engine.fragment_progress import FragmentProgress
+from curation.engine.joint_units import join_units
 from curation.engine.parallel import Note, Parallel
 from curation.engine.units import Output, Unit, run_unit
 from curation.errors import CurationError, WorkerError
@@ -221,7 +222,7 @@ def compute(
     records, missing = _find_records(store, units, earlier)
     note: Note = progress(store, missing) if progress and missing else FragmentProgress(missing)
     gpu, isolated = (any(getattr(unit, name) for unit in missing) for name in ("gpu", "isolated"))
-    for chains in _phases(missing):
+    for chains in _phases(join_units(missing, parallel)):
         tasks = tasks_of(chains, parallel)
         function = partial(run_chains, store, stale=earlier.stale)
         try:
@@ -231,7 +232,9 @@ def compute(
         for task, result in zip(tasks, results, strict=True):
             for chain, unit_records in zip(task, result, strict=True):
                 for unit, computed_records in zip(chain, unit_records, strict=True):
-                    records[unit.name] |= computed_records
+                    for name, record in computed_records.items():
+                        output = unit.outputs[name]
+                        records[output.name or unit.name][output.table] = record
     computed = sum(len(u.outputs) for u in missing)
     return ComputeResult(records, sum(len(u.outputs) for u in units) - computed, computed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -164,6 +165,23 @@ class Context:
         record = self.store.finished_records(self._state_dir(shared), [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
 
+    def keep_rows(self, name: str, rows: pa.RecordBatch) -> Fragment:
+        """Save rows that are made where the stage runs, and return them for tasks to read.
+
+        Rows of the same name and content are saved once.
+
+        Args:
+            name: the kind of rows.
+            rows: the rows.
+        """
+        key = _digest_of_rows(rows)
+        kept = self.load_state(name, key)
+        if kept is None:
+            self.save_state(name, key, rows)
+            kept = self.load_state(name, key)
+        assert kept is not None
+        return kept
+
     def inherit_state(self, name: str, key: Any, shared: bool = False) -> Fragment | None:
         """Return a state of an earlier run on which rows will depend, besides tables and parameters.
 
@@ -259,3 +277,13 @@ class Context:
         if self.check_lease is not None:
             self.check_lease()
         self.store.storage.delete(paths)
+
+
+def _digest_of_rows(rows: pa.RecordBatch) -> str:
+    """Return a digest that differs for rows that differ; it need not be the same for equal rows."""
+    digested = hashlib.sha256(str(rows.schema).encode())
+    for column in rows.columns:
+        digested.update(f"{column.offset} {len(column)}".encode())
+        for buffer in column.buffers():
+            digested.update(b"" if buffer is None else buffer)
+    return digested.hexdigest()

@@ -77,6 +77,11 @@ class DriverFirst:
         """Number of items that run at the same time on the workers."""
         return self._slots or self._workers.slots
 
+    @property
+    def gpu_slots(self) -> int | None:
+        """Number of items with a GPU each that run at the same time on the workers."""
+        return self._slots or self._workers.gpu_slots
+
     def map(
         self,
         label: str,

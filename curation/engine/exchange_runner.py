@@ -68,6 +68,9 @@ class ExchangeRunner(Protocol):
     ) -> Sequence[WorkTable]:
         """Call a function once for each of some arguments, and return a work table for each."""
 
+    def keep(self, label: str, rows: pa.RecordBatch) -> WorkTable:
+        """Return a work table of rows that are made here, and that every task reads."""
+
     def delete(self) -> None:
         """Delete all work tables, once nothing will read them again."""
 
@@ -97,6 +100,12 @@ class OnWorkers:
         name = label.replace(" ", "-")
         items = {f"{name}-{number:06d}": named for number, named in enumerate(arguments)}
         return self._opened(self.context.compute(label, function, items).values())
+
+    def keep(self, label: str, rows: pa.RecordBatch) -> Fragment:
+        """Return a work table of some rows. See `ExchangeRunner.keep`."""
+        kept = self.context.keep_rows(label, rows)
+        self._records.append(kept.record)
+        return kept
 
     def delete(self) -> None:
         """Delete all work tables. See `ExchangeRunner.delete`."""
@@ -131,6 +140,10 @@ class InMemory:
     ) -> list[MemoryTable]:
         """Return a work table for each of some arguments. See `ExchangeRunner.compute`."""
         return [_collect(function(**named)) for named in arguments]
+
+    def keep(self, label: str, rows: pa.RecordBatch) -> MemoryTable:
+        """Return the rows. See `ExchangeRunner.keep`."""
+        return MemoryTable(pa.Table.from_batches([rows]), {})
 
     def delete(self) -> None:
         """Do nothing: nothing was stored."""

@@ -50,11 +50,13 @@ class FragmentProgress:
         result: Sequence[Sequence[Mapping[str, FragmentRecord]]],
     ) -> list[FinishedUnit]:
         """Return what is counted of the result of some chains."""
-        return [
-            FinishedUnit(next(iter(records.values())).name, outcomes_of(records.values()))
-            for chain in result
-            for records in chain
-        ]
+        by_name: dict[str, list[FragmentRecord]] = {}
+        for chain in result:
+            for records in chain:
+                # Those of several units, where one call computed them together.
+                for record in records.values():
+                    by_name.setdefault(record.name, []).append(record)
+        return [FinishedUnit(name, outcomes_of(records)) for name, records in by_name.items()]
 
     def add(self, summary: list[FinishedUnit]) -> None:
         """Count finished units, each once: a task may end twice."""
@@ -76,9 +78,13 @@ class FragmentProgress:
 
 
 def rows_of(unit: Unit) -> int | None:
-    """Return how many rows a unit reads: those of its first argument that has `rows`."""
+    """Return how many rows a unit reads: those of its first argument that has `rows`.
+
+    Of the members of a family, which are aligned, it is those of the first.
+    """
     for argument in unit.arguments.values():
-        rows = getattr(argument, "rows", None)
+        first = next(iter(argument.values()), None) if isinstance(argument, Mapping) else argument
+        rows = getattr(first, "rows", None)
         if isinstance(rows, int):
             return rows
     return None

@@ -65,10 +65,14 @@ class Parallel(Protocol):
 
     Attributes:
         slots: number of items that run at the same time; None where each unit is to be an item.
+        gpu_slots: the same of items that each have a GPU to themselves, where the cluster has some.
     """
 
     @property
     def slots(self) -> int | None: ...
+
+    @property
+    def gpu_slots(self) -> int | None: ...
 
     def map(
         self,
@@ -100,6 +104,11 @@ class InProcess:
     """Calls functions in this process, one item after another."""
 
     slots: int | None = None
+
+    @property
+    def gpu_slots(self) -> int | None:
+        """Number of items that run at the same time: this process takes turns with its GPUs."""
+        return self.slots
 
     def map(
         self,

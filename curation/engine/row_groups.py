@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 EXECUTION_ONLY = True
@@ -18,6 +18,7 @@ class HasRows(Protocol):
 
 
 Item = TypeVar("Item", bound=HasRows)
+Anything = TypeVar("Anything")
 
 
 def group_by_rows(items: Iterable[Item], rows: int) -> list[list[Item]]:
@@ -27,12 +28,25 @@ def group_by_rows(items: Iterable[Item], rows: int) -> list[list[Item]]:
         items: such as fragments.
         rows: largest number of rows of a group. A larger item is a group of its own.
     """
-    groups: list[list[Item]] = []
-    in_group = 0
+    return group_by_size(items, lambda item: item.rows, rows)
+
+
+def group_by_size(
+    items: Iterable[Anything], size_of: Callable[[Anything], int], at_most: int
+) -> list[list[Anything]]:
+    """Return items in groups, in their order.
+
+    Args:
+        items: anything.
+        size_of: returns the size of an item.
+        at_most: largest size of a group. A larger item is a group of its own.
+    """
+    groups: list[list[Anything]] = []
+    size = 0
     for item in items:
-        if not groups or in_group + item.rows > rows:
+        if not groups or size + size_of(item) > at_most:
             groups.append([])
-            in_group = 0
+            size = 0
         groups[-1].append(item)
-        in_group += item.rows
+        size += size_of(item)
     return groups

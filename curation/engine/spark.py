@@ -291,11 +291,18 @@ def gpu_profile(session: SparkSession) -> ResourceProfile | None:
     """
     from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
+    cores = cores_of_gpu(session)
+    if cores is None:
+        return None
+    wanted = TaskResourceRequests().cpus(cores).resource("gpu", 1)
+    profile: ResourceProfile = ResourceProfileBuilder().require(wanted).build
+    return profile
+
+
+def cores_of_gpu(session: SparkSession) -> int | None:
+    """Return how many cores a task on a GPU gets; None if it requests no GPU (see `gpu_profile`)."""
     conf = session.sparkContext.getConf()
     gpus = int(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
     if not gpus or conf.get("spark.task.resource.gpu.amount", None):
         return None
-    cores = max(1, int(conf.get("spark.executor.cores", "1") or 1) // gpus)
-    wanted = TaskResourceRequests().cpus(cores).resource("gpu", 1)
-    profile: ResourceProfile = ResourceProfileBuilder().require(wanted).build
-    return profile
+    return max(1, int(conf.get("spark.executor.cores", "1") or 1) // gpus)

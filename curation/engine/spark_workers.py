@@ -18,6 +18,7 @@ from curation.engine.row_counts import kept_counts
 from curation.engine.shipped_files import Shipment, use_copies
 from curation.engine.spark import (
     Cluster,
+    cores_of_gpu,
     gpu_profile,
     is_local,
     local_slots,
@@ -187,6 +188,11 @@ class SparkWorkers:
     def slots(self) -> int:
         """Number of tasks that run at the same time, as far as Spark knows."""
         return int(self._spark.sparkContext.defaultParallelism)
+
+    @property
+    def gpu_slots(self) -> int:
+        """Number of tasks with a GPU each that run at the same time, as far as Spark knows."""
+        return max(1, self.slots // (cores_of_gpu(self._spark) or 1))
 
     def map(
         self,

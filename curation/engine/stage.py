@@ -96,6 +96,10 @@ class Stage(Generic[P]):
             name, for a map stage whose units are not simply the aligned fragments.
         chains: function of `(**tables)` that returns the chain of each unit by the unit's name: units
             of one chain never run at the same time.
+        together: function of `(**tables, params)` that returns how many bytes of fragments one call may
+            hold, for a map stage that would read all of a large table for each fragment. The stage's
+            function then gets a mapping by fragment for each table that is not `whole`, and yields
+            pairs of a fragment's name and a batch.
         progress: function of `(store, units)` that returns a function which describes the progress of
             the units in one line.
         retry: function of `(params, outcomes, age_s, asked)` that returns the outcomes whose rows are
@@ -122,6 +126,7 @@ class Stage(Generic[P]):
     rows_per_file: Callable[[P], int] | None = None
     units: FunctionPath | None = None
     chains: FunctionPath | None = None
+    together: FunctionPath | None = None
     progress: FunctionPath | None = None
     retry: FunctionPath | None = None
     check: FunctionPath | None = None

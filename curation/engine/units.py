@@ -74,6 +74,23 @@ class Chain(NamedTuple):
     name: str
 
 
+class Together(NamedTuple):
+    """How a unit with one output may be computed together with others of its function, by one call.
+
+    The function gets each argument of `by_unit` as a mapping by the name of the unit, and yields pairs
+    of such a name and a batch.
+
+    Attributes:
+        bytes: of what the unit reads for itself, which the call holds.
+        at_most: largest number of these bytes in one call; a larger unit has a call of its own.
+        by_unit: the arguments that differ from unit to unit.
+    """
+
+    bytes: int
+    at_most: int
+    by_unit: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Unit:
     """One call of a function that writes one fragment or several.
@@ -94,6 +111,7 @@ class Unit:
         only: returns the arguments that compute some of several outputs alone.
         prepare: called first, where the unit runs: it registers plug-ins.
         isolated: it never runs in the process of the run (see `Parallel.map`).
+        together: how it is computed together with others; None if its function computes one unit.
     """
 
     name: str
@@ -108,6 +126,7 @@ class Unit:
     only: Callable[[Collection[str]], Mapping[str, Any]] | None = None
     prepare: Callable[[], object] | None = None
     isolated: bool = False
+    together: Together | None = None
 
 
 @runtime_checkable

@@ -25,9 +25,14 @@ OPEN = {
 }
 
 
-def images(store: Path, *sources: dict[str, Any], **fetch: Any) -> list[dict[str, Any]]:
+def images(
+    store: Path,
+    *sources: dict[str, Any],
+    ingest: dict[str, Any] | None = None,
+    **fetch: Any,
+) -> list[dict[str, Any]]:
     """The rows of `images`."""
-    run(store, *sources, until="fetch", fetch=OPEN | fetch)
+    run(store, *sources, until="fetch", ingest=ingest or {}, fetch=OPEN | fetch)
     rows: list[dict[str, Any]] = table(store, "images").read().to_pylist()
     return rows
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
+from curation.algorithms.kmeans import balance
+from curation.algorithms.kmeans.balance import (
+    even_shares,
+    even_shares_by_parent,
+    even_shares_in_blocks,
+    sum_by_parent,
+)
 
 
 def one_at_a_time(sizes: Sequence[int], target: int, keys: np.ndarray) -> np.ndarray:
@@ -47,6 +54,24 @@ def test_parents_are_independent_of_each_other(seed: int) -> None:
         if children_of.any():
             alone = even_shares(sizes[children_of], int(targets[number]), keys[children_of])
             np.testing.assert_array_equal(got[children_of], alone)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**31), at_once=st.integers(1, 12))
+def test_blocks_change_nothing(seed: int, at_once: int) -> None:
+    """Also with parents that have no children, and with more children than are taken at once."""
+    rng = np.random.default_rng(seed)
+    parents, children = int(rng.integers(1, 8)), int(rng.integers(0, 40))
+    parent = rng.integers(0, parents, children).astype(np.int32)
+    sizes, targets = rng.integers(0, 20, children), rng.integers(0, 60, parents)
+    keys = rng.permutation(children).astype(np.uint64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(balance, "CLUSTERS_AT_ONCE", at_once)
+        got = even_shares_in_blocks(sizes, parent, targets, lambda rows: keys[rows])
+        sums = sum_by_parent(sizes, parent, parents)
+    expected = even_shares_by_parent(sizes, parent.astype(np.int64), targets, keys)
+    np.testing.assert_array_equal(got, expected)
+    assert sums.tolist() == [int(sizes[parent == number].sum()) for number in range(parents)]
 
 
 def test_hand_computed() -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from pyspark import cloudpickle
 
+from curation.engine import shared_arrays
 from curation.engine.exchange_runner import MemoryTable
 from curation.engine.parallel import InProcess, Parallel, ShuffleJob
 from curation.engine.spark_workers import SparkWorkers
@@ -74,6 +76,8 @@ def check(folder: Path, seed: int, parts: tuple[int, ...], monkeypatch: pytest.M
     on_driver = run(folder / "driver", world, spec, InProcess())
     check_claims(on_driver, world, spec)
     rows = sum(map(len, world.fragments.values())) + len(world.matches)
+    # Arrays by cluster are stored, as if there were millions.
+    monkeypatch.setattr(shared_arrays, "SENT_BYTES", 0)
     for number in parts:
         monkeypatch.setattr(stage, "ROWS_PER_PART", -(-rows // number))
         claims = run(folder / str(number), world, spec, InProcess(), rows_at_once=1)
@@ -108,6 +112,34 @@ def test_a_task_that_sends_claims_to_fragments_does_not_grow_with_these() -> Non
     assert sizes[0] == sizes[1]
 
 
+class LargestTask(InProcess):
+    """Workers that keep the size of the largest thing that they are sent."""
+
+    largest = 0
+
+    def exchange(self, job: ShuffleJob) -> list[Any]:
+        for sent in (job.receive, *job.items):
+            pickled: bytes = cloudpickle.dumps(sent)  # type: ignore[no-untyped-call]
+            self.largest = max(self.largest, len(pickled))
+        return super().exchange(job)
+
+
+def test_what_tasks_are_sent_does_not_grow_with_clusters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_arrays, "SENT_BYTES", 4_096)
+    sizes = []
+    for clusters in (9, 60_000):
+        world = World(126)
+        world.parents = ((world.parents[0] * clusters)[:clusters],)
+        spec = world.spec() | {"balance": {"per_cluster": 6, "level": 1}}
+        workers = LargestTask()
+        run(tmp_path / str(clusters), world, spec, workers, rows_at_once=1)
+        sizes.append(workers.largest)
+    # A number for each cluster would take 4 bytes.
+    assert sizes[1] < sizes[0] + 30_000
+
+
 class Stopped(InProcess):
     """Workers that stop before an exchange; `done` are the labels of those before it."""
 
@@ -126,6 +158,7 @@ class Stopped(InProcess):
 def limited(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[str, Any]]:
     """A world that has every kind of exchange, cut into several parts."""
     monkeypatch.setattr(stage, "ROWS_PER_PART", 90)
+    monkeypatch.setattr(shared_arrays, "SENT_BYTES", 0)
     world = World(126)
     return world, world.spec() | {"balance": {"per_cluster": 6, "target": 30}}
 

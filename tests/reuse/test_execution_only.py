@@ -26,6 +26,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "Source.count": ("sources.0.count", 1000),
     "DedupParams.rows_at_once": ("dedup.rows_at_once", 10),
     "ClusterParams.memory_gib": ("cluster.memory_gib", 0.0),
+    "AssignParams.assign_gib": ("cluster.assign_gib", 1e-9),
     "MatchParams.block_gib": ("match.block_gib", 1e-5),
     "NearestParams.backend": ("cluster.backend", "faiss"),
     "AssembleParams.rows_per_file": ("assemble.rows_per_file", 3),

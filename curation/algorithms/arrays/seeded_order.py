@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from curation.store.digest import digest
 
+IDS_AT_ONCE = 2**20
+"""Ids whose numbers are computed at once, at about 150 bytes each."""
+
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Return the finaliser of splitmix64 (Steele, Lea and Flood 2014) of each value."""
@@ -29,12 +32,14 @@ def seeded_keys(image_ids: npt.NDArray[np.bytes_], *salt: object) -> npt.NDArray
     Returns:
         Shape (n,), dtype uint64.
     """
-    if not len(image_ids):
-        return np.empty(0, dtype=np.uint64)
-    digits = image_ids.astype("S32").tobytes()
-    halves = np.frombuffer(bytes.fromhex(digits.decode()), dtype=">u8").astype(np.uint64)
-    salted = halves[::2] ^ np.uint64(int(digest([str(s) for s in salt], 16), 16))
-    return _mix(_mix(salted) ^ halves[1::2])
+    keys = np.empty(len(image_ids), dtype=np.uint64)
+    salted_with = np.uint64(int(digest([str(s) for s in salt], 16), 16))
+    for start in range(0, len(keys), IDS_AT_ONCE):
+        part = slice(start, start + IDS_AT_ONCE)
+        digits = image_ids[part].astype("S32").tobytes()
+        halves = np.frombuffer(bytes.fromhex(digits.decode()), dtype=">u8").astype(np.uint64)
+        keys[part] = _mix(_mix(halves[::2] ^ salted_with) ^ halves[1::2])
+    return keys
 
 
 def seeded_order(image_ids: npt.NDArray[np.bytes_], *salt: object) -> npt.NDArray[np.int64]:

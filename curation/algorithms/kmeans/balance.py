@@ -5,12 +5,16 @@ Vo et al. 2024: Automatic Data Curation for Self-Supervised Learning, https://ar
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from curation.engine.sorted_arrays import ranks_in_runs
 
 Counts = npt.NDArray[np.int64]
+CLUSTERS_AT_ONCE = 1_000_000
+"""Clusters that are summed up, or get their shares, at once, at about 200 bytes each."""
 
 
 def even_shares(sizes: Counts, target: int, keys: npt.NDArray[np.uint64]) -> Counts:
@@ -65,6 +69,68 @@ def even_shares_by_parent(
     result = np.empty_like(share)
     result[order] = share
     return result
+
+
+def even_shares_in_blocks(
+    sizes: Counts,
+    parent: npt.NDArray[np.integer],
+    targets: Counts,
+    keys_of: Callable[[Counts], npt.NDArray[np.uint64]],
+) -> Counts:
+    """Return `even_shares_by_parent`, computed for some parents at a time, as none depends on others.
+
+    Besides the arguments and the result, 12 bytes of each cluster are in memory.
+
+    Args:
+        sizes: number of members of each cluster, (n,).
+        parent: parent of each cluster, (n,).
+        targets: number of members wanted from the children of each parent, (parents,).
+        keys_of: returns a pseudo-random number for each of some clusters, by their numbers.
+
+    Returns:
+        Shares, (n,).
+    """
+    by_parent = np.argsort(parent, kind="stable")
+    children = np.bincount(parent, minlength=len(targets))
+    stops = np.cumsum(children)
+    shares = np.empty(len(sizes), np.int64)
+    for first, last in _parents_at_once(stops):
+        rows = by_parent[stops[first] - children[first] : stops[last - 1]]
+        siblings = parent[rows].astype(np.int64) - first
+        shares[rows] = even_shares_by_parent(
+            sizes[rows], siblings, targets[first:last], keys_of(rows)
+        )
+    return shares
+
+
+def _parents_at_once(stops: Counts) -> Iterator[tuple[int, int]]:
+    """Yield ranges (first, stop) of parents with about CLUSTERS_AT_ONCE children, or one parent.
+
+    Args:
+        stops: number of children of each parent and of those before it, (parents,).
+    """
+    block = np.maximum(stops - 1, 0) // CLUSTERS_AT_ONCE
+    first = 0
+    for last in [*(np.flatnonzero(np.diff(block)) + 1).tolist(), len(stops)]:
+        if last > first:
+            yield first, last
+        first = last
+
+
+def sum_by_parent(sizes: Counts, parent: npt.NDArray[np.integer], parents: int) -> Counts:
+    """Return the sum of the sizes of the children of each parent, (parents,).
+
+    Args:
+        sizes: of each cluster, (n,).
+        parent: of each cluster, (n,).
+        parents: number of parents.
+    """
+    sums = np.zeros(parents, np.int64)
+    for start in range(0, len(sizes), CLUSTERS_AT_ONCE):
+        part = slice(start, start + CLUSTERS_AT_ONCE)
+        # Sums of integers below 2^53 have no rounding in float64.
+        sums += np.bincount(parent[part], weights=sizes[part], minlength=parents).astype(np.int64)
+    return sums
 
 
 def _rank_by_key(

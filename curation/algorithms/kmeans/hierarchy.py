@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curation.algorithms.arrays.seeded_order import seeded_order
+from curation.algorithms.arrays.large_arrays import steps, take_rows
+from curation.algorithms.arrays.seeded_order import IDS_AT_ONCE, seeded_order
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import ClusterIds, Floats, exact_scores
@@ -154,9 +155,9 @@ def _train_and_assign(
     backend = load_backend(options.backend, *options.devices)
     order = seeded_order(ids[sample], seed, "start")
     rows = sample[np.sort(order[: init_sample_size(options.init, clusters)])]
-    first = initial_centroids(points[rows], ids[rows], options.init, clusters, seed)
+    first = initial_centroids(take_rows(points, rows), ids[rows], options.init, clusters, seed)
     trained = lloyd(
-        ArrayPoints(points[sample], backend, options.devices[0]),
+        ArrayPoints(take_rows(points, sample), backend, options.devices[0]),
         TrainingState(first),
         options.iterations,
         options.metric,
@@ -181,12 +182,17 @@ def nearest_points_per_cluster(
     score = exact_scores(points, trained.centroids, cluster_ids)
     if trained.centroids.offset.any():
         # In the Euclidean metric the score leaves out the length of the point, which matters here.
-        doubles = points.astype(np.float64)
-        score = 2 * score - np.einsum("nd,nd->n", doubles, doubles)
+        for part in steps(points):
+            doubles = points[part].astype(np.float64)
+            score[part] = 2 * score[part] - np.einsum("nd,nd->n", doubles, doubles)
     order = np.lexsort((-score, cluster_ids))
     return np.sort(order[ranks_in_runs(cluster_ids[order]) < count])
 
 
 def _point_ids(count: int) -> Ids:
     """Return an id for each point, its number in hex digits, as `seeded_keys` takes them."""
-    return np.char.mod("%032x", np.arange(count)).astype("S32")
+    ids = np.empty(count, "S32")
+    for start in range(0, count, IDS_AT_ONCE):
+        numbers = np.arange(start, min(count, start + IDS_AT_ONCE))
+        ids[numbers] = np.char.mod("%032x", numbers)
+    return ids

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
 
+from curation.algorithms.arrays.large_arrays import steps, take_rows
 from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
 from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors
 from curation.algorithms.kmeans.backends.nearest import Doubles, Floats
+from curation.engine.sorted_arrays import run_starts
 
 Init = Literal["random", "kmeans++"]
 
@@ -40,7 +43,7 @@ def sampled_centroids(ids: Ids, vectors: Vectors, init: Init, clusters: int, see
     """
     count = init_sample_size(init, clusters)
     order = np.argsort(seeded_keys(ids, seed, "start"), kind="stable")[:count]
-    candidates = vectors[order].astype(np.float32)
+    candidates = take_rows(vectors, order, np.float32)
     return initial_centroids(candidates, ids[order], init, clusters, seed)
 
 
@@ -62,12 +65,25 @@ def initial_centroids(vectors: Floats, ids: Ids, init: Init, clusters: int, seed
         Centroids, (k, dim) float32; k is less than `clusters` if fewer points differ.
     """
     order = seeded_order(ids, seed, "start")
-    distinct = vectors[order]
-    _, first = np.unique(distinct, axis=0, return_index=True)
-    distinct = distinct[np.sort(first)]
+    distinct = order[_first_of_equal(vectors, order)]
     if init == "random" or len(distinct) <= clusters:
-        return np.ascontiguousarray(distinct[:clusters], np.float32)
-    return np.ascontiguousarray(distinct[_kmeans_plus_plus(distinct, clusters, seed)], np.float32)
+        return take_rows(vectors, distinct[:clusters], np.float32)
+    drawn = _kmeans_plus_plus(take_rows(vectors, distinct), clusters, seed)
+    return take_rows(vectors, distinct[drawn], np.float32)
+
+
+def _first_of_equal(vectors: Floats, order: RowNumbers) -> RowNumbers:
+    """Return the places in an order of vectors (n, dim) at which one comes that did not come before.
+
+    Vectors are equal if their digests of 128 bits are: sorting those takes little memory.
+    """
+    digests: list[bytes] = []
+    for part in steps(vectors):
+        # Adding zero makes a positive zero of a negative one, which is equal to it.
+        digests += [blake2b(row, digest_size=16).digest() for row in vectors[part] + np.float32(0)]
+    halves = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)[order]
+    by_digest = np.lexsort((halves[:, 1], halves[:, 0]))
+    return np.sort(by_digest[run_starts(halves[by_digest])])
 
 
 def _kmeans_plus_plus(points: Floats, clusters: int, seed: int) -> RowNumbers:

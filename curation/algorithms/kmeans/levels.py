@@ -7,6 +7,9 @@ import numpy as np
 from curation.algorithms.kmeans.backends.nearest import ClusterIds
 from curation.engine.table import Table
 from curation.errors import RecipeError
+from curation.store.fragment import Fragment
+
+ROWS_PER_BATCH = 65_536
 
 
 def read_parents(centroids: Table) -> tuple[ClusterIds, ...]:
@@ -14,11 +17,15 @@ def read_parents(centroids: Table) -> tuple[ClusterIds, ...]:
 
     A parent is the number of a cluster of the next level.
     """
-    levels = [
-        fragment.read(["cluster_id", "parent_id"]).sort_by("cluster_id").column("parent_id")
-        for fragment in centroids.fragments.values()
-    ]
-    return tuple(parent.to_numpy().astype(np.int32) for parent in levels[:-1])
+    return tuple(map(_parents_of, list(centroids.fragments.values())[:-1]))
+
+
+def _parents_of(level: Fragment) -> ClusterIds:
+    parents = np.empty(level.rows, np.int32)
+    for batch in level.batches(["cluster_id", "parent_id"], rows=ROWS_PER_BATCH):
+        cluster_ids, parent_ids = (column.to_numpy() for column in batch.columns)
+        parents[cluster_ids] = parent_ids
+    return parents
 
 
 def at_level(level: int, clusters: ClusterIds, parents: tuple[ClusterIds, ...]) -> ClusterIds:

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.arrays.large_arrays import steps, zeros
+from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 from curation.algorithms.kmeans.backends.nearest import (
     Centroids,
     ClusterIds,
@@ -103,10 +104,12 @@ def lloyd(
 
 def make_centroids(vectors: Floats, metric: Metric) -> Centroids:
     """Return centroids (k, dim) with the offset of the metric."""
-    if metric == "spherical":
-        return Centroids(vectors, np.zeros(len(vectors)))
-    doubles = vectors.astype(np.float64)
-    return Centroids(vectors, np.einsum("kd,kd->k", doubles, doubles) / 2)
+    offset = np.zeros(len(vectors))
+    if metric == "euclidean":
+        for part in steps(vectors):
+            doubles = vectors[part].astype(np.float64)
+            offset[part] = np.einsum("kd,kd->k", doubles, doubles) / 2
+    return Centroids(vectors, offset)
 
 
 def cosines(points: Vectors, centroids: Centroids, cluster_ids: ClusterIds) -> Doubles:
@@ -138,32 +141,60 @@ def update_centroids(sums: ClusterSums, centroids: Centroids, metric: Metric) ->
         scale = np.sqrt(np.einsum("kd,kd->k", sums.sums, sums.sums))
     else:
         scale = sums.counts.astype(np.float64)
-    # Where the points of a cluster cancel out there is no direction, and the centroid stays.
-    unchanged = scale == 0
-    vectors = sums.sums / np.where(unchanged, 1.0, scale)[:, None]
-    vectors[unchanged] = centroids.vectors[unchanged]
-    _fill_empty_clusters(vectors, sums.counts)
-    if metric == "spherical":
-        vectors /= np.sqrt(np.einsum("kd,kd->k", vectors, vectors))[:, None]
-    return vectors.astype(np.float32)
+
+    def means(clusters: slice | RowNumbers) -> Doubles:
+        # Where the points of a cluster cancel out there is no direction, and the centroid stays.
+        unchanged = scale[clusters] == 0
+        vectors: Doubles = sums.sums[clusters] / np.where(unchanged, 1.0, scale[clusters])[:, None]
+        vectors[unchanged] = centroids.vectors[clusters][unchanged]
+        return vectors
+
+    split, halves = _halves_for_empty_clusters(means, sums.counts)
+    updated: Floats = zeros(centroids.vectors.shape, np.float32)
+    # In parts, because in float64 all of them may take more memory than the rest of the training.
+    for part in steps(sums.sums):
+        vectors = means(part)
+        inside = (split >= part.start) & (split < part.stop)
+        vectors[split[inside] - part.start] = halves[inside]
+        if metric == "spherical":
+            vectors /= np.sqrt(np.einsum("kd,kd->k", vectors, vectors))[:, None]
+        updated[part] = vectors
+    return updated
 
 
-def _fill_empty_clusters(vectors: Doubles, counts: Counts) -> None:
-    """Give each empty cluster half of the largest one, as FAISS does; ties go to the smaller number."""
+def _halves_for_empty_clusters(
+    means: Callable[[RowNumbers], Doubles], counts: Counts
+) -> tuple[RowNumbers, Doubles]:
+    """Give each empty cluster half of the largest one, as FAISS does; ties go to the smaller number.
+
+    Args:
+        means: returns the means of some clusters, by their numbers, (m, dim).
+        counts: number of points of each cluster, (k,).
+
+    Returns:
+        The clusters whose centroids are halves, (m,), and these, (m, dim).
+    """
     sizes = counts.copy()
-    sign = np.where(np.arange(vectors.shape[1]) % 2 == 0, SPLIT, -SPLIT)
-    for empty in np.flatnonzero(counts == 0):
+    halves: dict[int, Doubles] = {}
+    for empty in np.flatnonzero(counts == 0).tolist():
         largest = int(np.argmax(sizes))
-        vectors[empty] = vectors[largest] * (1 + sign)
-        vectors[largest] *= 1 - sign
+        whole = halves[largest] if largest in halves else means(np.array([largest]))[0]
+        sign = np.where(np.arange(len(whole)) % 2 == 0, SPLIT, -SPLIT)
+        halves[empty], halves[largest] = whole * (1 + sign), whole * (1 - sign)
         sizes[empty] = sizes[largest] // 2
         sizes[largest] -= sizes[empty]
+    if not halves:
+        return np.empty(0, np.int64), np.empty((0, 1))
+    return np.array(list(halves)), np.stack(list(halves.values()))
 
 
 def _objective(sums: ClusterSums, centroids: Centroids, count: int, metric: Metric) -> float:
     """Return the objective (see `TrainedLevel`) from the sums of a pass, without the points."""
-    vectors = centroids.vectors.astype(np.float64)
-    score = float(np.einsum("kd,kd->k", sums.sums, vectors).sum())
+    scores = np.empty(len(centroids))
+    for part in steps(sums.sums):
+        vectors = centroids.vectors[part].astype(np.float64)
+        scores[part] = np.einsum("kd,kd->k", sums.sums[part], vectors)
+    score = float(scores.sum())
     if metric == "spherical":
         return score / count
     score -= float(np.einsum("k,k->", sums.counts.astype(np.float64), centroids.offset))

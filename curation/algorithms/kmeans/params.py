@@ -24,3 +24,11 @@ class NearestParams(StrictModel):
     @classmethod
     def _known(cls, backend: str) -> str:
         return BACKENDS.check(backend)
+
+
+class AssignParams(NearestParams):
+    """How vectors are assigned to the nearest centroid."""
+
+    assign_gib: float = execution_only(1.0, gt=0)
+    """Memory for the vectors that a task of `assign` holds, in GiB, while all centroids pass by. With
+    millions of clusters, more memory reads them less often."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from curation.algorithms.arrays.large_arrays import steps, zeros
 from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 from curation.algorithms.kmeans.backends.nearest import (
     POINTS_PER_BLOCK,
@@ -34,7 +35,7 @@ class ClusterSums:
     """The sums over the points of each cluster, from one pass over all points.
 
     Attributes:
-        sums: sum of the points of each cluster, (k, dim).
+        sums: sum of the points of each cluster, (k, dim). The next pass may change them.
         counts: number of points of each cluster, (k,).
         square: sum of the squared lengths of all points.
     """
@@ -73,8 +74,11 @@ def round_to_grid(vectors: Vectors) -> tuple[Vectors, float]:
     # A power of two, because dividing by it rounds nothing.
     scale = 2.0 ** np.ceil(np.log2(longest)) if longest > 0 else 1.0
     scale = scale if longest > MAX_UNIT_LENGTH else 1.0
-    scaled = np.rint(np.asarray(vectors, np.float64) * (GRID_STEPS / scale)) / GRID_STEPS
-    return scaled.astype(np.float32), float(scale)
+    rounded: Vectors = zeros(vectors.shape, np.float32)
+    for part in steps(rounded):
+        doubles = vectors[part].astype(np.float64)
+        rounded[part] = np.rint(doubles * (GRID_STEPS / scale)) / GRID_STEPS
+    return rounded, float(scale)
 
 
 def _longest(vectors: Vectors) -> float:
@@ -127,7 +131,7 @@ class ArrayPoints:
         return self._sums
 
     def _new_sums(self, cluster_ids: ClusterIds, centroids: Centroids) -> tuple[Doubles, Counts]:
-        sums = np.zeros(centroids.vectors.shape)
+        sums: Doubles = zeros(centroids.vectors.shape, np.float64)
         with self._adding_to(sums) as adder:
             adder.add(self.vectors, cluster_ids)
         return sums, np.bincount(cluster_ids, minlength=len(centroids)).astype(np.int64)
@@ -141,7 +145,7 @@ class ArrayPoints:
     def _corrected_sums(
         self, cluster_ids: ClusterIds, clusters: int
     ) -> tuple[Doubles, Counts] | None:
-        """Return the sums of the pass before, with the points that moved taken out and added anew.
+        """Correct the sums of the pass before: points that moved are taken out and added anew.
 
         None if there was no such pass, or if half of the points moved: new sums are then less work.
         """
@@ -151,7 +155,7 @@ class ArrayPoints:
         moved: RowNumbers = np.flatnonzero(cluster_ids != before)
         if len(moved) >= len(cluster_ids) // 2:
             return None
-        sums, counts = earlier.sums.copy(), earlier.counts.copy()
+        sums, counts = earlier.sums, earlier.counts.copy()
         with self._adding_to(sums) as adder:
             for start in range(0, len(moved), POINTS_PER_BLOCK):
                 rows = moved[start : start + POINTS_PER_BLOCK]

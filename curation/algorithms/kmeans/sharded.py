@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from curation.algorithms.arrays.large_arrays import zeros
 from curation.algorithms.arrays.vectors import RowNumbers, vector_array, vector_matrix
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import Centroids, Doubles
@@ -61,7 +62,7 @@ class ShardedPoints:
         """Assign each point to its nearest centroid, ties to the smaller number, and add them up."""
         centroid_table, shard_tables = self._sum_shards(centroids)
         range_tables = self._sum_ranges(centroids, shard_tables)
-        sums = np.zeros(centroids.vectors.shape)
+        sums: Doubles = zeros(centroids.vectors.shape, np.float64)
         counts = np.zeros(len(centroids), np.int64)
         for record in range_tables.values():
             table = Fragment(self.context.store, record).read()
@@ -76,12 +77,12 @@ class ShardedPoints:
 
     def _sum_shards(self, centroids: Centroids) -> tuple[FragmentRecord, dict[str, FragmentRecord]]:
         """Return the work table of the centroids, and one with the sums of each shard."""
-        items = {"centroids": {"vectors": centroids.vectors}}
-        record = self._passes.compute("centroids", write_centroids, items)["centroids"]
-        table = Fragment(self.context.store, record)
+        # Not sent along with the tasks: above 2 GiB, Spark could send none.
+        rows = pa.RecordBatch.from_arrays([vector_array(centroids.vectors)], ["vector"])
+        table = self._passes.keep_rows("centroids", rows)
         options = {"centroids": table, "metric": self.metric, "backend": self.backend}
         shards = {name: {"shard": shard} | options for name, shard in self.shards.items()}
-        return record, self._passes.compute("pass", sum_shard, shards, gpu=True)
+        return table.record, self._passes.compute("pass", sum_shard, shards, gpu=True)
 
     def _sum_ranges(
         self, centroids: Centroids, shard_tables: Mapping[str, FragmentRecord]
@@ -100,12 +101,6 @@ def group_into_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment
     """Group neighbouring fragments into shards of at most SHARD_ROWS points, or of one fragment."""
     shards = group_by_rows(sample.values(), SHARD_ROWS) or [[]]
     return {f"shard-{number:05d}": shard for number, shard in enumerate(shards)}
-
-
-def write_centroids(vectors: np.ndarray) -> StageOutput:
-    """Write centroids (k, dim) as a work table that every worker can read."""
-    yield pa.RecordBatch.from_arrays([vector_array(vectors)], ["vector"])
-    return None
 
 
 def sum_shard(

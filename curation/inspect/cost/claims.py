@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curation.algorithms.kmeans.balance import CLUSTERS_AT_ONCE
 from curation.inspect.cost.searches import search_size
 from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work, rows_at_once
 from curation.stages.retrieve.limits import SAMPLED_PER_PART
@@ -15,7 +16,9 @@ ROW_ON_DRIVER = 1_250
 EXCHANGES = 8
 """Exchanges and computations in parts, with those of one cap."""
 CLUSTER_PLAN = 200
-"""Bytes of the driver for a cluster while a target is shared out over all of them."""
+"""Bytes of the driver for a cluster while a target is shared out over some of them."""
+CLUSTER = 40
+"""Bytes of the driver for a cluster while the shares of all are known."""
 CLUSTER_OF_ARM = 16
 """Bytes of the driver for a cluster in the counts and the plan of an arm."""
 
@@ -50,5 +53,9 @@ def _rows_on_driver(rows: float) -> float:
 
 def _clusters_on_driver(inputs: CostInputs) -> float:
     arms = sum("clusters" in arm.uses for arm in inputs.recipe.arms)
-    clusters = inputs.recipe.cluster.levels[0] if arms else 0
-    return clusters * (CLUSTER_PLAN + CLUSTER_OF_ARM * arms)
+    if not arms:
+        return 0
+    finest, coarsest = inputs.recipe.cluster.levels[0], inputs.recipe.cluster.levels[-1]
+    # Those of the coarsest level are all children of one root.
+    at_once = max(coarsest, min(finest, CLUSTERS_AT_ONCE))
+    return CLUSTER_PLAN * at_once + finest * (CLUSTER + CLUSTER_OF_ARM * arms)

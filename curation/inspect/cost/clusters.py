@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from curation.algorithms.arrays.large_arrays import IN_MEMORY_BYTES
 from curation.algorithms.kmeans.initialisation import init_sample_size
 from curation.inspect.cost.work import CostInputs, Work, read_vectors
+from curation.stages.assign.together import bytes_for
 from curation.stages.cluster.params import ClusterParams
 
 ASSIGNED_ROW = 60
 """Bytes of a row of `assignments`."""
+SCANNED_VALUE = 14
+"""Bytes of the driver for a number of a centroid while it is laid out for the scans of a core."""
+BOUNDS, MIN_GROUP = 2**31, 16
+"""Bytes of the driver for the bounds of points, and the fewest centroids that share one, as in
+`curation/algorithms/kmeans/backends/torch.py`, which is not imported because torch takes seconds."""
+TRAINED_POINT = 250
+"""Bytes of the driver for a centroid that the level above is trained on: its id, order and cluster."""
 
 
 def cluster_work(inputs: CostInputs) -> Work:
@@ -34,18 +43,46 @@ def cluster_work(inputs: CostInputs) -> Work:
         cpu_flop=2 * dim * _drawing_products(params, points),
         product_flop=2 * dim * _training_products(params, points),
         units_by_rate=read_vectors(inputs.counts.images, dim),
-        driver=levels[0] * dim * 12 + (sample_bytes if in_memory else 0),
+        driver=_driver_bytes(params, dim, points) + (sample_bytes if in_memory else 0),
     )
+
+
+def _driver_bytes(params: ClusterParams, dim: int, points: float) -> float:
+    """Return the bytes of the driver besides the sample, and besides arrays that are mapped from files.
+
+    Args:
+        params: of the stage.
+        dim: dimensions of the vectors.
+        points: training vectors of the finest level.
+    """
+    trained = [(size, float(below)) for below, size in pairwise(params.levels)]
+    held = sum(below for _, below in trained) * TRAINED_POINT
+    if params.splits == 1:
+        trained.append((params.levels[0], points))
+    return held + max((_training_bytes(size, count, dim) for size, count in trained), default=0)
+
+
+def _training_bytes(clusters: int, points: float, dim: int) -> float:
+    """Return the bytes of the driver while it trains one level."""
+    numbers = clusters * dim
+    # The sums, and the centroids of this pass and of the one before.
+    arrays = sum(min(width * numbers, IN_MEMORY_BYTES) for width in (8, 4, 4))
+    bounds = min(BOUNDS, 4 * points * clusters / MIN_GROUP)
+    return numbers * SCANNED_VALUE + arrays + bounds
 
 
 def assign_work(inputs: CostInputs) -> Work:
     """Return the work of assign: every image beside every centroid of the finest level."""
     counts, dim, centroids = inputs.counts, inputs.semantic_dim, inputs.recipe.cluster.levels[0]
+    centroid_bytes = centroids * 4 * dim
+    at_once = bytes_for(centroid_bytes, inputs.recipe.cluster.assign_gib)
+    # Each task reads all centroids; it assigns one fragment at least.
+    tasks = min(counts.fragments, counts.images * 2 * dim / at_once + 1)
     return Work(
         "assign",
         counts.rows,
         stored=counts.rows * ASSIGNED_ROW,
-        moved=counts.fragments * centroids * 4 * dim,
+        moved=tasks * centroid_bytes,
         product_flop=2 * counts.images * centroids * dim,
         units_by_rate=read_vectors(inputs.counts.images, dim),
     )

@@ -50,7 +50,11 @@ def index_work(inputs: CostInputs) -> Work:
         "index",
         counts.images,
         stored=counts.images * (40 + code_bytes),
-        moved=counts.fragments * 4 * choice.nlist * inputs.match_dim,
+        # Tasks together read no more of codebooks than of vectors, but each at least once.
+        moved=min(
+            counts.fragments * 4 * choice.nlist * inputs.match_dim,
+            counts.images * 2 * inputs.match_dim + 4 * choice.nlist * inputs.match_dim,
+        ),
         product_flop=2 * counts.images * choice.nlist * inputs.match_dim,
     )
 

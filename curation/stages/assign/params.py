@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from curation.algorithms.kmeans.params import NearestParams
-from curation.engine.stage import Read, Stage
+from curation.algorithms.kmeans.params import AssignParams
+from curation.engine.stage import FunctionPath, Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
 
 
-class AssignStep(NearestParams):
+class AssignStep(AssignParams):
     """What the stage assign gets."""
 
     encoder: str
@@ -23,4 +23,5 @@ STAGE = Stage(
     reads=(Read(EMBEDDINGS), Read("centroids", whole=True)),
     gpu=True,
     members=lambda params: (params.encoder,),
+    together=FunctionPath("curation.stages.assign.together:bytes_at_once"),
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from curation.algorithms.kmeans.params import NearestParams
+from curation.algorithms.kmeans.params import AssignParams
 from curation.engine.params_base import StrictModel, execution_only
 from curation.engine.stage import Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
@@ -39,7 +39,7 @@ class DriftParams(StrictModel):
     images of the training."""
 
 
-class ClusterParams(NearestParams):
+class ClusterParams(AssignParams):
     """k-means of the eligible pool (LVD-142M: one level of 100,000 clusters, spherical)."""
 
     encoder: str | None = None

@@ -6,18 +6,20 @@ the operations, and each split fits one GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
+from curation.algorithms.arrays.large_arrays import zeros
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import vector_array, vector_matrix
 from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.backends.nearest import Floats
 from curation.algorithms.kmeans.initialisation import sampled_centroids
 from curation.algorithms.kmeans.lloyd import TrainedLevel, TrainingState, lloyd, make_centroids
-from curation.algorithms.kmeans.points import ArrayPoints
+from curation.algorithms.kmeans.points import ArrayPoints, Counts
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
 from curation.engine.units import StageOutput
@@ -58,11 +60,23 @@ def train_splits(
         gpu=True,
     )
     trained = [Fragment(context.store, record) for record in exchange_tables(job, context)]
-    tables = [table.read() for table in trained if table.rows]
-    vectors = np.concatenate([vector_matrix(table.column("vector"), "<f4") for table in tables])
-    counts = np.concatenate([table.column("count").to_numpy() for table in tables])
+    vectors, counts = _read_clusters([table for table in trained if table.rows], dim)
     centroids = make_centroids(vectors, params.metric)
     return TrainedLevel(centroids, counts, _mean_objective(trained))
+
+
+def _read_clusters(trained: Sequence[Fragment], dim: int) -> tuple[Floats, Counts]:
+    """Return the centroids of all splits, (k, dim), and the number of their points, (k,)."""
+    clusters = sum(table.rows for table in trained)
+    vectors: Floats = zeros((clusters, dim), np.float32)
+    counts, start = np.empty(clusters, np.int64), 0
+    for table in trained:
+        for batch in table.batches(["vector", "count"], rows=ROWS_PER_BATCH):
+            part = slice(start, start + batch.num_rows)
+            vectors[part] = vector_matrix(batch.column("vector"), "<f4")
+            counts[part] = batch.column("count").to_numpy()
+            start = part.stop
+    return vectors, counts
 
 
 def read_by_split(sample: Fragment, seed: int) -> Iterator[pa.Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +23,7 @@ from curation.algorithms.kmeans.sharded import ShardedPoints, group_into_shards
 from curation.algorithms.knn.sample import read_sample, sample_eligible
 from curation.engine.context import Context
 from curation.engine.device import local_devices
+from curation.engine.fragment_writer import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
 from curation.errors import StoreError
@@ -63,10 +64,11 @@ def cluster(
         yield from drift.kept_levels(context)
         return drift.kept_stats()
     levels, stats = _train(eligible, vectors, params, context)
-    trained = [_level_batch(number, level) for number, level in enumerate(levels)]
-    for number, batch in enumerate(trained):
-        yield f"level-{number}", batch
+    for number, level in enumerate(levels):
+        for batch in _level_batches(number, level):
+            yield f"level-{number}", batch
     if params.retrain != "always":
+        trained = [b for number, level in enumerate(levels) for b in _level_batches(number, level)]
         keep_centroids(trained, stats, eligible, vectors, params, context)
         stats |= {"drift": drift_stats(drift, eligible.manifest.version)}
     return stats
@@ -197,6 +199,8 @@ def _read_state(saved: Fragment) -> TrainingState:
 def _without_empty_clusters(trained: TrainedLevel) -> TrainedLevel:
     """Drop the clusters without training vectors: their centroids are equal to others."""
     keep = trained.counts > 0
+    if keep.all():
+        return trained
     centroids = Centroids(trained.centroids.vectors[keep], trained.centroids.offset[keep])
     return TrainedLevel(centroids, trained.counts[keep], trained.objective)
 
@@ -220,16 +224,21 @@ def _resampling(sizes: list[int], params: ClusterStep) -> list[Resampling]:
     ]
 
 
-def _level_batch(number: int, level: Level) -> pa.RecordBatch:
-    count = len(level.trained.counts)
-    parent: Any = pa.nulls(count, pa.int32()) if level.parent is None else pa.array(level.parent)
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(np.full(count, number, np.int32)),
-            pa.array(np.arange(count, dtype=np.int32)),
-            vector_array(level.trained.centroids.vectors),
-            pa.array(level.trained.counts),
-            parent,
-        ],
-        names=["level", "cluster_id", "vector", "training_count", "parent_id"],
-    )
+def _level_batches(number: int, level: Level) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a level, as many at a time as a row group holds."""
+    vectors, counts = level.trained.centroids.vectors, level.trained.counts
+    at_once = max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES // (4 * vectors.shape[1])))
+    for start in range(0, max(len(counts), 1), at_once):
+        part = slice(start, start + at_once)
+        count = len(counts[part])
+        parent = pa.nulls(count, pa.int32()) if level.parent is None else level.parent[part]
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.array(np.full(count, number, np.int32)),
+                pa.array(np.arange(start, start + count, dtype=np.int32)),
+                vector_array(vectors[part]),
+                pa.array(counts[part]),
+                pa.array(parent),
+            ],
+            names=["level", "cluster_id", "vector", "training_count", "parent_id"],
+        )

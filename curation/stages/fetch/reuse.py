@@ -14,11 +14,12 @@ from curation.engine.params_base import changed_fields
 from curation.engine.units import content_of
 from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.urls import UrlRules
+from curation.stages.fetch.earlier_fragments import NO_FRAGMENTS, ListedFragments, list_by_stem
 from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.request import FetchRequest
 from curation.stages.fetch.sample_schema import SHARED_COLUMNS
 from curation.store.digest import digest
-from curation.store.fragment import Fragment, group_by_stem
+from curation.store.fragment import stem_of
 from curation.store.manifest import Manifest
 
 FAILURE_PARAMS = {
@@ -48,13 +49,15 @@ class EarlierImages:
     No memo depends on them: without them, the same rows are fetched again.
 
     Attributes:
-        fragments: they may hold the rows of the fragment to fetch.
+        images: the fragments that may hold the rows of the fragment to fetch.
+        name: name of the fragment to fetch.
         failures: whether their permanent failures are still valid, too.
         redirects: whether rows that were redirected are.
         retried: reasons of failures that are asked for again; without any, all that may pass.
     """
 
-    fragments: tuple[Fragment, ...] = ()
+    images: ListedFragments = NO_FRAGMENTS
+    name: str = ""
     failures: bool = False
     redirects: bool = False
     retried: frozenset[str] = frozenset()
@@ -68,16 +71,15 @@ class EarlierVersion:
     Fragments are by the stem of their names, since a row may have moved to another part of its bucket.
     """
 
-    fragments: Mapping[str, tuple[Fragment, ...]] = field(default_factory=dict)
+    fragments: Mapping[str, ListedFragments] = field(default_factory=dict)
     failures: bool = False
     redirects: bool = False
     retried: frozenset[str] = frozenset()
 
-    def of(self, stem: str) -> EarlierImages:
-        """Return the part that may hold rows of the fragments whose names have this stem."""
-        # All fragments of a folder have one stem: each holds the same tuple, not a copy of it.
-        images = self.fragments.get(stem, ())
-        return EarlierImages(images, self.failures, self.redirects, self.retried)
+    def of(self, name: str) -> EarlierImages:
+        """Return the part that may hold rows of the fragment with a name."""
+        images = self.fragments.get(stem_of(name), NO_FRAGMENTS)
+        return EarlierImages(images, name, self.failures, self.redirects, self.retried)
 
 
 def rules_digest(rules: UrlRules) -> str:
@@ -97,8 +99,7 @@ def earlier_images(params: FetchStep, rules: UrlRules, context: Context) -> Earl
             changed |= {"redirects"}
         same_stage = [manifest.stage, manifest.stage_version] == context.salt
         if same_stage and not changed - FAILURE_PARAMS and not _fewer_hosts(params, manifest):
-            earlier = group_by_stem(Fragment(context.store, r) for r in manifest.fragments)
-            fragments = {stem: tuple(of_stem) for stem, of_stem in earlier.items()}
+            fragments = list_by_stem(manifest.fragments, context)
             redirects = not changed & REDIRECT_PARAMS
             retried = context.stale.outcomes
             return EarlierVersion(fragments, not changed, redirects, retried)
@@ -124,10 +125,14 @@ def reusable_rows(
         earlier: fragments that may hold them.
         params: those of this run.
     """
-    if not earlier.fragments:
+    if earlier.images.is_empty:
         return
     remote = {r.pair_id: r for r in requests if r.location is None}
-    for fragment in earlier.fragments:
+    if not remote:
+        return
+    for fragment in earlier.images.nearest_first(earlier.name):
+        if not remote:
+            return
         pair_ids = fragment.read(["pair_id"]).column(0).to_pylist()
         if any(pair_id in remote for pair_id in pair_ids):
             for batch in fragment.batches(["pair_id", *SHARED_COLUMNS, "image"]):

@@ -16,7 +16,6 @@ from curation.media.web.urls import url_rules
 from curation.stages.fetch.params import FaceParams, FetchStep
 from curation.stages.fetch.progress import FetchProgress
 from curation.stages.fetch.reuse import EarlierImages, EarlierVersion, earlier_images
-from curation.store.fragment import stem_of
 from curation.store.store import Store
 
 
@@ -56,7 +55,7 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
         name: {
             "pairs": fragment,
             "rules": rules,
-            "prepared": Prepared(earlier.of(stem_of(name)), faces),
+            "prepared": Prepared(earlier.of(name), faces),
         }
         for name, fragment in pairs.fragments.items()
     }

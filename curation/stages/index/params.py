@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curation.engine.params_base import StrictModel
-from curation.engine.stage import Read, Stage
+from curation.engine.stage import FunctionPath, Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
 
 
@@ -23,4 +23,5 @@ STAGE = Stage(
     reads=(Read(EMBEDDINGS), Read("codebooks", whole=True)),
     gpu=True,
     members=lambda params: (params.encoder,),
+    together=FunctionPath("curation.stages.index.together:bytes_at_once"),
 )

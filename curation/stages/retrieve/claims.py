@@ -15,6 +15,7 @@ from curation.algorithms.arrays.ids import from_ids, to_ids
 from curation.algorithms.arrays.vectors import Ids
 from curation.engine.exchange import KEY
 from curation.engine.exchange_runner import WorkTable
+from curation.engine.shared_arrays import Shared, array_of
 from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import RecipeError
@@ -115,9 +116,9 @@ def claim_part(  # noqa: PLR0913  one argument for each kind of rows
     single: pa.Table,
     images: Sequence[WorkTable],
     arms: Arms,
-    plans: Mapping[str, Mapping[str, npt.NDArray[Any]]],
+    plans: Mapping[str, Mapping[str, Shared]],
     requested: Sequence[int],
-    parents: Sequence[Ints],
+    parents: Sequence[Shared],
     seed: int,
     part: int,
 ) -> StageOutput:
@@ -143,9 +144,11 @@ def claim_part(  # noqa: PLR0913  one argument for each kind of rows
     rows = images[part].read(["image_id", "set", "cluster_id", "similarity", "fragment"])
     representable = _representable(rows)
     tables, available = [CLAIMS.empty_table()], {}
+    levels = tuple(map(array_of, parents))
     for number, arm in enumerate(arms.models()):
-        known = _evidence(number, arm, arms, rows, (matches, single), tuple(parents))
-        plan = ArmPlan(requested[number], plans.get(str(number), {}))
+        known = _evidence(number, arm, arms, rows, (matches, single), levels)
+        values = plans.get(str(number), {})
+        plan = ArmPlan(requested[number], {name: array_of(v) for name, v in values.items()})
         claims = STRATEGIES.load(arm.strategy).claim(arm, known, plan, seed)
         _check_images(arm, claims, representable)
         available[arm.name] = claims.available

@@ -21,12 +21,11 @@ from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.algorithms.kmeans.levels import at_level
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
 from curation.engine.exchange_runner import WorkTable
+from curation.engine.shared_arrays import Shared, array_of
 from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.media.web.urls import host_in
 from curation.store.fragment import Fragment
-
-Ints = npt.NDArray[np.int32]
 
 POOL = -1
 """In the column `set`: an image of the pool. Other values number the seed sets of the arms."""
@@ -122,7 +121,7 @@ def image_keys(ids: Ids) -> npt.NDArray[np.uint64]:
 def images_exchange(
     groups: Sequence[Sequence[AlignedFragments]],
     sources: RowSources,
-    parents: Sequence[Ints],
+    parents: Sequence[Shared],
     parts: int,
 ) -> Exchange:
     """Return the exchange that computes IMAGES.
@@ -180,7 +179,7 @@ def _eligible_rows(
     return table.cast(ELIGIBLE_ROWS).append_column(KEY, pa.array(image_keys(to_ids(ids))))
 
 
-def distinct_images(rows: pa.Table, sources: RowSources, parents: Sequence[Ints]) -> StageOutput:
+def distinct_images(rows: pa.Table, sources: RowSources, parents: Sequence[Shared]) -> StageOutput:
     """Find the different images of one part.
 
     Args:
@@ -203,7 +202,7 @@ def distinct_images(rows: pa.Table, sources: RowSources, parents: Sequence[Ints]
     row = np.append(representing, 0)[position]
     fragments = np.append(place[1], NO_ROW)[row]
     clusters = np.append(rows.column("cluster_id").to_numpy(), np.int32(-1))[row]
-    clusters = at_level(len(parents), clusters, tuple(parents))
+    clusters = at_level(len(parents), clusters, tuple(map(array_of, parents)))
     columns = {
         "image_id": from_ids(ids[first]),
         "set": sets[first],

@@ -16,6 +16,7 @@ from curation.engine.context import Context
 from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange, split_by_file
 from curation.engine.exchange_runner import ExchangeRunner, WorkTable
 from curation.engine.row_groups import group_by_rows
+from curation.engine.shared_arrays import Shared, share
 from curation.engine.table import Table
 from curation.stages.retrieve.claims import MATCHES, Arms, claim_part, read_matches
 from curation.stages.retrieve.clusters import images_by_cluster
@@ -70,6 +71,14 @@ class Retrieval:
         return read_parents(self.tables["centroids"])
 
     @cached_property
+    def shared_parents(self) -> list[Shared]:
+        """What tasks are sent of `parents`."""
+        return [
+            share(parents, f"parents {level}", self.runner)
+            for level, parents in enumerate(self.parents)
+        ]
+
+    @cached_property
     def images(self) -> Sequence[WorkTable]:
         """All parts of IMAGES."""
         params, arms = self.params, self.params.arms
@@ -81,7 +90,7 @@ class Retrieval:
             weights=tuple(sorted(params.balance.weights.items())),
             with_host=params.balance.per_host is not None,
         )
-        parents = self.parents[:level]
+        parents = self.shared_parents[:level]
         groups = group_by_rows(self._fragments(), self.rows_per_part)
         job = images_exchange(groups, sources, parents, self.parts)
         return self.runner.exchange(job)
@@ -117,12 +126,13 @@ class Retrieval:
 
     def _images_by_cluster(self) -> dict[int, npt.NDArray[np.int64]]:
         """Return the number of images of each set in each cluster of level 0, if an arm uses them."""
-        if not any("clusters" in arm.uses for arm in self.params.arms):
+        by_cluster = [arm for arm in self.params.arms if "clusters" in arm.uses]
+        if not by_cluster:
             return {}
         levels = self.tables["centroids"].fragments.values()
         clusters = next((level.rows for level in levels), 0)
-        sets = (POOL, *range(len(self.arms.sets)))
-        return images_by_cluster(self.images, sets, clusters, self.runner)
+        numbers = {n for arm in by_cluster if (n := self.arms.set_number(arm)) is not None}
+        return images_by_cluster(self.images, (POOL, *numbers), clusters, self.runner)
 
     def _seed_rows(self) -> Counter[str]:
         """Return the number of rows of each seed set, eligible or not."""
@@ -165,9 +175,9 @@ class Retrieval:
             {
                 "images": list(self.images),
                 "arms": self.arms,
-                "plans": {str(n): dict(plan.values) for n, plan in enumerate(self.plans)},
+                "plans": self._shared_plans(),
                 "requested": [plan.requested for plan in self.plans],
-                "parents": list(self.parents),
+                "parents": self.shared_parents,
                 "seed": self.params.seed,
             },
             pass_part=True,
@@ -178,6 +188,16 @@ class Retrieval:
             for arm in self.params.arms
         }
         return ClaimedParts(self.images, claims, self.arms), available
+
+    def _shared_plans(self) -> dict[str, dict[str, Shared]]:
+        """Return the values of the plan of each arm, by its number."""
+        return {
+            str(number): {
+                name: share(values, f"plan {number} {name}", self.runner)
+                for name, values in plan.values.items()
+            }
+            for number, plan in enumerate(self.plans)
+        }
 
     def _match_files(self) -> list[Fragment]:
         fragments = self.tables["matches"].fragments.values()

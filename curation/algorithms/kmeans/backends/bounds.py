@@ -36,6 +36,8 @@ MAX_PAIRS = 2**22
 """Candidate pairs of a block above which a full scan, which counts those of each point, takes over."""
 ROWS_MULTIPLE = 512
 """The number of points that are scored with a group is padded to a multiple of this."""
+DIRECTION_ROWS = 2**15
+"""Centroids that tell in which direction many of them spread most, and that are projected at once."""
 Pairs = tuple[Tensor, Tensor]
 """Points and centroids of candidate pairs, (m,) each."""
 
@@ -186,18 +188,28 @@ def neighbour_groups(centroids: Vectors, size: int) -> RowNumbers:
             groups.append(np.resize(rows, size))
             continue
         left = parts // 2
-        order = np.argsort(_along_main_direction(centroids[rows]), kind="stable")
+        order = np.argsort(_along_main_direction(centroids, rows), kind="stable")
         cut = min(len(rows) * left // parts + 1, left * size)
         waiting += [(rows[order[:cut]], left), (rows[order[cut:]], parts - left)]
     return np.concatenate(groups)
 
 
-def _along_main_direction(vectors: Vectors) -> Vectors:
-    """Return the coordinates of vectors (n, dim) along their main direction, (n,): power iteration."""
-    centred = vectors - vectors.mean(axis=0)
+def _along_main_direction(vectors: Vectors, rows: RowNumbers) -> Vectors:
+    """Return the coordinates of some vectors along their main direction, (m,): power iteration.
+
+    Args:
+        vectors: (n, dim).
+        rows: which of them, (m,). Of many, some tell the direction.
+    """
+    some = vectors[rows[:: -(-len(rows) // DIRECTION_ROWS)]]
+    centre = some.mean(axis=0)
+    centred = some - centre
     direction = centred[np.argmax(np.einsum("nd,nd->n", centred, centred))]
     for _ in range(4):
         direction = centred.T @ (centred @ direction)
         direction /= max(float(np.linalg.norm(direction)), 1e-30)
-    result: Vectors = centred @ direction
-    return result
+    coordinates: Vectors = np.empty(len(rows), vectors.dtype)
+    for start in range(0, len(rows), DIRECTION_ROWS):
+        part = slice(start, start + DIRECTION_ROWS)
+        coordinates[part] = (vectors[rows[part]] - centre) @ direction
+    return coordinates

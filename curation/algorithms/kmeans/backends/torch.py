@@ -11,6 +11,7 @@ from curation.algorithms.arrays.device_memory import (
     MEMBERS_PER_GROUP,
     send_ahead,
 )
+from curation.algorithms.arrays.large_arrays import steps
 from curation.algorithms.arrays.screen_choice import screen_type
 from curation.algorithms.arrays.screened_products import RoundedVectors
 from curation.algorithms.arrays.vectors import RowNumbers, Vectors
@@ -144,9 +145,11 @@ class TorchAssigner:
             self._groups = neighbour_groups(centroids.vectors, size).reshape(-1, size)
             self._bounds = []
             return self._groups, None
-        moved = centroids.vectors.astype(np.float64) - before.vectors
-        # Points are at most a little longer than 1.
-        growth = np.sqrt(np.einsum("kd,kd->k", moved, moved)) * (1 + 2.0**-7)
+        growth = np.empty(len(centroids))
+        for part in steps(centroids.vectors):
+            moved = centroids.vectors[part].astype(np.float64) - before.vectors[part]
+            # Points are at most a little longer than 1.
+            growth[part] = np.sqrt(np.einsum("kd,kd->k", moved, moved)) * (1 + 2.0**-7)
         growth += before.offset - centroids.offset
         groups = np.take_along_axis(groups, np.argsort(-growth[groups], axis=1), axis=1)
         largest = growth[groups[:, mover_count(groups)]]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Ids
+from curation.algorithms.kmeans.balance import sum_by_parent
 from curation.algorithms.kmeans.levels import at_level
 from curation.errors import RecipeError
 
@@ -106,8 +107,16 @@ class Counts:
     def _at_level(self, level: int, counts: Numbers | None) -> Numbers:
         if counts is None:
             raise _unstated("clusters")
-        above = at_level(level, np.arange(len(counts), dtype=np.int32), self.parents)
-        return np.bincount(above, weights=counts).astype(np.int64)
+        at_level(level, np.empty(0, np.int32), self.parents)  # Raises an error if there is none.
+        for number, parent in enumerate(self.parents[:level], start=1):
+            counts = sum_by_parent(counts, parent, self.clusters_at(number))
+        return counts
+
+    def clusters_at(self, level: int) -> int:
+        """Return the number of clusters of a level above the finest."""
+        if level < len(self.parents):
+            return len(self.parents[level])
+        return int(self.parents[level - 1].max(initial=-1)) + 1
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ section 3.3. DINOv3 builds LVD-1689M in this way.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -14,7 +15,7 @@ from curation.stages.retrieve.strategies.arm import Arm, Expected
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from numpy import int32, int64, uint64
+    from numpy import int64, uint64
 
     from curation.algorithms.arrays.vectors import RowNumbers
     from curation.stages.retrieve.strategies.evidence import (
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 
     Integers = npt.NDArray[int64]
     Keys = npt.NDArray[uint64]
-
-
-CLUSTERS_AT_ONCE = 1_000_000
-"""Clusters whose keys are computed at once, at about 250 bytes each."""
 
 
 class StrategyArm(Arm):
@@ -68,12 +65,18 @@ def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
     """
     import numpy as np
 
+    from curation.algorithms.kmeans.balance import CLUSTERS_AT_ONCE
     from curation.stages.retrieve.strategies.evidence import ArmPlan
 
     size = counts.pool_in_clusters()
-    share = _shares(size * arm.multiplier, counts.parents, arm, seed)
-    # Every image of a cluster is claimed equally often, and the first ones once more.
-    every_image, remainder = np.divmod(share, np.maximum(size, 1))
+    share = _shares(size if arm.multiplier == 1 else size * arm.multiplier, counts, arm, seed)
+    # Millions of clusters take half of the memory where no number needs more.
+    kind = np.int32 if size.max(initial=0) < 2**31 else np.int64
+    every_image, remainder = (np.empty(len(size), kind) for _ in range(2))
+    for start in range(0, len(size), CLUSTERS_AT_ONCE):
+        part = slice(start, start + CLUSTERS_AT_ONCE)
+        # Every image of a cluster is claimed equally often, and the first ones once more.
+        every_image[part], remainder[part] = np.divmod(share[part], np.maximum(size[part], 1))
     return ArmPlan(arm.target, {"every_image": every_image, "remainder": remainder})
 
 
@@ -124,42 +127,47 @@ def _order(arm: StrategyArm, evidence: Evidence, rows: RowNumbers, seed: int) ->
     return seeded_keys(evidence.pool.images[rows], seed, arm.name)
 
 
-def _shares(
-    leaves: Integers, parents: tuple[npt.NDArray[int32], ...], arm: StrategyArm, seed: int
-) -> Integers:
+def _shares(leaves: Integers, counts: Counts, arm: StrategyArm, seed: int) -> Integers:
     """Return how many claims each cluster of level 0 gives: the target divided from the top down.
 
     Args:
         leaves: number of possible claims in each cluster of level 0, (k,).
-        parents: see `Counts`.
+        counts: of the whole, of which the levels of clusters are used.
         arm: parameters of the arm.
         seed: of the recipe.
     """
     import numpy as np
 
-    from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
+    from curation.algorithms.kmeans.balance import (
+        even_shares,
+        even_shares_in_blocks,
+        sum_by_parent,
+    )
 
-    sizes = [leaves.astype(np.int64)]
+    parents, sizes = counts.parents, [leaves]
     for level, parent in enumerate(parents):
-        count = len(parents[level + 1]) if level + 1 < len(parents) else int(parent.max()) + 1
-        above = np.bincount(parent, weights=sizes[-1], minlength=count)
-        sizes.append(above.astype(np.int64))
-    share = even_shares(sizes[-1], arm.target, _keys(len(sizes[-1]), arm, seed, len(parents)))
-    for level in range(len(parents) - 1, -1, -1):
-        keys = _keys(len(sizes[level]), arm, seed, level)
-        share = even_shares_by_parent(sizes[level], parents[level].astype(np.int64), share, keys)
+        sizes.append(sum_by_parent(sizes[-1], parent, counts.clusters_at(level + 1)))
+    top = len(parents)
+    share = even_shares(sizes[top], arm.target, _keys(np.arange(len(sizes[top])), arm, seed, top))
+    for level in range(top - 1, -1, -1):
+        keys_of = partial(_keys, arm=arm, seed=seed, level=level)
+        share = even_shares_in_blocks(sizes[level], parents[level], share, keys_of)
     return share
 
 
-def _keys(count: int, arm: StrategyArm, seed: int, level: int) -> Keys:
-    """Return a pseudo-random number for each cluster of a level, which decides about remainders."""
+def _keys(clusters: RowNumbers, arm: StrategyArm, seed: int, level: int) -> Keys:
+    """Return a pseudo-random number for each of some clusters of a level, by their numbers.
+
+    They decide about remainders.
+    """
     import numpy as np
 
     from curation.algorithms.arrays.seeded_order import seeded_keys
+    from curation.algorithms.kmeans.balance import CLUSTERS_AT_ONCE
 
-    keys = [np.empty(0, np.uint64)]
-    for start in range(0, count, CLUSTERS_AT_ONCE):
-        numbers = np.arange(start, min(count, start + CLUSTERS_AT_ONCE))
-        cluster_ids = np.char.mod("%032x", numbers).astype("S32")
-        keys.append(seeded_keys(cluster_ids, seed, arm.name, "level", level))
-    return np.concatenate(keys)
+    keys = np.empty(len(clusters), np.uint64)
+    for start in range(0, len(clusters), CLUSTERS_AT_ONCE):
+        part = slice(start, start + CLUSTERS_AT_ONCE)
+        cluster_ids = np.char.mod("%032x", clusters[part]).astype("S32")
+        keys[part] = seeded_keys(cluster_ids, seed, arm.name, "level", level)
+    return keys
