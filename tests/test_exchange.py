@@ -18,6 +18,8 @@ from curation.engine.exchange import (
     MapTask,
     _send,
     exchange_tables,
+    group_bounds,
+    read_by_group,
 )
 from curation.engine.parallel import InProcess
 from curation.engine.spark_workers import SparkWorkers
@@ -129,6 +131,23 @@ def test_rows_meet_by_their_key(context: Context, tmp_path: Path) -> None:
     before = context.store.storage.files("work/meeting/data")
     assert exchange_tables(job(), context) == records
     assert context.store.storage.files("work/meeting/data") == before
+
+
+def write_rows(fragments: list[int]) -> StageOutput:
+    """Yield a row for each fragment."""
+    yield pa.RecordBatch.from_arrays([pa.array(fragments, pa.int32())], ["fragment"])
+    return None
+
+
+def test_rows_go_to_the_group_of_their_fragment(tmp_path: Path) -> None:
+    context = Context(Store(tmp_path / "store"), InProcess(), "meeting", ["test"])
+    fragments = np.random.default_rng(0).integers(0, 9, 50).tolist()
+    (record,) = context.compute("rows", write_rows, {"rows": {"fragments": fragments}}).values()
+    bounds = group_bounds([range(1), range(4), range(4)])
+    (table,) = read_by_group(Fragment(context.store, record), bounds)
+    groups = [next(n for n in range(3) if bounds[n] <= f < bounds[n + 1]) for f in fragments]
+    assert table.column("fragment").to_pylist() == fragments
+    assert table.column(KEY).to_pylist() == groups
 
 
 def read_several() -> Iterator[pa.Table]:

@@ -7,7 +7,7 @@ missing parts need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.parallel import ShuffleJob
-from curation.engine.sorted_arrays import run_starts
+from curation.engine.sorted_arrays import run_starts, runs
 from curation.engine.units import FILE_ROWS, WORK, Output, StageOutput, Unit, content_of, run_unit
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
@@ -31,6 +31,7 @@ KEY = "key"
 the same key go to the same part. A row with several keys goes once to the part of each."""
 MESSAGE_BYTES = 2**20
 """Approximate maximum size of a message: Spark holds some hundreds at once."""
+ROWS_PER_BATCH = 65_536
 
 
 class MapTask(NamedTuple):
@@ -143,7 +144,7 @@ def _send(
         part_of_row, row = _parts_of_rows(table.column(KEY).combine_chunks(), parts)
         rows = table.drop_columns([KEY]).combine_chunks()
         rows_per_message = max(1, MESSAGE_BYTES * len(rows) // max(1, rows.nbytes))
-        for part, start, stop in _slices(part_of_row):
+        for part, start, stop in runs(part_of_row):
             if part not in wanted:
                 continue
             for first in range(start, stop, rows_per_message):
@@ -164,13 +165,6 @@ def _parts_of_rows(keys: pa.Array, parts: int) -> tuple[Integers, Integers]:
     part, row = part[order], order // keys_per_row
     first = run_starts(part, row)
     return part[first], row[first]
-
-
-def _slices(parts: Integers) -> Iterator[tuple[int, int, int]]:
-    """Yield each of some sorted values with the positions at which its run begins and ends."""
-    starts = np.flatnonzero(run_starts(parts))
-    stops = np.append(starts, len(parts))[1:]
-    yield from zip(parts[starts].tolist(), starts.tolist(), stops.tolist(), strict=True)
 
 
 def _serialise(rows: pa.Table) -> bytes:
@@ -251,3 +245,30 @@ def split_by_file(fragment: Fragment) -> list[Fragment]:
     """Return one fragment for each file of a fragment, so that as many tasks can read it."""
     record = fragment.record
     return [Fragment(fragment.store, replace(record, files=(file,))) for file in record.files]
+
+
+def group_bounds(groups: Iterable[Sized]) -> Integers:
+    """Return the number of the first fragment of each group, and after them the number of fragments."""
+    return np.cumsum([0, *map(len, groups)])
+
+
+def group_keys(rows: pa.Table | pa.RecordBatch, bounds: Integers) -> pa.Array:
+    """Return keys that send rows to the group of their fragment.
+
+    Args:
+        rows: with the column `fragment`, the number of a fragment.
+        bounds: number of the first fragment of each group; as `group_bounds`.
+    """
+    group = np.searchsorted(bounds, rows.column("fragment").to_numpy(), "right") - 1
+    return pa.array(group.astype(np.uint64))
+
+
+def read_by_group(rows: Fragment, bounds: Integers) -> Iterator[pa.Table]:
+    """Yield the rows of a work table, keyed by the group of their fragment.
+
+    Args:
+        rows: the work table, with the column `fragment`.
+        bounds: as `group_keys`.
+    """
+    for batch in rows.batches(rows=ROWS_PER_BATCH):
+        yield pa.Table.from_batches([batch]).append_column(KEY, group_keys(batch, bounds))
