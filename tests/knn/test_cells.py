@@ -26,8 +26,8 @@ from curation.stages.dedup.params import Near
 from curation.store.fragment import Fragment
 from curation.store.store import Store
 
-from ..counting import Counting
 from ..tables import VectorParts, commit_vectors, run_step
+from ..workers import Recording
 
 Pairs = dict[tuple[str, ...], float | np.float32]
 """Similarity by roles and images of query and base."""
@@ -144,9 +144,9 @@ def test_a_later_fragment_computes_only_its_own_pairs(
     early = {"pool": {n: roles["pool"][n] for n in ("web-0", "web-1")}}
     pool_pairs = ROLE_PAIRS[:1]
     list(block_join(early, pool_pairs, OPTIONS, context_of(store)))
-    counting = Counting()
-    later = rows_of(block_join(roles, pool_pairs, OPTIONS, context_of(store, counting)))
-    searched = [what for what in counting.done if "merged" not in what]
+    recording = Recording()
+    later = rows_of(block_join(roles, pool_pairs, OPTIONS, context_of(store, recording)))
+    searched = [what for what in recording.mapped if "merged" not in what]
     assert len(searched) == 9 - 4
     assert later == {pair: s for pair, s in truth(world).items() if pair[0] == "pool"}
 
