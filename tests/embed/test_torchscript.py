@@ -133,11 +133,11 @@ def test_vectors_equal_those_of_the_module(
     given = saved(model, tmp_path / "m.pt", how)
     encoder = load_encoder(spec(**given, crop_mode=crop), "cpu")
     images = pictures(9)
-    found, valid = encode(encoder, list(images), 4, "cpu")
+    vectors, valid = encode(encoder, list(images), 4, "cpu")
     expected = torch.nn.functional.normalize(model(torch.stack([reference(i) for i in images])))
     assert valid.all()
     assert (encoder.dim, tuple(encoder.blank.shape)) == (DIM, (3, SIDE, SIDE))
-    np.testing.assert_allclose(found.astype(np.float64), expected.numpy(), atol=1e-3)
+    np.testing.assert_allclose(vectors.astype(np.float64), expected.numpy(), atol=1e-3)
     resized = transforms.Compose([*reference.transforms[:2], transforms.PILToTensor()])
     difference = (encoder.preprocess(images[0]).int() - resized(images[0]).int()).abs()
     assert difference.max() <= 2 and (difference > 0).float().mean() < 0.05

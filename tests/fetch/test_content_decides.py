@@ -43,8 +43,8 @@ def rows(store: Path, path: Path, settings: dict[str, Any]) -> list[dict[str, An
         (path.parent / "blocked.txt").write_text(settings["blocked"])
     fetch = {k: v for k, v in settings.items() if k not in ("blocked", "blocked_patterns")}
     run(store, source(path), until="fetch", ingest=ingest, fetch=OPEN | fetch)
-    found: list[dict[str, Any]] = table(store, "images").read().to_pylist()
-    return found
+    rows: list[dict[str, Any]] = table(store, "images").read().to_pylist()
+    return rows
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str | None, set[str]]] = {

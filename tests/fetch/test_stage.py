@@ -109,9 +109,9 @@ def test_images_in_files_are_read_in_order(tmp_path: Path, kind: str) -> None:
         pq.write_table(pq.read_table(home / "p.parquet"), home / "p.parquet", row_group_size=4)
         spec = source(home / "p.parquet", columns={"image": "img", "key": "k"})
     run(tmp_path / "store", spec, until="fetch", ingest={"rows_per_fragment": 7}, fetch=OPEN)
-    found = table(tmp_path / "store", "images")
-    assert len(found.fragments) == 5
-    assert [r["image"] for r in found.read().to_pylist()] == contents
+    stored = table(tmp_path / "store", "images")
+    assert len(stored.fragments) == 5
+    assert [r["image"] for r in stored.read().to_pylist()] == contents
 
 
 def test_image_files_that_fail_have_reasons(tmp_path: Path) -> None:
@@ -125,20 +125,20 @@ def test_image_files_that_fail_have_reasons(tmp_path: Path) -> None:
     (home / "big.jpg").write_bytes(JPEG + b"\0" * 200_000)
     (home / "link.jpg").unlink()
     (home / "link.jpg").symlink_to(tmp_path / "set" / "ok.jpg")
-    found = images(tmp_path / "store", spec, max_bytes=100_000)
-    assert [r["reason"] for r in found] == [None, "file_missing", "too_large", "outside_folder"]
+    rows = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in rows] == [None, "file_missing", "too_large", "outside_folder"]
 
 
 def test_tar_members_that_fail_have_reasons(tmp_path: Path) -> None:
     members = {"1.jpg": JPEG, "2.jpg": JPEG + b"\0" * 200_000, "3.jpg": b"", "4.jpg": JPEG}
     path = tar_of(tmp_path / "s.tar", members)
     spec = source(path, format="webdataset")
-    found = images(tmp_path / "store", spec, max_bytes=100_000)
-    assert [r["reason"] for r in found] == [None, "too_large", "empty", None]
+    stored_rows = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in stored_rows] == [None, "too_large", "empty", None]
     rows = [{"img": c, "k": n} for n, c in members.items()]
     spec = source(write(tmp_path / "p.parquet", rows), columns={"image": "img", "key": "k"})
-    found = images(tmp_path / "store", spec, max_bytes=100_000)
-    assert [r["reason"] for r in found] == [None, "too_large", "empty", None]
+    stored_rows = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in stored_rows] == [None, "too_large", "empty", None]
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
@@ -149,9 +149,9 @@ def test_only_rows_after_the_damage_of_a_tar_fail(tmp_path: Path, suffix: str) -
     path = tar_of(tmp_path / f"s.{suffix}", contents)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 5 // 8])
-    found = images(tmp_path / "store", source(path, format="webdataset"))
-    assert [r["image"] for r in found[:2]] == list(contents.values())[:2]
-    assert [r["reason"] for r in found[2:]] == ["unreadable", "bad_row"]
+    rows = images(tmp_path / "store", source(path, format="webdataset"))
+    assert [r["image"] for r in rows[:2]] == list(contents.values())[:2]
+    assert [r["reason"] for r in rows[2:]] == ["unreadable", "bad_row"]
 
 
 def test_a_missing_container_stops_the_run(tmp_path: Path) -> None:

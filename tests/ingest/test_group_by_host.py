@@ -67,8 +67,8 @@ def test_fragments_of_a_large_host_are_fetched_one_after_the_other(tmp_path: Pat
 
 
 def test_rows_keep_their_order_within_a_bucket(tmp_path: Path) -> None:
-    found = pairs(tmp_path / "store", source(write(tmp_path / "a.parquet", rows(60, 5))))
-    assert [r["url"] for r in found] == [r["url"] for r in rows(60, 5)]
+    stored_rows = pairs(tmp_path / "store", source(write(tmp_path / "a.parquet", rows(60, 5))))
+    assert [r["url"] for r in stored_rows] == [r["url"] for r in rows(60, 5)]
 
 
 def test_a_list_added_later_changes_no_earlier_fragment(tmp_path: Path) -> None:
@@ -98,19 +98,19 @@ def test_pairs_that_are_no_longer_listed_are_dropped_as_removed(tmp_path: Path) 
     run(store, spec)
     (lists / "b.parquet").unlink()
     run(store, spec)
-    found = table(store, "pairs").read().to_pylist()
+    stored_rows = table(store, "pairs").read().to_pylist()
     by_reason = defaultdict(set)
-    for row in found:
+    for row in stored_rows:
         by_reason[row["reason"]].add(row["caption"])
     assert by_reason[None] == {f"c{n}" for n in range(20)}
     gone = {f"c{n}" for n in range(20, 30)} | {f"c{n}" for n in range(100, 130)}
     assert by_reason["removed"] == gone
-    assert len(found) == 60
+    assert len(stored_rows) == 60
     # They are listed again.
     write(lists / "b.parquet", rows(30, 5, first=100))
     run(store, spec)
-    found = table(store, "pairs").read().to_pylist()
-    assert Counter(r["reason"] for r in found) == {None: 50, "removed": 10}
+    stored_rows = table(store, "pairs").read().to_pylist()
+    assert Counter(r["reason"] for r in stored_rows) == {None: 50, "removed": 10}
 
 
 def test_files_form_groups_of_limited_size() -> None:

@@ -20,8 +20,8 @@ PICTURES = [Picture(f"p{n}", jpeg(n), f"caption {n}") for n in range(6)]
 
 
 def rows_by_caption(folder: Path, **spec: Any) -> dict[str, dict[str, Any]]:
-    found = pairs(folder / "store", source("", columns={}) | spec)
-    return {row["caption"]: row for row in found}
+    rows = pairs(folder / "store", source("", columns={}) | spec)
+    return {row["caption"]: row for row in rows}
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -89,11 +89,11 @@ def test_a_damaged_tar_costs_its_pictures(tmp_path: Path) -> None:
     spec = as_img2dataset(tmp_path / "out", PICTURES)
     tar = sorted((tmp_path / "out").glob("*.tar"))[0]
     tar.write_bytes(tar.read_bytes()[:2500])
-    found = pairs(tmp_path / "store", source("", columns={}) | spec)
-    reasons = [row["reason"] for row in found]
+    rows = pairs(tmp_path / "store", source("", columns={}) | spec)
+    reasons = [row["reason"] for row in rows]
     assert reasons.count("bad_row") == 1
     assert reasons.count("no_image") >= 2
-    assert len(found) == 7
+    assert len(rows) == 7
     assert noted(tmp_path / "store")["unreadable_file"] == 1
 
 

@@ -39,8 +39,8 @@ def tar(path: Path, members: Members, **options: Any) -> Path:
 def samples(tmp_path: Path, members: Members, **spec: Any) -> dict[str, str | None]:
     """The captions of the samples that have a picture, by key."""
     path = tar(tmp_path / "s.tar", members)
-    found = pairs(tmp_path / "store", source(path, format="webdataset", **spec))
-    return {r["source_key"]: r["caption"] for r in found if r["location"]}
+    rows = pairs(tmp_path / "store", source(path, format="webdataset", **spec))
+    return {r["source_key"]: r["caption"] for r in rows if r["location"]}
 
 
 def with_texts(names: Iterable[str]) -> Members:
@@ -86,12 +86,12 @@ def test_names_that_are_not_utf8_are_not_mixed_up(tmp_path: Path) -> None:
     ]
     path = tar(tmp_path / "s.tar", [(f"{n}.jpg", jpeg(i)) for i, n in enumerate(names)])
     run(tmp_path / "store", source(path, format="webdataset"), until="fetch")
-    found = table(tmp_path / "store", "images").read().to_pylist()
-    assert [(r["source_key"], r["status"]) for r in found] == [
+    rows = table(tmp_path / "store", "images").read().to_pylist()
+    assert [(r["source_key"], r["status"]) for r in rows] == [
         (r"caf\xe9", "ok"),
         (r"caf\xe8", "ok"),
     ]
-    assert len({r["sha256"] for r in found}) == 2
+    assert len({r["sha256"] for r in rows}) == 2
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,9 @@ def test_a_caption_that_cannot_be_read_is_told(tmp_path: Path, kind: str, name: 
     spec = source(tmp_path / "f", format="webdataset" if kind == "tar" else "folder")
     (found,) = pairs(tmp_path / "store", spec)
     assert (found["caption"], found["reason"]) == (caption, None)
-    told = json.loads(found["metadata"] or "{}").get("unreadable")
-    assert (problem is None) == (told is None)
-    assert problem is None or (problem in told and "a.txt" in told)
+    message = json.loads(found["metadata"] or "{}").get("unreadable")
+    assert (problem is None) == (message is None)
+    assert problem is None or (problem in message and "a.txt" in message)
     assert noted(tmp_path / "store") == ({"unreadable_text": 1} if problem else {})
 
 
@@ -234,9 +234,9 @@ def test_a_caption_that_is_a_list_is_told_and_kept_as_metadata(tmp_path: Path, v
     members += [("b.jpg", jpeg(2)), ("b.json", b'{"alt": "words"}')]
     path = tar(tmp_path / "s.tar", members)
     spec = source(path, format="webdataset", columns={"caption": "alt"})
-    found = pairs(tmp_path / "store", spec)
-    assert [r["caption"] for r in found] == [None, "words"]
-    metadata = json.loads(found[0]["metadata"])
+    rows = pairs(tmp_path / "store", spec)
+    assert [r["caption"] for r in rows] == [None, "words"]
+    metadata = json.loads(rows[0]["metadata"])
     assert metadata["alt"] == value and "alt: " in metadata["unreadable"]
 
 
@@ -273,9 +273,9 @@ def test_what_follows_the_end_of_a_tar_is_told(
 ) -> None:
     path = tar(tmp_path / "s.tar", with_texts("a"))
     path.write_bytes(path.read_bytes() + after)
-    found = pairs(tmp_path / "store", source(path, format="webdataset"))
-    assert [r["reason"] for r in found] == [None, *(["bad_row"] if problem else [])]
-    assert problem is None or problem in json.loads(found[-1]["metadata"])["unreadable"]
+    rows = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert [r["reason"] for r in rows] == [None, *(["bad_row"] if problem else [])]
+    assert problem is None or problem in json.loads(rows[-1]["metadata"])["unreadable"]
 
 
 NAMES = st.builds(

@@ -54,10 +54,10 @@ def test_every_stage_is_told_as_the_tables_have_it(
             image["reason"],
         )
         assert answer["select"] == {n: eligible[n] for n in ("status", "reason")}
-        told = {score["name"]: score["value"] for score in answer["scores"]}
+        scores = {score["name"]: score["value"] for score in answer["scores"]}
         assert (
             scores.items() - {("pair_id", pair_id), ("pixel_id", scores["pixel_id"])}
-            <= told.items()
+            <= scores.items()
         )
         if assigned["cluster_id"] is None:
             assert answer["cluster"] is None
@@ -132,12 +132,12 @@ def test_a_chain_of_pairs_leads_to_the_row_that_stands_for_a_copy(
         if pair_id not in copies:
             assert answer["dedup"] is None
             continue
-        row, told = copies[pair_id], answer["dedup"]
+        row, decision = copies[pair_id], answer["dedup"]
         component = [c for c in copies.values() if c["component_id"] == row["component_id"]]
-        assert told["rows"] == len(component)
-        assert told["representative_pair_id"] == row["representative_pair_id"]
+        assert decision["rows"] == len(component)
+        assert decision["representative_pair_id"] == row["representative_pair_id"]
         at = row["image_id"]
-        for edge in told["tied_by"]:
+        for edge in decision["tied_by"]:
             ends = {edge["image_id"], edge["evidence_id"]}
             assert at in ends
             (at,) = ends - {at}
