@@ -29,6 +29,8 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 KEY = "key"
 """The column that says where a row goes: a number (uint64), or a fixed-size list of several. Rows with
 the same key go to the same part. A row with several keys goes once to the part of each."""
+_ARGUMENTS = ""
+"""In place of the name of an input, in a message with the arguments of a part."""
 MESSAGE_BYTES = 2**20
 """Approximate maximum size of a message: Spark holds some hundreds at once."""
 ROWS_PER_BATCH = 65_536
@@ -65,6 +67,8 @@ class Exchange:
             table.
         pass_part: `function` also gets `part`, the number of the part.
         gpu: `function` also gets `device`.
+        part_arguments: arguments of `function` for each part, which are sent to this part alone; empty
+            for none. What grows with the rows belongs here and not into `arguments`.
     """
 
     label: str
@@ -75,6 +79,11 @@ class Exchange:
     outputs: Callable[[int], Mapping[str, str]] | None = None
     pass_part: bool = False
     gpu: bool = False
+    part_arguments: Sequence[Mapping[str, Any]] = ()
+
+    def arguments_of(self, part: int) -> Mapping[str, Any]:
+        """Return the arguments that a part alone gets."""
+        return self.part_arguments[part] if self.part_arguments else {}
 
 
 def exchange(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]:
@@ -87,7 +96,7 @@ def exchange(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]
         The records of each part, by output (see `Exchange.outputs`).
     """
     part_units = _PartUnits(job, context)
-    units = [part_units.unit(part) for part in range(job.parts)]
+    units = [part_units.unit(part, job.arguments_of(part)) for part in range(job.parts)]
     context.used.update(output.memo for unit in units for output in unit.outputs.values())
     finished = {} if context.stale.everything else _finished_records(units, context)
     missing = [
@@ -125,21 +134,32 @@ def _finished_records(units: Sequence[Unit], context: Context) -> dict[str, Frag
 def _compute_parts(
     job: Exchange, part_units: _PartUnits, missing: list[int], context: Context
 ) -> dict[int, dict[str, FragmentRecord]]:
-    items = [
+    items: list[tuple[str, int, Any]] = [
         (name, number, task)
         for name, rows in job.inputs.items()
         for number, task in enumerate(rows.tasks)
     ]
+    if job.part_arguments:
+        items += [(_ARGUMENTS, part, job.arguments_of(part)) for part in missing]
     send = partial(_send, parts=job.parts, wanted=frozenset(missing))
     shuffle = ShuffleJob(job.label, send, items, part_units.receive, missing, job.gpu)
     return dict(zip(missing, context.parallel.exchange(shuffle), strict=True))
 
 
 def _send(
-    item: tuple[str, int, MapTask], parts: int, wanted: frozenset[int]
+    item: tuple[str, int, Any], parts: int, wanted: frozenset[int]
 ) -> Iterator[tuple[int, Any]]:
-    """Yield for the rows of one task the part they go to, and (input, number of the task, rows)."""
+    """Yield for the rows of one task the part they go to, and (input, number of the task, rows).
+
+    Args:
+        item: (input, number of the task, task), or (_ARGUMENTS, part, arguments of the part).
+        parts: number of parts.
+        wanted: the parts that are computed.
+    """
     name, number, task = item
+    if name == _ARGUMENTS:
+        yield number, item
+        return
     for table in task.function(**task.arguments):
         part_of_row, row = _parts_of_rows(table.column(KEY).combine_chunks(), parts)
         rows = table.drop_columns([KEY]).combine_chunks()
@@ -194,31 +214,34 @@ class _PartUnits:
             + [content_of(job.arguments), {n: _input_content(r) for n, r in job.inputs.items()}]
         )
 
-    def unit(self, part: int) -> Unit:
-        """Return the unit of a part, without the rows that will be sent to it."""
+    def unit(self, part: int, of_part: Mapping[str, Any]) -> Unit:
+        """Return the unit of a part, without the rows that will be sent to it.
+
+        Args:
+            part: its number.
+            of_part: the arguments that it alone gets.
+        """
+        content = [self._memo, part, *([content_of(of_part)] if of_part else [])]
         if self._outputs is None:
             table_dir, folder = self._work
-            outputs = {WORK: Output("", table_dir, folder, digest([self._memo, part]))}
+            outputs = {WORK: Output("", table_dir, folder, digest(content))}
         else:
             outputs = {
                 name: Output(
                     table,
                     f"tables/{table}",
                     f"tables/{table}/data",
-                    digest([self._memo, part, name]),
+                    digest([*content, name]),
                     FILE_ROWS,
                     name=name,
                 )
                 for name, table in self._outputs(part).items()
             }
         name = f"{self._label.replace(' ', '-')}-{part:06d}"
-        return Unit(
-            name, self._function, self._arguments, outputs, gpu=self._gpu, prepare=self._prepare
-        )
+        arguments = {**self._arguments, **of_part}
+        return Unit(name, self._function, arguments, outputs, gpu=self._gpu, prepare=self._prepare)
 
-    def receive(
-        self, part: int, messages: list[tuple[str, int, bytes]]
-    ) -> dict[str, FragmentRecord]:
+    def receive(self, part: int, messages: list[tuple[str, int, Any]]) -> dict[str, FragmentRecord]:
         """Compute a part from all messages that were sent to it; runs on a worker."""
         # In the order of tasks, whichever arrived first: the same rows give the same files.
         messages.sort(key=lambda message: message[1])
@@ -226,8 +249,9 @@ class _PartUnits:
             name: _deserialise(schema, (rows for source, _, rows in messages if source == name))
             for name, schema in self._schemas.items()
         }
+        of_part = next((named for name, _, named in messages if name == _ARGUMENTS), {})
         messages.clear()
-        unit = self.unit(part)
+        unit = self.unit(part, of_part)
         number = {"part": part} if self._pass_part else {}
         arguments = {**unit.arguments, **tables, **number}
         return run_unit(self._store, replace(unit, arguments=arguments))

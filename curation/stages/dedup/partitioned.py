@@ -52,7 +52,6 @@ from curation.stages.dedup.exchange_io import (
     write_neighbour_edges,
     write_pixel_edges,
 )
-from curation.stages.dedup.fetched_rows import RowNumbers
 from curation.stages.dedup.params import DedupParams
 from curation.stages.dedup.partitioned_inputs import PartitionedInputs
 from curation.stages.dedup.write_copies import SCHEMA, aggregate_stats, copies_batches, copies_stats
@@ -249,33 +248,32 @@ def _write(
         {"rows": ExchangeInput(POSITIONED_COPIES, rows)},
         write_fragments,
         len(names),
-        {"names": names, "bounds": bounds},
-        lambda part: dict.fromkeys(names[part], "copies"),
-        pass_part=True,
+        outputs=lambda part: dict.fromkeys(names[part], "copies"),
+        part_arguments=[
+            {"names": group, "first": first}
+            for group, first in zip(names, bounds.tolist(), strict=False)
+        ],
     )
     for records in exchange(job, context):
         yield from records.values()
 
 
-def write_fragments(
-    rows: pa.Table, names: list[list[str]], bounds: RowNumbers, part: int
-) -> StageOutput:
+def write_fragments(rows: pa.Table, names: list[str], first: int) -> StageOutput:
     """Write the rows of one group of fragments, in order.
 
     Args:
         rows: all POSITIONED_COPIES of the group.
-        names: names of the fragments in each group.
-        bounds: of the groups, as `group_bounds`.
-        part: number of the group.
+        names: names of the fragments.
+        first: number of the first of them.
 
     Yields:
         (name of the fragment, batch of `copies`).
     """
     rows = rows.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
-    numbers = np.arange(bounds[part], bounds[part + 1] + 1)
-    starts = np.searchsorted(rows.column("fragment").to_numpy(), numbers)
+    numbers = first + np.arange(len(names) + 1)
+    bounds = np.searchsorted(rows.column("fragment").to_numpy(), numbers)
     rows = rows.select(SCHEMA.names)
-    for name, (start, stop) in zip(names[part], pairwise(starts.tolist()), strict=True):
+    for name, (start, stop) in zip(names, pairwise(bounds.tolist()), strict=True):
         fragment_rows = rows.slice(start, stop - start).combine_chunks()
         batch = fragment_rows.to_batches()[0] if len(fragment_rows) else empty_batch(SCHEMA)
         yield name, batch

@@ -72,14 +72,15 @@ def write_exchange(
         MapTask(read_placed, {"claims": claims, "images": images, "bounds": bounds})
         for claims, images in zip(parts.claims, parts.images, strict=True)
     ]
-    names_of = {n: names[n] for group in groups for n in group.tolist()}
+    named = [{number: names[number] for number in group.tolist()} for group in groups]
     return Exchange(
         "write claims",
         {"rows": ExchangeInput(PLACED_CLAIMS, tasks)},
         write_fragments,
         len(groups),
-        {"arms": parts.arms, "names": names_of},
-        lambda part: {names_of[n]: "claims" for n in groups[part].tolist()},
+        {"arms": parts.arms},
+        lambda part: dict.fromkeys(named[part].values(), "claims"),
+        part_arguments=[{"names": of_group} for of_group in named],
     )
 
 

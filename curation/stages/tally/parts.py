@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curation.engine.context import Context
@@ -139,12 +138,11 @@ def _write(
         {"rows": ExchangeInput(COUNTED_ROWS, tasks)},
         write_group,
         len(groups),
-        {
-            "bounds": bounds,
-            "fragments": [[(name, *fragments[name]) for name in group] for group in groups],
-        },
-        lambda part: dict.fromkeys(groups[part], "tallies"),
-        pass_part=True,
+        outputs=lambda part: dict.fromkeys(groups[part], "tallies"),
+        part_arguments=[
+            {"fragments": [(name, *fragments[name]) for name in group], "first": first}
+            for group, first in zip(groups, bounds.tolist(), strict=False)
+        ],
     )
     if groups:
         for records in exchange(job, context):
@@ -152,27 +150,23 @@ def _write(
 
 
 def write_group(
-    rows: pa.Table,
-    bounds: npt.NDArray[np.int64],
-    fragments: Sequence[Sequence[tuple[str, Fragment, Fragment]]],
-    part: int,
+    rows: pa.Table, fragments: Sequence[tuple[str, Fragment, Fragment]], first: int
 ) -> StageOutput:
     """Write the tallies of one group of fragments.
 
     Args:
         rows: all COUNTED_ROWS of the group.
-        bounds: of the groups, as `group_bounds`.
-        fragments: of each group: name, fragment of `images` and fragment of `copies`.
-        part: number of the group.
+        fragments: of the group: name, fragment of `images` and fragment of `copies`.
+        first: number of the first of them.
 
     Yields:
         (name of the fragment, batch of `tallies`).
     """
     rows = rows.sort_by([("fragment", "ascending")]).combine_chunks()
     fragment, row, images = (np.asarray(rows.column(name)) for name in COUNTED_ROWS.names)
-    starts = np.searchsorted(fragment, np.arange(bounds[part], bounds[part + 1] + 1))
+    bounds = np.searchsorted(fragment, first + np.arange(len(fragments) + 1))
     for (name, image_rows, copies), (start, stop) in zip(
-        fragments[part], pairwise(starts.tolist()), strict=True
+        fragments, pairwise(bounds.tolist()), strict=True
     ):
         counts = np.zeros(image_rows.rows, np.int32)
         counts[row[start:stop]] = images[start:stop]
