@@ -163,14 +163,13 @@ class Retrieval:
             claim_part,
             self.parts,
             {
-                "images": list(self.images),
                 "arms": self.arms,
                 "plans": {str(n): dict(plan.values) for n, plan in enumerate(self.plans)},
                 "requested": [plan.requested for plan in self.plans],
                 "parents": list(self.parents),
                 "seed": self.params.seed,
             },
-            pass_part=True,
+            part_arguments=[{"images": images} for images in self.images],
         )
         claims = self.runner.exchange(job)
         available = {
