@@ -165,8 +165,8 @@ def test_images_of_one_pixel_or_line_have_vectors(
 ) -> None:
     sizes = [(1, 1), (1, 2000), (2000, 1), (3, 2)]
     grey = [Image.new("RGB", size, (90, 90, 90)) for size in sizes]
-    own: dict[str, Any] = {"crop_mode": crop_mode, "interpolation": interpolation}
-    encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=weights[0], **own), "cpu")
+    options: dict[str, Any] = {"crop_mode": crop_mode, "interpolation": interpolation}
+    encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=weights[0], **options), "cpu")
     vectors, valid = encode(encoder, grey, 4, "cpu")
     assert valid.all()
     # All of them have the same grey, so the model gets the same input.

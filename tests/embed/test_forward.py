@@ -125,10 +125,10 @@ def test_windows_are_limited_in_rows_and_bytes() -> None:
     small = pa.record_batch({"image": [b"x" * 10] * 4})
     large = pa.record_batch({"image": [b"x" * 600] * 4})
     batches = [small, small, small, large, large, small]
-    found = list(windows(iter(batches), rows=8, size=4000))
+    limited = list(windows(iter(batches), rows=8, size=4000))
     # Two small batches fill eight rows; a large one leaves no bytes for another.
-    assert [[len(b) for b in window] for window in found] == [[4, 4], [4, 4], [4, 4]]
-    assert [b for window in found for b in window] == batches
+    assert [[len(b) for b in window] for window in limited] == [[4, 4], [4, 4], [4, 4]]
+    assert [b for window in limited for b in window] == batches
     (alone, rest) = windows(iter([large, small]), rows=8, size=1)
     assert (alone, rest) == ([large], [small])
     assert not list(windows(iter([]), rows=8, size=1))

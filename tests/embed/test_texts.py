@@ -89,8 +89,8 @@ def test_tokens_equal_those_of_the_tokenizer_file(folders: dict[str, tuple[Path,
     whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
     encoder = loaded(folder, of="caption")
     ids = whole.encode("a red ball").ids
-    found = encoder.preprocess(" A_Red,  (BALL)!! ")
-    assert found.tolist() == ids + [1] * (len(found) - len(ids))
+    encoded = encoder.preprocess(" A_Red,  (BALL)!! ")
+    assert encoded.tolist() == ids + [1] * (len(encoded) - len(ids))
     folder, _ = folders["nllb"]
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a dog").ids
     language = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]

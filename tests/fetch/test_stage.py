@@ -51,12 +51,12 @@ def test_rows_are_aligned_with_pairs(web: Web, tmp_path: Path) -> None:
         ingest={"rows_per_fragment": 50},
         fetch=OPEN,
     )
-    pairs, found = table(tmp_path / "store", "pairs"), table(tmp_path / "store", "images")
-    assert list(pairs.fragments) == list(found.fragments)
+    pairs, stored = table(tmp_path / "store", "pairs"), table(tmp_path / "store", "images")
+    assert list(pairs.fragments) == list(stored.fragments)
     same = ["pair_id", "role", "source", "source_key", "url", "caption", "metadata"]
     for name, fragment in pairs.fragments.items():
-        assert fragment.read(same).equals(found.fragments[name].read(same))
-    for pair, image in zip(pairs.read().to_pylist(), found.read().to_pylist(), strict=True):
+        assert fragment.read(same).equals(stored.fragments[name].read(same))
+    for pair, image in zip(pairs.read().to_pylist(), stored.read().to_pylist(), strict=True):
         if pair["status"] == "dropped":
             assert (image["status"], image["reason"]) == ("skipped", pair["reason"])
         else:
@@ -65,8 +65,8 @@ def test_rows_are_aligned_with_pairs(web: Web, tmp_path: Path) -> None:
             assert image["image"] == (files[number] if number % 7 else None)
     outcomes = Counter(pair["reason"] for pair in pairs.read().to_pylist())
     assert outcomes["bad_scheme"] == 11
-    assert found.manifest.counts["pool"]["bad_scheme"] == 11
-    assert sum(found.manifest.counts["pool"].values()) == 120
+    assert stored.manifest.counts["pool"]["bad_scheme"] == 11
+    assert sum(stored.manifest.counts["pool"].values()) == 120
     assert not list((tmp_path / "store" / "work").rglob("fetch/*")), "work shards are left"
 
 
@@ -252,12 +252,12 @@ def test_rows_are_read_back_in_order_from_shards_in_any_order(
     monkeypatch.setattr("curation.stages.fetch.work_shards._WINDOW_BYTES", 20_000)
     seen = []
     for start, end in work.windows(0, 1000):
-        found, at = work.read(start, end)
+        samples, at = work.read(start, end)
         for row, place in zip(range(start, end), at, strict=True):
             assert (place >= 0) == work.done[row]
             if place >= 0:
-                assert found is not None
-                assert found["jpg"][place].as_py() == bytes([row % 256]) * row
+                assert samples is not None
+                assert samples["jpg"][place].as_py() == bytes([row % 256]) * row
         sizes = [row for row in range(start, end) if work.done[row]]
         assert sum(sizes) <= 20_000
         seen += list(range(start, end))

@@ -115,9 +115,11 @@ def by_vectors(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any]
     expected = dataset(folder, weights, web, birds, dedup=BY_VECTORS)
     stored = {name: open_table(Store(folder / "store"), name) for name in ("images", SEMANTIC)}
     checksums = dict(zip(*columns(stored["images"], "pair_id", "sha256"), strict=True))
-    found = dict(zip(*columns(stored[SEMANTIC], "pair_id", "vector"), strict=True))
+    vectors_by_pair = dict(zip(*columns(stored[SEMANTIC], "pair_id", "vector"), strict=True))
     # Pictures with the same bytes have the same vector.
-    unique = {checksums[pair]: np.frombuffer(vector, "<f2") for pair, vector in found.items()}
+    unique = {
+        checksums[pair]: np.frombuffer(vector, "<f2") for pair, vector in vectors_by_pair.items()
+    }
     np.save(folder / "vectors.npy", np.stack([*unique.values()]))
     np.save(folder / "ids.npy", np.array([*unique]))
     ids = {"join": "sha256", "file": str(folder / "ids.npy")}

@@ -162,8 +162,8 @@ def test_parquet_columns_of_all_types_become_json_metadata(tmp_path: Path) -> No
         "nested": {"bytes": b"\xff", "list": [1.0, float("inf")]},
         "naïve": "ü",
     }
-    (found,) = pairs(tmp_path / "store", source(write(tmp_path / "l.parquet", [row])))
-    assert json.loads(found["metadata"]) == {
+    (stored_row,) = pairs(tmp_path / "store", source(write(tmp_path / "l.parquet", [row])))
+    assert json.loads(stored_row["metadata"]) == {
         "float": None,
         "number": 3,
         "when": "2026-01-02",
@@ -171,7 +171,7 @@ def test_parquet_columns_of_all_types_become_json_metadata(tmp_path: Path) -> No
         "nested": {"list": [1.0, None]},
         "naïve": "ü",
     }
-    assert list(json.loads(found["metadata"])) == sorted(json.loads(found["metadata"]))
+    assert list(json.loads(stored_row["metadata"])) == sorted(json.loads(stored_row["metadata"]))
 
 
 def test_text_that_is_not_utf8_makes_a_bad_row(tmp_path: Path) -> None:

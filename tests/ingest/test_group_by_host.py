@@ -35,17 +35,17 @@ def test_all_rows_of_a_host_are_in_one_bucket(tmp_path: Path) -> None:
     write(tmp_path / "lists" / "a.parquet", listed[:150])
     write(tmp_path / "lists" / "b.parquet", listed[150:])
     run(tmp_path / "store", source(tmp_path / "lists"), ingest={"rows_per_fragment": 50})
-    found = fragments(tmp_path / "store")
-    assert len(found) >= 8
-    assert sorted(r["url"] for own in found.values() for r in own) == sorted(
-        r["url"] for r in listed
-    )
+    by_fragment = fragments(tmp_path / "store")
+    assert len(by_fragment) >= 8
+    assert sorted(
+        r["url"] for fragment_rows in by_fragment.values() for r in fragment_rows
+    ) == sorted(r["url"] for r in listed)
     stems = defaultdict(set)
-    for name, own in found.items():
-        for row in own:
+    for name, fragment_rows in by_fragment.items():
+        for row in fragment_rows:
             stems[host(row)].add(name.rpartition("-")[0])
     assert {len(names) for names in stems.values()} == {1}
-    assert max(len(own) for own in found.values()) <= 50
+    assert max(len(fragment_rows) for fragment_rows in by_fragment.values()) <= 50
 
 
 def test_fragments_of_a_large_host_are_fetched_one_after_the_other(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_fragments_of_a_large_host_are_fetched_one_after_the_other(tmp_path: Pat
     pairs_ = table(tmp_path / "store", "pairs")
     order = chains(pairs_)
     by_host = defaultdict(set)
-    for name, own in fragments(tmp_path / "store").items():
-        for row in own:
+    for name, fragment_rows in fragments(tmp_path / "store").items():
+        for row in fragment_rows:
             by_host[host(row)].add(order[name])
-    assert {len(found) for found in by_host.values()} == {1}
+    assert {len(of_host) for of_host in by_host.values()} == {1}
     sizes = Counter(order.values())
     assert sizes[next(iter(by_host["h0.example"]))] >= 3
 

@@ -123,8 +123,8 @@ def test_quoting_of_the_source_decides(tmp_path: Path) -> None:
     (tmp_path / "l.tsv").write_text('url\tcaption\nhttp://a.example/1\t"all"\n')
     path = tmp_path / "l.tsv"
     for quoting, caption in (("none", '"all"'), ("doubled", "all"), ("backslash", "all")):
-        (found,) = pairs(tmp_path / quoting, source(path, format="tsv", quoting=quoting))
-        assert found["caption"] == caption
+        (stored_row,) = pairs(tmp_path / quoting, source(path, format="tsv", quoting=quoting))
+        assert stored_row["caption"] == caption
         assert noted(tmp_path / quoting) == {}
 
 
@@ -222,8 +222,8 @@ def test_json_values_are_captions_as_json_writes_them(
     tmp_path: Path, value: str, caption: str | None
 ) -> None:
     (tmp_path / "l.jsonl").write_text(f'{{"url": "http://a.example/1", "caption": {value}}}\n')
-    (found,) = pairs(tmp_path / "store", source(tmp_path / "l.jsonl", format="jsonl"))
-    assert (found["caption"], found["reason"]) == (caption, None)
+    (stored_row,) = pairs(tmp_path / "store", source(tmp_path / "l.jsonl", format="jsonl"))
+    assert (stored_row["caption"], stored_row["reason"]) == (caption, None)
 
 
 @pytest.mark.parametrize(
@@ -244,15 +244,15 @@ def test_a_file_without_an_object_a_line_is_refused(tmp_path: Path, text: str) -
 
 def test_markers_of_missing_values_are_null(tmp_path: Path) -> None:
     (tmp_path / "l.tsv").write_text("url\tcaption\tmore\nhttp://a.example/1\t\\N\t\\N\n")
-    (found,) = pairs(tmp_path / "store", source(tmp_path / "l.tsv", format="tsv"))
-    assert (found["caption"], json.loads(found["metadata"])) == (None, {"more": None})
+    (stored_row,) = pairs(tmp_path / "store", source(tmp_path / "l.tsv", format="tsv"))
+    assert (stored_row["caption"], json.loads(stored_row["metadata"])) == (None, {"more": None})
 
 
 def test_columns_of_one_name_are_all_kept_and_may_not_be_mapped(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("url,caption,x,x\nhttp://a.example/1,c,1,2\n")
     path = tmp_path / "l.csv"
-    (found,) = pairs(tmp_path / "store", source(path, format="csv"))
-    assert json.loads(found["metadata"]) == {"x": ["1", "2"]}
+    (stored_row,) = pairs(tmp_path / "store", source(path, format="csv"))
+    assert json.loads(stored_row["metadata"]) == {"x": ["1", "2"]}
     with pytest.raises(RecipeError, match=r"l\.csv has more than one column 'x', mapped to key"):
         pairs(
             tmp_path / "other",

@@ -148,16 +148,16 @@ def test_entries_of_every_kind_are_rows_or_counted(tmp_path: Path) -> None:
             info.type, info.linkname = kind, "nowhere.jpg" if name == "lost.jpg" else "a.jpg"
             out.addfile(info)
     run(tmp_path / "store", source(path, format="webdataset"), until="fetch")
-    found = {r["source_key"]: r for r in table(tmp_path / "store", "images").read().to_pylist()}
-    ok = {key for key, r in found.items() if r["status"] == "ok"}
+    by_key = {r["source_key"]: r for r in table(tmp_path / "store", "images").read().to_pylist()}
+    ok = {key for key, r in by_key.items() if r["status"] == "ok"}
     assert ok == {"a", "n" * 300, "hard", "soft"}
-    assert {k for k, r in found.items() if r["reason"] == "no_image"} == {
+    assert {k for k, r in by_key.items() if r["reason"] == "no_image"} == {
         "lost",
         "readme",
         "weights",
         "big",
     }
-    assert "a link to a file that is not in the tar" in found["lost"]["metadata"]
+    assert "a link to a file that is not in the tar" in by_key["lost"]["metadata"]
     assert noted(tmp_path / "store") == {
         "directory": 1,
         "special_file": 2,
@@ -189,9 +189,9 @@ def test_a_caption_that_cannot_be_read_is_told(tmp_path: Path, kind: str, name: 
         (tmp_path / "f" / "a.jpg").write_bytes(JPEG)
         (tmp_path / "f" / "a.txt").write_bytes(content)
     spec = source(tmp_path / "f", format="webdataset" if kind == "tar" else "folder")
-    (found,) = pairs(tmp_path / "store", spec)
-    assert (found["caption"], found["reason"]) == (caption, None)
-    message = json.loads(found["metadata"] or "{}").get("unreadable")
+    (stored_row,) = pairs(tmp_path / "store", spec)
+    assert (stored_row["caption"], stored_row["reason"]) == (caption, None)
+    message = json.loads(stored_row["metadata"] or "{}").get("unreadable")
     assert (problem is None) == (message is None)
     assert problem is None or (problem in message and "a.txt" in message)
     assert noted(tmp_path / "store") == ({"unreadable_text": 1} if problem else {})
@@ -220,9 +220,9 @@ def test_json_beside_a_picture_arrives_or_is_told(
         for name, member in members:
             (tmp_path / "f" / name).write_bytes(member)
     spec = source(tmp_path / "f", format="webdataset" if kind == "tar" else "folder")
-    (found,) = pairs(tmp_path / "store", spec)
-    assert found["caption"] == "words"
-    values = json.loads(found["metadata"])
+    (stored_row,) = pairs(tmp_path / "store", spec)
+    assert stored_row["caption"] == "words"
+    values = json.loads(stored_row["metadata"])
     assert ("unreadable" in values) == ("unreadable" in metadata)
     if "unreadable" not in metadata:
         assert values == metadata | {"cls": "3"}
@@ -245,8 +245,8 @@ def test_the_picture_of_a_sample_can_be_chosen(tmp_path: Path) -> None:
     path = tar(tmp_path / "s.tar", [*members, ("7.txt", b"c")])
     for wanted, chosen in {None: "7.jpg", "png": "7.png", "left.png": "7.left.png"}.items():
         spec = source(path, format="webdataset", **({"image": wanted} if wanted else {}))
-        (found,) = pairs(tmp_path / str(wanted), spec)
-        assert found["location"] == f"{path}#{chosen}"
+        (stored_row,) = pairs(tmp_path / str(wanted), spec)
+        assert stored_row["location"] == f"{path}#{chosen}"
         assert noted(tmp_path / str(wanted)) == {"other_picture": 3}
 
 

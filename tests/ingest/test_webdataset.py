@@ -45,8 +45,8 @@ def test_a_tar_gives_one_row_per_key(tmp_path: Path, name: str) -> None:
 def test_a_tar_can_take_caption_and_key_from_its_json(tmp_path: Path) -> None:
     path = tar(tmp_path / "s.tar", MEMBERS[:3])
     columns = {"caption": "alt", "key": "id"}
-    (found,) = pairs(tmp_path / "store", source(path, format="webdataset", columns=columns))
-    assert (found["caption"], found["source_key"]) == ("other words", "11")
+    (stored_row,) = pairs(tmp_path / "store", source(path, format="webdataset", columns=columns))
+    assert (stored_row["caption"], stored_row["source_key"]) == ("other words", "11")
 
 
 @pytest.mark.parametrize("cut", ["in a body", "in a header", "overwritten"])

@@ -33,9 +33,9 @@ def answers(made: Made) -> dict[str, dict[str, Any]]:
     """What `why` says of each pair."""
     with curation.open(made.store) as store:
         named = store.table("pairs").arrow(["pair_id"]).column("pair_id").to_pylist()
-        found = {pair_id: store.why(pair_id) for pair_id in named}
-    assert all(answer.kind == "pair_id" and answer.found == 1 for answer in found.values())
-    return {pair_id: answer.rows[0] for pair_id, answer in found.items()}
+        by_pair = {pair_id: store.why(pair_id) for pair_id in named}
+    assert all(answer.kind == "pair_id" and answer.found == 1 for answer in by_pair.values())
+    return {pair_id: answer.rows[0] for pair_id, answer in by_pair.items()}
 
 
 def test_every_stage_is_told_as_the_tables_have_it(

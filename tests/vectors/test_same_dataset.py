@@ -70,8 +70,8 @@ class Embedded:
         return without_run(rows(self.store, name))
 
 
-def without_run(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(({**row, "run": None} for row in found), key=repr)
+def without_run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(({**row, "run": None} for row in rows), key=repr)
 
 
 @pytest.fixture(scope="module")

@@ -119,13 +119,13 @@ def run(
     commit(store, "images", rows)
     near = {"method": "near", "role_a": "pool", "role_b": "pool", "similarity": 1.0, "rank": 1}
     ends = [[image_id(i) for i in pair] for pair in pairs or hub_pairs(world)]
-    found: list[dict[str, Any]] = [
+    neighbours: list[dict[str, Any]] = [
         near | dict(zip(("image_a", "image_b"), pair[::step], strict=True))
         for step in (1, -1)
         for pair in ends
     ]
-    found += [row | {"similarity": 0.1} for row in found[:3]]
-    parts = {f"part-{n}": found[n::3] for n in range(3)}
+    neighbours += [row | {"similarity": 0.1} for row in neighbours[:3]]
+    parts = {f"part-{n}": neighbours[n::3] for n in range(3)}
     commit(store, "neighbours", parts, rows_per_file=10)
     steps = {step.name: step for step in plan(parse_recipe(SPEC))}
     run_step(steps["verify"], store, parallel)
