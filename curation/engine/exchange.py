@@ -249,7 +249,9 @@ class _PartUnits:
             name: _deserialise(schema, (rows for source, _, rows in messages if source == name))
             for name, schema in self._schemas.items()
         }
-        of_part = next((named for name, _, named in messages if name == _ARGUMENTS), {})
+        of_part: Mapping[str, Any] = next(
+            (named for name, _, named in messages if name == _ARGUMENTS), {}
+        )
         messages.clear()
         unit = self.unit(part, of_part)
         number = {"part": part} if self._pass_part else {}
