@@ -220,7 +220,7 @@ def test_sources_without_files_or_rows_raise_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_cannot_map_a_key(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
-    with pytest.raises(RecipeError, match="its path; remove key"):
+    with pytest.raises(RecipeError, match=r"its path\. Remove `key`"):
         pairs(tmp_path / "store", source(tmp_path, format="folder", columns={"key": "id"}))
 
 
