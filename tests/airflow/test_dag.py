@@ -55,16 +55,16 @@ def read(airflow: Read, folder: Path) -> Read:
 def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
     read: Read, folder: Path
 ) -> None:
-    dags = read()
+    found = read()
     names = {"small", "armless", "small-crawl", "armless-crawl"}
-    assert set(dags["dags"]) == names
-    assert {Path(file).name for file in dags["import_errors"]} == {"curation.py", "crawls.py"}
-    for message in dags["import_errors"].values():
+    assert set(found["dags"]) == names
+    assert {Path(file).name for file in found["import_errors"]} == {"curation.py", "crawls.py"}
+    for message in found["import_errors"].values():
         assert message.startswith("RecipeError: ")
         assert str(folder / "recipes" / "broken.yaml") in message
         assert "sources" in message
         assert "Traceback" not in message
-    small = dags["dags"]["small"]
+    small = found["dags"]["small"]
     assert small["tasks"] == ["ingest-fetch", "screen-assemble"]
     assert small["edges"] == [["ingest-fetch", "screen-assemble"]]
     assert small["params"] == {
@@ -76,9 +76,9 @@ def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
         "retry": None,
         "force": False,
     }
-    assert dags["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
-    assert dags["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
-    assert [dags["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
+    assert found["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
+    assert found["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
+    assert [found["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
 
 
 def test_gpus_divide_the_tasks_and_steps_may_be_apart(
@@ -102,7 +102,7 @@ def test_gpus_divide_the_tasks_and_steps_may_be_apart(
 def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None:
     other, telemetry = str(folder / "other"), folder / "telemetry"
     telemetry.mkdir()
-    dags = read(
+    found = read(
         ("small", {}),
         ("small", {"store": other, "until": "fetch"}),
         ("small", {"stor": other}),
@@ -113,7 +113,7 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
         CURATION_OPENLINEAGE=str(telemetry / "events.jsonl"),
         CURATION_LOG_FORMAT="json",
     )
-    whole, part, unknown, backwards, vain, broken = dags["runs"]
+    whole, part, unknown, backwards, vain, broken = found["runs"]
     done = {"ingest-fetch": "success", "screen-assemble": "success"}
     assert whole["states"] == done
     assert part["states"] == {"ingest-fetch": "success", "screen-assemble": "skipped"}
