@@ -125,17 +125,17 @@ def take_down(store: Store, recipe: Recipe, request: Request, until: str) -> dic
     }
 
 
-def print_result(name: str, found: dict[str, Any]) -> None:
+def print_result(name: str, measured: dict[str, Any]) -> None:
     """Print what one takedown took, as a row of a table."""
     seconds = " | ".join(
-        f"{found['seconds'][part]:.1f}" for part in ("forget", "run", "gc", "prove")
+        f"{measured['seconds'][part]:.1f}" for part in ("forget", "run", "gc", "prove")
     )
-    computed, reused = found["fragments"]
+    computed, reused = measured["fragments"]
     tables = ("work/ingest", "pairs", "images", "scores")
-    written = " | ".join(f"{found['written'].get(table, 0) / 1e6:.1f}" for table in tables)
-    removed = sum(found["removed"].values()) / 1e6
+    written = " | ".join(f"{measured['written'].get(table, 0) / 1e6:.1f}" for table in tables)
+    removed = sum(measured["removed"].values()) / 1e6
     print(
-        f"| {name} | {found['rows']:,} | {seconds} | {computed} / {computed + reused} | {written} "
+        f"| {name} | {measured['rows']:,} | {seconds} | {computed} / {computed + reused} | {written} "
         f"| {removed:.1f} |"
     )
 
@@ -173,8 +173,8 @@ def main() -> None:
         for name, request in requests.items():
             copy = folder / f"store-{name}"
             shutil.copytree(folder / "store", copy)
-            found = take_down(Store(copy), recipe, request(), arguments.until)
-            print_result(name, found)
+            measured = take_down(Store(copy), recipe, request(), arguments.until)
+            print_result(name, measured)
 
 
 if __name__ == "__main__":

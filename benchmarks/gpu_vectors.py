@@ -53,23 +53,23 @@ def _training(points: Halves, initial: Any, iterations: int, machine: Machine) -
 
 def _assignment(points: Halves, initial: Any, machine: Machine) -> Comparison:
     centroids = make_centroids(initial, "spherical")
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
 
     def ours() -> None:
         backend = load_backend("torch", str(machine.device))
-        found["ours"] = backend(points).assign(centroids)
+        results["ours"] = backend(points).assign(centroids)
 
     def plain() -> None:
         units = torch.from_numpy(initial).to(machine.device, torch.bfloat16)
         on_device = torch.from_numpy(points).to(machine.device, torch.bfloat16)
-        found["plain torch loop"] = nearest(on_device, units).cpu().numpy()
+        results["plain torch loop"] = nearest(on_device, units).cpu().numpy()
 
     ours()
     plain()
     exact = (points[:SAMPLE].astype(np.float64) @ initial.astype(np.float64).T).argmax(axis=1)
     checks = {
         name: f"{(numbers[:SAMPLE] == exact).mean():.3f} of {SAMPLE} as in float64"
-        for name, numbers in found.items()
+        for name, numbers in results.items()
     }
     title = f"**assign**: {_shape(points)}, k = {len(initial):,}"
     flop = 2.0 * points.size * len(initial)
@@ -157,8 +157,8 @@ def _search(
     def ours() -> Candidates:
         device = str(machine.device)
         steps = QuerySteps(queries, device)
-        found = [search_steps(steps, base, k, floor) for base in bases]
-        return merge(found, k)
+        of_bases = [search_steps(steps, base, k, floor) for base in bases]
+        return merge(of_bases, k)
 
     sides: dict[str, Callable[[], object]] = {
         "ours": ours,
@@ -171,7 +171,7 @@ def _search(
 
 
 def _check(
-    found: Candidates, queries: Halves, parts: list[Halves], wanted: tuple[int, float]
+    result: Candidates, queries: Halves, parts: list[Halves], wanted: tuple[int, float]
 ) -> str:
     """Return for how many queries of a sample the result is the same as by float64 brute force."""
     k, floor = wanted
@@ -182,7 +182,7 @@ def _check(
         scores = products[:, number].astype(np.float32)
         best = np.lexsort((np.arange(len(scores)), -scores))[:k]
         best = best[scores[best] >= floor]
-        ours = [int(name, 16) for name in found.ids[found.query == number]]
+        ours = [int(name, 16) for name in result.ids[result.query == number]]
         equal += ours == best.tolist()
     return f"{equal} of {sample} queries as in float64"
 

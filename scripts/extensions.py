@@ -47,10 +47,10 @@ class Block:
         path.write_text(text, encoding="utf-8")
 
     def _changed(self, text: str, how: str, anchor: str, lines: str) -> str:
-        found = [line for line in text.splitlines(keepends=True) if anchor in line]
-        if len(found) != 1:
-            raise ValueError(f"{self.path}: {len(found)} lines contain {anchor!r}; wanted is one")
-        return text.replace(found[0], lines if how == "replace" else found[0] + lines)
+        matches = [line for line in text.splitlines(keepends=True) if anchor in line]
+        if len(matches) != 1:
+            raise ValueError(f"{self.path}: {len(matches)} lines contain {anchor!r}; wanted is one")
+        return text.replace(matches[0], lines if how == "replace" else matches[0] + lines)
 
 
 def extensions(page: Path = PAGE) -> dict[str, list[Block]]:

@@ -76,13 +76,13 @@ def _link(link: re.Match[str], place: str) -> str:
     source = next((s for s, p in outside.items() if p == place), f"docs/{place}")
     wanted = os.path.normpath(Path(source).parent / target).replace(os.sep, "/")
     if wanted in outside:
-        found = outside[wanted]
+        page = outside[wanted]
     elif wanted.startswith("docs/"):
-        found = wanted.removeprefix("docs/")
+        page = wanted.removeprefix("docs/")
     elif (ROOT / wanted).exists():
         return text
     else:
         raise PluginError(
             f"{source}: the link [{text}]({target}) leads to {wanted}, which does not exist"
         )
-    return f"[{text}]({os.path.relpath(found, Path(place).parent)}{fragment})"
+    return f"[{text}]({os.path.relpath(page, Path(place).parent)}{fragment})"

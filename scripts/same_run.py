@@ -85,13 +85,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare two finished runs.")
     parser.add_argument("stores", nargs=2, type=Path, metavar="STORE")
     stores = parser.parse_args().stores
-    found = list(differences(*stores))
-    for line in found:
+    lines = list(differences(*stores))
+    for line in lines:
         print(line)
-    if not found:
+    if not lines:
         rows = len(dataset(stores[0]))
         print(f"The same: {rows} rows of the dataset, composition, and counts of every table.")
-    sys.exit(bool(found))
+    sys.exit(bool(lines))
 
 
 if __name__ == "__main__":

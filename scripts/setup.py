@@ -122,9 +122,9 @@ def answer(*command: str | Path) -> str | None:
 
 def search_path() -> str:
     """PATH without the environments built here, which must not be found and then removed."""
-    own = {VENV / "bin", VENV_AIRFLOW / "bin"}
+    built = {VENV / "bin", VENV_AIRFLOW / "bin"}
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(f for f in folders if f and Path(f).absolute() not in own)
+    return os.pathsep.join(f for f in folders if f and Path(f).absolute() not in built)
 
 
 def python_candidates() -> Iterator[str]:
@@ -142,9 +142,9 @@ def python_candidates() -> Iterator[str]:
 
 def probe_python(path: str) -> Python | None:
     """The interpreter at a path; None where it does not run or is not fit."""
-    found = answer(path, "-c", PROBE) or ""
+    output = answer(path, "-c", PROBE) or ""
     try:
-        facts = json.loads(found.partition("\n")[0])
+        facts = json.loads(output.partition("\n")[0])
     except ValueError:
         return None
     version = tuple(int(part) for part in facts["version"].split(".")[:2])
@@ -217,8 +217,8 @@ def java_for_spark() -> str | None:
     """The Java that Spark would start (JAVA_HOME first, then PATH); None where it is too old."""
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java", path=search_path())
-    found = answer(java, "-version") if java else None
-    version = re.search(r'version "(?:1\.)?(\d+)', found or "")
+    output = answer(java, "-version") if java else None
+    version = re.search(r'version "(?:1\.)?(\d+)', output or "")
     return java if version and int(version[1]) >= OLDEST_JAVA else None
 
 

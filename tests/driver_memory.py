@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from curation.engine.parallel import InProcess, ShuffleJob
+from .workers import Recording
 
 
-class DriverMemory(InProcess):
+class DriverMemory(Recording):
     """Counts the bytes of Python and numpy at its largest, except while items are computed."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.peak = 0
 
     @contextmanager
@@ -30,17 +31,10 @@ class DriverMemory(InProcess):
         self.peak = max(self.peak, tracemalloc.get_traced_memory()[1])
 
     @contextmanager
-    def _not_counting(self) -> Iterator[None]:
+    def during(self, label: str, items: Sequence[Any]) -> Iterator[None]:
+        """Count nothing meanwhile."""
         self._note()
         try:
             yield
         finally:
             tracemalloc.reset_peak()
-
-    def map(self, *args: Any, **options: Any) -> list[Any]:
-        with self._not_counting():
-            return super().map(*args, **options)
-
-    def exchange(self, job: ShuffleJob) -> list[Any]:
-        with self._not_counting():
-            return super().exchange(job)

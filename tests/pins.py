@@ -52,14 +52,14 @@ def stage_roots(stage: Stage[Any]) -> list[Node]:
 
 def defaults(model: type[BaseModel], place: str = "") -> dict[str, Any]:
     """Return the default of every field that decides rows, by its place."""
-    found: dict[str, Any] = {}
+    by_place: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         if has_mark(model, name, "execution_only"):
             continue
         here = f"{place}{name}"
         value = None if info.is_required() else info.get_default(call_default_factory=True)
-        found[here] = "required" if info.is_required() else _plain(value)
-    return found
+        by_place[here] = "required" if info.is_required() else _plain(value)
+    return by_place
 
 
 def _plain(value: Any) -> Any:

@@ -29,8 +29,8 @@ def _validator_of(members: tuple[tuple[str, ...], ...]) -> Draft202012Validator:
 
 def problems(spec: Any) -> list[str]:
     """What a recipe has that the schema does not allow."""
-    found = validator().iter_errors(spec)
-    return [f"{'.'.join(map(str, e.absolute_path))}: {e.message[:300]}" for e in found]
+    errors = validator().iter_errors(spec)
+    return [f"{'.'.join(map(str, e.absolute_path))}: {e.message[:300]}" for e in errors]
 
 
 @contextmanager

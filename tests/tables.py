@@ -158,7 +158,11 @@ def commit_vectors(
         base = {"role": ROLES[source], "source": source, "status": "eligible"}
         rows[name] = [base | dict.fromkeys(("pair_id", "image_id"), i.decode()) for i in ids]
     commit(store, "eligible", rows)
-    commit(store, "images", {n: [r | {"status": "ok"} for r in own] for n, own in rows.items()})
+    commit(
+        store,
+        "images",
+        {n: [r | {"status": "ok"} for r in part_rows] for n, part_rows in rows.items()},
+    )
     batches = {name: embedding_batch(*part) for name, part in parts.items()}
     stats = {name: {"encoder": identity} for name, identity in (encoders or {}).items()}
     commit_batches(store, "embeddings.semantic", batches, stats)

@@ -141,8 +141,8 @@ def test_the_script_tells_spark_the_gpus(
     (tmp_path / "nvidia-smi").chmod(0o755)
     script = ROOT / "conf" / "clusters" / "get_gpus.sh"
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    told = subprocess.run([str(script)], env=path, capture_output=True, text=True, check=True)
-    assert json.loads(told.stdout) == {"name": "gpu", "addresses": addresses}
+    done = subprocess.run([str(script)], env=path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"name": "gpu", "addresses": addresses}
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
     failed = subprocess.run([str(script)], env=path, capture_output=True, check=False)
     assert failed.returncode != 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from curation.engine.exchange import (
     MapTask,
     _send,
     exchange_tables,
+    group_bounds,
+    read_by_group,
 )
-from curation.engine.parallel import InProcess
+from curation.engine.parallel import InProcess, ShuffleJob
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.units import StageOutput
 from curation.errors import CurationError, StoreError
@@ -129,6 +132,67 @@ def test_rows_meet_by_their_key(context: Context, tmp_path: Path) -> None:
     before = context.store.storage.files("work/meeting/data")
     assert exchange_tables(job(), context) == records
     assert context.store.storage.files("work/meeting/data") == before
+
+
+def write_rows(fragments: list[int]) -> StageOutput:
+    """Yield a row for each fragment."""
+    yield pa.RecordBatch.from_arrays([pa.array(fragments, pa.int32())], ["fragment"])
+    return None
+
+
+def test_rows_go_to_the_group_of_their_fragment(tmp_path: Path) -> None:
+    context = Context(Store(tmp_path / "store"), InProcess(), "meeting", ["test"])
+    fragments = np.random.default_rng(0).integers(0, 9, 50).tolist()
+    (record,) = context.compute("rows", write_rows, {"rows": {"fragments": fragments}}).values()
+    bounds = group_bounds([range(1), range(4), range(4)])
+    (table,) = read_by_group(Fragment(context.store, record), bounds)
+    groups = [next(n for n in range(3) if bounds[n] <= f < bounds[n + 1]) for f in fragments]
+    assert table.column("fragment").to_pylist() == fragments
+    assert table.column(KEY).to_pylist() == groups
+
+
+def with_note(rows: pa.Table, note: str) -> StageOutput:
+    """Yield the note of a part."""
+    yield pa.RecordBatch.from_arrays([pa.array([note])], ["note"])
+    return {"rows": len(rows)}
+
+
+def noted(notes: Sequence[str]) -> Exchange:
+    rows = {"rows": ExchangeInput(RIGHT, [MapTask(read_right, {})])}
+    return Exchange(
+        "note", rows, with_note, len(notes), part_arguments=[{"note": n} for n in notes]
+    )
+
+
+def test_a_part_gets_its_arguments_and_depends_on_no_others(context: Context) -> None:
+    notes = list("abcdefg")
+    records = exchange_tables(noted(notes), context)
+    assert rows_of(records, context).column("note").to_pylist() == notes
+    assert sum(record.stats["rows"] for record in records) == IDS // 2
+    changed = ["other", *notes[1:]]
+    again = exchange_tables(noted(changed), context)
+    assert rows_of(again, context).column("note").to_pylist() == changed
+    same = [before == after for before, after in zip(records, again, strict=True)]
+    assert same == [False, *[True] * 6]
+
+
+class Weighing(InProcess):
+    """Workers that weigh what is sent with every part, and each task."""
+
+    def exchange(self, job: ShuffleJob) -> list[Any]:
+        self.shared = len(pickle.dumps(job.receive))
+        self.largest = max(len(pickle.dumps(item)) for item in job.items)
+        return super().exchange(job)
+
+
+def test_what_goes_to_a_part_does_not_grow_with_the_arguments_of_others(tmp_path: Path) -> None:
+    weights = []
+    for parts in (10, 60):
+        workers = Weighing()
+        context = Context(Store(tmp_path / str(parts)), workers, "meeting", ["test"])
+        exchange_tables(noted(["x" * 5_000] * parts), context)
+        weights.append((workers.shared, workers.largest))
+    assert weights[0] == pytest.approx(weights[1], abs=10)
 
 
 def read_several() -> Iterator[pa.Table]:

@@ -35,20 +35,20 @@ RECIPES = ("quickstart", "lvd142m", "lvd1689m", "vo743m")
 
 def shipped(root: Path) -> dict[str, dict[str, str]]:
     """Return the fingerprints of the shipped recipes by step; `python -m tests.test_fingerprints`."""
-    found = {}
+    by_recipe = {}
     for name in RECIPES:
         recipe = load_recipe(root / "conf" / "recipes" / f"{name}.yaml")
         steps = {step.name: step.fingerprint[:16] for step in plan(recipe)}
-        found[name] = {"run": run_fingerprint(recipe)} | steps
-    return found
+        by_recipe[name] = {"run": run_fingerprint(recipe)} | steps
+    return by_recipe
 
 
 def test_the_shipped_recipes_keep_their_fingerprints(root: Path) -> None:
     """A new optional field changes none; a stage's version changes its own and those after it."""
-    golden, found = json.loads(GOLDEN.read_text()), shipped(root)
+    golden, computed = json.loads(GOLDEN.read_text()), shipped(root)
     changed = [
         f"{recipe}: {step}"
-        for recipe, steps in found.items()
+        for recipe, steps in computed.items()
         for step, value in steps.items()
         if golden[recipe].get(step) != value
     ]

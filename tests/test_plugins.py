@@ -276,8 +276,8 @@ def test_workers_know_the_plug_in(tmp_path: Path, root: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     scores = open_table(Store(tmp_path / "store"), "scores").read(["greenness"])
-    found = sorted(scores.column("greenness").to_pylist())
-    assert found == pytest.approx([0, 60 / 255, 120 / 255, 180 / 255], abs=0.02)
+    values = sorted(scores.column("greenness").to_pylist())
+    assert values == pytest.approx([0, 60 / 255, 120 / 255, 180 / 255], abs=0.02)
 
 
 def test_the_command_lists_what_there_is(root: Path) -> None:

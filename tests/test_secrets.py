@@ -78,11 +78,11 @@ def test_no_library_can_say_a_secret_in_any_form(secret: str, address: str) -> N
     forms = {name: quote_as(secret) for name, quote_as in QUOTATIONS.items()}
     if "user:{}" not in address or not address.startswith("http"):
         del forms["header"]
-    for said in forms.values():
-        shown = conceal(f"It failed: {said}.")
+    for form in forms.values():
+        shown = conceal(f"It failed: {form}.")
         assert secret not in shown
-        assert said == said.replace(secret, "") or "***" in shown
-        assert str(CurationError(said)) == conceal(said)
+        assert form == form.replace(secret, "") or "***" in shown
+        assert str(CurationError(form)) == conceal(form)
     if "header" in forms:
         assert forms["header"] not in conceal(f"Authorization: Basic {forms['header']}")
 
@@ -215,8 +215,8 @@ def test_no_failing_command_says_or_stores_a_secret(
         _command("show", written, "--store", str(folder / "store"))
         _command("diff", written, written)
     assert printed
-    said = "".join(printed)
-    assert secret not in said and quote(secret, safe="") not in said
+    output = "".join(printed)
+    assert secret not in output and quote(secret, safe="") not in output
     for file in (folder / "store").rglob("*"):
         assert not file.is_file() or secret.encode() not in file.read_bytes()
 

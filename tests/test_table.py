@@ -30,9 +30,15 @@ def centroids(**changes: Any) -> pa.RecordBatch:
 def test_conform_orders_documents_and_casts() -> None:
     batch = centroids()
     shuffled = batch.select(batch.schema.names[::-1])
-    found = contract("centroids").conform(shuffled)
-    assert found.schema.names == ["level", "cluster_id", "vector", "training_count", "parent_id"]
-    assert b"unit length" in found.schema.field("vector").metadata[b"doc"]
+    conformed = contract("centroids").conform(shuffled)
+    assert conformed.schema.names == [
+        "level",
+        "cluster_id",
+        "vector",
+        "training_count",
+        "parent_id",
+    ]
+    assert b"unit length" in conformed.schema.field("vector").metadata[b"doc"]
     widened = centroids(training_count=pa.array([3, 4], pa.int32()))
     assert contract("centroids").conform(widened).schema.field("training_count").type == pa.int64()
 

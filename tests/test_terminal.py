@@ -153,8 +153,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a") / "[birds] \u202e"
     captions = [text for text in POISON if "\ud83d" not in text]
     rows = [{"url": f"http://a.example/{n}", "caption": c} for n, c in enumerate(captions)]
-    found = pairs(folder, source(write(folder.parent / "list.parquet", rows), count=None))
-    assert [row["caption"] for row in found] == captions
+    stored_rows = pairs(folder, source(write(folder.parent / "list.parquet", rows), count=None))
+    assert [row["caption"] for row in stored_rows] == captions
     return folder
 
 

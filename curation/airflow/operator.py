@@ -24,7 +24,7 @@ from airflow.sdk.exceptions import (
 from curation.airflow.params import request_of
 from curation.engine.resources import resource_dir
 from curation.engine.spark import SECRET, Cluster, load_cluster, spark_conf, with_secret
-from curation.errors import CurationError, ExpectationError, RecipeError
+from curation.errors import CurationError, Detail, ExpectationError, RecipeError
 from curation.flow import Step, plan, select_steps
 from curation.recipe import load_recipe
 
@@ -111,10 +111,9 @@ class CurationOperator(SparkSubmitOperator):
         """Return the stages of the task that the run asks for."""
         chosen = select_steps(steps, first=request["from"], until=request["until"])
         if request["retry"] and all(step.stage.retry is None for step in chosen):
-            raise RecipeError(
-                f"The run sets retry to {request['retry']!r}, but leaves out the stage fetch, which "
-                "alone asks again."
-            )
+            message = "the run leaves out the stage fetch, which alone repeats requests"
+            fix = "Let the run include fetch, or leave `retry` out"
+            raise RecipeError(Detail(message, "retry", request["retry"], fix=fix))
         return [step.name for step in chosen if step.name in self.stages]
 
     @contextlib.contextmanager

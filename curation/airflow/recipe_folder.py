@@ -10,7 +10,7 @@ from airflow.sdk import DAG
 
 from curation.airflow.dags import curation_dag
 from curation.airflow.telemetry import Telemetry
-from curation.errors import CurationError, RecipeError
+from curation.errors import CurationError, Detail, RecipeError
 from curation.recipe import load_recipe
 
 
@@ -46,8 +46,8 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
     missing = [n for n in ("CURATION_RECIPES", "CURATION_STORE") if not variables.get(n)]
     if missing:
         raise RecipeError(
-            f"Set {' and '.join(missing)} in the environment of Airflow: the folder of recipes, and "
-            "the folder or URI of the store."
+            f"The environment of Airflow lacks {' and '.join(missing)}",
+            fix="Set them to the folder of recipes, and to the folder or URI of the store",
         )
     telemetry = Telemetry.of(variables)
     dags: dict[str, DAG] = {}
@@ -56,9 +56,8 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
         try:
             name = load_recipe(path).name + suffix
             if name in dags:
-                raise RecipeError(
-                    f"{path}: another recipe of the folder has the name {name!r} too."
-                )
+                message = f"another recipe of the folder has the name {name!r} too"
+                raise RecipeError(Detail(message, str(path), name, fix="Rename one of them"))
             values = {k: value(name) if callable(value) else value for k, value in options.items()}
             dags[name] = curation_dag(
                 name,
@@ -83,5 +82,7 @@ def _recipes(place: Path) -> list[Path]:
         return [place]
     recipes = sorted(path for ending in ("*.yaml", "*.yml") for path in place.glob(ending))
     if not recipes:
-        raise RecipeError(f"No recipe (*.yaml) in {place}, which CURATION_RECIPES names.")
+        message = f"there is no recipe (*.yaml) in {place}"
+        fix = "Put a recipe there: `curation init` writes one"
+        raise RecipeError(Detail(message, "CURATION_RECIPES", str(place), fix=fix))
     return recipes

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from curation.errors import RecipeError
+from curation.errors import RecipeError, unknown
 from curation.logs import LogFormat
 
 
@@ -20,7 +20,7 @@ class Telemetry:
         log_format: of the logs of tasks.
 
     Raises:
-        RecipeError: the form of logs is none of the two.
+        RecipeError: the form of logs is unknown.
     """
 
     metrics: str | None = None
@@ -29,9 +29,9 @@ class Telemetry:
 
     def __post_init__(self) -> None:
         if self.log_format not in get_args(LogFormat):
+            valid = get_args(LogFormat)
             raise RecipeError(
-                f"The form of logs is {self.log_format!r}.",
-                fix=f"Set it (CURATION_LOG_FORMAT) to {' or '.join(get_args(LogFormat))}",
+                unknown("form of logs", self.log_format, valid, where="CURATION_LOG_FORMAT")
             )
 
     @classmethod

@@ -15,7 +15,7 @@ from curation.cli.telemetry_options import (
     METRICS_HELP,
     OPENLINEAGE_HELP,
     PARENT_HELP,
-    Telemetry,
+    TelemetryOptions,
 )
 from curation.engine.spark import Cluster, load_cluster, submitted_settings
 from curation.errors import CurationError
@@ -106,7 +106,9 @@ def _run(arguments: argparse.Namespace) -> None:
     recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
     steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
     again = Again(arguments.force, check_retry(steps, arguments.retry))
-    telemetry = Telemetry(arguments.metrics, arguments.openlineage, arguments.openlineage_parent)
+    telemetry = TelemetryOptions(
+        arguments.metrics, arguments.openlineage, arguments.openlineage_parent
+    )
     observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
     outcomes: list[StepResult] = []
     try:

@@ -44,7 +44,7 @@ from curation.cli.run_options import (
     Until,
     Verify,
 )
-from curation.cli.telemetry_options import Telemetry
+from curation.cli.telemetry_options import TelemetryOptions
 from curation.flow import Step, plan, run_fingerprint, select_steps
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
@@ -181,7 +181,7 @@ def run(
     printer = _WarningPrinter(loaded, opened)
     printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
-    telemetry = Telemetry(metrics, openlineage, openlineage_parent)
+    telemetry = TelemetryOptions(metrics, openlineage, openlineage_parent)
     observers = telemetry.observers(opened, {})
     where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
     with RunLog(opened, _print_log) as log:

@@ -135,5 +135,5 @@ def _check_one(given: Mapping[str, object]) -> None:
     """Refuse a command line that has none, or several, of some options."""
     named = [option for option, value in given.items() if value]
     if len(named) != 1:
-        message = f"{len(named)} of the options that say what to search for are given"
+        message = f"the command names {len(named)} things to search for"
         raise RecipeError(Detail(message, "", named, list(given), "Give exactly one"))

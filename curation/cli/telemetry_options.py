@@ -28,7 +28,7 @@ PARENT_HELP = (
 
 
 @dataclass(frozen=True)
-class Telemetry:
+class TelemetryOptions:
     """What a run was asked to tell.
 
     Attributes:

@@ -7,7 +7,7 @@ missing parts need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.parallel import ShuffleJob
-from curation.engine.sorted_arrays import run_starts
+from curation.engine.sorted_arrays import run_starts, runs
 from curation.engine.units import FILE_ROWS, WORK, Output, StageOutput, Unit, content_of, run_unit
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
@@ -29,8 +29,11 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 KEY = "key"
 """The column that says where a row goes: a number (uint64), or a fixed-size list of several. Rows with
 the same key go to the same part. A row with several keys goes once to the part of each."""
+_ARGUMENTS = ""
+"""In place of the name of an input, in a message with the arguments of a part."""
 MESSAGE_BYTES = 2**20
 """Approximate maximum size of a message: Spark holds some hundreds at once."""
+ROWS_PER_BATCH = 65_536
 
 
 class MapTask(NamedTuple):
@@ -64,6 +67,8 @@ class Exchange:
             table.
         pass_part: `function` also gets `part`, the number of the part.
         gpu: `function` also gets `device`.
+        part_arguments: arguments of `function` for each part, which are sent to this part alone; empty
+            for none. What grows with the rows belongs here and not into `arguments`.
     """
 
     label: str
@@ -74,6 +79,11 @@ class Exchange:
     outputs: Callable[[int], Mapping[str, str]] | None = None
     pass_part: bool = False
     gpu: bool = False
+    part_arguments: Sequence[Mapping[str, Any]] = ()
+
+    def arguments_of(self, part: int) -> Mapping[str, Any]:
+        """Return the arguments that a part alone gets."""
+        return self.part_arguments[part] if self.part_arguments else {}
 
 
 def exchange(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]:
@@ -86,7 +96,7 @@ def exchange(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]
         The records of each part, by output (see `Exchange.outputs`).
     """
     part_units = _PartUnits(job, context)
-    units = [part_units.unit(part) for part in range(job.parts)]
+    units = [part_units.unit(part, job.arguments_of(part)) for part in range(job.parts)]
     context.used.update(output.memo for unit in units for output in unit.outputs.values())
     finished = {} if context.stale.everything else _finished_records(units, context)
     missing = [
@@ -124,26 +134,37 @@ def _finished_records(units: Sequence[Unit], context: Context) -> dict[str, Frag
 def _compute_parts(
     job: Exchange, part_units: _PartUnits, missing: list[int], context: Context
 ) -> dict[int, dict[str, FragmentRecord]]:
-    items = [
+    items: list[tuple[str, int, Any]] = [
         (name, number, task)
         for name, rows in job.inputs.items()
         for number, task in enumerate(rows.tasks)
     ]
+    if job.part_arguments:
+        items += [(_ARGUMENTS, part, job.arguments_of(part)) for part in missing]
     send = partial(_send, parts=job.parts, wanted=frozenset(missing))
     shuffle = ShuffleJob(job.label, send, items, part_units.receive, missing, job.gpu)
     return dict(zip(missing, context.parallel.exchange(shuffle), strict=True))
 
 
 def _send(
-    item: tuple[str, int, MapTask], parts: int, wanted: frozenset[int]
+    item: tuple[str, int, Any], parts: int, wanted: frozenset[int]
 ) -> Iterator[tuple[int, Any]]:
-    """Yield for the rows of one task the part they go to, and (input, number of the task, rows)."""
+    """Yield for the rows of one task the part they go to, and (input, number of the task, rows).
+
+    Args:
+        item: (input, number of the task, task), or (_ARGUMENTS, part, arguments of the part).
+        parts: number of parts.
+        wanted: the parts that are computed.
+    """
     name, number, task = item
+    if name == _ARGUMENTS:
+        yield number, item
+        return
     for table in task.function(**task.arguments):
         part_of_row, row = _parts_of_rows(table.column(KEY).combine_chunks(), parts)
         rows = table.drop_columns([KEY]).combine_chunks()
         rows_per_message = max(1, MESSAGE_BYTES * len(rows) // max(1, rows.nbytes))
-        for part, start, stop in _slices(part_of_row):
+        for part, start, stop in runs(part_of_row):
             if part not in wanted:
                 continue
             for first in range(start, stop, rows_per_message):
@@ -164,13 +185,6 @@ def _parts_of_rows(keys: pa.Array, parts: int) -> tuple[Integers, Integers]:
     part, row = part[order], order // keys_per_row
     first = run_starts(part, row)
     return part[first], row[first]
-
-
-def _slices(parts: Integers) -> Iterator[tuple[int, int, int]]:
-    """Yield each of some sorted values with the positions at which its run begins and ends."""
-    starts = np.flatnonzero(run_starts(parts))
-    stops = np.append(starts, len(parts))[1:]
-    yield from zip(parts[starts].tolist(), starts.tolist(), stops.tolist(), strict=True)
 
 
 def _serialise(rows: pa.Table) -> bytes:
@@ -200,31 +214,34 @@ class _PartUnits:
             + [content_of(job.arguments), {n: _input_content(r) for n, r in job.inputs.items()}]
         )
 
-    def unit(self, part: int) -> Unit:
-        """Return the unit of a part, without the rows that will be sent to it."""
+    def unit(self, part: int, of_part: Mapping[str, Any]) -> Unit:
+        """Return the unit of a part, without the rows that will be sent to it.
+
+        Args:
+            part: its number.
+            of_part: the arguments that it alone gets.
+        """
+        content = [self._memo, part, *([content_of(of_part)] if of_part else [])]
         if self._outputs is None:
             table_dir, folder = self._work
-            outputs = {WORK: Output("", table_dir, folder, digest([self._memo, part]))}
+            outputs = {WORK: Output("", table_dir, folder, digest(content))}
         else:
             outputs = {
                 name: Output(
                     table,
                     f"tables/{table}",
                     f"tables/{table}/data",
-                    digest([self._memo, part, name]),
+                    digest([*content, name]),
                     FILE_ROWS,
                     name=name,
                 )
                 for name, table in self._outputs(part).items()
             }
         name = f"{self._label.replace(' ', '-')}-{part:06d}"
-        return Unit(
-            name, self._function, self._arguments, outputs, gpu=self._gpu, prepare=self._prepare
-        )
+        arguments = {**self._arguments, **of_part}
+        return Unit(name, self._function, arguments, outputs, gpu=self._gpu, prepare=self._prepare)
 
-    def receive(
-        self, part: int, messages: list[tuple[str, int, bytes]]
-    ) -> dict[str, FragmentRecord]:
+    def receive(self, part: int, messages: list[tuple[str, int, Any]]) -> dict[str, FragmentRecord]:
         """Compute a part from all messages that were sent to it; runs on a worker."""
         # In the order of tasks, whichever arrived first: the same rows give the same files.
         messages.sort(key=lambda message: message[1])
@@ -232,8 +249,11 @@ class _PartUnits:
             name: _deserialise(schema, (rows for source, _, rows in messages if source == name))
             for name, schema in self._schemas.items()
         }
+        of_part: Mapping[str, Any] = next(
+            (named for name, _, named in messages if name == _ARGUMENTS), {}
+        )
         messages.clear()
-        unit = self.unit(part)
+        unit = self.unit(part, of_part)
         number = {"part": part} if self._pass_part else {}
         arguments = {**unit.arguments, **tables, **number}
         return run_unit(self._store, replace(unit, arguments=arguments))
@@ -251,3 +271,30 @@ def split_by_file(fragment: Fragment) -> list[Fragment]:
     """Return one fragment for each file of a fragment, so that as many tasks can read it."""
     record = fragment.record
     return [Fragment(fragment.store, replace(record, files=(file,))) for file in record.files]
+
+
+def group_bounds(groups: Iterable[Sized]) -> Integers:
+    """Return the number of the first fragment of each group, and after them the number of fragments."""
+    return np.cumsum([0, *map(len, groups)])
+
+
+def group_keys(rows: pa.Table | pa.RecordBatch, bounds: Integers) -> pa.Array:
+    """Return keys that send rows to the group of their fragment.
+
+    Args:
+        rows: with the column `fragment`, the number of a fragment.
+        bounds: number of the first fragment of each group; as `group_bounds`.
+    """
+    group = np.searchsorted(bounds, rows.column("fragment").to_numpy(), "right") - 1
+    return pa.array(group.astype(np.uint64))
+
+
+def read_by_group(rows: Fragment, bounds: Integers) -> Iterator[pa.Table]:
+    """Yield the rows of a work table, keyed by the group of their fragment.
+
+    Args:
+        rows: the work table, with the column `fragment`.
+        bounds: as `group_keys`.
+    """
+    for batch in rows.batches(rows=ROWS_PER_BATCH):
+        yield pa.Table.from_batches([batch]).append_column(KEY, group_keys(batch, bounds))

@@ -130,7 +130,8 @@ class InMemory:
             raise ValueError(f"{job.label}: {job.parts} parts; in memory there is only one")
         rows = {name: _read(source) for name, source in job.inputs.items()}
         part = {"part": 0} if job.pass_part else {}
-        return [_collect(job.function(**job.arguments, **rows, **part))]
+        arguments = {**job.arguments, **job.arguments_of(0), **rows, **part}
+        return [_collect(job.function(**arguments))]
 
     def compute(
         self,

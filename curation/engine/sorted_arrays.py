@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,42 @@ def run_starts(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
             differs = column[1:] != column[:-1]
             starts[1:] |= differs.reshape(len(differs), -1).any(axis=1)
     return starts
+
+
+def runs(values: npt.NDArray[Any]) -> Iterator[tuple[Any, int, int]]:
+    """Yield the value of each run, its first position, and the position after its last.
+
+    Args:
+        values: shape (n,).
+
+    Examples:
+        >>> list(runs(np.array([3, 3, 5])))
+        [(3, 0, 2), (5, 2, 3)]
+    """
+    starts = np.flatnonzero(run_starts(values))
+    stops = np.append(starts, len(values))[1:]
+    yield from zip(values[starts].tolist(), starts.tolist(), stops.tolist(), strict=True)
+
+
+def positions_of_ranges(
+    starts: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return all positions of some ranges, and the number of the range of each.
+
+    Args:
+        starts: first position of each range, shape (n,).
+        counts: number of positions of each range, shape (n,).
+
+    Returns:
+        Number of the range, and position, in the order of ranges, (sum of counts,) each.
+
+    Examples:
+        >>> positions_of_ranges(np.array([7, 2]), np.array([1, 2]))
+        (array([0, 1, 1]), array([7, 2, 3]))
+    """
+    number = np.repeat(np.arange(len(counts)), counts)
+    before = np.cumsum(counts) - counts
+    return number, np.arange(len(number)) + (starts - before)[number]
 
 
 def positions_in(

@@ -153,13 +153,13 @@ class OfMembers:
 
 def arguments_of_member(arguments: Mapping[str, Any], member: str | None) -> dict[str, Any]:
     """Return the arguments on which the table of a member depends."""
-    members = {}
+    kept = {}
     for name, value in arguments.items():
         if not isinstance(value, OfMembers):
-            members[name] = value
+            kept[name] = value
         elif member is not None and member in value.parts:
-            members[name] = value.parts[member]
-    return members
+            kept[name] = value.parts[member]
+    return kept
 
 
 def content_of(value: Any) -> Any:

@@ -41,10 +41,10 @@ def _group(group: typer.Typer, name: str) -> Iterator[str]:
     yield from _section(name, group.info.help or "", group.registered_callback)
     for command in group.registered_commands:
         assert command.callback is not None
-        own = command.name or command.callback.__name__.replace("_", "-")
-        yield from _section(f"{name} {own}", command.help or "", command)
-        if own in EXAMPLES:
-            yield f"```sh\n{EXAMPLES[own]}\n```"
+        command_name = command.name or command.callback.__name__.replace("_", "-")
+        yield from _section(f"{name} {command_name}", command.help or "", command)
+        if command_name in EXAMPLES:
+            yield f"```sh\n{EXAMPLES[command_name]}\n```"
     for inner in group.registered_groups:
         assert inner.typer_instance is not None
         yield from _group(inner.typer_instance, f"{name} {inner.name}")
@@ -89,5 +89,5 @@ def _value(annotation: Any) -> str:
     parts = {getattr(part, "__name__", "") for part in (annotation, *get_args(annotation))}
     parts |= {getattr(p, "__name__", "") for part in get_args(annotation) for p in get_args(part)}
     kinds = {"int": "integer", "Path": "path", "str": "text"}
-    found = next((kind for name, kind in kinds.items() if name in parts), "")
-    return f"{found}, repeatable" if "list" in parts else found
+    kind_of_value = next((kind for name, kind in kinds.items() if name in parts), "")
+    return f"{kind_of_value}, repeatable" if "list" in parts else kind_of_value

@@ -168,12 +168,12 @@ LIMITS = {
 
 def _limits(schema: Any) -> str:
     """Return the bounds within a JSON schema, those of its parts too."""
-    found = []
+    limits = []
     if "prefixItems" not in schema:
-        found = [
+        limits = [
             t.format(schema[key]) for key, t in LIMITS.items() if schema.get(key, NAME) != NAME
         ]
     parts = [*schema.get("anyOf", []), schema.get("items"), schema.get("additionalProperties")]
     parts += [schema.get("propertyNames"), *schema.get("patternProperties", {}).values()]
-    found += [_limits(part) for part in parts if isinstance(part, dict)]
-    return ", ".join(dict.fromkeys(filter(None, found)))
+    limits += [_limits(part) for part in parts if isinstance(part, dict)]
+    return ", ".join(dict.fromkeys(filter(None, limits)))

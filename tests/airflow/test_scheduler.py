@@ -84,9 +84,9 @@ def wait_for(find: Callable[[], Any]) -> Any:
     """Call a function until it returns something."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
-        found = find()
-        if found:
-            return found
+        result = find()
+        if result:
+            return result
         time.sleep(0.2)
     raise AssertionError("it did not happen in time")
 

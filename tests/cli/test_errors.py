@@ -155,12 +155,12 @@ def test_an_error_is_one_object_on_standard_error(
     arguments: list[str], status: int, fields: dict[str, Any], run: Run, tmp_path: Path
 ) -> None:
     write(tmp_path, screen={"filtres": []})
-    ended, printed, said = run(*arguments, "--json")
-    assert (ended, printed) == (status, ""), said
-    error = json.loads(said)
+    ended, printed, errors = run(*arguments, "--json")
+    assert (ended, printed) == (status, ""), errors
+    error = json.loads(errors)
     assert Error.model_validate(error).exit_status == status
     assert {name: error[name] for name in fields} == fields
-    assert not acting(said.strip("\n"))
+    assert not acting(errors.strip("\n"))
 
 
 def test_an_error_that_nobody_foresaw_has_a_trace_and_is_json(
@@ -170,8 +170,8 @@ def test_an_error_that_nobody_foresaw_has_a_trace_and_is_json(
         raise KeyError("x")
 
     monkeypatch.setitem(main.__globals__, "app", fail)
-    ended, printed, said = run("runs", "--json")
-    *trace, last = said.strip().splitlines()
+    ended, printed, errors = run("runs", "--json")
+    *trace, last = errors.strip().splitlines()
     assert (ended, printed, trace[0]) == (1, "", "Traceback (most recent call last):")
     assert Error.model_validate(json.loads(last)).error == "KeyError"
 

@@ -104,8 +104,8 @@ def tags(run: Command, world: World, folder: Path) -> Iterator[Any]:
 
 
 def forgotten(run: Command, world: World, folder: Path) -> Iterator[Any]:
-    said = ["--by", "test", "--reason", "a request"]
-    taken = run("forget", "--store", world.store, "--image-id", image_ids(world.store)[0], *said)
+    note = ["--by", "test", "--reason", "a request"]
+    taken = run("forget", "--store", world.store, "--image-id", image_ids(world.store)[0], *note)
     assert taken["rows"]
     yield taken
     yield run("forget", "--store", world.store, "--prove", status=1)

@@ -15,8 +15,8 @@ from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
 from curation.store.store import Store
 
-from ..counting import Counting
 from ..tables import VectorParts, commit_vectors, run_step
+from ..workers import Recording
 
 DIM = 16
 
@@ -78,16 +78,16 @@ def test_same_components_and_little_work(
     monkeypatch.setattr("curation.algorithms.knn.blocks.blocks_of", lambda f: blocks_of(f, 100))
     parts = world()
     expected = copies(Store(tmp_path / "expected"), recipe, parts, InProcess())
-    grown, counting = Store(tmp_path / "grown"), Counting()
+    grown, recording = Store(tmp_path / "grown"), Recording()
     early = {name: part for name, part in parts.items() if name != "web-2"}
-    first = copies(grown, recipe, early, counting)
-    counting.done.clear()
-    second = copies(grown, recipe, parts, counting)
+    first = copies(grown, recipe, early, recording)
+    recording.mapped.clear()
+    second = copies(grown, recipe, parts, recording)
     assert second == expected
     assert {n: first[n]["component_id"] for n in first} != {
         n: expected[n]["component_id"] for n in first
     }
     # Four of the nine pairs of blocks are reused, and held-out images are compared with the new block.
-    searched = [what for what in counting.done if "merged" not in what]
+    searched = [what for what in recording.mapped if "merged" not in what]
     assert searched.count("near pool-pool") == 5
     assert searched.count("near held_out-pool") == 1

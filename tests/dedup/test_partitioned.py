@@ -20,8 +20,8 @@ from curation.stages.dedup import partitioned_inputs
 from curation.store.manifest import Manifest
 from curation.store.store import Store
 
-from ..counting import Counting
 from ..tables import commit, commit_batches, has_table, run_step
+from ..workers import StopsBefore
 from .test_stage import SPEC, compared, image
 
 if TYPE_CHECKING:
@@ -196,14 +196,8 @@ def test_on_spark_and_after_a_stop(
     on_driver = run(world, tmp_path / "driver", InProcess(), 10_000)
     store = tmp_path / "parts"
 
-    class Stopped(Counting):
-        def exchange(self, job: ShuffleJob) -> list[Any]:
-            if job.label == "write copies":
-                raise CurationError("stopped")
-            return super().exchange(job)
-
     with pytest.raises(CurationError, match="stopped"):
-        run(world, store, Stopped())
+        run(world, store, StopsBefore("write copies"))
     on_spark = SparkWorkers(lambda: spark)
     exchanges = []
 

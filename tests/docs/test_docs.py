@@ -83,18 +83,18 @@ def test_every_field_of_a_recipe_is_in_the_reference(site: Path) -> None:
     assert {"sources", "at_least", "crop_pct", "per_second"} <= fields
     assert {name for name in fields if not is_named(name, text)} == set()
     for name in STRATEGIES:
-        own = section(text, f"strategy-{name}", "<h3")
+        of_strategy = section(text, f"strategy-{name}", "<h3")
         arm = properties(STRATEGIES.load(name).StrategyArm.model_json_schema())
-        assert {field for field in arm if not is_named(field, own)} == set()
+        assert {field for field in arm if not is_named(field, of_strategy)} == set()
 
 
 def test_every_table_and_column_is_in_the_reference(site: Path) -> None:
     text = page(site, "reference/tables")
     for table, terms in contracts().items():
-        own = section(text, f"table-{table}")
-        assert {column for column in terms.names if not is_named(column, own)} == set()
+        columns = section(text, f"table-{table}")
+        assert {column for column in terms.names if not is_named(column, columns)} == set()
         readers = [stage.name for stage in STAGES.values() if table in map(str, reads(stage))]
-        assert all(is_named(name, own) for name in readers), table
+        assert all(is_named(name, columns) for name in readers), table
 
 
 def reads(stage: Any) -> Iterator[str]:
@@ -109,13 +109,13 @@ def commands(group: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
     text = page(site, "reference/commands")
-    found = dict(commands(typer.main.get_command(app), "curation"))
-    assert {"curation run", "curation audit dedup"} <= found.keys()
-    for name, command in found.items():
-        own = section(text, name.replace(" ", "-"))
+    documented = dict(commands(typer.main.get_command(app), "curation"))
+    assert {"curation run", "curation audit dedup"} <= documented.keys()
+    for name, command in documented.items():
+        of_command = section(text, name.replace(" ", "-"))
         options = [p for p in command.params if p.param_type_name == "option"]
         wanted = {name for option in options for name in option.opts} - {"--help"}
-        assert {option for option in wanted if not is_named(option, own)} == set(), name
+        assert {option for option in wanted if not is_named(option, of_command)} == set(), name
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
 def test_every_member_of_a_registry_is_in_the_reference(
     site: Path, anchor: str, members: Iterable[str]
 ) -> None:
-    own = section(page(site, "reference/registries"), anchor)
-    assert {name for name in members if not is_named(name, own)} == set()
+    of_registry = section(page(site, "reference/registries"), anchor)
+    assert {name for name in members if not is_named(name, of_registry)} == set()
 
 
 def test_pages_load_nothing_from_other_hosts(site: Path) -> None:

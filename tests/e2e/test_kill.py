@@ -74,8 +74,8 @@ def command(
 
 def reused(output: str) -> dict[str, int]:
     """How many fragments each stage found, as the command line tells it."""
-    found = re.findall(r"^  (\w+) .*?, (\d+) reused", output, re.MULTILINE)
-    return {stage: int(count) for stage, count in found}
+    counts = re.findall(r"^  (\w+) .*?, (\d+) reused", output, re.MULTILINE)
+    return {stage: int(count) for stage, count in counts}
 
 
 @pytest.mark.nightly
@@ -87,19 +87,21 @@ def test_killed_in_one_stage_after_another(
 ) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     run_here(spec, alone)
-    found: dict[str, int] = {}
+    reused_fragments: dict[str, int] = {}
     for stage in (s for s in STAGES.values() if s.name in KILLS):
         result = command(killed, KILLS[stage.name])
         assert result.returncode == -signal.SIGKILL, (stage.name, result.stderr)
         tables = [t for t in Store(killed).tables() if t.split(".")[0] == stage.writes]
         assert tables == [], f"{stage.writes} is visible though {stage.name} was killed"
-        found |= reused(result.stderr)
+        reused_fragments |= reused(result.stderr)
     last = command(killed)
     assert last.returncode == 0, last.stderr
-    found |= reused(last.stderr)
+    reused_fragments |= reused(last.stderr)
     # Each stage found the fragments that were done when it was killed.
     fragmented = [name for name in KILLS if STAGES[name].kind == "map"]
-    assert {name: found.get(name, 0) >= 2 for name in fragmented} == dict.fromkeys(fragmented, True)
+    assert {name: reused_fragments.get(name, 0) >= 2 for name in fragmented} == dict.fromkeys(
+        fragmented, True
+    )
     assert dataset_rows(killed) == dataset_rows(alone)
     folder = next((killed / "dataset").iterdir())
     manifest = open_table(Store(killed), "dataset").manifest

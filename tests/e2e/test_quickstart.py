@@ -154,16 +154,16 @@ def test_dataset_opens_by_path_in_four_readers(
 ) -> None:
     (folder,) = cli("path", "dataset", "--store", "store", "--dir").stdout.split()
     rows = open_table(Store(finished[0]), "dataset").rows
-    found = {
+    by_reader = {
         "pandas": pd.read_parquet(folder),
         "duckdb": duckdb.execute(f"SELECT * FROM '{folder}/*.parquet'").df(),
         "polars": polars.read_parquet(f"{folder}/*.parquet").to_pandas(),
         "spark": spark.read.parquet(folder).toPandas(),
     }
-    for name, frame in found.items():
+    for name, frame in by_reader.items():
         assert len(frame) == rows, name
-        assert set(frame["image_id"]) == set(found["pandas"]["image_id"]), name
-        assert frame["weight"].sum() == found["pandas"]["weight"].sum(), name
+        assert set(frame["image_id"]) == set(by_reader["pandas"]["image_id"]), name
+        assert frame["weight"].sum() == by_reader["pandas"]["weight"].sum(), name
         assert all(len(c) == w for c, w in zip(frame["claims"], frame["weight"], strict=True)), name
         assert bytes(frame["image"].iloc[0])[:2] in (b"\xff\xd8", b"\x89P", b"RI"), name
 
@@ -223,8 +223,8 @@ def test_search_finds_a_picture_by_itself(
     table = open_table(store, "embeddings.semantic").read(["image_id", "vector"]).to_pandas()
     table = table.dropna().drop_duplicates("image_id")
     matrix = np.stack([np.frombuffer(v, "<f2").astype(np.float64) for v in table["vector"]])
-    own = matrix[(table["image_id"] == row["image_id"]).to_numpy().argmax()]
-    np.testing.assert_allclose(by_id["similarity"], np.sort(matrix @ own)[::-1][:5], atol=1e-6)
+    vector = matrix[(table["image_id"] == row["image_id"]).to_numpy().argmax()]
+    np.testing.assert_allclose(by_id["similarity"], np.sort(matrix @ vector)[::-1][:5], atol=1e-6)
     claimed = set(open_table(store, "claims").read().column("image_id").to_pylist())
     assert [len(arms) > 0 for arms in by_id["arms"]] == [i in claimed for i in by_id["image_id"]]
     recipe = str(root / "conf" / "recipes" / "quickstart.yaml")

@@ -55,14 +55,14 @@ class Standalone:
 
     def start(self) -> None:
         self._launch("master", "master.Master", "--host", "127.0.0.1", "--port", "0")
-        self.address = self._told("master", r"Starting Spark master at (spark://\S+)")
+        self.address = self._logged("master", r"Starting Spark master at (spark://\S+)")
         for number in range(2):
             name = f"worker-{number}"
             options = ["--host", "127.0.0.1", "--cores", "1", "--memory", "2g"]
             folder = ["--work-dir", str(self.folder / name)]
             self._launch(name, "worker.Worker", *options, *folder, self.address)
         for number in range(2):
-            self._told(f"worker-{number}", r"Successfully registered with master (\S+)")
+            self._logged(f"worker-{number}", r"Successfully registered with master (\S+)")
 
     def _launch(self, name: str, entry: str, *arguments: str) -> None:
         program = Path(pyspark.__file__).parent / "bin" / "spark-class"
@@ -80,13 +80,13 @@ class Standalone:
                 )
             )
 
-    def _told(self, name: str, words: str) -> str:
+    def _logged(self, name: str, words: str) -> str:
         log = self.folder / f"{name}.log"
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            found = re.search(words, log.read_text(errors="replace"))
-            if found:
-                return found[1]
+            match = re.search(words, log.read_text(errors="replace"))
+            if match:
+                return match[1]
             time.sleep(0.1)
         raise AssertionError(f"{name} did not start:\n{log.read_text(errors='replace')[-3000:]}")
 

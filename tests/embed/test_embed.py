@@ -25,7 +25,7 @@ def test_vectors_equal_those_of_timm(weights: tuple[str, Any]) -> None:
     path, model = weights
     encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
     images = pictures(5)
-    found, valid = encode(encoder, list(images), 4, "cpu")
+    vectors, valid = encode(encoder, list(images), 4, "cpu")
     data: Any = timm.data
     config = data.resolve_model_data_config(model)
     transform = data.create_transform(**config, is_training=False)
@@ -35,7 +35,7 @@ def test_vectors_equal_those_of_timm(weights: tuple[str, Any]) -> None:
     expected = torch.nn.functional.normalize(features.double()).numpy()
     assert valid.all()
     assert encoder.dim == expected.shape[1]
-    np.testing.assert_allclose(found.astype(np.float64), expected, atol=1e-3)
+    np.testing.assert_allclose(vectors.astype(np.float64), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
@@ -53,7 +53,7 @@ def test_convolutional_networks_use_channels_last(tmp_path: Path, name: str) -> 
     assert kernels
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
     images = pictures(5)
-    found, valid = encode(encoder, list(images), 4, "cpu")
+    vectors, valid = encode(encoder, list(images), 4, "cpu")
     data: Any = timm.data
     config = data.resolve_model_data_config(model)
     transform = data.create_transform(**config, is_training=False)
@@ -61,9 +61,9 @@ def test_convolutional_networks_use_channels_last(tmp_path: Path, name: str) -> 
         features = model(torch.stack([transform(image) for image in images]))
     expected = torch.nn.functional.normalize(features.double()).numpy()
     assert valid.all()
-    np.testing.assert_allclose(found.astype(np.float64), expected, atol=1e-3)
+    np.testing.assert_allclose(vectors.astype(np.float64), expected, atol=1e-3)
     alone = np.concatenate([encode(encoder, [image], 4, "cpu")[0] for image in images])
-    np.testing.assert_array_equal(found.view(np.uint16), alone.view(np.uint16))
+    np.testing.assert_array_equal(vectors.view(np.uint16), alone.view(np.uint16))
 
 
 def test_recipe_overrides_preprocessing(weights: tuple[str, Any]) -> None:
@@ -165,12 +165,14 @@ def test_images_of_one_pixel_or_line_have_vectors(
 ) -> None:
     sizes = [(1, 1), (1, 2000), (2000, 1), (3, 2)]
     grey = [Image.new("RGB", size, (90, 90, 90)) for size in sizes]
-    own: dict[str, Any] = {"crop_mode": crop_mode, "interpolation": interpolation}
-    encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=weights[0], **own), "cpu")
-    found, valid = encode(encoder, grey, 4, "cpu")
+    options: dict[str, Any] = {"crop_mode": crop_mode, "interpolation": interpolation}
+    encoder = load_encoder(EncoderSpec(model="timm/test_vit", weights=weights[0], **options), "cpu")
+    vectors, valid = encode(encoder, grey, 4, "cpu")
     assert valid.all()
     # All of them have the same grey, so the model gets the same input.
-    np.testing.assert_allclose(found.astype(float), found[:1].astype(float).repeat(4, 0), atol=1e-3)
+    np.testing.assert_allclose(
+        vectors.astype(float), vectors[:1].astype(float).repeat(4, 0), atol=1e-3
+    )
 
 
 @pytest.mark.gpu

@@ -49,10 +49,10 @@ def test_after_out_of_memory_it_continues_with_half_the_rows(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     encoder = limited(3)
-    found, valid = encode(encoder, pixels(20), 16, "cpu")
+    vectors, valid = encode(encoder, pixels(20), 16, "cpu")
     expected, _ = encode(limited(16), pixels(20), 16, "cpu")
     assert valid.all()
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(vectors, expected)
     # 16, 8 and 4 rows do not fit; 2 do, and the second batch, of 4 rows, begins with 2.
     assert encoder.model.shapes == [16, 8, 4] + [2] * (8 + 2)
     assert "continuing with 2 rows per call" in caplog.text
@@ -66,10 +66,10 @@ def test_a_cpu_gets_as_many_rows_a_call_as_the_encoder_says_and_none_that_only_f
 ) -> None:
     """Every call has the same shape, also where that needs a whole batch."""
     encoder = replace(limited(16), cpu_rows=4)
-    found, valid = encode(encoder, pixels(17), batch, "cpu")
+    vectors, valid = encode(encoder, pixels(17), batch, "cpu")
     assert encoder.model.shapes == expected and valid.all()
     whole, _ = encode(limited(32), pixels(17), 32, "cpu")
-    np.testing.assert_array_equal(found, whole)
+    np.testing.assert_array_equal(vectors, whole)
 
 
 @pytest.mark.parametrize("model", ["vit_micro", "copy_micro"])
@@ -78,9 +78,9 @@ def test_packaged_encoders_give_the_bits_of_a_whole_batch(model: str) -> None:
     assert encoder.cpu_rows is not None
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (80, 60 + n, 3), np.uint8) for n in range(19)]
-    found, _ = encode(encoder, images, 2 * encoder.cpu_rows, "cpu")
+    vectors, _ = encode(encoder, images, 2 * encoder.cpu_rows, "cpu")
     whole, _ = encode(replace(encoder, cpu_rows=None), images, 64, "cpu")
-    np.testing.assert_array_equal(found, whole)
+    np.testing.assert_array_equal(vectors, whole)
 
 
 def test_batches_are_filled_across_rows_without_an_image() -> None:
@@ -125,10 +125,10 @@ def test_windows_are_limited_in_rows_and_bytes() -> None:
     small = pa.record_batch({"image": [b"x" * 10] * 4})
     large = pa.record_batch({"image": [b"x" * 600] * 4})
     batches = [small, small, small, large, large, small]
-    found = list(windows(iter(batches), rows=8, size=4000))
+    limited = list(windows(iter(batches), rows=8, size=4000))
     # Two small batches fill eight rows; a large one leaves no bytes for another.
-    assert [[len(b) for b in window] for window in found] == [[4, 4], [4, 4], [4, 4]]
-    assert [b for window in found for b in window] == batches
+    assert [[len(b) for b in window] for window in limited] == [[4, 4], [4, 4], [4, 4]]
+    assert [b for window in limited for b in window] == batches
     (alone, rest) = windows(iter([large, small]), rows=8, size=1)
     assert (alone, rest) == ([large], [small])
     assert not list(windows(iter([]), rows=8, size=1))

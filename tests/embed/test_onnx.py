@@ -75,7 +75,7 @@ def test_equals_torch(tmp_path: Path, shape: tuple[int | str, ...], more: dict[s
     layer = write(path, shape)
     encoder = load_encoder(spec(path, mean=(0.5, 0.5, 0.5), **more), "cpu")
     images = pictures(5)
-    found, valid = encode(encoder, images, 4, "cpu")
+    vectors, valid = encode(encoder, images, 4, "cpu")
     with torch.inference_mode():
         mean, std = (
             torch.tensor(v).reshape(3, 1, 1) for v in ((0.5, 0.5, 0.5), family.CONFIG["std"])
@@ -83,11 +83,11 @@ def test_equals_torch(tmp_path: Path, shape: tuple[int | str, ...], more: dict[s
         pixels = torch.stack([(encoder.preprocess(i).float() / 255 - mean) / std for i in images])
         expected = torch.nn.functional.normalize(layer(pixels).relu().mean(dim=(2, 3))).numpy()
     assert valid.all()
-    np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)
+    np.testing.assert_allclose(vectors.astype(float), expected, atol=1e-3)
     assert encoder.identity["weights_sha256"] == file_sha256(path)
     assert encoder.identity["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
     alone = np.concatenate([encode(encoder, [image], 4, "cpu")[0] for image in images])
-    np.testing.assert_array_equal(found.view(np.uint16), alone.view(np.uint16))
+    np.testing.assert_array_equal(vectors.view(np.uint16), alone.view(np.uint16))
 
 
 def test_invalid_graphs_raise_an_error(tmp_path: Path) -> None:

@@ -51,26 +51,26 @@ def test_vectors_of_images_equal_those_of_open_clip(clip: tuple[str, CLIP]) -> N
     folder, model = clip
     encoder = loaded(folder)
     images = pictures(5)
-    found, valid = encode(encoder, images, 4, "cpu")
+    vectors, valid = encode(encoder, images, 4, "cpu")
     mean, std = tuple(PREPROCESS["mean"]), tuple(PREPROCESS["std"])
     transform = open_clip.image_transform(SIDE, False, mean=mean, std=std, interpolation="bilinear")
     with torch.inference_mode():
         expected = unit(model.encode_image(torch.stack([transform(image) for image in images])))
     assert valid.all()
     assert encoder.dim == DIM
-    np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)
+    np.testing.assert_allclose(vectors.astype(float), expected, atol=1e-3)
     squashed, _ = encode(loaded(folder, crop_mode="squash"), images, 4, "cpu")
-    assert np.abs(squashed.astype(float) - found.astype(float)).max() > 1e-2
+    assert np.abs(squashed.astype(float) - vectors.astype(float)).max() > 1e-2
 
 
 def test_vectors_of_captions_equal_those_of_open_clip(clip: tuple[str, CLIP]) -> None:
     folder, model = clip
-    found, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
+    vectors, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
     tokens = open_clip.SimpleTokenizer(context_length=20)(CAPTIONS)
     with torch.inference_mode():
         expected = unit(model.encode_text(tokens))
     assert valid.tolist() == [True] * len(CAPTIONS) + [False]
-    np.testing.assert_allclose(found[:-1].astype(float), expected, atol=1e-3)
+    np.testing.assert_allclose(vectors[:-1].astype(float), expected, atol=1e-3)
 
 
 def test_company_changes_no_bit(clip: tuple[str, CLIP]) -> None:
@@ -106,11 +106,11 @@ def test_a_weights_file_of_an_architecture(tmp_path: Path) -> None:
     save_file({k: v.clone() for k, v in model.state_dict().items()}, path)
     encoder = load_encoder(EncoderSpec(model="open_clip/ViT-S-32-alt", weights=str(path)), "cpu")
     images = pictures(2)
-    found, _ = encode(encoder, images, 2, "cpu")
+    vectors, _ = encode(encoder, images, 2, "cpu")
     transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     with torch.inference_mode():
         expected = unit(model.encode_image(torch.stack([transform(image) for image in images])))
-    np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)
+    np.testing.assert_allclose(vectors.astype(float), expected, atol=1e-3)
     with pytest.raises(RecipeError, match="do not fit open_clip/ViT-S-32,"):
         load_encoder(EncoderSpec(model="open_clip/ViT-S-32", weights=str(path)), "cpu")
 

@@ -64,23 +64,23 @@ def unit(features: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_equal_those_of_open_clip(folders: dict[str, tuple[Path, Any]], kind: str) -> None:
     folder, model = folders[kind]
-    found, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
+    vectors, valid = encode(loaded(folder, of="caption"), [*CAPTIONS, None], 4, "cpu")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(CAPTIONS)
     with torch.inference_mode():
         expected = unit(model.encode_text(tokens))
     assert valid.tolist() == [True] * len(CAPTIONS) + [False]
-    np.testing.assert_allclose(found[:-1].astype(float), expected, atol=1e-3)
+    np.testing.assert_allclose(vectors[:-1].astype(float), expected, atol=1e-3)
     # Captions differ by much more than this tolerance.
     assert np.abs(expected[0] - expected[1]).max() > 1e-2
 
     images = pictures(3)
     side = model.visual.image_size
     transform = image_transform_v2(PreprocessCfg(size=side, **PREPROCESS), is_train=False)
-    found, valid = encode(loaded(folder), images, 4, "cpu")
+    vectors, valid = encode(loaded(folder), images, 4, "cpu")
     with torch.inference_mode():
         expected = unit(model.encode_image(torch.stack([transform(one) for one in images])))
-    assert valid.all() and found.shape[1] == DIM
-    np.testing.assert_allclose(found.astype(float), expected, atol=1e-3)
+    assert valid.all() and vectors.shape[1] == DIM
+    np.testing.assert_allclose(vectors.astype(float), expected, atol=1e-3)
 
 
 def test_tokens_equal_those_of_the_tokenizer_file(folders: dict[str, tuple[Path, Any]]) -> None:
@@ -89,8 +89,8 @@ def test_tokens_equal_those_of_the_tokenizer_file(folders: dict[str, tuple[Path,
     whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
     encoder = loaded(folder, of="caption")
     ids = whole.encode("a red ball").ids
-    found = encoder.preprocess(" A_Red,  (BALL)!! ")
-    assert found.tolist() == ids + [1] * (len(found) - len(ids))
+    encoded = encoder.preprocess(" A_Red,  (BALL)!! ")
+    assert encoded.tolist() == ids + [1] * (len(encoded) - len(ids))
     folder, _ = folders["nllb"]
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a dog").ids
     language = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]

@@ -133,11 +133,11 @@ def test_vectors_equal_those_of_the_module(
     given = saved(model, tmp_path / "m.pt", how)
     encoder = load_encoder(spec(**given, crop_mode=crop), "cpu")
     images = pictures(9)
-    found, valid = encode(encoder, list(images), 4, "cpu")
+    vectors, valid = encode(encoder, list(images), 4, "cpu")
     expected = torch.nn.functional.normalize(model(torch.stack([reference(i) for i in images])))
     assert valid.all()
     assert (encoder.dim, tuple(encoder.blank.shape)) == (DIM, (3, SIDE, SIDE))
-    np.testing.assert_allclose(found.astype(np.float64), expected.numpy(), atol=1e-3)
+    np.testing.assert_allclose(vectors.astype(np.float64), expected.numpy(), atol=1e-3)
     resized = transforms.Compose([*reference.transforms[:2], transforms.PILToTensor()])
     difference = (encoder.preprocess(images[0]).int() - resized(images[0]).int()).abs()
     assert difference.max() <= 2 and (difference > 0).float().mean() < 0.05
@@ -215,14 +215,14 @@ def test_the_sha256_of_local_weights_of_timm_is_checked(tmp_path: Path, suffix: 
         torch.save(model.state_dict(), path)
     else:
         save_file(model.state_dict(), path)
-    found, wrong = sha256_of(path), "1" * 64
+    right, wrong = sha256_of(path), "1" * 64
 
     def loaded(**more: Any) -> Encoder:
         return load_encoder(EncoderSpec(model="timm/test_vit", weights=str(path), **more), "cpu")
 
-    assert loaded(sha256=found.upper()).identity == loaded().identity
-    assert loaded().identity["weights_sha256"] == found
-    message = f"{re.escape(str(path))}.*expected sha256 {wrong}, found {found}"
+    assert loaded(sha256=right.upper()).identity == loaded().identity
+    assert loaded().identity["weights_sha256"] == right
+    message = f"{re.escape(str(path))}.*expected sha256 {wrong}, found {right}"
     with pytest.raises(RecipeError, match=message):
         loaded(sha256=wrong)
     path.write_bytes(b"no weights at all")
@@ -311,5 +311,5 @@ def test_another_crop_mode_changes_the_identity(tmp_path: Path) -> None:
     assert loaded(crop_mode="center").identity == plain.identity
     image = next(i for i in pictures(5) if i.width > 1.5 * i.height)
     assert not torch.allclose(plain.preprocess(image), squashed.preprocess(image))
-    own = load_encoder(EncoderSpec(model="vit_micro"), "cpu").identity
-    assert own["preprocessing"]["crop_mode"] == "center"
+    identity = load_encoder(EncoderSpec(model="vit_micro"), "cpu").identity
+    assert identity["preprocessing"]["crop_mode"] == "center"

@@ -30,14 +30,14 @@ def test_vectors_equal_those_of_the_upright_image(tmp_path: Path) -> None:
     )
     images = table(tmp_path / "store", "images").read(["pair_id", "source_key"]).to_pandas()
     vectors = table(tmp_path / "store", "embeddings.semantic").read().to_pandas()
-    found = images.merge(vectors, on="pair_id").set_index("source_key")
+    joined = images.merge(vectors, on="pair_id").set_index("source_key")
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
     for number, (name, (_, shown, _)) in enumerate(CASES.items()):
         upright = Image.fromarray(shown.round().astype(np.uint8))
         (expected,), _ = encode(encoder, [upright], 1, "cpu")
-        own = np.frombuffer(found.loc[f"{number}.png", "vector"], "<f2").astype(float)
-        assert own @ expected.astype(float) > 0.99, name
+        vector = np.frombuffer(joined.loc[f"{number}.png", "vector"], "<f2").astype(float)
+        assert vector @ expected.astype(float) > 0.99, name
     # Another image has a smaller similarity, so the bound is meaningful.
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     (far,), _ = encode(encoder, [turned], 1, "cpu")
-    assert own @ far.astype(float) < 0.98
+    assert vector @ far.astype(float) < 0.98

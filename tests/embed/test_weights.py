@@ -167,9 +167,9 @@ def test_a_training_checkpoint_is_loaded_with_mapped_keys(
     images = pictures(3)
     plain = load_encoder(EncoderSpec(model="timm/test_vit", weights=path), "cpu")
     spec = EncoderSpec(model="timm/test_vit", weights=checkpoint, checkpoint=RENAMED)
-    found, _ = encode(load_encoder(spec, "cpu"), images, 4, "cpu")
+    vectors, _ = encode(load_encoder(spec, "cpu"), images, 4, "cpu")
     expected, _ = encode(plain, images, 4, "cpu")
-    np.testing.assert_array_equal(found.view(np.uint16), expected.view(np.uint16))
+    np.testing.assert_array_equal(vectors.view(np.uint16), expected.view(np.uint16))
 
 
 @pytest.mark.parametrize(

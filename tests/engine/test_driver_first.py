@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from curation.activity import Activity
 from curation.engine.driver_first import MAX_MESSAGES, DriverFirst, seconds_of_thread
-from curation.engine.parallel import InProcess, Note, ShuffleJob
+from curation.engine.parallel import InProcess, ShuffleJob
 from curation.errors import RecipeError, WorkerError
+
+from ..workers import Recording
 
 BUDGET_S = 5.0
 
@@ -28,31 +31,19 @@ class Clock:
         return self.now
 
 
-class Workers(InProcess):
+class Workers(Recording):
     """Workers that note what they do."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.started, self.items = False, list[Any]()
 
-    def map(
-        self,
-        label: str,
-        function: Callable[[Any], Any],
-        items: Sequence[Any],
-        note: Note | None = None,
-        gpu: bool = False,
-        isolated: bool = False,
-    ) -> list[Any]:
+    @contextmanager
+    def during(self, label: str, items: Sequence[Any]) -> Iterator[None]:
         """Note the items."""
         self.started = True
         self.items += items
-        return super().map(label, function, items, note, gpu, isolated)
-
-    def exchange(self, job: ShuffleJob) -> list[Any]:
-        """Note the items."""
-        self.started = True
-        self.items += job.items
-        return super().exchange(job)
+        yield
 
 
 class World:

@@ -60,10 +60,10 @@ def _watch(seconds: list[float], executors: list[int], **conf: str) -> tuple[Any
 def test_a_slow_start_is_explained(
     master: str, word: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said = threading.Event()
-    caplog.handler.addFilter(lambda record: said.set() or True)  # type: ignore[func-returns-value]
+    logged = threading.Event()
+    caplog.handler.addFilter(lambda record: logged.set() or True)  # type: ignore[func-returns-value]
     with announced_start(master, 0.0):
-        assert said.wait(30)
+        assert logged.wait(30)
     assert word in caplog.text and ("secret" in caplog.text) == (master == "yarn")
 
 

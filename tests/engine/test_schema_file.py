@@ -50,11 +50,15 @@ def refusal(folder: Path) -> str:
 
 def test_a_valid_file_becomes_a_contract(tmp_path: Path) -> None:
     write(tmp_path)
-    (found,) = read_contracts(tmp_path).values()
-    assert (found.table, found.key, found.names) == ("things", ("name",), ("name", "size", "parts"))
-    assert found.columns[0].values == ("a", "b") and not found.columns[0].nullable
-    assert (found.columns[1].low, found.columns[1].high) == (0, 9)
-    assert "parts ARRAY<STRUCT<name: STRING>>" in found.spark_ddl()
+    (contract,) = read_contracts(tmp_path).values()
+    assert (contract.table, contract.key, contract.names) == (
+        "things",
+        ("name",),
+        ("name", "size", "parts"),
+    )
+    assert contract.columns[0].values == ("a", "b") and not contract.columns[0].nullable
+    assert (contract.columns[1].low, contract.columns[1].high) == (0, 9)
+    assert "parts ARRAY<STRUCT<name: STRING>>" in contract.spark_ddl()
 
 
 def test_every_file_of_the_project_is_read() -> None:

@@ -43,8 +43,8 @@ def rows(store: Path, path: Path, settings: dict[str, Any]) -> list[dict[str, An
         (path.parent / "blocked.txt").write_text(settings["blocked"])
     fetch = {k: v for k, v in settings.items() if k not in ("blocked", "blocked_patterns")}
     run(store, source(path), until="fetch", ingest=ingest, fetch=OPEN | fetch)
-    found: list[dict[str, Any]] = table(store, "images").read().to_pylist()
-    return found
+    rows: list[dict[str, Any]] = table(store, "images").read().to_pylist()
+    return rows
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str | None, set[str]]] = {
@@ -98,8 +98,8 @@ def test_what_steers_fetching_counts(web: Web, tmp_path: Path, listed: Path, cha
 
 
 def test_the_url_that_gave_the_bytes_is_recorded(web: Web, tmp_path: Path, listed: Path) -> None:
-    found = {r["caption"]: r["final_url"] for r in rows(tmp_path / "store", listed, {})}
-    assert found == {
+    final_urls = {r["caption"]: r["final_url"] for r in rows(tmp_path / "store", listed, {})}
+    assert final_urls == {
         "plain.jpg": web.url("/plain.jpg"),
         "start.jpg": web.url("/end.jpg", "127.0.0.4"),
         "/kept.jpg": web.url("/kept.jpg", "127.0.0.5"),
@@ -124,16 +124,16 @@ def test_an_expected_checksum_counts(
         rows = [{"url": web.url("/a.jpg"), "h": expected}, {"url": other, "h": None}]
         write(tmp_path / "l.parquet", rows)
         run(store, spec, until="fetch", fetch=OPEN)
-        found: list[dict[str, Any]] = table(store, "images").read().to_pylist()
-        return [row for row in found if "/a.jpg" in row["url"] and row["reason"] != "removed"]
+        images: list[dict[str, Any]] = table(store, "images").read().to_pylist()
+        return [row for row in images if "/a.jpg" in row["url"] and row["reason"] != "removed"]
 
     fetched(tmp_path / "store", before)
     web.requests.clear()
-    found = fetched(tmp_path / "store", after)
-    (row,) = found
+    images = fetched(tmp_path / "store", after)
+    (row,) = images
     assert row["reason"] == ("sha256_mismatch" if after == BAD else None)
     assert web.requests["/a.jpg"] == int((before == BAD) != (after == BAD))
-    assert found == fetched(tmp_path / "fresh", after)
+    assert images == fetched(tmp_path / "fresh", after)
 
 
 SLOW = {"per_second": 0.5, "concurrency": 1}

@@ -160,8 +160,8 @@ def a_pause_is_finite(text: str) -> None:
 def opt_outs_are_read(tag: str) -> None:
     headers = CIMultiDict([("X-Robots-Tag", tag), ("TDM-Reservation", tag)])
     headers.extend([("Content-Usage", tag), ("Content-Signal", tag)])
-    found = header_opt_out(CIMultiDictProxy(headers), "http://h.example/", POLICY)
-    assert found is None or json.loads(found.as_json())["text"] is not None
+    opt_out = header_opt_out(CIMultiDictProxy(headers), "http://h.example/", POLICY)
+    assert opt_out is None or json.loads(opt_out.as_json())["text"] is not None
     # Whatever else a response says, a plain header of its own forbids.
     headers.add("x-robots-tag", " NoAI ")
     assert header_opt_out(CIMultiDictProxy(headers), "http://h.example/", POLICY)

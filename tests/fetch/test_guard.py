@@ -76,10 +76,10 @@ def test_ports_are_requested_that_the_recipe_names(
     guard = Guard(params.allow_hosts, params.ports)
     try:
         guard.check(host_of(url), port_of(url))
-        found = None
+        refused = None
     except RefusedAddressError as error:
-        found = error.reason
-    assert found == reason
+        refused = error.reason
+    assert refused == reason
     assert guard.may_request(host_of(url), port_of(url)) == (reason is None)
 
 

@@ -95,8 +95,8 @@ def test_a_host_that_asks_for_a_longer_pause_than_patience_s_fails(
     urls = pages(web, 5)
     web.pages |= {f"/{n}.jpg": answer(status="503 Busy", Retry_After="3600") for n in range(5)}
     one = {"concurrency": 1, "per_second": None}
-    found = reasons(tmp_path, urls, retries=2, per_host=one)
-    assert found == {"host_too_slow": 5}
+    row_reasons = reasons(tmp_path, urls, retries=2, per_host=one)
+    assert row_reasons == {"host_too_slow": 5}
     assert len(web.visits()) == 1
 
 
@@ -115,9 +115,9 @@ def test_an_unreachable_host_gets_few_requests(web: Web, tmp_path: Path) -> None
     urls = pages(web, 30, HOSTS[:2])
     web.pages |= {f"{HOSTS[0]}/{n}.jpg": b"" for n in range(30)}
     few = {"concurrency": 2, "per_second": None}
-    found = reasons(tmp_path, urls, per_host=few)
-    assert found[None] == 30
-    assert found["connection_error"] + found["host_unreachable"] == 30
+    row_reasons = reasons(tmp_path, urls, per_host=few)
+    assert row_reasons[None] == 30
+    assert row_reasons["connection_error"] + row_reasons["host_unreachable"] == 30
     # The client library itself repeats a request once when a connection breaks.
     assert len(web.visits(HOSTS[0])) <= 2 * MAX_UNANSWERED
 
@@ -164,8 +164,8 @@ def test_an_unresponsive_host_does_not_delay_the_others(web: Web, tmp_path: Path
     web.pages |= {f"{HOSTS[0]}/{n}.jpg": slowly(b"", 30) for n in range(20)}
     few = {"concurrency": 2, "per_second": None}
     started = time.monotonic()
-    found = reasons(tmp_path, urls, timeout_s=0.5, per_host=few, concurrency=4)
-    assert found[None] == 40
-    assert found["timeout"] + found["host_unreachable"] == 20
+    row_reasons = reasons(tmp_path, urls, timeout_s=0.5, per_host=few, concurrency=4)
+    assert row_reasons[None] == 40
+    assert row_reasons["timeout"] + row_reasons["host_unreachable"] == 20
     assert time.monotonic() - started < 4
     assert reason(tmp_path / "again", urls[-1]) is None

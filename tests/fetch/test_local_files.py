@@ -32,9 +32,9 @@ def test_a_damaged_row_group_fails_its_own_pictures(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(column.data_page_offset)
         file.write(b"\xff" * 20)
-    found = reasons(tmp_path, path)
+    row_reasons = reasons(tmp_path, path)
     expected = [None] * 3 + ["unreadable"] * 3 + [None] * 3
-    assert [found[str(i)] for i in range(9)] == expected
+    assert [row_reasons[str(i)] for i in range(9)] == expected
 
 
 def test_pictures_of_a_row_group_that_is_too_large_say_so(
@@ -44,7 +44,7 @@ def test_pictures_of_a_row_group_that_is_too_large_say_so(
     size = pq.read_metadata(path).row_group(2).column(1).total_uncompressed_size
     monkeypatch.setattr(parquet_reading, "PARQUET_BYTES", size)
     monkeypatch.setattr(parquet_reading, "BATCH_BYTES", 100)
-    found = reasons(tmp_path, path)
-    assert set(found.values()) == {"too_large"}
+    row_reasons = reasons(tmp_path, path)
+    assert set(row_reasons.values()) == {"too_large"}
     monkeypatch.setattr(parquet_reading, "PARQUET_BYTES", 20 * size)
     assert set(reasons(tmp_path / "again", path).values()) == {None}

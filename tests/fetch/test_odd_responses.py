@@ -168,10 +168,10 @@ async def outcomes() -> dict[str, bytes | str]:
 
 
 def test_odd_responses_give_what_browsers_get() -> None:
-    found = asyncio.run(outcomes())
+    results = asyncio.run(outcomes())
     expected: dict[str, bytes | str] = dict.fromkeys(ACCEPTED, BODY)
     expected |= {name: reason for name, (_, reason) in REFUSED.items()}
-    assert [name for name in PAGES if found[name] != expected[name]] == []
+    assert [name for name in PAGES if results[name] != expected[name]] == []
 
 
 def repaired(content: bytes, cuts: list[int]) -> bytes | None:

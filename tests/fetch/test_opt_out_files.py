@@ -30,8 +30,8 @@ def robots(*lines: str) -> bytes:
 def signals(content: bytes, **options: Any) -> dict[str, str | None]:
     """The signal that withholds each of PATHS, by path."""
     rules = rules_of(content, **options)
-    found = {path: rules.opt_out(f"http://h.example/{path}") for path in PATHS}
-    return {path: o.signal if o else None for path, o in found.items()}
+    opt_outs = {path: rules.opt_out(f"http://h.example/{path}") for path in PATHS}
+    return {path: o.signal if o else None for path, o in opt_outs.items()}
 
 
 USAGES = [
@@ -65,9 +65,9 @@ def test_usage_preferences(field: str, value: str, expected: bool | None) -> Non
 
 def test_the_longest_path_of_a_usage_preference_decides_and_of_equal_ones_the_strictest() -> None:
     lines = ["User-agent: *", "Content-Usage: train-ai=n", "Content-Usage: /images/ train-ai=y"]
-    found = signals(robots(*lines))
-    assert found["a"] == "content_usage"
-    assert found["images/a.jpg"] is None
+    by_path = signals(robots(*lines))
+    assert by_path["a"] == "content_usage"
+    assert by_path["images/a.jpg"] is None
     lines += ["Content-Usage: /*/open/ train-ai=y", "Content-Usage: /*/open/ train-ai=n"]
     assert signals(robots(*lines))["images/open/a.jpg"] == "content_usage"
     # A preference that says nothing of training changes nothing.
@@ -85,8 +85,8 @@ def test_usage_preferences_hold_for_their_group(field: str) -> None:
         content = robots(f"User-agent: {name}", rule, "", "User-agent: other", "Disallow: /")
         assert set(signals(content).values()) == {signal}, name
     assert set(signals(robots(rule, "User-agent: x", "Allow: /")).values()) == {signal}
-    own = robots("User-agent: *", rule, "Disallow: /x", "User-agent: curation", "Allow: /")
-    assert set(signals(own).values()) == {None}
+    with_group = robots("User-agent: *", rule, "Disallow: /x", "User-agent: curation", "Allow: /")
+    assert set(signals(with_group).values()) == {None}
 
 
 def test_rules_for_other_crawlers_count_if_they_are_named_and_the_strictest_wins() -> None:
@@ -105,9 +105,9 @@ def test_rules_for_other_crawlers_count_if_they_are_named_and_the_strictest_wins
 
 def test_what_withholds_a_picture_names_place_crawler_and_line() -> None:
     content = robots("User-agent: img2dataset", "Disallow: /images/ # no", "Allow: /images/open")
-    found = rules_of(content).opt_out("http://h.example/images/a.jpg")
-    assert found is not None
-    assert json.loads(found.as_json()) == {
+    opt_out = rules_of(content).opt_out("http://h.example/images/a.jpg")
+    assert opt_out is not None
+    assert json.loads(opt_out.as_json()) == {
         "signal": "robots",
         "place": "http://h.example/robots.txt",
         "text": "User-agent: img2dataset; Disallow: /images/",
@@ -150,9 +150,9 @@ def test_tdmrep_files(entries: list[Any], path: str, expected: bool) -> None:
 def test_a_reservation_shows_its_policy() -> None:
     rules = tdm(entry("/a", **{"tdm-policy": "https://h.example/policy.json", "x": "y"}))
     assert rules is not None
-    found = rules.opt_out("/a")
-    assert found is not None and "policy.json" in found.text and '"x"' not in found.text
-    assert found.place == PLACE
+    opt_out = rules.opt_out("/a")
+    assert opt_out is not None and "policy.json" in opt_out.text and '"x"' not in opt_out.text
+    assert opt_out.place == PLACE
 
 
 def licence(*contents: str) -> RuleSet | None:
@@ -206,16 +206,16 @@ def test_a_licence_declares_no_entities() -> None:
 )
 def test_data_mining_that_is_prohibited(kind: str) -> None:
     value = f"DMI-PROHIBITED{kind}"
-    found = data_mining_opt_out(value, OPT_OUT_SIGNALS)
-    assert found is not None and (found.signal, found.text) == ("data_mining", value)
+    opt_out = data_mining_opt_out(value, OPT_OUT_SIGNALS)
+    assert opt_out is not None and (opt_out.signal, opt_out.text) == ("data_mining", value)
     assert data_mining_opt_out(value, ["data_mining_genai"]) is None
 
 
 def test_data_mining_that_is_not_or_only_for_generative_models() -> None:
     for value in (None, "DMI-ALLOWED", "DMI-UNSPECIFIED", "other"):
         assert data_mining_opt_out(value, OPT_OUT_SIGNALS) is None
-    found = data_mining_opt_out("DMI-PROHIBITED-GENAIMLTRAINING", OPT_OUT_SIGNALS)
-    assert found is not None and found.signal == "data_mining_genai"
+    opt_out = data_mining_opt_out("DMI-PROHIBITED-GENAIMLTRAINING", OPT_OUT_SIGNALS)
+    assert opt_out is not None and opt_out.signal == "data_mining_genai"
     assert data_mining_opt_out("DMI-PROHIBITED-GENAIMLTRAINING", ["data_mining"]) is None
 
 
@@ -257,8 +257,8 @@ def _is_bounded(rules: RuleSet | None, content: bytes) -> None:
     if rules is not None:
         assert len(rules.rules) <= len(content)
         for path in ("/", "/a", "/" + "a" * 3_000):
-            found = rules.opt_out(path)
-            assert found is None or len(found.as_json()) < 3_000
+            opt_out = rules.opt_out(path)
+            assert opt_out is None or len(opt_out.as_json()) < 3_000
 
 
 PROPERTIES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {

@@ -108,11 +108,11 @@ def test_a_contact_that_is_added_gives_the_rows_that_needed_it(
 ) -> None:
     lookups("public.example", "10.0.0.1")
     web.pages = {"/a": redirect("http://public.example/"), "/b": answer(JPEG)}
-    found = [
+    reasons = [
         [r["reason"] for r in fetched(tmp_path, [web.url("/a"), web.url("/b")], contact=contact)]
         for contact in (None, "tests@curation.example")
     ]
-    assert found == [["no_contact", None], ["private_address", None]]
+    assert reasons == [["no_contact", None], ["private_address", None]]
     assert web.requests["/b"] == 1
 
 

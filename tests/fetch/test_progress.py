@@ -46,16 +46,16 @@ class Watched(InProcess):
     ) -> list[Any]:
         if what != "fetch" or note is None:
             return super().map(what, function, items)
-        found: list[Any] = []
+        results: list[Any] = []
         working = threading.Thread(
-            target=lambda: found.extend(InProcess().map(what, function, items, note))
+            target=lambda: results.extend(InProcess().map(what, function, items, note))
         )
         working.start()
         while working.is_alive():
             self.notes.append(note.describe(note.counts()))
             working.join(0.05)
         self.notes.append(note.describe(note.counts()))
-        return found
+        return results
 
 
 def test_progress_adds_up_to_the_counts_of_the_table(

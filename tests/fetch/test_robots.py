@@ -110,8 +110,8 @@ def test_rows_beyond_patience_s_fail_as_too_slow(site: Web, tmp_path: Path) -> N
     site.pages["/robots.txt"] = answer(b"User-agent: *\nCrawl-delay: 0.1\n")
     site.pages |= {f"/{n}": answer(JPEG) for n in range(9)}
     rows = fetched(tmp_path, [site.url(f"/{n}") for n in range(9)], patience_s=0.35)
-    found = [r["reason"] for r in rows]
-    assert found == [None] * 3 + ["host_too_slow"] * 6
+    reasons = [r["reason"] for r in rows]
+    assert reasons == [None] * 3 + ["host_too_slow"] * 6
     assert len(site.visits()) == 3
 
 

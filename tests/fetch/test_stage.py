@@ -51,12 +51,12 @@ def test_rows_are_aligned_with_pairs(web: Web, tmp_path: Path) -> None:
         ingest={"rows_per_fragment": 50},
         fetch=OPEN,
     )
-    pairs, found = table(tmp_path / "store", "pairs"), table(tmp_path / "store", "images")
-    assert list(pairs.fragments) == list(found.fragments)
+    pairs, stored = table(tmp_path / "store", "pairs"), table(tmp_path / "store", "images")
+    assert list(pairs.fragments) == list(stored.fragments)
     same = ["pair_id", "role", "source", "source_key", "url", "caption", "metadata"]
     for name, fragment in pairs.fragments.items():
-        assert fragment.read(same).equals(found.fragments[name].read(same))
-    for pair, image in zip(pairs.read().to_pylist(), found.read().to_pylist(), strict=True):
+        assert fragment.read(same).equals(stored.fragments[name].read(same))
+    for pair, image in zip(pairs.read().to_pylist(), stored.read().to_pylist(), strict=True):
         if pair["status"] == "dropped":
             assert (image["status"], image["reason"]) == ("skipped", pair["reason"])
         else:
@@ -65,8 +65,8 @@ def test_rows_are_aligned_with_pairs(web: Web, tmp_path: Path) -> None:
             assert image["image"] == (files[number] if number % 7 else None)
     outcomes = Counter(pair["reason"] for pair in pairs.read().to_pylist())
     assert outcomes["bad_scheme"] == 11
-    assert found.manifest.counts["pool"]["bad_scheme"] == 11
-    assert sum(found.manifest.counts["pool"].values()) == 120
+    assert stored.manifest.counts["pool"]["bad_scheme"] == 11
+    assert sum(stored.manifest.counts["pool"].values()) == 120
     assert not list((tmp_path / "store" / "work").rglob("fetch/*")), "work shards are left"
 
 
@@ -109,9 +109,9 @@ def test_images_in_files_are_read_in_order(tmp_path: Path, kind: str) -> None:
         pq.write_table(pq.read_table(home / "p.parquet"), home / "p.parquet", row_group_size=4)
         spec = source(home / "p.parquet", columns={"image": "img", "key": "k"})
     run(tmp_path / "store", spec, until="fetch", ingest={"rows_per_fragment": 7}, fetch=OPEN)
-    found = table(tmp_path / "store", "images")
-    assert len(found.fragments) == 5
-    assert [r["image"] for r in found.read().to_pylist()] == contents
+    stored = table(tmp_path / "store", "images")
+    assert len(stored.fragments) == 5
+    assert [r["image"] for r in stored.read().to_pylist()] == contents
 
 
 def test_image_files_that_fail_have_reasons(tmp_path: Path) -> None:
@@ -125,20 +125,20 @@ def test_image_files_that_fail_have_reasons(tmp_path: Path) -> None:
     (home / "big.jpg").write_bytes(JPEG + b"\0" * 200_000)
     (home / "link.jpg").unlink()
     (home / "link.jpg").symlink_to(tmp_path / "set" / "ok.jpg")
-    found = images(tmp_path / "store", spec, max_bytes=100_000)
-    assert [r["reason"] for r in found] == [None, "file_missing", "too_large", "outside_folder"]
+    rows = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in rows] == [None, "file_missing", "too_large", "outside_folder"]
 
 
 def test_tar_members_that_fail_have_reasons(tmp_path: Path) -> None:
     members = {"1.jpg": JPEG, "2.jpg": JPEG + b"\0" * 200_000, "3.jpg": b"", "4.jpg": JPEG}
     path = tar_of(tmp_path / "s.tar", members)
     spec = source(path, format="webdataset")
-    found = images(tmp_path / "store", spec, max_bytes=100_000)
-    assert [r["reason"] for r in found] == [None, "too_large", "empty", None]
+    stored_rows = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in stored_rows] == [None, "too_large", "empty", None]
     rows = [{"img": c, "k": n} for n, c in members.items()]
     spec = source(write(tmp_path / "p.parquet", rows), columns={"image": "img", "key": "k"})
-    found = images(tmp_path / "store", spec, max_bytes=100_000)
-    assert [r["reason"] for r in found] == [None, "too_large", "empty", None]
+    stored_rows = images(tmp_path / "store", spec, max_bytes=100_000)
+    assert [r["reason"] for r in stored_rows] == [None, "too_large", "empty", None]
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
@@ -149,9 +149,9 @@ def test_only_rows_after_the_damage_of_a_tar_fail(tmp_path: Path, suffix: str) -
     path = tar_of(tmp_path / f"s.{suffix}", contents)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 5 // 8])
-    found = images(tmp_path / "store", source(path, format="webdataset"))
-    assert [r["image"] for r in found[:2]] == list(contents.values())[:2]
-    assert [r["reason"] for r in found[2:]] == ["unreadable", "bad_row"]
+    rows = images(tmp_path / "store", source(path, format="webdataset"))
+    assert [r["image"] for r in rows[:2]] == list(contents.values())[:2]
+    assert [r["reason"] for r in rows[2:]] == ["unreadable", "bad_row"]
 
 
 def test_a_missing_container_stops_the_run(tmp_path: Path) -> None:
@@ -252,12 +252,12 @@ def test_rows_are_read_back_in_order_from_shards_in_any_order(
     monkeypatch.setattr("curation.stages.fetch.work_shards._WINDOW_BYTES", 20_000)
     seen = []
     for start, end in work.windows(0, 1000):
-        found, at = work.read(start, end)
+        samples, at = work.read(start, end)
         for row, place in zip(range(start, end), at, strict=True):
             assert (place >= 0) == work.done[row]
             if place >= 0:
-                assert found is not None
-                assert found["jpg"][place].as_py() == bytes([row % 256]) * row
+                assert samples is not None
+                assert samples["jpg"][place].as_py() == bytes([row % 256]) * row
         sizes = [row for row in range(start, end) if work.done[row]]
         assert sum(sizes) <= 20_000
         seen += list(range(start, end))

@@ -164,9 +164,9 @@ OUTCOMES = {"undecodable": 4, "contaminated": 2, "copy_near": 3, "vector_not_fin
 def test_thresholds_are_judged_by_the_rows_that_reach_them(
     outcomes: dict[str, int], idle: list[str]
 ) -> None:
-    found = judged(OUTCOMES | outcomes)
-    assert [where.removeprefix("select.") for where, _ in found] == idle
-    assert all(text.startswith("all of") for _, text in found)
+    warnings = judged(OUTCOMES | outcomes)
+    assert [where.removeprefix("select.") for where, _ in warnings] == idle
+    assert all(text.startswith("all of") for _, text in warnings)
 
 
 def test_a_threshold_that_leaves_nothing_is_named() -> None:
@@ -254,9 +254,9 @@ def test_java_is_looked_for(photos: Spec, monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_large_list_is_estimated(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("".join(f"http://a.example/{n:06d}.jpg\n" for n in range(9000)))
     source = Source(name="a", role="pool", format="txt", path=str(tmp_path / "a.txt"))
-    found = survey(source, OutboundParams(), most=500)
-    assert (len(found.read), found.is_exact) == (500, False)
-    assert 0.7 * 9000 < found.rows < 1.3 * 9000
+    estimate = survey(source, OutboundParams(), most=500)
+    assert (len(estimate.read), estimate.is_exact) == (500, False)
+    assert 0.7 * 9000 < estimate.rows < 1.3 * 9000
     parquet = LISTS["parquet"](tmp_path, [f"http://a.example/{n}.jpg" for n in range(3000)])
     columns: Any = {"url": "URL"}
     listed = Source(name="a", role="pool", format="parquet", path=str(parquet), columns=columns)

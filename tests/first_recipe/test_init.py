@@ -71,9 +71,9 @@ def test_a_recipe_of_init_passes_check(local: Path, tmp_path: Path) -> None:
     assert list(checked.problems) == []
     # All that it says of its own recipe is that the encoders are small.
     assert {finding.code for finding in checked.warnings} <= {"first_run_encoder"}
-    (found,) = checked.facts.surveys
-    assert (found.rows, found.is_exact, found.local_images) == (30, True, 30)
-    assert found.count("caption") == (0 if local.name == "folder" else 30)
+    (surveyed,) = checked.facts.surveys
+    assert (surveyed.rows, surveyed.is_exact, surveyed.local_images) == (30, True, 30)
+    assert surveyed.count("caption") == (0 if local.name == "folder" else 30)
     assert checked.facts.trial.stored == 30
 
 
@@ -179,9 +179,9 @@ def test_seeds_that_are_in_a_small_pool_find_more_than_themselves(
 ) -> None:
     LOCAL["folder"](tmp_path / "photos", POOL[:1])
     made = draft([str(tmp_path / "photos")])
-    (found,) = made.surveys
-    drafted = replace(made, surveys=[replace(found, rows=pool)])
-    assert drafted.k(replace(found, rows=seeds)) == k
+    (surveyed,) = made.surveys
+    drafted = replace(made, surveys=[replace(surveyed, rows=pool)])
+    assert drafted.k(replace(surveyed, rows=seeds)) == k
     assert k == 1 or k * seeds <= pool // 2
 
 
@@ -241,6 +241,6 @@ def test_text_of_strangers_stays_in_its_comment(tmp_path: Path) -> None:
 def test_columns_are_guessed_by_their_values(
     values: dict[str, list[Any]], columns: dict[str, str]
 ) -> None:
-    found = guess_columns(Head(values))
-    assert {name: found.get(name) for name in columns} == columns
-    assert ("url" in found) == ("url" in columns) and ("path" in found) == ("path" in columns)
+    guessed = guess_columns(Head(values))
+    assert {name: guessed.get(name) for name in columns} == columns
+    assert ("url" in guessed) == ("url" in columns) and ("path" in guessed) == ("path" in columns)

@@ -140,15 +140,15 @@ def test_a_run_that_starts_while_gc_removes_its_tables_waits_and_ends_well(
     paused = PausedGc(two_runs.store, folder)
     with pytest.raises(LeaseError, match="'gc' is being worked on by run gc-"):
         run_recipe(base.first_recipe, two_runs.store, waiting=Waiting(wait=False))
-    told: list[str] = []
+    notices: list[str] = []
 
     def tell(text: str) -> None:
-        told.append(text)
+        notices.append(text)
         paused.go_on.set()
 
     record, results = run_recipe(base.first_recipe, two_runs.store, waiting=Waiting(notify=tell))
     paused.thread.value()
-    assert len(told) == 1
+    assert len(notices) == 1
     assert contents(two_runs.store, record) == contents(base.store, base.first)
     assert not results["retrieve"].up_to_date
 
@@ -195,10 +195,10 @@ def test_two_gcs_exclude_each_other(two_runs: TwoRuns) -> None:
     paused = PausedGc(two_runs.store, "tables/")
     with pytest.raises(LeaseError, match="--no-wait"):
         gc(two_runs.store, waiting=Waiting(wait=False))
-    told = Thread(
+    waiting = Thread(
         lambda: gc(two_runs.store, waiting=Waiting(notify=lambda text: paused.go_on.set()))
     )
-    assert told.value().removed == ()
+    assert waiting.value().removed == ()
     assert paused.thread.value().removed == (two_runs.first.run,)
 
 

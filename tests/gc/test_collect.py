@@ -330,13 +330,13 @@ def test_pictures_that_are_no_longer_listed_leave_the_disk(web: Web, tmp_path: P
 
 def pictures(store: Path) -> set[str]:
     """The captions of the pictures that are anywhere below a folder."""
-    found = set()
+    captions = set()
     for path in store.rglob("*.parquet"):
         file = pq.ParquetFile(path)
         if {"image", "caption"} <= set(file.schema_arrow.names):
             rows = file.read(["image", "caption"]).to_pylist()
-            found |= {row["caption"] for row in rows if row["image"]}
-    return found
+            captions |= {row["caption"] for row in rows if row["image"]}
+    return captions
 
 
 def test_the_default_keeps_everything_for_a_day(two_runs: TwoRuns) -> None:

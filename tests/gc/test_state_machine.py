@@ -57,11 +57,11 @@ class Runs(RuleBasedStateMachine):
         """Run a recipe, as it was or edited: whatever was lost, its tables are whole afterwards."""
         spec = edited(self.spec, name=name, ingest={"rows_per_fragment": rows})
         record, _ = run_recipe(spec, self.store, until=UNTIL)
-        found = contents(self.store, record)
+        tables = contents(self.store, record)
         for earlier, expected in self.runs:
             if earlier.fingerprint == record.fingerprint:
-                assert found == expected
-        self.runs.append((record, found))
+                assert tables == expected
+        self.runs.append((record, tables))
 
     @precondition(lambda self: self.runs)
     @rule(keep=st.integers(1, 2))

@@ -61,6 +61,6 @@ def test_a_reader_takes_bounded_memory(
     bomb = EVERY[name]
     result = read(reader, bomb.format, write_bomb(name, bomb, tmp_path))
     assert "error" not in result, result
-    said = " ".join([*result["problems"], str(result.get("unreadable"))])
-    assert bomb.reason in said, result
+    messages = " ".join([*result["problems"], str(result.get("unreadable"))])
+    assert bomb.reason in messages, result
     assert result["reasons"].get("None", 0) <= bomb.rows, result

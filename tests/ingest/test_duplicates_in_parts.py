@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from curation.engine.parallel import InProcess, ShuffleJob
+from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.errors import CurationError
 from curation.flow import plan
@@ -19,19 +17,8 @@ from curation.stages.ingest import duplicates
 from curation.store.manifest import Manifest
 from curation.store.store import Store
 
+from ..workers import Recording, StopsWithin
 from .helpers import source, write
-
-
-class Noting(InProcess):
-    """Notes each exchange, and may replace what its parts do."""
-
-    def __init__(self, replaced: Callable[[ShuffleJob], ShuffleJob] = lambda job: job) -> None:
-        self.labels: list[str] = []
-        self._replaced = replaced
-
-    def exchange(self, job: ShuffleJob) -> list[Any]:
-        self.labels.append(job.label)
-        return super().exchange(self._replaced(job))
 
 
 def write_lists(folder: Path, seed: int) -> None:
@@ -65,16 +52,16 @@ def test_rows_do_not_depend_on_the_number_of_parts(
     rows_per_part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_lists(tmp_path / "lists", rows_per_part)
-    whole = ingest(tmp_path, "whole", Noting())
+    whole = ingest(tmp_path, "whole", InProcess())
     monkeypatch.setattr(duplicates, "ROWS_PER_PART", rows_per_part)
-    noting = Noting()
-    parts = ingest(tmp_path, "parts", noting)
-    assert noting.labels == ["repeated rows", "duplicates"]
+    recording = Recording()
+    parts = ingest(tmp_path, "parts", recording)
+    assert recording.exchanged == ["repeated rows", "duplicates"]
     assert (parts.content, parts.counts) == (whole.content, whole.counts)
     assert parts.counts["pool"]["duplicate_url"] > 100
-    again = Noting()
+    again = Recording()
     assert ingest(tmp_path, "parts", again).version == parts.version
-    assert not again.labels
+    assert not again.exchanged
 
 
 @pytest.mark.parametrize("label", ["repeated rows", "duplicates"])
@@ -82,25 +69,11 @@ def test_a_run_that_was_stopped_continues(
     label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_lists(tmp_path / "lists", 0)
-    whole = ingest(tmp_path, "whole", Noting())
+    whole = ingest(tmp_path, "whole", InProcess())
     monkeypatch.setattr(duplicates, "ROWS_PER_PART", 20)
-    received: list[int] = []
-
-    def stopping(job: ShuffleJob) -> ShuffleJob:
-        def receive(part: int, messages: list[Any]) -> Any:
-            if job.label == label and part >= job.parts[len(job.parts) // 2]:
-                raise CurationError("stopped")
-            return job.receive(part, messages)
-
-        return job._replace(receive=receive)
-
-    def counting(job: ShuffleJob) -> ShuffleJob:
-        received.append(len(job.parts))
-        return job
-
     with pytest.raises(CurationError, match="stopped"):
-        ingest(tmp_path, "parts", Noting(stopping))
-    resumed = Noting(counting)
+        ingest(tmp_path, "parts", StopsWithin(label))
+    resumed = Recording()
     assert ingest(tmp_path, "parts", resumed).content == whole.content
-    assert resumed.labels[0] == label
-    assert 0 < received[0] < 14
+    assert resumed.exchanged[0] == label
+    assert 0 < resumed.parts[0] < 14

@@ -115,9 +115,11 @@ def by_vectors(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Any]
     expected = dataset(folder, weights, web, birds, dedup=BY_VECTORS)
     stored = {name: open_table(Store(folder / "store"), name) for name in ("images", SEMANTIC)}
     checksums = dict(zip(*columns(stored["images"], "pair_id", "sha256"), strict=True))
-    found = dict(zip(*columns(stored[SEMANTIC], "pair_id", "vector"), strict=True))
+    vectors_by_pair = dict(zip(*columns(stored[SEMANTIC], "pair_id", "vector"), strict=True))
     # Pictures with the same bytes have the same vector.
-    unique = {checksums[pair]: np.frombuffer(vector, "<f2") for pair, vector in found.items()}
+    unique = {
+        checksums[pair]: np.frombuffer(vector, "<f2") for pair, vector in vectors_by_pair.items()
+    }
     np.save(folder / "vectors.npy", np.stack([*unique.values()]))
     np.save(folder / "ids.npy", np.array([*unique]))
     ids = {"join": "sha256", "file": str(folder / "ids.npy")}
@@ -143,9 +145,9 @@ def images(folder: Path, web: dict[str, Any]) -> set[tuple[Any, ...]]:
 @pytest.mark.parametrize("name", ENTRANCES)
 def test_every_entrance_gives_the_images_of_the_folder(tmp_path: Path, name: str) -> None:
     expected = images(tmp_path / "a", as_folder(tmp_path / "folder", pictures()))
-    found = images(tmp_path / "b", ENTRANCES[name](tmp_path / "web", pictures()))
-    assert found == expected
-    assert len(found) == len(pictures())
+    rows = images(tmp_path / "b", ENTRANCES[name](tmp_path / "web", pictures()))
+    assert rows == expected
+    assert len(rows) == len(pictures())
 
 
 @pytest.mark.parametrize(
@@ -163,10 +165,10 @@ def test_every_entrance_gives_the_dataset_of_the_folder(
 ) -> None:
     make = ENTRANCES[name]
     web = make(tmp_path / "web", pictures())
-    found = dataset(tmp_path, weights, web, make(tmp_path / "seeds", seeds()))
-    assert found == of_folder
-    assert len(found) > len(seeds()) + 2
-    assert any(row["copies"] for row in found.values())
+    rows = dataset(tmp_path, weights, web, make(tmp_path / "seeds", seeds()))
+    assert rows == of_folder
+    assert len(rows) > len(seeds()) + 2
+    assert any(row["copies"] for row in rows.values())
 
 
 def test_vectors_of_ones_own_give_the_dataset_of_the_folder(
@@ -187,13 +189,13 @@ def test_a_list_with_vectors_gives_the_dataset_without_what_only_pixels_have(
         "assemble": {},
         "dedup": {"near": BY_VECTORS["near"]},
     }
-    found = dataset(tmp_path, encoder, web, birds, **alone)
-    assert len(found) > len(seeds()) + 2 and any(row["copies"] for row in found.values())
-    for image, row in found.items():
+    rows = dataset(tmp_path, encoder, web, birds, **alone)
+    assert len(rows) > len(seeds()) + 2 and any(row["copies"] for row in rows.values())
+    for image, row in rows.items():
         differing = {name for name, value in expected[image].items() if row.get(name) != value}
         assert differing == WITHOUT_PIXELS
         assert all(row.get(name) is None for name in WITHOUT_PIXELS)
-    assert found.keys() == expected.keys()
+    assert rows.keys() == expected.keys()
 
 
 def test_a_row_without_a_key_that_repeats_picture_and_caption_is_a_duplicate(

@@ -50,14 +50,14 @@ def test_an_odd_row_costs_itself(tmp_path: Path, kind: str) -> None:
     if "faces" in ODD_LINES[kind].decode():
         columns["faces"] = "faces"
         path.write_bytes(GOOD.replace(b"}", b', "faces": null}') + ODD_LINES[kind] + GOOD)
-    found = pairs(tmp_path / "store", source(path, format="jsonl", columns=columns))
-    good = [row["reason"] for row in found if row["url"] == "http://a.example/1"]
+    rows = pairs(tmp_path / "store", source(path, format="jsonl", columns=columns))
+    good = [row["reason"] for row in rows if row["url"] == "http://a.example/1"]
     assert sorted(map(str, good)) == ["None", "duplicate_url"]
-    (odd,) = (row for row in found if row["url"] != "http://a.example/1")
-    said = json.loads(odd["metadata"] or "{}").get("unreadable", "")
-    assert len(said) < 500
+    (odd,) = (row for row in rows if row["url"] != "http://a.example/1")
+    message = json.loads(odd["metadata"] or "{}").get("unreadable", "")
+    assert len(message) < 500
     assert odd["reason"] in ("bad_row", "bad_url", "bad_scheme", None)
-    assert odd["reason"] != "bad_row" or "line 2" in said
+    assert odd["reason"] != "bad_row" or "line 2" in message
 
 
 def test_an_error_of_any_kind_is_the_reason_of_its_row(
@@ -72,11 +72,11 @@ def test_an_error_of_any_kind_is_the_reason_of_its_row(
 
     monkeypatch.setattr(UrlRules, "check", failing)
     rows = [{"url": f"http://a.example/{i}", "caption": "c"} for i in range(4)]
-    found = pairs(tmp_path / "store", source(write(tmp_path / "l.parquet", rows)))
-    (bad,) = (row for row in found if row["reason"])
-    assert len(found) == 4 and bad["reason"] == "bad_row"
-    said = json.loads(bad["metadata"])["unreadable"]
-    assert "KeyError" in said and len(said) < 500
+    stored_rows = pairs(tmp_path / "store", source(write(tmp_path / "l.parquet", rows)))
+    (bad,) = (row for row in stored_rows if row["reason"])
+    assert len(stored_rows) == 4 and bad["reason"] == "bad_row"
+    message = json.loads(bad["metadata"])["unreadable"]
+    assert "KeyError" in message and len(message) < 500
 
 
 def test_a_reader_that_fails_costs_the_rest_of_its_file(
@@ -89,8 +89,8 @@ def test_a_reader_that_fails_costs_the_rest_of_its_file(
     (tmp_path / "l.jsonl").write_bytes(GOOD)
     with monkeypatch.context() as patch:
         patch.setattr(jsonl, "read", failing)
-        found = pairs(tmp_path / "s1", source(tmp_path, format="jsonl"))
-    good, bad = sorted(found, key=lambda row: str(row["reason"]))
+        rows = pairs(tmp_path / "s1", source(tmp_path, format="jsonl"))
+    good, bad = sorted(rows, key=lambda row: str(row["reason"]))
     assert (good["reason"], bad["reason"]) == (None, "bad_row")
     assert "RuntimeError: odd" in bad["metadata"]
     assert noted(tmp_path / "s1")["unreadable_file"] == 1
@@ -116,8 +116,8 @@ def test_of_several_files_the_damaged_cost_themselves(tmp_path: Path) -> None:
     (folder / "b.parquet").write_bytes(whole[:-20])
     (folder / "c.parquet").write_bytes(b"PAR1")
     (folder / "d.parquet").write_bytes(b"")
-    found = pairs(tmp_path / "store", source(folder))
-    assert Counter(row["reason"] for row in found) == {None: 3, "bad_row": 3}
+    stored_rows = pairs(tmp_path / "store", source(folder))
+    assert Counter(row["reason"] for row in stored_rows) == {None: 3, "bad_row": 3}
     assert noted(tmp_path / "store")["unreadable_file"] == 3
     (folder / "a.parquet").unlink()
     with pytest.raises(StoreError, match="cannot be read as Parquet"):
@@ -131,9 +131,9 @@ def test_a_file_has_no_more_rows_than_its_size_allows(
     urls = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000), pa.array(["http://a.example/1"]))
     path = tmp_path / "l.parquet"
     pq.write_table(pa.table({"url": urls, "caption": urls}), path)
-    found = pairs(tmp_path / "store", source(path))
-    assert len(found) == 100 + path.stat().st_size + 1
-    (bad,) = (row for row in found if row["reason"] == "bad_row")
+    rows = pairs(tmp_path / "store", source(path))
+    assert len(rows) == 100 + path.stat().st_size + 1
+    (bad,) = (row for row in rows if row["reason"] == "bad_row")
     assert "more than" in bad["metadata"]
 
 
@@ -144,9 +144,9 @@ def test_a_file_has_no_more_text_than_its_size_allows(
     monkeypatch.setattr(boundary, "EXPANSION_RATIO", 2)
     path = tmp_path / "l.txt.gz"
     path.write_bytes(gzip.compress(b"http://a.example/1\n" * 1000))
-    found = pairs(tmp_path / "store", source(path, format="txt", columns={}))
-    (bad,) = (row for row in found if row["reason"] == "bad_row")
-    assert 40 < len(found) < 100 and "of text" in bad["metadata"]
+    rows = pairs(tmp_path / "store", source(path, format="txt", columns={}))
+    (bad,) = (row for row in rows if row["reason"] == "bad_row")
+    assert 40 < len(rows) < 100 and "of text" in bad["metadata"]
 
 
 def test_rows_of_much_text_are_staged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

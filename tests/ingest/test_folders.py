@@ -102,8 +102,8 @@ def test_a_glob_takes_no_hidden_file(tmp_path: Path, pattern: str) -> None:
 def test_a_glob_of_images_finds_their_captions(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(JPEG)
     (tmp_path / "a.txt").write_text("words")
-    (found,) = pairs(tmp_path / "store", source(f"{tmp_path}/*.jpg", format="folder"))
-    assert found["caption"] == "words"
+    (row,) = pairs(tmp_path / "store", source(f"{tmp_path}/*.jpg", format="folder"))
+    assert row["caption"] == "words"
 
 
 def test_what_is_no_row_changes_with_the_folder_and_computes_nothing_anew(tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def test_compressed_files_are_known_by_how_they_begin(
 ) -> None:
     path = tmp_path / ("l.csv" + (f".{name}" if ending else ""))
     path.write_bytes(codec(name, b"url,caption\nhttp://a.example/1,c\n"))
-    (found,) = pairs(tmp_path / "store", source(tmp_path, format="csv"))
-    assert found["caption"] == "c"
+    (row,) = pairs(tmp_path / "store", source(tmp_path, format="csv"))
+    assert row["caption"] == "c"
 
 
 def test_a_folder_without_the_wanted_files_names_what_is_there(tmp_path: Path) -> None:

@@ -35,17 +35,17 @@ def test_all_rows_of_a_host_are_in_one_bucket(tmp_path: Path) -> None:
     write(tmp_path / "lists" / "a.parquet", listed[:150])
     write(tmp_path / "lists" / "b.parquet", listed[150:])
     run(tmp_path / "store", source(tmp_path / "lists"), ingest={"rows_per_fragment": 50})
-    found = fragments(tmp_path / "store")
-    assert len(found) >= 8
-    assert sorted(r["url"] for own in found.values() for r in own) == sorted(
-        r["url"] for r in listed
-    )
+    by_fragment = fragments(tmp_path / "store")
+    assert len(by_fragment) >= 8
+    assert sorted(
+        r["url"] for fragment_rows in by_fragment.values() for r in fragment_rows
+    ) == sorted(r["url"] for r in listed)
     stems = defaultdict(set)
-    for name, own in found.items():
-        for row in own:
+    for name, fragment_rows in by_fragment.items():
+        for row in fragment_rows:
             stems[host(row)].add(name.rpartition("-")[0])
     assert {len(names) for names in stems.values()} == {1}
-    assert max(len(own) for own in found.values()) <= 50
+    assert max(len(fragment_rows) for fragment_rows in by_fragment.values()) <= 50
 
 
 def test_fragments_of_a_large_host_are_fetched_one_after_the_other(tmp_path: Path) -> None:
@@ -58,17 +58,17 @@ def test_fragments_of_a_large_host_are_fetched_one_after_the_other(tmp_path: Pat
     pairs_ = table(tmp_path / "store", "pairs")
     order = chains(pairs_)
     by_host = defaultdict(set)
-    for name, own in fragments(tmp_path / "store").items():
-        for row in own:
+    for name, fragment_rows in fragments(tmp_path / "store").items():
+        for row in fragment_rows:
             by_host[host(row)].add(order[name])
-    assert {len(found) for found in by_host.values()} == {1}
+    assert {len(of_host) for of_host in by_host.values()} == {1}
     sizes = Counter(order.values())
     assert sizes[next(iter(by_host["h0.example"]))] >= 3
 
 
 def test_rows_keep_their_order_within_a_bucket(tmp_path: Path) -> None:
-    found = pairs(tmp_path / "store", source(write(tmp_path / "a.parquet", rows(60, 5))))
-    assert [r["url"] for r in found] == [r["url"] for r in rows(60, 5)]
+    stored_rows = pairs(tmp_path / "store", source(write(tmp_path / "a.parquet", rows(60, 5))))
+    assert [r["url"] for r in stored_rows] == [r["url"] for r in rows(60, 5)]
 
 
 def test_a_list_added_later_changes_no_earlier_fragment(tmp_path: Path) -> None:
@@ -98,19 +98,19 @@ def test_pairs_that_are_no_longer_listed_are_dropped_as_removed(tmp_path: Path) 
     run(store, spec)
     (lists / "b.parquet").unlink()
     run(store, spec)
-    found = table(store, "pairs").read().to_pylist()
+    stored_rows = table(store, "pairs").read().to_pylist()
     by_reason = defaultdict(set)
-    for row in found:
+    for row in stored_rows:
         by_reason[row["reason"]].add(row["caption"])
     assert by_reason[None] == {f"c{n}" for n in range(20)}
     gone = {f"c{n}" for n in range(20, 30)} | {f"c{n}" for n in range(100, 130)}
     assert by_reason["removed"] == gone
-    assert len(found) == 60
+    assert len(stored_rows) == 60
     # They are listed again.
     write(lists / "b.parquet", rows(30, 5, first=100))
     run(store, spec)
-    found = table(store, "pairs").read().to_pylist()
-    assert Counter(r["reason"] for r in found) == {None: 50, "removed": 10}
+    stored_rows = table(store, "pairs").read().to_pylist()
+    assert Counter(r["reason"] for r in stored_rows) == {None: 50, "removed": 10}
 
 
 def test_files_form_groups_of_limited_size() -> None:

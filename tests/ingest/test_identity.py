@@ -113,17 +113,17 @@ def test_no_two_pictures_share_an_identity(
         for day, rows in enumerate(days):
             spec = form(folder / "web", day, rows)
             run(folder / "store", spec)
-            found = table(folder / "store", "pairs").read().to_pylist()
+            stored_rows = table(folder / "store", "pairs").read().to_pylist()
             pictures = sum(map(len, days[: day + 1]))
-            assert [r["status"] for r in found] == ["ok"] * pictures
-            ids = {r["pair_id"] for r in found}
+            assert [r["status"] for r in stored_rows] == ["ok"] * pictures
+            ids = {r["pair_id"] for r in stored_rows}
             assert len(ids) == pictures
             # What was listed before keeps its identity.
             assert before <= ids
             before = ids
             if "key" in spec.get("columns", {}):
                 listed = [k for rows in days[: day + 1] for k, _ in rows]
-                assert sorted(map(str, listed)) == sorted(str(r["source_key"]) for r in found)
+                assert sorted(map(str, listed)) == sorted(str(r["source_key"]) for r in stored_rows)
 
 
 def test_a_picture_that_is_listed_twice_is_one_picture(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_picture_that_is_listed_twice_is_one_picture(tmp_path: Path) -> None:
     rows = [{"p": "a.jpg", "k": "1"}, {"p": "./a.jpg", "k": "1"}, {"p": "a.jpg", "k": "2"}]
     path = write(tmp_path / "l.parquet", rows)
     run(tmp_path / "store", source(path, columns={"path": "p", "key": "k"}))
-    found = table(tmp_path / "store", "pairs").read().to_pylist()
-    assert [r["reason"] for r in found] == [None, "duplicate_pair", None]
+    stored_rows = table(tmp_path / "store", "pairs").read().to_pylist()
+    assert [r["reason"] for r in stored_rows] == [None, "duplicate_pair", None]
 
 
 def test_a_path_with_a_link_and_dots_is_another_path(tmp_path: Path) -> None:
@@ -144,6 +144,6 @@ def test_a_path_with_a_link_and_dots_is_another_path(tmp_path: Path) -> None:
     (tmp_path / "web" / "x" / "a.jpg").write_bytes(b"two")
     path = write(tmp_path / "web" / "l.parquet", [{"p": "x/link/../a.jpg"}, {"p": "x/a.jpg"}])
     run(tmp_path / "store", source(path, columns={"path": "p"}))
-    found = table(tmp_path / "store", "pairs").read().to_pylist()
-    assert [r["status"] for r in found] == ["ok", "ok"]
-    assert len({r["location"] for r in found}) == len({r["pair_id"] for r in found}) == 2
+    rows = table(tmp_path / "store", "pairs").read().to_pylist()
+    assert [r["status"] for r in rows] == ["ok", "ok"]
+    assert len({r["location"] for r in rows}) == len({r["pair_id"] for r in rows}) == 2

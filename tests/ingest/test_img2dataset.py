@@ -20,23 +20,23 @@ PICTURES = [Picture(f"p{n}", jpeg(n), f"caption {n}") for n in range(6)]
 
 
 def rows_by_caption(folder: Path, **spec: Any) -> dict[str, dict[str, Any]]:
-    found = pairs(folder / "store", source("", columns={}) | spec)
-    return {row["caption"]: row for row in found}
+    rows = pairs(folder / "store", source("", columns={}) | spec)
+    return {row["caption"]: row for row in rows}
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_rows_that_failed_are_rows_with_their_status_and_error(tmp_path: Path, output: str) -> None:
     spec = as_img2dataset(tmp_path / "out", PICTURES, output, gone="no longer there")
-    found = rows_by_caption(tmp_path, **spec)
-    assert len(found) == 7
-    failed = found.pop("no longer there")
+    by_caption = rows_by_caption(tmp_path, **spec)
+    assert len(by_caption) == 7
+    failed = by_caption.pop("no longer there")
     assert (failed["status"], failed["reason"]) == ("dropped", "failed_to_download")
     stated = json.loads(failed["metadata"])
     assert stated["error_message"].startswith("HTTP Error 404")
     assert failed["url"].endswith("/gone.jpg")
-    assert {row["reason"] for row in found.values()} == {None}
-    assert all(row["url"].startswith("http://127.0.0.1") for row in found.values())
-    assert len({row["source_key"] for row in found.values()}) == 6
+    assert {row["reason"] for row in by_caption.values()} == {None}
+    assert all(row["url"].startswith("http://127.0.0.1") for row in by_caption.values())
+    assert len({row["source_key"] for row in by_caption.values()}) == 6
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -56,9 +56,9 @@ def test_a_long_error_is_shortened(tmp_path: Path) -> None:
     for row in rows:
         row |= {"status": "failed_to_resize", "error_message": "x" * 100_000}
     pq.write_table(pa.Table.from_pylist(rows), shard)
-    found = rows_by_caption(tmp_path, **spec)
-    assert {found[row["caption"]]["reason"] for row in rows} == {"failed_to_resize"}
-    assert all(len(found[row["caption"]]["metadata"]) < 2000 for row in rows)
+    by_caption = rows_by_caption(tmp_path, **spec)
+    assert {by_caption[row["caption"]]["reason"] for row in rows} == {"failed_to_resize"}
+    assert all(len(by_caption[row["caption"]]["metadata"]) < 2000 for row in rows)
 
 
 def test_any_other_status_is_one_reason(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_any_other_status_is_one_reason(tmp_path: Path) -> None:
     for n, row in enumerate(rows):
         row["status"] = (None, "", "<script>")[n % 3]
     pq.write_table(pa.Table.from_pylist(rows), shard)
-    found = rows_by_caption(tmp_path, **spec)
-    assert {found[row["caption"]]["reason"] for row in rows} == {"failed_status"}
+    by_caption = rows_by_caption(tmp_path, **spec)
+    assert {by_caption[row["caption"]]["reason"] for row in rows} == {"failed_status"}
     # Their pictures are in the tar all the same.
     assert noted(tmp_path / "store")["unlisted_picture"] == len(rows)
 
@@ -79,8 +79,8 @@ def test_a_picture_that_is_missing_is_a_row_that_says_so(tmp_path: Path) -> None
     removed = sorted((tmp_path / "out").rglob("*.jpg"))[0]
     key = removed.stem
     removed.unlink()
-    found = rows_by_caption(tmp_path, **spec)
-    (row,) = [row for row in found.values() if row["source_key"] == key]
+    by_caption = rows_by_caption(tmp_path, **spec)
+    (row,) = [row for row in by_caption.values() if row["source_key"] == key]
     assert row["reason"] == "no_image"
     assert "not beside the Parquet" in json.loads(row["metadata"])["unreadable"]
 
@@ -89,11 +89,11 @@ def test_a_damaged_tar_costs_its_pictures(tmp_path: Path) -> None:
     spec = as_img2dataset(tmp_path / "out", PICTURES)
     tar = sorted((tmp_path / "out").glob("*.tar"))[0]
     tar.write_bytes(tar.read_bytes()[:2500])
-    found = pairs(tmp_path / "store", source("", columns={}) | spec)
-    reasons = [row["reason"] for row in found]
+    rows = pairs(tmp_path / "store", source("", columns={}) | spec)
+    reasons = [row["reason"] for row in rows]
     assert reasons.count("bad_row") == 1
     assert reasons.count("no_image") >= 2
-    assert len(found) == 7
+    assert len(rows) == 7
     assert noted(tmp_path / "store")["unreadable_file"] == 1
 
 
@@ -103,11 +103,11 @@ def test_a_shard_without_its_parquet_is_read_by_its_pictures(tmp_path: Path, out
     whole = rows_by_caption(tmp_path / "whole", **spec)
     for shard in (tmp_path / "out").glob("*.parquet"):
         shard.unlink()
-    found = rows_by_caption(tmp_path, **spec)
+    by_caption = rows_by_caption(tmp_path, **spec)
     assert noted(tmp_path / "store")["no_statuses"] >= 1
     for name, row in whole.items():
         same = ("caption", "url", "source_key", "location", "reason")
-        assert [found[name][field] for field in same] == [row[field] for field in same]
+        assert [by_caption[name][field] for field in same] == [row[field] for field in same]
 
 
 def test_a_changed_tar_is_read_again(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_a_changed_tar_is_read_again(tmp_path: Path) -> None:
 
 def test_a_glob_names_shards(tmp_path: Path) -> None:
     spec = as_img2dataset(tmp_path / "out", PICTURES)
-    found = rows_by_caption(tmp_path, **spec | {"path": f"{spec['path']}/00001.*"})
-    assert sorted(found) == ["caption 1", "caption 3", "caption 5"]
+    by_caption = rows_by_caption(tmp_path, **spec | {"path": f"{spec['path']}/00001.*"})
+    assert sorted(by_caption) == ["caption 1", "caption 3", "caption 5"]
 
 
 def test_a_tar_that_is_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
@@ -132,8 +132,10 @@ def test_a_tar_that_is_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> N
     tar = sorted((tmp_path / "out").glob("*.tar"))[0]
     tar.rename(tmp_path / "elsewhere.tar")
     tar.symlink_to(tmp_path / "elsewhere.tar")
-    found = rows_by_caption(tmp_path, **spec)
-    assert sorted(str(row["reason"]) for row in found.values()) == ["None"] * 3 + ["no_image"] * 3
+    by_caption = rows_by_caption(tmp_path, **spec)
+    assert (
+        sorted(str(row["reason"]) for row in by_caption.values()) == ["None"] * 3 + ["no_image"] * 3
+    )
     assert noted(tmp_path / "store")["link_out_of_folder"] == 1
 
 

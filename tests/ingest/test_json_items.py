@@ -94,11 +94,11 @@ def test_an_item_that_cannot_be_read_is_passed(
     monkeypatch.setattr(module, "JSON_FILE_BYTES", 60)
     content = b'{"images": [1, ' + item + b', {"id": 2}], "more": [3]}'
     for size in (5, 1 << 20):
-        found = list(json_items(Blocks(content, size)))
-        assert [(i.array, i.number, i.value) for i in found] == [
+        items = list(json_items(Blocks(content, size)))
+        assert [(i.array, i.number, i.value) for i in items] == [
             ("images", 0, 1),
             ("images", 1, None),
             ("images", 2, {"id": 2}),
             ("more", 0, 3),
         ]
-        assert [bool(i.problem) for i in found] == [False, True, False, False]
+        assert [bool(i.problem) for i in items] == [False, True, False, False]

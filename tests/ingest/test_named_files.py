@@ -42,5 +42,5 @@ def test_a_named_file_that_changes_comes_or_goes_is_seen(tmp_path: Path, where: 
 def named_after(store: Path, spec: dict[str, object]) -> str | None:
     """Run ingest, and return what identifies the files that rows name."""
     run(store, spec)
-    (found,) = named(store)
-    return found
+    (named_file,) = named(store)
+    return named_file

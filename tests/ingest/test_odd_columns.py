@@ -53,9 +53,9 @@ def test_a_column_that_is_only_carried_along_ends_no_run(tmp_path: Path, kind: s
     pq.write_table(
         pa.table({"url": URLS, "caption": ["x", "y"], "extra": column}), tmp_path / "l.parquet"
     )
-    found = pairs(tmp_path / "store", source(tmp_path / "l.parquet"))
-    assert [r["reason"] for r in found] == [None, None]
-    by_url = {r["url"]: json.loads(r["metadata"]) for r in found}
+    rows = pairs(tmp_path / "store", source(tmp_path / "l.parquet"))
+    assert [r["reason"] for r in rows] == [None, None]
+    by_url = {r["url"]: json.loads(r["metadata"]) for r in rows}
     assert by_url[URLS[0]] == {"extra": first}
 
 
@@ -86,11 +86,11 @@ def test_names_with_dots_and_names_twice_are_told_apart(tmp_path: Path) -> None:
         columns = {"image": "img", "caption": "cap"}
         sources.append(source(tmp_path / f"{name}.parquet", name=name, columns=columns))
     run(tmp_path / "store", *sources, until="fetch")
-    found = table(tmp_path / "store", "images").read().to_pylist()
+    stored_rows = table(tmp_path / "store", "images").read().to_pylist()
     for name in tables:
-        rows = [(r["status"], r["caption"]) for r in found if r["source"] == name]
+        rows = [(r["status"], r["caption"]) for r in stored_rows if r["source"] == name]
         assert rows == [("ok", "a"), ("ok", "b")], name
-    twice = [json.loads(r["metadata"]) for r in found if r["source"] == "twice"]
+    twice = [json.loads(r["metadata"]) for r in stored_rows if r["source"] == "twice"]
     assert twice == [{"x": [1, 3]}, {"x": [2, 4]}]
     assert noted(tmp_path / "store", "struct") == {"column_of_bytes": 1}
 
@@ -100,8 +100,8 @@ def test_a_column_of_images_may_be_empty_in_one_file(tmp_path: Path) -> None:
     pq.write_table(pa.table({"img": [jpeg(1)], "cap": ["a"]}), tmp_path / "l" / "1.parquet")
     pq.write_table(pa.table({"img": pa.nulls(1), "cap": ["b"]}), tmp_path / "l" / "2.parquet")
     spec = source(tmp_path / "l", columns={"image": "img", "caption": "cap"})
-    found = pairs(tmp_path / "store", spec)
-    assert [r["reason"] for r in found] == [None, "no_image"]
+    rows = pairs(tmp_path / "store", spec)
+    assert [r["reason"] for r in rows] == [None, "no_image"]
 
 
 def test_text_that_is_not_utf8_is_told_wherever_it_stands(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_text_that_is_not_utf8_is_told_wherever_it_stands(tmp_path: Path) -> Non
     for number, column in enumerate([text, pa.ListArray.from_arrays([0, 1, 2], text)]):
         content = pa.table({"url": URLS, "caption": ["x", "y"], "extra": column})
         pq.write_table(content, tmp_path / f"{number}.parquet")
-        found = pairs(tmp_path / f"store{number}", source(tmp_path / f"{number}.parquet"))
-        assert sorted(str(r["reason"]) for r in found) == ["None", "bad_row"]
-        (bad,) = (r for r in found if r["reason"])
+        rows = pairs(tmp_path / f"store{number}", source(tmp_path / f"{number}.parquet"))
+        assert sorted(str(r["reason"]) for r in rows) == ["None", "bad_row"]
+        (bad,) = (r for r in rows if r["reason"])
         problem = json.loads(bad["metadata"])["unreadable"]
         assert problem == f"{number}.parquet, row 1: column 'extra': it is not UTF-8"
 
@@ -133,9 +133,9 @@ def test_columns_in_the_names_of_folders_are_columns(tmp_path: Path, kind: str) 
     (tmp_path / "l" / ".part-0.crc").touch()
     (tmp_path / "l" / "notes.md").touch()
     columns = {"url": "url", "caption": "caption", "key": "lang"}
-    found = pairs(tmp_path / "store", source(tmp_path / "l", format=kind, columns=columns))
-    assert {r["source_key"] for r in found} == {"en/us", None}
-    assert [json.loads(r["metadata"]) for r in found] == [{"n": "1", "year": "2024"}] * 2
+    rows = pairs(tmp_path / "store", source(tmp_path / "l", format=kind, columns=columns))
+    assert {r["source_key"] for r in rows} == {"en/us", None}
+    assert [json.loads(r["metadata"]) for r in rows] == [{"n": "1", "year": "2024"}] * 2
     assert noted(tmp_path / "store") == {"hidden_file": 2, "other_file": 1}
 
 

@@ -80,12 +80,12 @@ def listed(tmp_path: Path, kind: str, path: Path, **spec: Any) -> list[dict[str,
 def test_parquet_lists(
     tmp_path: Path, kind: str, row: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    (found,) = listed(tmp_path, kind, write(tmp_path / "part-0.parquet", [row]))
-    assert found["status"] == "ok"
-    assert found["url"] == "http://a.example/1.jpg"
-    assert {name: found[name] for name in expected} == expected
+    (stored_row,) = listed(tmp_path, kind, write(tmp_path / "part-0.parquet", [row]))
+    assert stored_row["status"] == "ok"
+    assert stored_row["url"] == "http://a.example/1.jpg"
+    assert {name: stored_row[name] for name in expected} == expected
     used = {c for candidates in PRESETS[kind].columns.values() for c in candidates}
-    assert set(json.loads(found["metadata"] or "{}")) == set(row) - used
+    assert set(json.loads(stored_row["metadata"] or "{}")) == set(row) - used
 
 
 def test_lists_without_a_header_line(tmp_path: Path) -> None:
@@ -93,13 +93,13 @@ def test_lists_without_a_header_line(tmp_path: Path) -> None:
     cc3m, cc12m = tmp_path / "cc3m.tsv", tmp_path / "cc12m.tsv"
     cc3m.write_text(f'a "quoted cat\t{url.format(1)}\na dog\t{url.format(2)}\n')
     cc12m.write_text(f"{url.format(1)}\ta cat\n{url.format(2)}\ta dog\n")
-    found = listed(tmp_path / "a", "cc3m", cc3m)
-    assert [(r["url"], r["caption"]) for r in found] == [
+    stored_rows = listed(tmp_path / "a", "cc3m", cc3m)
+    assert [(r["url"], r["caption"]) for r in stored_rows] == [
         (url.format(1), 'a "quoted cat'),
         (url.format(2), "a dog"),
     ]
-    found = listed(tmp_path / "b", "cc12m", cc12m)
-    assert [(r["url"], r["caption"]) for r in found] == [
+    stored_rows = listed(tmp_path / "b", "cc12m", cc12m)
+    assert [(r["url"], r["caption"]) for r in stored_rows] == [
         (url.format(1), "a cat"),
         (url.format(2), "a dog"),
     ]
@@ -121,17 +121,17 @@ def test_wit_takes_the_first_caption_that_is_not_empty(tmp_path: Path) -> None:
     text = "\n".join("\t".join(row) for row in [names, *rows]) + "\n"
     path = tmp_path / "wit.tsv.gz"
     path.write_bytes(gzip.compress(text.encode()))
-    found = listed(tmp_path, "wit", path)
-    assert [r["caption"] for r in found] == ["reference", 'two "words" in\tone field', None]
-    assert json.loads(found[0]["metadata"]) == {"language": "en"}
+    stored_rows = listed(tmp_path, "wit", path)
+    assert [r["caption"] for r in stored_rows] == ["reference", 'two "words" in\tone field', None]
+    assert json.loads(stored_rows[0]["metadata"]) == {"language": "en"}
 
 
 def test_text_lists(tmp_path: Path) -> None:
     path = tmp_path / "urls.txt"
     text = "# mine\nhttp://a.example/1.jpg\n\n  http://a.example/2.jpg\r\nnot a url\n"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"http://a.example/\xff\n")
-    found = listed(tmp_path, "txt", path)
-    assert [r["reason"] for r in found] == [None, None, "bad_scheme", "bad_row"]
+    stored_rows = listed(tmp_path, "txt", path)
+    assert [r["reason"] for r in stored_rows] == [None, None, "bad_scheme", "bad_row"]
 
 
 def wat(*pages: Any) -> bytes:
@@ -172,8 +172,8 @@ def test_images_of_pages_in_common_crawl(tmp_path: Path) -> None:
     pages_ = [page(links), text, page(links[:1], base="/else/"), b"{no json", page(None)]
     path = tmp_path / "one.wat.gz"
     path.write_bytes(wat(*pages_))
-    found = listed(tmp_path, "wat", path)
-    assert [(r["url"], r["caption"], r["reason"]) for r in found] == [
+    stored_rows = listed(tmp_path, "wat", path)
+    assert [(r["url"], r["caption"], r["reason"]) for r in stored_rows] == [
         ("http://a.example/dir/1.jpg", "a cat", None),
         ("http://b.example/2.jpg", None, None),
         ("http://[bad/3.jpg", "x", "bad_url"),
@@ -181,16 +181,18 @@ def test_images_of_pages_in_common_crawl(tmp_path: Path) -> None:
         ("http://a.example/else/1.jpg", "a cat", None),
         (None, None, "bad_row"),
     ]
-    assert json.loads(found[0]["metadata"]) == {"page_url": "http://a.example/dir/page.html"}
+    assert json.loads(stored_rows[0]["metadata"]) == {"page_url": "http://a.example/dir/page.html"}
 
 
 def test_of_a_truncated_wat_file_the_pages_before_the_end_are_read(tmp_path: Path) -> None:
     path = tmp_path / "one.wat.gz"
     whole = wat(*(page([{"path": "IMG@/src", "url": f"{n}.jpg"}]) for n in range(50)))
     path.write_bytes(whole[: len(whole) * 2 // 3 + 7])
-    *found, last = listed(tmp_path, "wat", path)
-    assert {r["url"] for r in found} == {f"http://a.example/dir/{n}.jpg" for n in range(len(found))}
-    assert len(found) in range(20, 40)
+    *stored_rows, last = listed(tmp_path, "wat", path)
+    assert {r["url"] for r in stored_rows} == {
+        f"http://a.example/dir/{n}.jpg" for n in range(len(stored_rows))
+    }
+    assert len(stored_rows) in range(20, 40)
     assert last["reason"] == "bad_row" and "one.wat.gz cannot be read as WAT" in last["metadata"]
     path.write_bytes(whole[:20])
     with pytest.raises(StoreError, match=r"one\.wat\.gz"):
@@ -214,8 +216,8 @@ def test_an_error_names_the_columns_of_a_list_in_another_format(
 
 def test_columns_of_the_recipe_override_those_of_the_preset(tmp_path: Path) -> None:
     path = write(tmp_path / "l.parquet", [{"URL": "http://a.example/1", "TEXT": "a", "ALT": "b"}])
-    (found,) = listed(tmp_path, "laion", path, columns={"caption": "ALT"})
-    assert found["caption"] == "b"
+    (stored_row,) = listed(tmp_path, "laion", path, columns={"caption": "ALT"})
+    assert stored_row["caption"] == "b"
 
 
 @pytest.mark.parametrize(
@@ -226,8 +228,8 @@ def test_invalid_boxes_make_a_bad_row(tmp_path: Path, boxes: str) -> None:
     path = tmp_path / "l.jsonl"
     rows = [{"u": "http://a.example/1", "f": boxes}, {"u": "http://a.example/2", "f": None}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = listed(tmp_path, "jsonl", path, columns={"url": "u", "faces": "f"})
-    assert [r["reason"] for r in found] == ["bad_row", None]
+    stored_rows = listed(tmp_path, "jsonl", path, columns={"url": "u", "faces": "f"})
+    assert [r["reason"] for r in stored_rows] == ["bad_row", None]
 
 
 def test_lists_on_file_systems_of_fsspec(tmp_path: Path) -> None:
@@ -237,8 +239,8 @@ def test_lists_on_file_systems_of_fsspec(tmp_path: Path) -> None:
     with fsspec.open("memory://lists/part-0.parquet", "wb") as file:
         pq.write_table(table, file)
     spec = source("memory://lists", format="laion", columns={})
-    (found,) = pairs(tmp_path / "store", spec)
-    assert found["caption"] == "a cat"
+    (stored_row,) = pairs(tmp_path / "store", spec)
+    assert stored_row["caption"] == "a cat"
     with pytest.raises(RecipeError, match="nosuch"):
         pairs(tmp_path / "other", source("nosuch://lists", format="laion", columns={}))
 

@@ -87,8 +87,8 @@ def test_a_file_shows_how_it_is_written(
 ) -> None:
     rows = [["url", "caption"], *([f"http://a.example/{n}", c] for n, c in enumerate(CAPTIONS))]
     (tmp_path / f"l.{kind}").write_bytes(write(rows, {"csv": ",", "tsv": "\t"}[kind]).encode())
-    found = pairs(tmp_path / "store", source(tmp_path / f"l.{kind}", format=kind))
-    assert {r["url"]: r["caption"] for r in found} == dict(rows[1:])
+    stored_rows = pairs(tmp_path / "store", source(tmp_path / f"l.{kind}", format=kind))
+    assert {r["url"]: r["caption"] for r in stored_rows} == dict(rows[1:])
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
@@ -101,8 +101,8 @@ def test_tables_of_pandas_keep_their_captions(
     urls = [f"http://a.example/{n}" for n in range(len(captions))]
     frame = pandas.DataFrame({"url": urls, "caption": captions})
     frame.to_csv(tmp_path / "l.tsv", sep="\t", index=False, quoting=quoting)
-    found = pairs(tmp_path / "store", source(tmp_path / "l.tsv", format="tsv"))
-    assert {r["url"]: r["caption"] for r in found} == dict(zip(urls, captions, strict=True))
+    rows = pairs(tmp_path / "store", source(tmp_path / "l.tsv", format="tsv"))
+    assert {r["url"]: r["caption"] for r in rows} == dict(zip(urls, captions, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_a_plain_tsv_keeps_its_quotes_and_notes_what_may_be_quoted(
 ) -> None:
     lines = "".join(f"http://a.example/{n}\t{c}\n" for n, c in enumerate(captions))
     (tmp_path / "l.tsv").write_text("url\tcaption\n" + lines)
-    found = pairs(tmp_path / "store", source(tmp_path / "l.tsv", format="tsv"))
-    assert [r["caption"] for r in found] == captions
+    rows = pairs(tmp_path / "store", source(tmp_path / "l.tsv", format="tsv"))
+    assert [r["caption"] for r in rows] == captions
     assert ("plain_quotes" in noted(tmp_path / "store")) == is_noted
 
 
@@ -123,8 +123,8 @@ def test_quoting_of_the_source_decides(tmp_path: Path) -> None:
     (tmp_path / "l.tsv").write_text('url\tcaption\nhttp://a.example/1\t"all"\n')
     path = tmp_path / "l.tsv"
     for quoting, caption in (("none", '"all"'), ("doubled", "all"), ("backslash", "all")):
-        (found,) = pairs(tmp_path / quoting, source(path, format="tsv", quoting=quoting))
-        assert found["caption"] == caption
+        (stored_row,) = pairs(tmp_path / quoting, source(path, format="tsv", quoting=quoting))
+        assert stored_row["caption"] == caption
         assert noted(tmp_path / quoting) == {}
 
 
@@ -168,8 +168,8 @@ def test_line_ends_and_marks_of_every_system(
     spec = source(tmp_path / f"l.{kind}", format=kind)
     if kind == "txt":
         spec["columns"] = {}
-    found = pairs(tmp_path / "store", spec)
-    assert [(r["url"], r["caption"]) for r in found] == [
+    rows = pairs(tmp_path / "store", spec)
+    assert [(r["url"], r["caption"]) for r in rows] == [
         (u, None if kind == "txt" else "c") for u in urls
     ]
 
@@ -207,9 +207,9 @@ def test_a_bad_row_says_file_line_and_cause(
 ) -> None:
     frame = BAD_LINES[kind][0].encode()
     (tmp_path / f"l.{kind}").write_bytes(frame.replace(b"%s", content))
-    found = pairs(tmp_path / "store", source(tmp_path / f"l.{kind}", format=kind))
-    assert [r["reason"] for r in found] == [None, "bad_row", None]
-    problem = json.loads(found[1]["metadata"])["unreadable"]
+    rows = pairs(tmp_path / "store", source(tmp_path / f"l.{kind}", format=kind))
+    assert [r["reason"] for r in rows] == [None, "bad_row", None]
+    problem = json.loads(rows[1]["metadata"])["unreadable"]
     assert re.match(rf"l\.{kind}, ", problem)
     assert re.search(cause.replace("(", r"\(").replace(")", r"\)"), problem), problem
 
@@ -222,8 +222,8 @@ def test_json_values_are_captions_as_json_writes_them(
     tmp_path: Path, value: str, caption: str | None
 ) -> None:
     (tmp_path / "l.jsonl").write_text(f'{{"url": "http://a.example/1", "caption": {value}}}\n')
-    (found,) = pairs(tmp_path / "store", source(tmp_path / "l.jsonl", format="jsonl"))
-    assert (found["caption"], found["reason"]) == (caption, None)
+    (stored_row,) = pairs(tmp_path / "store", source(tmp_path / "l.jsonl", format="jsonl"))
+    assert (stored_row["caption"], stored_row["reason"]) == (caption, None)
 
 
 @pytest.mark.parametrize(
@@ -244,15 +244,15 @@ def test_a_file_without_an_object_a_line_is_refused(tmp_path: Path, text: str) -
 
 def test_markers_of_missing_values_are_null(tmp_path: Path) -> None:
     (tmp_path / "l.tsv").write_text("url\tcaption\tmore\nhttp://a.example/1\t\\N\t\\N\n")
-    (found,) = pairs(tmp_path / "store", source(tmp_path / "l.tsv", format="tsv"))
-    assert (found["caption"], json.loads(found["metadata"])) == (None, {"more": None})
+    (stored_row,) = pairs(tmp_path / "store", source(tmp_path / "l.tsv", format="tsv"))
+    assert (stored_row["caption"], json.loads(stored_row["metadata"])) == (None, {"more": None})
 
 
 def test_columns_of_one_name_are_all_kept_and_may_not_be_mapped(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("url,caption,x,x\nhttp://a.example/1,c,1,2\n")
     path = tmp_path / "l.csv"
-    (found,) = pairs(tmp_path / "store", source(path, format="csv"))
-    assert json.loads(found["metadata"]) == {"x": ["1", "2"]}
+    (stored_row,) = pairs(tmp_path / "store", source(path, format="csv"))
+    assert json.loads(stored_row["metadata"]) == {"x": ["1", "2"]}
     with pytest.raises(RecipeError, match=r"l\.csv has more than one column 'x', mapped to key"):
         pairs(
             tmp_path / "other",

@@ -78,9 +78,9 @@ def test_whatever_way_a_file_is_written_all_rows_are_read(
     monkeypatch.setattr(parquet_reading, "BATCH_BYTES", batch_bytes)
     out = io.BytesIO()
     pq.write_table(table(), out, **options)
-    found, unread = read(out.getvalue())
-    assert unread == [] and found is not None
-    assert found.to_pydict() == table().to_pydict()
+    tables, unread = read(out.getvalue())
+    assert unread == [] and tables is not None
+    assert tables.to_pydict() == table().to_pydict()
 
 
 def test_rows_of_large_values_are_read_a_few_at_a_time() -> None:
@@ -96,8 +96,8 @@ def test_a_row_group_that_is_too_large_costs_only_itself(monkeypatch: pytest.Mon
     out = io.BytesIO()
     values = ["a", "b", "c" * 200_000, "d", "e", "f"]
     pq.write_table(pa.table({"x": values}), out, row_group_size=2)
-    found, (unread,) = read(out.getvalue())
-    assert found is not None and found["x"].to_pylist() == ["a", "b", "e", "f"]
+    tables, (unread,) = read(out.getvalue())
+    assert tables is not None and tables["x"].to_pylist() == ["a", "b", "e", "f"]
     assert (unread.start, unread.rows, unread.is_damaged) == (2, 2, False)
 
 

@@ -39,8 +39,8 @@ def tar(path: Path, members: Members, **options: Any) -> Path:
 def samples(tmp_path: Path, members: Members, **spec: Any) -> dict[str, str | None]:
     """The captions of the samples that have a picture, by key."""
     path = tar(tmp_path / "s.tar", members)
-    found = pairs(tmp_path / "store", source(path, format="webdataset", **spec))
-    return {r["source_key"]: r["caption"] for r in found if r["location"]}
+    rows = pairs(tmp_path / "store", source(path, format="webdataset", **spec))
+    return {r["source_key"]: r["caption"] for r in rows if r["location"]}
 
 
 def with_texts(names: Iterable[str]) -> Members:
@@ -86,12 +86,12 @@ def test_names_that_are_not_utf8_are_not_mixed_up(tmp_path: Path) -> None:
     ]
     path = tar(tmp_path / "s.tar", [(f"{n}.jpg", jpeg(i)) for i, n in enumerate(names)])
     run(tmp_path / "store", source(path, format="webdataset"), until="fetch")
-    found = table(tmp_path / "store", "images").read().to_pylist()
-    assert [(r["source_key"], r["status"]) for r in found] == [
+    rows = table(tmp_path / "store", "images").read().to_pylist()
+    assert [(r["source_key"], r["status"]) for r in rows] == [
         (r"caf\xe9", "ok"),
         (r"caf\xe8", "ok"),
     ]
-    assert len({r["sha256"] for r in found}) == 2
+    assert len({r["sha256"] for r in rows}) == 2
 
 
 @pytest.mark.parametrize(
@@ -148,16 +148,16 @@ def test_entries_of_every_kind_are_rows_or_counted(tmp_path: Path) -> None:
             info.type, info.linkname = kind, "nowhere.jpg" if name == "lost.jpg" else "a.jpg"
             out.addfile(info)
     run(tmp_path / "store", source(path, format="webdataset"), until="fetch")
-    found = {r["source_key"]: r for r in table(tmp_path / "store", "images").read().to_pylist()}
-    ok = {key for key, r in found.items() if r["status"] == "ok"}
+    by_key = {r["source_key"]: r for r in table(tmp_path / "store", "images").read().to_pylist()}
+    ok = {key for key, r in by_key.items() if r["status"] == "ok"}
     assert ok == {"a", "n" * 300, "hard", "soft"}
-    assert {k for k, r in found.items() if r["reason"] == "no_image"} == {
+    assert {k for k, r in by_key.items() if r["reason"] == "no_image"} == {
         "lost",
         "readme",
         "weights",
         "big",
     }
-    assert "a link to a file that is not in the tar" in found["lost"]["metadata"]
+    assert "a link to a file that is not in the tar" in by_key["lost"]["metadata"]
     assert noted(tmp_path / "store") == {
         "directory": 1,
         "special_file": 2,
@@ -189,11 +189,11 @@ def test_a_caption_that_cannot_be_read_is_told(tmp_path: Path, kind: str, name: 
         (tmp_path / "f" / "a.jpg").write_bytes(JPEG)
         (tmp_path / "f" / "a.txt").write_bytes(content)
     spec = source(tmp_path / "f", format="webdataset" if kind == "tar" else "folder")
-    (found,) = pairs(tmp_path / "store", spec)
-    assert (found["caption"], found["reason"]) == (caption, None)
-    told = json.loads(found["metadata"] or "{}").get("unreadable")
-    assert (problem is None) == (told is None)
-    assert problem is None or (problem in told and "a.txt" in told)
+    (stored_row,) = pairs(tmp_path / "store", spec)
+    assert (stored_row["caption"], stored_row["reason"]) == (caption, None)
+    message = json.loads(stored_row["metadata"] or "{}").get("unreadable")
+    assert (problem is None) == (message is None)
+    assert problem is None or (problem in message and "a.txt" in message)
     assert noted(tmp_path / "store") == ({"unreadable_text": 1} if problem else {})
 
 
@@ -220,9 +220,9 @@ def test_json_beside_a_picture_arrives_or_is_told(
         for name, member in members:
             (tmp_path / "f" / name).write_bytes(member)
     spec = source(tmp_path / "f", format="webdataset" if kind == "tar" else "folder")
-    (found,) = pairs(tmp_path / "store", spec)
-    assert found["caption"] == "words"
-    values = json.loads(found["metadata"])
+    (stored_row,) = pairs(tmp_path / "store", spec)
+    assert stored_row["caption"] == "words"
+    values = json.loads(stored_row["metadata"])
     assert ("unreadable" in values) == ("unreadable" in metadata)
     if "unreadable" not in metadata:
         assert values == metadata | {"cls": "3"}
@@ -234,9 +234,9 @@ def test_a_caption_that_is_a_list_is_told_and_kept_as_metadata(tmp_path: Path, v
     members += [("b.jpg", jpeg(2)), ("b.json", b'{"alt": "words"}')]
     path = tar(tmp_path / "s.tar", members)
     spec = source(path, format="webdataset", columns={"caption": "alt"})
-    found = pairs(tmp_path / "store", spec)
-    assert [r["caption"] for r in found] == [None, "words"]
-    metadata = json.loads(found[0]["metadata"])
+    rows = pairs(tmp_path / "store", spec)
+    assert [r["caption"] for r in rows] == [None, "words"]
+    metadata = json.loads(rows[0]["metadata"])
     assert metadata["alt"] == value and "alt: " in metadata["unreadable"]
 
 
@@ -245,8 +245,8 @@ def test_the_picture_of_a_sample_can_be_chosen(tmp_path: Path) -> None:
     path = tar(tmp_path / "s.tar", [*members, ("7.txt", b"c")])
     for wanted, chosen in {None: "7.jpg", "png": "7.png", "left.png": "7.left.png"}.items():
         spec = source(path, format="webdataset", **({"image": wanted} if wanted else {}))
-        (found,) = pairs(tmp_path / str(wanted), spec)
-        assert found["location"] == f"{path}#{chosen}"
+        (stored_row,) = pairs(tmp_path / str(wanted), spec)
+        assert stored_row["location"] == f"{path}#{chosen}"
         assert noted(tmp_path / str(wanted)) == {"other_picture": 3}
 
 
@@ -273,9 +273,9 @@ def test_what_follows_the_end_of_a_tar_is_told(
 ) -> None:
     path = tar(tmp_path / "s.tar", with_texts("a"))
     path.write_bytes(path.read_bytes() + after)
-    found = pairs(tmp_path / "store", source(path, format="webdataset"))
-    assert [r["reason"] for r in found] == [None, *(["bad_row"] if problem else [])]
-    assert problem is None or problem in json.loads(found[-1]["metadata"])["unreadable"]
+    rows = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert [r["reason"] for r in rows] == [None, *(["bad_row"] if problem else [])]
+    assert problem is None or problem in json.loads(rows[-1]["metadata"])["unreadable"]
 
 
 NAMES = st.builds(

@@ -33,13 +33,13 @@ def test_the_first_pair_of_a_url_is_kept_across_files_and_sources(tmp_path: Path
     urls(tmp_path / "web" / "2.parquet", ["c", "a"])
     urls(tmp_path / "web" / "1.parquet", ["a", "b", "a#part"])
     urls(tmp_path / "more.parquet", ["b", "d"])
-    found = pairs(
+    rows = pairs(
         tmp_path / "store",
         source(tmp_path / "web"),
         source(tmp_path / "more.parquet", name="more"),
     )
     twice = "duplicate_url"
-    assert outcomes(found) == [
+    assert outcomes(rows) == [
         ("a", None),
         ("b", None),
         ("a#part", twice),
@@ -48,18 +48,18 @@ def test_the_first_pair_of_a_url_is_kept_across_files_and_sources(tmp_path: Path
         ("b", twice),
         ("d", None),
     ]
-    firsts = {r["url_normalized"]: r["pair_id"] for r in found if r["status"] == "ok"}
+    firsts = {r["url_normalized"]: r["pair_id"] for r in rows if r["status"] == "ok"}
     assert all(
-        r["duplicate_of"] == (firsts[r["url_normalized"]] if r["reason"] else None) for r in found
+        r["duplicate_of"] == (firsts[r["url_normalized"]] if r["reason"] else None) for r in rows
     )
 
 
 def test_seed_and_held_out_sets_have_duplicates_of_their_own(tmp_path: Path) -> None:
     path = urls(tmp_path / "l.parquet", ["a", "a"])
     roles = {"web": "pool", "flowers": "seed", "birds": "seed", "bench": "held_out"}
-    found = pairs(tmp_path / "store", *(source(path, name=n, role=r) for n, r in roles.items()))
-    assert [r["status"] for r in found] == ["ok", "dropped"] * 4
-    assert [r["role"] for r in found[::2]] == list(roles.values())
+    rows = pairs(tmp_path / "store", *(source(path, name=n, role=r) for n, r in roles.items()))
+    assert [r["status"] for r in rows] == ["ok", "dropped"] * 4
+    assert [r["role"] for r in rows[::2]] == list(roles.values())
 
 
 def test_dropped_rows_do_not_count_as_first(tmp_path: Path) -> None:
@@ -71,12 +71,17 @@ def test_dropped_rows_do_not_count_as_first(tmp_path: Path) -> None:
     ]
     (tmp_path / "blocked.txt").write_text("ads.example\n")
     columns = {"url": "url", "caption": "caption", "sha256": "h"}
-    found = pairs(
+    stored_rows = pairs(
         tmp_path / "store",
         source(write(tmp_path / "l.parquet", rows), columns=columns),
         blocked_domains=str(tmp_path / "blocked.txt"),
     )
-    assert [r["reason"] for r in found] == ["blocked_domain", "blocked_domain", "bad_row", None]
+    assert [r["reason"] for r in stored_rows] == [
+        "blocked_domain",
+        "blocked_domain",
+        "bad_row",
+        None,
+    ]
 
 
 def test_blocked_domains_include_only_their_subdomains(tmp_path: Path) -> None:
@@ -84,13 +89,13 @@ def test_blocked_domains_include_only_their_subdomains(tmp_path: Path) -> None:
     path = write(tmp_path / "l.parquet", [{"url": f"http://{h}/x", "caption": ""} for h in hosts])
     (tmp_path / "blocked.txt").write_text("bad.example\n")
     settings = {"blocked_domains": str(tmp_path / "blocked.txt"), "blocked_patterns": [r"\.org/"]}
-    found = pairs(tmp_path / "store", source(path), **settings)
+    rows = pairs(tmp_path / "store", source(path), **settings)
     expected = ["blocked_domain", "blocked_domain", None, "blocked_pattern"]
-    assert [r["reason"] for r in found] == expected
+    assert [r["reason"] for r in rows] == expected
     # The content of the list counts, not its name.
     (tmp_path / "blocked.txt").write_text("notbad.example\n")
-    found = pairs(tmp_path / "store", source(path), **settings)
-    assert [r["reason"] for r in found] == [None, None, "blocked_domain", "blocked_pattern"]
+    rows = pairs(tmp_path / "store", source(path), **settings)
+    assert [r["reason"] for r in rows] == [None, None, "blocked_domain", "blocked_pattern"]
 
 
 def test_rows_do_not_depend_on_the_size_of_fragments(tmp_path: Path) -> None:
@@ -131,9 +136,9 @@ def test_only_appended_files_are_read(tmp_path: Path) -> None:
     kept = {name for name in made_before if not name.startswith("groups")}
     assert {name: made.get(name) for name in kept} == {name: made_before[name] for name in kept}
     assert (outcome.computed, outcome.reused) == (1, 1)
-    found = table(tmp_path / "store", "pairs")
-    assert outcomes(found.read().to_pylist())[-2:] == [("c", "duplicate_url"), ("d", None)]
-    assert [f for f in found.fragments.values() if before.get(f.name) == f.content]
+    stored = table(tmp_path / "store", "pairs")
+    assert outcomes(stored.read().to_pylist())[-2:] == [("c", "duplicate_url"), ("d", None)]
+    assert [f for f in stored.fragments.values() if before.get(f.name) == f.content]
 
 
 def test_a_changed_file_of_images_changes_the_content_of_pairs(tmp_path: Path) -> None:
@@ -143,9 +148,9 @@ def test_a_changed_file_of_images_changes_the_content_of_pairs(tmp_path: Path) -
     before = table(tmp_path / "store", "pairs").content
     write(path, [{"k": "1", "img": jpeg(2)}])
     run(tmp_path / "store", spec)
-    found = table(tmp_path / "store", "pairs")
-    assert found.content != before
-    assert found.read().to_pylist()[0]["pair_id"] is not None
+    stored = table(tmp_path / "store", "pairs")
+    assert stored.content != before
+    assert stored.read().to_pylist()[0]["pair_id"] is not None
 
 
 def test_changed_images_and_captions_of_a_folder_change_the_content_of_pairs(
@@ -186,16 +191,16 @@ def test_globs_find_files_by_name(tmp_path: Path, path: str) -> None:
     urls(tmp_path / "web" / "1.parquet", ["a"])
     urls(tmp_path / "web" / "deep" / "er" / "3.parquet", ["c"])
     (tmp_path / "web" / "_SUCCESS").write_text("")
-    found = pairs(tmp_path / "store", source(tmp_path / path))
-    assert [n for n, _ in outcomes(found)] == ["a", "b", "c"][: 3 if "**" in path else 2]
+    rows = pairs(tmp_path / "store", source(tmp_path / path))
+    assert [n for n, _ in outcomes(rows)] == ["a", "b", "c"][: 3 if "**" in path else 2]
 
 
 def test_hidden_files_are_skipped_and_a_path_may_be_a_file_uri(tmp_path: Path) -> None:
     urls(tmp_path / "my web" / "1.parquet", ["a"])
     urls(tmp_path / "my web" / "_temporary" / "0.parquet", ["x"])
     (tmp_path / "my web" / ".1.parquet.crc").write_bytes(b"x")
-    found = pairs(tmp_path / "store", source((tmp_path / "my web").as_uri()))
-    assert outcomes(found) == [("a", None)]
+    rows = pairs(tmp_path / "store", source((tmp_path / "my web").as_uri()))
+    assert outcomes(rows) == [("a", None)]
 
 
 def test_sources_without_files_or_rows_raise_an_error(tmp_path: Path) -> None:
@@ -215,7 +220,7 @@ def test_sources_without_files_or_rows_raise_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_cannot_map_a_key(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
-    with pytest.raises(RecipeError, match="its path; remove key"):
+    with pytest.raises(RecipeError, match=r"its path\. Remove `key`"):
         pairs(tmp_path / "store", source(tmp_path, format="folder", columns={"key": "id"}))
 
 

@@ -209,20 +209,20 @@ def test_normalising_twice_changes_nothing(scheme: str, host: str, port: str, re
 )
 def test_references_lead_where_browsers_go(reference: str, expected: str | None) -> None:
     try:
-        found = join("http://h:8/p/q?r=/s", reference)
+        target = join("http://h:8/p/q?r=/s", reference)
     except InvalidURLError:
-        found = None
-    assert found == expected
+        target = None
+    assert target == expected
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_normalised_or_raises_an_error(text: str) -> None:
     try:
-        found = normalize(text)
+        normalized = normalize(text)
     except InvalidURLError as error:
         assert error.reason in ("bad_url", "bad_scheme")
     else:
-        assert found.startswith(("http://", "https://"))
+        assert normalized.startswith(("http://", "https://"))
 
 
 def test_rules_check_length_and_patterns() -> None:

@@ -33,20 +33,20 @@ MEMBERS = [
 @pytest.mark.parametrize("name", ["s.tar", "s.tar.gz"])
 def test_a_tar_gives_one_row_per_key(tmp_path: Path, name: str) -> None:
     path = tar(tmp_path / name, MEMBERS)
-    found = pairs(tmp_path / "store", source(path, format="webdataset"))
-    assert [(r["source_key"], r["caption"], r["location"], r["reason"]) for r in found] == [
+    rows = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert [(r["source_key"], r["caption"], r["location"], r["reason"]) for r in rows] == [
         ("a/0001", "one", f"{path}#a/0001.jpg", None),
         ("a/0002", "no picture", None, "no_image"),
         ("a/0003", None, f"{path}#a/0003.left.png", None),
     ]
-    assert json.loads(found[0]["metadata"]) == {"width": 32, "alt": "other words", "id": 11}
+    assert json.loads(rows[0]["metadata"]) == {"width": 32, "alt": "other words", "id": 11}
 
 
 def test_a_tar_can_take_caption_and_key_from_its_json(tmp_path: Path) -> None:
     path = tar(tmp_path / "s.tar", MEMBERS[:3])
     columns = {"caption": "alt", "key": "id"}
-    (found,) = pairs(tmp_path / "store", source(path, format="webdataset", columns=columns))
-    assert (found["caption"], found["source_key"]) == ("other words", "11")
+    (stored_row,) = pairs(tmp_path / "store", source(path, format="webdataset", columns=columns))
+    assert (stored_row["caption"], stored_row["source_key"]) == ("other words", "11")
 
 
 @pytest.mark.parametrize("cut", ["in a body", "in a header", "overwritten"])
@@ -59,10 +59,10 @@ def test_a_damaged_tar_gives_the_rows_before_the_damage_and_a_bad_row(
     ends = {"in a body": second + 600, "in a header": second + 100, "overwritten": second}
     tail = b"\x55" * 5000 if cut == "overwritten" else b""
     path.write_bytes(content[: ends[cut]] + tail)
-    found = pairs(tmp_path / "store", source(path, format="webdataset"))
-    assert found[0]["source_key"] == "0000"
-    assert found[-1]["reason"] == "bad_row"
-    assert len(found) <= 3
+    rows = pairs(tmp_path / "store", source(path, format="webdataset"))
+    assert rows[0]["source_key"] == "0000"
+    assert rows[-1]["reason"] == "bad_row"
+    assert len(rows) <= 3
 
 
 def test_an_error_names_a_file_that_is_not_a_tar(tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ def test_every_way_is_exact(name: str, kind: str, metric: Metric) -> None:
     centroids = centroids_of(kind, 3000, metric)
     points = points_of(centroids, 60)
     if name == "all":
-        found = nearest_of_all(points, centroids)
+        assigned = nearest_of_all(points, centroids)
     elif name == "faiss":
-        found = faiss_backend.load(points).assign(centroids)
+        assigned = faiss_backend.load(points).assign(centroids)
     else:
         screen_type = torch.bfloat16 if "bfloat16" in name else torch.float32
-        found = torch_backend.TorchAssigner(points, "cpu", screen_type).assign(centroids)
-    np.testing.assert_array_equal(found, truth(points, centroids))
+        assigned = torch_backend.TorchAssigner(points, "cpu", screen_type).assign(centroids)
+    np.testing.assert_array_equal(assigned, truth(points, centroids))
 
 
 def test_a_full_scan_lists_few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +103,8 @@ def test_later_passes_are_exact(most: int, monkeypatch: pytest.MonkeyPatch) -> N
     for step in range(4):
         moved = unit(vectors + step * 1e-3 * rng.normal(size=vectors.shape))
         centroids = make_centroids(moved, "spherical")
-        found = assigner.assign(centroids)
-        np.testing.assert_array_equal(found, truth(assigner.vectors, centroids))
+        assigned = assigner.assign(centroids)
+        np.testing.assert_array_equal(assigned, truth(assigner.vectors, centroids))
 
 
 @settings(max_examples=15, deadline=None)

@@ -30,8 +30,8 @@ from curation.stages.dedup.params import Near
 from curation.store.fragment import Fragment
 from curation.store.store import Store
 
-from ..counting import Counting
 from ..tables import VectorParts, commit_vectors, run_step
+from ..workers import Recording
 
 Pairs = dict[tuple[str, ...], float | np.float32]
 """Similarity by roles and images of query and base."""
@@ -148,9 +148,9 @@ def test_a_later_fragment_computes_only_its_own_pairs(
     early = {"pool": {n: roles["pool"][n] for n in ("web-0", "web-1")}}
     pool_pairs = ROLE_PAIRS[:1]
     list(block_join(early, pool_pairs, OPTIONS, context_of(store)))
-    counting = Counting()
-    later = rows_of(block_join(roles, pool_pairs, OPTIONS, context_of(store, counting)))
-    searched = [what for what in counting.done if "merged" not in what]
+    recording = Recording()
+    later = rows_of(block_join(roles, pool_pairs, OPTIONS, context_of(store, recording)))
+    searched = [what for what in recording.mapped if "merged" not in what]
     assert len(searched) == 9 - 4
     assert later == {pair: s for pair, s in truth(world).items() if pair[0] == "pool"}
 
@@ -163,15 +163,15 @@ def test_one_cell_is_exact_and_more_cells_miss_little(
     one = codebooks_of(world, 1, context)
     assert rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, one, context)) == expected
     several = codebooks_of(world, 16, context)
-    found = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, several, context))
+    joined = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, several, context))
     # Similarities are exact, and near pairs are found.
-    same = {pair: s for pair, s in found.items() if pair in expected}
+    same = {pair: s for pair, s in joined.items() if pair in expected}
     assert all(expected[pair] == similarity for pair, similarity in same.items())
     near = {pair for pair, similarity in expected.items() if similarity >= 0.9}
-    assert len(near & set(found)) / len(near) > 0.97
+    assert len(near & set(joined)) / len(near) > 0.97
     narrow = OPTIONS | {"spread": 1}
     one_cell_each = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, narrow, several, context))
-    assert len(near & set(one_cell_each)) < len(near & set(found))
+    assert len(near & set(one_cell_each)) < len(near & set(joined))
 
 
 @pytest.mark.parametrize("screens", [True, False])
@@ -213,7 +213,7 @@ def test_cells_do_not_depend_on_how_the_pool_is_split(
     store: Store, world: VectorParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = context_of(store)
-    found = rows_of(
+    joined = rows_of(
         cell_join(
             by_role(store, world), ROLE_PAIRS, OPTIONS, codebooks_of(world, 16, context), context
         )
@@ -232,7 +232,7 @@ def test_cells_do_not_depend_on_how_the_pool_is_split(
         rows_of(
             cell_join(by_role(other_store, other_world), ROLE_PAIRS, OPTIONS, codebooks, second)
         )
-        == found
+        == joined
     )
 
 
@@ -244,14 +244,14 @@ def test_recall_is_that_of_brute_force(store: Store, world: VectorParts) -> None
     narrow = OPTIONS | {"spread": 1}
     codebooks = codebooks_of(world, 16, context)
     pairs = list(cell_join(by_role(store, world), ROLE_PAIRS, narrow, codebooks, context))
-    found = rows_of(pairs)
+    pairs_found = rows_of(pairs)
     pool_pairs = [table for a, b, table in pairs if a == b == "pool"]
     stats = recall.measure(narrow, pool_pairs)
     true_pairs = {pair for pair in expected if pair[0] == "pool"}
     assert stats["recall_queries"] == 899
-    assert stats["recall"] == pytest.approx(len(true_pairs & set(found)) / len(true_pairs))
+    assert stats["recall"] == pytest.approx(len(true_pairs & set(pairs_found)) / len(true_pairs))
     near = {pair for pair in true_pairs if expected[pair] >= 0.9}
-    assert stats["recall_from"]["0.9"] == pytest.approx(len(near & set(found)) / len(near))
+    assert stats["recall_from"]["0.9"] == pytest.approx(len(near & set(pairs_found)) / len(near))
     assert stats["recall_from"]["0.9"] > stats["recall"]
 
 
@@ -300,11 +300,11 @@ def test_the_stage_writes_what_brute_force_finds(
     table = open_table(store, "neighbours")
     assert len(table.fragments) > 3
     rows = table.read().to_pylist()
-    found = {
+    joined = {
         tuple(r[name] for name in ("role_a", "role_b", "image_a", "image_b")): r["similarity"]
         for r in rows
     }
-    assert found == truth(world)
+    assert joined == truth(world)
     ranked: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for r in rows:
         ranked.setdefault((r["role_a"], r["image_a"]), []).append((r["rank"], -r["similarity"]))

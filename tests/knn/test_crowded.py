@@ -183,8 +183,8 @@ def test_an_inverted_file_is_exact_within_its_lists() -> None:
     lists = ivf.assign_lists(grouped.vectors, codebooks)
     index = ivf.build_index(grouped, lists, codebooks)
     queries = base[:20]
-    found = ivf.search(queries, index, SearchParams(nprobe=2), k)
-    assert_same(found, list(probed_truth(queries, index, lists, ids, k)))
+    candidates = ivf.search(queries, index, SearchParams(nprobe=2), k)
+    assert_same(candidates, list(probed_truth(queries, index, lists, ids, k)))
 
 
 def joined(tasks: Any, cells: npt.NDArray[np.int32], ids: Ids) -> Iterator[tuple[int, int, int]]:

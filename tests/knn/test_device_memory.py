@@ -69,8 +69,8 @@ def test_arrays_arrive_whole_and_in_order(device: str) -> None:
 
 def nearest(points: Vectors, centroids: Centroids) -> np.ndarray:
     scores = points.astype(np.float64) @ centroids.vectors.astype(np.float64).T - centroids.offset
-    found: np.ndarray = scores.argmax(axis=1)
-    return found
+    assigned: np.ndarray = scores.argmax(axis=1)
+    return assigned
 
 
 @pytest.mark.parametrize("device", ON)
@@ -95,8 +95,8 @@ def test_the_nearest_centroid_in_tiles_equals_float64(
     centroids = make_centroids(vectors, metric)
     assigner = TorchAssigner(points, device, kind)
     for _ in range(2):
-        found = assigner.assign(centroids)
-        np.testing.assert_array_equal(found, nearest(points, centroids))
+        assigned = assigner.assign(centroids)
+        np.testing.assert_array_equal(assigned, nearest(points, centroids))
 
 
 @pytest.mark.parametrize("device", ON)
@@ -132,8 +132,8 @@ def test_a_search_on_a_gpu_equals_brute_force(k: int) -> None:
     base, queries = unit(rng, 5000, 64), unit(rng, 100, 64)
     base[1000:1200] = base[7]
     ids = names(rng, len(base))
-    found = search(queries, build_base(base, ids), k, device="cuda")
-    assert_same(found, brute_force(queries, base, ids, k))
+    candidates = search(queries, build_base(base, ids), k, device="cuda")
+    assert_same(candidates, brute_force(queries, base, ids, k))
 
 
 @pytest.mark.skipif(

@@ -68,11 +68,11 @@ def commit_pool(store: Store, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -
 def contents(store: Store, parts: dict[str, Any], recipe: str) -> dict[str, str]:
     """Commit a pool, run the stages that train a quantiser, and return what they wrote."""
     commit_pool(store, parts)
-    found = {}
+    by_table = {}
     for name, table in (("quantise", "codebooks"), ("neighbours", "neighbours")):
         run_step(steps(recipe)[name], store, InProcess())
-        found[table] = open_table(store, table).content
-    return found
+        by_table[table] = open_table(store, table).content
+    return by_table
 
 
 @pytest.fixture(autouse=True)

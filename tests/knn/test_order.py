@@ -38,8 +38,8 @@ def test_similarities_are_those_of_each_pair_by_itself(dtype: type) -> None:
     base: Vectors = rng.normal(size=(90, 64)).astype(dtype)
     pairs = VALUES_PER_STEP // 64 + 100
     query, row = rng.integers(0, 50, pairs), rng.integers(0, 90, pairs)
-    found = exact_similarity(queries, base, query, row)
+    similarity = exact_similarity(queries, base, query, row)
     for number in [*range(20), *range(pairs - 20, pairs)]:
         left, right = queries[query[number]], base[row[number]]
         alone = np.einsum("md,md->m", left[None].astype(np.float64), right[None].astype(np.float64))
-        assert found[number] == alone.astype(np.float32)[0]
+        assert similarity[number] == alone.astype(np.float32)[0]

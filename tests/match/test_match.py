@@ -66,10 +66,10 @@ def test_an_index_is_exact_within_the_probed_lists_by_either_layout(
     table = match_rows(world, store, monkeypatch, LIMITS[limits], layout, match=IVF)
     assert table.manifest.stats["layout"] == layout
     assert rows_of(table) == true_rows(world, store, nprobe=2)
-    exact_rows, found = true_rows(world, store), rows_of(table)
+    exact_rows, index_rows = true_rows(world, store), rows_of(table)
     everything = IVF | {"recall_queries": 1000}
     again = match_rows(world, store, monkeypatch, LIMITS[limits], layout, match=everything)
-    pairs = [{row[1:3] for row in rows} for rows in (exact_rows, found)]
+    pairs = [{row[1:3] for row in rows} for rows in (exact_rows, index_rows)]
     expected = len(pairs[0] & pairs[1]) / len(pairs[0])
     assert again.manifest.stats["recall"] == pytest.approx(expected, abs=1e-6)
     assert again.manifest.stats["recall_queries"] == again.manifest.stats["queries"]
@@ -250,12 +250,14 @@ def assert_equals_brute_force(device: str, k: int) -> None:
     for start in range(0, 900, 130):
         part = slice(start, start + 130)
         streamed.add(build_base(base[part], ids[part]))
-    found = exact.concat_candidates(list(streamed.candidates(100)))
+    candidates = exact.concat_candidates(list(streamed.candidates(100)))
     expected = brute_force(queries, base, ids, k)
-    assert list(zip(found.query.tolist(), found.ids.tolist(), strict=True)) == [
+    assert list(zip(candidates.query.tolist(), candidates.ids.tolist(), strict=True)) == [
         (query, bytes(image)) for query, image, _ in expected
     ]
-    np.testing.assert_array_equal(found.similarity, np.array([r[2] for r in expected], np.float32))
+    np.testing.assert_array_equal(
+        candidates.similarity, np.array([r[2] for r in expected], np.float32)
+    )
 
 
 @pytest.mark.parametrize("k", [1, 4, 300, 2000])
@@ -287,7 +289,7 @@ def test_the_recall_of_an_index_is_the_same_on_a_gpu() -> None:
     probed = np.argsort(-(queries.astype(np.float32) @ base[:16].astype(np.float32).T), axis=1)[
         :, :4
     ]
-    found = {}
+    pairs_by_device = {}
     for device in ("cpu", "cuda:0"):
         streamed = RunningNearest(queries, 10, len(base), device)
         for number in range(16):
@@ -297,10 +299,10 @@ def test_the_recall_of_an_index_is_the_same_on_a_gpu() -> None:
                 np.flatnonzero((probed == number).any(axis=1)),
             )
         parts = list(streamed.candidates(1000))
-        found[device] = {
+        pairs_by_device[device] = {
             pair for p in parts for pair in zip(p.query.tolist(), p.ids.tolist(), strict=True)
         }
     truth = {(query, bytes(image)) for query, image, _ in brute_force(queries, base, ids, 10)}
-    recalls = {device: len(pairs & truth) / len(truth) for device, pairs in found.items()}
+    recalls = {device: len(pairs & truth) / len(truth) for device, pairs in pairs_by_device.items()}
     assert recalls["cuda:0"] == recalls["cpu"] > 0.3
-    assert found["cuda:0"] == found["cpu"]
+    assert pairs_by_device["cuda:0"] == pairs_by_device["cpu"]

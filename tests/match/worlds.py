@@ -89,7 +89,7 @@ class World:
 
     def of(self, source: str) -> tuple[np.ndarray, np.ndarray]:
         """The distinct eligible images of a source, sorted, and their vectors in float64."""
-        found = {
+        vector_of = {
             bytes(image): vector
             for name, (ids, vectors) in self.parts.items()
             if name.rpartition("-")[0] == source
@@ -98,8 +98,8 @@ class World:
             )
             if not out
         }
-        ids = sorted(found)
-        matrix = np.array([found[i] for i in ids], np.float64).reshape(len(ids), DIM)
+        ids = sorted(vector_of)
+        matrix = np.array([vector_of[i] for i in ids], np.float64).reshape(len(ids), DIM)
         return np.array(ids, "S32"), matrix
 
 
@@ -129,9 +129,9 @@ def make_world(seed: int, skewed: bool = True) -> World:
     parts["web-9"] = tuple(column[:copied].copy() for column in parts[large])  # type: ignore[assignment]
     shared = ids(5), draw(5)
     for name in ("birds-0", "birds-1", "cats-0", "dogs-0"):
-        own = int(rng.integers(0, 12))
+        more = int(rng.integers(0, 12))
         parts[name] = tuple(
-            np.concatenate(both) for both in zip(shared, (ids(own), draw(own)), strict=True)
+            np.concatenate(both) for both in zip(shared, (ids(more), draw(more)), strict=True)
         )  # type: ignore[assignment]
     parts["none-0"] = (ids(0), draw(0))
     dropped = {name: rng.random(len(part[0])) < 0.2 for name, part in parts.items()}
@@ -177,8 +177,8 @@ def true_rows(world: World, store: Store, nprobe: int | None = None) -> set[tupl
         codebooks = read_codebooks(open_table(store, "codebooks"))
         assert codebooks is not None
         lists = codebooks.coarse.astype(np.float64)
-        own = (matrix @ lists.T).argmax(axis=1)
-        allowed = own, lists
+        list_of_image = (matrix @ lists.T).argmax(axis=1)
+        allowed = list_of_image, lists
     rows = set()
     for name, k in world.k.items():
         for image, vector in zip(*world.of(name), strict=True):

@@ -50,8 +50,8 @@ def reason(
         answer = ask_decoder(store_picture, header, content, limits)
     except FetchError as error:
         return error.reason
-    found: str | None = columns_of(answer)["reason"]
-    return found
+    of_row: str | None = columns_of(answer)["reason"]
+    return of_row
 
 
 def tiff(tags: list[tuple[int, int, int, bytes]], tail: bytes = b"") -> bytes:
@@ -212,8 +212,8 @@ def test_boxes_are_bounded_in_number_and_area(
     ],
 )
 def test_boxes_that_are_none_are_a_reason(faces: str) -> None:
-    found = reason(encode(PICTURE), faces)
-    assert found is None or found.startswith("error_") or found == "too_many_boxes"
+    of_row = reason(encode(PICTURE), faces)
+    assert of_row is None or of_row.startswith("error_") or of_row == "too_many_boxes"
 
 
 def originals() -> list[tuple[str, bytes]]:

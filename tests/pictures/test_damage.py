@@ -99,8 +99,8 @@ def without(content: bytes, start: int, size: int) -> bytes:
 @settings(max_examples=40, deadline=None)
 def test_a_cut_file_has_all_its_pixels_or_a_reason(name: str, part: float) -> None:
     content, more = file_of(name)
-    found = outcome(content[: int(part * len(content))], more)
-    assert isinstance(found, str) or np.array_equal(found, outcome(content, more))
+    result = outcome(content[: int(part * len(content))], more)
+    assert isinstance(result, str) or np.array_equal(result, outcome(content, more))
 
 
 def data_of(content: bytes) -> tuple[int, int]:
@@ -119,8 +119,8 @@ def test_no_changed_bit_of_pixels_with_a_checksum_passes(name: str, place: float
     start, end = data_of(content)
     changed = bytearray(content)
     changed[start + int(place * (end - start))] ^= 1 << bit
-    found = outcome(bytes(changed))
-    assert isinstance(found, str) or np.array_equal(found, outcome(content))
+    result = outcome(bytes(changed))
+    assert isinstance(result, str) or np.array_equal(result, outcome(content))
 
 
 @pytest.mark.parametrize("damage", [zeros, without])
@@ -131,10 +131,10 @@ def test_no_part_is_left_flat(
     damage: Callable[[bytes, int, int], bytes], name: str, place: float
 ) -> None:
     content, more = file_of(name)
-    found = outcome(damage(content, int(place * len(content)), len(content) // 4), more)
+    result = outcome(damage(content, int(place * len(content)), len(content) // 4), more)
     sound = outcome(content, more)
     assert not isinstance(sound, str)
-    assert isinstance(found, str) or flat_share(found, sound) < 0.02
+    assert isinstance(result, str) or flat_share(result, sound) < 0.02
 
 
 @pytest.mark.parametrize("name", ["group4 tiff", "tiff of one bit"])

@@ -108,9 +108,9 @@ def test_search_says_where_the_pictures_are(
     place = ["--store", str(made.store)]
     images = opened.table("images").arrow(["image_id", "source_key"]).to_pylist()
     ids = {str(row["source_key"]): str(row["image_id"]) for row in images}
-    found = run(app, ["search", recipe_file, *place, "--id", ids["p1"], "-k", "3"])
-    assert found.exit_code == 0, found.exception
-    assert f"{ids['p1']}  {url_of('p1')}" in found.output
+    rows = run(app, ["search", recipe_file, *place, "--id", ids["p1"], "-k", "3"])
+    assert rows.exit_code == 0, rows.exception
+    assert f"{ids['p1']}  {url_of('p1')}" in rows.output
     seed = ids["s1"]
     shown = run(app, ["search", recipe_file, *place, "--id", seed, "-k", "1"]).output
     (location,) = opened.sql("SELECT location FROM pairs WHERE source_key = 's1'").fetchall()[0]

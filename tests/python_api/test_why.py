@@ -33,9 +33,9 @@ def answers(made: Made) -> dict[str, dict[str, Any]]:
     """What `why` says of each pair."""
     with curation.open(made.store) as store:
         named = store.table("pairs").arrow(["pair_id"]).column("pair_id").to_pylist()
-        found = {pair_id: store.why(pair_id) for pair_id in named}
-    assert all(answer.kind == "pair_id" and answer.found == 1 for answer in found.values())
-    return {pair_id: answer.rows[0] for pair_id, answer in found.items()}
+        by_pair = {pair_id: store.why(pair_id) for pair_id in named}
+    assert all(answer.kind == "pair_id" and answer.found == 1 for answer in by_pair.values())
+    return {pair_id: answer.rows[0] for pair_id, answer in by_pair.items()}
 
 
 def test_every_stage_is_told_as_the_tables_have_it(
@@ -54,10 +54,10 @@ def test_every_stage_is_told_as_the_tables_have_it(
             image["reason"],
         )
         assert answer["select"] == {n: eligible[n] for n in ("status", "reason")}
-        told = {score["name"]: score["value"] for score in answer["scores"]}
+        scores = {score["name"]: score["value"] for score in answer["scores"]}
         assert (
             scores.items() - {("pair_id", pair_id), ("pixel_id", scores["pixel_id"])}
-            <= told.items()
+            <= scores.items()
         )
         if assigned["cluster_id"] is None:
             assert answer["cluster"] is None
@@ -132,12 +132,12 @@ def test_a_chain_of_pairs_leads_to_the_row_that_stands_for_a_copy(
         if pair_id not in copies:
             assert answer["dedup"] is None
             continue
-        row, told = copies[pair_id], answer["dedup"]
+        row, decision = copies[pair_id], answer["dedup"]
         component = [c for c in copies.values() if c["component_id"] == row["component_id"]]
-        assert told["rows"] == len(component)
-        assert told["representative_pair_id"] == row["representative_pair_id"]
+        assert decision["rows"] == len(component)
+        assert decision["representative_pair_id"] == row["representative_pair_id"]
         at = row["image_id"]
-        for edge in told["tied_by"]:
+        for edge in decision["tied_by"]:
             ends = {edge["image_id"], edge["evidence_id"]}
             assert at in ends
             (at,) = ends - {at}

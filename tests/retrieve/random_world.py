@@ -88,7 +88,7 @@ class World:
             count = int(self.rng.integers(0, 9))
             # Some pool images are popular.
             chance = 1 / np.arange(1, len(pool) + 1)
-            found = self.rng.choice(pool, count, replace=False, p=chance / chance.sum())
+            matched = self.rng.choice(pool, count, replace=False, p=chance / chance.sum())
             scores = np.sort(self.rng.integers(0, 8, count))[::-1] / 8
             matches += [
                 {
@@ -98,7 +98,7 @@ class World:
                     "similarity": float(score),
                     "rank": rank,
                 }
-                for rank, (image, score) in enumerate(zip(found, scores, strict=True), 1)
+                for rank, (image, score) in enumerate(zip(matched, scores, strict=True), 1)
             ]
         return matches
 

@@ -159,12 +159,12 @@ def test_a_task_does_not_grow_with_the_files(
 
 
 def test_rows_are_shuffled_by_the_seed(whole: Table, tmp_path: Path) -> None:
-    found = order(whole)
-    assert sorted(found) == list(range(IMAGES))
+    shuffled = order(whole)
+    assert sorted(shuffled) == list(range(IMAGES))
     # Each half of the input has its share of each half of the dataset.
-    assert IMAGES / 8 < sum(n < IMAGES / 2 for n in found[: IMAGES // 2]) < 3 * IMAGES / 8
+    assert IMAGES / 8 < sum(n < IMAGES / 2 for n in shuffled[: IMAGES // 2]) < 3 * IMAGES / 8
     other = order(assembled(tmp_path / "b", [], seed=1, rows_per_file=7))
-    assert sorted(other) == sorted(found) and other != found
+    assert sorted(other) == sorted(shuffled) and other != shuffled
 
 
 @settings(max_examples=6, deadline=None)
@@ -183,9 +183,9 @@ def test_no_file_exceeds_its_limits(rows: int, size: int) -> None:
 
 def test_images_without_a_url_are_kept(whole: Table) -> None:
     rows = whole.read(["source_key", "image"]).to_pylist()
-    for found in rows:
-        number = int(found["source_key"])
-        assert found["image"] == (bytes([number]) * PIXELS if number % 3 else None)
+    for row in rows:
+        number = int(row["source_key"])
+        assert row["image"] == (bytes([number]) * PIXELS if number % 3 else None)
 
 
 @pytest.mark.parametrize(("pixels", "kept"), [(True, IMAGES), (False, 0)])

@@ -171,8 +171,8 @@ def test_claims(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
 def test_composition(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
     rows, total = composition_of(outcome[0].manifest)
     counts = ("seed_rows", "seed_images", "requested", "available", "retrieved", "unique", "capped")
-    found = {r["arm"]: tuple(r[c] for c in (*counts, "final", "shortfall")) for r in rows}
-    assert found == {
+    by_arm = {r["arm"]: tuple(r[c] for c in (*counts, "final", "shortfall")) for r in rows}
+    assert by_arm == {
         "cats": (3, 2, 3, 2, 2, 2, 0, 2, 1),
         "cats-near": (3, 2, 4, 4, 4, 3, 0, 4, 0),
         "dogs-once": (5, 5, 10, 10, 5, 5, 0, 5, 5),

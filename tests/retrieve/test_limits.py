@@ -178,5 +178,5 @@ def test_more_neighbours_than_the_pool_has_images(
     )
     rows = open_table(store, "matches").read().to_pandas()
     assert len(rows) == seeds * sum(pool)
-    for _, own in rows.groupby("seed_image_id"):
-        assert sorted(own["rank"]) == list(range(1, sum(pool) + 1))
+    for _, of_seed in rows.groupby("seed_image_id"):
+        assert sorted(of_seed["rank"]) == list(range(1, sum(pool) + 1))

@@ -26,6 +26,7 @@ from curation.stages.retrieve.write_claims import write_exchange
 from curation.store.store import Store
 
 from ..tables import has_table, run_step
+from ..workers import Recording, StopsBefore
 from .brute_force import BruteForce
 from .random_world import World
 
@@ -140,20 +141,6 @@ def test_what_tasks_are_sent_does_not_grow_with_clusters(
     assert sizes[1] < sizes[0] + 30_000
 
 
-class Stopped(InProcess):
-    """Workers that stop before an exchange; `done` are the labels of those before it."""
-
-    def __init__(self, before: str | None = None) -> None:
-        self.before = before
-        self.done: list[str] = []
-
-    def exchange(self, job: ShuffleJob) -> list[Any]:
-        if job.label == self.before:
-            raise CurationError("stopped")
-        self.done.append(job.label)
-        return super().exchange(job)
-
-
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[str, Any]]:
     """A world that has every kind of exchange, cut into several parts."""
@@ -170,7 +157,7 @@ def test_a_stopped_run_resumes_on_spark_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     on_driver = run(tmp_path / "driver", *limited, InProcess())
-    stopped = Stopped("target")
+    stopped = StopsBefore("target")
     with pytest.raises(CurationError, match="stopped"):
         run(tmp_path / "parts", *limited, stopped, rows_at_once=1)
     on_spark, done = SparkWorkers(lambda: spark), []
@@ -191,14 +178,14 @@ def test_a_stopped_run_resumes_on_spark_where_it_stopped(
 def test_a_run_resumes_wherever_it_was_stopped(
     tmp_path: Path, spark: SparkSession, limited: tuple[World, dict[str, Any]]
 ) -> None:
-    whole = Stopped()
+    whole = Recording()
     expected = files(run(tmp_path / "whole", *limited, whole, rows_at_once=1))
-    for number, before in enumerate(whole.done):
-        stopped, resumed = Stopped(before), Stopped()
+    for number, before in enumerate(whole.exchanged):
+        stopped, resumed = StopsBefore(before), Recording()
         with pytest.raises(CurationError, match="stopped"):
             run(tmp_path / str(number), *limited, stopped, rows_at_once=1)
         claims = run(tmp_path / str(number), *limited, resumed, rows_at_once=1)
         assert files(claims) == expected
-        assert stopped.done + resumed.done == whole.done
+        assert stopped.exchanged + resumed.exchanged == whole.exchanged
     on_spark = SparkWorkers(lambda: spark)
     assert files(run(tmp_path / "spark", *limited, on_spark, rows_at_once=1)) == expected

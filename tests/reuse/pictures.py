@@ -92,8 +92,8 @@ class Pictures(RuleBasedStateMachine):
         """Run a recipe, and compare it with a fresh store."""
         spec = self._spec(form, rows)
         fresh = run_fresh(spec, "fetch")
-        found = run(self.folder / "store", spec, "fetch")
-        assert as_set(found) == as_set(fresh)
+        stored_rows = run(self.folder / "store", spec, "fetch")
+        assert as_set(stored_rows) == as_set(fresh)
         assert up_to_date(self.folder / "store", spec, "fetch")
         type(self).runs += 1
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from curation.engine.parallel import InProcess, Note
+from curation.engine.parallel import InProcess
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
@@ -31,23 +31,16 @@ class StopsAfter(InProcess):
         super().__init__()
         self._left = units
 
-    def map(
-        self,
-        label: str,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        note: Note | None = None,
-        gpu: bool = False,
-        isolated: bool = False,
-    ) -> list[R]:
+    def map(self, label: str, function: Callable[[T], R], *args: Any, **options: Any) -> list[R]:
         """Apply the function to items, until the run is stopped."""
-        results = []
-        for item in items:
+
+        def call(item: T) -> R:
             if self._left == 0:
                 raise StoppedError
             self._left -= 1
-            results += super().map(label, function, [item], None, gpu, isolated)
-        return results
+            return function(item)
+
+        return super().map(label, call, *args, **options)
 
 
 def run(store: Path, spec: Spec, until: str, stop_after: int | None = None) -> Rows:

@@ -94,12 +94,14 @@ def contents(store: Path, spec: dict[str, Any]) -> dict[str, Counter[str]]:
     steps = plan(parse_recipe(spec))
     for step in steps:
         run_step(step, Store(store), InProcess())
-    found = {}
+    by_table = {}
     for name in (str(name) for step in steps for name in step.tables):
         rows = table(store, name).read()
         rows = rows.drop_columns(sorted(POSITIONS.get(name, set())))
-        found[name] = Counter(digest([repr(v) for v in row.values()]) for row in rows.to_pylist())
-    return found
+        by_table[name] = Counter(
+            digest([repr(v) for v in row.values()]) for row in rows.to_pylist()
+        )
+    return by_table
 
 
 @pytest.fixture(scope="module")

@@ -45,12 +45,12 @@ CACHES = {
 
 def test_no_other_module_keeps_what_it_read_from_a_file(root: Path) -> None:
     """A new cache of what stands in a file must use `cached_by_file`."""
-    found = set()
+    modules = set()
     for path in (root / "curation").rglob("*.py"):
         names = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)}
         if names & {"lru_cache", "cache"}:
-            found.add(".".join(path.relative_to(root).with_suffix("").parts))
-    assert found == CACHES.keys()
+            modules.add(".".join(path.relative_to(root).with_suffix("").parts))
+    assert modules == CACHES.keys()
 
 
 def put(path: Path, text: str) -> None:

@@ -115,16 +115,16 @@ class UrlLists(RuleBasedStateMachine):
             except RecipeError:
                 return
             raise AssertionError("a source without a row is an error")
-        found = run(self.folder / "store", spec, "ingest")
+        stored_rows = run(self.folder / "store", spec, "ingest")
         fresh = run_fresh(spec, "ingest")
         ever = self.ever.get(recipe)
-        listed = [row for row in found if row["reason"] != "removed"]
+        listed = [row for row in stored_rows if row["reason"] != "removed"]
         if ever is None:
-            assert as_set(found) == as_set(fresh)
+            assert as_set(stored_rows) == as_set(fresh)
         assert as_set(listed, duplicates=False) == as_set(fresh, duplicates=False)
         self._check_first(listed)
         now = {row["pair_id"] for row in fresh}
-        removed = Counter(row["pair_id"] for row in found if row["reason"] == "removed")
+        removed = Counter(row["pair_id"] for row in stored_rows if row["reason"] == "removed")
         assert removed == Counter((ever or set()) - now)
         self.ever[recipe] = (ever or set()) | now
         assert up_to_date(self.folder / "store", spec, "ingest")
@@ -139,10 +139,10 @@ class UrlLists(RuleBasedStateMachine):
         """Stop a run after some units. If it had fewer, it commits."""
         spec = self._spec(recipe, rows)
         try:
-            found = run(self.folder / "store", spec, "ingest", stop_after=units)
+            stored_rows = run(self.folder / "store", spec, "ingest", stop_after=units)
         except (StoppedError, RecipeError):
             return
-        listed = {row["pair_id"] for row in found if row["reason"] != "removed"}
+        listed = {row["pair_id"] for row in stored_rows if row["reason"] != "removed"}
         self.ever[recipe] = self.ever.get(recipe, set()) | listed
 
     def _check_first(self, listed: Rows) -> None:

@@ -24,8 +24,8 @@ from curation.store.storage.base import join_address
 from curation.store.storage.open import open_storage
 from curation.store.store import Store
 
-from ..counting import Counting
 from ..ingest.helpers import jpeg, write
+from ..workers import Recording
 
 
 def options(port: int) -> list[str]:
@@ -53,7 +53,7 @@ def test_options_may_come_in_any_order(
         }
     )
     for step in plan(recipe, until="fetch"):
-        run_step(step, pickle.loads(pickle.dumps(store)), Counting())
+        run_step(step, pickle.loads(pickle.dumps(store)), Recording())
     images = open_table(store, "images")
     widths = {r["source_key"]: r["original_width"] for r in images.read().to_pylist()}
     assert widths == {f"k{n}": 32 + n for n in range(4)}

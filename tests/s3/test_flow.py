@@ -19,7 +19,7 @@ from curation.engine.spark_workers import SparkWorkers
 from curation.store.run_log import read_runs
 from curation.store.store import Store
 
-from ..counting import Counting
+from ..workers import Recording
 from .flow import TABLES, rows_of, run_recipe
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_a_run_and_a_rerun(
         store = Store(new_address())
         for which in ("first", "rerun"):
             proxy.reset()
-            workers = Counting()
+            workers = Recording()
             results = run_recipe(write_shapes(sources, size), store, workers)
             made[size, which] = len(proxy.requests)
             assert [r for r in proxy.requests if writes(r) and r.path.endswith("/")] == []
@@ -67,7 +67,7 @@ def test_a_run_and_a_rerun(
             assert proxy.counts()["POST"] == 0
             assert len(puts) - len(set(puts)) <= 2 * len(results) + 2
             if which == "rerun":
-                assert workers.done == []
+                assert workers.mapped == []
                 assert all(result.up_to_date for result in results)
         pairs = rows_of(store, ["pairs"])["pairs"]
         assert len(pairs) == 48

@@ -161,8 +161,8 @@ def test_images_and_captions_are_scored_together(clip: tuple[str, CLIP], tmp_pat
     texts = table(store, "embeddings.texts").read().to_pandas()
     pictures = table(store, "embeddings.clip").read().to_pandas()
     scores = table(store, "head_scores").read().to_pandas()
-    own = table(store, "images").read().to_pandas()["caption"].tolist()
-    assert texts["reason"].tolist() == [None if c and c.strip() else "no_caption" for c in own]
+    listed = table(store, "images").read().to_pandas()["caption"].tolist()
+    assert texts["reason"].tolist() == [None if c and c.strip() else "no_caption" for c in listed]
     assert pictures["reason"].isna().all()
     cosines = [
         np.nan

@@ -36,12 +36,12 @@ def test_equals_torch(layer: torch.nn.Linear, tmp_path: Path, suffix: str) -> No
     path = tmp_path / f"head.{suffix}"
     state = {k: v.detach().contiguous() for k, v in layer.state_dict().items()}
     save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
-    found = load(str(path))(vectors())
+    scores = load(str(path))(vectors())
     with torch.inference_mode():
         expected = layer(torch.from_numpy(vectors().astype(np.float32)))[:, 0].numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
     alone = [load(str(path))(vectors()[i : i + 1])[0] for i in range(9)]
-    np.testing.assert_array_equal(found, alone)
+    np.testing.assert_array_equal(scores, alone)
 
 
 def test_tensors_of_another_shape_raise_an_error(layer: torch.nn.Linear, tmp_path: Path) -> None:

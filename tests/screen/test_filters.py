@@ -56,12 +56,12 @@ def test_a_recipe_without_filters_has_the_default_filters() -> None:
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_every_filter_is_documented_and_gives_a_score(name: str) -> None:
-    found = load_filter(name)
-    assert found.doc
-    assert found.usual
+    loaded = load_filter(name)
+    assert loaded.doc
+    assert loaded.usual
     given = score(name, pair(image=photo(250), caption="a dog on the beach"))
     assert given is not None
-    assert isinstance(given, str) == (found.type == "string") == FILTERS[name].text
+    assert isinstance(given, str) == (loaded.type == "string") == FILTERS[name].text
     # An image of one pixel and captions of any length give a score or None, but no error.
     for caption in (None, "", "\x00\u202e\u0007", "🙂" * 25_000, "\u05d0 " * 50_000):
         score(name, pair(np.zeros((1, 1)), caption=caption))
@@ -84,12 +84,12 @@ def test_scores_computed_by_hand() -> None:
 
 def test_sharpness_decreases_with_blur_but_not_with_size() -> None:
     sharp = photo(512)
-    found = [
+    scores = [
         score("sharpness", pair(image=cv2.GaussianBlur(sharp, (0, 0), s))) for s in (0.1, 2, 6)
     ]
-    assert found[0] > 2 * found[1] > 4 * found[2]
+    assert scores[0] > 2 * scores[1] > 4 * scores[2]
     reduced = cv2.resize(sharp, (256, 256), interpolation=cv2.INTER_AREA)
-    assert score("sharpness", pair(image=reduced)) == pytest.approx(found[0], rel=0.01)
+    assert score("sharpness", pair(image=reduced)) == pytest.approx(scores[0], rel=0.01)
     rows = np.tile(np.array([[0, 255]], np.uint8), (4, 8))
     assert score("sharpness", pair(rows)) == cv2.Laplacian(rows, cv2.CV_64F).var()
 
@@ -115,11 +115,11 @@ def test_colourfulness_by_hand() -> None:
 
 def test_blockiness_is_high_only_for_jpegs_of_low_quality() -> None:
     smooth = cv2.resize(photo(16), (256, 256), interpolation=cv2.INTER_CUBIC)
-    found = {}
+    by_quality = {}
     for quality in (5, 30, 95):
         _, data = cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        found[quality] = score("blockiness", pair(image=cv2.imdecode(data, cv2.IMREAD_COLOR)))
-    assert found[5] > 2 > found[30] > found[95] > 0.9
+        by_quality[quality] = score("blockiness", pair(image=cv2.imdecode(data, cv2.IMREAD_COLOR)))
+    assert by_quality[5] > 2 > by_quality[30] > by_quality[95] > 0.9
     assert score("blockiness", pair(np.zeros((15, 100)))) is None
     assert score("blockiness", pair(np.zeros((16, 16)))) is None
 
@@ -163,14 +163,14 @@ def test_languages_of_short_captions_are_uncertain() -> None:
 def test_lists_of_words(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("# a comment\nDARN\nso and so\nStraße\n\n", encoding="utf-8")
-    found = load_words(str(path))
+    words = load_words(str(path))
     for caption, count in [
         ("Darn! A so-and-so, DARN.", 3),
         ("darning", 0),
         ("STRASSE", 1),
         (None, 0),
     ]:
-        assert found.score(pair(caption=caption)) == count
+        assert words.score(pair(caption=caption)) == count
     path.write_bytes(b"\xff\xfe\x00")
     load_words.cache_clear()
     with pytest.raises(RecipeError, match=r"words\.txt' cannot be read as UTF-8"):

@@ -36,19 +36,19 @@ sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Few]
 
 def closure(names: tuple[str, ...]) -> set[str]:
     """Return distributions, and everything that they require without extras."""
-    found, waiting = set[str](), list(names)
+    reached, waiting = set[str](), list(names)
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
-        if name in found:
+        if name in reached:
             continue
         try:
             requirements = [Requirement(line) for line in requires(name) or []]
         except PackageNotFoundError:
             continue
-        found.add(name)
+        reached.add(name)
         plain = {"extra": ""}
         waiting += [r.name for r in requirements if r.marker is None or r.marker.evaluate(plain)]
-    return found
+    return reached
 
 
 def importable(distributions: set[str]) -> list[str]:

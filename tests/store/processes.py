@@ -10,7 +10,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from curation.engine.parallel import InProcess, Note
+from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
@@ -22,6 +22,7 @@ from curation.store.step_log import Waiting
 from curation.store.store import Store
 
 from ..ingest.helpers import jpeg, write
+from ..workers import Recording
 
 GATED = "ingest"
 """The stage in which a process stops, while it holds the lease: one that is imported in no time."""
@@ -29,22 +30,20 @@ REPLY_S = 120.0
 """Seconds after which a process that says nothing makes the test fail."""
 
 
-class Gate(InProcess):
-    """Says that a stage has begun, and lets it go on when it is told to."""
+class Gate(Recording):
+    """Sends a message when a stage begins, and waits for the answer."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__()
         self._connection = connection
 
-    def map(
-        self, label: str, function: Any, items: Sequence[Any], note: Note | None = None,
-        gpu: bool = False,
-        isolated: bool = False,
-    ) -> list[Any]:  # fmt: skip
-        """See `Parallel.map`."""
+    @contextmanager
+    def during(self, label: str, items: Sequence[Any]) -> Iterator[None]:
+        """Wait before the gated stage."""
         if label == GATED:
             self._connection.send("holds the lease")
             self._connection.recv()
-        return super().map(label, function, items, note, gpu, isolated)
+        yield
 
 
 class ImpatientClock(SystemClock):

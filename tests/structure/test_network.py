@@ -107,10 +107,10 @@ def _uses(tree: ast.Module) -> Iterator[str]:
 
 
 def test_no_other_module_can_open_a_connection() -> None:
-    found = {
+    importers = {
         name.removeprefix("curation."): uses(path) for name, path in modules().items() if uses(path)
     }
-    further = {name: used - ALLOWED.get(name, set()) for name, used in found.items()}
+    further = {name: used - ALLOWED.get(name, set()) for name, used in importers.items()}
     assert not {name: used for name, used in further.items() if used}
 
 

@@ -44,13 +44,13 @@ def holding(store: Path, texts: Iterable[str]) -> dict[str, list[str]]:
     """The files of a store in which one of some texts stands, decoded; names of files count too."""
     wanted = {str(text) for text in texts}
     assert wanted
-    found = {}
+    by_file = {}
     for path in sorted(p for p in store.rglob("*") if p.is_file()):
         text = "\n".join([str(path.relative_to(store)), _text_of(path)])
         here = [each for each in wanted if each in text]
         if here:
-            found[str(path.relative_to(store))] = here
-    return found
+            by_file[str(path.relative_to(store))] = here
+    return by_file
 
 
 def _text_of(path: Path) -> str:

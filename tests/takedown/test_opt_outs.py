@@ -60,11 +60,11 @@ def time_of(day: int) -> str:
 
 def expected(history: list[str], since: int) -> bool | None:
     """Whether a picture is to be taken down; None if it waits or was never stored or withheld."""
-    told = [(day, kind) for day, kind in enumerate(history, 1) if kind != "broken"]
-    if not told or told[-1][1] == "ok" or all(kind == "withheld" for _, kind in told):
+    answers = [(day, kind) for day, kind in enumerate(history, 1) if kind != "broken"]
+    if not answers or answers[-1][1] == "ok" or all(kind == "withheld" for _, kind in answers):
         return None
-    last_ok = max(day for day, kind in told if kind == "ok")
-    return min(day for day, _ in told if day > last_ok) <= since
+    last_ok = max(day for day, kind in answers if kind == "ok")
+    return min(day for day, _ in answers if day > last_ok) <= since
 
 
 @pytest.mark.parametrize("seed", range(8))

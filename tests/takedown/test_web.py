@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.engine.parallel import InProcess, Note
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import plan
@@ -26,11 +26,10 @@ from ..fetch.conftest import HOSTS, Web, answer
 from ..fetch.helpers import OPEN, encoded, images, picture
 from ..gc.helpers import gc
 from ..ingest.helpers import run, source, write
+from ..workers import Recording
 from .helpers import forget, holding
 
 ROWS = 24
-T = TypeVar("T")
-R = TypeVar("R")
 IDS = ("sha256", "image_id")
 SHARED_SERVER = HealthCheck.function_scoped_fixture
 
@@ -218,27 +217,19 @@ def test_a_pair_that_a_list_no_longer_has_goes_too(
     assert holding(store, [listed[0]["url"], "caption 0"]) == {}
 
 
-class ForgetsMeanwhile(InProcess):
+class ForgetsMeanwhile(Recording):
     """Workers beside which somebody takes a URL down, once they have fetched."""
 
     def __init__(self, store: Path, url: str) -> None:
         super().__init__()
         self._store, self._url = store, url
 
-    def map(
-        self,
-        label: str,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        note: Note | None = None,
-        gpu: bool = False,
-        isolated: bool = False,
-    ) -> list[R]:
-        """Apply the function to items."""
-        results = super().map(label, function, items, note, gpu, isolated)
+    @contextmanager
+    def during(self, label: str, items: Sequence[Any]) -> Iterator[None]:
+        """Take the URL down after the fetch."""
+        yield
         if label == "fetch":
             forget(self._store, urls=[self._url])
-        return results
 
 
 def test_a_run_does_not_commit_what_was_taken_down_while_it_worked(

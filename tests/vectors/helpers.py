@@ -98,8 +98,8 @@ def table(store: Path, name: str) -> Table:
 
 def rows(store: Path, name: str) -> list[dict[str, Any]]:
     """The rows of a committed table."""
-    found: list[dict[str, Any]] = table(store, name).read().to_pylist()
-    return found
+    rows: list[dict[str, Any]] = table(store, name).read().to_pylist()
+    return rows
 
 
 def contents(store: Path, name: str) -> dict[str, str]:

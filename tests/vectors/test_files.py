@@ -42,9 +42,9 @@ def test_any_rows_are_read_in_any_order(
     brought = VectorSet(spec["import"])
     assert (brought.rows, brought.dim) == (rows, dim)
     numbers = rng.integers(-1, rows, 30)
-    found, reasons = brought.take(numbers)
+    taken, reasons = brought.take(numbers)
     expected, _ = as_stored(vectors)
-    for number, vector, reason in zip(numbers, found, reasons, strict=True):
+    for number, vector, reason in zip(numbers, taken, reasons, strict=True):
         assert reason == ("missing" if number < 0 else None)
         assert (vector == (expected[number] if number >= 0 else 0)).all()
 
@@ -66,8 +66,8 @@ def test_raw_features_become_what_embed_makes_of_them() -> None:
 def test_other_byte_orders_and_memory_orders_are_read(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(6, 4))
     np.save(tmp_path / "v.npy", np.asfortranarray(vectors.astype(">f4")))
-    found, _ = VectorSet(str(tmp_path / "v.npy")).take(np.arange(6))
-    assert (found == as_stored(vectors.astype(np.float32))[0]).all()
+    taken, _ = VectorSet(str(tmp_path / "v.npy")).take(np.arange(6))
+    assert (taken == as_stored(vectors.astype(np.float32))[0]).all()
 
 
 def test_what_has_no_direction_or_another_length_has_a_reason(tmp_path: Path) -> None:

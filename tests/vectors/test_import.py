@@ -151,8 +151,8 @@ def test_rows_that_change_places_get_other_vectors(tmp_path: Path) -> None:
     stored, _ = as_stored(vectors_of(10))
     keys = [row["source_key"] for row in rows(tmp_path / "store", "images")]
     assert keys == [*(f"b{n}" for n in range(5)), *(f"a{n}" for n in range(5))]
-    found = [row["vector"] for row in rows(tmp_path / "store", "embeddings.semantic")]
-    assert found == [vector.tobytes() for vector in stored]
+    vectors = [row["vector"] for row in rows(tmp_path / "store", "embeddings.semantic")]
+    assert vectors == [vector.tobytes() for vector in stored]
 
 
 def test_each_source_has_its_vectors(tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_each_source_has_its_vectors(tmp_path: Path) -> None:
         run(tmp_path / "store", without_pixels(shared, *sources), "embed")
     each = {"import": paths, "ids": {"join": "key", "file": files}}
     run(tmp_path / "store", without_pixels(each, *sources), "embed")
-    found = [row["vector"] for row in rows(tmp_path / "store", "embeddings.semantic")]
+    vectors = [row["vector"] for row in rows(tmp_path / "store", "embeddings.semantic")]
     expected = [v.tobytes() for n in range(2) for v in as_stored(vectors_of(12, n))[0]]
-    assert found == expected
+    assert vectors == expected
 
 
 def test_vectors_that_fit_no_row_are_refused(listed: Path) -> None:

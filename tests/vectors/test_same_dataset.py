@@ -61,17 +61,17 @@ class Embedded:
         self.spec, self.store = write_pictures(folder / "lists"), folder / "store"
         run(self.store, self.spec)
         images = {row["pair_id"]: row for row in rows(self.store, "images")}
-        found = rows(self.store, "embeddings.semantic")
-        self.images = [images[row["pair_id"]] for row in found]
-        self.vectors = np.stack([np.frombuffer(row["vector"], "<f2") for row in found])
+        stored_rows = rows(self.store, "embeddings.semantic")
+        self.images = [images[row["pair_id"]] for row in stored_rows]
+        self.vectors = np.stack([np.frombuffer(row["vector"], "<f2") for row in stored_rows])
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of a table, in an order of their own, without the fingerprint of the run."""
         return without_run(rows(self.store, name))
 
 
-def without_run(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(({**row, "run": None} for row in found), key=repr)
+def without_run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(({**row, "run": None} for row in rows), key=repr)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +117,8 @@ def test_every_form_gives_the_same_bytes(
     embedded: Embedded, tmp_path: Path, form: str, join: str, dtype: Any
 ) -> None:
     run(tmp_path / "store", brought(embedded, tmp_path, form, join, dtype), until="embed")
-    found = table(tmp_path / "store", "embeddings.semantic")
+    stored = table(tmp_path / "store", "embeddings.semantic")
     before = table(embedded.store, "embeddings.semantic")
-    assert {n: f.content for n, f in found.fragments.items()} == {
+    assert {n: f.content for n, f in stored.fragments.items()} == {
         n: f.content for n, f in before.fragments.items()
     }

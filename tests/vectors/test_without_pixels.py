@@ -242,7 +242,7 @@ def test_joins_that_the_sources_cannot_have_are_refused() -> None:
 
 def test_what_is_left_out_is_said() -> None:
     alone = parse_recipe(without_pixels(IMPORT, source(Path("list.parquet"))))
-    said = " ".join(left_out(alone))
+    sentences = " ".join(left_out(alone))
     for part in (
         "No pixels are fetched",
         "near: {encoder: semantic",
@@ -250,7 +250,7 @@ def test_what_is_left_out_is_said() -> None:
         "seed",
         "held_out",
     ):
-        assert part in said
+        assert part in sentences
     assert alone.dedup.verify is None and alone.dedup.near is None
     web = {"name": "web", "role": "pool", "format": "laion", "path": "x"}
     whole = [web, {**web, "name": "s", "role": "seed"}, {**web, "name": "h", "role": "held_out"}]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.algorithms.arrays.vectors import Ids
-from curation.engine.parallel import InProcess, Parallel, ShuffleJob
+from curation.engine.parallel import InProcess, Parallel
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.table import Table, open_table
 from curation.errors import CurationError
@@ -29,6 +29,7 @@ from curation.stages.verify.partitioned_pairs import range_of
 from curation.store.store import Store
 
 from ..tables import commit, run_step
+from ..workers import Recording, StopsWithin
 from .test_kept_pairs import (
     PICTURES,
     SPEC,
@@ -118,13 +119,13 @@ def run(
     commit(store, "images", rows)
     near = {"method": "near", "role_a": "pool", "role_b": "pool", "similarity": 1.0, "rank": 1}
     ends = [[image_id(i) for i in pair] for pair in pairs or hub_pairs(world)]
-    found: list[dict[str, Any]] = [
+    neighbours: list[dict[str, Any]] = [
         near | dict(zip(("image_a", "image_b"), pair[::step], strict=True))
         for step in (1, -1)
         for pair in ends
     ]
-    found += [row | {"similarity": 0.1} for row in found[:3]]
-    parts = {f"part-{n}": found[n::3] for n in range(3)}
+    neighbours += [row | {"similarity": 0.1} for row in neighbours[:3]]
+    parts = {f"part-{n}": neighbours[n::3] for n in range(3)}
     commit(store, "neighbours", parts, rows_per_file=10)
     steps = {step.name: step for step in plan(parse_recipe(SPEC))}
     run_step(steps["verify"], store, parallel)
@@ -212,29 +213,12 @@ def test_a_run_that_was_stopped_continues(
     monkeypatch.setattr(partitioned, "ROWS_PER_PART", 30)
     monkeypatch.setattr(partitioned_pairs, "PAIRS_PER_UNIT", 20)
 
-    class Stopped(InProcess):
-        def exchange(self, job: ShuffleJob) -> list[Any]:
-            def receive(part: int, messages: list[Any]) -> Any:
-                if job.label == label and part >= len(job.parts) // 2:
-                    raise CurationError("stopped")
-                return job.receive(part, messages)
-
-            return super().exchange(job._replace(receive=receive))
-
-    class Noting(InProcess):
-        def __init__(self) -> None:
-            self.labels: list[str] = []
-
-        def exchange(self, job: ShuffleJob) -> list[Any]:
-            self.labels.append(job.label)
-            return super().exchange(job)
-
     world = large_world(2)
     with pytest.raises(CurationError, match="stopped"):
-        run(tmp_path / "parts", world, Stopped())
-    noting = Noting()
-    resumed = run(tmp_path / "parts", world, noting)
-    assert noting.labels == LABELS[LABELS.index(label) :]
+        run(tmp_path / "parts", world, StopsWithin(label))
+    recording = Recording()
+    resumed = run(tmp_path / "parts", world, recording)
+    assert recording.exchanged == LABELS[LABELS.index(label) :]
     assert comparisons.calls == resumed.rows
     driver = on_driver(tmp_path / "driver", world, monkeypatch)
     assert resumed.manifest.content == driver.manifest.content

@@ -33,14 +33,14 @@ def watch(tmp_path: Path) -> Watch:
     def run(*observers: RunObserver, until: str = "screen", fail: str = "") -> list[StepResult]:
         recipe, store, results = parse_recipe(spec), Store(tmp_path / "store"), []
         steps = plan(recipe, until=until)
-        with Observers(observers) as told, recorded_run(store, RECIPE, "f") as record:
-            told.run_started(record.record, steps)
+        with Observers(observers) as observer, recorded_run(store, RECIPE, "f") as record:
+            observer.run_started(record.record, steps)
             for step in steps:
-                told.step_started(step)
+                observer.step_started(step)
                 if step.name == fail:
                     raise RuntimeError(f"no space at https://u:p@host/{fail}")
                 results.append(run_step(step, store, InProcess(), record))
-                told.step_ended(results[-1])
+                observer.step_ended(results[-1])
         return results
 
     return run

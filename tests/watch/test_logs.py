@@ -85,7 +85,7 @@ def test_all_that_a_process_and_its_children_write_is_json(root: Path) -> None:
     kinds = {kind: [r for r in records if f"{kind}\\x1b" in r["message"]] for kind in (
         "logged", "thread", "foreign", "output", "child", "trace"
     )}  # fmt: skip
-    assert {kind: len(found) for kind, found in kinds.items()} == dict.fromkeys(kinds, 1), err
+    assert {kind: len(of_kind) for kind, of_kind in kinds.items()} == dict.fromkeys(kinds, 1), err
     assert kinds["logged"][0] | {"time": ""} == {
         **{"time": "", "level": "info", "logger": "x"},
         "message": kinds["logged"][0]["message"],

@@ -11,14 +11,14 @@ from uuid import uuid4
 
 import pytest
 
-from curation.cli.telemetry_options import PARENT_VARIABLE, TARGET_VARIABLE, Telemetry
+from curation.cli.telemetry_options import PARENT_VARIABLE, TARGET_VARIABLE, TelemetryOptions
 from curation.engine.spark import Cluster, load_cluster, submitted_settings, with_ui
 from curation.errors import CurationError, RecipeError
 from curation.store.store import Store
 from scripts.reference.commands import commands_page
 
 
-def kinds(telemetry: Telemetry, folder: Path, **spark: str) -> list[str]:
+def kinds(telemetry: TelemetryOptions, folder: Path, **spark: str) -> list[str]:
     """The kinds of observers that some options give."""
     observers = telemetry.observers(Store(folder / "store"), spark)
     return [type(observer).__name__ for observer in observers]
@@ -27,28 +27,28 @@ def kinds(telemetry: Telemetry, folder: Path, **spark: str) -> list[str]:
 def test_each_option_adds_an_observer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, events = str(tmp_path / "m.prom"), str(tmp_path / "events.jsonl")
     parent = f"airflow/dag.task/{uuid4()}"
-    assert kinds(Telemetry(), tmp_path) == ["LogFields"]
-    assert kinds(Telemetry(metrics=file), tmp_path) == ["LogFields", "MetricsFile"]
-    with_events = Telemetry(openlineage=events, parent=parent)
+    assert kinds(TelemetryOptions(), tmp_path) == ["LogFields"]
+    assert kinds(TelemetryOptions(metrics=file), tmp_path) == ["LogFields", "MetricsFile"]
+    with_events = TelemetryOptions(openlineage=events, parent=parent)
     assert kinds(with_events, tmp_path) == ["LogFields", "LineageEvents"]
     monkeypatch.setenv(TARGET_VARIABLE, events)
-    assert kinds(Telemetry(parent=parent), tmp_path) == ["LogFields", "LineageEvents"]
+    assert kinds(TelemetryOptions(parent=parent), tmp_path) == ["LogFields", "LineageEvents"]
     monkeypatch.setenv(PARENT_VARIABLE, "no parent")
     with pytest.raises(RecipeError, match="'no parent' is no parent"):
-        kinds(Telemetry(), tmp_path)
+        kinds(TelemetryOptions(), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("telemetry", "words"),
     [
-        (Telemetry(parent=f"a/b/{uuid4()}"), "no effect without --openlineage"),
-        (Telemetry(openlineage="events.jsonl", parent="x"), "NAMESPACE/JOB/RUN-ID"),
-        (Telemetry(openlineage="ftp://host/x"), "path of a local file"),
-        (Telemetry(metrics="no/folder/m.prom"), "in a folder that exists"),
+        (TelemetryOptions(parent=f"a/b/{uuid4()}"), "no effect without --openlineage"),
+        (TelemetryOptions(openlineage="events.jsonl", parent="x"), "NAMESPACE/JOB/RUN-ID"),
+        (TelemetryOptions(openlineage="ftp://host/x"), "path of a local file"),
+        (TelemetryOptions(metrics="no/folder/m.prom"), "in a folder that exists"),
     ],
 )
 def test_what_has_no_effect_or_no_place_is_refused(
-    telemetry: Telemetry, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    telemetry: TelemetryOptions, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match=words):

@@ -108,9 +108,11 @@ def test_a_run_is_watched_from_outside_and_tells_what_it_did(
     web: Web, gate: asyncio.Event, tmp_path: Path, root: Path
 ) -> None:
     store = Store(tmp_path / "store")
-    told = ("--metrics", "run.prom", "--openlineage", "events.jsonl")
+    telemetry = ("--metrics", "run.prom", "--openlineage", "events.jsonl")
     command = ["run", str(recipe(tmp_path, web)), "--store", store.uri, "--until", "fetch"]
-    with running(root, tmp_path, "--log-format", "json", *command, *told, "--spark-ui") as process:
+    with running(
+        root, tmp_path, "--log-format", "json", *command, *telemetry, "--spark-ui"
+    ) as process:
         status = until(store, process, knows_failures)
         assert status.state == "running" and status.record.recipe == "birds"
         progress = status.record.progress

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def said(
+def facts(
     shared: Path, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """What dedup does with the planted copies and the natural pairs, and nothing else of the pool."""
@@ -43,18 +43,18 @@ def said(
 
 
 @pytest.mark.nightly
-def test_planted_copies_are_found(said: dict[str, Any]) -> None:
-    recall = said["recall"]
+def test_planted_copies_are_found(facts: dict[str, Any]) -> None:
+    recall = facts["recall"]
     assert recall["exact"] == 1
-    assert recall["easy"] >= 0.98, said["by_edit"]
-    assert recall["medium"] >= 0.9, said["by_edit"]
-    assert recall["hard"] >= 0.6, said["by_edit"]
+    assert recall["easy"] >= 0.98, facts["by_edit"]
+    assert recall["medium"] >= 0.9, facts["by_edit"]
+    assert recall["hard"] >= 0.6, facts["by_edit"]
 
 
 @pytest.mark.nightly
-def test_look_alikes_stay_apart(said: dict[str, Any]) -> None:
+def test_look_alikes_stay_apart(facts: dict[str, Any]) -> None:
     """Three of the pairs are crops of one photograph of a texture, whatever their verdict says."""
-    merged = said["alike"]
+    merged = facts["alike"]
     assert (merged["source_a"] == "dtd").sum() <= 3, merged
     assert (merged["source_a"] != "dtd").sum() <= 1, merged
-    assert len(said["others"]) <= 5, said["others"]
+    assert len(facts["others"]) <= 5, facts["others"]

@@ -103,14 +103,14 @@ def test_top1_equals_that_of_timms_own_way(shared: Path, weights: Path) -> None:
     assert len(set(classes.tolist())) > 90
     features, vectors = ours(weights, pictures)
     reference = theirs(weights, pictures)
-    found, expected = (top1(own, weights, classes) for own in (features, reference))
+    share, expected = (top1(of_side, weights, classes) for of_side in (features, reference))
     # Resized in bytes by torch, not by Pillow: one picture in a hundred may fall to the other side.
-    assert found >= expected - 0.01, (found, expected)
-    assert found > 0.5
+    assert share >= expected - 0.01, (share, expected)
+    assert share > 0.5
     cosines = (unit(features) * unit(reference)).sum(axis=1)
     assert cosines.min() > 0.998
     np.testing.assert_allclose(vectors.astype(float), unit(features[:BATCH]), atol=1e-3)
 
     mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     wrong = top1(ours(weights, pictures, mean=mean, std=std)[0], weights, classes)
-    assert found > wrong + 0.05, (found, wrong)
+    assert share > wrong + 0.05, (share, wrong)

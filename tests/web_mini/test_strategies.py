@@ -33,7 +33,7 @@ def claims(
 
 def test_scores_of_a_sample(truth: Truth) -> None:
     images = ["r1", "r1", "t1", "o1", "s1", "r2"]
-    found = truth.score(
+    score = truth.score(
         claims(images, ["rose", "tulip", "tulip", "tulip", "daisy", "rose"]), "flowers"
     )
     # Wanted are roses and tulips; nobody asked for orchids, and the pool has no daisies.
@@ -48,21 +48,21 @@ def test_scores_of_a_sample(truth: Truth) -> None:
         "images reached": 3 / 4,
         "balance": thirds,
     }
-    assert found == pytest.approx(expected)
+    assert score == pytest.approx(expected)
 
 
 def test_own_label_needs_seeds(truth: Truth) -> None:
-    found = truth.score(claims(["r1", "s1"], strategy="cluster"), "flowers")
-    assert np.isnan(found["own label"])
-    assert found["label"] == 0.5
+    score = truth.score(claims(["r1", "s1"], strategy="cluster"), "flowers")
+    assert np.isnan(score["own label"])
+    assert score["label"] == 0.5
 
 
 def test_seeds_as_they_are_reach_nothing_of_the_pool(truth: Truth) -> None:
-    own = ["rose", "tulip", "daisy"]
-    found = truth.score(claims(own, own, "as_is"), "flowers")
-    assert found["label"] == found["own label"] == found["labels reached"] == 1
-    assert found["images reached"] == 0
-    assert found["balance"] == pytest.approx(1)
+    labels = ["rose", "tulip", "daisy"]
+    score = truth.score(claims(labels, labels, "as_is"), "flowers")
+    assert score["label"] == score["own label"] == score["labels reached"] == 1
+    assert score["images reached"] == 0
+    assert score["balance"] == pytest.approx(1)
 
 
 def test_evenness() -> None:
@@ -72,7 +72,7 @@ def test_evenness() -> None:
 
 
 def test_spread(truth: Truth) -> None:
-    found = spread(truth.pool.loc[["r1", "s1"]], truth.pool)
+    counts = spread(truth.pool.loc[["r1", "s1"]], truth.pool)
     expected = {
         "images": 2,
         "over domains": 1,
@@ -82,4 +82,4 @@ def test_spread(truth: Truth) -> None:
         "flowers": 0.5,
         "scenes": 0.5,
     }
-    assert found == pytest.approx(expected)
+    assert counts == pytest.approx(expected)

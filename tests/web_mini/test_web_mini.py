@@ -49,10 +49,10 @@ def run(spec: dict[str, Any], store: Store, spark: SparkSession) -> None:
 
 
 def test_precision_of_sample_equals_the_baseline(store: Store, shared: Path) -> None:
-    found = precision(store, shared)
+    share = precision(store, shared)
     for name, (domain, label) in BASELINE.items():
-        assert found.loc[name, "domain"] == pytest.approx(domain, abs=0.02), found
-        assert found.loc[name, "label"] == pytest.approx(label, abs=0.02), found
+        assert share.loc[name, "domain"] == pytest.approx(domain, abs=0.02), share
+        assert share.loc[name, "label"] == pytest.approx(label, abs=0.02), share
 
 
 def test_forced_ivf_pq_over_several_shards_reports_its_recall(

@@ -95,9 +95,12 @@ def connected_components(edges: Sequence[Fragment], context: Context) -> list[li
         rounds.append(_exchange_edges(f"components {number}, small", small_star, edges, context))
         edges = [Fragment(context.store, record) for record in rounds[-1]]
     raise CurationError(
-        f"The components of copies are not joined after {MAX_ROUNDS} rounds. No graph should need so "
-        "many: please report it. If a machine has enough memory, set dedup.rows_at_once above the "
-        "number of rows in the pool to run dedup there without exchanges."
+        f"The components of copies are not joined after {MAX_ROUNDS} rounds; no graph should need so "
+        "many",
+        fix=(
+            "Report it. If a machine has enough memory, set dedup.rows_at_once above the number of "
+            "rows in the pool, so that dedup runs there without exchanges"
+        ),
     )
 
 

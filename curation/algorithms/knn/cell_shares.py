@@ -18,6 +18,7 @@ from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Bools, Ids, RowNumbers
 from curation.engine.context import Context
 from curation.engine.exchange import KEY
+from curation.engine.sorted_arrays import positions_of_ranges
 from curation.engine.units import StageOutput
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
@@ -85,8 +86,7 @@ class CellTasks:
         group = np.searchsorted(self.starts, flat, "right") - 1
         number = np.array(self.shares, np.int64)[group]
         share = share_of(ids[row], number)
-        again = np.repeat(np.arange(len(row)), number)
-        other = np.arange(len(again)) - np.repeat(np.cumsum(number) - number, number)
+        again, other = positions_of_ranges(np.zeros(len(row), np.int64), number)
         as_query = self._first[group][again] + share[again] * number[again] + other
         as_base = self._first[group][again] + other * number[again] + share[again]
         pairs = np.stack([np.tile(row[again], 2), np.concatenate([as_query, as_base])], 1)

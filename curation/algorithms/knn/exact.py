@@ -21,7 +21,7 @@ from curation.algorithms.arrays.rounding import rounding_bound
 from curation.algorithms.arrays.vectors import Floor, Ids, RowNumbers, Vectors, floor_of_each
 from curation.algorithms.knn.order import by_similarity
 from curation.engine.device import CPU
-from curation.engine.sorted_arrays import ranks_in_runs, run_starts
+from curation.engine.sorted_arrays import positions_of_ranges, ranks_in_runs, run_starts
 
 if TYPE_CHECKING:
     from curation.algorithms.arrays.nearest_pairs import QuerySteps
@@ -58,8 +58,7 @@ class Candidates:
 
     def rank(self) -> npt.NDArray[np.int32]:
         """Return the rank of each pair among the pairs of its query, from 1, shape (n,)."""
-        _, start, count = np.unique(self.query, return_index=True, return_counts=True)
-        return (np.arange(len(self.query)) - np.repeat(start, count) + 1).astype(np.int32)
+        return (ranks_in_runs(self.query) + 1).astype(np.int32)
 
     def without_self(self, query_ids: Ids) -> Candidates:
         """Return the pairs of two different images.
@@ -330,13 +329,8 @@ def _images_of(
 ) -> Candidates:
     """Return pairs of queries and images from pairs of queries and distinct vectors."""
     # No query needs more than the first k of the images that share a vector.
-    count = np.minimum(base.count[group], k)
-    within_group = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return Candidates(
-        np.repeat(query, count),
-        base.ids[np.repeat(base.start[group], count) + within_group],
-        np.repeat(similarity, count),
-    )
+    pair, image = positions_of_ranges(base.start[group], np.minimum(base.count[group], k))
+    return Candidates(query[pair], base.ids[image], similarity[pair])
 
 
 def _query_ranges(query: RowNumbers, count: RowNumbers) -> Iterator[slice]:

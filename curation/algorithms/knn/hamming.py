@@ -21,6 +21,7 @@ from curation.algorithms.knn.hash_lists import HashLists, HashPairs, in_batches,
 from curation.algorithms.knn.hash_parts import BITS, Hashes, choose_parts
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
+from curation.engine.sorted_arrays import positions_of_ranges
 from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
@@ -159,12 +160,9 @@ def _further_images(firsts: Candidates, base_ids: Ids, group: RowNumbers, k: int
     before -= np.repeat(before[first_of_query], hashes)
     # Hashes after the k-th image are of no use, and could be of many images.
     count = np.where(before < k, np.minimum(count, k - before), 0)
-    offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    rows = by_group[np.repeat(start[number] + 1, count) + offset]
-    further = Candidates(
-        np.repeat(firsts.query, count), base_ids[rows], np.repeat(firsts.similarity, count)
-    )
-    return merge([further], k)
+    pair, position = positions_of_ranges(start[number] + 1, count)
+    ids = base_ids[by_group[position]]
+    return merge([Candidates(firsts.query[pair], ids, firsts.similarity[pair])], k)
 
 
 def hash_join(

@@ -20,7 +20,7 @@ from curation.algorithms.knn.hash_parts import BITS, choose_parts
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
-from curation.engine.sorted_arrays import ranks_in_runs
+from curation.engine.sorted_arrays import positions_of_ranges, ranks_in_runs
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
@@ -170,7 +170,8 @@ class _Nearest:
 
     def _further_images(self, query: RowNumbers, pair: RowNumbers) -> Candidates:
         """Return up to k further images of the k nearest hashes of each query, nearest hash first."""
-        pair, query = pair[ranks_in_runs(query) < self._k], query[ranks_in_runs(query) < self._k]
+        is_near = ranks_in_runs(query) < self._k
+        pair, query = pair[is_near], query[is_near]
         lists = self._further.take(pa.array(pair))
         count = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
         query, pair = np.repeat(query, count), np.repeat(pair, count)
@@ -191,5 +192,4 @@ def _expand(hashes: RowNumbers, pair_hashes: RowNumbers) -> tuple[RowNumbers, Ro
     """
     start = np.searchsorted(pair_hashes, hashes, "left")
     count = np.searchsorted(pair_hashes, hashes, "right") - start
-    offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return np.repeat(np.arange(len(hashes)), count), np.repeat(start, count) + offset
+    return positions_of_ranges(start, count)

@@ -35,7 +35,7 @@ from curation.algorithms.knn.exact import (
 )
 from curation.algorithms.knn.params import SearchParams
 from curation.engine.device import CPU, local_devices
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 
 Codes = npt.NDArray[np.uint8]
 
@@ -109,9 +109,9 @@ def train(
     count, dim = sample.shape
     if index == "ivf_pq" and dim % subquantizers:
         valid = [m for m in range(1, dim + 1) if dim % m == 0 and dim // m <= 32]
+        message = f"{subquantizers} does not divide the dimension {dim} of the vectors"
         raise RecipeError(
-            f"match.subquantizers {subquantizers} does not divide the dimension {dim} of "
-            f"the vectors. Valid: {valid}"
+            Detail(message, "match.subquantizers", subquantizers, tuple(map(str, valid)))
         )
     minimum = max(nlist, CODEWORDS) if index == "ivf_pq" else nlist
     if count < minimum:

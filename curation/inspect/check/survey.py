@@ -16,7 +16,7 @@ from curation.stages.ingest.formats.boundary import FileBoundary
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.listing import list_source
-from curation.stages.ingest.sources.notices import Notice, Notices, add_notices, note
+from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 
@@ -163,8 +163,3 @@ def _in_footers(files: list[SourceFile]) -> int:
             # Its rows are counted as bad when it is read.
             continue
     return rows
-
-
-def all_notices(surveys: list[Survey]) -> Notices:
-    """Return the notices of several sources together."""
-    return add_notices({}, (s.notices for s in surveys))

@@ -37,13 +37,12 @@ class StageCounts:
 
 @dataclass(frozen=True)
 class DatasetCounts:
-    """Counts of the dataset and its claims: rows, Σ weight, rows by role, claims, claimed images."""
+    """Counts of the dataset and its claims: rows, Σ weight, rows by role, claims."""
 
     rows: int
     weight: int
     by_role: Mapping[str, int]
     claims: int
-    claimed_images: int
 
 
 def count_dataset(lineage: Lineage, total: int) -> DatasetCounts:
@@ -68,7 +67,7 @@ def count_dataset(lineage: Lineage, total: int) -> DatasetCounts:
         pc.count_distinct(f.read(["image_id"]).column("image_id")).as_py()
         for f in claims.fragments.values()
     )
-    counts = DatasetCounts(dataset.rows, weight, by_role, claims.rows, images)
+    counts = DatasetCounts(dataset.rows, weight, by_role, claims.rows)
     if weight != total:
         raise _imbalance("assemble", f"Σ weight of the dataset is {weight}, Σ final is {total}")
     if counts.rows != images:

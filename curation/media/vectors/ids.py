@@ -176,12 +176,12 @@ class IdIndex:
     def find(self, texts: Sequence[str | None]) -> Any:
         """Return the number of the vector of each text, −1 for none, (n,)."""
         known = np.array([text is not None for text in texts], bool)
-        places_of = np.full(len(texts), -1, np.int64)
+        numbers = np.full(len(texts), -1, np.int64)
         wanted = digests_of(text for text in texts if text is not None)
         places, is_there = positions_in(wanted, self.digests)
         if len(self.digests):
-            places_of[known] = np.where(is_there, self.numbers[places], -1)
-        return places_of
+            numbers[known] = np.where(is_there, self.numbers[places], -1)
+        return numbers
 
 
 def build_index(parts: Iterable[Texts], vectors: VectorSet) -> IdIndex:

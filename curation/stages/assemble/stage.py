@@ -17,8 +17,8 @@ from curation.engine.exchange import (
     ExchangeInput,
     MapTask,
     exchange,
-    exchange_tables,
 )
+from curation.engine.exchange_runner import OnWorkers
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.assemble.params import AssembleStep
@@ -116,14 +116,13 @@ def sizes_in_order(tables: Sequence[Fragment], context: Context) -> Iterator[Siz
     if parts == 1:
         yield _in_order(pa.concat_tables([SIZES.empty_table(), *(t.read() for t in tables)]))
         return
-    context = context.private()
+    runner = OnWorkers(context.private())
     tasks = [MapTask(read_sizes, {"sizes": table, "parts": parts}) for table in tables]
     job = Exchange("order of rows", {"sizes": ExchangeInput(SIZES, tasks)}, sort_sizes, parts)
-    ranges = exchange_tables(job, context)
-    for record in ranges:
-        rows = Fragment(context.store, record).read()
+    for table in runner.exchange(job):
+        rows = table.read()
         yield np.asarray(rows.column("order")), np.asarray(rows.column("bytes"))
-    context.delete_records(ranges)
+    runner.delete()
 
 
 def read_sizes(sizes: Fragment, parts: int) -> Iterator[pa.Table]:

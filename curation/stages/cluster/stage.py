@@ -84,8 +84,8 @@ def _train(
     )
     if not any(part.rows for part in sample.values()):
         raise StoreError(
-            "No eligible pool image has a vector, so there is nothing to cluster. "
-            "`curation show eligible --store DIR` counts the reasons."
+            "No eligible pool image has a vector, so there is nothing to cluster",
+            fix="Read the reasons: `curation show eligible --store DIR` counts them",
         )
     train = _train_finest if params.splits == 1 else train_splits
     finest = _without_empty_clusters(train(sample, params, context))

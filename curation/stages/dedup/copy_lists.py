@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from curation.engine.sorted_arrays import ranks_in_runs
 from curation.stages.dedup.fetched_rows import FetchedRows, RowNumbers
 
 TEXTS_AT_ONCE = 2_000_000
@@ -42,8 +43,7 @@ def listed_copies(
     """
     order = np.lexsort((rows, fetched.image_ids[rows], representatives))
     rows, representatives = rows[order], representatives[order]
-    _, start, count = np.unique(representatives, return_index=True, return_counts=True)
-    listed = np.arange(len(rows)) - np.repeat(start, count) < MAX_LISTED
+    listed = ranks_in_runs(representatives) < MAX_LISTED
     return ListedCopies(rows[listed], representatives[listed])
 
 

@@ -213,8 +213,8 @@ def _contamination(
     within = {"pool": edges["pool", "pool"], "seed": no_edges()}
     if params.pixels:
         within["seed"] = pixel_edges(rows, images["seed"], images["seed"])
-    for role, own_edges in within.items():
-        classes = equal_images(own_edges, len(images[role].ids))
+    for role, edges_within in within.items():
+        classes = equal_images(edges_within, len(images[role].ids))
         matches = matches_by_set(edges["held_out", role], sets, held_out, images[role])
         parts = [
             spread(part, components.smallest if role == "pool" and rule.of(name)[1] else classes)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Bools, Ids
-from curation.engine.sorted_arrays import positions_in, run_starts
+from curation.engine.sorted_arrays import positions_in, positions_of_ranges, run_starts
 from curation.stages.dedup.agreement import MEASURED, agrees
 from curation.stages.dedup.fetched_rows import DistinctImages, FetchedRows, ImageNumbers
 from curation.stages.dedup.params import Verify
@@ -211,9 +211,8 @@ def pixel_edges(fetched: FetchedRows, left: DistinctImages, right: DistinctImage
         return _equal_pixels(order[first], order[repeats])
     low, high = (np.searchsorted(ordered, left_pixels, side) for side in ("left", "right"))
     count = np.where(left_pixels == b"", 0, high - low)
-    left_numbers = np.repeat(np.arange(len(left_pixels)), count)
-    offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    edges = _equal_pixels(left_numbers, order[np.repeat(low, count) + offset])
+    left_numbers, positions = positions_of_ranges(low, count)
+    edges = _equal_pixels(left_numbers, order[positions])
     return edges.take(left.ids[edges.left] != right.ids[edges.right])
 
 

@@ -27,8 +27,10 @@ from curation.engine.exchange import (
     ExchangeInput,
     MapTask,
     exchange,
-    exchange_tables,
+    group_bounds,
+    read_by_group,
 )
+from curation.engine.exchange_runner import OnWorkers
 from curation.engine.sorted_arrays import positions_in
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
@@ -50,7 +52,6 @@ from curation.stages.dedup.exchange_io import (
     write_neighbour_edges,
     write_pixel_edges,
 )
-from curation.stages.dedup.fetched_rows import RowNumbers
 from curation.stages.dedup.params import DedupParams
 from curation.stages.dedup.partitioned_inputs import PartitionedInputs
 from curation.stages.dedup.write_copies import SCHEMA, aggregate_stats, copies_batches, copies_stats
@@ -81,31 +82,32 @@ def dedup_in_parts(
         As `copies_stats`.
     """
     context = context.private()
-    inputs = PartitionedInputs(tables, params, context)
-    edges = _edges(inputs)
-    rounds = connected_components(inputs.open_work_tables(edges), context)
+    runner = OnWorkers(context)
+    inputs = PartitionedInputs(tables, params)
+    rounds = connected_components(_edges(inputs, runner), context)
+    stars = [Fragment(context.store, record) for record in rounds[-1]]
     labelled = {
-        kind: _label(kind, rows, rounds[-1], inputs)
+        kind: _label(kind, rows, stars, inputs.parts, runner)
         for kind, rows in _inputs_by_kind(inputs).items()
     }
     arguments = {"params": params, "held_out_sets": inputs.held_out_sets}
     job = Exchange("decide", labelled, decide_part, inputs.parts, arguments)
-    decided = exchange_tables(job, context)
-    yield from _write(decided, inputs)
-    labelled_records = [
-        reading.arguments["rows"].record for rows in labelled.values() for reading in rows.tasks
-    ]
-    context.delete_records([*edges, *chain.from_iterable(rounds), *labelled_records, *decided])
-    return aggregate_stats([record.stats for record in decided])
+    decided = runner.exchange(job)
+    yield from _write(decided, inputs.fragment_groups, context)
+    context.delete_records(chain.from_iterable(rounds))
+    runner.delete()
+    return aggregate_stats([table.stats for table in decided])
 
 
 def _inputs_by_kind(inputs: PartitionedInputs) -> dict[str, ExchangeInput]:
     """Return the readings of image rows, of similar neighbours, and of agreeing pairs."""
-    rows, first = [], 0
-    for group in inputs.fragment_groups:
-        arguments = {"images": group, "scores": inputs.scores_of(group), "first": first}
-        rows.append(MapTask(read_image_rows, arguments))
-        first += len(group)
+    groups = inputs.fragment_groups
+    rows = [
+        MapTask(
+            read_image_rows, {"images": group, "scores": inputs.scores_of(group), "first": first}
+        )
+        for group, first in zip(groups, group_bounds(groups).tolist(), strict=False)
+    ]
     neighbours = [
         MapTask(read_neighbours, {"neighbours": file, "thresholds": inputs.thresholds})
         for file in inputs.files("neighbours")
@@ -123,59 +125,50 @@ def _inputs_by_kind(inputs: PartitionedInputs) -> dict[str, ExchangeInput]:
     }
 
 
-def _edges(inputs: PartitionedInputs) -> list[FragmentRecord]:
+def _edges(inputs: PartitionedInputs, runner: OnWorkers) -> list[Fragment]:
     """Return work tables of the edges that hold components together.
 
     These are edges of agreeing pairs, of neighbours whose pixels are not compared, and of equal pixels.
     """
-    context, bounds = inputs.context, inputs.params.verify
+    bounds = inputs.params.verify
     unverified = {
         method: threshold
         for method, threshold in inputs.thresholds.items()
         if not bounds or method == "semantic"
     }
-    records: list[FragmentRecord] = []
+    edges: list[Fragment] = []
     if unverified:
-        items = {
-            f"neighbours-{n:06d}": {"neighbours": file, "thresholds": unverified}
-            for n, file in enumerate(inputs.files("neighbours"))
-        }
-        records += context.compute("edges of neighbours", write_neighbour_edges, items).values()
+        near = [
+            {"neighbours": file, "thresholds": unverified} for file in inputs.files("neighbours")
+        ]
+        edges += runner.compute("edges of neighbours", write_neighbour_edges, near)
     if bounds:
-        items = {
-            f"pairs-{n:06d}": {"verified": file, "bounds": bounds}
-            for n, file in enumerate(inputs.files("verified"))
-        }
-        records += context.compute("edges of pairs", write_agreeing_edges, items).values()
+        pairs = [{"verified": file, "bounds": bounds} for file in inputs.files("verified")]
+        edges += runner.compute("edges of pairs", write_agreeing_edges, pairs)
     if inputs.scores:
         readings = [
             MapTask(read_pixel_nodes, {"images": group, "scores": inputs.scores_of(group)})
             for group in inputs.fragment_groups
         ]
         rows = {"rows": ExchangeInput(PIXEL_NODES, readings)}
-        job = Exchange("equal pixels", rows, write_pixel_edges, inputs.parts)
-        records += exchange_tables(job, context)
-    return records
+        edges += runner.exchange(Exchange("equal pixels", rows, write_pixel_edges, inputs.parts))
+    return edges
 
 
 def _label(
-    kind: str, rows: ExchangeInput, stars: Sequence[FragmentRecord], inputs: PartitionedInputs
+    kind: str, rows: ExchangeInput, stars: Sequence[Fragment], parts: int, runner: OnWorkers
 ) -> ExchangeInput:
     """Add to rows of one kind the label of their component; return readings keyed by that label."""
-    labels = [
-        MapTask(read_labels, {"stars": fragment}) for fragment in inputs.open_work_tables(stars)
-    ]
+    labels = [MapTask(read_labels, {"stars": fragment}) for fragment in stars]
     job = Exchange(
         f"labels of {kind}",
         {"rows": rows, "labels": ExchangeInput(LABELS, labels)},
         add_labels,
-        inputs.parts,
+        parts,
         {"image_column": LABELLED_BY[kind], "keep_unlabelled": kind == "rows"},
     )
-    labelled = inputs.open_work_tables(exchange_tables(job, inputs.context))
-    return ExchangeInput(
-        rows.schema, [MapTask(read_labelled, {"rows": fragment}) for fragment in labelled]
-    )
+    labelled = [MapTask(read_labelled, {"rows": fragment}) for fragment in runner.exchange(job)]
+    return ExchangeInput(rows.schema, labelled)
 
 
 def add_labels(
@@ -244,61 +237,43 @@ def decide_part(
 
 
 def _write(
-    decided: Sequence[FragmentRecord], inputs: PartitionedInputs
+    decided: Sequence[Fragment], groups: Sequence[Sequence[Fragment]], context: Context
 ) -> Iterator[FragmentRecord]:
     """Yield the records of the fragments of `copies`, which workers write."""
-    names = [[fragment.name for fragment in group] for group in inputs.fragment_groups]
-    group_bounds = np.cumsum([0, *map(len, names)])
-    rows = [
-        MapTask(read_positioned, {"rows": fragment, "group_bounds": group_bounds})
-        for fragment in inputs.open_work_tables(decided)
-    ]
+    names = [[fragment.name for fragment in group] for group in groups]
+    bounds = group_bounds(groups)
+    rows = [MapTask(read_by_group, {"rows": table, "bounds": bounds}) for table in decided]
     job = Exchange(
         "write copies",
         {"rows": ExchangeInput(POSITIONED_COPIES, rows)},
         write_fragments,
         len(names),
-        {"names": names, "group_bounds": group_bounds},
-        lambda part: dict.fromkeys(names[part], "copies"),
-        pass_part=True,
+        outputs=lambda part: dict.fromkeys(names[part], "copies"),
+        part_arguments=[
+            {"names": group, "first": first}
+            for group, first in zip(names, bounds.tolist(), strict=False)
+        ],
     )
-    for records in exchange(job, inputs.context):
+    for records in exchange(job, context):
         yield from records.values()
 
 
-def read_positioned(rows: Fragment, group_bounds: RowNumbers) -> Iterator[pa.Table]:
-    """Yield POSITIONED_COPIES, keyed by the group of their fragment.
-
-    Args:
-        rows: a work table of POSITIONED_COPIES.
-        group_bounds: number of the first fragment of each group, and after them the number of
-            fragments.
-    """
-    for batch in rows.batches(rows=ROWS_PER_BATCH):
-        fragment = batch.column("fragment").to_numpy()
-        group = np.searchsorted(group_bounds, fragment, "right") - 1
-        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
-
-
-def write_fragments(
-    rows: pa.Table, names: list[list[str]], group_bounds: RowNumbers, part: int
-) -> StageOutput:
+def write_fragments(rows: pa.Table, names: list[str], first: int) -> StageOutput:
     """Write the rows of one group of fragments, in order.
 
     Args:
         rows: all POSITIONED_COPIES of the group.
-        names: names of the fragments in each group.
-        group_bounds: as `read_positioned`.
-        part: number of the group.
+        names: names of the fragments.
+        first: number of the first of them.
 
     Yields:
         (name of the fragment, batch of `copies`).
     """
     rows = rows.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
-    numbers = np.arange(group_bounds[part], group_bounds[part + 1] + 1)
+    numbers = first + np.arange(len(names) + 1)
     bounds = np.searchsorted(rows.column("fragment").to_numpy(), numbers)
     rows = rows.select(SCHEMA.names)
-    for name, (start, stop) in zip(names[part], pairwise(bounds.tolist()), strict=True):
+    for name, (start, stop) in zip(names, pairwise(bounds.tolist()), strict=True):
         fragment_rows = rows.slice(start, stop - start).combine_chunks()
         batch = fragment_rows.to_batches()[0] if len(fragment_rows) else empty_batch(SCHEMA)
         yield name, batch

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from curation.engine.context import Context
 from curation.engine.exchange import split_by_file
 from curation.engine.row_groups import group_by_rows
 from curation.engine.table import Table
@@ -14,7 +13,6 @@ from curation.stages.dedup.decide import similarity_thresholds
 from curation.stages.dedup.fetched_rows import held_out_sets
 from curation.stages.dedup.params import DedupParams
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord
 
 ROWS_PER_PART = 500_000
 """Rows that a worker reads or decides at once: some hundred MB with their captions."""
@@ -27,12 +25,10 @@ class PartitionedInputs:
     Attributes:
         tables: images, neighbours, verified and, if equal pixels make copies, scores.
         params: of the stage.
-        context: where workers run, and where they keep work tables.
     """
 
     tables: Mapping[str, Table]
     params: DedupParams
-    context: Context
 
     @cached_property
     def parts(self) -> int:
@@ -67,7 +63,3 @@ class PartitionedInputs:
         """Return each file of a table, to be read by a task of its own."""
         fragments = self.tables[table].fragments.values()
         return [file for fragment in fragments for file in split_by_file(fragment)]
-
-    def open_work_tables(self, records: Sequence[FragmentRecord]) -> list[Fragment]:
-        """Return the work tables of some records."""
-        return [Fragment(self.context.store, record) for record in records]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -128,7 +128,7 @@ def _contamination_report(
         yield role, _count_methods(contamination.method[role_rows[by_set[role_rows]]])
 
 
-def aggregate_stats(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def aggregate_stats(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the `copies_stats` of all rows from those of parts that share no component."""
     largest = [component for part in parts for component in part["largest_components"]]
     largest.sort(key=lambda component: (-component["images"], component["component_id"]))

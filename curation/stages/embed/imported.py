@@ -15,7 +15,7 @@ from curation.engine.context import Context
 from curation.engine.shipped_files import local_path
 from curation.engine.table import Table
 from curation.engine.units import OfMembers
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.media.encoders.imported import (
     content_of,
     identity_of,
@@ -68,8 +68,11 @@ class ImportedRows:
         vectors = VectorSet(local_path(self.path), self.column)
         if (vectors.rows, vectors.dim) != (self.rows, self.identity["dim"]):
             raise StoreError(
-                f"{self.path!r} changed while the run read it. Run the same command again, and leave "
-                "the files of vectors as they are until it ends."
+                f"{self.path!r} changed while the run read it",
+                fix=(
+                    "Run the same command again, and leave the files of vectors as they are until it "
+                    "ends"
+                ),
             )
         return vectors
 
@@ -97,7 +100,8 @@ def units(images: Table, *, params: EmbedParams, context: Context) -> dict[str, 
                 for fragment, rows in _imported_rows(images, spec, context):
                     parts[fragment][name] = rows
             except RecipeError as error:
-                raise RecipeError(f"embed.encoders.{name}: {error}") from error
+                place = f"embed.encoders.{name}"
+                raise RecipeError(*(detail.within(place) for detail in error.details)) from error
     return {
         name: {"images": fragment, "imported": OfMembers(parts[name])}
         for name, fragment in images.fragments.items()
@@ -137,7 +141,8 @@ def _sources(images: Table, spec: EncoderSpec) -> list[_Source]:
     for name, fragments in by_source.items():
         path = of_source(spec.vectors, name)
         if path is None:
-            raise RecipeError(f"`import` names no vectors of source {name!r}. Add its path.")
+            message, fix = f"it names no vectors of source {name!r}", "Add the path of its vectors"
+            raise RecipeError(Detail(message, "import", fix=fix))
         vectors = opened[path] = opened.get(path) or VectorSet(path, spec.column)
         sources.append(_Source(name, fragments, vectors, of_source(ids_of(spec).file, name)))
     if sources:
@@ -186,8 +191,11 @@ def _by_order(sources: Sequence[_Source]) -> Iterator[tuple[str, Numbers]]:
         if rows != source.vectors.rows:
             raise RecipeError(
                 f"source {source.name!r} has {rows:,} rows, and {source.vectors.path!r} holds "
-                f"{source.vectors.rows:,} vectors. With `join: rows` there must be one for each row, "
-                "in their order; otherwise join them by key or sha256."
+                f"{source.vectors.rows:,} vectors",
+                fix=(
+                    "With `join: rows`, give one vector for each row, in the order of rows; otherwise "
+                    "join them by key or sha256"
+                ),
             )
         first = 0
         for fragment in source.fragments:
@@ -228,7 +236,10 @@ def _numbers_of_source(source: _Source, join: str, index: IdIndex) -> Numbers:
     joined = np.concatenate(numbers)
     has_vector = int((joined >= 0).sum())
     if asked and not has_vector:
-        raise RecipeError(_no_vector(source, join, asked, example, index))
+        raise RecipeError(
+            _no_vector(source, join, asked, example, index),
+            fix=f"Correct `ids`, or map `{join}` to the right column in the `columns` of the source",
+        )
     logger.info(
         "embed: %d of %d rows of source %r have a vector in %r",
         *(has_vector, asked, source.name, source.vectors.path),
@@ -242,8 +253,7 @@ def _no_vector(source: _Source, join: str, asked: int, example: str, index: IdIn
     ids = ", ".join(map(repr, index.first)) or "none"
     return (
         f"none of the {asked:,} rows of source {source.name!r} has a vector in "
-        f"{source.vectors.path!r}: {rows}, and the first ids are {ids}. Correct `ids`, or map `{join}` "
-        "to the right column in the `columns` of the source."
+        f"{source.vectors.path!r}: {rows}, and the first ids are {ids}"
     )
 
 
@@ -260,8 +270,10 @@ def _check_shared(names: Sequence[str], by_source: Sequence[Numbers]) -> None:
         if len(shared):
             raise RecipeError(
                 f"{len(shared):,} keys of source {name!r} are keys of another source, too, and "
-                f"`import` is one path for all: {', '.join(names)}. If the same key means the same "
-                "image, write the path for each source; otherwise name the vectors of each: "
-                f"`import: {{{name}: PATH, …}}`."
+                f"`import` is one path for all: {', '.join(names)}",
+                fix=(
+                    "If the same key means the same image, write the path for each source; otherwise "
+                    f"name the vectors of each: `import: {{{name}: PATH, …}}`"
+                ),
             )
         used = np.union1d(used, of_source)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.engine.shipped_files import local_path
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.media.encoders.checksum import checked_sha256, compare_sha256
 from curation.media.files.file_cache import cached_by_file
 from curation.media.web.fetch_error import FetchError
@@ -161,13 +161,16 @@ def _read_weights(path: str, sha256: str | None) -> bytes:
     """Return the weights of a detector, the very bytes whose SHA-256 was compared."""
     place = Path(local_path(path))
     if not place.is_file():
-        raise RecipeError(f"fetch.faces.weights: there is no file {path!r}.")
+        fix = "Name the file with the weights of a face detector"
+        raise RecipeError(
+            Detail(f"there is no file {path!r}", "fetch.faces.weights", path, fix=fix)
+        )
     with place.open("rb") as file:
         content = file.read(MAX_WEIGHTS_BYTES + 1)
     if len(content) > MAX_WEIGHTS_BYTES:
         raise RecipeError(
-            f"fetch.faces.weights: {path!r} has more than {MAX_WEIGHTS_BYTES:,} bytes, and is no "
-            "network of a face detector."
+            f"fetch.faces.weights: {path!r} has more than {MAX_WEIGHTS_BYTES:,} bytes",
+            fix="Name the file with the weights of a face detector, which is smaller",
         )
     compare_sha256(path, hashlib.sha256(content).hexdigest(), sha256)
     return content

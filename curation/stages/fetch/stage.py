@@ -173,7 +173,8 @@ def _images(
     if missing.any():
         raise StoreError(
             f"Fragment {name}: {int(missing.sum())} rows are missing from the shards of unfinished "
-            "work. Another run may be using the same store; run the same command again."
+            "work; another run may be using the same store",
+            fix="Run the same command again",
         )
     if samples is None:
         samples = pa.table({n: pa.nulls(0, t) for n, t in _sample_types()})

@@ -17,9 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
+from curation.engine.exchange import (
+    KEY,
+    Exchange,
+    ExchangeInput,
+    MapTask,
+    exchange_tables,
+    group_bounds,
+    read_by_group,
+)
 from curation.engine.row_groups import group_by_rows
-from curation.engine.sorted_arrays import run_starts
+from curation.engine.sorted_arrays import run_starts, runs
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, DUPLICATE_KEY_BYTES
 from curation.store.fragment import Fragment
@@ -76,7 +84,7 @@ def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplic
     """
     parts = max(1, -(-sum(fragment.rows for fragment in staged) // ROWS_PER_PART))
     groups = group_by_rows(staged, ROWS_PER_PART) or [[]]
-    bounds = np.cumsum([0, *map(len, groups)])
+    bounds = group_bounds(groups)
     rows = [
         MapTask(read_keys, {"staged": group, "first": first})
         for group, first in zip(groups, bounds.tolist(), strict=False)
@@ -84,7 +92,7 @@ def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplic
     job = Exchange("repeated rows", {"rows": ExchangeInput(KEYED_ROWS, rows)}, write_repeats, parts)
     repeat_tables = [Fragment(context.store, record) for record in exchange_tables(job, context)]
     repeats = [
-        MapTask(read_repeats, {"repeats": fragment, "group_bounds": bounds})
+        MapTask(read_by_group, {"rows": fragment, "bounds": bounds})
         for fragment in repeat_tables
         if fragment.rows
     ]
@@ -155,19 +163,6 @@ def write_repeats(rows: pa.Table) -> StageOutput:
     return None
 
 
-def read_repeats(repeats: Fragment, group_bounds: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
-    """Yield REPEATS, keyed by the group of their fragment.
-
-    Args:
-        repeats: a work table of REPEATS.
-        group_bounds: number of the first fragment of each group, and after them the number of
-            fragments.
-    """
-    for batch in repeats.batches(rows=ROWS_PER_BATCH):
-        group = np.searchsorted(group_bounds, batch.column("fragment"), "right") - 1
-        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
-
-
 def write_by_fragment(repeats: pa.Table) -> StageOutput:
     """Write the duplicates of a group of fragments, sorted by fragment and row.
 
@@ -178,18 +173,15 @@ def write_by_fragment(repeats: pa.Table) -> StageOutput:
         REPEATS.
 
     Returns:
-        The number of each fragment that has some, with the digest of its rows, as `fragments`.
+        `fragments`, a pair for each fragment that has some: its number, and the digest of its rows.
     """
     repeats = repeats.sort_by([("fragment", "ascending"), ("row", "ascending")]).combine_chunks()
     yield empty_batch(REPEATS)
     yield from repeats.to_batches(ROWS_PER_BATCH)
-    fragment = repeats.column("fragment").to_numpy()
-    starts = np.flatnonzero(run_starts(fragment)) if len(fragment) else np.empty(0, np.int64)
-    stops = np.append(starts, len(fragment))[1:]
     return {
         "fragments": [
-            [int(fragment[start]), _digest(repeats.slice(start, stop - start))]
-            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+            [fragment, _digest(repeats.slice(start, stop - start))]
+            for fragment, start, stop in runs(repeats.column("fragment").to_numpy())
         ]
     }
 

@@ -173,7 +173,7 @@ def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> St
 
     Raises:
         RecipeError: a mapped column is not in the file.
-        StoreError: the file is missing, or the file system failed. What its content is costs rows only.
+        StoreError: the file is missing, or the file system failed. Damaged content only costs rows.
     """
     entry = FORMATS[file.source.reader]
     read = getattr(FORMATS.load(file.source.reader), entry.function)
@@ -260,8 +260,8 @@ def _check_counts(
         if rows == 0:
             others = "".join(f" {entry['count']:,} {code}." for code, entry in noted.items())
             raise RecipeError(
-                f"Source {source.name!r}: {source.path!r} has no rows in {len(names)} file(s).{others} "
-                "Set `path` to files with rows, or remove the source from the recipe."
+                f"Source {source.name!r}: {source.path!r} has no rows in {len(names)} file(s).{others}",
+                fix="Set `path` to files with rows, or remove the source from the recipe",
             )
         filled = {field for name in names for field in records[name].stats["filled"]}
         _check_filled(source, filled)

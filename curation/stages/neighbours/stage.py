@@ -34,7 +34,7 @@ from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.exchange import exchange
-from curation.engine.sorted_arrays import run_starts
+from curation.engine.sorted_arrays import ranks_in_runs
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.neighbours.params import JoinSpec, NeighboursStep
@@ -142,8 +142,8 @@ def _join_vectors(
     cell_pairs = search_cells(by_role, ROLE_PAIRS, options, codebooks, context)
     records = _merge_on_workers(method, cell_pairs, spec.k, context)
     yield from records
-    found_pairs = _pairs_of_queries(records, recall.query_ids, context)
-    return stats | {"cells": choice.cells} | recall.measure(options, found_pairs)
+    pairs = _pairs_of_queries(records, recall.query_ids, context)
+    return stats | {"cells": choice.cells} | recall.measure(options, pairs)
 
 
 def _exact_recall(by_role: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -273,6 +273,4 @@ def _rows(method: str, roles: tuple[str, str], pairs: pa.Table) -> Iterator[pa.R
 def _ranks(pairs: pa.Table) -> npt.NDArray[np.int32]:
     """Return the rank of each pair among those of its query, from 1. Pairs are sorted by query."""
     query = pairs.column("query_id").to_numpy(zero_copy_only=False).astype("S32")
-    positions = np.arange(len(query))
-    first = np.maximum.accumulate(np.where(run_starts(query), positions, 0))
-    return np.asarray(positions - first + 1, dtype=np.int32)
+    return (ranks_in_runs(query) + 1).astype(np.int32)

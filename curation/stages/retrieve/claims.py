@@ -114,26 +114,24 @@ def read_matches(
 def claim_part(  # noqa: PLR0913  one argument for each kind of rows
     matches: pa.Table,
     single: pa.Table,
-    images: Sequence[WorkTable],
+    images: WorkTable,
     arms: Arms,
     plans: Mapping[str, Mapping[str, Shared]],
     requested: Sequence[int],
     parents: Sequence[Shared],
     seed: int,
-    part: int,
 ) -> StageOutput:
     """Let every arm claim images of one part.
 
     Args:
         matches: all MATCHES with images of the part.
         single: the same for arms that match each image once; `set` numbers the arm.
-        images: all parts of IMAGES.
+        images: IMAGES of the part.
         arms: of the recipe.
         plans: the values of the plan of each arm, by its number.
         requested: number of claims that each arm requests.
         parents: see `Counts`.
         seed: of the recipe.
-        part: number of the part.
 
     Yields:
         CLAIMS.
@@ -141,7 +139,7 @@ def claim_part(  # noqa: PLR0913  one argument for each kind of rows
     Returns:
         As `claim_counts`, and `available`, the number of claims that are possible, by arm.
     """
-    rows = images[part].read(["image_id", "set", "cluster_id", "similarity", "fragment"])
+    rows = images.read(["image_id", "set", "cluster_id", "similarity", "fragment"])
     representable = _representable(rows)
     tables, available = [CLAIMS.empty_table()], {}
     levels = tuple(map(array_of, parents))

@@ -145,8 +145,8 @@ def apply_limit(
         {"without_place": ExchangeInput(WITHOUT_PLACE, without_place)},
         keep_claims,
         len(parts.claims),
-        {"claims": list(parts.claims), "limit": limit, "arms": parts.arms},
-        pass_part=True,
+        {"limit": limit, "arms": parts.arms},
+        part_arguments=[{"claims": claims} for claims in parts.claims],
     )
     return ClaimedParts(parts.images, runner.exchange(job), parts.arms)
 
@@ -288,16 +288,15 @@ def read_without_place(entries: WorkTable, earlier: int) -> Iterator[pa.Table]:
 
 
 def keep_claims(
-    without_place: pa.Table, claims: Sequence[WorkTable], limit: Limit, arms: Arms, part: int
+    without_place: pa.Table, claims: WorkTable, limit: Limit, arms: Arms
 ) -> StageOutput:
     """Drop the claims of one part that found no place.
 
     Args:
         without_place: WITHOUT_PLACE of the part.
-        claims: all parts of CLAIMS.
+        claims: CLAIMS of the part.
         limit: the kind of places.
         arms: of the recipe.
-        part: number of the part.
 
     Yields:
         CLAIMS.
@@ -305,7 +304,7 @@ def keep_claims(
     Returns:
         As `claim_counts`.
     """
-    rows = claims[part].read()
+    rows = claims.read()
     dropped = limit.dropped(rows, np.asarray(without_place.column("row"), np.int64))
     kept = rows.filter(pa.array(~dropped))
     if not limit.of_balance:

@@ -173,14 +173,13 @@ class Retrieval:
             claim_part,
             self.parts,
             {
-                "images": list(self.images),
                 "arms": self.arms,
                 "plans": self._shared_plans(),
                 "requested": [plan.requested for plan in self.plans],
                 "parents": self.shared_parents,
                 "seed": self.params.seed,
             },
-            pass_part=True,
+            part_arguments=[{"images": images} for images in self.images],
         )
         claims = self.runner.exchange(job)
         available = {

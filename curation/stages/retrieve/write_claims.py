@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.engine.contract import contract
-from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
+from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, group_keys
 from curation.engine.exchange_runner import WorkTable
-from curation.engine.sorted_arrays import run_starts
+from curation.engine.sorted_arrays import run_starts, runs
 from curation.engine.units import StageOutput
 from curation.stages.retrieve.claims import Arms
 from curation.stages.retrieve.images import images_of_claims
@@ -70,31 +69,31 @@ def write_exchange(
     # A task gets a number for each group, and not one for each fragment.
     bounds = np.array([group[0] for group in groups])
     tasks = [
-        MapTask(read_placed, {"claims": claims, "images": images, "group_bounds": bounds})
+        MapTask(read_placed, {"claims": claims, "images": images, "bounds": bounds})
         for claims, images in zip(parts.claims, parts.images, strict=True)
     ]
-    names_of = {n: names[n] for group in groups for n in group.tolist()}
+    named = [{number: names[number] for number in group.tolist()} for group in groups]
     return Exchange(
         "write claims",
         {"rows": ExchangeInput(PLACED_CLAIMS, tasks)},
         write_fragments,
         len(groups),
-        {"arms": parts.arms, "names": names_of},
-        lambda part: {names_of[n]: "claims" for n in groups[part].tolist()},
+        {"arms": parts.arms},
+        lambda part: dict.fromkeys(named[part].values(), "claims"),
+        part_arguments=[{"names": of_group} for of_group in named],
     )
 
 
-def read_placed(claims: WorkTable, images: WorkTable, group_bounds: Numbers) -> Iterator[pa.Table]:
+def read_placed(claims: WorkTable, images: WorkTable, bounds: Numbers) -> Iterator[pa.Table]:
     """Yield PLACED_CLAIMS, keyed by the group of their fragment.
 
     Args:
         claims: a part of CLAIMS.
         images: the same part of IMAGES.
-        group_bounds: number of the first fragment of each group.
+        bounds: number of the first fragment of each group.
     """
     table = placed_claims(claims, images)
-    group = np.searchsorted(group_bounds, table.column("fragment").to_numpy(), "right") - 1
-    yield table.append_column(KEY, pa.array(group.astype(np.uint64)))
+    yield table.append_column(KEY, group_keys(table, bounds))
 
 
 def placed_claims(claims: WorkTable, images: WorkTable) -> pa.Table:
@@ -126,12 +125,10 @@ def write_fragments(rows: pa.Table, arms: Arms, names: Mapping[Any, str]) -> Sta
     rank = rows.column("rank").fill_null(LARGEST_RANK).to_numpy()
     keys = (rank, seeds, arm_order[arm], to_ids(rows.column("image_id")), fragment)
     rows = rows.take(pa.array(np.lexsort(keys))).combine_chunks()
-    fragment = rows.column("fragment").to_numpy()
-    starts = np.flatnonzero(run_starts(fragment))
     table = _with_names(rows, arms)
-    for start, stop in pairwise([*starts.tolist(), len(rows)]):
+    for number, start, stop in runs(rows.column("fragment").to_numpy()):
         (batch,) = table.slice(start, stop - start).combine_chunks().to_batches()
-        yield names[int(fragment[start])], batch
+        yield names[number], batch
     return None
 
 

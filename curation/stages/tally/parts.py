@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +19,10 @@ from curation.engine.exchange import (
     ExchangeInput,
     MapTask,
     exchange,
-    exchange_tables,
+    group_bounds,
+    read_by_group,
 )
+from curation.engine.exchange_runner import OnWorkers
 from curation.engine.row_groups import group_by_rows
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.tally.captions import (
@@ -63,29 +64,22 @@ def tally_in_parts(
     Returns:
         As `tally`.
     """
-    context = context.private()
+    runner = OnWorkers(context.private())
     tables = [Fragment(context.store, record) for record in keys]
-    rows = sum(table.rows for table in tables)
+    groups = group_by_rows(tables, ROWS_PER_PART)
     tasks = [
-        MapTask(read_keys, {"tables": group, "first": first}) for first, group in _groups(tables)
+        MapTask(read_keys, {"tables": group, "first": first})
+        for group, first in zip(groups, group_bounds(groups).tolist(), strict=False)
     ]
-    parts = max(1, -(-rows // ROWS_PER_PART))
-    job = Exchange("captions by key", {"rows": ExchangeInput(KEYED_ROWS, tasks)}, count_part, parts)
-    counted = exchange_tables(job, context)
-    yield from _write(fragments, counted, context)
-    context.delete_records(counted)
+    parts = max(1, -(-sum(table.rows for table in tables) // ROWS_PER_PART))
+    inputs = {"rows": ExchangeInput(KEYED_ROWS, tasks)}
+    counted = runner.exchange(Exchange("captions by key", inputs, count_part, parts))
+    yield from _write(fragments, counted, runner.context)
+    runner.delete()
     return {
-        "captions": sum(record.stats["captions"] for record in counted),
-        "most_repeated": max(record.stats["most_repeated"] for record in counted),
+        "captions": sum(table.stats["captions"] for table in counted),
+        "most_repeated": max(table.stats["most_repeated"] for table in counted),
     }
-
-
-def _groups(tables: Sequence[Fragment]) -> Iterator[tuple[int, list[Fragment]]]:
-    """Yield fragments in groups, each with the number of its first one."""
-    first = 0
-    for group in group_by_rows(tables, ROWS_PER_PART):
-        yield first, group
-        first += len(group)
 
 
 def read_keys(tables: Sequence[Fragment], first: int) -> Iterator[pa.Table]:
@@ -130,72 +124,49 @@ def count_part(rows: pa.Table) -> StageOutput:
 
 def _write(
     fragments: Mapping[str, tuple[Fragment, Fragment]],
-    counted: Sequence[FragmentRecord],
+    counted: Sequence[Fragment],
     context: Context,
 ) -> Iterator[FragmentRecord]:
     """Yield the records of the fragments of `tallies`, which workers write."""
+    images = [fragment for fragment, _ in fragments.values()]
+    bounds = group_bounds(group_by_rows(images, ROWS_PER_PART))
     names = list(fragments)
-    groups = [
-        (first, names[first : first + len(group)])
-        for first, group in _groups([images for images, _ in fragments.values()])
-    ]
-    starts = np.array([first for first, _ in groups])
-    tasks = [
-        MapTask(read_counts, {"rows": Fragment(context.store, record), "starts": starts})
-        for record in counted
-    ]
+    groups = [names[start:stop] for start, stop in pairwise(bounds.tolist())]
+    tasks = [MapTask(read_by_group, {"rows": table, "bounds": bounds}) for table in counted]
     job = Exchange(
         "write tallies",
         {"rows": ExchangeInput(COUNTED_ROWS, tasks)},
         write_group,
         len(groups),
-        {
-            "first": [first for first, _ in groups],
-            "fragments": [[(n, *fragments[n]) for n in group] for _, group in groups],
-        },
-        lambda part: dict.fromkeys(groups[part][1], "tallies"),
-        pass_part=True,
+        outputs=lambda part: dict.fromkeys(groups[part], "tallies"),
+        part_arguments=[
+            {"fragments": [(name, *fragments[name]) for name in group], "first": first}
+            for group, first in zip(groups, bounds.tolist(), strict=False)
+        ],
     )
     if groups:
         for records in exchange(job, context):
             yield from records.values()
 
 
-def read_counts(rows: Fragment, starts: np.ndarray[Any, Any]) -> Iterator[pa.Table]:
-    """Yield COUNTED_ROWS, keyed by the group of their fragment.
-
-    Args:
-        rows: a work table of COUNTED_ROWS.
-        starts: number of the first fragment of each group.
-    """
-    for batch in rows.batches(rows=ROWS_AT_ONCE):
-        group = np.searchsorted(starts, batch.column("fragment").to_numpy(), "right") - 1
-        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(group.astype(np.uint64)))
-
-
 def write_group(
-    rows: pa.Table,
-    first: Sequence[int],
-    fragments: Sequence[Sequence[tuple[str, Fragment, Fragment]]],
-    part: int,
+    rows: pa.Table, fragments: Sequence[tuple[str, Fragment, Fragment]], first: int
 ) -> StageOutput:
     """Write the tallies of one group of fragments.
 
     Args:
         rows: all COUNTED_ROWS of the group.
-        first: number of the first fragment of each group.
-        fragments: of each group: name, fragment of `images` and fragment of `copies`.
-        part: number of the group.
+        fragments: of the group: name, fragment of `images` and fragment of `copies`.
+        first: number of the first of them.
 
     Yields:
         (name of the fragment, batch of `tallies`).
     """
     rows = rows.sort_by([("fragment", "ascending")]).combine_chunks()
     fragment, row, images = (np.asarray(rows.column(name)) for name in COUNTED_ROWS.names)
-    group = fragments[part]
-    bounds = np.searchsorted(fragment, np.arange(len(group) + 1) + first[part])
+    bounds = np.searchsorted(fragment, first + np.arange(len(fragments) + 1))
     for (name, image_rows, copies), (start, stop) in zip(
-        group, pairwise(bounds.tolist()), strict=True
+        fragments, pairwise(bounds.tolist()), strict=True
     ):
         counts = np.zeros(image_rows.rows, np.int32)
         counts[row[start:stop]] = images[start:stop]

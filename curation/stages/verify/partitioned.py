@@ -11,13 +11,11 @@ The driver holds names of work tables, and nothing for a pair or an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
-
-import numpy as np
 
 from curation.algorithms.arrays.vectors import RowNumbers
 from curation.engine.context import Context
@@ -25,9 +23,11 @@ from curation.engine.exchange import (
     Exchange,
     ExchangeInput,
     MapTask,
-    exchange_tables,
+    group_bounds,
+    read_by_group,
     split_by_file,
 )
+from curation.engine.exchange_runner import OnWorkers
 from curation.engine.row_groups import group_by_rows
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
@@ -60,7 +60,6 @@ from curation.stages.verify.partitioned_pictures import (
     read_image_rows,
     read_needed,
     read_pictures,
-    read_placed,
     reduce_missing,
     write_by_fragment,
     write_needed,
@@ -89,7 +88,7 @@ def verify_in_parts(
     Returns:
         `pairs` and `unreadable`, as the stage does.
     """
-    work = _Parts(images, neighbours, params, context)
+    work = _Parts(images, neighbours, params, context, OnWorkers(context.private()))
     ranges = work.distinct_pairs()
     groups = work.images_by_fragment(ranges)
     reduced = work.reduce(groups)
@@ -97,10 +96,10 @@ def verify_in_parts(
     measured = work.measure(plan, reduced)
     yield from write_on_workers(measured, context)
     # The next run looks for them by their first pair.
-    kept = {table.record.stats["first"]: [table] for table in measured if table.rows}
+    kept = {table.stats["first"]: [table] for table in measured if table.rows}
     context.keep_tables(measured_pairs.KEPT, kept)
-    context.delete_records(fragment.record for fragment in work.passing)
-    pairs = sum(fragment.record.stats["pairs"] for fragment in plan)
+    work.runner.delete()
+    pairs = sum(fragment.stats["pairs"] for fragment in plan)
     return {"pairs": pairs, "unreadable": pairs - sum(table.rows for table in measured)}
 
 
@@ -113,14 +112,14 @@ class _Parts:
         neighbours: the table `neighbours`.
         params: of the stage.
         context: where workers run.
-        passing: work tables that nothing needs once the stage has ended.
+        runner: computes the work tables that nothing needs once the stage has ended.
     """
 
     images: Table
     neighbours: Table
     params: VerifyStep
     context: Context
-    passing: list[Fragment] = field(default_factory=list)
+    runner: OnWorkers
 
     @cached_property
     def fragment_groups(self) -> list[list[Fragment]]:
@@ -130,22 +129,7 @@ class _Parts:
     @cached_property
     def group_bounds(self) -> RowNumbers:
         """Number of the first fragment of each group, and after them the number of fragments."""
-        return np.cumsum([0, *map(len, self.fragment_groups)])
-
-    def exchange(
-        self,
-        label: str,
-        function: Callable[..., StageOutput],
-        parts: int,
-        inputs: Mapping[str, ExchangeInput],
-    ) -> list[Fragment]:
-        """Return the work table of each part of an exchange, which nothing needs in the end."""
-        # Only this step finds them, so that they may be deleted.
-        private = self.context.private()
-        records = exchange_tables(Exchange(label, inputs, function, parts), private)
-        tables = [Fragment(self.context.store, record) for record in records]
-        self.passing.extend(tables)
-        return tables
+        return group_bounds(self.fragment_groups)
 
     def distinct_pairs(self) -> list[Fragment]:
         """Return the distinct pairs of each range."""
@@ -154,7 +138,7 @@ class _Parts:
         options = {"params": self.params, "ranges": ranges}
         tasks = [MapTask(read_pairs, {"neighbours": file, **options}) for file in files]
         inputs = {"pairs": ExchangeInput(PAIRS, tasks)}
-        return self.exchange("pairs", write_distinct_pairs, ranges, inputs)
+        return self.runner.exchange(Exchange("pairs", inputs, write_distinct_pairs, ranges))
 
     def images_by_fragment(self, ranges: Sequence[Fragment]) -> list[Fragment]:
         """Return for each group of fragments the images that it gives, and the ranges with them."""
@@ -167,22 +151,24 @@ class _Parts:
         in_pairs = 2 * sum(fragment.rows for fragment in ranges)
         parts = max(1, -(-max(self.images.rows, in_pairs) // ROWS_PER_PART))
         inputs = {"rows": ExchangeInput(IMAGE_ROWS, rows), "ends": ExchangeInput(ENDS, ends)}
-        placed = self.exchange("images of pairs", place_images, parts, inputs)
-        bounds = {"group_bounds": self.group_bounds}
-        tasks = [MapTask(read_placed, {"placed": each, **bounds}) for each in placed]
+        placed = self.runner.exchange(Exchange("images of pairs", inputs, place_images, parts))
+        bounds = self.group_bounds
+        tasks = [MapTask(read_by_group, {"rows": each, "bounds": bounds}) for each in placed]
         inputs = {"placed": ExchangeInput(PLACED, tasks)}
         groups = len(self.fragment_groups)
-        return self.exchange("images by fragment", write_by_fragment, groups, inputs)
+        return self.runner.exchange(
+            Exchange("images by fragment", inputs, write_by_fragment, groups)
+        )
 
     def reduce(self, groups: Sequence[Fragment]) -> list[list[Reduced]]:
         """Reduce the pictures of pairs; return for each group those of its fragments."""
         context, fragments = self.context, list(self.images.fragments.values())
         kept = context.kept_tables(reduced_tables.KEPT)
-        describe = reduced_tables.are_described(sum(g.record.stats["images"] for g in groups))
+        describe = reduced_tables.are_described(sum(placed.stats["images"] for placed in groups))
         parts: dict[int, list[Fragment]] = {}
         items: dict[str, dict[str, Any]] = {}
         for placed in groups:
-            for number in placed.record.stats["fragments"]:
+            for number in placed.stats["fragments"]:
                 known = kept.get(fragments[number].content, [])
                 parts[number] = known if len(known) < reduced_tables.MAX_PARTS else []
                 items[fragments[number].name] = {
@@ -199,7 +185,7 @@ class _Parts:
         tables = {fragments[number].content: parts[number] for number in parts}
         context.keep_tables(reduced_tables.KEPT, tables)
         return [
-            [Reduced(number, parts[number]) for number in placed.record.stats["fragments"]]
+            [Reduced(number, parts[number]) for number in placed.stats["fragments"]]
             for placed in groups
         ]
 
@@ -229,11 +215,11 @@ class _Parts:
             "digests": ExchangeInput(DIGEST_ROWS, digests),
             "measured": ExchangeInput(measured_schema(), last),
         }
-        return self.exchange("new pairs", plan_pairs, len(ranges), inputs)
+        return self.runner.exchange(Exchange("new pairs", inputs, plan_pairs, len(ranges)))
 
     def measure(self, plan: Sequence[Fragment], reduced: Sequence[list[Reduced]]) -> list[Fragment]:
         """Compare the new pairs; return all measured pairs of each range."""
-        bounds = list(accumulate((p.record.stats["units"] for p in plan), initial=0))
+        bounds = list(accumulate((each.stats["units"] for each in plan), initial=0))
         compared = self._compare(plan, bounds, reduced) if bounds[-1] else []
         items = {
             f"measured-{number:06d}": {"plan": each, "compared": compared[start:stop]}
@@ -249,13 +235,13 @@ class _Parts:
         of_range = [
             {"plan": each, "first_unit": first}
             for each, first in zip(plan, bounds, strict=False)
-            if each.record.stats["units"]
+            if each.stats["units"]
         ]
-        placed = {"group_bounds": self.group_bounds}
-        tasks = [MapTask(read_needed, {**each, **placed}) for each in of_range]
+        bounds_of_groups = {"bounds": self.group_bounds}
+        tasks = [MapTask(read_needed, each | bounds_of_groups) for each in of_range]
         inputs = {"needed": ExchangeInput(NEEDED, tasks)}
         groups = len(self.fragment_groups)
-        needed = self.exchange("needed pictures", write_needed, groups, inputs)
+        needed = self.runner.exchange(Exchange("needed pictures", inputs, write_needed, groups))
         pictures = [
             MapTask(read_pictures, {"needed": each, "reduced": tables})
             for each, tables in zip(needed, reduced, strict=True)
@@ -266,4 +252,4 @@ class _Parts:
             "pairs": ExchangeInput(NEW_PAIRS, pairs),
             "pictures": ExchangeInput(PICTURES, pictures),
         }
-        return self.exchange("compare", compare_unit, bounds[-1], inputs)
+        return self.runner.exchange(Exchange("compare", inputs, compare_unit, bounds[-1]))

@@ -133,7 +133,7 @@ def plan_pairs(pairs: pa.Table, digests: pa.Table, measured: pa.Table) -> StageO
     readable = known.has(left) & known.has(right)
     left, right = left[readable], right[readable]
     of_pair = [known.digest(left), known.digest(right)]
-    positions, rows = _found(joined(left, right, *of_pair), measured)
+    positions, rows = _measured_before(joined(left, right, *of_pair), measured)
     is_new = np.ones(len(left), bool)
     is_new[positions] = False
     new = np.flatnonzero(is_new)
@@ -169,7 +169,7 @@ class _Digests:
         return np.asarray(self._fragments[positions_in(ids, self._ids)[0]], np.int32)
 
 
-def _found(keys: Ids, measured: pa.Table) -> tuple[npt.NDArray[np.int64], pa.Table]:
+def _measured_before(keys: Ids, measured: pa.Table) -> tuple[npt.NDArray[np.int64], pa.Table]:
     """Return the positions of pairs that the last run has measured, and their rows."""
     row_keys = joined(*(to_ids(measured.column(name)) for name in NEW_PAIRS_FROM))
     positions, known = positions_in(row_keys, keys)
@@ -224,7 +224,7 @@ def compare_unit(pairs: pa.Table, pictures: pa.Table) -> StageOutput:
 
 
 class _Stored(Mapping[bytes, Any]):
-    """Reduced pictures and keypoints by image, without copies of those that are not asked for."""
+    """Reduced pictures and keypoints by image; a picture is copied when it is looked up."""
 
     def __init__(self, ids: Ids, pictures: pa.ChunkedArray, keypoints: pa.ChunkedArray) -> None:
         self._rows = {image: row for row, image in enumerate(ids.tolist())}

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.fixed_bytes import bytes_of, fixed_bytes
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.engine.exchange import KEY
+from curation.engine.exchange import KEY, group_keys
 from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.verify.partitioned_pairs import (
@@ -106,19 +106,6 @@ def place_images(rows: pa.Table, ends: pa.Table) -> StageOutput:
     return None
 
 
-def read_placed(placed: Fragment, group_bounds: RowNumbers) -> Iterator[pa.Table]:
-    """Yield PLACED, keyed by the group of their fragment.
-
-    Args:
-        placed: a work table of PLACED.
-        group_bounds: number of the first fragment of each group, and after them the number of
-            fragments.
-    """
-    for batch in placed.batches(rows=ROWS_PER_BATCH):
-        table = pa.Table.from_batches([batch])
-        yield table.append_column(KEY, _groups(table, group_bounds))
-
-
 def write_by_fragment(placed: pa.Table) -> StageOutput:
     """Write the images that a group of fragments gives, sorted by fragment and row.
 
@@ -135,7 +122,7 @@ def write_by_fragment(placed: pa.Table) -> StageOutput:
     order = np.lexsort((ranges, row, fragment))
     yield empty_batch(PLACED)
     yield from placed.take(pa.array(order)).combine_chunks().to_batches(ROWS_PER_BATCH)
-    images = int(run_starts(fragment[order], row[order]).sum()) if len(order) else 0
+    images = int(run_starts(fragment[order], row[order]).sum())
     return {"images": images, "fragments": np.unique(fragment).tolist()}
 
 
@@ -156,9 +143,8 @@ def reduce_missing(
     """
     wanted = _of_fragment(placed, number)
     missing = ~np.isin(bytes_of(wanted, "image"), ids_of(kept))
-    return (
-        yield from describe_fragment(images, np.unique(_column(wanted, "row")[missing]), describe)
-    )
+    rows = np.unique(_column(wanted, "row")[missing])
+    return (yield from describe_fragment(images, rows, describe))
 
 
 # -- digests of pictures ------------------------------------------------------------------------------
@@ -196,20 +182,20 @@ def _digests(tables: Sequence[Fragment]) -> tuple[Ids, Ids]:
 # -- pictures of new pairs ----------------------------------------------------------------------------
 
 
-def read_needed(plan: Fragment, first_unit: int, group_bounds: RowNumbers) -> Iterator[pa.Table]:
+def read_needed(plan: Fragment, first_unit: int, bounds: RowNumbers) -> Iterator[pa.Table]:
     """Yield NEEDED, keyed by the group of the fragment that gives the picture.
 
     Args:
         plan: the planned pairs of a range.
         first_unit: number of the first unit of the range among all units.
-        group_bounds: as `read_placed`.
+        bounds: of the groups of fragments, as `group_keys`.
     """
     for pairs, unit in new_pairs(plan, first_unit):
         for end in "ab":
             ids = fixed_bytes(to_ids(pairs.column(f"image_{end}")))
             columns = [ids, pairs.column(f"fragment_{end}"), pa.array(unit.astype(np.int32))]
             table = pa.table(columns, schema=NEEDED)
-            yield table.append_column(KEY, _groups(table, group_bounds))
+            yield table.append_column(KEY, group_keys(table, bounds))
 
 
 def write_needed(needed: pa.Table) -> StageOutput:
@@ -224,9 +210,8 @@ def write_needed(needed: pa.Table) -> StageOutput:
     image, fragment, unit = (_column(needed, name) for name in NEEDED.names)
     order = np.lexsort((unit, image, fragment))
     yield empty_batch(NEEDED)
-    if len(order):
-        rows = order[run_starts(image[order], fragment[order], unit[order])]
-        yield from needed.take(pa.array(rows)).combine_chunks().to_batches(ROWS_PER_BATCH)
+    rows = order[run_starts(image[order], fragment[order], unit[order])]
+    yield from needed.take(pa.array(rows)).combine_chunks().to_batches(ROWS_PER_BATCH)
     return None
 
 
@@ -271,15 +256,9 @@ def _of_fragment(rows: Fragment, number: int) -> pa.Table:
     return pa.concat_tables(tables).filter(pc.field("fragment") == number).combine_chunks()
 
 
-def _groups(rows: pa.Table, group_bounds: RowNumbers) -> pa.Array:
-    group = np.searchsorted(group_bounds, _column(rows, "fragment"), "right") - 1
-    return pa.array(group.astype(np.uint64))
-
-
 def _column(rows: pa.Table, name: str) -> npt.NDArray[np.generic]:
-    return (
-        bytes_of(rows, name) if rows.schema.field(name).type == ID else rows.column(name).to_numpy()
-    )
+    is_id = rows.schema.field(name).type == ID
+    return bytes_of(rows, name) if is_id else rows.column(name).to_numpy()
 
 
 def _batch(columns: Sequence[npt.NDArray[np.generic]], schema: pa.Schema) -> pa.RecordBatch:

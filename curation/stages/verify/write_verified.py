@@ -88,25 +88,24 @@ def write_on_workers(measured: Sequence[Fragment], context: Context) -> Iterator
         {},
         write_fragment,
         len(fragments),
-        {"measured": list(measured), "fragments": fragments},
+        {"measured": list(measured)},
         lambda part: {fragments[part].name: "verified"},
-        pass_part=True,
+        part_arguments=[{"fragment": fragment} for fragment in fragments],
     )
     for records in exchange(job, context):
         yield from records.values()
 
 
-def write_fragment(measured: list[Fragment], fragments: list[RowRange], part: int) -> StageOutput:
+def write_fragment(measured: list[Fragment], fragment: RowRange) -> StageOutput:
     """Write one fragment of `verified`.
 
     Args:
         measured: work tables with all pairs, in order.
-        fragments: the rows of each fragment.
-        part: number of the fragment.
+        fragment: its rows.
 
     Yields:
         (name of the fragment, batch of `verified`).
     """
-    for batch in verified_batches(measured, fragments[part]):
-        yield fragments[part].name, batch
+    for batch in verified_batches(measured, fragment):
+        yield fragment.name, batch
     return None

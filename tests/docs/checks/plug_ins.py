@@ -31,8 +31,8 @@ def scores() -> list[float | None]:
     )
     assert plan(recipe)[2].plugins == ("my_filters.py",)
     column = run_stage("screen", recipe, store).read(["exclamations"]).column(0)
-    found: list[float | None] = column.to_pylist()
-    return found
+    values: list[float | None] = column.to_pylist()
+    return values
 
 
 assert scores() == [2, 0, 0, 0]

@@ -15,11 +15,11 @@ from typing import Any
 
 
 def _kill_session() -> None:
-    own = os.getsid(0)
+    session = os.getsid(0)
     others = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
     for pid in sorted(others, key=lambda pid: pid == os.getpid()):
         try:
-            if os.getsid(pid) == own:
+            if os.getsid(pid) == session:
                 os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue

@@ -99,11 +99,15 @@ def _image(file: SourceFile, schema: pa.Schema, features: Features) -> str:
     place = f"Source {file.source.name!r}: {file.display_name} has"
     if not images:
         raise RecipeError(
-            f"{place} no column of images. It has: {listed_names(schema.names)}. Map `image` in "
-            "`columns` to a column of encoded images; for URLs or paths set `format: parquet`."
+            f"{place} no column of images. It has: {listed_names(schema.names)}",
+            fix=(
+                "Map `image` in `columns` to a column of encoded images; for URLs or paths set "
+                "`format: parquet`"
+            ),
         )
     raise RecipeError(
-        f"{place} several columns of images: {listed_names(images)}. Map `image` in `columns` to one."
+        f"{place} several columns of images: {listed_names(images)}",
+        fix="Map `image` in `columns` to one of them",
     )
 
 

@@ -150,7 +150,8 @@ class _Shard:
         if not {_KEY, _STATUS} <= set(schema.names):
             raise RecipeError(
                 f"Source {file.source.name!r}: {file.display_name} was not written by img2dataset: it "
-                f"lacks {_KEY} or {_STATUS}; it has: {listed_names(schema.names)}. Set another format."
+                f"lacks {_KEY} or {_STATUS}; it has: {listed_names(schema.names)}",
+                fix="Set another `format`",
             )
         columns = dict(mapped_columns(file, schema.names))
         inline = [f.name for f in schema if f.name in IMAGE_ENDINGS and _holds_bytes(f)]

@@ -44,8 +44,8 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
         expected = ", ".join(file.source.column_candidates.get("url", ()))
         raise RecipeError(
             f"Source {file.source.name!r}: {file.display_name} is not a {file.source.format} list: it "
-            f"has none of the columns {expected}. It has: {listed_names([*names, *file.partitions])}. "
-            "Map the column of URLs in `columns`, or set another `format`."
+            f"has none of the columns {expected}. It has: {listed_names([*names, *file.partitions])}",
+            fix="Map the column of URLs in `columns`, or set another `format`",
         )
     return columns
 

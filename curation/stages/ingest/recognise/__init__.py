@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.masking import mask_address
 from curation.media.files.location import shown
 from curation.stages.ingest.recognise.place import Place, Recognised
@@ -30,9 +30,15 @@ def recognise(place: Place) -> Recognised:
     names = ", ".join(shown(file.name) for file in place.files[:_SHOWN_NAMES]) or "no file"
     reasons = "".join(f"\n  {problem}" for problem in problems)
     raise RecipeError(
-        f"{shown(mask_address(place.path))!r}: no format recognises what is there ({names}).{reasons}\n"
-        f"Formats: {', '.join(FORMATS)}. A list needs a column of URLs, of paths, or of encoded "
-        "images. Other columns, and other endings of files, can be set in a recipe by hand."
+        Detail(
+            f"no format recognises what is there ({names}){reasons}",
+            repr(shown(mask_address(place.path))),
+            valid=tuple(FORMATS),
+            fix=(
+                "Give a list a column of URLs, of paths, or of encoded images. Set other columns, and "
+                "other endings of files, in a recipe by hand"
+            ),
+        )
     )
 
 

@@ -100,8 +100,8 @@ def place_of(path: str, outbound: OutboundParams | None = None) -> Place:
         files = tuple(_take(_files(path), MOST_FILES))
     except (OSError, ValueError) as error:
         raise RecipeError(
-            f"{shown(mask_address(path))!r} cannot be listed ({mask_address(str(error))}). Name a "
-            f"file, a folder or a glob. {start_of_paths()}."
+            f"{shown(mask_address(path))!r} cannot be listed ({mask_address(str(error))})",
+            fix=f"Name a file, a folder or a glob. {start_of_paths()}",
         ) from error
     return Place(path, files, outbound)
 

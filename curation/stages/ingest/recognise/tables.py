@@ -138,7 +138,10 @@ def parquet_head(file: SourceFile) -> Head:
             images = [n for n in range(len(schema)) if _holds_bytes(schema.field(n).type)]
             with_pictures = [n for n in images if _holds_pictures(bounded, schema, n)]
     except FileSystemError as error:
-        raise RecipeError(f"{file.display_name} cannot be read ({error}).") from error
+        raise RecipeError(
+            f"{file.display_name} cannot be read ({error})",
+            fix="Make the file readable, or name another one",
+        ) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnreadableError(f"{file.display_name}: {error}") from error
     return Head(values, [schema.names[n] for n in with_pictures])

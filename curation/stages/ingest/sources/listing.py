@@ -309,8 +309,8 @@ def _folder_parts(source: Source, listed: _Listed, rows: int, notices: Notices) 
     """Return the images of a folder in parts of `rows` files."""
     if "key" in source.columns:
         raise RecipeError(
-            f"Source {source.name!r}: the key of an image in a folder is its path; remove key from "
-            "`columns`."
+            f"Source {source.name!r}: the key of an image in a folder is its path",
+            fix="Remove `key` from `columns`",
         )
     members = images_of_folder(listed.files, listed.pattern)
     if not members:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.masking import mask_address
 from curation.media.web.params import OutboundParams
 from curation.media.web.urls import InvalidURLError, normalize
@@ -47,6 +47,6 @@ def web_source_file(source: Source, outbound: OutboundParams) -> SourceFile:
         with WebFile(address, outbound) as file:
             size, version = file.size, file.version
     except WebFileError as error:
-        raise RecipeError(f"Source {source.name!r}: {error}") from error
+        raise RecipeError(Detail(str(error), f"Source {source.name!r}")) from error
     query = address[len(root) + 1 + len(name) :]
     return SourceFile(source, root, unquote(name), size, version, query, outbound=outbound)

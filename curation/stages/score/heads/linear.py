@@ -27,8 +27,11 @@ def load(spec: HeadSpec, info: EncoderInfo) -> Head:
     if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or len(state["weight"]) != 1:
         shapes = {k: list(v.shape) for k, v in state.items()}
         raise RecipeError(
-            f"{spec.weights!r} is not a linear head: it has the tensors {shapes}; it must have weight "
-            "(1, dim) and bias (1,). For a network of several layers, use `kind: mlp`."
+            f"{spec.weights!r} is not a linear head: it has the tensors {shapes}",
+            fix=(
+                "Give it the tensors weight (1, dim) and bias (1,). For a network of several layers, "
+                "use `kind: mlp`"
+            ),
         )
     weight = state["weight"][0].double().numpy()
     bias = float(state["bias"][0])

@@ -73,9 +73,11 @@ def read_layers(state: Mapping[str, Any], path: str) -> list[Layer]:
     names = sorted({key.rpartition(".")[0] for key in state}, key=_natural_key)
     shapes = {key: list(value.shape) for key, value in state.items()}
     invalid = RecipeError(
-        f"{path!r} is not a network of linear layers with one output: it has the tensors {shapes}. It "
-        "must have <name>.weight (out, in) and <name>.bias (out,) of each layer; the last one has "
-        "out = 1."
+        f"{path!r} is not a network of linear layers with one output: it has the tensors {shapes}",
+        fix=(
+            "Give it the tensors <name>.weight (out, in) and <name>.bias (out,) of each layer; the "
+            "last one has out = 1"
+        ),
     )
     if set(state) != {f"{name}.{part}" for name in names for part in ("weight", "bias")}:
         raise invalid
