@@ -19,7 +19,7 @@ LEFT = {
     "media": 55,
     "stages": 21,
     "engine": 16,
-    "store": 11,
+    "store": 10,
     "runner": 7,
     "airflow": 4,
     "algorithms": 2,
