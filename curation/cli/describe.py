@@ -63,7 +63,8 @@ def _plain(value: Any) -> Any:
 def describe_problems(problems: Sequence[Problem], store: Store) -> list[DamagedFile]:
     """Return the facts of damaged files of a store."""
     described = [asdict(each) | {"remedy": each.remedy(store.uri)} for each in problems]
-    return [DamagedFile.model_validate(each) for each in described]
+    known = DamagedFile.model_fields
+    return [DamagedFile.model_validate({n: d[n] for n in d if n in known}) for d in described]
 
 
 def describe_run(

@@ -106,12 +106,29 @@ def _print_place(table: Table, version: str | None, run: str | None) -> None:
     )
     out.print(f"files    {listing}")
     if version is None:
-        chosen = f" --run {shlex.quote(run)}" if run else ""
-        out.print(f'query    curation sql {place} "FROM {name}"{chosen}')
+        chosen = _print_run(table, run)
+        named = f" --run {shlex.quote(chosen)}" if chosen else ""
+        out.print(f'query    curation sql {place} "FROM {name}"{named}')
     try:
         out.print(f"open with  {duckdb_call(table, _folder(table, version, run))}")
     except StoreError as error:
         out.print(f"open with  the files alone: {error}")
+
+
+def _print_run(table: Table, run: str | None) -> str | None:
+    """Print which run of which recipe a version is of; return the run that a query has to name, if any.
+
+    Without a name, that is the latest finished run of any recipe; `curation sql` asks for a name then.
+    """
+    from curation.store.run_log import find_run, latest_run, read_runs
+
+    name = table.manifest.table
+    record = find_run(table.store, run) if run else latest_run(table.store, name)
+    if record is None:
+        return run
+    out.print(f"run      {record.run}  (recipe {record.recipe})")
+    finished = (each.recipe for each in read_runs(table.store) if each.state == "finished")
+    return record.run if run or len(set(finished)) > 1 else None
 
 
 def _folder(table: Table, version: str | None, run: str | None) -> str:

@@ -116,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> None:
         with RunLog(store, partial(logger.info, "log: %s")) as log:
             options = RunOptions(outcomes.append, waiting, again, [log, *observers])
             run_steps(steps, recipe, store, cluster, options)
-            report = _write_report(steps, recipe, store)
+            report = _write_report(steps, recipe, store, log.run)
     finally:
         if arguments.summary and len(outcomes) < len(steps):
             _write(summarise(outcomes, store), arguments.summary)
@@ -124,12 +124,14 @@ def _run(arguments: argparse.Namespace) -> None:
         _write(summarise(outcomes, store, report), arguments.summary)
 
 
-def _write_report(steps: Sequence[Step], recipe: Recipe, store: Store) -> str | None:
+def _write_report(
+    steps: Sequence[Step], recipe: Recipe, store: Store, run: str | None
+) -> str | None:
     if not any(step.tables == (DATASET,) for step in steps):
         return None
     from curation.inspect.report.build import write_report
 
-    return write_report(recipe, store)
+    return write_report(recipe, store, run)
 
 
 def _write(summary: object, path: str) -> None:

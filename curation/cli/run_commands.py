@@ -188,35 +188,38 @@ def run(
         options = RunOptions(printer, waiting, again, [log, *observers])
         outcomes = run_steps(steps, loaded, opened, where, options)
         up_to_date = all(outcome.up_to_date for outcome in outcomes)
-        report_path = _report(steps, loaded, opened, up_to_date)
+        report_path = _report(steps, loaded, opened, up_to_date, log.run)
     if as_json:
         print_facts(describe_run(loaded.name, outcomes, opened, report_path, damaged, log.path))
         return
     if up_to_date:
         out.print("Nothing to do: every table is up to date.")
     if report_path is not None:
-        _print_result(opened, loaded, report_path)
+        _print_result(opened, loaded, report_path, log.run)
 
 
 def _print_log(path: str) -> None:
     err.print(styled(f"Log {path}"), soft_wrap=True)
 
 
-def _report(steps: Sequence[Step], recipe: Recipe, store: Store, up_to_date: bool) -> str | None:
+def _report(
+    steps: Sequence[Step], recipe: Recipe, store: Store, up_to_date: bool, run: str | None
+) -> str | None:
     """Return the path of the report of a run that made a dataset, within the store.
 
-    It is written, unless a run that had nothing to do left one that is there.
+    It is written, unless a run that had nothing to do left one that is there. Another run of the recipe
+    may have ended meanwhile, so the run is named.
     """
     if not any(step.tables == (DATASET,) for step in steps):
         return None
     from curation.inspect.lineage import trace
     from curation.inspect.report.place import finished_report
 
-    path = finished_report(trace(recipe, store)["dataset"], store) if up_to_date else None
+    path = finished_report(recipe, trace(recipe, store, run), store) if up_to_date else None
     if path is None:
         from curation.inspect.report.build import write_report
 
-        path = write_report(recipe, store)
+        path = write_report(recipe, store, run)
     return path
 
 
@@ -247,11 +250,11 @@ class _WarningPrinter(OutcomePrinter):
             print_warnings(list(idle_after_select(self._recipe, outcome.manifests[0])), err)
 
 
-def _print_result(store: Store, recipe: Recipe, path: str) -> None:
+def _print_result(store: Store, recipe: Recipe, path: str, run: str | None) -> None:
     from curation.inspect.composition import composition_of
     from curation.inspect.lineage import trace
 
-    lineage = trace(recipe, store)
+    lineage = trace(recipe, store, run)
     claims, dataset = lineage["claims"].manifest, lineage["dataset"]
     rows, total = composition_of(claims)
     out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))

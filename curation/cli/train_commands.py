@@ -51,16 +51,14 @@ def train_filter(
     as_json: AsJson = False,
 ) -> None:
     """Train a head on labelled images, and print the line that adds it to `score.heads` of a recipe."""
-    from curation.engine.table import open_table
     from curation.inspect import train_filter as training
-    from curation.media.encoders.params import EMBEDDINGS
     from curation.store.store import Store
 
     loaded = load_recipe(recipe)
     name = encoder or loaded.semantic_encoder
     if name not in loaded.embed.encoders:
         raise RecipeError(unknown("encoder", name, loaded.embed.encoders, "--encoder"))
-    embeddings = open_table(Store(store), EMBEDDINGS.table(name))
+    embeddings = training.vectors_of_recipe(loaded, Store(store), name)
     evaluation = training.train_filter(embeddings, training.read_labels(labels), path, hidden, seed)
     head = {"kind": "mlp" if hidden else "linear", "encoder": name, "weights": str(path)}
     head |= {"activation": "relu", "output": "sigmoid"} if hidden else {}

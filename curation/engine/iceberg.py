@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -52,7 +52,8 @@ from curation.store.open_files import (
     metadata_numbers,
 )
 from curation.store.storage.base import FileStatus
-from curation.store.store import Store, manifest_path
+from curation.store.store import Store, in_parallel, manifest_path
+from curation.store.withheld import taken_down_since
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -188,12 +189,15 @@ class OpenFolder:
             return Published.from_json(content or b"").version
         return None
 
-    def publish(self, manifest: Manifest, run: str = "") -> None:
+    def publish(self, manifest: Manifest, run: str = "") -> bool:
         """Let readers get a version. Nothing is written if they do already.
 
         Args:
             manifest: of the version, with all files in the store.
             run: the run that does it, for the properties of the table.
+
+        Returns:
+            Whether something was written.
 
         Raises:
             StoreError: a data file that tells the columns has vanished or is damaged.
@@ -201,7 +205,7 @@ class OpenFolder:
         key = self._key(manifest)
         listed = self._list()
         if listed.opens(key, manifest.rows):
-            return
+            return False
         snapshot = self._snapshot(manifest, run)
         files = manifest_file(snapshot)
         while True:
@@ -217,6 +221,7 @@ class OpenFolder:
             self._write(f"{name}{MARK}", mark.to_json())
         old = listed.written_before(listed.oldest_to_keep())
         self.store.storage.delete(f"{self._metadata}/{name}" for name in old)
+        return True
 
     def _key(self, manifest: Manifest) -> str:
         # A version may be written again to other files, after some were lost.
@@ -279,9 +284,34 @@ def _arrow_schema(store: Store, manifest: Manifest) -> pa.Schema:
     return contract(manifest.table).arrow_schema() if schema is None else schema
 
 
-def publish(store: Store, recipe: str, manifest: Manifest, run: str = "") -> None:
+def publish(store: Store, recipe: str, manifest: Manifest, run: str = "") -> bool:
     """Let the folder of a recipe open a version of a table; see `OpenFolder.publish`."""
-    OpenFolder(store, recipe, manifest.table).publish(manifest, run)
+    return OpenFolder(store, recipe, manifest.table).publish(manifest, run)
+
+
+def publish_all(store: Store, recipe: str, manifests: Sequence[Manifest], run: str) -> None:
+    """Let the folders of a recipe open versions of several tables.
+
+    Raises:
+        StoreError: rows were taken down meanwhile. The folders are closed, and the next run opens them.
+    """
+    before = store.takedowns()
+    written = in_parallel(lambda manifest: publish(store, recipe, manifest, run), manifests)
+    # Whoever takes rows down writes first, and then looks for folders, so one sees the other.
+    if any(written) and taken_down_since(store, before):
+        for manifest in manifests:
+            close(store, recipe, manifest.table)
+        raise StoreError(
+            f"Rows of {store.uri} were taken down while tables of {recipe!r} were published",
+            fix="Run the same command again: it reuses what holds none of them",
+        )
+
+
+def close(store: Store, recipe: str, table: str) -> str:
+    """Delete the folder by which a table of a recipe opens; return its path. The next run writes it."""
+    path = open_path(recipe, table)
+    store.storage.delete(store.storage.files(path, recursive=True))
+    return path
 
 
 def published(store: Store) -> Iterator[OpenVersion]:

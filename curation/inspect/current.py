@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curation.engine.table import Table, open_table
 from curation.errors import Detail, StoreError
 from curation.flow import run_fingerprint
 from curation.recipe import load_recipe
+from curation.runner.inputs import joint_lineage
+from curation.store.commits import find_commit
+from curation.store.manifest import Committed
 from curation.store.run_log import find_run, read_runs
 from curation.store.run_record import RunRecord
+from curation.store.step_log import StepLog
 from curation.store.store import Store
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -111,6 +115,13 @@ def _current(records: list[RunRecord]) -> Current:
     return Current(records[0].recipe, records[0], dict(sorted(runs.items())))
 
 
+def _committed(store: Store, table: str, record: RunRecord) -> Committed:
+    """Return what was committed for a table of a run; without its lineage, if no log says it."""
+    entries = StepLog(store, record.steps[table]).entries() if table in record.steps else []
+    commit = find_commit(entries, table, record.tables)
+    return Committed(record.tables[table], "") if commit is None else commit[1]
+
+
 class CurrentTables(Mapping[str, Table]):
     """The current tables of a recipe by name, each opened when it is first read.
 
@@ -127,6 +138,15 @@ class CurrentTables(Mapping[str, Table]):
         self.store = store
         self._current = find_current(store, recipe, run)
         self._opened: dict[str, Table] = {}
+        self._takedowns = self.store.takedowns()
+
+    def look_again(self) -> bool:
+        """Open the tables again if rows were taken down since; return whether that is so."""
+        before, self._takedowns = self._takedowns, self.store.takedowns(again=True)
+        if before == self._takedowns:
+            return False
+        self._opened.clear()
+        return True
 
     @property
     def recipe(self) -> str:
@@ -150,6 +170,28 @@ class CurrentTables(Mapping[str, Table]):
         """Return the fingerprint of the step that wrote a table; None if the run has none."""
         record = self._current.runs.get(name)
         return None if record is None else record.steps.get(name)
+
+    def check_together(self, reader: str, names: Iterable[str]) -> None:
+        """Check that some tables belong together, for who reads them row by row.
+
+        Tables of one run do. Those of earlier runs may have been made from other versions.
+
+        Args:
+            reader: who reads them, for the message.
+            names: of the tables.
+
+        Raises:
+            StoreError: two of them were made from different versions of a third one.
+        """
+        runs = {name: self._current.runs[name] for name in names}
+        if len({record.run for record in runs.values()}) < 2:
+            return
+        committed = {name: _committed(self.store, name, record) for name, record in runs.items()}
+        try:
+            joint_lineage(reader, committed)
+        except StoreError as error:
+            fix = f"{error.details[0].fix}, or name a run (--run) that has all tables"
+            raise StoreError(*(replace(detail, fix=fix) for detail in error.details)) from error
 
     def check(self, name: str) -> str:
         """Return the name of a table.

@@ -25,7 +25,7 @@ def search_current(tables: CurrentTables) -> ImageSearch:
         tables: of the recipe.
 
     Raises:
-        StoreError: it has no vectors yet, or tables hold what was taken down.
+        StoreError: it has no vectors yet, or tables do not belong together or hold what was taken down.
     """
     manifests = {name: tables[name].manifest for name in CHOOSERS if name in tables}
     encoder = next((m.params["encoder"] for m in manifests.values() if "encoder" in m.params), None)
@@ -44,6 +44,7 @@ def search_current(tables: CurrentTables) -> ImageSearch:
     )
     searched: dict[str, Table] = {name: tables[name] for name in SEARCHED if name in tables}
     searched[EMBEDDINGS.table(encoder)] = vectors
+    tables.check_together("search", searched)
     refuse_withheld(searched)
     return ImageSearch(searched, settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,23 @@ def open_dataset(place: str) -> Table:
     Raises:
         StoreError: there is no such dataset, or several versions or runs have that beginning.
     """
-    has_version = "@" in place.rsplit("/", 1)[-1]
-    uri, _, prefix = place.rpartition("@") if has_version else (place, "", "")
+    uri, prefix = _parts_of(place)
     store = Store(uri)
     if not prefix:
         return open_table(store, DATASET)
     if any(version.startswith(prefix) for version in store.versions(DATASET)):
         return open_table(store, DATASET, prefix)
     return open_table(store, DATASET, run=prefix)
+
+
+def _parts_of(place: str) -> tuple[str, str]:
+    """Return the address of a store, and the version or run after it; empty for none."""
+    parent, _, name = place.rpartition("/")
+    # The name of a folder may have an @, and that of a machine, as in abfs://container@machine.
+    if "@" not in name or parent.endswith(":/") or ("://" not in place and Path(place).is_dir()):
+        return place, ""
+    uri, _, prefix = place.rpartition("@")
+    return uri, prefix
 
 
 def difference(before: Table, after: Table) -> Iterator[pa.RecordBatch]:

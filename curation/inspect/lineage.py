@@ -11,6 +11,7 @@ from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
 from curation.runner.inputs import open_inputs
+from curation.store.commits import find_commit
 from curation.store.manifest import Committed
 from curation.store.run_log import find_run, latest_run, read_runs
 from curation.store.run_record import RunRecord
@@ -79,7 +80,7 @@ def trace(recipe: Recipe, store: Store, run: str | None = None) -> Lineage:
             exists or holds what was taken down.
     """
     fingerprint = run_fingerprint(recipe)
-    record = find_run(store, run) if run else latest_run(store, DATASET, fingerprint)
+    record = find_run(store, run) if run else latest_run(store, DATASET, fingerprint, recipe.name)
     if record is None or record.fingerprint != fingerprint or DATASET not in record.tables:
         problem = f"Run {run} is not one that" if run else "No run that finished"
         raise StoreError(
@@ -90,22 +91,50 @@ def trace(recipe: Recipe, store: Store, run: str | None = None) -> Lineage:
                 "the runs"
             ),
         )
-    committed = _lineage_of(record, recipe, store)
-    tables = {name: open_table(store, name, version) for name, version in committed.items()}
+    versions = _versions_of(record, recipe, store)
+    tables = {name: open_table(store, name, version) for name, version in versions.items()}
     refuse_withheld(tables)
-    # No table was made from the vectors of an encoder that no stage reads.
-    missing = [t for step in plan(recipe) for t in step.tables if t not in tables]
-    return Lineage(tables | recipe_tables(recipe, store, missing))
+    return Lineage(tables)
 
 
-def _lineage_of(record: RunRecord, recipe: Recipe, store: Store) -> dict[str, str]:
-    """Return the versions of the dataset of a run, and of every table that it was made from."""
-    last = plan(recipe)[-1]
-    committed = StepLog(store, last.fingerprint).latest().tables.get(DATASET)
-    version = record.tables[DATASET]
-    same = committed is not None and committed.version == version
-    lineage = committed.lineage if committed is not None and same else {}
-    return {**lineage, **record.tables}
+def _versions_of(record: RunRecord, recipe: Recipe, store: Store) -> dict[str, str]:
+    """Return the versions of all tables of a run: the dataset, what it was made from, and the others.
+
+    A run of some stages alone records some tables. The commit of its dataset names those that this was
+    made from, and the commits of other steps count that were made from the same.
+
+    Raises:
+        StoreError: the logs of the steps do not say so any more.
+    """
+    versions = dict(record.tables)
+    wanted = [(step, str(table)) for step in reversed(plan(recipe)) for table in step.tables]
+    if all(table in versions for _, table in wanted):
+        return versions
+    for step, table in wanted:
+        if table == DATASET or table not in versions:
+            commit = find_commit(StepLog(store, step.fingerprint).entries(), table, versions)
+            if commit is not None:
+                versions = {**commit[1].lineage, table: commit[1].version, **versions}
+    missing = sorted({table for _, table in wanted} - versions.keys())
+    if missing:
+        raise StoreError(
+            f"Run {record.run} in {store.uri} made a dataset, and nothing says any more from which "
+            f"versions of {', '.join(missing)}",
+            fix="Run the whole recipe again",
+        )
+    return versions
+
+
+def finished_table(recipe: Recipe, store: Store, name: str) -> Table | None:
+    """Return a table as the latest finished run has it that ran, or used, the step of a recipe for it.
+
+    Several recipes may share the step. None if no finished run has a table of that step.
+    """
+    step = next(step for step in plan(recipe) if name in step.tables)
+    for record in read_runs(store):
+        if record.state == "finished" and record.steps.get(name) == step.fingerprint:
+            return open_table(store, name, record.tables[name])
+    return None
 
 
 def recipe_tables(recipe: Recipe, store: Store, names: Collection[str]) -> dict[str, Table]:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from curation.engine.table import Table, open_table
-from curation.inspect.lineage import recipe_tables
+from curation.inspect.lineage import finished_table, recipe_tables
 from curation.media.web.opt_outs.signals import is_opt_out
 from curation.media.web.urls import host_in
 from curation.recipe import Recipe
@@ -65,7 +65,8 @@ def images_of(store: Store, run: str | None, recipe: Recipe | None) -> Table:
         StoreError: there is none.
     """
     if recipe is not None and run is None:
-        return recipe_tables(recipe, store, ["images"])["images"]
+        finished = finished_table(recipe, store, "images")
+        return finished or recipe_tables(recipe, store, ["images"])["images"]
     return open_table(store, "images", None, run)
 
 

@@ -19,9 +19,14 @@ import pyarrow.parquet as pq
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, comparable_rows, vector_matrix
-from curation.engine.table import Table
+from curation.engine.params_base import changed_fields
+from curation.engine.table import Table, open_table
 from curation.errors import Detail, RecipeError, StoreError
+from curation.inspect.lineage import finished_table
+from curation.media.encoders.params import EMBEDDINGS
+from curation.recipe import Recipe
 from curation.stages.score.heads.base import METADATA_KEY
+from curation.store.store import Store
 
 TEST_FRACTION = 0.2
 """Fraction of the labels that the evaluation uses and the evaluated model does not see."""
@@ -96,6 +101,34 @@ def read_labels(path: Path) -> Labels:
             fix="Keep one of the two labels",
         )
     return Labels(id_column, rows[id_column].to_numpy().astype("S32"), rows["label"].to_numpy())
+
+
+def vectors_of_recipe(recipe: Recipe, store: Store, encoder: str) -> Table:
+    """Return the vectors of an encoder of a recipe, in its latest finished run.
+
+    Before the recipe has run, those of another recipe serve, if the same encoder made them.
+
+    Raises:
+        StoreError: there are none, or another encoder with this name made them.
+    """
+    name = EMBEDDINGS.table(encoder)
+    finished = finished_table(recipe, store, name)
+    if finished is not None:
+        return finished
+    table = open_table(store, name)
+    made_by = table.manifest.params.get("encoders", {}).get(encoder)
+    changed = changed_fields(recipe.embed.encoders[encoder], made_by)
+    if changed:
+        raise StoreError(
+            Detail(
+                f"{table.manifest.table} in {store.uri} was made by another recipe, whose encoder "
+                f"{encoder!r} differs in {', '.join(sorted(changed))}",
+                "--encoder",
+                encoder,
+                fix="Run the recipe first (curation run RECIPE --until embed --store STORE)",
+            )
+        )
+    return table
 
 
 def labelled_vectors(embeddings: Table, labels: Labels) -> tuple[Vectors, npt.NDArray[np.int64]]:

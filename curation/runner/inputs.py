@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from curation.engine.table import Table, open_table, refuse_withheld
@@ -72,6 +73,22 @@ def open_inputs(reader: str, committed: Mapping[str, Committed], store: Store) -
     Raises:
         StoreError: the message names the tables. Or one holds what was taken down.
     """
+    lineage = joint_lineage(reader, committed)
+    tables = {name: open_table(store, name, table.version) for name, table in committed.items()}
+    refuse_withheld(tables)
+    return Inputs(tables, lineage)
+
+
+def joint_lineage(reader: str, committed: Mapping[str, Committed]) -> dict[str, str]:
+    """Return the version of each of some tables, and of each table that they were made from.
+
+    Args:
+        reader: who reads them, for the message.
+        committed: the tables by name.
+
+    Raises:
+        StoreError: two of them were made from different versions of a third one.
+    """
     lineage: dict[str, str] = {}
     reached_by: dict[str, str] = {}
     for name, table in committed.items():
@@ -84,13 +101,14 @@ def open_inputs(reader: str, committed: Mapping[str, Committed], store: Store) -
                     fix=f"Run the recipe from the stage after {ancestor!r} on (--from)",
                 )
             reached_by.setdefault(ancestor, name)
-    tables = {name: open_table(store, name, table.version) for name, table in committed.items()}
-    refuse_withheld(tables)
-    return Inputs(tables, lineage)
+    return lineage
 
 
 def set_aside_damaged(error: DamagedFileError, store: Store) -> None:
     """Set a file aside that could not be read, if its bytes are not those that were written."""
-    sha256 = sha256_of(store, error.path)
+    sha256 = None
+    # A file whose bytes nobody can read now may be whole.
+    with suppress(OSError):
+        sha256 = sha256_of(store, error.path)
     if sha256 is not None and sha256 != error.sha256:
         logger.warning("%s was set aside as %s", error.path, store.set_aside(error.path))

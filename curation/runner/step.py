@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from curation.engine.iceberg import publish
+from curation.engine.iceberg import publish_all
 from curation.engine.parallel import Parallel
 from curation.engine.table import Table, open_table
 from curation.engine.table_name import TableName
@@ -30,7 +30,7 @@ from curation.store.manifest import Committed, Manifest
 from curation.store.removal import wait_for_removal
 from curation.store.run_log import Run, StageSummary, recorded_run
 from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold
-from curation.store.store import DATASET, Store, in_parallel
+from curation.store.store import DATASET, Store
 from curation.store.used_work import put_used_memos
 from curation.store.withheld import check_searched
 
@@ -113,10 +113,7 @@ def run_step(
         check_outcomes(step, outcome.manifests)
         if step.expect is not None and step.expect.is_set and step.tables == (DATASET,):
             check_expectations(step, step.expect, outcome.manifests[0], within)
-        in_parallel(
-            lambda manifest: publish(store, step.recipe, manifest, run.record.run),
-            outcome.manifests,
-        )
+        publish_all(store, step.recipe, outcome.manifests, run.record.run)
     except DamagedFileError as error:
         set_aside_damaged(error, store)
         raise
@@ -268,7 +265,7 @@ def _compute(
     if DATASET in step.tables:
         written = publish_dataset(step, written, inputs.tables, within.store)
     records = (record for table in written.values() for record in table.records)
-    check_unchanged(within.store, before, records)
+    check_unchanged(within.store, step.name, lease, before, records)
     seconds = round(time.monotonic() - started, 3)
     manifests = [
         within.store.put_version(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from curation.errors import DamagedFileError
 from curation.store.manifest import FragmentRecord
-from curation.store.store import DATASET, Store
+from curation.store.store import DATASET, Store, in_parallel
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -27,17 +27,20 @@ def publish(
     Returns:
         The records with every file in the folder.
     """
-    published = []
+    # One listing: a request for each file would take hours where there are many.
+    there = {path: status.size for path, status in store.storage.files(folder).items()}
+    published: list[FragmentRecord] = []
+    missing: list[tuple[FragmentRecord, int, str]] = []
     for record in records:
         files = []
         for number, entry in enumerate(record.files):
             part = f"-{number:03d}" if len(record.files) > 1 else ""
             target = f"{folder}/{record.name}{part}.parquet"
-            status = store.storage.status(target)
-            if target != entry.path and (status is None or status.size != entry.size):
-                _copy(store, record, number, target)
+            if target != entry.path and there.get(target) != entry.size:
+                missing.append((record, number, target))
             files.append(replace(entry, path=target))
         published.append(replace(record, files=tuple(files)))
+    in_parallel(lambda copied: _copy(store, *copied), missing)
     return tuple(published)
 
 
@@ -73,10 +76,9 @@ def forget_staged(
     store: Store, staged: Sequence[FragmentRecord], published: Sequence[FragmentRecord]
 ) -> None:
     """Let completion records name the published files, and delete the files that were copied."""
-    for before, after in zip(staged, published, strict=True):
-        if before.files != after.files:
-            store.put_record(after)
-            in_folder = {f.path for f in after.files}
-            # Files in the folder of another version stay.
-            copied = [f.path for f in before.files if f.path.startswith(STAGED)]
-            store.storage.delete(path for path in copied if path not in in_folder)
+    changed = [(b, a) for b, a in zip(staged, published, strict=True) if b.files != a.files]
+    in_parallel(store.put_record, [after for _, after in changed])
+    in_folder = {f.path for record in published for f in record.files}
+    # Files in the folder of another version stay.
+    copied = (f.path for before, _ in changed for f in before.files if f.path.startswith(STAGED))
+    store.storage.delete(path for path in copied if path not in in_folder)

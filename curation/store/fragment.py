@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import DamagedFileError, StoreError
+from curation.store.access import RETRY, is_out_of_reach
 from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.small_files import open_source
@@ -102,10 +103,26 @@ class Fragment:
             raise self._damaged(entry, f"{place} cannot be read ({error})") from error
 
     def _raise_unless_damaged(self, entry: FileEntry, error: Exception) -> None:
-        """Raise an error of reading a file if it is not one that only damage causes."""
+        """Raise an error of reading a file if the bytes of the file need not be the cause.
+
+        Raises:
+            StoreError: nobody can read the bytes now.
+        """
         # A damaged footer may name other columns and types, so that any error may follow.
-        if not isinstance(error, UNREADABLE) and sha256_of(self.store, entry.path) == entry.sha256:
+        try:
+            is_whole = sha256_of(self.store, entry.path) == entry.sha256
+        except OSError as problem:
+            if not is_out_of_reach(self.store.storage, problem):
+                return
+            address = self.store.address(entry.path)
+            raise StoreError(f"{address} cannot be read ({problem})", fix=RETRY) from error
+        if is_whole and not isinstance(error, UNREADABLE):
             raise error
+        if is_whole and isinstance(error, OSError) and is_out_of_reach(self.store.storage, error):
+            raise StoreError(
+                f"{self.store.address(entry.path)} could not be read ({error}), but it is whole",
+                fix="Run the same command again",
+            ) from error
 
     def _damaged(self, entry: FileEntry, problem: str) -> StoreError:
         return DamagedFileError(

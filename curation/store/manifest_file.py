@@ -184,7 +184,10 @@ def record_from_json(content: bytes) -> FragmentRecord:
         OtherFormatError: another version of curation wrote it.
         ValueError: the file is damaged.
     """
-    spec = json.loads(content)
+    try:
+        spec = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     # The oldest formats had no checksum.
     if not isinstance(spec, dict) or CHECKSUM in spec or spec.get("format") == FORMAT:
         spec = unseal(content)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from curation.store.checksums import sha256_of
-from curation.store.problem import Problem
+from curation.store.problem import Problem, unreadable
 from curation.store.sealed_json import seal, unseal
 from curation.store.storage.base import FileStatus
 from curation.store.store import Store
@@ -107,11 +107,17 @@ def _problems(store: Store, folder: str, table: str, mark: str) -> Iterator[Prob
     try:
         published = Published.from_json(store.storage.read(place) or b"")
     except (ValueError, OSError) as error:
-        yield Problem(place, f"cannot be read ({error})", table, to_set_aside=(place,))
+        yield unreadable(store, place, error, table)
         return
     for name, sha256 in published.sha256.items():
         path = f"{folder}/{name}"
-        actual = sha256_of(store, path)
+        try:
+            actual = sha256_of(store, path)
+        except OSError as error:
+            problem = unreadable(store, path, error, table)
+            # Without its mark, the next run writes the folder anew.
+            yield replace(problem, to_set_aside=(path, place) if problem.to_set_aside else ())
+            continue
         if actual is None:
             yield Problem(path, "is missing", table, to_set_aside=(place,))
         elif actual != sha256:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from curation.store.access import RETRY, is_out_of_reach
 from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry
 from curation.store.store import Store
@@ -26,6 +27,7 @@ class Problem:
         to_set_aside: paths to rename with `Store.set_aside`, so that running the recipe again reuses
             neither the file nor the completion records that name it.
         set_aside: their new paths, if that was done.
+        mend: what mends it, where running a recipe does not; STORE stands for the address of the store.
     """
 
     path: str
@@ -36,15 +38,34 @@ class Problem:
     recipe: str = ""
     to_set_aside: tuple[str, ...] = ()
     set_aside: tuple[str, ...] = ()
+    mend: str = ""
 
     def remedy(self, store: str) -> str:
         """Return the command that mends it, for a store with an address."""
+        if self.mend:
+            return self.mend.replace("STORE", store)
         named = f" (that of recipe {self.recipe!r})" if self.recipe else ""
         run = f"curation run RECIPE.yaml --store {store}{named}"
         if not self.to_set_aside or self.set_aside:
             return run
         table = f" --table {self.table}" if self.table else ""
         return f"curation verify-store --store {store}{table} --set-aside, then {run}"
+
+
+def unreadable(store: Store, path: str, error: Exception, table: str = "") -> Problem:
+    """Return the problem of a file that cannot be read, or does not hold what was written.
+
+    Args:
+        store: where it is.
+        path: of the file.
+        error: what reading it raised.
+        table: see `Problem`.
+    """
+    text = f"cannot be read ({error})"
+    if isinstance(error, OSError) and is_out_of_reach(store.storage, error):
+        # It may be whole, so it must not be set aside.
+        return Problem(path, text, table, mend=RETRY)
+    return Problem(path, text, table, to_set_aside=(path,))
 
 
 def problem_of(store: Store, entry: FileEntry) -> Problem | None:
@@ -58,7 +79,7 @@ def problem_of(store: Store, entry: FileEntry) -> Problem | None:
             return Problem(entry.path, f"has {sizes}", to_set_aside=(entry.path,))
         sha256 = sha256_of(store, entry.path)
     except OSError as error:
-        return Problem(entry.path, f"cannot be read ({error})", to_set_aside=(entry.path,))
+        return unreadable(store, entry.path, error)
     if sha256 == entry.sha256:
         return None
     problem = "has other bytes than were written (SHA-256)"

@@ -181,7 +181,7 @@ def recorded_run(
             "overwrite each other's work: use it by one run at a time.",
             store.uri,
         )
-    run = Run(store, new_run(recipe, fingerprint, planned))
+    run = Run(store, new_run(recipe, fingerprint, planned, run_names(store)))
     try:
         yield run
     except BaseException as error:
@@ -231,6 +231,11 @@ def run_paths(listed: Iterable[str]) -> dict[str, str]:
     return dict(sorted(paths.items(), reverse=True))
 
 
+def run_names(store: Store) -> list[str]:
+    """Return the names of all runs of a store, the one that started last first."""
+    return list(run_paths(store.storage.files(FOLDER)))
+
+
 def names_of(path: str) -> tuple[str, str]:
     """Return the paths that the record of a run has after its end and before, of which one is given."""
     stem = path.removesuffix(RUNNING_SUFFIX).removesuffix(SUFFIX)
@@ -239,10 +244,21 @@ def names_of(path: str) -> tuple[str, str]:
 
 def read_record(store: Store, path: str) -> RunRecord | None:
     """Return the record at one of `run_paths`; None if it cannot be read or is no longer there."""
-    record = parse_record(store.read_json(path))
+    record = _parsed(store, path)
     ended, running = names_of(path)
     # The run may have ended since the files were listed.
-    return parse_record(store.read_json(ended)) if record is None and path == running else record
+    return _parsed(store, ended) if record is None and path == running else record
+
+
+def _parsed(store: Store, path: str) -> RunRecord | None:
+    spec = store.read_json(path)
+    record = parse_record(spec)
+    if record is None and spec is not None:
+        logger.warning(
+            "%s was written by another version of curation. The run is left out.",
+            store.address(path),
+        )
+    return record
 
 
 def read_runs(store: Store) -> Iterator[RunRecord]:
@@ -280,16 +296,23 @@ def find_run(store: Store, name: str) -> RunRecord:
     )
 
 
-def latest_run(store: Store, table: str, fingerprint: str | None = None) -> RunRecord | None:
+def latest_run(
+    store: Store, table: str, fingerprint: str | None = None, recipe: str | None = None
+) -> RunRecord | None:
     """Return the finished run that started last and has a table.
 
     Args:
         store: where to look.
         table: the table.
         fingerprint: only runs of this fingerprint count.
+        recipe: runs of the recipe with this name come before those of others, which may be the same
+            recipe by another name.
     """
+    other = None
     for record in read_runs(store):
         same = fingerprint in (None, record.fingerprint)
         if record.state == "finished" and table in record.tables and same:
-            return record
-    return None
+            if recipe in (None, record.recipe):
+                return record
+            other = other or record
+    return other

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from curation.activity import Progress
@@ -16,6 +17,10 @@ EXECUTION_ONLY = True
 
 FORMAT = 1
 FOLDER = "runs"
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+"""The time in the name of a run."""
+_TICK = timedelta(microseconds=1)
+_NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-")
 SUFFIX, RUNNING_SUFFIX = ".json", ".running.json"
 
 State = Literal["running", "finished", "failed", "stopped"]
@@ -83,15 +88,39 @@ class RunRecord:
         return asdict(self) | {"format": FORMAT}
 
 
-def new_run(recipe: str, fingerprint: str, planned: Mapping[str, str] | None = None) -> RunRecord:
-    """Return the record of a run that starts now."""
+def new_run(
+    recipe: str,
+    fingerprint: str,
+    planned: Mapping[str, str] | None = None,
+    earlier: Iterable[str] = (),
+) -> RunRecord:
+    """Return the record of a run that starts now.
+
+    Args:
+        recipe: name of the recipe.
+        fingerprint: of the recipe's run.
+        planned: see `RunRecord`.
+        earlier: names of the runs that the store has. Names tell which run started last, so the new one
+            comes after them, although the clock of another machine may be ahead of the one here.
+    """
     now = datetime.now(UTC)
-    run = f"{now:%Y%m%dT%H%M%S}.{now:%f}Z-{uuid.uuid4().hex[:6]}"
+    stamp = f"{now:{_TIME}}"
+    times = (match[1] for match in map(_NAME.match, earlier) if match)
+    later = (_following(time) for time in times if time >= stamp)
+    run = f"{max([stamp, *later])}-{uuid.uuid4().hex[:6]}"
     started = now.isoformat(timespec="seconds")
     holder = this_process(run)
     return RunRecord(
         run, recipe, fingerprint, started=started, holder=holder, planned=planned or {}
     )
+
+
+def _following(stamp: str) -> str:
+    """Return the time that follows one in the names of runs; empty if it is none."""
+    try:
+        return f"{datetime.strptime(stamp, _TIME).replace(tzinfo=UTC) + _TICK:{_TIME}}"
+    except (ValueError, OverflowError):
+        return ""
 
 
 def parse_record(spec: Any) -> RunRecord | None:

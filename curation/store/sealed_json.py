@@ -40,7 +40,10 @@ def unseal(content: bytes) -> Any:
     Raises:
         ValueError: it is no JSON, or not what was written.
     """
-    spec = json.loads(content)
+    try:
+        spec = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(spec, dict) or CHECKSUM not in spec:
         raise ValueError("it has no checksum")
     rest = {key: value for key, value in spec.items() if key != CHECKSUM}

@@ -15,14 +15,15 @@ Every entry repeats the versions that were committed last, so readers read one f
 from __future__ import annotations
 
 import logging
+import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from curation.errors import LeaseError
+from curation.errors import LeaseError, StoreError
 from curation.store.clock import Clock, SystemClock
 from curation.store.holder import Holder
 from curation.store.manifest import Committed
@@ -41,6 +42,7 @@ EXPIRY_S = 60.0
 POLL_S = (0.2, 5.0)
 """Seconds between two looks of a waiting run: at first, and at most."""
 FORMAT = 1
+_ENTRY = re.compile(r"(\d{8,})\.json")
 
 Kind = Literal["lease", "commit", "release"]
 
@@ -117,8 +119,13 @@ class StepLog:
 
     def numbers(self) -> list[int]:
         """Return the numbers of the entries, in order."""
-        names = (path.rsplit("/", 1)[-1] for path in self.store.storage.files(self.folder))
-        return sorted(int(n.removesuffix(".json")) for n in names if n.endswith(".json"))
+        return self.numbers_of(self.store.storage.files(self.folder))
+
+    @staticmethod
+    def numbers_of(paths: Iterable[str]) -> list[int]:
+        """Return the numbers of the entries among some files, in order."""
+        names = (path.rsplit("/", 1)[-1] for path in paths)
+        return sorted(int(match[1]) for match in map(_ENTRY.fullmatch, names) if match)
 
     def add(self, entry: Entry) -> bool:
         """Add an entry with its number; return False if another one has that number."""
@@ -137,9 +144,14 @@ class StepLog:
 
     def _read(self, number: int) -> Entry | None:
         spec = self.store.read_json(self.path(number))
+        if isinstance(spec, dict) and spec.get("format") != FORMAT:
+            # It may be the lease of a run that works.
+            raise StoreError(
+                f"{self.store.address(self.path(number))} was written by another version of curation "
+                f"(format {spec.get('format')} instead of {FORMAT})",
+                fix="Use the version that works on this store, or another store",
+            )
         try:
-            if spec["format"] != FORMAT:
-                return None
             return Entry(
                 number,
                 spec["kind"],
@@ -181,10 +193,15 @@ class Lease:
         """Its place in the log."""
         return self._entry.number
 
+    def taken_at(self) -> float:
+        """Return when it was taken, by the clock of the storage; in the future if nobody knows."""
+        status = self._log.store.storage.status(self._log.path(self._entry.number))
+        return float("inf") if status is None else status.modified
+
     @property
     def is_held(self) -> bool:
         """Whether nobody took it over."""
-        return not self._ended and self._log.numbers()[-1] == self._entry.number
+        return not self._ended and self._log.numbers()[-1:] == [self._entry.number]
 
     def check(self) -> None:
         """Raise LeaseError if somebody took the lease over."""

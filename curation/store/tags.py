@@ -105,7 +105,7 @@ def find_tag(store: Store, name: str) -> Tag | None:
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{store.address(_path(name))} is damaged ({error})",
-            fix="Delete the file, and tag the run again",
+            fix=f"Delete the tag (curation tag {name} --delete --store STORE), and tag the run again",
         ) from error
 
 

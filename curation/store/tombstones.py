@@ -15,11 +15,11 @@ import hashlib
 import hmac
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 from curation.errors import StoreError
 from curation.store.sealed_json import seal, unseal
@@ -39,6 +39,8 @@ IMAGE_ID_DIGITS = 32
 
 Kind = Literal["url", "host", "image", "pair"]
 """What a hash is of. `image` is of an image_id, and `pair` of a pair_id."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Hits:
         orphans: keyed hashes of images that no other pair has. They may come back with another pair.
         files: files of the store that hold any of it.
         rows: number of rows with any of it, by table or work folder.
+        since: when the search began, in seconds since 1970 by the clock of the storage.
+        working: the stages that runs worked on then, which may have written more files since.
     """
 
     name: str
@@ -98,6 +102,8 @@ class Hits:
     orphans: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
+    since: float = 0.0
+    working: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,15 @@ class Takedowns:
     def unsearched(self) -> frozenset[str]:
         """The names of tombstones for which the store was not searched to the end."""
         return self.names - {name for hits in self.hits for name in hits.tombstones}
+
+    def unsearched_since(self, stage: str) -> float | None:
+        """Return since when files of a stage may have been written that no search has seen.
+
+        Runs were at work on it during the last search of the store. None if there were none.
+        """
+        searches = [hits for hits in self.hits if hits.tombstones]
+        last = max(searches, key=lambda hits: hits.since, default=None)
+        return last.since if last is not None and stage in last.working else None
 
     @cached_property
     def hashes(self) -> Mapping[str, frozenset[str]]:
@@ -222,8 +237,9 @@ def read_takedowns(storage: Storage) -> Takedowns | None:
     names = [p for p in sorted(storage.files(FOLDER)) if p.endswith(".json") and p != KEY]
     if not names:
         return None
-    tombstones = (_tombstone(_read(storage, path)) for path in names)
-    hits = (_hits(_read(storage, path)) for path in sorted(storage.files(HITS)))
+    tombstones = (_parsed(storage, path, _tombstone) for path in names)
+    found = [p for p in sorted(storage.files(HITS)) if p.endswith(".json")]
+    hits = (_parsed(storage, path, _hits) for path in found)
     return Takedowns(_key(storage), tuple(tombstones), tuple(hits))
 
 
@@ -259,7 +275,7 @@ def read_removed(storage: Storage) -> list[dict[str, Any]]:
 
 
 def _key(storage: Storage) -> bytes:
-    return bytes.fromhex(_read(storage, KEY)["key"])
+    return _parsed(storage, KEY, lambda spec: bytes.fromhex(spec["key"]))
 
 
 def _read(storage: Storage, path: str) -> dict[str, Any]:
@@ -277,7 +293,25 @@ def _read(storage: Storage, path: str) -> dict[str, Any]:
         ) from error
 
 
+def _parsed(storage: Storage, path: str, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    """Return what a record says.
+
+    Raises:
+        StoreError: it is damaged, or says what this version does not know.
+    """
+    try:
+        return parse(_read(storage, path))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{join_address(storage.uri, path)} was written by another version of curation, so "
+            "this one does not know which rows were taken down",
+            fix="Use that version, or a newer one",
+        ) from error
+
+
 def _tombstone(spec: Mapping[str, Any]) -> Tombstone:
+    if spec["hashes"].keys() - set(get_args(Kind)):
+        raise KeyError("hashes")
     hashes = {kind: tuple(values) for kind, values in spec["hashes"].items()}
     likes = tuple(Likeness(**like) for like in spec["likes"])
     return Tombstone(**{**spec, "hashes": hashes, "likes": likes})

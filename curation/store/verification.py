@@ -1,9 +1,9 @@
 """Compares everything that a store holds with what was recorded when it was written.
 
 What is checked: the size and the SHA-256 of every file that a manifest or a completion record names;
-that manifests, records, keys and records of runs, and the last entry of each step's log, can be read;
-that the manifests of all versions that a run names are there; and the files by which readers open
-tables. Files that nothing names are left alone.
+that manifests and records can be read, and what `small_records` lists; that the manifests of all
+versions that a run names are there; and the files by which readers open tables. Files that nothing
+names are left alone.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ from curation.progress import ProgressBar
 from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.manifest_file import OtherFormatError, read_manifest, record_from_json
 from curation.store.open_files import check_open_files
-from curation.store.problem import Problem, problem_of
+from curation.store.problem import Problem, problem_of, unreadable
 from curation.store.run_log import read_runs
-from curation.store.run_record import FOLDER as RUNS
 from curation.store.run_record import RunRecord
-from curation.store.sealed_json import unseal
-from curation.store.step_log import StepLog
+from curation.store.small_records import check_notes, check_records, files_ending
 from curation.store.store import Store
-from curation.store.used_work import FOLDER as USED
 from curation.store.used_work import SHARED
 
 EXECUTION_ONLY = True
@@ -100,15 +97,9 @@ class _Folder:
             try:
                 records = document.records(self.store)
             except (ValueError, OSError) as error:
-                self.problems.append(
-                    Problem(
-                        document.path,
-                        f"cannot be read ({error})",
-                        self.name,
-                        (document.version,) if document.version else (),
-                        to_set_aside=(document.path,),
-                    )
-                )
+                problem = unreadable(self.store, document.path, error, self.name)
+                versions = (document.version,) if document.version else ()
+                self.problems.append(replace(problem, versions=versions))
                 yield []
             else:
                 yield [entry for record in records for entry in record.files]
@@ -143,7 +134,7 @@ class _Folder:
                 fragments=tuple(fragments[path]),
                 # Without a version, a run may have no reason to replace the record.
                 to_set_aside=(*damaged[path].to_set_aside, *records[path])
-                if damaged[path].to_set_aside or not versions[path]
+                if not damaged[path].mend and (damaged[path].to_set_aside or not versions[path])
                 else (),
             )
             for path in sorted(named)
@@ -173,12 +164,12 @@ def verify_store(
         for name in _names(store) if tables is None else sorted(tables):
             documents = _documents(store, name, (versions or {}).get(name))
             problems += _Folder(store, name, documents).check(pool)
-            problems += _check_notes(store, name)
+            problems += check_notes(store, name)
     problems += check_open_files(store, tables)
     if versions is None:
         problems += _missing_manifests(store, runs, tables)
     if tables is None:
-        problems += [*_check_runs(store), *_check_steps(store)]
+        problems += check_records(store)
     recipes = {(t, v): run.recipe for run in reversed(runs) for t, v in run.tables.items()}
     problems = [_with_recipe(problem, recipes) for problem in problems]
     return [_set_aside(store, problem) for problem in problems] if set_aside else problems
@@ -204,18 +195,14 @@ def _names(store: Store) -> list[str]:
 
 def _documents(store: Store, name: str, version: str | None) -> list[_Document]:
     folder = name if name.startswith("work/") else f"tables/{name}"
-    manifests = _files(store, f"{folder}/versions", ".parquet")
+    manifests = files_ending(store, f"{folder}/versions", ".parquet")
     if version is not None:
         return [_Document(p, version) for p in manifests if PurePosixPath(p).stem == version]
-    records = _files(store, f"{folder}/done", ".json")
-    records += _files(store, f"{folder}/{SHARED}/done", ".json")
+    records = files_ending(store, f"{folder}/done", ".json")
+    records += files_ending(store, f"{folder}/{SHARED}/done", ".json")
     return [_Document(path, PurePosixPath(path).stem) for path in manifests] + [
         _Document(path, "") for path in records
     ]
-
-
-def _files(store: Store, folder: str, ending: str) -> list[str]:
-    return sorted(path for path in store.storage.files(folder) if path.endswith(ending))
 
 
 def _by_chunks(
@@ -230,38 +217,6 @@ def _by_chunks(
         yield from zip(chunk, pool.map(function, chunk), strict=True)
         done += len(chunk)
         set_note(f"{done:,} files")
-
-
-def _check_notes(store: Store, name: str) -> list[Problem]:
-    folder = f"{name}/{USED}" if name.startswith("work/") else f"tables/{name}/keys"
-    return _unreadable(store, _files(store, folder, ".json"), name)
-
-
-def _check_runs(store: Store) -> list[Problem]:
-    return _unreadable(store, _files(store, RUNS, ".json"), "")
-
-
-def _unreadable(store: Store, paths: Iterable[str], table: str) -> list[Problem]:
-    problems = []
-    for path in paths:
-        try:
-            unseal(store.storage.read(path) or b"")
-        except (ValueError, OSError) as error:
-            # It may have vanished since it was listed.
-            if store.storage.status(path) is not None:
-                text = f"cannot be read ({error})"
-                problems.append(Problem(path, text, table, to_set_aside=(path,)))
-    return problems
-
-
-def _check_steps(store: Store) -> Iterator[Problem]:
-    """Yield the last entries of logs that cannot be read. Nothing reads earlier ones."""
-    for name in store.storage.folders("steps"):
-        log = StepLog(store, name)
-        numbers = log.numbers()
-        # Not to be set aside: the entry before it would then count, and may be an old lease.
-        for problem in _unreadable(store, [log.path(n) for n in numbers[-1:]], ""):
-            yield replace(problem, to_set_aside=())
 
 
 def _missing_manifests(

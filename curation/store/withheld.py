@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.errors import StoreError
 from curation.store.manifest import Manifest
@@ -43,6 +44,39 @@ def check_searched(store: Store, takedowns: Takedowns | None) -> Takedowns | Non
             ),
         )
     return takedowns
+
+
+def taken_down_since(store: Store, before: Takedowns | None) -> bool:
+    """Whether anything was taken down after some tombstones were read; reads them again."""
+    now = store.takedowns(again=True)
+    return now is not None and (before is None or now.names != before.names)
+
+
+class VersionsWithFiles:
+    """Which versions of tables have any of some files. Each manifest is read once, and its paths alone.
+
+    Args:
+        store: where the manifests are.
+        files: paths of files, such as those that hold what was taken down.
+    """
+
+    def __init__(self, store: Store, files: Collection[str]) -> None:
+        self._store, self._files = store, pa.array(sorted(files), pa.string())
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def has(self, table: str, version: str) -> bool:
+        """Whether a version has one of the files; one whose manifest cannot be read has none."""
+        if not len(self._files):
+            return False
+        if (table, version) not in self._known:
+            paths = self._store.paths(table, version)
+            has = paths is not None and pc.any(pc.is_in(paths, self._files)).as_py()
+            self._known[table, version] = bool(has)
+        return self._known[table, version]
+
+    def has_any(self, tables: Mapping[str, str]) -> bool:
+        """Whether one of some versions, by table, has one of the files."""
+        return any(self.has(table, version) for table, version in tables.items())
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,17 @@ class RunLog(RunObserver):
 
     Attributes:
         path: of the file; None before the run has begun, and if the file cannot be written.
+        run: name of the run; None before it has begun.
     """
 
     def __init__(self, store: Store, notify: Callable[[str], object]) -> None:
         self.path: Path | None = None
+        self.run: str | None = None
         self._store, self._notify, self._stack = store, notify, ExitStack()
 
     def run_started(self, run: RunRecord, steps: Sequence[Step]) -> None:
         """See `RunObserver.run_started`."""
+        self.run = run.run
         path = log_path(self._store, run.run)
         try:
             self._stack.enter_context(log_file(path))

@@ -10,6 +10,8 @@ import pytest
 from benchmarks.object_store.proxy import Proxy, proxying
 from benchmarks.object_store.server import UnavailableError, address, credentials, serving
 
+from .azurite import azure_address, serving_azure
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[int]:
@@ -40,3 +42,23 @@ def proxy(session_proxy: Proxy) -> Iterator[Proxy]:
 def new_address(proxy: Proxy) -> Callable[[], str]:
     """Returns addresses of empty stores behind the proxy."""
     return lambda: address(proxy.port, f"store-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="session")
+def azure_variables() -> Iterator[dict[str, str]]:
+    """An emulator of Azure, and the variables with which it is reached."""
+    try:
+        with serving_azure() as variables:
+            yield variables
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def new_azure_address(
+    azure_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], str]:
+    """Returns addresses of empty stores on Azure."""
+    for name, value in azure_variables.items():
+        monkeypatch.setenv(name, value)
+    return azure_address

@@ -105,9 +105,17 @@ def test_an_address_names_the_same_objects_to_all_that_open_it(proxy: Proxy) -> 
         ("abfss://:abc@a.dfs.core.windows.net/p", "must not have credentials.*AZURE_STORAGE"),
         ("abfs://container/p", "Cannot open the store"),
         ("s3://", "Cannot open the store"),
+        ("file://data/birds", r"names the machine 'data'. Write file:///data/birds"),
+        ("file:///data/birds?x=1", r"has a '\?' or a '#'"),
+        ("file:///data/birds#1", "Write %3F or %23"),
+        ("s3:/bucket/p", "has one slash after s3:. Write s3://"),
+        (Path("gs://bucket/p"), "not as a Path"),
+        (Path("file:///data/p"), "not as a Path"),
     ],
 )
-def test_what_an_address_must_not_have_is_refused_at_once(address: str, message: str) -> None:
+def test_what_an_address_must_not_have_is_refused_at_once(
+    address: str | Path, message: str
+) -> None:
     with pytest.raises(StoreError, match=message) as caught:
         Store(address)
     assert "abc" not in str(caught.value)
@@ -126,6 +134,27 @@ def test_other_object_stores_open(address: str) -> None:
     store = Store(address)
     assert store.storage.root == ("c/p" if "abfs" in address else "bucket/p")
     assert store.address("tables/x") == f"{address}/tables/x"
+
+
+@pytest.mark.parametrize(
+    ("address", "folder"),
+    [
+        ("file://{}/a b", "a b"),
+        ("FILE://{}/x", "x"),
+        ("file://localhost{}/x/../y", "y"),
+        ("file://{}/50%25%23%3F", "50%#?"),
+        ("{}/a?b#c%20", "a?b#c%20"),
+    ],
+)
+def test_addresses_of_files_name_their_folders(tmp_path: Path, address: str, folder: str) -> None:
+    store = Store(address.format(tmp_path))
+    assert store.uri == str(tmp_path / folder)
+    store.storage.write("a/b", b"1")
+    assert (tmp_path / folder / "a" / "b").read_bytes() == b"1"
+
+
+def test_the_scheme_may_be_written_in_capitals() -> None:
+    assert Store("S3://bucket/p?region=eu-west-1").uri == "s3://bucket/p?region=eu-west-1"
 
 
 TRY = """
@@ -232,6 +261,13 @@ def test_a_refused_request_is_an_error_and_not_a_store_without_conditions(
         lambda: store.storage.read("a"),
         lambda: store.storage.files("a"),
         lambda: store.storage.write("a", b"x"),
+        lambda: stream(store),
     ):
         with pytest.raises(StoreError, match=r"did not answer a request .* Check its address"):
             request()
+
+
+def stream(store: Store) -> None:
+    """Write a file in a stream."""
+    with store.storage.open_output("a") as out:
+        out.write(b"x" * 100)

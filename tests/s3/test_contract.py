@@ -20,21 +20,28 @@ ODD_NAMES = ("a b", "a%20b", "a%b", "#", "a?b=c&d", "ü/é.txt", "key=value+1", 
 WRITERS = 16
 
 
-@pytest.fixture(params=["disk", "object store", "pyarrow"])
+AZURE = pytest.param("azure", marks=pytest.mark.nightly)
+
+
+@pytest.fixture(params=["disk", "object store", "pyarrow", AZURE])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """An empty storage of each kind."""
     if request.param == "disk":
         return open_storage(tmp_path / "store")
     if request.param == "pyarrow":
         return ArrowStorage(f"file://{tmp_path}/store")
+    if request.param == "azure":
+        return open_storage(request.getfixturevalue("new_azure_address")())
     return open_storage(request.getfixturevalue("new_address")())
 
 
-@pytest.fixture(params=["disk", "object store"])
+@pytest.fixture(params=["disk", "object store", AZURE])
 def exclusive(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """An empty storage of each kind that creates exclusively."""
     if request.param == "disk":
         return open_storage(tmp_path / "store")
+    if request.param == "azure":
+        return open_storage(request.getfixturevalue("new_azure_address")())
     return open_storage(request.getfixturevalue("new_address")())
 
 
@@ -106,6 +113,15 @@ def test_what_is_missing_can_be_deleted(storage: Storage) -> None:
     storage.delete_folder("a")
     storage.delete_folder("none")
     assert storage.files("a", recursive=True) == {}
+
+
+def test_what_is_there_is_deleted_beside_what_is_missing(storage: Storage) -> None:
+    """Azure refuses to delete an object that is not there."""
+    paths = [f"a/{number:04d}" for number in range(600)]
+    for path in paths[::100]:
+        storage.write(path, b"1")
+    storage.delete(paths)
+    assert storage.files("", recursive=True) == {}
 
 
 def test_a_folder_alone_is_deleted(storage: Storage) -> None:

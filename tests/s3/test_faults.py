@@ -13,6 +13,10 @@ from curation.store.run_record import new_run
 from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.base import Storage
 from curation.store.storage.open import open_storage
+from curation.store.store import Store
+from curation.store.verification import verify_store
+
+from ..tables import commit
 
 FAULTS = ("unavailable", "error", "lost request", "lost reply", "torn", "late")
 TIMES = 3
@@ -148,3 +152,22 @@ def test_a_late_write_of_a_file_that_never_changes_is_harmless(
     storage.write("tables/x/done/memo.json", b"the record")
     assert proxy.deliver() == [200]
     assert storage.read("tables/x/done/memo.json") == b"the record"
+
+
+def test_files_that_a_store_does_not_return_now_are_not_set_aside(
+    storage: Storage, proxy: Proxy
+) -> None:
+    """Setting them aside would compute, or download, everything again."""
+    store = Store(storage.uri, storage)
+    row = {"role": "pool", "source": "web", "status": "eligible"}
+    commit(store, "eligible", {f"web-{n}": [row | {"pair_id": f"p{n}"}] for n in range(2)})
+    before = storage.files("", recursive=True)
+    proxy.fail("error", 1000, lambda request: request.method == "GET" and "/data/" in request.path)
+    problems = verify_store(store, set_aside=True)
+    proxy.reset()
+    assert len(problems) == 2
+    for problem in problems:
+        assert "/data/" in problem.path and "cannot be read" in problem.problem
+        assert problem.set_aside == () and "network serve it again" in problem.remedy(store.uri)
+    assert storage.files("", recursive=True) == before
+    assert verify_store(store) == []

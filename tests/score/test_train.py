@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from curation.cli import app
-from curation.errors import CurationError, RecipeError
-from curation.inspect.train_filter import Labels, read_labels, train_filter
+from curation.errors import CurationError, RecipeError, StoreError
+from curation.inspect.train_filter import Labels, read_labels, train_filter, vectors_of_recipe
+from curation.recipe import Recipe, parse_recipe
+from curation.store.store import Store
 
 from ..fetch.helpers import encoded
 from ..ingest.helpers import run, table
@@ -152,3 +156,31 @@ def test_the_command_prints_how_to_use_the_head(
     assert "160 labelled images, 80 of them wanted" in result.output
     assert "area under the ROC curve" in result.output
     assert f"good: {{kind: linear, encoder: semantic, weights: {out}}}" in result.output
+
+
+def test_the_vectors_are_those_of_the_recipe(
+    finished_store: tuple[Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    """Two recipes on one store give encoders the same name."""
+    folder, _ = finished_store
+    store = Store(shutil.copytree(folder / "store", tmp_path / "store"))
+    mine = table(Path(store.uri), "embeddings.semantic").manifest
+    other = {"encoders": {"semantic": {"model": "vit_micro", "crop_mode": "squash"}}}
+    unmade = recipe_with(folder, other)
+    with pytest.raises(
+        StoreError, match=r"encoder 'semantic' differs in crop_mode.*Run the recipe"
+    ):
+        vectors_of_recipe(unmade, store, "semantic")
+    blocks = {"embed": other, "dedup": {"near": None}}
+    run(Path(store.uri), source_of(folder), until="embed", **blocks)
+    theirs = table(Path(store.uri), "embeddings.semantic").manifest
+    assert theirs.version != mine.version
+    for embed, version in ((ENCODER, mine.version), (other, theirs.version)):
+        recipe = recipe_with(folder, embed)
+        assert vectors_of_recipe(recipe, store, "semantic").manifest.version == version
+
+
+def recipe_with(folder: Path, embed: dict[str, Any]) -> Recipe:
+    """The recipe of the store with other encoders."""
+    spec = {"name": "test", "sources": [source_of(folder)], "dedup": {"near": None}}
+    return parse_recipe(copy.deepcopy(spec | {"embed": embed}))

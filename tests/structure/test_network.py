@@ -58,6 +58,7 @@ ALLOWED = {
     "stages.ingest.sources.named_files": {"pyarrow.fs"},
     "stages.ingest.recognise.place": {"pyarrow.fs"},
     "store.storage.arrow": {"pyarrow.fs", "from_uri"},
+    "store.storage.azure": {"pyarrow.fs"},
     "store.storage.local": {"pyarrow.fs"},
     "store.storage.object_address": {"boto3", "obstore"},
     "store.storage.object_store": {"pyarrow.fs", "obstore", "from_uri"},

@@ -250,6 +250,53 @@ def test_a_run_does_not_commit_what_was_taken_down_while_it_worked(
     assert prove(Store(store)).holds
 
 
+class DiesAfterFetching(InProcess):
+    """Workers beside which somebody takes a picture down, before they fetch; then the run ends."""
+
+    def __init__(self, store: Path, sha256: str) -> None:
+        super().__init__()
+        self._store, self._sha256 = store, sha256
+
+    def map(
+        self,
+        label: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        note: Note | None = None,
+        gpu: bool = False,
+        isolated: bool = False,
+    ) -> list[R]:
+        """Apply the function to items."""
+        if label == "fetch":
+            forget(self._store, images=[self._sha256])
+        results = super().map(label, function, items, note, gpu, isolated)
+        if label == "fetch":
+            raise KeyboardInterrupt
+        return results
+
+
+def test_what_a_run_left_that_died_while_rows_were_taken_down_is_not_committed(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    """Only the bytes are named, so the memos of its files are those of the next run."""
+    path, store = write(tmp_path / "l.parquet", listed[:6]), tmp_path / "store"
+    spec = {"name": "test", "sources": [source(path)], "fetch": OPEN}
+    steps = plan(parse_recipe(spec), until="fetch")
+    run_step(steps[0], Store(store), InProcess())
+    sha256 = hashlib.sha256(body_of(1)).hexdigest()
+    with pytest.raises(KeyboardInterrupt):
+        run_step(steps[1], Store(store), DiesAfterFetching(store, sha256))
+    with pytest.raises(StoreError, match=r"left files with such rows.*Run curation gc"):
+        run_step(steps[1], Store(store), InProcess())
+    gc(store)
+    rows = by_caption(images(store, source(path)))
+    assert rows.keys() == {f"caption {n}" for n in (0, 2, 3, 4, 5)}
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    gc(store)
+    assert holding(store, [sha256, sha256[:32]]) == {}
+    assert prove(Store(store)).holds
+
+
 Kinds = st.sampled_from(["url", "sha256", "image_id", "host"])
 
 

@@ -85,6 +85,7 @@ def _pictures(tables: CurrentTables) -> list[AlbumImage]:
         return []
     album = Album(tables["images"])
     try:
+        tables.check_together("the page", ["images", *(["claims"] if "claims" in tables else [])])
         refs = [album.add(*row) for row in islice(_rows_with_pictures(tables), PICTURES)]
         album.load()
     except StoreError:

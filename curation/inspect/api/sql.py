@@ -88,12 +88,15 @@ class SqlSession:
 
     def make_views(self, sql: str) -> None:
         """Make the views of the tables that a query names; of all tables if it names none."""
-        lowered = sql.lower()
-        named = [n for n in self._tables if re.search(rf"\b{re.escape(_base(n))}\b", lowered)]
-        for name in named or self._tables:
+        for name in self.named(sql) or self._tables:
             if name not in self.made:
                 self._make_view(name)
                 self.made.add(name)
+
+    def named(self, sql: str) -> list[str]:
+        """Return the tables whose names are words of a query."""
+        lowered = sql.lower()
+        return [n for n in self._tables if re.search(rf"\b{re.escape(_base(n))}\b", lowered)]
 
     def relation(self, table: Table) -> duckdb.DuckDBPyRelation:
         """Return a version of a table as a relation."""

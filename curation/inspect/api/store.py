@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.engine.table import open_table
+from curation.errors import StoreError
 from curation.inspect.api.table import StoredTable
 from curation.inspect.api.versions import TableVersion, list_versions
 from curation.inspect.current import CurrentTables
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from curation.inspect.api.sql import SqlSession
     from curation.inspect.why.explain import Why
+
+logger = logging.getLogger(__name__)
 
 
 class OpenStore:
@@ -37,6 +41,7 @@ class OpenStore:
     def __init__(self, path: str | Path, recipe: str | None = None, run: str | None = None) -> None:
         self._current = CurrentTables(Store(path), recipe, run)
         self._session: SqlSession | None = None
+        self._warnings: set[str] = set()
 
     @property
     def address(self) -> str:
@@ -68,11 +73,12 @@ class OpenStore:
         Raises:
             StoreError: there is no such table or version; the message lists what there is.
         """
+        current = self._look_again()
         if version is None:
-            run = self._current.run_of(name)
-            return StoredTable(self._current[name], run, lambda: self.session)
-        table = open_table(self._current.store, self._current.check(name), version)
-        return StoredTable(table, "", lambda: self.session)
+            run = current.run_of(name)
+            return StoredTable(current[name], run, self._session_of_now)
+        table = open_table(current.store, current.check(name), version)
+        return StoredTable(table, "", self._session_of_now)
 
     def versions(self, table: str | None = None) -> list[TableVersion]:
         """Return the current version of each table, or all versions of one table, the latest first.
@@ -98,17 +104,18 @@ class OpenStore:
         Raises:
             StoreError: there are no such vectors, or one of their files is damaged.
         """
-        return read_vectors(self._current[EMBEDDINGS.table(encoder)], memmap)
+        return read_vectors(self._look_again()[EMBEDDINGS.table(encoder)], memmap)
 
     def vector_batches(self, encoder: str, rows: int = 65_536) -> Iterator[Embeddings]:
         """Yield the same as `vectors`, at most `rows` at a time."""
-        return vector_batches(self._current[EMBEDDINGS.table(encoder)], rows)
+        return vector_batches(self._look_again()[EMBEDDINGS.table(encoder)], rows)
 
     def sql(self, query: str, params: Any = None) -> duckdb.DuckDBPyRelation:
         """Run a query of DuckDB on the current tables; its rows are computed when they are fetched.
 
         Each table is a view: `copies`, `embeddings.semantic`. Vectors are `FLOAT[n]`. A query can read
-        these views and nothing else, and change nothing.
+        these views and nothing else, and change nothing. A warning says if it names tables that were
+        made from different versions of another table.
 
         Args:
             query: the SQL.
@@ -120,7 +127,29 @@ class OpenStore:
         Raises:
             QueryError: DuckDB refuses the query.
         """
-        return self.session.query(query, params)
+        session = self._session_of_now()
+        self._warn_of_mixture(session.named(query))
+        return session.query(query, params)
+
+    def _look_again(self) -> CurrentTables:
+        """Return the current tables, without what was taken down since the store was opened."""
+        if self._current.look_again():
+            # Its views are those of before.
+            self.close()
+        return self._current
+
+    def _session_of_now(self) -> SqlSession:
+        self._look_again()
+        return self.session
+
+    def _warn_of_mixture(self, names: Sequence[str]) -> None:
+        """Warn once if a query names tables that were made from different versions of another one."""
+        try:
+            self._current.check_together("This query", names)
+        except StoreError as error:
+            if str(error) not in self._warnings:
+                logger.warning("%s", error)
+            self._warnings.add(str(error))
 
     def why(self, what: str | Path) -> Why:
         """Return what became of a row in every stage, and why.
@@ -133,7 +162,7 @@ class OpenStore:
         """
         from curation.inspect.why.explain import explain
 
-        return explain(self._current, what)
+        return explain(self._look_again(), what)
 
     @property
     def session(self) -> SqlSession:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from curation.engine.contract import contract
 from curation.engine.table import Table
 from curation.errors import CurationError, Detail, StoreError
 from curation.inspect.api.columns import stored_schema, with_floats
+from curation.store.withheld import withheld_rows
 from curation.terminal import visible
 
 if TYPE_CHECKING:
@@ -35,22 +37,31 @@ class StoredTable:
     """
 
     def __init__(self, table: Table, run: str, session: Callable[[], SqlSession]) -> None:
-        self._table, self.run, self._session = table, run, session
+        self._opened, self.run, self._session = table, run, session
+
+    @property
+    def _table(self) -> Table:
+        """The version, without what was taken down since it was opened."""
+        store = self._opened.store
+        store.takedowns(again=True)
+        withheld = withheld_rows(store, self._opened.manifest)
+        self._opened = replace(self._opened, withheld=withheld)
+        return self._opened
 
     @property
     def name(self) -> str:
         """Name of the table."""
-        return self._table.manifest.table
+        return self._opened.manifest.table
 
     @property
     def version(self) -> str:
         """The version."""
-        return self._table.manifest.version
+        return self._opened.manifest.version
 
     @property
     def rows(self) -> int:
         """Number of rows, with those that were taken down since."""
-        return self._table.rows
+        return self._opened.rows
 
     @property
     def grain(self) -> str:
@@ -60,7 +71,7 @@ class StoredTable:
     @property
     def stats(self) -> dict[str, Any]:
         """What the stage that wrote the table measured."""
-        return self._table.manifest.stats
+        return self._opened.manifest.stats
 
     @property
     def schema(self) -> pa.Schema:

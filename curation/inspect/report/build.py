@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import COUNTS, composition_of
 from curation.inspect.html import render_page
@@ -24,7 +25,7 @@ from curation.inspect.report.album import Album
 from curation.inspect.report.contact_sheets import contact_sheets
 from curation.inspect.report.copies import summarise_copies
 from curation.inspect.report.dropped import drop_reasons
-from curation.inspect.report.place import report_path
+from curation.inspect.report.place import REPORT, claim_report_path
 from curation.inspect.report.row_counts import DatasetCounts, count_dataset, count_stages
 from curation.recipe import Recipe
 from curation.stages.retrieve.balance import describe_target
@@ -32,6 +33,7 @@ from curation.stages.retrieve.strategies import STRATEGIES
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
 from curation.store.store import DATASET, Store
+from curation.store.withheld import taken_down_since
 from curation.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ def write_report(recipe: Recipe, store: Store, run: str | None = None) -> str:
     Raises:
         StoreError: the run is not there, or its books do not balance; the message names the stage.
     """
-    started = time.monotonic()
+    started, before = time.monotonic(), store.takedowns(again=True)
     lineage = trace(recipe, store, run)
     composition, total = composition_of(lineage["claims"].manifest)
     counts = count_dataset(lineage, total)
@@ -75,10 +77,18 @@ def write_report(recipe: Recipe, store: Store, run: str | None = None) -> str:
         **_provenance(recipe, lineage),
     }
     album.load()
-    path = report_path(lineage[DATASET])
+    path = claim_report_path(recipe, lineage, store)
     html = _render(content | {"album": album})
-    store.storage.write(path.replace("report.html", COMPOSITION), _to_parquet(composition))
+    beside = path.replace(REPORT, COMPOSITION)
+    store.storage.write(beside, _to_parquet(composition))
     store.storage.write(path, html)
+    # Whoever takes rows down writes first, and then looks for reports, so one sees the other.
+    if taken_down_since(store, before):
+        store.storage.delete(store.storage.files(path.rpartition("/")[0]))
+        raise StoreError(
+            f"Rows of {store.uri} were taken down while this report was written, so it was deleted",
+            fix="Run the recipe again, which writes it without them",
+        )
     seconds = time.monotonic() - started
     logger.info("report: %d images, %d bytes, %.1f s", len(album), len(html), seconds)
     return path

@@ -72,8 +72,9 @@ def explain(current: CurrentTables, what: str | Path) -> Why:
         what: an image_id, pair_id, SHA-256, URL, key of the source, location, or the path of a file.
 
     Raises:
-        StoreError: a table is missing or damaged.
+        StoreError: a table is missing or damaged, or tables do not belong together.
     """
+    current.check_together("why", current)
     tables = RowReader(current)
     located = find_rows(tables, what)
     answer = Why(str(what), located.kind, current.recipe, current.run, len(located.places))

@@ -19,7 +19,13 @@ from curation.runner.gc.kept_runs import (
 )
 from curation.runner.gc.needs import find_needs
 from curation.runner.gc.removal_list import RemovalList, Tally
-from curation.runner.gc.step_logs import ReadLog, end_silent_leases, read_logs
+from curation.runner.gc.step_logs import (
+    ReadLog,
+    end_silent_leases,
+    read_logs,
+    stages_at_work,
+    time_of_storage,
+)
 from curation.runner.gc.sweep import Sweep
 from curation.runner.gc.taken_down import (
     by_table,
@@ -84,15 +90,9 @@ def collect(
     with hold(removal_log(store), holder, GC, {}, waiting or Waiting()) as lease:
         takedowns = store.takedowns(again=True)
         if takedowns is not None:
-            search_store(store, takedowns)
-        return _collect(store, retention, lease, _time_of_storage(store, lease))
-
-
-def _time_of_storage(store: Store, lease: Lease) -> float:
-    """Return the time by the clock that also stamps files: that of a file written now."""
-    lease.beat()
-    status = store.storage.status(removal_log(store).beat_path(lease.number))
-    return time.time() if status is None else status.modified
+            since = time_of_storage(store, lease)
+            search_store(store, takedowns, since, stages_at_work(read_logs(store, since)))
+        return _collect(store, retention, lease, time_of_storage(store, lease))
 
 
 def _collect(store: Store, retention: Retention, lease: Lease | None, now: float) -> Collected:

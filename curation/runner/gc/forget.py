@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from curation.engine.iceberg import open_path, published
+from curation.engine.iceberg import close, published
 from curation.errors import RecipeError
 from curation.media.pictures.likeness import likeness
 from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize
-from curation.runner.gc.step_logs import read_logs
+from curation.runner.gc.step_logs import read_logs, stages_at_work, time_of_storage
 from curation.runner.takedown.search import search_store
 from curation.runner.takedown.texts import mentions
 from curation.store.holder import this_process
 from curation.store.removal import GC, removal_log
+from curation.store.reports import FOLDER as REPORTS
+from curation.store.reports import version_of_report
 from curation.store.run_log import read_runs
 from curation.store.step_log import Waiting, hold
 from curation.store.store import DATASET, Store
@@ -34,6 +36,7 @@ from curation.store.tombstones import (
     sorted_hashes,
     without_scheme,
 )
+from curation.store.withheld import VersionsWithFiles
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -116,26 +119,27 @@ def search_again(store: Store, waiting: Waiting) -> tuple[Hits, set[str]]:
     """
     holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
     with hold(removal_log(store), holder, GC, {}, waiting) as lease:
-        lease.beat()
-        status = store.storage.status(removal_log(store).beat_path(lease.number))
-        logs = read_logs(store, 0.0 if status is None else status.modified)
-        working = {log.lease.stage for log in logs.values() if log.lease is not None}
+        since = time_of_storage(store, lease)
+        working = stages_at_work(read_logs(store, since))
         takedowns = store.takedowns(again=True)
         assert takedowns is not None
-        return search_store(store, takedowns), working
+        return search_store(store, takedowns, since, working), working
 
 
 def delete_reports(store: Store) -> int:
     """Delete the reports of all versions of the dataset but those of runs without withheld tables."""
-    clean = {
-        record.tables[DATASET]
-        for record in read_runs(store)
-        if DATASET in record.tables and not is_withheld(store, record.tables)
-    }
+    withheld = VersionsWithFiles(store, store.withheld_files())
+    clean: set[str] = set()
+    other: set[str] = set()
+    for record in read_runs(store):
+        if DATASET in record.tables:
+            versions = other if withheld.has_any(record.tables) else clean
+            versions.add(record.tables[DATASET])
     deleted = 0
-    for version in store.storage.folders("reports"):
-        if version not in clean:
-            paths = store.storage.files(f"reports/{version}", recursive=True)
+    for folder in store.storage.folders(REPORTS):
+        # Runs with the same dataset may differ in the other tables.
+        if version_of_report(folder) not in clean - other:
+            paths = store.storage.files(f"{REPORTS}/{folder}", recursive=True)
             store.storage.delete(paths)
             deleted += 1
     return deleted
@@ -146,21 +150,12 @@ def close_folders(store: Store) -> tuple[str, ...]:
 
     Programs that read Parquet files by it would get these rows.
     """
-    closed = []
-    for opened in list(published(store)):
-        if is_withheld(store, {opened.table: opened.version}):
-            path = open_path(opened.recipe, opened.table)
-            store.storage.delete(store.storage.files(path, recursive=True))
-            closed.append(path)
-    return tuple(closed)
-
-
-def is_withheld(store: Store, tables: Mapping[str, str]) -> bool:
-    """Whether some versions of tables hold what was taken down."""
-    if not store.withheld_files():
-        return False
-    manifests = (store.manifest(table, version) for table, version in tables.items())
-    return any(m is not None and store.is_withheld(m) for m in manifests)
+    withheld = VersionsWithFiles(store, store.withheld_files())
+    return tuple(
+        close(store, opened.recipe, opened.table)
+        for opened in list(published(store))
+        if withheld.has(opened.table, opened.version)
+    )
 
 
 def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:

@@ -9,6 +9,7 @@ from curation.engine.iceberg import published
 from curation.engine.table_name import TableName
 from curation.flow import STAGES
 from curation.runner.gc.step_logs import ReadLog
+from curation.store.commits import find_commit
 from curation.store.manifest import Committed
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Entry
@@ -110,13 +111,11 @@ def find_needs(
 def _add_history(needs: Needs, record: RunRecord, logs: Mapping[str, ReadLog]) -> None:
     """Add what the versions of a run were made from, and the entries that say so."""
     for table, step in record.steps.items():
-        version = record.tables[table]
-        for entry in reversed(logs[step].entries if step in logs else ()):
-            committed = entry.tables.get(table)
-            if committed is not None and committed.version == version:
-                needs.add_committed([(table, committed)])
-                needs.entries.add(logs[step].log.path(entry.number))
-                break
+        commit = find_commit(logs[step].entries, table, record.tables) if step in logs else None
+        if commit is not None:
+            entry, committed = commit
+            needs.add_committed([(table, committed)])
+            needs.entries.add(logs[step].log.path(entry.number))
 
 
 def _add_unfinished(needs: Needs, record: RunRecord, logs: Mapping[str, ReadLog]) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from curation.engine.iceberg import publish
+from curation.engine.iceberg import publish_all
 from curation.errors import Detail, StoreError
 from curation.flow import STAGES
 from curation.runner.work import map_key
+from curation.store.commits import find_commit
 from curation.store.holder import Holder, this_process
 from curation.store.manifest import TABLE_STATS, Committed, Manifest
 from curation.store.removal import wait_for_removal
-from curation.store.run_log import find_run, read_runs, save_record
+from curation.store.run_log import find_run, read_runs, run_names, save_record
 from curation.store.run_record import RunRecord, new_run
 from curation.store.step_log import StepLog, Waiting, hold
 from curation.store.store import Store
@@ -80,7 +81,8 @@ def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
             "it has nothing to restore",
             fix="Choose one that has finished (curation runs --store STORE)",
         )
-    start = new_run(record.recipe, record.fingerprint, dict.fromkeys(record.steps.values(), ""))
+    planned = dict.fromkeys(record.steps.values(), "")
+    start = new_run(record.recipe, record.fingerprint, planned, run_names(store))
     restored = replace(
         start,
         stages=record.stages,
@@ -130,8 +132,7 @@ def _commit_again(store: Store, record: RunRecord, waiting: Waiting) -> None:
             if writer == step
         }
         _commit_step(StepLog(store, step), wanted, manifests, holder, waiting)
-    for manifest in manifests.values():
-        publish(store, record.recipe, manifest, record.run)
+    publish_all(store, record.recipe, list(manifests.values()), record.run)
 
 
 def _commit_step(
@@ -155,10 +156,9 @@ def _committed(
     log: StepLog, manifest: Manifest, record: RunRecord, manifests: Mapping[str, Manifest]
 ) -> Committed:
     """Return what a step committed for a version, or what it would have committed."""
-    for entry in reversed(log.entries()):
-        committed = entry.tables.get(manifest.table)
-        if committed is not None and committed.version == manifest.version:
-            return committed
+    commit = find_commit(log.entries(), manifest.table, record.tables)
+    if commit is not None:
+        return commit[1]
     lineage = {name: record.tables[name] for name in _ancestors(manifest, manifests)}
     return Committed(manifest.version, _key(log.store, manifest), lineage)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from curation.runner.gc.kept_runs import SILENCE_S
 from curation.store.holder import Holder
-from curation.store.removal import GC
-from curation.store.step_log import Entry, StepLog
+from curation.store.removal import GC, removal_log
+from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.base import FileStatus
 from curation.store.store import Store
 
@@ -54,14 +55,30 @@ def read_logs(store: Store, now: float) -> dict[str, ReadLog]:
     return {name: _read_log(StepLog(store, name), now) for name in names}
 
 
+def stages_at_work(logs: Mapping[str, ReadLog]) -> set[str]:
+    """Return the stages that runs work on."""
+    return {log.lease.stage for log in logs.values() if log.lease is not None}
+
+
+def time_of_storage(store: Store, lease: Lease) -> float:
+    """Return the time by the clock that also stamps files: that of a file written now.
+
+    Args:
+        store: where gc is at work.
+        lease: that of gc.
+    """
+    lease.beat()
+    status = store.storage.status(removal_log(store).beat_path(lease.number))
+    return time.time() if status is None else status.modified
+
+
 def _read_log(log: StepLog, now: float) -> ReadLog:
     # Listed first: an entry that is added since is that of a run that waits for this gc.
     files = log.store.storage.files(log.folder)
     entries = [entry for entry in log.entries() if log.path(entry.number) in files]
     read = ReadLog(log, files, entries, None)
-    numbers = [path for path in sorted(files) if path.endswith(".json")]
     last = entries[-1] if entries else None
-    if last is None or last.kind != "lease" or numbers[-1] != log.path(last.number):
+    if last is None or last.kind != "lease" or log.numbers_of(files)[-1] != last.number:
         return read
     return replace(read, lease=last) if _may_live(read, last, now) else read
 
@@ -86,8 +103,8 @@ def end_silent_leases(logs: Mapping[str, ReadLog], holder: Holder) -> dict[str, 
     for name, read in logs.items():
         last = read.committed
         if last is not None and last.kind == "lease" and read.lease is None:
-            time = datetime.now(UTC).isoformat(timespec="seconds")
-            release = Entry(last.number + 1, "release", holder, tables=last.tables, time=time)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            release = Entry(last.number + 1, "release", holder, tables=last.tables, time=now)
             if not read.log.add(release):
                 ended[name] = replace(read, lease=last)
     return ended

@@ -20,8 +20,13 @@ from curation.store.log_place import run_of
 from curation.store.manifest_file import read_names, record_from_json
 from curation.store.open_files import FOLDER as OPEN_FOLDER
 from curation.store.removal import removal_log
+from curation.store.reports import FOLDER as REPORTS
+from curation.store.reports import version_of_report
+from curation.store.run_record import FOLDER as RUNS
 from curation.store.storage.base import FileStatus, LeavesFiles
-from curation.store.store import DATASET, Store, in_parallel
+from curation.store.store import DATASET, SET_ASIDE_SUFFIX, Store, in_parallel
+from curation.store.tags import FOLDER as TAGS
+from curation.store.tombstones import FOLDER as TOMBSTONES
 from curation.store.used_work import FOLDER as USED
 from curation.store.used_work import SHARED
 
@@ -31,6 +36,8 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 RECORDS_AT_ONCE = 10_000
+FOLDERS = ("tables", DATASET, "work", REPORTS, RUNS, "steps", TAGS, LOGS, OPEN_FOLDER, TOMBSTONES)
+"""The folders of a store."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +203,9 @@ class Sweep:
         """Remove the reports of versions of the dataset that nobody needs."""
         versions = self.needs.versions.get(DATASET, set())
         is_working = self.needs.is_working(DATASET)
-        for version in self.store.storage.folders("reports"):
-            files = self.store.storage.files(f"reports/{version}", recursive=True)
-            stays = is_working or version in versions
+        for folder in self.store.storage.folders(REPORTS):
+            files = self.store.storage.files(f"{REPORTS}/{folder}", recursive=True)
+            stays = is_working or version_of_report(folder) in versions
             (self.removals.keep if stays else self.removals.remove)("reports", files)
         self._delete_empty_folders("reports")
 
@@ -217,14 +224,15 @@ class Sweep:
         """Remove the folders by which other programs open tables of recipes that have no kept run."""
         for recipe in self.store.storage.folders(OPEN_FOLDER):
             files = self.store.storage.files(f"{OPEN_FOLDER}/{recipe}", recursive=True)
-            (self.removals.keep if recipe in recipes else self.removals.remove)("open", files)
+            kept = {p for p in files if recipe in recipes and not p.endswith(SET_ASIDE_SUFFIX)}
+            self.removals.decide("open", files, kept.__contains__)
         self._delete_empty_folders(OPEN_FOLDER)
 
     def step_logs(self, logs: Mapping[str, ReadLog]) -> None:
         """Remove entries of step logs but the last, and signs of life of leases that have ended."""
         for read in logs.values():
-            numbered = sorted(path for path in read.files if path.endswith(".json"))
-            last = {*numbered[-1:], *(p.removesuffix(".json") + ".beat" for p in numbered[-1:])}
+            numbers = read.log.numbers_of(read.files)[-1:]
+            last = {path(n) for n in numbers for path in (read.log.path, read.log.beat_path)}
             if read.committed is not None:
                 last.add(read.log.path(read.committed.number))
             needed = last | self.needs.entries
@@ -240,13 +248,18 @@ class Sweep:
             self.store.storage.delete(old)
 
     def leftovers(self) -> None:
-        """Remove what processes left that ended while they wrote a file or tried the storage out."""
+        """Remove what processes left that ended while they wrote a file or tried the storage out.
+
+        And records of runs that were set aside.
+        """
         old = self.now - SILENCE_S
         storage = self.store.storage
+        runs = storage.files(RUNS).items()
+        self.removals.remove("leftovers", {p: s for p, s in runs if p.endswith(SET_ASIDE_SUFFIX)})
         probes = {p: s for p, s in storage.files("").items() if p.startswith("probe-")}
         self.removals.remove("leftovers", probes, old)
         if isinstance(storage, LeavesFiles):
-            for folder in ("tables", DATASET, "work", "reports", "runs", "steps", "tags"):
+            for folder in FOLDERS:
                 self.removals.remove("leftovers", storage.leftovers(folder), old)
             root = storage.leftovers("").items()
             probes = {path: status for path, status in root if path.startswith("probe-")}

@@ -14,6 +14,7 @@ from curation.runner.gc.kept_runs import StoredRun
 from curation.runner.takedown.search import parquet_files, table_of
 from curation.store.store import Store
 from curation.store.tombstones import put_removed
+from curation.store.withheld import VersionsWithFiles
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -26,29 +27,18 @@ def superseded_runs(store: Store, runs: Sequence[StoredRun]) -> set[str]:
         store: where they are.
         runs: all runs, the one that started last first.
     """
-    if not store.withheld_files():
-        return set()
-    known: dict[tuple[str, str], bool] = {}
+    known = VersionsWithFiles(store, store.withheld_files())
     made: dict[str, set[str]] = {}
     superseded = set()
     for run in runs:
         record = run.record
-        withheld = {t for t, v in record.tables.items() if _is_withheld(store, t, v, known)}
+        withheld = {table for table, version in record.tables.items() if known.has(table, version)}
         later = made.setdefault(record.recipe, set())
         if withheld and withheld <= later:
             superseded.add(record.run)
         if record.state == "finished":
             later.update(record.tables)
     return superseded
-
-
-def _is_withheld(
-    store: Store, table: str, version: str, known: dict[tuple[str, str], bool]
-) -> bool:
-    if (table, version) not in known:
-        manifest = store.manifest(table, version)
-        known[table, version] = manifest is not None and store.is_withheld(manifest)
-    return known[table, version]
 
 
 def quoting_runs(store: Store, runs: Iterable[StoredRun], withheld: Collection[str]) -> set[str]:

@@ -2,34 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from curation.errors import StoreError
 from curation.store.manifest import FragmentRecord
+from curation.store.step_log import Lease
 from curation.store.store import Store
 from curation.store.tombstones import Takedowns
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+MARGIN_S = 2.0
+"""Some storages stamp files with whole seconds."""
+
 
 def check_unchanged(
-    store: Store, before: Takedowns | None, written: Iterable[FragmentRecord]
+    store: Store,
+    stage: str,
+    lease: Lease,
+    before: Takedowns | None,
+    written: Iterable[FragmentRecord],
 ) -> None:
-    """Check that nothing was taken down since a step started.
+    """Check that a step commits nothing that was taken down since it started, or before.
+
+    Args:
+        store: where it works.
+        stage: its stage.
+        lease: its lease.
+        before: what was taken down when it started.
+        written: what it would commit. Some may be what an earlier run left that was killed.
 
     Raises:
-        StoreError: something was. What the step wrote of it counts as vanished.
+        StoreError: it would, or may. What the step wrote of it counts as vanished.
     """
     now = store.takedowns(again=True)
-    if now is None or (before is not None and now.names == before.names):
+    if now is None:
         return
-    # It imports decoders of images, which most runs do not need.
-    from curation.runner.takedown.search import search_files
-
     files = {f.path for record in written for f in record.files}
-    search_files(store, now, sorted(files))
-    raise StoreError(
-        f"Rows of {store.uri} were taken down while this step worked, so it was not committed",
-        fix="Run the same command again: it reuses what holds none of them",
-    )
+    # Decoders of images are imported below, which most runs do not need.
+    if before is None or now.names != before.names:
+        from curation.runner.takedown.search import search_files
+
+        search_files(store, now, sorted(files))
+        raise StoreError(
+            f"Rows of {store.uri} were taken down while this step worked, so it was not committed",
+            fix="Run the same command again: it reuses what holds none of them",
+        )
+    since = now.unsearched_since(stage)
+    if since is not None:
+        until = lease.taken_at() + MARGIN_S
+        _check_left(store, now, _written_between(store, files, since - MARGIN_S, until))
+
+
+def _check_left(store: Store, takedowns: Takedowns, files: Collection[str]) -> None:
+    """Check files that a run may have left that worked while rows were taken down.
+
+    Raises:
+        StoreError: one holds such a row.
+    """
+    from curation.runner.takedown.search import holds_any, search_files
+
+    if files and holds_any(store, takedowns, sorted(files)):
+        search_files(store, takedowns, sorted(files))
+        raise StoreError(
+            f"A run that worked while rows of {store.uri} were taken down left files with such rows, "
+            "so this step was not committed",
+            fix="Run curation gc on this store, which removes them, then the same command again",
+        )
+
+
+def _written_between(store: Store, files: Collection[str], first: float, last: float) -> set[str]:
+    """Return those of some files that were written between two times of the storage."""
+    between: set[str] = set()
+    for folder in sorted({path.rsplit("/", 1)[0] for path in files}):
+        listed = store.storage.files(folder).items()
+        between.update(p for p, s in listed if first < s.modified <= last and p in files)
+    return between

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from curation.runner.takedown.file_search import FileHits, FileSearch
 from curation.store.storage.base import FileStatus
 from curation.store.store import DATASET, SET_ASIDE_SUFFIX, Store
 from curation.store.tombstones import Hits, Takedowns, new_name, put_hits, sorted_hashes
+from curation.store.withheld import VersionsWithFiles
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -53,7 +54,9 @@ class _SearchResult:
             self.nameless.add(path)
 
 
-def search_store(store: Store, takedowns: Takedowns) -> Hits:
+def search_store(
+    store: Store, takedowns: Takedowns, since: float = 0.0, working: Iterable[str] = ()
+) -> Hits:
     """Search all files for what was taken down, and write what was found.
 
     Pairs and images are found first where URLs, checksums and pictures are; then every file is searched
@@ -62,6 +65,8 @@ def search_store(store: Store, takedowns: Takedowns) -> Hits:
     Args:
         store: the store.
         takedowns: all tombstones.
+        since: the time now, by the clock of the storage.
+        working: the stages that runs work on now.
 
     Returns:
         What was found; it is in the store.
@@ -78,32 +83,41 @@ def search_store(store: Store, takedowns: Takedowns) -> Hits:
     if result.rows.keys() - {"pairs", "work/ingest"}:
         result.files |= {path for path in result.nameless if path.startswith("work/")}
     result.files |= _made_from(store, result.files)
-    return _put(store, takedowns, known, orphans, result)
+    found = _hits(takedowns, known, orphans, result)
+    names = tuple(sorted(takedowns.names))
+    return _put(
+        store, replace(found, tombstones=names, since=since, working=tuple(sorted(working)))
+    )
+
+
+def holds_any(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> bool:
+    """Whether one of some files holds what was taken down. Nothing is written."""
+    return bool(
+        _search(store, FileSearch(takedowns, takedowns.orphans), list(paths), "search").files
+    )
 
 
 def search_files(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> Hits:
     """Search some files for what was taken down, and write what was found."""
     result = _search(store, FileSearch(takedowns, takedowns.orphans), list(paths), "search")
-    return _put(store, takedowns, takedowns, takedowns.orphans, result, searched=False)
+    return _put(store, _hits(takedowns, takedowns, takedowns.orphans, result))
 
 
-def _put(
-    store: Store,
-    takedowns: Takedowns,
-    known: Takedowns,
-    orphans: Collection[str],
-    result: _SearchResult,
-    searched: bool = True,
+def _hits(
+    takedowns: Takedowns, known: Takedowns, orphans: Collection[str], result: _SearchResult
 ) -> Hits:
-    hits = Hits(
+    """Return what is new in the result of a search."""
+    return Hits(
         new_name(),
-        tuple(sorted(takedowns.names)) if searched else (),
-        tuple(sorted(known.hashes["pair"] - takedowns.hashes["pair"])),
-        tuple(sorted(known.hashes["image"] - takedowns.hashes["image"])),
-        tuple(sorted(frozenset(orphans) - takedowns.orphans)),
-        tuple(sorted(result.files - takedowns.files)),
-        dict(sorted(result.rows.items())),
+        pairs=tuple(sorted(known.hashes["pair"] - takedowns.hashes["pair"])),
+        images=tuple(sorted(known.hashes["image"] - takedowns.hashes["image"])),
+        orphans=tuple(sorted(frozenset(orphans) - takedowns.orphans)),
+        files=tuple(sorted(result.files - takedowns.files)),
+        rows=dict(sorted(result.rows.items())),
     )
+
+
+def _put(store: Store, hits: Hits) -> Hits:
     put_hits(store.storage, hits)
     store.takedowns(again=True)
     return hits
@@ -168,26 +182,15 @@ def _search_file(store: Store, search: FileSearch, path: str, result: _SearchRes
 
 def _made_from(store: Store, files: Collection[str]) -> set[str]:
     """Return the files of versions without ids that were made from a version with some of `files`."""
-    withheld = set(files)
+    withheld = VersionsWithFiles(store, files)
     made: set[str] = set()
     for table in store.tables():
         if TableName(table).contract in MADE_FROM_VECTORS:
             for version in store.versions(table):
-                manifest = store.manifest(table, version)
-                if manifest is not None and _reads(store, manifest.reads, withheld):
-                    made |= {f.path for record in manifest.fragments for f in record.files}
+                header, paths = store.header(table, version), store.paths(table, version)
+                if header is not None and paths is not None and withheld.has_any(header["reads"]):
+                    made.update(paths.to_pylist())
     return made
-
-
-def _reads(store: Store, reads: Mapping[str, str], files: set[str]) -> bool:
-    manifests = (store.manifest(table, version) for table, version in reads.items())
-    return any(
-        f.path in files
-        for manifest in manifests
-        if manifest is not None
-        for record in manifest.fragments
-        for f in record.files
-    )
 
 
 def parquet_files(store: Store) -> dict[str, FileStatus]:

@@ -15,6 +15,13 @@ from curation.store.storage.base import TEMPORARY_SUFFIX, FileStatus
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+HADOOP = ("hdfs", "viewfs")
+OF_HADOOP = (
+    "Install Hadoop's libhdfs and a Java, set HADOOP_HOME, JAVA_HOME and CLASSPATH (hadoop classpath "
+    "--glob), or choose another store"
+)
+VALID = "Valid are a folder and addresses with file://, s3://, gs://, abfs:// and hdfs://"
+
 
 class ArrowStorage:
     """Files below a root of a pyarrow file system.
@@ -34,7 +41,10 @@ class ArrowStorage:
         try:
             self.filesystem, root = fs.FileSystem.from_uri(uri)
         except (ValueError, OSError) as error:
-            raise StoreError(f"Cannot open the store {uri!r}: {error}") from error
+            problem = str(error).partition("\n")[0]
+            scheme = uri.partition("://")[0]
+            fix = OF_HADOOP if scheme in HADOOP else VALID
+            raise StoreError(f"Cannot open the store {uri!r}: {problem}", fix=fix) from error
         self.root = root.rstrip("/")
 
     def _path(self, path: str) -> str:

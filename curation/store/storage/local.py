@@ -153,18 +153,15 @@ class LocalStorage:
         """See `Storage.copy`. The copy is a hard link where the disk has them."""
         original, path = self._path(source), self._path(target)
         temporary = _temporary_name(path)
-        _ensure_folder(path.parent)
         try:
-            temporary.hardlink_to(original)
-        except OSError as error:
-            if error.errno not in NO_HARD_LINKS | {errno.EXDEV}:
-                raise
-            shutil.copyfile(original, temporary)
-        if path.exists() and path.samefile(temporary):
+            with _explained(path):
+                _ensure_folder(path.parent)
+                _link_or_copy(original, temporary)
             # A move between two names of one file would leave both.
-            temporary.unlink()
-        else:
-            temporary.replace(path)
+            if not (path.exists() and path.samefile(temporary)):
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -194,6 +191,16 @@ class LocalStorage:
             # It may not be empty, or not be there any more.
             with suppress(OSError):
                 Path(path).rmdir()
+
+
+def _link_or_copy(original: Path, path: Path) -> None:
+    """Give a file another name, or copy it where the disk has no hard links."""
+    try:
+        path.hardlink_to(original)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS | {errno.EXDEV}:
+            raise
+        shutil.copyfile(original, path)
 
 
 def _temporary_name(target: Path) -> Path:

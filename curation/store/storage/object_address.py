@@ -15,6 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from curation.errors import StoreError
+from curation.store.storage.azure import SCHEMES as AZURE
+from curation.store.storage.azure import azure_writer_settings
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -103,7 +105,7 @@ def writer_settings(scheme: str, options: Mapping[str, str], region: str | None)
         StoreError: the profile that the environment names has no credentials that can be read.
     """
     if scheme != "s3":
-        return {}
+        return azure_writer_settings() if scheme in AZURE else {}
     settings: dict[str, Any] = {"region": region} if region else {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "endpoint_override" in options:

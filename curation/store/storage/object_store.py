@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property, wraps
+from contextlib import contextmanager, suppress
+from functools import cached_property, partial, wraps
 from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -19,6 +19,8 @@ from obstore.store import from_url
 from pyarrow import fs
 
 from curation.errors import StoreError
+from curation.store.storage.azure import SCHEMES as AZURE
+from curation.store.storage.azure import azure_reader
 from curation.store.storage.base import FileStatus
 from curation.store.storage.object_address import read_options, writer_address, writer_settings
 
@@ -33,24 +35,30 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@contextmanager
+def _answering(
+    storage: ObjectStorage, request: str, kinds: tuple[type[Exception], ...] = (BaseError,)
+) -> Iterator[None]:
+    """Raise StoreError where obstore gives up, so that people get one clear message."""
+    try:
+        yield
+    except kinds as error:
+        problem = str(error).partition("\n")[0]
+        raise StoreError(
+            f"The store {storage.uri} did not answer a request ({request}): {problem}",
+            fix="Check its address, its credentials and the network, and run the same command again",
+        ) from error
+
+
 def _explained(
     method: Callable[Concatenate[ObjectStorage, P], R],
 ) -> Callable[Concatenate[ObjectStorage, P], R]:
-    """Let a method raise StoreError where obstore gives up, so that people get one clear message."""
+    """Let a method raise StoreError where obstore gives up."""
 
     @wraps(method)
     def call(self: ObjectStorage, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
+        with _answering(self, method.__name__):
             return method(self, *args, **kwargs)
-        except BaseError as error:
-            problem = str(error).partition("\n")[0]
-            raise StoreError(
-                f"The store {self.uri} did not answer a request ({method.__name__}): {problem}",
-                fix=(
-                    "Check its address, its credentials and the network, and run the same "
-                    "command again"
-                ),
-            ) from error
 
     return cast(Callable[Concatenate["ObjectStorage", P], R], call)
 
@@ -73,8 +81,11 @@ class ObjectStorage:
         options = read_options(uri)
         try:
             self.filesystem, self.root = fs.FileSystem.from_uri(uri)
+            scheme = urlsplit(uri).scheme
+            if scheme in AZURE:
+                self.filesystem = azure_reader(uri) or self.filesystem
             region = getattr(self.filesystem, "region", None)
-            settings = writer_settings(urlsplit(uri).scheme, options, region)
+            settings = writer_settings(scheme, options, region)
             self._store = from_url(writer_address(uri), **settings)
         except (ValueError, OSError, BaseError) as error:
             problem = str(error).partition("\n")[0]
@@ -128,10 +139,15 @@ class ObjectStorage:
     @contextmanager
     def open_output(self, path: str) -> Iterator[BinaryIO]:
         """See `Storage.open_output`."""
-        writer = obstore.open_writer(self._store, path, buffer_size=PART_BYTES)
+        upload = _Upload(self, path)
         # Closed only at the end: until then the object does not exist.
-        yield cast(BinaryIO, writer)
-        writer.close()
+        yield cast(BinaryIO, upload)
+        upload.close()
+
+    @_explained
+    def open_writer(self, path: str) -> Any:
+        """Return obstore's writer of a new object."""
+        return obstore.open_writer(self._store, path, buffer_size=PART_BYTES)
 
     @_explained
     def status(self, path: str) -> FileStatus | None:
@@ -166,12 +182,41 @@ class ObjectStorage:
     def delete(self, paths: Iterable[str]) -> None:
         """See `Storage.delete`."""
         wanted = list(paths)
-        if wanted:
-            obstore.delete(self._store, wanted)
+        try:
+            if wanted:
+                obstore.delete(self._store, wanted)
+        except FileNotFoundError:
+            # S3 deletes what is not there; Azure refuses, and may leave the rest.
+            for path in wanted:
+                with suppress(FileNotFoundError):
+                    obstore.delete(self._store, path)
 
     def delete_folder(self, folder: str) -> None:
         """See `Storage.delete_folder`."""
         self.delete(self.files(folder, recursive=True))
+
+
+class _Upload:
+    """A file that is being sent. Its other methods are those of obstore's writer."""
+
+    def __init__(self, storage: ObjectStorage, path: str) -> None:
+        # The writer raises errors of the store as OSError.
+        self._answering = partial(_answering, storage, "open_output", (BaseError, OSError))
+        self._writer = storage.open_writer(path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def write(self, content: bytes) -> int:
+        """Send bytes, or keep them until there are enough for a request."""
+        with self._answering():
+            written: int = self._writer.write(content)
+        return written
+
+    def close(self) -> None:
+        """Send the rest."""
+        with self._answering():
+            self._writer.close()
 
 
 def _status(entry: Mapping[str, Any]) -> FileStatus:

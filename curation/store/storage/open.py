@@ -28,12 +28,15 @@ def open_storage(address: str | Path) -> Storage:
             "The address of the store is empty",
             fix="Give a folder or a URI, as --store /data/birds",
         )
-    scheme = text.partition("://")[0] if "://" in text else ""
-    if not scheme or isinstance(address, Path):
+    _check_slashes(text)
+    scheme, mark, rest = text.partition("://")
+    if not mark or isinstance(address, Path):
         return LocalStorage(address)
+    scheme = scheme.lower()
+    text = f"{scheme}://{rest}"
     note_secrets(text)
     if scheme == "file":
-        return LocalStorage(url2pathname(urlsplit(text).path))
+        return LocalStorage(_local_path(text))
     if scheme in SCHEMES:
         return ObjectStorage(text)
     if has_secret(text):
@@ -46,3 +49,37 @@ def open_storage(address: str | Path) -> Storage:
             ),
         )
     return ArrowStorage(text)
+
+
+def _check_slashes(text: str) -> None:
+    """Check that an address has not lost a slash, as in a `Path`: a folder `s3:` would be made.
+
+    Raises:
+        StoreError: it has.
+    """
+    scheme, mark, rest = text.partition(":/")
+    if mark and scheme.lower() in (*SCHEMES, "file", "hdfs") and not rest.startswith("/"):
+        raise StoreError(
+            f"The address of the store {mask_address(text)!r} has one slash after {scheme}:",
+            fix=f"Write {scheme}:// and give it as a text, not as a Path",
+        )
+
+
+def _local_path(uri: str) -> str:
+    """Return the path of a URI of a file.
+
+    Raises:
+        StoreError: it has parts that a path has not, so that it may mean another folder.
+    """
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise StoreError(
+            f"The address of the store {uri!r} names the machine {parts.netloc!r}",
+            fix=f"Write file:///{parts.netloc}{parts.path} if that is the folder, or its path alone",
+        )
+    if parts.query or parts.fragment:
+        raise StoreError(
+            f"The address of the store {uri!r} has a '?' or a '#', which end the path of a URI",
+            fix="Write %3F or %23 for one in a name, or give the path without file://",
+        )
+    return url2pathname(parts.path)

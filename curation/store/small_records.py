@@ -1,0 +1,80 @@
+"""Checks whether the small records of a store can be read: of runs, steps, tags, takedowns and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from curation.store import tombstones
+from curation.store.problem import Problem, unreadable
+from curation.store.run_record import FOLDER as RUNS
+from curation.store.sealed_json import unseal
+from curation.store.step_log import StepLog
+from curation.store.store import Store
+from curation.store.tags import FOLDER as TAGS
+from curation.store.used_work import FOLDER as USED
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+BACKUP = "Put the file back from a backup of the store"
+"""What mends a record of what was taken down: nobody else knows what it said."""
+
+
+def check_notes(store: Store, name: str) -> list[Problem]:
+    """Return what is wrong with the keys of a table, or with the notes of a stage, `work/<stage>`."""
+    folder = f"{name}/{USED}" if name.startswith("work/") else f"tables/{name}/keys"
+    return list(_damaged(store, files_ending(store, folder, ".json"), name))
+
+
+def check_records(store: Store) -> Iterator[Problem]:
+    """Yield what is wrong with records that belong to no table."""
+    yield from _damaged(store, files_ending(store, RUNS, ".json"))
+    yield from _check_steps(store)
+    for problem in _damaged(store, files_ending(store, TAGS, ".json")):
+        # Not to be set aside: gc would remove what the tag keeps, without a word.
+        name = PurePosixPath(problem.path).stem
+        yield _kept(problem, f"curation tag {name} --delete --store STORE, then tag the run again")
+    yield from _check_takedowns(store)
+
+
+def _check_steps(store: Store) -> Iterator[Problem]:
+    """Yield the last entries of logs that cannot be read. Nothing reads earlier ones."""
+    for name in store.storage.folders("steps"):
+        log = StepLog(store, name)
+        numbers = log.numbers()
+        # Not to be set aside: the entry before it would then count, and may be an old lease.
+        for problem in _damaged(store, [log.path(n) for n in numbers[-1:]]):
+            yield replace(problem, to_set_aside=())
+
+
+def _check_takedowns(store: Store) -> Iterator[Problem]:
+    """Yield what stops all readers and runs, because nobody knows what was taken down."""
+    names = files_ending(store, tombstones.FOLDER, ".json")
+    if names and tombstones.KEY not in names:
+        yield Problem(tombstones.KEY, "is missing", mend=BACKUP)
+    for folder in (tombstones.FOLDER, tombstones.HITS, tombstones.REMOVED):
+        for problem in _damaged(store, files_ending(store, folder, ".json")):
+            yield _kept(problem, BACKUP)
+
+
+def _kept(problem: Problem, mend: str) -> Problem:
+    """Return a problem of a file that must stay where it is."""
+    return replace(problem, to_set_aside=(), mend=problem.mend or mend)
+
+
+def files_ending(store: Store, folder: str, ending: str) -> list[str]:
+    """Return the paths of the files in a folder whose names end so, in order."""
+    return sorted(path for path in store.storage.files(folder) if path.endswith(ending))
+
+
+def _damaged(store: Store, paths: Iterable[str], table: str = "") -> Iterator[Problem]:
+    """Yield the files with a checksum that cannot be read, or do not hold what was written."""
+    for path in paths:
+        try:
+            unseal(store.storage.read(path) or b"")
+        except (ValueError, OSError) as error:
+            # It may have vanished since it was listed.
+            if store.storage.status(path) is not None:
+                yield unreadable(store, path, error, table)

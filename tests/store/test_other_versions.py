@@ -1,0 +1,108 @@
+"""Records of a store that another version of curation wrote, and files that nobody wrote for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from curation.errors import LeaseError, StoreError
+from curation.runner.gc.collect import collect
+from curation.runner.gc.kept_runs import Retention
+from curation.store.holder import this_process
+from curation.store.manifest import Committed
+from curation.store.run_log import read_runs, recorded_run
+from curation.store.sealed_json import seal, unseal
+from curation.store.step_log import Entry, StepLog, Waiting, hold
+from curation.store.store import Store
+from curation.store.tombstones import Tombstone, open_takedowns, put_tombstone, read_takedowns
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def changed(store: Store, path: str, **fields: object) -> None:
+    """Write other fields into a record, with a right checksum."""
+    spec = unseal(store.storage.read(path) or b"")
+    store.storage.write(path, seal(spec | fields))
+
+
+@pytest.mark.parametrize("fields", [{"format": 2}, {"more": 1}])
+def test_a_run_of_another_version_is_named(
+    store: Store, caplog: pytest.LogCaptureFixture, fields: dict[str, object]
+) -> None:
+    with recorded_run(store, "recipe", "f") as run:
+        pass
+    changed(store, run.record.path, **fields)
+    assert list(read_runs(store)) == []
+    assert f"{run.record.path} was written by another version of curation" in caplog.text
+
+
+def test_the_lease_of_another_version_is_not_taken_for_a_damaged_one(store: Store) -> None:
+    log = StepLog(store, "step")
+    assert log.add(Entry(1, "commit", tables={"t": Committed("v", "k")}))
+    assert log.add(Entry(2, "lease", this_process("other")))
+    changed(store, log.path(2), format=2)
+    for look in (log.latest, lambda: take(log)):
+        with pytest.raises(StoreError, match=r".format 2 instead of 1.*Use the"):
+            look()
+    assert log.numbers() == [1, 2]
+
+
+def take(log: StepLog) -> None:
+    with hold(log, this_process("mine"), "stage", {}, Waiting(wait=False)):
+        raise AssertionError("it took the lease of a run that may work")
+
+
+@pytest.mark.parametrize("fields", [{"more": 1}, {"hashes": {"video": ["00"]}}, {"likes": [{}]}])
+def test_a_tombstone_of_another_version_stops_readers(
+    store: Store, fields: dict[str, object]
+) -> None:
+    open_takedowns(store.storage)
+    put_tombstone(store.storage, Tombstone("t", "2026-01-01T00:00:00+00:00", "me", "why"))
+    assert read_takedowns(store.storage) is not None
+    changed(store, "tombstones/t.json", **fields)
+    with pytest.raises(StoreError, match="another version of curation, so this one does not know"):
+        read_takedowns(store.storage)
+
+
+STRAY = ("00000001 (copy).json", "._00000002.json", "notes.json", "x.json", "00000001.json.bak")
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_files_beside_the_entries_of_a_log_are_no_entries(store: Store, name: str) -> None:
+    """As file managers and programs that synchronise folders leave them. gc believes the lease, too."""
+    log = StepLog(store, "step")
+    store.storage.write(f"{log.folder}/{name}", json.dumps({"format": 1}).encode())
+    assert log.latest().number == 0
+    holder = this_process("mine")
+    with hold(log, holder, "stage", {}, Waiting()) as lease:
+        store.storage.write(f"{log.folder}/{name}", b"{}")
+        assert lease.is_held
+        collect(store, Retention(grace_s=0.0))
+        assert lease.is_held
+        with pytest.raises(LeaseError):
+            take(log)
+        lease.commit({"t": Committed("v", "k")})
+    assert log.latest().tables == {"t": Committed("v", "k")}
+
+
+def test_a_log_that_vanished_is_a_lost_lease(store: Store) -> None:
+    log = StepLog(store, "step")
+    with hold(log, this_process("mine"), "stage", {}, Waiting()) as lease:
+        store.storage.delete_folder(log.folder)
+        with pytest.raises(LeaseError):
+            lease.check()
+
+
+def test_a_record_that_is_nested_without_end_is_damaged(store: Store) -> None:
+    with recorded_run(store, "recipe", "f") as run:
+        pass
+    for content in (b"[" * 500_000, b'{"a":' * 500_000):
+        with pytest.raises(ValueError, match="nested"):
+            unseal(content)
+        store.storage.write(run.record.path, content)
+        assert list(read_runs(store)) == []
