@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -25,6 +25,7 @@ from typing import Any, get_args
 from curation.engine.registry import Entry, Registry
 from curation.errors import Detail, RecipeError, start_of_paths
 from curation.media.encoders import ENCODERS
+from curation.plugin_sources import source_files
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
 from curation.stages.score.heads import HEADS
@@ -96,7 +97,7 @@ def _load(name: str) -> Plugin:
     if known is not None:
         raise RecipeError(
             Detail(
-                f"{name!r} has changed since this process loaded it",
+                f"{name!r}, or a file that it imports, has changed since this process loaded it",
                 "plugins",
                 name,
                 fix="Start a new process",
@@ -253,18 +254,8 @@ def _from_file(name: str) -> ModuleType:
 
 
 def _digest(module: ModuleType) -> str:
-    """Return the first digits of the SHA-256 of a plug-in's source: its file, or all of its package."""
+    """Return the first digits of the SHA-256 of a plug-in's source, and of what it imports."""
     sha256 = hashlib.sha256()
-    for path in _sources(module):
+    for path in source_files(module):
         sha256.update(path.name.encode() + b"\0" + path.read_bytes())
     return sha256.hexdigest()[:16]
-
-
-def _sources(module: ModuleType) -> Iterator[Path]:
-    file = Path(str(module.__file__))
-    top = module.__name__.partition(".")[0]
-    package = getattr(sys.modules.get(top), "__path__", None)
-    if package:
-        yield from sorted(Path(next(iter(package))).rglob("*.py"))
-    else:
-        yield file

@@ -23,7 +23,7 @@ LAYERS = (
     ("algorithms",),
     ("media",),
     ("stages",),
-    ("plugins",),
+    ("plugins", "plugin_sources"),
     ("recipe",),
     ("flow",),
     ("runner", "launch"),

@@ -92,7 +92,8 @@ def parsed(folder: Path, **blocks: object) -> subprocess.CompletedProcess[str]:
     return in_python(
         folder,
         f"""
-        import json
+        import json, sys
+        sys.path.append({str(folder)!r})
         from curation.errors import CurationError
         from curation.flow import plan
         from curation.recipe import parse_recipe
@@ -119,6 +120,33 @@ def test_a_filter_is_named_like_any_other_and_its_source_counts(tmp_path: Path) 
     assert first == again
     changed = [name for name in first if first[name] != edited[name]]
     assert changed[0] == "screen" and "embed" not in changed
+
+
+@pytest.mark.parametrize("plugin", ["green", "greens.near"])
+def test_what_a_plug_in_imports_counts_too(tmp_path: Path, plugin: str) -> None:
+    blocks = {"plugins": [plugin], "screen": {"filters": ["aspect", "greenness"]}}
+    (tmp_path / "greens").mkdir()
+    written(tmp_path, plugin.replace(".", "/") + ".py", textwrap.dedent(FILTER) + "import first\n")
+    # A module that is imported as late as it is used, a package, and one that is not imported at all.
+    written(tmp_path, "first.py", "def later():\n    from second.scales import SCALE\n")
+    (tmp_path / "second").mkdir()
+    for name in ("__init__", "scales"):
+        written(tmp_path / "second", f"{name}.py", "SCALE = 255\n")
+    written(tmp_path, "third.py", "import first\n")
+
+    def fingerprint() -> str:
+        return str(json.loads(parsed(tmp_path, **blocks).stdout)["screen"])
+
+    first = fingerprint()
+    assert fingerprint() == first
+    written(tmp_path, "third.py", "import first, second\n")
+    assert fingerprint() == first
+    seen = [first]
+    for name in ("first.py", "second/scales.py", "second/__init__.py"):
+        with (tmp_path / name).open("a") as file:
+            file.write("MORE = 1\n")
+        seen.append(fingerprint())
+    assert len(set(seen)) == len(seen)
 
 
 def test_a_plug_in_that_is_not_used_changes_nothing(tmp_path: Path) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.engine.params_base import annotations_in
 from curation.errors import RecipeError
-from curation.recipe import load_recipe, parse_recipe
+from curation.recipe import Recipe, load_recipe, parse_recipe
 
 from .test_flow import SPEC
 
@@ -80,6 +88,23 @@ HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"
             ["linear"],
         ),
         ({"ingest": {"blocked_patterns": ["("]}}, ["not a regular expression"]),
+        ({"screen": {"perceptual_hash": False}}, ["dedup.perceptual", "perceptual_hash is false"]),
+        ({"fetch": {"resize": {"mode": "no", "size": 64}}}, ["fetch.resize", "no effect"]),
+        ({"fetch": {"faces": {"at_least": 0.9}}}, ["fetch.faces", "no effect without a detector"]),
+        ({"balance": {"level": 1}}, ["balance", "no effect without per_cluster"]),
+        ({"cluster": {"resampling": {"rounds": 2}}}, ["cluster", "no effect with one level"]),
+        (
+            {"dedup": {"near": None, "held_out": {"at_least": 0.9}}},
+            ["held_out.at_least", "`near`, which is null"],
+        ),
+        (
+            {"dedup": {"near": None, "held_out": {"sets": {"bench": {"at_least": 0.9}}}}},
+            ["held_out.at_least", "`near`, which is null"],
+        ),
+        (
+            {"dedup": {"near": None, "perceptual": None, "verify": {"k": 3}}},
+            ["verify compares pairs", "both null"],
+        ),
     ],
 )
 def test_message_names_place_and_fix(blocks: dict[str, Any], words: list[str]) -> None:
@@ -87,6 +112,110 @@ def test_message_names_place_and_fix(blocks: dict[str, Any], words: list[str]) -
         parse_recipe({k: v for k, v in (SPEC | blocks).items() if k != "name" or v})
     for word in words:
         assert word in str(error.value)
+
+
+def fields_of(model: type[BaseModel], place: tuple[str, ...] = ()) -> Iterator[Field]:
+    """Yield each field of a model and of the models in it: its place, and what it may hold."""
+    for name, field in model.model_fields.items():
+        kinds = list(annotations_in(field.annotation))
+        here = (*place, field.alias or name)
+        models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if list in kinds or any(get_origin(kind) in (dict, list, tuple) for kind in kinds):
+            continue
+        if models:
+            yield from fields_of(models[0], here)
+        else:
+            yield here, kinds
+
+
+Field = tuple[tuple[str, ...], list[Any]]
+FIELDS = list(fields_of(Recipe))
+NUMBERS = [place for place, kinds in FIELDS if {int, float} & set(kinds)]
+NOT_BOOLEAN = [place for place, kinds in FIELDS if bool not in kinds]
+
+
+def spec_with(place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """The recipe of these tests with a value at some place."""
+    first, *below = place
+    for key in reversed(below):
+        value = {key: value}
+    return SPEC | {first: value}
+
+
+@given(st.sampled_from(NUMBERS), st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_what_is_no_finite_number_is_refused_wherever_it_stands(
+    place: tuple[str, ...], value: float
+) -> None:
+    with pytest.raises(RecipeError, match=re.escape(".".join(place))):
+        parse_recipe(spec_with(place, value))
+
+
+@given(st.sampled_from(NOT_BOOLEAN), st.booleans())
+def test_true_and_false_are_no_number_and_no_text(place: tuple[str, ...], value: bool) -> None:
+    with pytest.raises(RecipeError, match=re.escape(".".join(place))):
+        parse_recipe(spec_with(place, value))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "place"),
+    [
+        ({"cluster": {"levels": [True]}}, "cluster.levels"),
+        ({"fetch": {"fail_over": {"timeout": True}}}, "fetch.fail_over"),
+        ({"fetch": {"ports": [True]}}, "fetch.ports"),
+        ({"select": {"aspect": {"at_most": True}}}, "select.aspect.at_most"),
+        ({"select": {"aspect": {"at_most": math.nan}}}, "select.aspect.at_most"),
+        ({"retrieve": [ARM | {"k": True}]}, "k"),
+        ({"balance": {"weights": {"web": math.inf}}}, "balance.weights"),
+        ({"dedup": {"near": False}}, "dedup.near"),
+    ],
+)
+def test_values_in_lists_and_mappings_are_checked_too(blocks: dict[str, Any], place: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(place)):
+        parse_recipe(SPEC | blocks)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
+VALUES = st.recursive(
+    SCALARS | st.dates(),
+    # YAML has keys of every kind.
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(SCALARS, inner, max_size=2),
+    max_leaves=4,
+)
+FULL: dict[str, Any] = SPEC | {
+    "sources": [*SPEC["sources"], HELD_OUT],
+    "fetch": {"resize": {"mode": "no"}, "faces": {"detector": "haar"}, "fail_over": {"all": 0.1}},
+    "screen": {"filters": ["aspect"], "words": {"bad": {"file": "words.txt"}}},
+    "select": {"aspect": {"at_most": 3}, "words_bad": {"at_most": 0}},
+    "score": {"heads": {"h": {"encoder": "semantic", "weights": "w", "kind": "linear"}}},
+    "balance": {"weights": {"web": 2}, "priority": []},
+    "expect": {"rows": {"at_least": 1}, "arms": {}},
+    "plugins": [],
+}
+
+
+def places_in(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the place of everything in a recipe."""
+    if not isinstance(value, dict | list):
+        return
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*place, key)
+        yield from places_in(item, (*place, key))
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.sampled_from(list(places_in(FULL))), value=VALUES, key=st.none() | SCALARS)
+def test_any_value_at_any_place_is_valid_or_one_error(
+    place: tuple[Any, ...], value: Any, key: Any
+) -> None:
+    spec = copy.deepcopy(FULL)
+    around: Any = spec
+    for step in place[:-1]:
+        around = around[step]
+    around[place[-1]] = value
+    if isinstance(around, dict) and key is not None:
+        around[key] = value
+    with suppress(RecipeError):
+        parse_recipe(spec)
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -69,3 +69,20 @@ def test_yaml_that_is_no_recipe_gives_one_message(tmp_path: Path, text: str) -> 
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(RecipeError, match=r"r\.yaml"):
         load_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize("number", ["010", "-0777", "00", "0_1", "1:30", "190:20:30", "1:30.5"])
+def test_a_number_that_is_not_decimal_is_refused(tmp_path: Path, number: str) -> None:
+    """YAML 1.1 reads `010` as 8 and `1:30` as 90."""
+    (tmp_path / "r.yaml").write_text(RECIPE + f"seed: {number}\n")
+    with pytest.raises(RecipeError, match=rf"r\.yaml:4.*YAML reads {number} as [-\d.]+\. Write"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [("10", 10), ("0", 0), ("-7", -7), ("1_000", 1000), ("0x10", 16)],
+)
+def test_other_numbers_are_what_they_look_like(tmp_path: Path, number: str, value: int) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE + f"seed: {number}\n")
+    assert load_recipe(tmp_path / "r.yaml").seed == value

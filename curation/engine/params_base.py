@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, TypeVar
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from curation.masking import mask_address
 
@@ -17,12 +26,47 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 class StrictModel(BaseModel):
     """A model that refuses unknown keys and cannot change.
 
+    Neither NaN nor infinity is a number here: a bound of NaN holds for nothing. Nor is true, which YAML
+    reads for `yes` and `on`.
+
     The string literal below a field is its description in the recipe reference.
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_and_false_are_no_others(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = list(annotations_in(cls.model_fields[str(info.field_name)].annotation))
+        has_models = any(isinstance(kind, type) and issubclass(kind, StrictModel) for kind in kinds)
+        if bool in kinds or Any in kinds or not _holds_bool(value, deep=not has_models):
+            return value
+        without = "; null leaves it out" if NoneType in kinds else ""
+        raise ValueError(
+            "true and false are no valid values. YAML reads yes, no, on and off as these; write a text "
+            f"of these letters in quotes{without}"
+        )
+
+
+def annotations_in(annotation: Any) -> Iterator[Any]:
+    """Yield an annotation and all that it is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from annotations_in(part)
+
+
+def _holds_bool(value: Any, deep: bool) -> bool:
+    """Whether a value is true or false, or holds one; models check what is below them."""
+    if isinstance(value, bool) or not deep:
+        return isinstance(value, bool)
+    items = value.values() if isinstance(value, dict) else value
+    return isinstance(value, dict | list | tuple) and any(_holds_bool(item, True) for item in items)
 
 
 def execution_only(default: Any, **limits: Any) -> Any:

@@ -117,6 +117,7 @@ def disagreements(recipe: Recipe) -> Iterator[Detail]:
     yield from _score_disagreements(recipe)
     yield from _head_disagreements(recipe)
     yield from _balance_disagreements(recipe)
+    yield from _hash_disagreements(recipe)
     yield from _held_out_disagreements(recipe)
     yield from _expect_disagreements(recipe)
     seeds = [s.name for s in recipe.with_role("seed")]
@@ -129,6 +130,15 @@ def disagreements(recipe: Recipe) -> Iterator[Detail]:
     for arm in recipe.retrieve:
         if arm.seeds is not None and arm.seeds not in seeds:
             yield _no_source(f"retrieve.{arm.name}.seeds", arm.seeds, seeds, "seed")
+
+
+def _hash_disagreements(recipe: Recipe) -> Iterator[Detail]:
+    if recipe.dedup.perceptual is not None and not recipe.screen.perceptual_hash:
+        yield Detail(
+            "it compares perceptual hashes, but screen.perceptual_hash is false",
+            "dedup.perceptual",
+            fix="Set screen.perceptual_hash: true, or dedup.perceptual: null",
+        )
 
 
 def _held_out_disagreements(recipe: Recipe) -> Iterator[Detail]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
-from curation.engine.params_base import StrictModel, key_of
+from curation.engine.params_base import StrictModel, annotations_in, key_of
 from curation.errors import Detail, InvalidValueError, unknown
 
 
@@ -19,19 +18,14 @@ def _fields_at(model: Any, place: tuple[Any, ...]) -> list[str]:
             names = {key_of(model, name): name for name in model.model_fields}
             info = model.model_fields.get(names.get(step, ""))
             model = info.annotation if info else None
-        models = [a for a in _flatten(model) if isinstance(a, type) and issubclass(a, StrictModel)]
+        kinds = annotations_in(model)
+        models = [a for a in kinds if isinstance(a, type) and issubclass(a, StrictModel)]
         model = models[0] if models else model
     return (
         [key_of(model, name) for name in model.model_fields]
         if isinstance(model, type) and issubclass(model, StrictModel)
         else []
     )
-
-
-def _flatten(annotation: Any) -> Iterator[Any]:
-    yield annotation
-    for part in get_args(annotation):
-        yield from _flatten(part)
 
 
 def explain(error: ValidationError, model: type[StrictModel]) -> list[Detail]:

@@ -118,6 +118,11 @@ def left_out(recipe: Recipe) -> list[str]:
         sentences.append("No source has the role seed: nothing is retrieved by seed images.")
     if not recipe.with_role("held_out"):
         sentences.append("No source has the role held_out: the dataset is not decontaminated.")
+    elif recipe.dedup.held_out is None:
+        sentences.append(
+            "dedup.held_out is null: copies of held-out images stay, so the dataset is not "
+            "decontaminated."
+        )
     return sentences
 
 

@@ -1,23 +1,46 @@
-"""Reads the YAML of a recipe, and refuses keys that stand twice: one would have no effect."""
+"""Reads the YAML of a recipe, and refuses what YAML reads in another way than it looks.
+
+A key that stands twice would have no effect, and `010` is the number 8.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 _MAX_DEPTH = 50
 _MERGE = "tag:yaml.org,2002:merge"
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_OTHER_BASE = re.compile(r"[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?)")
+"""Numbers that YAML 1.1 reads to the base 8 or 60, and YAML 1.2 does not."""
 
 
 class RepeatedKeyError(yaml.MarkedYAMLError):
     """A mapping has a key twice, itself or through a merge."""
 
 
+class OtherBaseError(yaml.MarkedYAMLError):
+    """A number is to the base 8 or 60, though it looks decimal."""
+
+
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses repeated keys."""
+    """A safe loader that refuses repeated keys, and numbers to a base that they do not show."""
+
+    def construct_decimal(self, node: ScalarNode) -> int | float:
+        is_whole = node.tag == _INT
+        construct = self.construct_yaml_int if is_whole else self.construct_yaml_float
+        number: int | float = construct(node)
+        if _OTHER_BASE.fullmatch(node.value):
+            raise OtherBaseError(
+                problem=f"YAML reads {node.value} as {number}. Write the number that you mean in "
+                "digits without a leading zero or a colon; a text of these characters in quotes",
+                problem_mark=node.start_mark,
+            )
+        return number
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         first: dict[Any, Node] = {}
@@ -49,11 +72,16 @@ class _Loader(yaml.SafeLoader):
                     yield from self._keys(mapping, around | {id(node)})
 
 
+for _tag in (_INT, _FLOAT):
+    _Loader.add_constructor(_tag, _Loader.construct_decimal)
+
+
 def load_yaml(text: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
-        yaml.YAMLError: it is no YAML, holds itself, or has a key twice in one mapping.
+        yaml.YAMLError: it is no YAML, holds itself, has a key twice in one mapping, or a number to the
+            base 8 or 60.
     """
     loader = _Loader(text)
     try:

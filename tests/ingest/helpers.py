@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def jpeg(shade: int = 100, size: tuple[int, int] = (32, 24)) -> bytes:
     """A small plain JPEG."""
     out = io.BytesIO()
     Image.new("RGB", size, (shade * 40 % 256, shade * 9 % 256, 90)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def tar_of(members: dict[str, bytes]) -> bytes:
+    """A tar with some members."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
     return out.getvalue()
 
 

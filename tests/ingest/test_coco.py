@@ -60,6 +60,38 @@ def test_images_have_their_captions_and_categories(tmp_path: Path, order: str) -
     assert noted(tmp_path / "store") == {"stray_annotation": 1}
 
 
+@pytest.mark.parametrize("order", ["images first", "annotations first"])
+def test_images_that_share_an_id_get_no_caption_of_each_other(tmp_path: Path, order: str) -> None:
+    """As in two lists that were joined without new ids."""
+    images = [{"id": n, "file_name": f"{n}{name}.jpg"} for n in (1, 2) for name in "ab"]
+    parts = {"images": [*images, {"id": 3, "file_name": "c.jpg"}]}
+    parts["annotations"] = [
+        {"id": n, "image_id": image, "caption": f"of {image}"} for n, image in enumerate((1, 2, 3))
+    ]
+    names = list(parts) if order == "images first" else list(parts)[::-1]
+    rows = found(tmp_path, write(tmp_path / "l.json", {name: parts[name] for name in names}))
+    assert [(r["caption"], r["reason"]) for r in rows] == [(None, None)] * 4 + [("of 3", None)]
+    for row in rows[:4]:
+        assert "2 images have its id" in json.loads(row["metadata"])["unreadable"]
+    assert noted(tmp_path / "store") == {}
+
+
+def test_a_key_that_stands_twice_in_an_object_makes_a_bad_row(tmp_path: Path) -> None:
+    images = (
+        '{"id": 1, "file_name": "a.jpg", "file_name": "b.jpg"}',
+        '{"id": 2, "file_name": "c.jpg", "size": {"w": 1, "w": 2}}',
+        '{"id": 3, "file_name": "d.jpg"}',
+    )
+    annotations = '{"image_id": 3, "caption": "x", "caption": "y"}'
+    (tmp_path / "l.json").write_text(
+        f'{{"images": [{", ".join(images)}], "annotations": [{annotations}]}}'
+    )
+    rows = found(tmp_path, tmp_path / "l.json")
+    assert [(r["source_key"], r["reason"]) for r in rows] == [(None, "bad_row")] * 3 + [("3", None)]
+    for row in rows[:3]:
+        assert "stands twice in one object" in json.loads(row["metadata"])["unreadable"]
+
+
 def test_samples_of_fiftyone(tmp_path: Path) -> None:
     samples = [
         {

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from curation.cli.outcomes import OutcomePrinter
 from curation.errors import RecipeError
+from curation.media.pictures.formats import FORMATS
+from curation.media.pictures.plug_ins import PLUG_INS
+from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.terminal import Terminal
-from tests.ingest.helpers import jpeg, noted, pairs, run, source, table, write
+from tests.ingest.helpers import jpeg, noted, pairs, run, source, table, tar_of, write
 
 JPEG = jpeg(1)
 
@@ -65,6 +69,35 @@ def test_every_entry_of_a_folder_is_a_row_or_counted(tmp_path: Path) -> None:
     }
 
 
+READ = sorted(set(FORMATS) - {"AVIF", "MPO", *(plug_in.name for plug_in in PLUG_INS.values())})
+
+
+def test_every_format_that_is_read_is_known_by_its_endings_and_by_how_it_begins(
+    tmp_path: Path,
+) -> None:
+    """As the signs of GTSRB, which are `.ppm`."""
+    Image.init()
+    home, picture = tmp_path / "pics", Image.effect_mandelbrot((32, 24), (-2, -1, 1, 1), 90)
+    home.mkdir()
+    for kind in READ:
+        picture.convert("RGB").save(home / f"{kind}.without", kind)
+    picture.convert("L").save(home / "PGM.without", "PPM")
+    picture.convert("1").save(home / "PBM.without", "PPM")
+    for ending, kind in Image.registered_extensions().items():
+        if kind in READ and ending != ".pfm":
+            assert ending[1:] in IMAGE_ENDINGS
+    run(tmp_path / "store", source(home, format="folder"), until="fetch")
+    names = [f"{kind}.without" for kind in (*READ, "PGM", "PBM")]
+    assert fetched(tmp_path / "store") == dict.fromkeys(names, ("ok", None))
+
+
+@pytest.mark.parametrize("words", ["P5 headset on a table", "P3 12 24 36", "P1\n12 to 24\n", "BM"])
+def test_a_caption_is_no_picture_however_it_begins(tmp_path: Path, words: str) -> None:
+    (tmp_path / "s.tar").write_bytes(tar_of({"a.txt": words.encode(), "a.jpg": JPEG}))
+    (row,) = pairs(tmp_path / "store", source(tmp_path / "s.tar", format="webdataset"))
+    assert (row["caption"], row["reason"]) == (words.rstrip("\n"), None)
+
+
 def test_links_may_lead_out_of_a_folder_if_the_source_says_so(tmp_path: Path) -> None:
     snapshot, blobs, more = tmp_path / "snapshots", tmp_path / "blobs", tmp_path / "more"
     for folder in (snapshot, blobs, more):
@@ -81,7 +114,24 @@ def test_links_may_lead_out_of_a_folder_if_the_source_says_so(tmp_path: Path) ->
     assert noted(tmp_path / "s1") == {"link_to_folder": 1, "unreadable_text": 1}
     run(tmp_path / "s2", source(snapshot, format="folder", follow_links=True), until="fetch")
     assert fetched(tmp_path / "s2") == {"a.jpg": ("words", None), "b/c.jpg": ("ok", None)}
-    assert noted(tmp_path / "s2") == {}
+    # The link back to the snapshot.
+    assert noted(tmp_path / "s2") == {"link_to_folder": 1}
+
+
+def test_a_folder_is_read_though_a_link_leads_to_it_and_links_left_out_are_counted(
+    tmp_path: Path,
+) -> None:
+    pics = tmp_path / "pics"
+    for name, other in (("a", "z"), ("z", "a")):
+        (pics / name / "deep").mkdir(parents=True)
+        (pics / name / "deep" / f"{name}.jpg").write_bytes(JPEG)
+        (pics / name / "link").symlink_to(f"../{other}/deep")
+        (pics / name / "up").symlink_to("..")
+    run(tmp_path / "store", source(pics, format="folder", follow_links=True), until="fetch")
+    assert fetched(tmp_path / "store") == dict.fromkeys(
+        ("a/deep/a.jpg", "a/link/z.jpg", "z/deep/z.jpg"), ("ok", None)
+    )
+    assert noted(tmp_path / "store") == {"link_to_folder": 3}
 
 
 @pytest.mark.parametrize("pattern", ["*.parquet", "*", "**", "part-*"])
@@ -97,6 +147,33 @@ def test_a_glob_takes_no_hidden_file(tmp_path: Path, pattern: str) -> None:
         (tmp_path / "l" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "l" / name).write_bytes(b"x")
     assert len(pairs(tmp_path / "store", source(f"{tmp_path}/l/{pattern}"))) == 1
+
+
+@pytest.mark.parametrize("form", ["parquet", "folder"])
+def test_files_in_folders_that_a_glob_matches_are_counted_and_can_be_taken(
+    tmp_path: Path, form: str
+) -> None:
+    """Spark writes a folder where pandas writes a file."""
+    home, ending = tmp_path / "l", {"parquet": "parquet", "folder": "jpg"}[form]
+    for number, name in enumerate(
+        (f"1.{ending}", f"2.{ending}/a.{ending}", f"2.{ending}/_SUCCESS")
+    ):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        if form == "folder":
+            (home / name).write_bytes(JPEG)
+        else:
+            write(home / name, [{"url": f"http://a.example/{number}", "caption": "c"}])
+    (home / "other").mkdir()
+    (home / "other" / f"3.{ending}").write_bytes(b"x")
+    spec = source(f"{home}/*.{ending}", format=form)
+    assert len(pairs(tmp_path / "store", spec)) == 1
+    # A picture may be called `_SUCCESS`.
+    assert noted(tmp_path / "store") == {"in_matched_folder": 1 if form == "parquet" else 2}
+    (home / f"1.{ending}").unlink()
+    with pytest.raises(RecipeError, match=rf"in_matched_folder: 2\.{ending}/"):
+        pairs(tmp_path / "store", spec)
+    taken = pairs(tmp_path / "store", source(f"{home}/*.{ending}/**", format=form))
+    assert len(taken) == (1 if form == "parquet" else 2)
 
 
 def test_a_glob_of_images_finds_their_captions(tmp_path: Path) -> None:

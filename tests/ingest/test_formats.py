@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.errors import RecipeError, StoreError
-from tests.ingest.helpers import jpeg, pairs, source, write
+from tests.ingest.helpers import jpeg, pairs, source, tar_of, write
 
 LIST = {"url": "url", "caption": "text", "key": "uid", "sha256": "hash"}
 ROWS = [
@@ -304,7 +304,7 @@ def test_a_folder_gives_one_row_per_image_with_its_caption_file(tmp_path: Path) 
     found = pairs(tmp_path / "store", source(home, format="folder"), rows_per_fragment=2)
     assert [(r["source_key"], r["caption"], r["metadata"], r["reason"]) for r in found] == [
         ("a.jpg", None, None, "outside_folder"),
-        ("b/1.jpg", "a flower", '{"folder": "b"}', None),
+        ("b/1.jpg", " a flower", '{"folder": "b"}', None),
         ("b/c/2.webp", None, '{"folder": "b/c"}', None),
         ("z.PNG", None, None, None),
     ]
@@ -320,3 +320,29 @@ def test_expected_hashes_must_be_sha256(tmp_path: Path) -> None:
     found = pairs(tmp_path / "store", source(path, columns={"url": "url", "sha256": "h"}))
     assert [r["expected_sha256"] for r in found] == ["ab" * 32, None, None]
     assert [r["reason"] for r in found] == [None, "bad_row", None]
+
+
+@pytest.mark.parametrize(
+    "caption", ["cut \ud83d", "\ude00 cut", "\ude00\ud83d", "whole \U0001f600"]
+)
+@pytest.mark.parametrize("form", ["jsonl", "webdataset", "coco"])
+def test_half_of_a_surrogate_pair_in_a_caption_is_noted(
+    tmp_path: Path, caption: str, form: str
+) -> None:
+    """As in captions that a program cut in the middle of an emoji."""
+    columns: dict[str, str] = {"caption": "text"}
+    if form == "jsonl":
+        content = json.dumps({"url": "http://a.example/1", "text": caption}).encode()
+        columns["url"] = "url"
+    elif form == "coco":
+        content = json.dumps({"images": [{"file_name": "a.jpg", "text": caption}]}).encode()
+    else:
+        text = json.dumps({"text": caption}).encode()
+        content = tar_of({"a.jpg": jpeg(1), "a.json": text})
+    path = tmp_path / f"l.{form}"
+    path.write_bytes(content)
+    (row,) = pairs(tmp_path / "store", source(path, format=form, columns=columns))
+    whole = caption.encode("utf-8", "replace").decode() == caption
+    assert (row["caption"] == caption) == whole and row["status"] == "ok"
+    noted = json.loads(row["metadata"] or "{}").get("unreadable", "")
+    assert ("halves of surrogate pairs" in noted) != whole

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import random
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -276,8 +277,8 @@ def check(name: str, content: bytes, folder: Path) -> None:
         return
     rows = sum(found.reasons.values())
     if name in ("txt", "jsonl"):
-        ends = b"\n" if b"\n" in content else b"\r"
-        lines = [line for line in content.split(ends) if line.strip(b" \t\r\n\x1e\x0b\x0c")]
+        ends = rb"[\r\n]" if name == "txt" else rb"\n" if b"\n" in content else rb"\r"
+        lines = [line for line in re.split(ends, content) if line.strip(b" \t\r\n\x1e\x0b\x0c")]
         assert rows + found.notices.get("comment_line", 0) == len(lines)
     if path.suffix == ".parquet" or kind.format in ("parquet", "huggingface", "clip_retrieval"):
         listed = pq.read_metadata(path).num_rows

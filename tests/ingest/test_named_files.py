@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -37,6 +40,79 @@ def test_a_named_file_that_changes_comes_or_goes_is_seen(tmp_path: Path, where: 
     seen.append(named_after(tmp_path / "store", spec))
     assert len(set(seen[:-1])) == len(seen) - 1 and seen[-1] == seen[0]
     assert run(tmp_path / "store", spec)["ingest"].up_to_date
+
+
+def fetched(store: Path, spec: dict[str, Any]) -> list[tuple[str | None, str | None]]:
+    """Run fetch, and return the checksum and the reason of each row."""
+    run(store, spec, until="fetch")
+    rows = table(store, "images").read(["sha256", "reason"]).to_pylist()
+    return [(row["sha256"], row["reason"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("link", "form"), [("folder", "parquet"), ("file", "jsonl"), ("nested", "coco")]
+)
+def test_a_link_that_leads_elsewhere_is_followed_again(
+    tmp_path: Path, link: str, form: str
+) -> None:
+    contents = {version: jpeg(n) for n, version in enumerate(("v1", "v2", "v3"))}
+    for folder, content in contents.items():
+        (tmp_path / "web" / folder).mkdir(parents=True)
+        (tmp_path / "web" / folder / "a.jpg").write_bytes(content)
+    (tmp_path / "web" / "more").mkdir()
+    path, at, way = {
+        "folder": ("now/a.jpg", "now", "{}"),
+        "file": ("a.jpg", "a.jpg", "{}/a.jpg"),
+        "nested": ("v1/../more/./now/a.jpg", "more/now", "../{}"),
+    }[link]
+    spec = listed(tmp_path / "web", form, [path, "v1/a.jpg"])
+    leads_to: tuple[str | None, ...] = ("v1", "v2", "v1", "v3", None, "v2")
+    for version in leads_to:
+        (tmp_path / "web" / at).unlink(missing_ok=True)
+        if version is not None:
+            (tmp_path / "web" / at).symlink_to(way.format(version))
+        found = fetched(tmp_path / "store", spec)
+        first = (None, "file_missing") if version is None else (sha256(contents[version]), None)
+        assert found == [first, (sha256(contents["v1"]), None)]
+        assert run(tmp_path / "store", spec)["ingest"].up_to_date
+
+
+def test_a_folder_may_become_a_link_and_a_link_a_folder(tmp_path: Path) -> None:
+    spec = listed(tmp_path / "web", "jsonl", ["a/1.jpg"])
+    web = tmp_path / "web"
+    for name, shade in (("a", 1), ("b", 2)):
+        (web / name).mkdir()
+        (web / name / "1.jpg").write_bytes(jpeg(shade))
+    one, two = (sha256(jpeg(shade)) for shade in (1, 2))
+    assert fetched(tmp_path / "store", spec) == [(one, None)]
+    (web / "a").rename(web / "c")
+    (web / "a").symlink_to("b")
+    assert fetched(tmp_path / "store", spec) == [(two, None)]
+    (web / "a").unlink()
+    (web / "a").symlink_to(tmp_path)
+    assert fetched(tmp_path / "store", spec) == [(None, "outside_folder")]
+    (web / "a").unlink()
+    (web / "c").rename(web / "a")
+    assert fetched(tmp_path / "store", spec) == [(one, None)]
+
+
+def listed(folder: Path, form: str, paths: list[str]) -> dict[str, Any]:
+    """A list of paths."""
+    folder.mkdir(exist_ok=True)
+    if form == "coco":
+        images = [{"id": number, "file_name": path} for number, path in enumerate(paths)]
+        (folder / "l.json").write_text(json.dumps({"images": images}))
+        return source(folder / "l.json", columns={}) | {"format": "coco"}
+    if form == "parquet":
+        write(folder / "l.parquet", [{"p": path} for path in paths])
+    else:
+        (folder / "l.jsonl").write_text("".join(json.dumps({"p": path}) + "\n" for path in paths))
+    return source(folder / f"l.{form}", format=form, columns={"path": "p"})
+
+
+def sha256(content: bytes) -> str:
+    """The checksum of a picture."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def named_after(store: Path, spec: dict[str, object]) -> str | None:

@@ -7,6 +7,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,9 @@ from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
 
 URLS = [f"http://a.example/{n}" for n in range(2)]
 TWICE = pa.StructArray.from_arrays([pa.array([1, 2]), pa.array(["a", "b"])], names=["tag", "tag"])
+
+IDS = [UUID(int=number) for number in (1, 2)]
+UUIDS = pa.array([each.bytes for each in IDS], pa.uuid())
 
 COLUMNS: dict[str, tuple[pa.Array, Any]] = {
     "a struct with a field twice": (TWICE, {"tag": [1, "a"]}),
@@ -42,6 +46,8 @@ COLUMNS: dict[str, tuple[pa.Array, Any]] = {
     ),
     "half floats": (pa.array([1.5, 2.0], pa.float16()), 1.5),
     "nulls": (pa.nulls(2), None),
+    "UUIDs": (UUIDS, str(IDS[0])),
+    "structs of UUIDs": (pa.StructArray.from_arrays([UUIDS], ["id"]), {"id": str(IDS[0])}),
     "lists of lists": (pa.array([[[1], []], []]), [[1], []]),
     "fixed lists": (pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)), [1.0, 2.0]),
 }
@@ -57,6 +63,13 @@ def test_a_column_that_is_only_carried_along_ends_no_run(tmp_path: Path, kind: s
     assert [r["reason"] for r in rows] == [None, None]
     by_url = {r["url"]: json.loads(r["metadata"]) for r in rows}
     assert by_url[URLS[0]] == {"extra": first}
+    assert noted(tmp_path / "store") == {}
+
+
+def test_a_key_may_be_a_uuid(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"url": URLS, "id": UUIDS}), tmp_path / "l.parquet")
+    spec = source(tmp_path / "l.parquet", columns={"url": "url", "key": "id"})
+    assert {r["source_key"] for r in pairs(tmp_path / "store", spec)} == set(map(str, IDS))
 
 
 def test_leaves_are_counted_as_parquet_does(tmp_path: Path) -> None:

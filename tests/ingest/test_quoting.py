@@ -266,6 +266,20 @@ def test_utf16_without_a_mark_is_refused(tmp_path: Path) -> None:
         pairs(tmp_path / "store", source(tmp_path / "l.csv", format="csv"))
 
 
+def test_a_line_of_a_list_of_urls_is_one_url(tmp_path: Path) -> None:
+    """As in files that were joined from several systems, and in a table that is called a text."""
+    lines = (
+        "http://a.example/1\nhttp://a.example/2\rhttp://a.example/3\r\r\nhttp://a.example/4\tc\n"
+    )
+    (tmp_path / "l.txt").write_bytes(lines.encode())
+    found = pairs(tmp_path / "store", source(tmp_path / "l.txt", format="txt", columns={}))
+    assert [(r["url"], r["reason"]) for r in found] == [
+        *((f"http://a.example/{n}", None) for n in (1, 2, 3)),
+        (None, "bad_row"),
+    ]
+    assert "format: tsv" in json.loads(found[3]["metadata"])["unreadable"]
+
+
 def test_comment_lines_and_empty_files_are_noted(tmp_path: Path) -> None:
     (tmp_path / "l").mkdir()
     (tmp_path / "l" / "a.txt").write_text("# one\nhttp://a.example/1\n\n# two\n")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import RecipeError
+from curation.stages.ingest.formats import samples as samples_module
 from curation.stages.ingest.formats import webdataset
 from curation.stages.ingest.formats.samples import sample_keys
 from curation.stages.ingest.formats.source_row import SourceRow
@@ -77,6 +78,76 @@ def test_members_of_one_sample_are_found_by_their_names(
 ) -> None:
     contents = [(n, n.encode() if n.lower().endswith("txt") else JPEG) for n in members]
     assert samples(tmp_path, contents) == expected
+
+
+NAMED_AFTER_PICTURES = [
+    ({"a.jpg": None, "a.jpg.txt": "long"}, {"a": ("long", {})}),
+    ({"a.jpg": None, "a.txt": "short", "a.jpg.txt": "long"}, {"a": ("short", {"jpg.txt": "long"})}),
+    ({"v1.0.jpg": None, "v1.0.jpg.TXT": "long"}, {"v1.0": ("long", {})}),
+    ({"a.jpg": None, "a.jpg.json": '{"n": 1}', "a.txt": "c"}, {"a": ("c", {"n": 1})}),
+    (
+        {"a.jpg": None, "a.json": '{"n": 1}', "a.jpg.json": '{"n": 2}'},
+        {"a": (None, {"n": 1, "jpg.json": {"n": 2}})},
+    ),
+    ({"a.jpg": None, "a.jpg.caption": "k"}, {"a": (None, {"caption": "k"})}),
+]
+
+
+@pytest.mark.parametrize(("members", "expected"), NAMED_AFTER_PICTURES)
+@pytest.mark.parametrize("form", ["webdataset", "folder"])
+def test_a_text_may_be_named_after_the_whole_name_of_its_picture(
+    tmp_path: Path,
+    members: dict[str, str | None],
+    expected: dict[str, tuple[str | None, dict[str, Any]]],
+    form: str,
+) -> None:
+    contents = [(n, JPEG if text is None else text.encode()) for n, text in members.items()]
+    place = tmp_path / "s"
+    if form == "folder":
+        place.mkdir()
+        for name, content in contents:
+            (place / name).write_bytes(content)
+    else:
+        tar(place, contents)
+    rows = pairs(tmp_path / "store", source(place, format=form))
+    read = {
+        r["source_key"].removesuffix(".jpg"): (r["caption"], json.loads(r["metadata"] or "{}"))
+        for r in rows
+    }
+    assert read == expected
+    unused = {"jpg.txt", "caption"} & {name for _, values in read.values() for name in values}
+    assert noted(tmp_path / "store") == ({"unused_text": 1} if unused else {})
+
+
+def test_each_picture_of_a_folder_has_the_text_of_its_whole_name(tmp_path: Path) -> None:
+    home = tmp_path / "pics"
+    home.mkdir()
+    for name in ("a.jpg", "a.png", "b.jpg", "c.jpg.jpg"):
+        (home / name).write_bytes(JPEG)
+    for name in ("a.jpg.txt", "a.png.txt", "c.jpg.txt", "d.jpg.txt"):
+        (home / name).write_text(f"of {name}")
+    rows = pairs(tmp_path / "store", source(home, format="folder"))
+    assert {r["source_key"]: r["caption"] for r in rows} == {
+        "a.jpg": "of a.jpg.txt",
+        "a.png": "of a.png.txt",
+        "b.jpg": None,
+        "c.jpg.jpg": "of c.jpg.txt",
+    }
+    assert noted(tmp_path / "store") == {"other_file": 1}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    caption=st.text(
+        st.sampled_from(" \t\n\r\u00a0\u3000\u2028\x0b\x1fa&;"), min_size=1, max_size=8
+    ),
+    end=st.sampled_from(["", "\n", "\r\n"]),
+)
+def test_a_caption_beside_a_picture_arrives_as_it_was_written(caption: str, end: str) -> None:
+    texts = samples_module.Texts()
+    texts.add("a.txt", "txt", f"{caption}{end}".encode())
+    row = next(item for item in texts.row({}, "a") if isinstance(item, SourceRow))
+    assert row.caption == (caption.rstrip("\r\n") if caption.strip() else None)
 
 
 def test_names_that_are_not_utf8_are_not_mixed_up(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from tests.pictures.files import (
     encoded_exif,
     reason,
     shown,
+    textured,
 )
 
 LEVELS = np.asarray(PICTURE.convert("L")).astype(np.int64)
@@ -145,6 +146,27 @@ def test_files_are_shown_as_in_a_browser(name: str) -> None:
     content, expected, kind = SHOWN[name]
     assert difference(content, expected) < 4
     assert make_upright(content, 10**8).format == kind
+
+
+WIDE = textured(400, 150)
+BACK = {
+    **{2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180},
+    **{4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE},
+    **{6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90},
+}
+
+
+@pytest.mark.parametrize("orientation", [1, *BACK])
+@pytest.mark.parametrize(
+    "compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"]
+)
+def test_a_turned_tiff_is_shown_upright(orientation: int, compression: str) -> None:
+    """As scanners write it; a wide one has many strips."""
+    stored = WIDE.convert("1") if compression == "group4" else WIDE
+    turn = BACK.get(orientation)
+    shown_as = (stored if turn is None else stored.transpose(turn)).convert("RGB")
+    content = encode(stored, "TIFF", compression=compression, exif=encoded_exif(orientation))
+    assert difference(content, np.asarray(shown_as).astype(np.int64)) < 6
 
 
 CUT = {

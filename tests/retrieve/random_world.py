@@ -178,7 +178,10 @@ class World:
             "target": int(rng.integers(0, 60)),
             "priority": rng.permutation(arms)[: int(rng.integers(1, len(arms) + 1))].tolist(),
         }
-        return {name: value for name, value in limits.items() if rng.random() < 0.5}
+        chosen = {name: value for name, value in limits.items() if rng.random() < 0.5}
+        if "per_cluster" not in chosen:
+            chosen.pop("level", None)
+        return chosen
 
 
 def _level(level: int, parents: list[Any]) -> pa.RecordBatch:

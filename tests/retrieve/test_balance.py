@@ -173,7 +173,7 @@ def test_unknown_names_are_refused() -> None:
         ({"per_seed_set": {"web": 3}}, "no source with role: seed 'web'"),
         ({"weights": {"wbe": 1}}, "did you mean 'web'"),
         ({"weights": {"web": 0}}, "greater than 0"),
-        ({"level": 2}, "cluster.levels has 1"),
+        ({"level": 2, "per_cluster": 1}, "cluster.levels has 1"),
         ({"per_day": 3}, "unknown key"),
     ]:
         with pytest.raises(RecipeError, match=words):

@@ -19,9 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.ingest.helpers import jpeg
 from tests.reuse.stores import Rows, Spec, StoppedError, run, run_fresh, up_to_date
 
-FORMS = ("folder", "paths", "tar", "keyed", "plain")
+FORMS = ("folder", "paths", "linked", "tar", "keyed", "plain")
 NAMES = ("a", "b", "c")
-ROLES = {"folder": "seed", "paths": "pool", "tar": "held_out", "keyed": "pool", "plain": "seed"}
+ROLES = {
+    **{"folder": "seed", "paths": "pool", "linked": "pool"},
+    **{"tar": "held_out", "keyed": "pool", "plain": "seed"},
+}
 TIME = 1_700_000_000 * 10**9
 """The time of modification of every file: copies often keep it."""
 
@@ -83,6 +86,15 @@ class Pictures(RuleBasedStateMachine):
         self.version = version
         self._write()
 
+    @rule(version=st.sampled_from(["v1", "v2"]), name=st.sampled_from([None, *NAMES]))
+    def link(self, version: str, name: str | None) -> None:
+        """Let a link to the folder of pictures, or to one of them, lead to another version."""
+        place, target = ("now", f"{version}/named")
+        if name is not None:
+            place, target = f"{name}.jpg", f"{version}/named/{name}.jpg"
+        (self.folder / place).unlink(missing_ok=True)
+        (self.folder / place).symlink_to(target)
+
     @rule(form=st.sampled_from(FORMS), rows=st.sampled_from([1, 2, 100]))
     def run_recipe(self, form: str, rows: int) -> None:
         """Run a recipe."""
@@ -117,6 +129,7 @@ class Pictures(RuleBasedStateMachine):
             "folder": {},
             "tar": {},
             "paths": {"path": "p", "sha256": "h"},
+            "linked": {"path": "p"},
             "keyed": {"image": "img", "key": "k"},
             "plain": {"image": "img"},
         }
@@ -125,7 +138,7 @@ class Pictures(RuleBasedStateMachine):
             "name": form,
             "role": ROLES[form],
             "format": reader,
-            "path": str(self.folder / self.version / place),
+            "path": str(self.folder / ("" if form == "linked" else self.version) / place),
             "columns": columns[form],
         }
 
@@ -140,6 +153,8 @@ class Pictures(RuleBasedStateMachine):
         sums = [self.sums.get(name) for name in NAMES]
         paths = [f"named/{name}.jpg" for name in NAMES]
         put(root / "paths.parquet", parquet({"p": paths, "h": pa.array(sums, pa.string())}))
+        ways = [way for name in NAMES for way in (f"now/{name}.jpg", f"{name}.jpg")]
+        put(self.folder / "linked.parquet", parquet({"p": ways}))
         keyed = {"k": ["same"] * len(images), "img": pa.array(images.values(), pa.binary())}
         put(root / "keyed.parquet", parquet(keyed))
         put(root / "plain.parquet", parquet({"img": keyed["img"]}))

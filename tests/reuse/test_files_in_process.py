@@ -29,6 +29,7 @@ CACHES = {
     "curation.media.web.opt_outs.robots_cache": "answers of hosts, for the time of RFC 9309",
     "curation.media.web.patterns": "by values",
     "curation.media.web.urls": "by values; block lists by their content",
+    "curation.plugin_sources": "the content of a file; folders of libraries",
     "curation.stages.fetch.detectors.haar": "a file of OpenCV",
     "curation.stages.fetch.detectors.yunet": "the content of a file",
     "curation.stages.fetch.picture": "parameters, by their text",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from curation.errors import RecipeError
@@ -178,6 +182,59 @@ def test_lists_of_words(tmp_path: Path) -> None:
     path.write_text("# nothing\n")
     with pytest.raises(RecipeError, match="has no words"):
         load_words(str(path))
+
+
+LISTED = [
+    # As in published lists: signs for letters, an emoji, scripts without spaces.
+    ("a$$", "a dog", 0),
+    ("a$$", "kick A$$ now", 1),
+    ("a$$", "data$$", 0),
+    ("$h!t", "oh $H!T", 1),
+    ("b!tch", "b tch", 0),
+    ("c++", "vitamin C, in C++", 1),
+    ("\U0001f595", "so \U0001f595\U0001f595", 2),
+    ("\u2764\ufe0f", "\u2764 it", 1),
+    ("色情", "免费色情图片", 1),
+    ("すけべ", "このすけべな人", 1),
+    ("เย็ด", "อย่าเย็ดนะ", 1),
+    ("रंडी", "एक रंडी है", 1),
+    ("रंडी", "करंडी", 0),
+    ("café", "cafe\u0301 noir", 1),
+    ("ＤＡＲＮ", "darn", 1),
+    ("so so", "SO - so, so", 2),
+    ("s.o.b.", "an S.O.B. here", 1),
+    ("word", "\ufeffword", 1),
+]
+
+
+@pytest.mark.parametrize(("entry", "caption", "count"), LISTED)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_every_entry_of_a_list_has_an_effect(
+    tmp_path: Path, entry: str, caption: str, count: int, mark: str
+) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text(f"{mark}# words\r\n{entry}\r\n\r\n", encoding="utf-8")
+    found = load_words(str(path))
+    assert found.score(pair(caption=caption)) == count
+    assert found.score(pair(caption=entry)) == 1
+    assert found.score(pair(caption="words")) == 0
+
+
+@given(st.text(min_size=1, max_size=12), st.text(max_size=12))
+def test_an_entry_is_found_alone_in_a_caption_or_the_list_is_refused(
+    entry: str, around: str
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "words.txt")
+        path.write_text(f"other\n{entry}\n", encoding="utf-8", newline="")
+        try:
+            found = load_words(str(path))
+        except RecipeError as error:
+            assert re.search(r"line \d+, .* has no word", str(error))
+            return
+        for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+            if line.split() and not line.lstrip().startswith("#"):
+                assert found.score(pair(caption=f"{around} {line} {around}")) not in (0, None)
 
 
 def picture(seed: int = 0) -> Image.Image:

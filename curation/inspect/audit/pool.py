@@ -71,14 +71,6 @@ class Pool:
                     fix="Configure at least one of them",
                 )
             )
-        if perceptual and not recipe.screen.perceptual_hash:
-            raise RecipeError(
-                "dedup.perceptual compares perceptual hashes, but screen.perceptual_hash is false",
-                fix=(
-                    "Set screen.perceptual_hash: true and run the recipe, or set "
-                    "dedup.perceptual: null"
-                ),
-            )
         self.store, self.has_hashes = store, perceptual is not None
         self.has_pixels = recipe.dedup.pixels
         has_scores = perceptual is not None or recipe.dedup.pixels

@@ -20,7 +20,7 @@ from curation.inspect.check.survey import Survey, is_local
 from curation.media.web.urls import UrlRules
 from curation.recipe import Recipe
 from curation.stages.fetch.params import FetchStep
-from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, SourceRow, stage_rows
+from curation.stages.ingest.formats.source_row import STAGED_ONLY, SourceRow, stage_rows
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.stages.select.params import Threshold
 from curation.store.fragment import Fragment
@@ -131,7 +131,7 @@ def _pairs(sample: Sequence[tuple[SourceFile, SourceRow]], store: Store) -> Frag
     for _, of_file in groupby(sample, key=lambda item: id(item[0])):
         members = list(of_file)
         for batch in stage_rows(members[0][0], (row for _, row in members), UrlRules()):
-            writer.write(batch.drop_columns([DUPLICATE_KEY]))
+            writer.write(batch.drop_columns(list(STAGED_ONLY)))
     return Fragment(store, writer.close("tables/pairs", "sample", {}))
 
 

@@ -16,8 +16,25 @@ _MARK = re.compile(r'["\[\]{}\\]')
 _TOO_LONG = f"it is no JSON of at most {JSON_FILE_BYTES:,} characters"
 _CUT = "it ends before its end"
 _NESTED = '["{'
+_SHOWN_CHARACTERS = 300
 _SCALAR = re.compile(r"[^,\]}\s]*")
-_decoder = json.JSONDecoder()
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON by its keys and values.
+
+    Raises:
+        ValueError: it has a key twice, of which one would be lost.
+    """
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:_SHOWN_CHARACTERS]!r} stands twice in one object")
+    return values
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 class DamagedJsonError(ValueError):

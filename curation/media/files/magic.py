@@ -11,7 +11,11 @@ _HEADS = re.compile(
     rb"|II\*\x00|MM\x00\*|II\+\x00|MM\x00\+"
     rb"|....ftyp(?:avi[fs]|hei[cxms]|hev[cx]|mif1|msf1)"
     rb"|\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"
-    rb"|\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n",
+    rb"|\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n"
+    # An icon has at least one picture, and a byte that must be zero after its size and colours.
+    rb"|\x00\x00\x01\x00[\x01-\xff]\x00...\x00"
+    # Texts may begin with P and a digit, but not with the lines of PPM.
+    rb"|P[1-6]\n\d{1,5}[ \n]\d{1,5}\n",
     re.DOTALL,
 )
 

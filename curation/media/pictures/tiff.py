@@ -24,6 +24,7 @@ _STDERR = 2
 _READ_BYTES = 2**16
 _PART_BYTES = 2**20
 _DECODER_ERROR = re.compile(rb"^(\w*Decode\w*|JPEGLib|TIFFFill\w+):", re.MULTILINE)
+_WIDTH, _HEIGHT = 256, 257
 _BITS, _COMPRESSION, _FILL_ORDER, _ROWS_PER_STRIP = 258, 259, 266, 278
 _TILE_WIDTH, _TILE_HEIGHT, _JPEG_TABLES = 322, 323, 347
 _EXTENTS = ((273, 279), (324, 325))
@@ -85,8 +86,10 @@ def check_parts(image: Image.Image, content: bytes) -> None:
         for part in _parts(tags, content):
             _check_jpeg(_SOI + tables + part[len(_SOI) :])
     elif compression in _DEFLATE and tags.get(_FILL_ORDER, 1) == 1:
-        columns = tags.get(_TILE_WIDTH, image.width)
-        rows = tags.get(_TILE_HEIGHT, min(tags.get(_ROWS_PER_STRIP, image.height), image.height))
+        # Pillow has turned the image, and its strips lie as they did.
+        width, height = tags.get(_WIDTH, image.width), tags.get(_HEIGHT, image.height)
+        columns = tags.get(_TILE_WIDTH, width)
+        rows = tags.get(_TILE_HEIGHT, min(tags.get(_ROWS_PER_STRIP, height), height))
         most = rows * -(-columns * sum(tags.get(_BITS, (1,))) // 8)
         for part in _parts(tags, content):
             _check_deflated(part, most)

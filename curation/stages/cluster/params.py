@@ -90,6 +90,14 @@ class ClusterParams(AssignParams):
         return self
 
     @model_validator(mode="after")
+    def _resampling_has_an_effect(self) -> ClusterParams:
+        if len(self.levels) == 1 and self.resampling != ResamplingParams():
+            raise ValueError(
+                "resampling has no effect with one level. Add a level, or leave resampling out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _drift_has_an_effect(self) -> ClusterParams:
         if self.retrain != "on_drift" and self.drift != DriftParams():
             raise ValueError(

@@ -119,6 +119,12 @@ class HeldOut(StrictModel):
     sets: dict[Name, HeldOutSet] = {}
     """Other values for single held-out sets, by the name of the source."""
 
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether a similarity is set, of all sets or of one."""
+        single = any(each.at_least is not None for each in self.sets.values())
+        return single or self.at_least != HeldOut().at_least
+
     def of(self, name: str) -> tuple[float, bool]:
         """Return the threshold of a set, and whether whole components are contaminated."""
         override = self.sets.get(name, HeldOutSet())
@@ -173,6 +179,21 @@ class DedupParams(StrictModel):
             raise ValueError(
                 f"near.at_least {self.near.at_least} is under verify.floor {self.verify.floor}. Pairs "
                 "under that floor are not compared, so lower it too, or set verify: null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_have_an_effect(self) -> DedupParams:
+        if self.near is None and self.held_out is not None and self.held_out.has_thresholds:
+            raise ValueError(
+                "held_out.at_least bounds the vectors of `near`, which is null. Set near, or leave "
+                "at_least out"
+            )
+        finds_none = self.near is None and self.perceptual is None
+        if finds_none and self.verify not in (None, Verify()):
+            raise ValueError(
+                "verify compares pairs of `near` and `perceptual`, which are both null. Set one of "
+                "them, or leave verify out"
             )
         return self
 

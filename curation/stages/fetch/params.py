@@ -26,6 +26,14 @@ class Resize(StrictModel):
     size: int = Field(default=512, ge=16, le=8192)
     """Side of the stored image in pixels."""
 
+    @model_validator(mode="after")
+    def _size_has_an_effect(self) -> Resize:
+        if self.mode == "no" and self.size != type(self).model_fields["size"].default:
+            raise ValueError(
+                "size has no effect with mode: no. Set another mode, or leave size out"
+            )
+        return self
+
 
 class FaceParams(StrictModel):
     """Which faces are blurred (Yang et al. 2022, section 3)."""
@@ -57,6 +65,13 @@ class FaceParams(StrictModel):
         check_origin(self.weights_from, self.weights, self.sha256)
         if self.sha256 and not needs:
             raise ValueError("`sha256` is the checksum of `weights`, and there are none")
+        return self
+
+    @model_validator(mode="after")
+    def _at_least_has_an_effect(self) -> FaceParams:
+        default = type(self).model_fields["at_least"].default
+        if self.detector is None and self.at_least != default:
+            raise ValueError("at_least has no effect without a detector. Name one, or leave it out")
         return self
 
     @field_validator("detector")
@@ -158,7 +173,7 @@ STAGE = Stage(
     params=FetchStep,
     writes="images",
     reads=(Read("pairs"),),
-    version=6,
+    version=7,
     decodes=True,
     work_folder=True,
     waits=True,

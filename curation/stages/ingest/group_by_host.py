@@ -22,7 +22,7 @@ from curation.engine.units import StageOutput, content_of
 from curation.media.web.failure_reasons import FORGOTTEN
 from curation.stages.ingest.duplicates import Duplicates
 from curation.stages.ingest.formats.forgotten import bucket_of_forgotten, host_hash
-from curation.stages.ingest.formats.source_row import DUPLICATE_KEY
+from curation.stages.ingest.formats.source_row import STAGED_ONLY
 from curation.store.fragment import Fragment
 
 GROUP_ROWS = 2**23
@@ -125,7 +125,7 @@ def mark_duplicates(
         start: number of the first of them in its fragment.
         first_of: for each duplicate row, the pair_id of the row that it repeats.
     """
-    batch = batch.drop_columns([DUPLICATE_KEY])
+    batch = batch.drop_columns(list(STAGED_ONLY))
     duplicates = [row for row in range(start, start + batch.num_rows) if row in first_of]
     if not duplicates:
         return batch

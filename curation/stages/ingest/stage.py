@@ -16,7 +16,7 @@ from curation.media.web.urls import UrlRules, url_rules
 from curation.stages.ingest.buckets import BucketRows, bucket_fragments
 from curation.stages.ingest.duplicates import Duplicates, find_duplicates
 from curation.stages.ingest.formats.boundary import FileBoundary
-from curation.stages.ingest.formats.source_row import SourceRow, stage_rows
+from curation.stages.ingest.formats.source_row import NAMED_PATH, SourceRow, stage_rows
 from curation.stages.ingest.group_by_host import (
     Group,
     StagedRows,
@@ -29,7 +29,7 @@ from curation.stages.ingest.params import IngestStep
 from curation.stages.ingest.removed import History, RemovedPairs
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.listing import list_source
-from curation.stages.ingest.sources.named_files import named_files
+from curation.stages.ingest.sources.named_files import named_files, other_places
 from curation.stages.ingest.sources.notices import Notice, Notices, add_notices, note
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -103,16 +103,22 @@ def _listed_first(
 def _read_files(
     files: Mapping[str, SourceFile], params: IngestStep, context: Context
 ) -> dict[str, FragmentRecord]:
+    """Read each file once, and a list again whose paths lead elsewhere than when it was read."""
     rules = url_rules(params, context)
-    return context.compute(
-        "read",
-        read_file,
-        {
-            name: {"file": file, "rules": rules, "version": file.source.version}
-            for name, file in files.items()
-        },
-        rows_per_file=params.rows_per_fragment,
-    )
+    reads: dict[str, dict[str, Any]] = {
+        name: {"file": file, "rules": rules, "version": file.source.version}
+        for name, file in files.items()
+    }
+    rows = params.rows_per_fragment
+    records = context.compute("read", read_file, reads, rows_per_file=rows)
+    places = {
+        name: other_places(Fragment(context.store, records[name]), NAMED_PATH, file)
+        for name, file in files.items()
+    }
+    moved = {name: reads[name] | {"places": place} for name, place in places.items() if place}
+    if moved:
+        records |= context.compute("read", read_file, moved, rows_per_file=rows)
+    return records
 
 
 def _duplicates(names: list[str], staged: Staged, context: Context) -> dict[str, Duplicates]:
@@ -163,13 +169,16 @@ def _in_order(
     return sorted((g for g in groups if g.name in place), key=lambda group: place[group.name])
 
 
-def read_file(file: SourceFile, rules: UrlRules, version: list[int | str]) -> StageOutput:
-    """Yield the staged rows of one file: the columns of `pairs`, and the key of duplicates.
+def read_file(
+    file: SourceFile, rules: UrlRules, version: list[int | str], places: str = ""
+) -> StageOutput:
+    """Yield the staged rows of one file: the columns of `pairs` and STAGED_ONLY.
 
     Args:
         file: the file.
         rules: which URLs are requested.
         version: of the format and the preset; memos depend on it.
+        places: digest of where its paths lead, if not where they led at first; memos depend on it.
 
     Raises:
         RecipeError: a mapped column is not in the file.

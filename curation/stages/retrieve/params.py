@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
 from curation.engine.params_base import Name, StrictModel, execution_only
 from curation.engine.stage import Read, Stage
@@ -34,6 +34,12 @@ class BalanceParams(StrictModel):
     """Largest number of images in the dataset, shared out evenly over the arms."""
     priority: list[Name] = []
     """Arms in the order in which their images stay; images of all other arms come after them."""
+
+    @model_validator(mode="after")
+    def _level_has_an_effect(self) -> BalanceParams:
+        if self.level and self.per_cluster is None:
+            raise ValueError("level has no effect without per_cluster. Set it, or leave level out")
+        return self
 
 
 class RetrieveStep(StrictModel):

@@ -13,7 +13,9 @@ class WordList(StrictModel):
     """A list of words."""
 
     file: str = input_file()
-    """Path of a UTF-8 text file with one word or phrase per line; `#` begins a comment line."""
+    """Path of a UTF-8 text file with one word or phrase per line; `#` begins a comment line. What holds
+    other signs than letters and digits (`sh!t`, an emoji), or is in a script without spaces between
+    words, counts where it stands as it is written."""
 
 
 def words_score(name: str) -> str:
@@ -66,7 +68,7 @@ STAGE = Stage(
     params=ScreenParams,
     writes="scores",
     reads=(Read("images"),),
-    version=2,
+    version=3,
     decodes=True,
     versions=lambda params: FILTERS.versions(params.filters),
 )

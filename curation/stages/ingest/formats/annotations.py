@@ -17,7 +17,10 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE annotations (image TEXT, category TEXT, content TEXT);
 CREATE TABLE categories (id TEXT PRIMARY KEY, name TEXT);
-CREATE TABLE images (id TEXT PRIMARY KEY);
+CREATE TABLE images (id TEXT PRIMARY KEY, number INTEGER);
+"""
+_ADD_IMAGE = """
+INSERT INTO images VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET number = number + 1
 """
 _OF_IMAGE = """
 SELECT content, name FROM annotations LEFT JOIN categories ON categories.id = category
@@ -51,6 +54,12 @@ class Annotations:
         self._database.execute("INSERT INTO annotations VALUES (?, ?, ?)", row)
         return None
 
+    def add_image(self, image: Any) -> None:
+        """Note the id of an image of the list."""
+        identity = _identity(image.get("id")) if isinstance(image, dict) else None
+        if identity is not None:
+            self._database.execute(_ADD_IMAGE, (identity,))
+
     def add_category(self, category: Any) -> str | None:
         """Add a category, and return what is wrong with it."""
         name = category.get("name") if isinstance(category, dict) else None
@@ -65,8 +74,8 @@ class Annotations:
         """Make the annotations of an image quick to find, after all are added."""
         self._database.execute("CREATE INDEX by_image ON annotations (image)")
 
-    def of(self, image_id: Any, characters: int) -> tuple[list[dict[str, Any]], bool]:
-        """Return the annotations of an image with their categories, and whether these are all.
+    def of(self, image_id: Any, characters: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the annotations of an image with their categories, and why these are not all.
 
         Args:
             image_id: as the list has it.
@@ -74,21 +83,30 @@ class Annotations:
         """
         image = _identity(image_id)
         if image is None:
-            return [], True
-        self._database.execute("INSERT OR IGNORE INTO images VALUES (?)", (image,))
+            return [], None
+        query = "SELECT number FROM images WHERE id = ?"
+        (number,) = self._database.execute(query, (image,)).fetchone() or (1,)
+        if number > 1:
+            return (
+                [],
+                f"{number:,} images have its id, so nothing says which annotations are its own",
+            )
         annotations: list[dict[str, Any]] = []
         for content, category in self._database.execute(_OF_IMAGE, (image,)):
             characters -= len(content)
             if characters < 0:
-                return annotations, False
+                return (
+                    annotations,
+                    "annotations of more characters than metadata may have are left out",
+                )
             annotation = json.loads(content)
             if category is not None:
                 annotation["category"] = json.loads(category)
             annotations.append(annotation)
-        return annotations, True
+        return annotations, None
 
     def stray(self) -> int:
-        """Return the number of annotations of images that were not asked for."""
+        """Return the number of annotations of images that the list does not have."""
         query = "SELECT count(*) FROM annotations WHERE image NOT IN (SELECT id FROM images)"
         count: int = self._database.execute(query).fetchone()[0]
         return count

@@ -67,6 +67,8 @@ def _collect(file: SourceFile, annotations: Annotations) -> Iterator[Item]:
         if item.array == _SAMPLES:
             # Samples hold their annotations themselves.
             return
+        if item.array == _IMAGES:
+            annotations.add_image(item.value)
         add = {_ANNOTATIONS: annotations.add, _CATEGORIES: annotations.add_category}.get(item.array)
         if add is None:
             continue
@@ -97,7 +99,7 @@ def _image(
 ) -> SourceRow:
     """Return the row of an image in the form of COCO."""
     row = SourceRow()
-    of_image, is_whole = annotations.of(image.get("id"), METADATA_CHARACTERS)
+    of_image, problem = annotations.of(image.get("id"), METADATA_CHARACTERS)
     captions = [c for a in of_image if (c := a.pop("caption", None)) is not None]
     name = columns.get("caption", "caption")
     if image.get(name) is None and "caption" not in columns and captions:
@@ -105,8 +107,7 @@ def _image(
     _set(row, image, path="file_name", caption=name, key=columns.get("key", "id"))
     more = {"captions": captions, "annotations": [a for a in of_image if a]}
     row.metadata = as_json(image | {name: value for name, value in more.items() if value})
-    if not is_whole:
-        row.unreadable = "annotations of more characters than metadata may have are left out"
+    row.unreadable = row.unreadable or problem
     limit_metadata(row)
     return row
 

@@ -9,7 +9,7 @@ from curation.media.files.location import OutsideFolderError, shown
 from curation.media.files.magic import HEAD_BYTES, is_picture
 from curation.stages.ingest.formats.boundary import Item, items_or_reason
 from curation.stages.ingest.formats.mapped import limit_metadata
-from curation.stages.ingest.formats.samples import Texts, max_bytes
+from curation.stages.ingest.formats.samples import Texts, max_bytes, stem_of, text_endings
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import as_json
 from curation.stages.ingest.sources import IMAGE_ENDINGS
@@ -31,8 +31,10 @@ def read(file: SourceFile) -> Iterator[Item]:
 
 def _image(file: SourceFile, image: ImageFile, key: str) -> Iterator[Item]:
     texts = Texts()
-    for sidecar in image.sidecars:
-        _add(texts, file, sidecar)
+    sidecars = {sidecar.name: sidecar for sidecar in image.sidecars}
+    endings = text_endings(list(sidecars), stem_of(image.name), image.name)
+    for name, ending in endings.items():
+        _add(texts, file, sidecars[name], ending)
     for item in texts.row(file.source.columns, key):
         if isinstance(item, SourceRow):
             item.path, item.image_key = image.name, f"path:{image.name}"
@@ -59,8 +61,7 @@ def _is_image(file: SourceFile, image: ImageFile) -> bool:
         return False
 
 
-def _add(texts: Texts, file: SourceFile, sidecar: FileInfo) -> None:
-    ending = ending_of(sidecar.name)
+def _add(texts: Texts, file: SourceFile, sidecar: FileInfo, ending: str) -> None:
     if sidecar.size > max_bytes(ending):
         texts.add(sidecar.name, ending, None)
         return

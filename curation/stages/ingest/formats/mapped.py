@@ -12,9 +12,11 @@ from curation.media.files.limits import COLUMNS, METADATA_CHARACTERS
 from curation.stages.ingest.formats.boundary import UnreadableError
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import (
+    ALTERED,
     BadTextError,
     as_json,
     boxes,
+    is_altered,
     shortened,
     text,
 )
@@ -152,7 +154,7 @@ def _first_text(
     """Return the first text that is not empty; a value that is no text makes the row bad."""
     for column in candidates:
         try:
-            value = text(values.get(column))
+            value = _noted_text(row, column, values.get(column))
         except BadTextError as error:
             _reject(row, column, str(error))
             return None
@@ -164,9 +166,17 @@ def _first_text(
 def set_text(row: SourceRow, field: str, column: str, value: Any) -> None:
     """Set a field of a row to the text of a column; a value that is no text makes the row bad."""
     try:
-        setattr(row, field, text(value))
+        setattr(row, field, _noted_text(row, column, value))
     except BadTextError as error:
         _reject(row, column, str(error))
+
+
+def _noted_text(row: SourceRow, column: str, value: Any) -> str | None:
+    """Return a value as text; the row says so if it is not what the list has."""
+    converted = text(value)
+    if is_altered(value, converted):
+        row.unreadable = row.unreadable or f"column {column!r}: {ALTERED}"
+    return converted
 
 
 def _reject(row: SourceRow, column: str, problem: str) -> None:

@@ -187,7 +187,7 @@ def _other_columns(opened: _Opened) -> list[int]:
         place
         for place, field in enumerate(opened.schema)
         # Bytes cannot be written as JSON.
-        if place != opened.image and (field.name in mapped or not is_bytes(plain_type(field.type)))
+        if place != opened.image and (field.name in mapped or not _are_bytes(field.type))
     ]
 
 
@@ -199,9 +199,14 @@ def _bytes_left_out(opened: _Opened, others: Sequence[int]) -> Iterator[Notice]:
                 yield Notice("column_of_bytes", f"{name} of {opened.file.display_name}")
 
 
+def _are_bytes(kind: pa.DataType) -> bool:
+    """Whether values are bytes; those of a UUID are written as text."""
+    return not isinstance(kind, pa.UuidType) and is_bytes(plain_type(kind))
+
+
 def _byte_fields(field: pa.Field, name: str) -> Iterator[str]:
     kind = plain_type(field.type)
-    if is_bytes(kind):
+    if _are_bytes(field.type):
         yield name
     elif pa.types.is_nested(kind):
         for child in (kind.field(i) for i in range(kind.num_fields)):

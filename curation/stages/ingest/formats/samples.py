@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,11 @@ from curation.media.files.location import shown
 from curation.stages.ingest.formats.mapped import limit_metadata
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import (
+    ALTERED,
     BadTextError,
     as_json,
     file_text,
+    is_altered,
     parse_json,
     text,
 )
@@ -64,6 +66,27 @@ def _key(name: str, kinds: Mapping[str, int]) -> str:
     return next((start for start in starts if start in kinds), stem)
 
 
+def text_endings(names: Sequence[str], key: str, picture: str | None) -> dict[str, str]:
+    """Return the ending of each text of a sample, in lower case.
+
+    Many programs name a text after the whole name of its picture: `7.jpg.txt`. That is the text of the
+    picture, unless there is a `7.txt`; then it has the ending `jpg.txt`.
+
+    Args:
+        names: the texts.
+        key: of the sample, with which all names begin.
+        picture: name of the picture that is taken.
+    """
+    endings = {name: name[len(key) + 1 :].lower() for name in names}
+    shorter = {
+        name: name[len(picture) + 1 :].lower()
+        for name in names
+        if picture is not None and name.startswith(f"{picture}.")
+    }
+    taken = set(endings.values())
+    return endings | {name: ending for name, ending in shorter.items() if ending not in taken}
+
+
 @dataclass
 class Texts:
     """The texts of one sample.
@@ -99,7 +122,8 @@ class Texts:
         if ending.rpartition(".")[2] != "json":
             if "\x00" in decoded:
                 raise BadTextError("it holds NUL characters")
-            self.texts[ending] = decoded.strip()
+            # An editor ends the last line too. All else is as it was written.
+            self.texts[ending] = decoded.rstrip("\r\n") if decoded.strip() else ""
             return
         value = parse_json(decoded)
         if isinstance(value, dict) and ending == "json":
@@ -137,7 +161,10 @@ class Texts:
 
     def _text(self, value: Any, name: str) -> str | None:
         try:
-            return text(value)
+            converted = text(value)
         except BadTextError as error:
             self.unreadable.append(f"{name}: {error}")
             return None
+        if is_altered(value, converted):
+            self.unreadable.append(f"{name}: {ALTERED}")
+        return converted

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curation.engine.contract import contract
 from curation.media.files.limits import BATCH_BYTES, PATH_BYTES
-from curation.media.files.location import OutsideFolderError, shown
+from curation.media.files.location import OutsideFolderError, escape, shown
 from curation.media.web.failure_reasons import FORGOTTEN
 from curation.media.web.urls import UrlRules
 from curation.stages.ingest.formats.forgotten import forgotten_row
@@ -25,6 +25,11 @@ BATCH_ROWS = 1024
 DUPLICATE_KEY = "same_as_key"
 """Column of staged rows: rows with the same key are duplicates; null for rows that are dropped."""
 DUPLICATE_KEY_BYTES = 16
+NAMED_PATH = "named_path"
+"""Column of staged rows: the path of the image file as the list has it, escaped; null for other rows.
+It shows in the next run whether a link on the way leads elsewhere."""
+STAGED_ONLY = (DUPLICATE_KEY, NAMED_PATH)
+"""Columns that staged rows have besides those of `pairs`."""
 _encode = json.JSONEncoder().encode
 
 
@@ -81,15 +86,15 @@ def described(error: Exception) -> str:
 
 
 def staged_schema() -> pa.Schema:
-    """Return the columns of `pairs` and DUPLICATE_KEY."""
+    """Return the columns of `pairs` and STAGED_ONLY."""
     key = pa.field(DUPLICATE_KEY, pa.binary(DUPLICATE_KEY_BYTES))
-    return contract("pairs").arrow_schema([key])
+    return contract("pairs").arrow_schema([key, pa.field(NAMED_PATH, pa.string())])
 
 
 def stage_rows(
     file: SourceFile, rows: Iterable[SourceRow], rules: UrlRules
 ) -> Iterator[pa.RecordBatch]:
-    """Yield staged rows: the columns of `pairs`, before duplicates are found, and DUPLICATE_KEY."""
+    """Yield staged rows: the columns of `pairs`, before duplicates are found, and STAGED_ONLY."""
     schema = staged_schema()
     source = file.source
     # All pool sources share one scope for duplicates; each seed or held-out set has its own.
@@ -211,7 +216,13 @@ def _staged_row(
         "status": "dropped" if reason else "ok",
         "reason": reason,
         DUPLICATE_KEY: None if reason else _duplicate_key(scope, requested),
+        NAMED_PATH: _named_path(file, row),
     }
+
+
+def _named_path(file: SourceFile, row: SourceRow) -> str | None:
+    is_named = file.source.names_files and row.member is None and row.path is not None
+    return escape(row.path) if is_named and row.path is not None else None
 
 
 def _place(

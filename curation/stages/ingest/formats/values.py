@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from curation.media.files.json_items import unique_keys
 from curation.media.files.limits import BOXES, FIELD_CHARACTERS, JSON_VALUES
 
+ALTERED = "halves of surrogate pairs, which no encoding has, became replacement characters"
 _NO_BOXES = "no boxes of four fractions each"
 _SHORT_CHARACTERS = 300
 _NOT_JSON = object()
@@ -89,18 +91,14 @@ def parse_json(content: str, unique: bool = True) -> Any:
     if len(content) > JSON_VALUES and sum(map(content.count, ",:[{")) > JSON_VALUES:
         raise ValueError(f"it holds more than {JSON_VALUES:,} values")
     try:
-        return json.loads(content, object_pairs_hook=_object if unique else None)
+        return json.loads(content, object_pairs_hook=unique_keys if unique else None)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {shortened(twice)!r} stands twice in one object")
-    return values
+def is_altered(value: Any, converted: str | None) -> bool:
+    """Whether a text was changed to be UTF-8 (see `clean`)."""
+    return isinstance(value, str) and converted is not None and converted != value
 
 
 def clean(value: str) -> str:

@@ -20,7 +20,12 @@ from curation.media.files.tar import (
     what_follows,
 )
 from curation.stages.ingest.formats.boundary import Item, UnreadableError, items_or_reason
-from curation.stages.ingest.formats.samples import Texts, max_bytes, sample_keys
+from curation.stages.ingest.formats.samples import (
+    Texts,
+    max_bytes,
+    sample_keys,
+    text_endings,
+)
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.formats.values import shortened
 from curation.stages.ingest.sources import IMAGE_ENDINGS
@@ -174,7 +179,7 @@ def _samples(file: SourceFile, scan: _Scan) -> Iterator[Item]:
 
 
 def _sample(file: SourceFile, scan: _Scan, key: str, names: list[str]) -> Iterator[Item]:
-    texts, pictures = Texts(), list[str]()
+    texts, pictures, others = Texts(), list[str](), dict[str, _Member]()
     for name in names:
         member = _followed(scan.members, name)
         if member is None:
@@ -182,9 +187,10 @@ def _sample(file: SourceFile, scan: _Scan, key: str, names: list[str]) -> Iterat
         elif member.is_picture:
             pictures.append(name)
         else:
-            ending = name[len(key) + 1 :].lower()
-            texts.add(name, ending, scan.content(member.text))
+            others[name] = member
     chosen = _chosen(pictures, key, file.source.image)
+    for name, ending in text_endings(list(others), key, chosen).items():
+        texts.add(name, ending, scan.content(others[name].text))
     yield from (Notice("other_picture", shown(name)) for name in pictures if name != chosen)
     for item in texts.row(file.source.columns, shown(key)):
         if isinstance(item, SourceRow):

@@ -13,8 +13,37 @@ from curation.engine.registry import Entry, Registry
 from curation.engine.stage import FunctionPath
 
 IMAGE_ENDINGS = (
-    *("jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib"),
-    *("tif", "tiff", "avif", "heic", "heif", "jp2", "jxl"),
+    *(
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "pjpeg",
+        "pjp",
+        "mpo",
+        "png",
+        "apng",
+        "webp",
+        "gif",
+        "bmp",
+        "dib",
+    ),
+    *(
+        "tif",
+        "tiff",
+        "avif",
+        "avifs",
+        "heic",
+        "heif",
+        "hif",
+        "jp2",
+        "j2k",
+        "j2c",
+        "jpc",
+        "jpf",
+        "jpx",
+    ),
+    *("jxl", "ppm", "pgm", "pbm", "pnm", "ico"),
 )
 """File name extensions of images. Files with other names are images if they begin as one."""
 
@@ -69,7 +98,7 @@ FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(version=3, endings=_PARQUET, recognise=_by("tables:parquet")),
+        "parquet": FormatEntry(version=4, endings=_PARQUET, recognise=_by("tables:parquet")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=3,
@@ -85,12 +114,12 @@ FORMATS = Registry(
             recognise=_by("tables:tab_separated"),
         ),
         "jsonl": FormatEntry(
-            version=3,
+            version=4,
             endings=_compressed(".jsonl", ".ndjson"),
             recognise=_by("tables:json_lines"),
         ),
         "txt": FormatEntry(
-            version=3,
+            version=4,
             endings=_compressed(".txt"),
             optional_columns=(),
             remote_images=True,
@@ -104,7 +133,7 @@ FORMATS = Registry(
             recognise=_by("files:crawl"),
         ),
         "folder": FormatEntry(
-            version=3,
+            version=4,
             endings=tuple(f".{end}" for end in IMAGE_ENDINGS),
             optional_columns=("caption", "key"),
             holds_images=True,
@@ -112,13 +141,14 @@ FORMATS = Registry(
             recognise=_by("files:folder"),
         ),
         "webdataset": FormatEntry(
-            version=3,
+            version=4,
             endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,
             recognise=_by("files:webdataset"),
         ),
         "img2dataset": FormatEntry(
+            version=2,
             endings=(".parquet", ".tar"),
             optional_columns=("caption", "key", "url", "sha256"),
             holds_images=True,
@@ -129,6 +159,7 @@ FORMATS = Registry(
             recognise=_by("outputs:img2dataset"),
         ),
         "huggingface": FormatEntry(
+            version=2,
             endings=(".parquet",),
             optional_columns=("image", "caption", "key", "url", "sha256", "faces"),
             holds_images=True,
@@ -138,12 +169,14 @@ FORMATS = Registry(
             recognise=_by("outputs:hub_parquet"),
         ),
         "coco": FormatEntry(
+            version=2,
             endings=_compressed(".json"),
             optional_columns=("caption", "key"),
             names_files=True,
             recognise=_by("outputs:annotated"),
         ),
         "clip_retrieval": FormatEntry(
+            version=2,
             endings=(".parquet",),
             optional_columns=("url", "path", "caption", "key", "sha256"),
             columns={"caption": ("caption",), "key": ("image_path",)},

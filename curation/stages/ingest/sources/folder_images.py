@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.stages.ingest.sources.source_file import FileInfo, ImageFile
@@ -22,8 +22,8 @@ def images_of_folder(
 ) -> list[ImageFile]:
     """Return the images among the files of a folder by name, each with its sidecars.
 
-    A sidecar has the name of an image and another ending. A file whose ending is not known may be an
-    image too: the reader opens it, and notes it if it is none.
+    A sidecar has the name of an image and another ending, or one more: `7.txt` or `7.jpg.txt`. A file
+    whose ending is not known may be an image too: the reader opens it, and notes it if it is none.
 
     Args:
         files: all files of the folder.
@@ -32,18 +32,35 @@ def images_of_folder(
     groups: dict[str, list[FileInfo]] = {}
     for file in files:
         groups.setdefault(_stem(file.name), []).append(file)
-    images = (image for group in groups.values() for image in _images(group))
+    longer = {name: groups.pop(name) for name in list(groups) if _names_an_image(name, groups)}
+    images = (image for group in groups.values() for image in _images(group, longer))
     chosen = (i for i in images if pattern is None or pattern.fullmatch(i.name))
     return sorted(chosen, key=lambda image: image.name)
 
 
-def _images(group: list[FileInfo]) -> Iterator[ImageFile]:
-    """Yield the images of files that differ only in their endings."""
-    images = [f for f in group if ending_of(f.name) in IMAGE_ENDINGS]
+def _names_an_image(stem: str, groups: Mapping[str, Sequence[FileInfo]]) -> bool:
+    """Whether a stem is the whole name of an image, and only texts have it."""
+    if ending_of(stem) not in IMAGE_ENDINGS:
+        return False
+    are_texts = all(ending_of(file.name) in _TEXT_ENDINGS for file in groups[stem])
+    return are_texts and any(file.name == stem for file in groups.get(_stem(stem), ()))
+
+
+def _images(
+    group: Sequence[FileInfo], longer: Mapping[str, Sequence[FileInfo]]
+) -> Iterator[ImageFile]:
+    """Yield the images of files that differ only in their endings.
+
+    Args:
+        group: the files.
+        longer: texts by the whole name of an image.
+    """
+    images: Sequence[FileInfo] = [f for f in group if ending_of(f.name) in IMAGE_ENDINGS]
     images = images or [f for f in group if ending_of(f.name) not in _TEXT_ENDINGS] or group
     sidecars = tuple(f for f in group if f not in images)
     for file in images:
-        yield ImageFile(file.name, file.size, file.mtime_ns, sidecars)
+        beside = (*sidecars, *longer.get(file.name, ()))
+        yield ImageFile(file.name, file.size, file.mtime_ns, beside)
 
 
 def _stem(name: str) -> str:

@@ -83,15 +83,14 @@ def list_source(
         parts = _folder_parts if source.reader == "folder" else _shards
         listing.files = parts(source, listed, rows_per_fragment, listing.notices)
         return listing
+    _note_matched_folders(source, listed, listing.notices)
     wanted = (
         f for f in listed.files if listed.single or _is_taken(source, f, listed, listing.notices)
     )
     taken = [f for f in wanted if _is_within(source, f, listed, listing.notices)]
     if not taken:
-        others = "".join(f"; {code}: {n['example']}" for code, n in listing.notices.items())
-        raise _no_files(
-            source, f"no {' or '.join(FORMATS[source.reader].endings[:2])} file", others
-        )
+        endings = " or ".join(FORMATS[source.reader].endings[:2])
+        raise _no_files(source, f"no {endings} file", listing.notices)
     listing.files = [
         SourceFile(source, listed.root, f.name, f.size, f.mtime_ns, listed.query) for f in taken
     ]
@@ -105,9 +104,12 @@ def source_files(
     return list_source(source, rows_per_fragment, outbound).files
 
 
-def _no_files(source: Source, problem: str, others: str = "") -> RecipeError:
-    hint = ""
-    if "link_out_of_folder" in others:
+def _no_files(source: Source, problem: str, notices: Notices | None = None) -> RecipeError:
+    notices, hint = notices or {}, ""
+    others = "".join(f"; {code}: {noted['example']}" for code, noted in notices.items())
+    if "in_matched_folder" in notices:
+        hint = " A glob that matches folders takes their files with `/**` after it."
+    if "link_out_of_folder" in notices:
         hint = (
             " Links that lead out of their folder are read with `follow_links: true` of the source."
         )
@@ -170,6 +172,17 @@ def _list_uri(source: Source, notices: Notices) -> _Listed:
         FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files
     )
     return _Listed(base if pattern else address, query, listed, pattern)
+
+
+def _note_matched_folders(source: Source, listed: _Listed, notices: Notices) -> None:
+    """Note the files in folders that a glob matches: `*.parquet` may mean what Spark writes, too."""
+    pattern = listed.pattern
+    for file in listed.files if pattern else ():
+        if not pattern or pattern.fullmatch(file.name) or is_hidden(source, file.name, pattern):
+            continue
+        parts = file.name.split("/")
+        if any(pattern.fullmatch("/".join(parts[:end])) for end in range(1, len(parts))):
+            note(notices, Notice("in_matched_folder", shown(file.name)))
 
 
 def _is_taken(source: Source, file: FileInfo, listed: _Listed, notices: Notices) -> bool:
@@ -236,12 +249,16 @@ def _walk(folder: Path, follow_links: bool, notices: Notices) -> Iterator[FileIn
                 note(notices, Notice("unreadable_folder", shown(prefix + name)))
             folders.clear()
         if follow_links:
-            # Links may lead back to a folder around them.
+            # Links may lead back to a folder around them, and to one that another link has led to.
             entered.add(os.path.realpath(path))
-            folders[:] = [n for n in folders if os.path.realpath(Path(path, n)) not in entered]
-        else:
-            for name in sorted(n for n in folders if Path(path, n).is_symlink()):
-                note(notices, Notice("link_to_folder", shown(prefix + name)))
+        links = {n for n in folders if Path(path, n).is_symlink()}
+        left_out = {
+            n for n in links if not follow_links or os.path.realpath(Path(path, n)) in entered
+        }
+        for name in sorted(left_out):
+            note(notices, Notice("link_to_folder", shown(prefix + name)))
+        # In one order, whatever that of the file system: it decides which link is entered.
+        folders[:] = sorted(set(folders) - left_out)
         names += [prefix + name for name in files]
     for name in sorted(names):
         try:
@@ -290,7 +307,7 @@ def _shards(source: Source, listed: _Listed, rows: int, notices: Notices) -> lis
         for pictures in [tuple(filter(is_within, beside))]
     ]
     if not files and not shards.pictures:
-        raise _no_files(source, "no Parquet or tar of img2dataset")
+        raise _no_files(source, "no Parquet or tar of img2dataset", notices)
     return files + _parts(source, listed, images_of_folder(shards.pictures), rows)
 
 
@@ -312,7 +329,8 @@ def _folder_parts(source: Source, listed: _Listed, rows: int, notices: Notices) 
             f"Source {source.name!r}: the key of an image in a folder is its path",
             fix="Remove `key` from `columns`",
         )
+    _note_matched_folders(source, listed, notices)
     members = images_of_folder(listed.files, listed.pattern)
     if not members:
-        raise _no_files(source, "no image")
+        raise _no_files(source, "no image", notices)
     return _parts(source, listed, members, rows)

@@ -1,7 +1,11 @@
-"""Whether the image files that rows of a list name have changed: they are looked at in every run."""
+"""Whether the image files that rows of a list name have changed: they are looked at in every run.
+
+A file may change, and so may a link on the way to it, as `latest` beside `v1` and `v2`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -10,11 +14,65 @@ from urllib.parse import unquote
 from pyarrow import fs
 
 from curation.media.files.file_cache import changed_ns
-from curation.media.files.location import filesystem_of, unescape
+from curation.media.files.location import OutsideFolderError, escape, filesystem_of, unescape
+from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
 
 _URIS_PER_REQUEST = 1000
+_ROWS_PER_BATCH = 65_536
+
+
+def other_places(staged: Fragment, paths: str, file: SourceFile) -> str | None:
+    """Return a digest of where the paths of a list lead now; None if they lead where they did.
+
+    Rows hold the place that a path led to when the list was read. The list may be unchanged, and a link
+    on the way may lead elsewhere.
+
+    Args:
+        staged: the rows of the list.
+        paths: the column with the paths as the list has them, escaped.
+        file: the list.
+    """
+    if not file.source.names_files or "://" in file.image_root:
+        return None
+    folders: dict[str, str] = {}
+    for path, location in _named(staged, paths):
+        if not _leads_to(file, path, location, folders):
+            now = hashlib.sha256()
+            for other, _ in _named(staged, paths):
+                now.update(f"{_place_of(file, other)}\n".encode())
+            return now.hexdigest()
+    return None
+
+
+def _named(staged: Fragment, paths: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the path and the location of each row that names a file."""
+    for batch in staged.batches([paths, "location"], rows=_ROWS_PER_BATCH):
+        columns = (batch.column(name).to_pylist() for name in (paths, "location"))
+        for path, location in zip(*columns, strict=True):
+            if path is not None:
+                yield unescape(path), location
+
+
+def _leads_to(file: SourceFile, path: str, location: str | None, folders: dict[str, str]) -> bool:
+    """Whether a path leads to a location. Links in a folder are followed once for all of its files."""
+    name = path.rpartition("/")[2]
+    folder = path.removesuffix(name)
+    if location is not None and name not in ("", ".", ".."):
+        if folder not in folders:
+            folders[folder] = os.path.realpath(os.path.join(file.image_root, folder))  # noqa: PTH118
+        place = os.path.join(folders[folder], name)  # noqa: PTH118
+        if escape(place) == location and not os.path.islink(place):  # noqa: PTH114
+            return True
+    return _place_of(file, path) == location
+
+
+def _place_of(file: SourceFile, path: str) -> str | None:
+    try:
+        return file.location_of(path)
+    except OutsideFolderError:
+        return None
 
 
 def named_files(staged: Fragment) -> str | None:
@@ -28,7 +86,7 @@ def named_files(staged: Fragment) -> str | None:
     """
     locations = [
         location
-        for batch in staged.batches(["location"], rows=65_536)
+        for batch in staged.batches(["location"], rows=_ROWS_PER_BATCH)
         for location in batch.column(0).to_pylist()
         if location is not None and "#" not in location
     ]

@@ -24,6 +24,8 @@ CODES: dict[str, str] = {
     "directory": "folders in a tar",
     "special_file": "pipes, sockets, devices and links that lead nowhere",
     "link_to_folder": "links to folders; `follow_links` of the source enters them",
+    "in_matched_folder": "files in folders that the glob of the source matches; `/**` after it takes "
+    "them",
     "unreadable_folder": "folders that may not be listed, or lie too deep in others",
     "unreadable_file": "files that cannot be read, or not to their end; a bad row says why",
     "no_statuses": "shards of img2dataset without a Parquet: rows that failed are not known",
