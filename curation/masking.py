@@ -33,10 +33,12 @@ _OF_AZURE = frozenset(
     )
 )
 """Keys of a shared access signature, which are part of it if `sig` stands beside them."""
-_USER = re.compile(
-    r"(?i)\b([a-z][a-z0-9+.-]{0,30}):[/\\]{2,}([^\s\"'<>?#/\\]*(?=@)|[^\s\"'<>?#]*(?=@))@"
-)
-_PORT = re.compile(r"[^/\\:]*(:\d*)?[/\\]")
+_WITH_USER = re.compile(r"(?<![^\s\"'<>?#])[^\s\"'<>?#]+@")
+"""What may have a user: text without spaces and quotes, from its beginning to its last `@`."""
+_SCHEME = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}):[/\\]{2,}")
+_SLASH = re.compile(r"[/\\]")
+_HOST_AND_PATH = re.compile(r"[^/\\:]*(:\d*(?![/\\]{2}))?[/\\]")
+_WEB_SCHEMES = ("http", "https", "ftp")
 _PAIR = re.compile(r"(^|[?&;#])([\w%.\[\]+-]{1,100})=([^&#\s\"'<>]+)")
 _SIGNED = re.compile(r"(?i)[?&;]sig=")
 _MAX_DEPTH = 4
@@ -59,23 +61,38 @@ def has_secret(address: str) -> bool:
 
 def _masked(text: str, depth: int) -> str:
     if "@" in text:
-        text = _USER.sub(_mask_user, text)
+        text = _WITH_USER.sub(_mask_users, text)
     if "=" not in text:
         return text
     signed = _SIGNED.search(text) is not None
     return _PAIR.sub(lambda pair: _mask_pair(pair, signed, depth), text)
 
 
-def _mask_user(address: re.Match[str]) -> str:
-    scheme, user = address[1], address[2]
-    before = address[0][: -len(user) - 1]
-    if _PORT.match(user):
-        # The `@` stands in the path, not before the host.
-        return address[0]
+def _mask_users(addresses: re.Match[str]) -> str:
+    """Return addresses that follow on each other without their users. Each character is read once."""
+    text, parts, at = addresses[0], list[str](), 0
+    while scheme := _SCHEME.search(text, at):
+        start = scheme.end()
+        slash = _SLASH.search(text, start)
+        end = text.rfind("@", start, slash.start() if slash else len(text))
+        host = _HOST_AND_PATH.match(text, start) if end < 0 else None
+        if host:
+            # The `@` stands in the path, where another address may be.
+            end, user = host.end(), text[start : host.end()]
+        else:
+            # Some passwords have slashes.
+            end = end if end >= 0 else len(text) - 1
+            user = _mask_user(scheme[1].lower(), text[start:end])
+        parts += [text[at:start], user]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _mask_user(scheme: str, user: str) -> str:
     name, colon, password = user.partition(":")
-    if scheme.lower() in ("http", "https", "ftp"):
-        return f"{before}{MASK}@" if user else address[0]
-    return f"{before}{name}:{MASK}@" if colon and password else address[0]
+    if scheme in _WEB_SCHEMES:
+        return MASK if user else user
+    return f"{name}:{MASK}" if colon and password else user
 
 
 def _mask_pair(pair: re.Match[str], signed: bool, depth: int) -> str:

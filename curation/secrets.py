@@ -8,10 +8,12 @@ with a recipe, an address, a cluster file or the environment, and `conceal` find
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -28,13 +30,18 @@ MAX_KNOWN = 4096
 """Forms of secrets that are kept. The first ones stay, and a warning says so."""
 _ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{0,30}:[/\\]{2,}[^\s\"'<>]+")
 _QUOTED_ADDRESS = re.compile(r"(?i)([\"'])([a-z][a-z0-9+.-]{0,30}:[/\\]{2,}.{1,8000}?)\1")
-_NAME = re.compile(
+NAMES = (
     r"(?i)secret|token(?!i)|passw|passphrase|credential|(access|account|private|api).?key"
+    r"|connection.?string|(^|[._-])sas([._-]|$)|(storage|shared|encryption|fernet|signing).?key$"
 )
+"""What names of secret variables and settings have: a regular expression of Python and of Java."""
+_NAME = re.compile(NAMES)
 _PUBLIC = re.compile(r"(?i)(file|dir|path|ur[il]|profile|enabled|name|provider|authenticate)$")
 """How names end that speak of a secret and hold none."""
 _WORDS = frozenset(("false", "default", "anonymous", "basic", "bearer"))
 _WEB = re.compile(r"(?i)https?:|ftp:")
+_OF_CONNECTION = re.compile(r"(?i)(?:^|;)\s*[\w ]*(?:key|signature|password|pwd)\s*=\s*([^;]+)")
+"""The secrets in a connection string, as those of Azure and of databases are."""
 
 _known: dict[str, None] = {}
 _pattern: re.Pattern[str] | None = None
@@ -53,9 +60,18 @@ def note_settings(settings: Mapping[str, object]) -> None:
     """Note the values of settings whose names say that they are secret: of variables, of Spark."""
     named = [str(v) for n, v in settings.items() if is_secret(n)]
     _note(v for v in named if not (v.isdigit() or v.lower() in _WORDS or _is_path(v)))
-    for value in settings.values():
-        if "://" in str(value):
-            note_secrets(str(value))
+    _note(part for value in named for part in _OF_CONNECTION.findall(value))
+    for value in map(str, settings.values()):
+        if "://" in value:
+            note_secrets(value)
+        if value.startswith("{"):
+            _note_json(value)
+
+
+def _note_json(text: str) -> None:
+    """Note the secrets in a setting that is a JSON object, as the key of a service account is."""
+    with suppress(ValueError, RecursionError):
+        note_spec(json.loads(text))
 
 
 def is_secret(name: str) -> bool:

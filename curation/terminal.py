@@ -15,11 +15,15 @@ from curation.secrets import conceal
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-# Control characters (C0, C1), lone surrogates, and characters that reorder, hide or break a line. The
-# joiners U+200C and U+200D stay: emoji and some scripts need them.
+MAX_READ = 2**16
+"""Characters of a text of which the start is shown that are looked at for secrets."""
+# Control characters (C0, C1), lone surrogates, and characters that reorder, hide or break a line: what
+# Unicode has shown as nothing (Default_Ignorable_Code_Point), but for the joiners U+200C and U+200D and
+# the selectors of variants, which emoji and some scripts need.
 _ACTING = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
 )
 
 
@@ -38,6 +42,15 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a text that can be printed in one line, so that it cannot pass for another line."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def start_of(text: str, limit: int) -> str:
+    """Return the start of a text that can be printed in one line of at most `limit` characters.
+
+    Secrets are concealed before it is cut: a part of a password would not be recognised as one.
+    """
+    line = one_line(text[:MAX_READ])
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:

@@ -33,6 +33,11 @@ WITH_SECRETS = {
     "http://h.example/?u=https%3A%2F%2Fb%3Fsig%3DS3CR3T": (
         "http://h.example/?u=https%3A%2F%2Fb%3Fsig%3D***"
     ),
+    "http://web.example/2020/http://u:S3CR3T@h.example/a": (
+        "http://web.example/2020/http://***@h.example/a"
+    ),
+    "http://a.example/x,http://u:S3CR3T@b.example:8/": "http://a.example/x,http://***@b.example:8/",
+    "http://h.example:80/@a/s3://AKIA:S3CR3T@b/@c": "http://h.example:80/@a/s3://AKIA:***@b/@c",
     "?api_key=S3CR3T": "?api_key=***",
     "2 errors: 'http://u:S3CR3T@a/x' and \"s3://b/?secret_key=S3CR3T\".": (
         "2 errors: 'http://***@a/x' and \"s3://b/?secret_key=***\"."
@@ -76,9 +81,26 @@ def test_no_value_of_a_credential_stays(name: str, before: str, noise: str, dept
     assert SECRET not in mask_address(f"It failed: {address} (500)")
 
 
+@given(
+    st.lists(
+        st.from_regex(r"[a-z0-9.]{0,8}(:[0-9]{0,4})?/[a-z@,/:=]{0,9}", fullmatch=True), max_size=4
+    ),
+    st.sampled_from(["http", "https", "s3", "ftp", "hdfs"]),
+    st.sampled_from(["/", "//", "\\", "/x@2x.png", "/http://c.example/@", ""]),
+)
+def test_no_password_stays_behind_other_addresses(
+    places: list[str], scheme: str, after: str
+) -> None:
+    before = "".join(f"http://{place}" for place in places)
+    assert SECRET not in mask_address(f"{before}{scheme}://user:{SECRET}@b.example{after}")
+
+
 def test_long_texts_take_no_time() -> None:
     started = time.process_time()
     for part in ("http://", "http://a:", "@", "?a=", "=", "%253D", "a", "http://a@", "&sig=", "/?"):
         mask_address(part * 20_000)
         mask_address("http://" + part * 20_000 + "@")
+        for before in ("@", "@ ", "a@ "):
+            mask_address(before + part * 20_000)
+            mask_address(before + "s3://" + part * 20_000 + "s3://a")
     assert time.process_time() - started < 5

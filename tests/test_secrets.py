@@ -20,14 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.cli import main
+from curation.cli.inspect_commands import truncate
+from curation.cli.sql_command import _cell
 from curation.engine.params_base import StrictModel, changed_fields, manifest_params
 from curation.engine.spark import load_cluster
 from curation.engine.spark_workers import _ErrorAsResult
 from curation.errors import CurationError, DamagedFileError, RecipeError, StoreError
 from curation.inspect.html import render_page
+from curation.inspect.report.album import shorten
+from curation.inspect.why.text import _short
 from curation.recipe import parse_recipe
 from curation.secrets import MAX_KNOWN, conceal, forget_secrets, note_secrets, note_settings
 from curation.store.sealed_json import seal, unseal
+from curation.store.storage.object_address import writer_settings
 from curation.store.storage.open import open_storage
 from tests.ingest.helpers import run, source, table, write
 
@@ -100,6 +105,13 @@ def test_settings_are_secret_by_their_names(tmp_path: Path) -> None:
         "spark.authenticate.secret": "aSecretThree",
         "GITHUB_TOKEN": "aSecretFour",
         "DATABASE_URL": "postgres://me:aSecretFive@h/x",
+        "AZURE_STORAGE_KEY": "aSecretSix",
+        "AZURE_STORAGE_CONNECTION_STRING": (
+            "DefaultEndpointsProtocol=https;AccountName=name;AccountKey=aSecretSeven==;EndpointSuffix=x"
+        ),
+        "SERVICEBUS_CONNECTIONSTRING": "Endpoint=x;Shared Access Key = aSecretEight",
+        "spark.hadoop.fs.azure.sas.container.account.blob.example": "sv=1&sig=aSecretNine",
+        "FSSPEC_S3": '{"key": "AKIA", "client": {"secret": "aSecretTen", "url": "s3://k:aSecretOf@b/"}}',
     }
     open_ones = {
         "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path),
@@ -108,11 +120,39 @@ def test_settings_are_secret_by_their_names(tmp_path: Path) -> None:
         "TOKENIZERS_PARALLELISM": "falsehood",
         "spark.hadoop.fs.s3a.aws.credentials.provider": "org.apache.Provider",
         "SECRET": "abc",
+        "spark.io.encryption.keySizeBits": "of 256 bits",
+        "BROKEN": "{not JSON",
+        "PLAIN": '{"name": "images", "list": [1]}',
+        "SAS_HOME": str(tmp_path),
     }
     note_settings(values | open_ones)
     assert conceal(" ".join(values.values())).count("aSecret") == 0
+    for alone in ("aSecretSeven==", "aSecretEight", "aSecretTen", "aSecretOf"):
+        assert conceal(f"denied for {alone}") == "denied for ***"
     text = " ".join(open_ones.values())
     assert conceal(text) == text
+
+
+def test_the_keys_of_a_profile_are_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "credentials"
+    file.write_text(
+        "[default]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = aSecretKey\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert writer_settings("s3", {}, None)["secret_access_key"] == "aSecretKey"
+    assert "aSecretKey" not in conceal("403: the signature by aSecretKey differs")
+
+
+@pytest.mark.parametrize("shown", [lambda t: truncate(t, 120), _cell, _short, shorten])
+def test_a_secret_is_concealed_before_a_text_is_cut(shown: Callable[[str], str]) -> None:
+    secret = "Zq8vKp2mX4rTn7wB"
+    note_secrets(f"https://b.example/?token={secret}")
+    for before in range(60, 420):
+        for text in (f"{'x' * before} key {secret}", f"{'x' * before} http://{secret}@h.example/"):
+            assert secret[:4] not in shown(text * 3)
 
 
 def test_errors_of_any_kind_are_masked_and_still_travel() -> None:

@@ -104,6 +104,11 @@ assert settings.get("spark.driver.memory") == "700m"
 lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
 assert any(b"700m" in line for line in lines)
 assert not any(SECRET.encode() in line for line in lines)
+redacted = session._jvm.java.util.regex.Pattern.compile(settings.get("spark.redaction.regex"))
+for name in ("hadoop.fs.azure.account.key.a.example", "hadoop.fs.azure.sas.c.a.example", "x.token"):
+    assert redacted.matcher("spark." + name).find(), name
+for name in ("driver.memory", "io.encryption.keySizeBits", "app.name"):
+    assert not redacted.matcher("spark." + name).find(), name
 assert session.sparkContext.parallelize(range(8), 4).map(lambda n: n).sum() == 28
 session.stop()
 print("closed")

@@ -48,8 +48,11 @@ POISON = [
     "line\nbreak\r\nrow 99",
     "sep\u2028\u2029\x85",
     "\ufeffmark \U000e0041",
+    "fill\u3164er \u115f\u1160\uffa0 \u034f \U0001d173 \u2064",
     "\ud83d lone",
 ]
+NOTHING = "\xad\u034f\u115f\u1160\u17b4\u180e\u200b\u2060\u2064\u3164\uffa0\U0001d173\U000e0020"
+"""Characters that are shown as nothing."""
 LITERAL = POISON[:5] + ["日本語 👨\u200d👩\u200d👧 é"]
 
 
@@ -57,7 +60,7 @@ def acting(text: str) -> set[str]:
     """The characters of a text that would act on a terminal."""
     kinds = {c: unicodedata.category(c) for c in set(text) - set("\n\t\u200c\u200d")}
     return {c for c, kind in kinds.items() if kind in ("Cc", "Cs", "Zl", "Zp")} | (
-        set(text) & set("\u202e\u2066\u2069\u200f\ufeff\U000e0041")
+        set(text) & set("\u202e\u2066\u2069\u200f\ufeff\U000e0041" + NOTHING)
     )
 
 

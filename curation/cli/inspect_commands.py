@@ -26,7 +26,7 @@ from curation.cli.describe import describe_table
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
 from curation.errors import StoreError
-from curation.terminal import echo, one_line, styled
+from curation.terminal import echo, start_of, styled
 
 if TYPE_CHECKING:
     from curation.engine.table import Table
@@ -161,8 +161,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 def truncate(value: Any, limit: int) -> str:
     text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
     # A line break would let a value pass for another row.
-    text = one_line(text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return start_of(text, limit)
 
 
 @app.command(rich_help_panel=INSPECT_PANEL)

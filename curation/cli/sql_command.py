@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out
 from curation.cli.errors import print_error
-from curation.terminal import one_line
+from curation.terminal import one_line, start_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -134,8 +134,7 @@ def _print_rows(result: duckdb.DuckDBPyRelation, rows: int) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
-    text = one_line(str(value)[: MAX_CELL + 1])
-    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+    return start_of(str(value), MAX_CELL)
 
 
 def _print_json(result: duckdb.DuckDBPyRelation) -> None:

@@ -23,7 +23,7 @@ from curation.engine.spark_settings import (
     start_problem,
 )
 from curation.errors import Detail, RecipeError, unknown
-from curation.secrets import is_secret, note_settings, note_spec
+from curation.secrets import NAMES, is_secret, note_settings, note_spec
 from curation.streams import has_log, held_lines
 
 if TYPE_CHECKING:
@@ -212,6 +212,8 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     logging = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
     settings = {
         "spark.ui.showConsoleProgress": "false",
+        # Spark's own pattern knows no key of an account, which its web page and its logs would show.
+        "spark.redaction.regex": NAMES,
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}{_java_levels()}",
         **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }

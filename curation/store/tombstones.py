@@ -36,6 +36,8 @@ KEY_BYTES = 32
 HASH_DIGITS = 32
 IMAGE_ID_DIGITS = 32
 """An image_id is the beginning of the SHA-256 of the original bytes."""
+_MAX_LABELS = 127
+"""Labels of a host name (RFC 1035: 255 bytes)."""
 
 Kind = Literal["url", "host", "image", "pair"]
 """What a hash is of. `image` is of an image_id, and `pair` of a pair_id."""
@@ -212,14 +214,17 @@ def without_scheme(url: str) -> str:
 
 
 def hosts_of(url: str) -> list[str]:
-    """Return the host of a URL, and all domains that it is in; none for a text without a host."""
+    """Return the host of a URL, and all domains that it is in; none for a text without a host.
+
+    Of a text with more labels than a name has, the last ones count.
+    """
     _, mark, rest = url.partition("://")
     if not mark:
         return []
     authority = rest.split("/", 1)[0].split("?", 1)[0].split("#", 1)[0].rpartition("@")[2].lower()
     if authority.startswith("["):
         return [authority.split("]", 1)[0] + "]"]
-    labels = authority.split(":", 1)[0].rstrip(".").split(".")
+    labels = authority.split(":", 1)[0].rstrip(".").split(".")[-_MAX_LABELS:]
     return [".".join(labels[start:]) for start in range(len(labels))]
 
 

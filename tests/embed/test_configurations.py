@@ -52,6 +52,16 @@ CONFIGS: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
         lambda c: c["model_cfg"]["vision_cfg"].update(image_size=10**12),
         "largest number there",
     ),
+    "large picture": (
+        "open_clip_config.json",
+        lambda c: c.update(preprocess_cfg={"size": 100_000}),
+        "preprocessing of pictures: size",
+    ),
+    "no preprocessing": (
+        "open_clip_config.json",
+        lambda c: c.update(preprocess_cfg=["size", 1]),
+        "preprocessing of pictures",
+    ),
     "wide model": (
         "open_clip_config.json",
         lambda c: c["model_cfg"]["vision_cfg"].update(width=2**20),
@@ -122,6 +132,17 @@ TIMM_CONFIGS: dict[str, dict[str, Any]] = {
     "pretrained": {"model_args": {"pretrained": True}},
     "wide": {"model_args": {"embed_dim": 2**18}},
     "deep": {"model_args": {"depth": 10**9}},
+    "nested": {"model_args": {"depth": json.loads("[" * 600 + "1000000000" + "]" * 600)}},
+    "large picture": {"pretrained_cfg": {"input_size": [3, 100_000, 100_000]}},
+    "no picture": {"pretrained_cfg": {"input_size": [3, 0, 16]}},
+    "text as a picture": {"pretrained_cfg": {"input_size": "224"}},
+    "little of a picture": {"pretrained_cfg": {"crop_pct": 1e-9}},
+    "nothing of a picture": {"pretrained_cfg": {"crop_pct": 0}},
+    "colours of one": {"pretrained_cfg": {"mean": [0.5]}},
+    "colours without a range": {"pretrained_cfg": {"std": [0, 0, 0]}},
+    "colours that are none": {"pretrained_cfg": {"mean": ["x", None, {}]}},
+    "an unknown interpolation": {"pretrained_cfg": {"interpolation": "evil"}},
+    "an unknown crop": {"pretrained_cfg": {"crop_mode": ["center"]}},
 }
 
 

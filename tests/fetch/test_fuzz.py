@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from curation.media.web.content_coding import decode_body
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.opt_outs.headers import header_opt_out
 from curation.media.web.opt_outs.policy import opt_out_policy
@@ -20,7 +21,6 @@ from curation.media.web.opt_outs.robots_txt import MAX_DELAY_S
 from curation.media.web.opt_outs.site import SiteRules, read_rules
 from curation.media.web.urls import UrlRules, host_in, host_of, normalize
 from curation.stages.fetch.client import _parse_retry_after, _redirect_target
-from curation.stages.fetch.content_coding import decode_body
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.response_repair import ResponseRepair
 from tests.fetch.helpers import rules_of

@@ -15,9 +15,9 @@ from aiohttp.http_exceptions import BadHttpMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.media.web.content_coding import decode_body
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.client import Body, Client
-from curation.stages.fetch.content_coding import decode_body
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.response_repair import MAX_HEAD_BYTES, ResponseRepair
 from tests.fetch.conftest import HOSTS, Web, answer
@@ -59,6 +59,7 @@ ACCEPTED = {
     "quoted chunk extension": ok(CHUNKED, CHUNKS.replace(b"100\r\n", b'100 ; a="b;c"\r\n', 1)),
     "chunk size with zeros": ok(CHUNKED, CHUNKS.replace(b"100\r\n", b"000100  \r\n", 1)),
     "chunk lines without CR": ok(CHUNKED, b"100\n%s\n300\n%s\n0\n\n" % (BODY[:256], BODY[256:])),
+    "small chunks": ok(CHUNKED, b"".join(b"1\r\n%c\r\n" % c for c in BODY) + b"0\r\n\r\n"),
     "trailers": ok(CHUNKED, CHUNKS[:-2] + b"Content-MD5: x\r\nX: y\r\n\r\n"),
     "no line after the last chunk": ok(CHUNKED, CHUNKS[:-2]),
     "folded field": ok(LENGTH + b"X-A: a\r\n  b\r\n\tc\r\n"),
@@ -113,6 +114,7 @@ REFUSED = {
     "body shorter than its length": (ok(b"Content-Length: 2000\r\n"), "connection_error"),
     "chunks without an end": (ok(CHUNKED, CHUNKS[:-5]), "connection_error"),
     "chunk too long": (ok(CHUNKED, b"5\r\n" + BODY), "connection_error"),
+    "chunks of one byte": (ok(CHUNKED, b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n"), "connection_error"),
     "no HTTP": (BODY + b"\r\n\r\n", "bad_response"),
     "other protocol": (
         b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + ok(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from curation.media.web.opt_outs.rsl import read_rsl
 from curation.media.web.opt_outs.signals import ROBOTS
 from curation.media.web.opt_outs.tdmrep import read_tdmrep
 from curation.media.web.opt_outs.usage import FIELDS, forbids_training
+from curation.media.web.opt_outs.x_robots_tag import forbids_use
 from curation.media.web.params import OPT_OUT_SIGNALS
 from tests.fetch.helpers import rules_of
 
@@ -115,6 +117,30 @@ def test_what_withholds_a_picture_names_place_crawler_and_line() -> None:
     assert rules_of(content).allows("http://h.example/images/open/a.jpg")
 
 
+def test_spaces_in_headers_and_lines_take_no_time() -> None:
+    started, spaces = time.process_time(), " " * 60_000
+    for value in (f"a{spaces}b", f"a{spaces}= n", f"train-ai{spaces}={spaces}n", f"noai{spaces}:"):
+        forbids_training("content-usage", value)
+        forbids_use(value, ["curation"], ["noai"])
+    assert forbids_training("content-usage", f"train-ai{spaces}={spaces}n")
+    assert forbids_use(f"curation{spaces}:{spaces}noai", ["curation"], ["noai"])
+    robots_of_spaces = b"User-agent: *\n" + (b"Content-Usage: a" + b" " * 16_000 + b"b\n") * 30
+    assert rules_of(robots_of_spaces).sets == ()
+    assert time.process_time() - started < 3
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_rules_are_read_in_every_encoding_of_an_editor(codec: str, end: str) -> None:
+    text = end.join(["User-agent: *", "Disallow: /images/é", "Content-Usage: train-ai=n", ""])
+    mark = "\ufeff" if codec.startswith("utf-16") else ""
+    rules = rules_of(f"{mark}{text}".encode(codec))
+    assert rules.opt_out("http://h.example/images/%C3%A9a") is not None
+    assert rules == rules_of(text.encode())
+    # A file may end within a character.
+    assert rules_of(f"{mark}{text}".encode(codec)[:-1]).sets
+
+
 def tdm(*entries: Any) -> RuleSet | None:
     return read_tdmrep(json.dumps(entries).encode(), PLACE)
 
@@ -137,6 +163,8 @@ def entry(location: Any, value: Any = 1, **more: Any) -> dict[str, Any]:
         ([entry("/a", 0), entry("/a", 1)], "/a", True),
         ([entry("https://h.example/a")], "/a", True),
         ([entry("a/")], "/a/b", True),
+        ([entry("/\ud800"), entry("/")], "/a", True),
+        ([entry("/b", json.loads("[" * 900 + "]" * 900)), entry("/")], "/a", True),
         ([entry("/", 0)], "/a", False),
         ([entry("/", 1.0)], "/a", False),
         ([entry("/", None), "text", 3, None, {"location": "/"}, entry(3)], "/a", False),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from pathlib import Path
 from typing import Any
 
+import brotli
 import pytest
 
 from curation.errors import CurationError, RecipeError
@@ -115,6 +117,39 @@ def test_a_source_whose_site_opts_out_is_refused_with_the_text(
     assert not web.requests["/list"]
     rows = listed(tmp_path / "store", web.url("/list"), opt_out_signals=["rsl"])
     assert len(rows) == 3
+
+
+FORBIDDEN = b"User-agent: *\nDisallow: /\n"
+
+
+@pytest.mark.parametrize(
+    "robots",
+    [
+        answer(gzip.compress(FORBIDDEN), Content_Encoding="gzip"),
+        answer(brotli.compress(FORBIDDEN), Content_Encoding="br"),
+        answer(gzip.compress(FORBIDDEN * 40_000), Content_Encoding="x-gzip"),
+        answer(FORBIDDEN, status="203 Non-Authoritative"),
+        answer(FORBIDDEN, status="202 Accepted"),
+        answer(FORBIDDEN.decode().encode("utf-16")),
+    ],
+)
+def test_a_robots_txt_in_another_form_is_followed(tmp_path: Path, web: Web, robots: bytes) -> None:
+    web.pages = {"/list": answer(LIST), "/robots.txt": robots}
+    with pytest.raises(RecipeError, match=r"robots\.txt of its host forbids"):
+        listed(tmp_path / "store", web.url("/list"))
+    assert not web.requests["/list"]
+
+
+def test_an_error_that_nothing_foresaw_refuses_the_source(
+    tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RecursionError("deep \x1b[2J")
+
+    monkeypatch.setattr("curation.media.files.source_client.read_site_file", fails)
+    web.pages = {"/list": answer(LIST), "/robots.txt": answer(b"User-agent: *\n")}
+    with pytest.raises(RecipeError, match="error_RecursionError"):
+        listed(tmp_path / "store", web.url("/list"))
 
 
 def test_a_policy_that_says_otherwise_lets_the_source_be_read(tmp_path: Path, web: Web) -> None:

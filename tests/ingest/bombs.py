@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import lzma
 import tarfile
@@ -14,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from curation.media.files.thrift import Reader
 
 MIB = 1 << 20
 URL = "http://h.example/1"
@@ -92,6 +95,44 @@ def _page(size: int) -> Callable[[Path], None]:
     return write
 
 
+def many_lengths(encoding: str, count: int, second: bool = False) -> Callable[[Path], None]:
+    """A column of 20 texts, whose page says that it has other numbers of lengths.
+
+    Args:
+        encoding: of the texts.
+        count: of the lengths; all are zero.
+        second: whether they are those that follow the first 20.
+    """
+
+    def write(path: Path) -> None:
+        columns = {"url": [URL] * 20, "caption": ["u" * 50] * 20}
+        required = pa.schema([pa.field(name, pa.string(), nullable=False) for name in columns])
+        out = io.BytesIO()
+        pq.write_table(
+            pa.table(columns, required),
+            out,
+            compression="none",
+            use_dictionary=False,
+            column_encoding={"caption": encoding},
+            write_statistics=False,
+        )
+        content = bytearray(out.getvalue())
+        column = pq.read_metadata(io.BytesIO(content)).row_group(0).column(1)
+        header = Reader(bytes(content[column.data_page_offset :]))
+        header.struct()
+        at = column.data_page_offset + header.at
+        lengths = _zeros(20) * second + _zeros(count)
+        content[at : at + len(lengths)] = lengths
+        path.write_bytes(content)
+
+    return write
+
+
+def _zeros(count: int) -> bytes:
+    """Zeros in DELTA_BINARY_PACKED: one block of a billion numbers, each of no bits."""
+    return _varint(1 << 30) + _varint(1) + _varint(count) + b"\0\0\0"
+
+
 def _columns(path: Path) -> None:
     _parquet(url=pa.array([URL]), **{f"c{i}": pa.array([1]) for i in range(2100)})(path)
 
@@ -104,12 +145,16 @@ def _footer(content: bytes, length: int | None = None) -> Callable[[Path], None]
     return write
 
 
-def _list_head(count: int) -> bytes:
+def _varint(number: int) -> bytes:
     out = b""
-    while count > 127:
-        out += bytes([count & 127 | 128])
-        count >>= 7
-    return b"\xfc" + out + bytes([count])
+    while number > 127:
+        out += bytes([number & 127 | 128])
+        number >>= 7
+    return out + bytes([number])
+
+
+def _list_head(count: int) -> bytes:
+    return b"\xfc" + _varint(count)
 
 
 NODE = b"\x48\x01a\x15\x02\x00"
@@ -147,6 +192,9 @@ def member(name: str, content: bytes = b"") -> bytes:
 
 
 END = b"\0" * 1024
+WIDE = b"a" * 65_000 + "\U0001f41f".encode()
+"""A text that takes four times its bytes in memory."""
+AFTER_TEXTS = member("a.jpg", b"\xff\xd8\xff") + END
 AFTER = member("z.jpg", b"\xff\xd8\xff") + END
 
 
@@ -207,7 +255,14 @@ OPENED = b'a",x"y,"\n'
 SLOW = (
     *("many members", "a row of many lines", "a large record", "one large entry", "many fields"),
     *("rows that fail one by one", "long objects", "nothing but lines", "many empty lines"),
-    *("a long name", "a large line", "a large page", "a line without an end", "a repeated entry"),
+    *(
+        "a sample of many texts",
+        "a long name",
+        "a large line",
+        "a large page",
+        "a line without an end",
+        "a repeated entry",
+    ),
 )
 """What `make nightly` alone reads."""
 BOMBS: dict[str, Bomb] = {
@@ -217,6 +272,15 @@ BOMBS: dict[str, Bomb] = {
     "wide nulls": Bomb("parquet", _wide_nulls, "memory to read"),
     "a large page": Bomb("parquet", _page(230 * MIB), "a page has"),
     "a large value": Bomb("parquet", _page(60 * MIB), "a value of"),
+    "many lengths": Bomb(
+        "parquet", many_lengths("DELTA_LENGTH_BYTE_ARRAY", 1 << 28), "of 20 values has 268,435,456"
+    ),
+    "many lengths of beginnings": Bomb(
+        "parquet", many_lengths("DELTA_BYTE_ARRAY", 1 << 28), "of 20 values has 268,435,456"
+    ),
+    "many lengths of ends": Bomb(
+        "parquet", many_lengths("DELTA_BYTE_ARRAY", 1 << 28, True), "of 20 values has 268,435,456"
+    ),
     "many columns": Bomb("parquet", _columns, "more than 2,000 columns"),
     "a large footer": Bomb("parquet", _footer(b"", 1 << 31), "its footer has"),
     "a deep schema": Bomb("parquet", _footer(DEEP_SCHEMA), "nested in more"),
@@ -287,6 +351,12 @@ BOMBS: dict[str, Bomb] = {
     "a sparse map": Bomb("webdataset", _tar(_sparse), "sparse", 1),
     "many members": Bomb(
         "webdataset", _tar(lambda: _members(210_000)), "more than 200,000 members"
+    ),
+    "a sample of many texts": Bomb(
+        "webdataset",
+        _tar(lambda: [*(member(f"a.{n}.txt", WIDE) for n in range(1600)), AFTER_TEXTS]),
+        "texts of the sample have more",
+        1,
     ),
     "a member without an end": Bomb(
         "webdataset", _tar(lambda: [_gnu_size(1 << 62), b"a" * 2048]), "unexpected end"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation.errors import StoreError
 from curation.media.files.location import FileSystemError
@@ -18,8 +20,10 @@ from curation.media.web.urls import UrlRules
 from curation.stages.ingest.formats import boundary, jsonl, quoting, source_row
 from curation.stages.ingest.formats.quoting import Line, Lines, doubled
 from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 from tests.ingest.helpers import noted, pairs, source, write
+from tests.ingest.test_presets import page, wat
 
 GOOD = b'{"url": "http://a.example/1", "caption": "c"}\n'
 
@@ -58,6 +62,41 @@ def test_an_odd_row_costs_itself(tmp_path: Path, kind: str) -> None:
     assert len(message) < 500
     assert odd["reason"] in ("bad_row", "bad_url", "bad_scheme", None)
     assert odd["reason"] != "bad_row" or "line 2" in message
+
+
+TEXTS = st.none() | st.text(
+    st.characters() | st.sampled_from("\ud800\udfff\udc80\0/:#%"), max_size=8
+)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), max_size=4), st.booleans())
+def test_rows_with_any_text_are_staged(rows: list[tuple[str | None, ...]], bad: bool) -> None:
+    file = SourceFile(Source(name="s", role="pool", format="txt", path="/x/l"), "/x", "l", 1, 1)
+    made = [
+        SourceRow(
+            url=u and f"http://h.example/{u}",
+            caption=c,
+            key=k,
+            where=w or "",
+            bad=bad,
+            unreadable=n,
+        )
+        for u, c, k, w, n in rows
+    ]
+    staged = list(source_row.stage_rows(file, made, UrlRules()))
+    assert sum(batch.num_rows for batch in staged) == len(rows)
+    for batch in staged:
+        batch.validate(full=True)
+
+
+def test_a_page_whose_address_is_no_unicode_costs_itself(tmp_path: Path) -> None:
+    link = {"path": "IMG@/src", "url": "\udfffa.jpg", "alt": "\ud800"}
+    pages = [page([link, {**link, "url": "http://a.example/1.jpg"}]) for _ in range(2)]
+    pages[1]["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = "http://p.example/\ud800/b/c"
+    (tmp_path / "l.wat").write_bytes(wat(*pages))
+    found = pairs(tmp_path / "store", source(tmp_path / "l.wat", format="wat", columns={}))
+    assert len(found) == 4
+    assert Counter(row["reason"] for row in found) == {None: 3, "duplicate_url": 1}
 
 
 def test_an_error_of_any_kind_is_the_reason_of_its_row(

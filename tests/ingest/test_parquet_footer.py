@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.media.files.parquet_footer import check_footer
+from curation.media.files.parquet_footer import read_footer
 from curation.media.files.parquet_reading import BoundedParquet
 from curation.media.files.thrift import ThriftError
+from tests.ingest.helpers import pairs, source
 from tests.ingest.test_fuzzed_files import KINDS, WHOLE, check
 
 PARQUET = [name for name in KINDS if WHOLE[name].startswith(b"PAR1")]
@@ -66,6 +67,41 @@ def test_a_footer_with_changed_bytes_ends_nothing(tmp_path: Path, name: str, cou
     assert ends_well(work)
 
 
+def with_short_statistics(value: bytes, kind: pa.DataType) -> bytes:
+    """Parquet with pictures of a fixed size, whose least value is cut to a byte in the statistics."""
+    out = io.BytesIO()
+    columns = {"key": ["1", "2"], "image": pa.array([value, value], kind)}
+    pq.write_table(pa.table(columns), out, compression="none", use_dictionary=False)
+    content = out.getvalue()
+    places = footer(content)
+    end = content[places.start : places.stop]
+    short = end.replace(bytes([len(value)]) + value, b"\x01" + value[:1])
+    assert len(short) < len(end)
+    return content[: places.start] + short + len(short).to_bytes(4, "little") + b"PAR1"
+
+
+@pytest.mark.parametrize("kind", [pa.binary(4), pa.binary(60)])
+def test_statistics_that_are_no_values_of_their_type_end_nothing(
+    tmp_path: Path, kind: pa.FixedSizeBinaryType
+) -> None:
+    content = with_short_statistics(b"\xff\xd8\xffx"[:4].ljust(kind.byte_width, b"z"), kind)
+    path = tmp_path / "l.parquet"
+    path.write_bytes(content)
+
+    def work() -> None:
+        rows = pairs(tmp_path / "s", source(path, columns={"image": "image", "key": "key"}))
+        assert [(row["source_key"], row["reason"]) for row in rows] == [("1", None), ("2", None)]
+
+    assert ends_well(work)
+    # Nothing but the number of nulls is read, and it is the one that Arrow wrote.
+    with_nulls = pa.table({"a": [1, None, None], "b": ["x", "y", None]})
+    out = io.BytesIO()
+    pq.write_table(with_nulls, out, row_group_size=2)
+    assert read_footer(out).nulls == [[1, 0], [1, 1]]
+    pq.write_table(with_nulls, out := io.BytesIO(), write_statistics=False)
+    assert read_footer(out).nulls == [[None, None]]
+
+
 def test_a_column_of_an_unknown_compression_or_type_is_refused() -> None:
     out = io.BytesIO()
     pq.write_table(pa.table({"a": ["x"]}), out, compression="none")
@@ -73,7 +109,7 @@ def test_a_column_of_an_unknown_compression_or_type_is_refused() -> None:
     for at in footer(whole):
         content = whole[:at] + b"\x7f" + whole[at + 1 :]
         try:
-            check_footer(io.BytesIO(content))
+            read_footer(io.BytesIO(content))
         except ThriftError as error:
             refused.add(str(error))
         except ValueError:

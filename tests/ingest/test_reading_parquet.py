@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from curation.media.files import location, parquet_reading
@@ -102,6 +102,55 @@ def test_a_row_group_that_is_too_large_costs_only_itself(monkeypatch: pytest.Mon
 
 
 LEVELS = st.lists(st.integers(0, 2), min_size=1, max_size=300)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(st.none() | st.text("ab", max_size=40), max_size=700),
+    lists=st.booleans(),
+    options=st.fixed_dictionaries(
+        {
+            "data_page_version": st.sampled_from(["1.0", "2.0"]),
+            "compression": st.sampled_from(["none", "snappy", "zstd"]),
+            "data_page_size": st.sampled_from([64, 4096, 1 << 20]),
+        }
+    ),
+    encoding=st.sampled_from(["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"]),
+)
+def test_texts_in_delta_encodings_are_read(
+    texts: list[str | None], lists: bool, options: dict[str, Any], encoding: str
+) -> None:
+    values = [None if t is None else [t, None, t] for t in texts] if lists else texts
+    kind = pa.list_(pa.string()) if lists else pa.string()
+    leaf = "t.list.element" if lists else "t"
+    whole, out = pa.table({"t": pa.array(values, kind)}), io.BytesIO()
+    pq.write_table(
+        whole,
+        out,
+        use_dictionary=False,
+        column_encoding={leaf: encoding},
+        write_batch_size=8,
+        **options,
+    )
+    # Of some lists in pages of a few bytes, Arrow reads no row at all.
+    by_arrow = pq.ParquetFile(io.BytesIO(out.getvalue())).iter_batches()
+    assume(sum(batch.num_rows for batch in by_arrow) == len(values))
+    found, unread = read(out.getvalue())
+    assert unread == []
+    assert (found.column(0).to_pylist() if found is not None else []) == values
+
+
+def test_pages_that_are_named_again_and_again_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_reading, "PARQUET_PAGES", 0)
+    out = io.BytesIO()
+    numbers = pa.table({"n": pa.array(range(300), pa.int64())})
+    pq.write_table(numbers, out, data_page_size=1, write_batch_size=1, use_dictionary=False)
+    bounded = BoundedParquet(pa.BufferReader(out.getvalue()))
+    times = [list(bounded.batches([0], 4096)) for _ in range(40)]
+    whole = [all(isinstance(part, Batch) for part in parts) for parts in times]
+    assert all(whole[:4]) and not whole[-1]
+    (last,) = times[-1]
+    assert isinstance(last, Unread) and "more pages" in last.problem and not last.is_damaged
 
 
 def encoded(levels: list[int], width: int) -> bytes:

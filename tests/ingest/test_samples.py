@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from curation.stages.ingest.formats import samples as samples_module
 from curation.stages.ingest.formats import webdataset
 from curation.stages.ingest.formats.samples import sample_keys
 from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources.folder_images import images_of_folder
 from curation.stages.ingest.sources.listing import list_source
 from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source import Source
+from curation.stages.ingest.sources.source_file import FileInfo
 from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
 
 Members = list[tuple[str, bytes]]
@@ -148,6 +151,20 @@ def test_a_caption_beside_a_picture_arrives_as_it_was_written(caption: str, end:
     texts.add("a.txt", "txt", f"{caption}{end}".encode())
     row = next(item for item in texts.row({}, "a") if isinstance(item, SourceRow))
     assert row.caption == (caption.rstrip("\r\n") if caption.strip() else None)
+
+
+def test_long_names_and_chains_of_links_take_no_time() -> None:
+    started = time.process_time()
+    name = f"a{'.b' * 2000}.jpg"
+    keys = sample_keys((f"{n}{name}", True) for n in range(500))
+    assert set(keys.values()) == {f"{n}{name}"[:-4] for n in range(500)}
+    links = {str(n): webdataset._Member("p", link=str(n + 1)) for n in range(20_000)}
+    links["20000"] = webdataset._Member("p", is_picture=True)
+    followed = [webdataset._followed(links, name) for name in links]
+    assert followed[0] is None and sum(member is not None for member in followed) == 41
+    files = [FileInfo(f"f/a.{n}", 1, 1) for n in range(20_000)]
+    assert len(images_of_folder(files)) == 20_000
+    assert time.process_time() - started < 5
 
 
 def test_names_that_are_not_utf8_are_not_mixed_up(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 import time
 import zlib
 from collections.abc import Callable
 
+import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,23 @@ def test_chunks_that_unpack_to_gigabytes_are_bounded() -> None:
     started = time.process_time()
     metadata_columns(with_chunks(encode(PICTURE, "PNG"), *chunks * 3), "png", ALL)
     assert time.process_time() - started < 2
+
+
+def box(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I4s", len(data) + 8, kind) + data
+
+
+def test_compressed_boxes_are_bounded_and_read_as_far_as_they_are_sound() -> None:
+    start = b"\0\0\0\x0cJXL \r\n\x87\n"
+    bomb = box(b"brob", b"xml " + brotli.compress(bytes(50_000_000), quality=5))
+    started = time.process_time()
+    metadata_columns(start + bomb * 500, "jxl", ALL)
+    assert time.process_time() - started < 2
+    packed = box(b"brob", b"xml " + brotli.compress(xmp(RIGHTS)))
+    broken = box(b"brob", b"xml \xff\xff\xff") + box(b"brob", b"") + box(b"free", b"")
+    for content in (packed, broken + packed, packed + packed[:-3], packed + b"\0\0\0\1jxlc"):
+        found = metadata_columns(start + content, "jxl", ALL)
+        assert found["data_mining"] == "DMI-PROHIBITED-AIMLTRAINING" and found["rights"]
 
 
 @given(kind=st.sampled_from(KINDS), content=st.binary(max_size=300), number=st.integers(0, 14))

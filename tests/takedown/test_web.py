@@ -20,6 +20,7 @@ from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.runner.takedown.prove import prove
 from curation.store.store import Store
+from curation.store.tombstones import Takedowns, Tombstone, hosts_of
 
 from ..e2e.small import picture as textured
 from ..fetch.conftest import HOSTS, Web, answer
@@ -64,6 +65,15 @@ def asked(web: Web) -> set[str]:
     paths = {v.path for v in web.visits()}
     web.log.clear()
     return paths
+
+
+def test_a_text_of_many_dots_takes_no_memory() -> None:
+    text = f"x://{'a.' * 60_000}gone.example/x"
+    assert "gone.example" in hosts_of(text) and len(hosts_of(text)) <= 127
+    none = Takedowns(b"key")
+    hashes = {"host": (none.hash_of("host", "gone.example"),)}
+    takedowns = Takedowns(b"key", (Tombstone("n", "t", "me", "why", hashes),))
+    assert takedowns.has_url(text) and not takedowns.has_url(text.replace("gone", "here"))
 
 
 def test_a_url_goes_and_nothing_is_requested_again(

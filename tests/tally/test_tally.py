@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
@@ -15,7 +19,7 @@ from curation.errors import RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.tally import parts as in_parts
-from curation.stages.tally.captions import count_repeats, normalize_caption
+from curation.stages.tally.captions import _in_canonical_order, count_repeats, normalize_caption
 from curation.store.store import Store
 
 from ..tables import commit, commit_empty_inputs, run_step
@@ -189,6 +193,22 @@ def test_normal_form_of_captions() -> None:
     assert normalize_caption("a-dog") != normalize_caption("a dog")
     assert normalize_caption("\n\u3000") is None
     assert normalize_caption("x" * 100_000) == "x" * 100_000
+
+
+MARKS = "\u0301\u0316\u0327\u0344\u0f73\u0f81\u05b0\u3099\u093c\U0001d165 e\u00e9\uac00\ufb01\u2126"
+
+
+@given(st.text(st.sampled_from(MARKS) | st.characters(), max_size=60))
+def test_sorting_the_marks_of_a_caption_changes_nothing(text: str) -> None:
+    expected = unicodedata.normalize("NFKC", text)
+    assert unicodedata.normalize("NFKC", _in_canonical_order(text)) == expected
+
+
+@pytest.mark.parametrize("marks", ["\u0301" * 60_000 + "\u0316" * 60_000, "\u0f73" * 120_000])
+def test_a_caption_of_marks_takes_no_time(marks: str) -> None:
+    started = time.process_time()
+    assert normalize_caption(f"a{marks}") == normalize_caption(f"A{marks}")
+    assert time.process_time() - started < 3
 
 
 def test_recipes_check_the_name_and_type_of_the_score() -> None:

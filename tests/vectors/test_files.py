@@ -113,6 +113,34 @@ def test_files_that_hold_no_vectors_are_refused(tmp_path: Path) -> None:
             VectorSet(str(tmp_path / name))
 
 
+HEADERS = [
+    "(",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2),",
+    "[" * 300,
+    "-" * 9000 + "1",
+    "{" * 9000,
+    "{'descr': 'O', 'fortran_order': False, 'shape': (2, 2)}",
+    "{'descr': [('a', '<f4', (1 << 40,))], 'fortran_order': False, 'shape': (2, 2)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 2)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9)}",
+    "{'descr': [[[]]], 'fortran_order': 2, 'shape': 'x'}",
+    "{'descr': {'names': 3}, 'fortran_order': False, 'shape': (1, 1)}",
+    "{[]: 1}",
+    "\0",
+    "\t\n 1",
+]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 9])
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_of_any_text_is_refused(tmp_path: Path, header: str, version: int) -> None:
+    text = header.encode()
+    size = len(text).to_bytes(2 if version == 1 else 4, "little")
+    (tmp_path / "v.npy").write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + text + bytes(64))
+    with pytest.raises(RecipeError, match=r"v\.npy"):
+        VectorSet(str(tmp_path / "v.npy"))
+
+
 def test_a_folder_holds_one_kind_of_one_dimension(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3)))
     (tmp_path / "README").write_text("left alone")

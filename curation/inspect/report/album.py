@@ -14,7 +14,9 @@ import pyarrow as pa
 from PIL import Image
 
 from curation.engine.table import Table
+from curation.secrets import conceal
 from curation.store.fragment import Fragment
+from curation.terminal import MAX_READ
 
 THUMBNAIL_SIDE = 96
 THUMBNAIL_QUALITY = 80
@@ -157,7 +159,8 @@ def optional_float(value: Any) -> float | None:
 
 
 def shorten(text: str, limit: int = CAPTION_LENGTH) -> str:
-    """Return text as one line of at most `limit` characters, without control characters."""
+    """Return text as one line of at most `limit` characters, without control characters and secrets."""
+    text = conceal(text[:MAX_READ])
     plain = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 4 * limit])
     plain = " ".join(plain.split())
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"

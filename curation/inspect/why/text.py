@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from curation.terminal import one_line
+from curation.terminal import start_of
 
 Part = Mapping[str, Any]
 WIDTH = 10
@@ -183,5 +183,4 @@ def _number(value: Any) -> str:
 
 
 def _short(text: str) -> str:
-    shown = one_line(text)
-    return shown if len(shown) <= 4 * MAX_TEXT else shown[: 4 * MAX_TEXT - 1] + "…"
+    return start_of(text, 4 * MAX_TEXT)

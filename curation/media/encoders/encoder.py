@@ -135,6 +135,8 @@ class Normalised(torch.nn.Module):
         return pixels.sub_(self.shift).mul_(self.scale)
 
 
+MAX_RESIZED_PIXELS = 2**26
+"""Pixels of a resized picture, of which the middle is cropped."""
 CONFIG_KEYS = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
 """Keys of timm's data config that define the preprocessing."""
 
@@ -170,9 +172,34 @@ def resize_and_crop(
         side: side of the crop in pixels.
         interpolation: name of the interpolation in timm.
     """
-    if interpolation == "bicubic" and min(size) >= side:
-        return partial(bicubic_crop, size=size, side=side)
-    return _crop_by_torchvision(size, side, interpolation)
+    crop = (
+        partial(bicubic_crop, size=size, side=side)
+        if interpolation == "bicubic" and min(size) >= side
+        else _crop_by_torchvision(size, side, interpolation)
+    )
+    return crop if len(size) > 1 else lambda image: crop(_shortened(image, size[0]))
+
+
+def _shortened(image: Any, shorter: int) -> Any:
+    """Return the middle of an image that would be resized to more than MAX_RESIZED_PIXELS.
+
+    Only its middle is cropped, and a picture of 65,000 by 1 pixels would take gigabytes.
+
+    Args:
+        image: RGB, an array or an image of Pillow.
+        shorter: side to which the shorter side is resized.
+    """
+    width, height = image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
+    short, long = sorted((width, height))
+    kept = max(short, MAX_RESIZED_PIXELS * short // shorter**2)
+    start = (long - kept) // 2
+    if start <= 0:
+        return image
+    left, top = (start, 0) if width > height else (0, start)
+    right, bottom = width - left, height - top
+    if isinstance(image, np.ndarray):
+        return image[top:bottom, left:right]
+    return image.crop((left, top, right, bottom))
 
 
 def bicubic_crop(image: Any, size: list[int], side: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ from open_clip.factory import _find_checkpoint_in_dir
 
 from curation.errors import RecipeError
 from curation.media.encoders import close_names
-from curation.media.encoders.folder_config import check_numbers, without_hub
+from curation.media.encoders.folder_config import check_numbers, check_preprocessing, without_hub
 from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.texts import (
@@ -101,7 +101,8 @@ def _from_folder(folder: str, shown: str | None = None) -> ModelSource:
     shown, file = shown or folder, Path(folder) / CONFIG
     path = Path(shown) / CONFIG
     try:
-        config = dict(json.loads(file.read_text(encoding="utf-8"))["model_cfg"])
+        content = json.loads(file.read_text(encoding="utf-8"))
+        config = dict(content["model_cfg"])
         dict(config["text_cfg"]), dict(config["vision_cfg"]), int(config["embed_dim"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecipeError(
@@ -113,6 +114,7 @@ def _from_folder(folder: str, shown: str | None = None) -> ModelSource:
             ),
         ) from error
     check_numbers(config, str(path))
+    check_preprocessing(content.get("preprocess_cfg") or {}, str(path))
     _check_names(config, str(path))
     weights = _find_checkpoint_in_dir(Path(folder))
     if weights is None:

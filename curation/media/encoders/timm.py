@@ -23,7 +23,7 @@ from curation.media.encoders.encoder import (
     override_config,
     with_precision,
 )
-from curation.media.encoders.folder_config import check_numbers, check_size
+from curation.media.encoders.folder_config import check_numbers, check_preprocessing, check_size
 from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.state import tensors_of
@@ -161,6 +161,7 @@ def _read_folder(name: str, copy: PrivateCopy) -> tuple[Path, dict[str, Any]]:
             fix="Correct `model` or `weights`",
         )
     overlay = {key: pretrained[key] for key in PREPROCESSING_KEYS if key in pretrained}
+    check_preprocessing(overlay, str(config))
     options.pop("num_classes", None)
     return path, options | {"pretrained_cfg_overlay": overlay}
 

@@ -78,5 +78,9 @@ PARQUET_DEPTH = 32
 """Nesting of a Parquet column, and of the structures of a footer."""
 PARQUET_PAGES = 200_000
 """Pages of one column in a row group."""
+PARQUET_LEAST_PAGE_BYTES = 16
+"""Smallest page with its header, in bytes. Columns that name the same pages again have more of them."""
+PARQUET_REREAD_RATIO = 4
+"""How many times over all pages that fit into a file are read."""
 PARQUET_PAGE_HEADER_BYTES = MIB
 """Largest header of a page, in bytes."""

@@ -25,6 +25,8 @@ from curation.media.files.thrift import (
 _END_BYTES = 8
 _CODECS = range(8)
 _OPTIONAL, _REPEATED = 1, 2
+_STATISTICS, _NULLS = 12, 3
+"""Fields of the metadata of a column, and of its statistics."""
 _SCHEMA, _ROWS, _ROW_GROUPS = 2, 3, 4
 """Fields of the footer; the number of rows is the same field of a row group."""
 _OTHER_KIND = "a value of the footer is of another kind than it must be"
@@ -42,8 +44,22 @@ class _Leaf(NamedTuple):
     definition: int
 
 
-def check_footer(stream: Any) -> int:
-    """Check the footer of a Parquet file before Arrow reads it, and return its number of columns.
+class Footer(NamedTuple):
+    """What the footer of a Parquet file says.
+
+    Attributes:
+        size: of the file in bytes.
+        columns: number of columns.
+        nulls: how many nulls each of them has, by row group; None where it is not said.
+    """
+
+    size: int
+    columns: int
+    nulls: list[list[int | None]]
+
+
+def read_footer(stream: Any) -> Footer:
+    """Return what a footer says, which is checked before Arrow reads it.
 
     Raises:
         TooLargeError: it exceeds the limits.
@@ -58,14 +74,15 @@ def check_footer(stream: Any) -> int:
         raise ThriftError("it has no footer: it is cut off, or no Parquet file")
     footer = Reader(_read(stream, size - _END_BYTES - length, length)).struct()
     leaves = list(_leaves(footer))
-    rows = _number(footer, _ROWS, 0, I64)
+    rows, nulls = _number(footer, _ROWS, 0, I64), []
     for group in _structs(footer, _ROW_GROUPS):
-        _check_chunks(group, leaves)
+        chunks = _check_chunks(group, leaves)
+        nulls.append([_nulls(metadata) for metadata in chunks])
         rows -= _number(group, _ROWS, 0, I64)
     if rows:
         raise ThriftError("its row groups have other rows than it says")
     stream.seek(0)
-    return len(leaves)
+    return Footer(size, len(leaves), nulls)
 
 
 def _read(stream: Any, at: int, size: int) -> bytes:
@@ -123,8 +140,19 @@ def _number(values: Struct, field: int, default: int = 0, kind: int = I32) -> in
     return int(values.get(field, default))
 
 
-def _check_chunks(group: Struct, leaves: list[_Leaf]) -> None:
-    """Check the columns of a row group.
+def _nulls(metadata: Struct) -> int | None:
+    """Return the number of nulls of a column, if its statistics say it.
+
+    Arrow ends the process where other values of the statistics are shorter than their type.
+    """
+    statistics = metadata.get(_STATISTICS)
+    if not isinstance(statistics, Struct) or statistics.kinds.get(_NULLS) != I64:
+        return None
+    return int(statistics[_NULLS])
+
+
+def _check_chunks(group: Struct, leaves: list[_Leaf]) -> list[Struct]:
+    """Check the columns of a row group, and return their metadata.
 
     Raises:
         ThriftError: they are not those of the schema, or encrypted.
@@ -143,6 +171,7 @@ def _check_chunks(group: Struct, leaves: list[_Leaf]) -> None:
         _list(metadata, 2, I32)
         _list(metadata, 3, BINARY)
         _check_histograms(metadata.get(16), leaf)
+    return [chunk[3] for chunk in chunks]
 
 
 def _check_histograms(statistics: Any, leaf: _Leaf) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.media.files import parquet_deltas
 from curation.media.files.limits import PARQUET_BYTES, PARQUET_PAGE_HEADER_BYTES, PARQUET_PAGES
 from curation.media.files.parquet_footer import TooLargeError
 from curation.media.files.thrift import IncompleteError, Reader, Struct, ThriftError
@@ -24,7 +25,7 @@ _CODECS = {"SNAPPY": "snappy", "GZIP": "gzip", "BROTLI": "brotli", "ZSTD": "zstd
     ("LZ4", "LZ4_RAW"), "lz4_raw"
 )
 DICTIONARY_ENCODINGS = (2, 8)
-DELTA_LENGTHS, DELTA_BYTES = 6, 7
+_RLE = 3
 
 
 class Page(NamedTuple):
@@ -39,6 +40,7 @@ class Page(NamedTuple):
         at: where its content begins in the file.
         levels: bytes of repetition and definition levels before the values; None if the page says it.
         is_packed: whether its values are compressed.
+        encodings: of its repetition and definition levels.
     """
 
     values: int
@@ -49,6 +51,7 @@ class Page(NamedTuple):
     at: int
     levels: tuple[int, int] | None
     is_packed: bool
+    encodings: tuple[int, int] = (_RLE, _RLE)
 
 
 class Chunk(NamedTuple):
@@ -65,8 +68,15 @@ class Chunk(NamedTuple):
     entry: int
 
 
-def read_chunk(stream: Any, column: pq.ColumnChunkMetaData) -> Chunk:
-    """Return the pages of a column in a row group: only headers and the dictionary are read.
+def read_chunk(stream: Any, column: pq.ColumnChunkMetaData, levels: tuple[int, int]) -> Chunk:
+    """Return the pages of a column in a row group.
+
+    Only headers, the dictionary, and pages with texts in delta encodings are read.
+
+    Args:
+        stream: the file.
+        column: the column.
+        levels: its largest repetition and definition levels.
 
     Raises:
         TooLargeError: a header or the dictionary exceeds the limits.
@@ -86,7 +96,11 @@ def read_chunk(stream: Any, column: pq.ColumnChunkMetaData) -> Chunk:
             dictionary += size
             entry = max(entry, _largest_entry(stream, column, at, packed, size))
         else:
-            pages.append(_page(fields, kind, (packed, size), at))
+            page = _page(fields, kind, (packed, size), at)
+            if page.encoding in (parquet_deltas.LENGTHS, parquet_deltas.BYTES):
+                content = _values_of(stream, column, page, levels)
+                parquet_deltas.check_lengths(content, page.encoding, page.values)
+            pages.append(page)
         if len(pages) > PARQUET_PAGES:
             raise TooLargeError(f"a column has more than {PARQUET_PAGES:,} pages in a row group")
     return Chunk(pages, dictionary, entry)
@@ -98,10 +112,36 @@ def _page(fields: Struct, kind: int, sizes: tuple[int, int], at: int) -> Page:
         raise ThriftError("a page has a negative number of values")
     packed, size = sizes
     if kind == _DATA:
-        return Page(values, None, packed, size, fields.get(2, 0), at, None, True)
+        encodings = (fields.get(4, _RLE), fields.get(3, _RLE))
+        return Page(values, None, packed, size, fields.get(2, 0), at, None, True, encodings)
     levels = (max(fields.get(6, 0), 0), max(fields.get(5, 0), 0))
     is_packed = fields.get(7, True)
     return Page(values, fields.get(3), packed, size, fields.get(4, 0), at, levels, is_packed)
+
+
+def _values_of(
+    stream: Any, column: pq.ColumnChunkMetaData, page: Page, levels: tuple[int, int]
+) -> memoryview:
+    """Return the content of a page after its levels.
+
+    Raises:
+        ThriftError: it is damaged, or its levels are in an encoding that is no longer written.
+    """
+    if page.levels is not None:
+        skipped = sum(page.levels)
+        packed, size = page.packed - skipped, page.size - skipped
+        if packed < 0 or size < 0:
+            raise ThriftError("a page has more levels than bytes")
+        if not page.is_packed:
+            return memoryview(_read(stream, page.at + skipped, packed))
+        return memoryview(unpacked(stream, column, page.at + skipped, packed, size))
+    content, at = unpacked(stream, column, page.at, page.packed, page.size), 0
+    for level, encoding in zip(levels, page.encodings, strict=True):
+        if level and encoding != _RLE:
+            raise ThriftError("a page has levels in an encoding that is no longer written")
+        if level:
+            at += 4 + int.from_bytes(content[at : at + 4], "little")
+    return memoryview(content)[at:]
 
 
 def _headers(stream: Any, column: pq.ColumnChunkMetaData) -> Iterator[tuple[Struct, int]]:

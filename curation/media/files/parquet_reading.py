@@ -8,19 +8,21 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.media.files import parquet_deltas
 from curation.media.files.limits import (
     BATCH_BYTES,
     MIB,
     PARQUET_BYTES,
     PARQUET_FOOTER_BYTES,
     PARQUET_FOOTER_STRUCTS,
+    PARQUET_LEAST_PAGE_BYTES,
+    PARQUET_PAGES,
+    PARQUET_REREAD_RATIO,
 )
 from curation.media.files.location import FileSystemError, check_file_system
-from curation.media.files.parquet_footer import TooLargeError, check_footer
+from curation.media.files.parquet_footer import TooLargeError, read_footer
 from curation.media.files.parquet_levels import Rows, rows_of
 from curation.media.files.parquet_pages import (
-    DELTA_BYTES,
-    DELTA_LENGTHS,
     DICTIONARY_ENCODINGS,
     Chunk,
     Page,
@@ -84,8 +86,11 @@ class BoundedParquet:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        columns = check_footer(stream)
-        share = 64 * MIB // max(columns, 1)
+        self._footer = read_footer(stream)
+        self._pages = PARQUET_PAGES + PARQUET_REREAD_RATIO * (
+            self._footer.size // PARQUET_LEAST_PAGE_BYTES
+        )
+        share = 64 * MIB // max(self._footer.columns, 1)
         try:
             self.file = pq.ParquetFile(
                 stream,
@@ -102,6 +107,10 @@ class BoundedParquet:
             if rows < 0:
                 raise ThriftError("a row group has a negative number of rows")
             self.group_starts.append(self.group_starts[-1] + rows)
+
+    def has_no_nulls(self, leaf: int) -> bool:
+        """Whether the file says of a Parquet column that none of its values is null."""
+        return all(nulls[leaf] == 0 for nulls in self._footer.nulls)
 
     def batches(
         self, leaves: Iterable[int], rows: int, groups: Iterable[int] | None = None
@@ -167,7 +176,11 @@ class BoundedParquet:
     def _column(self, group: int, leaf: int) -> _Column:
         chunk_of = self.file.metadata.row_group(group).column(leaf)
         node = self.file.schema.column(leaf)
-        chunk = read_chunk(self._stream, chunk_of)
+        levels = (node.max_repetition_level, node.max_definition_level)
+        chunk = read_chunk(self._stream, chunk_of, levels)
+        self._pages -= len(chunk.pages)
+        if self._pages < 0:
+            raise TooLargeError("its row groups name more pages than a file of its size has")
         width = max(node.length, 0) if node.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
         column = _Column(chunk, chunk_of.compression != "UNCOMPRESSED", width)
         if node.max_repetition_level and column.total > BATCH_BYTES:
@@ -257,7 +270,7 @@ class _Column:
         content, each = page.size, self._width
         if page.encoding in DICTIONARY_ENCODINGS:
             content, each = 0, max(each, self.chunk.entry)
-        elif page.encoding == DELTA_BYTES:
+        elif page.encoding == parquet_deltas.BYTES:
             # Each may begin as the one before it.
             content, each = 0, page.size
         # The row that the page begins with may be the last of the page before.
@@ -278,5 +291,7 @@ class _Column:
 
 
 def _page_bytes(page: Page, is_packed: bool) -> int:
-    lengths = page.values * 8 if page.encoding in (DELTA_BYTES, DELTA_LENGTHS) else 0
+    lengths = (
+        page.values * 8 if page.encoding in (parquet_deltas.BYTES, parquet_deltas.LENGTHS) else 0
+    )
     return page.size + lengths + (page.packed if is_packed else 0)

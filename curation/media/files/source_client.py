@@ -12,8 +12,9 @@ from typing import BinaryIO, TypeVar
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from curation.media.web.content_coding import coding_of, decode_body
 from curation.media.web.failure_reasons import is_permanent
-from curation.media.web.fetch_error import FetchError
+from curation.media.web.fetch_error import FetchError, unforeseen
 from curation.media.web.guard import Guard, GuardedResolver, RefusedAddressError
 from curation.media.web.lookups import Lookups
 from curation.media.web.opt_outs.headers import header_opt_out
@@ -29,7 +30,13 @@ from curation.media.web.opt_outs.site import (
     rules_after_failure,
 )
 from curation.media.web.params import OutboundParams
-from curation.media.web.session import REDIRECT_STATUSES, open_session, reason_of, request_target
+from curation.media.web.session import (
+    REDIRECT_STATUSES,
+    is_success,
+    open_session,
+    reason_of,
+    request_target,
+)
 from curation.media.web.urls import InvalidURLError, host_of, join, port_of
 
 T = TypeVar("T")
@@ -166,6 +173,8 @@ class SourceClient:
                 ValueError,
             ) as error:
                 failure = FetchError(reason_of(error))
+            except Exception as error:
+                failure = unforeseen(error)
             if number == _TRIES or is_permanent(failure.reason):
                 raise failure
             await asyncio.sleep(_FIRST_PAUSE_S * 2**number)
@@ -192,7 +201,7 @@ class SourceClient:
                 target, headers=headers, allow_redirects=False
             ) as response:
                 self._check_headers(url, response, of_site)
-                if response.status in (200, 206):
+                if response.status in (200, 206) or (of_site and is_success(response.status)):
                     yield response
                     return
                 if response.status not in REDIRECT_STATUSES:
@@ -233,13 +242,8 @@ class SourceClient:
         return rules
 
     async def _with_file(self, file: SiteFile, known: SiteRules, origin: str) -> SiteRules:
-        body = bytearray()
         try:
-            async with self._get(file.url, of_site=True) as response:
-                async for chunk in response.content.iter_chunked(_CHUNK):
-                    body += chunk
-                    if len(body) >= MAX_FILE_BYTES:
-                        break
+            content = await self._site_file(file.url)
         except FetchError as error:
             # The host itself was checked before: only a redirect can lead where none may go.
             return rules_after_failure(file, known, error, error.reason in _REFUSALS)
@@ -247,7 +251,18 @@ class SourceClient:
             if file.kind == ROBOTS:
                 raise
             return known
-        return read_site_file(file, bytes(body[:MAX_FILE_BYTES]), known, self._policy, origin)
+        return read_site_file(file, content, known, self._policy, origin)
+
+    async def _site_file(self, url: str) -> bytes:
+        """Return the part of a file of a site that counts, without its content codings."""
+        body = bytearray()
+        async with self._get(url, of_site=True) as response:
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                body += chunk
+                if len(body) >= MAX_FILE_BYTES:
+                    break
+            coding = coding_of(response.headers)
+        return decode_body(bytes(body[:MAX_FILE_BYTES]), coding, MAX_FILE_BYTES)
 
 
 def _redirected(url: str, location: str) -> str:

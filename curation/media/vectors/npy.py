@@ -23,7 +23,8 @@ def open_npy(path: Path) -> Any:
             is_array = stream.read(len(MAGIC)) == MAGIC
         if is_array:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+    except Exception as error:
+        # Its header is an expression of Python, whose parser raises errors of many kinds.
         raise RecipeError(
             f"{str(path)!r} cannot be read as an array ({error}). Write it again with numpy.save, "
             "without objects."

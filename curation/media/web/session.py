@@ -53,6 +53,11 @@ def request_target(url: str) -> URL:
     )
 
 
+def is_success(status: int) -> bool:
+    """Whether a status is a success (RFC 9110, section 15.3), so that what it brings counts."""
+    return 200 <= status < 300
+
+
 def reason_of(error: Exception) -> str:
     """Return the code of an error of a request: why there is no response."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error

@@ -14,6 +14,7 @@ from types import TracebackType
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from curation.media.web.content_coding import coding_of, decode_body
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.guard import (
     Guard,
@@ -26,10 +27,14 @@ from curation.media.web.opt_outs.headers import header_opt_out
 from curation.media.web.opt_outs.policy import opt_out_policy
 from curation.media.web.opt_outs.signals import OptOutError
 from curation.media.web.opt_outs.site import MAX_FILE_BYTES
-from curation.media.web.session import REDIRECT_STATUSES, open_session, request_target
+from curation.media.web.session import (
+    REDIRECT_STATUSES,
+    is_success,
+    open_session,
+    request_target,
+)
 from curation.media.web.urls import InvalidURLError, join
 from curation.stages.fetch.byte_budget import SMALL_BYTES, ByteBudget, Reservation
-from curation.stages.fetch.content_coding import decode_body
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.response_repair import MAX_LINE_BYTES, RepairingConnector
 
@@ -140,7 +145,7 @@ class Client:
         self._guard.check(target.raw_host or "", target.port or 0)
         async with self._session.get(target, allow_redirects=False) as response:
             redirected = response.status in REDIRECT_STATUSES
-            if not (redirected or response.status in _BODY_STATUSES or _is_whole(response)):
+            if not (redirected or _has_body(response, of_site)):
                 raise _status_error(response)
             opt_out = None if of_site else header_opt_out(response.headers, url, self._policy)
             if opt_out is not None:
@@ -160,7 +165,7 @@ class Client:
             body += chunk
             if len(body) >= MAX_FILE_BYTES:
                 break
-        coding = _coding(response)
+        coding = coding_of(response.headers)
         if coding:
             await reservation.grow(MAX_FILE_BYTES)
         reservation.complete()
@@ -173,7 +178,7 @@ class Client:
         length = response.content_length
         if length is not None and length > limit:
             raise FetchError("too_large")
-        coding = _coding(response)
+        coding = coding_of(response.headers)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             # Not before: a body that drips would keep memory that it never fills from others.
@@ -191,16 +196,18 @@ class Client:
         return content
 
 
-def _coding(response: aiohttp.ClientResponse) -> str:
-    coding = ",".join(response.headers.getall("Content-Encoding", ()))
-    return "" if coding.strip().lower() == "identity" else coding
-
-
 async def _decoded(body: bytearray, coding: str, limit: int) -> bytes:
     """Return a body without its codings, which are undone in a thread: they may take long."""
     if not coding:
         return bytes(body)
     return await asyncio.to_thread(decode_body, bytes(body), coding, limit)
+
+
+def _has_body(response: aiohttp.ClientResponse, of_site: bool) -> bool:
+    """Whether a response has what was asked for: of a site's file, any success may forbid something."""
+    if of_site:
+        return is_success(response.status)
+    return response.status in _BODY_STATUSES or _is_whole(response)
 
 
 def _is_whole(response: aiohttp.ClientResponse) -> bool:

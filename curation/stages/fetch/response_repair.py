@@ -22,6 +22,9 @@ MAX_HEAD_BYTES = 256 * 1024
 MAX_LINE_BYTES = 64 * 1024
 """Bytes of one header field (as in Python's http.client)."""
 _MAX_CHUNK_LINE = 4096
+_MANY_CHUNKS, _CHUNK_BYTES = 10_000, 64
+"""A body may have so many chunks, and more where they hold so many bytes each: each chunk takes time of
+the loop that all hosts share."""
 _STATUS_LINE = re.compile(rb"(?i:http/(\d+)(?:\.(\d+))?|icy)[ \t]+(\d{3})(?!\d).*", re.DOTALL)
 _EMPTY_LINES = re.compile(rb"[\r\n]*")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -48,6 +51,7 @@ class ResponseRepair:
         self._pending = bytearray()
         self._step: Callable[[], bytes | None] = self._read_head
         self._head_bytes = self._searched = self._left = 0
+        self._spare_chunks = _MANY_CHUNKS
 
     def feed(self, received: bytes) -> bytes:
         """Return the bytes for the parser, which may be none yet.
@@ -142,6 +146,9 @@ class ResponseRepair:
             # What follows are trailers, which nobody reads.
             self._finish(clean=bytes(self._pending) in _CLEAN_END)
             return b"0\r\n\r\n"
+        self._spare_chunks += self._left // _CHUNK_BYTES - 1
+        if self._spare_chunks < 0:
+            return self._break()
         self._step = self._pass_chunk
         return b"%x\r\n" % self._left
 

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from curation.errors import StoreError
+from curation.secrets import note_settings
 from curation.store.storage.azure import SCHEMES as AZURE
 from curation.store.storage.azure import azure_writer_settings
 
@@ -145,7 +146,9 @@ def _keys_of_profile(profile: str) -> dict[str, str]:
         section = "default" if section == "profile default" else section
         if parser.has_option(section, "aws_secret_access_key"):
             values = parser[section]
-            return {setting: values[key] for key, setting in KEYS.items() if key in values}
+            keys = {setting: values[key] for key, setting in KEYS.items() if key in values}
+            note_settings(keys)
+            return keys
     return {}
 
 

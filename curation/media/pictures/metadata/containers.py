@@ -5,12 +5,16 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+
+import brotli
 
 from curation.media.pictures.jpeg import segments
 from curation.media.pictures.metadata.iptc import PHOTOSHOP, add_iptc
 from curation.media.pictures.metadata.tags import add_tags
 from curation.media.pictures.metadata.texts import Texts, add_text, decoded
-from curation.media.pictures.metadata.xmp import MAX_PACKET_BYTES, add_xmp
+from curation.media.pictures.metadata.xmp import MAX_PACKET_BYTES, MAX_PACKETS, add_xmp
 from curation.media.web.fetch_error import FetchError
 
 MAX_BLOCKS = 10_000
@@ -145,6 +149,44 @@ def _add_tiff(texts: Texts, content: bytes) -> None:
     add_xmp(texts, content)
 
 
+def _add_jxl(texts: Texts, content: bytes) -> None:
+    """Add the texts of a JPEG XL, whose boxes may be compressed: its reference encoder does so."""
+    _add_boxes(texts, content)
+    packed = (data for kind, data in _boxes(content) if kind == b"brob")
+    for data in islice(packed, MAX_PACKETS):
+        _add_boxes(texts, data[:4] + _decompressed(data[4:]))
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the type and the data of each box of a file."""
+    at = 0
+    for _ in range(MAX_BLOCKS):
+        if at + 8 > len(content):
+            return
+        size, kind = struct.unpack_from(">I4s", content, at)
+        start = at + 8
+        if size == 1:
+            (size,), start = struct.unpack_from(">Q", content, start), at + 16
+        end = at + size if size else len(content)
+        if end < start:
+            return
+        yield kind, content[start : min(end, start + MAX_PACKET_BYTES)]
+        at = end
+
+
+def _decompressed(packed: bytes) -> bytes:
+    """Return the beginning of data that brotli has compressed, as far as it is sound."""
+    unpacker, content = brotli.Decompressor(), b""
+    with suppress(brotli.error):
+        while len(content) < MAX_PACKET_BYTES and not unpacker.is_finished():
+            given = b"" if content else packed
+            part = unpacker.process(given, output_buffer_limit=MAX_PACKET_BYTES)
+            if not part:
+                break
+            content += part
+    return content[:MAX_PACKET_BYTES]
+
+
 def _add_boxes(texts: Texts, content: bytes) -> None:
     """Add the texts of a file of ISO boxes: AVIF, HEIC, JPEG XL, JPEG 2000."""
     add_xmp(texts, content)
@@ -162,5 +204,6 @@ _READERS: dict[str, Callable[[Texts, bytes], None]] = {
     "webp": _add_webp,
     "gif": _add_gif,
     "tiff": _add_tiff,
-    **dict.fromkeys(("avif", "heic", "jxl", "jpeg2000"), _add_boxes),
+    "jxl": _add_jxl,
+    **dict.fromkeys(("avif", "heic", "jpeg2000"), _add_boxes),
 }

@@ -1,11 +1,12 @@
 """Reads robots.txt (RFC 9309), with the usage preferences and licences that it names.
 
 Groups and rules are read as Google's matcher reads them. It differs in this: names of crawlers may have
-digits and dots, and patterns are normalised as URLs are.
+digits and dots, patterns are normalised as URLs are, and UTF-16 is read.
 """
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ MAX_DELAY_S = 1e9
 MAX_LICENSES = 5
 _MAX_LINE = 2083 * 8 - 1
 _MARK = b"\xef\xbb\xbf"
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SPACE = " \t\n\v\f\r"
 _BREAKS = re.compile(r"\r\n|\n|\r")
 _STARTS = {
@@ -112,7 +114,7 @@ def _read_groups(content: bytes, names: set[str]) -> tuple[dict[str, list[Line]]
 
 def _lines(content: bytes) -> Iterator[Line]:
     """Yield the fields that are known, and their values."""
-    text = _without_mark(content).decode("utf-8", "surrogateescape")
+    text = _decoded(content)
     for line in _BREAKS.split(text):
         name, value = _split(line[:_MAX_LINE].partition("#")[0].partition("\0")[0].strip(_SPACE))
         field = _field(name.lower())
@@ -121,10 +123,16 @@ def _lines(content: bytes) -> Iterator[Line]:
             yield field, value
 
 
-def _without_mark(content: bytes) -> bytes:
-    """Return a text without its byte order mark, or the beginning of one."""
+def _decoded(content: bytes) -> str:
+    """Return a text without its byte order mark, or the beginning of one.
+
+    Google's matcher reads nothing of a file in UTF-16, which some editors write: then it forbids what
+    its owner meant to forbid.
+    """
+    if content.startswith(_WIDE_MARKS):
+        return content.decode("utf-16", "replace")
     size = next(n for n in (3, 2, 1, 0) if content.startswith(_MARK[:n]))
-    return content[size:]
+    return content[size:].decode("utf-8", "surrogateescape")
 
 
 def _split(line: str) -> Line:

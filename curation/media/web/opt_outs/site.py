@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ MAX_LICENSE = 2048
 """Characters of the address of a licence; a longer one is ignored."""
 MAX_FILE_BYTES = robots_txt.MAX_BYTES
 """Bytes of each file that are read."""
+_ABSENT = re.compile(r"http_[34]\d\d")
+"""Statuses that say that there is no such file."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,9 @@ def rules_after_failure(
 ) -> SiteRules:
     """Return the rules of a site of which a file could not be read.
 
-    Without its robots.txt, a server error allows nothing (RFC 9309, section 2.3.1), and a robots.txt
-    that does not exist allows everything. Other files say nothing if they cannot be read.
+    Without its robots.txt, a server error allows nothing (RFC 9309, section 2.3.1), nor does a status
+    that HTTP does not know, and a robots.txt that does not exist allows everything. Other files say
+    nothing if they cannot be read.
 
     Args:
         file: that could not be read.
@@ -176,8 +180,7 @@ def rules_after_failure(
     """
     if file.kind != ROBOTS:
         return known
-    status = error.reason.removeprefix("http_")
-    if status != error.reason and status != "429" and not status.startswith("5"):
+    if _ABSENT.fullmatch(error.reason) and error.reason != "http_429":
         return SiteRules()
     if error.reason in ("too_many_redirects", "bad_redirect"):
         return SiteRules()

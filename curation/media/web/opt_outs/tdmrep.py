@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from curation.media.web.opt_outs.path_rules import PathRule, RuleSet, pattern_of
@@ -24,8 +26,16 @@ def read_tdmrep(content: bytes, place: str) -> RuleSet | None:
     except (ValueError, RecursionError):
         return None
     entries = entries if isinstance(entries, list) else [entries]
-    rules = tuple(_rule(entry) for entry in entries if _is_rule(entry))
+    rules = tuple(_rules(entries))
     return RuleSet(_SIGNAL, place, "", rules) if rules else None
+
+
+def _rules(entries: list[Any]) -> Iterator[PathRule]:
+    for entry in entries:
+        # Text may be no Unicode, and values nested: the other entries count all the same.
+        with suppress(ValueError, RecursionError):
+            if _is_rule(entry):
+                yield _rule(entry)
 
 
 def _is_rule(entry: Any) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _SEPARATORS = re.compile(r"[,;\s]+")
-_EQUALS = re.compile(r"\s*=\s*")
+# Without the look-behind, a run of spaces is read again from each of them.
+_EQUALS = re.compile(r"(?<!\s)\s*=\s*")
 FIELDS = {
     "content-usage": ("content_usage", "train-ai", ("y", "n")),
     "content-signal": ("content_signal", "ai-train", ("yes", "no")),

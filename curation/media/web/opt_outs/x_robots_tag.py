@@ -18,7 +18,8 @@ _KNOWN = frozenset(
 """Directives of X-Robots-Tag. A name before a colon is that of a robot if one of them follows."""
 _NONE = ("noindex", "nofollow")
 _QUOTES = re.compile(r"[\"'`]+")
-_COLONS = re.compile(r"\s*:\s*")
+# Without the look-behind, a run of spaces is read again from each of them.
+_COLONS = re.compile(r"(?<!\s)\s*:\s*")
 _SEPARATORS = re.compile(r"[^\w:*./+-]+")
 
 

@@ -133,7 +133,7 @@ def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
     others = _other_columns(opened)
     yield from _bytes_left_out(opened, others)
     reads_images = inline is not None and not (
-        _has_no_nulls(opened.parquet, inline) and _all_have_key_or_url(opened)
+        opened.bounded.has_no_nulls(inline) and _all_have_key_or_url(opened)
     )
     wanted = [leaf for place in others for leaf in leaves(opened.schema, place)]
     wanted += _leaves_of_images(opened, inline) if reads_images else []
@@ -273,16 +273,6 @@ def _all_have_key_or_url(opened: _Opened) -> bool:
             continue
         rows = zip(*(python_values(column)[0] for column in part.rows.columns), strict=True)
         if not all(any(v is not None and v != "" for v in row) for row in rows):
-            return False
-    return True
-
-
-def _has_no_nulls(parquet: pq.ParquetFile, leaf: int) -> bool:
-    """Whether the statistics of the file show that each row has an image."""
-    meta = parquet.metadata
-    for group in range(meta.num_row_groups):
-        statistics = meta.row_group(group).column(leaf).statistics
-        if statistics is None or not statistics.has_null_count or statistics.null_count:
             return False
     return True
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.media.files.limits import JSON_FILE_BYTES, TEXT_FILE_BYTES
+from curation.media.files.limits import JSON_FILE_BYTES, METADATA_CHARACTERS, TEXT_FILE_BYTES
 from curation.media.files.location import shown
 from curation.stages.ingest.formats.mapped import limit_metadata
 from curation.stages.ingest.formats.source_row import SourceRow
@@ -23,6 +23,8 @@ from curation.stages.ingest.sources.notices import Notice
 
 _SHOWN_PROBLEMS = 20
 _PICTURE, _OTHER = 1, 2
+_MAX_PARTS = 64
+"""Parts of a name between dots at which a key may end."""
 _ALWAYS_TEXT = ("txt", "json", "caption")
 
 
@@ -62,7 +64,8 @@ def _key(name: str, kinds: Mapping[str, int]) -> str:
         return stem
     folder, slash, base = name.rpartition("/")
     parts = base.split(".")
-    starts = (f"{folder}{slash}{'.'.join(parts[:i])}" for i in range(1, len(parts)))
+    ends = range(1, min(len(parts), _MAX_PARTS))
+    starts = (f"{folder}{slash}{'.'.join(parts[:i])}" for i in ends)
     return next((start for start in starts if start in kinds), stem)
 
 
@@ -96,12 +99,14 @@ class Texts:
         values: fields of its JSON object, and other JSON values by ending.
         unreadable: name and cause of each text that cannot be read.
         others: names of files that are no texts.
+        characters: of all texts that were read.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    characters: int = 0
 
     def add(self, name: str, ending: str, content: bytes | None) -> None:
         """Add a file; its content is None if it is larger than `max_bytes`."""
@@ -119,6 +124,11 @@ class Texts:
         if ending in self.texts:
             raise BadTextError("another text of the sample has this ending")
         decoded = file_text(content)
+        self.characters += len(decoded)
+        if self.characters > METADATA_CHARACTERS:
+            raise BadTextError(
+                f"the texts of the sample have more than {METADATA_CHARACTERS:,} characters"
+            )
         if ending.rpartition(".")[2] != "json":
             if "\x00" in decoded:
                 raise BadTextError("it holds NUL characters")

@@ -30,6 +30,7 @@ NAMED_PATH = "named_path"
 It shows in the next run whether a link on the way leads elsewhere."""
 STAGED_ONLY = (DUPLICATE_KEY, NAMED_PATH)
 """Columns that staged rows have besides those of `pairs`."""
+_STORED_TEXTS = ("url", "caption", "key")
 _encode = json.JSONEncoder().encode
 
 
@@ -104,6 +105,7 @@ def stage_rows(
     for chunk in _chunks(rows):
         staged: list[dict[str, Any]] = []
         for row in chunk:
+            _clean_texts(row)
             try:
                 staged.append(_staged_row(file, row, rules, (location, scope), identities))
             except Exception as error:
@@ -117,6 +119,14 @@ def stage_rows(
         columns["source"] = [source.name] * len(staged)
         arrays = [pa.array(columns[f.name], f.type) for f in schema]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _clean_texts(row: SourceRow) -> None:
+    """Replace lone surrogates in the texts that are stored: JSON may hold them, and tables cannot."""
+    for name in _STORED_TEXTS:
+        value = getattr(row, name)
+        if value is not None:
+            setattr(row, name, clean(value))
 
 
 def _bad_of(row: SourceRow, error: Exception) -> SourceRow:

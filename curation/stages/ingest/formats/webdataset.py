@@ -36,6 +36,9 @@ from curation.stages.ingest.sources.source_file import SourceFile
 _SPOOL_BYTES = 16 << 20
 """Texts of a tar that are kept in memory; more are kept in a temporary file."""
 
+_MAX_LINKS = 40
+"""Links that are followed from one to the next, as in Linux."""
+
 
 class _Text(NamedTuple):
     start: int
@@ -202,13 +205,12 @@ def _sample(file: SourceFile, scan: _Scan, key: str, names: list[str]) -> Iterat
 
 def _followed(members: Mapping[str, _Member], name: str) -> _Member | None:
     """Return a member, or the one that it links to; None for a link that leads nowhere."""
-    seen: set[str] = set()
-    while (member := members.get(name)) is not None and member.link is not None:
-        if name in seen:
-            return None
-        seen.add(name)
+    for _ in range(_MAX_LINKS + 1):
+        member = members.get(name)
+        if member is None or member.link is None:
+            return member
         name = member.link
-    return member
+    return None
 
 
 def _chosen(pictures: list[str], key: str, wanted: str | None) -> str | None:

@@ -57,7 +57,8 @@ def _images(
     """
     images: Sequence[FileInfo] = [f for f in group if ending_of(f.name) in IMAGE_ENDINGS]
     images = images or [f for f in group if ending_of(f.name) not in _TEXT_ENDINGS] or group
-    sidecars = tuple(f for f in group if f not in images)
+    names = {f.name for f in images}
+    sidecars = tuple(f for f in group if f.name not in names)
     for file in images:
         beside = (*sidecars, *longer.get(file.name, ()))
         yield ImageFile(file.name, file.size, file.mtime_ns, beside)

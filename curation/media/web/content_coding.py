@@ -5,12 +5,19 @@ from __future__ import annotations
 import zlib
 
 import brotli
+from multidict import CIMultiDictProxy
 
 from curation.media.web.fetch_error import FetchError
 
 _MAX_CODINGS = 3
 _MAX_GZIP_MEMBERS = 64
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+def coding_of(headers: CIMultiDictProxy[str]) -> str:
+    """Return the content codings of a response, as its headers have them; empty for none."""
+    coding = ",".join(headers.getall("Content-Encoding", ()))
+    return "" if coding.strip().lower() == "identity" else coding
 
 
 def decode_body(content: bytes, content_encoding: str, limit: int) -> bytes:
