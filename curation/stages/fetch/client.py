@@ -22,7 +22,7 @@ from curation.media.web.guard import (
     RefusedAddressError,
 )
 from curation.media.web.lookups import Lookups, lookup_error
-from curation.media.web.opt_outs.headers import header_opt_out
+from curation.media.web.opt_outs.headers import header_opt_out, linked_license
 from curation.media.web.opt_outs.policy import opt_out_policy
 from curation.media.web.opt_outs.signals import OptOutError
 from curation.media.web.opt_outs.site import MAX_FILE_BYTES
@@ -48,9 +48,16 @@ _MAX_WAIT_S = 1e9
 
 @dataclass(frozen=True)
 class Body:
-    """A downloaded body; its bytes stay reserved until `release` is called."""
+    """A downloaded body; its bytes stay reserved until `release` is called.
+
+    Attributes:
+        content: the bytes.
+        license: address of the licence that the headers name, normalised.
+        release: gives the reserved bytes back.
+    """
 
     content: bytes
+    license: str | None
     release: Callable[[], None]
 
 
@@ -133,9 +140,14 @@ class Client:
             raise _refused(error) from error
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             raise _fetch_error(error) from error
-        return response if isinstance(response, Redirect) else Body(response, reservation.release)
+        if isinstance(response, Redirect):
+            return response
+        content, license = response
+        return Body(content, license, reservation.release)
 
-    async def _request(self, url: str, reservation: Reservation, of_site: bool) -> bytes | Redirect:
+    async def _request(
+        self, url: str, reservation: Reservation, of_site: bool
+    ) -> tuple[bytes, str | None] | Redirect:
         target = request_target(url)
         self._guard.check(target.raw_host or "", target.port or 0)
         async with self._session.get(target, allow_redirects=False) as response:
@@ -148,7 +160,7 @@ class Client:
             if redirected:
                 return Redirect(_redirect_target(url, response.headers.get("Location")))
             read = self._read_rules if of_site else self._read_image
-            return await read(response, reservation)
+            return await read(response, reservation), _license(response)
 
     async def _read_rules(
         self, response: aiohttp.ClientResponse, reservation: Reservation
@@ -189,6 +201,14 @@ class Client:
             raise FetchError("too_large")
         reservation.shrink(len(content))
         return content
+
+
+def _license(response: aiohttp.ClientResponse) -> str | None:
+    """Return the address of the licence that the headers name; None if they cannot be read."""
+    try:
+        return linked_license(response.links.items())
+    except ValueError:
+        return None
 
 
 def _coding(response: aiohttp.ClientResponse) -> str:
